@@ -1,0 +1,85 @@
+"""File-system calls that may hang, kept off the event loop and given a deadline.
+
+A dead block device hangs `stat` for ever, and a thread that hangs cannot be
+ended. So each call has a thread of its own, a daemon: the loop goes on when the
+deadline passes, and a stuck thread neither starves a pool nor holds up exit.
+"""
+
+import asyncio
+import mmap
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+DEADLINE: Final = 10.0
+"""Seconds a file-system call may take when the caller names no other bound."""
+
+BLOCK: Final = 4096
+"""Bytes of one direct read: a multiple of every logical block size in use."""
+
+
+class Unresponsive(Exception):  # noqa: N818 - reads as what happened
+    """A file-system call did not come back within its deadline."""
+
+
+async def off_loop(act: Callable[[], T], *, deadline: float = DEADLINE) -> T:
+    """What `act` returns, run in a thread of its own.
+
+    Raises:
+        Unresponsive: It did not come back within `deadline` seconds; it may still be running.
+        Exception: Whatever `act` raises.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if answer.done():
+            return
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(result)  # type: ignore[arg-type] # None only where T allows it
+
+    def call() -> None:
+        result, error = None, None
+        try:
+            result = act()
+        except BaseException as raised:  # noqa: BLE001 - handed to the caller whole
+            error = raised
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=call, daemon=True, name="files").start()
+    try:
+        async with asyncio.timeout(deadline):
+            return await answer
+    except TimeoutError as late:
+        if answer.done() and not answer.cancelled():
+            raise
+        raise Unresponsive(f"no answer from the file system within {deadline:g} s") from late
+
+
+async def read_direct(device: Path, *, offset: int = 0, size: int = BLOCK, deadline: float = DEADLINE) -> bytes:
+    """`size` bytes of `device` from `offset`, past the page cache; fewer at its end.
+
+    `offset` and `size` are multiples of `BLOCK`.
+
+    Raises:
+        OSError: The device cannot be opened or read.
+        Unresponsive: The device does not answer.
+    """
+
+    def read() -> bytes:
+        handle = os.open(device, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+        try:
+            with mmap.mmap(-1, size) as buffer:  # O_DIRECT wants page-aligned memory
+                count = os.preadv(handle, [buffer], offset)
+                return buffer[:count]
+        finally:
+            os.close(handle)
+
+    return await off_loop(read, deadline=deadline)
