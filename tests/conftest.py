@@ -1,0 +1,199 @@
+"""What every test lives under: no privilege assumed, no blocked event loop, nothing left behind.
+
+Tests run side by side (xdist), so that a test answers only for the loop devices and
+mounts below its own directories, and for the processes that it started.
+"""
+
+import ctypes
+import fcntl
+import os
+import re
+import tempfile
+import time
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import psutil
+import pytest
+from blockbuster import blockbuster_ctx
+
+# <linux/capability.h>, <linux/loop.h>, <sys/mount.h>
+CAP_SYS_ADMIN: Final = 21
+CAP_SYS_RESOURCE: Final = 24
+LOOP_CTL_GET_FREE: Final = 0x4C82
+LOOP_CLR_FD: Final = 0x4C01
+MNT_DETACH: Final = 2
+
+LINGER: Final = 2.0
+"""Seconds that what is on its way out has to be gone: udev holds a loop device after its last user."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Keep a test from a machine that cannot run it: skipped at home, failed in CI."""
+    if item.get_closest_marker("root") and (want := want_of_privilege()):
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI has to be able to run this test, but {want}", pytrace=False)
+        pytest.skip(want)
+    if item.get_closest_marker("online_ext4_growth") and not has(CAP_SYS_RESOURCE):
+        pytest.skip("growing a mounted ext4 needs CAP_SYS_RESOURCE, which this machine withholds")
+
+
+@cache
+def want_of_privilege() -> str | None:
+    """What keeps this process from attaching and mounting loop devices, if anything does."""
+    if os.geteuid() != 0:
+        return "this is not root"
+    if not has(CAP_SYS_ADMIN):
+        return "this root may not mount: CAP_SYS_ADMIN is withheld"
+    try:
+        control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        return f"there are no loop devices: /dev/loop-control: {error.strerror}"
+    try:
+        fcntl.ioctl(control, LOOP_CTL_GET_FREE)
+    except OSError as error:
+        return f"no loop device can be had: {error.strerror}"
+    finally:
+        os.close(control)
+    return None
+
+
+def has(capability: int) -> bool:
+    """Whether this process has a capability, by its number."""
+    status = Path("/proc/self/status").read_text()
+    effective = re.search(r"^CapEff:\s*(\w+)", status, re.MULTILINE)
+    return effective is not None and bool(int(effective[1], 16) >> capability & 1)
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls() -> Generator[None]:
+    """A call of ours that would block the event loop fails the test that made it."""
+    with blockbuster_ctx("hyperpod_ebs"):
+        yield
+
+
+@pytest.fixture
+def short_path() -> Generator[Path]:
+    """The directory for temporary files, of this test alone.
+
+    Its path is so short that a socket below it can be bound (unix(7): at most 107 bytes), and
+    what the test starts finds it in TMPDIR, by which the processes of a test are known.
+    """
+    with tempfile.TemporaryDirectory(prefix="hp-") as directory, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", directory)
+        patch.setenv("TMPDIR", directory)
+        yield Path(directory)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Generator[None]:
+    """A root test that leaves a loop device, a mount or a process behind fails, and is cleaned up after."""
+    if request.node.get_closest_marker("root") is None:
+        yield
+        return
+    directories: list[Path] = [request.getfixturevalue(name) for name in ("tmp_path", "short_path")]
+    before = children()
+    yield
+    report(directories, before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_left_by_the_session(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+    """What fixtures of a wider scope set up is gone at the end, too."""
+    before = children()
+    yield
+    report([tmp_path_factory.getbasetemp()], before)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftovers:
+    """What should be gone."""
+
+    processes: tuple[psutil.Process, ...]
+    mounts: tuple[Path, ...]
+    loops: tuple[Path, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.processes or self.mounts or self.loops)
+
+    def __str__(self) -> str:
+        return ", ".join(
+            [
+                *(str(process) for process in self.processes),
+                *(f"mount {mount}" for mount in self.mounts),
+                *(f"loop device {loop}" for loop in self.loops),
+            ],
+        )
+
+    def remove(self) -> None:
+        """Make good, innermost first, so that the next test starts clean."""
+        for process in self.processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(self.processes, timeout=LINGER)
+        libc = ctypes.CDLL(None)
+        for mount in reversed(self.mounts):
+            libc.umount2(bytes(mount), MNT_DETACH)
+        for loop in self.loops:
+            device = os.open(loop, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.ioctl(device, LOOP_CLR_FD)
+            os.close(device)
+
+
+def report(directories: Sequence[Path], before: set[psutil.Process]) -> None:
+    """Fail when something is still left after a moment."""
+    deadline = time.monotonic() + LINGER
+    while (left := leftovers(directories, before)) and time.monotonic() < deadline:
+        time.sleep(0.02)  # neither udev nor a dying process tells when it lets go
+    if left:
+        said = str(left)
+        left.remove()
+        pytest.fail(f"left behind: {said}", pytrace=False)
+
+
+def leftovers(directories: Sequence[Path], before: set[psutil.Process]) -> Leftovers:
+    """What is below the directories, and the processes of theirs or ours that were not there `before`."""
+    of_theirs = {process for process in psutil.process_iter() if temporary_directory(process) in directories}
+    return Leftovers(
+        processes=tuple((of_theirs | children()) - before - {psutil.Process()}),
+        mounts=tuple(mount for directory in directories for mount in mounts_below(directory)),
+        loops=tuple(loop for directory in directories for loop in loops_below(directory)),
+    )
+
+
+def children() -> set[psutil.Process]:
+    """The processes that this one, or a child of it, has started and that still run."""
+    return {child for child in psutil.Process().children(recursive=True) if temporary_directory(child) is not None}
+
+
+def temporary_directory(process: psutil.Process) -> Path | None:
+    """The one that a process was started with; None for one that has ended."""
+    try:
+        ended = process.status() == psutil.STATUS_ZOMBIE
+        return None if ended else Path(process.environ().get("TMPDIR", "/tmp"))  # noqa: S108 - not used, only compared
+    except psutil.Error:
+        return None
+
+
+def mounts_below(directory: Path) -> tuple[Path, ...]:
+    """The mount points below `directory`, outermost first (proc(5), mountinfo)."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    points = (re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), line.split()[4]) for line in lines)
+    return tuple(Path(point) for point in points if Path(point).is_relative_to(directory))
+
+
+def loops_below(directory: Path) -> tuple[Path, ...]:
+    """The loop devices whose file lies, or lay, below `directory`."""
+    found = []
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            path = backing.read_text().strip().removesuffix(" (deleted)")
+        except OSError:  # another worker's has just gone
+            continue
+        if Path(path).is_relative_to(directory):
+            found.append(Path("/dev", backing.parts[3]))
+    return tuple(found)
