@@ -1,0 +1,80 @@
+"""What the driver adds to the cloud's own time, over many lives of one volume under AWS's times.
+
+A life is create, attach to a HyperPod node, detach, delete, through the real
+controller and the emulator's `aws` profile. Waste is the time between the moment
+in which the cloud was done and the moment in which the driver's call came back,
+summed over the life. Prints one line for each life, and the mean and p95 of all.
+
+    .venv/bin/python bench/lifecycle.py --lives 50
+"""
+
+import argparse
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hyperpod_ebs.demo import fleet
+from hyperpod_ebs.demo.fleet import Fleet
+from hyperpod_ebs.demo.orchestrator import raw
+from hyperpod_ebs.demo.sandbox import Sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One volume's life."""
+
+    waste: float
+    """Seconds."""
+    calls: int
+    """AWS calls."""
+
+
+async def lived(everything: Fleet, number: int) -> Life:
+    """One life, from create to delete."""
+    co, node = everything.orchestrator, next(iter(everything.orchestrator.nodes.values()))
+    before = await everything.emulated.calls()
+    returned: dict[str, float] = {}
+    claim = await co.create(f"life-{number}", gib=1, capability=raw())
+    returned["available"] = time.time()
+    await co.attach(claim, node)
+    returned["attached"] = time.time()
+    await co.detach(claim, node)
+    returned["detached"] = time.time()
+    await co.delete(claim)
+    after = await everything.emulated.calls()
+    done: dict[str, float] = {}
+    for moment in await everything.emulated.history():
+        if moment.volume == claim.id:
+            done.setdefault(moment.state, moment.instant)
+    waste = sum(returned[state] - done[state] for state in returned)
+    return Life(waste, sum(after.values()) - sum(before.values()))
+
+
+def p95(values: Sequence[float]) -> float:
+    """The value that 95 in a hundred do not exceed."""
+    return sorted(values)[max(0, -(-95 * len(values) // 100) - 1)]
+
+
+async def main() -> None:
+    """Live them all, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lives", type=int, default=50)
+    lives: list[Life] = []
+    count = parser.parse_args().lives
+    async with Sandbox.open("hp-bench") as sandbox, fleet.running(sandbox, "aws") as everything:
+        for number in range(count):
+            lives.append(life := await lived(everything, number))
+            sys.stdout.write(f"life {number:3d}: waste {life.waste:.3f} s, {life.calls} AWS calls\n")
+            sys.stdout.flush()
+    waste, calls = [life.waste for life in lives], [life.calls for life in lives]
+    sys.stdout.write(
+        f"{count} lives: waste mean {statistics.mean(waste):.3f} s, p95 {p95(waste):.3f} s; "
+        f"AWS calls a life mean {statistics.mean(calls):.1f}, most {max(calls)}\n"
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
