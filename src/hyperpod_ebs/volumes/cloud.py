@@ -48,6 +48,7 @@ class Volumes(Protocol):
             SnapshotNotFound: No such source.
             Unproved: No answer came; it may exist.
         """
+        ...
 
     async def delete_volume(self, volume_id: str) -> None:
         """Ask for its removal.
@@ -56,12 +57,15 @@ class Volumes(Protocol):
             VolumeNotFound: It is gone already.
             InUse: It is attached.
         """
+        ...
 
     async def volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
         """The volumes with these ids (at most 200); an unknown one is simply absent."""
+        ...
 
     async def volumes_named(self, name: str) -> tuple[Volume, ...]:
         """Our volumes that carry `name` as their request's name."""
+        ...
 
     async def volume_page(self, size: int, token: str | None) -> Page[Volume]:
         """Some of the account's own volumes, 5 to 500 a page.
@@ -69,9 +73,11 @@ class Volumes(Protocol):
         Raises:
             Busy: The token is stale or not one of ours.
         """
+        ...
 
     async def zones(self) -> tuple[str, ...]:
         """The region's ordinary availability zones that can be used now, in order."""
+        ...
 
 
 class Attachments(Protocol):
@@ -87,6 +93,7 @@ class Attachments(Protocol):
             NodeFull: The node's attachment limit.
             KeyUnusable: The volume's key cannot be used.
         """
+        ...
 
     async def detach(self, volume_id: str, node: Node) -> Attachment:
         """Ask for the detachment.
@@ -95,6 +102,7 @@ class Attachments(Protocol):
             VolumeNotFound, NodeNotFound: There is no such thing.
             NotReady: The volume is not attached there.
         """
+        ...
 
 
 class Modifications(Protocol):
@@ -110,9 +118,11 @@ class Modifications(Protocol):
             RateLimited: Too many modifications of late.
             QuotaReached: A limit of the account.
         """
+        ...
 
     async def modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
         """The latest modification of each of these volumes (at most 200) that ever had one."""
+        ...
 
 
 class Snapshots(Protocol):
@@ -126,6 +136,7 @@ class Snapshots(Protocol):
             Refused: Quota, or the volume's state.
             Unproved: No answer came; it may exist.
         """
+        ...
 
     async def delete_snapshot(self, snapshot_id: str) -> None:
         """Remove it.
@@ -134,12 +145,15 @@ class Snapshots(Protocol):
             SnapshotNotFound: It is gone already.
             InUse: Something is made of it.
         """
+        ...
 
     async def snapshot(self, snapshot_id: str) -> Snapshot | None:
         """The snapshot with this id, ours or one that the account can see."""
+        ...
 
     async def snapshots_named(self, name: str) -> tuple[Snapshot, ...]:
         """Our snapshots that carry `name` as their request's name."""
+        ...
 
     async def snapshot_page(self, size: int, token: str | None, *, volume_id: str | None) -> Page[Snapshot]:
         """Some of the account's own snapshots, 5 to 1,000 a page, of one volume or of all.
@@ -147,6 +161,7 @@ class Snapshots(Protocol):
         Raises:
             Busy: The token is stale or not one of ours.
         """
+        ...
 
 
 class Cloud(Volumes, Attachments, Modifications, Snapshots, Protocol):

@@ -1,0 +1,45 @@
+"""All services together, over one world."""
+
+from collections.abc import Mapping, Sequence
+
+from hyperpod_ebs.emulator.dispatch import Service
+from hyperpod_ebs.emulator.ec2.attaching import Attaching
+from hyperpod_ebs.emulator.ec2.instances import Instances
+from hyperpod_ebs.emulator.ec2.modifications import Modifications, Rate
+from hyperpod_ebs.emulator.ec2.snapshot_listing import SnapshotListing
+from hyperpod_ebs.emulator.ec2.snapshots import Snapshots
+from hyperpod_ebs.emulator.ec2.tagging import Tagging
+from hyperpod_ebs.emulator.ec2.volume_listing import VolumeListing
+from hyperpod_ebs.emulator.ec2.volumes import Volumes
+from hyperpod_ebs.emulator.ec2.zones import Zones
+from hyperpod_ebs.emulator.eks import Eks
+from hyperpod_ebs.emulator.nodes.attachments import Attachments
+from hyperpod_ebs.emulator.nodes.machines import Machines
+from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
+from hyperpod_ebs.emulator.sagemaker.node_volumes import NodeVolumes
+from hyperpod_ebs.emulator.sagemaker.nodes import Nodes
+from hyperpod_ebs.emulator.sts import Sts
+from hyperpod_ebs.emulator.world import World
+
+
+def services(world: World, *, rate: Rate) -> Mapping[str, Sequence[Service]]:
+    """By signing name, the objects that serve it; `rate` is how often a volume may be modified."""
+    attachments = Attachments(world)
+    machines = Machines(world, attachments)
+    clusters = Clusters(world, machines)
+    return {
+        "ec2": [
+            Volumes(world),
+            VolumeListing(world),
+            Attaching(world, attachments),
+            Modifications(world, rate=rate),
+            Snapshots(world),
+            SnapshotListing(world),
+            Instances(world, machines),
+            Zones(world),
+            Tagging(world),
+        ],
+        "sagemaker": [clusters, Nodes(world, clusters), NodeVolumes(world, clusters, attachments)],
+        "eks": [Eks(world)],
+        "sts": [Sts()],
+    }

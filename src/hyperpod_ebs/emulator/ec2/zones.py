@@ -1,0 +1,62 @@
+"""DescribeAvailabilityZones."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from hyperpod_ebs.emulator.ec2 import listing, naming
+from hyperpod_ebs.emulator.place import Zone
+from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+from hyperpod_ebs.emulator.world import World
+
+_FIXED: Final = {"state": "available", "opt-in-status": "opt-in-not-required", "zone-type": "availability-zone"}
+
+
+@dataclass(frozen=True, slots=True)
+class Zones:
+    """The zones of the region."""
+
+    world: World
+
+    name = "ec2"
+    operations = Operations["Zones"]()
+
+    @operations("DescribeAvailabilityZones")
+    async def describe(self, asked: Asked, _: Call) -> Answer:
+        """The zones by names, ids or filters; a dry run is how callers see that EC2 answers."""
+        naming.dry_run(asked)
+        zones = {zone.name: zone for zone in self.world.place.zones}
+        names = [*asked.get("ZoneNames", []), *self._names(asked.get("ZoneIds", []))]
+        if unknown := [name for name in names if name not in zones]:
+            raise AwsFault("InvalidParameterValue", f"Invalid availability zone: [{unknown[0]}]")
+        known = {name: zones[name] for name in names} if names else zones
+        chosen = listing.selected(known, asked, self._fields(), by_id="zone-name")
+        return {"AvailabilityZones": [self._shown(zone) for zone in chosen]}
+
+    def _names(self, ids: list[str]) -> list[str]:
+        by_id = {zone.id: zone.name for zone in self.world.place.zones}
+        return [by_id.get(id_, id_) for id_ in ids]
+
+    def _fields(self) -> dict[str, listing.Field[Zone]]:
+        fixed: dict[str, listing.Field[Zone]] = {name: lambda _, value=value: [value] for name, value in _FIXED.items()}  # type: ignore[misc] # a default binds it
+        return fixed | {
+            "zone-name": lambda zone: [zone.name],
+            "zone-id": lambda zone: [zone.id],
+            "region-name": lambda _: [self.world.place.region],
+            "group-name": lambda _: [self._group()],
+        }
+
+    def _group(self) -> str:
+        return f"{self.world.place.region}-zg-1"
+
+    def _shown(self, zone: Zone) -> Mapping[str, str]:
+        return {
+            "ZoneName": zone.name,
+            "ZoneId": zone.id,
+            "RegionName": self.world.place.region,
+            "State": _FIXED["state"],
+            "OptInStatus": _FIXED["opt-in-status"],
+            "ZoneType": _FIXED["zone-type"],
+            "GroupName": self._group(),
+            "NetworkBorderGroup": self.world.place.region,
+        }

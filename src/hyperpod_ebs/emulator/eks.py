@@ -1,0 +1,89 @@
+"""EKS: clusters that orchestrate HyperPod's, as far as their names and states."""
+
+import hashlib
+from dataclasses import replace
+from typing import Any, Final
+
+from hyperpod_ebs.emulator.place import SECURITY_GROUP, VPC
+from hyperpod_ebs.emulator.records import EksCluster
+from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+from hyperpod_ebs.emulator.world import World, now, when
+
+VERSION: Final = "1.35"
+"""Kubernetes version of a cluster that names none."""
+
+
+class Eks:
+    """Elastic Kubernetes Service, without Kubernetes."""
+
+    name = "eks"
+    operations = Operations["Eks"]()
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._clusters = world.store.eks_clusters
+        world.clock.on("eks active", self._active)
+
+    @operations("CreateCluster")
+    async def create(self, asked: Asked, _: Call) -> Answer:
+        """A cluster in state CREATING."""
+        await self._world.clock.settle()
+        name, subnets = asked["name"], asked["resourcesVpcConfig"].get("subnetIds", [])
+        if name in self._clusters:
+            raise AwsFault("ResourceInUseException", f"Cluster already exists with name: {name}", 409)
+        for subnet in subnets:
+            if self._world.place.zone(subnet) is None:
+                text = f"The subnet ID '{subnet}' does not exist"
+                raise AwsFault("InvalidParameterException", text)
+        cluster = self._clusters.put(
+            EksCluster(
+                id=name,
+                created=now(),
+                role=asked["roleArn"],
+                version=asked.get("version", VERSION),
+                subnets=tuple(subnets),
+                tags=dict(asked.get("tags", {})),
+            )
+        )
+        self._world.clock.ripens(self._subject(name), "eks active")
+        return await self._world.acknowledged({"cluster": self._shown(cluster)})
+
+    @operations("DescribeCluster")
+    async def describe(self, asked: Asked, _: Call) -> Answer:
+        """The cluster of this name."""
+        await self._world.clock.settle()
+        if (cluster := self._clusters.get(asked["name"])) is None:
+            raise AwsFault("ResourceNotFoundException", f"No cluster found for name: {asked['name']}.", 404)
+        return await self._world.acknowledged({"cluster": self._shown(cluster)})
+
+    async def _active(self, subject: str) -> None:
+        cluster = self._clusters[subject.removeprefix("eks/")]
+        self._clusters.put(replace(cluster, state="ACTIVE"))
+
+    def _subject(self, name: str) -> str:
+        return f"eks/{name}"
+
+    def _shown(self, cluster: EksCluster) -> dict[str, Any]:  # the members of EKS's Cluster
+        place = self._world.place
+        host = hashlib.sha256(f"{place.region}/{cluster.id}".encode()).hexdigest()[:32].upper()
+        return {
+            "name": cluster.id,
+            "arn": arn(self._world, cluster.id),
+            "createdAt": when(cluster.created),
+            "version": cluster.version,
+            "endpoint": f"https://{host}.gr7.{place.region}.eks.amazonaws.com",
+            "roleArn": cluster.role,
+            "resourcesVpcConfig": {
+                "subnetIds": list(cluster.subnets),
+                "clusterSecurityGroupId": SECURITY_GROUP,
+                "vpcId": VPC,
+                "endpointPublicAccess": True,
+            },
+            "status": cluster.state,
+            "tags": dict(cluster.tags),
+        }
+
+
+def arn(world: World, name: str) -> str:
+    """The ARN of the EKS cluster of this name."""
+    return world.place.arn("eks", f"cluster/{name}")

@@ -1,0 +1,116 @@
+"""The embedded cloud, running: on the caller's event loop, over real HTTP, with real block devices."""
+
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hyperpod_ebs.emulator import cloud, lock, residence
+from hyperpod_ebs.emulator.auth import Keys
+from hyperpod_ebs.emulator.clock import Profile
+from hyperpod_ebs.emulator.ec2.modifications import Rate
+from hyperpod_ebs.emulator.faults import Faults
+from hyperpod_ebs.emulator.identity import Identity
+from hyperpod_ebs.emulator.metadata import Metadata
+from hyperpod_ebs.emulator.routes import routes
+from hyperpod_ebs.emulator.server import Server
+from hyperpod_ebs.emulator.world import World
+from hyperpod_ebs.kit import files
+
+HOST: Final = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emulator:
+    """A running emulator."""
+
+    url: str
+    state: Path
+    env: dict[str, str]
+    """What an AWS CLI or SDK needs in its environment."""
+
+    faults: Faults
+    """What is planned to go wrong."""
+
+    world: World
+
+    @classmethod
+    @asynccontextmanager
+    async def running(  # noqa: PLR0913 - each has a default and is named
+        cls,
+        state: Path | None = None,
+        *,
+        profile: Profile = "instant",
+        seed: int = 0,
+        port: int = 0,
+        region: str = "us-west-2",
+        account: str = "123456789012",
+        rate: Rate = "four-a-day",
+    ) -> AsyncGenerator["Emulator"]:
+        """An emulator until the block is left.
+
+        Args:
+            state: Where everything is kept; None for a directory that goes with the emulator.
+            profile: How fast states change: `instant`, `aws` or `chaos`.
+            seed: What the times are drawn from.
+            port: The port to listen at on the loopback address; 0 for any that is free.
+            region: The region that it is.
+            account: The account that everything belongs to.
+            rate: How often a volume may be modified.
+
+        Raises:
+            StateRefused: The directory is in use, or is of another region, account or version.
+            OSError: The port cannot be had.
+        """
+        async with AsyncExitStack() as stack:
+            home = await files.off_loop(lambda: _home(state))
+            if state is None:
+                stack.push_async_callback(_remove, home)
+            await files.off_loop(lambda: stack.enter_context(lock.held(home)))
+            endpoint = home / "endpoint"
+            await files.off_loop(lambda: endpoint.unlink(missing_ok=True))  # a dead emulator's
+            stack.push_async_callback(files.off_loop, lambda: endpoint.unlink(missing_ok=True))
+            identity = await files.off_loop(lambda: Identity.of(home, region=region, account=account))
+            world = await stack.enter_async_context(
+                residence.lived_in(home, identity.place, profile=profile, seed=seed, keep=state is not None)
+            )
+            keys, faults = Keys(), Faults()
+            keys.add(identity.access_key_id, identity.key)
+            server = Server(
+                services=cloud.services(world, rate=rate),
+                keys=keys,
+                faults=faults,
+                control=[*routes(world), *Metadata(world).routes()],
+            )
+            await stack.enter_async_context(world.clock.ticking())
+            url = await stack.enter_async_context(server.serving(HOST, port))
+            await files.off_loop(lambda: _publish(endpoint, url))
+            yield cls(url=url, state=home, env=identity.environment(url), faults=faults, world=world)
+
+    def device_directory(self, instance: str) -> Path:
+        """The device directory of an instance or HyperPod node."""
+        return self.world.directories.path(instance)
+
+    def metadata_url(self, instance: str) -> str:
+        """The metadata endpoint of an instance or HyperPod node."""
+        return f"{self.url}/_metadata/{instance}"
+
+
+def _home(state: Path | None) -> Path:
+    return Path(tempfile.mkdtemp(prefix="hyperpod-ebs-")).resolve() if state is None else state.resolve()
+
+
+def _publish(endpoint: Path, url: str) -> None:
+    """Let `emulator env` find the address, whole or not at all."""
+    unready = endpoint.with_suffix(".new")
+    unready.write_text(url)
+    unready.rename(endpoint)
+
+
+async def _remove(home: Path) -> None:
+    """Remove a directory that was only for this run, unless something in it is in use."""
+    if not await files.off_loop((home / "disks").is_mount):
+        await files.off_loop(lambda: shutil.rmtree(home))

@@ -1,0 +1,80 @@
+"""Where the cloud is: its partition, region, account and zones.
+
+The region has three zones, a, b and c, with the zone ids az1, az2 and az3 of its short
+name (usw2-az1), and one default VPC with a subnet in each: subnet-0000000000000000a,
+-b and -c. A cluster or an instance chooses its zone by subnet.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+VPC: Final = "vpc-00000000000000001"
+SECURITY_GROUP: Final = "sg-00000000000000001"
+
+_DIRECTIONS: Final = {"north": "n", "south": "s", "east": "e", "west": "w", "central": "c"}
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """An Availability Zone and its default subnet."""
+
+    name: str
+    id: str
+    subnet: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A region of an account."""
+
+    region: str
+    account: str
+
+    @property
+    def partition(self) -> str:
+        """aws, aws-cn or aws-us-gov."""
+        if self.region.startswith("cn-"):
+            return "aws-cn"
+        return "aws-us-gov" if self.region.startswith("us-gov-") else "aws"
+
+    @property
+    def zones(self) -> tuple[Zone, ...]:
+        """The zones, in the order of their letters."""
+        return _zones(self.region)
+
+    def zone(self, name: str) -> Zone | None:
+        """The zone of this name, id or subnet."""
+        return next((zone for zone in self.zones if name in {zone.name, zone.id, zone.subnet}), None)
+
+    def zone_id(self, name: str) -> str | None:
+        """The id of the zone of this name."""
+        zone = self.zone(name)
+        return zone.id if zone else None
+
+    def arn(self, service: str, resource: str) -> str:
+        """The ARN of something of this account's in this region."""
+        return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
+
+
+@cache
+def _zones(region: str) -> tuple[Zone, ...]:
+    short = short_name(region)
+    return tuple(
+        Zone(f"{region}{letter}", f"{short}-az{number}", f"subnet-{letter:0>17}")
+        for number, letter in enumerate("abc", start=1)
+    )
+
+
+def short_name(region: str) -> str:
+    """The region as zone ids have it: us-west-2 is usw2, ap-southeast-1 is apse1."""
+    first, *words, number = region.split("-")
+    return first + "".join(_short_word(word) for word in words) + number
+
+
+def _short_word(word: str) -> str:
+    """One word of it: northeast is ne, west is w, gov is g."""
+    if word in _DIRECTIONS:
+        return _DIRECTIONS[word]
+    start = next((direction for direction in _DIRECTIONS if word.startswith(direction)), None)
+    return _DIRECTIONS[start] + _short_word(word.removeprefix(start)) if start else word[0]

@@ -1,0 +1,184 @@
+"""HyperPod clusters and their nodes: made, shown, deleted."""
+
+import itertools
+import secrets
+import string
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from typing import Any, Final
+
+from hyperpod_ebs.emulator import eks
+from hyperpod_ebs.emulator.nodes.machines import Machines
+from hyperpod_ebs.emulator.records import Cluster, Instance, InstanceGroup
+from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+from hyperpod_ebs.emulator.world import World, new_id, now, when
+
+_ALPHABET: Final = string.ascii_lowercase + string.digits
+
+DEFAULT_TYPE: Final = "ml.m5.large"
+
+
+class Clusters:
+    """The clusters of the account."""
+
+    name = "sagemaker"
+    operations = Operations["Clusters"]()
+
+    def __init__(self, world: World, machines: Machines) -> None:
+        self._world = world
+        self._store = world.store
+        self._machines = machines
+        world.clock.on("cluster in service", self._in_service)
+        world.clock.on("cluster gone", self._gone)
+
+    @operations("CreateCluster")
+    async def create(self, asked: Asked, _: Call) -> Answer:
+        """The ARN of a cluster in state Creating, with the nodes that its groups count."""
+        await self._world.clock.settle()
+        cluster, zones = self._wanted(asked), self._zones(asked)
+        self._store.clusters.put(cluster)
+        wanted = [group for group in cluster.instance_groups() for _ in range(group.count)]
+        for group, zone in zip(wanted, itertools.cycle(zones), strict=False):
+            self._machines.start(_node(cluster, group, zone))
+        self._world.clock.ripens(cluster.id, "cluster in service")
+        return await self._world.acknowledged({"ClusterArn": self.arn(cluster)})
+
+    @operations("DeleteCluster")
+    async def delete(self, asked: Asked, _: Call) -> Answer:
+        """The ARN of the cluster, which is Deleting."""
+        await self._world.clock.settle()
+        cluster = self.found(asked["ClusterName"])
+        if cluster.state != "Deleting":
+            self._store.clusters.put(replace(cluster, state="Deleting"))
+            for node in self._store.instances.where("cluster", cluster.id):
+                self._machines.stop(node)
+            self._world.clock.ripens(cluster.id, "cluster gone")
+        return await self._world.acknowledged({"ClusterArn": self.arn(cluster)})
+
+    @operations("DescribeCluster")
+    async def describe(self, asked: Asked, _: Call) -> Answer:
+        """The cluster of this name or ARN."""
+        await self._world.clock.settle()
+        return await self._world.acknowledged(self._shown(self.found(asked["ClusterName"])))
+
+    def arn(self, cluster: Cluster) -> str:
+        """The cluster's ARN."""
+        return self._world.place.arn("sagemaker", f"cluster/{cluster.id}")
+
+    def found(self, name_or_arn: str) -> Cluster:
+        """The cluster of this name or ARN.
+
+        Raises:
+            AwsFault: ResourceNotFound.
+        """
+        for cluster in self._store.clusters.values():
+            if name_or_arn in {cluster.name, self.arn(cluster)}:
+                return cluster
+        raise AwsFault("ResourceNotFound", f"Cluster with name or ARN {name_or_arn} not found.")
+
+    def _wanted(self, asked: Asked) -> Cluster:
+        """The cluster that the request describes."""
+        if any(cluster.name == asked["ClusterName"] for cluster in self._store.clusters.values()):
+            raise AwsFault("ResourceInUse", f"Cluster with name {asked['ClusterName']} already exists.")
+        vpc = asked.get("VpcConfig", {})
+        return Cluster(
+            id="".join(secrets.choice(_ALPHABET) for _ in range(12)),
+            name=asked["ClusterName"],
+            created=now(),
+            eks=self._orchestrator(asked.get("Orchestrator", {})),
+            groups=tuple(asdict(group) for group in _groups(asked)),
+            subnets=tuple(vpc.get("Subnets", ())),
+            security_groups=tuple(vpc.get("SecurityGroupIds", ())),
+            node_recovery=asked.get("NodeRecovery", "Automatic"),
+            node_provisioning=asked.get("NodeProvisioningMode"),
+            tags={tag["Key"]: tag["Value"] for tag in asked.get("Tags", [])},
+        )
+
+    def _orchestrator(self, asked: Mapping[str, Any]) -> str | None:  # the members of ClusterOrchestrator
+        """ARN of the EKS cluster, which is there and active; None for Slurm."""
+        if "Eks" not in asked:
+            return None
+        wanted: str = asked["Eks"]["ClusterArn"]
+        found = next((one for one in self._store.eks_clusters if eks.arn(self._world, one) == wanted), None)
+        if found is None:
+            raise AwsFault("ValidationException", f"EKS cluster {wanted} does not exist: create it first")
+        if (state := self._store.eks_clusters[found].state) != "ACTIVE":
+            raise AwsFault("ValidationException", f"EKS cluster {wanted} is {state}, not ACTIVE")
+        return wanted
+
+    def _zones(self, asked: Asked) -> list[str]:
+        """The zones of the subnets asked for, which the nodes take in turns; the first zone when there are none."""
+        place = self._world.place
+        subnets = asked.get("VpcConfig", {}).get("Subnets") or [place.zones[0].subnet]
+        zones = {zone.subnet: zone.name for zone in place.zones}
+        if unknown := [subnet for subnet in subnets if subnet not in zones]:
+            raise AwsFault("ValidationException", f"The subnet ID '{unknown[0]}' does not exist")
+        return [zones[subnet] for subnet in subnets]
+
+    def _shown(self, cluster: Cluster) -> dict[str, Any]:  # the members of DescribeClusterResponse
+        groups = cluster.instance_groups()
+        vpc = {"SecurityGroupIds": list(cluster.security_groups), "Subnets": list(cluster.subnets)}
+        return {
+            "ClusterArn": self.arn(cluster),
+            "ClusterName": cluster.name,
+            "ClusterStatus": cluster.state,
+            "CreationTime": when(cluster.created),
+            "InstanceGroups": [self._group_shown(cluster, group) for group in groups if not group.restricted],
+            "RestrictedInstanceGroups": [self._group_shown(cluster, one) for one in groups if one.restricted] or None,
+            "VpcConfig": vpc if cluster.subnets else None,
+            "Orchestrator": {"Eks": {"ClusterArn": cluster.eks}} if cluster.eks else None,
+            "NodeRecovery": cluster.node_recovery,
+            "NodeProvisioningMode": cluster.node_provisioning,
+        }
+
+    def _group_shown(self, cluster: Cluster, group: InstanceGroup) -> dict[str, Any]:  # the members of its shape
+        nodes = [node for node in self._store.instances.where("cluster", cluster.id) if node.group == group.name]
+        return {
+            "InstanceGroupName": group.name,
+            "InstanceType": group.kind,
+            "ExecutionRole": group.role,
+            "TargetCount": group.count,
+            "CurrentCount": sum(node.state == "running" for node in nodes),
+            "Status": cluster.state,
+        }
+
+    async def _in_service(self, id_: str) -> None:
+        """The cluster is in service once its nodes run."""
+        waiting = [node for node in self._store.instances.where("cluster", id_) if node.state == "pending"]
+        if not self._put_off(id_, "cluster in service", waiting):
+            self._store.clusters.put(replace(self._store.clusters[id_], state="InService"))
+            self._store.note(id_, "InService")
+
+    async def _gone(self, id_: str) -> None:
+        """The cluster is gone once its nodes are."""
+        if not self._put_off(id_, "cluster gone", self._store.instances.where("cluster", id_)):
+            self._store.clusters.drop(id_)
+
+    def _put_off(self, id_: str, step: str, nodes: list[Instance]) -> bool:
+        """Let `step` wait for what is going to happen to `nodes`; whether there is anything."""
+        dues = [self._store.dues[node.id].at for node in nodes if node.id in self._store.dues]
+        if dues:
+            self._world.clock.at(id_, step, max(dues))
+        return bool(dues)
+
+
+def _groups(asked: Asked) -> Iterable[InstanceGroup]:
+    for member, restricted in (("InstanceGroups", False), ("RestrictedInstanceGroups", True)):
+        for group in asked.get(member, []):
+            yield InstanceGroup(
+                name=group["InstanceGroupName"],
+                kind=group.get("InstanceType", DEFAULT_TYPE),
+                count=group["InstanceCount"],
+                role=group["ExecutionRole"],
+                restricted=restricted,
+            )
+
+
+def _node(cluster: Cluster, group: InstanceGroup, zone: str) -> Instance:
+    return Instance(
+        id=new_id("i"),
+        kind=group.kind.removeprefix("ml."),
+        zone=zone,
+        cluster=cluster.id,
+        group=group.name,
+    )

@@ -1,0 +1,151 @@
+"""Requests as forms: `Filter.1.Value.2=x` read into members (protocols ec2 and query).
+
+A form is split once into a tree by its dots; readers compiled from the shapes then
+walk tree and shape together. The two protocols name things differently and refuse
+differently: that is their `Dialect`.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from botocore.model import ListShape, MapShape, Shape, StructureShape
+
+from hyperpod_ebs.emulator.wire import scalars
+from hyperpod_ebs.emulator.wire.operations import AwsFault
+
+_NUMBER: Final = re.compile("[0-9]{1,9}")
+
+Node = str | dict[str, "Node"]
+Read = Callable[[Node, str], Any]  # the shape says what comes out
+"""Reads a node of the form; the second argument is its name, for refusals."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How a protocol names the parts of a form, and how it refuses them."""
+
+    name: Callable[[str, Shape], str]
+    """A member's name on the wire, from its name in the model."""
+
+    elements: Callable[[Shape], str | None]
+    """What stands between a list's name and the numbers, None for nothing."""
+
+    missing: Callable[[str], AwsFault]
+    """The refusal of a form without this required parameter."""
+
+    unknown: Callable[[str], AwsFault] | None
+    """The refusal of a parameter that no shape has; None where it is ignored."""
+
+    unfit: Callable[[str, str], AwsFault]
+    """The refusal of the named parameter's value."""
+
+
+def tree(pairs: Iterable[tuple[str, str]]) -> dict[str, Node]:
+    """The parameters of a form by the parts of their names."""
+    root: dict[str, Node] = {}
+    for name, value in pairs:
+        *parents, last = name.split(".")
+        node = root
+        for part in parents:
+            below = node.get(part)
+            if not isinstance(below, dict):
+                below = node[part] = {}
+            node = below
+        node[last] = value
+    return root
+
+
+def structure_reader(shape: StructureShape, dialect: Dialect) -> Read:
+    """What reads a form of this shape into its members.
+
+    The reader raises AwsFault for what the dialect refuses.
+    """
+    return _Compiler(dialect).structure(shape)
+
+
+class _Compiler:
+    """Readers of the shapes of one operation, each structure compiled once."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._structures: dict[str, Read] = {}
+
+    def structure(self, shape: StructureShape) -> Read:
+        if shape.name in self._structures:
+            return self._structures[shape.name]
+        members: dict[str, tuple[str, Read]] = {}
+        required = [(name, self._dialect.name(name, shape.members[name])) for name in shape.required_members]
+        # Known before its members are: a shape may hold itself.
+        read = self._structures[shape.name] = _structure(members, required, self._dialect)
+        for name, member in shape.members.items():
+            members[self._dialect.name(name, member)] = (name, self._reader(member))
+        return read
+
+    def _reader(self, shape: Shape) -> Read:
+        if isinstance(shape, StructureShape):
+            return self.structure(shape)
+        if isinstance(shape, ListShape):
+            return _list(self._reader(shape.member), self._dialect.elements(shape), self._dialect)
+        if isinstance(shape, MapShape):
+            return self._map(shape)
+        return _scalar(scalars.READ[shape.type_name], self._dialect)
+
+    def _map(self, shape: MapShape) -> Read:
+        key_name, value_name = (part.serialization.get("name") for part in (shape.key, shape.value))
+        key, value = key_name or "key", value_name or "value"
+        pair = _structure(
+            {key: ("key", self._reader(shape.key)), value: ("value", self._reader(shape.value))},
+            [("key", key), ("value", value)],
+            self._dialect,
+        )
+        entries = _list(pair, None if shape.serialization.get("flattened") else "entry", self._dialect)
+        return lambda node, path: {entry["key"]: entry["value"] for entry in entries(node, path)}
+
+
+def _structure(members: Mapping[str, tuple[str, Read]], required: list[tuple[str, str]], dialect: Dialect) -> Read:
+    def read(node: Node, path: str) -> dict[str, Any]:
+        if isinstance(node, str):
+            raise dialect.unfit(path, node)
+        prefix = f"{path}." if path else ""
+        found: dict[str, Any] = {}
+        for name, below in node.items():
+            if member := members.get(name):
+                found[member[0]] = member[1](below, prefix + name)
+            elif dialect.unknown is not None:
+                raise dialect.unknown(prefix + name)
+        for member_name, name in required:
+            if member_name not in found:
+                raise dialect.missing(prefix + name)
+        return found
+
+    return read
+
+
+def _list(element: Read, between: str | None, dialect: Dialect) -> Read:
+    def read(node: Node, path: str) -> list[Any]:
+        if node == "":  # how the query protocol says that a list is empty
+            return []
+        if between is not None and isinstance(node, dict):
+            node, path = node.get(between, ""), f"{path}.{between}"
+        if isinstance(node, str):
+            raise dialect.unfit(path, node)
+        for number in node:
+            if not _NUMBER.fullmatch(number):
+                raise (dialect.unknown or dialect.missing)(f"{path}.{number}")
+        return [element(node[number], f"{path}.{number}") for number in sorted(node, key=int)]
+
+    return read
+
+
+def _scalar(of: scalars.Read, dialect: Dialect) -> Read:
+    def read(node: Node, path: str) -> Any:  # Any: the shape says which
+        if isinstance(node, dict):
+            raise (dialect.unknown or dialect.missing)(f"{path}.{next(iter(node))}")
+        try:
+            return of(node)
+        except ValueError:
+            raise dialect.unfit(path, node) from None
+
+    return read

@@ -1,0 +1,212 @@
+"""Services that take forms and answer XML: EC2's own protocol, and the older query protocol."""
+
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from botocore.model import ListShape, OperationModel, Shape
+
+from hyperpod_ebs.emulator.wire import form_request, xml_answer
+from hyperpod_ebs.emulator.wire.compiled import Compiled, ModelWire, refuse_members
+from hyperpod_ebs.emulator.wire.exchange import Reply, Request
+from hyperpod_ebs.emulator.wire.form_request import Dialect
+from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault
+from hyperpod_ebs.emulator.wire.xml_answer import escape
+
+_XML: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
+_SIGNING: Final = "X-Amz-"
+
+
+def _ec2_name(name: str, shape: Shape) -> str:
+    if given := shape.serialization.get("queryName"):
+        return str(given)
+    given = str(shape.serialization.get("name", name))
+    return given[:1].upper() + given[1:]
+
+
+def _ec2_unfit(name: str, value: str) -> AwsFault:
+    return AwsFault("InvalidParameterValue", f"Value ({value}) for parameter {name} is invalid.", 400)
+
+
+_EC2: Final = Dialect(
+    name=_ec2_name,
+    elements=lambda _: None,
+    missing=lambda name: AwsFault("MissingParameter", f"The request must contain the parameter {name}", 400),
+    unknown=lambda name: AwsFault("UnknownParameter", f"The parameter {name} is not recognized", 400),
+    unfit=_ec2_unfit,
+)
+
+
+def _query_name(name: str, shape: Shape) -> str:
+    own = str(shape.serialization.get("name", name))
+    if isinstance(shape, ListShape) and shape.serialization.get("flattened"):
+        # The numbered elements stand where the list would, under their own name.
+        return str(shape.member.serialization.get("name", own))
+    return own
+
+
+def _query_elements(shape: Shape) -> str | None:
+    if not isinstance(shape, ListShape) or shape.serialization.get("flattened"):
+        return None
+    return str(shape.member.serialization.get("name", "member"))
+
+
+def _query_path(name: str) -> str:
+    return ".".join(part[:1].lower() + part[1:] for part in name.split("."))
+
+
+def _query_invalid(violation: str) -> AwsFault:
+    return AwsFault("ValidationError", f"1 validation error detected: {violation}", 400)
+
+
+_QUERY: Final = Dialect(
+    name=_query_name,
+    elements=_query_elements,
+    missing=lambda name: _query_invalid(
+        f"Value null at '{_query_path(name)}' failed to satisfy constraint: Member must not be null"
+    ),
+    unknown=None,
+    unfit=lambda name, value: _query_invalid(
+        f"Value '{value}' at '{_query_path(name)}' failed to satisfy constraint: Member must be of its type"
+    ),
+)
+
+
+class _FormWire(ModelWire):
+    """What EC2 and the query services share."""
+
+    content_type = "text/xml;charset=UTF-8"
+    dialect: Dialect
+
+    def claims(self, request: Request) -> bool:
+        """Whether the form is in the version of this service's API."""
+        return _form(request).get("Version") == self._model.api_version
+
+    def operation(self, request: Request) -> str:
+        """The operation that `Action` names."""
+        if not (action := _form(request).get("Action")):
+            raise AwsFault("MissingAction", "The request is missing an action or operation parameter.", 400)
+        return self.known(action)
+
+    def parser(self, operation: OperationModel) -> Callable[[Request], Asked]:
+        """What reads a form for `operation`."""
+        shape = operation.input_shape
+        if shape is None:
+            return lambda _: {}
+        read = form_request.structure_reader(shape, self.dialect)
+
+        def parse(request: Request) -> dict[str, Any]:  # Any: each member has the type its shape gives it
+            members: dict[str, Any] = read(form_request.tree(_parameters(request)), "")
+            return members
+
+        return parse
+
+    def content(self, operation: OperationModel, *, element: str | None, nothing: str) -> Callable[[Answer], str]:
+        """What writes the members of an answer to `operation`, or `nothing` if it has no output."""
+        shape = operation.output_shape
+        if shape is None:
+            return lambda answer: _nothing(operation.name, answer, nothing)
+        write = xml_answer.content_writer(shape, element=element)
+
+        def content(answer: Answer) -> str:
+            parts: list[str] = []
+            write(answer, parts.append)
+            return "".join(parts)
+
+        return content
+
+
+class Ec2Wire(_FormWire):
+    """EC2's own protocol."""
+
+    dialect = _EC2
+
+    def unknown(self, operation: str) -> AwsFault:
+        """What EC2 says of an operation that it does not have."""
+        return AwsFault("InvalidAction", f"The action {operation} is not valid for this web service.", 400)
+
+    def broken(self) -> AwsFault:
+        """What EC2 says when it fails itself."""
+        return AwsFault("InternalError", "An internal error has occurred", 500)
+
+    def compile(self, operation: OperationModel) -> Compiled:
+        """Both directions of `operation`."""
+        name = f"{operation.name}Response"
+        start = f'{_XML}<{name} xmlns="{self._model.metadata["xmlNamespace"]}"><requestId>'
+        content = self.content(operation, element="item", nothing="<return>true</return>")
+
+        def write(answer: Answer, request_id: str) -> bytes:
+            return f"{start}{request_id}</requestId>{content(answer)}</{name}>".encode()
+
+        return Compiled(self.parser(operation), write)
+
+    def refuse(self, fault: AwsFault, request_id: str) -> Reply:
+        """The refusal as EC2 writes it."""
+        error = f"<Error><Code>{escape(fault.code)}</Code><Message>{escape(fault.message)}</Message></Error>"
+        body = f"{_XML}<Response><Errors>{error}</Errors><RequestID>{request_id}</RequestID></Response>"
+        return self.reply(self.status(fault), body.encode(), request_id)
+
+
+class QueryWire(_FormWire):
+    """The query protocol: STS speaks it."""
+
+    dialect = _QUERY
+
+    def unknown(self, operation: str) -> AwsFault:
+        """What the service says of an operation that it does not have."""
+        message = f"Could not find operation {operation} for version {self._model.api_version}"
+        return AwsFault("InvalidAction", message, 400)
+
+    def broken(self) -> AwsFault:
+        """What the service says when it fails itself."""
+        return AwsFault("InternalFailure", "An internal error has occurred", 500)
+
+    def compile(self, operation: OperationModel) -> Compiled:
+        """Both directions of `operation`."""
+        name, shape = operation.name, operation.output_shape
+        wrapper = None if shape is None else shape.serialization.get("resultWrapper")
+        opening, closing = (f"<{wrapper}>", f"</{wrapper}>") if wrapper else ("", "")
+        start = f'<{name}Response xmlns="{self._model.metadata["xmlNamespace"]}">{opening}'
+        content = self.content(operation, element=None, nothing="")
+
+        def write(answer: Answer, request_id: str) -> bytes:
+            metadata = f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>"
+            return f"{start}{content(answer)}{closing}{metadata}</{name}Response>".encode()
+
+        return Compiled(self.parser(operation), write)
+
+    def refuse(self, fault: AwsFault, request_id: str) -> Reply:
+        """The refusal as query services write it."""
+        status = self.status(fault)
+        kind = "Sender" if status < 500 else "Receiver"  # noqa: PLR2004 - HTTP's own border
+        error = f"<Type>{kind}</Type><Code>{escape(fault.code)}</Code><Message>{escape(fault.message)}</Message>"
+        namespace = self._model.metadata["xmlNamespace"]
+        content = f"<Error>{error}</Error><RequestId>{request_id}</RequestId>"
+        body = f'<ErrorResponse xmlns="{namespace}">{content}</ErrorResponse>'
+        return self.reply(status, body.encode(), request_id)
+
+
+def _nothing(operation: str, answer: Answer, text: str) -> str:
+    refuse_members(operation, answer)
+    return text
+
+
+def _form(request: Request) -> dict[str, str]:
+    return dict(_pairs(request))
+
+
+def _parameters(request: Request) -> list[tuple[str, str]]:
+    """What the form says of the operation itself."""
+    return [
+        (name, value)
+        for name, value in _pairs(request)
+        if name not in {"Action", "Version"} and not name.startswith(_SIGNING)
+    ]
+
+
+def _pairs(request: Request) -> list[tuple[str, str]]:
+    """The form's parameters, from the query of a GET or the body of a POST."""
+    pairs = parse_qsl(request.query, keep_blank_values=True)
+    if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        pairs += parse_qsl(request.body.decode(errors="replace"), keep_blank_values=True)
+    return pairs

@@ -1,0 +1,190 @@
+"""Requests as JSON documents, read into members and held against the model's constraints."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from botocore.model import ListShape, MapShape, Shape, StructureShape
+
+from hyperpod_ebs.emulator.wire import constraints, scalars
+from hyperpod_ebs.emulator.wire.operations import AwsFault
+
+Read = Callable[[Any, str, list[str]], Any]  # JSON goes in, what the shape says comes out
+"""Reads a value; the second argument is its name in messages, violations go into the third."""
+
+
+def document(body: bytes) -> dict[str, Any]:
+    """The JSON object in `body`; an empty body is an empty object.
+
+    Raises:
+        AwsFault: It is something else.
+    """
+    try:
+        value = json.loads(body or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise AwsFault("SerializationException", "Could not parse request body into json", 400) from error
+    return _object(value)
+
+
+def members_reader(shape: StructureShape) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """What reads a JSON object of this shape into its members; unknown ones are ignored.
+
+    The reader raises AwsFault for a value of a wrong type, and one for all violated constraints.
+    """
+    read = _Compiler().structure(shape)
+
+    def members(value: dict[str, Any]) -> dict[str, Any]:
+        violations: list[str] = []
+        found: dict[str, Any] = read(value, "", violations)
+        if violations:
+            raise constraints.validation_fault(violations)
+        return found
+
+    return members
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    name: str
+    path: str
+    read: Read
+
+
+class _Compiler:
+    """Readers of the shapes of one operation, each structure compiled once."""
+
+    def __init__(self) -> None:
+        self._structures: dict[str, Read] = {}
+
+    def structure(self, shape: StructureShape) -> Read:
+        if shape.name in self._structures:
+            return self._structures[shape.name]
+        members: dict[str, _Member] = {}
+        # Known before its members are: a shape may hold itself.
+        read = self._structures[shape.name] = _structure(members, list(shape.required_members))
+        for name, member in shape.members.items():
+            wire_name = member.serialization.get("name", name)
+            members[wire_name] = _Member(name, _path_name(name), self._checked(member))
+        return read
+
+    def _checked(self, shape: Shape) -> Read:
+        read = self._unchecked(shape)
+        check = constraints.checker(shape)
+        if check is None:
+            return read
+
+        def checked(value: Any, path: str, violations: list[str]) -> Any:  # Any: the shape says which
+            found = read(value, path, violations)
+            violations.extend(check(found, path))
+            return found
+
+        return checked
+
+    def _unchecked(self, shape: Shape) -> Read:
+        if isinstance(shape, StructureShape):
+            return self.structure(shape)
+        if isinstance(shape, ListShape):
+            return _list(self._part(shape.member))
+        if isinstance(shape, MapShape):
+            return _map(self._part(shape.value))
+        return _SCALARS[shape.type_name]
+
+    def _part(self, shape: Shape) -> Read:
+        """The reader of an element: single values are checked with the list or map they are in."""
+        single = not isinstance(shape, StructureShape | ListShape | MapShape)
+        return self._unchecked(shape) if single else self._checked(shape)
+
+
+def _path_name(member: str) -> str:
+    """How a member is called in a message about it."""
+    return member[:1].lower() + member[1:]
+
+
+def _structure(members: Mapping[str, _Member], required: list[str]) -> Read:
+    def read(value: Any, path: str, violations: list[str]) -> dict[str, Any]:  # Any: JSON
+        prefix = f"{path}." if path else ""
+        found: dict[str, Any] = {}
+        for name, below in _object(value).items():
+            if below is not None and (member := members.get(name)):
+                found[member.name] = member.read(below, prefix + member.path, violations)
+        violations.extend(constraints.missing(prefix + _path_name(name)) for name in required if name not in found)
+        return found
+
+    return read
+
+
+def _list(element: Read) -> Read:
+    def read(value: Any, path: str, violations: list[str]) -> list[Any]:  # Any: JSON
+        if not isinstance(value, list):
+            raise _mismatch(value, "a list")
+        return [element(below, f"{path}.{number}.member", violations) for number, below in enumerate(value, 1)]
+
+    return read
+
+
+def _map(element: Read) -> Read:
+    def read(value: Any, path: str, violations: list[str]) -> dict[str, Any]:  # Any: JSON
+        return {key: element(below, f"{path}.{key}.member", violations) for key, below in _object(value).items()}
+
+    return read
+
+
+def _object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _mismatch(value, "a structure or map")
+    return value
+
+
+def _typed(kinds: type | tuple[type, ...], what: str) -> Read:
+    def read(value: Any, path: str, violations: list[str]) -> Any:  # noqa: ARG001 - Any: JSON; single values violate nothing
+        if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
+            raise _mismatch(value, what)
+        return value
+
+    return read
+
+
+def _time(value: Any, path: str, violations: list[str]) -> datetime:  # noqa: ARG001 - Any: JSON; single values violate nothing
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _mismatch(value, "a timestamp")
+    try:
+        return datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise _mismatch(value, "a timestamp") from error
+
+
+def _blob(value: Any, path: str, violations: list[str]) -> bytes:  # noqa: ARG001 - Any: JSON; single values violate nothing
+    try:
+        return scalars.blob_of(value)
+    except (ValueError, TypeError) as error:
+        raise _mismatch(value, "a blob") from error
+
+
+_WHOLE: Final = _typed(int, "an integer")
+_NUMBER: Final = _typed((int, float), "a number")
+_SCALARS: Final[Mapping[str, Read]] = {
+    "string": _typed(str, "a string"),
+    "character": _typed(str, "a string"),
+    "integer": _WHOLE,
+    "long": _WHOLE,
+    "float": _NUMBER,
+    "double": _NUMBER,
+    "boolean": _typed(bool, "a boolean"),
+    "timestamp": _time,
+    "blob": _blob,
+}
+_JSON_TYPES: Final = {
+    dict: "STRUCTURE_VALUE",
+    list: "LIST_VALUE",
+    str: "STRING_VALUE",
+    bool: "BOOLEAN_VALUE",
+    int: "NUMBER_VALUE",
+    float: "NUMBER_VALUE",
+    type(None): "NULL_VALUE",
+}
+
+
+def _mismatch(value: object, wanted: str) -> AwsFault:
+    return AwsFault("SerializationException", f"{_JSON_TYPES[type(value)]} cannot be converted to {wanted}", 400)

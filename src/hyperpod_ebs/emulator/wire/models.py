@@ -1,0 +1,28 @@
+"""The SDK's service models, as installed: what each operation takes and gives."""
+
+import functools
+from collections.abc import Mapping
+
+from botocore.loaders import Loader
+from botocore.model import ServiceModel, Shape
+
+
+@functools.cache  # a model is immutable, costs about 0.1 s and 30 MB, and one process may run several emulators
+def load(service: str) -> ServiceModel:
+    """The newest model of `service`, by the name the SDK has for it; reads files.
+
+    Raises:
+        botocore.exceptions.UnknownServiceError: The SDK has no such service.
+    """
+    return ServiceModel(Loader().load_service_model(service, "service-2"), service)
+
+
+def error_shapes(model: ServiceModel) -> Mapping[str, Shape]:
+    """The errors that the service models, by the code that stands on the wire."""
+    return {shape.error_code: shape for shape in model.error_shapes}  # type: ignore[attr-defined] # the stubs call them Shape
+
+
+def error_status(shape: Shape) -> int | None:
+    """The HTTP status that the model gives an error, None where it gives none."""
+    status: int | None = shape.metadata.get("error", {}).get("httpStatusCode")
+    return status

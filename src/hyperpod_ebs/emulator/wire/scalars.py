@@ -1,0 +1,112 @@
+"""Single values as text: how times, blobs, numbers and booleans look on the wire."""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+Scalar = Any  # str, int, float, bool, datetime or bytes: the shape says which
+Write = Callable[[Scalar], str]
+Read = Callable[[str], Scalar]
+
+_INTEGER: Final = re.compile(r"[+-]?[0-9]+")
+_BOOLEANS: Final = {"true": True, "false": False}
+
+
+def utc(value: datetime) -> datetime:
+    """`value` in UTC.
+
+    Raises:
+        ValueError: It does not say its time zone.
+    """
+    if value.tzinfo is None:
+        raise ValueError(f"time {value} has no time zone: give it one")
+    return value.astimezone(UTC)
+
+
+def iso8601(value: datetime) -> str:
+    """`value` with milliseconds, as EC2 and STS write times: 2026-01-02T03:04:05.678Z."""
+    return utc(value).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def epoch(value: datetime) -> float:
+    """Seconds since 1970 to the millisecond, as the JSON protocols write times."""
+    seconds = round(utc(value).timestamp(), 3)
+    return int(seconds) if seconds.is_integer() else seconds
+
+
+def time_of(text: str) -> datetime:
+    """The time an ISO 8601 text names; one without a zone is in UTC.
+
+    Raises:
+        ValueError: It names none.
+    """
+    value = datetime.fromisoformat(text)
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value
+
+
+def blob_of(text: str) -> bytes:
+    """The bytes a base64 text stands for.
+
+    Raises:
+        ValueError: It is not base64.
+    """
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"{text!r} is not base64") from error
+
+
+def base64_text(value: bytes) -> str:
+    """`value` in base64."""
+    return base64.b64encode(value).decode()
+
+
+def _integer_of(text: str) -> int:
+    if not _INTEGER.fullmatch(text):
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def _boolean_of(text: str) -> bool:
+    value = _BOOLEANS.get(text.lower())
+    if value is None:
+        raise ValueError(f"{text!r} is neither true nor false")
+    return value
+
+
+def _integer(value: int) -> str:
+    return f"{value:d}"
+
+
+def _boolean(value: object) -> str:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is not a boolean")
+    return "true" if value else "false"
+
+
+READ: Final[Mapping[str, Read]] = {
+    "string": str,
+    "character": str,
+    "integer": _integer_of,
+    "long": _integer_of,
+    "float": float,
+    "double": float,
+    "boolean": _boolean_of,
+    "timestamp": time_of,
+    "blob": blob_of,
+}
+"""How text is read, by the type of the shape. Each raises ValueError for text that does not fit."""
+
+WRITE: Final[Mapping[str, Write]] = {
+    "integer": _integer,
+    "long": _integer,
+    "float": repr,
+    "double": repr,
+    "boolean": _boolean,
+    "timestamp": iso8601,
+    "blob": base64_text,
+}
+"""How values other than text are written, by the type of the shape."""

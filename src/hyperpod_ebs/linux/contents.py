@@ -1,0 +1,149 @@
+"""What is on a device: the one answer that allows or forbids mkfs.
+
+    blkid says  our reading says                        contents
+    ----------  --------------------------------------  ----------
+    nothing     zeros where blkid looks                 Blank
+    nothing     our note that mkfs is under way         Unfinished
+    nothing     anything else                           Foreign
+    xfs         XFS in progress, and our note           Unfinished
+    ext4, xfs   the same, complete                      Filesystem
+    anything    anything else                           Foreign
+
+Both must agree before anything is written. blkid alone is not enough: it exits the
+same for a blank device and for one that it could not read, and it does not know raw
+data. So every place where blkid looks has to read, and as zeros.
+"""
+
+import errno
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from hyperpod_ebs.kit import files
+from hyperpod_ebs.linux import blkid, failures, superblock, unfinished
+from hyperpod_ebs.linux.superblock import Ext, Xfs
+from hyperpod_ebs.model import errors
+from hyperpod_ebs.model.disk import Blank, Contents, Device, Filesystem, Foreign, Unfinished
+
+WINDOWS: Final = (
+    (0, 0x110000),  # nearly all, VMFS at 1 MiB too
+    (0x200000, files.BLOCK),  # VMFS, and a second header of LUKS2
+    (0x400000, files.BLOCK),  # the last second header of LUKS2
+    (-0x182000, 2 * files.BLOCK),  # Promise RAID, 3087 sectors before the end
+    (-0x90000, 0x90000),  # ZFS's labels, RAID, the second GPT, NILFS2, and our note
+)
+"""Where blkid looks: offset, from the end where negative, and bytes."""
+
+DEADLINE: Final = 60.0
+"""Seconds for one read; a volume that is still filled from a snapshot is slow."""
+
+_KINDS: Final[Mapping[str, type[Ext | Xfs]]] = {"ext4": Ext, "xfs": Xfs}
+
+
+async def contents(device: Device, volume_id: str) -> Contents:
+    """What is on `device`.
+
+    Raises:
+        Unavailable: It cannot be read, or another program holds it and is not done.
+    """
+    with failures.translated(f"reading {device.path} of volume {volume_id}"):
+        held = await files.off_loop(lambda: _held(device.path))
+        start = await files.read_direct(device.path, size=superblock.SIZE, deadline=DEADLINE)
+        note = await files.read_direct(device.path, offset=unfinished.offset(device.size), deadline=DEADLINE)
+        tags = await blkid.found(device.path)
+        answer = recognised(start, tags, volume_id=volume_id, note=note, held=held)
+        if answer is None:
+            answer = unexplained(await _windows(device), note, volume_id)
+    if held and not isinstance(answer, Filesystem):
+        # An orphan of a killed predecessor holds it, or a process of another container.
+        raise errors.Unavailable(
+            f"{device.path} of volume {volume_id} is held by another program, perhaps by an mkfs; try again"
+        )
+    return answer
+
+
+def recognised(
+    start: bytes, tags: Mapping[str, str] | None, *, volume_id: str, note: bytes = b"", held: bool = False
+) -> Contents | None:
+    """What blkid's tags and the superblock say together; None where blkid recognises nothing.
+
+    Args:
+        start: The first bytes of the device.
+        tags: What blkid found there.
+        volume_id: Whose device it is.
+        note: The block where a note of an unfinished mkfs would be.
+        held: Whether somebody else uses the device.
+    """
+    if tags is None:
+        return None
+    kind = tags.get("TYPE", "")
+    reader = _KINDS.get(kind)
+    seen = reader.read(start) if reader and "PTTYPE" not in tags else None
+    if seen is None:
+        return Foreign(_named(tags))
+    if isinstance(seen, Xfs) and seen.in_progress:
+        if unfinished.noted(note) == volume_id:
+            return Unfinished()
+        return Foreign("an xfs that somebody else was making or copying, and did not finish")
+    return Filesystem(
+        kind=kind,
+        size=seen.size,
+        damaged=isinstance(seen, Ext) and seen.damaged,
+        marked=unfinished.noted(note) == volume_id,
+        growing=unfinished.noted(note, unfinished.GROWING) == volume_id,
+        held=held,
+    )
+
+
+def unexplained(windows: Sequence[bytes], note: bytes, volume_id: str) -> Contents:
+    """What a device is on which blkid recognises nothing, by the bytes where it looked, and our note."""
+    owner = unfinished.noted(note)
+    if owner == volume_id:
+        return Unfinished()
+    if owner is not None:
+        return Foreign(f"the beginnings of a filesystem of volume {owner}")
+    if all(window == bytes(len(window)) for window in windows):
+        return Blank()
+    return Foreign("data that no filesystem known here explains")
+
+
+def _named(tags: Mapping[str, str]) -> str:
+    kind, table = tags.get("TYPE", ""), tags.get("PTTYPE", "")
+    named = [kind] if kind else []
+    if table:
+        named.append(f"a partition table ({table})")
+    return " and ".join(named) or ", ".join(f"{name}={value}" for name, value in sorted(tags.items()))
+
+
+def _aligned(size: int) -> int:
+    return size // files.BLOCK * files.BLOCK
+
+
+async def _windows(device: Device) -> list[bytes]:
+    """What stands where blkid looks.
+
+    Raises:
+        OSError: A part of it cannot be read.
+    """
+    size = _aligned(device.size)
+    read = []
+    for offset, count in WINDOWS:
+        begin = min(offset, size) if offset >= 0 else max(0, size + offset)
+        wanted = min(count, size - begin)
+        window = await files.read_direct(device.path, offset=begin, size=wanted, deadline=DEADLINE) if wanted else b""
+        if len(window) < wanted:
+            raise OSError(errno.EIO, "a part of the device does not read")
+        read.append(window)
+    return read
+
+
+def _held(device: Path) -> bool:
+    """Whether somebody mounted the device, or has it open for their own use alone."""
+    try:
+        os.close(os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            return True
+        raise
+    return False

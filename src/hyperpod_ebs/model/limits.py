@@ -1,0 +1,74 @@
+"""How many volumes a node takes, by its instance type.
+
+The numbers are EC2's `MaximumEbsAttachments`, from DescribeInstanceTypes. Where
+they are shared with network interfaces the first interface is taken off already;
+further ones take a volume's place each, which is for --volume-attach-limit to say.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+_ML: Final = "ml."
+_SMALLEST: Final = 32
+_SHARED: Final = 27
+
+_EXACT: Final[Mapping[str, int]] = {
+    "g5.xlarge": 25,
+    "g5.2xlarge": 25,
+    "g5.4xlarge": 25,
+    "g5.8xlarge": 25,
+    "g5.12xlarge": 22,
+    "g5.16xlarge": 25,
+    "g5.24xlarge": 22,
+    "g5.48xlarge": 9,
+    "p4d.24xlarge": 28,
+    "p4de.24xlarge": 28,
+    "p5.48xlarge": 64,
+    "p5e.48xlarge": 64,
+    "p5en.48xlarge": 64,
+    "p6-b200.48xlarge": 64,
+    "p6-b300.48xlarge": 64,
+    "trn1.2xlarge": 25,
+    "trn1.32xlarge": 28,
+    "trn1n.32xlarge": 28,
+    "trn2.48xlarge": 64,
+}
+_SHARING: Final = re.compile(r"[cmr]5(a|b|n|zn)?|[cmr]6(a|g|gn|i|in)|[cmr]7(g|gn)|t3a?|t4g")
+"""Families that share their places with network interfaces, the same number whatever their size."""
+
+_DEDICATED: Final = re.compile(
+    r"[cmr]7(a|i|iz|i-flex)|[cmr]8(a|g|gd|i|i-flex)|i[78](i|ie|g|ge)|g6[ef]?|gr6f?|g7e|p5|trn2"
+)
+"""Families whose places are for volumes alone, as many as their size says."""
+
+_BY_SIZE: Final[Mapping[str, int]] = {
+    "16xlarge": 48,
+    "18xlarge": 48,
+    "24xlarge": 64,
+    "32xlarge": 88,
+    "48xlarge": 128,
+    "96xlarge": 128,
+}
+
+
+def attachable(instance_type: str, *, taken: int) -> int:
+    """How many volumes of ours a node of this type takes; 0 where that is not known, as CSI has it.
+
+    Args:
+        instance_type: EC2's name, or SageMaker's with `ml.` before it.
+        taken: Volumes that the node has anyway: its root, and on HyperPod the secondary one.
+    """
+    limit = _limit(instance_type.removeprefix(_ML))
+    return max(1, limit - taken) if limit else 0
+
+
+def _limit(instance_type: str) -> int:
+    family, _, size = instance_type.partition(".")
+    if exact := _EXACT.get(instance_type):
+        return exact
+    if size.startswith("metal"):
+        return 0
+    if _DEDICATED.fullmatch(family):
+        return _BY_SIZE.get(size, _SMALLEST)
+    return _SHARED if _SHARING.fullmatch(family) else 0

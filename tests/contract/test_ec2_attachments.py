@@ -1,0 +1,206 @@
+"""AttachVolume, DetachVolume and the instances they are about, as boto3 sees them."""
+
+import pytest
+
+from emulated import Aws, until
+
+UNKNOWN = "vol-0123456789abcdef0"
+NOBODY = "i-0123456789abcdef0"
+
+
+async def attached(aws: Aws, volume: str, instance: str, device: str = "/dev/xvdba") -> None:
+    """Attach, and wait for it."""
+    await aws.ec2("attach_volume", VolumeId=volume, InstanceId=instance, Device=device)
+    await until(lambda: aws.state(volume), "in-use attached")
+
+
+async def test_an_attachment_is_attaching_then_attached_then_gone(aws: Aws) -> None:
+    """EC2: the life of an attachment, and who shows it."""
+    volume, instance = await aws.volume(), await aws.instance()
+
+    made = await aws.ec2("attach_volume", VolumeId=volume, InstanceId=instance, Device="/dev/xvdba")
+    shown = (await aws.shown(volume))["Attachments"][0]
+    ended = await aws.ec2("detach_volume", VolumeId=volume)
+
+    assert (made["State"], shown["State"], ended["State"]) == ("attaching", "attached", "detaching")
+    assert (shown["InstanceId"], shown["Device"]) == (instance, "/dev/xvdba")
+    assert await aws.state(volume) == "available"
+
+
+async def test_filters_find_a_volume_by_its_attachment(aws: Aws) -> None:
+    """EC2: the attachment.* filters."""
+    volume, instance = await aws.volume(), await aws.instance()
+    await attached(aws, volume, instance)
+    filters = {
+        "attachment.instance-id": instance,
+        "attachment.device": "/dev/xvdba",
+        "attachment.status": "attached",
+        "attachment.delete-on-termination": "false",
+        "status": "in-use",
+    }
+
+    for name, value in filters.items():
+        found = await aws.ec2("describe_volumes", Filters=[{"Name": name, "Values": [value]}])
+
+        assert volume in {one["VolumeId"] for one in found["Volumes"]}, name
+
+
+async def test_what_cannot_be_attached_is_refused(aws: Aws) -> None:
+    """EC2: AttachVolume's errors."""
+    volume, other, far = await aws.volume(), await aws.volume(), await aws.volume(AvailabilityZone="us-west-2b")
+    instance, second = await aws.instance(), await aws.instance()
+    await attached(aws, volume, instance)
+
+    async def code(volume: str, instance: str, device: str = "/dev/xvdbb") -> str:
+        members = {"VolumeId": volume, "InstanceId": instance, "Device": device}
+        return (await aws.refused("ec2", "attach_volume", **members))[0]
+
+    assert await code(volume, second) == "VolumeInUse"
+    assert await code(volume, instance) == "VolumeInUse"
+    assert await code(UNKNOWN, instance) == "InvalidVolume.NotFound"
+    assert await code(other, NOBODY) == "InvalidInstanceID.NotFound"
+    assert await code(far, instance) == "InvalidVolume.ZoneMismatch"
+    assert await code(other, instance, "/dev/xvdba") == "InvalidParameterValue"
+    assert await code(other, instance, "/dev/xvda") == "InvalidParameterValue"
+    assert await code(other, instance, "nonsense") == "InvalidParameterValue"
+    assert await aws.state(other) == "available"
+
+
+async def test_a_full_instance_takes_no_more(aws: Aws) -> None:
+    """EC2: AttachmentLimitExceeded; a g5.48xlarge has 9, root included."""
+    instance = await aws.instance(InstanceType="g5.48xlarge")
+    for number in range(8):
+        volume = await aws.volume()
+        await attached(aws, volume, instance, f"/dev/xvdb{chr(ord('a') + number)}")
+    members = {"VolumeId": await aws.volume(), "InstanceId": instance, "Device": "/dev/xvdbz"}
+
+    refusal = await aws.refused("ec2", "attach_volume", **members)
+
+    assert refusal[0] == "AttachmentLimitExceeded"
+
+
+async def test_what_cannot_be_detached_is_refused(aws: Aws) -> None:
+    """EC2: DetachVolume's errors."""
+    volume, free = await aws.volume(), await aws.volume()
+    instance, second = await aws.instance(), await aws.instance()
+    await attached(aws, volume, instance)
+    root = next(one for one in (await aws.ec2("describe_volumes"))["Volumes"] if one["Size"] == 8)
+
+    unknown = await aws.refused("ec2", "detach_volume", VolumeId=UNKNOWN)
+    available = await aws.refused("ec2", "detach_volume", VolumeId=free)
+    elsewhere = await aws.refused("ec2", "detach_volume", VolumeId=volume, InstanceId=second)
+    rooted = await aws.refused("ec2", "detach_volume", VolumeId=root["VolumeId"])
+    deleted = await aws.refused("ec2", "delete_volume", VolumeId=volume)
+
+    codes = [refusal[0] for refusal in (unknown, available, elsewhere, rooted, deleted)]
+    assert codes == [
+        "InvalidVolume.NotFound",
+        "IncorrectState",
+        "InvalidAttachment.NotFound",
+        "OperationNotPermitted",
+        "VolumeInUse",
+    ]
+
+
+async def test_a_shared_volume_is_on_several_instances_and_detached_from_the_one_named(aws: Aws) -> None:
+    """EC2: multi-attach of io2, in one zone."""
+    volume = await aws.volume(VolumeType="io2", Iops=100, Size=4, MultiAttachEnabled=True)
+    instances = [await aws.instance(), await aws.instance()]
+    for instance in instances:
+        await aws.ec2("attach_volume", VolumeId=volume, InstanceId=instance, Device="/dev/xvdba")
+    await until(lambda: aws.state(volume), "in-use attached attached")
+
+    unnamed = await aws.refused("ec2", "detach_volume", VolumeId=volume)
+    await aws.ec2("detach_volume", VolumeId=volume, InstanceId=instances[0])
+
+    assert unnamed[0] == "InvalidParameterCombination"
+    assert [one["InstanceId"] for one in (await aws.shown(volume))["Attachments"]] == [instances[1]]
+
+
+async def test_an_instance_shows_what_is_attached_and_takes_its_root_volume_along(aws: Aws) -> None:
+    """EC2: block device mappings, and DeleteOnTermination."""
+    volume, instance = await aws.volume(), await aws.instance(SubnetId="subnet-0000000000000000a")
+    await attached(aws, volume, instance)
+
+    found = await aws.ec2("describe_instances", Filters=[{"Name": "instance-id", "Values": [instance]}])
+    shown = found["Reservations"][0]["Instances"][0]
+    mappings = {one["DeviceName"]: one["Ebs"] for one in shown["BlockDeviceMappings"]}
+    await aws.ec2("terminate_instances", InstanceIds=[instance])
+
+    assert (shown["RootDeviceName"], shown["State"]["Name"]) == ("/dev/xvda", "running")
+    assert mappings["/dev/xvdba"]["VolumeId"] == volume
+    assert mappings["/dev/xvda"]["DeleteOnTermination"]
+    assert [one["VolumeId"] for one in (await aws.ec2("describe_volumes"))["Volumes"]] == [volume]
+    assert await aws.state(volume) == "available"
+
+
+async def test_instances_are_told_apart_by_token_zone_and_id(aws: Aws) -> None:
+    """EC2: RunInstances is idempotent by token; Placement names a zone."""
+    wanted = {"MinCount": 2, "MaxCount": 2, "ClientToken": "t", "Placement": {"AvailabilityZone": "us-west-2c"}}
+
+    first = await aws.ec2("run_instances", **wanted)
+    again = await aws.ec2("run_instances", **wanted)
+    unknown = await aws.refused("ec2", "describe_instances", InstanceIds=[NOBODY])
+    subnet = await aws.refused("ec2", "run_instances", MinCount=1, MaxCount=1, SubnetId="subnet-x")
+
+    assert [one["InstanceId"] for one in again["Instances"]] == [one["InstanceId"] for one in first["Instances"]]
+    assert {one["Placement"]["AvailabilityZone"] for one in first["Instances"]} == {"us-west-2c"}
+    assert (unknown[0], subnet[0]) == ("InvalidInstanceID.NotFound", "InvalidSubnetID.NotFound")
+
+
+@pytest.mark.parametrize("method", ["attach_volume", "detach_volume", "delete_volume"])
+async def test_a_dry_run_changes_nothing(aws: Aws, method: str) -> None:
+    """EC2: DryRunOperation, with status 412."""
+    volume, instance = await aws.volume(), await aws.instance()
+    if method == "detach_volume":
+        await attached(aws, volume, instance)
+    before = await aws.state(volume)
+    place = {"InstanceId": instance, "Device": "/dev/xvdba"} if method == "attach_volume" else {}
+
+    refusal = await aws.refused("ec2", method, VolumeId=volume, DryRun=True, **place)
+
+    assert refusal[0] == "DryRunOperation"
+    assert await aws.state(volume) == before
+
+
+async def test_the_zones_are_three_and_a_dry_run_shows_that_ec2_answers(aws: Aws) -> None:
+    """Upstream: DescribeAvailabilityZones with DryRun is the readiness check."""
+    zones = (await aws.ec2("describe_availability_zones"))["AvailabilityZones"]
+    dry = await aws.refused("ec2", "describe_availability_zones", DryRun=True)
+    named = await aws.ec2("describe_availability_zones", ZoneIds=["usw2-az3"])
+    unknown = await aws.refused("ec2", "describe_availability_zones", ZoneNames=["us-west-2z"])
+
+    assert {zone["ZoneName"]: zone["ZoneId"] for zone in zones} == {
+        "us-west-2a": "usw2-az1",
+        "us-west-2b": "usw2-az2",
+        "us-west-2c": "usw2-az3",
+    }
+    assert [zone["ZoneName"] for zone in named["AvailabilityZones"]] == ["us-west-2c"]
+    assert (dry[0], unknown[0]) == ("DryRunOperation", "InvalidParameterValue")
+
+
+async def test_tags_are_set_replaced_and_taken_off_together_or_not_at_all(aws: Aws) -> None:
+    """EC2: CreateTags and DeleteTags on several resources."""
+    one, other = await aws.volume(), await aws.instance()
+    both = [one, other]
+    await aws.ec2("create_tags", Resources=both, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}])
+
+    unknown = await aws.refused("ec2", "create_tags", Resources=[one, UNKNOWN], Tags=[{"Key": "c", "Value": "3"}])
+    await aws.ec2("create_tags", Resources=[one], Tags=[{"Key": "a", "Value": "9"}])
+    await aws.ec2("delete_tags", Resources=both, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b"}])
+
+    assert unknown[0] == "InvalidVolume.NotFound"
+    assert (await aws.shown(one))["Tags"] == [{"Key": "a", "Value": "9"}]
+    found = await aws.ec2("describe_instances", InstanceIds=[other])
+    assert "Tags" not in found["Reservations"][0]["Instances"][0]
+
+
+async def test_the_fifty_first_tag_is_refused(aws: Aws) -> None:
+    """EC2: TagLimitExceeded."""
+    volume = await aws.volume()
+    tags = [{"Key": f"k{number}", "Value": ""} for number in range(50)]
+    await aws.ec2("create_tags", Resources=[volume], Tags=tags)
+
+    refusal = await aws.refused("ec2", "create_tags", Resources=[volume], Tags=[{"Key": "more", "Value": ""}])
+
+    assert refusal[0] == "TagLimitExceeded"

@@ -1,0 +1,173 @@
+"""CreateSnapshot, DeleteSnapshot, DescribeSnapshots, ModifyVolume and its describe, as boto3 sees them."""
+
+from typing import Any
+
+from emulated import ZONE, Aws, cloud, until
+
+
+async def snapshot(aws: Aws, volume: str, **members: Any) -> str:
+    """The id of a completed snapshot."""
+    made = await aws.ec2("create_snapshot", VolumeId=volume, **members)
+    id_: str = made["SnapshotId"]
+
+    async def state() -> str:
+        return str((await aws.ec2("describe_snapshots", SnapshotIds=[id_]))["Snapshots"][0]["State"])
+
+    await until(state, "completed")
+    return id_
+
+
+async def test_a_snapshot_is_pending_and_then_completed(aws: Aws) -> None:
+    """EC2: CreateSnapshot answers at once; Progress ends at 100%."""
+    volume = await aws.volume(Size=3)
+    tags = [{"Key": "n", "Value": "1"}]
+
+    made = await aws.ec2(
+        "create_snapshot",
+        VolumeId=volume,
+        Description="before",
+        TagSpecifications=[{"ResourceType": "snapshot", "Tags": tags}],
+    )
+    shown = (await aws.ec2("describe_snapshots", SnapshotIds=[made["SnapshotId"]]))["Snapshots"][0]
+
+    assert (made["State"], shown["State"], shown["Progress"]) == ("pending", "completed", "100%")
+    assert (shown["VolumeId"], shown["VolumeSize"], shown["Description"], shown["Tags"]) == (volume, 3, "before", tags)
+    assert shown["OwnerId"] == "123456789012"
+
+
+async def test_a_volume_from_a_snapshot_is_as_large_or_larger(aws: Aws) -> None:
+    """EC2: Size defaults to the snapshot's and may exceed it; encryption is inherited."""
+    source = await aws.volume(Size=2, Encrypted=True)
+    from_it = await snapshot(aws, source)
+
+    same, larger = await aws.volume(SnapshotId=from_it, Size=2), await aws.volume(SnapshotId=from_it, Size=4)
+    members = {"AvailabilityZone": ZONE, "SnapshotId": from_it}
+    smaller = await aws.refused("ec2", "create_volume", Size=1, **members)
+    rate = await aws.refused("ec2", "create_volume", VolumeInitializationRate=99, **members)
+
+    shown = [await aws.shown(volume) for volume in (same, larger)]
+    assert [(one["Size"], one["SnapshotId"], one["Encrypted"]) for one in shown] == [
+        (2, from_it, True),
+        (4, from_it, True),
+    ]
+    assert (smaller[0], rate[0]) == ("InvalidParameterValue", "InvalidParameterValue")
+
+
+async def test_snapshots_are_found_by_owner_filter_and_page(aws: Aws) -> None:
+    """EC2: DescribeSnapshots."""
+    volume = await aws.volume()
+    made = {(await aws.ec2("create_snapshot", VolumeId=volume))["SnapshotId"] for _ in range(6)}
+    filters = [{"Name": "volume-id", "Values": [volume]}, {"Name": "status", "Values": ["completed"]}]
+
+    own = await aws.ec2("describe_snapshots", OwnerIds=["self"], Filters=filters)
+    foreign = await aws.ec2("describe_snapshots", OwnerIds=["210987654321"])
+    first = await aws.ec2("describe_snapshots", MaxResults=5)
+    second = await aws.ec2("describe_snapshots", MaxResults=5, NextToken=first["NextToken"])
+
+    assert {one["SnapshotId"] for one in own["Snapshots"]} == made
+    assert foreign["Snapshots"] == []
+    assert {one["SnapshotId"] for one in first["Snapshots"] + second["Snapshots"]} == made
+
+
+async def test_a_deleted_snapshot_is_unknown_and_its_volumes_are_whole(aws: Aws) -> None:
+    """EC2: deleting a snapshot leaves the volumes made from it."""
+    id_ = await snapshot(aws, await aws.volume())
+    volume = (await aws.ec2("create_volume", AvailabilityZone=ZONE, SnapshotId=id_))["VolumeId"]
+
+    await aws.ec2("delete_snapshot", SnapshotId=id_)
+
+    assert (await aws.refused("ec2", "describe_snapshots", SnapshotIds=[id_]))[0] == "InvalidSnapshot.NotFound"
+    assert (await aws.refused("ec2", "delete_snapshot", SnapshotId=id_))[0] == "InvalidSnapshot.NotFound"
+    assert await aws.state(volume) == "available"
+
+
+async def test_a_second_snapshot_within_fifteen_seconds_and_a_volume_from_a_pending_one_are_refused() -> None:
+    """EC2: one snapshot per volume and 15 s; a volume wants a completed one."""
+    async with cloud(profile="aws") as (_, aws):
+        volume = await aws.volume()
+        made = await aws.ec2("create_snapshot", VolumeId=volume)
+
+        again = await aws.refused("ec2", "create_snapshot", VolumeId=volume)
+        early = await aws.refused("ec2", "create_volume", AvailabilityZone=ZONE, SnapshotId=made["SnapshotId"])
+
+        assert (again[0], early[0]) == ("SnapshotCreationPerVolumeRateExceeded", "IncorrectState")
+
+
+async def test_a_modification_ends_with_the_new_size_and_performance(aws: Aws) -> None:
+    """EC2: ModifyVolume, and the latest modification in DescribeVolumesModifications."""
+    volume = await aws.volume(Size=1)
+
+    made = await aws.ec2("modify_volume", VolumeId=volume, Size=10, Iops=4000, Throughput=300)
+    shown = await aws.shown(volume)
+    found = (await aws.ec2("describe_volumes_modifications", VolumeIds=[volume]))["VolumesModifications"][0]
+
+    modification = made["VolumeModification"]
+    assert (modification["ModificationState"], modification["OriginalSize"], modification["TargetSize"]) == (
+        "modifying",
+        1,
+        10,
+    )
+    assert (shown["Size"], shown["Iops"], shown["Throughput"]) == (10, 4000, 300)
+    assert (found["ModificationState"], found["Progress"]) == ("completed", 100)
+
+
+async def test_gp2_becomes_gp3_with_the_higher_of_both_performances(aws: Aws) -> None:
+    """EC2: a change of type without numbers keeps the source's performance where it is higher."""
+    volume = await aws.volume(VolumeType="gp2", Size=2000)
+
+    await aws.ec2("modify_volume", VolumeId=volume, VolumeType="gp3")
+
+    shown = await aws.shown(volume)
+    assert (shown["VolumeType"], shown["Iops"]) == ("gp3", 6000)
+
+
+async def test_what_a_volume_cannot_become_is_refused(aws: Aws) -> None:
+    """EC2: ModifyVolume's errors."""
+    volume, unknown = await aws.volume(Size=2), "vol-0123456789abcdef0"
+
+    async def code(**members: Any) -> str:
+        return (await aws.refused("ec2", "modify_volume", **{"VolumeId": volume} | members))[0]
+
+    assert await code(Size=1) == "InvalidParameterValue"
+    assert await code(Iops=2_000_000) == "InvalidParameterValue"
+    assert await code(VolumeType="gp2", Iops=3000) == "InvalidParameterCombination"
+    assert await code() == "InvalidParameterCombination"
+    assert await code(VolumeId=unknown, Size=3) == "InvalidVolume.NotFound"
+    assert await code(Size=3, DryRun=True) == "DryRunOperation"
+    missing = await aws.refused("ec2", "describe_volumes_modifications", VolumeIds=[volume])
+    assert missing[0] == "InvalidVolumeModification.NotFound"
+    assert (await aws.shown(volume))["Size"] == 2
+
+
+async def test_the_fifth_modification_of_a_day_is_refused(aws: Aws) -> None:
+    """EC2: four modifications per volume in a rolling 24 hours."""
+    volume = await aws.volume(Size=1)
+    for size in (2, 3, 4, 5):
+        await aws.ec2("modify_volume", VolumeId=volume, Size=size)
+        await aws.shown(volume)
+
+    fifth = await aws.refused("ec2", "modify_volume", VolumeId=volume, Size=6)
+
+    assert fifth[0] == "VolumeModificationRateExceeded"
+
+
+async def test_a_modification_under_way_refuses_the_next() -> None:
+    """EC2: IncorrectModificationState."""
+    async with cloud(profile="aws") as (_, aws):
+        volume = await aws.volume(Size=1)
+        await aws.ec2("modify_volume", VolumeId=volume, Size=2)
+
+        second = await aws.refused("ec2", "modify_volume", VolumeId=volume, Size=3)
+
+        assert second[0] == "IncorrectModificationState"
+
+
+async def test_the_rate_rule_can_be_switched() -> None:
+    """Ours: AWS has changed it, and most guides tell of the older one."""
+    async with cloud(rate="six-hours-apart") as (_, aws):
+        volume = await aws.volume(Size=1)
+        await aws.ec2("modify_volume", VolumeId=volume, Size=2)
+
+        second = await aws.refused("ec2", "modify_volume", VolumeId=volume, Size=3)
+
+    assert second[0] == "VolumeModificationRateExceeded"

@@ -1,0 +1,297 @@
+"""CreateVolume, DeleteVolume and DescribeVolumes, as boto3 sees them."""
+
+from typing import Any, NamedTuple
+
+import pytest
+
+from emulated import ZONE, Aws, cloud, until
+
+
+async def test_a_volume_is_creating_and_then_available_with_what_was_asked_for(aws: Aws) -> None:
+    """EC2: CreateVolume answers before the volume is there."""
+    tags = [{"Key": "Name", "Value": "data"}]
+
+    made = await aws.ec2(
+        "create_volume",
+        AvailabilityZone=ZONE,
+        Size=10,
+        VolumeType="gp3",
+        Iops=4000,
+        Throughput=250,
+        TagSpecifications=[{"ResourceType": "volume", "Tags": tags}],
+    )
+
+    shown = await aws.shown(made["VolumeId"])
+    assert (made["State"], shown["State"]) == ("creating", "available")
+    assert (shown["Size"], shown["Iops"], shown["Throughput"], shown["Tags"]) == (10, 4000, 250, tags)
+    assert (shown["AvailabilityZone"], shown["AvailabilityZoneId"]) == (ZONE, "usw2-az1")
+
+
+async def test_a_zone_can_be_given_by_its_id(aws: Aws) -> None:
+    """EC2: AvailabilityZone or AvailabilityZoneId."""
+    made = await aws.ec2("create_volume", AvailabilityZoneId="usw2-az2", Size=1)
+
+    assert (made["AvailabilityZone"], made["VolumeType"], made["Iops"]) == ("us-west-2b", "gp2", 100)
+
+
+class Refusal(NamedTuple):
+    """A CreateVolume that EC2 refuses."""
+
+    id: str
+    members: dict[str, Any]
+    code: str
+    text: str
+
+
+REFUSALS = [
+    Refusal("no zone", {"AvailabilityZone": ""}, "MissingParameter", "AvailabilityZone"),
+    Refusal("unknown zone", {"AvailabilityZone": "us-west-2z"}, "InvalidZone.NotFound", "us-west-2z"),
+    Refusal("two zones", {"AvailabilityZoneId": "usw2-az1"}, "InvalidParameterCombination", "AvailabilityZoneId"),
+    Refusal("unknown type", {"VolumeType": "gp9"}, "UnknownVolumeType", "gp9"),
+    Refusal("too large", {"Size": 65_537}, "InvalidParameterValue", "maximum is 65536GiB"),
+    Refusal("too small", {"Size": 1, "VolumeType": "st1"}, "InvalidParameterValue", "minimum is 125GiB"),
+    Refusal(
+        "iops over gp3's", {"Iops": 2**31 - 1, "Size": 4}, "InvalidParameterValue", "is too high; maximum is 80000"
+    ),
+    Refusal("iops over io1's", {"VolumeType": "io1", "Iops": 64_001, "Size": 4}, "InvalidParameterValue", "64000"),
+    Refusal(
+        "iops over io2's", {"VolumeType": "io2", "Iops": 2**31 - 1, "Size": 4}, "InvalidParameterValue", "256K IOPS"
+    ),
+    Refusal("iops under gp3's", {"Iops": 2_999}, "InvalidParameterValue", "minimum is 3000"),
+    Refusal(
+        "iops ratio",
+        {"Iops": 15_000, "Size": 20},
+        "InvalidParameterValue",
+        "ratio of 750.000000 is too high; maximum is 500",
+    ),
+    Refusal(
+        "iops on gp2",
+        {"VolumeType": "gp2", "Iops": 100},
+        "InvalidParameterCombination",
+        "parameter iops is not supported",
+    ),
+    Refusal(
+        "no iops on io2", {"VolumeType": "io2", "Size": 4}, "InvalidParameterCombination", "iops must be specified"
+    ),
+    Refusal("throughput on gp2", {"VolumeType": "gp2", "Throughput": 125}, "InvalidParameterCombination", "gp3"),
+    Refusal(
+        "throughput over gp3's", {"Throughput": 2_001, "Iops": 80_000, "Size": 200}, "InvalidParameterValue", "2000"
+    ),
+    Refusal(
+        "throughput ratio",
+        {"Throughput": 1_000},
+        "InvalidParameterValue",
+        "ratio of 0.333333 is too high; maximum is 0.250000",
+    ),
+    Refusal("shared gp3", {"MultiAttachEnabled": True}, "InvalidParameterCombination", "multi-attach"),
+    Refusal("key without encryption", {"KmsKeyId": "alias/k"}, "InvalidParameterDependency", "KmsKeyId"),
+    Refusal("rate without snapshot", {"VolumeInitializationRate": 100}, "InvalidParameterCombination", "SnapshotId"),
+    Refusal(
+        "unknown snapshot",
+        {"SnapshotId": "snap-0123456789abcdef0"},
+        "InvalidSnapshot.NotFound",
+        "snap-0123456789abcdef0",
+    ),
+    Refusal("malformed snapshot", {"SnapshotId": "snap-x"}, "InvalidSnapshotID.Malformed", "snap-x"),
+    Refusal("long token", {"ClientToken": "t" * 65}, "InvalidParameterValue", "64"),
+    Refusal(
+        "outpost", {"OutpostArn": "arn:aws:outposts:us-west-2:1:outpost/op-1"}, "UnsupportedOperation", "OutpostArn"
+    ),
+    Refusal(
+        "tags of another kind",
+        {"TagSpecifications": [{"ResourceType": "snapshot", "Tags": [{"Key": "a", "Value": "b"}]}]},
+        "InvalidParameterValue",
+        "'snapshot' is not a valid taggable resource type",
+    ),
+    Refusal(
+        "reserved tag",
+        {"TagSpecifications": [{"ResourceType": "volume", "Tags": [{"Key": "aws:x", "Value": "b"}]}]},
+        "InvalidParameterValue",
+        "reserved",
+    ),
+    Refusal(
+        "many tags",
+        {"TagSpecifications": [{"ResourceType": "volume", "Tags": [{"Key": f"k{n}", "Value": ""} for n in range(51)]}]},
+        "TagLimitExceeded",
+        "50",
+    ),
+]
+
+
+@pytest.mark.parametrize("case", REFUSALS, ids=[case.id for case in REFUSALS])
+async def test_what_no_volume_can_be_is_refused_and_makes_nothing(aws: Aws, case: Refusal) -> None:
+    """EC2: CreateVolume's ranges and ratios; the words are those that the Go driver parses."""
+    members = {"AvailabilityZone": ZONE, "Size": 1, "VolumeType": "gp3"} | case.members
+
+    code, text = await aws.refused("ec2", "create_volume", **members)
+
+    assert (code, case.text in text) == (case.code, True), text
+    assert (await aws.ec2("describe_volumes"))["Volumes"] == []
+
+
+async def test_the_ranges_are_checked_before_a_dry_run_is_answered(aws: Aws) -> None:
+    """Upstream: the Go driver learns the highest IOPS from a dry run (cloud.go, IopsLimitDryRun)."""
+    wanted = {"AvailabilityZone": ZONE, "Size": 4, "VolumeType": "gp3", "DryRun": True}
+
+    in_range = await aws.refused("ec2", "create_volume", Iops=3000, **wanted)
+    beyond = await aws.refused("ec2", "create_volume", Iops=2**31 - 1, **wanted)
+
+    assert (in_range[0], beyond[0]) == ("DryRunOperation", "InvalidParameterValue")
+
+
+async def test_a_token_makes_one_volume_and_is_refused_for_another(aws: Aws) -> None:
+    """EC2: a repeated client token with the same parameters returns the same volume."""
+    wanted = {"AvailabilityZone": ZONE, "Size": 1, "ClientToken": "once"}
+    first = await aws.ec2("create_volume", **wanted)
+
+    again = await aws.ec2("create_volume", **wanted)
+    other = await aws.refused("ec2", "create_volume", **wanted | {"Size": 2})
+
+    assert again["VolumeId"] == first["VolumeId"]
+    assert other[0] == "IdempotentParameterMismatch"
+    assert len((await aws.ec2("describe_volumes"))["Volumes"]) == 1
+
+
+async def test_the_token_of_a_deleted_volume_is_burnt(aws: Aws) -> None:
+    """EC2: a retry after the volume has vanished gives IdempotentParameterMismatch."""
+    wanted = {"AvailabilityZone": ZONE, "Size": 1, "ClientToken": "once"}
+    first = await aws.ec2("create_volume", **wanted)
+    await aws.shown(first["VolumeId"])
+    await aws.ec2("delete_volume", VolumeId=first["VolumeId"])
+
+    again = await aws.refused("ec2", "create_volume", **wanted)
+
+    assert again[0] == "IdempotentParameterMismatch"
+
+
+async def test_a_key_is_stored_as_its_arn_and_not_looked_at(aws: Aws) -> None:
+    """EC2: KMS keys are authenticated asynchronously."""
+    id_ = await aws.volume(Encrypted=True, KmsKeyId="1234abcd-12ab-34cd-56ef-1234567890ab")
+
+    shown = await aws.shown(id_)
+
+    assert shown["Encrypted"]
+    assert shown["KmsKeyId"] == "arn:aws:kms:us-west-2:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
+
+async def test_a_deleted_volume_is_unknown(aws: Aws) -> None:
+    """EC2: InvalidVolume.NotFound."""
+    id_ = await aws.volume()
+
+    await aws.ec2("delete_volume", VolumeId=id_)
+
+    assert await aws.refused("ec2", "describe_volumes", VolumeIds=[id_]) == (
+        "InvalidVolume.NotFound",
+        f"The volume '{id_}' does not exist.",
+    )
+    assert (await aws.refused("ec2", "delete_volume", VolumeId=id_))[0] == "InvalidVolume.NotFound"
+
+
+async def test_an_unknown_id_fails_the_whole_call_and_a_filter_passes_over_it(aws: Aws) -> None:
+    """EC2: DescribeVolumes by ids is all or nothing."""
+    id_, unknown = await aws.volume(), "vol-0123456789abcdef0"
+
+    code, text = await aws.refused("ec2", "describe_volumes", VolumeIds=[id_, unknown])
+    found = await aws.ec2("describe_volumes", Filters=[{"Name": "volume-id", "Values": [id_, unknown]}])
+
+    assert (code, unknown in text, id_ in text) == ("InvalidVolume.NotFound", True, False)
+    assert [volume["VolumeId"] for volume in found["Volumes"]] == [id_]
+
+
+async def test_malformed_ids_are_told_from_unknown_ones(aws: Aws) -> None:
+    """EC2: InvalidVolumeID.Malformed, and InvalidParameterValue for what is no volume's id at all."""
+    malformed = await aws.refused("ec2", "describe_volumes", VolumeIds=["vol-x"])
+    other = await aws.refused("ec2", "delete_volume", VolumeId="x")
+
+    assert (malformed[0], other[0]) == ("InvalidVolumeID.Malformed", "InvalidParameterValue")
+
+
+class Filter(NamedTuple):
+    """A filter, and what it finds: a large io2 volume tagged app=db, a small gp3 one without tags."""
+
+    name: str
+    values: list[str]
+    finds: set[str]
+
+
+FILTERS = [
+    Filter("tag:app", ["db"], {"large"}),
+    Filter("tag:app", ["d*"], {"large"}),
+    Filter("tag:app", ["d?", "x"], {"large"}),
+    Filter("tag:app", [r"d\*"], set()),
+    Filter("tag-key", ["app"], {"large"}),
+    Filter("size", ["1", "3"], {"small"}),
+    Filter("status", ["available"], {"large", "small"}),
+    Filter("status", ["in-use"], set()),
+    Filter("volume-type", ["io2"], {"large"}),
+    Filter("multi-attach-enabled", ["true"], {"large"}),
+    Filter("encrypted", ["false"], {"large", "small"}),
+    Filter("availability-zone", [ZONE], {"large", "small"}),
+    Filter("availability-zone-id", ["usw2-az1"], {"large", "small"}),
+    Filter("snapshot-id", ["snap-*"], set()),
+    Filter("create-time", ["20??-*Z"], {"large", "small"}),
+    Filter("attachment.status", ["attached"], set()),
+]
+
+
+async def test_filters_find_what_they_say(aws: Aws) -> None:
+    """EC2: the filters of DescribeVolumes, with * and ? for any text and character."""
+    tags = [{"ResourceType": "volume", "Tags": [{"Key": "app", "Value": "db"}]}]
+    shape = {"Size": 4, "VolumeType": "io2", "Iops": 100, "MultiAttachEnabled": True}
+    ids = {"large": await aws.volume(TagSpecifications=tags, **shape), "small": await aws.volume()}
+
+    for case in FILTERS:
+        found = await aws.ec2("describe_volumes", Filters=[{"Name": case.name, "Values": case.values}])
+
+        assert {volume["VolumeId"] for volume in found["Volumes"]} == {ids[size] for size in case.finds}, case
+
+
+async def test_an_unknown_filter_and_too_many_values_are_refused(aws: Aws) -> None:
+    """EC2: at most 200 values in the filters of a call."""
+    values = [f"vol-{number:017x}" for number in range(201)]
+
+    unknown = await aws.refused("ec2", "describe_volumes", Filters=[{"Name": "colour", "Values": ["red"]}])
+    many = await aws.refused("ec2", "describe_volumes", Filters=[{"Name": "volume-id", "Values": values}])
+
+    assert (unknown[0], many[0]) == ("InvalidParameterValue", "FilterLimitExceeded")
+
+
+async def test_pages_hold_each_volume_once_in_an_order_that_is_not_promised(aws: Aws) -> None:
+    """EC2: the order of elements is unspecified, the pages of one listing hang together."""
+    wanted = [(await aws.ec2("create_volume", AvailabilityZone=ZONE, Size=1))["VolumeId"] for _ in range(12)]
+    seen: list[str] = []
+    token: dict[str, str] = {}
+
+    while token or not seen:
+        page = await aws.ec2("describe_volumes", MaxResults=5, **token)
+        seen += [volume["VolumeId"] for volume in page["Volumes"]]
+        token = {"NextToken": page["NextToken"]} if "NextToken" in page else {}
+
+    assert sorted(seen) == sorted(wanted)
+    assert seen != sorted(wanted)
+
+
+async def test_pages_of_ids_and_broken_tokens_are_refused(aws: Aws) -> None:
+    """EC2: MaxResults goes with filters, not with ids."""
+    id_ = await aws.volume()
+
+    both = await aws.refused("ec2", "describe_volumes", VolumeIds=[id_], MaxResults=5)
+    few = await aws.refused("ec2", "describe_volumes", MaxResults=4)
+    token = await aws.refused("ec2", "describe_volumes", MaxResults=5, NextToken="what")
+
+    codes = ("InvalidParameterCombination", "InvalidParameterValue", "InvalidPaginationToken")
+    assert (both[0], few[0], token[0]) == codes
+
+
+async def test_states_take_the_time_that_they_take_in_the_wild() -> None:
+    """Ours: the aws profile draws its times, seeded; a look is never older than the clock."""
+    async with cloud(profile="aws", seed=7) as (emulator, aws):
+        made = await aws.ec2("create_volume", AvailabilityZone=ZONE, Size=1)
+
+        first = await aws.state(made["VolumeId"])
+        await until(lambda: aws.state(made["VolumeId"]), "available")
+
+        moments = [one for one in emulator.world.store.moments.values() if one.subject == made["VolumeId"]]
+        assert first == "creating"
+        assert [one.state for one in moments] == ["creating", "available"]
+        assert 0.2 < moments[1].at - moments[0].at < 10

@@ -1,0 +1,280 @@
+"""Planned faults: an operation goes wrong as often as planned, before or after it has done its work."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import aiohttp
+import pytest
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession, get_session
+from botocore.exceptions import ClientError, ConnectionClosedError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hyperpod_ebs.emulator.auth import Key, Keys
+from hyperpod_ebs.emulator.faults import BadPlan, Faults, Plan
+from hyperpod_ebs.emulator.server import Server
+from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+
+THROTTLED = AwsFault("ThrottlingException", "Rate exceeded")
+FULL = AwsFault("RequestLimitExceeded", "Request limit exceeded.", 503)
+
+
+class Volumes:
+    """Volumes that are deleted, one after the other."""
+
+    operations = Operations["Volumes"]()
+
+    def __init__(self) -> None:
+        self.deleted: list[str] = []
+        self.one_is_deleted = asyncio.Event()
+
+    @operations("DeleteVolume")
+    async def delete(self, asked: Asked, _: Call) -> Answer:
+        """Delete it, or say that it is gone."""
+        if asked["VolumeId"] in self.deleted:
+            raise AwsFault("InvalidVolume.NotFound", f"The volume '{asked['VolumeId']}' does not exist.")
+        self.deleted.append(asked["VolumeId"])
+        self.one_is_deleted.set()
+        return {}
+
+
+class Cloud(NamedTuple):
+    """A small cloud under way."""
+
+    url: str
+    volumes: Volumes
+    faults: Faults
+    session: AioSession
+
+    async def delete(self, volume: str) -> None:
+        """Ask for it once."""
+        client = self.session.create_client(
+            "ec2",
+            endpoint_url=self.url,
+            region_name="us-west-2",
+            aws_access_key_id="AKIDEXAMPLE",
+            aws_secret_access_key="a secret",
+            config=AioConfig(retries={"total_max_attempts": 1}),
+        )
+        async with client as ec2:
+            await ec2.delete_volume(VolumeId=volume)
+
+
+@asynccontextmanager
+async def serving(volumes: Volumes, faults: Faults) -> AsyncGenerator[str]:
+    keys = Keys()
+    keys.add("AKIDEXAMPLE", Key(secret="a secret", account="123456789012", arn="arn:aws:iam::1:user/me", user_id="AID"))
+    async with Server(services={"ec2": [volumes]}, keys=keys, faults=faults, control=[]).serving("127.0.0.1", 0) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def session() -> AioSession:
+    """One for all tests: it keeps the models that it has loaded."""
+    return get_session()
+
+
+@pytest.fixture
+async def cloud(session: AioSession) -> AsyncGenerator[Cloud]:
+    faults, volumes = Faults(), Volumes()
+    async with serving(volumes, faults) as url:
+        yield Cloud(url, volumes, faults, session)
+        assert faults.left() == 0
+
+
+async def test_a_fault_before_the_operation_keeps_it_from_happening(cloud: Cloud) -> None:
+    """Ours: what AWS throttles it does not do."""
+    cloud.faults.plan("DeleteVolume", FULL)
+
+    with pytest.raises(ClientError, match="RequestLimitExceeded") as refused:
+        await cloud.delete("vol-1")
+
+    response: Any = refused.value.response
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 503
+    assert cloud.volumes.deleted == []
+
+
+async def test_a_fault_after_the_operation_replaces_only_its_answer(cloud: Cloud) -> None:
+    """Ours: done and not acknowledged is what every caller must survive."""
+    cloud.faults.plan("DeleteVolume", FULL, when="after")
+
+    with pytest.raises(ClientError, match="RequestLimitExceeded"):
+        await cloud.delete("vol-1")
+
+    assert cloud.volumes.deleted == ["vol-1"]
+
+
+@pytest.mark.parametrize(("when", "deleted"), [("before", []), ("after", ["vol-1"])])
+async def test_a_dropped_connection_answers_nothing(cloud: Cloud, when: Any, deleted: list[str]) -> None:
+    """Ours: a lost answer is not an error answered."""
+    cloud.faults.plan("DeleteVolume", when=when, drop=True)
+
+    with pytest.raises(ConnectionClosedError):
+        await cloud.delete("vol-1")
+
+    assert cloud.volumes.deleted == deleted
+
+
+async def test_a_fault_is_met_as_often_as_it_is_planned(cloud: Cloud) -> None:
+    """Ours: a test says how much patience is asked for."""
+    cloud.faults.plan("DeleteVolume", FULL, times=2)
+
+    for _ in range(2):
+        with pytest.raises(ClientError, match="RequestLimitExceeded"):
+            await cloud.delete("vol-1")
+    await cloud.delete("vol-1")
+
+    assert cloud.volumes.deleted == ["vol-1"]
+
+
+async def test_an_answer_may_be_late(cloud: Cloud) -> None:
+    """Ours: slow is a way to go wrong."""
+    cloud.faults.plan("DeleteVolume", delay=0.2)
+    began = time.monotonic()
+
+    await cloud.delete("vol-1")
+
+    assert time.monotonic() - began >= 0.2
+    assert cloud.volumes.deleted == ["vol-1"]
+
+
+async def test_calls_are_answered_while_another_is_late(cloud: Cloud) -> None:
+    """Ours: a delay is that call's alone, and does not hold up the end of the server either."""
+    cloud.faults.plan("DeleteVolume", when="after", delay=60)
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        late = group.create_task(cloud.delete("vol-1"))
+        await cloud.volumes.one_is_deleted.wait()
+        await cloud.delete("vol-2")
+        late.cancel()
+
+    assert cloud.volumes.deleted == ["vol-1", "vol-2"]
+
+
+async def test_a_late_answer_is_dropped_when_the_server_stops(session: AioSession) -> None:
+    """Ours: Ctrl-C ends the emulator at once."""
+    volumes, faults = Volumes(), Faults()
+    faults.plan("DeleteVolume", when="after", delay=60)
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group, serving(volumes, faults) as url:
+        late = group.create_task(refused(Cloud(url, volumes, faults, session)))
+        await volumes.one_is_deleted.wait()
+
+    assert isinstance(late.result(), ConnectionClosedError)
+
+
+async def refused(cloud: Cloud) -> Exception:
+    with pytest.raises((ClientError, ConnectionClosedError)) as error:
+        await cloud.delete("vol-1")
+    return error.value
+
+
+async def test_a_plan_for_afterwards_waits_for_an_operation_that_succeeds(cloud: Cloud) -> None:
+    """Ours: an answer is lost of something that was done."""
+    cloud.volumes.deleted.append("vol-0")
+    cloud.faults.plan("DeleteVolume", FULL, when="after")
+
+    with pytest.raises(ClientError, match=r"InvalidVolume\.NotFound"):
+        await cloud.delete("vol-0")
+    with pytest.raises(ClientError, match="RequestLimitExceeded"):
+        await cloud.delete("vol-1")
+
+    assert cloud.volumes.deleted == ["vol-0", "vol-1"]
+
+
+async def test_faults_are_planned_over_http_and_asked_after(cloud: Cloud) -> None:
+    """Ours: a shell user and csi-sanity have faults, too."""
+    plan = {"operation": "DeleteVolume", "code": "RequestLimitExceeded", "message": "no", "status": 503, "times": 2}
+    route = f"{cloud.url}/_emulator/faults"
+
+    async with aiohttp.ClientSession() as session:
+        planned = await (await session.post(route, json=plan)).json()
+        with pytest.raises(ClientError, match="RequestLimitExceeded"):
+            await cloud.delete("vol-1")
+        left = await (await session.get(route)).json()
+        cleared = await (await session.delete(route)).json()
+
+    assert planned == {"left": 2, "plans": [{**plan, "when": "before", "delay": 0.0, "drop": False}]}
+    assert left == {"left": 1, "plans": [{**plan, "times": 1, "when": "before", "delay": 0.0, "drop": False}]}
+    assert cleared == {"left": 0, "plans": []}
+
+
+class Bad(NamedTuple):
+    """A plan that is none, and what is said about it."""
+
+    id: str
+    document: object
+    says: str
+
+
+BAD = [
+    Bad("no object", [], "has no operation"),
+    Bad("no operation", {"code": "x"}, "has no operation"),
+    Bad("an unknown field", {"operation": "X", "kode": "x"}, "unknown field 'kode'"),
+    Bad("a wrong type", {"operation": "X", "code": "x", "times": "2"}, "times is '2'"),
+    Bad("a boolean for a number", {"operation": "X", "code": "x", "times": True}, "times is True"),
+    Bad("never", {"operation": "X", "code": "x", "times": 0}, "0 times"),
+    Bad("at no time", {"operation": "X", "code": "x", "when": "during"}, "when is 'during'"),
+    Bad("nothing", {"operation": "X"}, "does nothing"),
+]
+
+
+@pytest.mark.parametrize("case", BAD, ids=[case.id for case in BAD])
+async def test_a_plan_that_is_none_is_refused(cloud: Cloud, case: Bad) -> None:
+    """Ours: a fault that would never be met makes a test lie."""
+    async with aiohttp.ClientSession() as session:
+        answer = await session.post(f"{cloud.url}/_emulator/faults", json=case.document)
+        said = await answer.text()
+
+    assert answer.status == 400
+    assert case.says in said
+
+
+async def test_a_plan_is_taken_as_json_only(cloud: Cloud) -> None:
+    """Ours: a web page in the user's browser must not plan faults."""
+    async with aiohttp.ClientSession() as session:
+        answer = await session.post(f"{cloud.url}/_emulator/faults", data='{"operation": "X", "drop": true}')
+
+    assert answer.status == 415
+
+
+def test_plans_for_one_operation_are_met_in_their_order() -> None:
+    """Ours: a test says what happens first."""
+    faults = Faults()
+    faults.plan("A", THROTTLED, times=2)
+    faults.plan("B", THROTTLED)
+    faults.plan("A", FULL)
+
+    met = [plan.fault if (plan := faults.take("A", "before")) else None for _ in range(4)]
+
+    assert met == [THROTTLED, THROTTLED, FULL, None]
+    assert faults.left() == 1
+
+
+PLANS: st.SearchStrategy[Callable[[], Plan]] = st.builds(
+    lambda **parts: lambda: Plan(**parts),
+    operation=st.text(min_size=1),
+    fault=st.none() | st.builds(AwsFault, st.text(min_size=1), st.text(), st.integers(400, 599)),
+    times=st.integers(0, 5),
+    when=st.sampled_from(["before", "after"]),
+    delay=st.floats(0, 9),
+    drop=st.booleans(),
+)
+
+
+@given(PLANS)
+def test_a_plan_survives_its_document(make: Callable[[], Plan]) -> None:
+    """Ours: what GET shows, POST takes."""
+    try:
+        plan = make()
+    except BadPlan:
+        return
+
+    read = Plan.parse(json.loads(json.dumps(plan.document())))
+
+    assert read.document() == plan.document()

@@ -1,0 +1,487 @@
+"""Real AWS clients over real sockets get what the services answer, whatever the protocol."""
+
+import asyncio
+import io
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import aiohttp
+import boto3  # type: ignore[import-untyped] # it has no types of its own
+import pytest
+from aiobotocore.session import get_session
+from aiohttp import web
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from hyperpod_ebs.emulator.auth import Key, Keys
+from hyperpod_ebs.emulator.control import for_this_machine
+from hyperpod_ebs.emulator.dispatch import Service
+from hyperpod_ebs.emulator.faults import Faults
+from hyperpod_ebs.emulator.server import BODY_LIMIT, Server
+from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+
+TIME = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
+ARN = "arn:aws:sagemaker:us-west-2:123456789012:cluster/abcdefghijkl"
+AUTHORIZATION = (
+    "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20260102/us-west-2/SERVICE/aws4_request, "
+    f"SignedHeaders=host;x-amz-date, Signature={'0' * 64}"
+)
+ATTACH = {"ClusterArn": ARN, "NodeId": "i-0123456789abcdef0", "VolumeId": "vol-0123456789abcdef0"}
+
+
+class Volumes:
+    """Volumes as far as these tests need them."""
+
+    operations = Operations["Volumes"]()
+
+    @operations("DescribeVolumes")
+    async def describe(self, asked: Asked, call: Call) -> Answer:
+        """Every volume asked for."""
+        volumes = [{"VolumeId": name, "Size": 4, "Encrypted": True, "CreateTime": TIME} for name in asked["VolumeIds"]]
+        return {"Volumes": volumes, "NextToken": f"{call.account} {call.region}"}
+
+    @operations("DeleteVolume")
+    async def delete(self, asked: Asked, _: Call) -> Answer:
+        """None exists."""
+        raise AwsFault("InvalidVolume.NotFound", f"The volume '{asked['VolumeId']}' does not exist. <&>")
+
+    @operations("CreateVolume")
+    async def create(self, _: Asked, __: Call) -> Answer:
+        """A volume with a misspelt member."""
+        return {"VolumeID": "vol-1"}
+
+
+class Tags:
+    """The other half of EC2."""
+
+    operations = Operations["Tags"]()
+
+    @operations("CreateTags")
+    async def create(self, _: Asked, __: Call) -> Answer:
+        """Nothing."""
+        return {}
+
+
+class SageMaker:
+    """One cluster's worth."""
+
+    operations = Operations["SageMaker"]()
+
+    @operations("AttachClusterNodeVolume")
+    async def attach(self, asked: Asked, _: Call) -> Answer:
+        """As asked."""
+        return {**asked, "AttachTime": TIME, "Status": "attached", "DeviceName": "/dev/sdb"}
+
+    @operations("DescribeCluster")
+    async def describe(self, asked: Asked, _: Call) -> Answer:
+        """No cluster exists."""
+        raise AwsFault("ResourceNotFound", f"Cluster {asked['ClusterName']} not found.")
+
+    @operations("ListClusters")
+    async def list(self, _: Asked, __: Call) -> Answer:
+        """A slip."""
+        raise RuntimeError("a handler's slip")
+
+
+class Eks:
+    """The cluster named mine."""
+
+    operations = Operations["Eks"]()
+
+    @operations("DescribeCluster")
+    async def describe(self, asked: Asked, _: Call) -> Answer:
+        """One cluster exists."""
+        if asked["name"] != "mine":
+            raise AwsFault("ResourceNotFoundException", f"No cluster found for name: {asked['name']}.")
+        return {"cluster": {"name": "mine", "createdAt": TIME, "tags": {"a": "b"}}}
+
+
+class Sts:
+    """Who is it."""
+
+    operations = Operations["Sts"]()
+
+    @operations("GetCallerIdentity")
+    async def identity(self, _: Asked, call: Call) -> Answer:
+        """The caller."""
+        return {"Account": call.account, "Arn": call.arn, "UserId": call.user_id}
+
+
+SERVICES: Mapping[str, Sequence[Service]] = {
+    "ec2": [Volumes(), Tags()],
+    "sagemaker": [SageMaker()],
+    "eks": [Eks()],
+    "sts": [Sts()],
+}
+
+
+@asynccontextmanager
+async def serving(
+    services: Mapping[str, Sequence[Service]] = SERVICES, control: Sequence[web.RouteDef] = ()
+) -> AsyncGenerator[str]:
+    keys = Keys()
+    keys.add(
+        "AKIDEXAMPLE",
+        Key(secret="a secret", account="123456789012", arn="arn:aws:iam::123456789012:user/me", user_id="AIDME"),
+    )
+    server = Server(services=services, keys=keys, faults=Faults(), control=control)
+    async with server.serving("127.0.0.1", 0) as url:
+        yield url
+
+
+@pytest.fixture
+async def url() -> AsyncGenerator[str]:
+    async with serving() as address:
+        yield address
+
+
+async def ask(url: str, service: str, operation: str, *, more: Mapping[str, str] | None = None, **asked: Any) -> Any:
+    """What boto3 makes of the answer; `more` are further parameters of its form."""
+
+    def call() -> Any:
+        config = Config(retries={"total_max_attempts": 1}, parameter_validation=False)
+        client: Any = boto3.client(
+            service,
+            endpoint_url=url,
+            region_name="us-west-2",
+            aws_access_key_id="AKIDEXAMPLE",
+            aws_secret_access_key="a secret",
+            config=config,
+        )
+        if more:
+            client.meta.events.register("before-call", lambda params, **_: params["body"].update(more))
+        try:
+            answer = getattr(client, operation)(**asked)
+            answer.pop("ResponseMetadata")
+            return answer
+        finally:
+            client.close()
+
+    return await asyncio.to_thread(call)
+
+
+class Case(NamedTuple):
+    """A call and what comes of it."""
+
+    id: str
+    service: str
+    operation: str
+    asked: dict[str, Any]
+    answer: dict[str, Any]
+
+
+CASES = [
+    Case(
+        "ec2",
+        "ec2",
+        "describe_volumes",
+        {"VolumeIds": ["vol-1", "vol-2"]},
+        {
+            "Volumes": [
+                {"VolumeId": name, "Size": 4, "Encrypted": True, "CreateTime": TIME} for name in ("vol-1", "vol-2")
+            ],
+            "NextToken": "123456789012 us-west-2",
+        },
+    ),
+    Case("an operation without an answer", "ec2", "create_tags", {"Resources": ["vol-1"], "Tags": [{"Key": "a"}]}, {}),
+    Case(
+        "sagemaker",
+        "sagemaker",
+        "attach_cluster_node_volume",
+        ATTACH,
+        {**ATTACH, "AttachTime": TIME, "Status": "attached", "DeviceName": "/dev/sdb"},
+    ),
+    Case(
+        "eks",
+        "eks",
+        "describe_cluster",
+        {"name": "mine"},
+        {"cluster": {"name": "mine", "createdAt": TIME, "tags": {"a": "b"}}},
+    ),
+    Case(
+        "sts",
+        "sts",
+        "get_caller_identity",
+        {},
+        {"Account": "123456789012", "Arn": "arn:aws:iam::123456789012:user/me", "UserId": "AIDME"},
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
+async def test_boto3_gets_the_answer(url: str, case: Case) -> None:
+    """Ours: the emulator is for every SDK, and boto3 is the one everybody has."""
+    answer = await ask(url, case.service, case.operation, **case.asked)
+
+    assert answer == case.answer
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
+async def test_aiobotocore_gets_the_answer(url: str, case: Case) -> None:
+    """Ours: the driver talks through aiobotocore."""
+    session: Any = get_session()  # its own types want each service's name as a literal
+    client = session.create_client(
+        case.service,
+        endpoint_url=url,
+        region_name="us-west-2",
+        aws_access_key_id="AKIDEXAMPLE",
+        aws_secret_access_key="a secret",
+    )
+
+    async with client as connected:
+        answer = await getattr(connected, case.operation)(**case.asked)
+
+    answer.pop("ResponseMetadata")
+    assert answer == case.answer
+
+
+class Refused(NamedTuple):
+    """A call and how it is refused."""
+
+    id: str
+    service: str
+    operation: str
+    asked: dict[str, Any]
+    more: dict[str, str]
+    code: str
+    message: str
+    status: int
+
+
+REFUSALS = [
+    Refused(
+        "a fault of ec2's",
+        "ec2",
+        "delete_volume",
+        {"VolumeId": "vol-1"},
+        {},
+        "InvalidVolume.NotFound",
+        "The volume 'vol-1' does not exist. <&>",
+        400,
+    ),
+    Refused(
+        "a fault that sagemaker's model knows",
+        "sagemaker",
+        "describe_cluster",
+        {"ClusterName": "x"},
+        {},
+        "ResourceNotFound",
+        "Cluster x not found.",
+        400,
+    ),
+    Refused(
+        "a fault to which eks's model gives a status",
+        "eks",
+        "describe_cluster",
+        {"name": "x"},
+        {},
+        "ResourceNotFoundException",
+        "No cluster found for name: x.",
+        404,
+    ),
+    Refused(
+        "ec2 without a required parameter",
+        "ec2",
+        "delete_volume",
+        {},
+        {},
+        "MissingParameter",
+        "The request must contain the parameter VolumeId",
+        400,
+    ),
+    Refused(
+        "ec2 with an unknown parameter",
+        "ec2",
+        "describe_volumes",
+        {},
+        {"Colour": "red"},
+        "UnknownParameter",
+        "The parameter Colour is not recognized",
+        400,
+    ),
+    Refused(
+        "ec2 with a number that is none",
+        "ec2",
+        "describe_volumes",
+        {},
+        {"MaxResults": "many"},
+        "InvalidParameterValue",
+        "Value (many) for parameter MaxResults is invalid.",
+        400,
+    ),
+    Refused(
+        "an operation of ec2's that is not served",
+        "ec2",
+        "describe_snapshots",
+        {},
+        {},
+        "InvalidAction",
+        "The action DescribeSnapshots is not valid for this web service.",
+        400,
+    ),
+    Refused("one of sagemaker's", "sagemaker", "list_domains", {}, {}, "UnknownOperationException", "", 400),
+    Refused("one of eks's", "eks", "list_clusters", {}, {}, "UnknownOperationException", "", 404),
+    Refused(
+        "one of sts's",
+        "sts",
+        "get_session_token",
+        {},
+        {},
+        "InvalidAction",
+        "Could not find operation GetSessionToken for version 2011-06-15",
+        400,
+    ),
+    Refused(
+        "sagemaker with a malformed id",
+        "sagemaker",
+        "attach_cluster_node_volume",
+        {**ATTACH, "NodeId": "node"},
+        {},
+        "ValidationException",
+        "1 validation error detected: Value 'node' at 'nodeId' failed to satisfy constraint: Member must satisfy "
+        "regular expression pattern: i-[a-f0-9]{8}(?:[a-f0-9]{9})?",
+        400,
+    ),
+    Refused(
+        "an answer of ec2's with a misspelt member",
+        "ec2",
+        "create_volume",
+        {"Size": 4},
+        {},
+        "InternalError",
+        "An internal error has occurred",
+        500,
+    ),
+    Refused(
+        "a handler of sagemaker's that slips",
+        "sagemaker",
+        "list_clusters",
+        {},
+        {},
+        "InternalFailure",
+        "An internal error has occurred",
+        500,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", REFUSALS, ids=[case.id for case in REFUSALS])
+async def test_boto3_gets_the_refusal(url: str, case: Refused) -> None:
+    """AWS: code, message and status of each protocol."""
+    with pytest.raises(ClientError) as refused:
+        await ask(url, case.service, case.operation, more=case.more, **case.asked)
+
+    response: Any = refused.value.response
+    assert (response["Error"]["Code"], response["Error"]["Message"]) == (case.code, case.message)
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == case.status
+    assert response["ResponseMetadata"]["RequestId"]
+
+
+async def test_a_slip_is_logged_with_its_traceback_and_without_secrets(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ours: whoever runs the emulator must be able to tell us what happened."""
+    caplog.set_level(logging.DEBUG, logger="hyperpod_ebs")
+
+    with pytest.raises(ClientError):
+        await ask(url, "sagemaker", "list_clusters")
+
+    ours = "\n".join(caplog.handler.format(record) for record in caplog.records if "hyperpod_ebs" in record.name)
+    assert "a handler's slip" in ours
+    assert "Traceback" in ours
+    assert "a secret" not in ours
+    assert "Signature=" not in ours
+
+
+async def test_a_request_for_a_service_that_is_not_here_says_which_are(url: str) -> None:
+    """Ours: a wrong endpoint variable is the first mistake that people make."""
+    headers = {"authorization": AUTHORIZATION.replace("SERVICE", "s3"), "x-amz-date": "20260102T030405Z"}
+
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
+        status, said = answer.status, await answer.text()
+
+    assert status == 404
+    assert said == "service s3 is not here: there are ec2, eks, sagemaker, sts"
+
+
+async def test_a_body_that_is_too_long_is_not_read(url: str) -> None:
+    """Ours: a stray upload must not fill the memory."""
+    body = io.BytesIO(b"x" * (BODY_LIMIT + 1))
+
+    async with aiohttp.ClientSession() as session, session.post(url, data=body) as answer:
+        assert answer.status == 413
+
+
+async def test_calls_are_counted_by_service_and_operation(url: str) -> None:
+    """Ours: the demo shows what each step cost in calls."""
+    await ask(url, "sts", "get_caller_identity")
+    await ask(url, "ec2", "describe_volumes", VolumeIds=["vol-1"])
+    await ask(url, "ec2", "describe_volumes", VolumeIds=["vol-2"])
+
+    async with aiohttp.ClientSession() as session:
+        counts = await (await session.get(f"{url}/_emulator/calls")).json()
+        await session.delete(f"{url}/_emulator/calls")
+        afterwards = await (await session.get(f"{url}/_emulator/calls")).json()
+
+    assert counts == {"sts:GetCallerIdentity": 1, "ec2:DescribeVolumes": 2}
+    assert afterwards == {}
+
+
+async def test_further_routes_are_served_beside_the_services() -> None:
+    """Ours: instance metadata and the emulator's status share its port."""
+
+    async def hello(_: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    async with (
+        serving(control=[web.get("/_metadata/{instance}/hello", hello)]) as url,
+        aiohttp.ClientSession() as session,
+    ):
+        said = await (await session.get(f"{url}/_metadata/i-1/hello")).text()
+        healthy = await (await session.get(f"{url}/_emulator/health")).json()
+
+    assert said == "hello"
+    assert healthy == {"status": "ok"}
+
+
+@pytest.mark.parametrize(("remote", "status"), [("127.0.0.1", 200), ("::1", 200), ("192.0.2.1", 403)])
+async def test_a_control_route_is_for_this_machine_only(remote: str, status: int) -> None:
+    """Ours: what plans faults and hands out metadata is nothing for the network."""
+
+    async def hello(_: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    route = for_this_machine(web.get("/hello", hello))
+
+    async def as_if_from_afar(request: web.Request) -> web.StreamResponse:
+        handler: Callable[[web.Request], Any] = route.handler
+        return await handler(request.clone(remote=remote))  # type: ignore[no-any-return] # what handlers return
+
+    application = web.Application()
+    application.router.add_get("/hello", as_if_from_afar)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/hello") as answer:
+        seen = answer.status
+
+    await runner.cleanup()
+    assert seen == status
+
+
+async def test_an_operation_claimed_by_two_objects_of_a_service_fails_at_start() -> None:
+    """Ours: the second would take the first's place and nobody would know."""
+    with pytest.raises(ValueError, match="DescribeVolumes of ec2 is claimed by two objects"):
+        Server(services={"ec2": [Volumes(), Volumes()]}, keys=Keys(), faults=Faults(), control=[])
+
+
+async def test_an_operation_that_the_service_does_not_have_fails_at_start() -> None:
+    """Ours: a misspelt name in a table would never be called."""
+    with pytest.raises(ValueError, match="service sts has no operation AttachClusterNodeVolume"):
+        async with serving({"sts": [SageMaker()]}):
+            pass

@@ -1,0 +1,498 @@
+"""What the wire refuses, and that it refuses in AWS's words and never falls over."""
+
+import json
+from contextlib import suppress
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import pytest
+from botocore.model import ServiceModel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hyperpod_ebs.emulator.wire import models
+from hyperpod_ebs.emulator.wire.exchange import Request
+from hyperpod_ebs.emulator.wire.operations import AwsFault, Operations, UnknownMember
+from hyperpod_ebs.emulator.wire.patterns import python_pattern
+from hyperpod_ebs.emulator.wire.wire import wire_of
+
+ATTACH = {
+    "ClusterArn": "arn:aws:sagemaker:us-west-2:123456789012:cluster/abcdefghijkl",
+    "NodeId": "i-0123456789abcdef0",
+    "VolumeId": "vol-0123456789abcdef0",
+}
+GROUP = {"InstanceGroupName": "g", "InstanceType": "ml.t3.medium", "InstanceCount": 1, "ThreadsPerCore": 1}
+GROUP["LifeCycleConfig"] = {"SourceS3Uri": "s3://sagemaker-x", "OnCreate": "x.sh"}
+GROUP["ExecutionRole"] = "arn:aws:iam::123456789012:role/x"
+
+
+def form(**members: str) -> Request:
+    body = urlencode({"Version": "2016-11-15", **{name.replace("_", "."): value for name, value in members.items()}})
+    headers = {"content-type": "application/x-www-form-urlencoded; charset=utf-8"}
+    return Request(method="POST", path="/", query="", headers=headers, body=body.encode())
+
+
+def document(value: object, *, target: str = "") -> Request:
+    headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": target}
+    return Request(method="POST", path="/", query="", headers=headers, body=json.dumps(value).encode())
+
+
+def refusal(service: str, operation: str, request: Request) -> AwsFault:
+    with pytest.raises(AwsFault) as refused:
+        wire_of(models.load(service)).parse(operation, request)
+    return refused.value
+
+
+class Form(NamedTuple):
+    """A form of EC2's, and how EC2 refuses it."""
+
+    id: str
+    operation: str
+    members: dict[str, str]
+    code: str
+    message: str
+
+
+FORMS = [
+    Form(
+        "a required parameter is missing",
+        "DeleteVolume",
+        {},
+        "MissingParameter",
+        "The request must contain the parameter VolumeId",
+    ),
+    Form(
+        "a required parameter of a list's element is missing",
+        "RunInstances",
+        {"MinCount": "1", "MaxCount": "1", "ElasticInferenceAccelerator_1_Count": "1"},
+        "MissingParameter",
+        "The request must contain the parameter ElasticInferenceAccelerator.1.Type",
+    ),
+    Form(
+        "a parameter is unknown",
+        "DeleteVolume",
+        {"VolumeId": "vol-1", "Colour": "red"},
+        "UnknownParameter",
+        "The parameter Colour is not recognized",
+    ),
+    Form(
+        "a parameter within a list is unknown",
+        "DescribeVolumes",
+        {"Filter_1_Colour": "red"},
+        "UnknownParameter",
+        "The parameter Filter.1.Colour is not recognized",
+    ),
+    Form(
+        "a list is not numbered",
+        "DescribeVolumes",
+        {"VolumeId_first": "vol-1"},
+        "UnknownParameter",
+        "The parameter VolumeId.first is not recognized",
+    ),
+    Form(
+        "a single value has parts",
+        "CreateVolume",
+        {"Size_1": "4"},
+        "UnknownParameter",
+        "The parameter Size.1 is not recognized",
+    ),
+    Form(
+        "a list is a single value",
+        "DescribeVolumes",
+        {"VolumeId": "vol-1"},
+        "InvalidParameterValue",
+        "Value (vol-1) for parameter VolumeId is invalid.",
+    ),
+    Form(
+        "a structure is a single value",
+        "DescribeVolumes",
+        {"Filter_1": "size"},
+        "InvalidParameterValue",
+        "Value (size) for parameter Filter.1 is invalid.",
+    ),
+    Form(
+        "an integer is none",
+        "CreateVolume",
+        {"Size": "4.5"},
+        "InvalidParameterValue",
+        "Value (4.5) for parameter Size is invalid.",
+    ),
+    Form(
+        "a boolean is none",
+        "CreateVolume",
+        {"Encrypted": "perhaps"},
+        "InvalidParameterValue",
+        "Value (perhaps) for parameter Encrypted is invalid.",
+    ),
+    Form(
+        "a time is none",
+        "DescribeSpotPriceHistory",
+        {"StartTime": "noon"},
+        "InvalidParameterValue",
+        "Value (noon) for parameter StartTime is invalid.",
+    ),
+]
+
+
+@pytest.mark.parametrize("case", FORMS, ids=[case.id for case in FORMS])
+def test_ec2_refuses_a_form_in_its_own_words(case: Form) -> None:
+    """AWS: EC2 API errors, common to all actions."""
+    fault = refusal("ec2", case.operation, form(**case.members))
+
+    assert (fault.code, fault.message, fault.status) == (case.code, case.message, 400)
+
+
+class Document(NamedTuple):
+    """A document of SageMaker's, and how SageMaker refuses it."""
+
+    id: str
+    operation: str
+    members: dict[str, Any]
+    code: str
+    message: str
+
+
+DOCUMENTS = [
+    Document(
+        "a text is not of its pattern",
+        "AttachClusterNodeVolume",
+        {**ATTACH, "VolumeId": "vol-1"},
+        "ValidationException",
+        "1 validation error detected: Value 'vol-1' at 'volumeId' failed to satisfy constraint: "
+        "Member must satisfy regular expression pattern: vol-[a-f0-9]{8}(?:[a-f0-9]{9})?",
+    ),
+    Document(
+        "two members are missing",
+        "AttachClusterNodeVolume",
+        {"VolumeId": ATTACH["VolumeId"]},
+        "ValidationException",
+        "2 validation errors detected: Value null at 'clusterArn' failed to satisfy constraint: Member must not be "
+        "null; Value null at 'nodeId' failed to satisfy constraint: Member must not be null",
+    ),
+    Document(
+        "a number is too great",
+        "ListClusterNodes",
+        {"ClusterName": "c", "MaxResults": 101},
+        "ValidationException",
+        "1 validation error detected: Value '101' at 'maxResults' failed to satisfy constraint: "
+        "Member must have value less than or equal to 100",
+    ),
+    Document(
+        "a text is too long",
+        "ListClusterNodes",
+        {"ClusterName": "c", "InstanceGroupNameContains": "g" * 64},
+        "ValidationException",
+        f"1 validation error detected: Value '{'g' * 64}' at 'instanceGroupNameContains' failed to satisfy "
+        "constraint: Member must have length less than or equal to 63",
+    ),
+    Document(
+        "a choice is none",
+        "ListClusterNodes",
+        {"ClusterName": "c", "SortBy": "AGE"},
+        "ValidationException",
+        "1 validation error detected: Value 'AGE' at 'sortBy' failed to satisfy constraint: "
+        "Member must satisfy enum value set: [CREATION_TIME, NAME]",
+    ),
+    Document(
+        "a member of a list's element is wrong",
+        "CreateCluster",
+        {"ClusterName": "c", "InstanceGroups": [GROUP, {**GROUP, "ThreadsPerCore": 3}]},
+        "ValidationException",
+        "1 validation error detected: Value '3' at 'instanceGroups.2.member.threadsPerCore' failed to satisfy "
+        "constraint: Member must have value less than or equal to 2",
+    ),
+    Document(
+        "an element of a list of texts is wrong",
+        "CreateCluster",
+        {"ClusterName": "c", "VpcConfig": {"SecurityGroupIds": ["sg-1", "sg!"], "Subnets": ["subnet-1"]}},
+        "ValidationException",
+        "1 validation error detected: Value '[sg-1, sg!]' at 'vpcConfig.securityGroupIds' failed to satisfy "
+        "constraint: Member must satisfy constraint: [Member must have length less than or equal to 32, "
+        "Member must have length greater than or equal to 0, "
+        "Member must satisfy regular expression pattern: [-0-9a-zA-Z]+]",
+    ),
+    Document(
+        "a list is too short",
+        "CreateCluster",
+        {"ClusterName": "c", "VpcConfig": {"SecurityGroupIds": ["sg-1"], "Subnets": []}},
+        "ValidationException",
+        "1 validation error detected: Value '[]' at 'vpcConfig.subnets' failed to satisfy constraint: "
+        "Member must have length greater than or equal to 1",
+    ),
+    Document(
+        "a text is a number",
+        "ListClusterNodes",
+        {"ClusterName": 5},
+        "SerializationException",
+        "NUMBER_VALUE cannot be converted to a string",
+    ),
+    Document(
+        "a number is a text",
+        "ListClusterNodes",
+        {"ClusterName": "c", "MaxResults": "5"},
+        "SerializationException",
+        "STRING_VALUE cannot be converted to an integer",
+    ),
+    Document(
+        "a structure is a list",
+        "CreateCluster",
+        {"ClusterName": "c", "VpcConfig": []},
+        "SerializationException",
+        "LIST_VALUE cannot be converted to a structure or map",
+    ),
+]
+
+
+@pytest.mark.parametrize("case", DOCUMENTS, ids=[case.id for case in DOCUMENTS])
+def test_sagemaker_refuses_a_document_in_its_own_words(case: Document) -> None:
+    """AWS: the JSON services hold requests against their models before anything else."""
+    fault = refusal("sagemaker", case.operation, document(case.members))
+
+    assert (fault.code, fault.message, fault.status) == (case.code, case.message, 400)
+
+
+def test_sts_refuses_a_form_without_a_required_parameter() -> None:
+    """AWS: STS is a query service and validates like one."""
+    fault = refusal("sts", "AssumeRole", form(RoleArn="arn:aws:iam::123456789012:role/x"))
+
+    assert fault.code == "ValidationError"
+    assert fault.message == (
+        "1 validation error detected: Value null at 'roleSessionName' failed to satisfy constraint: "
+        "Member must not be null"
+    )
+
+
+def test_sts_ignores_a_parameter_that_it_does_not_know() -> None:
+    """AWS: only EC2 knows UnknownParameter."""
+    request = form(RoleArn="r", RoleSessionName="s", Colour="red", Tags_member_1_Key="k", Tags_member_1_Value="")
+
+    asked = wire_of(models.load("sts")).parse("AssumeRole", request)
+
+    assert asked == {"RoleArn": "r", "RoleSessionName": "s", "Tags": [{"Key": "k", "Value": ""}]}
+
+
+def test_a_query_service_takes_an_empty_list() -> None:
+    """An empty list is an empty parameter: botocore writes it so."""
+    request = form(RoleArn="r", RoleSessionName="s", PolicyArns="")
+
+    assert wire_of(models.load("sts")).parse("AssumeRole", request)["PolicyArns"] == []
+
+
+def test_sagemaker_ignores_members_that_it_does_not_know_and_those_that_are_null() -> None:
+    """AWS: a newer SDK may know more members than the service."""
+    request = document({**ATTACH, "Colour": "red", "Tags": None})
+
+    assert wire_of(models.load("sagemaker")).parse("AttachClusterNodeVolume", request) == ATTACH
+
+
+@pytest.mark.parametrize(
+    ("service", "request_", "code", "status"),
+    [
+        ("ec2", form(Action="MakeCoffee"), "InvalidAction", 400),
+        ("ec2", form(), "MissingAction", 400),
+        ("sts", form(Action="MakeCoffee"), "InvalidAction", 400),
+        ("sagemaker", document({}, target="SageMaker.MakeCoffee"), "UnknownOperationException", 400),
+        (
+            "eks",
+            Request(method="GET", path="/coffee", query="", headers={}, body=b""),
+            "UnknownOperationException",
+            404,
+        ),
+        (
+            "eks",
+            Request(method="PATCH", path="/clusters", query="", headers={}, body=b""),
+            "UnknownOperationException",
+            404,
+        ),
+    ],
+    ids=["ec2", "ec2 without one", "sts", "sagemaker", "eks by path", "eks by method"],
+)
+def test_an_unknown_operation_is_refused(service: str, request_: Request, code: str, status: int) -> None:
+    """AWS: each protocol has a code for it."""
+    with pytest.raises(AwsFault) as refused:
+        wire_of(models.load(service)).operation(request_)
+
+    assert (refused.value.code, refused.value.status) == (code, status)
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "answer"),
+    [
+        ("ec2", "DescribeVolumes", {"Volumes": [{"VolumeID": "vol-1"}]}),
+        ("ec2", "DeleteVolume", {"Return": True}),
+        ("sagemaker", "AttachClusterNodeVolume", {"Arn": "x"}),
+        ("sagemaker", "DeleteTrainingJob", {"Arn": "x"}),
+        ("eks", "DescribeCluster", {"cluster": {"Name": "x"}}),
+        ("sts", "GetCallerIdentity", {"User": "x"}),
+    ],
+)
+def test_an_answer_with_a_member_that_the_shape_lacks_is_refused(
+    service: str, operation: str, answer: dict[str, Any]
+) -> None:
+    """Ours: a misspelt member would vanish on the wire and nobody would know."""
+    wire = wire_of(models.load(service))
+
+    with pytest.raises(UnknownMember):
+        wire.write(operation, answer, "an-id")
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "answer"),
+    [
+        ("ec2", "CreateVolume", {"Size": "4"}),
+        ("ec2", "CreateVolume", {"VolumeId": 4}),
+        ("ec2", "CreateVolume", {"Encrypted": "yes"}),
+        ("ec2", "CreateVolume", {"CreateTime": 4}),
+        ("eks", "DescribeCluster", {"cluster": {"name": 4}}),
+        ("eks", "DescribeCluster", {"cluster": {"createdAt": "today"}}),
+        ("sagemaker", "DescribeCluster", {"InstanceGroups": [{"CurrentCount": True}]}),
+    ],
+)
+def test_an_answer_with_a_member_of_a_wrong_type_is_refused(
+    service: str, operation: str, answer: dict[str, Any]
+) -> None:
+    """Ours: a client would read something else than was meant."""
+    wire = wire_of(models.load(service))
+
+    with pytest.raises((TypeError, ValueError, AttributeError)):
+        wire.write(operation, answer, "an-id")
+
+
+def test_members_that_are_none_stay_off_the_wire() -> None:
+    """Ours: a handler writes None for what AWS leaves out."""
+    wire = wire_of(models.load("ec2"))
+
+    body = wire.write("CreateVolume", {"VolumeId": "vol-1", "KmsKeyId": None}, "an-id").body
+
+    assert b"<volumeId>vol-1</volumeId>" in body
+    assert b"kmsKeyId" not in body
+
+
+def test_text_that_xml_cannot_hold_becomes_a_question_mark() -> None:
+    """XML 1.0 has no way to write most control characters."""
+    wire = wire_of(models.load("ec2"))
+
+    body = wire.write("CreateVolume", {"VolumeId": "a\x00b\ud800c"}, "an-id").body
+
+    assert b"<volumeId>a?b?c</volumeId>" in body
+
+
+def test_a_name_claimed_twice_in_a_table_fails_at_import() -> None:
+    """Ours: the second method would take the first's place and nobody would know."""
+    operations = Operations[object]()
+
+    async def answer(*_: object) -> dict[str, Any]:
+        return {}
+
+    operations("DeleteVolume")(answer)
+
+    with pytest.raises(ValueError, match="DeleteVolume is claimed twice"):
+        operations("DeleteVolume")(answer)
+
+
+@pytest.mark.parametrize(
+    ("java", "fits", "does_not"),
+    [
+        (r"([\p{L}\p{Z}\p{N}_.:/=+\-@]*)", "Grüße 5_ツ½", "a!"),
+        (r"\p{L}+", "é", "5"),
+        (r"[\p{Alnum}\-]+", "a-5", "é"),
+        (r"[^\p{P}]", "a", "!"),
+    ],
+)
+def test_javas_named_classes_mean_the_same_in_python(java: str, fits: str, does_not: str) -> None:
+    """The models' patterns are Java's."""
+    pattern = python_pattern(java)
+
+    assert pattern is not None
+    assert pattern.fullmatch(fits)
+    assert not pattern.fullmatch(does_not)
+
+
+NAMES = st.text("VolumeIdFilterSzTagKySpcon.1290", max_size=20) | st.sampled_from(
+    ["VolumeId.1", "Filter.1.Name", "Filter.1.Value.2", "Filter.1", "Filter", "TagSpecification.1.Tag.1.Key", "Size"]
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda below: (
+        st.lists(below, max_size=3)
+        | st.dictionaries(st.sampled_from([*GROUP, "ClusterName", "InstanceGroups", "VpcConfig", "Tags"]), below)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(NAMES, st.text(max_size=5)), max_size=6))
+def test_any_form_at_all_is_read_or_refused(pairs: list[tuple[str, str]]) -> None:
+    """Ours: what a client sends never looks like a bug of the emulator."""
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    request = Request(
+        method="POST", path="/", query="", headers=headers, body=urlencode(pairs, errors="replace").encode()
+    )
+    wire = wire_of(models.load("ec2"))
+
+    for operation in ("DescribeVolumes", "CreateVolume"):
+        with suppress(AwsFault):
+            wire.parse(operation, request)
+
+
+@settings(deadline=None)
+@given(JSON | st.binary(max_size=10))
+def test_any_document_at_all_is_read_or_refused(value: object) -> None:
+    """Ours: what a client sends never looks like a bug of the emulator."""
+    body = value if isinstance(value, bytes) else json.dumps(value).encode()
+    request = Request(method="POST", path="/", query="", headers={}, body=body)
+
+    with suppress(AwsFault):
+        wire_of(models.load("sagemaker")).parse("CreateCluster", request)
+
+
+SHAPES = {
+    "In": {
+        "type": "structure",
+        "members": {
+            "Rest": {"shape": "Text", "location": "uri", "locationName": "rest"},
+            "Most": {"shape": "Number", "location": "querystring", "locationName": "max-results"},
+            "Kinds": {"shape": "Texts", "location": "querystring", "locationName": "kind"},
+            "Sure": {"shape": "Truth", "location": "header", "locationName": "X-Sure"},
+            "Note": {"shape": "Text", "locationName": "note"},
+        },
+    },
+    "Text": {"type": "string"},
+    "Texts": {"type": "list", "member": {"shape": "Text"}},
+    "Number": {"type": "integer"},
+    "Truth": {"type": "boolean"},
+}
+REST = ServiceModel(
+    {
+        "metadata": {"protocol": "rest-json", "apiVersion": "2026-01-01", "serviceId": "Rest"},
+        "operations": {
+            "Do": {"name": "Do", "http": {"method": "POST", "requestUri": "/do/{rest+}"}, "input": {"shape": "In"}}
+        },
+        "shapes": SHAPES,
+    }
+)
+
+
+def rest(path: str, query: str = "", **headers: str) -> Request:
+    return Request(method="POST", path=path, query=query, headers=headers, body=b'{"note": "n", "rest": "not here"}')
+
+
+def test_members_are_read_from_path_query_header_and_body_by_their_names_on_the_wire() -> None:
+    """AWS: rest-json puts members where the model says."""
+    request = rest("/do/a/b%2Fc%20d", "kind=x&max-results=5&kind=y", **{"x-sure": "true"})
+
+    asked = wire_of(REST).parse("Do", request)
+
+    assert asked == {"Rest": "a/b/c d", "Most": 5, "Kinds": ["x", "y"], "Sure": True, "Note": "n"}
+
+
+def test_members_that_are_nowhere_are_left_out() -> None:
+    """Ours: absent is absent, wherever it could have been."""
+    assert wire_of(REST).parse("Do", rest("/do/a")) == {"Rest": "a", "Note": "n"}
+
+
+def test_a_number_that_is_none_is_refused_outside_the_body_too() -> None:
+    """AWS: a document of the wrong type is one wherever it stands."""
+    with pytest.raises(AwsFault, match="STRING_VALUE cannot be converted to integer"):
+        wire_of(REST).parse("Do", rest("/do/a", "max-results=many"))

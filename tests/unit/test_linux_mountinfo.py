@@ -1,0 +1,57 @@
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hyperpod_ebs.linux import mountinfo
+from hyperpod_ebs.model.disk import DeviceNumber
+
+LINE = rb"36 35 98:0 /sub\040dir /mnt/a\011b rw,noatime shared:1 master:2 - ext4 /dev/x rw,errors=continue"
+
+
+def line(*, number: int, parent: int, point: bytes, root: bytes = b"/") -> bytes:
+    return b"%d %d 259:3 %s %s rw,relatime - ext4 /dev/nvme1n1 rw\n" % (number, parent, root, point)
+
+
+def escaped(path: str) -> bytes:
+    """As the kernel's mangle() writes it."""
+    return b"".join(b"\\%03o" % byte if byte in b" \t\n\\" else bytes([byte]) for byte in path.encode())
+
+
+def test_each_field_is_read() -> None:
+    """proc_pid_mountinfo(5): optional fields end at a lone dash, paths are escaped."""
+    (mounted,) = mountinfo.parse(LINE + b"\n")
+
+    assert mounted.number == DeviceNumber(98, 0)
+    assert (mounted.root, mounted.point) == ("/sub dir", Path("/mnt/a\tb"))
+    assert mounted.options == {"rw", "noatime"}
+    assert (mounted.filesystem, mounted.source) == ("ext4", "/dev/x")
+    assert mounted.super_options == {"rw", "errors=continue"}
+
+
+@given(st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1).map("/{}x".format))
+def test_any_path_survives_the_kernels_escapes(path: str) -> None:
+    """Ours: a pod's path may hold whatever a file name may."""
+    (mounted,) = mountinfo.parse(line(number=2, parent=1, point=escaped(path), root=escaped(path)))
+
+    assert mounted.point == Path(path)
+    assert mounted.root == path
+
+
+@given(st.permutations(range(2, 7)))
+def test_the_top_of_a_stack_is_told_by_parents_and_not_by_the_order_of_lines(order: list[int]) -> None:
+    """Linux 6.8 sorts the table by mount id, and ids are used again."""
+    ids = [10, 90, 20, 80, 30]
+    lines = {at: line(number=ids[at - 2], parent=[1, *ids][at - 2], point=b"/p") for at in range(2, 7)}
+
+    pile = mountinfo.stack(mountinfo.parse(b"".join(lines[at] for at in order)), Path("/p"))
+
+    assert [mounted.id for mounted in pile] == ids
+
+
+def test_a_mount_elsewhere_is_no_part_of_a_stack() -> None:
+    """Ours."""
+    table = mountinfo.parse(line(number=2, parent=1, point=b"/p") + line(number=3, parent=2, point=b"/p/below"))
+
+    assert [mounted.id for mounted in mountinfo.stack(table, Path("/p"))] == [2]
+    assert mountinfo.stack(table, Path("/q")) == ()

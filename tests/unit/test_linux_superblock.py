@@ -1,0 +1,61 @@
+import struct
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hyperpod_ebs.linux.superblock import SIZE, Ext, Xfs
+
+VALID, ERROR = 1, 2
+JOURNAL, WIDE = 0x4, 0x80
+
+
+def ext(*, blocks: int = 2**20, shift: int = 2, state: int = VALID, compatible: int = JOURNAL) -> bytes:
+    block = bytearray(1024)
+    struct.pack_into("<I", block, 4, blocks & 0xFFFFFFFF)
+    struct.pack_into("<I", block, 24, shift)
+    struct.pack_into("<HH", block, 56, 0xEF53, state)
+    struct.pack_into("<II", block, 92, compatible, WIDE)
+    struct.pack_into("<I", block, 336, blocks >> 32)
+    return bytes(1024) + bytes(block) + bytes(SIZE - 2048)
+
+
+@given(blocks=st.integers(1, 2**48), shift=st.integers(0, 6))
+def test_ext4_has_the_size_that_its_superblock_says(blocks: int, shift: int) -> None:
+    """Kernel, ext4/super.rst: the block count is in two halves, the block size a shift of 1024."""
+    seen = Ext.read(ext(blocks=blocks, shift=shift))
+
+    assert seen is not None
+    assert seen.size == blocks * (1024 << shift)
+
+
+def test_ext4_is_damaged_when_it_says_so_or_was_left_open_without_a_journal() -> None:
+    """Ours: a journal is replayed by the mount, and wants no check."""
+    states = {
+        (VALID, JOURNAL): False,
+        (0, JOURNAL): False,
+        (VALID | ERROR, JOURNAL): True,
+        (VALID, 0): False,
+        (0, 0): True,
+    }
+
+    for (state, compatible), damaged in states.items():
+        seen = Ext.read(ext(state=state, compatible=compatible))
+        assert seen is not None
+        assert seen.damaged is damaged
+
+
+@given(blocks=st.integers(1, 2**52), size_log=st.integers(9, 16), in_progress=st.booleans())
+def test_xfs_has_the_size_that_its_superblock_says(blocks: int, size_log: int, *, in_progress: bool) -> None:
+    """Kernel, xfs_format.h."""
+    block = bytearray(SIZE)
+    struct.pack_into(">4sIQ", block, 0, b"XFSB", 1 << size_log, blocks)
+    block[126] = in_progress
+
+    assert Xfs.read(bytes(block)) == Xfs(size=blocks << size_log, in_progress=in_progress)
+
+
+@given(st.binary(max_size=SIZE) | st.binary(max_size=SIZE).map(lambda rest: (b"XFSB" + rest).ljust(SIZE, b"\1")))
+def test_any_bytes_at_all_are_read_or_refused(start: bytes) -> None:
+    """Ours: what is on a device is not ours to choose."""
+    Ext.read(start)
+    Xfs.read(start)

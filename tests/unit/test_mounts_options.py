@@ -1,0 +1,71 @@
+from pathlib import Path
+
+from hyperpod_ebs.model.capability import AccessMode, Capability, Mount
+from hyperpod_ebs.model.disk import DeviceNumber
+from hyperpod_ebs.model.place import Mounted
+from hyperpod_ebs.mounts import options
+
+READER = AccessMode.SINGLE_NODE_READER_ONLY
+WRITER = AccessMode.SINGLE_NODE_WRITER
+
+
+def mounted(shown: str = "rw,relatime", of_filesystem: str = "rw") -> Mounted:
+    return Mounted(
+        id=2,
+        parent=1,
+        number=DeviceNumber(259, 3),
+        root="/",
+        point=Path("/k"),
+        options=frozenset(shown.split(",")),
+        filesystem="ext4",
+        source="/dev/nvme1n1",
+        super_options=frozenset(of_filesystem.split(",")),
+    )
+
+
+def test_xfs_is_mounted_beside_what_it_was_restored_from() -> None:
+    """mount(8), xfs: two filesystems of one UUID exclude each other without nouuid."""
+    access = Mount("xfs", ("noatime",))
+
+    assert options.for_staging(Capability(access, WRITER), access) == ("noatime", "nouuid")
+
+
+def test_a_reader_gets_a_read_only_mount() -> None:
+    """CSI spec: SINGLE_NODE_READER_ONLY."""
+    access = Mount("ext4", ("ro",))
+
+    assert options.for_staging(Capability(access, READER), access) == ("ro",)
+    assert options.for_publishing(Capability(Mount(), READER), Mount(), read_only=False, staged=mounted()) == ("ro",)
+
+
+def test_a_bind_mount_keeps_what_its_staged_mount_has() -> None:
+    """mount(2): a remount of a bind mount replaces all its options."""
+    access = Mount("ext4", ("noexec", "data=ordered"))
+    staged = mounted("rw,nosuid,relatime")
+
+    given = options.for_publishing(Capability(access, WRITER), access, read_only=True, staged=staged)
+
+    assert given == ("noexec", "nosuid", "ro")
+
+
+def test_options_that_the_kernel_shows_are_compared_both_ways() -> None:
+    """CSI spec: a repeat on other terms is ALREADY_EXISTS."""
+    assert list(options.differences(["discard", "noatime"], mounted("rw,noatime", "rw,discard"))) == []
+    assert list(options.differences(["discard"], mounted())) == ["is not discard"]
+    assert list(options.differences([], mounted("ro,relatime", "ro"))) == ["is ro"]
+
+
+def test_an_option_is_known_by_its_other_name() -> None:
+    """ext4 shows noload as norecovery."""
+    assert list(options.differences(["noload"], mounted(of_filesystem="rw,norecovery"))) == []
+
+
+def test_options_that_the_kernel_hides_at_will_are_not_compared() -> None:
+    """Ours: a difference that cannot be seen must not refuse a repeat."""
+    assert list(options.differences(["data=ordered", "inode64", "defaults"], mounted())) == []
+
+
+def test_a_filesystem_that_stopped_writing_is_known() -> None:
+    """ext4, errors=remount-ro: only the shared options change."""
+    assert options.turned_read_only(mounted("rw,relatime", "ro"))
+    assert not options.turned_read_only(mounted("ro,relatime", "ro"))
