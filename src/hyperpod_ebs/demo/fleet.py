@@ -23,7 +23,7 @@ _READY: Final = 30.0
 
 _LOOK: Final = 0.05
 _VOLUME: Final = re.compile(r"vol-[0-9a-f]+")
-_INSTANCE_TYPE: Final = "ml.g5.8xlarge"
+INSTANCE_TYPE: Final = "ml.g5.48xlarge"
 _OURS: Final = (sys.executable, "-m", "hyperpod_ebs.cli")
 
 
@@ -83,13 +83,16 @@ class Emulated:
             made = await eks.create_cluster(
                 name="demo", roleArn="arn:aws:iam::123456789012:role/eks", resourcesVpcConfig={"subnetIds": []}
             )
+            async with asyncio.timeout(_READY):
+                while (await eks.describe_cluster(name="demo"))["cluster"]["status"] != "ACTIVE":  # noqa: ASYNC110 - a poll
+                    await asyncio.sleep(_LOOK)
             await sagemaker.create_cluster(
                 ClusterName="demo",
                 Orchestrator={"Eks": {"ClusterArn": made["cluster"]["arn"]}},
                 InstanceGroups=[
                     {
                         "InstanceGroupName": "workers",
-                        "InstanceType": _INSTANCE_TYPE,
+                        "InstanceType": INSTANCE_TYPE,
                         "InstanceCount": nodes,
                         "ExecutionRole": "arn:aws:iam::123456789012:role/hyperpod",
                         "LifeCycleConfig": {"SourceS3Uri": "s3://sagemaker-demo", "OnCreate": "on_create.sh"},
@@ -157,7 +160,7 @@ async def running(sandbox: Sandbox, profile: str) -> AsyncGenerator[Fleet]:
                 f"--endpoint=unix://{sockets[name]}",
                 f"--node-id=hyperpod-{node.cluster}-{node.instance}",
                 f"--zone={node.zone}",
-                f"--instance-type={_INSTANCE_TYPE}",
+                f"--instance-type={INSTANCE_TYPE}",
                 f"--device-directory={state / 'nodes' / node.instance / 'dev'}",
                 f"--kubelet-root={root}",
             )

@@ -27,6 +27,7 @@ class Node:
     id: str
     csi: csi_pb2_grpc.NodeStub
     directory: Path
+    topology: csi_pb2.Topology
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +76,11 @@ class Orchestrator:
             for name, socket in nodes.items():
                 csi = csi_pb2_grpc.NodeStub(await channel(socket))
                 info = await csi.NodeGetInfo(csi_pb2.NodeGetInfoRequest(), timeout=DEADLINE, wait_for_ready=True)
-                known[name] = Node(name, info.node_id, csi, socket.parent)
-            yield cls(csi_pb2_grpc.ControllerStub(await channel(controller)), known)
+                known[name] = Node(name, info.node_id, csi, socket.parent, info.accessible_topology)
+            to_controller = await channel(controller)
+            identity = csi_pb2_grpc.IdentityStub(to_controller)
+            await identity.Probe(csi_pb2.ProbeRequest(), timeout=DEADLINE, wait_for_ready=True)
+            yield cls(csi_pb2_grpc.ControllerStub(to_controller), known)
 
     async def create(
         self,
@@ -87,16 +91,19 @@ class Orchestrator:
         snapshot_id: str | None = None,
         parameters: Mapping[str, str] | None = None,
     ) -> Claim:
-        """A new volume of `gib` GiB, blank or from a snapshot."""
+        """A new volume of `gib` GiB where the nodes are, blank or from a snapshot."""
         request = csi_pb2.CreateVolumeRequest(
             name=name,
             capacity_range=csi_pb2.CapacityRange(required_bytes=gib * _GIB),
             volume_capabilities=[capability],
             parameters=parameters or {},
+            accessibility_requirements=csi_pb2.TopologyRequirement(
+                requisite=[node.topology for node in self.nodes.values()]
+            ),
         )
         if snapshot_id:
             request.volume_content_source.snapshot.snapshot_id = snapshot_id
-        made = await self._controller.CreateVolume(request, timeout=DEADLINE, wait_for_ready=True)
+        made = await self._controller.CreateVolume(request, timeout=DEADLINE)
         return Claim(id=made.volume.volume_id, capability=capability, context=dict(made.volume.volume_context))
 
     async def attach(self, claim: Claim, node: Node) -> Mapping[str, str]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import grpc
+
 from hyperpod_ebs.demo import checkpoint
 from hyperpod_ebs.demo.checkpoint import Journal
 from hyperpod_ebs.demo.fleet import Fleet
@@ -27,6 +29,10 @@ _LOOK: Final = 0.25
 
 _SNAPSHOT_READY: Final = 120.0
 _BLOCK: Final = 2**20
+
+
+class Refused(Exception):  # noqa: N818 - reads as what happened
+    """The driver refused a step."""
 
 
 class Broken(Exception):  # noqa: N818 - reads as what happened
@@ -68,7 +74,7 @@ class Story:
 
         Raises:
             Broken: What was read is not what was written.
-            grpc.aio.AioRpcError: The driver refused a step.
+            Refused: The driver refused a step.
         """
         first, second = self._co.nodes.values()
         claim = await self._created()
@@ -87,7 +93,10 @@ class Story:
         self._screen.began(name)
         before, since = await self._fleet.emulated.calls(), time.monotonic()
         result = Result([])
-        yield result
+        try:
+            yield result
+        except grpc.aio.AioRpcError as error:
+            raise Refused(f"{name}: {error.code().name}: {error.details()}") from error
         seconds, after = time.monotonic() - since, await self._fleet.emulated.calls()
         calls = {key: count - before.get(key, 0) for key, count in after.items() if count != before.get(key, 0)}
         step = Step(name=name, seconds=round(seconds, 3), calls=calls, result="; ".join(result.said))

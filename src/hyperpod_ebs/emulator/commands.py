@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import uvloop
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 from rich.console import Console
 from rich.table import Table
 
@@ -21,6 +22,7 @@ from hyperpod_ebs.emulator.clock import Profile
 from hyperpod_ebs.emulator.ec2.modifications import Rate
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.identity import Identity
+from hyperpod_ebs.emulator.place import ZONES
 from hyperpod_ebs.emulator.store import StateRefused
 
 app = App(name="emulator", help="The embedded cloud: EC2 EBS and SageMaker HyperPod with real block devices.")
@@ -44,6 +46,7 @@ def run(  # noqa: PLR0913 - each is a flag
     seed: int = 0,
     region: str = "us-west-2",
     account: str = "123456789012",
+    zones: Annotated[int, Parameter(validator=Number(gte=1, lte=ZONES))] = ZONES,
     rate: Rate = "four-a-day",
 ) -> int:
     """Run the embedded cloud until SIGTERM or Ctrl-C.
@@ -55,6 +58,7 @@ def run(  # noqa: PLR0913 - each is a flag
         seed: What the times are drawn from.
         region: The AWS region that it is.
         account: The account that everything belongs to.
+        zones: How many availability zones the region has.
         rate: How often a volume may be modified: AWS's rule of today, its older one, or none.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -65,7 +69,7 @@ def run(  # noqa: PLR0913 - each is a flag
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         async with Emulator.running(
-            home, profile=profile, seed=seed, port=port, region=region, account=account, rate=rate
+            home, profile=profile, seed=seed, port=port, region=region, account=account, zones=zones, rate=rate
         ) as emulator:
             _say(
                 f"emulator ready at {emulator.url}; eval $(hyperpod-ebs emulator env --state {shlex.quote(str(home))})"

@@ -15,6 +15,7 @@ from hyperpod_ebs.emulator.ec2.modifications import Rate
 from hyperpod_ebs.emulator.faults import Faults
 from hyperpod_ebs.emulator.identity import Identity
 from hyperpod_ebs.emulator.metadata import Metadata
+from hyperpod_ebs.emulator.place import ZONES, Place
 from hyperpod_ebs.emulator.routes import routes
 from hyperpod_ebs.emulator.server import Server
 from hyperpod_ebs.emulator.world import World
@@ -48,6 +49,7 @@ class Emulator:
         port: int = 0,
         region: str = "us-west-2",
         account: str = "123456789012",
+        zones: int = ZONES,
         rate: Rate = "four-a-day",
     ) -> AsyncGenerator["Emulator"]:
         """An emulator until the block is left.
@@ -59,10 +61,11 @@ class Emulator:
             port: The port to listen at on the loopback address; 0 for any that is free.
             region: The region that it is.
             account: The account that everything belongs to.
+            zones: How many availability zones the region has, up to three.
             rate: How often a volume may be modified.
 
         Raises:
-            StateRefused: The directory is in use, or is of another region, account or version.
+            StateRefused: The directory is in use, or is of another region, account, number of zones or version.
             OSError: The port cannot be had.
         """
         async with AsyncExitStack() as stack:
@@ -73,7 +76,7 @@ class Emulator:
             endpoint = home / "endpoint"
             await files.off_loop(lambda: endpoint.unlink(missing_ok=True))  # a dead emulator's
             stack.push_async_callback(files.off_loop, lambda: endpoint.unlink(missing_ok=True))
-            identity = await files.off_loop(lambda: Identity.of(home, region=region, account=account))
+            identity = await files.off_loop(lambda: Identity.of(home, Place(region, account, zones)))
             world = await stack.enter_async_context(
                 residence.lived_in(home, identity.place, profile=profile, seed=seed, keep=state is not None)
             )

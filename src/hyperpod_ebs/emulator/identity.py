@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from hyperpod_ebs.emulator.auth import Key
-from hyperpod_ebs.emulator.place import Place
+from hyperpod_ebs.emulator.place import ZONES, Place
 from hyperpod_ebs.emulator.store import StateRefused
 
 _ALPHABET: Final = string.ascii_uppercase + string.digits
@@ -23,24 +23,34 @@ class Identity:
     secret_access_key: str = field(repr=False)
     region: str
     account: str
+    zones: int = ZONES
 
     @classmethod
-    def of(cls, state: Path, *, region: str, account: str) -> "Identity":
+    def of(cls, state: Path, place: Place) -> "Identity":
         """The identity of `state`, made now if it has none.
 
         Raises:
-            StateRefused: It belongs to another region or account.
+            StateRefused: It belongs to another region or account, or to a region of other zones.
         """
         file = state / "credentials.json"
         if not file.exists():
             key = "AKIA" + "".join(secrets.choice(_ALPHABET) for _ in range(16))
-            _write(file, cls(access_key_id=key, secret_access_key=secrets.token_urlsafe(30), region=region,
-                             account=account))  # fmt: skip
+            _write(
+                file,
+                cls(
+                    access_key_id=key,
+                    secret_access_key=secrets.token_urlsafe(30),
+                    region=place.region,
+                    account=place.account,
+                    zones=place.zone_count,
+                ),
+            )
         identity = cls.read(state)
-        if (identity.region, identity.account) != (region, account):
+        if identity.place != place:
             raise StateRefused(
-                f"state directory {state} is of account {identity.account} in {identity.region}, "
-                f"not of {account} in {region}: give those, or another directory"
+                f"state directory {state} is of account {identity.account} in {identity.region} with "
+                f"{identity.zones} zones, not of {place.account} in {place.region} with {place.zone_count}: "
+                "give those, or another directory"
             )
         return identity
 
@@ -55,8 +65,8 @@ class Identity:
 
     @property
     def place(self) -> Place:
-        """Region and account."""
-        return Place(self.region, self.account)
+        """Region, account and zones."""
+        return Place(self.region, self.account, self.zones)
 
     @property
     def key(self) -> Key:

@@ -1,7 +1,7 @@
 """Where the cloud is: its partition, region, account and zones.
 
-The region has three zones, a, b and c, with the zone ids az1, az2 and az3 of its short
-name (usw2-az1), and one default VPC with a subnet in each: subnet-0000000000000000a,
+The region has up to three zones, a, b and c, with the zone ids az1, az2 and az3 of its
+short name (usw2-az1), and one default VPC with a subnet in each: subnet-0000000000000000a,
 -b and -c. A cluster or an instance chooses its zone by subnet.
 """
 
@@ -11,6 +11,9 @@ from typing import Final
 
 VPC: Final = "vpc-00000000000000001"
 SECURITY_GROUP: Final = "sg-00000000000000001"
+
+ZONES: Final = 3
+"""Zones that a region has at the most, and unless told otherwise."""
 
 _DIRECTIONS: Final = {"north": "n", "south": "s", "east": "e", "west": "w", "central": "c"}
 
@@ -30,6 +33,7 @@ class Place:
 
     region: str
     account: str
+    zone_count: int = ZONES
 
     @property
     def partition(self) -> str:
@@ -41,7 +45,7 @@ class Place:
     @property
     def zones(self) -> tuple[Zone, ...]:
         """The zones, in the order of their letters."""
-        return _zones(self.region)
+        return _zones(self.region)[: self.zone_count]
 
     def zone(self, name: str) -> Zone | None:
         """The zone of this name, id or subnet."""

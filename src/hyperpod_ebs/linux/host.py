@@ -104,6 +104,11 @@ class LinuxHost:
         """Show `source` at `target` too."""
         await mount.bind(source, target, options)
 
+    async def shown_at(self, source: Path) -> tuple[Path, ...]:
+        """Where else `source` is shown by a bind mount."""
+        with failures.translated(f"looking where {source} is shown"):
+            return await files.off_loop(lambda: paths.shown_at(source, self._root))
+
     async def unmount(self, target: Path) -> None:
         """Take the top mount off `target`."""
         await mount.unmount(target)

@@ -148,6 +148,16 @@ def make(path: Path, *, directory: bool) -> bool:
     return True
 
 
+def shown_at(source: Path, root: Path) -> tuple[Path, ...]:
+    """Where below `root` a bind mount shows `source`, a directory or a device node. Blocks: run it off the loop."""
+    table = mountinfo.parse(mountinfo.TABLE.read_bytes())
+    around = max((mount for mount in table if source.is_relative_to(mount.point)), key=lambda m: len(m.point.parts))
+    top = mountinfo.stack(table, around.point)[-1]
+    inside = Path(top.root) / source.relative_to(top.point)
+    points = {mount.point for mount in table if (mount.number, Path(mount.root)) == (top.number, inside)}
+    return tuple(sorted(point for point in points - {source} if point.is_relative_to(root.resolve())))
+
+
 def _siblings(table: Sequence[Mounted], pile: Sequence[Mounted], root: Path) -> tuple[Path, ...]:
     if not pile or pile[-1].number.anonymous:
         return ()

@@ -88,6 +88,10 @@ class Places(Protocol):
             NotReady: The kernel refused; nothing is mounted.
         """
 
+    async def shown_at(self, source: Path) -> tuple[Path, ...]:
+        """Where else below the node's root directory `source` is shown by a bind mount."""
+        ...
+
     async def unmount(self, target: Path) -> None:
         """Take the top mount off `target`; success where nothing is mounted.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import assert_never
 
 from hyperpod_ebs.model import errors
-from hyperpod_ebs.model.capability import Block, Capability, Mount
+from hyperpod_ebs.model.capability import AccessMode, Block, Capability, Mount
 from hyperpod_ebs.model.disk import DeviceNumber
 from hyperpod_ebs.model.place import Mounted, Place
 from hyperpod_ebs.mounts import options, vacate
@@ -47,12 +47,15 @@ async def publish(host: Host, wanted: Publishing) -> None:
         InvalidRequest: A path is not one of this node's.
         Conflict: Something else is mounted there, or the volume on other terms.
         NotReady: The volume is not staged.
+        InUse: It may be at one place only, and is at another.
     """
     place = await host.place(wanted.target)
     bind = await _bind(host, wanted)
     if place.broken:
         place = await vacate.emptied(host, wanted.volume_id, place)
     if not standing(place, bind):
+        if wanted.capability.mode is AccessMode.SINGLE_NODE_SINGLE_WRITER:
+            await _refuse_second(host, wanted.volume_id, bind)
         await host.bind(bind.source, place.path, bind.options)
 
 
@@ -80,6 +83,15 @@ def standing(place: Place, bind: Bind) -> bool:
     if unlike := list(options.differences_of_bind(bind.options, place.top)):
         raise errors.Conflict(f"{described}, but it {', '.join(unlike)}; unpublish it first")
     return True
+
+
+async def _refuse_second(host: Host, volume_id: str, bind: Bind) -> None:
+    # CSI spec, NodePublishVolume: FAILED_PRECONDITION for a second target of a volume with a single writer.
+    if others := await host.shown_at(bind.source):
+        raise errors.InUse(
+            f"volume {volume_id} is published at {', '.join(map(str, others))}, and its access mode "
+            f"{AccessMode.SINGLE_NODE_SINGLE_WRITER} allows one place; unpublish it there first"
+        )
 
 
 async def _bind(host: Host, wanted: Publishing) -> Bind:

@@ -25,7 +25,10 @@ async def at(host: Host, volume_id: str, path: Path) -> Place:
         VolumeNotFound: The volume is not there.
         Unavailable: It is there, but dead.
     """
-    place = await host.place(path)
+    try:
+        place = await host.place(path)
+    except errors.InvalidRequest as error:
+        raise errors.VolumeNotFound(f"volume {volume_id} cannot be at {path}: {error}") from error
     if place.top is None or place.number is None:
         raise errors.VolumeNotFound(
             f"volume {volume_id} is not at {path}: {place.kind} is there, and nothing is mounted"

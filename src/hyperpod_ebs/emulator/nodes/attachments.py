@@ -35,6 +35,9 @@ LIMITS: Final[Mapping[str, int]] = {
 LIMIT: Final = 27
 """The same for any other type: what most Nitro types take beside one network interface."""
 
+HYPERPOD_OWN: Final = 2
+"""Volumes that HyperPod gives each of its nodes by default, a root and a secondary one; no customer sees them."""
+
 SHARERS: Final = 16
 """Instances that a multi-attach volume can be on."""
 
@@ -99,7 +102,7 @@ class Attachments:
             raise AwsFault("InvalidVolume.ZoneMismatch", text)
         if instance.state not in {"running", "stopped"}:
             raise AwsFault("IncorrectState", f"Instance '{instance.id}' is not 'running'.")
-        limit = LIMITS.get(instance.kind, LIMIT)
+        limit = LIMITS.get(instance.kind.removeprefix("ml."), LIMIT) - (HYPERPOD_OWN if instance.cluster else 0)
         if len(self._store.attachments.where("instance", instance.id)) >= limit:
             text = f"Instance {instance.id} of type {instance.kind} has {limit} volumes attached, which is its limit."
             raise AwsFault("AttachmentLimitExceeded", text)

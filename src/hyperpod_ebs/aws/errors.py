@@ -1,0 +1,199 @@
+"""What AWS's refusals mean to the driver: one table, code by code.
+
+SageMaker hands EC2's refusals on in a ValidationException whose text alone has the
+code: "HyperPod - Ec2ErrCode: VolumeInUse : Ec2ErrMsg: ...". They are unwrapped first,
+so that a code means the same by either road.
+"""
+
+import json
+import re
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ParamValidationError
+from botocore.exceptions import ConnectionError as NoConnection
+
+from hyperpod_ebs.aws.operations import CALLED
+from hyperpod_ebs.model import errors
+from hyperpod_ebs.volumes.cloud import TokenSpent
+
+_WRAPPED: Final = re.compile(r"HyperPod - Ec2ErrCode: (?P<code>[\w.]+)(?: ?: ?Ec2ErrMsg: (?P<message>.*))?", re.DOTALL)
+_DENIED: Final = re.compile(
+    r"not authorized to perform:? (?P<action>[\w-]+:\w+)(?: on resource:? (?P<resource>[^\s]+))?"
+)
+# A blob of a thousand characters that only sts:DecodeAuthorizationMessage reads.
+_ENCODED: Final = re.compile(r"\s*Encoded authorization failure message:.*", re.DOTALL)
+
+THROTTLES: Final = frozenset(
+    {
+        "EC2ThrottledException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+
+REFUSALS: Final = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "AuthFailure",
+        "InvalidClientTokenId",
+        "OptInRequired",
+        "SignatureDoesNotMatch",
+        "UnauthorizedOperation",
+        "UnrecognizedClientException",
+    }
+)
+
+BROKEN: Final = frozenset(
+    {
+        "InternalError",
+        "InternalFailure",
+        "InternalServerError",
+        "RetryableError",
+        "ServerInternal",
+        "ServiceUnavailable",
+        "Unavailable",
+    }
+)
+"""AWS is broken for the moment, and may have done its work all the same."""
+
+BY_CODE: Final[Mapping[str, type[Exception]]] = {
+    # the request
+    "InvalidParameter": errors.InvalidRequest,
+    "InvalidParameterCombination": errors.InvalidRequest,
+    "InvalidParameterDependency": errors.InvalidRequest,
+    "InvalidParameterValue": errors.InvalidRequest,
+    "InvalidZone.NotFound": errors.InvalidRequest,
+    "MissingParameter": errors.InvalidRequest,
+    "TagLimitExceeded": errors.InvalidRequest,
+    "TagPolicyViolation": errors.InvalidRequest,
+    "UnknownParameter": errors.InvalidRequest,
+    "UnknownVolumeType": errors.InvalidRequest,
+    "UnsupportedOperation": errors.InvalidRequest,
+    "VolumeIOPSLimit": errors.InvalidRequest,
+    # what there is not
+    "InvalidInstanceID.Malformed": errors.NodeNotFound,
+    "InvalidInstanceID.NotFound": errors.NodeNotFound,
+    "InvalidSnapshot.NotFound": errors.SnapshotNotFound,
+    "InvalidSnapshotID.Malformed": errors.SnapshotNotFound,
+    "InvalidVolume.NotFound": errors.VolumeNotFound,
+    "InvalidVolumeID.Malformed": errors.VolumeNotFound,
+    "ResourceNotFound": errors.NodeNotFound,
+    "ResourceNotFoundException": errors.NodeNotFound,
+    # what is not ready for it
+    "ConflictException": errors.NotReady,
+    "EncryptedVolumesNotSupported": errors.NotReady,
+    "IncorrectInstanceState": errors.NotReady,
+    "IncorrectState": errors.NotReady,
+    "InvalidAttachment.NotFound": errors.NotReady,
+    "InvalidSnapshot.InUse": errors.InUse,
+    "InvalidVolume.ZoneMismatch": errors.NotReady,
+    "OperationNotPermitted": errors.NotReady,
+    "UnsupportedOperationException": errors.NotReady,
+    "ValidationException": errors.NotReady,  # SageMaker's own: the cluster is updating, or not of the right kind
+    "VolumeInUse": errors.InUse,
+    # keys
+    "CustomerKeyHasBeenRevoked": errors.KeyUnusable,
+    "InvalidKmsKey.InvalidState": errors.KeyUnusable,
+    "InvalidKmsKey.NotFound": errors.KeyUnusable,
+    "KMS.DisabledException": errors.KeyUnusable,
+    "KMS.KMSInvalidStateException": errors.KeyUnusable,
+    "KMS.NotFoundException": errors.KeyUnusable,
+    # limits
+    "AttachmentLimitExceeded": errors.NodeFull,
+    "ConcurrentSnapshotLimitExceeded": errors.QuotaReached,
+    "InsufficientVolumeCapacity": errors.ZoneFull,
+    "MaxIOPSLimitExceeded": errors.QuotaReached,
+    "PendingSnapshotLimitExceeded": errors.QuotaReached,
+    "SnapshotLimitExceeded": errors.QuotaReached,
+    "VolumeLimitExceeded": errors.QuotaReached,
+    "VolumeModificationSizeLimitExceeded": errors.QuotaReached,
+    "VolumeTypeNotAvailableInZone": errors.ZoneFull,
+    # time
+    "ConcurrentTagAccess": errors.Busy,
+    "IdempotentParameterMismatch": TokenSpent,
+    "IncorrectModificationState": errors.Busy,
+    "InvalidNextToken": errors.Busy,
+    "InvalidPaginationToken": errors.Busy,
+    "SnapshotCreationPerVolumeRateExceeded": errors.RateLimited,
+    "VolumeModificationRateExceeded": errors.RateLimited,
+    # credentials that are renewed while we run
+    "ExpiredToken": errors.Unavailable,
+    "ExpiredTokenException": errors.Unavailable,
+    "RequestExpired": errors.Unavailable,
+    **dict.fromkeys(BROKEN, errors.Unavailable),
+    **dict.fromkeys(REFUSALS, errors.Denied),
+    **dict.fromkeys(THROTTLES, errors.Throttled),
+}
+"""The driver's error for each of AWS's codes; a code that is not here becomes a `CloudError`."""
+
+
+@contextmanager
+def translated(doing: str, *, creates: bool = False) -> Generator[None]:
+    """Let no exception of the SDK out of the block.
+
+    Args:
+        doing: What is being done, for the message: "attach volume vol-1 to i-1".
+        creates: Whether something may come into being: then no answer is no proof.
+
+    Raises:
+        Error: The driver's error for AWS's code.
+        TokenSpent: The client token belongs to something else.
+        Unproved: No answer came, and it may have been made.
+        Unavailable: No answer came.
+    """
+    try:
+        yield
+    except ClientError as error:
+        raise of_answer(error, doing, creates=creates) from error
+    except ParamValidationError as error:
+        raise errors.InvalidRequest(f"{doing}: {error}") from error
+    except (NoConnection, HTTPClientError) as error:
+        kind = errors.Unproved if creates else errors.Unavailable
+        raise kind(f"{doing}: no answer from AWS ({error}); ask again") from error
+    except BotoCoreError as error:  # before anything was sent: credentials, endpoints
+        raise errors.Unavailable(f"{doing}: AWS cannot be asked ({error})") from error
+    except (LookupError, ValueError) as error:  # read by `codec`: a member left out, a word that is new
+        raise errors.CloudError("answer not understood", f"{doing}: {error!r}") from error
+
+
+def of_answer(error: ClientError, doing: str, *, creates: bool = False) -> Exception:
+    """The driver's error for one of AWS's."""
+    code, message = code_of(error)
+    answer: Any = error.response  # the SDK's type leaves out what a broken proxy may answer
+    request_id = answer.get("ResponseMetadata", {}).get("RequestId", "?")
+    kind = BY_CODE.get(code)
+    if kind is None:
+        return errors.CloudError(code, f"{doing}: {message}", request_id=request_id)
+    if code in BROKEN and creates:
+        kind = errors.Unproved
+    if kind is errors.Denied:
+        message = _allowing(message, error.operation_name)
+    return kind(f"{doing}: {message} ({code}, request {request_id})")
+
+
+def code_of(error: ClientError) -> tuple[str, str]:
+    """The code that tells what happened, EC2's where SageMaker wraps it, and what AWS says about it."""
+    answer = error.response.get("Error", {})
+    code, message = answer.get("Code", "?"), answer.get("Message", "")
+    if code == "ValidationException" and (wrapped := _WRAPPED.search(message)):
+        return wrapped["code"], wrapped["message"] or message
+    return code, message
+
+
+def _allowing(message: str, operation: str) -> str:
+    """Who is refused what, and the statement that would allow it."""
+    service = next((name for name, called in CALLED.items() if operation in called), "ec2")
+    action, resource = f"{service}:{operation}", "*"
+    if match := _DENIED.search(message):
+        action, resource = match["action"], match["resource"] or "*"
+    statement = json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
+    said = _ENCODED.sub("", message).rstrip(". ")
+    return f"{action} on {resource} is denied: {said}; let the driver's role have {statement}"

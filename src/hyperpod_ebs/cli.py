@@ -1,0 +1,70 @@
+"""The command: one word for each process or job, and errors as one sentence.
+
+Exit codes: 0 done, 1 failed, 2 misused, 130 interrupted.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from cyclopts import App, CycloptsError
+
+from hyperpod_ebs import __version__
+from hyperpod_ebs.model import errors
+
+_FAILED: Final = 1
+_MISUSED: Final = 2
+_INTERRUPTED: Final = 130
+
+app = App(
+    name="hyperpod-ebs",
+    help="Amazon EBS volumes for SageMaker HyperPod clusters, and for plain EC2 nodes.",
+    version=__version__,
+    help_format="plaintext",
+    suppress_keyboard_interrupt=False,
+)
+# Named by their paths, so that each is imported only when it is called.
+app.command("hyperpod_ebs.app:run_controller", name="controller", help="Run the CSI controller service.")
+app.command("hyperpod_ebs.app:run_node", name="node", help="Run the CSI node service.")
+app.command("hyperpod_ebs.app:run_all", name="all", help="Run both CSI services on one socket.")
+app.command("hyperpod_ebs.emulator.commands:app", name="emulator", help="Run and inspect the embedded cloud.")
+app.command("hyperpod_ebs.demo.command:app", name="demo", help="Show a volume's whole life on the embedded cloud.")
+
+
+def main() -> None:
+    """Run the command line."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(words: Sequence[str]) -> int:
+    """The exit code of a command line; what went wrong is told on stderr."""
+    try:
+        answer = app(words, print_error=False, exit_on_error=False, result_action="return_value")
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except CycloptsError as error:
+        return _told(str(error), _MISUSED)
+    except Exception as error:  # noqa: BLE001 - nobody who types a command is shown a traceback
+        misused = isinstance(error, errors.InvalidRequest)
+        return _told("; ".join(_sentences(error)), _MISUSED if misused else _FAILED)
+    return answer if isinstance(answer, int) else 0
+
+
+def _told(sentence: str, code: int) -> int:
+    sys.stderr.write(f"hyperpod-ebs: {' '.join(sentence.split())}\n")
+    return code
+
+
+def _sentences(error: BaseException) -> Iterator[str]:
+    """What went wrong, once for each of a group; a fault of ours also says of which kind."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _sentences(one)
+    elif isinstance(error, errors.Error):
+        yield str(error)
+    else:
+        yield f"{error} ({type(error).__name__})"
+
+
+if __name__ == "__main__":
+    main()

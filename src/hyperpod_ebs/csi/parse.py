@@ -1,0 +1,264 @@
+"""Requests become values here, or are refused: nothing behind this module knows protobuf."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from hyperpod_ebs.model import errors, nodes, parameters, tags, topology, volume
+from hyperpod_ebs.model.capability import (
+    DEFAULT_FILESYSTEM,
+    FILESYSTEMS,
+    AccessMode,
+    Block,
+    Capability,
+    Mount,
+    check,
+)
+from hyperpod_ebs.model.nodes import Node
+from hyperpod_ebs.model.sizes import SizeRange
+from hyperpod_ebs.model.volume import Change, SnapshotSpec, VolumeSpec
+from hyperpod_ebs.mounts.publish import Publishing
+from hyperpod_ebs.mounts.stage import Staging
+from hyperpod_ebs.pb import csi_pb2
+
+DEVICE_PATH: Final = "devicePath"
+"""The one entry of the publish context."""
+
+SNAPSHOT_METADATA: Final = frozenset(
+    {
+        "csi.storage.k8s.io/volumesnapshot/name",
+        "csi.storage.k8s.io/volumesnapshot/namespace",
+        "csi.storage.k8s.io/volumesnapshotcontent/name",
+    }
+)
+"""What a snapshotter run with --extra-create-metadata sends."""
+
+_MUTABLE: Final = frozenset(parameter.key.lower() for parameter in parameters.TABLE if parameter.mutable)
+
+
+def volume_spec(request: csi_pb2.CreateVolumeRequest) -> VolumeSpec:
+    """The volume that is asked for; its zone is empty where any will do.
+
+    Raises:
+        InvalidRequest: The request is wrong.
+        OutOfRange: No size fits its capacity range.
+        Refused: Its VolumeAttributesClass has a value that cannot be read.
+        SnapshotNotFound: No snapshot can have the id of its source.
+    """
+    name = required(request.name, "name")
+    for capability in capabilities(request.volume_capabilities):
+        check(capability)
+    given = parameters_of(request.parameters, request.mutable_parameters)
+    requirements = request.accessibility_requirements
+    zone = topology.zone_for(
+        [dict(term.segments) for term in requirements.requisite],
+        [dict(term.segments) for term in requirements.preferred],
+    )
+    return VolumeSpec(
+        name=name,
+        size=size_range(request.capacity_range),
+        zone=zone or "",
+        type=given.type or parameters.DEFAULT_TYPE,
+        iops=given.iops,
+        throughput=given.throughput,
+        encrypted=given.encrypted,
+        kms_key_id=given.kms_key_id,
+        snapshot_id=source(request),
+        tags=tags.of_volume(name, given.metadata, given.tag_specifications),
+    )
+
+
+def parameters_of(given: Mapping[str, str], mutable: Mapping[str, str]) -> parameters.Parameters:
+    """What a StorageClass and a VolumeAttributesClass say together.
+
+    The provisioner waits half an hour after INVALID_ARGUMENT, unless the StorageClass is made anew. A claim
+    whose VolumeAttributesClass has a wrong value is mended by naming another, so that is no InvalidRequest; an
+    unknown key is one (csi-sanity: "should not create volume with an invalid volume attribute class").
+
+    Raises:
+        InvalidRequest: A key is unknown, or a value of the StorageClass cannot be read.
+        Refused: A value of the VolumeAttributesClass cannot be read.
+    """
+    try:
+        parameters.change(mutable)
+    except errors.InvalidRequest as error:
+        if {key.lower() for key in mutable} <= _MUTABLE:
+            raise errors.Refused(f"the VolumeAttributesClass is wrong: {error}; name another") from error
+        raise
+    read = parameters.of_class(given, mutable)
+    if read.filesystem not in {None, *FILESYSTEMS}:
+        raise errors.InvalidRequest(
+            f"filesystem {read.filesystem!r} is not offered; take one of {', '.join(sorted(FILESYSTEMS))}"
+        )
+    return read
+
+
+def source(request: csi_pb2.CreateVolumeRequest) -> str | None:
+    """The snapshot that the volume is made of, if any.
+
+    Raises:
+        InvalidRequest: The source is another volume, or nothing.
+        SnapshotNotFound: No snapshot can have the id.
+    """
+    if not request.HasField("volume_content_source"):
+        return None
+    content = request.volume_content_source
+    if not content.HasField("snapshot"):
+        raise errors.InvalidRequest("a volume can be made of a snapshot, not of a volume: take a snapshot of it first")
+    return volume.snapshot_id(content.snapshot.snapshot_id)
+
+
+def size_range(asked: csi_pb2.CapacityRange) -> SizeRange:
+    """The size that is asked for.
+
+    Raises:
+        OutOfRange: No whole number of GiB lies in it.
+    """
+    return SizeRange.of_bytes(asked.required_bytes, asked.limit_bytes)
+
+
+def larger_size(request: csi_pb2.ControllerExpandVolumeRequest) -> SizeRange:
+    """The size that a volume is to grow to.
+
+    Raises:
+        InvalidRequest: None is given.
+        OutOfRange: No whole number of GiB lies in it.
+    """
+    if not request.capacity_range.required_bytes:
+        raise errors.InvalidRequest("an expansion needs a capacity range with required bytes, but has none")
+    return size_range(request.capacity_range)
+
+
+def change(request: csi_pb2.ControllerModifyVolumeRequest) -> Change:
+    """What a VolumeAttributesClass asks to change.
+
+    Raises:
+        InvalidRequest: A key is unknown, or a value cannot be read.
+    """
+    return parameters.change(request.mutable_parameters)
+
+
+def snapshot_spec(request: csi_pb2.CreateSnapshotRequest) -> SnapshotSpec:
+    """The snapshot that is asked for.
+
+    Raises:
+        InvalidRequest: A name or source is missing, or a parameter is unknown.
+        VolumeNotFound: No volume can have the id of its source.
+    """
+    name = required(request.name, "name")
+    if unknown := sorted(request.parameters.keys() - SNAPSHOT_METADATA):
+        raise errors.InvalidRequest(f"snapshot parameter {unknown[0]!r} is not offered; remove it from the class")
+    return SnapshotSpec(name=name, volume_id=volume.volume_id(request.source_volume_id), tags=tags.of_snapshot(name))
+
+
+def node(node_id: str) -> Node:
+    """The node that an id names.
+
+    Raises:
+        InvalidRequest: It is empty.
+        NodeNotFound: No node can have it.
+    """
+    return nodes.parse(required(node_id, "node id"))
+
+
+def capabilities(asked: Iterable[csi_pb2.VolumeCapability]) -> tuple[Capability, ...]:
+    """Every capability of a list that may not be empty.
+
+    Raises:
+        InvalidRequest: There is none, or one says nothing.
+    """
+    found = tuple(capability(one) for one in asked)
+    if not found:
+        raise errors.InvalidRequest("volume capabilities are needed, but there are none")
+    return found
+
+
+def offered(request: csi_pb2.ControllerPublishVolumeRequest) -> Capability:
+    """The one capability of a request, which is one that we offer.
+
+    Raises:
+        InvalidRequest: It is missing or not offered.
+    """
+    return _offered(request.HasField("volume_capability"), request.volume_capability)
+
+
+def capability(asked: csi_pb2.VolumeCapability) -> Capability:
+    """One way in which a volume will be used.
+
+    Raises:
+        InvalidRequest: It names neither block nor mount.
+    """
+    mode = AccessMode(csi_pb2.VolumeCapability.AccessMode.Mode.Name(asked.access_mode.mode))
+    match asked.WhichOneof("access_type"):
+        case "block":
+            return Capability(Block(), mode)
+        case "mount":
+            mount = asked.mount
+            return Capability(Mount(mount.fs_type or DEFAULT_FILESYSTEM, tuple(mount.mount_flags)), mode)
+        case _:
+            raise errors.InvalidRequest("a volume capability needs an access type, block or mount, but has none")
+
+
+def staging(request: csi_pb2.NodeStageVolumeRequest) -> Staging:
+    """What NodeStageVolume asks for.
+
+    Raises:
+        InvalidRequest: Something is missing or not offered.
+        VolumeNotFound: No volume can have the id.
+    """
+    target = path(request.staging_target_path, "staging target path")
+    wanted = _offered(request.HasField("volume_capability"), request.volume_capability)
+    return Staging(
+        volume_id=volume.volume_id(request.volume_id),  # last: what is missing is told before what is unknown
+        target=target,
+        capability=wanted,
+        device=request.publish_context.get(DEVICE_PATH, ""),
+    )
+
+
+def publishing(request: csi_pb2.NodePublishVolumeRequest) -> Publishing:
+    """What NodePublishVolume asks for.
+
+    Raises:
+        InvalidRequest: Something is missing or not offered.
+        VolumeNotFound: No volume can have the id.
+    """
+    wanted = _offered(request.HasField("volume_capability"), request.volume_capability)
+    staging = path(request.staging_target_path, "staging target path")
+    target = path(request.target_path, "target path")
+    return Publishing(
+        volume_id=volume.volume_id(request.volume_id),  # last, as above
+        staging=staging,
+        target=target,
+        capability=wanted,
+        read_only=request.readonly or wanted.read_only,
+        device=request.publish_context.get(DEVICE_PATH, ""),
+    )
+
+
+def path(text: str, what: str) -> Path:
+    """A path on the node; whether it lies where it may is the node's to say.
+
+    Raises:
+        InvalidRequest: It is empty.
+    """
+    return Path(required(text, what))
+
+
+def required(text: str, what: str) -> str:
+    """`text`, which is not empty.
+
+    Raises:
+        InvalidRequest: It is.
+    """
+    if not text:
+        raise errors.InvalidRequest(f"a {what} is needed, but is empty")
+    return text
+
+
+def _offered(given: bool, asked: csi_pb2.VolumeCapability) -> Capability:  # noqa: FBT001 - protobuf's own HasField
+    if not given:
+        raise errors.InvalidRequest("a volume capability is needed, but there is none")
+    wanted = capability(asked)
+    check(wanted)
+    return wanted

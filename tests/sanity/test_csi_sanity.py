@@ -1,0 +1,100 @@
+"""The CSI community's own judge, csi-sanity, against the real processes and the emulator.
+
+Every spec that it skips is named with its reason in `skips.txt`; a spec that is
+skipped and not named there, or named and not skipped, fails the run.
+"""
+
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+import pytest
+
+from harness import Fleet, Kind
+from hyperpod_ebs.kit import command
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
+
+SANITY: Final = Path(__file__).parents[2] / ".tools" / "bin" / "csi-sanity"
+SKIPS: Final = Path(__file__).with_name("skips.txt")
+_SUITE: Final = {"[ReportBeforeSuite]", "[ReportAfterSuite]", "[BeforeSuite]", "[AfterSuite]"}
+
+
+class Run(NamedTuple):
+    """One of the four."""
+
+    kind: Kind
+    access: Literal["mount", "block"]
+
+    @property
+    def id(self) -> str:
+        """The run as a phrase."""
+        return f"{self.access} on a {self.kind} node"
+
+
+class Judged(NamedTuple):
+    """What the judge said."""
+
+    passed: set[str]
+    failed: set[str]
+    skipped: set[str]
+
+
+def expected_skips() -> set[str]:
+    """The specs that `skips.txt` names: one a line, after it a line that is indented and says why."""
+    return {line for line in SKIPS.read_text().splitlines() if line and not line.startswith((" ", "#"))}
+
+
+def judged(report: Path) -> Judged:
+    """The verdicts of a JUnit report."""
+    verdict = Judged(set(), set(), set())
+    for case in ET.parse(report).iter("testcase"):  # noqa: S314 - csi-sanity wrote it a moment ago
+        name = case.attrib["name"].removeprefix("[It] ")
+        if name in _SUITE:
+            continue
+        if case.find("failure") is not None or case.find("error") is not None:
+            verdict.failed.add(name)
+        elif case.find("skipped") is not None:
+            verdict.skipped.add(name)
+        else:
+            verdict.passed.add(name)
+    return verdict
+
+
+RUNS: Final = [Run("hyperpod", "mount"), Run("hyperpod", "block"), Run("ec2", "mount"), Run("ec2", "block")]
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.id)
+async def test_csi_sanity_finds_no_fault(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Demanded by the CSI spec, as kubernetes-csi/csi-test reads it."""
+    assert SANITY.exists(), f"{SANITY} is missing: make setup builds it"
+    # One zone, since csi-sanity names none: with more, a volume may be made where its node is not.
+    async with Fleet.running(kind=run.kind, count=1, zones=1) as fleet:
+        node = fleet.sockets["node-1"]
+        report = fleet.sandbox.path / "junit.xml"
+
+        done = await command.run(
+            [
+                str(SANITY),
+                f"--csi.endpoint={node}",
+                f"--csi.controllerendpoint={fleet.sockets['controller']}",
+                f"--csi.mountdir={node.parent / 'mount'}",
+                f"--csi.stagingdir={node.parent / 'staging'}",
+                f"--csi.testvolumeaccesstype={run.access}",
+                f"--csi.junitfile={report}",
+                "--csi.testnodevolumeattachlimit",
+            ],
+            ok=frozenset({0, 1}),
+            deadline=800,
+        )
+        verdict = judged(report)
+
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\ncsi-sanity, {run.id}: {len(verdict.passed)} passed, {len(verdict.failed)} failed, "
+            f"{len(verdict.skipped)} skipped\n"
+        )
+    assert not verdict.failed, done.out[-6000:]
+    assert verdict.passed
+    assert verdict.skipped == expected_skips()

@@ -1,0 +1,223 @@
+"""Creating, growing, snapshotting and listing through signed HTTP."""
+
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from emulated import ZONE
+from hyperpod_ebs.aws import imds
+from hyperpod_ebs.aws.session import Settings, connected
+from hyperpod_ebs.model import errors
+from hyperpod_ebs.model.sizes import GiB, SizeRange
+from hyperpod_ebs.model.volume import Change
+from hyperpod_ebs.volumes.listing import existing, snapshot_page, volume_page
+from hyperpod_ebs.volumes.modify import expand, modify
+from hyperpod_ebs.volumes.provision import provision, remove, zone
+from hyperpod_ebs.volumes.snapshot import drop, take
+from hyperpod_ebs.volumes.watch import Watcher
+from steered import Steered, a_snapshot, a_spec
+
+
+@pytest.fixture
+async def steered(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Steered]:
+    """A cloud that takes no time."""
+    async with Steered.running(monkeypatch) as running:
+        yield running
+
+
+async def test_another_process_finds_the_volume_of_a_name(steered: Steered) -> None:
+    """Ours: nothing is kept but at AWS, so that a controller can be killed at any line."""
+    first = await steered.volume()
+
+    async with connected(Settings()) as cloud, Watcher(cloud) as watcher:
+        again = await provision(cloud, watcher, a_spec())
+
+    assert again.id == first.id
+    assert await steered.volume_count() == 1
+
+
+async def test_a_create_whose_answer_was_lost_makes_one_volume(steered: Steered) -> None:
+    """Provisioner: until it is proved void it is UNAVAILABLE; the repeat gets the one that was made."""
+    steered.lose_answers("CreateVolume", times=3)
+
+    with pytest.raises(errors.Unproved):
+        await steered.volume()
+    volume = await steered.volume()
+
+    assert volume.state == "available"
+    assert await steered.volume_count() == 1
+
+
+async def test_a_refusal_of_a_repeat_does_not_hide_the_volume(steered: Steered) -> None:
+    """EC2: at the account's quota even the token of a volume that exists is refused."""
+    first = await steered.volume()
+    steered.refuse("CreateVolume", "VolumeLimitExceeded")
+
+    again = await steered.volume()
+
+    assert again.id == first.id
+
+
+async def test_a_token_burnt_by_a_volume_that_is_gone_is_followed_by_the_next(steered: Steered) -> None:
+    """EC2: its token stays spent; the name is free again."""
+    ids = []
+    for _ in range(3):
+        volume = await steered.volume()
+        assert (await steered.volume()).id == volume.id
+        ids.append(volume.id)
+        await remove(steered.cloud, volume.id)
+
+    assert len(set(ids)) == 3
+
+
+async def test_a_name_on_other_terms_is_a_conflict_and_one_that_has_grown_is_not(steered: Steered) -> None:
+    """CSI: ALREADY_EXISTS; a capacity range is met by what is larger."""
+    volume = await steered.volume()
+
+    with pytest.raises(errors.Conflict, match="1 GiB, not 3 GiB"):
+        await steered.volume(gib=3)
+    await expand(steered.cloud, steered.watcher, volume.id, SizeRange(GiB(3)))
+
+    assert (await steered.volume()).size == 3
+    assert (await steered.volume(gib=3)).id == volume.id
+
+
+async def test_a_denial_is_final_and_says_what_would_help(steered: Steered) -> None:
+    """Ours: action, resource, statement."""
+    text = "User: x is not authorized to perform: ec2:CreateVolume on resource: arn:aws:ec2:us-west-2:1:volume/*"
+    steered.refuse("CreateVolume", "UnauthorizedOperation", text)
+
+    with pytest.raises(errors.Denied, match='"Action": "ec2:CreateVolume"'):
+        await steered.volume()
+
+
+async def test_throttles_are_ridden_out(steered: Steered) -> None:
+    """AWS: the bucket fills again."""
+    for operation in ("CreateVolume", "DescribeVolumes"):
+        steered.refuse(operation, "RequestLimitExceeded")
+
+    assert (await steered.volume()).state == "available"
+
+
+async def test_a_volume_made_of_a_snapshot_is_no_smaller_than_it(steered: Steered) -> None:
+    """CSI: OUT_OF_RANGE; an unknown source NOT_FOUND."""
+    source = await steered.volume(gib=2)
+    snapshot = await take(steered.cloud, a_snapshot(source))
+
+    with pytest.raises(errors.OutOfRange, match="2 GiB"):
+        await steered.volume("small", snapshot_id=snapshot.id)
+    with pytest.raises(errors.SnapshotNotFound):
+        await steered.volume("lost", snapshot_id="snap-0123456789abcdef0")
+    restored = await steered.volume("restored", gib=2, snapshot_id=snapshot.id)
+
+    assert restored.snapshot_id == snapshot.id
+    assert (await steered.volume("restored", gib=2, snapshot_id=snapshot.id)).id == restored.id
+
+
+async def test_a_volume_grows_and_changes_until_aws_says_when_to_come_again(steered: Steered) -> None:
+    """EC2: four modifications a day; the earliest time is in the message."""
+    volume = await steered.volume(gib=10)
+
+    assert await expand(steered.cloud, steered.watcher, volume.id, SizeRange(GiB(11))) == 11
+    assert await expand(steered.cloud, steered.watcher, volume.id, SizeRange(GiB(5))) == 11
+    with pytest.raises(errors.InvalidRequest, match="too high"):
+        await modify(steered.cloud, steered.watcher, volume.id, Change(iops=70_000))
+    for iops in (4000, 4001, 4002):
+        await modify(steered.cloud, steered.watcher, volume.id, Change(iops=iops))
+    with pytest.raises(errors.RateLimited, match="earliest at 20"):
+        await expand(steered.cloud, steered.watcher, volume.id, SizeRange(GiB(12)))
+
+    assert (await existing(steered.cloud, volume.id)).iops == 4002
+
+
+async def test_a_snapshot_has_its_name_once(steered: Steered) -> None:
+    """EC2: no client token; ours: looked for by name, also after a lost answer."""
+    volume, other = await steered.volume(), await steered.volume("pvc-2")
+    steered.lose_answers("CreateSnapshot")
+
+    with pytest.raises(errors.Unproved):
+        await take(steered.cloud, a_snapshot(volume))
+    one, again = await take(steered.cloud, a_snapshot(volume)), await take(steered.cloud, a_snapshot(volume))
+    with pytest.raises(errors.Conflict):
+        await take(steered.cloud, a_snapshot(other))
+
+    assert one.id == again.id
+    assert len((await snapshot_page(steered.cloud, 0, "", volume_id="", snapshot_id="")).items) == 1
+    for _ in range(2):
+        await drop(steered.cloud, one.id)
+    await remove(steered.cloud, other.id)
+    with pytest.raises(errors.VolumeNotFound):
+        await take(steered.cloud, a_snapshot(other))
+
+
+async def test_pages_of_any_size_show_each_volume_once(steered: Steered) -> None:
+    """EC2: no fewer than five a page, in no order; untagged volumes are listed too."""
+    made = {(await steered.volume(f"pvc-{number}")).id for number in range(6)} | {await steered.aws.volume()}
+
+    for size in (1, 2, 3, 6, 7, 0):
+        listed, token = [], ""
+        while True:
+            page = await volume_page(steered.cloud, size, token)
+            listed += [volume.id for volume in page.items]
+            if page.next_token is None:
+                break
+            assert len(page.items) == size
+            token = page.next_token
+        assert sorted(listed) == sorted(made)
+
+
+async def test_snapshots_are_listed_by_volume_and_by_id(steered: Steered) -> None:
+    """Snapshotter: a pre-provisioned content asks by id."""
+    volume, other = await steered.volume(), await steered.volume("pvc-2")
+    first = await take(steered.cloud, a_snapshot(volume))
+    await take(steered.cloud, a_snapshot(other, "snapshot-2"))
+
+    by_volume = await snapshot_page(steered.cloud, 0, "", volume_id=volume.id, snapshot_id="")
+    by_id = await snapshot_page(steered.cloud, 0, "", volume_id="", snapshot_id=first.id)
+    unknown = await snapshot_page(steered.cloud, 0, "", volume_id="", snapshot_id="snap-0123456789abcdef0")
+
+    assert [one.id for one in by_volume.items] == [one.id for one in by_id.items] == [first.id]
+    assert unknown.items == ()
+
+
+@pytest.mark.parametrize("after", ["nonsense", "W1tdLCAibm9uc2Vuc2UiXQ=="])
+async def test_a_stale_token_starts_the_listing_again(steered: Steered, after: str) -> None:
+    """CSI: ABORTED, whether the token is no one of ours or holds one that EC2 refuses."""
+    with pytest.raises(errors.Busy):
+        await volume_page(steered.cloud, 0, after)
+    with pytest.raises(errors.Busy):
+        await snapshot_page(steered.cloud, 0, after, volume_id="", snapshot_id="")
+
+
+async def test_a_zone_is_found_where_none_is_asked_for(steered: Steered) -> None:
+    """CSI: without topology the driver chooses, and the same for the same name."""
+    chosen = {await zone(steered.cloud, f"pvc-{number}", None) for number in range(20)}
+
+    assert ZONE in chosen
+    assert len(chosen) > 1
+    assert await zone(steered.cloud, "pvc-1", None) == await zone(steered.cloud, "pvc-1", None)
+
+
+async def test_a_node_learns_who_it_is_from_its_metadata(steered: Steered) -> None:
+    """EC2: instance metadata, version 2."""
+    node = await steered.instance()
+
+    found = await imds.instance(steered.emulator.metadata_url(node.instance))
+
+    assert (found.id, found.zone, found.region) == (node.instance, ZONE, "us-west-2")
+    with pytest.raises(errors.Unavailable, match="404"):
+        await imds.instance(steered.emulator.metadata_url("i-0fedcba9876543210"))
+    with pytest.raises(errors.Unavailable):
+        await imds.instance("http://127.0.0.1:9")
+
+
+async def test_without_a_region_nothing_starts(steered: Steered, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours: the message says what to set."""
+    assert steered.emulator.env["AWS_REGION"]
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+
+    with pytest.raises(errors.InvalidRequest, match="AWS_REGION"):
+        async with connected(Settings()):
+            pytest.fail("it started")

@@ -1,0 +1,110 @@
+"""AWS's refusals: one code, one error, by whichever service it comes."""
+
+import json
+
+import pytest
+from botocore.exceptions import (
+    ClientError,
+    ConnectTimeoutError,
+    NoCredentialsError,
+    ParamValidationError,
+    ReadTimeoutError,
+)
+
+from hyperpod_ebs.aws.errors import BROKEN, BY_CODE, translated
+from hyperpod_ebs.model import errors
+from hyperpod_ebs.volumes.cloud import TokenSpent
+
+
+def straight(code: str, message: str = "said so", operation: str = "AttachVolume") -> ClientError:
+    """The refusal as EC2 gives it."""
+    return ClientError(
+        {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"RequestId": "req-1"}},  # type: ignore[typeddict-item] # what is needed
+        operation,
+    )
+
+
+def wrapped(code: str, message: str = "said so") -> ClientError:
+    """The same refusal as SageMaker hands it on."""
+    text = f"The volume could not be attached. HyperPod - Ec2ErrCode: {code} : Ec2ErrMsg: {message}"
+    return straight("ValidationException", text, "AttachClusterNodeVolume")
+
+
+def error_for(raised: Exception, *, creates: bool = False) -> Exception:
+    """What comes out."""
+    with pytest.raises(Exception) as caught, translated("do it", creates=creates):  # noqa: PT011 - any at all
+        raise raised
+    return caught.value
+
+
+@pytest.mark.parametrize("code", sorted(BY_CODE))
+def test_the_same_ec2_code_gives_the_same_error_through_either_api(code: str) -> None:
+    """Upstream: a code that only one of the roads knows was its defects H1 to H3."""
+    by_ec2, by_sagemaker = error_for(straight(code)), error_for(wrapped(code))
+
+    assert type(by_ec2) is type(by_sagemaker) is BY_CODE[code]
+    assert str(by_ec2) == str(by_sagemaker) or isinstance(by_ec2, errors.Denied)
+    assert "said so" in str(by_ec2)
+
+
+@pytest.mark.parametrize("refusal", [straight("NewCode"), wrapped("NewCode")])
+def test_a_code_that_nobody_knows_may_have_done_its_work(refusal: ClientError) -> None:
+    """Ours: UNAVAILABLE, with AWS's code and request."""
+    error = error_for(refusal)
+
+    assert isinstance(error, errors.CloudError)
+    assert (error.code, error.request_id) == ("NewCode", "req-1")
+
+
+def test_sagemakers_own_refusals_are_states() -> None:
+    """SageMaker: a cluster that is updating takes no attachments for a while."""
+    assert isinstance(error_for(straight("ValidationException", "cluster is Updating")), errors.NotReady)
+
+
+@pytest.mark.parametrize("code", sorted(BROKEN))
+def test_a_create_that_broke_at_awss_side_is_not_proved(code: str) -> None:
+    """Provisioner: nothing final after a create was sent."""
+    assert isinstance(error_for(straight(code), creates=True), errors.Unproved)
+    assert type(error_for(straight(code))) is errors.Unavailable
+
+
+def test_no_answer_is_no_proof() -> None:
+    """Ours: a lost answer to a create may mean that it was made."""
+    for lost in (ReadTimeoutError(endpoint_url="https://x"), ConnectTimeoutError(endpoint_url="https://x")):
+        assert isinstance(error_for(lost, creates=True), errors.Unproved)
+        assert type(error_for(lost)) is errors.Unavailable
+
+
+def test_what_was_never_sent_is_no_create() -> None:
+    """Ours: without credentials nothing is sent."""
+    assert type(error_for(NoCredentialsError(), creates=True)) is errors.Unavailable
+    assert isinstance(error_for(ParamValidationError(report="bad"), creates=True), errors.InvalidRequest)
+
+
+def test_a_denial_names_action_and_resource_and_the_statement_that_allows_it() -> None:
+    """Ours: the next step is in the message, and the thousand-character blob is not."""
+    message = (
+        "You are not authorized to perform this operation. User: arn:aws:sts::1:assumed-role/x is not authorized to "
+        "perform: ec2:CreateVolume on resource: arn:aws:ec2:us-west-2:1:volume/* because no identity-based policy "
+        f"allows the ec2:CreateVolume action. Encoded authorization failure message: {'x' * 1000}"
+    )
+
+    error = error_for(straight("UnauthorizedOperation", message, "CreateVolume"))
+
+    statement = {"Effect": "Allow", "Action": "ec2:CreateVolume", "Resource": "arn:aws:ec2:us-west-2:1:volume/*"}
+    assert isinstance(error, errors.Denied)
+    assert json.dumps(statement) in str(error)
+    assert len(str(error)) < 900
+
+
+def test_a_denial_without_words_still_names_the_action() -> None:
+    """Ours: the operation tells what AWS does not."""
+    error = error_for(straight("AccessDeniedException", "no", "AttachClusterNodeVolume"))
+
+    assert "sagemaker:AttachClusterNodeVolume" in str(error)
+
+
+def test_a_spent_token_stays_below_the_controllers_decisions() -> None:
+    """Ours: it is no error of the driver's tree."""
+    assert isinstance(error_for(straight("IdempotentParameterMismatch")), TokenSpent)
+    assert not issubclass(TokenSpent, errors.Error)

@@ -1,0 +1,40 @@
+"""How many volumes a node takes."""
+
+import pytest
+
+from hyperpod_ebs.model import limits
+
+
+@pytest.mark.parametrize(
+    ("instance_type", "limit"),
+    [
+        ("ml.p5.48xlarge", 64),
+        ("p5.4xlarge", 32),
+        ("ml.p4d.24xlarge", 28),
+        ("ml.g5.48xlarge", 9),
+        ("ml.g5.8xlarge", 25),
+        ("ml.g6.48xlarge", 128),
+        ("g6e.16xlarge", 48),
+        ("ml.trn1.32xlarge", 28),
+        ("trn2.48xlarge", 64),
+        ("m5.large", 27),
+        ("m7g.large", 27),
+        ("m7i.24xlarge", 64),
+        ("c6in.16xlarge", 27),
+    ],
+)
+def test_a_type_has_the_limit_that_ec2_gives_it(instance_type: str, limit: int) -> None:
+    """EC2's DescribeInstanceTypes, EbsInfo.MaximumEbsAttachments."""
+    assert limits.attachable(instance_type, taken=0) == limit
+
+
+@pytest.mark.parametrize("instance_type", ["", "x99.huge", "m4.large", "m7i.metal-24xl", "m5d.large"])
+def test_a_type_that_is_not_in_the_table_is_not_guessed(instance_type: str) -> None:
+    """CSI spec §NodeGetInfo: 0 leaves it to the CO."""
+    assert limits.attachable(instance_type, taken=1) == 0
+
+
+def test_what_a_node_has_anyway_is_taken_off_but_one_place_is_left() -> None:
+    """Upstream's rule: never below 1, for 0 would mean any number."""
+    assert limits.attachable("ml.g5.48xlarge", taken=2) == 7
+    assert limits.attachable("ml.g5.48xlarge", taken=20) == 1

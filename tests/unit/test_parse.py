@@ -1,0 +1,295 @@
+"""Requests become values, or are refused with the right kind of error."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+from hyperpod_ebs.csi import parse
+from hyperpod_ebs.model import errors
+from hyperpod_ebs.model.capability import AccessMode, Block, Capability, Mount
+from hyperpod_ebs.model.nodes import Ec2Node
+from hyperpod_ebs.model.sizes import GiB, SizeRange
+from hyperpod_ebs.model.volume import Change, SnapshotSpec, VolumeSpec
+from hyperpod_ebs.mounts.publish import Publishing
+from hyperpod_ebs.mounts.stage import Staging
+from hyperpod_ebs.pb import csi_pb2
+
+GIB: Final = 2**30
+VOLUME: Final = "vol-0123456789abcdef0"
+MODES: Final = csi_pb2.VolumeCapability.AccessMode.Mode
+ZONE: Final = "topology.kubernetes.io/zone"
+
+
+def mount(filesystem: str = "", *flags: str, mode: Any = MODES.SINGLE_NODE_WRITER) -> csi_pb2.VolumeCapability:
+    """A filesystem for one writer, or as `mode` says."""
+    return csi_pb2.VolumeCapability(
+        mount=csi_pb2.VolumeCapability.MountVolume(fs_type=filesystem, mount_flags=flags),
+        access_mode=csi_pb2.VolumeCapability.AccessMode(mode=mode),
+    )
+
+
+def create(**changes: Any) -> csi_pb2.CreateVolumeRequest:
+    """A plain request, but for `changes`."""
+    return csi_pb2.CreateVolumeRequest(**{"name": "pvc-1", "volume_capabilities": [mount()], **changes})
+
+
+def test_a_request_for_a_volume_is_read_whole() -> None:
+    """Ours: the example has everything that this driver takes."""
+    request = create(
+        capacity_range=csi_pb2.CapacityRange(required_bytes=5 * GIB - 1, limit_bytes=6 * GIB),
+        parameters={
+            "type": "io2",
+            "IOPS": "4000",
+            "encrypted": "true",
+            "csi.storage.k8s.io/pvc/name": "claim",
+            "tagSpecification_1": "team={{ .PVCName }}",
+        },
+        mutable_parameters={"iops": "5000"},
+        volume_content_source=csi_pb2.VolumeContentSource(
+            snapshot=csi_pb2.VolumeContentSource.SnapshotSource(snapshot_id="snap-0123456789abcdef0")
+        ),
+        accessibility_requirements=csi_pb2.TopologyRequirement(
+            requisite=[csi_pb2.Topology(segments={ZONE: "a"}), csi_pb2.Topology(segments={ZONE: "b"})],
+            preferred=[csi_pb2.Topology(segments={ZONE: "b"})],
+        ),
+        secrets={"a": "b"},
+    )
+
+    spec = parse.volume_spec(request)
+
+    assert spec == VolumeSpec(
+        name="pvc-1",
+        size=SizeRange(GiB(5), 6 * GIB),
+        zone="b",
+        type="io2",
+        iops=5000,
+        encrypted=True,
+        snapshot_id="snap-0123456789abcdef0",
+        tags={
+            "CSIVolumeName": "pvc-1",
+            "ebs.csi.aws.com/cluster": "true",
+            "kubernetes.io/created-for/pvc/name": "claim",
+            "team": "claim",
+        },
+    )
+
+
+def test_a_request_that_says_little_gets_the_defaults() -> None:
+    """Upstream's defaults: gp3, 100 GiB, any zone."""
+    spec = parse.volume_spec(create())
+
+    assert (spec.type, spec.size, spec.zone, spec.snapshot_id) == ("gp3", SizeRange(GiB(100)), "", None)
+
+
+class Refusal(NamedTuple):
+    """A request that is turned away."""
+
+    id: str
+    parsed: Callable[[], object]
+    error: type[errors.Error]
+    says: str
+
+
+SOURCE: Final = csi_pb2.VolumeContentSource
+REFUSALS: Final = [
+    Refusal("no name", lambda: parse.volume_spec(create(name="")), errors.InvalidRequest, "name"),
+    Refusal(
+        "no capability",
+        lambda: parse.volume_spec(create(volume_capabilities=[])),
+        errors.InvalidRequest,
+        "capabilities",
+    ),
+    Refusal(
+        "a capability without an access type",
+        lambda: parse.volume_spec(create(volume_capabilities=[csi_pb2.VolumeCapability()])),
+        errors.InvalidRequest,
+        "access type",
+    ),
+    Refusal(
+        "many writers",
+        lambda: parse.volume_spec(create(volume_capabilities=[mount(mode=MODES.MULTI_NODE_MULTI_WRITER)])),
+        errors.InvalidRequest,
+        "MULTI_NODE_MULTI_WRITER",
+    ),
+    Refusal(
+        "a filesystem that is not made here",
+        lambda: parse.volume_spec(create(volume_capabilities=[mount("ntfs")])),
+        errors.InvalidRequest,
+        "ext4, xfs",
+    ),
+    Refusal(
+        "such a filesystem as a parameter",
+        lambda: parse.volume_spec(create(parameters={"csi.storage.k8s.io/fstype": "ntfs"})),
+        errors.InvalidRequest,
+        "ext4, xfs",
+    ),
+    Refusal(
+        "an unknown parameter",
+        lambda: parse.volume_spec(create(parameters={"speed": "high"})),
+        errors.InvalidRequest,
+        "'speed'",
+    ),
+    Refusal(
+        "a range without a whole GiB",
+        lambda: parse.volume_spec(
+            create(capacity_range=csi_pb2.CapacityRange(required_bytes=GIB + 1, limit_bytes=GIB + 2))
+        ),
+        errors.OutOfRange,
+        "no whole GiB",
+    ),
+    Refusal(
+        "another volume as the source",
+        lambda: parse.volume_spec(create(volume_content_source=SOURCE(volume=SOURCE.VolumeSource(volume_id=VOLUME)))),
+        errors.InvalidRequest,
+        "take a snapshot",
+    ),
+    Refusal(
+        "a source that no snapshot can be",
+        lambda: parse.volume_spec(
+            create(volume_content_source=SOURCE(snapshot=SOURCE.SnapshotSource(snapshot_id="non-existing")))
+        ),
+        errors.SnapshotNotFound,
+        "'non-existing'",
+    ),
+    Refusal(
+        "topology without a zone",
+        lambda: parse.volume_spec(
+            create(
+                accessibility_requirements=csi_pb2.TopologyRequirement(
+                    requisite=[csi_pb2.Topology(segments={"rack": "1"})]
+                )
+            )
+        ),
+        errors.InvalidRequest,
+        "rack",
+    ),
+    Refusal(
+        "an expansion to no size",
+        lambda: parse.larger_size(csi_pb2.ControllerExpandVolumeRequest(volume_id=VOLUME)),
+        errors.InvalidRequest,
+        "capacity range",
+    ),
+    Refusal("no node id", lambda: parse.node(""), errors.InvalidRequest, "node id"),
+    Refusal("an odd node id", lambda: parse.node("some-fake-node-id"), errors.NodeNotFound, "some-fake-node-id"),
+    Refusal(
+        "a publish without a capability",
+        lambda: parse.offered(csi_pb2.ControllerPublishVolumeRequest(volume_id=VOLUME)),
+        errors.InvalidRequest,
+        "capability",
+    ),
+    Refusal(
+        "a snapshot without a name",
+        lambda: parse.snapshot_spec(csi_pb2.CreateSnapshotRequest(source_volume_id=VOLUME)),
+        errors.InvalidRequest,
+        "name",
+    ),
+    Refusal(
+        "a snapshot without a source",
+        lambda: parse.snapshot_spec(csi_pb2.CreateSnapshotRequest(name="s")),
+        errors.InvalidRequest,
+        "volume id",
+    ),
+    Refusal(
+        "a snapshot parameter",
+        lambda: parse.snapshot_spec(
+            csi_pb2.CreateSnapshotRequest(name="s", source_volume_id=VOLUME, parameters={"lockMode": "governance"})
+        ),
+        errors.InvalidRequest,
+        "'lockMode'",
+    ),
+    Refusal(
+        "a stage without a path",
+        lambda: parse.staging(csi_pb2.NodeStageVolumeRequest(volume_id=VOLUME, volume_capability=mount())),
+        errors.InvalidRequest,
+        "staging target path",
+    ),
+    Refusal(
+        "a publish without a target",
+        lambda: parse.publishing(
+            csi_pb2.NodePublishVolumeRequest(volume_id=VOLUME, staging_target_path="/s", volume_capability=mount())
+        ),
+        errors.InvalidRequest,
+        "target path",
+    ),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.id)
+def test_a_wrong_request_is_refused_for_what_is_wrong(refusal: Refusal) -> None:
+    """CSI spec, the error tables of each RPC."""
+    with pytest.raises(refusal.error, match=refusal.says) as caught:
+        refusal.parsed()
+
+    assert type(caught.value) is refusal.error
+
+
+def test_every_access_mode_of_the_spec_is_known() -> None:
+    """CSI spec §VolumeCapability: a mode that we do not know would be a ValueError, and so a bug."""
+    assert {mode.value for mode in AccessMode} == set(MODES.keys())
+
+
+def test_a_capability_is_read() -> None:
+    """Ours."""
+    writer = AccessMode.SINGLE_NODE_WRITER
+
+    assert parse.capability(mount("xfs", "noatime")) == Capability(Mount("xfs", ("noatime",)), writer)
+    assert parse.capability(mount()) == Capability(Mount("ext4"), writer)
+    block = mount()
+    block.block.SetInParent()
+    assert parse.capability(block) == Capability(Block(), writer)
+
+
+def test_a_stage_is_read() -> None:
+    """Ours: the published device is a hint, and may be missing for a volume of a static PV."""
+    request = csi_pb2.NodeStageVolumeRequest(
+        volume_id=VOLUME,
+        staging_target_path="/stage",
+        volume_capability=mount(),
+        publish_context={"devicePath": "/dev/xvdaa"},
+    )
+
+    assert parse.staging(request) == Staging(
+        volume_id=VOLUME, target=Path("/stage"), capability=parse.capability(mount()), device="/dev/xvdaa"
+    )
+
+
+@pytest.mark.parametrize(
+    ("readonly", "mode"),
+    [(True, MODES.SINGLE_NODE_WRITER), (False, MODES.SINGLE_NODE_READER_ONLY)],
+    ids=["asked for", "by its access mode"],
+)
+def test_a_publish_is_read_only_when_either_says_so(readonly: bool, mode: Any) -> None:  # noqa: FBT001 - a case
+    """CSI spec §NodePublishVolume."""
+    request = csi_pb2.NodePublishVolumeRequest(
+        volume_id=VOLUME,
+        staging_target_path="/stage",
+        target_path="/target",
+        volume_capability=mount(mode=mode),
+        readonly=readonly,
+    )
+
+    assert parse.publishing(request) == Publishing(
+        volume_id=VOLUME,
+        staging=Path("/stage"),
+        target=Path("/target"),
+        capability=parse.capability(mount(mode=mode)),
+        read_only=True,
+    )
+
+
+def test_the_rest_is_read() -> None:
+    """Ours."""
+    metadata = {"csi.storage.k8s.io/volumesnapshot/name": "s"}
+    wanted = csi_pb2.CreateSnapshotRequest(name="s", source_volume_id=VOLUME, parameters=metadata)
+
+    assert parse.node("i-0123456789abcdef0") == Ec2Node("i-0123456789abcdef0")
+    assert parse.change(
+        csi_pb2.ControllerModifyVolumeRequest(mutable_parameters={"type": "io2", "iops": "9"})
+    ) == Change(type="io2", iops=9)
+    assert parse.snapshot_spec(wanted) == SnapshotSpec(
+        name="s",
+        volume_id=VOLUME,
+        tags={"CSIVolumeSnapshotName": "s", "ebs.csi.aws.com/cluster": "true"},
+    )

@@ -1,0 +1,160 @@
+"""Answers hold all that the CSI specification asks for, the same at every repeat."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+from hyperpod_ebs.csi import confirm, identity, render
+from hyperpod_ebs.model import nodes
+from hyperpod_ebs.model.disk import Amount, Usage
+from hyperpod_ebs.model.sizes import GiB
+from hyperpod_ebs.model.volume import Attachment, AttachState, Snapshot, SnapshotState, Volume, VolumeState
+from hyperpod_ebs.pb import csi_pb2
+from hyperpod_ebs.volumes.cloud import Page
+
+GIB: Final = 2**30
+NODE: Final = "hyperpod-abcdefghijkl-i-0123456789abcdef0"
+VOLUME: Final = Volume(
+    id="vol-0123456789abcdef0", size=GiB(5), zone="us-west-2a", state=VolumeState.IN_USE, type="gp3", iops=3000
+)
+BLOCK: Final = csi_pb2.VolumeCapability(
+    block=csi_pb2.VolumeCapability.BlockVolume(),
+    access_mode=csi_pb2.VolumeCapability.AccessMode(mode=csi_pb2.VolumeCapability.AccessMode.Mode.SINGLE_NODE_WRITER),
+)
+ROX: Final = csi_pb2.VolumeCapability(
+    block=csi_pb2.VolumeCapability.BlockVolume(),
+    access_mode=csi_pb2.VolumeCapability.AccessMode(
+        mode=csi_pb2.VolumeCapability.AccessMode.Mode.MULTI_NODE_READER_ONLY
+    ),
+)
+
+
+def attached(state: AttachState, node: str | None = NODE) -> Attachment:
+    """An attachment in a state."""
+    return Attachment(state=state, node=nodes.parse(node) if node else None, holder=node or "a service")
+
+
+def test_a_volume_is_rendered_with_its_actual_size_and_zone() -> None:
+    """CSI spec §CreateVolume: the actual capacity, and where the volume can be reached."""
+    assert render.volume(VOLUME) == csi_pb2.Volume(
+        volume_id="vol-0123456789abcdef0",
+        capacity_bytes=5 * GIB,
+        accessible_topology=[csi_pb2.Topology(segments={"topology.kubernetes.io/zone": "us-west-2a"})],
+    )
+
+
+def test_a_restored_volume_names_its_source() -> None:
+    """CSI spec §CreateVolume: content_source is required when one was asked for."""
+    rendered = render.volume(replace(VOLUME, snapshot_id="snap-0123456789abcdef0"))
+
+    assert rendered.content_source.snapshot.snapshot_id == "snap-0123456789abcdef0"
+
+
+def test_only_nodes_that_can_use_a_volume_are_listed_as_having_it() -> None:
+    """The attacher's sources: a volume that is not listed on its node is attached again."""
+    volume = replace(
+        VOLUME,
+        attachments=(
+            attached(AttachState.ATTACHED),
+            attached(AttachState.BUSY, "i-11111111"),
+            attached(AttachState.ATTACHING, "i-22222222"),
+            attached(AttachState.DETACHING, "i-33333333"),
+            attached(AttachState.ATTACHED, None),
+        ),
+    )
+
+    listed = render.volume_page(Page((volume,), "more"))
+    shown = render.volume_status(volume)
+
+    assert list(listed.entries[0].status.published_node_ids) == [NODE, "i-11111111"]
+    assert shown.status.published_node_ids == listed.entries[0].status.published_node_ids
+    assert (listed.next_token, shown.volume) == ("more", listed.entries[0].volume)
+
+
+def test_the_publish_context_follows_from_the_volume_alone() -> None:
+    """CSI spec §ControllerPublishVolume: a repeat answers the same, also where AWS would give another name."""
+    assert render.publish_context("vol-0123456789abcdef0") == {
+        "devicePath": "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0123456789abcdef0"
+    }
+
+
+def test_a_snapshot_is_rendered() -> None:
+    """CSI spec §CreateSnapshot."""
+    started = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    snapshot = Snapshot(id="snap-1", volume_id="vol-1", size=GiB(2), state=SnapshotState.PENDING, started=started)
+
+    pending = render.snapshot(snapshot)
+    page = render.snapshot_page(Page((replace(snapshot, state=SnapshotState.COMPLETED),)))
+
+    assert (pending.snapshot_id, pending.source_volume_id, pending.size_bytes) == ("snap-1", "vol-1", 2 * GIB)
+    assert pending.creation_time.ToDatetime(tzinfo=UTC) == started
+    assert (pending.ready_to_use, page.entries[0].snapshot.ready_to_use) == (False, True)
+    assert page.next_token == ""
+
+
+def test_usage_of_a_filesystem_is_in_bytes_and_inodes() -> None:
+    """CSI spec §NodeGetVolumeStats."""
+    usage = Usage(Amount(total=10, used=4, available=6), Amount(total=3, used=1, available=2))
+
+    rendered = render.stats(usage).usage
+
+    units = csi_pb2.VolumeUsage.Unit
+    assert [(one.unit, one.total, one.used, one.available) for one in rendered] == [
+        (units.BYTES, 10, 4, 6),
+        (units.INODES, 3, 1, 2),
+    ]
+
+
+def test_usage_of_a_block_volume_is_its_size_alone() -> None:
+    """CSI spec §NodeGetVolumeStats: used and available may be left out."""
+    rendered = render.stats(Usage(Amount(total=10))).usage
+
+    assert [(one.total, one.used, one.available) for one in rendered] == [(10, 0, 0)]
+
+
+def ask(**changes: object) -> csi_pb2.ValidateVolumeCapabilitiesResponse:
+    """The answer to a question about `VOLUME`."""
+    asked = {"volume_id": VOLUME.id, "volume_capabilities": [BLOCK], **changes}
+    request = csi_pb2.ValidateVolumeCapabilitiesRequest(**asked)  # type: ignore[arg-type] # the caller's to get right
+    return confirm.answer(request, VOLUME)
+
+
+def test_what_is_all_right_is_confirmed_as_it_was_asked() -> None:
+    """CSI spec §ValidateVolumeCapabilities: confirmed holds what was validated."""
+    answer = ask(parameters={"type": "gp3"}, mutable_parameters={"iops": "3000"})
+
+    assert answer == csi_pb2.ValidateVolumeCapabilitiesResponse(
+        confirmed=csi_pb2.ValidateVolumeCapabilitiesResponse.Confirmed(
+            volume_capabilities=[BLOCK], parameters={"type": "gp3"}, mutable_parameters={"iops": "3000"}
+        )
+    )
+
+
+def test_one_wrong_part_is_enough_not_to_confirm() -> None:
+    """CSI spec §ValidateVolumeCapabilities: only if all that is asked about is supported; a message otherwise."""
+    answers = {
+        "MULTI_NODE_READER_ONLY": ask(volume_capabilities=[BLOCK, ROX]),
+        "type gp3, not io2": ask(parameters={"type": "io2"}),
+        "iops 3000, not 4000": ask(mutable_parameters={"iops": "4000"}),
+        "'speed'": ask(parameters={"speed": "high"}),
+        "partition": ask(volume_context={"partition": "1"}),
+    }
+
+    for reason, answer in answers.items():
+        assert not answer.HasField("confirmed")
+        assert reason in answer.message
+
+
+def test_every_process_names_what_all_of_them_can_do() -> None:
+    """CSI spec §GetPluginCapabilities: every instance answers the same, wherever it is deployed."""
+    kinds = csi_pb2.PluginCapability.Service.Type
+    named = [
+        one.service.type or one.volume_expansion.type + 100  # they share numbers
+        for one in identity.CAPABILITIES
+    ]
+
+    assert named == [
+        kinds.CONTROLLER_SERVICE,
+        kinds.VOLUME_ACCESSIBILITY_CONSTRAINTS,
+        csi_pb2.PluginCapability.VolumeExpansion.Type.ONLINE + 100,
+    ]

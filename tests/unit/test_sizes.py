@@ -1,0 +1,68 @@
+"""Sizes are whole GiB, rounded up, within what the caller allows."""
+
+import contextlib
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hyperpod_ebs.model import errors, sizes
+from hyperpod_ebs.model.sizes import GiB, SizeRange
+
+GIB: Final = 2**30
+COUNTS: Final = st.integers(min_value=0, max_value=2**46)
+
+
+@given(COUNTS)
+def test_a_rounded_size_holds_the_bytes_and_no_smaller_one_does(count: int) -> None:
+    """CSI spec §CapacityRange: at least required_bytes."""
+    size = sizes.rounded_up(count)
+
+    assert sizes.in_bytes(size) >= count
+    assert size == 1 or sizes.in_bytes(GiB(size - 1)) < count
+
+
+@given(COUNTS, COUNTS)
+def test_a_range_is_within_what_was_asked_or_refused(required: int, limit: int) -> None:
+    """CSI spec §CapacityRange: between required_bytes and limit_bytes, where they are set."""
+    with contextlib.suppress(errors.OutOfRange):
+        size = SizeRange.of_bytes(required, limit)
+
+        assert sizes.in_bytes(size.wanted) >= max(required, 1)
+        assert not limit or sizes.in_bytes(size.wanted) <= limit
+        assert size.holds(size.wanted)
+
+
+@given(COUNTS, COUNTS)
+def test_a_range_is_refused_only_when_no_whole_size_fits(required: int, limit: int) -> None:
+    """Ours."""
+    try:
+        SizeRange.of_bytes(required, limit)
+    except errors.OutOfRange:
+        assert limit
+        assert limit // GIB < sizes.rounded_up(required)
+
+
+@pytest.mark.parametrize(
+    ("required", "limit", "wanted"),
+    [(0, 0, 100), (1, 0, 1), (GIB, 0, 1), (GIB + 1, 0, 2), (0, 5 * GIB + 1, 5), (0, 500 * GIB, 100)],
+    ids=["nothing", "a byte", "one", "a byte more", "only a limit", "a limit above the default"],
+)
+def test_the_size_is_the_smallest_that_will_do(required: int, limit: int, wanted: int) -> None:
+    """Upstream's default of 100 GiB; the rest CSI's."""
+    assert SizeRange.of_bytes(required, limit).wanted == wanted
+
+
+@pytest.mark.parametrize(("required", "limit"), [(GIB, GIB - 1), (-1, 0), (0, -1), (0, GIB - 1)])
+def test_a_range_that_nothing_fits_is_out_of_range(required: int, limit: int) -> None:
+    """CSI spec §CreateVolume: OUT_OF_RANGE."""
+    with pytest.raises(errors.OutOfRange):
+        SizeRange.of_bytes(required, limit)
+
+
+def test_an_existing_volume_answers_when_it_is_large_enough_and_not_too_large() -> None:
+    """CSI spec §CreateVolume: compatible with the capacity_range, or ALREADY_EXISTS."""
+    asked = SizeRange.of_bytes(2 * GIB, 4 * GIB)
+
+    assert [size for size in range(1, 7) if asked.holds(GiB(size))] == [2, 3, 4]
