@@ -95,8 +95,8 @@ class Fleet:
         """A fleet that serves; stopped in order at the end."""
         async with Sandbox.open("hp-test") as sandbox:
             state = sandbox.path / "cloud"
-            words = ("emulator", "run", "--state", str(state), "--profile", profile, "--seed", str(seed))
-            words = (*words, "--zones", str(zones), "--port")
+            cloud = ("--state", str(state), "--profile", profile, "--seed", str(seed), "--zones", str(zones))
+            words = ("emulator", "run", *cloud, "--port")
             emulator = await Process(sandbox, "emulator", (*words, "0")).start()
             env = await environment_of(sandbox, state)
             emulator.argv = (*words, env["AWS_ENDPOINT_URL"].rpartition(":")[2])
@@ -137,6 +137,12 @@ class Fleet:
         """Start the emulator again on its directory and port, and wait until it serves."""
         await self.emulator.start()
         await environment_of(self.sandbox, self.emulated.state)
+
+    async def status(self) -> dict[str, list[dict[str, Any]]]:
+        """What the cloud has now, by kind: see the emulator's `/_emulator/status`."""
+        async with self._http.get("/_emulator/status") as answer:
+            found: dict[str, list[dict[str, Any]]] = await answer.json()
+            return found
 
     async def plan(self, operation: str, **fault: Any) -> None:
         """Order trouble: see the emulator's `/_emulator/faults`."""

@@ -4,20 +4,26 @@ Ours: a killed process leaves nothing that the next one cannot finish or undo (I
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import os
+import shutil
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
-import psutil
 import pytest
 
 from harness import Fleet, Process, eventually
 from hyperpod_ebs.demo import checkpoint
 from hyperpod_ebs.demo.orchestrator import Claim, mounted
+from hyperpod_ebs.pb import csi_pb2
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -48,6 +54,16 @@ async def killed_while(process: Process, call: Awaitable[object], until: Callabl
         await process.kill()
 
 
+async def survived(fleet: Fleet, call: Coroutine[Any, Any, T], until: Callable[[], Awaitable[bool]]) -> T:
+    """What `call` answers although the cloud is killed under it, and started again, as soon as `until` says so."""
+    async with asyncio.TaskGroup() as group:
+        under_way = group.create_task(call)
+        await eventually(until)
+        await fleet.emulator.kill()
+        await fleet.restart_emulator()
+    return under_way.result()
+
+
 async def again(call: Callable[[], Awaitable[Any]]) -> Any:
     """What `call` answers at last: the sidecars try again what is unavailable."""
     async with asyncio.timeout(90):
@@ -60,21 +76,39 @@ async def again(call: Callable[[], Awaitable[Any]]) -> Any:
                 await asyncio.sleep(0.2)
 
 
-async def described(fleet: Fleet) -> list[dict[str, Any]]:
-    """All volumes, as the cloud describes them."""
-    async with fleet.emulated.client("ec2") as ec2:
-        volumes: list[dict[str, Any]] = (await ec2.describe_volumes())["Volumes"]
-        return volumes
+async def states(fleet: Fleet, kind: str) -> list[str]:
+    """The states of all volumes, snapshots or attachments at the cloud."""
+    return [one["state"] for one in (await fleet.status())[kind]]
 
 
-async def attachment_states(fleet: Fleet) -> list[str]:
-    return [attachment["State"] for volume in await described(fleet) for attachment in volume["Attachments"]]
+async def ids(fleet: Fleet, kind: str) -> list[str]:
+    """The ids of all volumes or snapshots at the cloud."""
+    return [one["id"] for one in (await fleet.status())[kind]]
 
 
-def children(process: Process, name: str) -> list[psutil.Process]:
-    with suppress(psutil.NoSuchProcess):
-        return [child for child in psutil.Process(process.pid).children() if child.name().startswith(name)]
-    return []
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A program that stops when it is started, and goes on when it is told."""
+
+    shim: Path
+    pid: Path
+    """Holds its process id from then on."""
+
+
+def held_at_start(directory: Path, program: str) -> Held:
+    """The real `program`, which begins only once its process gets SIGCONT; for a PATH that begins with the shim's."""
+    real = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    held = Held(directory / "shims" / program, directory / f"{program}.pid")
+    held.shim.parent.mkdir()
+    held.shim.write_text(
+        f"""#!/bin/sh
+echo $$ > {held.pid}.new && mv {held.pid}.new {held.pid}
+kill -STOP $$
+exec {real} "$@"
+"""
+    )
+    held.shim.chmod(0o755)
+    return held
 
 
 def more_than(journal: checkpoint.Journal, lines: int) -> Callable[[], Awaitable[bool]]:
@@ -99,7 +133,7 @@ async def test_a_controller_killed_before_a_create_is_acknowledged_makes_one_vol
     await fleet.plan("CreateVolume", when="after", delay=30.0)
 
     async def sent() -> bool:
-        return len(await described(fleet)) == 1
+        return len(await ids(fleet, "volumes")) == 1
 
     await killed_while(
         fleet.controller, fleet.orchestrator.create("data", gib=1, capability=mounted("ext4")), until=sent
@@ -107,7 +141,7 @@ async def test_a_controller_killed_before_a_create_is_acknowledged_makes_one_vol
     await fleet.controller.start()
     claim = await again(lambda: fleet.orchestrator.create("data", gib=1, capability=mounted("ext4")))
 
-    assert [volume["VolumeId"] for volume in await described(fleet)] == [claim.id]
+    assert await ids(fleet, "volumes") == [claim.id]
 
 
 async def test_a_controller_killed_after_a_create_was_acknowledged_answers_the_same_volume(fleet: Fleet) -> None:
@@ -119,7 +153,7 @@ async def test_a_controller_killed_after_a_create_was_acknowledged_answers_the_s
     second = await again(lambda: fleet.orchestrator.create("data", gib=1, capability=mounted("ext4")))
 
     assert second.id == first.id
-    assert len(await described(fleet)) == 1
+    assert await ids(fleet, "volumes") == [second.id]
 
 
 async def test_a_controller_killed_while_an_attach_is_under_way_finishes_it_when_asked_again(slow: Fleet) -> None:
@@ -128,13 +162,13 @@ async def test_a_controller_killed_while_an_attach_is_under_way_finishes_it_when
     node = slow.orchestrator.nodes["node-1"]
 
     async def attaching() -> bool:
-        return await attachment_states(slow) == ["attaching"]
+        return await states(slow, "attachments") == ["attaching"]
 
     await killed_while(slow.controller, slow.orchestrator.attach(claim, node), until=attaching)
     await slow.controller.start()
     await again(lambda: slow.orchestrator.attach(claim, node))
 
-    assert await attachment_states(slow) == ["attached"]
+    assert await states(slow, "attachments") == ["attached"]
 
 
 async def test_a_controller_killed_while_a_snapshot_is_under_way_takes_one_snapshot(fleet: Fleet) -> None:
@@ -142,19 +176,14 @@ async def test_a_controller_killed_while_a_snapshot_is_under_way_takes_one_snaps
     claim = await fleet.orchestrator.create("data", gib=1, capability=mounted("ext4"))
     await fleet.plan("CreateSnapshot", when="after", delay=30.0)
 
-    async def snapshots() -> list[str]:
-        async with fleet.emulated.client("ec2") as ec2:
-            answer = await ec2.describe_snapshots(OwnerIds=["self"])
-            return [snapshot["SnapshotId"] for snapshot in answer["Snapshots"]]
-
     async def sent() -> bool:
-        return len(await snapshots()) == 1
+        return len(await ids(fleet, "snapshots")) == 1
 
     await killed_while(fleet.controller, fleet.orchestrator.snapshot(claim, "data-1"), until=sent)
     await fleet.controller.start()
     snapshot = await again(lambda: fleet.orchestrator.snapshot(claim, "data-1"))
 
-    assert await snapshots() == [snapshot.snapshot_id]
+    assert await ids(fleet, "snapshots") == [snapshot.snapshot_id]
 
 
 @pytest.mark.parametrize("filesystem", ["ext4", "xfs"])
@@ -162,22 +191,23 @@ async def test_a_controller_killed_while_a_snapshot_is_under_way_takes_one_snaps
 async def test_a_node_process_killed_while_mkfs_is_under_way_is_healed_by_the_next(
     fleet: Fleet, filesystem: str, *, with_mkfs: bool
 ) -> None:
-    """Ours: a half-made filesystem is finished or made anew, and never one with data in it."""
-    claim = await fleet.orchestrator.create("data", gib=2048, capability=mounted(filesystem))
-    on = fleet.orchestrator.nodes["node-1"]
+    """Ours: a filesystem that is being made is waited for or made anew; tests/system/test_node_blank.py goes deeper."""
+    node, on = fleet.nodes["node-1"], fleet.orchestrator.nodes["node-1"]
+    claim = await fleet.orchestrator.create("data", gib=2, capability=mounted(filesystem))
     context = await fleet.orchestrator.attach(claim, on)
-    orphans: list[psutil.Process] = []
+    await node.stop()
+    held = held_at_start(fleet.sandbox.path, f"mkfs.{filesystem}")
+    node.env = {**node.env, "PATH": f"{held.shim.parent}:{os.environ['PATH']}"}
+    await node.start()
+    await on.csi.NodeGetInfo(csi_pb2.NodeGetInfoRequest(), timeout=30, wait_for_ready=True)
 
     async def formatting() -> bool:
-        orphans.extend(children(fleet.nodes["node-1"], "mk"))
-        return bool(orphans)
+        return held.pid.exists()
 
-    await killed_while(fleet.nodes["node-1"], fleet.orchestrator.mount(claim, on, context), until=formatting)
-    if with_mkfs:
-        for orphan in orphans:
-            with suppress(psutil.NoSuchProcess):
-                orphan.kill()
-    await fleet.nodes["node-1"].start()
+    await killed_while(node, fleet.orchestrator.mount(claim, on, context), until=formatting)
+    os.kill(int(held.pid.read_text()), signal.SIGKILL if with_mkfs else signal.SIGCONT)
+    node.env = {key: value for key, value in node.env.items() if key != "PATH"}
+    await node.start()
     target = await again(lambda: fleet.orchestrator.mount(claim, on, context))
     digests = checkpoint.write(target / "checkpoint")
 
@@ -214,7 +244,7 @@ async def test_an_emulator_killed_loses_no_acknowledged_volume_attachment_or_sna
     await fleet.restart_emulator()
 
     assert checkpoint.digests(target / "checkpoint") == digests
-    assert await attachment_states(fleet) == ["attached"]
+    assert await states(fleet, "attachments") == ["attached"]
     restored = await again(
         lambda: co.create("restored", gib=1, capability=mounted("ext4"), snapshot_id=snapshot.snapshot_id)
     )
@@ -225,16 +255,15 @@ async def test_an_emulator_killed_loses_no_acknowledged_volume_attachment_or_sna
 
 
 async def test_an_emulator_killed_while_a_create_is_under_way_makes_one_volume(slow: Fleet) -> None:
-    """Ours: what was half done is finished or undone, and the driver's repeat finds it."""
+    """Ours: what was half done is finished or undone, and the call under way does not even notice."""
 
     async def creating() -> bool:
-        return [volume["State"] for volume in await described(slow)] == ["creating"]
+        return await states(slow, "volumes") == ["creating"]
 
-    await killed_while(slow.emulator, slow.orchestrator.create("data", gib=1, capability=mounted("ext4")), creating)
-    await slow.restart_emulator()
-    claim = await again(lambda: slow.orchestrator.create("data", gib=1, capability=mounted("ext4")))
+    call = slow.orchestrator.create("data", gib=1, capability=mounted("ext4"))
+    claim = await survived(slow, call, until=creating)
 
-    assert [volume["VolumeId"] for volume in await described(slow)] == [claim.id]
+    assert await ids(slow, "volumes") == [claim.id]
 
 
 async def test_an_emulator_killed_while_an_attach_is_under_way_finishes_it(slow: Fleet) -> None:
@@ -243,15 +272,14 @@ async def test_an_emulator_killed_while_an_attach_is_under_way_finishes_it(slow:
     node = slow.orchestrator.nodes["node-1"]
 
     async def attaching() -> bool:
-        return await attachment_states(slow) == ["attaching"]
+        return await states(slow, "attachments") == ["attaching"]
 
-    await killed_while(slow.emulator, slow.orchestrator.attach(claim, node), attaching)
-    await slow.restart_emulator()
-    target = await used(slow, claim, "node-1")
+    context = await survived(slow, slow.orchestrator.attach(claim, node), until=attaching)
+    target = await slow.orchestrator.mount(claim, node, context)
     digests = checkpoint.write(target / "checkpoint")
 
     assert checkpoint.digests(target / "checkpoint") == digests
-    assert await attachment_states(slow) == ["attached"]
+    assert await states(slow, "attachments") == ["attached"]
     await slow.orchestrator.unmount(claim, node)
 
 
@@ -280,8 +308,13 @@ async def test_an_emulator_killed_while_a_snapshot_is_under_way_keeps_it_exact(s
     await co.unmount(claim, co.nodes["node-1"])
 
 
-async def test_processes_stop_cleanly_and_at_once_when_told(fleet: Fleet) -> None:
+async def test_processes_stop_cleanly_when_told() -> None:
     """Ours: SIGTERM ends each process with 0, and nothing is left."""
+    async with Fleet.running() as fleet:
+        await _stop_and_look(fleet)
+
+
+async def _stop_and_look(fleet: Fleet) -> None:
     claim = await fleet.orchestrator.create("data", gib=1, capability=mounted("ext4"))
     await used(fleet, claim, "node-1")
     await fleet.orchestrator.unmount(claim, fleet.orchestrator.nodes["node-1"])

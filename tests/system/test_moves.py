@@ -2,41 +2,59 @@
 
 import os
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import pytest
+import pytest_asyncio
 
 from harness import Fleet, Kind
 from hyperpod_ebs.demo import checkpoint
 from hyperpod_ebs.demo.orchestrator import mounted, raw
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
 KINDS: tuple[Kind, ...] = ("hyperpod", "ec2")
+BOTH = [pytest.param(kind, marks=pytest.mark.xdist_group(f"moves on {kind} nodes")) for kind in KINDS]
 
 
-@pytest.fixture(params=KINDS)
-async def fleet(request: pytest.FixtureRequest) -> AsyncGenerator[Fleet]:
-    """A fleet of two nodes, of each kind in turn."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=BOTH)
+async def shared(request: pytest.FixtureRequest) -> AsyncGenerator[Fleet]:
+    """A fleet of two nodes for all tests of a kind of node: each has volumes of its own."""
     async with Fleet.running(kind=request.param) as running:
         yield running
 
 
-async def test_a_repeated_attach_answers_what_the_first_one_did(fleet: Fleet) -> None:
+@dataclass(frozen=True)
+class Case:
+    """One test's view of the fleet."""
+
+    fleet: Fleet
+    name: str
+    """The name for this test's volume."""
+
+
+@pytest.fixture
+def case(shared: Fleet, request: pytest.FixtureRequest) -> Case:
+    """The fleet, and a name for a volume that no other test has."""
+    return Case(shared, request.node.name)
+
+
+async def test_a_repeated_attach_answers_what_the_first_one_did(case: Case) -> None:
     """CSI spec, ControllerPublishVolume is idempotent; upstream's gap H1 on HyperPod."""
-    co, node = fleet.orchestrator, fleet.orchestrator.nodes["node-1"]
-    claim = await co.create("data", gib=1, capability=mounted("ext4"))
+    co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
+    claim = await co.create(case.name, gib=1, capability=mounted("ext4"))
 
     answers = [await co.attach(claim, node) for _ in range(3)]
 
     assert answers == [answers[0]] * 3
 
 
-async def test_a_volume_in_use_elsewhere_is_refused_with_its_holder(fleet: Fleet) -> None:
+async def test_a_volume_in_use_elsewhere_is_refused_with_its_holder(case: Case) -> None:
     """CSI spec, ControllerPublishVolume: FAILED_PRECONDITION, and the node that holds it."""
-    co = fleet.orchestrator
-    claim = await co.create("data", gib=1, capability=mounted("ext4"))
+    co = case.fleet.orchestrator
+    claim = await co.create(case.name, gib=1, capability=mounted("ext4"))
     await co.attach(claim, co.nodes["node-1"])
 
     with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -46,10 +64,10 @@ async def test_a_volume_in_use_elsewhere_is_refused_with_its_holder(fleet: Fleet
     assert co.nodes["node-1"].id in (refused.value.details() or "")
 
 
-async def test_a_volume_moves_with_its_data(fleet: Fleet) -> None:
+async def test_a_volume_moves_with_its_data(case: Case) -> None:
     """The guide: checkpoints are there on whichever node the job resumes."""
-    co = fleet.orchestrator
-    claim = await co.create("data", gib=1, capability=mounted("ext4"))
+    co = case.fleet.orchestrator
+    claim = await co.create(case.name, gib=1, capability=mounted("ext4"))
     target = await co.mount(claim, co.nodes["node-1"], await co.attach(claim, co.nodes["node-1"]))
     digests = checkpoint.write(target / "checkpoint")
     await co.unmount(claim, co.nodes["node-1"])
@@ -61,24 +79,25 @@ async def test_a_volume_moves_with_its_data(fleet: Fleet) -> None:
     await co.unmount(claim, co.nodes["node-2"])
 
 
-async def test_a_device_appears_on_its_own_node_and_on_no_other(fleet: Fleet) -> None:
+async def test_a_device_appears_on_its_own_node_and_on_no_other(case: Case) -> None:
     """Ours: an attachment is seen on one node."""
-    co = fleet.orchestrator
-    claim = await co.create("data", gib=1, capability=raw())
+    co = case.fleet.orchestrator
+    claim = await co.create(case.name, gib=1, capability=raw())
 
     await co.attach(claim, co.nodes["node-1"])
 
-    links = list((fleet.emulated.state / "nodes").glob(f"*/dev/disk/by-id/*{claim.id.replace('-', '')}"))
+    link = f"dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{claim.id.replace('-', '')}"
+    nodes = case.fleet.emulated.state / "nodes"
     holder = co.nodes["node-1"].id
-    assert [holder.endswith(link.parents[3].name) for link in links] == [True]
+    assert [holder.endswith(found.parents[3].name) for found in nodes.glob(f"*/{link}")] == [True]
     await co.detach(claim, co.nodes["node-1"])
-    assert not list((fleet.emulated.state / "nodes").glob("*/dev/disk/by-id/*"))
+    assert not list(nodes.glob(f"*/{link}"))
 
 
-async def test_a_detach_of_what_is_gone_succeeds(fleet: Fleet) -> None:
+async def test_a_detach_of_what_is_gone_succeeds(case: Case) -> None:
     """CSI spec, ControllerUnpublishVolume is idempotent."""
-    co, node = fleet.orchestrator, fleet.orchestrator.nodes["node-1"]
-    claim = await co.create("data", gib=1, capability=mounted("ext4"))
+    co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
+    claim = await co.create(case.name, gib=1, capability=mounted("ext4"))
     await co.attach(claim, node)
 
     await co.detach(claim, node)
@@ -88,10 +107,10 @@ async def test_a_detach_of_what_is_gone_succeeds(fleet: Fleet) -> None:
     await co.delete(claim)
 
 
-async def test_a_raw_device_keeps_what_was_written_to_it(fleet: Fleet) -> None:
+async def test_a_raw_device_keeps_what_was_written_to_it(case: Case) -> None:
     """The guide: direct block access."""
-    co, node = fleet.orchestrator, fleet.orchestrator.nodes["node-1"]
-    claim = await co.create("data", gib=1, capability=raw())
+    co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
+    claim = await co.create(case.name, gib=1, capability=raw())
     device = await co.mount(claim, node, await co.attach(claim, node))
     _write(device, b"x" * 4096)
     await co.unmount(claim, node)
@@ -102,10 +121,10 @@ async def test_a_raw_device_keeps_what_was_written_to_it(fleet: Fleet) -> None:
     await co.unmount(claim, node)
 
 
-async def test_xfs_grows_while_it_is_written_to(fleet: Fleet) -> None:
+async def test_xfs_grows_while_it_is_written_to(case: Case) -> None:
     """The guide: a claim's size is raised and the volume grows while workloads go on."""
-    co, node = fleet.orchestrator, fleet.orchestrator.nodes["node-1"]
-    claim = await co.create("data", gib=1, capability=mounted("xfs"))
+    co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
+    claim = await co.create(case.name, gib=1, capability=mounted("xfs"))
     target = await co.mount(claim, node, await co.attach(claim, node))
 
     with checkpoint.Journal.writing(target / "journal") as journal:
@@ -120,10 +139,10 @@ async def test_xfs_grows_while_it_is_written_to(fleet: Fleet) -> None:
 
 
 @pytest.mark.online_ext4_growth
-async def test_ext4_grows_while_it_is_written_to(fleet: Fleet) -> None:
+async def test_ext4_grows_while_it_is_written_to(case: Case) -> None:
     """The guide: a claim's size is raised and the volume grows while workloads go on."""
-    co, node = fleet.orchestrator, fleet.orchestrator.nodes["node-1"]
-    claim = await co.create("data", gib=1, capability=mounted("ext4"))
+    co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
+    claim = await co.create(case.name, gib=1, capability=mounted("ext4"))
     target = await co.mount(claim, node, await co.attach(claim, node))
 
     with checkpoint.Journal.writing(target / "journal") as journal:
@@ -136,10 +155,10 @@ async def test_ext4_grows_while_it_is_written_to(fleet: Fleet) -> None:
     await co.unmount(claim, node)
 
 
-async def test_ext4_that_grew_at_the_cloud_is_grown_when_it_is_next_staged(fleet: Fleet) -> None:
+async def test_ext4_that_grew_at_the_cloud_is_grown_when_it_is_next_staged(case: Case) -> None:
     """Ours: where the kernel may not grow a mounted ext4, staging grows it before it is mounted."""
-    co, node = fleet.orchestrator, fleet.orchestrator.nodes["node-1"]
-    claim = await co.create("data", gib=1, capability=mounted("ext4"))
+    co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
+    claim = await co.create(case.name, gib=1, capability=mounted("ext4"))
     target = await co.mount(claim, node, await co.attach(claim, node))
     digests = checkpoint.write(target / "checkpoint")
     await co.unmount(claim, node)
