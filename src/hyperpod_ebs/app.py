@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 _HYPERPOD: Final = "hyperpod-"
 _SAGEMAKER_TYPE: Final = "ml."
-_TELL: Final = (
-    "--node-id, --zone and --instance-type "
-    "(HYPERPOD_EBS_NODE_ID, HYPERPOD_EBS_ZONE, HYPERPOD_EBS_INSTANCE_TYPE) say who it is"
+_IDENTITY: Final = (
+    "--node-id, --zone and --instance-type (HYPERPOD_EBS_NODE_ID, HYPERPOD_EBS_ZONE, HYPERPOD_EBS_INSTANCE_TYPE)"
 )
+_TELL: Final = f"{_IDENTITY} say who it is"
 
 
 def run_controller(*, serving: ServingOptions = SERVING, controller: ControllerOptions = CONTROLLER) -> None:
@@ -58,10 +58,11 @@ def run_all(
 async def _run(serving: ServingOptions, controller: ControllerOptions | None, node: NodeOptions | None) -> None:
     import structlog  # noqa: PLC0415 - after lean.load
 
-    from hyperpod_ebs.csi import server  # noqa: PLC0415 - after lean.load
+    from hyperpod_ebs.csi import endpoint, server  # noqa: PLC0415 - after lean.load
     from hyperpod_ebs.observe import log  # noqa: PLC0415 - after lean.load
 
     log.set_up(serving.v, serving.logging_format)
+    endpoint.parse(serving.endpoint)  # before anybody is asked who we are, which may take its time
     told = _told_to_stop()
     async with AsyncExitStack() as stack:
         services = server.Services(
@@ -119,12 +120,17 @@ async def myself(options: NodeOptions) -> "Myself":
 
     Raises:
         Refused: It is a HyperPod node, and not told which; metadata does not know a node's cluster.
-        NodeNotFound: What it is told is no node's id.
+        InvalidRequest: What it is told is no node's id.
         Unavailable: It is not told, and metadata does not answer.
     """
     from hyperpod_ebs.csi.node import Myself  # noqa: PLC0415 - not in a controller process
 
     node_id, zone, instance_type = options.node_id, options.zone, options.instance_type
+    if node_id:
+        try:
+            nodes.parse(node_id)
+        except errors.NodeNotFound as error:
+            raise errors.InvalidRequest(f"--node-id is wrong: {error}") from error
     if not (node_id and zone):
         found = await _found(options)
         node_id, zone = node_id or found.id, zone or found.zone
@@ -148,7 +154,7 @@ async def _found(options: NodeOptions) -> "Instance":
     try:
         found = await imds.instance(options.metadata_endpoint)
     except errors.Unavailable as error:
-        raise errors.Unavailable(f"{error}: {_TELL}") from error
+        raise errors.Unavailable(f"{error}: {_IDENTITY}") from error
     if not options.node_id and found.type.startswith(_SAGEMAKER_TYPE):
         raise errors.Refused(f"this {found.type} is a HyperPod node, of which metadata does not tell: {_TELL}")
     return found

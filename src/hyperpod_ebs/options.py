@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 PREFIX: Final = "HYPERPOD_EBS_"
 """Comes before a flag's name in its environment variable."""
@@ -33,7 +34,7 @@ class ServingOptions:
     logging_format: Annotated[Literal["text", "json"], _variable("LOGGING_FORMAT")] = "text"
     """The form of the log on stderr."""
 
-    drain_seconds: Annotated[float, _variable("DRAIN_SECONDS")] = 20.0
+    drain_seconds: Annotated[float, _variable("DRAIN_SECONDS"), Parameter(validator=Number(gte=0))] = 20.0
     """Seconds that running calls have to finish when the process is told to stop."""
 
 
@@ -78,7 +79,7 @@ class NodeOptions:
     metadata_endpoint: Annotated[str | None, _variable("METADATA_ENDPOINT", "AWS_EC2_METADATA_SERVICE_ENDPOINT")] = None
     """Another address for instance metadata."""
 
-    volume_attach_limit: Annotated[int, _variable("VOLUME_ATTACH_LIMIT")] = -1
+    volume_attach_limit: Annotated[int, _variable("VOLUME_ATTACH_LIMIT"), Parameter(validator=Number(gte=-1))] = -1
     """How many volumes the node takes; -1 asks the table of instance types."""
 
     device_directory: Annotated[Path, _variable("DEVICE_DIRECTORY")] = Path("/dev")

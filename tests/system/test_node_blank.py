@@ -1,5 +1,7 @@
 """Nothing but a blank device is ever formatted: shown with every signature that this machine's blkid knows."""
 
+import asyncio
+import fcntl
 import os
 import zlib
 from collections.abc import AsyncGenerator
@@ -10,7 +12,7 @@ import pytest
 
 import signatures
 from hyperpod_ebs.kit import command
-from hyperpod_ebs.linux import blkid, mkfs, unfinished
+from hyperpod_ebs.linux import blkid, claim, mkfs, unfinished
 from hyperpod_ebs.linux.superblock import Ext
 from hyperpod_ebs.model import errors
 from hyperpod_ebs.model.capability import AccessMode, Capability, Mount
@@ -225,6 +227,68 @@ async def test_a_filesystem_that_was_made_in_between_is_not_overwritten(node: Lo
 
     with loop.open("rb") as raw:
         assert Ext.read(raw.read(4096)) is not None
+
+
+@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+async def test_raw_data_that_was_written_in_between_is_not_overwritten(node: LoopNode, filesystem: str) -> None:
+    """Ours: mkfs.ext4 asks nobody whether it may, where it has no terminal to ask at."""
+    await node.attach(size=signatures.SIZE)
+    device = await node.host.device(VOLUME)
+    assert await node.host.contents(device, VOLUME) == Blank()
+    with device.path.open("r+b", buffering=0) as raw:
+        raw.write(b"LABELONE".rjust(520).ljust(4096))  # about what LVM writes
+    before = digest(node.image())
+
+    with pytest.raises(errors.Unavailable):
+        await node.host.format(device, VOLUME, filesystem)
+
+    assert digest(node.image()) == before
+
+
+@pytest.mark.parametrize("renamed", ["another device", "another volume"])
+async def test_a_device_that_became_another_volumes_is_neither_read_nor_formatted(node: LoopNode, renamed: str) -> None:
+    """Ours: the kernel gives a disk's name, and its number too, to the next one that comes."""
+    await node.attach(size=signatures.SIZE)
+    device = await node.host.device(VOLUME)
+    if renamed == "another volume":  # the same name and number
+        node.link().rename(node.link(OTHER))
+    else:
+        loop = await node.attach(OTHER, size=signatures.SIZE)
+        device.path.unlink()
+        os.mknod(device.path, 0o060600, loop.stat().st_rdev)
+
+    with pytest.raises(errors.Unavailable, match=f"no longer the device of volume {VOLUME}"):
+        await node.host.contents(device, VOLUME)
+    with pytest.raises(errors.Unavailable, match=f"no longer the device of volume {VOLUME}"):
+        await node.host.format(device, VOLUME, "ext4")
+
+    assert not any(any(image.read_bytes()[:4096]) for image in node.directory.glob("*.img"))
+
+
+async def test_an_orphaned_program_keeps_the_device_before_it_has_opened_it(
+    node: LoopNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours: an mkfs whose node process was killed may begin after its successor has mounted and unmounted."""
+    await node.attach()
+    device = await node.host.device(VOLUME)
+    monkeypatch.setattr(claim, "PATIENCE", 0.1)
+    handle = os.open(device.path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    waits, ends = os.pipe()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(command.run(["cat", f"/dev/fd/{waits}"], keep=[handle, waits]))
+        await node.host.device(VOLUME)  # by now it has a copy of the open file
+        os.close(handle)
+        try:
+            with pytest.raises(errors.Unavailable, match="held by another program"):
+                await stage(node.host, wanting(node, "ext4"))
+        finally:
+            os.close(ends)
+    os.close(waits)
+
+    await stage(node.host, wanting(node, "ext4"))
+    assert mounts_at(node.staging())
 
 
 async def test_a_copy_of_a_volume_that_was_being_formatted_is_not_that_volume(node: LoopNode) -> None:

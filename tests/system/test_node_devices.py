@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperpod_ebs.linux.devices import MODEL, Devices
+from hyperpod_ebs.linux.devices import MODEL, Absent, Devices
 from hyperpod_ebs.linux.host import LinuxHost
 from hyperpod_ebs.model import errors
 from hyperpod_ebs.model.disk import DeviceNumber
@@ -142,6 +142,15 @@ async def test_a_device_that_does_not_come_is_named_with_where_it_was_looked_for
 
     for name in ("sysfs", f"nvme-Amazon_Elastic_Block_Store_{serial(VOLUME)}", str(machine.dev / "xvdba")):
         assert name in str(late.value)
+
+
+@pytest.mark.parametrize("odd", ["", "vol-1\0", "../../nvme1n1"])
+def test_an_id_that_no_volume_has_leads_to_no_path(machine: Machine, odd: str) -> None:
+    """csi-sanity unstages volumes of odd ids, and a name made of one may lead anywhere."""
+    machine.disk("nvme1n1", serial=serial(VOLUME))
+
+    with pytest.raises(Absent, match="no volume has the id"):
+        machine.devices.find(odd)
 
 
 def test_whose_a_device_is_can_be_told_or_not(machine: Machine) -> None:

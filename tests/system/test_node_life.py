@@ -176,6 +176,56 @@ async def test_what_fails_after_a_mount_is_unmounted(node: LoopNode, monkeypatch
     assert mounts_at(node.staging()) == ()
 
 
+async def test_what_fails_after_a_mount_and_cannot_be_unmounted_is_asked_for_again(
+    node: LoopNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kubelet: after a final code it would forget the mount, and never unstage it."""
+    await node.attach()
+    await stage(node.host, staging(node, filesystem="xfs"))
+    await unstage(node.host, VOLUME, node.staging())
+    await node.resize(2 * GIB)
+    monkeypatch.setattr(growth, "RESIZE_DEADLINE", 0.0)
+
+    async def in_use(target: Path) -> None:
+        raise errors.InUse(f"{target} is still used by a process")
+
+    with monkeypatch.context() as held:
+        held.setattr(node.host, "unmount", in_use)
+        with pytest.raises(errors.Unavailable, match="what was mounted stays"):
+            await stage(node.host, staging(node, filesystem="xfs"))
+
+    await unstage(node.host, VOLUME, node.staging())
+
+
+async def test_a_mount_program_that_fails_after_mounting_leaves_nothing_or_is_asked_again(
+    node: LoopNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kubelet, as above: mount(8) binds first and sets the options after."""
+    await node.attach()
+    await stage(node.host, staging(node))
+    run = command.run
+
+    async def fails_after(argv: list[str], **how: object) -> command.Finished:
+        finished = await run(argv, **how)  # type: ignore[arg-type] # handed on as given
+        if argv[0] == "mount":
+            raise command.CommandFailed(argv, "exited with 32", code=32)
+        return finished
+
+    monkeypatch.setattr(command, "run", fails_after)
+    with pytest.raises(errors.NotReady):
+        await publish(node.host, publishing(node))
+    assert mounts_at(node.target()) == ()
+
+    async def busy(argv: list[str], **how: object) -> command.Finished:
+        if argv[0] == "umount":
+            raise command.CommandFailed(argv, "exited with 32", code=32, said="target is busy")
+        return await fails_after(argv, **how)
+
+    monkeypatch.setattr(command, "run", busy)
+    with pytest.raises(errors.Unavailable, match="what was mounted stays"):
+        await publish(node.host, publishing(node))
+
+
 async def test_a_damaged_filesystem_is_repaired_before_it_is_mounted(node: LoopNode, programs: list[str]) -> None:
     """Ours: a check only where the superblock itself asks for it."""
     loop = await node.attach()
@@ -251,6 +301,23 @@ async def test_a_published_volume_is_not_unstaged(node: LoopNode) -> None:
         await unstage(node.host, VOLUME, node.staging())
 
     assert mounts_at(node.staging())
+
+
+@pytest.mark.parametrize("block", [False, True], ids=["mounted", "raw block"])
+async def test_a_published_volume_is_not_unstaged_though_nothing_is_at_its_staging_path(
+    node: LoopNode, *, block: bool
+) -> None:
+    """Ours: success lets the attacher detach the device, below a pod that writes to it."""
+    await node.attach()
+    await stage(node.host, staging(node))
+    await publish(node.host, publishing(node, block=block))
+    await command.run(["umount", str(node.staging())])
+
+    with pytest.raises(errors.InUse, match=f"still mounted at {node.target()}"):
+        await unstage(node.host, VOLUME, node.staging())
+
+    await unpublish(node.host, VOLUME, node.target())
+    await unstage(node.host, VOLUME, node.staging())
 
 
 async def test_a_volume_that_a_process_uses_is_not_unstaged(node: LoopNode) -> None:
@@ -399,7 +466,7 @@ async def test_a_mounted_ext4_grows_or_says_what_it_lacks(node: LoopNode) -> Non
 
 
 async def test_a_volume_that_is_not_at_a_path_is_not_found_there(node: LoopNode) -> None:
-    """csi-sanity: NodeGetVolumeStats and NodeExpandVolume."""
+    """csi-sanity, NodeGetVolumeStats; kubelet calls a growth infeasible for ever after NOT_FOUND."""
     await node.attach()
     await node.attach(OTHER)
     await stage(node.host, staging(node, volume_id=OTHER))
@@ -407,7 +474,7 @@ async def test_a_volume_that_is_not_at_a_path_is_not_found_there(node: LoopNode)
     for path in (node.target(), node.directory / "kubelet" / "x", node.staging(OTHER)):
         with pytest.raises(errors.VolumeNotFound):
             await usage(node.host, VOLUME, path)
-        with pytest.raises(errors.VolumeNotFound):
+        with pytest.raises(errors.Unavailable, match="stage it, then try again"):
             await grow(node.host, VOLUME, path, wanted=0)
 
 

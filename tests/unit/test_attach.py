@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hyperpod_ebs.model import errors
 from hyperpod_ebs.model.nodes import Ec2Node, HyperPodNode, Node
 from hyperpod_ebs.model.volume import Attachment, AttachState, Volume
-from hyperpod_ebs.volumes.attach import PATIENCE, ROUNDS, SHOWN, publish, unpublish
+from hyperpod_ebs.volumes.attach import LAG, PATIENCE, ROUNDS, SHOWN, publish, unpublish
 from hyperpod_ebs.volumes.watch import Watcher
 from virtual import ID, NODE, OTHER, PaperCloud, a_volume, held, now, run
 
@@ -201,6 +201,16 @@ def test_a_detach_that_aws_refuses_succeeds_only_where_ec2_shows_no_attachment(c
         done(paper, unpublish)
     else:
         assert isinstance(refused(paper, unpublish), errors.NotReady)
+
+
+def test_a_volume_that_ec2_does_not_show_for_a_moment_is_not_off_its_node() -> None:
+    """EC2: replicas lag; AWS knew no such node, and said nothing of the volume."""
+    lagging = refusing(
+        GONE_NODE, attach=False, shows=lambda at: None if at < 0.5 else a_volume("in-use", held("attached"))
+    )
+
+    assert isinstance(refused(lagging, unpublish), errors.NotReady)
+    assert done(refusing(GONE_NODE, attach=False), unpublish) == pytest.approx(LAG)
 
 
 def test_a_detachment_under_way_is_joined() -> None:

@@ -1,11 +1,11 @@
 """Calls to AWS: tried again where that helps, and never taken for void when they may not be."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from hyperpod_ebs.aws.calls import PAUSES, answer
+from hyperpod_ebs.aws.calls import PAUSES, After, answer, pages
 from hyperpod_ebs.model import errors
 from virtual import run
 
@@ -34,6 +34,23 @@ def test_throttles_and_silence_are_tried_again() -> None:
 
     assert run(answer("do it", ask, str)) == "done"
     assert not left
+
+
+def test_all_pages_are_read() -> None:
+    """EC2: what stands on a page that nobody fetched would be taken for gone, and a live volume for free."""
+    asked: list[After] = []
+    answers: list[Mapping[str, object]] = [
+        {"is": "a", "NextToken": "more"},
+        {"is": "", "NextToken": "last"},
+        {"is": "b", "NextToken": ""},
+    ]
+
+    async def ask(after: After) -> Mapping[str, object]:
+        asked.append(after)
+        return answers.pop(0)
+
+    assert run(pages("list", ask, lambda said: str(said["is"]))) == ("a", "b")
+    assert asked == [{}, {"NextToken": "more"}, {"NextToken": "last"}]
 
 
 def test_patience_is_short() -> None:

@@ -47,6 +47,22 @@ def test_the_same_ec2_code_gives_the_same_error_through_either_api(code: str) ->
     assert "said so" in str(by_ec2)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "HyperPod - Ec2ErrCode: VolumeInUse",
+        "HyperPod - Ec2ErrCode: VolumeInUse.",
+        "HyperPod - Ec2ErrCode: VolumeInUse : Ec2ErrMsg: vol-1 is already attached to an instance",
+        "hyperpod - ec2ErrCode:VolumeInUse, ec2ErrMsg: vol-1 is attached (request 1-2)",
+        "An error occurred. HyperPod - Ec2ErrCode: VolumeInUse; status 400; Ec2ErrMsg: no. Try later.",
+    ],
+)
+@pytest.mark.parametrize("code", ["ValidationException", "ConflictException"])
+def test_ec2s_code_is_found_however_it_is_wrapped(code: str, text: str) -> None:
+    """SageMaker: the text has no contract, so only the words that matter are relied on."""
+    assert type(error_for(straight(code, text))) is errors.InUse
+
+
 @pytest.mark.parametrize("refusal", [straight("NewCode"), wrapped("NewCode")])
 def test_a_code_that_nobody_knows_may_have_done_its_work(refusal: ClientError) -> None:
     """Ours: UNAVAILABLE, with AWS's code and request."""

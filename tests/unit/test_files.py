@@ -39,6 +39,36 @@ async def test_a_call_that_hangs_is_left_behind() -> None:
         hang.set()
 
 
+async def test_a_path_on_which_a_call_is_stuck_costs_one_thread_however_often_it_is_asked_about(tmp_path: Path) -> None:
+    """Kubelet asks for statistics every minute, of a dead device too; ours: no thread for each time."""
+    hang, dead = threading.Event(), tmp_path / "dead"
+    try:
+        with pytest.raises(files.Unresponsive, match="no answer"):
+            await files.off_loop(hang.wait, about=dead, deadline=0.05)
+        threads = threading.active_count()
+
+        for _ in range(3):
+            with pytest.raises(files.Unresponsive, match=f"earlier call about {dead} still has no answer"):
+                await files.off_loop(hang.wait, about=dead, deadline=0.05)
+
+        assert threading.active_count() == threads
+        assert await files.off_loop(lambda: "alive", about=tmp_path / "alive") == "alive"
+    finally:
+        hang.set()
+
+
+async def test_a_path_that_answers_again_is_asked_again(tmp_path: Path) -> None:
+    """Ours: a device may come back."""
+    hang = threading.Event()
+    with pytest.raises(files.Unresponsive):
+        await files.off_loop(hang.wait, about=tmp_path, deadline=0.05)
+    (stuck,) = (thread for thread in threading.enumerate() if thread.name == f"stuck on {tmp_path}")
+    hang.set()
+    await files.off_loop(stuck.join)
+
+    assert await files.off_loop(tmp_path.is_dir, about=tmp_path)
+
+
 async def test_a_direct_read_gives_the_bytes_from_an_offset(tmp_path: Path) -> None:
     """Ours; O_DIRECT on a file, at its end fewer bytes than asked."""
     path = tmp_path / "image"

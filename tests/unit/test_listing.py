@@ -98,3 +98,21 @@ def test_ids_that_nothing_can_have_list_nothing(volume_id: str, snapshot_id: str
 
     assert page.items == ()
     assert page.next_token is None
+
+
+def test_a_token_that_ec2_has_forgotten_is_stale_and_no_mistake_of_the_callers() -> None:
+    """CSI: ABORTED; EC2 may say InvalidParameterValue. Without a token it is a mistake, and ours."""
+
+    class Forgetful(Shelf):
+        async def volume_page(self, size: int, token: str | None) -> Page[Volume]:
+            if token or not self.named:
+                raise errors.InvalidRequest("unable to parse pagination token")
+            return await super().volume_page(size, token)
+
+    stock, empty = Forgetful(named=shelf(20).named), Forgetful()
+    first = run(volume_page(stock.cloud, 10, ""))
+
+    with pytest.raises(errors.Busy, match="stale"):
+        run(volume_page(stock.cloud, 10, first.next_token or ""))
+    with pytest.raises(errors.InvalidRequest):
+        run(volume_page(empty.cloud, 10, ""))

@@ -169,6 +169,14 @@ def test_only_what_differs_is_asked_for() -> None:
     assert missing(Change(type="gp3", iops=4000), a_volume()) == Change(iops=4000)
 
 
+def test_another_type_is_asked_for_with_all_that_is_wanted_of_it() -> None:
+    """EC2: a new type brings its own default of IOPS, so that what is so now need not stay so."""
+    change = Change(type="io2", iops=3000)
+
+    assert missing(change, a_volume()) == change
+    assert missing(change, a_volume(type="io2")) == Change()
+
+
 def test_a_change_is_refused_as_ec2_refuses_it() -> None:
     """Resizer: INVALID_ARGUMENT for a range or ratio, FAILED_PRECONDITION for a quota."""
     with pytest.raises(errors.InvalidRequest):

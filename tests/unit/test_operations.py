@@ -76,6 +76,28 @@ async def test_other_objects_are_free(operations: Operations[str]) -> None:
         slow.opened.set()
 
 
+async def test_parts_are_free_of_one_another_but_not_of_their_whole(operations: Operations[str]) -> None:
+    """Ours: a volume that is being published is not unstaged, nor published while it is unstaged."""
+    part, whole, quick = Work(), Work(), Work()
+    quick.opened.set()
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(operations.run("vol-1 at /a", Operation("publish"), part, under="vol-1"))
+        await asyncio.sleep(0)
+        assert await operations.run("vol-1 at /b", Operation("publish"), quick, under="vol-1") == 1
+        assert await operations.run("vol-2", Operation("unstage"), quick) == 2
+        with pytest.raises(Busy, match=r"unstage of vol-1 has to wait: publish for 0\.\d s is under way"):
+            await operations.run("vol-1", Operation("unstage"), whole)
+        part.opened.set()
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(operations.run("vol-1", Operation("unstage"), whole))
+        await asyncio.sleep(0)
+        with pytest.raises(Busy, match=r"publish of vol-1 at /a has to wait: unstage for 0\.\d s is under way"):
+            await operations.run("vol-1 at /a", Operation("publish"), part, under="vol-1")
+        whole.opened.set()
+
+
 async def test_a_cancelled_caller_leaves_the_work_to_be_joined(operations: Operations[str]) -> None:
     """Ours: the work belongs to the driver."""
     work = Work()

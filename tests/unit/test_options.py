@@ -90,8 +90,21 @@ def test_a_flag_wins_over_its_variable_and_ours_over_aws_own(monkeypatch: pytest
         (["node", "--nonsense"], "--nonsense"),
         (["node", "--v=much"], "much"),
         (["node", "--node-id=i-12345678", "--zone=z", "--endpoint=tcp://:1"], "not a unix socket"),
+        (["node", "--metadata-endpoint=none", "--endpoint=tcp://:1"], "not a unix socket"),
+        (["node", "--node-id=node-1"], "--node-id is wrong: no node can have the id 'node-1'"),
+        (["node", "--drain-seconds=-1"], "--drain-seconds"),
+        (["node", "--volume-attach-limit=-2"], "--volume-attach-limit"),
     ],
-    ids=["an unknown word", "an unknown flag", "no number", "a TCP endpoint"],
+    ids=[
+        "an unknown word",
+        "an unknown flag",
+        "no number",
+        "a TCP endpoint",
+        "told before who the node is",
+        "a node id that no node has",
+        "a time that cannot be",
+        "a count that cannot be",
+    ],
 )
 def test_misuse_is_one_sentence_and_two(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Ours: scripts tell misuse (2) from failure (1)."""
@@ -207,5 +220,5 @@ async def test_an_attach_limit_wins_over_the_table() -> None:
 
 async def test_a_node_id_that_no_node_has_ends_the_start() -> None:
     """Ours: better at the start than at each attach."""
-    with pytest.raises(errors.NodeNotFound, match="'node-1'"):
+    with pytest.raises(errors.InvalidRequest, match="'node-1'"):
         await app.myself(NodeOptions(node_id="node-1", zone="us-west-2a"))

@@ -3,11 +3,12 @@
 import math
 import random
 import statistics
+from dataclasses import replace
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.volumes.pace import BATCH, BUDGET, CALM, LONGEST, PRIORS, Belief, Pace, Transition, Waiting
+from hyperpod_ebs.volumes.pace import BATCH, BUDGET, CALM, EARLY, LONGEST, PRIORS, Belief, Pace, Transition, Waiting
 
 ages = st.floats(0, 3600)
 beliefs = st.builds(Belief, mean=st.floats(-3, 5), deviation=st.floats(0.25, 1.2), weight=st.floats(8, 40))
@@ -55,7 +56,7 @@ def test_looks_keep_within_the_budget_and_come_at_last(asked: list[float], failu
 
 def test_a_lone_one_is_looked_at_closely_when_its_time_comes_and_seldom_when_it_is_stuck() -> None:
     """Ours: waste is bounded, and what never comes costs little."""
-    pace = Pace()
+    pace = Pace(untried=set())
 
     near = pace.next_look([waiting(2.1)], last=1000.0) - 1000.0
     minutes = pace.next_look([waiting(120)], last=1000.0) - 1000.0
@@ -69,7 +70,62 @@ def test_nobody_looks_before_a_state_can_have_come() -> None:
     """Ours: a create in the wild takes more than half a second."""
     asked = Waiting(transition=Transition.CREATE, since=1000.0, looked=1000.0)
 
-    assert 0.5 < Pace().next_look([asked], last=-math.inf) - 1000.0 < 1.2
+    assert 0.5 < Pace(untried=set()).next_look([asked], last=-math.inf) - 1000.0 < 1.2
+
+
+def test_the_first_look_of_a_kind_is_early_and_only_that_one() -> None:
+    """Ours: one call tells an instant cloud from AWS."""
+    asked = Waiting(transition=Transition.CREATE, since=1000.0, looked=1000.0)
+    pace = Pace()
+
+    first = pace.next_look([asked], last=-math.inf) - 1000.0
+    pace.missed(asked)
+    second = pace.next_look([asked], last=-math.inf) - 1000.0
+
+    assert math.isclose(first, EARLY)
+    assert 0.5 < second < 1.2
+    assert pace.beliefs == PRIORS
+
+
+def test_an_instant_cloud_is_known_by_one_look() -> None:
+    """Ours: nobody waits a second where nothing takes one."""
+    asked = Waiting(transition=Transition.CREATE, since=1000.0, looked=1000.0)
+    pace = Pace()
+
+    pace.learn(asked, 1000.0 + EARLY)
+
+    assert pace.next_look([asked], last=-math.inf) - 1000.0 < 2 * EARLY
+
+
+@given(st.integers(0, 2**32))
+def test_a_cloud_that_was_instant_once_by_chance_is_soon_known_again(seed: int) -> None:
+    """Ours: what an earlier process began is done at the first look, and says nothing of the cloud."""
+    chance = random.Random(seed)  # noqa: S311 - a simulation
+    asked = Waiting(transition=Transition.ATTACH, since=0.0, looked=0.0)
+    pace, truth = Pace(), PRIORS[Transition.ATTACH]
+    pace.learn(asked, EARLY)
+
+    for _ in range(12):
+        took = chance.lognormvariate(truth.mean, truth.deviation)
+        pace.learn(replace(asked, looked=took * 0.95), took * 1.05)
+
+    assert pace.next_look([asked], last=-math.inf) > 0.25
+
+
+@given(st.integers(0, 2**32))
+def test_looks_far_apart_do_not_make_a_belief_broader_or_earlier(seed: int) -> None:
+    """Ours: a midpoint would; it cost a call a life."""
+    chance = random.Random(seed)  # noqa: S311 - a simulation
+    truth = belief = PRIORS[Transition.CREATE]
+    looks = [0.0, 1.2, 1.8, 2.6, 4.0, 1000.0]
+
+    for _ in range(600):
+        took = chance.lognormvariate(truth.mean, truth.deviation)
+        high = next(place for place, look in enumerate(looks) if look >= took)
+        belief = belief.learned(looks[high - 1], looks[high] if high < 5 else 6.0)
+
+    assert abs(belief.mean - truth.mean) < 0.35
+    assert 0.5 < belief.deviation / truth.deviation < 1.5
 
 
 def test_a_crowd_shares_its_looks() -> None:

@@ -8,7 +8,8 @@ import pytest
 from hyperpod_ebs.model import errors
 from hyperpod_ebs.model.sizes import GiB
 from hyperpod_ebs.model.volume import Snapshot, SnapshotSpec, SnapshotState
-from hyperpod_ebs.volumes.snapshot import chosen
+from hyperpod_ebs.volumes.snapshot import LAG, chosen, take
+from virtual import PaperCloud, now, run
 
 SPEC = SnapshotSpec(name="snapshot-1", volume_id="vol-1")
 
@@ -50,3 +51,28 @@ def test_a_name_that_a_snapshot_of_another_volume_has_is_a_conflict() -> None:
     """CSI: ALREADY_EXISTS."""
     with pytest.raises(errors.Conflict, match=r"snap-1 is of volume vol-2, not vol-1"):
         chosen(SPEC, (taken("snap-1", 1, of="vol-2"),))
+
+
+class Losing(PaperCloud):
+    """A cloud that loses the answer to a snapshot, and finds what it made by its name only later."""
+
+    async def create_snapshot(self, _: SnapshotSpec) -> Snapshot:
+        """No answer."""
+        self.calls["create_snapshot"] += 1
+        raise errors.Unproved("no answer")
+
+    async def snapshots_named(self, _: str) -> tuple[Snapshot, ...]:
+        """What is found by now."""
+        return self.snapshots if now() > LAG / 2 else ()
+
+
+def test_a_snapshot_whose_answer_was_lost_is_found_by_its_name() -> None:
+    """EC2: without a client token a caller that came back too soon would have a second one."""
+    made, void = Losing(snapshots=(taken("snap-1", 1),)), Losing()
+
+    found = run(take(made.cloud, SPEC))
+
+    assert found.id == "snap-1"
+    with pytest.raises(errors.Unproved):
+        run(take(void.cloud, SPEC))
+    assert made.calls["create_snapshot"] == void.calls["create_snapshot"] == 1

@@ -7,8 +7,9 @@ import pytest
 
 from hyperpod_ebs.model import errors
 from hyperpod_ebs.model.volume import Volume, VolumeState
+from hyperpod_ebs.volumes.cloud import PartlyRead
 from hyperpod_ebs.volumes.pace import Transition
-from hyperpod_ebs.volumes.watch import Watched, Watcher
+from hyperpod_ebs.volumes.watch import ANSWER, Watched, Watcher
 from virtual import PaperCloud, a_volume, now, run
 
 
@@ -81,6 +82,29 @@ def test_looks_that_fail_slow_the_pace_and_harm_nobody() -> None:
     assert paper.calls["volumes"] < 8
 
 
+def test_a_look_that_hangs_holds_nobody_up_for_long() -> None:
+    """Ours: one dead connection is given up, and the next look takes another."""
+    paper, looks = PaperCloud(shows=growing_up), 0
+
+    async def describe(ids: Collection[str]) -> Mapping[str, Volume]:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            await asyncio.sleep(3600)
+        return await paper.volumes(ids)
+
+    async def act() -> float:
+        watched = Watched(describe)
+        async with asyncio.TaskGroup() as group:
+            looking = group.create_task(watched.run())
+            try:
+                return await waited(watched)
+            finally:
+                looking.cancel()
+
+    assert run(act()) < ANSWER + 2
+
+
 def test_a_wait_ends_with_its_patience_and_is_forgotten() -> None:
     """Ours: every wait has a deadline, and one that nobody waits for costs nothing."""
     paper = PaperCloud(shows=lambda _: a_volume("creating"))
@@ -141,6 +165,32 @@ def test_an_answer_from_before_the_wait_began_wakes_nobody() -> None:
                 looking.cancel()
 
     assert run(act()) >= 2
+
+
+def test_a_volume_that_nobody_can_read_keeps_only_its_own_waiter() -> None:
+    """Ours: one word that is new must not hide the others, nor be taken for a volume that is gone."""
+
+    async def describe(ids: Collection[str]) -> Mapping[str, Volume]:
+        found = {one: growing_up(now()) for one in ids if one != "vol-odd"}
+        if len(found) < len(ids) and now() < 5:
+            raise PartlyRead("odd", found=found, unread=["vol-odd"])
+        return found | dict.fromkeys(ids, a_volume())
+
+    async def act() -> tuple[float, float]:
+        watched = Watched(describe)
+        async with asyncio.TaskGroup() as group:
+            looking = group.create_task(watched.run())
+            odd = group.create_task(waited(watched, "vol-odd"))
+            plain = await waited(watched, "vol-1")
+            try:
+                return plain, await odd
+            finally:
+                looking.cancel()
+
+    plain, odd = run(act())
+
+    assert 2 <= plain < 2.5
+    assert 5 <= odd < 7
 
 
 def test_a_waiters_own_mistake_is_its_own() -> None:

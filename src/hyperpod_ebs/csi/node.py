@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from google.protobuf.message import Message
@@ -94,8 +95,8 @@ class Node(csi_pb2_grpc.NodeServicer):
         wanted = parse.publishing(request)
         # A single writer is at one target only, so two targets must not be looked at side by side.
         alone = wanted.capability.mode is AccessMode.SINGLE_NODE_SINGLE_WRITER
-        key = wanted.volume_id if alone else f"{wanted.volume_id} at {wanted.target}"
-        await self._joined(key, request, lambda: publish.publish(self._host, wanted))
+        at = None if alone else wanted.target
+        await self._joined(wanted.volume_id, request, lambda: publish.publish(self._host, wanted), at=at)
         return csi_pb2.NodePublishVolumeResponse()
 
     async def NodeUnpublishVolume(  # noqa: N802
@@ -105,9 +106,7 @@ class Node(csi_pb2_grpc.NodeServicer):
         del context
         volume_id = parse.required(request.volume_id, "volume id")
         target = parse.path(request.target_path, "target path")
-        await self._joined(
-            f"{volume_id} at {target}", request, lambda: publish.unpublish(self._host, volume_id, target)
-        )
+        await self._joined(volume_id, request, lambda: publish.unpublish(self._host, volume_id, target), at=target)
         return csi_pb2.NodeUnpublishVolumeResponse()
 
     async def NodeGetVolumeStats(  # noqa: N802
@@ -133,7 +132,14 @@ class Node(csi_pb2_grpc.NodeServicer):
         )
         return csi_pb2.NodeExpandVolumeResponse(capacity_bytes=after)
 
-    async def _joined(self, key: str, request: Message, act: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """What `act` gives, or the identical call that holds `key`."""
-        name = type(request).__name__.removesuffix("Request")
-        return await self.operations.run(key, Operation(name, secrets.terms(request)), act)
+    async def _joined(
+        self, volume_id: str, request: Message, act: Callable[[], Coroutine[Any, Any, T]], *, at: Path | None = None
+    ) -> T:
+        """What `act` gives, or the identical call that holds the volume, or holds it `at` a target.
+
+        Targets are free of one another, but a volume is not unstaged while it is being published.
+        """
+        what = Operation(type(request).__name__.removesuffix("Request"), secrets.terms(request))
+        if at is None:
+            return await self.operations.run(volume_id, what, act)
+        return await self.operations.run(f"{volume_id} at {at}", what, act, under=volume_id)

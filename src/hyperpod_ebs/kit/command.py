@@ -54,6 +54,7 @@ async def run(
     ok: frozenset[int] = frozenset({0}),
     deadline: float = DEADLINE,
     stdin: bytes = b"",
+    keep: Sequence[int] = (),
 ) -> Finished:
     """What `argv` printed and its exit code, which is one of `ok`.
 
@@ -62,6 +63,7 @@ async def run(
         ok: Exit codes that are answers rather than failures.
         deadline: Seconds until the program and its children are killed.
         stdin: Bytes that the program reads.
+        keep: Open files that it gets too, with the locks on them: those last until it ends, even without us.
 
     Raises:
         CommandFailed: It could not be started, or exited with another code.
@@ -70,17 +72,19 @@ async def run(
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,
-            stdin=asyncio.subprocess.PIPE,
+            # No pipe where there is nothing to say: uvloop fails to write to one whose reader has ended already.
+            stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
+            pass_fds=keep,
             env={**os.environ, "LC_ALL": "C"},
         )
     except OSError as error:
         raise CommandFailed(argv, f"could not be started ({error.strerror})") from error
     try:
         async with asyncio.timeout(deadline):
-            out, err = await process.communicate(stdin)
+            out, err = await process.communicate(stdin or None)
     except TimeoutError as error:
         raise CommandTimedOut(argv, f"did not end within {deadline:g} s") from error
     finally:

@@ -2,7 +2,9 @@
 
 A dead block device hangs `stat` for ever, and a thread that hangs cannot be
 ended. So each call has a thread of its own, a daemon: the loop goes on when the
-deadline passes, and a stuck thread neither starves a pool nor holds up exit.
+deadline passes, and a stuck thread neither starves a pool nor holds up exit. While
+one is stuck on a path, further calls about that path are refused at once: whoever
+asks every minute would otherwise leave a thread each time.
 """
 
 import asyncio
@@ -26,13 +28,23 @@ class Unresponsive(Exception):  # noqa: N818 - reads as what happened
     """A file-system call did not come back within its deadline."""
 
 
-async def off_loop(act: Callable[[], T], *, deadline: float = DEADLINE) -> T:
+async def off_loop(act: Callable[[], T], *, about: Path | None = None, deadline: float = DEADLINE) -> T:
     """What `act` returns, run in a thread of its own.
 
+    Args:
+        act: What to do.
+        about: The path that it may hang on, where that may be a dead device's.
+        deadline: Seconds until it is left behind.
+
     Raises:
-        Unresponsive: It did not come back within `deadline` seconds; it may still be running.
+        Unresponsive: It did not come back within `deadline` seconds, and may still be running; or an earlier
+            call about the same path is.
         Exception: Whatever `act` raises.
     """
+    stuck = f"stuck on {about}"
+    # The threads themselves are the register of what is stuck: one that ends is out of it.
+    if about and any(thread.name == stuck for thread in threading.enumerate()):
+        raise Unresponsive(f"an earlier call about {about} still has no answer from the file system")
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
 
@@ -53,13 +65,15 @@ async def off_loop(act: Callable[[], T], *, deadline: float = DEADLINE) -> T:
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=call, daemon=True, name="files").start()
+    thread = threading.Thread(target=call, daemon=True, name="files")
+    thread.start()
     try:
         async with asyncio.timeout(deadline):
             return await answer
     except TimeoutError as late:
         if answer.done() and not answer.cancelled():
             raise
+        thread.name = stuck
         raise Unresponsive(f"no answer from the file system within {deadline:g} s") from late
 
 
@@ -82,4 +96,4 @@ async def read_direct(device: Path, *, offset: int = 0, size: int = BLOCK, deadl
         finally:
             os.close(handle)
 
-    return await off_loop(read, deadline=deadline)
+    return await off_loop(read, about=device, deadline=deadline)

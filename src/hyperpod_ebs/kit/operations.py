@@ -33,6 +33,7 @@ class Busy(Exception):  # noqa: N818 - reads as what happened
 class _Running:
     what: Operation
     task: asyncio.Task[Any]  # each key's operation has a result type of its own
+    under: Hashable
     since: float = field(default_factory=time.monotonic)
 
     def __str__(self) -> str:
@@ -61,19 +62,26 @@ class Operations(Generic[K]):
                 task.cancel()
             await asyncio.wait(tasks)
 
-    async def run(self, key: K, what: Operation, act: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def run(
+        self, key: K, what: Operation, act: Callable[[], Coroutine[Any, Any, T]], *, under: K | None = None
+    ) -> T:
         """The result of `act`, or of the identical operation already under way on `key`.
 
+        With `under`, `key` is a part of that object: parts are free of one another, but none is worked on while
+        an operation holds the whole, nor the whole while one holds a part.
+
         Raises:
-            Busy: A different operation holds `key`, or the owner is closing.
+            Busy: A different operation holds `key`, its whole or a part of it, or the owner is closing.
             Exception: Whatever the operation raises, to each who joined it.
         """
         running = self._running.get(key)
         if running is None:
             if self._closed:
                 raise Busy(f"{what.name} of {key}: stopping")
+            if other := self._in_the_way(key, under):
+                raise Busy(f"{what.name} of {key} has to wait: {other} is under way")
             task = asyncio.get_running_loop().create_task(act(), name=f"{what.name} {key}")
-            running = self._running[key] = _Running(what, task)
+            running = self._running[key] = _Running(what, task, under)
             task.add_done_callback(lambda done: self._finish(key, done))
         elif running.what != what:
             raise Busy(f"{what.name} of {key} has to wait: {running} is under way")
@@ -85,6 +93,11 @@ class Operations(Generic[K]):
         if tasks := [running.task for running in self._running.values()]:
             await asyncio.wait(tasks, timeout=seconds)
         return not self._running
+
+    def _in_the_way(self, key: K, under: K | None) -> _Running | None:
+        """What holds the whole that `key` is a part of, or a part of `key`."""
+        whole = self._running.get(under) if under is not None else None
+        return whole or next((one for one in self._running.values() if one.under == key), None)
 
     def _finish(self, key: K, task: asyncio.Task[Any]) -> None:
         del self._running[key]

@@ -11,12 +11,15 @@
 
 Both must agree before anything is written. blkid alone is not enough: it exits the
 same for a blank device and for one that it could not read, and it does not know raw
-data. So every place where blkid looks has to read, and as zeros.
+data. So every place where blkid looks has to read, and as zeros. The two are asked side
+by side, on a device that is claimed (`linux.claim`), and know nothing of one another.
 """
 
+import asyncio
 import errno
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -48,14 +51,11 @@ async def contents(device: Device, volume_id: str) -> Contents:
         Unavailable: It cannot be read, or another program holds it and is not done.
     """
     with failures.translated(f"reading {device.path} of volume {volume_id}"):
-        held = await files.off_loop(lambda: _held(device.path))
-        start = await files.read_direct(device.path, size=superblock.SIZE, deadline=DEADLINE)
-        note = await files.read_direct(device.path, offset=unfinished.offset(device.size), deadline=DEADLINE)
-        tags = await blkid.found(device.path)
-        answer = recognised(start, tags, volume_id=volume_id, note=note, held=held)
+        tags, seen = await _both(device)
+        answer = recognised(seen.start, tags, volume_id=volume_id, note=seen.note, held=seen.held)
         if answer is None:
-            answer = unexplained(await _windows(device), note, volume_id)
-    if held and not isinstance(answer, Filesystem):
+            answer = unexplained(seen.windows or await _windows(device), seen.note, volume_id)
+    if seen.held and not isinstance(answer, Filesystem):
         # An orphan of a killed predecessor holds it, or a process of another container.
         raise errors.Unavailable(
             f"{device.path} of volume {volume_id} is held by another program, perhaps by an mkfs; try again"
@@ -118,6 +118,42 @@ def _named(tags: Mapping[str, str]) -> str:
 
 def _aligned(size: int) -> int:
     return size // files.BLOCK * files.BLOCK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What our own reading of a device gave."""
+
+    held: bool
+    start: bytes
+    note: bytes
+    windows: Sequence[bytes]
+    """None read where a superblock explains the device: each costs time on one still filled from a snapshot."""
+
+
+async def _both(device: Device) -> tuple[Mapping[str, str] | None, _Seen]:
+    """What blkid finds and what we read, side by side: neither waits for the other.
+
+    Raises:
+        Exception: Whatever failed first.
+    """
+    try:
+        async with asyncio.TaskGroup() as both:
+            tags = both.create_task(blkid.found(device.path))
+            seen = both.create_task(_seen(device))
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from failed
+    return tags.result(), seen.result()
+
+
+async def _seen(device: Device) -> _Seen:
+    start = await files.read_direct(device.path, size=superblock.SIZE, deadline=DEADLINE)
+    return _Seen(
+        held=await files.off_loop(lambda: _held(device.path), about=device.path),
+        start=start,
+        note=await files.read_direct(device.path, offset=unfinished.offset(device.size), deadline=DEADLINE),
+        windows=() if Ext.read(start) or Xfs.read(start) else await _windows(device),
+    )
 
 
 async def _windows(device: Device) -> list[bytes]:

@@ -51,6 +51,8 @@ class Devices:
         Raises:
             Absent: None of the ways leads to it.
         """
+        if not _VOLUME_SERIAL.fullmatch(serial(volume_id)):
+            raise Absent(f"no volume has the id {volume_id!r}")
         tried: list[str] = []
         for path, by_link in self._candidates(volume_id, published):
             try:
@@ -74,6 +76,11 @@ class Devices:
         if name is None or name.startswith(("loop", *_NAMED_BY_XEN)):
             return None
         return False
+
+    def still(self, volume_id: str, number: DeviceNumber) -> bool:
+        """Whether the device is the volume's by all that can be told now; of a Xen disk nothing can."""
+        answer = self.belongs(volume_id, number)
+        return (self._kernel_name(number) or "").startswith(_NAMED_BY_XEN) if answer is None else answer
 
     def alive(self, number: DeviceNumber) -> bool:
         """Whether the kernel still has the device."""

@@ -38,8 +38,10 @@ _XFS_GEOMETRY_SIZE: Final = 0x70
 _XFS_BLOCKS: Final = 32
 
 
-async def mend(device: Device, volume_id: str, found: Filesystem, *, grow: bool) -> None:
+async def mend(device: Device, volume_id: str, found: Filesystem, claim: int, *, grow: bool) -> None:
     """Repair the filesystem, which is not mounted, and make it as large as `device` with `grow`.
+
+    `claim` is the device's open file, see `linux.claim`.
 
     Raises:
         NotReady: The repair needs a person's decisions.
@@ -47,16 +49,21 @@ async def mend(device: Device, volume_id: str, found: Filesystem, *, grow: bool)
     """
     with failures.translated(f"repairing {found.kind} on {device.path} of volume {volume_id}"):
         if found.marked:
-            await files.off_loop(lambda: unfinished.end(device.path, device.size, volume_id))
+            await files.off_loop(lambda: unfinished.end(device.path, device.size, volume_id), about=device.path)
         if found.kind == "ext4" and (found.damaged or found.growing or grow):
             await command.run(
-                ["e2fsck", _how(found, grow=grow), str(device.path)], ok=_REPAIRED, deadline=CHECK_DEADLINE
+                ["e2fsck", _how(found, grow=grow), str(device.path)],
+                ok=_REPAIRED,
+                deadline=CHECK_DEADLINE,
+                keep=[claim],
             )
         if grow:
-            await files.off_loop(lambda: unfinished.begin_growth(device.path, device.size, volume_id))
-            await command.run(["resize2fs", str(device.path)], deadline=RESIZE_DEADLINE)
+            await files.off_loop(
+                lambda: unfinished.begin_growth(device.path, device.size, volume_id), about=device.path
+            )
+            await command.run(["resize2fs", str(device.path)], deadline=RESIZE_DEADLINE, keep=[claim])
         if grow or found.growing:
-            await files.off_loop(lambda: unfinished.end(device.path, device.size, volume_id))
+            await files.off_loop(lambda: unfinished.end(device.path, device.size, volume_id), about=device.path)
 
 
 async def grow(device: Device, place: Place, mounted: Mounted) -> None:
@@ -67,7 +74,7 @@ async def grow(device: Device, place: Place, mounted: Mounted) -> None:
     """
     doing = f"growing {mounted.filesystem} at {place.path} to the {device.size} bytes of {device.path}"
     with failures.translated(doing):
-        size = await files.off_loop(lambda: size_of(device, place.path, mounted.filesystem))
+        size = await files.off_loop(lambda: size_of(device, place.path, mounted.filesystem), about=place.path)
         if not Filesystem(kind=mounted.filesystem, size=size).smaller_than(device):
             return
         tool = ["xfs_growfs", str(place.path)] if mounted.filesystem == "xfs" else ["resize2fs", str(device.path)]

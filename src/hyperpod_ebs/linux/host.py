@@ -8,7 +8,7 @@ from typing import Final
 
 from hyperpod_ebs.kit import files
 from hyperpod_ebs.kit.files import Unresponsive
-from hyperpod_ebs.linux import contents, failures, growth, mkfs, mount, paths, usage
+from hyperpod_ebs.linux import claim, contents, failures, growth, mkfs, mount, paths, usage
 from hyperpod_ebs.linux.devices import Absent, Devices
 from hyperpod_ebs.model import errors
 from hyperpod_ebs.model.disk import Contents, Device, DeviceNumber, Filesystem, Usage
@@ -62,15 +62,18 @@ class LinuxHost:
 
     async def contents(self, device: Device, volume_id: str) -> Contents:
         """What is on the device."""
-        return await contents.contents(device, volume_id)
+        async with claim.claimed(self._devices, device, volume_id):
+            return await contents.contents(device, volume_id)
 
     async def format(self, device: Device, volume_id: str, filesystem: str) -> None:
         """Make a filesystem on a device that is blank, or where making one was cut off."""
-        await mkfs.make(device, volume_id, filesystem)
+        async with claim.claimed(self._devices, device, volume_id) as held:
+            await mkfs.make(device, volume_id, filesystem, held)
 
     async def mend(self, device: Device, volume_id: str, found: Filesystem, *, grow: bool) -> None:
         """Repair a filesystem that is not mounted, and grow it."""
-        await growth.mend(device, volume_id, found, grow=grow)
+        async with claim.claimed(self._devices, device, volume_id) as held:
+            await growth.mend(device, volume_id, found, held, grow=grow)
 
     async def grow(self, device: Device, place: Place) -> None:
         """Make the filesystem mounted at `place` as large as its device."""
@@ -89,7 +92,7 @@ class LinuxHost:
             if spot.mounts and not await self._alive(spot.mounts[-1].number):
                 return paths.place(spot, paths.Nature(Kind.UNKNOWN, broken="its device is gone"))
             try:
-                nature = await files.off_loop(lambda: paths.nature(spot.path))
+                nature = await files.off_loop(lambda: paths.nature(spot.path), about=spot.path)
             except Unresponsive as error:
                 nature = paths.Nature(Kind.UNKNOWN, broken=str(error))
             if nature.node and not await self._alive(nature.node):
@@ -109,6 +112,14 @@ class LinuxHost:
         with failures.translated(f"looking where {source} is shown"):
             return await files.off_loop(lambda: paths.shown_at(source, self._root))
 
+    async def uses(self, volume_id: str) -> tuple[Path, ...]:
+        """Where the volume is mounted or its device shown; nowhere that can be told where it has no device."""
+        found = await self._look(volume_id, "")
+        if isinstance(found, Absent):
+            return ()
+        with failures.translated(f"looking where volume {volume_id} is used"):
+            return await files.off_loop(lambda: paths.uses(found, self._root))
+
     async def unmount(self, target: Path) -> None:
         """Take the top mount off `target`."""
         await mount.unmount(target)
@@ -123,8 +134,12 @@ class LinuxHost:
         with failures.translated(f"measuring {place.path}"):
             await self._answering(place)
             if place.node:
-                return await files.off_loop(lambda: usage.of_device(place.path), deadline=usage.DEADLINE)
-            return await files.off_loop(lambda: usage.of_filesystem(place.path), deadline=usage.DEADLINE)
+                return await files.off_loop(
+                    lambda: usage.of_device(place.path), about=place.path, deadline=usage.DEADLINE
+                )
+            return await files.off_loop(
+                lambda: usage.of_filesystem(place.path), about=place.path, deadline=usage.DEADLINE
+            )
 
     async def _look(self, volume_id: str, published: str) -> Device | Absent:
         with failures.translated(f"looking for the device of volume {volume_id}"):

@@ -1,7 +1,8 @@
 """Makes filesystems. Only ever called for contents that are `Blank` or `Unfinished`.
 
-No force flag is given: mkfs then looks for itself, opens the device for itself alone,
-and refuses what is mounted or already holds something. That is a second guard.
+No force flag is given: mkfs then opens the device for itself alone and refuses what is
+mounted; mkfs.xfs also refuses what already holds something. mkfs.ext4 does not, where it
+has no terminal to ask at: so the device is claimed, and looked at once more, before.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,14 +25,16 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
 }
 
 
-async def make(device: Device, volume_id: str, filesystem: str) -> None:
+async def make(device: Device, volume_id: str, filesystem: str, claim: int) -> None:
     """Make it, so that being killed at any moment leaves what `contents` calls `Blank` or `Unfinished`.
+
+    `claim` is the device's open file, see `linux.claim`.
 
     Raises:
         NotReady: mkfs refused, in its own words.
         Unavailable: The device is held, or does not answer.
     """
     with failures.translated(f"making {filesystem} on {device.path} of volume {volume_id}"):
-        await files.off_loop(lambda: unfinished.begin(device.path, device.size, volume_id))
-        await command.run([*PROGRAMS[filesystem], str(device.path)], deadline=DEADLINE)
-        await files.off_loop(lambda: unfinished.end(device.path, device.size, volume_id))
+        await files.off_loop(lambda: unfinished.begin(device.path, device.size, volume_id), about=device.path)
+        await command.run([*PROGRAMS[filesystem], str(device.path)], deadline=DEADLINE, keep=[claim])
+        await files.off_loop(lambda: unfinished.end(device.path, device.size, volume_id), about=device.path)

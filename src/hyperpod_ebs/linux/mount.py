@@ -38,8 +38,10 @@ async def bind(source: Path, target: Path, options: Iterable[str]) -> None:
     """
     # mount(8) makes the two calls that options of a bind mount need: bind, then remount.
     argv = ["mount", *_given(["bind", *options]), str(source), str(target)]
-    directory = await files.off_loop(source.is_dir)
-    await _mounted(argv, target, directory=directory, doing=f"binding {source} to {target}")
+    doing = f"binding {source} to {target}"
+    with failures.translated(doing):
+        directory = await files.off_loop(source.is_dir, about=source)
+    await _mounted(argv, target, directory=directory, doing=doing)
 
 
 async def unmount(target: Path) -> None:
@@ -71,8 +73,11 @@ async def _mounted(argv: list[str], target: Path, *, directory: bool, doing: str
         try:
             await command.run(argv, deadline=MOUNT_DEADLINE)
         except BaseException as error:
-            with suppress(errors.Error):
+            try:
                 await _lowered(target, before)
+            except errors.Error as stays:
+                # kubelet never unstages what failed with a final code: the mount would leak.
+                raise errors.Unavailable(f"{doing}: {error}; and what was mounted stays: {stays}") from error
             if made:
                 with suppress(OSError, files.Unresponsive):
                     await files.off_loop(lambda: paths.clear(target))

@@ -15,7 +15,7 @@ from typing import Final
 from hyperpod_ebs.linux import mountinfo
 from hyperpod_ebs.linux.devices import number_of
 from hyperpod_ebs.model import errors
-from hyperpod_ebs.model.disk import DeviceNumber
+from hyperpod_ebs.model.disk import Device, DeviceNumber
 from hyperpod_ebs.model.place import Kind, Mounted, Place
 
 DEAD: Final = frozenset(
@@ -156,6 +156,14 @@ def shown_at(source: Path, root: Path) -> tuple[Path, ...]:
     inside = Path(top.root) / source.relative_to(top.point)
     points = {mount.point for mount in table if (mount.number, Path(mount.root)) == (top.number, inside)}
     return tuple(sorted(point for point in points - {source} if point.is_relative_to(root.resolve())))
+
+
+def uses(device: Device, root: Path) -> tuple[Path, ...]:
+    """Where below `root` the device is mounted, or its node shown. Blocks: run it off the loop."""
+    top = root.resolve()
+    table = mountinfo.parse(mountinfo.TABLE.read_bytes())
+    mounted = {mount.point for mount in table if mount.number == device.number and mount.point.is_relative_to(top)}
+    return tuple(sorted({*mounted, *shown_at(device.path, root)}))
 
 
 def _siblings(table: Sequence[Mounted], pile: Sequence[Mounted], root: Path) -> tuple[Path, ...]:

@@ -49,15 +49,17 @@ def begin(device: Path, size: int, volume_id: str) -> None:
     Blocks: run it off the loop.
 
     Raises:
-        OSError: The device is held by somebody else, cannot be written, or has a filesystem by now.
+        OSError: The device is held by somebody else, cannot be written, or is not blank by now.
     """
     handle = _claimed(device)
     try:
-        # An orphaned mkfs may have ended between our look at the device and our claim to it.
+        # An orphaned mkfs may have ended between our look at the device and our claim to it,
+        # and mkfs.ext4 asks nobody whether it may overwrite what it finds.
         start = _read(handle, 0)
         xfs = Xfs.read(start)
-        if Ext.read(start) or (xfs and not xfs.in_progress):
-            raise OSError(errno.EEXIST, "a filesystem was made there just now")
+        ours = noted(_read(handle, offset(size))) == volume_id
+        if Ext.read(start) or (xfs and not xfs.in_progress) or (start != bytes(BLOCK) and not ours):
+            raise OSError(errno.EEXIST, "something was written there just now")
         _write(handle, note(volume_id), offset(size))
         os.fsync(handle)
         if start != bytes(BLOCK):

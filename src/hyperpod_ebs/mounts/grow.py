@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from hyperpod_ebs.model import errors
+from hyperpod_ebs.model.place import Place
 from hyperpod_ebs.mounts.host import Host
 from hyperpod_ebs.mounts.usage import at
 
@@ -18,10 +19,10 @@ async def grow(host: Host, volume_id: str, path: Path, *, wanted: int, block: bo
         block: It is known to be a raw block volume, which may have nothing at its staging path.
 
     Raises:
-        VolumeNotFound: The volume is not at that path.
+        Unavailable: The volume is not at that path, or dead.
         DeviceLate: The device has not the wanted size yet.
     """
-    place = await host.place(path) if block else await at(host, volume_id, path)
+    place = await host.place(path) if block else await _mounted(host, volume_id, path)
     device = await host.device(volume_id, size=wanted)
     if not block and place.number != device.number:
         raise errors.Unavailable(
@@ -31,3 +32,11 @@ async def grow(host: Host, volume_id: str, path: Path, *, wanted: int, block: bo
     if not block and place.node is None:
         await host.grow(device, place)
     return device.size
+
+
+async def _mounted(host: Host, volume_id: str, path: Path) -> Place:
+    try:
+        return await at(host, volume_id, path)
+    except errors.VolumeNotFound as error:
+        # kubelet calls a growth infeasible after NOT_FOUND, and never tries again.
+        raise errors.Unavailable(f"{error}; stage it, then try again") from error

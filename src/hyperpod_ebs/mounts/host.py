@@ -92,6 +92,10 @@ class Places(Protocol):
         """Where else below the node's root directory `source` is shown by a bind mount."""
         ...
 
+    async def uses(self, volume_id: str) -> tuple[Path, ...]:
+        """Where below the node's root directory the volume is mounted or its device shown, as far as can be told."""
+        ...
+
     async def unmount(self, target: Path) -> None:
         """Take the top mount off `target`; success where nothing is mounted.
 

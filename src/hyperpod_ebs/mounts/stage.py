@@ -86,8 +86,9 @@ async def unstage(host: Host, volume_id: str, target: Path) -> None:
         InUse: It is still published, or a process uses it.
     """
     place = await host.place(target)
-    if place.siblings:
-        points = ", ".join(str(point) for point in place.siblings)
+    # Asked by the volume too: its mount here may be gone while a pod still has it, and a success frees the volume.
+    if others := {*place.siblings, *await host.uses(volume_id)} - {place.path}:
+        points = ", ".join(str(point) for point in sorted(others))
         raise errors.InUse(f"volume {volume_id} is still mounted at {points}; unpublish it there first")
     await vacate.vacate(host, volume_id, target)
 
@@ -167,9 +168,12 @@ async def _mount(host: Host, wanted: Staging, access: Mount, device: Device, tar
 async def _grow_or_undo(host: Host, device: Device, target: Path) -> None:
     try:
         await host.grow(device, await host.place(target))
-    except BaseException:
+    except BaseException as error:
         # kubelet never unstages what failed with a final code: the mount would leak.
-        await host.unmount(target)
+        try:
+            await host.unmount(target)
+        except errors.Error as stays:
+            raise errors.Unavailable(f"{error}; and what was mounted stays: {stays}") from error
         raise
 
 
