@@ -6,13 +6,14 @@ its work, and for a create that is what everything hangs on.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final, TypedDict, TypeVar
 
 from hyperpod_ebs.aws.errors import translated
 from hyperpod_ebs.model import errors
 
 T = TypeVar("T")
+P = TypeVar("P", bound=Mapping[str, object])
 R = TypeVar("R")
 
 PAUSES: Final = (0.25, 0.75)
@@ -20,6 +21,32 @@ PAUSES: Final = (0.25, 0.75)
 
 # Exactly these: what they are parents of says more, and that trying again at once will not help.
 _SILENCE: Final = frozenset({errors.Unavailable, errors.Unproved})
+
+
+class After(TypedDict, total=False):
+    """Where a page begins; empty for the first."""
+
+    NextToken: str
+
+
+async def pages(doing: str, ask: Callable[[After], Awaitable[P]], read: Callable[[P], Iterable[R]]) -> tuple[R, ...]:
+    """All that AWS answers to `ask`, page by page: what is left out would be taken for gone.
+
+    Raises:
+        Error: As `answer` does.
+    """
+    items: list[R] = []
+    after = After()
+    while True:
+        page, token = await answer(
+            doing,
+            lambda: ask(after),  # noqa: B023 - called before it changes
+            lambda said: (tuple(read(said)), said.get("NextToken")),
+        )
+        items += page
+        if not token:
+            return tuple(items)
+        after = After(NextToken=str(token))
 
 
 async def answer(

@@ -71,9 +71,16 @@ def volume(said: "VolumeTypeDef | VolumeResponseTypeDef") -> Volume:
     )
 
 
-def volumes(said: "DescribeVolumesResultTypeDef", *, of: str | None = None) -> tuple[Volume, ...]:
-    """The volumes of an answer; those of the account `of` alone, where one is named: volumes can be shared."""
-    return tuple(volume(one) for one in said["Volumes"] if of is None or one.get("OwnerId", of) == of)
+def volumes(said: "DescribeVolumesResultTypeDef", *, of: str) -> tuple[Volume, ...]:
+    """The volumes of an answer that the account `of` owns."""
+    return tuple(volume(one) for _, one in shown_volumes(said, of=of))
+
+
+def shown_volumes(
+    said: "DescribeVolumesResultTypeDef", *, of: str | None = None
+) -> "tuple[tuple[str, VolumeTypeDef], ...]":
+    """The ids of an answer's volumes, and each as it stands there; those of `of` alone: volumes can be shared."""
+    return tuple((one["VolumeId"], one) for one in said["Volumes"] if of is None or one.get("OwnerId", of) == of)
 
 
 def attachment(said: "VolumeAttachmentTypeDef | VolumeAttachmentResponseTypeDef") -> Attachment:
@@ -114,9 +121,11 @@ def modification(said: "VolumeModificationTypeDef") -> Modification:
     )
 
 
-def modifications(said: "DescribeVolumesModificationsResultTypeDef") -> tuple[Modification, ...]:
-    """The modifications of an answer."""
-    return tuple(modification(one) for one in said["VolumesModifications"])
+def shown_modifications(
+    said: "DescribeVolumesModificationsResultTypeDef",
+) -> "tuple[tuple[str, VolumeModificationTypeDef], ...]":
+    """The volumes' ids of an answer's modifications, and each as it stands there."""
+    return tuple((one["VolumeId"], one) for one in said["VolumesModifications"])
 
 
 def snapshot(said: "SnapshotTypeDef | SnapshotResponseTypeDef") -> Snapshot:

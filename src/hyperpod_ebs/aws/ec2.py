@@ -1,19 +1,27 @@
 """Volumes and their modifications, at EC2."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
 
 from hyperpod_ebs.aws import codec
-from hyperpod_ebs.aws.calls import answer
+from hyperpod_ebs.aws.calls import answer, pages
 from hyperpod_ebs.aws.sts import Identity
+from hyperpod_ebs.model import errors
 from hyperpod_ebs.model.tags import VOLUME_NAME
 from hyperpod_ebs.model.volume import Change, Modification, Volume, VolumeSpec
-from hyperpod_ebs.volumes.cloud import Page
+from hyperpod_ebs.volumes.cloud import Page, PartlyRead
 
 if TYPE_CHECKING:
     from types_aiobotocore_ec2 import EC2Client
-    from types_aiobotocore_ec2.type_defs import DescribeVolumesRequestTypeDef
+    from types_aiobotocore_ec2.type_defs import DescribeVolumesRequestTypeDef, VolumeTypeDef
+
+S = TypeVar("S")
+R = TypeVar("R")
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -37,20 +45,25 @@ class Ec2Volumes:
         """Those of these volumes that there are."""
         # By filter: among plain ids a single unknown one would fail the call for all.
         filters = codec.one_of("volume-id", ids)
-        found = await answer(_some("describe", ids), lambda: self.ec2.describe_volumes(Filters=filters), codec.volumes)
-        return {volume.id: volume for volume in found}
+        doing = _some("describe", ids)
+        shown = await pages(
+            doing, lambda after: self.ec2.describe_volumes(Filters=filters, **after), codec.shown_volumes
+        )
+        return _several(ids, doing, shown, codec.volume)
 
     async def volumes_named(self, name: str) -> tuple[Volume, ...]:
         """Ours that carry the name."""
         filters = codec.one_of(f"tag:{VOLUME_NAME}", [name])
         doing = f"look for volume {name}"
         account = await self.identity.account()
-        return await answer(
-            doing, lambda: self.ec2.describe_volumes(Filters=filters), lambda said: codec.volumes(said, of=account)
+        return await pages(
+            doing,
+            lambda after: self.ec2.describe_volumes(Filters=filters, **after),
+            lambda said: codec.volumes(said, of=account),
         )
 
     async def volume_page(self, size: int, token: str | None) -> Page[Volume]:
-        """One page; volumes that others share with the account are left out."""
+        """One page; volumes that others share with the account, and those that cannot be read, are left out."""
         asked: DescribeVolumesRequestTypeDef = {"MaxResults": size}
         if token:
             asked["NextToken"] = token
@@ -58,7 +71,7 @@ class Ec2Volumes:
         return await answer(
             "list volumes",
             lambda: self.ec2.describe_volumes(**asked),
-            lambda said: Page(codec.volumes(said, of=account), said.get("NextToken") or None),
+            lambda said: Page(_readable(codec.shown_volumes(said, of=account)), said.get("NextToken") or None),
         )
 
     async def zones(self) -> tuple[str, ...]:
@@ -78,10 +91,55 @@ class Ec2Volumes:
         """The latest modification of each that has one."""
         filters = codec.one_of("volume-id", ids)
         doing = _some("describe the modifications of", ids)
-        found = await answer(
-            doing, lambda: self.ec2.describe_volumes_modifications(Filters=filters), codec.modifications
+        shown = await pages(
+            doing,
+            lambda after: self.ec2.describe_volumes_modifications(Filters=filters, **after),
+            codec.shown_modifications,
         )
-        return {one.volume_id: one for one in found}
+        return _several(ids, doing, shown, codec.modification)
+
+
+def _several(ids: Collection[str], doing: str, shown: Iterable[tuple[str, S]], read: Callable[[S], R]) -> dict[str, R]:
+    """What is shown of `ids`, in our values, by id.
+
+    Raises:
+        PartlyRead: Some of it cannot be read; the others need not suffer for it.
+        CloudError: There are no others.
+    """
+    try:
+        return _read(doing, shown, read)
+    except PartlyRead as some:
+        if len(ids) > 1:
+            raise
+        raise errors.CloudError("answer not understood", str(some)) from some
+
+
+def _read(doing: str, shown: Iterable[tuple[str, S]], read: Callable[[S], R]) -> dict[str, R]:
+    """What is shown, in our values, by id.
+
+    Raises:
+        PartlyRead: Some of it has a word that is new, or lacks a member.
+    """
+    found: dict[str, R] = {}
+    unread: dict[str, Exception] = {}
+    for id_, one in shown:
+        try:
+            found[id_] = read(one)
+        except (LookupError, ValueError) as error:
+            unread[id_] = error
+    if unread:
+        why = ", ".join(f"{id_} has {error!r}" for id_, error in unread.items())
+        raise PartlyRead(f"{doing}: {why}; a newer driver may know it", found=found, unread=unread)
+    return found
+
+
+def _readable(shown: "Iterable[tuple[str, VolumeTypeDef]]") -> tuple[Volume, ...]:
+    """Those that can be read: a list that one of them stopped would hide all the others."""
+    try:
+        return tuple(_read("list volumes", shown, codec.volume).values())
+    except PartlyRead as some:
+        log.warning("volumes left out of the list", error=str(some))
+        return tuple(some.found.values())
 
 
 def _some(doing: str, ids: Collection[str]) -> str:

@@ -18,7 +18,10 @@ from hyperpod_ebs.aws.operations import CALLED
 from hyperpod_ebs.model import errors
 from hyperpod_ebs.volumes.cloud import TokenSpent
 
-_WRAPPED: Final = re.compile(r"HyperPod - Ec2ErrCode: (?P<code>[\w.]+)(?: ?: ?Ec2ErrMsg: (?P<message>.*))?", re.DOTALL)
+_WRAPPED: Final = re.compile(
+    r"\bEc2ErrCode\s*[:=]\s*(?P<code>\w+(?:\.\w+)*)(?:.*?\bEc2ErrMsg\s*[:=]\s*(?P<message>.*))?",
+    re.DOTALL | re.IGNORECASE,
+)
 _DENIED: Final = re.compile(
     r"not authorized to perform:? (?P<action>[\w-]+:\w+)(?: on resource:? (?P<resource>[^\s]+))?"
 )
@@ -33,6 +36,7 @@ THROTTLES: Final = frozenset(
         "RequestThrottledException",
         "SlowDown",
         "Throttling",
+        "ThrottledException",
         "ThrottlingException",
         "TooManyRequestsException",
     }
@@ -183,7 +187,7 @@ def code_of(error: ClientError) -> tuple[str, str]:
     """The code that tells what happened, EC2's where SageMaker wraps it, and what AWS says about it."""
     answer = error.response.get("Error", {})
     code, message = answer.get("Code", "?"), answer.get("Message", "")
-    if code == "ValidationException" and (wrapped := _WRAPPED.search(message)):
+    if wrapped := _WRAPPED.search(message):
         return wrapped["code"], wrapped["message"] or message
     return code, message
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hyperpod_ebs.aws import codec
-from hyperpod_ebs.aws.calls import answer
+from hyperpod_ebs.aws.calls import answer, pages
 from hyperpod_ebs.model.tags import SNAPSHOT_NAME
 from hyperpod_ebs.model.volume import Snapshot, SnapshotSpec
 from hyperpod_ebs.volumes.cloud import Page
@@ -41,15 +41,15 @@ class Ec2Snapshots:
         """The one with this id, whoever's it is."""
         filters = codec.one_of("snapshot-id", [snapshot_id])
         doing = f"describe snapshot {snapshot_id}"
-        found = await answer(doing, lambda: self.ec2.describe_snapshots(Filters=filters), codec.snapshots)
+        found = await pages(doing, lambda after: self.ec2.describe_snapshots(Filters=filters, **after), codec.snapshots)
         return next(iter(found), None)
 
     async def snapshots_named(self, name: str) -> tuple[Snapshot, ...]:
         """Ours that carry the name."""
         filters = codec.one_of(f"tag:{SNAPSHOT_NAME}", [name])
-        return await answer(
+        return await pages(
             f"look for snapshot {name}",
-            lambda: self.ec2.describe_snapshots(OwnerIds=["self"], Filters=filters),
+            lambda after: self.ec2.describe_snapshots(OwnerIds=["self"], Filters=filters, **after),
             codec.snapshots,
         )
 

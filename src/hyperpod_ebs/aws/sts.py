@@ -1,6 +1,7 @@
 """Whose cloud it is: partition, region and account, of which ARNs are made."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hyperpod_ebs.aws.calls import answer
@@ -17,15 +18,16 @@ class Identity:
     partition: str
     region: str
     known_account: str | None = None
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
 
     async def account(self) -> str:
         """The account's twelve digits."""
-        if self.known_account is not None:
+        async with self._asking:  # hundreds may come at once at the start: one asks for all
+            if self.known_account is None:
+                doing = "ask for the account's number"
+                account: str = await answer(doing, self.sts.get_caller_identity, lambda said: said["Account"])
+                self.known_account = account
             return self.known_account
-        doing = "ask for the account's number"
-        account: str = await answer(doing, self.sts.get_caller_identity, lambda said: said["Account"])
-        self.known_account = account
-        return account
 
     async def cluster_arn(self, cluster: str) -> str:
         """The ARN of a HyperPod cluster of this account and region."""

@@ -31,6 +31,9 @@ PATIENCE: Final = 180.0
 ROUNDS: Final = 3
 """Times that an attach is asked for: the volume may come free first, or AWS may give the attachment up."""
 
+LAG: Final = 1.0
+"""Seconds after which a replica of EC2's that lags shows a volume again, with a margin."""
+
 SHOWN: Final = 15.0
 """Seconds in which EC2 shows an attachment that it has acknowledged; what it shows before may be old."""
 
@@ -91,7 +94,7 @@ async def _detach(cloud: Cloud, watcher: Watcher, volume_id: str, node: Node) ->
     except (errors.NotFound, errors.NotReady) as refusal:
         # "Not found" may only mean that the node's name, and so the cluster's ARN, is wrong: a success then would
         # free a live volume for another node. So nothing but what EC2 shows is believed.
-        volume = (await cloud.volumes([volume_id])).get(volume_id)
+        volume = await _still_there(cloud, volume_id, refusal)
         leaving.see(volume)
         if volume is not None and not isinstance(leaving.step, Wait) and _holds(node, volume):
             raise errors.NotReady(
@@ -176,6 +179,15 @@ async def _found(cloud: Cloud, volume_id: str) -> Volume:
     if volume is None:
         raise _no(volume_id)
     return volume
+
+
+async def _still_there(cloud: Cloud, volume_id: str, refusal: errors.Error) -> Volume | None:
+    """The volume; that EC2 does not show it is believed at once only where AWS has said that it is gone."""
+    shown = await cloud.volumes([volume_id])
+    if volume_id not in shown and not isinstance(refusal, errors.VolumeNotFound):
+        await asyncio.sleep(LAG)
+        shown = await cloud.volumes([volume_id])
+    return shown.get(volume_id)
 
 
 async def _holders(cloud: Cloud, volume_id: str) -> list[Node]:

@@ -6,7 +6,7 @@ Each may raise, besides what it names: `Denied`, `Throttled`, `CloudError`.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from hyperpod_ebs.model.nodes import Node
 from hyperpod_ebs.model.volume import (
@@ -32,6 +32,16 @@ class Page(Generic[T]):
 
 class TokenSpent(Exception):  # noqa: N818 - reads as what happened; never leaves volumes/
     """The client token belongs to a request with other terms, or to a volume that is gone."""
+
+
+class PartlyRead(Exception):  # noqa: N818 - reads as what happened; never leaves volumes/
+    """Some of what AWS shows is not to be understood, and must not be taken for gone."""
+
+    def __init__(self, message: str, *, found: Mapping[str, Any], unread: Collection[str]) -> None:
+        """`found` is what could be read, by id; `unread` are the ids of what could not."""
+        self.found = found
+        self.unread = frozenset(unread)
+        super().__init__(message)
 
 
 class Volumes(Protocol):
@@ -60,7 +70,11 @@ class Volumes(Protocol):
         ...
 
     async def volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
-        """The volumes with these ids (at most 200); an unknown one is simply absent."""
+        """The volumes with these ids (at most 200); an unknown one is simply absent.
+
+        Raises:
+            PartlyRead: Of several, some are there and cannot be read; of one alone that is a `CloudError`.
+        """
         ...
 
     async def volumes_named(self, name: str) -> tuple[Volume, ...]:
@@ -121,7 +135,11 @@ class Modifications(Protocol):
         ...
 
     async def modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
-        """The latest modification of each of these volumes (at most 200) that ever had one."""
+        """The latest modification of each of these volumes (at most 200) that ever had one.
+
+        Raises:
+            PartlyRead: Of several, some are there and cannot be read; of one alone that is a `CloudError`.
+        """
         ...
 
 

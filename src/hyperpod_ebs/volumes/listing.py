@@ -15,7 +15,7 @@ from typing import Final, Protocol, TypeVar
 from hyperpod_ebs.model import errors
 from hyperpod_ebs.model import volume as model
 from hyperpod_ebs.model.volume import Snapshot, Volume
-from hyperpod_ebs.volumes.cloud import Cloud, Page
+from hyperpod_ebs.volumes.cloud import Cloud, Page, PartlyRead
 
 MOST: Final = 500
 """Entries of one page, also where the caller sets no bound: a message has its limits."""
@@ -53,7 +53,10 @@ async def volume_page(cloud: Cloud, max_entries: int, token: str) -> Page[Volume
     """
 
     async def again(ids: Sequence[str]) -> list[Volume]:
-        found = await cloud.volumes(ids) if ids else {}
+        try:
+            found = await cloud.volumes(ids) if ids else {}
+        except PartlyRead as some:  # as on EC2's own pages
+            found = some.found
         return [found[one] for one in ids if one in found]
 
     return await _page(max_entries, _Place.of(token), cloud.volume_page, again)
@@ -132,7 +135,12 @@ async def _page(
     items = await again(place.left[:most])
     left, after, more = [*place.left[most:]], place.after, place.more
     while more and len(items) < most:
-        page = await fetch(max(most - len(items), LEAST), after)
+        try:
+            page = await fetch(max(most - len(items), LEAST), after)
+        except errors.InvalidRequest as refusal:  # EC2 also says so of a token that it has forgotten
+            if after is None:
+                raise
+            raise errors.Busy(f"the starting token is stale, list from the start: {refusal}") from refusal
         room = most - len(items)
         items += page.items[:room]
         left = [one.id for one in page.items[room:]]

@@ -71,10 +71,16 @@ async def modify(cloud: Cloud, watcher: Watcher, volume_id: str, change: Change)
 
 
 def missing(change: Change, volume: Volume) -> Change:
-    """The part of `change` that `volume` does not show; a size is there when the volume is larger."""
+    """The part of `change` that `volume` does not show; a size is there when the volume is larger.
+
+    A new type brings its own defaults with it: then all that is wanted of it is asked for.
+    """
     ask = {one.name: getattr(change, one.name) for one in fields(Change)}
     size = ask.pop("size")
-    lacking = {name: value for name, value in ask.items() if value is not None and value != getattr(volume, name)}
+    moves = ask["type"] not in {None, volume.type}
+    lacking = {
+        name: have for name, have in ask.items() if have is not None and (moves or have != getattr(volume, name))
+    }
     return Change(size=size if size is not None and size > volume.size else None, **lacking)
 
 

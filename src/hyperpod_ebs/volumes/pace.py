@@ -6,19 +6,27 @@ what is known of how long such a transition takes; the next look is due when the
 add up to the price of a call. One that waits alone is looked at ever more closely
 as its time comes; many share a call and so are looked at together, a little later.
 
-The times are log-normal, as EC2's are in the wild, and learned as they are seen.
+The times are log-normal, as EC2's are in the wild, and learned as they are seen. A look
+tells only that a time lies between two ages: what is learned is what such a time is to
+be expected to be (the moments of a truncated normal, as in the EM algorithm of Dempster,
+Laird and Rubin, 1977). The midpoint instead would take what a first look finds for
+earlier than it was, spread the belief, and cost a call a life.
+
 For T log-normal, E[max(t - T, 0)] is t F(t) - E[T] F'(t), where F' is F with its
 logarithm moved by the variance: the formula of a put option (Black and Scholes, 1973).
 """
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-PRICE: Final = 0.033
+PRICE: Final = 0.029
 """Seconds of being done unseen that are worth a call."""
+
+EARLY: Final = 0.05
+"""Seconds until the first look of all for a kind of transition: one call tells whether the cloud is an instant one."""
 
 BUDGET: Final = 5.0
 """Calls a second at most: a quarter of what EC2 refills for one Describe action (20 a second)."""
@@ -56,6 +64,8 @@ _MEMORY: Final = 40
 # One observation moves a belief no further than if it had been this many deviations off.
 _OUTLIER: Final = 3.0
 _SPREADS: Final = (0.25, 1.2)
+# What has less chance than this is far outside of what is believed.
+_HARDLY: Final = 1e-6
 _SOONEST: Final = 0.001
 _P95: Final = 1.645
 
@@ -90,26 +100,33 @@ class Belief:
 
     def learned(self, low: float, high: float) -> "Belief":
         """The belief after a transition that was done between two ages, in seconds."""
-        low, high = max(low, high / 8), max(high, _SOONEST)
-        reach = _OUTLIER * self.deviation
-        off = min(max((math.log(max(low, _SOONEST)) + math.log(high)) / 2 - self.mean, -reach), reach)
+        off, square = _between(self._place(low), self._place(max(high, _SOONEST)))
+        off, square = min(max(off, -_OUTLIER), _OUTLIER), min(square, _OUTLIER**2)
         part = 1 / (self.weight + 1)
-        variance = (1 - part) * (self.deviation**2 + part * off**2)
+        spread = self.deviation * math.sqrt((1 - part) + part * square - (part * off) ** 2)
         return Belief(
-            mean=self.mean + part * off,
-            deviation=min(max(math.sqrt(variance), _SPREADS[0]), _SPREADS[1]),
+            mean=self.mean + part * off * self.deviation,
+            deviation=min(max(spread, _SPREADS[0]), _SPREADS[1]),
             weight=min(self.weight + 1, _MEMORY),
         )
 
+    def refuted(self, high: float) -> bool:
+        """Whether next to nothing would be done as early as at the age `high`."""
+        return self._done(high) < _HARDLY
+
+    def _place(self, age: float) -> float:
+        """The age, in deviations from the mean."""
+        return (math.log(age) - self.mean) / self.deviation if age > 0 else -math.inf
+
     def _done(self, age: float) -> float:
         """The chance that it is done at `age`."""
-        return _normal((math.log(age) - self.mean) / self.deviation) if age > 0 else 0.0
+        return _normal(self._place(age))
 
     def _waste(self, age: float) -> float:
         """Expected seconds for which it has been done at `age`."""
         if age <= 0:
             return 0.0
-        place = (math.log(age) - self.mean) / self.deviation
+        place = self._place(age)
         whole = math.exp(self.mean + self.deviation**2 / 2)
         return age * _normal(place) - whole * _normal(place - self.deviation)
 
@@ -140,11 +157,41 @@ class Pace:
 
     beliefs: dict[Transition, Belief] = field(default_factory=lambda: dict(PRIORS))
     """What is known of the times; learned as they are seen."""
+    untried: set[Transition] = field(default_factory=lambda: set(Transition))
+    """Kinds that nobody has looked for yet."""
     failures: int = 0
 
     def next_look(self, waiting: Collection[Waiting], last: float) -> float:
         """When to look at those waiting, after a look at `last`; there is at least one."""
-        earliest = max(last + self._gap(waiting), min(one.looked for one in waiting))
+        soonest = last + self._gap(waiting)
+        due = self._due(waiting, max(soonest, min(one.looked for one in waiting)))
+        early = [one.since + EARLY for one in waiting if one.transition in self.untried]
+        return max(soonest, min(due, *early)) if early else due
+
+    def learn(self, one: Waiting, seen: float) -> None:
+        """Take note that a look at `seen` found it done."""
+        belief, age = self.beliefs[one.transition], max(seen - one.since, _SOONEST)
+        if one.transition in self.untried and belief.refuted(age):
+            # Not the cloud that was believed in. One look says so, and a few others can take it back.
+            self.beliefs[one.transition] = replace(Belief.of(median=age / 2, p95=age), weight=1)
+        else:
+            self.beliefs[one.transition] = belief.learned(one.looked - one.since, age)
+        self.untried.discard(one.transition)
+
+    def missed(self, one: Waiting) -> None:
+        """Take note that a look found it not done."""
+        self.untried.discard(one.transition)
+
+    def failed(self) -> None:
+        """A look brought no answer: go slower."""
+        self.failures += 1
+
+    def succeeded(self) -> None:
+        """A look brought an answer."""
+        self.failures = 0
+
+    def _due(self, waiting: Collection[Waiting], earliest: float) -> float:
+        """When, from `earliest` on, a look is worth its price."""
         latest = earliest + LONGEST
         if self._worth(waiting, earliest):
             return earliest
@@ -155,19 +202,6 @@ class Pace:
             middle = (near + far) / 2
             near, far = (near, middle) if self._worth(waiting, middle) else (middle, far)
         return min(far, latest)
-
-    def learn(self, one: Waiting, seen: float) -> None:
-        """Take note that a look at `seen` found it done."""
-        belief = self.beliefs[one.transition]
-        self.beliefs[one.transition] = belief.learned(one.looked - one.since, seen - one.since)
-
-    def failed(self) -> None:
-        """A look brought no answer: go slower."""
-        self.failures += 1
-
-    def succeeded(self) -> None:
-        """A look brought an answer."""
-        self.failures = 0
 
     def _gap(self, waiting: Collection[Waiting]) -> float:
         """The least time between two looks."""
@@ -191,3 +225,19 @@ class Pace:
 def _normal(place: float) -> float:
     """The normal distribution's share below `place` deviations."""
     return math.erfc(-place / math.sqrt(2)) / 2
+
+
+def _density(place: float) -> float:
+    """The normal distribution's density at `place` deviations."""
+    return math.exp(-place * place / 2) / math.sqrt(2 * math.pi)
+
+
+def _between(low: float, high: float) -> tuple[float, float]:
+    """The mean, and the mean square, of a normal place that lies between two places."""
+    share = _normal(high) - _normal(low)
+    if share < _HARDLY:  # so far out that it is the end nearer to the middle
+        nearest = low if low > 0 else high
+        return nearest, nearest * nearest
+    before, after = _density(low), _density(high)
+    slope = (low * before if before else 0.0) - high * after
+    return (before - after) / share, 1 + slope / share

@@ -4,11 +4,18 @@ EC2 has no client token for snapshots. So an earlier call's is looked for by its
 first; where two calls raced past each other's look, the oldest is the one that counts.
 """
 
+import asyncio
+from contextlib import suppress
+from typing import Final
+
 import structlog
 
 from hyperpod_ebs.model import errors
 from hyperpod_ebs.model.volume import Snapshot, SnapshotSpec, SnapshotState
 from hyperpod_ebs.volumes.cloud import Cloud
+
+LAG: Final = 1.0
+"""Seconds until a snapshot is found by its tags, with a margin."""
 
 log = structlog.get_logger(__name__)
 
@@ -22,8 +29,17 @@ async def take(cloud: Cloud, spec: SnapshotSpec) -> Snapshot:
         QuotaReached, NotReady: The account's limit, or the source's state.
         Unproved: It may exist; ask again.
     """
-    existing = await cloud.snapshots_named(spec.name)
-    return chosen(spec, existing) or await cloud.create_snapshot(spec)
+    if found := chosen(spec, await cloud.snapshots_named(spec.name)):
+        return found
+    try:
+        return await cloud.create_snapshot(spec)
+    except errors.Unproved:
+        # A caller that came back sooner than the name is found would have a second one made.
+        await asyncio.sleep(LAG)
+        with suppress(errors.Error):  # none of which would prove anything
+            if found := chosen(spec, await cloud.snapshots_named(spec.name)):
+                return found
+        raise
 
 
 async def drop(cloud: Cloud, snapshot_id: str) -> None:

@@ -21,15 +21,15 @@ import structlog
 
 from hyperpod_ebs.model import errors
 from hyperpod_ebs.model.volume import Modification, Volume
-from hyperpod_ebs.volumes.cloud import Cloud
+from hyperpod_ebs.volumes.cloud import Cloud, PartlyRead
 from hyperpod_ebs.volumes.pace import BATCH, PRIORS, Belief, Pace, Transition, Waiting
 
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
-ANSWER: Final = 20.0
-"""Seconds that one look may take."""
+ANSWER: Final = 6.0
+"""Seconds that one look may take: everyone waits for it, so that one dead connection must not hold them up for long."""
 
 
 @dataclass(slots=True, eq=False)
@@ -114,13 +114,17 @@ class Watched(Generic[T]):
         asked = tuple(self._waiters)
         failed = None
         for ids in _batches({waiter.volume_id for waiter in asked}):
+            shown = ids
             try:
                 async with asyncio.timeout(ANSWER):
                     seen = await self._describe(ids)
+            except PartlyRead as some:  # the others' waiting is not to suffer
+                log.warning("some of what is waited for cannot be read", error=str(some))
+                seen, shown = some.found, ids - some.unread
             except (errors.Error, TimeoutError) as error:
                 failed = error
-            else:
-                self._wake((waiter for waiter in asked if waiter.volume_id in ids), seen)
+                continue
+            self._wake((waiter for waiter in asked if waiter.volume_id in shown), seen)
         if failed:
             self._pace.failed()
             log.warning("look at waiting volumes failed", error=str(failed), waiting=len(asked))
@@ -140,6 +144,8 @@ class Watched(Generic[T]):
             if reached:
                 self._pace.learn(waiter.waiting, self._last)
                 waiter.woken.set_result(found)
+            else:
+                self._pace.missed(waiter.waiting)
             waiter.looked = self._last
 
 
