@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from hyperpod_ebs.kit import command, files
 
@@ -66,6 +67,15 @@ async def test_a_program_that_overruns_is_killed_with_its_children(tmp_path: Pat
         assert os.read(reader, 1) == b""
     finally:
         os.close(reader)
+
+
+def test_a_program_that_ends_at_once_is_no_failure_under_uvloop() -> None:
+    """Ours: uvloop, which the emulator runs on, fails to write to a pipe whose reader has ended."""
+
+    async def run() -> list[int]:
+        return [(await command.run(["true"])).code for _ in range(20)]
+
+    assert uvloop.run(run()) == [0] * 20
 
 
 async def test_a_program_has_a_session_of_its_own() -> None:

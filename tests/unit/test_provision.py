@@ -1,6 +1,7 @@
 """Creating: what becomes of a volume that AWS takes back, shows late, or made in an earlier call."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -146,6 +147,16 @@ def test_a_spent_token_leads_to_the_volume_that_an_earlier_call_made() -> None:
 
     assert volume.id == ID
     assert paper.calls["create_volume"] == 1
+
+
+def test_a_volume_whose_zone_nobody_asked_for_is_adopted_wherever_it_is() -> None:
+    """Ours: a zone that comes or goes between a call and its repeat must not turn the repeat away."""
+    paper = PaperCloud(named=(replace(a_volume(), zone="us-west-2b"),))
+    paper.refusals["create_volume"] = [TokenSpent()]
+
+    volume, _ = provisioned(paper, replace(a_spec(), zone="us-west-2a", zone_is_ours=True))
+
+    assert (volume.id, volume.zone) == (ID, "us-west-2b")
 
 
 def test_a_spent_token_of_a_volume_that_is_gone_is_followed_by_the_next() -> None:

@@ -95,6 +95,8 @@ class VolumeSpec:
     name: str
     size: SizeRange
     zone: str
+    zone_is_ours: bool = False
+    """Whether nobody asked for the zone and we chose it, so that a volume of this name will do wherever it is."""
     type: str
     iops: int | None = None
     throughput: int | None = None

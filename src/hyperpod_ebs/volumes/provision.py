@@ -98,7 +98,7 @@ def differences(wanted: VolumeSpec, existing: Volume) -> Iterator[str]:
         limit = "" if wanted.size.limit is None else f" to {wanted.size.limit} bytes"
         yield f"its size is {existing.size} GiB, not {wanted.size.wanted} GiB{limit or ' or more'}"
     pairs = {
-        "zone": (wanted.zone, existing.zone),
+        "zone": (None if wanted.zone_is_ours else wanted.zone, existing.zone),
         "type": (wanted.type, existing.type),
         "iops": (wanted.iops, existing.iops),
         "throughput": (wanted.throughput, existing.throughput),
