@@ -93,7 +93,9 @@ def test_no_answer_is_no_proof() -> None:
 
 def test_what_was_never_sent_is_no_create() -> None:
     """Ours: without credentials nothing is sent."""
-    assert type(error_for(NoCredentialsError(), creates=True)) is errors.Unavailable
+    error = error_for(NoCredentialsError(), creates=True)
+    assert type(error) is errors.Unavailable
+    assert "service account a role" in str(error)
     assert isinstance(error_for(ParamValidationError(report="bad"), creates=True), errors.InvalidRequest)
 
 

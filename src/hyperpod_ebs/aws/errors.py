@@ -11,7 +11,13 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ParamValidationError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    NoCredentialsError,
+    ParamValidationError,
+)
 from botocore.exceptions import ConnectionError as NoConnection
 
 from hyperpod_ebs.aws.operations import CALLED
@@ -162,6 +168,11 @@ def translated(doing: str, *, creates: bool = False) -> Generator[None]:
     except (NoConnection, HTTPClientError) as error:
         kind = errors.Unproved if creates else errors.Unavailable
         raise kind(f"{doing}: no answer from AWS ({error}); ask again") from error
+    except NoCredentialsError as error:
+        raise errors.Unavailable(
+            f"{doing}: no AWS credentials; give the driver's service account a role (IRSA or Pod Identity), "
+            "or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, then ask again"
+        ) from error
     except BotoCoreError as error:  # before anything was sent: credentials, endpoints
         raise errors.Unavailable(f"{doing}: AWS cannot be asked ({error})") from error
     except (LookupError, ValueError) as error:  # read by `codec`: a member left out, a word that is new

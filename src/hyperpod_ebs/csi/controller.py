@@ -189,7 +189,8 @@ class Controller(csi_pb2_grpc.ControllerServicer):
 
     async def _provisioned(self, spec: VolumeSpec) -> Volume:
         zone = await provision.zone(self._cloud, spec.name, spec.zone or None)
-        return await provision.provision(self._cloud, self._watcher, replace(spec, zone=zone, zone_is_ours=not spec.zone))
+        placed = replace(spec, zone=zone, zone_is_ours=not spec.zone)
+        return await provision.provision(self._cloud, self._watcher, placed)
 
     async def _existing(self, volume_id: str) -> Volume:
         return await listing.existing(self._cloud, volume.volume_id(volume_id))
