@@ -43,8 +43,7 @@ class Aws:
         """The code and message with which the service refuses."""
         with pytest.raises(ClientError) as refusal:
             await self(service, method, **members)
-        error = refusal.value.response["Error"]
-        return error["Code"], error["Message"]
+        return said(refusal.value)
 
     async def volume(self, **members: Any) -> str:
         """The id of a new volume that is available."""
@@ -100,6 +99,12 @@ class Aws:
 
         await until(state, "ACTIVE")
         return str(found["cluster"]["arn"])
+
+
+def said(refusal: ClientError) -> tuple[str, str]:
+    """The code and message of a refusal."""
+    error = refusal.response.get("Error", {})
+    return error.get("Code", ""), error.get("Message", "")
 
 
 def clients(env: Mapping[str, str]) -> Aws:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from emulated import Aws, until
+from emulated import Aws, cloud, until
 
 UNKNOWN = "vol-0123456789abcdef0"
 NOBODY = "i-0123456789abcdef0"
@@ -134,6 +134,36 @@ async def test_an_instance_shows_what_is_attached_and_takes_its_root_volume_alon
     assert await aws.state(volume) == "available"
 
 
+async def test_a_root_volume_that_is_being_modified_goes_with_its_instance(caplog: pytest.LogCaptureFixture) -> None:
+    """Ours: what was to become of a volume ends with it."""
+    async with cloud(profile="aws") as (emulator, aws):
+        instance = await aws.instance()
+        (root,) = (await aws.ec2("describe_volumes"))["Volumes"]
+        await aws.ec2("modify_volume", VolumeId=root["VolumeId"], Size=9)
+        await aws.ec2("terminate_instances", InstanceIds=[instance])
+
+        async def state() -> str:
+            found = await aws.ec2("describe_instances", InstanceIds=[instance])
+            return str(found["Reservations"][0]["Instances"][0]["State"]["Name"])
+
+        await until(state, "terminated")
+
+        assert [due.step for due in emulator.world.store.dues.values()] == ["instance forgotten"]
+        assert (await aws.ec2("describe_volumes"))["Volumes"] == []
+    assert caplog.records == []
+
+
+async def test_the_root_volume_of_an_instance_that_does_not_run_yet_is_left_alone() -> None:
+    """Ours: it has no bytes to be snapshotted so far."""
+    async with cloud(profile="aws") as (_, aws):
+        await aws.ec2("run_instances", MinCount=1, MaxCount=1)
+        (root,) = (await aws.ec2("describe_volumes"))["Volumes"]
+
+        refusal = await aws.refused("ec2", "create_snapshot", VolumeId=root["VolumeId"])
+
+    assert (root["State"], refusal[0]) == ("in-use", "IncorrectState")
+
+
 async def test_instances_are_told_apart_by_token_zone_and_id(aws: Aws) -> None:
     """EC2: RunInstances is idempotent by token; Placement names a zone."""
     wanted = {"MinCount": 2, "MaxCount": 2, "ClientToken": "t", "Placement": {"AvailabilityZone": "us-west-2c"}}
@@ -187,7 +217,7 @@ async def test_tags_are_set_replaced_and_taken_off_together_or_not_at_all(aws: A
 
     unknown = await aws.refused("ec2", "create_tags", Resources=[one, UNKNOWN], Tags=[{"Key": "c", "Value": "3"}])
     await aws.ec2("create_tags", Resources=[one], Tags=[{"Key": "a", "Value": "9"}])
-    await aws.ec2("delete_tags", Resources=both, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b"}])
+    await aws.ec2("delete_tags", Resources=both, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b"}, {"Value": "9"}])
 
     assert unknown[0] == "InvalidVolume.NotFound"
     assert (await aws.shown(one))["Tags"] == [{"Key": "a", "Value": "9"}]

@@ -1,8 +1,11 @@
 """CreateSnapshot, DeleteSnapshot, DescribeSnapshots, ModifyVolume and its describe, as boto3 sees them."""
 
+import asyncio
 from typing import Any
 
-from emulated import ZONE, Aws, cloud, until
+from botocore.exceptions import ClientError
+
+from emulated import ZONE, Aws, cloud, said, until
 
 
 async def snapshot(aws: Aws, volume: str, **members: Any) -> str:
@@ -91,6 +94,24 @@ async def test_a_second_snapshot_within_fifteen_seconds_and_a_volume_from_a_pend
         early = await aws.refused("ec2", "create_volume", AvailabilityZone=ZONE, SnapshotId=made["SnapshotId"])
 
         assert (again[0], early[0]) == ("SnapshotCreationPerVolumeRateExceeded", "IncorrectState")
+
+
+async def test_a_volume_that_is_deleted_while_it_is_snapshotted_is_in_the_snapshot_or_gone(aws: Aws) -> None:
+    """Ours: whichever comes first, nothing falls over."""
+
+    async def code(volume: str) -> str:
+        try:
+            await snapshot(aws, volume)
+        except ClientError as refusal:
+            return said(refusal)[0]
+        return "none"
+
+    for volume in [await aws.volume() for _ in range(10)]:
+        async with asyncio.TaskGroup() as group:
+            snapshotted = group.create_task(code(volume))
+            group.create_task(aws.ec2("delete_volume", VolumeId=volume))
+
+        assert snapshotted.result() in {"none", "InvalidVolume.NotFound", "IncorrectState"}
 
 
 async def test_a_modification_ends_with_the_new_size_and_performance(aws: Aws) -> None:

@@ -139,7 +139,7 @@ async def test_volumes_want_eks_an_unrestricted_group_and_a_cluster_in_service()
 
 async def test_a_node_takes_as_many_volumes_as_there_are_names(aws: Aws) -> None:
     """SageMaker: DeviceName has one letter, so that names run out."""
-    arn, (node,) = await aws.cluster()
+    arn, (node,) = await aws.cluster(InstanceGroups=[GROUP | {"InstanceType": "ml.g6.48xlarge"}])
     volumes = [(await aws.ec2("create_volume", AvailabilityZone=ZONE, Size=1))["VolumeId"] for _ in range(27)]
 
     on_node: dict[str, Any] = {"ClusterArn": arn, "NodeId": node}
@@ -191,9 +191,37 @@ async def test_nodes_come_in_pages_and_by_group(aws: Aws) -> None:
     second = await aws("sagemaker", "list_cluster_nodes", ClusterName="hp", MaxResults=2, NextToken=first["NextToken"])
     spare = await aws("sagemaker", "list_cluster_nodes", ClusterName="hp", InstanceGroupNameContains="spa")
 
+    for token in ("x", "9" * 5000):
+        refusal = await aws.refused("sagemaker", "list_cluster_nodes", ClusterName="hp", NextToken=token)
+        assert refusal[0] == "ValidationException"
     pages = [node["InstanceId"] for page in (first, second) for node in page["ClusterNodeSummaries"]]
     assert pages == nodes
     assert [node["InstanceGroupName"] for node in spare["ClusterNodeSummaries"]] == ["spare"]
+
+
+async def test_no_two_machines_have_one_address(aws: Aws) -> None:
+    """Ours: an address comes free with its machine, not with any."""
+    await aws.cluster()
+    second, _ = await aws.cluster(ClusterName="second", InstanceGroups=[GROUP | {"InstanceCount": 2}])
+    await aws("sagemaker", "delete_cluster", ClusterName="hp")
+    third, _ = await aws.cluster(ClusterName="third", InstanceGroups=[GROUP | {"InstanceCount": 2}])
+
+    nodes = [
+        node
+        for cluster in (second, third)
+        for node in (await aws("sagemaker", "list_cluster_nodes", ClusterName=cluster))["ClusterNodeSummaries"]
+    ]
+
+    assert len({node["PrivateDnsHostname"] for node in nodes}) == 4
+
+
+async def test_text_that_is_half_a_character_comes_back_as_it_was(aws: Aws) -> None:
+    """Ours: JSON can say it, so it must not break what describes it."""
+    odd = {"name": "odd", "roleArn": ROLE, "resourcesVpcConfig": {}, "tags": {"half": "\ud800"}}
+
+    await aws("eks", "create_cluster", **odd)
+
+    assert (await aws("eks", "describe_cluster", name="odd"))["cluster"]["tags"] == {"half": "\ud800"}
 
 
 async def test_the_caller_learns_who_it_is(aws: Aws) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -259,6 +260,40 @@ def test_an_unknown_key_is_refused(case: Trouble) -> None:
 
     fault = refused.value
     assert (fault.code, fault.message, fault.status) == (case.code, case.message, case.status)
+
+
+ELSEWHERE = [
+    Trouble("ec2", "AuthFailure", "Credential should be scoped to a valid region, not 'us-west-2'.", 401),
+    Trouble("sts", "SignatureDoesNotMatch", "Credential should be scoped to a valid region, not 'us-west-2'.", 403),
+    Trouble("eks", "InvalidSignatureException", "Credential should be scoped to a valid region, not 'us-west-2'.", 403),
+    Trouble(
+        "sagemaker", "InvalidSignatureException", "Credential should be scoped to a valid region, not 'us-west-2'.", 400
+    ),
+]
+
+
+@pytest.mark.parametrize("case", ELSEWHERE, ids=[case.service for case in ELSEWHERE])
+def test_a_signature_for_another_region_is_refused(case: Trouble) -> None:
+    """AWS: an endpoint is of one region; ours has nothing of any other."""
+    known = Keys()
+    known.add("AKIDEXAMPLE", replace(KEY, region="us-east-1"))
+
+    with pytest.raises(AwsFault) as refused:
+        authenticate(signed(service=case.service), service=case.service, keys=known, now=datetime.now(UTC))
+
+    fault = refused.value
+    assert (fault.code, fault.message, fault.status) == (case.code, case.message, case.status)
+
+
+@pytest.mark.parametrize("part", ["path", "query", "header"])
+def test_bytes_that_are_no_text_are_no_match_and_never_fall_over(part: str) -> None:
+    """Ours: aiohttp hands on what is no UTF-8 as lone surrogates."""
+    honest = signed(headers={"x-note": "plain"})
+    parts = {"path": "/\udcff", "query": "a=\udcff", "headers": {**honest.headers, "x-note": "\udcff"}}
+    name = "headers" if part == "header" else part
+
+    with pytest.raises(AwsFault, match="SignatureDoesNotMatch"):
+        verify(changed(honest, **{name: parts[name]}))
 
 
 def test_a_key_that_was_removed_is_unknown() -> None:

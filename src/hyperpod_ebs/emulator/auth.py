@@ -33,6 +33,8 @@ class Key:
     account: str
     arn: str
     user_id: str
+    region: str | None = None
+    """The region in which there is anything of the account's; None for each."""
 
 
 class Keys:
@@ -80,6 +82,7 @@ class Words:
     unknown: Refusal
     wrong: Refusal
     skewed: Refusal
+    elsewhere: Refusal
 
 
 def _json_words(status: int) -> Words:
@@ -89,6 +92,7 @@ def _json_words(status: int) -> Words:
         unknown=Refusal("UnrecognizedClientException", status, _INVALID_TOKEN),
         wrong=Refusal("InvalidSignatureException", status, _MISMATCH),
         skewed=Refusal("InvalidSignatureException", status),
+        elsewhere=Refusal("InvalidSignatureException", status),
     )
 
 
@@ -99,6 +103,7 @@ _WORDS: Final[Mapping[str, Words]] = {
         unknown=Refusal("AuthFailure", 401, _VALIDATE),
         wrong=Refusal("SignatureDoesNotMatch", 403, _MISMATCH),
         skewed=Refusal("RequestExpired", 400, "Request has expired."),
+        elsewhere=Refusal("AuthFailure", 401),
     ),
     "sts": Words(
         none=Refusal("MissingAuthenticationToken", 403, "Request is missing Authentication Token"),
@@ -106,6 +111,7 @@ _WORDS: Final[Mapping[str, Words]] = {
         unknown=Refusal("InvalidClientTokenId", 403, _INVALID_TOKEN),
         wrong=Refusal("SignatureDoesNotMatch", 403, _MISMATCH),
         skewed=Refusal("SignatureDoesNotMatch", 403),
+        elsewhere=Refusal("SignatureDoesNotMatch", 403),
     ),
     "eks": _json_words(403),
 }
@@ -134,7 +140,7 @@ def authenticate(request: Request, *, service: str, keys: Keys, now: datetime) -
     """Who signed `request`; `service` words the refusal of one that does not say what it is for.
 
     Raises:
-        AwsFault: Nobody did, nobody that is known, wrongly, or too long ago.
+        AwsFault: Nobody did, nobody that is known, wrongly, too long ago, or for another region.
     """
     try:
         claim = Claim.of(request)
@@ -153,6 +159,9 @@ def _verify(claim: Claim, request: Request, *, keys: Keys, now: datetime) -> Cal
         raise words.skewed.fault(late)
     if not _covers_what_it_must(claim) or not _matches(claim, key, request):
         raise words.wrong.fault("")
+    if key.region not in {None, claim.region}:
+        # As the endpoint of one region answers who signed for another.
+        raise words.elsewhere.fault(f"Credential should be scoped to a valid region, not '{claim.region}'.")
     return Caller(key=key, service=claim.service, region=claim.region)
 
 

@@ -76,6 +76,9 @@ class Clock:
 
     def __init__(self, store: Store, *, profile: Profile, seed: int) -> None:
         self.profile = profile
+        self.ended = asyncio.Event()
+        """Set when nothing ripens any more: at the end, or because the store cannot be written."""
+
         self.chance = random.Random(seed)  # noqa: S311 - repeatable is what it is for
         self._store = store
         self._acts: dict[str, Act] = {}
@@ -128,8 +131,12 @@ class Clock:
         """Carry out each thing when its time comes, until the block is left.
 
         What is being carried out then is finished, not cut short.
+
+        Raises:
+            sqlite3.Error: The store could not be written, and `ended` came early.
         """
         ticker = asyncio.get_running_loop().create_task(self._tick())  # a group would wrap what the block raises
+        ticker.add_done_callback(lambda _: self.ended.set())
         try:
             yield
         finally:

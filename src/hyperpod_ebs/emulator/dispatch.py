@@ -123,8 +123,9 @@ class Dispatcher:
         operation = endpoint.wire.operation(request)
         if (handler := endpoint.handlers.get(operation)) is None:
             raise endpoint.wire.unknown(operation)
-        self.calls[f"{endpoint.name}:{operation}"] += 1
-        await self._meet(operation, "before")
+        full_name = f"{endpoint.name}:{operation}"
+        self.calls[full_name] += 1
+        await self._meet(full_name, "before")
         call = Call(
             service=endpoint.name,
             operation=operation,
@@ -136,7 +137,7 @@ class Dispatcher:
         )
         answer = await handler(endpoint.wire.parse(operation, request), call)
         reply = endpoint.wire.write(operation, answer, request_id)
-        await self._meet(operation, "after")
+        await self._meet(full_name, "after")
         return reply
 
     async def _meet(self, operation: str, when: When) -> None:

@@ -65,8 +65,10 @@ class Emulator:
             rate: How often a volume may be modified.
 
         Raises:
-            StateRefused: The directory is in use, or is of another region, account, number of zones or version.
-            OSError: The port cannot be had.
+            StateRefused: The directory is in use, is damaged, or is of another region, account, number of zones
+                or version; or it is no state directory.
+            CommandFailed: Its disks cannot be made or mounted.
+            OSError: It cannot be written to, or the port cannot be had.
         """
         async with AsyncExitStack() as stack:
             home = await files.off_loop(lambda: _home(state))

@@ -34,6 +34,7 @@ class Plan:
     """What goes wrong with an operation, and how often."""
 
     operation: str
+    """CreateVolume; or eks:CreateCluster, where another service has one of that name."""
 
     fault: AwsFault | None = None
     """Answered in place of the operation's own answer."""
@@ -121,9 +122,13 @@ class Faults:
         self._plans.append(plan)
 
     def take(self, operation: str, when: When) -> Plan | None:
-        """The plan that this call of `operation` meets, counted down; None if there is none."""
+        """The plan that this call of `operation` meets, counted down; None if there is none.
+
+        `operation` has the service before it: eks:CreateCluster.
+        """
+        names = {operation, operation.rpartition(":")[2]}
         for index, plan in enumerate(self._plans):
-            if plan.operation == operation and plan.when == when:
+            if plan.operation in names and plan.when == when:
                 rest = [replace(plan, times=plan.times - 1)] if plan.times > 1 else []
                 self._plans[index : index + 1] = rest
                 return plan

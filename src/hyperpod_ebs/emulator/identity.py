@@ -10,7 +10,7 @@ from typing import Final
 
 from hyperpod_ebs.emulator.auth import Key
 from hyperpod_ebs.emulator.place import ZONES, Place
-from hyperpod_ebs.emulator.store import StateRefused
+from hyperpod_ebs.emulator.store import RESTORE, StateRefused
 
 _ALPHABET: Final = string.ascii_uppercase + string.digits
 
@@ -30,7 +30,7 @@ class Identity:
         """The identity of `state`, made now if it has none.
 
         Raises:
-            StateRefused: It belongs to another region or account, or to a region of other zones.
+            StateRefused: It belongs to another region or account, or to a region of other zones; or it is damaged.
         """
         file = state / "credentials.json"
         if not file.exists():
@@ -60,8 +60,13 @@ class Identity:
 
         Raises:
             FileNotFoundError: No emulator ever ran there.
+            StateRefused: What is written there cannot be read.
         """
-        return cls(**json.loads((state / "credentials.json").read_text()))
+        file = state / "credentials.json"
+        try:
+            return cls(**json.loads(file.read_text()))
+        except (TypeError, ValueError) as error:  # not quoted: a secret is in it
+            raise StateRefused(f"{file} cannot be read: {RESTORE}") from error
 
     @property
     def place(self) -> Place:
@@ -76,6 +81,7 @@ class Identity:
             account=self.account,
             arn=f"arn:{self.place.partition}:iam::{self.account}:user/emulator",
             user_id="AIDA" + self.access_key_id[4:],
+            region=self.region,
         )
 
     def environment(self, url: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What an emulator that no longer runs has left on the machine, and how to be rid of it."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Final
 from hyperpod_ebs.emulator.disks import loops, pool
 from hyperpod_ebs.emulator.disks.loops import Loop
 from hyperpod_ebs.kit import files
+
+_OCTAL: Final = re.compile(r"\\(\d{3})")
+"""How mountinfo writes a blank or a backslash (proc(5))."""
 
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 
@@ -28,7 +32,7 @@ def _in_use(state: Path) -> Iterator[str]:
     mounts = [line.split(" ") for line in _MOUNTS.read_text().splitlines()]
     disks = state / "disks"
     for mount in mounts:
-        point = Path(mount[4].encode().decode("unicode_escape"))
+        point = Path(_OCTAL.sub(lambda octal: chr(int(octal[1], 8)), mount[4]))
         if state in point.parents and point != disks:
             yield f"{point} is mounted in the state directory"
     for loop, file in loops.under(disks):

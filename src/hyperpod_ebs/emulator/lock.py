@@ -15,6 +15,13 @@ from typing import Final
 
 from hyperpod_ebs.emulator.store import StateRefused
 
+_OURS: Final = {
+    *("lock", "endpoint", "endpoint.new", "credentials.json", "credentials.new"),
+    *("state.db", "state.db-wal", "state.db-shm", "state.db-journal"),
+    *("pool.xfs", "pool.new", "disks", "nodes"),
+}
+"""Everything that an emulator makes in its state directory."""
+
 _FLOCK: Final = struct.Struct("hhqqi0q")
 """struct flock: type, whence, start, length, pid."""
 
@@ -24,9 +31,14 @@ def held(state: Path) -> Generator[None]:
     """Hold `state`, a directory that is made when there is none and is ours alone.
 
     Raises:
-        StateRefused: Another emulator holds it; the message has its pid.
+        StateRefused: Another emulator holds it; the message has its pid. Or there is something in it
+            that no emulator made: somebody may have named a directory of another use.
+        OSError: It cannot be made or written to.
     """
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if strange := sorted({entry.name for entry in state.iterdir()} - _OURS):
+        text = f"directory {state} has {strange[0]} in it, which is no part of an emulator's state"
+        raise StateRefused(f"{text}: name a directory of its own")
     state.chmod(0o700)
     handle = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

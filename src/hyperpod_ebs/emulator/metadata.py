@@ -5,6 +5,7 @@ here. A session token is asked for with PUT and sent with every GET (EC2's user 
 "Use the Instance Metadata Service").
 """
 
+import re
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from hyperpod_ebs.emulator.world import World, when
 
 LONGEST: Final = 21_600
 """Seconds that a session may last."""
+
+_SECONDS: Final = re.compile(r"[0-9]{1,5}")
 
 _TTL: Final = "X-aws-ec2-metadata-token-ttl-seconds"
 _TOKEN: Final = "X-aws-ec2-metadata-token"  # noqa: S105 - a header's name
@@ -40,7 +43,7 @@ class Metadata:
     async def _session(self, request: web.Request) -> web.Response:
         instance = self._instance(request)
         ttl = request.headers.get(_TTL, "")
-        if not ttl.isdecimal() or not 1 <= int(ttl) <= LONGEST:
+        if not _SECONDS.fullmatch(ttl) or not 1 <= int(ttl) <= LONGEST:
             raise web.HTTPBadRequest(text=f"{_TTL} must be between 1 and {LONGEST}, not {ttl!r}\n")
         token, moment = secrets.token_urlsafe(40), time.monotonic()
         for old in [old for old, (_, end) in self.sessions.items() if end <= moment]:

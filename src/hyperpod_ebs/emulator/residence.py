@@ -14,7 +14,7 @@ from hyperpod_ebs.emulator.nodes.bindings import Bindings
 from hyperpod_ebs.emulator.nodes.devices import DeviceDirectories
 from hyperpod_ebs.emulator.place import Place
 from hyperpod_ebs.emulator.records import Attachment
-from hyperpod_ebs.emulator.store import Store
+from hyperpod_ebs.emulator.store import RESTORE, StateRefused, Store
 from hyperpod_ebs.emulator.world import World
 from hyperpod_ebs.kit import files
 
@@ -56,6 +56,9 @@ async def _world(disks: Pool, store: Store, clock: Clock, place: Place, state: P
 async def _recover(world: World, disks: Pool) -> None:
     store = world.store
     tokens.forget_old(store)
+    made = [*store.snapshots, *(volume.id for volume in store.volumes.values() if volume.state == "available")]
+    if missing := await world.images.missing(made):
+        raise StateRefused(f"{disks.path} has no bytes of {', '.join(sorted(missing))}: {RESTORE}")
     await world.bindings.take_over(_with_devices(store), disks.path)
     await world.images.sweep({*store.volumes, *store.snapshots})
 

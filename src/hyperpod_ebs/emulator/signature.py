@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Self
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 from hyperpod_ebs.emulator.wire.exchange import Request
 
@@ -105,12 +105,17 @@ class Claim:
 
 def expected(claim: Claim, secret: str, request: Request) -> str:
     """The signature that `request` bears if the holder of `secret` made `claim`."""
-    canonical = hashlib.sha256(_canonical(claim, request).encode()).hexdigest()
+    canonical = hashlib.sha256(_bytes(_canonical(claim, request))).hexdigest()
     to_sign = f"{ALGORITHM}\n{claim.at:{TIME_FORMAT}}\n{claim.scope}\n{canonical}"
     key = f"AWS4{secret}".encode()
     for part in claim.scope.split("/"):
-        key = hmac.digest(key, part.encode(), "sha256")
-    return hmac.digest(key, to_sign.encode(), "sha256").hex()
+        key = hmac.digest(key, _bytes(part), "sha256")
+    return hmac.digest(key, _bytes(to_sign), "sha256").hex()
+
+
+def _bytes(text: str) -> bytes:
+    """`text` as it was sent: aiohttp keeps what is no UTF-8 as lone surrogates."""
+    return text.encode(errors="surrogateescape")
 
 
 def _canonical(claim: Claim, request: Request) -> str:
@@ -137,10 +142,15 @@ def _canonical_path(path: str) -> str:
         elif part not in {"", "."}:
             parts.append(part)
     end = "/" if parts and path.endswith("/") else ""
-    return quote("/" + "/".join(parts) + end, safe="/~")
+    return quote(_bytes("/" + "/".join(parts) + end), safe="/~")
 
 
 def _canonical_query(query: str) -> str:
     pairs = (pair.partition("=") for pair in query.split("&") if pair)
-    escaped = ((quote(unquote(name), safe="~"), quote(unquote(value), safe="~")) for name, _, value in pairs)
+    escaped = ((_escaped(name), _escaped(value)) for name, _, value in pairs)
     return "&".join(f"{name}={value}" for name, value in sorted(escaped) if name != "X-Amz-Signature")
+
+
+def _escaped(part: str) -> str:
+    """A part of the query, escaped the one way that counts."""
+    return quote(unquote_to_bytes(_bytes(part)), safe="~")

@@ -17,11 +17,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from hyperpod_ebs.emulator import records
 
 SCHEMA: Final = 1
+
+RESTORE: Final = "put it back from a copy, or start anew after `hyperpod-ebs emulator reset`"
+"""What can be done about a state that is damaged."""
 
 MOMENTS: Final = 100_000
 """How many moments are remembered; the oldest go first."""
@@ -121,7 +124,7 @@ class Store:
         self.attachments = Table(records.Attachment, changes, "volume", "instance")
         self.modifications = Table(records.Modification, changes)
         self.snapshots = Table(records.Snapshot, changes)
-        self.instances = Table(records.Instance, changes, "cluster")
+        self.instances = Table(records.Instance, changes, "cluster", "address")
         self.clusters = Table(records.Cluster, changes)
         self.eks_clusters = Table(records.EksCluster, changes)
         self.tokens = Table(records.Token, changes)
@@ -138,19 +141,19 @@ class Store:
         """The store in `file`, which is made when there is none.
 
         Raises:
-            StateRefused: A newer version of the program wrote it.
+            StateRefused: A newer version of the program wrote it, or it cannot be read.
         """
         file.touch(mode=0o600)
         database = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA:
+        try:
+            _prepare(database, file)
+            return cls(database)
+        except (sqlite3.Error, LookupError, TypeError, ValueError) as error:
             database.close()
-            raise StateRefused(f"{file} has schema {version}, this program knows {SCHEMA}: use the newer program")
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute("PRAGMA synchronous=FULL")
-        database.execute("CREATE TABLE IF NOT EXISTS record (kind, id, body, PRIMARY KEY (kind, id)) WITHOUT ROWID")
-        database.execute(f"PRAGMA user_version={SCHEMA}")
-        return cls(database)
+            raise StateRefused(f"{file} cannot be read ({error}): {RESTORE}") from error
+        except StateRefused:
+            database.close()
+            raise
 
     def note(self, subject: str, state: str) -> None:
         """Remember that `subject` came into `state` now."""
@@ -188,6 +191,16 @@ class Store:
         tables = {table._cls.__name__: table for table in vars(self).values() if isinstance(table, Table)}  # noqa: SLF001 - its own module's class
         for kind, body in database.execute("SELECT kind, body FROM record ORDER BY kind, CAST(id AS INTEGER), id"):
             tables[kind].load(body)
+
+
+def _prepare(database: sqlite3.Connection, file: Path) -> None:
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA:
+        raise StateRefused(f"{file} has schema {version}, this program knows {SCHEMA}: use the newer program")
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=FULL")
+    database.execute("CREATE TABLE IF NOT EXISTS record (kind, id, body, PRIMARY KEY (kind, id)) WITHOUT ROWID")
+    database.execute(f"PRAGMA user_version={SCHEMA}")
 
 
 class _Writer(threading.Thread):
@@ -231,10 +244,9 @@ class _Writer(threading.Thread):
             self._broken = error
 
     def _tell(self, written: asyncio.Future[None] | None) -> None:
-        if written is None:
+        if written is None or (loop := written.get_loop()).is_closed():
             return
-        broken: Any = self._broken  # set_exception's own type is wider than ours
-        act = (written.set_result, None) if broken is None else (written.set_exception, broken)
-        loop = written.get_loop()
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(*act)
+        if self._broken is None:
+            loop.call_soon_threadsafe(written.set_result, None)
+        else:
+            loop.call_soon_threadsafe(written.set_exception, self._broken)

@@ -32,6 +32,18 @@ class World:
         """`answer`, once all that it can tell of is on disk."""
         return await self.store.acknowledged(answer)
 
+    def forget(self, volume: str) -> None:
+        """Have no volume of this id; what it was to become, it does not."""
+        self.clock.never(modifying(volume))
+        self.store.modifications.drop(volume)
+        self.store.volumes.drop(volume)
+        self.store.note(volume, "deleted")
+
+
+def modifying(volume: str) -> str:
+    """The subject of what happens to the modification of `volume`."""
+    return f"modification/{volume}"
+
 
 def new_id(prefix: str) -> str:
     """An id that nothing has had: vol-0 and 16 hex digits."""

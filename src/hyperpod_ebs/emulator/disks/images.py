@@ -5,7 +5,7 @@ cut short is finished.
 """
 
 import os
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +56,10 @@ class Images:
     async def drop(self, id_: str) -> None:
         """Have no image for `id_`."""
         await files.off_loop(lambda: self.path(id_).unlink(missing_ok=True))
+
+    async def missing(self, known: Iterable[str]) -> list[str]:
+        """Those of the `known` ids that have no image."""
+        return await files.off_loop(lambda: [id_ for id_ in known if not self.path(id_).exists()])
 
     async def sweep(self, known: Container[str]) -> None:
         """Drop what is no image of a known id: what a crash left half-made."""

@@ -66,6 +66,15 @@ class Pool:
     def copy(self, source: Path, target: Path, *, size: int) -> None:
         """Make `target` a copy of `source`, `size` bytes long, on disk before it has its name."""
         unready = target.with_suffix(".new")
+        try:
+            self._fill(unready, source, size)
+        except OSError:  # no space, above all: then even half a copy is too much
+            unready.unlink(missing_ok=True)
+            raise
+        unready.rename(target)
+        sync_directory(target.parent)
+
+    def _fill(self, unready: Path, source: Path, size: int) -> None:
         with source.open("rb") as old, unready.open("wb") as new:
             os.fchmod(new.fileno(), 0o600)
             if self.way is Way.COPY:
@@ -74,8 +83,6 @@ class Pool:
                 fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
             os.ftruncate(new.fileno(), size)
             os.fsync(new.fileno())
-        unready.rename(target)
-        sync_directory(target.parent)
 
 
 async def closed(state: Path) -> bool:

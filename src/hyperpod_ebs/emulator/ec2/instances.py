@@ -38,11 +38,11 @@ class Instances:
         if not 1 <= least <= most:
             raise AwsFault("InvalidParameterValue", f"MinCount {least} and MaxCount {most} make no number of instances")
         zone, tags = self._zone(asked), self._tags(asked)
-        reservation = new_id("r")
-        if made := self._tokens.made(asked, zone):
+        reservation, made = new_id("r"), self._tokens.made(asked, zone)
+        naming.dry_run(asked)
+        if made:
             instances = naming.all_found(own_instances(self._world), made, naming.INSTANCE)
         else:
-            naming.dry_run(asked)
             wanted = [self._wanted(asked, zone, tags, reservation) for _ in range(most)]
             self._tokens.remember(asked, zone, [one.id for one in wanted])
             instances = [self._machines.start(one) for one in wanted]

@@ -5,7 +5,6 @@ each listing and the same through its pages, so that nobody comes to rely on it.
 """
 
 import base64
-import binascii
 import re
 import secrets
 import zlib
@@ -136,7 +135,7 @@ def _regex(value: str) -> str:
 def _read(token: str) -> tuple[str, str]:
     try:
         text = base64.urlsafe_b64decode(token).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:  # not ASCII, not base64, or not UTF-8
         raise AwsFault("InvalidPaginationToken", f"The pagination token '{token}' is not valid") from error
     if not re.fullmatch(r"[0-9a-f]{16}[\w-]+", text):
         raise AwsFault("InvalidPaginationToken", f"The pagination token '{token}' is not valid")

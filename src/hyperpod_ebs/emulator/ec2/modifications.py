@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from hyperpod_ebs.emulator.ec2 import limits, listing, naming
 from hyperpod_ebs.emulator.records import Modification, Volume
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
-from hyperpod_ebs.emulator.world import World, now, when
+from hyperpod_ebs.emulator.world import World, modifying, now, when
 
 PAGES: Final = (1, 500)
 
@@ -24,8 +24,6 @@ MOST: Final = 4
 APART: Final = 6 * 3600.0
 
 _MEMBERS: Final = ("Size", "VolumeType", "Iops", "Throughput", "MultiAttachEnabled")
-
-_PREFIX: Final = "modification/"
 
 
 class Modifications:
@@ -55,8 +53,8 @@ class Modifications:
             id=volume.id, started=now(), original=_members(_shape(volume)), target=_members(target), earlier=recent
         )
         modification = self._store.modifications.put(wanted)
-        self._store.note(_PREFIX + volume.id, modification.state)
-        self._world.clock.ripens(_PREFIX + volume.id, "optimizing")
+        self._store.note(modifying(volume.id), modification.state)
+        self._world.clock.ripens(modifying(volume.id), "optimizing")
         return await self._world.acknowledged({"VolumeModification": _shown(modification)})
 
     @operations("DescribeVolumesModifications")
@@ -134,7 +132,7 @@ class Modifications:
         raise AwsFault("VolumeModificationRateExceeded", text)
 
     async def _optimizing(self, subject: str) -> None:
-        modification = self._store.modifications[subject.removeprefix(_PREFIX)]
+        modification = self._store.modifications[_volume(subject)]
         wanted: Any = modification.target  # each member has the type that it was put in with
         await self._world.images.grow(modification.id, size_gib=wanted["Size"])
         await self._world.bindings.regrow(self._store.attachments.where("volume", modification.id))
@@ -153,9 +151,14 @@ class Modifications:
         self._world.clock.ripens(subject, "modified")
 
     async def _completed(self, subject: str) -> None:
-        modification = self._store.modifications[subject.removeprefix(_PREFIX)]
+        modification = self._store.modifications[_volume(subject)]
         self._store.modifications.put(replace(modification, state="completed", ended=now()))
         self._store.note(subject, "completed")
+
+
+def _volume(subject: str) -> str:
+    """The id in a subject of the clock's."""
+    return subject.partition("/")[2]
 
 
 def _shape(volume: Volume) -> limits.Shape:

@@ -40,28 +40,13 @@ class Snapshots:
     async def create(self, asked: Asked, _: Call) -> Answer:
         """A snapshot in state pending. There is no token: a repeat makes another."""
         naming.needed(asked, "VolumeId")
-        await self._world.clock.settle()
-        volume = naming.found(self._store.volumes, asked["VolumeId"], naming.VOLUME)
-        tags = tagging.of_new(asked, "snapshot")
-        self._check(asked, volume)
-        naming.dry_run(asked)
-        self._latest[volume.id] = time.time()
-        id_ = new_id("snap")
-        stored = await self._world.images.snap(volume.id, id_)
-        snapshot = Snapshot(
-            id=id_,
-            volume=volume.id,
-            size_gib=volume.size_gib,
-            stored_bytes=stored,
-            description=asked.get("Description", ""),
-            encrypted=volume.encrypted,
-            key=volume.key,
-            started=now(),
-            tags=tags,
-        )
-        ripe = self._world.clock.ripens(id_, "snapshot completed", extra=PER_GIB * stored / (1 << 30))
-        snapshot = self._store.snapshots.put(replace(snapshot, ripe=ripe))
-        self._store.note(id_, snapshot.state)
+        async with self._world.clock.still():  # nobody deletes the volume while it is cloned
+            volume = naming.found(self._store.volumes, asked["VolumeId"], naming.VOLUME)
+            tags = tagging.of_new(asked, "snapshot")
+            self._check(asked, volume)
+            naming.dry_run(asked)
+            self._latest[volume.id] = time.time()
+            snapshot = await self._snapped(volume, description=asked.get("Description", ""), tags=tags)
         return await self._world.acknowledged(snapshot_shown(self._world, snapshot))
 
     @operations("DeleteSnapshot")
@@ -91,6 +76,24 @@ class Snapshots:
                 "Use an increasing or variable sleep interval between requests."
             )
             raise AwsFault("SnapshotCreationPerVolumeRateExceeded", text)
+
+    async def _snapped(self, volume: Volume, *, description: str, tags: dict[str, str]) -> Snapshot:
+        id_ = new_id("snap")
+        stored = await self._world.images.snap(volume.id, id_)
+        snapshot = Snapshot(
+            id=id_,
+            volume=volume.id,
+            size_gib=volume.size_gib,
+            stored_bytes=stored,
+            description=description,
+            encrypted=volume.encrypted,
+            key=volume.key,
+            started=now(),
+            tags=tags,
+        )
+        ripe = self._world.clock.ripens(id_, "snapshot completed", extra=PER_GIB * stored / (1 << 30))
+        self._store.note(id_, snapshot.state)
+        return self._store.snapshots.put(replace(snapshot, ripe=ripe))
 
     async def _make_dependents(self, id_: str) -> None:
         """Give volumes that are still being made from the snapshot their bytes now."""

@@ -113,5 +113,5 @@ class Tagging:
 def _without(tags: Mapping[str, str], unwanted: list[Mapping[str, str]] | None) -> dict[str, str]:
     if unwanted is None:
         return {}
-    gone = {tag["Key"] for tag in unwanted if tag.get("Value") in {None, tags.get(tag["Key"])}}
+    gone = {tag.get("Key") for tag in unwanted if tag.get("Value") in {None, tags.get(tag.get("Key", ""))}}
     return {key: value for key, value in tags.items() if key not in gone}

@@ -9,7 +9,7 @@ from hyperpod_ebs.emulator.ec2.tokens import Tokens, mismatch
 from hyperpod_ebs.emulator.ec2.volume_listing import state_of, volume_shown
 from hyperpod_ebs.emulator.records import Snapshot, Volume
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
-from hyperpod_ebs.emulator.world import World, new_id, now
+from hyperpod_ebs.emulator.world import World, modifying, new_id, now
 
 _NOT_HERE: Final = ("OutpostArn", "Operator")
 
@@ -37,10 +37,13 @@ class Volumes:
     async def create(self, asked: Asked, _: Call) -> Answer:
         """A volume in state creating, or the one that the same token made before."""
         await self._world.clock.settle()
-        volume = self._wanted(asked)
-        if made := self._tokens.made(asked, volume.zone):
+        zone = self._zone(asked)
+        if made := self._tokens.made(asked, zone):
+            # Looked at no further: the snapshot that the first request named may be gone by now.
+            naming.dry_run(asked)
             volume = self._again(made[0], asked["ClientToken"])
         else:
+            volume = self._wanted(asked, zone)
             naming.dry_run(asked)
             self._store.volumes.put(volume)
             self._store.note(volume.id, volume.state)
@@ -61,12 +64,12 @@ class Volumes:
         if state != "available":
             raise AwsFault("IncorrectState", f"The volume '{volume.id}' is in the '{state}' state.")
         self._store.volumes.put(replace(volume, state="deleting"))
-        self._world.clock.never(f"modification/{volume.id}")
+        self._world.clock.never(modifying(volume.id))
         self._store.note(volume.id, "deleting")
         self._world.clock.ripens(volume.id, "volume gone")
         return await self._world.acknowledged({})
 
-    def _wanted(self, asked: Asked) -> Volume:
+    def _wanted(self, asked: Asked, zone: str) -> Volume:
         """The volume that the request describes."""
         if given := [name for name in _NOT_HERE if asked.get(name)]:
             raise AwsFault("UnsupportedOperation", f"This cloud does not know the parameter {given[0]}.")
@@ -81,7 +84,7 @@ class Volumes:
         encrypted, key = self._encryption(asked, snapshot)
         return Volume(
             id=new_id("vol"),
-            zone=self._zone(asked),
+            zone=zone,
             kind=shape.kind,
             size_gib=shape.size_gib,
             iops=shape.iops,
@@ -147,9 +150,7 @@ class Volumes:
 
     async def _gone(self, id_: str) -> None:
         await self._world.images.drop(id_)
-        self._store.volumes.drop(id_)
-        self._store.modifications.drop(id_)
-        self._store.note(id_, "deleted")
+        self._world.forget(id_)
 
 
 def _size(asked: Mapping[str, int], snapshot: Snapshot | None) -> int:

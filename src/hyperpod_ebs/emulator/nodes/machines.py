@@ -1,5 +1,6 @@
 """Machines: what EC2 instances and HyperPod nodes have in common."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
@@ -30,17 +31,17 @@ class Machines:
 
     def start(self, instance: Instance) -> Instance:
         """A machine of this description, with an address; running, with a device directory, when the clock has it."""
-        number = 1 + len(self._store.instances)
-        address = f"172.31.{number // 256 % 256}.{number % 256}"
-        mac = f"0a:{number >> 16 & 255:02x}:{number >> 8 & 255:02x}:{number & 255:02x}:eb:01"
-        started = self._store.instances.put(replace(instance, address=address, mac=mac, launched=now()))
+        number = self._free_number()
+        started = self._store.instances.put(
+            replace(instance, address=_address(number), mac=_mac(number), launched=now())
+        )
         self._world.clock.ripens(instance.id, "instance running")
         return started
 
     def give_root(self, instance: Instance) -> None:
         """Put a root volume on `instance`, which goes with it; it has no device in the node's directory."""
         volume = Volume(id=new_id("vol"), zone=instance.zone, size_gib=ROOT_GIB, kind="gp3", iops=3000,
-                        throughput_mib=125, state="available", created=now())  # fmt: skip
+                        throughput_mib=125, created=now())  # fmt: skip
         self._store.volumes.put(volume)
         self._store.attachments.put(
             Attachment(
@@ -64,14 +65,16 @@ class Machines:
         await files.off_loop(lambda: self._world.directories.make(id_))
         for root in [one for one in self._store.attachments.where("instance", id_) if not one.unit]:
             await self._world.images.make(root.volume, size_gib=ROOT_GIB, snapshot=None)
+            self._store.volumes.put(replace(self._store.volumes[root.volume], state="available"))
         self._store.instances.put(replace(self._store.instances[id_], state="running"))
 
     async def _terminated(self, id_: str) -> None:
         for attachment in self._store.attachments.where("instance", id_):
             await self._attachments.cut(attachment)
             if attachment.delete_on_termination:
+                # Before the next await, so that it is committed with the end of the attachment.
+                self._world.forget(attachment.volume)
                 await self._world.images.drop(attachment.volume)
-                self._store.volumes.drop(attachment.volume)
         await files.off_loop(lambda: self._world.directories.drop(id_))
         instance = self._store.instances[id_]
         if instance.cluster:
@@ -82,6 +85,19 @@ class Machines:
 
     async def _forgotten(self, id_: str) -> None:
         self._store.instances.drop(id_)
+
+    def _free_number(self) -> int:
+        """A number whose address no machine has."""
+        numbers = itertools.count(1 + len(self._store.instances))
+        return next(number for number in numbers if not self._store.instances.where("address", _address(number)))
+
+
+def _address(number: int) -> str:
+    return f"172.31.{number // 256 % 256}.{number % 256}"
+
+
+def _mac(number: int) -> str:
+    return f"0a:{number >> 16 & 255:02x}:{number >> 8 & 255:02x}:{number & 255:02x}:eb:01"
 
 
 def own_instances(world: World) -> Mapping[str, Instance]:

@@ -1,5 +1,6 @@
 """HyperPod clusters and nodes, listed."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -13,6 +14,8 @@ R = TypeVar("R")
 
 PAGE: Final = 100
 """The most that a page holds, and what it holds unasked."""
+
+_PLACE: Final = re.compile(r"[0-9]{1,9}")
 
 _STATES: Final = {"pending": "Pending", "running": "Running", "shutting-down": "ShuttingDown"}
 
@@ -111,7 +114,7 @@ def _sorted(records: Sequence[R], asked: Asked, orders: Mapping[str, Callable[[R
 def _page(records: Sequence[R], asked: Asked) -> tuple[Sequence[R], str | None]:
     """The page asked for; a token is the place in the list."""
     token = asked.get("NextToken", "0")
-    if not token.isdecimal():
+    if not _PLACE.fullmatch(token):
         raise AwsFault("ValidationException", f"NextToken {token} is not valid")
     start = int(token)
     end = start + asked.get("MaxResults", PAGE)

@@ -107,4 +107,4 @@ def _nothing(operation: str, answer: Answer) -> bytes:
 
 
 def _dumped(document: object) -> bytes:
-    return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return json.dumps(document, allow_nan=False, separators=(",", ":")).encode()

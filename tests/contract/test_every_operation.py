@@ -1,0 +1,64 @@
+"""No operation is forgotten: what is promised, what is served, and what real clients are shown to get."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from botocore import xform_name
+
+from emulated import Aws
+from hyperpod_ebs.emulator import cloud
+from hyperpod_ebs.emulator.dispatch import handlers_of
+from hyperpod_ebs.emulator.emulator import Emulator
+from hyperpod_ebs.emulator.wire.operations import AwsFault
+from repertoire import OPERATIONS, asked_for_everything, called, refusals, refused_everything
+
+
+@dataclass(frozen=True, slots=True)
+class Boto3:
+    """boto3 as a client of everything."""
+
+    aws: Aws
+
+    async def __call__(self, service: str, operation: str, **members: Any) -> Any:
+        """What boto3 makes of the answer."""
+        return await self.aws(service, xform_name(operation), **members)
+
+    async def refused(self, service: str, operation: str, **members: Any) -> str:
+        """The code in boto3's ClientError."""
+        return (await self.aws.refused(service, xform_name(operation), **members))[0]
+
+
+async def test_what_is_served_is_what_is_promised(emulator: Emulator) -> None:
+    """Ours: an operation enters the emulator's tables and the list of what clients are shown to get together."""
+    services = cloud.services(emulator.world, rate="off")
+
+    served = {name: frozenset(handlers_of(name, objects)) for name, objects in services.items()}
+
+    assert served == OPERATIONS
+
+
+async def test_a_fault_can_be_planned_for_one_of_two_operations_of_a_name(emulator: Emulator, aws: Aws) -> None:
+    """Ours: CreateCluster is SageMaker's and EKS's."""
+    emulator.faults.plan("eks:DescribeCluster", AwsFault("ServerException", "out of order", 500), times=1)
+
+    spared = await aws.refused("sagemaker", "describe_cluster", ClusterName="nowhere")
+    met = await aws.refused("eks", "describe_cluster", name="nowhere")
+
+    assert (spared[0], met[0]) == ("ResourceNotFound", "ServerException")
+
+
+async def test_boto3_gets_an_answer_to_every_operation(emulator: Emulator, aws: Aws) -> None:
+    """AWS: its SDK takes each answer."""
+    await asked_for_everything(Boto3(aws))
+
+    assert await called(emulator.url) == OPERATIONS
+
+
+async def test_boto3_is_refused_by_every_operation(emulator: Emulator, aws: Aws) -> None:
+    """AWS: its SDK takes each protocol's refusals."""
+    volume, (cluster, (node,)) = await aws.volume(), await aws.cluster()
+    emulator.faults.plan("GetCallerIdentity", AwsFault("ExpiredToken", "The security token is expired", 403))
+
+    await refused_everything(Boto3(aws), refusals(volume=volume, cluster=cluster, node=node))
+
+    assert await called(emulator.url) == OPERATIONS
