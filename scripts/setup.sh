@@ -94,7 +94,7 @@ python_environment() {
 
 # uv_install ENVIRONMENT REQUIREMENTS
 uv_install() {
-    quietly .venv/bin/uv pip install --python "$1/bin/python" --link-mode copy --require-hashes -r "$2"
+    quietly .venv/bin/uv pip install --python "$1/bin/python" --link-mode copy --compile-bytecode --require-hashes -r "$2"
 }
 
 # uv_environment ENVIRONMENT REQUIREMENTS: a new one beside ours.
