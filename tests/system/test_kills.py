@@ -220,7 +220,7 @@ async def test_a_node_process_killed_under_a_running_pod_disturbs_nothing(fleet:
     claim = await fleet.orchestrator.create("data", gib=1, capability=mounted("ext4"))
     target = await used(fleet, claim, "node-1")
 
-    with checkpoint.Journal.writing(target / "journal") as journal:
+    async with checkpoint.Journal.writing(target / "journal") as journal:
         await fleet.nodes["node-1"].kill()
         await fleet.nodes["node-1"].start()
         again_target = await used(fleet, claim, "node-1")
@@ -288,7 +288,7 @@ async def test_an_emulator_killed_while_a_snapshot_is_under_way_keeps_it_exact(s
     co = slow.orchestrator
     claim = await co.create("data", gib=1, capability=mounted("xfs"))
     target = await used(slow, claim, "node-1")
-    with checkpoint.Journal.writing(target / "journal") as journal:
+    async with checkpoint.Journal.writing(target / "journal") as journal:
         await eventually(more_than(journal, 10))
         before = journal.written
         snapshot = await co.snapshot(claim, "data-1")

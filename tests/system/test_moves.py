@@ -127,7 +127,7 @@ async def test_xfs_grows_while_it_is_written_to(case: Case) -> None:
     claim = await co.create(case.name, gib=1, capability=mounted("xfs"))
     target = await co.mount(claim, node, await co.attach(claim, node))
 
-    with checkpoint.Journal.writing(target / "journal") as journal:
+    async with checkpoint.Journal.writing(target / "journal") as journal:
         size = await co.grow(claim, node, gib=3)
 
     room = os.statvfs(target)
@@ -145,7 +145,7 @@ async def test_ext4_grows_while_it_is_written_to(case: Case) -> None:
     claim = await co.create(case.name, gib=1, capability=mounted("ext4"))
     target = await co.mount(claim, node, await co.attach(claim, node))
 
-    with checkpoint.Journal.writing(target / "journal") as journal:
+    async with checkpoint.Journal.writing(target / "journal") as journal:
         size = await co.grow(claim, node, gib=3)
 
     room = os.statvfs(target)

@@ -3,10 +3,12 @@
 import hashlib
 import os
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
+
+from hyperpod_ebs.kit import files
 
 FILES: Final = 8
 FILE_SIZE: Final = 4 * 2**20
@@ -47,17 +49,17 @@ class Journal:
         self._stop = threading.Event()
 
     @classmethod
-    @contextmanager
-    def writing(cls, path: Path) -> Generator["Journal"]:
+    @asynccontextmanager
+    async def writing(cls, path: Path) -> AsyncGenerator[Self]:
         """A log that is being written, by a thread, for as long as the block lasts."""
         journal = cls(path)
-        thread = threading.Thread(target=journal._write, name="journal")
+        thread = threading.Thread(target=journal._write, name="journal", daemon=True)
         thread.start()
         try:
             yield journal
         finally:
             journal._stop.set()
-            thread.join()
+            await files.off_loop(thread.join)
 
     def _write(self) -> None:
         try:

@@ -3,9 +3,8 @@
 import asyncio
 import json
 import re
-import sys
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,21 +13,26 @@ import aiohttp
 from aiobotocore.session import get_session
 
 from hyperpod_ebs.demo.orchestrator import Orchestrator
+from hyperpod_ebs.demo.processes import OURS, Processes, last_words
 from hyperpod_ebs.demo.report import Moment
 from hyperpod_ebs.demo.sandbox import Sandbox
+from hyperpod_ebs.demo.screen import Silent
+from hyperpod_ebs.demo.steps import Steps
+from hyperpod_ebs.demo.trouble import NotReady
 from hyperpod_ebs.kit import command, files
 
+INSTANCE_TYPE: Final = "ml.g5.48xlarge"
+
 _READY: Final = 30.0
-"""Seconds that a process has to be ready."""
+"""Seconds that a process has to be ready, and a cluster to be in service."""
 
 _LOOK: Final = 0.05
+"""Seconds between two looks into a log."""
+
+_ASK: Final = 0.25
+"""Seconds between two questions to AWS whether a cluster is ready."""
+
 _VOLUME: Final = re.compile(r"vol-[0-9a-f]+")
-INSTANCE_TYPE: Final = "ml.g5.48xlarge"
-_OURS: Final = (sys.executable, "-m", "hyperpod_ebs.cli")
-
-
-class NotReady(Exception):  # noqa: N818 - reads as what happened
-    """A process of the demo did not come up; the text holds the end of its log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,14 +82,13 @@ class Emulated:
         )
 
     async def cluster(self, nodes: int) -> list[HyperPodNode]:
-        """The nodes of a new HyperPod cluster, orchestrated by a new EKS cluster."""
-        async with self.client("eks") as eks, self.client("sagemaker") as sagemaker:
+        """The nodes of a new HyperPod cluster in service, orchestrated by a new EKS cluster."""
+        async with self.client("eks") as eks, self.client("sagemaker") as sagemaker, asyncio.timeout(_READY):
             made = await eks.create_cluster(
                 name="demo", roleArn="arn:aws:iam::123456789012:role/eks", resourcesVpcConfig={"subnetIds": []}
             )
-            async with asyncio.timeout(_READY):
-                while (await eks.describe_cluster(name="demo"))["cluster"]["status"] != "ACTIVE":  # noqa: ASYNC110 - a poll
-                    await asyncio.sleep(_LOOK)
+            while (await eks.describe_cluster(name="demo"))["cluster"]["status"] != "ACTIVE":  # noqa: ASYNC110 - a poll
+                await asyncio.sleep(_ASK)
             await sagemaker.create_cluster(
                 ClusterName="demo",
                 Orchestrator={"Eks": {"ClusterArn": made["cluster"]["arn"]}},
@@ -99,12 +102,10 @@ class Emulated:
                     }
                 ],
             )
-            async with asyncio.timeout(_READY):
-                while True:
-                    cluster = await sagemaker.describe_cluster(ClusterName="demo")
-                    if cluster["ClusterStatus"] == "InService":
-                        break
-                    await asyncio.sleep(_LOOK)
+            cluster = await sagemaker.describe_cluster(ClusterName="demo")
+            while cluster["ClusterStatus"] != "InService":
+                await asyncio.sleep(_ASK)
+                cluster = await sagemaker.describe_cluster(ClusterName="demo")
             listed = await sagemaker.list_cluster_nodes(ClusterName="demo")
             ids = sorted(summary["InstanceId"] for summary in listed["ClusterNodeSummaries"])
             described = [await sagemaker.describe_cluster_node(ClusterName="demo", NodeId=id_) for id_ in ids]
@@ -117,55 +118,70 @@ class Emulated:
             for node in described
         ]
 
+    async def volume(self, zone: str, *, gib: int) -> str:
+        """The id of a new volume that was asked for by EC2's own API."""
+        async with self.client("ec2") as ec2:
+            made = await ec2.create_volume(AvailabilityZone=zone, Size=gib, VolumeType="gp3")
+        id_: str = made["VolumeId"]
+        return id_
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
     """Everything that runs."""
 
     emulated: Emulated
     orchestrator: Orchestrator
+    processes: Processes
     zone: str
 
 
 @asynccontextmanager
-async def running(sandbox: Sandbox, profile: str) -> AsyncGenerator[Fleet]:
-    """A fleet in the sandbox, stopped in order when the block ends: nodes, controller, emulator.
+async def running(sandbox: Sandbox, profile: str, steps: Steps | None = None) -> AsyncGenerator[Fleet]:
+    """A fleet in the sandbox, which is stopped when the block ends.
 
     Raises:
-        NotReady: A process did not come up.
+        ExceptionGroup: Of `NotReady` and `Ended`, and of what the block raises.
     """
-    async with AsyncExitStack() as stack:
+    steps = steps or Steps(Silent())
+    async with Processes.watched(sandbox) as processes, AsyncExitStack() as stack:
+        async with steps.step("start the embedded cloud") as result:
+            state = sandbox.path / "cloud"
+            words = ("--state", str(state), "--port", "0", "--profile", profile)
+            await processes.start("emulator", "emulator", "run", *words)
+            env = await environment_of(sandbox, state)
+            http = await stack.enter_async_context(aiohttp.ClientSession(env["AWS_ENDPOINT_URL"]))
+            result(f"EC2, SageMaker, EKS and STS at {env['AWS_ENDPOINT_URL']}")
+        emulated = Emulated(state, env, http)
+        steps.count(emulated.calls)
+        async with steps.step("make a HyperPod cluster") as result:
+            socket = sandbox.path / "controller.sock"
+            await processes.start("controller", "controller", f"--endpoint=unix://{socket}", env=env)  # while we wait
+            nodes = await emulated.cluster(2)
+            result(f"{nodes[0].cluster}, orchestrated by EKS, {len(nodes)} nodes in {nodes[0].zone}")
+        async with steps.step("start the driver") as result:
+            sockets = {f"node-{n}": await _node(processes, sandbox, state, n, node) for n, node in enumerate(nodes, 1)}
+            orchestrator = await stack.enter_async_context(Orchestrator.connected(socket, sockets))
+            result(f"1 controller and {len(nodes)} nodes, each a process that serves CSI on its socket")
+        yield Fleet(emulated=emulated, orchestrator=orchestrator, processes=processes, zone=nodes[0].zone)
 
-        async def start(log: str, *words: str, env: Mapping[str, str] | None = None) -> None:
-            process = await sandbox.start([*_OURS, *words], log=log, env=env)
-            stack.push_async_callback(_stopped, process)
 
-        state = sandbox.path / "cloud"
-        await start("emulator.log", "emulator", "run", "--state", str(state), "--port", "0", "--profile", profile)
-        environment = await environment_of(sandbox, state)
-        http = await stack.enter_async_context(aiohttp.ClientSession(environment["AWS_ENDPOINT_URL"]))
-        emulated = Emulated(state, environment, http)
-        nodes = await emulated.cluster(2)
-
-        controller = sandbox.path / "controller.sock"
-        await start("controller.log", "controller", f"--endpoint=unix://{controller}", env=environment)
-        sockets: dict[str, Path] = {}
-        for number, node in enumerate(nodes, 1):
-            name, root = f"node-{number}", sandbox.path / f"node-{number}"
-            await files.off_loop(root.mkdir)
-            sockets[name] = root / "csi.sock"
-            await start(
-                f"{name}.log",
-                "node",
-                f"--endpoint=unix://{sockets[name]}",
-                f"--node-id=hyperpod-{node.cluster}-{node.instance}",
-                f"--zone={node.zone}",
-                f"--instance-type={INSTANCE_TYPE}",
-                f"--device-directory={state / 'nodes' / node.instance / 'dev'}",
-                f"--kubelet-root={root}",
-            )
-        orchestrator = await stack.enter_async_context(Orchestrator.connected(controller, sockets))
-        yield Fleet(emulated, orchestrator, nodes[0].zone)
+async def _node(processes: Processes, sandbox: Sandbox, state: Path, number: int, node: HyperPodNode) -> Path:
+    """The socket of a node's process, which is starting."""
+    name = f"node-{number}"
+    root = sandbox.path / name
+    await files.off_loop(root.mkdir)
+    await processes.start(
+        name,
+        "node",
+        f"--endpoint=unix://{root / 'csi.sock'}",
+        f"--node-id=hyperpod-{node.cluster}-{node.instance}",
+        f"--zone={node.zone}",
+        f"--instance-type={INSTANCE_TYPE}",
+        f"--device-directory={state / 'nodes' / node.instance / 'dev'}",
+        f"--kubelet-root={root}",
+    )
+    return root / "csi.sock"
 
 
 async def environment_of(sandbox: Sandbox, state: Path) -> dict[str, str]:
@@ -174,24 +190,18 @@ async def environment_of(sandbox: Sandbox, state: Path) -> dict[str, str]:
     Raises:
         NotReady: It does not come up.
     """
-    why = ""
+    log = sandbox.path / "emulator.log"
     try:
         async with asyncio.timeout(_READY):
             while True:
-                try:
-                    answer = await command.run([*_OURS, "emulator", "env", "--state", str(state), "--output", "json"])
-                except command.CommandFailed as error:
-                    why = error.said
-                    await asyncio.sleep(_LOOK)
-                else:
+                await asyncio.sleep(_LOOK)
+                # To ask takes a process: so only when the log says that there will be an answer.
+                if "emulator ready" not in await files.off_loop(log.read_text):
+                    continue
+                with suppress(command.CommandFailed):  # the line is of an earlier run
+                    answer = await command.run([*OURS, "emulator", "env", "--state", str(state), "--output", "json"])
                     environment: dict[str, str] = json.loads(answer.out)
                     return environment
     except TimeoutError as error:
-        log = await files.off_loop(lambda: (sandbox.path / "emulator.log").read_text()[-2000:])
-        raise NotReady(f"the emulator did not come up within {_READY:g} s: {why}\n{log}") from error
-
-
-async def _stopped(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        process.terminate()
-    await process.wait()
+        said = await last_words(sandbox, "emulator")
+        raise NotReady(f"the emulator did not come up within {_READY:g} s: {said}") from error

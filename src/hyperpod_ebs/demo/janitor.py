@@ -4,38 +4,52 @@
 closes. Then it ends the processes that carry the sandbox's mark in their
 environment (children inherit it, so there is no list to keep and no moment in
 which one is missing from it), unmounts what is mounted below the directory,
-detaches the loop devices whose files lie in it, and removes it.
+frees the loop devices whose files lie in it, and removes it.
+
+A sandbox is known by a file in it that its owner and its janitor hold locked. One
+that nobody holds has lost both, and the next janitor that starts beside it cleans it.
+
+Kernel calls and no other programs: cleaning works with an empty PATH, too.
 """
 
-import asyncio
+import ctypes
+import fcntl
 import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.kit import command, files
+from hyperpod_ebs.emulator.disks.loops import Loop
 from hyperpod_ebs.linux import mountinfo
 
 MARK: Final = "HYPERPOD_EBS_SANDBOX"
 """The variable that holds the sandbox's directory in all that runs in it."""
 
-_GRACE: Final = 15.0
-"""Seconds that processes have to stop by themselves."""
+SEAL: Final = ".sandbox"
+"""The file by which a sandbox is known, locked for as long as somebody minds it."""
+
+_GRACE: Final = 3.0
+"""Seconds that processes have to stop by themselves; then they have to die."""
+
+_BUSY: Final = 6.0
+"""Seconds that mounts and loop devices have to be let go of by their last users."""
 
 _LOOK: Final = 0.02
 """Seconds between two looks at something that is going."""
 
-_TRIES: Final = 100
-"""Rounds of unmounting and detaching before giving up."""
+# <sys/mount.h>
+_DETACH: Final = 2
+_NO_FOLLOW: Final = 8
 
 
 def processes_of(path: Path) -> list[int]:
     """Ids of the processes that were started in the sandbox at `path`, and of theirs."""
-    mark = f"{MARK}={path}".encode()
+    mark = os.fsencode(f"{MARK}={path}")
     found: list[int] = []
     for environment in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):  # it has ended since
@@ -45,57 +59,124 @@ def processes_of(path: Path) -> list[int]:
 
 
 def mounts_below(path: Path) -> list[Path]:
-    """Mount points below `path`, the last mounted first."""
+    """Mount points at and below `path`, innermost first."""
     points = [mount.point for mount in mountinfo.parse(mountinfo.TABLE.read_bytes())]
-    return [point for point in reversed(points) if point.is_relative_to(path)]
+    return sorted((point for point in points if point.is_relative_to(path)), key=lambda point: -len(point.parts))
 
 
-def loops_below(path: Path) -> Iterator[Path]:
+def loops_below(path: Path) -> list[Path]:
     """Loop devices whose backing file lies below `path`, deleted or not."""
+    return [Path("/dev") / name for name, _ in _backed(path)]
+
+
+def _backed(path: Path) -> Iterator[tuple[str, Path]]:
+    """The name of each such device, with its file."""
     for backing in sorted(Path("/sys/block").glob("loop*/loop/backing_file")):
-        with suppress(OSError):
-            if Path(backing.read_text().strip().removesuffix(" (deleted)")).is_relative_to(path):
-                yield Path("/dev") / backing.parent.parent.name
+        with suppress(OSError):  # it is free since
+            file = Path(backing.read_text().removesuffix("\n").removesuffix(" (deleted)"))
+            if file.is_relative_to(path):
+                yield backing.parts[-3], file
 
 
-async def clean(path: Path) -> None:
-    """End, unmount, detach and remove, in that order."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in processes_of(path):
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-        await _until(lambda: not processes_of(path))
-    await files.off_loop(os.sync, deadline=60)
-    for _ in range(_TRIES):
-        # An emulator's own filesystem lies below the loop devices of its volumes: so both, by turns.
-        if not await _let_go(path):
-            break
-        await asyncio.sleep(_LOOK)
-    await files.off_loop(lambda: shutil.rmtree(path, ignore_errors=True), deadline=60)
+def seal(path: Path) -> int:
+    """Make the directory `path` a sandbox; the handle whose copies keep it from being thought abandoned."""
+    unready = path / f"{SEAL}.new"
+    handle = os.open(unready, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    unready.rename(path / SEAL)  # nobody ever sees it unlocked
+    return handle
 
 
-async def _let_go(path: Path) -> bool:
-    """Unmount and detach what can be; whether there was anything."""
-    mounts, loops = mounts_below(path), list(loops_below(path))
-    for argv in (*(["umount", str(point)] for point in mounts), *(["losetup", "-d", str(loop)] for loop in loops)):
-        with suppress(command.CommandFailed):
-            await command.run(argv)
-    return bool(mounts or loops)
+def clean(path: Path) -> None:
+    """End, unmount, free and remove, in that order; nothing outside of the sandbox at `path` is touched."""
+    if not (path / SEAL).is_file() or path.is_symlink():
+        return
+    _end(path)
+    _let_go(path)
+    for _ in range(int(1 / _LOOK)):  # a last writer of the owner's may put something in while it goes
+        # What cannot be unmounted may be anything at all, and none of it is ours to delete.
+        if mounts_below(path) or not path.exists():
+            return
+        _remove(path)
+        time.sleep(_LOOK)
 
 
-async def _until(done: Callable[[], bool]) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_GRACE):
-            while not done():  # noqa: ASYNC110 - other processes end without telling us
-                await asyncio.sleep(_LOOK)
+def clean_abandoned(parent: Path, name: str) -> None:
+    """Clean the sandboxes called `name` in `parent` whose owner and janitor are both dead."""
+    for path in sorted(parent.glob(f"{name}-*")):
+        with suppress(OSError):  # no sandbox, or gone since
+            handle = os.open(path / SEAL, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                if path.lstat().st_uid == os.fstat(handle).st_uid == os.geteuid():
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    clean(path)
+            finally:
+                os.close(handle)
+
+
+def _end(path: Path) -> None:
+    _signal(path, signal.SIGTERM)
+    if _until(lambda: not processes_of(path)):
+        return
+    # Again and again, for those that were started between the look and the kill.
+    _until(lambda: not _signal(path, signal.SIGKILL))
+
+
+def _signal(path: Path, number: signal.Signals) -> list[int]:
+    """Signal all processes of the sandbox; their ids."""
+    found = processes_of(path)
+    for pid in found:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+    return found
+
+
+def _let_go(path: Path) -> None:
+    """Unmount and free by turns: an emulator's own filesystem lies below the loop devices of its volumes."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    start = time.monotonic()
+    while (mounts := mounts_below(path)) or loops_below(path):
+        waited = time.monotonic() - start
+        if waited > 2 * _BUSY:
+            return
+        # What a stranger keeps open is taken out of the tree, and ends when he closes it.
+        flags = _NO_FOLLOW | (_DETACH if waited > _BUSY else 0)
+        for point in mounts:
+            libc.umount2(os.fsencode(point), flags)
+        for name, file in _backed(path):
+            with suppress(OSError):
+                Loop(int(name.removeprefix("loop"))).free(file, force=True)
+        time.sleep(_LOOK)
+
+
+def _remove(path: Path) -> None:
+    """Remove the directory, its seal last: should we be killed, it is still known for a sandbox."""
+    with suppress(OSError):
+        for entry in path.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != SEAL:
+                entry.unlink()
+        if [entry.name for entry in path.iterdir()] == [SEAL]:
+            shutil.rmtree(path)
+
+
+def _until(done: Callable[[], bool]) -> bool:
+    """Whether it was so within the time of grace; other processes end without telling us."""
+    end = time.monotonic() + _GRACE
+    while not (so := done()) and time.monotonic() < end:
+        time.sleep(_LOOK)
+    return so
 
 
 def main() -> None:
-    """Wait for the owner's end, then clean."""
+    """Clean up after the dead, then wait for the owner's end and clean up after him."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    path = Path(sys.argv[1])
+    clean_abandoned(path.parent, path.name.rpartition("-")[0])
     sys.stdin.read()
-    asyncio.run(clean(Path(sys.argv[1])))
+    clean(path)
 
 
 if __name__ == "__main__":

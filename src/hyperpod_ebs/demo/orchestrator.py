@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
+from urllib.parse import quote
 
 import grpc
 
@@ -12,6 +13,13 @@ from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
 
 DEADLINE: Final = 120.0
 """Seconds a call may take, as the sidecars bound theirs."""
+
+_DIAL: Final = (
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 250),
+)
+"""Look for a socket of a process that is starting more often than gRPC's every second."""
 
 _GIB: Final = 2**30
 _ONE_WRITER: Final = csi_pb2.VolumeCapability.AccessMode(
@@ -70,7 +78,9 @@ class Orchestrator:
         async with AsyncExitStack() as stack:
 
             async def channel(socket: Path) -> grpc.aio.Channel:
-                return await stack.enter_async_context(grpc.aio.insecure_channel(f"unix://{socket}"))
+                return await stack.enter_async_context(
+                    grpc.aio.insecure_channel(f"unix://{quote(str(socket))}", options=_DIAL)
+                )
 
             known: dict[str, Node] = {}
             for name, socket in nodes.items():

@@ -34,20 +34,25 @@ class Report:
 
     profile: str
     seconds: float
-    """From the first call to the last deletion, without the start of processes."""
+    """From the first process's start until nothing was left."""
     steps: tuple[Step, ...]
-    history: tuple[Moment, ...]
+    history: tuple[Moment, ...] = ()
     leftovers: Leftovers
-    volumes: tuple[str, ...]
-    """Ids of volumes that still exist at the cloud."""
-    snapshots: tuple[str, ...]
-    """Ids of snapshots that still exist at the cloud."""
+    volumes: tuple[str, ...] = ()
+    """Ids of volumes that the cloud still had when it was stopped."""
+    snapshots: tuple[str, ...] = ()
+    """Ids of snapshots that it still had."""
+    error: str | None = None
+    """Why it did not come to its end, in a sentence."""
 
     @property
     def clean(self) -> bool:
         """Whether nothing is left, here or at the cloud."""
-        left = self.leftovers
-        return not (left.loop_devices or left.mounts or left.processes or self.volumes or self.snapshots)
+        return not any(self.left().values())
+
+    def left(self) -> dict[str, tuple[str, ...]]:
+        """What is left, by its kind; the kinds are always the same."""
+        return {**self.leftovers.kinds(), "volumes": self.volumes, "snapshots": self.snapshots}
 
     def document(self) -> dict[str, object]:
         """The report as JSON has it."""
@@ -56,5 +61,6 @@ class Report:
             "seconds": self.seconds,
             "steps": [asdict(step) for step in self.steps],
             "history": [asdict(moment) for moment in self.history],
-            "leftovers": {**asdict(self.leftovers), "volumes": self.volumes, "snapshots": self.snapshots},
+            "leftovers": self.left(),
+            "error": self.error,
         }
