@@ -8,6 +8,7 @@ import ctypes
 import fcntl
 import os
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Generator, Sequence
@@ -20,6 +21,8 @@ from typing import Final
 import psutil
 import pytest
 from blockbuster import blockbuster_ctx
+
+from hyperpod_ebs.demo import janitor
 
 # <linux/capability.h>, <linux/loop.h>, <sys/mount.h>
 CAP_SYS_ADMIN: Final = 21
@@ -79,14 +82,40 @@ def no_blocking_calls() -> Generator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def minded() -> Generator[Path]:
+    """A directory of which nothing is left when this worker ends, and be it by SIGKILL: a janitor minds it.
+
+    What a test starts carries the sandbox's mark, by which the janitor knows it.
+    """
+    with tempfile.TemporaryDirectory(prefix="hp-") as outer, pytest.MonkeyPatch.context() as patch:
+        path = Path(outer).resolve()
+        seal = janitor.seal(path)
+        argv = [sys.executable, "-m", "hyperpod_ebs.demo.janitor", str(path)]
+        process = psutil.Popen(argv, stdin=-1, pass_fds=(seal,), start_new_session=True)
+        patch.setenv(janitor.MARK, str(path))
+        try:
+            yield path
+        finally:
+            os.close(seal)
+            process.communicate()
+            path.mkdir(exist_ok=True)  # the janitor has removed it already
+
+
 @pytest.fixture
-def short_path() -> Generator[Path]:
+def tmp_path(minded: Path) -> Path:
+    """A directory of this test alone; pytest's own would outlive a killed run."""
+    return Path(tempfile.mkdtemp(prefix="p-", dir=minded))
+
+
+@pytest.fixture
+def short_path(minded: Path) -> Generator[Path]:
     """The directory for temporary files, of this test alone.
 
     Its path is so short that a socket below it can be bound (unix(7): at most 107 bytes), and
     what the test starts finds it in TMPDIR, by which the processes of a test are known.
     """
-    with tempfile.TemporaryDirectory(prefix="hp-") as directory, pytest.MonkeyPatch.context() as patch:
+    with tempfile.TemporaryDirectory(prefix="t-", dir=minded) as directory, pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", directory)
         patch.setenv("TMPDIR", directory)
         yield Path(directory)
@@ -105,11 +134,11 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Generator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def nothing_left_by_the_session(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+def nothing_left_by_the_session(minded: Path) -> Generator[None]:
     """What fixtures of a wider scope set up is gone at the end, too."""
     before = children()
     yield
-    report([tmp_path_factory.getbasetemp()], before)
+    report([minded], before)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

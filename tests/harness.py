@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 import aiohttp
+import grpc
 
 from hyperpod_ebs.demo.fleet import INSTANCE_TYPE, Emulated, environment_of
 from hyperpod_ebs.demo.orchestrator import Orchestrator
@@ -31,6 +32,18 @@ async def eventually(true: Callable[[], Awaitable[bool]], *, seconds: float = 60
     async with asyncio.timeout(seconds):
         while not await true():  # noqa: ASYNC110 - see above
             await asyncio.sleep(0.01)
+
+
+async def again(call: Callable[[], Awaitable[Any]]) -> Any:
+    """What `call` answers at last: the sidecars try again what is unavailable."""
+    async with asyncio.timeout(90):
+        while True:
+            try:
+                return await call()
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED}:
+                    raise
+                await asyncio.sleep(0.2)
 
 
 @dataclass

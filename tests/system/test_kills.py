@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import grpc
 import pytest
 
-from harness import Fleet, Process, eventually
+from harness import Fleet, Process, again, eventually
 from hyperpod_ebs.demo import checkpoint
 from hyperpod_ebs.demo.orchestrator import Claim, mounted
 from hyperpod_ebs.pb import csi_pb2
@@ -62,18 +62,6 @@ async def survived(fleet: Fleet, call: Coroutine[Any, Any, T], until: Callable[[
         await fleet.emulator.kill()
         await fleet.restart_emulator()
     return under_way.result()
-
-
-async def again(call: Callable[[], Awaitable[Any]]) -> Any:
-    """What `call` answers at last: the sidecars try again what is unavailable."""
-    async with asyncio.timeout(90):
-        while True:
-            try:
-                return await call()
-            except grpc.aio.AioRpcError as error:
-                if error.code() not in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED}:
-                    raise
-                await asyncio.sleep(0.2)
 
 
 async def states(fleet: Fleet, kind: str) -> list[str]:

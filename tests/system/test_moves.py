@@ -9,9 +9,10 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from harness import Fleet, Kind
+from harness import Fleet, Kind, again
 from hyperpod_ebs.demo import checkpoint
-from hyperpod_ebs.demo.orchestrator import mounted, raw
+from hyperpod_ebs.demo.orchestrator import Claim, mounted, raw
+from hyperpod_ebs.pb import csi_pb2
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
@@ -92,6 +93,20 @@ async def test_a_device_appears_on_its_own_node_and_on_no_other(case: Case) -> N
     assert [holder.endswith(found.parents[3].name) for found in nodes.glob(f"*/{link}")] == [True]
     await co.detach(claim, co.nodes["node-1"])
     assert not list(nodes.glob(f"*/{link}"))
+
+
+async def test_an_attached_volume_that_nobody_tagged_is_listed_with_its_node(case: Case) -> None:
+    """The attacher attaches again, every minute, what ListVolumes does not show (what callers do with it)."""
+    co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
+    volume_id = await case.fleet.emulated.volume(case.fleet.zone, gib=1)
+    claim = Claim(id=volume_id, capability=mounted("ext4"), context={})
+    await again(lambda: co.attach(claim, node))
+
+    listed = await co._controller.ListVolumes(csi_pb2.ListVolumesRequest())
+
+    nodes = {entry.volume.volume_id: list(entry.status.published_node_ids) for entry in listed.entries}
+    assert nodes[volume_id] == [node.id]
+    await co.detach(claim, node)
 
 
 async def test_a_detach_of_what_is_gone_succeeds(case: Case) -> None:

@@ -100,10 +100,12 @@ def test_the_live_picture_never_outgrows_the_terminal(columns: int, rows: int) -
 def test_the_closing_table_fits_and_has_every_word(columns: int) -> None:
     """Ours: nothing is cut off at the end, and lines stay as short as people read them."""
     console = Console(file=io.StringIO(), width=columns, force_terminal=True, color_system=None)
+    node = "hyperpod-0123456789ab-i-0123456789abcdef0"
+    attach = Step(name="attach to node-1", seconds=0.0, calls={}, result=f"by SageMaker, to {node}")
     report = Report(
         profile="aws",
         seconds=1.0,
-        steps=(LONG, LONG),
+        steps=(LONG, attach, LONG),
         history=tuple(moments((0, "creating"), (10, "available"))),
         leftovers=Leftovers(),
     )
@@ -116,6 +118,8 @@ def test_the_closing_table_fits_and_has_every_word(columns: int) -> None:
     assert "…" not in shown
     words = {*LONG.result.split(), "246.91", "34", "CreateVolume", "x4,", "c", "creating"}
     assert words <= set(shown.split())
+    assert node[:30] in shown
+    assert node[-5:] in shown
 
 
 def test_operations_of_one_name_are_told_with_their_service() -> None:
@@ -137,3 +141,14 @@ def test_a_terminal_that_cannot_be_drawn_over_gets_lines() -> None:
 
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue() == "   0.50 s  one: done  [none]\n"
+
+
+def test_what_stood_at_any_look_is_told() -> None:
+    """Ours: what the product left is not made good by the janitor's having removed it."""
+    first = Leftovers(mounts=("/a",), processes=("1",))
+    later = Leftovers(mounts=("/a", "/b"), directories=("/d",))
+
+    told = first.and_then(later)
+
+    assert told == Leftovers(mounts=("/a", "/b"), processes=("1",), directories=("/d",))
+    assert Leftovers().and_then(Leftovers()) == Leftovers()

@@ -87,7 +87,6 @@ def closing(report: Report, console: Console) -> Iterator[RenderableType]:
     width = min(console.width, WIDEST)
     yield Text(TITLE, "bold")
     yield steps_table(report.steps, width)
-    yield Text()
     if report.history:
         yield Text("States of the volumes over time", "bold")
         yield from timeline.lines(report.history, width=width, colours=colourful(console))
@@ -98,7 +97,7 @@ def steps_table(steps: Sequence[Step], width: int) -> Table:
     """A row for each step: what came out, its time, its calls; and the sums."""
     total = sum(sum(step.calls.values()) for step in steps)
     table = Table(box=box.SIMPLE, width=width, pad_edge=False, padding=(0, 1, 0, 0), show_footer=True)
-    table.add_column("step", "all of it", ratio=1)
+    table.add_column("step", "all of it", ratio=1, overflow="fold")
     table.add_column("seconds", f"{sum(step.seconds for step in steps):.2f}", justify="right", width=7)
     table.add_column("AWS calls", f"{total}", width=max(_CALLS, width * 2 // 5))
     for step in steps:

@@ -1,0 +1,59 @@
+"""A test run that is killed leaves nothing, either."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness import eventually
+from hyperpod_ebs.demo import janitor
+
+pytestmark = pytest.mark.root
+
+_TEST = """
+import os, signal, subprocess
+import pytest
+
+@pytest.mark.root
+def test_that_is_killed(tmp_path):
+    image = tmp_path / "image"
+    image.touch()
+    os.truncate(image, 16 << 20)
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    (tmp_path / "mount").mkdir()
+    subprocess.run(["mount", "-o", "loop", image, tmp_path / "mount"], check=True)
+    subprocess.Popen(["sleep", "600"])
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+async def test_a_test_run_that_is_killed_leaves_no_mount_no_loop_device_and_no_process(short_path: Path) -> None:
+    """Ours: clean machine."""
+    (short_path / "test_it.py").write_text(_TEST)
+    argv = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "conftest",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(short_path),
+    ]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+
+    run = psutil.Popen([*argv, str(short_path / "test_it.py")], cwd=short_path, env=env, stdout=-1, stderr=-1)
+    out, _ = run.communicate()
+
+    async def gone() -> bool:
+        return not (
+            janitor.mounts_below(short_path) or janitor.loops_below(short_path) or list(short_path.glob("hp-*"))
+        )
+
+    assert run.returncode == -signal.SIGKILL, out
+    await eventually(gone)
