@@ -45,6 +45,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("growing a mounted ext4 needs CAP_SYS_RESOURCE, which this machine withholds")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what a test recorded as its `summary`; with xdist nothing that it prints would be seen."""
+    for reports in terminalreporter.stats.values():
+        for report in (one for one in reports if getattr(one, "when", "") == "call"):
+            for name, value in getattr(report, "user_properties", ()):
+                if name == "summary":
+                    terminalreporter.write_line(str(value))
+
+
 @cache
 def want_of_privilege() -> str | None:
     """What keeps this process from attaching and mounting loop devices, if anything does."""

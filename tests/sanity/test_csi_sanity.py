@@ -4,8 +4,8 @@ Every spec that it skips is named with its reason in `skips.txt`; a spec that is
 skipped and not named there, or named and not skipped, fails the run.
 """
 
-import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -66,7 +66,7 @@ RUNS: Final = [Run("hyperpod", "mount"), Run("hyperpod", "block"), Run("ec2", "m
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.id)
-async def test_csi_sanity_finds_no_fault(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_csi_sanity_finds_no_fault(run: Run, record_property: Callable[[str, object], None]) -> None:
     """Demanded by the CSI spec, as kubernetes-csi/csi-test reads it."""
     assert SANITY.exists(), f"{SANITY} is missing: make setup builds it"
     # One zone, since csi-sanity names none: with more, a volume may be made where its node is not.
@@ -90,11 +90,11 @@ async def test_csi_sanity_finds_no_fault(run: Run, capsys: pytest.CaptureFixture
         )
         verdict = judged(report)
 
-    with capsys.disabled():
-        sys.stdout.write(
-            f"\ncsi-sanity, {run.id}: {len(verdict.passed)} passed, {len(verdict.failed)} failed, "
-            f"{len(verdict.skipped)} skipped\n"
-        )
+    record_property(
+        "summary",
+        f"csi-sanity, {run.id}: {len(verdict.passed)} passed, {len(verdict.failed)} failed, "
+        f"{len(verdict.skipped)} skipped, each with its reason in {SKIPS.name}",
+    )
     assert not verdict.failed, done.out[-6000:]
     assert verdict.passed
     assert verdict.skipped == expected_skips()
