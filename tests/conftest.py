@@ -177,11 +177,12 @@ class Leftovers:
                 process.kill()
         psutil.wait_procs(self.processes, timeout=LINGER)
         libc = ctypes.CDLL(None)
-        for mount in reversed(self.mounts):
+        for mount in self.mounts:
             libc.umount2(bytes(mount), MNT_DETACH)
         for loop in self.loops:
             device = os.open(loop, os.O_RDONLY | os.O_CLOEXEC)
-            fcntl.ioctl(device, LOOP_CLR_FD)
+            with suppress(OSError):  # mount -o loop: the unmounting has freed it
+                fcntl.ioctl(device, LOOP_CLR_FD)
             os.close(device)
 
 
@@ -201,8 +202,8 @@ def leftovers(directories: Sequence[Path], before: set[psutil.Process]) -> Lefto
     of_theirs = {process for process in psutil.process_iter() if temporary_directory(process) in directories}
     return Leftovers(
         processes=tuple((of_theirs | children()) - before - {psutil.Process()}),
-        mounts=tuple(mount for directory in directories for mount in mounts_below(directory)),
-        loops=tuple(loop for directory in directories for loop in loops_below(directory)),
+        mounts=tuple(mount for directory in directories for mount in janitor.mounts_below(directory)),
+        loops=tuple(loop for directory in directories for loop in janitor.loops_below(directory)),
     )
 
 
@@ -218,23 +219,3 @@ def temporary_directory(process: psutil.Process) -> Path | None:
         return None if ended else Path(process.environ().get("TMPDIR", "/tmp"))  # noqa: S108 - not used, only compared
     except psutil.Error:
         return None
-
-
-def mounts_below(directory: Path) -> tuple[Path, ...]:
-    """The mount points below `directory`, outermost first (proc(5), mountinfo)."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    points = (re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), line.split()[4]) for line in lines)
-    return tuple(Path(point) for point in points if Path(point).is_relative_to(directory))
-
-
-def loops_below(directory: Path) -> tuple[Path, ...]:
-    """The loop devices whose file lies, or lay, below `directory`."""
-    found = []
-    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
-        try:
-            path = backing.read_text().strip().removesuffix(" (deleted)")
-        except OSError:  # another worker's has just gone
-            continue
-        if Path(path).is_relative_to(directory):
-            found.append(Path("/dev", backing.parts[3]))
-    return tuple(found)
