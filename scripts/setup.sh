@@ -123,12 +123,15 @@ find_go() {
     echo "$root/.tools/go/bin/go"
 }
 
+# pinned MODULE: its version in go.mod
+pinned() { sed -n "s,.*$1 \(v[^ ]*\).*,\1,p" scripts/go-tools/go.mod; }
+
 go_tools() {
     made_from="scripts/go-tools/go.mod scripts/go-tools/go.sum requirements/go.txt"
     # shellcheck disable=SC2086
     if is_fresh .tools/bin/made-from $made_from; then return; fi
     go=$(find_go)
-    say "csi-sanity $(sed -n 's,.*csi-test/v5 \(v[^ ]*\).*,\1,p' scripts/go-tools/go.mod) in .tools/bin"
+    say "csi-sanity $(pinned 'csi-test/v5') and helm $(pinned 'helm/v4') in .tools/bin"
     quietly env GOBIN="$root/.tools/bin" GOFLAGS=-mod=readonly GOTOOLCHAIN=local CGO_ENABLED=0 \
         "$go" -C scripts/go-tools install -trimpath tool
     # shellcheck disable=SC2086
