@@ -1,6 +1,6 @@
 # The front door. What a target does is in scripts/; pass options on with ARGS="...".
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check generate lock clean
+.PHONY: help setup demo image test check generate lock clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\): ## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -10,6 +10,9 @@ setup: ## install what is needed: Debian packages, .venv, .tools
 
 demo: ## show a volume's whole life on HyperPod nodes
 	@scripts/demo.sh $(ARGS)
+
+image: ## build the container image into dist/; with ARGS=--arch=arm64 for the other machines
+	@scripts/image.sh $(ARGS)
 
 test: ## run every test; with ARGS="-k attach" some of them
 	@scripts/test.sh $(ARGS)

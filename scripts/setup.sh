@@ -2,6 +2,7 @@
 # Bring what the other commands need: setup.sh [PART...], every part by default.
 #
 #   machine   Debian packages, from scripts/debian-packages.txt
+#   image     Debian packages, from scripts/debian-packages-image.txt; not among the parts by default
 #   python    .venv, from requirements/uv.txt and requirements/dev.txt
 #   aws-cli   .tools/aws-cli, from requirements/aws-cli.txt (it pins a botocore of its own)
 #   go-tools  .tools/bin, from scripts/go-tools/go.mod
@@ -68,8 +69,9 @@ is_there() {
     esac
 }
 
-machine() {
-    missing=$(sed 's/#.*//' scripts/debian-packages.txt | while read -r package shown_by; do
+# debian LIST: the packages of a list that are not there
+debian() {
+    missing=$(sed 's/#.*//' "$1" | while read -r package shown_by; do
         [ -z "$package" ] || is_there "$shown_by" || echo "$package"
     done)
     # Word splitting is meant: one argument a package.
@@ -142,7 +144,8 @@ go_tools() {
 python=$(find_python)
 for part; do
     case $part in
-    machine) machine ;;
+    machine) debian scripts/debian-packages.txt ;;
+    image) debian scripts/debian-packages-image.txt ;;
     python) python_environment ;;
     aws-cli) aws_cli ;;
     go-tools) go_tools ;;
