@@ -1,0 +1,90 @@
+{{/* What all containers are made of. */}}
+
+{{/* Arguments of (dict "ours" <list> "additional" <list>): one that sets a flag of ours stands in for it. */}}
+{{- define "hyperpod-ebs.arguments" -}}
+{{- $flags := list -}}
+{{- range .additional }}{{ $flags = append $flags (splitList "=" . | first) }}{{ end -}}
+{{- $arguments := list -}}
+{{- range .ours }}
+{{- if not (has (splitList "=" . | first) $flags) }}{{ $arguments = append $arguments . }}{{ end -}}
+{{- end -}}
+{{- concat $arguments (.additional | default list) | toYaml }}
+{{- end }}
+
+{{/* Environment of (dict "root" $ "ours" <list> "additional" <list>). */}}
+{{- define "hyperpod-ebs.environment" -}}
+{{- $environment := .ours -}}
+{{- with .root.Values.proxy }}
+{{- if .http_proxy }}
+{{- $environment = concat $environment (list
+      (dict "name" "HTTP_PROXY" "value" .http_proxy)
+      (dict "name" "HTTPS_PROXY" "value" .http_proxy)
+      (dict "name" "NO_PROXY" "value" (.no_proxy | default ""))) -}}
+{{- end }}
+{{- end }}
+{{- concat $environment (.additional | default list) | toYaml }}
+{{- end }}
+
+{{/* A container of
+       root, name, image, pullPolicy, arguments, additionalArgs, environment, env, envFrom, mounts, resources, security,
+     and as wanted ports and probes: what a probe's field is called, and the probe. */}}
+{{- define "hyperpod-ebs.container" -}}
+name: {{ .name }}
+image: {{ .image }}
+imagePullPolicy: {{ .pullPolicy | default .root.Values.image.pullPolicy }}
+args:
+  {{- include "hyperpod-ebs.arguments" (dict "ours" .arguments "additional" .additionalArgs) | nindent 2 }}
+{{- $environment := include "hyperpod-ebs.environment" (dict "root" .root "ours" .environment "additional" .env) }}
+{{- if ne $environment "[]" }}
+env:
+  {{- $environment | nindent 2 }}
+{{- end }}
+{{- with .envFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .ports }}
+ports:
+  {{- range $name, $port := . }}
+  - name: {{ $name }}
+    containerPort: {{ $port }}
+    protocol: TCP
+  {{- end }}
+{{- end }}
+{{- range $field, $probe := .probes }}
+{{ $field }}:
+  {{- toYaml $probe | nindent 2 }}
+{{- end }}
+{{- with .lifecycle }}
+lifecycle:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .security }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+volumeMounts:
+  {{- toYaml .mounts | nindent 2 }}
+{{- end }}
+
+{{/* Where the driver's container keeps what it must write: its root is read-only. */}}
+{{- define "hyperpod-ebs.scratch-volume" -}}
+name: tmp
+emptyDir:
+  medium: Memory
+  sizeLimit: 16Mi
+{{- end }}
+
+{{/* The probes of a driver, of (dict "timeout" <seconds> "sidecar" <whether the community's probe asks>).
+     The driver answers as long as it runs, and is ready when nothing keeps it from working: a missing permission is
+     told, not mended by a restart. Who asks through the community's probe gets its one answer for both. */}}
+{{- define "hyperpod-ebs.probes" -}}
+{{- $healthy := dict "httpGet" (dict "path" "/healthz" "port" "healthz") -}}
+{{- $alive := ternary $healthy (dict "tcpSocket" (dict "port" "healthz")) .sidecar -}}
+{{- $times := dict "initialDelaySeconds" 10 "periodSeconds" 10 "timeoutSeconds" .timeout "failureThreshold" .failures -}}
+{{- dict "livenessProbe" (merge $alive $times) "readinessProbe" (merge (deepCopy $healthy) $times (dict "failureThreshold" .failures)) | toYaml }}
+{{- end }}

@@ -1,0 +1,92 @@
+{{/* The driver in the controller's pod. */}}
+
+{{- define "hyperpod-ebs.extra-tags" -}}
+{{- $pairs := list -}}
+{{- range $key, $value := . }}{{ $pairs = append $pairs (printf "%s=%s" $key (toString $value)) }}{{ end -}}
+{{- join "," $pairs }}
+{{- end }}
+
+{{- define "hyperpod-ebs.controller-arguments" -}}
+{{- $controller := .Values.controller -}}
+{{- $arguments := list "controller" "--endpoint=$(CSI_ENDPOINT)" -}}
+{{- if not .Values.sidecars.livenessProbe.enabled }}{{ $arguments = append $arguments "--health-endpoint=:9808" }}{{ end -}}
+{{- if $controller.httpEndpoint }}
+{{- $arguments = append $arguments (printf "--http-endpoint=%s" $controller.httpEndpoint) -}}
+{{- else if $controller.enableMetrics }}
+{{- $arguments = append $arguments "--http-endpoint=:3301" -}}
+{{- end -}}
+{{- with $controller.extraVolumeTags }}{{ $arguments = append $arguments (printf "--extra-tags=%s" (include "hyperpod-ebs.extra-tags" .)) }}{{ end -}}
+{{- with $controller.k8sTagClusterId }}{{ $arguments = append $arguments (printf "--k8s-tag-cluster-id=%s" .) }}{{ end -}}
+{{- $arguments = append $arguments (printf "--batching=%t" $controller.batching) -}}
+{{- with $controller.userAgentExtra }}{{ $arguments = append $arguments (printf "--user-agent-extra=%s" .) }}{{ end -}}
+{{- if or $controller.sdkDebugLog .Values.debugLogs }}{{ $arguments = append $arguments "--aws-sdk-debug-log=true" }}{{ end -}}
+{{- with .Values.hyperpod.clusterArn }}{{ $arguments = append $arguments (printf "--cluster-arn=%s" .) }}{{ end -}}
+{{- $cluster := include "hyperpod-ebs.cluster" . | fromYaml -}}
+{{- with $cluster.account }}{{ $arguments = append $arguments (printf "--account-id=%s" .) }}{{ end -}}
+{{- with $cluster.partition }}{{ $arguments = append $arguments (printf "--partition=%s" .) }}{{ end -}}
+{{- $level := include "hyperpod-ebs.log-level" (dict "root" . "level" $controller.logLevel) -}}
+{{- concat $arguments (list (printf "--logging-format=%s" $controller.loggingFormat) (printf "--v=%s" $level)) | toYaml }}
+{{- end }}
+
+{{- define "hyperpod-ebs.controller-environment" -}}
+{{- $secret := .Values.awsAccessSecret -}}
+- name: CSI_ENDPOINT
+  value: unix:///var/lib/csi/sockets/pluginproxy/csi.sock
+- name: AWS_ACCESS_KEY_ID
+  valueFrom:
+    secretKeyRef:
+      name: {{ $secret.name }}
+      key: {{ $secret.keyId }}
+      optional: true
+- name: AWS_SECRET_ACCESS_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ $secret.name }}
+      key: {{ $secret.accessKey }}
+      optional: true
+- name: AWS_EC2_ENDPOINT
+  valueFrom:
+    configMapKeyRef:
+      name: aws-meta
+      key: ec2_endpoint
+      optional: true
+- name: AWS_SAGEMAKER_ENDPOINT
+  valueFrom:
+    configMapKeyRef:
+      name: aws-meta
+      key: sagemaker_endpoint
+      optional: true
+{{- $cluster := include "hyperpod-ebs.cluster" . | fromYaml }}
+{{- with $cluster.region }}
+- name: AWS_REGION
+  value: {{ . }}
+{{- end }}
+{{- with .Values.embeddedCloud.endpoint }}
+- name: AWS_ENDPOINT_URL
+  value: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "hyperpod-ebs.controller-driver" -}}
+{{- $controller := .Values.controller -}}
+{{- $sidecar := .Values.sidecars.livenessProbe.enabled -}}
+{{- $ports := dict -}}
+{{- if not $sidecar }}{{ $_ := set $ports "healthz" 9808 }}{{ end -}}
+{{- if $controller.enableMetrics }}{{ $_ := set $ports "metrics" 3301 }}{{ end -}}
+{{- include "hyperpod-ebs.container" (dict
+      "root" .
+      "name" "ebs-plugin"
+      "image" (include "hyperpod-ebs.driver-image" .)
+      "arguments" (include "hyperpod-ebs.controller-arguments" . | fromYamlArray)
+      "additionalArgs" $controller.additionalArgs
+      "environment" (include "hyperpod-ebs.controller-environment" . | fromYamlArray)
+      "env" $controller.env
+      "envFrom" $controller.envFrom
+      "ports" $ports
+      "probes" (include "hyperpod-ebs.probes" (dict "timeout" 60 "failures" 3 "sidecar" $sidecar) | fromYaml)
+      "mounts" (concat (list
+        (dict "name" "socket-dir" "mountPath" "/var/lib/csi/sockets/pluginproxy")
+        (dict "name" "tmp" "mountPath" "/tmp")) ($controller.volumeMounts | default list))
+      "resources" $controller.resources
+      "security" $controller.containerSecurityContext) }}
+{{- end }}

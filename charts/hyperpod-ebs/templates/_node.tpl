@@ -1,0 +1,218 @@
+{{/* The node's part: a DaemonSet of (dict "root" $ "name" <its name> "node" <values as in .Values.node>). */}}
+
+{{- define "hyperpod-ebs.node-arguments" -}}
+{{- $node := .node -}}
+{{- $kubelet := trimSuffix "/" $node.kubeletPath -}}
+{{- $sidecars := .root.Values.sidecars -}}
+{{- $arguments := list "node" "--endpoint=$(CSI_ENDPOINT)" (printf "--kubelet-root=%s" $kubelet) -}}
+{{- if not $sidecars.nodeDriverRegistrar.enabled }}
+{{- $arguments = concat $arguments (list
+      (printf "--kubelet-registration-path=%s/plugins/%s/csi.sock" $kubelet (include "hyperpod-ebs.driver" .root))
+      "--plugin-registration-path=/registration") -}}
+{{- end -}}
+{{- if not $sidecars.livenessProbe.enabled }}{{ $arguments = append $arguments "--health-endpoint=:9808" }}{{ end -}}
+{{- if $node.enableMetrics }}{{ $arguments = append $arguments "--http-endpoint=:3302" }}{{ end -}}
+{{- with $node.metadataSources }}{{ $arguments = append $arguments (printf "--metadata-sources=%s" .) }}{{ end -}}
+{{- if ne $node.reservedVolumeAttachments nil }}
+{{- $arguments = append $arguments (printf "--reserved-volume-attachments=%d" (int $node.reservedVolumeAttachments)) -}}
+{{- end -}}
+{{- if ne $node.volumeAttachLimit nil }}
+{{- $arguments = append $arguments (printf "--volume-attach-limit=%d" (int $node.volumeAttachLimit)) -}}
+{{- end -}}
+{{- if $node.legacyXFS }}{{ $arguments = append $arguments "--legacy-xfs=true" }}{{ end -}}
+{{- $level := include "hyperpod-ebs.log-level" (dict "root" .root "level" $node.logLevel) -}}
+{{- concat $arguments (list (printf "--logging-format=%s" $node.loggingFormat) (printf "--v=%s" $level)) | toYaml }}
+{{- end }}
+
+{{/* The pod's volumes that the driver mounts: what is mounted where, and what it is on the host. */}}
+{{- define "hyperpod-ebs.node-directories" -}}
+{{- $kubelet := trimSuffix "/" .node.kubeletPath -}}
+- name: kubelet-dir
+  host: {path: {{ $kubelet }}, type: Directory}
+  mount: {mountPath: {{ $kubelet }}, mountPropagation: Bidirectional}
+- name: plugin-dir
+  host: {path: {{ $kubelet }}/plugins/{{ include "hyperpod-ebs.driver" .root }}/, type: DirectoryOrCreate}
+  mount: {mountPath: /csi}
+- name: registration-dir
+  host: {path: {{ $kubelet }}/plugins_registry/, type: Directory}
+  mount: {mountPath: /registration}
+- name: device-dir
+  host: {path: /dev, type: Directory}
+  mount: {mountPath: /dev}
+{{- if .node.selinux }}
+- name: selinux-sysfs
+  host: {path: /sys/fs/selinux, type: Directory}
+  mount: {mountPath: /sys/fs/selinux}
+- name: selinux-config
+  host: {path: /etc/selinux/config, type: File}
+  mount: {mountPath: /etc/selinux/config, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "hyperpod-ebs.node-driver" -}}
+{{- $node := .node -}}
+{{- $sidecar := .root.Values.sidecars.livenessProbe.enabled -}}
+{{- $ports := dict -}}
+{{- if not $sidecar }}{{ $_ := set $ports "healthz" 9808 }}{{ end -}}
+{{- if $node.enableMetrics }}{{ $_ := set $ports "metrics" 3302 }}{{ end -}}
+{{- $mounts := list (dict "name" "tmp" "mountPath" "/tmp") -}}
+{{- range include "hyperpod-ebs.node-directories" . | fromYamlArray }}
+{{- $mounts = append $mounts (merge (dict "name" .name) .mount) -}}
+{{- end -}}
+{{- include "hyperpod-ebs.container" (dict
+      "root" .root
+      "name" "ebs-plugin"
+      "image" (include "hyperpod-ebs.driver-image" .root)
+      "arguments" (include "hyperpod-ebs.node-arguments" . | fromYamlArray)
+      "additionalArgs" $node.additionalArgs
+      "environment" (list
+        (dict "name" "CSI_ENDPOINT" "value" "unix:///csi/csi.sock")
+        (dict "name" "CSI_NODE_NAME" "valueFrom" (dict "fieldRef" (dict "fieldPath" "spec.nodeName"))))
+      "env" $node.env
+      "envFrom" $node.envFrom
+      "ports" $ports
+      "probes" (include "hyperpod-ebs.probes" (dict "timeout" 3 "failures" 5 "sidecar" $sidecar) | fromYaml)
+      "lifecycle" (dict "preStop" (dict "exec" (dict "command" (list "/bin/aws-ebs-csi-driver" "pre-stop-hook"))))
+      "mounts" (concat $mounts ($node.volumeMounts | default list))
+      "resources" $node.resources
+      "security" $node.containerSecurityContext) }}
+{{- end }}
+
+{{/* The community's registrar. */}}
+{{- define "hyperpod-ebs.registrar" -}}
+{{- $node := .node -}}
+{{- $values := .root.Values.sidecars.nodeDriverRegistrar -}}
+{{- $directory := printf "%s/plugins/%s" (trimSuffix "/" $node.kubeletPath) (include "hyperpod-ebs.driver" .root) -}}
+{{- $level := include "hyperpod-ebs.log-level" (dict "root" .root "level" $values.logLevel) -}}
+{{- $arguments := list "--csi-address=$(ADDRESS)" "--kubelet-registration-path=$(DRIVER_REG_SOCK_PATH)" (printf "--v=%s" $level) -}}
+{{- $ports := dict -}}
+{{- $probe := $values.livenessProbe -}}
+{{- if $values.healthPort }}
+{{- $arguments = append $arguments (printf "--http-endpoint=:%d" (int $values.healthPort)) -}}
+{{- $ports = dict "registrar" $values.healthPort -}}
+{{- $probe = $probe | default (dict
+      "httpGet" (dict "path" "/healthz" "port" "registrar") "initialDelaySeconds" 30 "periodSeconds" 90 "timeoutSeconds" 15) -}}
+{{- end -}}
+{{- include "hyperpod-ebs.container" (dict
+      "root" .root
+      "name" "node-driver-registrar"
+      "image" (include "hyperpod-ebs.image" (dict "root" .root "image" $values.image))
+      "pullPolicy" $values.image.pullPolicy
+      "arguments" $arguments
+      "additionalArgs" $values.additionalArgs
+      "environment" (list
+        (dict "name" "ADDRESS" "value" "/csi/csi.sock")
+        (dict "name" "DRIVER_REG_SOCK_PATH" "value" (printf "%s/csi.sock" $directory)))
+      "env" $values.env
+      "envFrom" $node.envFrom
+      "ports" $ports
+      "probes" (ternary (dict "livenessProbe" $probe) dict (not (empty $probe)))
+      "mounts" (list
+        (dict "name" "plugin-dir" "mountPath" "/csi")
+        (dict "name" "registration-dir" "mountPath" "/registration")
+        (dict "name" "probe-dir" "mountPath" $directory))
+      "resources" ($values.resources | default $node.resources)
+      "security" $values.securityContext) }}
+{{- end }}
+
+{{- define "hyperpod-ebs.node" -}}
+{{- $root := .root -}}
+{{- $node := .node -}}
+{{- $sidecars := $root.Values.sidecars -}}
+apiVersion: apps/v1
+kind: DaemonSet
+metadata:
+  name: {{ .name }}
+  namespace: {{ include "hyperpod-ebs.node-namespace" $root }}
+  labels:
+    {{- include "hyperpod-ebs.labels" $root | nindent 4 }}
+  {{- with $node.daemonSetAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  revisionHistoryLimit: {{ $node.revisionHistoryLimit }}
+  selector:
+    matchLabels:
+      app: {{ .name }}
+      {{- include "hyperpod-ebs.selector" $root | nindent 6 }}
+  {{- with $node.updateStrategy }}
+  updateStrategy:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  template:
+    metadata:
+      labels:
+        {{- include "hyperpod-ebs.pod-labels" (dict "root" $root "app" .name "labels" $node.podLabels) | nindent 8 }}
+      {{- with $node.podAnnotations }}
+      annotations:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+    spec:
+      serviceAccountName: {{ $node.serviceAccount.name }}
+      priorityClassName: {{ $node.priorityClassName | default "system-node-critical" }}
+      terminationGracePeriodSeconds: {{ $node.terminationGracePeriodSeconds }}
+      hostNetwork: {{ $node.hostNetwork }}
+      {{- if $node.hostNetwork }}
+      dnsPolicy: ClusterFirstWithHostNet
+      {{- end }}
+      nodeSelector:
+        kubernetes.io/os: linux
+        {{- with $node.nodeSelector }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      {{- with $node.affinity }}
+      affinity:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      tolerations:
+        {{- if $node.tolerateAllTaints }}
+        - operator: Exists
+        {{- else }}
+        {{- with $node.tolerations }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+        - key: {{ include "hyperpod-ebs.driver" $root }}/agent-not-ready
+          operator: Exists
+        {{- end }}
+      {{- with $node.securityContext }}
+      securityContext:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $node.dnsConfig }}
+      dnsConfig:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $root.Values.imagePullSecrets }}
+      imagePullSecrets:
+        {{- range . }}
+        - name: {{ . }}
+        {{- end }}
+      {{- end }}
+      {{- with $node.initContainers }}
+      initContainers:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      containers:
+        - {{ include "hyperpod-ebs.node-driver" . | nindent 10 | trim }}
+        {{- if $sidecars.nodeDriverRegistrar.enabled }}
+        - {{ include "hyperpod-ebs.registrar" . | nindent 10 | trim }}
+        {{- end }}
+        {{- if $sidecars.livenessProbe.enabled }}
+        - {{ include "hyperpod-ebs.liveness-probe" (dict "root" $root "volume" "plugin-dir" "beside" $node "arguments" list) | nindent 10 | trim }}
+        {{- end }}
+      volumes:
+        {{- range include "hyperpod-ebs.node-directories" . | fromYamlArray }}
+        - name: {{ .name }}
+          hostPath:
+            {{- toYaml .host | nindent 12 }}
+        {{- end }}
+        - {{ include "hyperpod-ebs.scratch-volume" $root | nindent 10 | trim }}
+        {{- if $sidecars.nodeDriverRegistrar.enabled }}
+        - name: probe-dir
+          {{- toYaml $node.probeDirVolume | nindent 10 }}
+        {{- end }}
+        {{- with $node.volumes }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+{{- end }}
