@@ -58,18 +58,31 @@ def run_all(
 async def _run(serving: ServingOptions, controller: ControllerOptions | None, node: NodeOptions | None) -> None:
     import structlog  # noqa: PLC0415 - after lean.load
 
+    from hyperpod_ebs import acceptance, monitoring  # noqa: PLC0415 - after lean.load
     from hyperpod_ebs.csi import endpoint, server  # noqa: PLC0415 - after lean.load
     from hyperpod_ebs.observe import log  # noqa: PLC0415 - after lean.load
+    from hyperpod_ebs.observe.condition import Condition  # noqa: PLC0415 - after lean.load
 
     log.set_up(serving.v, serving.logging_format)
     endpoint.parse(serving.endpoint)  # before anybody is asked who we are, which may take its time
-    told = _told_to_stop()
+    monitoring.check(serving)
+    if controller:
+        acceptance.check(controller)
+    for notice in acceptance.notices(serving, controller):
+        structlog.get_logger().warning("flag taken", why=notice)
+    condition, told = Condition(), _told_to_stop()
+    metrics = monitoring.metrics(serving, condition, deprecated=bool(controller and controller.deprecated_metrics))
     async with AsyncExitStack() as stack:
         services = server.Services(
             controller=await stack.enter_async_context(_controller(controller)) if controller else None,
             node=await stack.enter_async_context(_node(node)) if node else None,
         )
-        path = await stack.enter_async_context(server.serving(serving.endpoint, services, drain=serving.drain_seconds))
+        path = await stack.enter_async_context(
+            server.serving(
+                serving.endpoint, services, drain=serving.drain_seconds, condition=condition, measure=metrics
+            )
+        )
+        await stack.enter_async_context(monitoring.shown(serving, condition, metrics))
         structlog.get_logger().info("serving", socket=str(path), services=services.names, version=__version__)
         await told.wait()
         structlog.get_logger().info("stopping", within=serving.drain_seconds)

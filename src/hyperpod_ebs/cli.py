@@ -3,6 +3,8 @@
 Exit codes: 0 done, 1 failed, 2 misused, 130 interrupted.
 """
 
+import json
+import platform
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -16,17 +18,31 @@ _FAILED: Final = 1
 _MISUSED: Final = 2
 _INTERRUPTED: Final = 130
 
+_ALL: Final = "all"
+_ASKS: Final = frozenset({"--help", "-h", "--version"})
+
+
+def _version() -> str:
+    """What runs, as JSON, in upstream's words where there are any."""
+    said = {
+        "driverVersion": __version__,
+        "pythonVersion": platform.python_version(),
+        "platform": f"{platform.system()}/{platform.machine()}".lower(),
+    }
+    return json.dumps(said, indent=2)
+
+
 app = App(
     name="hyperpod-ebs",
     help="Amazon EBS volumes for SageMaker HyperPod clusters, and for plain EC2 nodes.",
-    version=__version__,
+    version=_version,
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
 # Named by their paths, so that each is imported only when it is called.
 app.command("hyperpod_ebs.app:run_controller", name="controller", help="Run the CSI controller service.")
 app.command("hyperpod_ebs.app:run_node", name="node", help="Run the CSI node service.")
-app.command("hyperpod_ebs.app:run_all", name="all", help="Run both CSI services on one socket.")
+app.command("hyperpod_ebs.app:run_all", name=_ALL, help="Run both CSI services on one socket.")
 app.command("hyperpod_ebs.emulator.commands:app", name="emulator", help="Run and inspect the embedded cloud.")
 app.command("hyperpod_ebs.demo.command:app", name="demo", help="Show a volume's whole life on the embedded cloud.")
 
@@ -39,7 +55,7 @@ def main() -> None:
 def run(words: Sequence[str]) -> int:
     """The exit code of a command line; what went wrong is told on stderr."""
     try:
-        answer = app(words, print_error=False, exit_on_error=False, result_action="return_value")
+        answer = app(_with_word(words), print_error=False, exit_on_error=False, result_action="return_value")
     except KeyboardInterrupt:
         return _INTERRUPTED
     except CycloptsError as error:
@@ -48,6 +64,12 @@ def run(words: Sequence[str]) -> int:
         misused = isinstance(error, errors.InvalidRequest)
         return _told("; ".join(_sentences(error)), _MISUSED if misused else _FAILED)
     return answer if isinstance(answer, int) else 0
+
+
+def _with_word(words: Sequence[str]) -> Sequence[str]:
+    """The command line, where only flags are given, as upstream reads it: both services in one process."""
+    flags_alone = bool(words) and words[0].startswith("-") and words[0] not in _ASKS
+    return [_ALL, *words] if flags_alone else words
 
 
 def _told(sentence: str, code: int) -> int:

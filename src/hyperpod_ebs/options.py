@@ -20,6 +20,16 @@ def _variable(name: str, *others: str) -> Parameter:
     return Parameter(env_var=[PREFIX + name, *others])
 
 
+def _list(name: str) -> Parameter:
+    """As `_variable`, for a flag that may be given several times; its variable is one text, blanks and all."""
+    return Parameter(env_var=[PREFIX + name], env_var_split=_whole, consume_multiple=False)
+
+
+def _whole(_: object, text: str, *, delimiter: str | None = None) -> list[str]:
+    del delimiter
+    return [text]
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingOptions:
@@ -34,6 +44,45 @@ class ServingOptions:
     logging_format: Annotated[Literal["text", "json"], _variable("LOGGING_FORMAT")] = "text"
     """The form of the log on stderr."""
 
+    health_endpoint: Annotated[str, _variable("HEALTH_ENDPOINT")] = ""
+    """Where /livez and /healthz are served, as host:port or :port; nowhere where empty."""
+
+    http_endpoint: Annotated[str, _variable("HTTP_ENDPOINT")] = ""
+    """Where /metrics is served, and both of those."""
+
+    metrics_cert_file: Annotated[Path | None, _variable("METRICS_CERT_FILE")] = None
+    """The certificate, with its chain, of the HTTP endpoint; plain HTTP without."""
+
+    metrics_key_file: Annotated[Path | None, _variable("METRICS_KEY_FILE")] = None
+    """The certificate's key."""
+
+    kubeconfig: Annotated[Path | None, _variable("KUBECONFIG")] = None
+    """How to reach Kubernetes from outside of it; the controller does not ask it anything."""
+
+    enable_otel_tracing: Annotated[bool, _variable("ENABLE_OTEL_TRACING")] = False
+    """Taken, and told in the log: there are no traces."""
+
+    vmodule: Annotated[str, _variable("VMODULE")] = ""
+    """Taken, and told in the log: take --v."""
+
+    logtostderr: Annotated[bool, _variable("LOGTOSTDERR")] = True
+    """Taken: the log goes to stderr, and nowhere else."""
+
+    log_flush_frequency: Annotated[str, _variable("LOG_FLUSH_FREQUENCY")] = ""
+    """Taken, and told in the log, as those that follow: each line is written at once."""
+
+    log_json_info_buffer_size: Annotated[str, _variable("LOG_JSON_INFO_BUFFER_SIZE")] = ""
+    """See --log-flush-frequency."""
+
+    log_json_split_stream: Annotated[bool, _variable("LOG_JSON_SPLIT_STREAM")] = False
+    """See --log-flush-frequency."""
+
+    log_text_info_buffer_size: Annotated[str, _variable("LOG_TEXT_INFO_BUFFER_SIZE")] = ""
+    """See --log-flush-frequency."""
+
+    log_text_split_stream: Annotated[bool, _variable("LOG_TEXT_SPLIT_STREAM")] = False
+    """See --log-flush-frequency."""
+
     drain_seconds: Annotated[float, _variable("DRAIN_SECONDS"), Parameter(validator=Number(gte=0))] = 20.0
     """Seconds that running calls have to finish when the process is told to stop."""
 
@@ -47,7 +96,13 @@ class ControllerOptions:
     """The AWS region of the volumes."""
 
     account_id: Annotated[str | None, _variable("ACCOUNT_ID")] = None
-    """The account of the HyperPod clusters; STS tells where it is absent."""
+    """The account of the volumes and of the HyperPod clusters; STS tells where it is absent."""
+
+    partition: Annotated[str | None, _variable("PARTITION")] = None
+    """The partition of ARNs: aws, aws-cn, aws-us-gov; it follows from the region where it is absent."""
+
+    cluster_arn: Annotated[str | None, _variable("CLUSTER_ARN")] = None
+    """The HyperPod cluster's ARN, which tells partition, region and account."""
 
     ec2_endpoint: Annotated[str | None, _variable("EC2_ENDPOINT", "AWS_EC2_ENDPOINT")] = None
     """Another address for EC2."""
@@ -57,6 +112,33 @@ class ControllerOptions:
 
     user_agent_extra: Annotated[str, _variable("USER_AGENT_EXTRA")] = ""
     """Added to the user agent that AWS sees."""
+
+    aws_sdk_debug_log: Annotated[bool, _variable("AWS_SDK_DEBUG_LOG")] = False
+    """Log what AWS is asked and what it answers, but for credentials."""
+
+    extra_tags: Annotated[tuple[str, ...], _list("EXTRA_TAGS")] = ()
+    """Tags for each volume and snapshot, as key=value,key=value; a value may be a template."""
+
+    extra_volume_tags: Annotated[tuple[str, ...], _list("EXTRA_VOLUME_TAGS")] = ()
+    """The former name of --extra-tags."""
+
+    k8s_tag_cluster_id: Annotated[str, _variable("K8S_TAG_CLUSTER_ID")] = ""
+    """The cluster's name, with which volumes and snapshots are tagged as its own."""
+
+    warn_on_invalid_tag: Annotated[bool, _variable("WARN_ON_INVALID_TAG")] = False
+    """Leave out a user's tag that is wrong, and say so in the log, instead of refusing the volume."""
+
+    batching: Annotated[bool, _variable("BATCHING")] = True
+    """Taken: volumes are always described together."""
+
+    modify_volume_request_handler_timeout: Annotated[str, _variable("MODIFY_VOLUME_REQUEST_HANDLER_TIMEOUT")] = ""
+    """Taken, and told in the log: modifications are joined without a pause."""
+
+    deprecated_metrics: Annotated[bool, _variable("DEPRECATED_METRICS")] = False
+    """Show the calls to AWS under the names cloudprovider_aws_* as well."""
+
+    enable_node_local_volumes: Annotated[bool, _variable("ENABLE_NODE_LOCAL_VOLUMES")] = False
+    """Refused: node-local volumes are not offered."""
 
 
 @Parameter(name="*")

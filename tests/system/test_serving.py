@@ -3,11 +3,9 @@
 import asyncio
 import io
 import json
-import os
 import signal
 import socket
 import stat
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -29,9 +27,9 @@ from hyperpod_ebs.model.sizes import GiB
 from hyperpod_ebs.model.volume import Attachment, AttachState, Volume, VolumeSpec, VolumeState
 from hyperpod_ebs.observe import log
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
+from programs import HOLDER, node_words, program
 
 VOLUME = "vol-0123456789abcdef0"
-HOLDER = "hyperpod-abcdefghijkl-i-0123456789abcdef0"
 SECRET = "correct horse battery staple"
 
 
@@ -412,59 +410,10 @@ async def test_calls_that_do_not_finish_are_handed_back(short_path: Path) -> Non
     assert "the driver is stopping; ask again" in (error.details() or "")
 
 
-@dataclass
-class Process:
-    """A node process of ours, and all that it has said."""
-
-    running: asyncio.subprocess.Process
-    said: list[str] = field(default_factory=list)
-
-    async def until(self, word: str) -> None:
-        """Read its log until a line has `word`."""
-        assert self.running.stderr is not None
-        async with asyncio.timeout(20):
-            while word not in (line := (await self.running.stderr.readline()).decode()):
-                assert line, "".join(self.said)
-                self.said.append(line)
-
-    async def ended(self) -> int:
-        """Its exit code, and the rest of its log read."""
-        async with asyncio.timeout(20):
-            _, rest = await self.running.communicate()
-        self.said.append(rest.decode())
-        assert self.running.returncode is not None
-        return self.running.returncode
-
-
-@asynccontextmanager
-async def process(*words: str, **env: str) -> AsyncGenerator[Process]:
-    """A process of ours, killed if it does not end by itself."""
-    started = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "hyperpod_ebs.cli",
-        *words,
-        env={**os.environ, **env},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield Process(started)
-    finally:
-        if started.returncode is None:
-            started.kill()
-            await started.wait()
-
-
-def node_words(directory: Path) -> tuple[str, ...]:
-    """What starts a node process that needs no metadata."""
-    return ("node", f"--endpoint=unix://{directory / 'csi.sock'}", f"--node-id={HOLDER}", "--zone=us-west-2a")
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 async def test_a_process_that_is_told_to_stop_ends_with_zero(short_path: Path, number: signal.Signals) -> None:
     """Ours: init systems and people see a clean end."""
-    async with process(*node_words(short_path)) as node:
+    async with program(*node_words(short_path)) as node:
         await node.until("serving")
 
         node.running.send_signal(number)
@@ -477,10 +426,10 @@ async def test_a_process_that_is_told_to_stop_ends_with_zero(short_path: Path, n
 
 async def test_a_second_process_on_a_live_socket_ends_with_one_sentence(short_path: Path) -> None:
     """Ours: errors are one sentence on stderr and an exit code, never a traceback."""
-    async with process(*node_words(short_path)) as first:
+    async with program(*node_words(short_path)) as first:
         await first.until("serving")
 
-        async with process(*node_words(short_path)) as second:
+        async with program(*node_words(short_path)) as second:
             code = await second.ended()
 
     assert code == 1
@@ -491,7 +440,7 @@ async def test_a_second_process_on_a_live_socket_ends_with_one_sentence(short_pa
 
 async def test_a_node_process_loads_neither_the_sdk_nor_an_http_client(short_path: Path) -> None:
     """Ours: memory on every node of a cluster."""
-    async with process(*node_words(short_path), PYTHONPROFILEIMPORTTIME="1") as node:
+    async with program(*node_words(short_path), PYTHONPROFILEIMPORTTIME="1") as node:
         await node.until("serving")
         node.running.terminate()
         await node.ended()
@@ -506,9 +455,9 @@ async def test_a_node_asks_its_metadata_who_it_is_and_says_what_to_do_when_none_
     """Ours: a HyperPod node without Kubernetes and without options gets one clear sentence."""
     words = ("node", f"--endpoint=unix://{short_path / 'csi.sock'}")
 
-    async with process(*words, AWS_EC2_METADATA_SERVICE_ENDPOINT="http://127.0.0.1:1") as lost:
+    async with program(*words, AWS_EC2_METADATA_SERVICE_ENDPOINT="http://127.0.0.1:1") as lost:
         lost_code = await lost.ended()
-    async with process(*words, CSI_NODE_NAME="hyperpod-i-0123456789abcdef0") as hyperpod:
+    async with program(*words, CSI_NODE_NAME="hyperpod-i-0123456789abcdef0") as hyperpod:
         hyperpod_code = await hyperpod.ended()
 
     assert (lost_code, hyperpod_code) == (1, 1)

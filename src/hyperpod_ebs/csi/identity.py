@@ -6,10 +6,15 @@ from google.protobuf.wrappers_pb2 import BoolValue
 
 from hyperpod_ebs import __version__
 from hyperpod_ebs.csi.interceptors import Context
+from hyperpod_ebs.csi.status import cut
+from hyperpod_ebs.observe.condition import Condition
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
 
 NAME: Final = "ebs.csi.aws.com"
 """The upstream driver's name, so that its volumes and classes are ours too."""
+
+WHY: Final = "why-bin"
+"""The trailing metadata that says, in UTF-8, why a process is not ready; gRPC wants the ending for all but ASCII."""
 
 _SERVICE: Final = csi_pb2.PluginCapability.Service.Type
 _EXPANSION: Final = csi_pb2.PluginCapability.VolumeExpansion.Type
@@ -25,6 +30,10 @@ CAPABILITIES: Final = (
 
 class Identity(csi_pb2_grpc.IdentityServicer):
     """Served by every process of the driver."""
+
+    def __init__(self, condition: Condition) -> None:
+        """`condition` is what is wrong with this process."""
+        self._condition = condition
 
     async def GetPluginInfo(  # noqa: N802 - CSI's name
         self, request: csi_pb2.GetPluginInfoRequest, context: Context
@@ -43,6 +52,9 @@ class Identity(csi_pb2_grpc.IdentityServicer):
     async def Probe(  # noqa: N802 - CSI's name
         self, request: csi_pb2.ProbeRequest, context: Context
     ) -> csi_pb2.ProbeResponse:
-        """Ready: a process that is not does not serve."""
-        del request, context
-        return csi_pb2.ProbeResponse(ready=BoolValue(value=True))
+        """Whether all is well; what is not is told beside the answer, under `WHY`."""
+        del request
+        # No error: after one the sidecars exit, and after "not ready" they wait (csi-lib-utils, rpc.ProbeForever).
+        if trouble := str(self._condition):
+            context.set_trailing_metadata(((WHY, cut(trouble).encode()),))
+        return csi_pb2.ProbeResponse(ready=BoolValue(value=not trouble))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import grpc
 import structlog
@@ -55,6 +55,14 @@ QUIET: Final = frozenset(
 
 log = structlog.get_logger()
 
+
+class Measure(Protocol):
+    """Counts calls."""
+
+    def answered(self, method: str, code: str, seconds: float) -> None:
+        """Count one, by gRPC's own word for its end."""
+
+
 Method = Callable[[Any, Any], Any]  # a servicer's method: grpc's own types say no more
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -84,9 +92,11 @@ class _Call:
 class Calls(grpc.aio.ServerInterceptor):
     """All calls of a server, and the door that they leave by."""
 
-    def __init__(self) -> None:
+    def __init__(self, measure: Measure | None = None) -> None:
+        """`measure` is told of each call that is answered."""
         self._bounds: set[asyncio.Timeout] = set()
         self._stopping = False
+        self._measure = measure
 
     def hand_back(self) -> None:
         """Answer every call that still runs with UNAVAILABLE, now."""
@@ -120,14 +130,21 @@ class Calls(grpc.aio.ServerInterceptor):
             except asyncio.CancelledError:
                 if _given_up():
                     log.info("call given up by its caller", **call.told)
+                    self._count(call, StatusCode.CANCELLED)
                     raise
                 error: Exception = errors.Unavailable(f"{name} was cut off: the driver is stopping; ask again")
             except Exception as raised:  # noqa: BLE001 - the one place where errors become answers
                 error = raised
             else:
                 (log.debug if name in QUIET else log.info)("call answered", **call.told)
+                self._count(call, StatusCode.OK)
                 return answer
+            self._count(call, status.code_for(error, call.name))
             return await _refuse(call, error, context)
+
+    def _count(self, call: _Call, code: StatusCode) -> None:
+        if self._measure is not None:
+            self._measure.answered(call.name, code.name, time.monotonic() - call.began)
 
     async def _bounded(self, call: _Call, context: Context) -> Message:
         """The answer, if it comes before the deadline.

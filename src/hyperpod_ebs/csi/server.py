@@ -14,9 +14,10 @@ from grpc_reflection.v1alpha import reflection
 
 from hyperpod_ebs.csi import endpoint as endpoints
 from hyperpod_ebs.csi.identity import Identity
-from hyperpod_ebs.csi.interceptors import Calls
+from hyperpod_ebs.csi.interceptors import Calls, Measure
 from hyperpod_ebs.kit import files
 from hyperpod_ebs.kit.operations import Operations
+from hyperpod_ebs.observe.condition import Condition
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
 
 if TYPE_CHECKING:  # a process loads only what it serves
@@ -50,9 +51,9 @@ class Services:
         """Where each service's operations run."""
         return [service.operations for service in (self.controller, self.node) if service]
 
-    def add_to(self, server: grpc.aio.Server) -> None:
+    def add_to(self, server: grpc.aio.Server, condition: Condition) -> None:
         """Have `server` answer for them."""
-        csi_pb2_grpc.add_IdentityServicer_to_server(Identity(), server)
+        csi_pb2_grpc.add_IdentityServicer_to_server(Identity(condition), server)
         if self.controller:
             csi_pb2_grpc.add_ControllerServicer_to_server(self.controller, server)
         if self.node:
@@ -60,20 +61,28 @@ class Services:
 
 
 @asynccontextmanager
-async def serving(endpoint: str, services: Services, *, drain: float = DRAIN) -> AsyncGenerator[Path]:
+async def serving(
+    endpoint: str,
+    services: Services,
+    *,
+    drain: float = DRAIN,
+    condition: Condition | None = None,
+    measure: Measure | None = None,
+) -> AsyncGenerator[Path]:
     """The services on their socket, which is there when the block begins; the path of the socket.
 
     At the end of the block no new call is taken, and what runs has `drain` seconds. Then each call that is
     left is answered with UNAVAILABLE; the operations themselves end with whoever made them.
+    `condition` is what Probe tells, `measure` counts the calls.
 
     Raises:
         InvalidRequest: The endpoint is none that is served.
         Refused: Another process serves it, or it cannot be made.
     """
     path = endpoints.parse(endpoint)
-    calls = Calls()
+    calls = Calls(measure)
     server = grpc.aio.server(interceptors=[calls])
-    services.add_to(server)
+    services.add_to(server, condition or Condition())
     state = await _healthy(server, services.names)
     async with _listening(server, path):
         try:

@@ -1,0 +1,28 @@
+"""What is wrong with a process that runs all the same: told to the log when it changes, to a probe whenever it asks."""
+
+import structlog
+
+log = structlog.get_logger()
+
+
+class Condition:
+    """The troubles of a process, by the part that has each."""
+
+    def __init__(self) -> None:
+        self._troubles: dict[str, str] = {}
+
+    def tell(self, part: str, trouble: str | None) -> None:
+        """Keep what is wrong with a part, None where nothing is; the log hears of it once for each change."""
+        before = self._troubles.get(part)
+        if trouble is None:
+            self._troubles.pop(part, None)
+            if before is not None:
+                log.info("mended", part=part, was=before)
+        else:
+            self._troubles[part] = trouble
+            if trouble != before:
+                log.warning("not well", part=part, why=trouble)
+
+    def __str__(self) -> str:
+        """All that is wrong, in one sentence; empty where nothing is."""
+        return "; ".join(self._troubles.values())

@@ -1,0 +1,184 @@
+"""What a process shows of itself over HTTP: to kubelet's probes, and to Prometheus."""
+
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+import grpc
+import pytest
+import trustme
+
+from hyperpod_ebs.csi.identity import WHY
+from hyperpod_ebs.csi.server import Services, serving
+from hyperpod_ebs.model import errors
+from hyperpod_ebs.monitoring import HTTP, check, metrics, shown
+from hyperpod_ebs.observe.condition import Condition
+from hyperpod_ebs.observe.httpd import LONGEST
+from hyperpod_ebs.observe.metrics import Metrics
+from hyperpod_ebs.options import ServingOptions
+from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
+from programs import Program, node_words, program
+
+
+class Shown(NamedTuple):
+    """A running process of which something is shown."""
+
+    program: Program
+    health: str
+    http: str
+
+
+async def until_shown(process: Program) -> tuple[str, str]:
+    """The addresses of its two servers."""
+    ports = [(await process.until(word)).partition("port=")[2].split()[0] for word in ("--health-", "--http-")]
+    return f"http://127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}"
+
+
+@pytest.fixture
+async def node(short_path: Path) -> AsyncGenerator[Shown]:
+    """A node process with both servers."""
+    flags = ("--health-endpoint=127.0.0.1:0", "--http-endpoint=127.0.0.1:0")
+    async with program(*node_words(short_path), *flags) as process:
+        health, http = await until_shown(process)
+        yield Shown(process, health, f"http://{http}")
+
+
+async def page(address: str, method: str = "GET", trust: ssl.SSLContext | None = None) -> tuple[int, str]:
+    """The status and text of a page."""
+    async with aiohttp.ClientSession() as http, http.request(method, address, ssl=trust or True) as answer:
+        return answer.status, await answer.text()
+
+
+async def test_a_process_where_all_is_well_says_so_at_both_addresses(node: Shown) -> None:
+    """Ours: what kubelet asks, and what upstream's chart gives as the port of metrics."""
+    for address in (node.health, node.http):
+        assert await page(f"{address}/healthz") == (200, "ok\n")
+        assert await page(f"{address}/livez?verbose") == (200, "ok\n")
+
+
+async def test_calls_are_counted_by_method_and_code(node: Shown, short_path: Path) -> None:
+    """Ours: upstream leaves these to its sidecars, and a node has none."""
+    async with grpc.aio.insecure_channel(f"unix://{short_path / 'csi.sock'}") as channel:
+        await csi_pb2_grpc.NodeStub(channel).NodeGetInfo(csi_pb2.NodeGetInfoRequest())
+        with pytest.raises(grpc.aio.AioRpcError):
+            await csi_pb2_grpc.NodeStub(channel).NodeStageVolume(csi_pb2.NodeStageVolumeRequest())
+
+    status, text = await page(f"{node.http}/metrics")
+
+    assert status == 200
+    assert 'aws_ebs_csi_rpc_duration_seconds_count{code="OK",method="NodeGetInfo"} 1.0' in text
+    assert 'aws_ebs_csi_rpc_duration_seconds_count{code="INVALID_ARGUMENT",method="NodeStageVolume"} 1.0' in text
+    assert re.search(r'^aws_ebs_csi_build_info\{python="3[.\d]+",version="[.\d]+"\} 1.0$', text, re.MULTILINE)
+    assert "aws_ebs_csi_healthy 1.0" in text
+
+
+async def test_what_is_not_a_page_is_refused(node: Shown) -> None:
+    """Ours: short, and telling what there is."""
+    assert await page(f"{node.health}/metrics") == (404, "there are /livez, /healthz\n")
+    assert (await page(f"{node.http}/metrics", "POST"))[0] == 405
+    assert await page(f"{node.http}/healthz", "HEAD") == (200, "")
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * LONGEST, b"\x16\x03\x01\r\n\r\n"]
+)
+async def test_nobody_who_talks_nonsense_keeps_others_from_being_answered(node: Shown, sent: bytes) -> None:
+    """Ours: the port is open to the cluster."""
+    host, port = node.health.removeprefix("http://").split(":")
+
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(sent)
+    writer.write_eof()
+    said = await reader.read()
+    writer.close()
+
+    assert b"200 OK" not in said
+    assert await page(f"{node.health}/healthz") == (200, "ok\n")
+
+
+async def test_metrics_come_over_tls_where_a_certificate_is_given(short_path: Path) -> None:
+    """Upstream's --metrics-cert-file and --metrics-key-file; probes stay plain."""
+    authority = trustme.CA()
+    files = short_path / "tls.crt", short_path / "tls.key"
+    issued = authority.issue_cert("127.0.0.1")
+    files[0].write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    issued.private_key_pem.write_to_path(str(files[1]))
+    flags = ("--health-endpoint=127.0.0.1:0", "--http-endpoint=127.0.0.1:0")
+    tls = (f"--metrics-cert-file={files[0]}", f"--metrics-key-file={files[1]}")
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+
+    async with program(*node_words(short_path), *flags, *tls) as process:
+        health, http = await until_shown(process)
+
+        assert (await page(f"https://{http}/metrics", trust=trust))[0] == 200
+        assert (await page(f"{health}/healthz"))[0] == 200
+
+
+async def test_an_address_that_is_taken_ends_the_start_with_one_sentence(node: Shown, short_path: Path) -> None:
+    """Ours."""
+    port = node.health.rpartition(":")[2]
+    words = (*node_words(short_path / "second"), f"--health-endpoint=127.0.0.1:{port}")
+
+    async with program(*words) as second:
+        code = await second.ended()
+
+    assert code == 1
+    assert second.said[-1].startswith(f"hyperpod-ebs: --health-endpoint 127.0.0.1:{port} cannot be had: ")
+
+
+async def test_what_is_wrong_is_told_alike_by_the_page_the_probe_and_the_metrics(short_path: Path) -> None:
+    """Ours, and it is no reason to be restarted: see docs/decisions/0014."""
+    condition = Condition()
+    options = ServingOptions(endpoint=str(short_path / "csi.sock"), http_endpoint="127.0.0.1:0")
+    found = metrics(options, condition, deprecated=False)
+    assert isinstance(found, Metrics)
+    async with (
+        serving(options.endpoint, Services(), condition=condition),
+        shown(options, condition, found) as ports,
+        grpc.aio.insecure_channel(f"unix:{options.endpoint}") as channel,
+    ):
+        address = f"http://127.0.0.1:{ports[HTTP]}"
+
+        async def told() -> tuple[object, ...]:
+            call = csi_pb2_grpc.IdentityStub(channel).Probe(csi_pb2.ProbeRequest())
+            ready = (await call).ready.value
+            why = b"".join(bytes(value) for key, value in await call.trailing_metadata() if key == WHY)  # type: ignore[arg-type] # binary, by the key's ending
+            gauge = "aws_ebs_csi_healthy 1.0" in (await page(f"{address}/metrics"))[1]
+            pages = [await page(f"{address}/{name}") for name in ("healthz", "livez")]
+            return ready, why.decode(), gauge, *pages
+
+        condition.tell("AWS", "ec2:DescribeVolumes is denied")
+        wrong = await told()
+        condition.tell("AWS", None)
+        mended = await told()
+
+    sentence = "ec2:DescribeVolumes is denied"
+    assert wrong == (False, sentence, False, (503, f"{sentence}\n"), (200, "ok\n"))
+    assert mended == (True, "", True, (200, "ok\n"), (200, "ok\n"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (ServingOptions(health_endpoint="9808"), "not host:port"),
+        (ServingOptions(health_endpoint=":99999"), "not host:port"),
+        (ServingOptions(health_endpoint=":9808", http_endpoint="127.0.0.1:9808"), "one port"),
+        (ServingOptions(metrics_cert_file=Path("/c"), http_endpoint=":1"), "need each other"),
+        (ServingOptions(metrics_cert_file=Path("/c"), metrics_key_file=Path("/k")), "need each other"),
+    ],
+    ids=["no colon", "no port", "one port for two", "a certificate without its key", "nothing to secure"],
+)
+def test_flags_that_cannot_be_followed_are_refused(options: ServingOptions, says: str) -> None:
+    """Upstream's rules for its pair of files; the rest is ours."""
+    with pytest.raises(errors.InvalidRequest, match=says):
+        check(options)
+
+
+def test_any_port_may_be_asked_for_twice() -> None:
+    """Ours: zero is no port."""
+    check(ServingOptions(health_endpoint="127.0.0.1:0", http_endpoint="[::1]:0"))

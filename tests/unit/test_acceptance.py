@@ -1,0 +1,94 @@
+"""Every flag of upstream's is taken with its meaning, or with a notice, or refused with a sentence."""
+
+from typing import Final
+
+import pytest
+
+from flags import read
+from hyperpod_ebs import acceptance, cli
+from hyperpod_ebs.model import errors
+from hyperpod_ebs.options import SERVING, ControllerOptions, ServingOptions
+
+UPSTREAM: Final = (
+    "--kubeconfig=/etc/kubeconfig",
+    "--endpoint=unix:///csi.sock",
+    "--http-endpoint=:3301",
+    "--metrics-cert-file=/tls/tls.crt",
+    "--metrics-key-file=/tls/tls.key",
+    "--enable-otel-tracing=false",
+    "--logtostderr",
+    "-v=5",
+    "--vmodule=cloud=9",
+    "--logging-format=json",
+    "--log-flush-frequency=5s",
+    "--log-json-info-buffer-size=1Ki",
+    "--log-json-split-stream=true",
+    "--log-text-info-buffer-size=1Ki",
+    "--log-text-split-stream=true",
+    "--user-agent-extra=helm",
+    "--aws-sdk-debug-log=true",
+    "--extra-tags=a=b,c=d",
+    "--extra-volume-tags=e=f",
+    "--k8s-tag-cluster-id=mine",
+    "--warn-on-invalid-tag=true",
+    "--batching=false",
+    "--modify-volume-request-handler-timeout=2s",
+    "--deprecated-metrics=true",
+    "--enable-node-local-volumes=false",
+)
+"""The controller's flags of upstream 1.64, by its options.go."""
+
+
+def test_upstreams_controller_flags_are_all_read() -> None:
+    """Upstream's charts and scripts start this driver as they are."""
+    serving, controller, _ = read(*UPSTREAM)
+
+    assert (serving.v, serving.http_endpoint, str(serving.metrics_key_file)) == (5, ":3301", "/tls/tls.key")
+    assert (controller.extra_tags, controller.extra_volume_tags) == (("a=b,c=d",), ("e=f",))
+    assert (controller.k8s_tag_cluster_id, controller.warn_on_invalid_tag) == ("mine", True)
+    assert (controller.aws_sdk_debug_log, controller.deprecated_metrics) == (True, True)
+
+
+def test_each_flag_that_does_nothing_is_told_once() -> None:
+    """Ours: nobody is left to wonder."""
+    words = [word.replace("tracing=false", "tracing=true") for word in UPSTREAM]
+    serving, controller, _ = read(*words)
+
+    told = list(acceptance.notices(serving, controller))
+
+    assert [one.split(" ")[0].partition("=")[0] for one in told] == [
+        "--enable-otel-tracing",
+        "--vmodule",
+        "--log-flush-frequency",
+        "--log-json-*",
+        "--batching",
+        "--modify-volume-request-handler-timeout",
+        "--extra-volume-tags",
+    ]
+
+
+def test_what_was_not_asked_for_is_not_told() -> None:
+    """Ours."""
+    assert not list(acceptance.notices(ServingOptions(), ControllerOptions()))
+    assert not list(acceptance.notices(SERVING, None))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (ControllerOptions(enable_node_local_volumes=True), "--enable-node-local-volumes is not offered"),
+        (ControllerOptions(modify_volume_request_handler_timeout="0s"), "may not be zero"),
+    ],
+    ids=["node-local volumes", "no time at all"],
+)
+def test_what_cannot_be_honoured_is_refused(options: ControllerOptions, says: str) -> None:
+    """Ours: a claim would wait for ever for what nobody makes. Upstream's rule for the time."""
+    with pytest.raises(errors.InvalidRequest, match=says):
+        acceptance.check(options)
+
+
+def test_flags_without_a_word_run_both_services(capsys: pytest.CaptureFixture[str]) -> None:
+    """Upstream: `all` is what no word means."""
+    code = cli.run(["--endpoint=tcp://:1"])
+
+    assert (code, "not a unix socket" in capsys.readouterr().err) == (2, True)
