@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fail when src/hyperpod_ebs/pb is not what `make generate` makes of proto/.
+# Fail when what is committed is not what `make generate` makes of proto/ and of the chart's values.
 set -eu
 cd "$(dirname "$0")/.."
 fresh=$(mktemp -d)
@@ -10,3 +10,9 @@ diff --recursive --brief --exclude=__pycache__ "$fresh/hyperpod_ebs/pb" src/hype
     echo "src/hyperpod_ebs/pb differs from proto/: run make generate" >&2
     exit 1
 }
+for file in charts/hyperpod-ebs/values.schema.json docs/reference/chart-values.md; do
+    diff --brief "$fresh/$file" "$file" || {
+        echo "$file differs from charts/hyperpod-ebs/values.yaml: run make generate" >&2
+        exit 1
+    }
+done

@@ -1,5 +1,7 @@
 #!/bin/sh
-# Turn proto/*.proto into Python: generate.sh [DIRECTORY], src by default.
+# Turn proto/*.proto into Python, and the chart's values into their schema and their page: generate.sh [DIRECTORY].
+#
+# Without a directory, Python goes to src and the rest to its place.
 set -eu
 cd "$(dirname "$0")/.."
 out=${1:-src}
@@ -13,3 +15,5 @@ for proto in proto/*.proto; do
         --mypy_out=quiet,readable_stubs:"$out" --mypy_grpc_out=quiet,only_async:"$out" \
         "hyperpod_ebs/pb/$(basename "$proto")"
 done
+
+python scripts/chart/documents.py --into="${1:-.}"

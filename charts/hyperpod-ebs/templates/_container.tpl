@@ -3,10 +3,10 @@
 {{/* Arguments of (dict "ours" <list> "additional" <list>): one that sets a flag of ours stands in for it. */}}
 {{- define "hyperpod-ebs.arguments" -}}
 {{- $flags := list -}}
-{{- range .additional }}{{ $flags = append $flags (splitList "=" . | first) }}{{ end -}}
+{{- range .additional }}{{ $flags = append $flags (splitList "=" . | first | trimPrefix "-" | trimPrefix "-") }}{{ end -}}
 {{- $arguments := list -}}
 {{- range .ours }}
-{{- if not (has (splitList "=" . | first) $flags) }}{{ $arguments = append $arguments . }}{{ end -}}
+{{- if not (has (splitList "=" . | first | trimPrefix "-" | trimPrefix "-") $flags) }}{{ $arguments = append $arguments . }}{{ end -}}
 {{- end -}}
 {{- concat $arguments (.additional | default list) | toYaml }}
 {{- end }}
@@ -79,12 +79,19 @@ emptyDir:
   sizeLimit: 16Mi
 {{- end }}
 
-{{/* The probes of a driver, of (dict "timeout" <seconds> "sidecar" <whether the community's probe asks>).
-     The driver answers as long as it runs, and is ready when nothing keeps it from working: a missing permission is
-     told, not mended by a restart. Who asks through the community's probe gets its one answer for both. */}}
+{{/* The probes of a driver, of (dict "timeout" <seconds> "failures" <how many> "sidecar" <whether the community's probe asks>).
+     It lives as long as its event loop answers, and is ready when nothing keeps it from working: a missing permission is
+     told, and no restart mends it (docs/decisions/0014). The community's probe has one answer for both. */}}
 {{- define "hyperpod-ebs.probes" -}}
-{{- $healthy := dict "httpGet" (dict "path" "/healthz" "port" "healthz") -}}
-{{- $alive := ternary $healthy (dict "tcpSocket" (dict "port" "healthz")) .sidecar -}}
 {{- $times := dict "initialDelaySeconds" 10 "periodSeconds" 10 "timeoutSeconds" .timeout "failureThreshold" .failures -}}
-{{- dict "livenessProbe" (merge $alive $times) "readinessProbe" (merge (deepCopy $healthy) $times (dict "failureThreshold" .failures)) | toYaml }}
+livenessProbe:
+  httpGet:
+    path: {{ ternary "/healthz" "/livez" .sidecar }}
+    port: healthz
+  {{- toYaml $times | nindent 2 }}
+readinessProbe:
+  httpGet:
+    path: /healthz
+    port: healthz
+  {{- toYaml $times | nindent 2 }}
 {{- end }}

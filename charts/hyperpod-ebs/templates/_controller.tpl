@@ -70,8 +70,8 @@
 {{- define "hyperpod-ebs.controller-driver" -}}
 {{- $controller := .Values.controller -}}
 {{- $sidecar := .Values.sidecars.livenessProbe.enabled -}}
-{{- $ports := dict -}}
-{{- if not $sidecar }}{{ $_ := set $ports "healthz" 9808 }}{{ end -}}
+{{- /* A probe finds a port by its name in its own container, whoever listens there. */ -}}
+{{- $ports := dict "healthz" 9808 -}}
 {{- if $controller.enableMetrics }}{{ $_ := set $ports "metrics" 3301 }}{{ end -}}
 {{- include "hyperpod-ebs.container" (dict
       "root" .
@@ -83,7 +83,7 @@
       "env" $controller.env
       "envFrom" $controller.envFrom
       "ports" $ports
-      "probes" (include "hyperpod-ebs.probes" (dict "timeout" 60 "failures" 3 "sidecar" $sidecar) | fromYaml)
+      "probes" (include "hyperpod-ebs.probes" (dict "timeout" (ternary 60 5 $sidecar) "failures" 5 "sidecar" $sidecar) | fromYaml)
       "mounts" (concat (list
         (dict "name" "socket-dir" "mountPath" "/var/lib/csi/sockets/pluginproxy")
         (dict "name" "tmp" "mountPath" "/tmp")) ($controller.volumeMounts | default list))

@@ -52,8 +52,8 @@
 {{- define "hyperpod-ebs.node-driver" -}}
 {{- $node := .node -}}
 {{- $sidecar := .root.Values.sidecars.livenessProbe.enabled -}}
-{{- $ports := dict -}}
-{{- if not $sidecar }}{{ $_ := set $ports "healthz" 9808 }}{{ end -}}
+{{- /* A probe finds a port by its name in its own container, whoever listens there. */ -}}
+{{- $ports := dict "healthz" 9808 -}}
 {{- if $node.enableMetrics }}{{ $_ := set $ports "metrics" 3302 }}{{ end -}}
 {{- $mounts := list (dict "name" "tmp" "mountPath" "/tmp") -}}
 {{- range include "hyperpod-ebs.node-directories" . | fromYamlArray }}

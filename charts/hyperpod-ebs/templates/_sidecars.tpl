@@ -76,7 +76,6 @@
       "additionalArgs" $values.additionalArgs
       "environment" list
       "envFrom" .beside.envFrom
-      "ports" (dict "healthz" 9808)
       "mounts" (list (dict "name" .volume "mountPath" "/csi"))
       "resources" ($values.resources | default .beside.resources)
       "security" $values.securityContext) }}

@@ -1,0 +1,138 @@
+"""What of the chart's values neither a default nor a comment can say."""
+
+from typing import Any, Final
+
+Schema = dict[str, Any]  # JSON
+
+FREE: Final = frozenset(
+    {
+        # Kubernetes' own objects; the API server checks them.
+        "affinity",
+        "containerSecurityContext",
+        "dnsConfig",
+        "probeDirVolume",
+        "resources",
+        "securityContext",
+        "serviceMonitor.labels",
+        "socketDirVolume",
+        "updateStrategy",
+        "sidecars.nodeDriverRegistrar.livenessProbe",
+        # Upstream's, of which the chart looks at no more than `enabled`.
+        "sidecars.metadataLabeler",
+        "sidecars.volumemodifier",
+    }
+)
+"""Names and paths whose insides are not ours."""
+
+TEXTS: Final = frozenset(
+    {
+        "annotations",
+        "customLabels",
+        "daemonSetAnnotations",
+        "deploymentAnnotations",
+        "labels",
+        "nodeSelector",
+        "podAnnotations",
+        "podLabels",
+    }
+)
+"""Maps from text to text."""
+
+_STRING: Final[Schema] = {"type": "string"}
+_PORT: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": 65535}
+
+ITEMS: Final[dict[str, Schema]] = {
+    "additionalArgs": _STRING,
+    "egressPorts": _PORT,
+    "imagePullSecrets": _STRING,
+}
+"""What stands in a list, where it is no object."""
+
+_COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+_AMOUNT: Final[Schema] = {"type": ["integer", "string", "null"]}
+_LEVEL: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": 10}
+_DURATION: Final[Schema] = {"type": ["string", "null"], "pattern": "^([0-9]+(ms|s|m|h))*$"}
+_MAP: Final[Schema] = {"type": ["object", "null"], "additionalProperties": _STRING}
+_PARAMETERS: Final[Schema] = {
+    "type": ["object", "null"],
+    "additionalProperties": {"type": ["string", "number", "boolean"]},
+}
+
+
+def _class(required: list[str], **more: Schema) -> Schema:
+    return {
+        "type": ["array", "null"],
+        "items": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": required,
+            "properties": {
+                "name": {"type": "string", "minLength": 1},
+                "annotations": _MAP,
+                "labels": _MAP,
+                "parameters": _PARAMETERS,
+                **more,
+            },
+        },
+    }
+
+
+_DELETION: Final[Schema] = {"enum": ["Delete", "Retain"]}
+
+OF: Final[dict[str, Schema]] = {
+    "hyperpod.clusterArn": {
+        "type": ["string", "null"],
+        "pattern": "^(arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:[0-9]{12}:cluster/[a-z0-9]{12})?$",
+    },
+    "hyperpod.account": {"type": ["string", "null"], "pattern": "^([0-9]{12})?$"},
+    "hyperpod.partition": {"type": ["string", "null"], "pattern": "^(aws[a-z-]*)?$"},
+    "hyperpod.role.arn": {"type": ["string", "null"], "pattern": "^(arn:aws[a-z-]*:iam::[0-9]{12}:role/.+)?$"},
+    "hyperpod.role.through": {"enum": ["irsa", "podIdentity"]},
+    "embeddedCloud.endpoint": {"type": ["string", "null"], "pattern": "^(https?://[^/]+/?)?$"},
+    "image.tag": {"type": ["string", "null"]},
+    "controller.extraVolumeTags": {
+        "type": ["object", "null"],
+        "propertyNames": {"minLength": 1, "maxLength": 128},
+        "additionalProperties": {"type": "string", "maxLength": 256},
+    },
+    "controller.podDisruptionBudget.maxUnavailable": _AMOUNT,
+    "controller.podDisruptionBudget.minAvailable": _AMOUNT,
+    "controller.podDisruptionBudget.unhealthyPodEvictionPolicy": {"enum": ["AlwaysAllow", "IfHealthyBudget", "", None]},
+    "node.reservedVolumeAttachments": {"type": ["integer", "null"], "minimum": -1},
+    "node.volumeAttachLimit": {"type": ["integer", "null"], "minimum": 0},
+    "node.kubeletPath": {"type": "string", "pattern": "^/"},
+    "sidecars.nodeDriverRegistrar.healthPort": {"type": ["integer", "null"], "minimum": 0, "maximum": 65535},
+    "sidecars.metadataLabeler": {"type": "object", "properties": {"enabled": {"type": "boolean"}}},
+    "additionalDaemonSets": {
+        "type": ["object", "null"],
+        "propertyNames": {"pattern": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"},
+        "additionalProperties": {"anyOf": [{"$ref": "#/properties/node"}, {"type": "null"}]},
+    },
+    "storageClasses": _class(
+        ["name"],
+        mountOptions={"type": ["array", "null"], "items": _STRING},
+        volumeBindingMode={"enum": ["WaitForFirstConsumer", "Immediate"]},
+        reclaimPolicy=_DELETION,
+        allowVolumeExpansion={"type": "boolean"},
+        allowedTopologies={"type": ["array", "null"], "items": {"type": "object"}},
+    ),
+    "volumeSnapshotClasses": _class(["name", "deletionPolicy"], deletionPolicy=_DELETION),
+    "volumeAttributesClasses": _class(["name", "parameters"]),
+    "nodeAllocatableUpdatePeriodSeconds": {"anyOf": [{"enum": [-1, 0, None]}, {"type": "integer", "minimum": 10}]},
+}
+"""By a value's path."""
+
+UNDER: Final[dict[str, Schema]] = {
+    "logLevel": _LEVEL,
+    "loggingFormat": {"enum": ["text", "json"]},
+    "pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
+    "replicaCount": {"type": "integer", "minimum": 1},
+    "revisionHistoryLimit": _COUNT,
+    "terminationGracePeriodSeconds": _COUNT,
+    "leaseDuration": _DURATION,
+    "renewDeadline": _DURATION,
+    "retryPeriod": _DURATION,
+    "repository": {"type": "string", "minLength": 1},
+    "disableMutation": {"type": ["boolean", "null"]},
+}
+"""By a value's name, wherever it stands."""
