@@ -15,13 +15,14 @@ OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
             *("CreateVolume", "DeleteVolume", "AttachVolume", "DetachVolume", "ModifyVolume", "DescribeVolumes"),
             *("DescribeVolumesModifications", "CreateSnapshot", "DeleteSnapshot", "DescribeSnapshots"),
             *("CreateTags", "DeleteTags", "DescribeInstances", "DescribeAvailabilityZones"),
-            *("RunInstances", "TerminateInstances"),
+            *("RunInstances", "TerminateInstances", "DescribeInstanceTypes"),
         }
     ),
     "sagemaker": frozenset(
         {
             *("CreateCluster", "DeleteCluster", "DescribeCluster", "ListClusters", "ListClusterNodes"),
             *("DescribeClusterNode", "AttachClusterNodeVolume", "DetachClusterNodeVolume"),
+            *("BatchDeleteClusterNodes", "BatchReplaceClusterNodes", "BatchRebootClusterNodes"),
         }
     ),
     "eks": frozenset({"CreateCluster", "DescribeCluster"}),
@@ -68,8 +69,9 @@ async def together(*calls: Coroutine[Any, Any, Any]) -> Sequence[Any]:
 async def asked_for_everything(aws: Client) -> None:
     """Ask an emulator with nothing in it for each operation, and look at the answers."""
     tags = [{"ResourceType": "volume", "Tags": [{"Key": "app", "Value": "a b&c"}]}]
-    who, zones, made, run, _ = await together(
+    who, types, zones, made, run, _ = await together(
         aws("sts", "GetCallerIdentity"),
+        aws("ec2", "DescribeInstanceTypes", InstanceTypes=["g5.48xlarge"]),
         aws("ec2", "DescribeAvailabilityZones"),
         aws("ec2", "CreateVolume", AvailabilityZone=ZONE, Size=1, VolumeType="gp3", TagSpecifications=tags),
         aws("ec2", "RunInstances", ImageId="ami-1", InstanceType="m5.large", MinCount=1, MaxCount=1),
@@ -77,6 +79,7 @@ async def asked_for_everything(aws: Client) -> None:
     )
     volume, instance = made["VolumeId"], run["Instances"][0]["InstanceId"]
     assert who["Account"] == "123456789012"
+    assert types["InstanceTypes"][0]["EbsInfo"]["MaximumEbsAttachments"] == 9
     assert [zone["ZoneName"] for zone in zones["AvailabilityZones"]].count(ZONE) == 1
 
     eks, volumes, instances, _ = await together(
@@ -131,6 +134,13 @@ async def asked_for_everything(aws: Client) -> None:
     released = await aws("sagemaker", "DetachClusterNodeVolume", **on_node)
     assert released["Status"] == "detached"
 
+    rebooted = await aws("sagemaker", "BatchRebootClusterNodes", ClusterName="hp", NodeIds=[node])
+    replaced = await aws("sagemaker", "BatchReplaceClusterNodes", ClusterName="hp", NodeIds=[node])
+    (fresh,) = (await aws("sagemaker", "ListClusterNodes", ClusterName="hp"))["ClusterNodeSummaries"]
+    deleted = await aws("sagemaker", "BatchDeleteClusterNodes", ClusterName="hp", NodeIds=[fresh["InstanceId"]])
+    assert rebooted["Successful"] == replaced["Successful"] == [node]
+    assert deleted["Successful"] == [fresh["InstanceId"]] != [node]
+
     gone, _ = await together(
         aws("sagemaker", "DeleteCluster", ClusterName="hp"),
         aws("ec2", "DeleteVolume", VolumeId=volume),
@@ -176,6 +186,7 @@ def refusals(*, volume: str, cluster: str, node: str) -> Sequence[Refusal]:
         "DeleteTags": ({"Resources": ["thing-1"]}, "InvalidID"),
         "DescribeInstances": ({"InstanceIds": [UNKNOWN_INSTANCE]}, "InvalidInstanceID.NotFound"),
         "DescribeAvailabilityZones": ({"DryRun": True}, "DryRunOperation"),
+        "DescribeInstanceTypes": ({"InstanceTypes": ["z9.large"]}, "InvalidInstanceType"),
         "RunInstances": ({"MinCount": 1, "MaxCount": 1, "SubnetId": "subnet-x"}, "InvalidSubnetID.NotFound"),
         "TerminateInstances": ({"InstanceIds": ["i-x"]}, "InvalidInstanceID.Malformed"),
     }
@@ -186,6 +197,9 @@ def refusals(*, volume: str, cluster: str, node: str) -> Sequence[Refusal]:
         "ListClusters": ({"MaxResults": 101}, "ValidationException"),
         "ListClusterNodes": (nowhere, "ResourceNotFound"),
         "DescribeClusterNode": ({"ClusterName": "hp", "NodeId": UNKNOWN_INSTANCE}, "ResourceNotFound"),
+        "BatchDeleteClusterNodes": ({"ClusterName": "nowhere", "NodeIds": [node]}, "ResourceNotFound"),
+        "BatchReplaceClusterNodes": ({"ClusterName": "hp"}, "ValidationException"),
+        "BatchRebootClusterNodes": ({"ClusterName": "hp", "NodeLogicalIds": ["one"]}, "ValidationException"),
         "AttachClusterNodeVolume": ({**on_node, "VolumeId": UNKNOWN_VOLUME}, "ValidationException"),
         "DetachClusterNodeVolume": ({**on_node, "VolumeId": volume}, "ValidationException"),
     }

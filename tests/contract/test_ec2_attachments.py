@@ -234,3 +234,51 @@ async def test_the_fifty_first_tag_is_refused(aws: Aws) -> None:
     refusal = await aws.refused("ec2", "create_tags", Resources=[volume], Tags=[{"Key": "more", "Value": ""}])
 
     assert refusal[0] == "TagLimitExceeded"
+
+
+async def test_an_instance_takes_as_many_volumes_as_its_type_with_its_root(aws: Aws) -> None:
+    """EC2: AttachmentLimitExceeded beyond EbsInfo.MaximumEbsAttachments."""
+    instance = await aws.instance(InstanceType="g5.48xlarge")
+    (described,) = (await aws.ec2("describe_instance_types", InstanceTypes=["g5.48xlarge"]))["InstanceTypes"]
+    most = described["EbsInfo"]["MaximumEbsAttachments"]
+    volumes = [await aws.volume() for _ in range(most)]
+
+    for number, volume in enumerate(volumes[:-1]):
+        await attached(aws, volume, instance, f"/dev/xvdb{chr(ord('a') + number)}")
+    one_more = await aws.refused("ec2", "attach_volume", VolumeId=volumes[-1], InstanceId=instance, Device="/dev/xvdcz")
+
+    assert most == 9
+    assert one_more[0] == "AttachmentLimitExceeded"
+
+
+async def test_instance_types_tell_how_many_volumes_they_take_and_whether_interfaces_share_the_places(aws: Aws) -> None:
+    """EC2: DescribeInstanceTypes, by names, by filters and in pages."""
+    by_name = await aws.ec2("describe_instance_types", InstanceTypes=["p5.48xlarge", "m5.large"])
+    dedicated = await aws.ec2(
+        "describe_instance_types",
+        Filters=[
+            {"Name": "ebs-info.attachment-limit-type", "Values": ["dedicated"]},
+            {"Name": "instance-type", "Values": ["g?.48xlarge"]},
+        ],
+    )
+    pages: list[list[str]] = []
+    token = ""
+    while not pages or token:
+        page = await aws.ec2("describe_instance_types", **({"NextToken": token} if token else {}))
+        pages.append([one["InstanceType"] for one in page["InstanceTypes"]])
+        token = page.get("NextToken", "")
+    unknown = await aws.refused("ec2", "describe_instance_types", InstanceTypes=["m5.large", "z9.large"])
+
+    told = {one["InstanceType"]: one["EbsInfo"] for one in by_name["InstanceTypes"]}
+    assert {name: (one["MaximumEbsAttachments"], one["AttachmentLimitType"]) for name, one in told.items()} == {
+        "p5.48xlarge": (64, "dedicated"),
+        "m5.large": (27, "shared"),
+    }
+    assert sorted(one["InstanceType"] for one in dedicated["InstanceTypes"]) == ["g6.48xlarge", "g7.48xlarge"]
+    assert [len(page) for page in pages[:-1]] == [100] * (len(pages) - 1)
+    names = [name for page in pages for name in page]
+    assert len(set(names)) == len(names) > 150
+    assert unknown == (
+        "InvalidInstanceType",
+        "The following supplied instance types do not exist: [z9.large]",
+    )

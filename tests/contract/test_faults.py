@@ -190,6 +190,7 @@ async def test_a_plan_for_afterwards_waits_for_an_operation_that_succeeds(cloud:
 async def test_faults_are_planned_over_http_and_asked_after(cloud: Cloud) -> None:
     """Ours: a shell user and csi-sanity have faults, too."""
     plan = {"operation": "DeleteVolume", "code": "RequestLimitExceeded", "message": "no", "status": 503, "times": 2}
+    rest = {"when": "before", "delay": 0.0, "drop": False, "deny": False}
     route = f"{cloud.url}/_emulator/faults"
 
     async with aiohttp.ClientSession() as session:
@@ -199,8 +200,11 @@ async def test_faults_are_planned_over_http_and_asked_after(cloud: Cloud) -> Non
         left = await (await session.get(route)).json()
         cleared = await (await session.delete(route)).json()
 
-    assert planned == {"left": 2, "plans": [{**plan, "when": "before", "delay": 0.0, "drop": False}]}
-    assert left == {"left": 1, "plans": [{**plan, "times": 1, "when": "before", "delay": 0.0, "drop": False}]}
+    assert planned == {"left": 2, "plans": [{**plan, **rest}]}
+    assert left == {
+        "left": 1,
+        "plans": [{**plan, **rest, "times": 1}],
+    }
     assert cleared == {"left": 0, "plans": []}
 
 
@@ -221,6 +225,7 @@ BAD = [
     Bad("never", {"operation": "X", "code": "x", "times": 0}, "0 times"),
     Bad("at no time", {"operation": "X", "code": "x", "when": "during"}, "when is 'during'"),
     Bad("nothing", {"operation": "X"}, "does nothing"),
+    Bad("two answers", {"operation": "X", "deny": True, "drop": True}, "two ways"),
 ]
 
 
@@ -264,6 +269,7 @@ PLANS: st.SearchStrategy[Callable[[], Plan]] = st.builds(
     when=st.sampled_from(["before", "after"]),
     delay=st.floats(0, 9),
     drop=st.booleans(),
+    deny=st.booleans(),
 )
 
 

@@ -1,8 +1,10 @@
 """HyperPod clusters and the volumes on their nodes, as boto3 sees them; EKS and STS beside them."""
 
+import re
 from typing import Any
 
-from emulated import GROUP, ROLE, ZONE, Aws, cloud, until
+from emulated import GROUP, ROLE, Aws, cloud, until
+from hyperpod_ebs.emulator.sagemaker.node_volumes import NAMES
 
 NOBODY = "i-0123456789abcdef0"
 UNKNOWN = "vol-0123456789abcdef0"
@@ -137,17 +139,30 @@ async def test_volumes_want_eks_an_unrestricted_group_and_a_cluster_in_service()
             assert "Ec2ErrCode" not in refusal[1], arn
 
 
-async def test_a_node_takes_as_many_volumes_as_there_are_names(aws: Aws) -> None:
-    """SageMaker: DeviceName has one letter, so that names run out."""
-    arn, (node,) = await aws.cluster(InstanceGroups=[GROUP | {"InstanceType": "ml.g6.48xlarge"}])
-    volumes = [(await aws.ec2("create_volume", AvailabilityZone=ZONE, Size=1))["VolumeId"] for _ in range(27)]
+async def test_a_node_takes_as_many_volumes_as_its_type_but_for_hyperpod_s_own(aws: Aws) -> None:
+    """EC2: a g5.48xlarge takes 9; HyperPod: a root and a secondary volume are among them."""
+    arn, (node,) = await aws.cluster(InstanceGroups=[GROUP | {"InstanceType": "ml.g5.48xlarge"}])
+    volumes = [await aws.volume() for _ in range(8)]
 
     on_node: dict[str, Any] = {"ClusterArn": arn, "NodeId": node}
-    made = [await aws("sagemaker", "attach_cluster_node_volume", **on_node, VolumeId=volume) for volume in volumes[:26]]
-    one_more = await aws.refused("sagemaker", "attach_cluster_node_volume", **on_node, VolumeId=volumes[26])
+    made = [await aws("sagemaker", "attach_cluster_node_volume", **on_node, VolumeId=volume) for volume in volumes[:7]]
+    one_more = await aws.refused("sagemaker", "attach_cluster_node_volume", **on_node, VolumeId=volumes[7])
+    await aws("sagemaker", "detach_cluster_node_volume", **on_node, VolumeId=volumes[0])
+    after_all = await aws("sagemaker", "attach_cluster_node_volume", **on_node, VolumeId=volumes[7])
 
-    assert len({one["DeviceName"] for one in made}) == 26
+    assert len({one["DeviceName"] for one in made}) == 7
     assert wrapped(one_more) == "AttachmentLimitExceeded"
+    assert "HyperPod - Ec2ErrCode: AttachmentLimitExceeded" in one_more[1]
+    assert after_all["Status"] == "attached"
+
+
+def test_device_names_are_what_the_answer_may_say() -> None:
+    """SageMaker: the pattern of DeviceName; no name comes twice, and the root has its own."""
+    pattern = re.compile(r"/dev/(xvd[a-z]|sd[b-z]|sd[f-p][1-6])")
+
+    assert all(pattern.fullmatch(name) for name in NAMES)
+    assert len(set(NAMES)) == len(NAMES) == 25 + 25 + 66
+    assert "/dev/xvda" not in NAMES
 
 
 async def test_what_cannot_be_a_cluster_is_refused(aws: Aws) -> None:

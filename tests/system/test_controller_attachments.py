@@ -171,3 +171,18 @@ async def test_a_volume_in_use_is_not_removed(steered: Steered) -> None:
 
     with pytest.raises(errors.InUse):
         await remove(steered.cloud, volume.id)
+
+
+@pytest.mark.parametrize("verb", ["delete", "replace"])
+async def test_a_volume_of_a_node_that_is_gone_is_off_it_and_goes_elsewhere(steered: Steered, verb: str) -> None:
+    """HyperPod: a node that ends lets its volumes go; CSI: off is off, also for a node that nobody knows any more."""
+    gone, stays = await steered.nodes()
+    volume = await steered.volume()
+    await publish(steered.cloud, steered.watcher, volume.id, gone)
+
+    method = f"batch_{verb}_cluster_nodes"
+    await steered.aws("sagemaker", method, ClusterName="hp", NodeIds=[gone.instance])
+    await unpublish(steered.cloud, steered.watcher, volume.id, gone)
+    await publish(steered.cloud, steered.watcher, volume.id, stays)
+
+    assert await steered.holders(volume) == [str(stays)]

@@ -74,6 +74,18 @@ async def test_a_port_that_is_taken_is_said_and_nothing_is_left(short_path: Path
     assert not (short_path / "other" / "disks").is_mount()
 
 
+async def test_another_address_than_loopback_is_warned_of(short_path: Path) -> None:
+    """Ours: whoever opens it to a network is told what that means; what is no address is refused at once."""
+    state = str(short_path / "state")
+
+    elsewhere = await typed("run", "--state", state, "--host", "192.0.2.1", "--port", "0", code=1)
+    name = await typed("run", "--state", state, "--host", "localhost", code=2)
+
+    assert "whoever reaches 192.0.2.1 and has the access key" in elsewhere.err
+    assert "192.0.2.1" in elsewhere.err.splitlines()[-1]
+    assert "is no IP address" in name.out + name.err
+
+
 async def test_reset_deletes_a_state_with_its_disks(short_path: Path) -> None:
     """Ours: nothing of it is left on the machine."""
     async with cloud(short_path / "state") as (_, aws):

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from hyperpod_ebs.emulator.dispatch import Service
 from hyperpod_ebs.emulator.ec2.attaching import Attaching
+from hyperpod_ebs.emulator.ec2.instance_types import InstanceTypes
 from hyperpod_ebs.emulator.ec2.instances import Instances
 from hyperpod_ebs.emulator.ec2.modifications import Modifications, Rate
 from hyperpod_ebs.emulator.ec2.snapshot_listing import SnapshotListing
@@ -16,6 +17,7 @@ from hyperpod_ebs.emulator.eks import Eks
 from hyperpod_ebs.emulator.nodes.attachments import Attachments
 from hyperpod_ebs.emulator.nodes.machines import Machines
 from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
+from hyperpod_ebs.emulator.sagemaker.node_batches import NodeBatches
 from hyperpod_ebs.emulator.sagemaker.node_volumes import NodeVolumes
 from hyperpod_ebs.emulator.sagemaker.nodes import Nodes
 from hyperpod_ebs.emulator.sts import Sts
@@ -36,10 +38,16 @@ def services(world: World, *, rate: Rate) -> Mapping[str, Sequence[Service]]:
             Snapshots(world),
             SnapshotListing(world),
             Instances(world, machines),
+            InstanceTypes(),
             Zones(world),
             Tagging(world),
         ],
-        "sagemaker": [clusters, Nodes(world, clusters), NodeVolumes(world, clusters, attachments)],
+        "sagemaker": [
+            clusters,
+            Nodes(world, clusters),
+            NodeBatches(world, clusters, machines),
+            NodeVolumes(world, clusters, attachments),
+        ],
         "eks": [Eks(world)],
         "sts": [Sts()],
     }

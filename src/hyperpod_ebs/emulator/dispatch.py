@@ -4,7 +4,6 @@ import asyncio
 import functools
 import logging
 import uuid
-from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +12,9 @@ from typing import Any, Final, Protocol
 
 from hyperpod_ebs.emulator import auth
 from hyperpod_ebs.emulator.auth import Keys
+from hyperpod_ebs.emulator.denial import denied
 from hyperpod_ebs.emulator.faults import Faults, When
+from hyperpod_ebs.emulator.journal import Dropped, Journal
 from hyperpod_ebs.emulator.wire import models
 from hyperpod_ebs.emulator.wire.exchange import Reply, Request
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
@@ -36,10 +37,6 @@ class Service(Protocol):
     def operations(self) -> Operations[Any]:  # Any: the object's own class
         """The table."""
         ...
-
-
-class Dropped(Exception):  # noqa: N818 - reads as what becomes of the connection
-    """The connection is to be closed with no answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +67,7 @@ class Dispatcher:
     """The services of one cloud behind one door."""
 
     def __init__(self, *, services: Mapping[str, Sequence[Service]], keys: Keys, faults: Faults) -> None:
-        self.calls: Counter[str] = Counter()
+        self.journal = Journal()
         self._handlers = {name: handlers_of(name, objects) for name, objects in services.items()}
         self._keys = keys
         self._faults = faults
@@ -123,9 +120,6 @@ class Dispatcher:
         operation = endpoint.wire.operation(request)
         if (handler := endpoint.handlers.get(operation)) is None:
             raise endpoint.wire.unknown(operation)
-        full_name = f"{endpoint.name}:{operation}"
-        self.calls[full_name] += 1
-        await self._meet(full_name, "before")
         call = Call(
             service=endpoint.name,
             operation=operation,
@@ -135,23 +129,30 @@ class Dispatcher:
             region=caller.region,
             request_id=request_id,
         )
-        answer = await handler(endpoint.wire.parse(operation, request), call)
-        reply = endpoint.wire.write(operation, answer, request_id)
-        await self._meet(full_name, "after")
+        with self.journal.entry(f"{endpoint.name}:{operation}", request.headers.get("user-agent", "")) as entry:
+            asked = endpoint.wire.parse(operation, request)
+            entry.concerns(asked)
+            await self._meet(call, asked, "before")
+            answer = await handler(asked, call)
+            entry.concerns(answer)
+            reply = endpoint.wire.write(operation, answer, request_id)
+            await self._meet(call, asked, "after")
         return reply
 
-    async def _meet(self, operation: str, when: When) -> None:
+    async def _meet(self, call: Call, asked: Asked, when: When) -> None:
         """Do what is planned for this call.
 
         Raises:
             AwsFault: The planned one.
             Dropped: Silence is planned, or the door closes during a planned delay.
         """
-        if (plan := self._faults.take(operation, when)) is None:
+        if (plan := self._faults.take(f"{call.service}:{call.operation}", when)) is None:
             return
         closing = plan.delay and await self._closes_within(plan.delay)
         if plan.drop or closing:
             raise Dropped
+        if plan.deny:
+            raise denied(call, asked)
         if plan.fault is not None:
             raise plan.fault
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.emulator import cloud, lock, residence
+from hyperpod_ebs.emulator import cloud, lock, mountinfo, residence
 from hyperpod_ebs.emulator.auth import Keys
 from hyperpod_ebs.emulator.clock import Profile
 from hyperpod_ebs.emulator.ec2.modifications import Rate
@@ -21,7 +21,7 @@ from hyperpod_ebs.emulator.server import Server
 from hyperpod_ebs.emulator.world import World
 from hyperpod_ebs.kit import files
 
-HOST: Final = "127.0.0.1"
+LOOPBACK: Final = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,7 @@ class Emulator:
         *,
         profile: Profile = "instant",
         seed: int = 0,
+        host: str = LOOPBACK,
         port: int = 0,
         region: str = "us-west-2",
         account: str = "123456789012",
@@ -58,7 +59,9 @@ class Emulator:
             state: Where everything is kept; None for a directory that goes with the emulator.
             profile: How fast states change: `instant`, `aws` or `chaos`.
             seed: What the times are drawn from.
-            port: The port to listen at on the loopback address; 0 for any that is free.
+            host: The address to listen at. Clients elsewhere than on this machine get the services and the
+                machines' metadata, no control routes.
+            port: The port to listen at; 0 for any that is free.
             region: The region that it is.
             account: The account that everything belongs to.
             zones: How many availability zones the region has, up to three.
@@ -88,10 +91,11 @@ class Emulator:
                 services=cloud.services(world, rate=rate),
                 keys=keys,
                 faults=faults,
-                control=[*routes(world), *Metadata(world).routes()],
+                control=routes(world),
+                open_to_all=Metadata(world).routes(),
             )
             await stack.enter_async_context(world.clock.ticking())
-            url = await stack.enter_async_context(server.serving(HOST, port))
+            url = await stack.enter_async_context(server.serving(host, port))
             await files.off_loop(lambda: _publish(endpoint, url))
             yield cls(url=url, state=home, env=identity.environment(url), faults=faults, world=world)
 
@@ -117,5 +121,5 @@ def _publish(endpoint: Path, url: str) -> None:
 
 async def _remove(home: Path) -> None:
     """Remove a directory that was only for this run, unless something in it is in use."""
-    if not await files.off_loop((home / "disks").is_mount):
+    if not await files.off_loop(lambda: mountinfo.under(home)):
         await files.off_loop(lambda: shutil.rmtree(home))

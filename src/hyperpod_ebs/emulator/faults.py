@@ -22,6 +22,7 @@ _FIELDS: Final[Mapping[str, type | tuple[type, ...]]] = {
     "when": str,
     "delay": (int, float),
     "drop": bool,
+    "deny": bool,
 }
 
 
@@ -49,13 +50,18 @@ class Plan:
     drop: bool = False
     """Whether the connection is closed with no answer at all."""
 
+    deny: bool = False
+    """Whether the caller is told, in the service's own words, that no policy allows it this."""
+
     def __post_init__(self) -> None:
         if self.times < 1 or self.delay < 0:
             raise BadPlan(f"plan for {self.operation}: {self.times} times after {self.delay} s cannot be met")
         if self.when not in get_args(When):
             raise BadPlan(f"plan for {self.operation}: when is {self.when!r}, not one of {', '.join(get_args(When))}")
-        if self.fault is None and not self.drop and not self.delay:
-            raise BadPlan(f"plan for {self.operation} does nothing: give a code, a delay or drop")
+        if self.fault is None and not (self.drop or self.deny or self.delay):
+            raise BadPlan(f"plan for {self.operation} does nothing: give a code, a delay, drop or deny")
+        if sum([self.fault is not None, self.drop, self.deny]) > 1:
+            raise BadPlan(f"plan for {self.operation} cannot answer in two ways: give one of a code, drop and deny")
 
     @classmethod
     def parse(cls, document: object) -> Self:
@@ -80,6 +86,7 @@ class Plan:
             "when": self.when,
             "delay": self.delay,
             "drop": self.drop,
+            "deny": self.deny,
         }
 
 
@@ -89,7 +96,7 @@ def _checked(document: object) -> dict[str, Any]:  # Any: each field has a type 
     for name, value in document.items():
         if name not in _FIELDS:
             raise BadPlan(f"plan has an unknown field {name!r}: it may have {', '.join(_FIELDS)}")
-        if not isinstance(value, _FIELDS[name]) or (isinstance(value, bool) and name != "drop"):
+        if not isinstance(value, _FIELDS[name]) or (isinstance(value, bool) and _FIELDS[name] is not bool):
             raise BadPlan(f"plan's {name} is {value!r}, which is of the wrong type")
     return dict(document)
 
@@ -109,13 +116,14 @@ class Faults:
         when: When = "before",
         delay: float = 0.0,
         drop: bool = False,
+        deny: bool = False,
     ) -> None:
         """Let the next `times` calls of `operation` go wrong.
 
         Raises:
             BadPlan: Nothing would go wrong.
         """
-        self.add(Plan(operation=operation, fault=fault, times=times, when=when, delay=delay, drop=drop))
+        self.add(Plan(operation=operation, fault=fault, times=times, when=when, delay=delay, drop=drop, deny=deny))
 
     def add(self, plan: Plan) -> None:
         """Let `plan` be met once those made earlier for its operation are."""

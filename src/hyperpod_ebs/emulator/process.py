@@ -1,13 +1,14 @@
 """`hyperpod-ebs emulator run`: the embedded cloud as a process."""
 
 import asyncio
+import ipaddress
 import logging
 import re
 import shlex
 import signal
 import sqlite3
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Final
 
 import uvloop
 from cyclopts import Parameter
@@ -16,10 +17,12 @@ from cyclopts.validators import Number
 from hyperpod_ebs.emulator.clock import Profile
 from hyperpod_ebs.emulator.commands import StateDirectory, default_state, fail, say
 from hyperpod_ebs.emulator.ec2.modifications import Rate
-from hyperpod_ebs.emulator.emulator import Emulator
+from hyperpod_ebs.emulator.emulator import LOOPBACK, Emulator
 from hyperpod_ebs.emulator.place import ZONES
 from hyperpod_ebs.emulator.store import StateRefused
 from hyperpod_ebs.kit import command
+
+log: Final = logging.getLogger(__name__)
 
 
 def _like(pattern: str, example: str) -> Callable[[type[str], str], None]:
@@ -32,9 +35,18 @@ def _like(pattern: str, example: str) -> Callable[[type[str], str], None]:
     return check
 
 
+def _address(_: type[str], text: str) -> None:
+    """Refuse what is no address of IP: a name may mean several, and another one tomorrow."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no IP address: give one of this machine's") from error
+
+
 def run(  # noqa: PLR0913 - each is a flag
     *,
     state: StateDirectory = None,
+    host: Annotated[str, Parameter(validator=_address)] = LOOPBACK,
     port: int = 4566,
     profile: Profile = "instant",
     seed: int = 0,
@@ -47,7 +59,8 @@ def run(  # noqa: PLR0913 - each is a flag
 
     Args:
         state: Where everything is kept (~/.local/state/hyperpod-ebs/emulator).
-        port: The port to listen at on the loopback address; 0 for any that is free.
+        host: The address to listen at: another than loopback lets others in.
+        port: The port to listen at; 0 for any that is free.
         profile: How fast states change: instant, aws (as seen in the wild) or chaos.
         seed: What the times are drawn from.
         region: The AWS region that it is.
@@ -57,12 +70,25 @@ def run(  # noqa: PLR0913 - each is a flag
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     home = state or default_state()
+    if not ipaddress.ip_address(host).is_loopback:
+        log.warning(
+            "whoever reaches %s and has the access key is the account's owner here, and all that is said "
+            "goes over plain HTTP: let only a network of your own lead there", host,
+        )  # fmt: skip
 
     async def serve() -> None:
         stop = asyncio.Event()
         _on_signals(stop)
         async with Emulator.running(
-            home, profile=profile, seed=seed, port=port, region=region, account=account, zones=zones, rate=rate
+            home,
+            profile=profile,
+            seed=seed,
+            host=host,
+            port=port,
+            region=region,
+            account=account,
+            zones=zones,
+            rate=rate,
         ) as emulator:
             say(f"emulator ready at {emulator.url}; eval $(hyperpod-ebs emulator env --state {shlex.quote(str(home))})")
             if not stop.is_set():

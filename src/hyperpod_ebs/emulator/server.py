@@ -8,8 +8,9 @@ from aiohttp import web
 
 from hyperpod_ebs.emulator import control as control_routes
 from hyperpod_ebs.emulator.auth import Keys
-from hyperpod_ebs.emulator.dispatch import Dispatcher, Dropped, Service
+from hyperpod_ebs.emulator.dispatch import Dispatcher, Service
 from hyperpod_ebs.emulator.faults import Faults
+from hyperpod_ebs.emulator.journal import Dropped
 from hyperpod_ebs.emulator.wire.exchange import Request
 
 BODY_LIMIT: Final = 4 * 1024**2
@@ -29,6 +30,7 @@ class Server:
         keys: Keys,
         faults: Faults,
         control: Sequence[web.RouteDef],
+        open_to_all: Sequence[web.RouteDef] = (),
     ) -> None:
         """Put the services together.
 
@@ -37,17 +39,14 @@ class Server:
             keys: Who may sign.
             faults: What is planned to go wrong.
             control: Further plain routes, for clients on this machine only.
+            open_to_all: Plain routes for whoever gets here: what a machine learns of itself.
 
         Raises:
             ValueError: Two objects of a service claim an operation.
         """
         self._dispatcher = Dispatcher(services=services, keys=keys, faults=faults)
-        self._routes = [*control_routes.routes(faults=faults, calls=self._dispatcher.calls), *control]
-
-    @property
-    def calls(self) -> Mapping[str, int]:
-        """How often each operation was called, by `service:Operation`."""
-        return self._dispatcher.calls
+        own = [*control_routes.routes(faults=faults, journal=self._dispatcher.journal), *control]
+        self._routes = [*(control_routes.for_this_machine(route) for route in own), *open_to_all]
 
     @asynccontextmanager
     async def serving(self, host: str, port: int) -> AsyncGenerator[str]:
@@ -72,7 +71,7 @@ class Server:
 
     def _application(self) -> web.Application:
         application = web.Application(client_max_size=BODY_LIMIT)
-        application.add_routes([control_routes.for_this_machine(route) for route in self._routes])
+        application.add_routes(self._routes)
         application.router.add_route("*", "/{path:.*}", self._answer)
         return application
 

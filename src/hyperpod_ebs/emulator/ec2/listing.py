@@ -137,6 +137,6 @@ def _read(token: str) -> tuple[str, str]:
         text = base64.urlsafe_b64decode(token).decode()
     except ValueError as error:  # not ASCII, not base64, or not UTF-8
         raise AwsFault("InvalidPaginationToken", f"The pagination token '{token}' is not valid") from error
-    if not re.fullmatch(r"[0-9a-f]{16}[\w-]+", text):
+    if not re.fullmatch(r"[0-9a-f]{16}[\w.-]+", text):
         raise AwsFault("InvalidPaginationToken", f"The pagination token '{token}' is not valid")
     return text[:8], text[8:]

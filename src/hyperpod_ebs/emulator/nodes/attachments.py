@@ -9,34 +9,16 @@ busy        the clock                  the node has it mounted or open; looked a
 (gone)      the clock                  no device; the volume is available
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from hyperpod_ebs.emulator.nodes.instance_types import HYPERPOD_OWN, places
 from hyperpod_ebs.emulator.records import Attachment, Instance, Volume
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from hyperpod_ebs.emulator.world import World, now
 
 LOOK_AGAIN: Final = 0.05
 """Seconds until a busy device is looked at again."""
-
-LIMITS: Final[Mapping[str, int]] = {
-    "g5.48xlarge": 9,
-    "g6.48xlarge": 128,
-    "p4d.24xlarge": 28,
-    "p5.48xlarge": 64,
-    "p5e.48xlarge": 64,
-    "p5en.48xlarge": 64,
-    "trn1.32xlarge": 28,
-    "trn2.48xlarge": 64,
-}
-"""Volumes, root included, that an instance of a type takes (EbsInfo.MaximumEbsAttachments)."""
-
-LIMIT: Final = 27
-"""The same for any other type: what most Nitro types take beside one network interface."""
-
-HYPERPOD_OWN: Final = 2
-"""Volumes that HyperPod gives each of its nodes by default, a root and a secondary one; no customer sees them."""
 
 SHARERS: Final = 16
 """Instances that a multi-attach volume can be on."""
@@ -102,7 +84,7 @@ class Attachments:
             raise AwsFault("InvalidVolume.ZoneMismatch", text)
         if instance.state not in {"running", "stopped"}:
             raise AwsFault("IncorrectState", f"Instance '{instance.id}' is not 'running'.")
-        limit = LIMITS.get(instance.kind.removeprefix("ml."), LIMIT) - (HYPERPOD_OWN if instance.cluster else 0)
+        limit = places(instance.kind).most - (HYPERPOD_OWN if instance.cluster else 0)
         if len(self._store.attachments.where("instance", instance.id)) >= limit:
             text = f"Instance {instance.id} of type {instance.kind} has {limit} volumes attached, which is its limit."
             raise AwsFault("AttachmentLimitExceeded", text)

@@ -4,15 +4,24 @@ On Nitro machines and on HyperPod nodes an EBS volume is an NVMe device whose se
 is the volume's id without the dash; udev links it by that serial, and the AMI's rule
 by the name that the attachment has. A loop device has no serial, so the link by id is
 what tells here which volume a device is.
+
+Whoever runs the node may bind its directory over the node's /dev and keep there what else
+a machine has: null, pts, shm. Of a node that lives only the attachments' own entries are
+ever touched; when it goes all goes, but for what is mounted there.
 """
 
+import logging
 import os
 import shutil
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from hyperpod_ebs.emulator import mountinfo
 from hyperpod_ebs.emulator.records import Attachment
+
+log: Final = logging.getLogger(__name__)
 
 _BY_ID: Final = "nvme-Amazon_Elastic_Block_Store_"
 
@@ -38,8 +47,13 @@ class DeviceDirectories:
         (self.path(instance) / "disk" / "by-id").mkdir(mode=0o755, parents=True, exist_ok=True)
 
     def drop(self, instance: str) -> None:
-        """Have none."""
-        shutil.rmtree(self._root / instance, ignore_errors=True)
+        """Have none; what somebody has mounted in it stays, with the way to it."""
+        directory = self._root / instance
+        if not (mounted := mountinfo.under(directory)):
+            shutil.rmtree(directory, ignore_errors=True)
+            return
+        _clear(directory, mounted)
+        log.warning("%s stays: mounted in it are %s", directory, ", ".join(map(str, sorted(mounted))))
 
     def keep(self, instances: Collection[str]) -> None:
         """Have one for each of `instances`, and no other."""
@@ -73,6 +87,20 @@ class DeviceDirectories:
             return (self.path(attachment.instance) / _node(attachment)).stat().st_rdev
         except FileNotFoundError:
             return None
+
+
+def _clear(directory: Path, mounted: Collection[Path]) -> None:
+    """Remove `directory` as far as nothing in it is mounted."""
+    if directory in mounted:
+        return
+    for entry in os.scandir(directory):
+        path = Path(entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            _clear(path, mounted)
+        elif path not in mounted:
+            path.unlink(missing_ok=True)
+    with suppress(OSError):  # something mounted is in it
+        directory.rmdir()
 
 
 def _node(attachment: Attachment) -> str:

@@ -143,8 +143,8 @@ class Clusters:
         }
 
     async def _in_service(self, id_: str) -> None:
-        """The cluster is in service once its nodes run."""
-        waiting = [node for node in self._store.instances.where("cluster", id_) if node.state == "pending"]
+        """The cluster is in service once its nodes run, and those that were to go are gone."""
+        waiting = [node for node in self._store.instances.where("cluster", id_) if node.state != "running"]
         if not self._put_off(id_, "cluster in service", waiting):
             self._store.clusters.put(replace(self._store.clusters[id_], state="InService"))
             self._store.note(id_, "InService")

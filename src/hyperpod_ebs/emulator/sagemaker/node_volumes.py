@@ -17,8 +17,12 @@ from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
 from hyperpod_ebs.emulator.world import World, when
 
-NAMES: Final = (*(f"/dev/xvd{letter}" for letter in string.ascii_lowercase[1:]), "/dev/sdb")
-"""The device names that HyperPod chooses from, in its order; a node takes as many volumes."""
+NAMES: Final = (
+    *(f"/dev/xvd{letter}" for letter in string.ascii_lowercase[1:]),
+    *(f"/dev/sd{letter}" for letter in string.ascii_lowercase[1:]),
+    *(f"/dev/sd{letter}{number}" for letter in "fghijklmnop" for number in range(1, 7)),
+)
+"""The device names that HyperPod chooses from, in its order: all that the answer's pattern allows, but the root's."""
 
 
 @dataclass(frozen=True, slots=True)
