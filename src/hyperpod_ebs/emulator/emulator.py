@@ -11,6 +11,7 @@ from typing import Final
 from hyperpod_ebs.emulator import cloud, lock, mountinfo, residence
 from hyperpod_ebs.emulator.auth import Keys
 from hyperpod_ebs.emulator.clock import Profile
+from hyperpod_ebs.emulator.disks import loops
 from hyperpod_ebs.emulator.ec2.modifications import Rate
 from hyperpod_ebs.emulator.faults import Faults
 from hyperpod_ebs.emulator.identity import Identity
@@ -122,4 +123,11 @@ def _publish(endpoint: Path, url: str) -> None:
 async def _remove(home: Path) -> None:
     """Remove a directory that was only for this run, unless something in it is in use."""
     if not await files.off_loop(lambda: mountinfo.under(home)):
+        await files.off_loop(lambda: _free_all(home))
         await files.off_loop(lambda: shutil.rmtree(home))
+
+
+def _free_all(home: Path) -> None:
+    """Free the loop devices over `home`: another mount namespace may hold one, which then goes with that."""
+    for loop, file in loops.under(home):
+        loop.free(file, force=True)
