@@ -1,4 +1,4 @@
-"""The parts of an image, as CycloneDX: `sbom.py --version=V --arch=A DIRECTORY...`, the directories laid over one another.
+"""The parts of an image, as CycloneDX: `sbom.py --version=V --arch=A DIRECTORY...`, laid over one another.
 
 Debian's packages are read from dpkg's `status.d`, Python's from their `dist-info`. The same parts
 give the same text, to the byte: the serial number is made from them, and there is no time.

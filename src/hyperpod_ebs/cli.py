@@ -7,6 +7,7 @@ import json
 import platform
 import sys
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from typing import Final
 
 from cyclopts import App, CycloptsError
@@ -43,8 +44,11 @@ app = App(
 app.command("hyperpod_ebs.app:run_controller", name="controller", help="Run the CSI controller service.")
 app.command("hyperpod_ebs.app:run_node", name="node", help="Run the CSI node service.")
 app.command("hyperpod_ebs.app:run_all", name=_ALL, help="Run both CSI services on one socket.")
-app.command("hyperpod_ebs.emulator.commands:app", name="emulator", help="Run and inspect the embedded cloud.")
-app.command("hyperpod_ebs.demo.command:app", name="demo", help="Show a volume's whole life on the embedded cloud.")
+# The image for real clusters goes without these two.
+if find_spec("hyperpod_ebs.emulator"):
+    app.command("hyperpod_ebs.emulator.commands:app", name="emulator", help="Run and inspect the embedded cloud.")
+if find_spec("hyperpod_ebs.demo"):
+    app.command("hyperpod_ebs.demo.command:app", name="demo", help="Show a volume's whole life on the embedded cloud.")
 
 
 def main() -> None:

@@ -1,0 +1,79 @@
+"""Images that are written by hand, for programs that need nothing but themselves."""
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import oci
+
+NAME = "localhost/csi-components/csi-attacher:v4.12.0"
+
+
+def image(directory: Path) -> oci.Image:
+    """An image of two files."""
+    program, certificates = directory / "program", directory / "certificates"
+    program.write_bytes(b"\x7fELF" + bytes(100_000))
+    certificates.write_text("none")
+    return oci.Image(
+        name=NAME,
+        files={"/csi-attacher": program, "/etc/ssl/certs/all.crt": certificates},
+        entrypoint=["/csi-attacher"],
+        environment={"A": "b"},
+    )
+
+
+def blob(archive: tarfile.TarFile, descriptor: dict[str, Any]) -> bytes:
+    """What a descriptor points to, whose size and digest are right."""
+    algorithm, _, digest = descriptor["digest"].partition(":")
+    member = archive.extractfile(f"blobs/{algorithm}/{digest}")
+    assert member is not None
+    content = member.read()
+    assert hashlib.sha256(content).hexdigest() == digest
+    assert len(content) == descriptor["size"]
+    return content
+
+
+def test_an_archive_leads_from_its_name_to_its_files(tmp_path: Path) -> None:
+    """The OCI image layout: index, manifest, configuration, layer."""
+    digest = oci.write(image(tmp_path), tmp_path / "image.tar")
+
+    with tarfile.open(tmp_path / "image.tar") as archive:
+        named = archive.extractfile("index.json")
+        assert named is not None
+        [entry] = json.load(named)["manifests"]
+        manifest = json.loads(blob(archive, entry))
+        config = json.loads(blob(archive, manifest["config"]))
+        layer = blob(archive, manifest["layers"][0])
+    assert entry["digest"] == digest
+    assert entry["annotations"]["io.containerd.image.name"] == NAME
+    assert config["config"] == {"Entrypoint": ["/csi-attacher"], "User": "65532:65532", "Env": ["A=b"]}
+    assert config["rootfs"]["diff_ids"] == [f"sha256:{hashlib.sha256(layer).hexdigest()}"]
+    with tarfile.open(fileobj=io.BytesIO(layer)) as files:
+        assert files.getnames() == ["etc", "etc/ssl", "etc/ssl/certs", "csi-attacher", "etc/ssl/certs/all.crt"]
+        assert {file.mode for file in files} == {0o755}
+        assert {(file.uid, file.mtime) for file in files} == {(0, 0)}
+
+
+def test_the_same_files_give_the_same_archive_to_the_byte(tmp_path: Path) -> None:
+    """Ours: who has imported an image knows it again."""
+    first, second = tmp_path / "first.tar", tmp_path / "second.tar"
+
+    digests = {oci.write(image(tmp_path), first), oci.write(image(tmp_path), second)}
+
+    assert len(digests) == 1
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_file_that_is_not_there_leaves_no_archive(tmp_path: Path) -> None:
+    """Ours: half an image under the name of a whole one would be imported."""
+    lacking = oci.Image(name=NAME, files={"/x": tmp_path / "missing"}, entrypoint=["/x"])
+
+    with pytest.raises(FileNotFoundError):
+        oci.write(lacking, tmp_path / "image.tar")
+
+    assert not (tmp_path / "image.tar").exists()
