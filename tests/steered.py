@@ -8,7 +8,8 @@ from typing import Any, Final, Self
 import pytest
 
 from emulated import GROUP, ZONE, Aws, cloud
-from hyperpod_ebs.aws.session import Settings, connected
+from hyperpod_ebs.aws.connection import connected
+from hyperpod_ebs.aws.session import Settings
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from hyperpod_ebs.model import tags

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from hyperpod_ebs.model import errors
+from hyperpod_ebs.model.cluster import Whereabouts
 from hyperpod_ebs.options import ControllerOptions, ServingOptions
 
 _NOTHING: Final = re.compile(r"[-+]?[0.]+(?:ns|us|µs|ms|s|m|h)?")
@@ -62,3 +63,18 @@ def check(controller: ControllerOptions) -> None:
     timeout = controller.modify_volume_request_handler_timeout
     if timeout and _NOTHING.fullmatch(timeout):
         raise errors.InvalidRequest(f"--modify-volume-request-handler-timeout is {timeout}; it may not be zero")
+    whereabouts(controller)
+
+
+def whereabouts(controller: ControllerOptions) -> Whereabouts:
+    """Where the clusters are, as far as the flags say it.
+
+    Raises:
+        InvalidRequest: They do not agree.
+    """
+    return Whereabouts.agreed(
+        cluster=controller.cluster_arn,
+        partition=controller.partition,
+        region=controller.region,
+        account=controller.account_id,
+    )

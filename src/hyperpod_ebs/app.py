@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from hyperpod_ebs import __version__
+from hyperpod_ebs import __version__, acceptance
 from hyperpod_ebs.model import errors, limits, nodes
 from hyperpod_ebs.observe import lean
 from hyperpod_ebs.options import CONTROLLER, NODE, SERVING, ControllerOptions, NodeOptions, ServingOptions
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hyperpod_ebs.aws.imds import Instance
     from hyperpod_ebs.csi.controller import Controller
     from hyperpod_ebs.csi.node import Myself, Node
+    from hyperpod_ebs.observe.condition import Condition
+    from hyperpod_ebs.observe.metrics import Metrics
 
 _HYPERPOD: Final = "hyperpod-"
 _SAGEMAKER_TYPE: Final = "ml."
@@ -58,7 +60,7 @@ def run_all(
 async def _run(serving: ServingOptions, controller: ControllerOptions | None, node: NodeOptions | None) -> None:
     import structlog  # noqa: PLC0415 - after lean.load
 
-    from hyperpod_ebs import acceptance, monitoring  # noqa: PLC0415 - after lean.load
+    from hyperpod_ebs import monitoring  # noqa: PLC0415 - after lean.load
     from hyperpod_ebs.csi import endpoint, server  # noqa: PLC0415 - after lean.load
     from hyperpod_ebs.observe import log  # noqa: PLC0415 - after lean.load
     from hyperpod_ebs.observe.condition import Condition  # noqa: PLC0415 - after lean.load
@@ -74,7 +76,9 @@ async def _run(serving: ServingOptions, controller: ControllerOptions | None, no
     metrics = monitoring.metrics(serving, condition, deprecated=bool(controller and controller.deprecated_metrics))
     async with AsyncExitStack() as stack:
         services = server.Services(
-            controller=await stack.enter_async_context(_controller(controller)) if controller else None,
+            controller=await stack.enter_async_context(_controller(controller, condition, metrics))
+            if controller
+            else None,
             node=await stack.enter_async_context(_node(node)) if node else None,
         )
         path = await stack.enter_async_context(
@@ -97,21 +101,25 @@ def _told_to_stop() -> asyncio.Event:
 
 
 @asynccontextmanager
-async def _controller(options: ControllerOptions) -> AsyncGenerator["Controller"]:
+async def _controller(
+    options: ControllerOptions, condition: "Condition", metrics: "Metrics | None"
+) -> AsyncGenerator["Controller"]:
     """The controller service, on AWS."""
-    from hyperpod_ebs.aws.session import Settings, connected  # noqa: PLC0415 - the SDK
+    from hyperpod_ebs.aws.connection import connected  # noqa: PLC0415 - the SDK
+    from hyperpod_ebs.aws.observed import Observer  # noqa: PLC0415 - the SDK
+    from hyperpod_ebs.aws.session import Settings  # noqa: PLC0415 - the SDK
     from hyperpod_ebs.csi.controller import Controller  # noqa: PLC0415 - not in a node process
     from hyperpod_ebs.kit.operations import Operations  # noqa: PLC0415 - with it
     from hyperpod_ebs.volumes.watch import Watcher  # noqa: PLC0415 - not in a node process
 
     settings = Settings(
-        region=options.region,
-        account=options.account_id,
+        where=acceptance.whereabouts(options),
         ec2_endpoint=options.ec2_endpoint,
         sagemaker_endpoint=options.sagemaker_endpoint,
         user_agent_extra=options.user_agent_extra,
+        observer=Observer(measure=metrics, aloud=options.aws_sdk_debug_log),
     )
-    async with connected(settings) as cloud, Watcher(cloud) as watcher, Operations[str]() as operations:
+    async with connected(settings, condition) as cloud, Watcher(cloud) as watcher, Operations[str]() as operations:
         # The generated base answers what a servicer leaves out; only its stubs call it abstract.
         yield Controller(cloud, watcher, operations)  # type: ignore[abstract] # as said
 

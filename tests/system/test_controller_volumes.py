@@ -6,7 +6,8 @@ import pytest
 
 from emulated import ZONE
 from hyperpod_ebs.aws import imds
-from hyperpod_ebs.aws.session import Settings, connected
+from hyperpod_ebs.aws.connection import connected
+from hyperpod_ebs.aws.session import Settings
 from hyperpod_ebs.model import errors
 from hyperpod_ebs.model.sizes import GiB, SizeRange
 from hyperpod_ebs.model.volume import Change
@@ -207,15 +208,3 @@ async def test_a_node_learns_who_it_is_from_its_metadata(steered: Steered) -> No
         await imds.instance(steered.emulator.metadata_url("i-0fedcba9876543210"))
     with pytest.raises(errors.Unavailable):
         await imds.instance("http://127.0.0.1:9")
-
-
-async def test_without_a_region_nothing_starts(steered: Steered, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ours: the message says what to set."""
-    assert steered.emulator.env["AWS_REGION"]
-    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
-
-    with pytest.raises(errors.InvalidRequest, match="AWS_REGION"):
-        async with connected(Settings()):
-            pytest.fail("it started")

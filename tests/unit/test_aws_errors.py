@@ -115,6 +115,17 @@ def test_a_denial_names_action_and_resource_and_the_statement_that_allows_it() -
     assert len(str(error)) < 900
 
 
+def test_a_role_that_may_not_be_taken_is_mended_in_its_trust_policy() -> None:
+    """Ours: a statement in the role's own policy would change nothing."""
+    message = "Not authorized to perform sts:AssumeRoleWithWebIdentity"
+
+    error = error_for(straight("AccessDenied", message, "AssumeRoleWithWebIdentity"))
+
+    assert isinstance(error, errors.Denied)
+    assert "sts:AssumeRoleWithWebIdentity is denied" in str(error)
+    assert "trust policy" in str(error)
+
+
 def test_a_denial_without_words_still_names_the_action() -> None:
     """Ours: the operation tells what AWS does not."""
     error = error_for(straight("AccessDeniedException", "no", "AttachClusterNodeVolume"))

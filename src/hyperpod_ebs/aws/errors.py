@@ -34,6 +34,11 @@ _DENIED: Final = re.compile(
 # A blob of a thousand characters that only sts:DecodeAuthorizationMessage reads.
 _ENCODED: Final = re.compile(r"\s*Encoded authorization failure message:.*", re.DOTALL)
 
+NO_CREDENTIALS: Final = (
+    "no AWS credentials; give the driver's service account a role (IRSA or Pod Identity), "
+    "or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+)
+
 THROTTLES: Final = frozenset(
     {
         "EC2ThrottledException",
@@ -60,6 +65,9 @@ REFUSALS: Final = frozenset(
         "UnrecognizedClientException",
     }
 )
+
+ROLES: Final = frozenset({"AssumeRole", "AssumeRoleWithWebIdentity"})
+"""What the SDK calls for credentials; the role itself says who may have it."""
 
 BROKEN: Final = frozenset(
     {
@@ -169,10 +177,7 @@ def translated(doing: str, *, creates: bool = False) -> Generator[None]:
         kind = errors.Unproved if creates else errors.Unavailable
         raise kind(f"{doing}: no answer from AWS ({error}); ask again") from error
     except NoCredentialsError as error:
-        raise errors.Unavailable(
-            f"{doing}: no AWS credentials; give the driver's service account a role (IRSA or Pod Identity), "
-            "or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, then ask again"
-        ) from error
+        raise errors.Unavailable(f"{doing}: {NO_CREDENTIALS}; ask again") from error
     except BotoCoreError as error:  # before anything was sent: credentials, endpoints
         raise errors.Unavailable(f"{doing}: AWS cannot be asked ({error})") from error
     except (LookupError, ValueError) as error:  # read by `codec`: a member left out, a word that is new
@@ -211,4 +216,9 @@ def _allowing(message: str, operation: str) -> str:
         action, resource = match["action"], match["resource"] or "*"
     statement = json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
     said = _ENCODED.sub("", message).rstrip(". ")
+    if operation in ROLES:
+        return (
+            f"{action} is denied: {said}; the role's trust policy must name the cluster's OIDC provider and the "
+            "driver's service account, and its ARN must be the one in the account's annotation"
+        )
     return f"{action} on {resource} is denied: {said}; let the driver's role have {statement}"

@@ -1,0 +1,216 @@
+"""A controller without AWS: it starts, says what is wrong wherever one looks, and heals when that is mended."""
+
+import gc
+import re
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import grpc
+import pytest
+
+from emulated import Aws, cloud
+from harness import eventually
+from hyperpod_ebs.emulator.emulator import Emulator
+from hyperpod_ebs.emulator.wire.operations import AwsFault
+from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
+from programs import Program, program
+
+NOWHERE: Final = {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
+FLAGS: Final = ("--health-endpoint=127.0.0.1:0", "--http-endpoint=127.0.0.1:0")
+UNKNOWN: Final = csi_pb2.ControllerGetVolumeRequest(volume_id="vol-0123456789abcdef0")
+
+
+@pytest.fixture
+async def clouds() -> AsyncGenerator[tuple[Emulator, Aws]]:
+    """A cloud, and somebody else's clients of it."""
+    async with cloud() as both:
+        yield both
+        gc.collect()  # a channel takes a lock when it goes, which may not be in the middle of the emulator's work
+
+
+@pytest.fixture
+def emulator(clouds: tuple[Emulator, Aws]) -> Emulator:
+    """The cloud alone."""
+    return clouds[0]
+
+
+def environment(emulator: Emulator, *without: str) -> dict[str, str]:
+    """How to reach it, but for some variables; nothing of the machine's own."""
+    return {**NOWHERE, **{name: "" if name in without else value for name, value in emulator.env.items()}}
+
+
+class Controller:
+    """A controller process that is asked from all sides."""
+
+    def __init__(
+        self, process: Program, channel: grpc.aio.Channel, http: aiohttp.ClientSession, ports: Sequence[str]
+    ) -> None:
+        self.process = process
+        self.csi = csi_pb2_grpc.ControllerStub(channel)
+        self._identity = csi_pb2_grpc.IdentityStub(channel)
+        self._http = http
+        self._ports = ports
+
+    async def page(self, path: str, *, metrics: bool = False) -> tuple[int, str]:
+        """A page of its health endpoint, or of the one with the metrics."""
+        async with self._http.get(f"http://127.0.0.1:{self._ports[metrics]}{path}") as answer:
+            return answer.status, await answer.text()
+
+    async def ready(self) -> bool:
+        """What Probe says."""
+        return (await self._identity.Probe(csi_pb2.ProbeRequest())).ready.value
+
+    async def well(self) -> bool:
+        """Whether all is well, by both that tell it."""
+        return (await self.page("/healthz"))[0] == 200 and await self.ready()
+
+    async def refusal(self) -> grpc.aio.AioRpcError:
+        """The error that a question about an unknown volume ends with."""
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await self.csi.ControllerGetVolume(UNKNOWN)
+        return caught.value
+
+
+@asynccontextmanager
+async def controller(path: Path, env: Mapping[str, str], *flags: str) -> AsyncGenerator[Controller]:
+    """A controller process, and clients of it, once it serves."""
+    async with (
+        program("controller", f"--endpoint=unix://{path / 'csi.sock'}", *FLAGS, *flags, **env) as process,
+        grpc.aio.insecure_channel(f"unix://{path / 'csi.sock'}") as channel,
+        aiohttp.ClientSession() as http,
+    ):
+        ports = [(await process.until("pages served")).partition("port=")[2].split()[0] for _ in FLAGS]
+        yield Controller(process, channel, http, ports)
+
+
+@pytest.mark.parametrize(
+    ("operation", "code", "action"),
+    [
+        ("DescribeVolumes", "UnauthorizedOperation", "ec2:DescribeVolumes"),
+        ("GetCallerIdentity", "AccessDenied", "sts:GetCallerIdentity"),
+    ],
+    ids=["EC2", "STS"],
+)
+async def test_a_wrong_role_is_named_and_mended_without_a_restart(
+    emulator: Emulator, short_path: Path, operation: str, code: str, action: str
+) -> None:
+    """Issue: the driver with a wrong role starts, says what is wrong in log, probe and page, and heals."""
+    emulator.faults.plan(operation, AwsFault(code, "You are not authorized."), times=3)
+
+    async with controller(short_path, environment(emulator)) as one:
+        status, text = await one.page("/healthz")
+
+        assert (status, await one.ready(), (await one.page("/livez"))[0]) == (503, False, 200)
+        assert f"{action} on * is denied: You are not authorized; let the driver's role have " in text
+        assert "aws_ebs_csi_healthy 0.0" in (await one.page("/metrics", metrics=True))[1]
+        await eventually(one.well)
+        assert (await one.refusal()).code() is grpc.StatusCode.NOT_FOUND
+        one.process.running.terminate()
+        await one.process.ended()
+        told = [line for line in "".join(one.process.said).splitlines() if action in line]
+        assert len(told) == 2, "once when it came, once when it went"
+
+
+async def test_an_aws_that_does_not_answer_is_waited_for(emulator: Emulator, short_path: Path) -> None:
+    """Issue: the driver without AWS."""
+    emulator.faults.plan("DescribeVolumes", drop=True, times=3)
+
+    async with controller(short_path, environment(emulator)) as one:
+        assert not await one.well()
+        assert "no answer from AWS" in (await one.page("/healthz"))[1]
+        await eventually(one.well)
+
+
+async def test_without_credentials_each_call_says_what_to_give(emulator: Emulator, short_path: Path) -> None:
+    """Issue; and what the SDK finds later is taken: here a file, in a pod the agent of Pod Identity."""
+    file = short_path / "credentials"
+    env = environment(emulator, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    env |= {"AWS_SHARED_CREDENTIALS_FILE": str(file), "AWS_EC2_METADATA_DISABLED": "true"}
+
+    async with controller(short_path, env) as one:
+        assert not await one.well()
+        error = await one.refusal()
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert "give the driver's service account a role (IRSA or Pod Identity)" in (error.details() or "")
+
+        key, secret = emulator.env["AWS_ACCESS_KEY_ID"], emulator.env["AWS_SECRET_ACCESS_KEY"]
+        file.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n")
+        await eventually(one.well)
+        assert (await one.refusal()).code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_without_a_region_and_metadata_the_controller_says_what_to_set(
+    emulator: Emulator, short_path: Path
+) -> None:
+    """Issue: the driver without metadata; a region that comes with the cluster's ARN is one."""
+    env = environment(emulator, "AWS_REGION", "AWS_DEFAULT_REGION")
+    env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = "http://127.0.0.1:9"
+    region = emulator.env["AWS_REGION"]
+
+    async with controller(short_path, env) as one:
+        assert not await one.well()
+        assert "give --region or set AWS_REGION" in (await one.page("/healthz"))[1]
+    arn = f"arn:aws:sagemaker:{region}:123456789012:cluster/abcdefghijkl"
+    async with controller(short_path, env, f"--cluster-arn={arn}") as one:
+        assert await one.well()
+
+
+async def test_a_region_is_found_in_metadata(clouds: tuple[Emulator, Aws], short_path: Path) -> None:
+    """Upstream: what every EC2 instance knows of itself need not be said."""
+    emulator, aws = clouds
+    env = environment(emulator, "AWS_REGION", "AWS_DEFAULT_REGION")
+    env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = emulator.metadata_url(await aws.instance())
+
+    async with controller(short_path, env) as one:
+        assert await one.well()
+
+
+async def test_calls_to_aws_are_counted_by_upstreams_names(emulator: Emulator, short_path: Path) -> None:
+    """Upstream's metrics, by request and code; the old names on demand; SageMaker and STS too, which it leaves out."""
+    emulator.faults.plan("AttachClusterNodeVolume", AwsFault("ThrottlingException", "Rate exceeded"), times=3)
+    flags = ("--deprecated-metrics=true", "--user-agent-extra=helm")
+
+    async with controller(short_path, environment(emulator), *flags) as one:
+        mode = csi_pb2.VolumeCapability.AccessMode(mode=csi_pb2.VolumeCapability.AccessMode.Mode.SINGLE_NODE_WRITER)
+        publish: Any = one.csi.ControllerPublishVolume
+        with pytest.raises(grpc.aio.AioRpcError):
+            await publish(
+                csi_pb2.ControllerPublishVolumeRequest(
+                    volume_id=UNKNOWN.volume_id,
+                    node_id="hyperpod-abcdefghijkl-i-0123456789abcdef0",
+                    volume_capability=csi_pb2.VolumeCapability(
+                        block=csi_pb2.VolumeCapability.BlockVolume(), access_mode=mode
+                    ),
+                )
+            )
+        text = (await one.page("/metrics", metrics=True))[1]
+
+    for line in (
+        r'aws_ebs_csi_api_request_duration_seconds_count\{request="DescribeVolumes"\} 1.0',
+        r'aws_ebs_csi_api_request_duration_seconds_count\{request="GetCallerIdentity"\} 1.0',
+        r'aws_ebs_csi_api_request_throttles_total\{operation_name="AttachClusterNodeVolume"\} 3.0',
+        r'cloudprovider_aws_api_throttled_requests_total\{operation_name="AttachClusterNodeVolume"\} 3.0',
+        r'cloudprovider_aws_api_request_duration_seconds_count\{request="DescribeVolumes"\} 1.0',
+        r'aws_ebs_csi_rpc_duration_seconds_count\{code="UNAVAILABLE",method="ControllerPublishVolume"\} 1.0',
+    ):
+        assert re.search(f"^{line}$", text, re.MULTILINE), line
+
+
+async def test_the_sdks_debug_log_shows_questions_and_answers_and_no_credentials(
+    emulator: Emulator, short_path: Path
+) -> None:
+    """Upstream's --aws-sdk-debug-log, which prints whatever is sent."""
+    async with controller(short_path, environment(emulator), "--aws-sdk-debug-log") as one:
+        await one.refusal()
+        one.process.running.terminate()
+        await one.process.ended()
+        said = "".join(one.process.said)
+
+    assert "aws asked" in said
+    assert "vol-0123456789abcdef0" in said
+    assert "GetCallerIdentity" not in said
+    assert emulator.env["AWS_SECRET_ACCESS_KEY"] not in said
+    assert "Signature=" not in said
