@@ -1,6 +1,6 @@
 # The front door. What a target does is in scripts/; pass options on with ARGS="...".
 .DEFAULT_GOAL := help
-.PHONY: help setup demo image test check generate lock clean
+.PHONY: help setup demo image test check generate snapshots lock clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\): ## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -20,8 +20,11 @@ test: ## run every test; with ARGS="-k attach" some of them
 check: ## lint, types, layers, duplicates, generated files
 	@scripts/check.sh
 
-generate: ## make the gRPC stubs anew from proto/
+generate: ## make anew what is generated: gRPC stubs, the chart's schema and its page
 	@scripts/setup.sh python && scripts/generate.sh
+
+snapshots: ## render the chart anew for tests/chart/values, to be reviewed as a diff
+	@scripts/setup.sh go-tools && scripts/chart/snapshots.sh
 
 lock: ## pin the dependencies of pyproject.toml; with ARGS=--upgrade the newest
 	@scripts/setup.sh python && scripts/lock.sh $(ARGS)

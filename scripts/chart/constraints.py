@@ -13,7 +13,6 @@ FREE: Final = frozenset(
         "probeDirVolume",
         "resources",
         "securityContext",
-        "serviceMonitor.labels",
         "socketDirVolume",
         "updateStrategy",
         "sidecars.nodeDriverRegistrar.livenessProbe",

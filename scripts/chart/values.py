@@ -65,7 +65,8 @@ def _comment(lines: list[str], line: int) -> str:
 
 def _is_free(path: str) -> bool:
     """Whether what stands there is Kubernetes' business, or nobody's, and not checked any further."""
-    return path in FREE or path.rpartition(".")[2] in FREE
+    name = path.rpartition(".")[2]
+    return path in FREE or name in FREE or name in TEXTS
 
 
 def tree(values: list[Value]) -> Schema:

@@ -1,0 +1,320 @@
+"""The pods: what runs in them, with which rights, and that the driver understands how it is started."""
+
+from typing import Any, Final
+
+import pytest
+
+from charted import Pod, Rendered, render
+from flags import read
+
+PRIVILEGED: Final = {"privileged": True, "readOnlyRootFilesystem": True}
+
+EVERYTHING: Final = {
+    "controller": {
+        "enableMetrics": True,
+        "extraVolumeTags": {"team": "research", "owner": "{{ .PVCNamespace }}"},
+        "k8sTagClusterId": "training",
+        "sdkDebugLog": True,
+    },
+    "hyperpod": {"clusterArn": "arn:aws:sagemaker:us-west-2:111122223333:cluster/abcdef123456"},
+    "node": {"enableMetrics": True, "metadataSources": "imds,kubernetes", "legacyXFS": True, "volumeAttachLimit": 0},
+}
+
+
+def words(pod: Pod) -> list[str]:
+    """The driver's arguments as its process gets them: Kubernetes puts variables in."""
+    environment = pod.environment("ebs-plugin")
+    return [
+        argument.replace("$(CSI_ENDPOINT)", str(environment["CSI_ENDPOINT"]))
+        for argument in pod.arguments("ebs-plugin")
+    ]
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["by default", "with everything"])
+async def test_the_driver_takes_the_arguments_of_the_controller(values: dict[str, Any]) -> None:
+    """Ours: chart and command may not drift apart."""
+    mode, *arguments = words((await render(values)).controller)
+
+    serving, controller, _ = read(*arguments)
+
+    assert mode == "controller"
+    assert serving.endpoint == "unix:///var/lib/csi/sockets/pluginproxy/csi.sock"
+    assert serving.health_endpoint == ":9808"
+    assert controller.batching
+    assert controller.user_agent_extra == "helm"
+
+
+async def test_values_reach_the_controller() -> None:
+    """Ours."""
+    _, *arguments = words((await render(EVERYTHING)).controller)
+
+    serving, controller, _ = read(*arguments)
+
+    assert serving.http_endpoint == ":3301"
+    assert controller.extra_tags == ("owner={{ .PVCNamespace }},team=research",)
+    assert controller.k8s_tag_cluster_id == "training"
+    assert controller.cluster_arn == "arn:aws:sagemaker:us-west-2:111122223333:cluster/abcdef123456"
+    assert controller.account_id == "111122223333"
+    assert controller.partition == "aws"
+    assert controller.aws_sdk_debug_log
+
+
+async def test_one_container_is_the_node() -> None:
+    """The issue: one container in the node pod, which registers itself and serves its own liveness."""
+    node = (await render()).node
+
+    [(name, container)] = node.containers.items()
+
+    assert name == "ebs-plugin"
+    assert "--plugin-registration-path=/registration" in container["args"]
+    assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "healthz"}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/healthz", "port": "healthz"}
+    assert container["lifecycle"]["preStop"]["exec"]["command"] == ["/bin/aws-ebs-csi-driver", "pre-stop-hook"]
+
+
+async def test_the_registrar_and_the_probe_are_still_to_be_had() -> None:
+    """The issue: the registrar and livenessprobe sidecars remain as values, off by default."""
+    values = {"sidecars": {"nodeDriverRegistrar": {"enabled": True}, "livenessProbe": {"enabled": True}}}
+
+    rendered = await render(values)
+
+    assert set(rendered.node.containers) == {"ebs-plugin", "node-driver-registrar", "liveness-probe"}
+    assert "liveness-probe" in rendered.controller.containers
+    # Two that do one thing would fight for the socket and the port.
+    assert not [one for one in rendered.node.arguments("ebs-plugin") if "registration" in one or "health" in one]
+    assert not [one for one in rendered.controller.arguments("ebs-plugin") if "health" in one]
+
+
+async def test_only_what_mounts_is_privileged() -> None:
+    """The issue: node privileged only where mounting needs it, controller without capabilities, read-only roots."""
+    values = {
+        "sidecars": {"nodeDriverRegistrar": {"enabled": True}, "livenessProbe": {"enabled": True}},
+        "snapshotController": {"enabled": True},
+    }
+
+    rendered = await render(values)
+
+    for pod in rendered.pods:
+        for name, container in pod.containers.items():
+            rights = container["securityContext"]
+            assert rights["readOnlyRootFilesystem"], name
+            if rights.get("privileged"):
+                assert name == "ebs-plugin"
+                assert rights == PRIVILEGED
+                assert "kubelet-dir" in {mount["name"] for mount in container["volumeMounts"]}
+            else:
+                assert rights["allowPrivilegeEscalation"] is False, name
+                assert rights["capabilities"] == {"drop": ["ALL"]}, name
+
+
+async def test_the_controller_is_nobody() -> None:
+    """The issue: a non-root controller under the runtime's own seccomp profile."""
+    pod = (await render()).controller
+
+    assert pod.spec["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 1000,
+        "runAsGroup": 1000,
+        "fsGroup": 1000,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert not [volume for volume in pod.spec["volumes"] if "hostPath" in volume]
+
+
+async def test_the_node_reaches_what_it_mounts_and_no_more_of_the_host() -> None:
+    """Ours: four directories of the host."""
+    pod = (await render({"node": {"kubeletPath": "/var/data/kubelet"}})).node
+
+    host = {one["name"]: one["hostPath"]["path"] for one in pod.spec["volumes"] if "hostPath" in one}
+    [mount] = [one for one in pod.containers["ebs-plugin"]["volumeMounts"] if one.get("mountPropagation")]
+
+    assert host == {
+        "kubelet-dir": "/var/data/kubelet",
+        "plugin-dir": "/var/data/kubelet/plugins/ebs.csi.aws.com/",
+        "registration-dir": "/var/data/kubelet/plugins_registry/",
+        "device-dir": "/dev",
+    }
+    assert mount == {"name": "kubelet-dir", "mountPath": "/var/data/kubelet", "mountPropagation": "Bidirectional"}
+    assert pod.spec["tolerations"] == [{"operator": "Exists"}]
+    assert not pod.spec["hostNetwork"]
+
+
+async def test_zeros_are_said() -> None:
+    """Upstream's slip (D28): a limit of 0, and no reserved slots, were not rendered."""
+    none = await render({"node": {"volumeAttachLimit": 0}})
+    nothing_reserved = await render({"node": {"reservedVolumeAttachments": 0}})
+
+    assert "--volume-attach-limit=0" in none.node.arguments("ebs-plugin")
+    assert "--reserved-volume-attachments=0" in nothing_reserved.node.arguments("ebs-plugin")
+
+
+async def test_the_nodes_envfrom_is_the_nodes() -> None:
+    """Upstream's slip (D28): the node's containers got the controller's."""
+    values = {
+        "node": {"envFrom": [{"secretRef": {"name": "node"}}]},
+        "controller": {"envFrom": [{"secretRef": {"name": "controller"}}]},
+    }
+
+    rendered = await render(values)
+
+    assert rendered.node.containers["ebs-plugin"]["envFrom"] == [{"secretRef": {"name": "node"}}]
+    for name, container in rendered.controller.containers.items():
+        assert container["envFrom"] == [{"secretRef": {"name": "controller"}}], name
+
+
+async def test_one_setting_moves_the_controller_between_the_embedded_cloud_and_aws() -> None:
+    """The design: nothing else differs."""
+    cloud, aws = await render({"embeddedCloud": {"endpoint": "http://10.0.0.1:4566"}}), await render()
+
+    there = cloud.controller.environment("ebs-plugin")
+
+    assert there.pop("AWS_ENDPOINT_URL") == "http://10.0.0.1:4566"
+    assert there == aws.controller.environment("ebs-plugin")
+    assert cloud.controller.arguments("ebs-plugin") == aws.controller.arguments("ebs-plugin")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"hyperpod": {"region": "us-west-2"}},
+        {"controller": {"region": "us-west-2"}},
+        {"hyperpod": {"clusterArn": "arn:aws:sagemaker:us-west-2:111122223333:cluster/abcdef123456"}},
+    ],
+    ids=["hyperpod.region", "controller.region", "the cluster's ARN"],
+)
+async def test_the_region_is_said_once(values: dict[str, Any]) -> None:
+    """Ours."""
+    assert (await render(values)).controller.environment("ebs-plugin")["AWS_REGION"] == "us-west-2"
+
+
+async def test_an_argument_of_the_users_stands_in_for_ours() -> None:
+    """Upstream: additional arguments that match a default one suppress it."""
+    values = {"sidecars": {"provisioner": {"additionalArgs": ["--timeout=5m"]}}}
+
+    arguments = (await render(values)).controller.arguments("csi-provisioner")
+
+    assert [one for one in arguments if one.startswith("--timeout")] == ["--timeout=5m"]
+
+
+async def test_sidecars_are_told_what_the_driver_counts_on() -> None:
+    """The issue, and upstream-driver 4.5."""
+    pod = (await render()).controller
+
+    assert {"--extra-create-metadata", "--default-fstype=ext4", "--timeout=60s"} <= set(
+        pod.arguments("csi-provisioner")
+    )
+    assert "--timeout=6m" in pod.arguments("csi-attacher")
+    assert {"--handle-volume-inuse-error=false", "--extra-modify-metadata", "--timeout=60s"} <= set(
+        pod.arguments("csi-resizer")
+    )
+    assert "--extra-create-metadata" in pod.arguments("csi-snapshotter")
+    for name in ("csi-provisioner", "csi-attacher", "csi-resizer", "csi-snapshotter"):
+        assert "--leader-election=true" in pod.arguments(name)
+
+
+async def test_a_sidecar_does_not_wait_for_an_api_that_is_not_there() -> None:
+    """Ours: these versions know VolumeAttributesClass as v1 only, and their caches would never fill."""
+    old = (await render(kubernetes="1.33.0")).controller
+    between = (
+        await render(apis=("storage.k8s.io/v1/StorageClass", "storage.k8s.io/v1beta1/VolumeAttributesClass"))
+    ).controller
+    served = (
+        await render(apis=("storage.k8s.io/v1/StorageClass", "storage.k8s.io/v1/VolumeAttributesClass"))
+    ).controller
+
+    for pod in (old, between):
+        assert "--feature-gates=VolumeAttributesClass=false" in pod.arguments("csi-resizer")
+        assert "--feature-gates=Topology=true,VolumeAttributesClass=false" in pod.arguments("csi-provisioner")
+    assert not [one for one in served.arguments("csi-resizer") if "feature-gates" in one]
+    assert "--feature-gates=Topology=true" in served.arguments("csi-provisioner")
+
+
+async def test_the_snapshotter_runs_where_its_crds_are_or_is_made_to() -> None:
+    """The brief of upstream's forceEnable."""
+    without = await render(apis=())
+    made_to = await render({"sidecars": {"snapshotter": {"forceEnable": True}}}, apis=())
+
+    assert "csi-snapshotter" not in without.controller.containers
+    assert "csi-snapshotter" in made_to.controller.containers
+
+
+async def test_a_further_daemonset_is_the_nodes_but_for_what_differs() -> None:
+    """Upstream: additionalDaemonSets."""
+    values = {
+        "node": {"logLevel": 5, "namespaceOverride": "nodes"},
+        "additionalDaemonSets": {"big": {"volumeAttachLimit": 64, "nodeSelector": {"size": "big"}}},
+    }
+
+    rendered = await render(values)
+    big = rendered.pod("DaemonSet", "ebs-csi-node-big")
+
+    assert {"--volume-attach-limit=64", "--v=5"} <= set(big.arguments("ebs-plugin"))
+    assert big.spec["nodeSelector"] == {"kubernetes.io/os": "linux", "size": "big"}
+    assert rendered.one("DaemonSet", "ebs-csi-node-big")["metadata"]["namespace"] == "nodes"
+    assert "--volume-attach-limit=64" not in rendered.node.arguments("ebs-plugin")
+
+
+async def test_the_nodes_part_can_come_alone() -> None:
+    """Upstream: nodeComponentOnly drops the controller's side and the CSIDriver."""
+    rendered = await render({"nodeComponentOnly": True, "snapshotController": {"enabled": True}})
+
+    assert {one["kind"] for one in rendered.objects} == {
+        "DaemonSet",
+        "ServiceAccount",
+        "ClusterRole",
+        "ClusterRoleBinding",
+    }
+    assert rendered.has("DaemonSet", "ebs-csi-node")
+
+
+@pytest.mark.parametrize(
+    ("kubernetes", "period", "seconds"),
+    [("1.33.0", -1, 10), ("1.33.0", 60, 60), ("1.33.0", 0, None), ("1.32.9", 60, None), ("1.33.1-eks-aeac579", -1, 10)],
+)
+async def test_kubelet_asks_anew_for_the_attach_limit(kubernetes: str, period: int, seconds: int | None) -> None:
+    """The issue: nodeAllocatableUpdatePeriodSeconds, which Kubernetes knows from 1.33 on."""
+    rendered = await render({"nodeAllocatableUpdatePeriodSeconds": period}, kubernetes=kubernetes)
+
+    assert rendered.one("CSIDriver", "ebs.csi.aws.com")["spec"].get("nodeAllocatableUpdatePeriodSeconds") == seconds
+
+
+@pytest.mark.parametrize(
+    ("replicas", "said", "budget"),
+    [
+        (2, {}, {"maxUnavailable": 1}),
+        (3, {}, {"minAvailable": 2}),
+        (2, {"minAvailable": 0}, {"minAvailable": 0}),
+        (5, {"maxUnavailable": "40%"}, {"maxUnavailable": "40%"}),
+    ],
+)
+async def test_a_drain_leaves_a_controller(replicas: int, said: dict[str, Any], budget: dict[str, Any]) -> None:
+    """The issue: a pod disruption budget; upstream's rule where nothing is said."""
+    rendered = await render({"controller": {"replicaCount": replicas, "podDisruptionBudget": said}})
+
+    spec = rendered.one("PodDisruptionBudget", "ebs-csi-controller")["spec"]
+
+    assert {name: spec[name] for name in ("minAvailable", "maxUnavailable") if name in spec} == budget
+    assert spec["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+def selects(selector: dict[str, str], pod: Pod) -> bool:
+    """Whether the labels of a pod are among those asked for."""
+    labels: dict[str, str] = pod.template["metadata"]["labels"]
+    return selector.items() <= labels.items()
+
+
+async def test_selectors_find_their_pods_whatever_labels_the_user_adds() -> None:
+    """Ours: a label of the same name would leave a Deployment without its pods."""
+    values = {
+        "customLabels": {"app.kubernetes.io/name": "other", "app.kubernetes.io/instance": "other"},
+        "controller": {"podLabels": {"app": "other"}, "enableMetrics": True},
+        "node": {"podLabels": {"app": "other"}, "enableMetrics": True},
+    }
+
+    rendered: Rendered = await render(values)
+
+    for one in [*rendered.all("Deployment"), *rendered.all("DaemonSet")]:
+        assert selects(one["spec"]["selector"]["matchLabels"], Pod(one["spec"]["template"]))
+    pods = list(rendered.pods)
+    for service in rendered.all("Service"):
+        assert [pod for pod in pods if selects(service["spec"]["selector"], pod)]

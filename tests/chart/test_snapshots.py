@@ -1,0 +1,49 @@
+"""What the chart makes of three value sets, as files that a change to it is reviewed by."""
+
+import difflib
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from charted import CHART, HELM, ROOT
+from hyperpod_ebs import __version__
+from hyperpod_ebs.kit import command
+
+SETS: Final = sorted((Path(__file__).parent / "values").glob("*.yaml"))
+SNAPSHOTS: Final = Path(__file__).parent / "snapshots"
+
+
+async def test_the_snapshots_are_what_the_chart_makes(tmp_path: Path) -> None:
+    """The issue: rendered snapshots reviewed as diffs. `make snapshots` renews them."""
+    await command.run([str(ROOT / "scripts" / "chart" / "snapshots.sh"), str(tmp_path)])
+
+    differences = [
+        line
+        for values in SETS
+        for line in difflib.unified_diff(
+            (SNAPSHOTS / values.name).read_text().splitlines(),
+            (tmp_path / values.name).read_text().splitlines(),
+            f"snapshots/{values.name}",
+            "as rendered now",
+            lineterm="",
+        )
+    ]
+
+    assert not differences, "\n".join(["run make snapshots and review the difference:", *differences])
+
+
+@pytest.mark.parametrize("values", SETS, ids=lambda path: path.stem)
+async def test_helm_finds_no_fault(values: Path) -> None:
+    """The issue: helm lint. Lint has no cluster, so that nothing is asked for that only a cluster has."""
+    off = ["--set=snapshotController.enabled=false", "--set=volumeSnapshotClasses=null"]
+
+    await command.run([str(HELM), "lint", "--strict", "--kube-version=1.36.3", f"--values={values}", *off, str(CHART)])
+
+
+def test_the_chart_is_of_the_packages_version() -> None:
+    """Ours: the image's tag is the chart's appVersion, and the version stands in one place."""
+    chart = (CHART / "Chart.yaml").read_text()
+
+    assert f"\nversion: {__version__}\n" in chart
+    assert f'\nappVersion: "{__version__}"\n' in chart

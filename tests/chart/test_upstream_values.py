@@ -1,0 +1,199 @@
+"""A values file written for the upstream driver's chart installs ours with the same meaning, or is refused by name."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+import yaml
+
+from charted import CHART, SNAPSHOTS, Values, refused, render
+
+UPSTREAM: Final = Path(__file__).with_name("upstream.yaml")
+
+FREE: Final = frozenset({"sidecars.metadataLabeler", "sidecars.volumemodifier"})
+"""What of upstream's is not there, and whose settings therefore are looked at no further."""
+
+
+def names(values: Any, prefix: str = "") -> Iterator[str]:
+    """The path of each value."""
+    if isinstance(values, dict) and values and prefix not in FREE:
+        for key, inner in values.items():
+            yield from names(inner, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix
+
+
+async def test_upstreams_own_values_are_taken() -> None:
+    """The issue: upstream's own values.yaml accepted."""
+    rendered = await render(UPSTREAM)
+
+    assert set(rendered.controller.containers) == {
+        "ebs-plugin",
+        "csi-provisioner",
+        "csi-attacher",
+        "csi-resizer",
+        "csi-snapshotter",
+    }
+    assert set(rendered.node.containers) == {"ebs-plugin"}
+
+
+async def test_upstreams_own_values_change_nothing_but_images_and_sizes() -> None:
+    """Ours: a default is upstream's, or the difference is one of these and meant."""
+    theirs, ours = await render(UPSTREAM), await render()
+
+    for name in ours.controller.containers:
+        assert theirs.controller.arguments(name) == ours.controller.arguments(name)
+        assert theirs.controller.environment(name) == ours.controller.environment(name)
+    assert theirs.node.arguments("ebs-plugin") == ours.node.arguments("ebs-plugin")
+    assert {(one["kind"], one["metadata"]["name"]) for one in theirs.objects} == {
+        (one["kind"], one["metadata"]["name"]) for one in ours.objects
+    }
+    assert theirs.one("CSIDriver", "ebs.csi.aws.com") == ours.one("CSIDriver", "ebs.csi.aws.com")
+
+
+async def test_the_go_drivers_image_is_not_run_in_our_place() -> None:
+    """Ours: upstream's default repository in a values file would crash on our arguments."""
+    values = {"image": {"repository": "registry.example/ebs-csi-driver/aws-ebs-csi-driver", "tag": "v1.64.0"}}
+
+    rendered = await render({**values, "image": {**values["image"], "containerRegistry": "mine.example"}})
+
+    assert rendered.controller.containers["ebs-plugin"]["image"] == "mine.example/hyperpod-ebs:0.1.0"
+    assert rendered.node.containers["ebs-plugin"]["image"] == "mine.example/hyperpod-ebs:0.1.0"
+
+
+def test_no_value_of_upstreams_is_unknown() -> None:
+    """The issue: values are upstream's. Those of the free-form kinds are Kubernetes' own names."""
+    ours = yaml.safe_load((CHART / "values.yaml").read_text())
+    free = ("resources", "affinity", "securityContext", "containerSecurityContext", "livenessProbe", "updateStrategy")
+
+    for path in names(yaml.safe_load(UPSTREAM.read_text())):
+        node = ours
+        for part in path.split("."):
+            if part in free:
+                break
+            if not isinstance(node, dict) or not node:
+                break
+            assert part in node, path
+            node = node[part]
+
+
+class Refused(NamedTuple):
+    """A value that cannot be honoured."""
+
+    name: str
+    values: Values
+    advice: str
+
+    @property
+    def id(self) -> str:
+        """The value's name."""
+        return self.name
+
+
+def sidecar(name: str, **values: Any) -> Values:
+    """Values of a sidecar."""
+    return {"sidecars": {name: values}}
+
+
+REFUSED: Final = [
+    Refused("fips", {"fips": True}, "AWS_USE_FIPS_ENDPOINT"),
+    Refused("a1CompatibilityDaemonSet", {"a1CompatibilityDaemonSet": True}, "node.affinity keeps"),
+    Refused(
+        "controller.volumeModificationFeature.enabled",
+        {"controller": {"volumeModificationFeature": {"enabled": True}}},
+        "VolumeAttributesClass",
+    ),
+    Refused("controller.enableNodeLocalVolumes", {"controller": {"enableNodeLocalVolumes": True}}, "false"),
+    Refused("sidecars.metadataLabeler.enabled", sidecar("metadataLabeler", enabled=True), "SageMaker's labels"),
+    Refused("controller.otelTracing", {"controller": {"otelTracing": {"otelServiceName": "ebs"}}}, "enableMetrics"),
+    Refused("node.otelTracing", {"node": {"otelTracing": {"otelServiceName": "ebs"}}}, "enableMetrics"),
+    Refused("node.windowsHostProcess", {"node": {"windowsHostProcess": True}}, "upstream driver"),
+    Refused("node.metadataSources", {"node": {"metadataSources": "imds,metadata-labeler"}}, "imds and kubernetes"),
+    Refused(
+        "image.repository",
+        {"image": {"repository": "registry.example/mirror/aws-ebs-csi-driver"}},
+        "Push hyperpod-ebs to your registry",
+    ),
+    Refused(
+        "node.volumeAttachLimit",
+        {"node": {"volumeAttachLimit": 0, "reservedVolumeAttachments": 0}},
+        "node.reservedVolumeAttachments",
+    ),
+    Refused(
+        "additionalDaemonSets.big.volumeAttachLimit",
+        {"node": {"reservedVolumeAttachments": 2}, "additionalDaemonSets": {"big": {"volumeAttachLimit": 9}}},
+        "additionalDaemonSets.big.reservedVolumeAttachments",
+    ),
+    Refused(
+        "additionalDaemonSets.big.serviceAccount",
+        {"additionalDaemonSets": {"big": {"serviceAccount": {"name": "other"}}}},
+        "node.serviceAccount",
+    ),
+    Refused("controller.extraVolumeTags", {"controller": {"extraVolumeTags": {"team": "a,b"}}}, "comma"),
+    Refused(
+        "sidecars.attacher.leaderElection.enabled",
+        sidecar("attacher", leaderElection={"enabled": False}),
+        "controller.replicaCount to 1",
+    ),
+    Refused("hyperpod.region", {"hyperpod": {"region": "a"}, "controller": {"region": "b"}}, "one of them"),
+    Refused(
+        "hyperpod.clusterArn",
+        {
+            "hyperpod": {
+                "clusterArn": "arn:aws:sagemaker:us-west-2:111122223333:cluster/abcdef123456",
+                "account": "444455556666",
+            }
+        },
+        "its account is 111122223333, and the values say 444455556666",
+    ),
+    Refused(
+        "hyperpod.role.arn",
+        {
+            "hyperpod": {"role": {"arn": "arn:aws:iam::111122223333:role/one"}},
+            "controller": {"serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "other"}}},
+        },
+        "one of them",
+    ),
+    Refused("nodeComponentOnly", {"nodeComponentOnly": True, "node": {"enableLinux": False}}, "the other way"),
+]
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.id)
+async def test_what_cannot_be_honoured_is_refused_by_its_name(case: Refused) -> None:
+    """The issue: refused with the name of the value that cannot be honoured; and with what to do."""
+    said = await refused(case.values)
+
+    assert f"{case.name} is refused" in said
+    assert case.advice in said
+
+
+async def test_everything_that_is_refused_is_said_at_once() -> None:
+    """Ours: whoever brings a values file mends it in one go."""
+    said = await refused({"fips": True, "node": {"windowsHostProcess": True}})
+
+    assert "fips is refused" in said
+    assert "node.windowsHostProcess is refused" in said
+
+
+async def test_what_the_cluster_does_not_serve_is_refused_with_what_to_do() -> None:
+    """The issue: the snapshot controller and its CRDs are pre-checked."""
+    values = {
+        "snapshotController": {"enabled": True},
+        "volumeSnapshotClasses": [{"name": "a", "deletionPolicy": "Delete"}],
+        "volumeAttributesClasses": [{"name": "a", "parameters": {"iops": "3000"}}],
+    }
+
+    said = await refused(values, apis=(), kubernetes="1.33.0")
+
+    assert "snapshotController.enabled is refused: the cluster does not serve snapshot.storage.k8s.io/v1" in said
+    assert "Apply the CRDs of external-snapshotter v8.6.0 first" in said
+    assert "volumeSnapshotClasses is refused" in said
+    assert "volumeAttributesClasses is refused" in said
+
+
+async def test_windows_by_default_is_taken_and_makes_nothing() -> None:
+    """The issue: `enableWindows: true` (upstream's default) accepted with a notice."""
+    rendered = await render({"node": {"enableWindows": True}}, apis=(SNAPSHOTS,))
+
+    assert [one["metadata"]["name"] for one in rendered.all("DaemonSet")] == ["ebs-csi-node"]
