@@ -7,27 +7,20 @@ the AWS SDK nor an HTTP client, and `--help` loads nothing of the driver at all.
 import asyncio
 import signal
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from hyperpod_ebs import __version__, acceptance
-from hyperpod_ebs.model import errors, limits, nodes
 from hyperpod_ebs.observe import lean
 from hyperpod_ebs.options import CONTROLLER, NODE, SERVING, ControllerOptions, NodeOptions, ServingOptions
 
 if TYPE_CHECKING:
-    from hyperpod_ebs.aws.imds import Instance
+    from pathlib import Path
+
     from hyperpod_ebs.csi.controller import Controller
-    from hyperpod_ebs.csi.node import Myself, Node
+    from hyperpod_ebs.nodeapp import NodeProcess
     from hyperpod_ebs.observe.condition import Condition
     from hyperpod_ebs.observe.metrics import Metrics
-
-_HYPERPOD: Final = "hyperpod-"
-_SAGEMAKER_TYPE: Final = "ml."
-_IDENTITY: Final = (
-    "--node-id, --zone and --instance-type (HYPERPOD_EBS_NODE_ID, HYPERPOD_EBS_ZONE, HYPERPOD_EBS_INSTANCE_TYPE)"
-)
-_TELL: Final = f"{_IDENTITY} say who it is"
 
 
 def run_controller(*, serving: ServingOptions = SERVING, controller: ControllerOptions = CONTROLLER) -> None:
@@ -75,11 +68,12 @@ async def _run(serving: ServingOptions, controller: ControllerOptions | None, no
     condition, told = Condition(), _told_to_stop()
     metrics = monitoring.metrics(serving, condition, deprecated=bool(controller and controller.deprecated_metrics))
     async with AsyncExitStack() as stack:
+        process = await stack.enter_async_context(_node(node, serving.kubeconfig, condition)) if node else None
         services = server.Services(
             controller=await stack.enter_async_context(_controller(controller, condition, metrics))
             if controller
             else None,
-            node=await stack.enter_async_context(_node(node)) if node else None,
+            node=process.service if process else None,
         )
         path = await stack.enter_async_context(
             server.serving(
@@ -88,6 +82,8 @@ async def _run(serving: ServingOptions, controller: ControllerOptions | None, no
         )
         await stack.enter_async_context(monitoring.shown(serving, condition, metrics))
         structlog.get_logger().info("serving", socket=str(path), services=services.names, version=__version__)
+        if process:
+            await stack.enter_async_context(process.standing())
         await told.wait()
         structlog.get_logger().info("stopping", within=serving.drain_seconds)
 
@@ -124,58 +120,10 @@ async def _controller(
         yield Controller(cloud, watcher, operations)  # type: ignore[abstract] # as said
 
 
-@asynccontextmanager
-async def _node(options: NodeOptions) -> AsyncGenerator["Node"]:
-    """The node service, on this machine."""
-    from hyperpod_ebs.csi.node import Node  # noqa: PLC0415 - not in a controller process
-    from hyperpod_ebs.kit.operations import Operations  # noqa: PLC0415 - with it
-    from hyperpod_ebs.linux.host import LinuxHost  # noqa: PLC0415 - not in a controller process
+def _node(
+    options: NodeOptions, kubeconfig: "Path | None", condition: "Condition"
+) -> AbstractAsyncContextManager["NodeProcess"]:
+    """The node service, on this machine, and its standing in the cluster."""
+    from hyperpod_ebs import nodeapp  # noqa: PLC0415 - not in a controller process
 
-    host = LinuxHost(devices=options.device_directory, root=options.kubelet_root)
-    async with Operations[str]() as operations:
-        yield Node(host, await myself(options), operations)  # type: ignore[abstract] # as for the controller
-
-
-async def myself(options: NodeOptions) -> "Myself":
-    """Who this node is: as it is told, else as its instance metadata has it.
-
-    Raises:
-        Refused: It is a HyperPod node, and not told which; metadata does not know a node's cluster.
-        InvalidRequest: What it is told is no node's id.
-        Unavailable: It is not told, and metadata does not answer.
-    """
-    from hyperpod_ebs.csi.node import Myself  # noqa: PLC0415 - not in a controller process
-
-    node_id, zone, instance_type = options.node_id, options.zone, options.instance_type
-    if node_id:
-        try:
-            nodes.parse(node_id)
-        except errors.NodeNotFound as error:
-            raise errors.InvalidRequest(f"--node-id is wrong: {error}") from error
-    if not (node_id and zone):
-        found = await _found(options)
-        node_id, zone = node_id or found.id, zone or found.zone
-        instance_type = instance_type or found.type
-    # A HyperPod node comes with a root and a secondary volume, a plain instance with a root.
-    taken = 2 if isinstance(nodes.parse(node_id), nodes.HyperPodNode) else 1
-    limit = options.volume_attach_limit
-    return Myself(
-        id=node_id,
-        zone=zone,
-        volumes=limit if limit >= 0 else limits.attachable(instance_type or "", taken=taken),
-    )
-
-
-async def _found(options: NodeOptions) -> "Instance":
-    """This machine by its metadata, which serves for a plain instance."""
-    from hyperpod_ebs.aws import imds  # noqa: PLC0415 - a node that was told who it is needs none of it
-
-    if (options.node_name or "").startswith(_HYPERPOD):
-        raise errors.Refused(f"{options.node_name} is a HyperPod node, of which metadata does not tell: {_TELL}")
-    try:
-        found = await imds.instance(options.metadata_endpoint)
-    except errors.Unavailable as error:
-        raise errors.Unavailable(f"{error}: {_IDENTITY}") from error
-    if not options.node_id and found.type.startswith(_SAGEMAKER_TYPE):
-        raise errors.Refused(f"this {found.type} is a HyperPod node, of which metadata does not tell: {_TELL}")
-    return found
+    return nodeapp.node_process(options, kubeconfig, condition)

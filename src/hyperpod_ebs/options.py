@@ -57,7 +57,7 @@ class ServingOptions:
     """The certificate's key."""
 
     kubeconfig: Annotated[Path | None, _variable("KUBECONFIG")] = None
-    """How to reach Kubernetes from outside of it; the controller does not ask it anything."""
+    """How to reach Kubernetes from outside of it; a pod needs none. The controller does not ask it anything."""
 
     enable_otel_tracing: Annotated[bool, _variable("ENABLE_OTEL_TRACING")] = False
     """Taken, and told in the log: there are no traces."""
@@ -144,7 +144,7 @@ class ControllerOptions:
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeOptions:
-    """What the node process takes. Who the node is, its instance metadata tells unless it is said here."""
+    """What the node process takes. Who the node is, the metadata sources tell unless it is said here."""
 
     node_id: Annotated[str | None, _variable("NODE_ID")] = None
     """The node's CSI id: i-<hex>, or hyperpod-<cluster id>-i-<hex> for a HyperPod node."""
@@ -158,17 +158,43 @@ class NodeOptions:
     node_name: Annotated[str | None, _variable("NODE_NAME", "CSI_NODE_NAME")] = None
     """The Kubernetes node's name; one that begins with hyperpod- tells a HyperPod node."""
 
+    metadata_sources: Annotated[str, _variable("METADATA_SOURCES")] = "imds,kubernetes"
+    """Where it is found out who the node is, what is believed first comes first: imds, kubernetes."""
+
     metadata_endpoint: Annotated[str | None, _variable("METADATA_ENDPOINT", "AWS_EC2_METADATA_SERVICE_ENDPOINT")] = None
     """Another address for instance metadata."""
 
     volume_attach_limit: Annotated[int, _variable("VOLUME_ATTACH_LIMIT"), Parameter(validator=Number(gte=-1))] = -1
     """How many volumes the node takes; -1 asks the table of instance types."""
 
+    reserved_volume_attachments: Annotated[
+        int, _variable("RESERVED_VOLUME_ATTACHMENTS"), Parameter(validator=Number(gte=-1))
+    ] = -1
+    """How many of the instance type's places are not for volumes of ours; -1 asks the sources. Not with a limit."""
+
+    kubelet_registration_path: Annotated[Path | None, _variable("KUBELET_REGISTRATION_PATH")] = None
+    """The path of this process' own socket as kubelet sees it."""
+
+    plugin_registration_path: Annotated[Path | None, _variable("PLUGIN_REGISTRATION_PATH")] = None
+    """Kubelet's directory plugins_registry as this process sees it; without one, somebody else registers us."""
+
+    disable_taint_watcher: Annotated[str, _variable("DISABLE_TAINT_WATCHER", "DISABLE_TAINT_WATCHER")] = ""
+    """Any text: the start-up taint ebs.csi.aws.com/agent-not-ready is left to whoever set it."""
+
     device_directory: Annotated[Path, _variable("DEVICE_DIRECTORY")] = Path("/dev")
     """Where the node's block devices are."""
 
     kubelet_root: Annotated[Path, _variable("KUBELET_ROOT")] = Path("/var/lib/kubelet")
     """The directory below which kubelet keeps volumes; nothing is mounted outside of it."""
+
+    legacy_xfs: Annotated[bool, _variable("LEGACY_XFS")] = False
+    """Make XFS as kernels up to 5.4 can mount it."""
+
+    csi_mount_point_prefix: Annotated[str, _variable("CSI_MOUNT_POINT_PREFIX")] = ""
+    """Taken for upstream's charts, and not needed: volumes are told by their serial numbers, not by their paths."""
+
+    windows_host_process: Annotated[bool, _variable("WINDOWS_HOST_PROCESS")] = False
+    """Taken for upstream's charts while it is false: nodes that run Windows are not served."""
 
 
 SERVING: Final = ServingOptions()

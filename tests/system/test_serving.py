@@ -449,18 +449,3 @@ async def test_a_node_process_loads_neither_the_sdk_nor_an_http_client(short_pat
     packages = {name.partition(".")[0] for name in imported if "." in name}  # a bare name may be a failed attempt
     assert "grpc" in packages
     assert packages.isdisjoint({"aiobotocore", "botocore", "aiohttp", "rich", "uvloop", "pygments"})
-
-
-async def test_a_node_asks_its_metadata_who_it_is_and_says_what_to_do_when_none_answers(short_path: Path) -> None:
-    """Ours: a HyperPod node without Kubernetes and without options gets one clear sentence."""
-    words = ("node", f"--endpoint=unix://{short_path / 'csi.sock'}")
-
-    async with program(*words, AWS_EC2_METADATA_SERVICE_ENDPOINT="http://127.0.0.1:1") as lost:
-        lost_code = await lost.ended()
-    async with program(*words, CSI_NODE_NAME="hyperpod-i-0123456789abcdef0") as hyperpod:
-        hyperpod_code = await hyperpod.ended()
-
-    assert (lost_code, hyperpod_code) == (1, 1)
-    for said in (lost.said, hyperpod.said):
-        assert "--node-id, --zone and --instance-type" in said[0]
-        assert said[0].count("\n") == 1

@@ -11,7 +11,7 @@ import structlog
 from cyclopts import Parameter
 
 from flags import read
-from hyperpod_ebs import __version__, app, cli, options
+from hyperpod_ebs import __version__, cli, options
 from hyperpod_ebs.model import errors
 from hyperpod_ebs.observe import log
 from hyperpod_ebs.options import ControllerOptions, NodeOptions, ServingOptions
@@ -78,6 +78,10 @@ def test_a_flag_wins_over_its_variable_and_ours_over_aws_own(monkeypatch: pytest
         (["node", "--node-id=node-1"], "--node-id is wrong: no node can have the id 'node-1'"),
         (["node", "--drain-seconds=-1"], "--drain-seconds"),
         (["node", "--volume-attach-limit=-2"], "--volume-attach-limit"),
+        (["node", "--volume-attach-limit=2", "--reserved-volume-attachments=1"], "not both"),
+        (["node", "--plugin-registration-path=/registration"], "needs --kubelet-registration-path"),
+        (["node", "--metadata-sources=imds,nobody"], "there are imds, kubernetes, metadata-labeler"),
+        (["node", "--windows-host-process"], "Windows are not served"),
     ],
     ids=[
         "an unknown word",
@@ -88,6 +92,10 @@ def test_a_flag_wins_over_its_variable_and_ours_over_aws_own(monkeypatch: pytest
         "a node id that no node has",
         "a time that cannot be",
         "a count that cannot be",
+        "a limit and what to take off it",
+        "a registration of a socket that kubelet cannot find",
+        "a metadata source that there is not",
+        "a node that runs Windows",
     ],
 )
 def test_misuse_is_one_sentence_and_two(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,30 +187,3 @@ def test_text_is_one_plain_line_where_nobody_looks() -> None:
 
     assert stream.getvalue().endswith("volume attached volume=vol-1\n")
     assert "\x1b" not in stream.getvalue()
-
-
-async def test_a_node_that_is_told_who_it_is_asks_nobody() -> None:
-    """Explicit options win wherever they are given."""
-    told = NodeOptions(
-        node_id="hyperpod-abcdefghijkl-i-0123456789abcdef0",
-        zone="us-west-2a",
-        instance_type="ml.p5.48xlarge",
-        metadata_endpoint="http://127.0.0.1:1",
-    )
-
-    known = await app.myself(told)
-
-    assert (known.id, known.zone, known.volumes) == (told.node_id, "us-west-2a", 62)
-
-
-async def test_an_attach_limit_wins_over_the_table() -> None:
-    """Upstream's --volume-attach-limit."""
-    told = NodeOptions(node_id="i-12345678", zone="us-west-2a", instance_type="m5.large", volume_attach_limit=5)
-
-    assert (await app.myself(told)).volumes == 5
-
-
-async def test_a_node_id_that_no_node_has_ends_the_start() -> None:
-    """Ours: better at the start than at each attach."""
-    with pytest.raises(errors.InvalidRequest, match="'node-1'"):
-        await app.myself(NodeOptions(node_id="node-1", zone="us-west-2a"))

@@ -6,11 +6,12 @@ The node process needs it, which loads no SDK: plain HTTP, in a thread.
 import http.client
 import os
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 from urllib.parse import urlsplit
 
 from hyperpod_ebs.kit.files import Unresponsive, off_loop
-from hyperpod_ebs.model import errors
+from hyperpod_ebs.model import errors, nodes
+from hyperpod_ebs.model.myself import Told
 
 ENDPOINT: Final = "http://169.254.169.254"
 """Where every EC2 instance finds it; the SDKs' AWS_EC2_METADATA_SERVICE_ENDPOINT names another."""
@@ -20,33 +21,39 @@ PATIENCE: Final = 10.0
 
 _ANSWER: Final = 2.0
 _LIFE: Final = "60"
-_PATHS: Final = ("instance-id", "instance-type", "placement/availability-zone", "placement/region")
+_PATHS: Final = ("instance-id", "instance-type", "placement/availability-zone", "network/interfaces/macs/")
+_SAGEMAKER_TYPE: Final = "ml."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instance:
-    """This machine, as EC2 knows it."""
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What tells a plain EC2 instance who it is."""
 
-    id: str
-    type: str
-    zone: str
-    region: str
+    endpoint: str | None = None
+    """Another address of the service than the usual one."""
 
+    name: ClassVar[str] = "imds"
+    """What it is called among the metadata sources."""
 
-async def instance(endpoint: str | None = None) -> Instance:
-    """This machine.
+    async def tell(self) -> Told:
+        """Who this machine is.
 
-    Raises:
-        Unavailable: Nobody answers, or not as the service does.
-    """
-    base = endpoint or os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or ENDPOINT
-    try:
-        id_, type_, zone, region = await off_loop(lambda: _asked(base), deadline=PATIENCE)
-    except (OSError, http.client.HTTPException, Unresponsive, ValueError) as error:
-        raise errors.Unavailable(
-            f"instance metadata at {base} cannot be read ({error}); where there is none, options say who the node is"
-        ) from error
-    return Instance(id=id_, type=type_, zone=zone, region=region)
+        It does not say how many volumes the machine has anyway: the block device mapping is that of the start,
+        and volumes of ours are in it as well.
+
+        Raises:
+            Unavailable: Nobody answers, or not as the service does.
+            Refused: It is a node of a HyperPod cluster, of which the service does not tell.
+        """
+        base = self.endpoint or os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or ENDPOINT
+        try:
+            id_, type_, zone, interfaces = await off_loop(lambda: _asked(base), deadline=PATIENCE)
+            node = nodes.parse(id_)
+        except (OSError, http.client.HTTPException, Unresponsive, ValueError, errors.NodeNotFound) as error:
+            raise errors.Unavailable(f"instance metadata at {base} cannot be read ({error})") from error
+        if type_.startswith(_SAGEMAKER_TYPE):
+            raise errors.Refused(f"this {type_} is a HyperPod node, of whose cluster instance metadata does not tell")
+        return Told(id=node, zone=zone, instance_type=type_, interfaces=len(interfaces.split()) or None)
 
 
 def _asked(base: str) -> list[str]:

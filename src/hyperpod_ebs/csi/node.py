@@ -1,9 +1,8 @@
 """The node service: each call is parsed, joined or begun, and rendered (CSI spec §Node Service)."""
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
@@ -12,6 +11,7 @@ from hyperpod_ebs.csi.interceptors import Context
 from hyperpod_ebs.kit.operations import Operation, Operations
 from hyperpod_ebs.model import topology, volume
 from hyperpod_ebs.model.capability import AccessMode
+from hyperpod_ebs.model.myself import Myself
 from hyperpod_ebs.mounts import grow, publish, stage, usage
 from hyperpod_ebs.mounts.host import Host
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
@@ -29,23 +29,25 @@ CAPABILITIES: Final = (
 # nor xfs has a mount option for it.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Myself:
-    """Who this node is."""
+class Who(Protocol):
+    """Knows which node this is."""
 
-    id: str
-    zone: str
-    volumes: int
-    """How many volumes it takes; 0 where that is not known."""
+    async def myself(self) -> Myself:
+        """This node, as it is now.
+
+        Raises:
+            Unavailable: Not enough is known of it yet.
+        """
+        ...
 
 
 class Node(csi_pb2_grpc.NodeServicer):
     """Formats, mounts, grows and measures volumes on this node."""
 
-    def __init__(self, host: Host, myself: Myself, operations: Operations[str]) -> None:
+    def __init__(self, host: Host, who: Who, operations: Operations[str]) -> None:
         """`operations` are this service's own: keys are volume ids, for a target with its path."""
         self._host = host
-        self._self = myself
+        self._who = who
         self.operations = operations
 
     async def NodeGetCapabilities(  # noqa: N802 - CSI's name, as all below
@@ -60,12 +62,13 @@ class Node(csi_pb2_grpc.NodeServicer):
     async def NodeGetInfo(  # noqa: N802
         self, request: csi_pb2.NodeGetInfoRequest, context: Context
     ) -> csi_pb2.NodeGetInfoResponse:
-        """Who this node is, where it is, and how many volumes it takes."""
+        """Who this node is, where it is, and how many volumes it takes: found out anew, for kubelet asks again."""
         del request, context
+        myself = await self._who.myself()
         return csi_pb2.NodeGetInfoResponse(
-            node_id=self._self.id,
-            max_volumes_per_node=self._self.volumes,
-            accessible_topology=csi_pb2.Topology(segments=topology.of_node(self._self.zone)),
+            node_id=myself.id,
+            max_volumes_per_node=myself.volumes,
+            accessible_topology=csi_pb2.Topology(segments=topology.of_node(myself.zone)),
         )
 
     async def NodeStageVolume(  # noqa: N802

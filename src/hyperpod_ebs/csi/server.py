@@ -13,9 +13,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from hyperpod_ebs.csi import endpoint as endpoints
+from hyperpod_ebs.csi import listening
 from hyperpod_ebs.csi.identity import Identity
 from hyperpod_ebs.csi.interceptors import Calls, Measure
-from hyperpod_ebs.kit import files
 from hyperpod_ebs.kit.operations import Operations
 from hyperpod_ebs.observe.condition import Condition
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
@@ -84,7 +84,7 @@ async def serving(
     server = grpc.aio.server(interceptors=[calls])
     services.add_to(server, condition or Condition())
     state = await _healthy(server, services.names)
-    async with _listening(server, path):
+    async with listening.listening(server, path):
         try:
             yield path
         finally:
@@ -100,25 +100,6 @@ async def _healthy(server: grpc.aio.Server, names: Iterable[str]) -> health.aio.
         await state.set(name, health_pb2.HealthCheckResponse.SERVING)
     reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     return state
-
-
-@asynccontextmanager
-async def _listening(server: grpc.aio.Server, path: Path) -> AsyncGenerator[None]:
-    bound = await files.off_loop(lambda: endpoints.place_to_bind(path))
-    try:
-        server.add_insecure_port(f"unix://{bound}")
-        await server.start()
-        published = await files.off_loop(lambda: endpoints.publish(bound, path))
-    except BaseException:
-        await server.stop(None)
-        raise
-    finally:
-        await files.off_loop(lambda: endpoints.clear(bound))
-    try:
-        yield
-    finally:
-        await server.stop(None)
-        await files.off_loop(published.withdraw)
 
 
 async def _drain(server: grpc.aio.Server, calls: Calls, operations: Iterable[Operations[str]], seconds: float) -> None:

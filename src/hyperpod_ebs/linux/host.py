@@ -2,7 +2,7 @@
 
 import asyncio
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -32,11 +32,16 @@ class LinuxHost:
         sysfs: Path = Path("/sys"),
         root: Path = Path("/var/lib/kubelet"),
         patience: float = PATIENCE,
+        makers: Mapping[str, Sequence[str]] = mkfs.PROGRAMS,
     ) -> None:
-        """`devices` is this node's device directory; nothing outside `root` is mounted on or unmounted."""
+        """`devices` is this node's device directory; nothing outside `root` is mounted on or unmounted.
+
+        `makers` are the programs that make each filesystem.
+        """
         self._devices = Devices(devices, sysfs)
         self._root = root
         self._patience = patience
+        self._makers = makers
 
     async def device(self, volume_id: str, published: str = "", *, size: int = 0) -> Device:
         """The volume's device, waited for until it is there and has `size` bytes.
@@ -68,7 +73,7 @@ class LinuxHost:
     async def format(self, device: Device, volume_id: str, filesystem: str) -> None:
         """Make a filesystem on a device that is blank, or where making one was cut off."""
         async with claim.claimed(self._devices, device, volume_id) as held:
-            await mkfs.make(device, volume_id, filesystem, held)
+            await mkfs.make(device, volume_id, self._makers[filesystem], filesystem, held)
 
     async def mend(self, device: Device, volume_id: str, found: Filesystem, *, grow: bool) -> None:
         """Repair a filesystem that is not mounted, and grow it."""

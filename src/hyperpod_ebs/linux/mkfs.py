@@ -24,11 +24,18 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "xfs": ("mkfs.xfs", "-q", "-K"),
 }
 
+LEGACY: Final[Mapping[str, Sequence[str]]] = {
+    **PROGRAMS,
+    # What kernels up to 5.4 cannot mount, or can only read: upstream's --legacy-xfs.
+    "xfs": (*PROGRAMS["xfs"], "-m", "bigtime=0,inobtcount=0,reflink=0", "-i", "nrext64=0"),
+}
+"""The same, for old kernels."""
 
-async def make(device: Device, volume_id: str, filesystem: str, claim: int) -> None:
+
+async def make(device: Device, volume_id: str, program: Sequence[str], filesystem: str, claim: int) -> None:
     """Make it, so that being killed at any moment leaves what `contents` calls `Blank` or `Unfinished`.
 
-    `claim` is the device's open file, see `linux.claim`.
+    `program` makes `filesystem`; `claim` is the device's open file, see `linux.claim`.
 
     Raises:
         NotReady: mkfs refused, in its own words.
@@ -36,5 +43,5 @@ async def make(device: Device, volume_id: str, filesystem: str, claim: int) -> N
     """
     with failures.translated(f"making {filesystem} on {device.path} of volume {volume_id}"):
         await files.off_loop(lambda: unfinished.begin(device.path, device.size, volume_id), about=device.path)
-        await command.run([*PROGRAMS[filesystem], str(device.path)], deadline=DEADLINE, keep=[claim])
+        await command.run([*program, str(device.path)], deadline=DEADLINE, keep=[claim])
         await files.off_loop(lambda: unfinished.end(device.path, device.size, volume_id), about=device.path)

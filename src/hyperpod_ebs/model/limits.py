@@ -1,8 +1,8 @@
 """How many volumes a node takes, by its instance type.
 
 The numbers are EC2's `MaximumEbsAttachments`, from DescribeInstanceTypes. Where
-they are shared with network interfaces the first interface is taken off already;
-further ones take a volume's place each, which is for --volume-attach-limit to say.
+they are shared with network interfaces the first interface is taken off already,
+and each further one takes a volume's place.
 """
 
 import re
@@ -52,15 +52,28 @@ _BY_SIZE: Final[Mapping[str, int]] = {
 }
 
 
-def attachable(instance_type: str, *, taken: int) -> int:
+_EXACT_BUT_SHARED: Final = re.compile(r"g5\..*|trn1n?\..*")
+"""Of the types above, those whose places are shared all the same."""
+
+
+def attachable(instance_type: str, *, taken: int, interfaces: int = 1) -> int:
     """How many volumes of ours a node of this type takes; 0 where that is not known, as CSI has it.
 
     Args:
         instance_type: EC2's name, or SageMaker's with `ml.` before it.
         taken: Volumes that the node has anyway: its root, and on HyperPod the secondary one.
+        interfaces: Network interfaces that the node has, the first included.
     """
-    limit = _limit(instance_type.removeprefix(_ML))
-    return max(1, limit - taken) if limit else 0
+    name = instance_type.removeprefix(_ML)
+    limit = _limit(name)
+    if shares_with_interfaces(name):
+        limit -= max(0, interfaces - 1)
+    return max(1, limit - taken) if _limit(name) else 0
+
+
+def shares_with_interfaces(name: str) -> bool:
+    """Whether further network interfaces take volumes' places on a type, by EC2's name for it."""
+    return bool(_EXACT_BUT_SHARED.fullmatch(name) or _SHARING.fullmatch(name.partition(".")[0]))
 
 
 def _limit(instance_type: str) -> int:

@@ -61,3 +61,18 @@ def parse(node_id: str) -> Node:
     raise errors.NodeNotFound(
         f"no node can have the id {node_id!r}: it is neither i-<hex> nor hyperpod-<cluster id>-i-<hex>"
     )
+
+
+def of_provider(provider_id: str) -> Node:
+    """The node that Kubernetes' `spec.providerID` names, which ends with the node's CSI id.
+
+    A plain instance's is `aws:///<zone>/i-<hex>`, a HyperPod node's
+    `aws:///<zone id>/sagemaker/cluster/hyperpod-<cluster id>-i-<hex>`.
+
+    Raises:
+        NodeNotFound: It is no such id: a Fargate or hybrid node's, or another cloud's.
+    """
+    scheme, separator, path = provider_id.partition("://")
+    if scheme != "aws" or not separator:
+        raise errors.NodeNotFound(f"provider id {provider_id!r} is not AWS's: it does not begin with aws://")
+    return parse(path.rpartition("/")[2])

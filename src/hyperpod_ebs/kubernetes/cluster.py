@@ -1,0 +1,129 @@
+"""The cluster as this node's process needs it: its own node, its CSINode, its attachments."""
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from typing import Any, ClassVar, Final
+from urllib.parse import quote
+
+from hyperpod_ebs.kubernetes.api import Api, Object
+from hyperpod_ebs.model import errors
+from hyperpod_ebs.model.kubenode import Enrolled, KubeNode, Taint
+from hyperpod_ebs.model.myself import Told
+
+_NODES: Final = "/api/v1/nodes"
+_CSINODES: Final = "/apis/storage.k8s.io/v1/csinodes"
+
+
+class Kubernetes:
+    """One node's view of its cluster."""
+
+    name: ClassVar[str] = "kubernetes"
+    """What it is called among the metadata sources."""
+
+    def __init__(self, api: Api, node: str, driver: str) -> None:
+        """`node` is the Kubernetes node's name, `driver` the CSI driver's."""
+        self._api = api
+        self._node = node
+        self._driver = driver
+
+    async def tell(self) -> Told:
+        """Who this node is, by its object.
+
+        Raises:
+            Error: It cannot be read, or does not say.
+        """
+        return (await self.node()).told()
+
+    async def node(self) -> KubeNode:
+        """This node.
+
+        Raises:
+            NodeNotFound: It is gone, or never was.
+        """
+        if not self._node:
+            raise errors.Refused("the Kubernetes node's name is not known; set CSI_NODE_NAME from spec.nodeName")
+        try:
+            return _node(await self._api.get(self._path))
+        except errors.NotFound as error:
+            raise errors.NodeNotFound(f"{error}; is CSI_NODE_NAME the node's name?") from error
+
+    async def changes(self) -> AsyncGenerator[KubeNode]:
+        """This node as it is, and after each change, until the API server ends the watch or the node is gone."""
+        events = self._api.watch(_NODES, fieldSelector=f"metadata.name={self._node}")
+        async with aclosing(events) as watched:
+            async for event in watched:
+                if event.get("type") == "DELETED":
+                    return
+                yield _node(_object(event))
+
+    async def enrolled(self) -> Enrolled | None:
+        """What the node's CSINode says of our driver; None while kubelet has not taken it."""
+        try:
+            csinode = await self._api.get(f"{_CSINODES}/{quote(self._node)}")
+        except errors.NotFound:
+            return None
+        for driver in csinode.get("spec", {}).get("drivers") or ():
+            if driver.get("name") == self._driver:
+                return Enrolled(volumes=(driver.get("allocatable") or {}).get("count"))
+        return None
+
+    async def untaint(self, node: KubeNode, taints: Iterable[Taint]) -> None:
+        """Take taints off the node as it was read, and leave every other as it is.
+
+        Each is named by its place and taken off only if it still is what stands there: no change that somebody
+        else makes meanwhile is lost, as it would be were the whole list written.
+
+        Raises:
+            Conflict: The taints have changed since the node was read.
+        """
+        changes: list[Object] = []
+        # From the last to the first, so that none moves the place of the next.
+        for place in reversed([node.taints.index(taint) for taint in node.taints if taint in set(taints)]):
+            path = f"/spec/taints/{place}"
+            changes += [
+                {"op": "test", "path": path, "value": _written(node.taints[place])},
+                {"op": "remove", "path": path},
+            ]
+        if changes:
+            await self._api.patch(self._path, changes)
+
+    @property
+    def _path(self) -> str:
+        return f"{_NODES}/{quote(self._node)}"
+
+
+def _object(event: Object) -> Object:
+    """What an event is about.
+
+    Raises:
+        Unavailable: It is the API server's word that the watch has to begin anew.
+    """
+    about: Object = event.get("object") or {}
+    if event.get("type") == "ERROR":
+        raise errors.Unavailable(f"the API server ends a watch: {about.get('message', 'no reason given')}")
+    return about
+
+
+def _node(found: Object) -> KubeNode:
+    spec: dict[str, Any] = found.get("spec") or {}  # JSON, of which the types below are made
+    metadata: dict[str, Any] = found.get("metadata") or {}  # as above
+    return KubeNode(
+        name=metadata.get("name", ""),
+        provider_id=spec.get("providerID", ""),
+        labels=metadata.get("labels") or {},
+        taints=tuple(
+            Taint(
+                key=taint.get("key", ""),
+                effect=taint.get("effect", ""),
+                value=taint.get("value", ""),
+                added=taint.get("timeAdded", ""),
+            )
+            for taint in spec.get("taints") or ()
+        ),
+    )
+
+
+def _written(taint: Taint) -> Object:
+    """A taint as the API server writes it: what is empty is left out."""
+    fields = {"key": taint.key, "value": taint.value, "effect": taint.effect, "timeAdded": taint.added}
+    return {name: value for name, value in fields.items() if value}
