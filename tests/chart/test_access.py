@@ -77,9 +77,14 @@ async def test_the_node_reads_itself_its_driver_and_its_attachments_and_takes_ta
 
 async def test_a_node_that_may_not_mutate_only_reads() -> None:
     """Upstream: node.serviceAccount.disableMutation."""
-    node = rights(await render({"node": {"serviceAccount": {"disableMutation": True}}}), NODE)
+    rendered = await render({"node": {"serviceAccount": {"disableMutation": True}}})
+
+    node = rights(rendered, NODE)
 
     assert {verb for verb, _, _ in node} <= READ
+    assert verbs(node, "nodes") == {"get"}
+    # Nor does it try.
+    assert rendered.node.environment("ebs-plugin")["DISABLE_TAINT_WATCHER"]
 
 
 async def test_the_controller_deletes_persistent_volumes_and_nothing_else() -> None:

@@ -1,5 +1,6 @@
 """The pods: what runs in them, with which rights, and that the driver understands how it is started."""
 
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -57,6 +58,33 @@ async def test_values_reach_the_controller() -> None:
     assert controller.account_id == "111122223333"
     assert controller.partition == "aws"
     assert controller.aws_sdk_debug_log
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["by default", "with everything"])
+async def test_the_driver_takes_the_arguments_of_the_node(values: dict[str, Any]) -> None:
+    """Ours: as above."""
+    mode, *arguments = words((await render(values)).node)
+
+    serving, _, node = read(*arguments)
+
+    assert mode == "node"
+    assert serving.endpoint == "unix:///csi/csi.sock"
+    assert serving.health_endpoint == ":9808"
+    assert node.kubelet_root == Path("/var/lib/kubelet")
+    assert node.plugin_registration_path == Path("/registration")
+    assert node.kubelet_registration_path == Path("/var/lib/kubelet/plugins/ebs.csi.aws.com/csi.sock")
+
+
+async def test_values_reach_the_node() -> None:
+    """Ours."""
+    _, *arguments = words((await render(EVERYTHING)).node)
+
+    serving, _, node = read(*arguments)
+
+    assert serving.http_endpoint == ":3302"
+    assert node.metadata_sources == "imds,kubernetes"
+    assert node.volume_attach_limit == 0
+    assert node.legacy_xfs
 
 
 async def test_one_container_is_the_node() -> None:

@@ -59,15 +59,20 @@
 {{- range include "hyperpod-ebs.node-directories" . | fromYamlArray }}
 {{- $mounts = append $mounts (merge (dict "name" .name) .mount) -}}
 {{- end -}}
+{{- $environment := list
+      (dict "name" "CSI_ENDPOINT" "value" "unix:///csi/csi.sock")
+      (dict "name" "CSI_NODE_NAME" "valueFrom" (dict "fieldRef" (dict "fieldPath" "spec.nodeName"))) -}}
+{{- if $node.serviceAccount.disableMutation }}
+{{- /* Without the right there is nothing to watch for. */ -}}
+{{- $environment = append $environment (dict "name" "DISABLE_TAINT_WATCHER" "value" "1") -}}
+{{- end -}}
 {{- include "hyperpod-ebs.container" (dict
       "root" .root
       "name" "ebs-plugin"
       "image" (include "hyperpod-ebs.driver-image" .root)
       "arguments" (include "hyperpod-ebs.node-arguments" . | fromYamlArray)
       "additionalArgs" $node.additionalArgs
-      "environment" (list
-        (dict "name" "CSI_ENDPOINT" "value" "unix:///csi/csi.sock")
-        (dict "name" "CSI_NODE_NAME" "valueFrom" (dict "fieldRef" (dict "fieldPath" "spec.nodeName"))))
+      "environment" $environment
       "env" $node.env
       "envFrom" $node.envFrom
       "ports" $ports
