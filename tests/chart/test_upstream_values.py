@@ -197,3 +197,31 @@ async def test_windows_by_default_is_taken_and_makes_nothing() -> None:
     rendered = await render({"node": {"enableWindows": True}}, apis=(SNAPSHOTS,))
 
     assert [one["metadata"]["name"] for one in rendered.all("DaemonSet")] == ["ebs-csi-node"]
+
+
+async def test_a_release_of_upstreams_chart_is_upgraded_in_place() -> None:
+    """The issue: migration without touching a volume. What Kubernetes lets nobody change has to be upstream's.
+
+    Those are selectors, and what a binding refers to.
+    """
+    rendered = await render({"nameOverride": "aws-ebs-csi-driver", "defaultStorageClass": {"enabled": True}})
+
+    for kind, name in (("Deployment", "ebs-csi-controller"), ("DaemonSet", "ebs-csi-node")):
+        assert rendered.one(kind, name)["spec"]["selector"] == {
+            "matchLabels": {
+                "app": name,
+                "app.kubernetes.io/name": "aws-ebs-csi-driver",
+                "app.kubernetes.io/instance": "ebs",
+            }
+        }
+    assert {
+        one["metadata"]["name"]: one["roleRef"]["name"]
+        for one in [*rendered.all("ClusterRoleBinding"), *rendered.all("RoleBinding")]
+    } == {
+        "ebs-csi-provisioner-binding": "ebs-external-provisioner-role",
+        "ebs-csi-attacher-binding": "ebs-external-attacher-role",
+        "ebs-csi-resizer-binding": "ebs-external-resizer-role",
+        "ebs-csi-snapshotter-binding": "ebs-external-snapshotter-role",
+        "ebs-csi-node-getter-binding": "ebs-csi-node-role",
+        "ebs-csi-leases-rolebinding": "ebs-csi-leases-role",
+    }
