@@ -5,15 +5,19 @@ the log says at its start what was asked for and is otherwise here.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
-from hyperpod_ebs.model import errors
+from hyperpod_ebs.model import errors, tags
 from hyperpod_ebs.model.cluster import Whereabouts
 from hyperpod_ebs.options import ControllerOptions, ServingOptions
 
 _NOTHING: Final = re.compile(r"[-+]?[0.]+(?:ns|us|µs|ms|s|m|h)?")
 _LOG: Final = "the log is written line by line to stderr, all of it"
+
+
+def _nobody(_: str) -> None:
+    pass
 
 
 def notices(serving: ServingOptions, controller: ControllerOptions | None) -> Iterator[str]:
@@ -64,6 +68,16 @@ def check(controller: ControllerOptions) -> None:
     if timeout and _NOTHING.fullmatch(timeout):
         raise errors.InvalidRequest(f"--modify-volume-request-handler-timeout is {timeout}; it may not be zero")
     whereabouts(controller)
+    policy(controller).of_snapshot("")  # so that a tag that cannot be is told now, and not with each volume
+
+
+def policy(controller: ControllerOptions, tell: Callable[[str], None] = _nobody) -> tags.Policy:
+    """How everything is tagged that the controller makes; `tell` hears of what is left out."""
+    return tags.Policy(
+        cluster=controller.k8s_tag_cluster_id,
+        extra=tags.listed([*controller.extra_volume_tags, *controller.extra_tags]),
+        tell=tell if controller.warn_on_invalid_tag else None,
+    )
 
 
 def whereabouts(controller: ControllerOptions) -> Whereabouts:

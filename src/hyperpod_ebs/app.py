@@ -101,6 +101,8 @@ async def _controller(
     options: ControllerOptions, condition: "Condition", metrics: "Metrics | None"
 ) -> AsyncGenerator["Controller"]:
     """The controller service, on AWS."""
+    import structlog  # noqa: PLC0415 - after lean.load
+
     from hyperpod_ebs.aws.connection import connected  # noqa: PLC0415 - the SDK
     from hyperpod_ebs.aws.observed import Observer  # noqa: PLC0415 - the SDK
     from hyperpod_ebs.aws.session import Settings  # noqa: PLC0415 - the SDK
@@ -116,8 +118,9 @@ async def _controller(
         observer=Observer(measure=metrics, aloud=options.aws_sdk_debug_log),
     )
     async with connected(settings, condition) as cloud, Watcher(cloud) as watcher, Operations[str]() as operations:
+        policy = acceptance.policy(options, lambda why: structlog.get_logger().warning("tag left out", why=why))
         # The generated base answers what a servicer leaves out; only its stubs call it abstract.
-        yield Controller(cloud, watcher, operations)  # type: ignore[abstract] # as said
+        yield Controller(cloud, watcher, operations, policy)  # type: ignore[abstract] # as said
 
 
 def _node(

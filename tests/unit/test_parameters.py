@@ -4,6 +4,7 @@ import pytest
 
 from hyperpod_ebs.model import errors, parameters
 from hyperpod_ebs.model.parameters import TABLE, Parameter, Parameters
+from hyperpod_ebs.model.tags import Retagging
 from hyperpod_ebs.model.volume import Change
 
 GOOD = {
@@ -13,6 +14,9 @@ GOOD = {
     "encrypted": "True",
     "kmsKeyId": "alias/mine",
     "csi.storage.k8s.io/fstype": "xfs",
+    "iopsPerGB": "10",
+    "allowAutoIOPSPerGBIncrease": "true",
+    "allowAutoIOPSIncreaseOnModify": "true",
 }
 
 
@@ -80,13 +84,53 @@ def test_an_attributes_class_is_laid_over_the_storage_class() -> None:
 @pytest.mark.parametrize("parameter", [one for one in TABLE if not one.mutable], ids=lambda one: one.key)
 def test_what_cannot_change_is_refused_in_an_attributes_class(parameter: Parameter) -> None:
     """CSI spec §ControllerModifyVolume: unsupported mutable parameters."""
-    with pytest.raises(errors.InvalidRequest, match="is not one of type, iops, throughput"):
+    with pytest.raises(errors.InvalidRequest, match="is not one of type, iops, throughput, tagSpecification"):
         parameters.change({parameter.key: GOOD[parameter.key]})
 
 
 def test_a_change_holds_only_what_was_named() -> None:
     """Ours: None leaves a property as it is."""
-    assert parameters.change({"Throughput": "500"}) == Change(throughput=500)
+    assert parameters.change({"Throughput": "500"}) == (Change(throughput=500), Retagging())
+
+
+def test_what_the_resizer_tells_of_the_claim_is_taken_in_an_attributes_class() -> None:
+    """The resizer's --extra-modify-metadata, which the chart switches on; templates may name it."""
+    claim = {"csi.storage.k8s.io/pvc/name": "claim", "csi.storage.k8s.io/pvc/namespace": "team"}
+    claim |= {"csi.storage.k8s.io/pv/name": "pvc-1"}
+
+    change, tags = parameters.change({**claim, "iops": "4000", "tagSpecification_1": "of={{ .PVCName }}"})
+
+    assert (change, tags) == (Change(iops=4000), Retagging(put={"of": "claim"}))
+    assert parameters.all_known(claim)
+    assert parameters.of_class({}, claim).metadata == claim
+
+
+def test_an_attributes_class_puts_tags_and_takes_them_away() -> None:
+    """Upstream's tagSpecification and tagDeletion; nobody's own tags are anybody's to take."""
+    asked = {"tagSpecification_1": "a=1", "tagDeletion_1": "b", "tagDeletion_2": "c"}
+
+    assert parameters.change(asked) == (Change(), Retagging(put={"a": "1"}, remove=frozenset({"b", "c"})))
+    with pytest.raises(errors.InvalidRequest, match="reserved"):
+        parameters.change({"tagDeletion": "CSIVolumeName"})
+    read = parameters.of_class({"tagSpecification": "b=2"}, asked)
+    assert (read.tag_specifications, read.tag_deletions) == (("b=2", "a=1"), ("b", "c"))
+
+
+def test_the_former_name_of_the_type_is_read_where_there_is_no_other() -> None:
+    """Upstream's deprecated volumeType."""
+    assert parameters.change({"volumeType": "io2"})[0] == Change(type="io2")
+    assert parameters.change({"volumeType": "io2", "type": "gp3"})[0] == Change(type="gp3")
+
+
+def test_deprecated_keys_are_taken_in_a_storage_class() -> None:
+    """Upstream's fstype, which the provisioner reads, and blockExpress."""
+    assert parameters.of_class({"fstype": "xfs", "blockExpress": "true"}, {}) == Parameters()
+
+
+def test_iops_are_asked_for_in_one_way() -> None:
+    """Upstream's rule."""
+    with pytest.raises(errors.InvalidRequest, match="both given"):
+        parameters.of_class({"iops": "1000", "iopsPerGB": "10"}, {})
 
 
 def test_the_provisioners_metadata_and_tag_specifications_are_kept_apart() -> None:

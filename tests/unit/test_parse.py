@@ -11,6 +11,7 @@ from hyperpod_ebs.model import errors
 from hyperpod_ebs.model.capability import AccessMode, Block, Capability, Mount
 from hyperpod_ebs.model.nodes import Ec2Node
 from hyperpod_ebs.model.sizes import GiB, SizeRange
+from hyperpod_ebs.model.tags import Retagging
 from hyperpod_ebs.model.volume import Change, SnapshotSpec, VolumeSpec
 from hyperpod_ebs.mounts.publish import Publishing
 from hyperpod_ebs.mounts.stage import Staging
@@ -285,9 +286,8 @@ def test_the_rest_is_read() -> None:
     wanted = csi_pb2.CreateSnapshotRequest(name="s", source_volume_id=VOLUME, parameters=metadata)
 
     assert parse.node("i-0123456789abcdef0") == Ec2Node("i-0123456789abcdef0")
-    assert parse.change(
-        csi_pb2.ControllerModifyVolumeRequest(mutable_parameters={"type": "io2", "iops": "9"})
-    ) == Change(type="io2", iops=9)
+    wished = csi_pb2.ControllerModifyVolumeRequest(mutable_parameters={"type": "io2", "iops": "9"})
+    assert parse.change(wished) == (Change(type="io2", iops=9), Retagging())
     assert parse.snapshot_spec(wanted) == SnapshotSpec(
         name="s",
         volume_id=VOLUME,

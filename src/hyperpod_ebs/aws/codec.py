@@ -223,6 +223,11 @@ def tag_list(given: Mapping[str, str]) -> "list[TagTypeDef]":
     return [{"Key": key, "Value": given[key]} for key in sorted(given)]
 
 
+def tag_keys(keys: Collection[str]) -> "list[TagTypeDef]":
+    """Keys as EC2 takes them where values do not matter."""
+    return [{"Key": key} for key in sorted(keys)]
+
+
 def one_of(name: str, values: Collection[str]) -> "list[FilterTypeDef]":
     """The filter that lets these values through; EC2 takes 200 of them."""
     return [{"Name": name, "Values": sorted(values)}]

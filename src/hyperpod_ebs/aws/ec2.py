@@ -87,6 +87,18 @@ class Ec2Volumes:
             lambda said: codec.modification(said["VolumeModification"]),
         )
 
+    async def tag_volume(self, volume_id: str, tags: Mapping[str, str]) -> None:
+        """Gives it the tags."""
+        given = codec.tag_list(tags)
+        doing = f"tag volume {volume_id}"
+        await answer(doing, lambda: self.ec2.create_tags(Resources=[volume_id], Tags=given), codec.nothing)
+
+    async def untag_volume(self, volume_id: str, keys: Collection[str]) -> None:
+        """Takes the tags from it, whatever their values."""
+        taken = codec.tag_keys(keys)
+        doing = f"untag volume {volume_id}"
+        await answer(doing, lambda: self.ec2.delete_tags(Resources=[volume_id], Tags=taken), codec.nothing)
+
     async def modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
         """The latest modification of each that has one."""
         filters = codec.one_of("volume-id", ids)

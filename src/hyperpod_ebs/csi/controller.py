@@ -5,12 +5,14 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
+import structlog
 from google.protobuf.message import Message
 
 from hyperpod_ebs.csi import confirm, parse, render, secrets
 from hyperpod_ebs.csi.interceptors import Context
 from hyperpod_ebs.kit.operations import Operation, Operations
 from hyperpod_ebs.model import errors, sizes, volume
+from hyperpod_ebs.model.tags import USUAL, Policy
 from hyperpod_ebs.model.volume import AttachState, Volume, VolumeSpec
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
 from hyperpod_ebs.volumes import attach, listing, modify, provision, snapshot
@@ -18,6 +20,8 @@ from hyperpod_ebs.volumes.cloud import Cloud
 from hyperpod_ebs.volumes.watch import Watcher
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 _RPC: Final = csi_pb2.ControllerServiceCapability.RPC
 CAPABILITIES: Final = (
@@ -39,11 +43,12 @@ CAPABILITIES: Final = (
 class Controller(csi_pb2_grpc.ControllerServicer):
     """Makes, attaches, changes, lists and removes volumes and snapshots."""
 
-    def __init__(self, cloud: Cloud, watcher: Watcher, operations: Operations[str]) -> None:
-        """`operations` are this service's own: keys are ids, or a name and its kind."""
+    def __init__(self, cloud: Cloud, watcher: Watcher, operations: Operations[str], policy: Policy = USUAL) -> None:
+        """`operations` are this service's own: keys are ids, or a name and its kind; `policy` tags what is made."""
         self._cloud = cloud
         self._watcher = watcher
         self.operations = operations
+        self._policy = policy
 
     async def ControllerGetCapabilities(  # noqa: N802 - CSI's name, as all below
         self, request: csi_pb2.ControllerGetCapabilitiesRequest, context: Context
@@ -60,7 +65,9 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     ) -> csi_pb2.CreateVolumeResponse:
         """Make a volume, blank or from a snapshot."""
         del context
-        spec = parse.volume_spec(request)
+        spec = parse.volume_spec(request, self._policy)
+        for key, why in parse.ignored(request).items():
+            log.info("parameter ignored", volume=spec.name, parameter=key, why=why)
         try:
             made = await self._joined(f"volume {spec.name}", request, lambda: self._provisioned(spec))
         except errors.OutOfRange:
@@ -143,10 +150,13 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     async def ControllerModifyVolume(  # noqa: N802
         self, request: csi_pb2.ControllerModifyVolumeRequest, context: Context
     ) -> csi_pb2.ControllerModifyVolumeResponse:
-        """Change a volume's type, IOPS or throughput."""
+        """Change a volume's type, IOPS or throughput, and its tags."""
         del context
-        volume_id, change = volume.volume_id(request.volume_id), parse.change(request)
-        await self._joined(volume_id, request, lambda: modify.modify(self._cloud, self._watcher, volume_id, change))
+        volume_id = volume.volume_id(request.volume_id)
+        change, retagging = parse.change(request, self._policy)
+        await self._joined(
+            volume_id, request, lambda: modify.modify(self._cloud, self._watcher, volume_id, change, retagging)
+        )
         return csi_pb2.ControllerModifyVolumeResponse()
 
     async def CreateSnapshot(  # noqa: N802
@@ -154,7 +164,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     ) -> csi_pb2.CreateSnapshotResponse:
         """Take a snapshot; the caller asks again until it is ready."""
         del context
-        spec = parse.snapshot_spec(request)
+        spec = parse.snapshot_spec(request, self._policy)
         taken = await self._joined(f"snapshot {spec.name}", request, lambda: snapshot.take(self._cloud, spec))
         return csi_pb2.CreateSnapshotResponse(snapshot=render.snapshot(taken))
 

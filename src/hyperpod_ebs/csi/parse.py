@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.model import errors, nodes, parameters, tags, topology, volume
+from hyperpod_ebs.model import errors, iops, nodes, parameters, tags, topology, volume
 from hyperpod_ebs.model.capability import (
     DEFAULT_FILESYSTEM,
     FILESYSTEMS,
@@ -15,7 +15,7 @@ from hyperpod_ebs.model.capability import (
     check,
 )
 from hyperpod_ebs.model.nodes import Node
-from hyperpod_ebs.model.sizes import SizeRange
+from hyperpod_ebs.model.sizes import GiB, SizeRange
 from hyperpod_ebs.model.volume import Change, SnapshotSpec, VolumeSpec
 from hyperpod_ebs.mounts.publish import Publishing
 from hyperpod_ebs.mounts.stage import Staging
@@ -24,19 +24,8 @@ from hyperpod_ebs.pb import csi_pb2
 DEVICE_PATH: Final = "devicePath"
 """The one entry of the publish context."""
 
-SNAPSHOT_METADATA: Final = frozenset(
-    {
-        "csi.storage.k8s.io/volumesnapshot/name",
-        "csi.storage.k8s.io/volumesnapshot/namespace",
-        "csi.storage.k8s.io/volumesnapshotcontent/name",
-    }
-)
-"""What a snapshotter run with --extra-create-metadata sends."""
 
-_MUTABLE: Final = frozenset(parameter.key.lower() for parameter in parameters.TABLE if parameter.mutable)
-
-
-def volume_spec(request: csi_pb2.CreateVolumeRequest) -> VolumeSpec:
+def volume_spec(request: csi_pb2.CreateVolumeRequest, policy: tags.Policy = tags.USUAL) -> VolumeSpec:
     """The volume that is asked for; its zone is empty where any will do.
 
     Raises:
@@ -54,18 +43,40 @@ def volume_spec(request: csi_pb2.CreateVolumeRequest) -> VolumeSpec:
         [dict(term.segments) for term in requirements.requisite],
         [dict(term.segments) for term in requirements.preferred],
     )
+    size, type_ = size_range(request.capacity_range), given.type or parameters.DEFAULT_TYPE
     return VolumeSpec(
         name=name,
-        size=size_range(request.capacity_range),
+        size=size,
         zone=zone or "",
-        type=given.type or parameters.DEFAULT_TYPE,
-        iops=given.iops,
+        type=type_,
+        iops=iops_of(given, type_, size.wanted),
         throughput=given.throughput,
         encrypted=given.encrypted,
         kms_key_id=given.kms_key_id,
         snapshot_id=source(request),
-        tags=tags.of_volume(name, given.metadata, given.tag_specifications),
+        tags={
+            **policy.of_volume(name, given.metadata, given.tag_specifications, given.tag_deletions),
+            **({iops.PER_GIB: str(given.iops_per_gib)} if given.iops_per_gib else {}),
+            **({iops.GROWS: "true"} if given.grows else {}),
+        },
     )
+
+
+def ignored(request: csi_pb2.CreateVolumeRequest) -> Mapping[str, str]:
+    """The parameters that are taken and mean nothing, and why."""
+    known = parameters.IGNORED
+    return {key: known[key.lower()] for key in sorted(request.parameters) if key.lower() in known}
+
+
+def iops_of(given: parameters.Parameters, type_: str, size: GiB) -> int | None:
+    """The IOPS that a class asks for, by number or in proportion to the size.
+
+    Raises:
+        InvalidRequest: In proportion, for a type that has none to ask for.
+    """
+    if given.iops_per_gib is None:
+        return given.iops
+    return iops.for_size(type_, given.iops_per_gib, size, at_least=given.at_least)
 
 
 def parameters_of(given: Mapping[str, str], mutable: Mapping[str, str]) -> parameters.Parameters:
@@ -82,7 +93,7 @@ def parameters_of(given: Mapping[str, str], mutable: Mapping[str, str]) -> param
     try:
         parameters.change(mutable)
     except errors.InvalidRequest as error:
-        if {key.lower() for key in mutable} <= _MUTABLE:
+        if parameters.all_known(mutable):
             raise errors.Refused(f"the VolumeAttributesClass is wrong: {error}; name another") from error
         raise
     read = parameters.of_class(given, mutable)
@@ -129,16 +140,18 @@ def larger_size(request: csi_pb2.ControllerExpandVolumeRequest) -> SizeRange:
     return size_range(request.capacity_range)
 
 
-def change(request: csi_pb2.ControllerModifyVolumeRequest) -> Change:
-    """What a VolumeAttributesClass asks to change.
+def change(
+    request: csi_pb2.ControllerModifyVolumeRequest, policy: tags.Policy = tags.USUAL
+) -> tuple[Change, tags.Retagging]:
+    """What a VolumeAttributesClass asks to change, of the volume and of its tags.
 
     Raises:
         InvalidRequest: A key is unknown, or a value cannot be read.
     """
-    return parameters.change(request.mutable_parameters)
+    return parameters.change(request.mutable_parameters, policy)
 
 
-def snapshot_spec(request: csi_pb2.CreateSnapshotRequest) -> SnapshotSpec:
+def snapshot_spec(request: csi_pb2.CreateSnapshotRequest, policy: tags.Policy = tags.USUAL) -> SnapshotSpec:
     """The snapshot that is asked for.
 
     Raises:
@@ -146,9 +159,16 @@ def snapshot_spec(request: csi_pb2.CreateSnapshotRequest) -> SnapshotSpec:
         VolumeNotFound: No volume can have the id of its source.
     """
     name = required(request.name, "name")
-    if unknown := sorted(request.parameters.keys() - SNAPSHOT_METADATA):
+    given = request.parameters
+    specifications = sorted(key for key in given if key.startswith(parameters.TAG_PREFIX))
+    metadata = {key: given[key] for key in given if key in tags.SNAPSHOT_METADATA}
+    if unknown := sorted(given.keys() - metadata.keys() - set(specifications)):
         raise errors.InvalidRequest(f"snapshot parameter {unknown[0]!r} is not offered; remove it from the class")
-    return SnapshotSpec(name=name, volume_id=volume.volume_id(request.source_volume_id), tags=tags.of_snapshot(name))
+    return SnapshotSpec(
+        name=name,
+        volume_id=volume.volume_id(request.source_volume_id),
+        tags=policy.of_snapshot(name, metadata, [given[key] for key in specifications]),
+    )
 
 
 def node(node_id: str) -> Node:

@@ -134,6 +134,23 @@ class Modifications(Protocol):
         """
         ...
 
+    async def tag_volume(self, volume_id: str, tags: Mapping[str, str]) -> None:
+        """Give it these tags, each in place of the one of its key.
+
+        Raises:
+            VolumeNotFound: No such volume.
+            InvalidRequest: EC2 takes no such tag, or no more of them.
+        """
+        ...
+
+    async def untag_volume(self, volume_id: str, keys: Collection[str]) -> None:
+        """Take the tags of these keys from it.
+
+        Raises:
+            VolumeNotFound: No such volume.
+        """
+        ...
+
     async def modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
         """The latest modification of each of these volumes (at most 200) that ever had one.
 

@@ -11,8 +11,9 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from hyperpod_ebs.model import errors, sizes
+from hyperpod_ebs.model import errors, iops, sizes
 from hyperpod_ebs.model.sizes import GiB, SizeRange
+from hyperpod_ebs.model.tags import Retagging
 from hyperpod_ebs.model.volume import Change, Modification, ModificationState, Volume
 from hyperpod_ebs.volumes.cloud import Cloud
 from hyperpod_ebs.volumes.watch import Watcher
@@ -26,6 +27,7 @@ LAGS: Final = (0.0, 0.5, 1.0)
 OLD_RULE: Final = timedelta(hours=6)
 """What some accounts still have to leave between two modifications of a volume."""
 
+_AS_THEY_ARE: Final = Retagging()
 _RUNNING: Final = frozenset({ModificationState.MODIFYING, ModificationState.OPTIMIZING})
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
@@ -48,7 +50,8 @@ async def expand(cloud: Cloud, watcher: Watcher, volume_id: str, size: SizeRange
             f"{size.limit} bytes; volumes do not shrink"
         )
     try:
-        return (await _changed(cloud, watcher, volume, Change(size=size.wanted))) or wanted
+        grown = iops.after_growth(volume.type, volume.tags, wanted) if wanted > volume.size else None
+        return (await _changed(cloud, watcher, volume, Change(size=size.wanted, iops=grown))) or wanted
     except (errors.QuotaReached, errors.InvalidRequest) as refusal:
         raise errors.OutOfRange(f"volume {volume_id} cannot grow to {wanted} GiB: {refusal}") from refusal
     except (errors.Refused, errors.NoRoom, errors.Conflict) as refusal:
@@ -56,8 +59,10 @@ async def expand(cloud: Cloud, watcher: Watcher, volume_id: str, size: SizeRange
         raise errors.Unavailable(f"volume {volume_id} cannot grow to {wanted} GiB now: {refusal}") from refusal
 
 
-async def modify(cloud: Cloud, watcher: Watcher, volume_id: str, change: Change) -> None:
-    """Have the volume as `change` says.
+async def modify(
+    cloud: Cloud, watcher: Watcher, volume_id: str, change: Change, tags: Retagging = _AS_THEY_ARE
+) -> None:
+    """Have the volume as `change` says, and its tags as `tags`.
 
     Raises:
         VolumeNotFound: No such volume.
@@ -67,7 +72,12 @@ async def modify(cloud: Cloud, watcher: Watcher, volume_id: str, change: Change)
         RateLimited: Too many of late; says when.
         Unavailable: Ask again.
     """
-    await _changed(cloud, watcher, await _shown(cloud, volume_id), change)
+    volume = await _shown(cloud, volume_id)
+    if gone := sorted(key for key in tags.remove - tags.put.keys() if key in volume.tags):
+        await cloud.untag_volume(volume_id, gone)
+    if new := {key: value for key, value in tags.put.items() if volume.tags.get(key) != value}:
+        await cloud.tag_volume(volume_id, new)
+    await _changed(cloud, watcher, volume, change)
 
 
 def missing(change: Change, volume: Volume) -> Change:

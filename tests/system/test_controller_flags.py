@@ -1,0 +1,211 @@
+"""What users set on the controller and in classes, as it comes to AWS: a process, asked as the sidecars ask."""
+
+import gc
+from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import pytest
+from grpc import StatusCode
+
+from controlled import Controller, controller, environment
+from emulated import GROUP, ZONE, Aws, cloud
+from hyperpod_ebs.emulator.emulator import Emulator
+from hyperpod_ebs.emulator.wire.operations import AwsFault
+from hyperpod_ebs.pb import csi_pb2
+from programs import program
+
+BLOCK: Final = csi_pb2.VolumeCapability(
+    block=csi_pb2.VolumeCapability.BlockVolume(),
+    access_mode=csi_pb2.VolumeCapability.AccessMode(mode=csi_pb2.VolumeCapability.AccessMode.Mode.SINGLE_NODE_WRITER),
+)
+CLAIM: Final = {
+    "csi.storage.k8s.io/pvc/name": "claim",
+    "csi.storage.k8s.io/pvc/namespace": "team",
+    "csi.storage.k8s.io/pv/name": "pvc-1",
+}
+"""What provisioner and resizer tell with the flags that the chart gives them."""
+
+
+@pytest.fixture
+async def clouds() -> AsyncGenerator[tuple[Emulator, Aws]]:
+    """A cloud, and somebody else's clients of it."""
+    async with cloud() as both:
+        yield both
+        gc.collect()  # as in test_aws_trouble
+
+
+def wanted(parameters: Mapping[str, str], mutable: Mapping[str, str] | None = None) -> csi_pb2.CreateVolumeRequest:
+    """What the provisioner asks for."""
+    return csi_pb2.CreateVolumeRequest(
+        name="pvc-1",
+        capacity_range=csi_pb2.CapacityRange(required_bytes=100 * 2**30),
+        volume_capabilities=[BLOCK],
+        parameters=parameters,
+        mutable_parameters=mutable or {},
+        accessibility_requirements=csi_pb2.TopologyRequirement(
+            requisite=[csi_pb2.Topology(segments={"topology.kubernetes.io/zone": ZONE})]
+        ),
+    )
+
+
+def users(shown: Any) -> dict[str, str]:
+    """Tags of what AWS shows, but for the driver's own."""
+    found = {tag["Key"]: tag["Value"] for tag in shown["Tags"]}
+    return {key: value for key, value in found.items() if not key.startswith(("CSI", "ebs.csi.aws.com/cluster"))}
+
+
+async def refused(call: Any) -> tuple[StatusCode, str]:
+    """How a call is refused."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value.code(), caught.value.details() or ""
+
+
+async def test_volumes_and_snapshots_carry_the_clusters_and_the_users_tags(
+    clouds: tuple[Emulator, Aws], short_path: Path
+) -> None:
+    """Upstream's --extra-tags, --k8s-tag-cluster-id, tagSpecification and the sidecars' metadata, together."""
+    emulator, aws = clouds
+    flags = ("--extra-tags=team={{ .PVCNamespace }},cost=1", "--k8s-tag-cluster-id=mine")
+    snapshot_class = {"csi.storage.k8s.io/volumesnapshot/name": "s", "tagSpecification_1": "of={{.VolumeSnapshotName}}"}
+
+    async with controller(short_path, environment(emulator), *flags) as one:
+        made = (await one.csi.CreateVolume(wanted({**CLAIM, "tagSpecification_1": "cost=2"}))).volume
+        request = csi_pb2.CreateSnapshotRequest(
+            name="snapshot-1", source_volume_id=made.volume_id, parameters=snapshot_class
+        )
+        await one.csi.CreateSnapshot(request)
+
+    cluster = {"kubernetes.io/cluster/mine": "owned"}
+    assert users(await aws.shown(made.volume_id)) == {
+        **cluster,
+        "Name": "mine-dynamic-pvc-1",
+        "KubernetesCluster": "mine",
+        "kubernetes.io/created-for/pvc/name": "claim",
+        "kubernetes.io/created-for/pvc/namespace": "team",
+        "kubernetes.io/created-for/pv/name": "pvc-1",
+        "team": "team",
+        "cost": "2",
+    }
+    (snapshot,) = (await aws.ec2("describe_snapshots", OwnerIds=["self"]))["Snapshots"]
+    assert users(snapshot) == {**cluster, "Name": "mine-dynamic-snapshot-1", "team": "", "cost": "1", "of": "s"}
+
+
+async def test_an_attributes_class_changes_a_volume_and_its_tags(
+    clouds: tuple[Emulator, Aws], short_path: Path
+) -> None:
+    """CSI §ControllerModifyVolume, with what the resizer's --extra-modify-metadata adds; a repeat asks for nothing."""
+    emulator, aws = clouds
+
+    async with controller(short_path, environment(emulator)) as one:
+        made = (await one.csi.CreateVolume(wanted({"tagSpecification_1": "old=1"}))).volume
+        request = csi_pb2.ControllerModifyVolumeRequest(
+            volume_id=made.volume_id,
+            mutable_parameters={
+                **CLAIM,
+                "iops": "4000",
+                "tagSpecification_1": "of={{ .PVCName }}",
+                "tagDeletion_1": "old",
+            },
+        )
+        await one.csi.ControllerModifyVolume(request)
+        emulator.faults.plan("CreateTags", AwsFault("UnauthorizedOperation", "no"))
+        emulator.faults.plan("DeleteTags", AwsFault("UnauthorizedOperation", "no"))
+        await one.csi.ControllerModifyVolume(request)
+        left = emulator.faults.left()
+        emulator.faults.clear()
+
+    shown = await aws.shown(made.volume_id)
+    assert (users(shown), shown["Iops"], left) == ({"of": "claim"}, 4000, 2)
+
+
+async def test_iops_per_gib_follow_the_size_and_its_growth(clouds: tuple[Emulator, Aws], short_path: Path) -> None:
+    """Upstream's iopsPerGB and allowAutoIOPSIncreaseOnModify; deprecated keys are no obstacle."""
+    emulator, aws = clouds
+    parameters = {"type": "io2", "iopsPerGB": "10", "allowAutoIOPSIncreaseOnModify": "true", "blockExpress": "true"}
+
+    async with controller(short_path, environment(emulator)) as one:
+        made = (await one.csi.CreateVolume(wanted(parameters))).volume
+        before = (await aws.shown(made.volume_id))["Iops"]
+        await one.csi.ControllerExpandVolume(
+            csi_pb2.ControllerExpandVolumeRequest(
+                volume_id=made.volume_id,
+                capacity_range=csi_pb2.CapacityRange(required_bytes=200 * 2**30),
+                volume_capability=BLOCK,
+            )
+        )
+
+    assert (before, (await aws.shown(made.volume_id))["Iops"]) == (1000, 2000)
+
+
+@pytest.mark.parametrize(
+    ("operation", "fault", "action"),
+    [
+        ("CreateVolume", "UnauthorizedOperation", "ec2:CreateVolume"),
+        ("AttachClusterNodeVolume", "AccessDeniedException", "sagemaker:AttachClusterNodeVolume"),
+        ("CreateSnapshot", "UnauthorizedOperation", "ec2:CreateSnapshot"),
+        ("ModifyVolume", "UnauthorizedOperation", "ec2:ModifyVolume"),
+        ("DeleteVolume", "UnauthorizedOperation", "ec2:DeleteVolume"),
+    ],
+    ids=lambda one: one,
+)
+async def test_a_missing_permission_is_named_with_the_statement_that_gives_it(
+    clouds: tuple[Emulator, Aws], short_path: Path, operation: str, fault: str, action: str
+) -> None:
+    """Issue: a missing permission names the action on the claim's events, for which a sidecar has 900 bytes."""
+    emulator, aws = clouds
+    arn, (instance,) = await aws.cluster(InstanceGroups=[GROUP])
+    node = f"hyperpod-{arn.rpartition('/')[2]}-{instance}"
+    resource = "arn:aws:ec2:us-west-2:123456789012:volume/*"
+    said = (
+        f"User: arn:aws:sts::123456789012:assumed-role/driver/{'x' * 400} is not authorized to perform: {action} on "
+        f"resource: {resource} because no identity-based policy allows the {action} action. "
+        f"Encoded authorization failure message: {'y' * 900}"
+    )
+
+    async with controller(short_path, environment(emulator)) as one:
+        id_ = (await one.csi.CreateVolume(wanted({}))).volume.volume_id if operation != "CreateVolume" else ""
+        emulator.faults.plan(operation, AwsFault(fault, said))
+        code, text = await refused(called(one, operation, id_, node))
+
+    assert code is StatusCode.PERMISSION_DENIED
+    assert f"{action} on {resource} is denied" in text
+    assert f'let the driver\'s role have {{"Effect": "Allow", "Action": "{action}", "Resource": "{resource}"}}' in text
+    assert len(text.encode()) <= 900
+
+
+def called(one: Controller, operation: str, volume: str, node: str) -> Any:
+    """The CSI call that needs the operation, under way."""
+    match operation:
+        case "CreateVolume":
+            return one.csi.CreateVolume(wanted({}))
+        case "AttachClusterNodeVolume":
+            return one.csi.ControllerPublishVolume(
+                csi_pb2.ControllerPublishVolumeRequest(volume_id=volume, node_id=node, volume_capability=BLOCK)
+            )
+        case "CreateSnapshot":
+            return one.csi.CreateSnapshot(csi_pb2.CreateSnapshotRequest(name="s", source_volume_id=volume))
+        case "ModifyVolume":
+            return one.csi.ControllerModifyVolume(
+                csi_pb2.ControllerModifyVolumeRequest(volume_id=volume, mutable_parameters={"iops": "4000"})
+            )
+        case _:
+            return one.csi.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volume))
+
+
+async def test_a_tag_that_cannot_be_ends_the_start_unless_it_may_be_left_out(
+    clouds: tuple[Emulator, Aws], short_path: Path
+) -> None:
+    """Ours: better at the start than on each claim. Upstream's --warn-on-invalid-tag."""
+    emulator, aws = clouds
+    wrong = "--extra-tags=kubernetes.io/x=y,good=1"
+
+    async with program("controller", f"--endpoint={short_path / 'csi.sock'}", wrong) as ended:
+        code = await ended.ended()
+    async with controller(short_path, environment(emulator), wrong, "--warn-on-invalid-tag=true") as one:
+        made = (await one.csi.CreateVolume(wanted({}))).volume
+
+    assert (code, "tag key 'kubernetes.io/x' is reserved" in ended.said[-1]) == (2, True)
+    assert users(await aws.shown(made.volume_id)) == {"good": "1"}
