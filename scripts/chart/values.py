@@ -28,7 +28,7 @@ class Value:
 
     @property
     def group(self) -> str:
-        """The path of the group that it stands in; a group's groups count as it, and a lone value stands at the top."""
+        """The path of the group that it stands in; "" at the top."""
         return self.path.rpartition(".")[0]
 
 
