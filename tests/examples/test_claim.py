@@ -127,7 +127,8 @@ async def test_a_log_on_a_full_disk_waits_and_goes_on_when_its_claim_has_grown(v
 
     assert (verified["events"], verified["chain"]) == (2500, done["chain"])
     sizes = [patch["spec"]["resources"]["requests"]["storage"] for patch in api.patches]  # type: ignore[index] # JSON
-    assert sizes == ["2Gi", "3Gi", "4Gi"]
+    # 41 MiB are written: at 3 GiB, which are 48 MiB here, the log may be done before the next look.
+    assert sizes in (["2Gi", "3Gi"], ["2Gi", "3Gi", "4Gi"])
     assert api.seen == {"Bearer a token"}
 
 
