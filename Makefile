@@ -1,9 +1,9 @@
 # The front door. What a target does is in scripts/; pass options on with ARGS="...".
 .DEFAULT_GOAL := help
-.PHONY: help setup demo image test check generate snapshots lock clean
+.PHONY: help setup demo image cluster cluster-down test check generate snapshots lock clean
 
 help: ## show this
-	@sed -n 's/^\([a-z]*\): ## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\): ## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: ## install what is needed: Debian packages, .venv, .tools
 	@scripts/setup.sh
@@ -13,6 +13,12 @@ demo: ## show a volume's whole life on HyperPod nodes
 
 image: ## build the container image into dist/; with ARGS=--arch=arm64 for the other machines
 	@scripts/image.sh $(ARGS)
+
+cluster: ## bring up a real Kubernetes with the driver on this machine, and leave it running
+	@scripts/cluster.sh $(ARGS)
+
+cluster-down: ## take it down again
+	@.venv/bin/python -m localcluster down
 
 test: ## run every test; with ARGS="-k attach" some of them
 	@scripts/test.sh $(ARGS)

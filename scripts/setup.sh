@@ -6,6 +6,8 @@
 #   python    .venv, from requirements/uv.txt and requirements/dev.txt
 #   aws-cli   .tools/aws-cli, from requirements/aws-cli.txt (it pins a botocore of its own)
 #   go-tools  .tools/bin, from scripts/go-tools/go.mod
+#   cluster   for `make cluster` and its tests: Debian packages, from scripts/debian-packages-cluster.txt, and
+#             .tools/kubernetes, from scripts/kubernetes/*/go.mod, kept in a cache outside the tree
 #
 # Each part leaves a stamp, the digest of what it was made from, and does nothing
 # while that holds; `machine` looks at the machine itself.
@@ -125,6 +127,41 @@ find_go() {
     echo "$root/.tools/go/bin/go"
 }
 
+# Kubernetes and the official sidecars take minutes to build, so they outlive the tree.
+kubernetes() {
+    made_from="scripts/kubernetes/control-plane/go.mod scripts/kubernetes/sidecars/go.mod"
+    built=${XDG_CACHE_HOME:-$HOME/.cache}/hyperpod-ebs/kubernetes-$(
+        # shellcheck disable=SC2086
+        cat $made_from scripts/kubernetes/*/go.sum | sha256sum | cut -c 1-16
+    )
+    if [ ! -d "$built" ]; then
+        go=$(find_go)
+        release=$(sed -n 's,.*k8s.io/kubernetes \(v[^ ]*\).*,\1,p' scripts/kubernetes/control-plane/go.mod)
+        say "Kubernetes $release and the CSI sidecars in $built: about eight minutes, once"
+        mkdir -p "${built%/*}"
+        unfinished=$(mktemp -d "$built.XXXXXX")
+        # Sidecars ask a server for its version, which is told by the linker alone.
+        version=k8s.io/component-base/version
+        numbers="-X $version.gitVersion=$release -X $version.gitMajor=1 -X $version.gitMinor=$(echo "$release" | cut -d . -f 2)"
+        install_go "$unfinished" control-plane "$numbers"
+        install_go "$unfinished" sidecars
+        definitions=$(GOFLAGS=-mod=readonly "$go" -C scripts/kubernetes/sidecars list -m -f '{{.Dir}}' \
+            github.com/kubernetes-csi/external-snapshotter/client/v8)
+        mkdir "$unfinished/snapshot-crds"
+        cp "$definitions"/config/crd/*storage.k8s.io_*.yaml "$unfinished/snapshot-crds/"
+        chmod 755 "$unfinished"
+        mv -T "$unfinished" "$built" || rm -rf "$unfinished" # another has just built the same
+    fi
+    mkdir -p .tools
+    ln -sfn "$built" .tools/kubernetes
+}
+
+# install_go DIRECTORY MODULE [LINKER FLAGS]: the tools of a module below scripts/kubernetes
+install_go() {
+    quietly env GOBIN="$1" GOFLAGS=-mod=readonly GOTOOLCHAIN=local CGO_ENABLED=0 \
+        "$go" -C "scripts/kubernetes/$2" install -trimpath -ldflags "-s -w ${3:-}" tool
+}
+
 # pinned MODULE: its version in go.mod
 pinned() { sed -n "s,.*$1 \(v[^ ]*\).*,\1,p" scripts/go-tools/go.mod; }
 
@@ -149,6 +186,10 @@ for part; do
     python) python_environment ;;
     aws-cli) aws_cli ;;
     go-tools) go_tools ;;
+    cluster)
+        debian scripts/debian-packages-cluster.txt
+        kubernetes
+        ;;
     *) fail "no part is called $part" ;;
     esac
 done

@@ -7,14 +7,12 @@ mounts below its own directories, and for the processes that it started.
 import ctypes
 import fcntl
 import os
-import re
 import sys
 import tempfile
 import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -23,11 +21,9 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from hyperpod_ebs.demo import janitor
+from privileges import CAP_SYS_RESOURCE, has, want_of_privilege
 
-# <linux/capability.h>, <linux/loop.h>, <sys/mount.h>
-CAP_SYS_ADMIN: Final = 21
-CAP_SYS_RESOURCE: Final = 24
-LOOP_CTL_GET_FREE: Final = 0x4C82
+# <linux/loop.h>, <sys/mount.h>
 LOOP_CLR_FD: Final = 0x4C01
 MNT_DETACH: Final = 2
 
@@ -52,33 +48,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             for name, value in getattr(report, "user_properties", ()):
                 if name == "summary":
                     terminalreporter.write_line(str(value))
-
-
-@cache
-def want_of_privilege() -> str | None:
-    """What keeps this process from attaching and mounting loop devices, if anything does."""
-    if os.geteuid() != 0:
-        return "this is not root"
-    if not has(CAP_SYS_ADMIN):
-        return "this root may not mount: CAP_SYS_ADMIN is withheld"
-    try:
-        control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        return f"there are no loop devices: /dev/loop-control: {error.strerror}"
-    try:
-        fcntl.ioctl(control, LOOP_CTL_GET_FREE)
-    except OSError as error:
-        return f"no loop device can be had: {error.strerror}"
-    finally:
-        os.close(control)
-    return None
-
-
-def has(capability: int) -> bool:
-    """Whether this process has a capability, by its number."""
-    status = Path("/proc/self/status").read_text()
-    effective = re.search(r"^CapEff:\s*(\w+)", status, re.MULTILINE)
-    return effective is not None and bool(int(effective[1], 16) >> capability & 1)
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,8 @@
 closes. Then it ends the processes that carry the sandbox's mark in their
 environment (children inherit it, so there is no list to keep and no moment in
 which one is missing from it), unmounts what is mounted below the directory,
-frees the loop devices whose files lie in it, and removes it.
+frees the loop devices whose files lie in it, removes the control groups of its
+name, and removes it.
 
 A sandbox is known by a file in it that its owner and its janitor hold locked. One
 that nobody holds has lost both, and the next janitor that starts beside it cleans it.
@@ -24,6 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from hyperpod_ebs.demo import cgroups
 from hyperpod_ebs.emulator.disks.loops import Loop
 from hyperpod_ebs.linux import mountinfo
 
@@ -93,12 +95,9 @@ def clean(path: Path) -> None:
         return
     _end(path)
     _let_go(path)
-    for _ in range(int(1 / _LOOK)):  # a last writer of the owner's may put something in while it goes
-        # What cannot be unmounted may be anything at all, and none of it is ours to delete.
-        if mounts_below(path) or not path.exists():
-            return
-        _remove(path)
-        time.sleep(_LOOK)
+    # Again and again: a last writer of the owner's may put something in while it goes, and processes that the kernel
+    # has killed stay in their control group for as long as they take to die.
+    _until(lambda: _is_removed(path))
 
 
 def clean_abandoned(parent: Path, name: str) -> None:
@@ -147,6 +146,17 @@ def _let_go(path: Path) -> None:
             with suppress(OSError):
                 Loop(int(name.removeprefix("loop"))).free(file, force=True)
         time.sleep(_LOOK)
+
+
+def _is_removed(path: Path) -> bool:
+    """Remove the control groups, then the directory by which they are known; whether all is gone, or has to stay."""
+    cgroups.remove(path.name)
+    # What cannot be unmounted may be anything at all, and none of it is ours to delete.
+    if mounts_below(path):
+        return True
+    if not cgroups.left(path.name):
+        _remove(path)
+    return not path.exists()
 
 
 def _remove(path: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from hyperpod_ebs.demo import janitor
+from hyperpod_ebs.demo import cgroups, janitor
 from hyperpod_ebs.kit import files
 
 _CLEANED: Final = 60.0
@@ -27,6 +27,7 @@ class Leftovers:
     mounts: tuple[str, ...] = ()
     processes: tuple[str, ...] = ()
     directories: tuple[str, ...] = ()
+    control_groups: tuple[str, ...] = ()
 
     def and_then(self, later: "Leftovers") -> "Leftovers":
         """What stood now or `later`."""
@@ -85,9 +86,12 @@ class Sandbox:
             await files.off_loop(lambda: janitor.clean(self.path), deadline=_CLEANED)
 
     async def start(
-        self, argv: Sequence[str], *, log: str, env: Mapping[str, str] | None = None
+        self, argv: Sequence[str], *, log: str, env: Mapping[str, str] | None = None, keep: Sequence[int] = ()
     ) -> asyncio.subprocess.Process:
-        """A program that ends with the sandbox; what it prints goes to the file `log` in it."""
+        """A program that ends with the sandbox; what it prints goes to the file `log` in it.
+
+        `keep` are open files that it gets too.
+        """
         with await files.off_loop(lambda: (self.path / log).open("ab")) as output:
             return await asyncio.create_subprocess_exec(
                 *argv,
@@ -96,6 +100,7 @@ class Sandbox:
                 stderr=output,
                 env={**os.environ, **(env or {}), janitor.MARK: str(self.path)},
                 start_new_session=True,  # a Ctrl-C is for the owner, who ends them in order
+                pass_fds=keep,
             )
 
     def leftovers(self) -> Leftovers:
@@ -105,6 +110,7 @@ class Sandbox:
             mounts=tuple(str(point) for point in janitor.mounts_below(self.path)),
             processes=tuple(str(pid) for pid in janitor.processes_of(self.path)),
             directories=(str(self.path),) * self.path.exists(),
+            control_groups=tuple(str(group) for group in cgroups.left(self.path.name)),
         )
 
 

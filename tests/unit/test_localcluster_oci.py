@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cluster import oci
+from localcluster import oci
 
 NAME = "localhost/csi-components/csi-attacher:v4.12.0"
 

@@ -1,0 +1,149 @@
+"""The cloud under the cluster: the emulator, with the machines that the nodes are."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from hyperpod_ebs.demo.fleet import Emulated, environment_of
+from hyperpod_ebs.demo.processes import OURS
+from hyperpod_ebs.demo.sandbox import Sandbox
+from localcluster import network
+from localcluster.network import Namespace
+
+PORT: Final = 4566
+URL: Final = f"http://{network.GATEWAY}:{PORT}"
+
+NAME: Final = "training"
+"""The name of the EKS cluster, and of the HyperPod cluster that it orchestrates."""
+
+HYPERPOD_TYPE: Final = "ml.g5.48xlarge"
+EC2_TYPE: Final = "m6i.xlarge"
+
+_READY: Final = 60.0
+_ASK: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A machine at the cloud, as its Kubernetes node is to show it."""
+
+    instance: str
+    name: str
+    """The Kubernetes node's name."""
+    provider_id: str
+    labels: Mapping[str, str]
+    devices: Path
+    """The directory in which the cloud shows its volumes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """The emulator, and its machines in the order in which they were made."""
+
+    emulated: Emulated
+    state: Path
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, sandbox: Sandbox, hub: Namespace, door: str, profile: str) -> AsyncGenerator["Cloud"]:
+        """The emulator in the hub's network; spoken to at `door`, a URL that leads there."""
+        state = sandbox.path / "cloud"
+        words = ("--state", str(state), "--host", network.GATEWAY, "--port", str(PORT), "--profile", profile)
+        await sandbox.start(hub.inside(*OURS, "emulator", "run", *words), log="emulator.log")
+        environment = {**await environment_of(sandbox, state), "AWS_ENDPOINT_URL": door}
+        async with aiohttp.ClientSession(door) as http:
+            yield cls(Emulated(state, environment, http), state)
+
+    async def hyperpod(self, nodes: int) -> list[Machine]:
+        """The nodes of a new HyperPod cluster, orchestrated by a new EKS cluster."""
+        async with self._client("eks") as eks, self._client("sagemaker") as sagemaker, asyncio.timeout(_READY):
+            made = await eks.create_cluster(
+                name=NAME, roleArn="arn:aws:iam::123456789012:role/eks", resourcesVpcConfig={"subnetIds": []}
+            )
+            while (await eks.describe_cluster(name=NAME))["cluster"]["status"] != "ACTIVE":  # noqa: ASYNC110 - a poll
+                await asyncio.sleep(_ASK)
+            await sagemaker.create_cluster(
+                ClusterName=NAME,
+                Orchestrator={"Eks": {"ClusterArn": made["cluster"]["arn"]}},
+                InstanceGroups=[
+                    {
+                        "InstanceGroupName": "workers",
+                        "InstanceType": HYPERPOD_TYPE,
+                        "InstanceCount": nodes,
+                        "ExecutionRole": "arn:aws:iam::123456789012:role/hyperpod",
+                        "LifeCycleConfig": {"SourceS3Uri": "s3://sagemaker-training", "OnCreate": "on_create.sh"},
+                    }
+                ],
+            )
+            while (await sagemaker.describe_cluster(ClusterName=NAME))["ClusterStatus"] != "InService":  # noqa: ASYNC110
+                await asyncio.sleep(_ASK)
+            listed = await sagemaker.list_cluster_nodes(ClusterName=NAME)
+            return [
+                await self.hyperpod_machine(summary["InstanceId"])
+                for summary in sorted(listed["ClusterNodeSummaries"], key=lambda one: str(one["InstanceId"]))
+            ]
+
+    async def hyperpod_machine(self, instance: str) -> Machine:
+        """A node of the HyperPod cluster."""
+        async with self._client("sagemaker") as sagemaker:
+            cluster = (await sagemaker.describe_cluster(ClusterName=NAME))["ClusterArn"].rpartition("/")[2]
+            found = await sagemaker.describe_cluster_node(ClusterName=NAME, NodeId=instance)
+        place = found["NodeDetails"]["Placement"]
+        return Machine(
+            instance=instance,
+            name=f"hyperpod-{instance}",
+            provider_id=f"aws:///{place['AvailabilityZoneId']}/sagemaker/cluster/hyperpod-{cluster}-{instance}",
+            labels={
+                **self._labels(HYPERPOD_TYPE, place["AvailabilityZone"]),
+                "sagemaker.amazonaws.com/cluster-name": NAME,
+                "sagemaker.amazonaws.com/node-health-status": "Schedulable",
+                "sagemaker.amazonaws.com/num-eni-attachments": "1",
+                "sagemaker.amazonaws.com/num-block-device-mappings": "1",
+            },
+            devices=self._devices(instance),
+        )
+
+    async def ec2_machine(self, zone: str) -> Machine:
+        """A new plain instance."""
+        async with self._client("ec2") as ec2, asyncio.timeout(_READY):
+            made = await ec2.run_instances(
+                ImageId="ami-0123456789abcdef0",
+                InstanceType=EC2_TYPE,
+                MinCount=1,
+                MaxCount=1,
+                Placement={"AvailabilityZone": zone},
+            )
+            instance = made["Instances"][0]["InstanceId"]
+            while (await self._described(ec2, instance))["State"]["Name"] != "running":  # noqa: ASYNC110 - a poll
+                await asyncio.sleep(_ASK)
+            address = (await self._described(ec2, instance))["PrivateIpAddress"]
+        region = self.emulated.environment["AWS_REGION"]
+        return Machine(
+            instance=instance,
+            name=f"ip-{address.replace('.', '-')}.{region}.compute.internal",
+            provider_id=f"aws:///{zone}/{instance}",
+            labels=self._labels(EC2_TYPE, zone),
+            devices=self._devices(instance),
+        )
+
+    async def _described(self, ec2: Any, instance: str) -> Any:  # the SDK's client and its dictionaries
+        answer = await ec2.describe_instances(InstanceIds=[instance])
+        return answer["Reservations"][0]["Instances"][0]
+
+    def _labels(self, kind: str, zone: str) -> dict[str, str]:
+        return {
+            "node.kubernetes.io/instance-type": kind,
+            "topology.kubernetes.io/region": self.emulated.environment["AWS_REGION"],
+            "topology.kubernetes.io/zone": zone,
+        }
+
+    def _devices(self, instance: str) -> Path:
+        return self.state / "nodes" / instance / "dev"
+
+    def _client(self, service: str) -> Any:  # an untyped context manager of aiobotocore's
+        return self.emulated.client(service)

@@ -1,0 +1,102 @@
+"""A whole Kubernetes in a sandbox: the cloud, the control plane, the nodes, and the driver installed from its chart."""
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hyperpod_ebs.demo.sandbox import Sandbox
+from localcluster import cloud, network, progress
+from localcluster.cloud import Cloud
+from localcluster.control_plane import PORT, ControlPlane
+from localcluster.images import small as small_images
+from localcluster.keys import ADMINS, Keys
+from localcluster.kubectl import Kubectl
+from localcluster.network import Namespace
+from localcluster.node import Node
+from localcluster.programs import Programs
+from localcluster.site import Site
+
+HYPERPOD_NODES: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """What runs, and how to speak to it from the machine."""
+
+    sandbox: Sandbox
+    cloud: Cloud
+    nodes: tuple[Node, ...]
+    kubectl: Kubectl
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, images: Sequence[Path], *, name: str, profile: str) -> AsyncGenerator["Cluster"]:
+        """A cluster of two HyperPod nodes and a plain EC2 node, with these images on each; gone when the block ends.
+
+        Its directory is called `name` and something made up.
+
+        Raises:
+            LookupError: Programs that it takes are missing.
+        """
+        programs = Programs.here()
+        async with Sandbox.open(name) as sandbox:
+            hub = await _hub(sandbox)
+            site = Site(sandbox=sandbox, programs=programs, keys=Keys.made(sandbox.path / "keys"), hub=hub)
+            server = await _door(site, PORT, name="api-server")
+            door = await _door(site, cloud.PORT, name="cloud")
+            with progress.step("start etcd, the API server, the controllers and the scheduler"):
+                await ControlPlane(site).start()
+            async with Cloud.running(sandbox, hub, f"http://{door}", profile) as emulator:
+                with progress.step("make an EKS cluster, a HyperPod cluster and an EC2 instance at the cloud"):
+                    machines = await _machines(emulator)
+                with progress.step("start the nodes and bring their images"):
+                    archives = [*small_images(programs), *images]
+                    nodes = await _started(site, machines, archives)
+                admin = site.keys.kubeconfig("me", f"https://{server}", user="admin", group=ADMINS)
+                kubectl = Kubectl(programs["kubectl"], str(admin))
+                with progress.step("wait until the nodes are ready"):
+                    await kubectl("wait", "--for=condition=Ready", "nodes", "--all")
+                    await kubectl("apply", "--filename", str(programs.snapshot_definitions))
+                yield cls(sandbox=sandbox, cloud=emulator, nodes=nodes, kubectl=kubectl)
+
+
+async def _machines(emulator: Cloud) -> list[cloud.Machine]:
+    hyperpod = await emulator.hyperpod(HYPERPOD_NODES)
+    return [*hyperpod, await emulator.ec2_machine(hyperpod[0].labels["topology.kubernetes.io/zone"])]
+
+
+async def _started(site: Site, machines: Sequence[cloud.Machine], images: Sequence[Path]) -> tuple[Node, ...]:
+    async def one(machine: cloud.Machine, number: int) -> Node:
+        node = await Node.start(site, machine, number)
+        await node.load(images)
+        return node
+
+    async with asyncio.TaskGroup() as tasks:
+        started = [tasks.create_task(one(machine, number)) for number, machine in enumerate(machines, 1)]
+    return tuple(task.result() for task in started)
+
+
+async def _hub(sandbox: Sandbox) -> Namespace:
+    """The control plane's network, held open by a process that does nothing else."""
+    holder = await sandbox.start(["unshare", "--net", "sleep", "infinity"], log="hub.log")
+    hub = Namespace(holder.pid)
+    async with asyncio.timeout(5):
+        while hub.id() == Namespace.machines_own():  # noqa: ASYNC110 - unshare has yet to come to it
+            await asyncio.sleep(0.01)
+    await network.open_hub(hub)
+    return hub
+
+
+async def _door(site: Site, port: int, *, name: str) -> str:
+    """An address on the machine, at a port that was free, that leads to a port of the hub's."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        number = listening.getsockname()[1]
+        handle = listening.fileno()
+        argv = site.hub.inside(sys.executable, "-m", "localcluster.forward", str(handle), network.GATEWAY, str(port))
+        await site.sandbox.start(argv, log=f"door-{name}.log", keep=(handle,))
+    return f"127.0.0.1:{number}"

@@ -1,0 +1,78 @@
+"""What a running cluster says of itself, in a file in its directory: how to speak to it, and who holds it."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from hyperpod_ebs.demo import sandbox
+
+_FILE: Final = "cluster.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRecord:
+    """A node, and the process that holds its namespaces."""
+
+    name: str
+    instance: str
+    provider_id: str
+    number: int
+    holder: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A cluster; without a kubeconfig it is still coming up."""
+
+    directory: str
+    pid: int
+    """The process that holds it: SIGTERM ends all in order."""
+    kubectl: str
+    kubeconfig: str = ""
+    environment: Mapping[str, str]
+    """What an AWS CLI or SDK needs to talk to the cloud from the machine."""
+    nodes: tuple[NodeRecord, ...] = ()
+
+    def write(self) -> None:
+        """Put it where others find it; it has the cloud's keys in it, so for the owner alone."""
+        file = Path(self.directory) / _FILE
+        unready = file.with_suffix(".new")
+        unready.touch(mode=0o600)
+        unready.write_text(json.dumps(asdict(self)))
+        unready.rename(file)
+
+    @classmethod
+    def read(cls, directory: Path) -> Self:
+        """That of the cluster in `directory`.
+
+        Raises:
+            OSError: There is none.
+        """
+        return cls.parse((directory / _FILE).read_text())
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """That which `write` has written."""
+        said = json.loads(text)
+        return cls(**{**said, "nodes": tuple(NodeRecord(**node) for node in said["nodes"])})
+
+    @property
+    def alive(self) -> bool:
+        """Whether somebody still holds it."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+
+def found(name: str) -> Iterator[Record]:
+    """The clusters whose directories are called `name`, held or abandoned."""
+    for directory in sorted(sandbox.place().resolve().glob(f"{name}-*")):
+        try:
+            yield Record.read(directory)
+        except OSError:  # it has only just begun, or is just gone
+            continue

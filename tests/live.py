@@ -1,0 +1,236 @@
+"""The cluster as a test sees it: kubectl, the cloud's own pages, and a look into its nodes."""
+
+import asyncio
+import itertools
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, Self
+
+import aiohttp
+import pytest
+
+from hyperpod_ebs.demo.fleet import Emulated
+from hyperpod_ebs.kit import command, files
+from hyperpod_ebs.linux import mountinfo
+from localcluster.images import PAUSE
+from localcluster.kubectl import Kubectl
+from localcluster.network import Namespace
+from localcluster.record import Record
+
+DRIVER: Final = "ebs.csi.aws.com"
+SYSTEM: Final = "kube-system"
+
+ROOT: Final = "/dev/xvda"
+"""The device of every machine's root volume, which is nobody's here."""
+
+IDLE: Final = "trap exit TERM; while :; do sleep 1; done"
+"""A script that waits to be told to end."""
+
+_SHELL: Final = ("/bin/busybox", "sh", "-c")
+
+_numbers: Final = itertools.count(1)
+
+
+async def eventually(true: Callable[[], Awaitable[Any]], *, seconds: float = 120) -> Any:
+    """The first thing that is true; it looks again and again, since much of Kubernetes tells nobody."""
+    async with asyncio.timeout(seconds):
+        while not (found := await true()):  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.25)
+        return found
+
+
+class Live:
+    """A running cluster."""
+
+    def __init__(self, record: Record, http: aiohttp.ClientSession) -> None:
+        """`http` speaks to the cloud."""
+        self.record = record
+        self.kubectl = Kubectl(record.kubectl, record.kubeconfig)
+        self._http = http
+        self._emulated = Emulated(Path(record.directory) / "cloud", record.environment, http)
+
+    async def cloud(self, kind: str) -> list[dict[str, Any]]:
+        """What the cloud has of a kind: volumes, snapshots, attachments, instances, clusters."""
+        async with self._http.get("/_emulator/status") as answer:
+            found: list[dict[str, Any]] = (await answer.json())[kind]
+            return found
+
+    async def volume(self, claim: Mapping[str, Any]) -> dict[str, Any]:
+        """The cloud's volume behind a bound claim."""
+        bound = await self.kubectl.get("persistentvolume", claim["spec"]["volumeName"])
+        id_ = bound["spec"]["csi"]["volumeHandle"]
+        return next(one for one in await self.cloud("volumes") if one["id"] == id_)
+
+    async def plan(self, operation: str, **fault: Any) -> None:
+        """Order trouble: see the emulator's `/_emulator/faults`."""
+        async with self._http.post("/_emulator/faults", json={"operation": operation, **fault}) as answer:
+            assert answer.ok, await answer.text()
+
+    async def faults(self) -> list[Any]:
+        """What is ordered, and was not met yet."""
+        async with self._http.get("/_emulator/faults") as answer:
+            found: list[Any] = (await answer.json())["plans"]
+            return found
+
+    async def forget_faults(self) -> None:
+        """Call off all that is ordered."""
+        async with self._http.delete("/_emulator/faults") as answer:
+            assert answer.ok
+
+    async def on_node(self, name: str, *argv: str) -> str:
+        """What a program on a node prints."""
+        node = next(node for node in self.record.nodes if node.name == name)
+        return (await command.run(Namespace(node.holder).wholly(*argv))).out
+
+    def ec2(self) -> Any:  # an untyped context manager of aiobotocore's
+        """EC2, for what the cloud's own pages do not show."""
+        return self._emulated.client("ec2")
+
+    async def left(self) -> list[str]:
+        """What of anybody's volumes is at the cloud or on a node; empty when all namespaces are clean."""
+        attachments = await self.cloud("attachments")
+        roots = {one["volume"] for one in attachments if one["device"] == ROOT}
+        found = [f"volume {one['id']}" for one in await self.cloud("volumes") if one["id"] not in roots]
+        found += [f"snapshot {one['id']}" for one in await self.cloud("snapshots")]
+        found += [f"attachment of {one['volume']}" for one in attachments if one["device"] != ROOT]
+        for node in self.record.nodes:
+            table = mountinfo.parse(await files.off_loop(Path(f"/proc/{node.holder}/mountinfo").read_bytes))
+            found += [
+                f"mount {mount.point} on {node.name}" for mount in table if "kubernetes.io/csi" in str(mount.point)
+            ]
+        for kind in ("persistentvolumes", "volumeattachments", "volumesnapshotcontents"):
+            found += [f"{kind} {one['metadata']['name']}" for one in (await self.kubectl.get(kind))["items"]]
+        return found
+
+    async def events(self, namespace: str, of: str) -> list[str]:
+        """What Kubernetes says about an object, newest last: each reason with its message."""
+        listed = await self.kubectl.get(f"--namespace={namespace}", "events")
+        about = [one for one in listed["items"] if one["involvedObject"]["name"] == of]
+        about.sort(key=lambda one: one["lastTimestamp"] or one["eventTime"] or "")
+        return [f"{one['reason']}: {one['message']}" for one in about]
+
+
+class Space:
+    """A namespace, and short words for what a test puts into it."""
+
+    def __init__(self, live: Live, name: str) -> None:
+        """Use `opened`."""
+        self.live = live
+        self.name = name
+        self._in = f"--namespace={name}"
+
+    @classmethod
+    async def opened(cls, live: Live) -> Self:
+        """A new namespace."""
+        name = f"t{next(_numbers)}-{secrets.token_hex(2)}"
+        await live.kubectl("create", "namespace", name)
+        return cls(live, name)
+
+    async def close(self) -> None:
+        """Delete the namespace and what is in it; come back when nothing of it is left anywhere.
+
+        Raises:
+            AssertionError: Something stays; the message names it.
+        """
+        await self("delete", "pods", "--all", "--grace-period=1", "--wait=false")
+        await self.live.kubectl("delete", "namespace", self.name, "--wait", deadline=300)
+        left: list[str] = []
+
+        async def clean() -> bool:
+            left[:] = await self.live.left()
+            return not left
+
+        try:
+            await eventually(clean)
+        except TimeoutError:
+            pytest.fail(f"left behind: {', '.join(left)}", pytrace=False)
+
+    async def __call__(self, *words: str, **options: Any) -> command.Finished:
+        """What kubectl says, in this namespace."""
+        return await self.live.kubectl(self._in, *words, **options)
+
+    async def get(self, *words: str) -> Any:  # as Kubectl's
+        """The object that kubectl finds in this namespace."""
+        return await self.live.kubectl.get(self._in, *words)
+
+    async def apply(self, *documents: Mapping[str, Any]) -> None:
+        """Have these objects in this namespace."""
+        await self.live.kubectl.apply(*(_placed(document, self.name) for document in documents))
+
+    async def storage_class(self, **parameters: str) -> str:
+        """The name of a new StorageClass of ours, which waits for the first consumer and takes expansion."""
+        name = f"{self.name}-{next(_numbers)}"
+        await self.live.kubectl.apply(
+            {
+                "apiVersion": "storage.k8s.io/v1",
+                "kind": "StorageClass",
+                "metadata": {"name": name},
+                "provisioner": DRIVER,
+                "parameters": parameters,
+                "volumeBindingMode": "WaitForFirstConsumer",
+                "allowVolumeExpansion": True,
+            }
+        )
+        return name
+
+    async def claim(self, name: str, *, of: str, size: str = "1Gi", mode: str = "ReadWriteOnce", **spec: Any) -> None:
+        """Have a claim; `spec` is laid over its specification."""
+        asked = {"storageClassName": of, "accessModes": [mode], "resources": {"requests": {"storage": size}}, **spec}
+        await self.apply(
+            {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": asked}
+        )
+
+    async def pod(self, name: str, claim: str, *, on: str | None = None, script: str = IDLE, **spec: Any) -> None:
+        """Have a pod that runs a shell script with the claim's volume at /data; `spec` is laid over its own."""
+        await self.apply(pod(name, claim, on=on, script=script, **spec))
+
+    async def running(self, name: str, *, seconds: float = 120) -> dict[str, Any]:
+        """The pod, once it is ready."""
+        await self("wait", "--for=condition=Ready", f"pod/{name}", f"--timeout={seconds:g}s", deadline=seconds + 10)
+        found: dict[str, Any] = await self.get("pod", name)
+        return found
+
+    async def gone(self, *what: str) -> None:
+        """Delete objects, and wait until they are gone."""
+        await self("delete", *what, "--wait")
+
+    async def shell(self, name: str, script: str) -> str:
+        """What a shell script in a pod prints."""
+        return (await self("exec", name, "--", *_SHELL, script)).out.strip()
+
+    async def bound(self, name: str) -> dict[str, Any]:
+        """The claim, once it is bound."""
+        await self("wait", "--for=jsonpath={.status.phase}=Bound", f"pvc/{name}", "--timeout=60s")
+        found: dict[str, Any] = await self.get("pvc", name)
+        return found
+
+    async def says(self, of: str, pattern: str, *, seconds: float = 120) -> str:
+        """What Kubernetes has said about an object in this namespace that fits a regular expression."""
+
+        async def said() -> str | None:
+            events = await self.live.events(self.name, of)
+            return next((one for one in events if re.search(pattern, one)), None)
+
+        found: str = await eventually(said, seconds=seconds)
+        return found
+
+
+def pod(name: str, claim: str, *, on: str | None = None, script: str = IDLE, **spec: Any) -> dict[str, Any]:
+    """The document of a pod that runs a shell script with the claim's volume at /data."""
+    container = {
+        "name": "main",
+        "image": PAUSE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": [*_SHELL, script],
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+    }
+    where = {"nodeSelector": {"kubernetes.io/hostname": on}} if on else {}
+    volume = {"name": "data", "persistentVolumeClaim": {"claimName": claim}}
+    said = {"containers": [container], "volumes": [volume], "terminationGracePeriodSeconds": 1, **where, **spec}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": said}
+
+
+def _placed(document: Mapping[str, Any], namespace: str) -> dict[str, Any]:
+    return {**document, "metadata": {**document["metadata"], "namespace": namespace}}
