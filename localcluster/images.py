@@ -13,7 +13,7 @@ REGISTRY: Final = "localhost/"
 """Where images that are nowhere but on the node are said to come from."""
 
 PAUSE: Final = f"{REGISTRY}pause:latest"
-"""Holds a pod's namespaces open."""
+"""Holds a pod's namespaces open; has a shell, and so serves for pods that do little else."""
 
 SIDECARS: Final = {
     "csi-provisioner": "v6.4.0",
@@ -33,6 +33,7 @@ def small(programs: Programs) -> Iterator[Path]:
         name=PAUSE,
         files={"/bin/busybox": Path(shutil.which("busybox") or "busybox")},
         entrypoint=("/bin/busybox", "sleep", "2147483647"),
+        user="0:0",
     )
     yield _archived(pause, directory / "pause.tar")
     for program, version in SIDECARS.items():

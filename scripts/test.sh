@@ -4,7 +4,9 @@ set -eu
 cd "$(dirname "$0")/.."
 
 if [ "$(id -u)" = 0 ]; then
-    scripts/setup.sh
+    scripts/setup.sh machine python aws-cli go-tools cluster
+    HYPERPOD_EBS_IMAGES=$(scripts/image.sh)
+    export HYPERPOD_EBS_IMAGES
 else
     echo "make test cannot attach or mount loop devices without root: the tests that do are skipped, or fail in CI"
     scripts/setup.sh python aws-cli go-tools

@@ -23,7 +23,8 @@ ROOT: Final = Path(__file__).parent.parent.parent
 IMAGES: Final = "HYPERPOD_EBS_IMAGES"
 """The variable in which scripts/test.sh names the archives of the driver's and the workloads' images."""
 
-_UP: Final = 600.0
+CLUSTER: Final = "HYPERPOD_EBS_CLUSTER"
+"""The variable that names the directory of a cluster that runs already, to be used instead of one of the tests' own."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,7 +37,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def record(minded: Path) -> Generator[Record]:
-    """A cluster with the driver installed; it ends with the tests, and is held to leave nothing."""
+    """A cluster with the driver installed; it ends with the tests."""
+    if running := os.environ.get(CLUSTER):
+        yield Record.read(Path(running))
+        return
     if want := want_of_privilege() or (None if os.environ.get(IMAGES) else f"{IMAGES} names no image: make test does"):
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI has to be able to run this test, but {want}", pytrace=False)
