@@ -20,6 +20,9 @@ _MISUSED: Final = 2
 _INTERRUPTED: Final = 130
 
 _ALL: Final = "all"
+_DRIVER: Final = frozenset({"controller", "node", _ALL})
+_LISTS: Final = frozenset({"--extra-tags", "--extra-volume-tags"})
+_SHORT: Final = {"-v": "--v"}
 _ASKS: Final = frozenset({"--help", "-h", "--version"})
 
 
@@ -59,7 +62,7 @@ def main() -> None:
 def run(words: Sequence[str]) -> int:
     """The exit code of a command line; what went wrong is told on stderr."""
     try:
-        answer = app(_with_word(words), print_error=False, exit_on_error=False, result_action="return_value")
+        answer = app(_as_upstream(words), print_error=False, exit_on_error=False, result_action="return_value")
     except KeyboardInterrupt:
         return _INTERRUPTED
     except CycloptsError as error:
@@ -70,10 +73,27 @@ def run(words: Sequence[str]) -> int:
     return answer if isinstance(answer, int) else 0
 
 
-def _with_word(words: Sequence[str]) -> Sequence[str]:
-    """The command line, where only flags are given, as upstream reads it: both services in one process."""
+def _as_upstream(words: Sequence[str]) -> Sequence[str]:
+    """The command line as upstream reads it.
+
+    Only flags run both services in one process; of a flag that is given twice, as a chart's default and then among
+    its additional arguments, the last one counts.
+    """
     flags_alone = bool(words) and words[0].startswith("-") and words[0] not in _ASKS
-    return [_ALL, *words] if flags_alone else words
+    words = [_ALL, *words] if flags_alone else words
+    return _last_of_each(words) if words and words[0] in _DRIVER else words
+
+
+def _last_of_each(words: Sequence[str]) -> Sequence[str]:
+    """The words without flags, `--flag=value`, that come again later."""
+    last = {flag: number for number, word in enumerate(words) if (flag := _set_by(word))}
+    return [word for number, word in enumerate(words) if last.get(_set_by(word), number) == number]
+
+
+def _set_by(word: str) -> str:
+    """The flag that a word sets; none where it is another word, or adds to a list."""
+    flag, equals, _ = word.partition("=")
+    return _SHORT.get(flag, flag) if equals and flag.startswith("-") and flag not in _LISTS else ""
 
 
 def _told(sentence: str, code: int) -> int:

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
+from harness import eventually
 from hyperpod_ebs.model import errors
 from hyperpod_ebs.model.nodes import Ec2Node, HyperPodNode, Node
 from hyperpod_ebs.volumes.attach import publish, unpublish
@@ -107,6 +108,52 @@ async def test_what_is_gone_cannot_be_attached(steered: Steered) -> None:
     for nowhere in nowheres:
         with pytest.raises(errors.NodeNotFound):
             await publish(steered.cloud, steered.watcher, volume.id, nowhere)
+
+
+@pytest.mark.parametrize("ended", ["batch_replace_cluster_nodes", "batch_delete_cluster_nodes", "delete_cluster"])
+async def test_a_node_that_hyperpod_took_away_gives_its_volume_back(steered: Steered, ended: str) -> None:
+    """Issue: a detach from what is gone succeeds once AWS shows it free, an attach to it is NOT_FOUND; others go on."""
+    old, other = await steered.nodes(2)
+    instance = await steered.instance()
+    volume = await steered.volume()
+    await publish(steered.cloud, steered.watcher, volume.id, old)
+
+    await steered.aws("sagemaker", ended, ClusterName="hp", **({"NodeIds": [old.instance]} if "nodes" in ended else {}))
+    await unpublish_at_last(steered, volume.id, old)
+
+    assert await steered.holders(volume) == []
+    with pytest.raises(errors.NodeNotFound, match=str(old)):
+        await publish(steered.cloud, steered.watcher, volume.id, old)
+    elsewhere: Node = instance if ended == "delete_cluster" else other
+    await publish_at_last(steered, volume.id, elsewhere)
+    await unpublish(steered.cloud, steered.watcher, volume.id, old)
+    assert await steered.holders(volume) == [str(elsewhere)]
+
+
+async def unpublish_at_last(steered: Steered, volume_id: str, node: Node) -> None:
+    """Ask as the attacher does: again, until the node is gone far enough."""
+
+    async def done() -> bool:
+        try:
+            await unpublish(steered.cloud, steered.watcher, volume_id, node)
+        except (errors.Refused, errors.Unavailable):
+            return False
+        return True
+
+    await eventually(done)
+
+
+async def publish_at_last(steered: Steered, volume_id: str, node: Node) -> None:
+    """As `unpublish_at_last`: a cluster that is updating takes no attachments for a while."""
+
+    async def done() -> bool:
+        try:
+            await publish(steered.cloud, steered.watcher, volume_id, node)
+        except (errors.Refused, errors.Unavailable):
+            return False
+        return True
+
+    await eventually(done)
 
 
 async def test_a_volume_comes_off_whatever_node_has_it(steered: Steered) -> None:

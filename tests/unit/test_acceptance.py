@@ -92,3 +92,23 @@ def test_flags_without_a_word_run_both_services(capsys: pytest.CaptureFixture[st
     code = cli.run(["--endpoint=tcp://:1"])
 
     assert (code, "not a unix socket" in capsys.readouterr().err) == (2, True)
+
+
+def test_of_a_flag_that_is_given_twice_the_last_one_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    """Upstream's flags (spf13/pflag): charts put their additional arguments behind their own."""
+    code = cli.run(
+        [
+            "all",
+            "--drain-seconds",
+            "2",
+            "--zone",
+            "2",
+            "--endpoint=/tmp/good",
+            "--v=3",
+            "-v=5",
+            "--extra-tags=a=b",
+            "--endpoint=tcp://:1",
+        ]
+    )
+
+    assert (code, "'tcp://:1' is not a unix socket" in capsys.readouterr().err) == (2, True)
