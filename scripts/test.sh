@@ -13,5 +13,6 @@ else
 fi
 PATH="$PATH:/usr/sbin:/sbin"
 export PATH
-# Tests of one xdist_group stay with one worker; the rest go to whichever is free.
-exec .venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup "$@"
+# Tests of one xdist_group stay with one worker; the rest go to whichever is free. Three workers more than there are
+# processors: so many wait for the cluster.
+exec .venv/bin/python -m pytest --numprocesses "$(($(nproc) + 3))" --maxprocesses 7 --dist loadgroup "$@"

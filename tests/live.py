@@ -22,9 +22,6 @@ from localcluster.record import Record
 DRIVER: Final = "ebs.csi.aws.com"
 SYSTEM: Final = "kube-system"
 
-ROOT: Final = "/dev/xvda"
-"""The device of every machine's root volume, which is nobody's here."""
-
 IDLE: Final = "trap exit TERM; while :; do sleep 1; done"
 """A script that waits to be told to end."""
 
@@ -88,22 +85,6 @@ class Live:
         """EC2, for what the cloud's own pages do not show."""
         return self._emulated.client("ec2")
 
-    async def left(self) -> list[str]:
-        """What of anybody's volumes is at the cloud or on a node; empty when all namespaces are clean."""
-        attachments = await self.cloud("attachments")
-        roots = {one["volume"] for one in attachments if one["device"] == ROOT}
-        found = [f"volume {one['id']}" for one in await self.cloud("volumes") if one["id"] not in roots]
-        found += [f"snapshot {one['id']}" for one in await self.cloud("snapshots")]
-        found += [f"attachment of {one['volume']}" for one in attachments if one["device"] != ROOT]
-        for node in self.record.nodes:
-            table = mountinfo.parse(await files.off_loop(Path(f"/proc/{node.holder}/mountinfo").read_bytes))
-            found += [
-                f"mount {mount.point} on {node.name}" for mount in table if "kubernetes.io/csi" in str(mount.point)
-            ]
-        for kind in ("persistentvolumes", "volumeattachments", "volumesnapshotcontents"):
-            found += [f"{kind} {one['metadata']['name']}" for one in (await self.kubectl.get(kind))["items"]]
-        return found
-
     async def events(self, namespace: str, of: str) -> list[str]:
         """What Kubernetes says about an object, newest last: each reason with its message."""
         listed = await self.kubectl.get(f"--namespace={namespace}", "events")
@@ -134,18 +115,44 @@ class Space:
         Raises:
             AssertionError: Something stays; the message names it.
         """
+        volumes = await self._volumes()
         await self("delete", "pods", "--all", "--grace-period=1", "--wait=false")
-        await self.live.kubectl("delete", "namespace", self.name, "--wait", deadline=300)
+        await self.live.kubectl("delete", "namespace", self.name, "--wait=false")
         left: list[str] = []
 
         async def clean() -> bool:
-            left[:] = await self.live.left()
+            left[:] = await self._left(volumes)
             return not left
 
         try:
             await eventually(clean)
         except TimeoutError:
             pytest.fail(f"left behind: {', '.join(left)}", pytrace=False)
+        await self.live.kubectl("delete", "storageclass,volumesnapshotclass", f"--selector=test={self.name}")
+
+    async def _volumes(self) -> dict[str, str]:
+        """The cloud's id of each persistent volume that was claimed here."""
+        claimed = [
+            one
+            for one in (await self.live.kubectl.get("persistentvolumes"))["items"]
+            if one["spec"].get("claimRef", {}).get("namespace") == self.name
+        ]
+        return {one["metadata"]["name"]: one["spec"]["csi"]["volumeHandle"] for one in claimed}
+
+    async def _left(self, volumes: Mapping[str, str]) -> list[str]:
+        """What of these volumes, or of this namespace's snapshots, is in Kubernetes, at the cloud or on a node."""
+        found = [f"persistent volume {name}" for name in await self._volumes()]
+        contents = (await self.live.kubectl.get("volumesnapshotcontents"))["items"]
+        mine = [one for one in contents if one["spec"]["volumeSnapshotRef"]["namespace"] == self.name]
+        found += [f"snapshot content {one['metadata']['name']}" for one in mine]
+        ids = set(volumes.values())
+        found += [f"volume {one['id']}" for one in await self.live.cloud("volumes") if one["id"] in ids]
+        found += [f"snapshot {one['id']}" for one in await self.live.cloud("snapshots") if one["volume"] in ids]
+        for node in self.live.record.nodes:
+            table = mountinfo.parse(await files.off_loop(Path(f"/proc/{node.holder}/mountinfo").read_bytes))
+            points = [mount.point for mount in table if volumes.keys() & set(mount.point.parts)]
+            found += [f"mount {point} on {node.name}" for point in points]
+        return found
 
     async def __call__(self, *words: str, **options: Any) -> command.Finished:
         """What kubectl says, in this namespace."""
@@ -166,7 +173,7 @@ class Space:
             {
                 "apiVersion": "storage.k8s.io/v1",
                 "kind": "StorageClass",
-                "metadata": {"name": name},
+                "metadata": {"name": name, "labels": {"test": self.name}},
                 "provisioner": DRIVER,
                 "parameters": parameters,
                 "volumeBindingMode": "WaitForFirstConsumer",

@@ -1,12 +1,17 @@
 """One Kubernetes for all tests here, brought up as `make cluster` does it; each test has a namespace of its own.
 
-All run on one worker of xdist, one after the other; the others go on with the rest meanwhile.
+Whichever worker of xdist comes first brings it up, and ends it when the last is done with
+it. Tests run on it side by side, but for those that disturb others: marked as exclusive,
+they have it alone.
 """
 
+import fcntl
 import json
 import os
 import sys
+import zlib
 from collections.abc import AsyncGenerator, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -26,18 +31,30 @@ IMAGES: Final = "HYPERPOD_EBS_IMAGES"
 CLUSTER: Final = "HYPERPOD_EBS_CLUSTER"
 """The variable that names the directory of a cluster that runs already, to be used instead of one of the tests' own."""
 
+SIDE_BY_SIDE: Final = 2
+"""Workers that run tests on the cluster at once, and one for the exclusive ones; the others go on with the rest."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep these tests together, give them time, and say what they take."""
+    """Keep these tests to a few workers, and give them time."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("cluster"))
+            alone = item.get_closest_marker("exclusive") is not None
+            part = "alone" if alone else str(zlib.crc32(item.path.name.encode()) % SIDE_BY_SIDE)
+            item.add_marker(pytest.mark.xdist_group(f"cluster-{part}"))
             item.add_marker(pytest.mark.timeout(900))
 
 
 @pytest.fixture(scope="session")
-def record(minded: Path) -> Generator[Record]:
-    """A cluster with the driver installed; it ends with the tests."""
+def meeting_place(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A directory that all workers of this run have."""
+    own = tmp_path_factory.getbasetemp()
+    return own if worker_id == "master" else own.parent
+
+
+@pytest.fixture(scope="session")
+def record(minded: Path, meeting_place: Path) -> Generator[Record]:
+    """A cluster with the driver installed."""
     if running := os.environ.get(CLUSTER):
         yield Record.read(Path(running))
         return
@@ -45,29 +62,61 @@ def record(minded: Path) -> Generator[Record]:
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI has to be able to run this test, but {want}", pytrace=False)
         pytest.skip(want)
-    log = minded / "cluster.log"
+    known, started = meeting_place / "cluster", None
+    with _locked(meeting_place / "cluster.begin"):
+        if not known.exists():
+            started = _begun(minded / "cluster.log")
+            known.write_text(str(_ready(started, minded / "cluster.log", known)))
+    try:
+        with _locked(meeting_place / "cluster.users", fcntl.LOCK_SH):
+            yield Record.read(Path(known.read_text()))
+    finally:
+        if started:
+            with _locked(meeting_place / "cluster.users"), _locked(meeting_place / "cluster.begin"):
+                known.unlink()
+                started.terminate()
+                started.communicate()
+
+
+def _begun(log: Path) -> psutil.Popen:
     argv = [sys.executable, "-m", "localcluster", "run", "--name=hpt"]
     argv += [f"--image={archive}" for archive in os.environ[IMAGES].split(os.pathsep)]
     with log.open("wb") as errors:
-        process = psutil.Popen(argv, stdout=-1, stderr=errors, text=True, cwd=ROOT, start_new_session=True)
-    try:
-        yield Record.read(_ready(process, log))
-    finally:
-        process.terminate()
-        process.communicate()
+        return psutil.Popen(argv, stdout=-1, stderr=errors, text=True, cwd=ROOT, start_new_session=True)
 
 
-def _ready(process: psutil.Popen, log: Path) -> Path:
+def _ready(process: psutil.Popen, log: Path, known: Path) -> Path:
+    """The cluster's directory once it is ready; when it does not come up, nobody need try again."""
     for line in process.stdout:
         said = json.loads(line)
         if "ready" in said:
             return Path(said["ready"])
+    known.write_text("nowhere, since it did not come up")
     pytest.fail(f"the cluster did not come up: {log.read_text()}", pytrace=False)
 
 
 @pytest.fixture
-async def live(record: Record) -> AsyncGenerator[Live]:
-    """The cluster, to be spoken to; planned faults that nobody met fail the test."""
+def turn(record: Record, request: pytest.FixtureRequest) -> Generator[None]:
+    """The cluster together with others, or alone; whoever waits to have it alone is let in before later ones."""
+    room = Path(record.directory) / "room"
+    alone = request.node.get_closest_marker("exclusive") is not None
+    with room.open("w") as inside:
+        with _locked(room.with_suffix(".door")):
+            fcntl.flock(inside, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+
+
+@contextmanager
+def _locked(file: Path, kind: int = fcntl.LOCK_EX) -> Generator[None]:
+    with file.open("w") as handle:
+        fcntl.flock(handle, kind)
+        yield
+
+
+@pytest.fixture
+async def live(record: Record, turn: None) -> AsyncGenerator[Live]:
+    """The cluster, to be spoken to; planned faults that nobody met fail the test that has it alone."""
+    del turn
     async with aiohttp.ClientSession(record.environment["AWS_ENDPOINT_URL"]) as http:
         found = Live(record, http)
         try:
