@@ -8,11 +8,23 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from hyperpod_ebs import __version__, acceptance
+from hyperpod_ebs.model import errors
 from hyperpod_ebs.observe import lean
-from hyperpod_ebs.options import CONTROLLER, NODE, SERVING, ControllerOptions, NodeOptions, ServingOptions
+from hyperpod_ebs.options import (
+    CONTROLLER,
+    HOOK,
+    NODE,
+    SERVING,
+    ControllerOptions,
+    HookOptions,
+    NodeOptions,
+    ServingOptions,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +60,34 @@ def run_all(
     import uvloop  # noqa: PLC0415 - no other process needs it
 
     uvloop.run(_run(serving, controller, node))
+
+
+def run_pre_stop_hook(*, hook: HookOptions = HOOK) -> None:
+    """Wait, where this node is leaving its cluster, until no volume of ours is attached to it."""
+    lean.load()
+    asyncio.run(_depart(hook))
+
+
+def run_metadata_labeler(*_: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
+    """Refuse: nobody has to label nodes here.
+
+    Raises:
+        InvalidRequest: Always.
+    """
+    raise errors.InvalidRequest(
+        "metadata-labeler is not offered, and not needed: the node process reads its own labels and interfaces anew "
+        "each time that kubelet asks; leave the sidecar out (sidecars.metadataLabeler.enabled=false)"
+    )
+
+
+async def _depart(options: HookOptions) -> None:
+    from hyperpod_ebs.kubernetes.cluster import Kubernetes  # noqa: PLC0415 - after lean.load
+    from hyperpod_ebs.node.departure import Departure  # noqa: PLC0415 - after lean.load
+    from hyperpod_ebs.observe import log  # noqa: PLC0415 - after lean.load
+
+    log.set_up(options.v, options.logging_format)
+    async with Kubernetes.connected(options.node_name, options.kubeconfig) as cluster:
+        await Departure(cluster).wait(options.wait_seconds)
 
 
 async def _run(serving: ServingOptions, controller: ControllerOptions | None, node: NodeOptions | None) -> None:

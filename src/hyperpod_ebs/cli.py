@@ -47,6 +47,16 @@ app = App(
 app.command("hyperpod_ebs.app:run_controller", name="controller", help="Run the CSI controller service.")
 app.command("hyperpod_ebs.app:run_node", name="node", help="Run the CSI node service.")
 app.command("hyperpod_ebs.app:run_all", name=_ALL, help="Run both CSI services on one socket.")
+app.command(
+    "hyperpod_ebs.app:run_pre_stop_hook",
+    name="pre-stop-hook",
+    help="Wait until no volume is attached to this node any more, where the node is leaving.",
+)
+app.command(
+    "hyperpod_ebs.app:run_metadata_labeler",
+    name=["metadata-labeler", "metadataLabeler"],
+    help="Not offered, and not needed: nodes read their own labels.",
+)
 # The image for real clusters goes without these two.
 if find_spec("hyperpod_ebs.emulator"):
     app.command("hyperpod_ebs.emulator.commands:app", name="emulator", help="Run and inspect the embedded cloud.")

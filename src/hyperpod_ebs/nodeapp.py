@@ -11,13 +11,9 @@ from typing import Final
 import structlog
 
 from hyperpod_ebs.aws.imds import Metadata
-from hyperpod_ebs.csi.identity import NAME
 from hyperpod_ebs.csi.node import Node
 from hyperpod_ebs.csi.registration import Plugin, Registration
 from hyperpod_ebs.kit.operations import Operations
-from hyperpod_ebs.kubernetes import kubeconfig
-from hyperpod_ebs.kubernetes.access import Access
-from hyperpod_ebs.kubernetes.api import Api
 from hyperpod_ebs.kubernetes.cluster import Kubernetes
 from hyperpod_ebs.linux import mkfs
 from hyperpod_ebs.linux.host import LinuxHost
@@ -77,7 +73,7 @@ async def node_process(options: NodeOptions, config: Path | None, condition: Con
     """
     _check(options)
     async with AsyncExitStack() as stack:
-        kubernetes = await stack.enter_async_context(kubernetes_of(options.node_name, config))
+        kubernetes = await stack.enter_async_context(Kubernetes.connected(options.node_name, config))
         who = WhoAmI(_given(options), _sources(options, kubernetes), _allowance(options), condition)
         registration = _registration(options, condition)
         host = LinuxHost(
@@ -96,16 +92,6 @@ async def node_process(options: NodeOptions, config: Path | None, condition: Con
             registration=registration,
             taint=StartUpTaint(kubernetes, taken, limited=lambda: who.limited) if watched else None,
         )
-
-
-@asynccontextmanager
-async def kubernetes_of(node_name: str | None, config: Path | None) -> AsyncGenerator[Kubernetes]:
-    """This node's cluster, spoken to as the kubeconfig or the pod's environment says."""
-    api = Api((lambda: kubeconfig.access(config)) if config else lambda: Access.in_cluster(os.environ))
-    try:
-        yield Kubernetes(api, node_name or "", NAME)
-    finally:
-        await api.close()
 
 
 def _check(options: NodeOptions) -> None:

@@ -197,7 +197,29 @@ class NodeOptions:
     """Taken for upstream's charts while it is false: nodes that run Windows are not served."""
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookOptions:
+    """What the pre-stop hook of the node's container takes."""
+
+    node_name: Annotated[str | None, _variable("NODE_NAME", "CSI_NODE_NAME")] = None
+    """The Kubernetes node's name."""
+
+    kubeconfig: Annotated[Path | None, _variable("KUBECONFIG")] = None
+    """How to reach Kubernetes from outside of it; a pod needs none."""
+
+    wait_seconds: Annotated[float, _variable("WAIT_SECONDS"), Parameter(validator=Number(gt=0))] = 20.0
+    """Seconds to wait at most; the rest of the pod's grace period is for the process itself."""
+
+    v: Annotated[int, Parameter(name=["--v", "-v"]), _variable("V")] = 2
+    """How much is logged: 0 warnings only, 1 to 3 calls, from 4 on everything."""
+
+    logging_format: Annotated[Literal["text", "json"], _variable("LOGGING_FORMAT")] = "text"
+    """The form of the log on stderr."""
+
+
 SERVING: Final = ServingOptions()
 CONTROLLER: Final = ControllerOptions()
 NODE: Final = NodeOptions()
+HOOK: Final = HookOptions()
 """Nothing said."""

@@ -7,11 +7,9 @@ from google.protobuf.wrappers_pb2 import BoolValue
 from hyperpod_ebs import __version__
 from hyperpod_ebs.csi.interceptors import Context
 from hyperpod_ebs.csi.status import cut
+from hyperpod_ebs.model.kubenode import DRIVER
 from hyperpod_ebs.observe.condition import Condition
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
-
-NAME: Final = "ebs.csi.aws.com"
-"""The upstream driver's name, so that its volumes and classes are ours too."""
 
 WHY: Final = "why-bin"
 """The trailing metadata that says, in UTF-8, why a process is not ready; gRPC wants the ending for all but ASCII."""
@@ -40,7 +38,7 @@ class Identity(csi_pb2_grpc.IdentityServicer):
     ) -> csi_pb2.GetPluginInfoResponse:
         """Name and version."""
         del request, context
-        return csi_pb2.GetPluginInfoResponse(name=NAME, vendor_version=__version__, manifest={"csi": "1.13"})
+        return csi_pb2.GetPluginInfoResponse(name=DRIVER, vendor_version=__version__, manifest={"csi": "1.13"})
 
     async def GetPluginCapabilities(  # noqa: N802 - CSI's name
         self, request: csi_pb2.GetPluginCapabilitiesRequest, context: Context

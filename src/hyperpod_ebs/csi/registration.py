@@ -17,9 +17,9 @@ import grpc
 import structlog
 
 from hyperpod_ebs.csi import listening
-from hyperpod_ebs.csi.identity import NAME
 from hyperpod_ebs.csi.interceptors import Context
 from hyperpod_ebs.model import errors
+from hyperpod_ebs.model.kubenode import DRIVER
 from hyperpod_ebs.pb import pluginregistration_pb2, pluginregistration_pb2_grpc
 
 PART: Final = "registration with kubelet"
@@ -60,7 +60,7 @@ class Plugin:
     @property
     def socket(self) -> Path:
         """Where kubelet finds it; it looks at every socket in its directory."""
-        return self.directory / f"{NAME}-reg.sock"
+        return self.directory / f"{DRIVER}-reg.sock"
 
 
 class Registrar(pluginregistration_pb2_grpc.RegistrationServicer):
@@ -76,7 +76,7 @@ class Registrar(pluginregistration_pb2_grpc.RegistrationServicer):
         """Who is there."""
         del request, context
         return pluginregistration_pb2.PluginInfo(
-            type=TYPE, name=NAME, endpoint=self._plugin.endpoint, supported_versions=VERSIONS
+            type=TYPE, name=DRIVER, endpoint=self._plugin.endpoint, supported_versions=VERSIONS
         )
 
     async def NotifyRegistrationStatus(  # noqa: N802 - as above

@@ -1,17 +1,25 @@
 """The cluster as this node's process needs it: its own node, its CSINode, its attachments."""
 
+import os
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing
-from typing import Any, ClassVar, Final
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Final, Self
 from urllib.parse import quote
 
+from hyperpod_ebs.kubernetes import kubeconfig
+from hyperpod_ebs.kubernetes.access import Access
 from hyperpod_ebs.kubernetes.api import Api, Object
 from hyperpod_ebs.model import errors
-from hyperpod_ebs.model.kubenode import Enrolled, KubeNode, Taint
+from hyperpod_ebs.model.kubenode import DRIVER, Enrolled, KubeNode, Taint
 from hyperpod_ebs.model.myself import Told
 
 _NODES: Final = "/api/v1/nodes"
-_CSINODES: Final = "/apis/storage.k8s.io/v1/csinodes"
+_STORAGE: Final = "/apis/storage.k8s.io/v1"
+_CSINODES: Final = f"{_STORAGE}/csinodes"
+_ATTACHMENTS: Final = f"{_STORAGE}/volumeattachments"
+_PAGE: Final = "500"
+"""Attachments a page: those of all nodes are listed together, for the API cannot tell one node's from the rest."""
 
 
 class Kubernetes:
@@ -20,11 +28,20 @@ class Kubernetes:
     name: ClassVar[str] = "kubernetes"
     """What it is called among the metadata sources."""
 
-    def __init__(self, api: Api, node: str, driver: str) -> None:
-        """`node` is the Kubernetes node's name, `driver` the CSI driver's."""
+    def __init__(self, api: Api, node: str) -> None:
+        """`node` is the Kubernetes node's name."""
         self._api = api
         self._node = node
-        self._driver = driver
+
+    @classmethod
+    @asynccontextmanager
+    async def connected(cls, node: str | None, config: Path | None) -> AsyncGenerator[Self]:
+        """The cluster that a kubeconfig file, or else the pod's own environment, leads to."""
+        api = Api((lambda: kubeconfig.access(config)) if config else lambda: Access.in_cluster(os.environ))
+        try:
+            yield cls(api, node or "")
+        finally:
+            await api.close()
 
     async def tell(self) -> Told:
         """Who this node is, by its object.
@@ -63,9 +80,44 @@ class Kubernetes:
         except errors.NotFound:
             return None
         for driver in csinode.get("spec", {}).get("drivers") or ():
-            if driver.get("name") == self._driver:
+            if driver.get("name") == DRIVER:
                 return Enrolled(volumes=(driver.get("allocatable") or {}).get("count"))
         return None
+
+    async def attachments(self) -> AsyncGenerator[frozenset[str]]:
+        """The PersistentVolumes attached to this node by our driver, now and after each change, until the watch ends.
+
+        They are listed once; what changes afterwards is told by the watch alone.
+        """
+        ours, version = await self._listed()
+        yield frozenset(ours.values())
+        async with aclosing(self._api.watch(_ATTACHMENTS, resourceVersion=version)) as watched:
+            async for event in watched:
+                about = _object(event)
+                if not self._is_ours(about):
+                    continue
+                name = about["metadata"]["name"]
+                if event.get("type") == "DELETED":
+                    ours.pop(name, None)
+                else:
+                    ours[name] = _volume(about)
+                yield frozenset(ours.values())
+
+    async def _listed(self) -> tuple[dict[str, str], str]:
+        """Our attachments to this node, each with its volume; and the state of the cluster that they were read at."""
+        ours: dict[str, str] = {}
+        query = {"limit": _PAGE}
+        while True:
+            page = await self._api.get(_ATTACHMENTS, **query)
+            ours |= {one["metadata"]["name"]: _volume(one) for one in page.get("items") or () if self._is_ours(one)}
+            metadata = page.get("metadata") or {}
+            if not metadata.get("continue"):
+                return ours, metadata.get("resourceVersion", "")
+            query = {"limit": _PAGE, "continue": metadata["continue"]}
+
+    def _is_ours(self, attachment: Object) -> bool:
+        spec = attachment.get("spec") or {}
+        return bool(spec.get("attacher") == DRIVER and spec.get("nodeName") == self._node)
 
     async def untaint(self, node: KubeNode, taints: Iterable[Taint]) -> None:
         """Take taints off the node as it was read, and leave every other as it is.
@@ -104,6 +156,12 @@ def _object(event: Object) -> Object:
     return about
 
 
+def _volume(attachment: Object) -> str:
+    """The PersistentVolume that is attached, else the attachment's own name."""
+    name: str = attachment["spec"].get("source", {}).get("persistentVolumeName") or attachment["metadata"]["name"]
+    return name
+
+
 def _node(found: Object) -> KubeNode:
     spec: dict[str, Any] = found.get("spec") or {}  # JSON, of which the types below are made
     metadata: dict[str, Any] = found.get("metadata") or {}  # as above
@@ -111,6 +169,7 @@ def _node(found: Object) -> KubeNode:
         name=metadata.get("name", ""),
         provider_id=spec.get("providerID", ""),
         labels=metadata.get("labels") or {},
+        cordoned=bool(spec.get("unschedulable")),
         taints=tuple(
             Taint(
                 key=taint.get("key", ""),

@@ -13,7 +13,10 @@ INTERFACES: Final = "sagemaker.amazonaws.com/num-eni-attachments"
 VOLUMES: Final = "sagemaker.amazonaws.com/num-block-device-mappings"
 """Volumes that a HyperPod node has besides its root: SageMaker's own count."""
 
-NOT_READY: Final = "ebs.csi.aws.com/agent-not-ready"
+DRIVER: Final = "ebs.csi.aws.com"
+"""The driver's name: the upstream driver's, so that its volumes and classes are ours too."""
+
+NOT_READY: Final = f"{DRIVER}/agent-not-ready"
 """A taint that keeps pods off a new node until its driver can serve them."""
 
 _LEAVING: Final = frozenset(
@@ -47,6 +50,8 @@ class KubeNode:
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
     """In their order, by which one is named when it is removed."""
+    cordoned: bool = False
+    """Whether no pod is to be placed on it; the taint that says so comes a moment later."""
 
     @property
     def kept_waiting(self) -> bool:
@@ -56,7 +61,7 @@ class KubeNode:
     @property
     def leaving(self) -> bool:
         """Whether its pods are being moved elsewhere."""
-        return any(taint.key in _LEAVING for taint in self.taints)
+        return self.cordoned or any(taint.key in _LEAVING for taint in self.taints)
 
     def told(self) -> Told:
         """Who the node is by this.
