@@ -48,6 +48,8 @@ class ApiServer:
     meddle: list[dict[str, Any]] = field(default_factory=list)
     """Taints that somebody else puts before all others just before a patch is looked at, one each."""
     version: int = 1
+    stop: Callable[[], Awaitable[None]] = field(init=False)
+    """Ends it before its time."""
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
@@ -70,6 +72,7 @@ class ApiServer:
         site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls)
         await site.start()
         server.port = runner.addresses[0][1]
+        server.stop = runner.cleanup
         try:
             yield server
         finally:

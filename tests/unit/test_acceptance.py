@@ -112,3 +112,17 @@ def test_of_a_flag_that_is_given_twice_the_last_one_counts(capsys: pytest.Captur
     )
 
     assert (code, "'tcp://:1' is not a unix socket" in capsys.readouterr().err) == (2, True)
+
+
+def test_upstreams_flags_of_the_node_are_taken() -> None:
+    """Upstream's options.go, as its chart writes them; their meanings are tested where they are followed."""
+    _, _, node = read(
+        "--metadata-sources=imds,kubernetes",
+        "--reserved-volume-attachments=2",
+        "--volume-attach-limit=-1",
+        "--legacy-xfs=true",
+        "--windows-host-process=false",
+        "--csi-mount-point-prefix=/var/lib/kubelet/plugins/kubernetes.io/csi/ebs.csi.aws.com/",
+    )
+
+    assert (node.metadata_sources, node.reserved_volume_attachments, node.legacy_xfs) == ("imds,kubernetes", 2, True)
