@@ -31,10 +31,11 @@ class Kubelet:
         """Where the driver offers itself."""
         return self.directory / "registry" / "ebs.csi.aws.com-reg.sock"
 
-    async def finds(self) -> int:
-        """The number by which one socket is told from the next, once there is one."""
+    async def finds(self) -> tuple[int, int]:
+        """What one socket is told from the next by, once there is one: a number alone may be given again."""
         await eventually(self._there, seconds=30)
-        return await files.off_loop(lambda: self.socket.stat().st_ino)
+        found = await files.off_loop(self.socket.stat)
+        return found.st_ino, found.st_mtime_ns
 
     async def _there(self) -> bool:
         return await files.off_loop(self.socket.exists)
