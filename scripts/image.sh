@@ -1,11 +1,13 @@
 #!/bin/sh
-# Build the image: image.sh [--arch=amd64|arm64] [--demo] [--base=IMAGE] [--fresh] [--into=DIRECTORY].
+# Build the image: image.sh [OPTION...].
 #
-#   --arch   for which machines; this one's kind by default, and the other takes no emulator
-#   --demo   with the embedded cloud and the demo in it
-#   --base   on an image of yours instead of Debian's packages, as buildah names it; it brings what they bring
-#   --fresh  with Debian's packages of now: the cache is keyed by their names, and so knows no update
-#   --into   where the archive goes; dist by default
+#   --arch=amd64|arm64  for which machines; this one's kind by default, and the other takes no emulator
+#   --demo              with the embedded cloud and the demo in it
+#   --workload          not the driver's image but the one of examples/workload
+#   --base=IMAGE        on an image of yours instead of Debian's packages, as buildah names it; it brings what they bring
+#   --fresh             with Debian's packages of now: the cache is keyed by their names, and so knows no update
+#   --again             also where the archive of these very sources is in the cache
+#   --into=DIRECTORY    where the archive goes; dist by default
 #
 # Prints the path of the OCI archive, alone on stdout; its list of parts (CycloneDX) lies beside it. No registry is
 # needed: Debian's packages come from the mirrors that this machine's apt knows, are unpacked and not installed, and
@@ -26,13 +28,15 @@ fail() {
 [ "$(id -u)" = 0 ] || fail "unpacking what belongs to root takes root: run it as root"
 command -v dpkg >/dev/null || fail "this takes a Debian machine: there is no dpkg"
 native=$(dpkg --print-architecture)
-arch=$native variant= base= fresh= into=dist
+arch=$native what=hyperpod-ebs base= again= fresh= into=dist
 for option; do
     case $option in
     --arch=*) arch=${option#*=} ;;
-    --demo) variant=-demo ;;
-    --base=*) base=${option#*=} ;;
-    --fresh) fresh=yes ;;
+    --demo) what=hyperpod-ebs-demo ;;
+    --workload) what=hyperpod-ebs-workload ;;
+    --base=*) base=${option#*=} again=yes ;;
+    --fresh) fresh=yes again=yes ;;
+    --again) again=yes ;;
     --into=*) into=${option#*=} ;;
     *) fail "no option is called $option" ;;
     esac
@@ -53,7 +57,7 @@ mkdir -p "$cache" "$into"
 exec 9>"$cache/lock"
 flock 9
 rm -rf "$cache"/unfinished.*
-find "$cache" -maxdepth 1 \( -name 'system-*' -o -name 'packages-*' \) -mtime +30 -exec rm -rf {} +
+find "$cache" -maxdepth 1 \( -name 'debian-*' -o -name 'python-*' -o -name 'built-*' \) -mtime +30 -exec rm -rf {} +
 work=$(mktemp -d "$cache/unfinished.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
@@ -81,7 +85,7 @@ sources() {
         done | sort -u
 }
 
-# compile SYSTEM TREE DIRECTORY: byte code for a directory of TREE, by the Python of SYSTEM. It is never compared
+# compile DEBIAN TREE DIRECTORY: byte code for a directory of TREE, by the Python of DEBIAN. It is never compared
 # with its source, whose time changes when the image is put together.
 compile() {
     unshare --mount --propagation private sh -euc '
@@ -90,8 +94,8 @@ compile() {
     ' compile "$@"
 }
 
-# finish_system TREE: leave out what nothing uses, and add what Debian's scripts would have.
-finish_system() {
+# finish TREE: leave out what nothing uses, and add what Debian's scripts would have.
+finish() {
     listed image/left-out.txt | grep '^/' | while read -r pattern; do
         # A pattern is meant to become many.
         # shellcheck disable=SC2086
@@ -104,12 +108,13 @@ finish_system() {
     mv "$1/.status.d" "$1/var/lib/dpkg/status.d"
     cp image/passwd image/group "$1/etc/"
     ln -s python3.11 "$1/usr/bin/python3"
-    ln -s dash "$1/usr/bin/sh" 2>/dev/null || true
+    ln -sf dash "$1/usr/bin/sh"
+    find "$1" -xdev -perm /6000 -type f -exec chmod u-s,g-s {} + 
 }
 
-# system ARCHITECTURE: where Debian's part lies, laid out now or before
-system() {
-    dir=$cache/system-$1-$(digest image/debian-packages.txt image/left-out.txt image/passwd image/group scripts/image/unpacked.sh)
+# debian ARCHITECTURE: where Debian's part lies, laid out now or before
+debian() {
+    dir=$cache/debian-$1-$(digest image/debian-packages.txt image/left-out.txt image/passwd image/group scripts/image/unpacked.sh)
     [ -z "$fresh" ] || [ -e "$work/fresh-$1" ] || rm -rf "$dir"
     touch "$work/fresh-$1"
     if [ ! -d "$dir" ]; then
@@ -122,22 +127,22 @@ system() {
             --include="$(listed image/debian-packages.txt | paste -sd ,)" \
             --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
             --extract-hook="$root/scripts/image/unpacked.sh"' "$1"' \
-            bookworm "$work/system-$1" "$work/sources" >&2
-        finish_system "$work/system-$1"
-        if [ "$1" = "$native" ]; then compiler=$work/system-$1; else compiler=$(system "$native"); fi
-        compile "$compiler" "$work/system-$1" usr/lib/python3.11
-        mv "$work/system-$1" "$dir"
+            bookworm "$work/debian-$1" "$work/sources" >&2
+        finish "$work/debian-$1"
+        if [ "$1" = "$native" ]; then compiler=$work/debian-$1; else compiler=$(debian "$native"); fi
+        compile "$compiler" "$work/debian-$1" usr/lib/python3.11
+        mv "$work/debian-$1" "$dir"
     fi
     touch "$dir"
     echo "$dir"
 }
 
-# packages: where the virtual environment lies, laid out now or before
-packages() {
-    dir=$cache/packages-$arch$variant-$(digest requirements/run.txt image/pyvenv.cfg scripts/image.sh)
+# python: where the virtual environment lies, laid out now or before
+python() {
+    dir=$cache/python-$arch-$what-$(digest requirements/run.txt image/pyvenv.cfg scripts/image.sh)
     if [ ! -d "$dir" ]; then
         say "Python's packages for $arch"
-        environment=$work/packages/opt/hyperpod-ebs
+        environment=$work/python/opt/hyperpod-ebs
         mkdir -p "$environment/bin"
         cp image/pyvenv.cfg "$environment/"
         ln -s /usr/bin/python3.11 "$environment/bin/python"
@@ -146,8 +151,8 @@ packages() {
             --only-binary :all: --link-mode copy --require-hashes --target "$site" -r requirements/run.txt >&2
         rm -rf "$site/bin" "$site/.lock"
         cut_models "$site/botocore/data"
-        compile "$(system "$native")" "$work/packages" opt/hyperpod-ebs
-        mv "$work/packages" "$dir"
+        compile "$(debian "$native")" "$work/python" opt/hyperpod-ebs
+        mv "$work/python" "$dir"
     fi
     touch "$dir"
     echo "$dir"
@@ -158,8 +163,8 @@ packages() {
 cut_models() {
     for service in "$1"/*/; do
         case $(basename "$service") in
-        ec2 | sagemaker | sts) [ -n "$variant" ] || find "$service" -name 'service-2*' -delete ;;
-        eks) [ -n "$variant" ] || rm -rf "$service" ;;
+        ec2 | sagemaker | sts) [ "$what" = hyperpod-ebs-demo ] || find "$service" -name 'service-2*' -delete ;;
+        eks) [ "$what" = hyperpod-ebs-demo ] || rm -rf "$service" ;;
         *) rm -rf "$service" ;;
         esac
     done
@@ -174,10 +179,8 @@ driver() {
     rm -rf "$work/copy/src/hyperpod_ebs/aws/models"
     (cd "$work/copy" && "$root/.venv/bin/python" -m hatchling build --target wheel --directory "$work/wheel") >/dev/null
     python3 -m zipfile -e "$work"/wheel/*.whl "$site"
-    if [ -z "$variant" ]; then
-        rm -rf "$site/hyperpod_ebs/emulator" "$site/hyperpod_ebs/demo"
-    fi
-    compile "$(system "$native")" "$1" opt/hyperpod-ebs
+    [ "$what" = hyperpod-ebs-demo ] || rm -rf "$site/hyperpod_ebs/emulator" "$site/hyperpod_ebs/demo"
+    compile "$(debian "$native")" "$1" opt/hyperpod-ebs
     cp image/hyperpod-ebs "$1/usr/bin/hyperpod-ebs"
     ln -s hyperpod-ebs "$1/usr/bin/aws-ebs-csi-driver" # /bin is /usr/bin
 }
@@ -198,36 +201,80 @@ assembled() {
     file=$1 tag=$2 time=$3
     shift 3
     mkdir -p "$work/context"
-    buildah_ bud --quiet --isolation chroot --layers="$layers" --identity-label=false --arch "$arch" \
-        --timestamp "$time" --file "$file" --tag "$tag" "$@" "$work/context" >&2
+    buildah_ bud --quiet --isolation chroot --identity-label=false --arch "$arch" --timestamp "$time" \
+        --file "$file" --tag "$tag" "$@" "$work/context" >&2
 }
 
-packages=$(packages)
-if [ -n "$base" ]; then
-    system=$work/none
-    mkdir "$system"
-else
-    system=$(system "$arch")
-fi
+# stood_on STAGE DIRECTORY...: the name of a base's image, built now or before. It has a time of its own, so that a new
+# version of what stands on it shares its layers with the last one.
+stood_on() {
+    stage=$1
+    shift
+    stands=localhost/$stage:$(digest "$arch" "$base" image/base.Containerfile $(basename --multiple "$@"))
+    if [ -n "$fresh$base" ] || ! buildah_ inspect "$stands" >/dev/null 2>&1; then
+        assembled image/base.Containerfile "$stands" 0 --layers --target "$stage" --build-arg "SYSTEM=${base:-scratch}" \
+            --build-context "debian=$1" --build-context "python=${2:-$work/none}"
+    fi
+    echo "$stands"
+}
 
-# A base has a time of its own, so that a new version shares its layers with the last one.
-on=localhost/base:$(digest "$(basename "$system")" "$(basename "$packages")" "$base" image/base.Containerfile)
-if [ -n "$fresh$base" ] || ! buildah_ inspect "$on" >/dev/null 2>&1; then
-    layers=true assembled image/base.Containerfile "$on" 0 --build-arg "SYSTEM=${base:-scratch}" \
-        --build-context "system=$system" --build-context "packages=$packages"
-fi
+# sources_digest: what the archive is made from
+sources_digest() {
+    {
+        echo "$what $arch $revision $SOURCE_DATE_EPOCH"
+        find Containerfile image scripts/image scripts/image.sh requirements pyproject.toml hatch_build.py README.md LICENSE \
+            src examples/workload \( -name __pycache__ -o -path src/hyperpod_ebs/aws/models \) -prune -o -type f -print0 |
+            LC_ALL=C sort -z | xargs -0 sha256sum
+    } | sha256sum | cut -c 1-16
+}
 
-driver "$work/driver"
-mkdir -p "$work/driver/usr/share/sbom"
-parts=$work/driver/usr/share/sbom/hyperpod-ebs.cdx.json
-.venv/bin/python scripts/image/sbom.py --version "$version" --arch "$arch" "$system" "$packages" "$work/driver" >"$parts"
-name=localhost/hyperpod-ebs:$version$variant
-layers=false assembled Containerfile "$name" "$SOURCE_DATE_EPOCH" --build-arg "BASE=$on" \
-    --build-context "driver=$work/driver" --label "$label.version=$version" --label "$label.revision=$revision" \
-    --label "$label.created=$(date --utc --date "@$SOURCE_DATE_EPOCH" +%FT%TZ)"
-buildah_ push --quiet "$name" "oci-archive:$work/archive.tar:$name" >&2
-buildah_ rmi "$name" >/dev/null
-archive=$into/hyperpod-ebs-$version$variant-$arch
-cp "$parts" "$archive.cdx.json"
-mv "$work/archive.tar" "$archive.oci.tar"
+# build_driver, build_workload: lay out what is ours, list the parts in $parts, and leave the image as $name
+build_driver() {
+    python=$(python)
+    driver "$work/driver"
+    mkdir -p "$work/driver/usr/share/sbom"
+    .venv/bin/python scripts/image/sbom.py --name "$what" --version "$version" --arch "$arch" \
+        "$debian" "$python" "$work/driver" >"$parts"
+    cp "$parts" "$work/driver/usr/share/sbom/hyperpod-ebs.cdx.json"
+    on=$(stood_on runtime "$debian" "$python")
+    ours Containerfile "$on" --build-context "driver=$work/driver"
+}
+
+build_workload() {
+    mkdir -p "$work/programs"
+    find examples/workload -name '*.py' -exec cp {} "$work/programs/" \;
+    .venv/bin/python scripts/image/sbom.py --name "$what" --version "$version" --arch "$arch" "$debian" >"$parts"
+    on=$(stood_on system "$debian")
+    ours examples/workload/Containerfile "$on" --build-context "programs=$work/programs"
+}
+
+# ours FILE BASE OPTION...: the last layer
+ours() {
+    file=$1 on=$2
+    shift 2
+    label=org.opencontainers.image
+    # One commit: each would be a copy of everything.
+    assembled "$file" "$name" "$SOURCE_DATE_EPOCH" --layers=false --build-arg "BASE=$on" \
+        --label "$label.version=$version" --label "$label.revision=$revision" \
+        --label "$label.created=$(date --utc --date "@$SOURCE_DATE_EPOCH" +%FT%TZ)" "$@"
+}
+
+built=$cache/built-$what-$arch-$(sources_digest)
+if [ -n "$again" ] || [ ! -d "$built" ]; then
+    rm -rf "$cache/built-$what-$arch"-*
+    mkdir "$work/none" "$work/built"
+    parts=$work/built/parts.cdx.json
+    if [ -n "$base" ]; then debian=$work/none; else debian=$(debian "$arch"); fi
+    case $what in
+    *-workload) name=localhost/$what:$version && build_workload ;;
+    *) name=localhost/hyperpod-ebs:$version${what#hyperpod-ebs} && build_driver ;;
+    esac
+    buildah_ push --quiet "$name" "oci-archive:$work/built/image.oci.tar:$name" >&2
+    buildah_ rmi "$name" >/dev/null
+    mv "$work/built" "$built"
+fi
+touch "$built"
+archive=$into/$what-$version-$arch
+cp "$built/parts.cdx.json" "$archive.cdx.json"
+cp "$built/image.oci.tar" "$archive.oci.tar"
 echo "$archive.oci.tar"

@@ -1,4 +1,4 @@
-"""The parts of an image, as CycloneDX: `sbom.py --version=V --arch=A DIRECTORY...`, laid over one another.
+"""The parts of an image, as CycloneDX: `sbom.py --name=N --version=V --arch=A DIRECTORY...`, laid over one another.
 
 Debian's packages are read from dpkg's `status.d`, Python's from their `dist-info`. The same parts
 give the same text, to the byte: the serial number is made from them, and there is no time.
@@ -18,17 +18,17 @@ from urllib.parse import quote
 def main() -> None:
     """Print the parts."""
     asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--version", required=True)
-    asked.add_argument("--arch", required=True)
+    for option in ("--name", "--version", "--arch"):
+        asked.add_argument(option, required=True)
     asked.add_argument("trees", nargs="+", type=Path)
     given = asked.parse_args()
     found = [part for tree in given.trees for part in (*debian(tree, given.arch), *python(tree))]
-    print(json.dumps(document(given.version, given.arch, found), indent=1))  # noqa: T201 - what it is for
+    print(json.dumps(document(given.name, given.version, given.arch, found), indent=1))  # noqa: T201 - what it is for
 
 
-def document(version: str, arch: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
+def document(name: str, version: str, arch: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
     """The whole of the list."""
-    ours = {"type": "container", "name": "hyperpod-ebs", "version": version, "bom-ref": f"hyperpod-ebs-{arch}"}
+    ours = {"type": "container", "name": name, "version": version, "bom-ref": f"{name}-{arch}"}
     parts = sorted(parts, key=lambda part: str(part["purl"]))
     serial = uuid.uuid5(uuid.NAMESPACE_OID, json.dumps([ours, parts]))
     return {
