@@ -101,7 +101,9 @@ finish() {
         # shellcheck disable=SC2086
         rm -rf "$1"$pattern
     done
-    find "$1" -xdev -path '*/usr/share/doc/*' -type d -empty -delete
+    # Who passes the image on passes the licences on.
+    find "$1/usr/share/doc" -type f ! -name copyright -delete
+    find "$1/usr/share/doc" -type d -empty -delete
     rm -rf "$1/dev" "$1/etc/resolv.conf" "$1/etc/hostname" "$1/run" "$1/tmp"
     mkdir -p "$1/dev" "$1/run" "$1/mnt" "$1/var/lib/dpkg"
     mkdir -m 1777 "$1/tmp"
@@ -125,7 +127,6 @@ debian() {
         mmdebstrap --quiet --mode=root --variant=extract --architectures="$1" --format=directory \
             --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
             --include="$(listed image/debian-packages.txt | paste -sd ,)" \
-            --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
             --extract-hook="$root/scripts/image/unpacked.sh"' "$1"' \
             bookworm "$work/debian-$1" "$work/sources" >&2
         finish "$work/debian-$1"
@@ -275,6 +276,7 @@ if [ -n "$again" ] || [ ! -d "$built" ]; then
 fi
 touch "$built"
 archive=$into/$what-$version-$arch
-cp "$built/parts.cdx.json" "$archive.cdx.json"
-cp "$built/image.oci.tar" "$archive.oci.tar"
+cp "$built"/* "$work/"
+mv "$work/parts.cdx.json" "$archive.cdx.json"
+mv "$work/image.oci.tar" "$archive.oci.tar"
 echo "$archive.oci.tar"

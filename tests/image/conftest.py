@@ -1,0 +1,24 @@
+"""The image, built once for all who look at it: from the cache where these very sources were built before."""
+
+from pathlib import Path
+
+import pytest
+
+from images import Archive, build
+
+
+@pytest.fixture(scope="session")
+def archive(minded: Path) -> Archive:
+    """The image of this kind of machine."""
+    return build(minded)
+
+
+@pytest.fixture(scope="session")
+def rootfs(minded: Path, archive: Archive) -> Path:
+    """Its files."""
+    directory = minded / "rootfs"
+    directory.mkdir(mode=0o755)
+    archive.unpack(directory)
+    # Those who are not root have to get there, too.
+    minded.chmod(0o711)
+    return directory

@@ -1,0 +1,234 @@
+"""The container image: what is in it, what is not, and that it runs as it is told."""
+
+import asyncio
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from email import message_from_string
+from pathlib import Path
+from typing import Final
+
+import grpc
+import psutil
+import pytest
+
+from hyperpod_ebs import __version__
+from hyperpod_ebs.kit import command
+from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
+from images import Archive, build
+
+# One worker builds, and has what it built.
+pytestmark = [pytest.mark.root, pytest.mark.xdist_group("image"), pytest.mark.timeout(900)]
+
+LIMIT: Final = 64 * 2**20
+"""Bytes of all layers, compressed; issue 4 allows 120 MiB."""
+
+SITE: Final = "opt/hyperpod-ebs/lib/python3.11/site-packages"
+
+
+async def inside(rootfs: Path, *argv: str, user: int = 1000, ok: frozenset[int] = frozenset({0})) -> str:
+    """What a program of the image says when it runs in it."""
+    done = await command.run([*contained(rootfs, user), *argv], ok=ok)
+    return done.out + done.err
+
+
+def contained(rootfs: Path, user: int) -> list[str]:
+    """The words that run what follows with the image's files, and /dev and /proc as containers have them.
+
+    The mounts are in a namespace, which ends with the program.
+    """
+    script = 'for each in dev proc; do mount --rbind "/$each" "$1/$each"; done; shift; exec "$@"'
+    chroot = ["chroot", f"--userspec={user}:{user}", str(rootfs)]
+    return ["unshare", "--mount", "--propagation=private", "sh", "-euc", script, "sh", str(rootfs), *chroot]
+
+
+def files(rootfs: Path) -> Iterator[Path]:
+    """Every file, links left out."""
+    for directory, _, names in os.walk(rootfs):
+        yield from (path for name in names if not (path := Path(directory) / name).is_symlink())
+
+
+def test_the_image_is_small(archive: Archive) -> None:
+    """Ours: every node of a cluster fetches it before it can mount anything."""
+    layers = [layer["size"] for layer in archive.manifest["layers"]]
+
+    assert sum(layers) < LIMIT
+    assert layers[-1] < 2**20, "what changes with each version"
+
+
+def test_it_runs_as_nobody_special_and_says_what_it_is(archive: Archive) -> None:
+    """Issue 4, section 1: non-root by default, labels."""
+    config = archive.config["config"]
+
+    assert config["User"] == "1000:1000"
+    assert config["Entrypoint"] == ["/usr/bin/hyperpod-ebs"]
+    said = {name.removeprefix("org.opencontainers.image."): text for name, text in config["Labels"].items()}
+    assert said.keys() == {"title", "description", "licenses", "version", "revision", "created"}
+    assert said["version"] == __version__
+    assert re.fullmatch("[0-9a-f]{40}", said["revision"])
+    assert archive.config["created"] == said["created"]
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ("hyperpod-ebs --help", "controller"),
+        ("hyperpod-ebs controller --help", "--endpoint"),
+        ("hyperpod-ebs controller --version", __version__),
+        ("/bin/aws-ebs-csi-driver node --help", "--endpoint"),
+        ("mkfs.ext4 -V", "mke2fs"),
+        ("mkfs.xfs -V", "mkfs.xfs version"),
+        ("mkfs.btrfs -V", "btrfs-progs"),
+        ("blkid -V", "libblkid"),
+        ("mount -V", "libmount"),
+        ("losetup -V", "util-linux"),
+        ("fsck -V", "util-linux"),
+        ("resize2fs", "resize2fs"),
+        ("e2fsck -V", "e2fsck"),
+        ("xfs_growfs -V", "xfs_growfs"),
+        ("btrfs --version", "btrfs-progs"),
+        ("sh -c id", "uid=1000(hyperpod-ebs)"),
+    ],
+)
+async def test_what_the_driver_calls_is_there_for_uid_1000(rootfs: Path, words: str, answer: str) -> None:
+    """Issue 4, section 1. Some answer a question for their version with 1."""
+    assert answer in await inside(rootfs, *words.split(), ok=frozenset({0, 1}))
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+async def test_a_filesystem_that_the_image_makes_is_one_that_it_knows(rootfs: Path, kind: str) -> None:
+    """Ours: the tools find the libraries and files that they read only when they work."""
+    device = rootfs / "tmp" / kind
+    with device.open("wb") as file:
+        file.truncate(512 * 2**20)
+
+    await inside(rootfs, f"mkfs.{kind}", f"/tmp/{kind}", user=0)  # noqa: S108 - the image's own
+    found = await inside(rootfs, "blkid", "-p", "-o", "export", f"/tmp/{kind}", user=0)  # noqa: S108 - the same
+
+    device.unlink()
+    assert f"TYPE={kind}" in found.splitlines()
+
+
+def test_it_has_no_compiler_and_no_package_manager(rootfs: Path) -> None:
+    """Issue 4, section 1: what is not there cannot be used by who gets in."""
+    unwanted = {"apt", "apt-get", "cc", "curl", "dpkg", "gcc", "ld", "make", "perl", "pip", "pip3", "ssh", "su", "wget"}
+
+    found = {file.name for file in (rootfs / "usr/bin").iterdir()} | {
+        file.name for file in (rootfs / "usr/sbin").iterdir()
+    }
+
+    assert found & unwanted == set()
+    assert not list(rootfs.glob("**/site-packages/pip")) + list(rootfs.glob("**/ensurepip"))
+
+
+def test_nothing_in_it_raises_anybody_above_himself(rootfs: Path) -> None:
+    """Ours: no file is setuid or setgid, none can be written by all, and all belong to root."""
+    odd = [
+        path
+        for path in files(rootfs)
+        if (said := path.stat()).st_mode & (stat.S_ISUID | stat.S_ISGID | stat.S_IWOTH) or said.st_uid != 0
+    ]
+
+    assert odd == []
+
+
+async def test_every_program_finds_its_libraries(rootfs: Path) -> None:
+    """Ours: packages were left out (image/left-out.txt), and none that a program is linked with."""
+    loader = next((rootfs / "usr").glob("lib*/**/ld-linux-*.so.*"))
+    linked = [str(path.relative_to(rootfs)) for path in files(rootfs) if is_dynamic(path)]
+    script = f'for file; do echo "$file"; /{loader.relative_to(rootfs)} --list "/$file" 2>&1; done; true'
+
+    said = [
+        line for line in (await inside(rootfs, "sh", "-c", script, "sh", *linked)).splitlines() if "not found" in line
+    ]
+
+    assert len(linked) > 100, "the look found what there is"
+    assert said == []
+
+
+def is_dynamic(path: Path) -> bool:
+    """Whether a file is a program or a library for the loader."""
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
+
+
+def test_it_goes_without_the_embedded_cloud_and_the_demo(rootfs: Path) -> None:
+    """Issue 4, section 1."""
+    package = rootfs / SITE / "hyperpod_ebs"
+
+    assert (package / "app.py").exists()
+    assert not (package / "emulator").exists()
+    assert not (package / "demo").exists()
+
+
+async def test_a_word_of_the_demo_is_refused_in_a_sentence(rootfs: Path) -> None:
+    """Ours."""
+    said = await inside(rootfs, "hyperpod-ebs", "demo", ok=frozenset({2}))
+
+    assert said.startswith("hyperpod-ebs: ")
+    assert "demo" in said
+
+
+def test_all_of_python_is_compiled(rootfs: Path) -> None:
+    """Ours: with a read-only root nobody compiles it later, and a start would take three times as long."""
+    sources = [*rootfs.glob(f"{SITE}/**/*.py"), *rootfs.glob("usr/lib/python3.11/**/*.py")]
+
+    bare = [path for path in sources if not (path.parent / "__pycache__" / f"{path.stem}.cpython-311.pyc").exists()]
+
+    assert len(sources) > 1000
+    assert bare == []
+
+
+def test_the_list_of_parts_has_every_package_and_nothing_else(archive: Archive, rootfs: Path) -> None:
+    """Issue 4, section 1: a CycloneDX list in the image, and the same beside the archive."""
+    inner = (rootfs / "usr/share/sbom/hyperpod-ebs.cdx.json").read_text()
+    notes = [*rootfs.glob("var/lib/dpkg/status.d/*"), *rootfs.glob(f"{SITE}/*.dist-info/METADATA")]
+    installed = {(said["Package"] or said["Name"], said["Version"]) for said in map(fields, notes)}
+
+    listed = {(part["name"], part["version"]) for part in json.loads(inner)["components"]}
+
+    assert listed == installed
+    assert {"btrfs-progs", "e2fsprogs", "xfsprogs", "util-linux", "libc6", "hyperpod-ebs", "grpcio"} <= dict(
+        listed
+    ).keys()
+    assert archive.path.with_name(archive.path.name.replace(".oci.tar", ".cdx.json")).read_text() == inner
+
+
+def fields(note: Path) -> dict[str, str | None]:
+    """What a package says of itself."""
+    said = message_from_string(note.read_text())
+    return {name: said[name] for name in ("Package", "Name", "Version")}
+
+
+def test_every_package_comes_with_its_licence(rootfs: Path) -> None:
+    """Debian policy 12.5; who passes the image on passes the copyright notices on."""
+    documented = {path.name for path in (rootfs / "usr/share/doc").iterdir() if (path / "copyright").exists()}
+
+    assert {path.name for path in (rootfs / "var/lib/dpkg/status.d").iterdir()} - documented == set()
+
+
+def test_the_same_sources_give_the_same_image(archive: Archive, tmp_path: Path) -> None:
+    """Issue 4, section 1: reproducible; the archive of the cache is not looked at."""
+    again = build(tmp_path, "--again")
+
+    assert again.digest == archive.digest
+
+
+async def test_the_controller_serves_in_it_without_root(rootfs: Path) -> None:
+    """Ours: with the image's own files alone, and a /dev as containers have."""
+    words = [*contained(rootfs, 1000), "hyperpod-ebs", "controller"]
+    words += ["--endpoint=unix:///tmp/csi.sock", "--region=us-west-2"]
+    path = rootfs / "tmp/csi.sock"
+    process = psutil.Popen(words, stdin=-3, stderr=-1, text=True)
+    try:
+        async with asyncio.timeout(30), grpc.aio.insecure_channel(f"unix://{path}") as channel:
+            await channel.channel_ready()
+            info = await csi_pb2_grpc.IdentityStub(channel).GetPluginInfo(csi_pb2.GetPluginInfoRequest())
+    finally:
+        process.terminate()
+        _, said = process.communicate()
+
+    assert info.name == "ebs.csi.aws.com", said
+    assert process.returncode == 0, said
