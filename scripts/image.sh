@@ -267,7 +267,7 @@ if [ -n "$again" ] || [ ! -d "$built" ]; then
     parts=$work/built/parts.cdx.json
     if [ -n "$base" ]; then debian=$work/none; else debian=$(debian "$arch"); fi
     case $what in
-    *-workload) name=localhost/$what:$version && build_workload ;;
+    *-workload) name=localhost/$what:latest && build_workload ;; # as the examples name it
     *) name=localhost/hyperpod-ebs:$version${what#hyperpod-ebs} && build_driver ;;
     esac
     buildah_ push --quiet "$name" "oci-archive:$work/built/image.oci.tar:$name" >&2
