@@ -2,6 +2,7 @@
 
 import pytest
 
+from hyperpod_ebs.emulator.nodes.instance_types import PLACES
 from hyperpod_ebs.model import limits
 
 
@@ -21,11 +22,22 @@ from hyperpod_ebs.model import limits
         ("m7g.large", 27),
         ("m7i.24xlarge", 64),
         ("c6in.16xlarge", 27),
+        ("ml.g4dn.12xlarge", 22),
+        ("ml.i3en.24xlarge", 19),
+        ("ml.r5d.16xlarge", 23),
+        ("ml.g7.24xlarge", 64),
     ],
 )
 def test_a_type_has_the_limit_that_ec2_gives_it(instance_type: str, limit: int) -> None:
     """EC2's DescribeInstanceTypes, EbsInfo.MaximumEbsAttachments."""
     assert limits.attachable(instance_type, taken=0) == limit
+
+
+def test_every_type_that_hyperpod_offers_has_the_limit_that_the_embedded_cloud_keeps() -> None:
+    """Two tables, written apart: a number that one of them has wrong would overfill or waste a node."""
+    ours = {name: (limits.attachable(name, taken=0), limits.shares_with_interfaces(name)) for name in PLACES}
+
+    assert ours == {name: (places.most, places.way == "shared") for name, places in PLACES.items()}
 
 
 @pytest.mark.parametrize("instance_type", ["", "x99.huge", "m4.large", "m7i.metal-24xl", "m5d.large"])

@@ -14,6 +14,12 @@ _SMALLEST: Final = 32
 _SHARED: Final = 27
 
 _EXACT: Final[Mapping[str, int]] = {
+    "g4dn.xlarge": 25,
+    "g4dn.2xlarge": 25,
+    "g4dn.4xlarge": 25,
+    "g4dn.8xlarge": 25,
+    "g4dn.12xlarge": 22,
+    "g4dn.16xlarge": 25,
     "g5.xlarge": 25,
     "g5.2xlarge": 25,
     "g5.4xlarge": 25,
@@ -22,6 +28,13 @@ _EXACT: Final[Mapping[str, int]] = {
     "g5.16xlarge": 25,
     "g5.24xlarge": 22,
     "g5.48xlarge": 9,
+    "i3en.large": 26,
+    "i3en.xlarge": 26,
+    "i3en.2xlarge": 25,
+    "i3en.3xlarge": 26,
+    "i3en.6xlarge": 25,
+    "i3en.12xlarge": 23,
+    "i3en.24xlarge": 19,
     "p4d.24xlarge": 28,
     "p4de.24xlarge": 28,
     "p5.48xlarge": 64,
@@ -29,6 +42,7 @@ _EXACT: Final[Mapping[str, int]] = {
     "p5en.48xlarge": 64,
     "p6-b200.48xlarge": 64,
     "p6-b300.48xlarge": 64,
+    "r5d.16xlarge": 23,
     "trn1.2xlarge": 25,
     "trn1.32xlarge": 28,
     "trn1n.32xlarge": 28,
@@ -38,7 +52,7 @@ _SHARING: Final = re.compile(r"[cmr]5(a|b|n|zn)?|[cmr]6(a|g|gn|i|in)|[cmr]7(g|gn
 """Families that share their places with network interfaces, the same number whatever their size."""
 
 _DEDICATED: Final = re.compile(
-    r"[cmr]7(a|i|iz|i-flex)|[cmr]8(a|g|gd|i|i-flex)|i[78](i|ie|g|ge)|g6[ef]?|gr6f?|g7e|p5|trn2"
+    r"[cmr]7(a|i|iz|i-flex)|[cmr]8(a|g|gd|i|i-flex)|i[78](i|ie|g|ge)|g6[ef]?|gr6f?|g7e?|p5|trn2"
 )
 """Families whose places are for volumes alone, as many as their size says."""
 
@@ -52,7 +66,7 @@ _BY_SIZE: Final[Mapping[str, int]] = {
 }
 
 
-_EXACT_BUT_SHARED: Final = re.compile(r"g5\..*|trn1n?\..*")
+_EXACT_BUT_SHARED: Final = re.compile(r"(g4dn|g5|i3en|r5d|trn1n?)\..*")
 """Of the types above, those whose places are shared all the same."""
 
 
