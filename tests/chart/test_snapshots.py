@@ -7,7 +7,6 @@ from typing import Final
 import pytest
 
 from charted import CHART, HELM, ROOT
-from hyperpod_ebs import __version__
 from hyperpod_ebs.kit import command
 
 SETS: Final = sorted((Path(__file__).parent / "values").glob("*.yaml"))
@@ -39,11 +38,3 @@ async def test_helm_finds_no_fault(values: Path) -> None:
     off = ["--set=snapshotController.enabled=false", "--set=volumeSnapshotClasses=null"]
 
     await command.run([str(HELM), "lint", "--strict", "--kube-version=1.36.3", f"--values={values}", *off, str(CHART)])
-
-
-def test_the_chart_is_of_the_packages_version() -> None:
-    """Ours: the image's tag is the chart's appVersion, and the version stands in one place."""
-    chart = (CHART / "Chart.yaml").read_text()
-
-    assert f"\nversion: {__version__}\n" in chart
-    assert f'\nappVersion: "{__version__}"\n' in chart
