@@ -40,7 +40,6 @@ class NodeProcess:
 
     service: Node
     who: WhoAmI
-    condition: Condition
     registration: Registration | None
     taint: StartUpTaint | None
 
@@ -59,7 +58,7 @@ class NodeProcess:
 
     async def _introduced(self) -> None:
         if self.registration:
-            await self.registration.keep(self.who.myself)
+            await self.registration.keep(self.who.until_known)
         else:
             await self.who.until_known()
 
@@ -88,7 +87,6 @@ async def node_process(options: NodeOptions, config: Path | None, condition: Con
             # The generated base answers what a servicer leaves out; only its stubs call it abstract.
             service=Node(host, who, operations),  # type: ignore[abstract] # as said
             who=who,
-            condition=condition,
             registration=registration,
             taint=StartUpTaint(kubernetes, taken, limited=lambda: who.limited) if watched else None,
         )

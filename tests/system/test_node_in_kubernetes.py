@@ -1,5 +1,6 @@
 """The node process in a cluster: who it is, how kubelet comes to know it, and the taint that goes then."""
 
+import json
 import stat
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import aiohttp
 import grpc
 import pytest
 
@@ -51,6 +53,11 @@ class Kubelet:
         async with grpc.aio.insecure_channel(f"unix://{self.directory / 'csi.sock'}") as channel:
             return await csi_pb2_grpc.NodeStub(channel).NodeGetInfo(csi_pb2.NodeGetInfoRequest(), wait_for_ready=True)
 
+    async def ready(self) -> bool:
+        """Probe on the driver's own socket."""
+        async with grpc.aio.insecure_channel(f"unix://{self.directory / 'csi.sock'}") as channel:
+            return (await csi_pb2_grpc.IdentityStub(channel).Probe(csi_pb2.ProbeRequest())).ready.value
+
     async def notify(self, error: str = "") -> None:
         """Tell the driver what became of its registration."""
         async with self.registrar() as registrar:
@@ -77,6 +84,12 @@ def words(directory: Path, api: ApiServer, *more: str) -> tuple[str, ...]:
         "--logging-format=json",
         *more,
     )
+
+
+async def page(address: str) -> tuple[int, str]:
+    """The status and text of a page."""
+    async with aiohttp.request("GET", address) as answer:
+        return answer.status, await answer.text()
 
 
 async def test_kubelet_finds_a_socket_asks_it_and_learns_who_the_node_is(short_path: Path, api: ApiServer) -> None:
@@ -136,21 +149,25 @@ async def test_a_node_that_is_not_known_starts_says_why_and_heals(short_path: Pa
     kubelet = Kubelet(short_path)
     api.broken = True
 
-    async with program(*words(short_path, api), CSI_NODE_NAME=NODE) as node:
-        told = await node.until("not well")
+    async with program(*words(short_path, api, "--health-endpoint=127.0.0.1:0"), CSI_NODE_NAME=NODE) as node:
+        health = f"http://127.0.0.1:{json.loads(await node.until('pages served'))['port']}/healthz"
+        logged = json.loads(await node.until("not well"))["why"]
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await kubelet.info()
-        before = await files.off_loop(kubelet.socket.exists)
+        told = await page(health)
+        ready, offered = await kubelet.ready(), await files.off_loop(kubelet.socket.exists)
         api.broken = False
         await kubelet.finds()
         info = await kubelet.info()
+        healed = (await page(health), await kubelet.ready())
 
-    assert not before
-    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert "etcd is away" in (caught.value.details() or "")
-    assert "--node-id, --zone and --instance-type" in (caught.value.details() or "")
-    assert "etcd is away" in told
+    assert (ready, offered) == (False, False)
+    assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.UNAVAILABLE, logged)
+    assert told == (503, f"{logged}\n")
+    assert "etcd is away" in logged
+    assert "--node-id, --zone and --instance-type" in logged
     assert info.node_id == HYPERPOD
+    assert healed == ((200, "ok\n"), True)
 
 
 async def test_after_a_failed_registration_there_is_a_new_socket(short_path: Path, api: ApiServer) -> None:

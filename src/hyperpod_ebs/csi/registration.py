@@ -104,11 +104,11 @@ class Registration:
         """Stay known to kubelet, until cancelled.
 
         Args:
-            known: Comes back once NodeGetInfo can answer, and raises an `Error` while it cannot.
+            known: Comes back once NodeGetInfo can answer.
         """
         while True:
+            await known()
             try:
-                await known()
                 trouble = await self._attempt()
             except errors.Error as error:
                 trouble = str(error)
