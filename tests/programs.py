@@ -22,7 +22,7 @@ class Program:
     async def until(self, word: str) -> str:
         """Read its log until a line has `word`; the line."""
         assert self.running.stderr is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while word not in (line := (await self.running.stderr.readline()).decode()):
                 assert line, "".join(self.said)
                 self.said.append(line)
@@ -30,7 +30,7 @@ class Program:
 
     async def ended(self) -> int:
         """Its exit code, and the rest of its log read."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             _, rest = await self.running.communicate()
         self.said.append(rest.decode())
         assert self.running.returncode is not None

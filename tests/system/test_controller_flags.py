@@ -140,6 +140,30 @@ async def test_iops_per_gib_follow_the_size_and_its_growth(clouds: tuple[Emulato
     assert (before, (await aws.shown(made.volume_id))["Iops"]) == (1000, 2000)
 
 
+async def test_how_a_filesystem_is_to_be_made_comes_to_the_node_in_the_volumes_context(
+    clouds: tuple[Emulator, Aws], short_path: Path
+) -> None:
+    """Upstream's blockSize and the like; a repeat says the same, and what cannot be makes no volume."""
+    emulator, aws = clouds
+    wish = wanted({"blockSize": "4096", "ext4BigAlloc": "true"})
+
+    async with controller(short_path, environment(emulator)) as one:
+        refusal = await refused(one.csi.CreateVolume(wish))
+        del wish.volume_capabilities[:]
+        wish.volume_capabilities.add(
+            mount=csi_pb2.VolumeCapability.MountVolume(fs_type="ext4"), access_mode=BLOCK.access_mode
+        )
+        made = [(await one.csi.CreateVolume(wish)).volume for _ in range(2)]
+
+    assert refusal == (
+        StatusCode.INVALID_ARGUMENT,
+        "parameter 'blockSize' is for ext4 and xfs, not for a raw block volume",
+    )
+    assert made[0] == made[1]
+    assert dict(made[0].volume_context) == {"blocksize": "4096", "ext4bigalloc": "true"}
+    assert len((await aws.ec2("describe_volumes"))["Volumes"]) == 1
+
+
 @pytest.mark.parametrize(
     ("operation", "fault", "action"),
     [

@@ -13,6 +13,7 @@ from hyperpod_ebs.linux import growth, mkfs, unfinished
 from hyperpod_ebs.model import errors
 from hyperpod_ebs.model.capability import AccessMode, Block, Capability, Mount
 from hyperpod_ebs.model.disk import Filesystem
+from hyperpod_ebs.model.formatting import Formatting
 from hyperpod_ebs.mounts.grow import grow
 from hyperpod_ebs.mounts.publish import Publishing, publish, unpublish
 from hyperpod_ebs.mounts.stage import Staging, stage, unstage
@@ -50,6 +51,12 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def staging(node: LoopNode, *flags: str, filesystem: str = "ext4", volume_id: str = VOLUME) -> Staging:
     capability = Capability(Mount(filesystem, flags), WRITER)
     return Staging(volume_id=volume_id, target=node.staging(volume_id), capability=capability)
+
+
+def formatted(node: LoopNode, filesystem: str, **said: str) -> Staging:
+    capability = Capability(Mount(filesystem), WRITER)
+    wish = Formatting.parse(said)
+    return Staging(volume_id=VOLUME, target=node.staging(), capability=capability, formatting=wish)
 
 
 def publishing(node: LoopNode, *flags: str, read_only: bool = False, block: bool = False) -> Publishing:
@@ -516,3 +523,42 @@ async def test_a_dead_device_can_be_unstaged(node: LoopNode) -> None:
     await unstage(node.host, VOLUME, node.staging())
 
     assert mounts_at(node.staging()) == ()
+
+
+async def test_a_filesystem_is_made_as_its_class_says(node: LoopNode) -> None:
+    """Upstream's blockSize, inodeSize and the like: seen by the kernel, and by the next look at the device."""
+    device = await node.attach()
+    wanted = formatted(
+        node,
+        "ext4",
+        blocksize="2048",
+        inodesize="512",
+        numberofinodes="4096",
+        ext4bigalloc="true",
+        ext4clustersize="16384",
+        ext4encryptionsupport="true",
+    )
+
+    await stage(node.host, wanted)
+    await stage(node.host, wanted)
+    told = (await command.run(["dumpe2fs", "-h", str(device)])).out
+    block = os.statvfs(node.staging()).f_bsize
+    await unstage(node.host, VOLUME, node.staging())
+
+    assert block == 2048
+    for name, value in {"Block size": "2048", "Cluster size": "16384", "Inode size": "512"}.items():
+        assert f"{name}: {value}" in " ".join(told.split())
+    assert {"bigalloc", "encrypt"} <= set(told.split())
+
+
+async def test_an_xfs_is_made_as_its_class_says(node: LoopNode) -> None:
+    """As above; what a filesystem has no word for is refused before anything is written."""
+    await node.attach()
+
+    with pytest.raises(errors.InvalidRequest, match="bytesPerInode"):
+        await stage(node.host, formatted(node, "xfs", bytesperinode="8192"))
+    await stage(node.host, formatted(node, "xfs", blocksize="2048", inodesize="1024"))
+    block = os.statvfs(node.staging()).f_bsize
+    await unstage(node.host, VOLUME, node.staging())
+
+    assert block == 2048

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from hyperpod_ebs.csi import parse
-from hyperpod_ebs.model import errors
+from hyperpod_ebs.model import errors, formatting
 from hyperpod_ebs.model.capability import why_not
 from hyperpod_ebs.model.parameters import Parameters
 from hyperpod_ebs.model.volume import Volume
@@ -32,8 +32,8 @@ def answer(
 
 def _doubts(request: csi_pb2.ValidateVolumeCapabilitiesRequest, volume: Volume) -> Iterator[str]:
     yield from filter(None, map(why_not, parse.capabilities(request.volume_capabilities)))
-    if request.volume_context:
-        yield f"volume {volume.id} has no volume context, not {', '.join(sorted(request.volume_context))}"
+    if strange := sorted(key for key in request.volume_context if key.lower() not in formatting.KEYS):
+        yield f"volume {volume.id} has no such volume context as {', '.join(strange)}"
     try:
         wanted = parse.parameters_of(request.parameters, request.mutable_parameters)
     except errors.Error as error:

@@ -65,7 +65,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     ) -> csi_pb2.CreateVolumeResponse:
         """Make a volume, blank or from a snapshot."""
         del context
-        spec = parse.volume_spec(request, self._policy)
+        spec, formatting = parse.volume_spec(request, self._policy), parse.formatting(request)
         for key, why in parse.ignored(request).items():
             log.info("parameter ignored", volume=spec.name, parameter=key, why=why)
         try:
@@ -77,7 +77,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
                 raise
             # Perhaps the VolumeAttributesClass is to blame; then it heals without a new StorageClass.
             raise errors.Refused(str(error)) from error
-        return csi_pb2.CreateVolumeResponse(volume=render.volume(made))
+        return csi_pb2.CreateVolumeResponse(volume=render.volume(made, formatting))
 
     async def DeleteVolume(  # noqa: N802
         self, request: csi_pb2.DeleteVolumeRequest, context: Context

@@ -14,6 +14,7 @@ from hyperpod_ebs.model.capability import (
     Mount,
     check,
 )
+from hyperpod_ebs.model.formatting import Formatting
 from hyperpod_ebs.model.nodes import Node
 from hyperpod_ebs.model.sizes import GiB, SizeRange
 from hyperpod_ebs.model.volume import Change, SnapshotSpec, VolumeSpec
@@ -60,6 +61,18 @@ def volume_spec(request: csi_pb2.CreateVolumeRequest, policy: tags.Policy = tags
             **({iops.GROWS: "true"} if given.grows else {}),
         },
     )
+
+
+def formatting(request: csi_pb2.CreateVolumeRequest) -> Formatting:
+    """How the filesystem of a new volume is to be made.
+
+    Raises:
+        InvalidRequest: Not every way in which the volume will be used allows it.
+    """
+    wanted = Formatting.parse(request.parameters)
+    for one in capabilities(request.volume_capabilities):
+        wanted.check(one.access.filesystem if isinstance(one.access, Mount) else None)
+    return wanted
 
 
 def ignored(request: csi_pb2.CreateVolumeRequest) -> Mapping[str, str]:
@@ -233,6 +246,7 @@ def staging(request: csi_pb2.NodeStageVolumeRequest) -> Staging:
         target=target,
         capability=wanted,
         device=request.publish_context.get(DEVICE_PATH, ""),
+        formatting=Formatting.parse(request.volume_context),
     )
 
 

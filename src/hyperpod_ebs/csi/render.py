@@ -6,6 +6,7 @@ from typing import Final
 from hyperpod_ebs.csi.parse import DEVICE_PATH
 from hyperpod_ebs.model import sizes, topology
 from hyperpod_ebs.model.disk import Amount, Usage
+from hyperpod_ebs.model.formatting import PLAIN, Formatting
 from hyperpod_ebs.model.volume import AttachState, Snapshot, Volume, by_id_path
 from hyperpod_ebs.pb import csi_pb2
 from hyperpod_ebs.volumes.cloud import Page
@@ -14,8 +15,8 @@ PUBLISHED: Final = frozenset({AttachState.ATTACHED, AttachState.BUSY})
 """A node has the volume and may use it. A busy detach waits for it to be unmounted."""
 
 
-def volume(made: Volume) -> csi_pb2.Volume:
-    """A volume; its context is empty, for the node needs to know nothing more."""
+def volume(made: Volume, formatting: Formatting = PLAIN) -> csi_pb2.Volume:
+    """A volume; its context is what the node has to know where it formats it, and mostly empty."""
     content = None
     if made.snapshot_id:
         content = csi_pb2.VolumeContentSource(
@@ -23,6 +24,7 @@ def volume(made: Volume) -> csi_pb2.Volume:
         )
     return csi_pb2.Volume(
         volume_id=made.id,
+        volume_context=formatting.context(),
         capacity_bytes=sizes.in_bytes(made.size),
         content_source=content,
         accessible_topology=[csi_pb2.Topology(segments=topology.of_volume(made.zone))],

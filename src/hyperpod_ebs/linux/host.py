@@ -12,6 +12,7 @@ from hyperpod_ebs.linux import claim, contents, failures, growth, mkfs, mount, p
 from hyperpod_ebs.linux.devices import Absent, Devices
 from hyperpod_ebs.model import errors
 from hyperpod_ebs.model.disk import Contents, Device, DeviceNumber, Filesystem, Usage
+from hyperpod_ebs.model.formatting import PLAIN, Formatting
 from hyperpod_ebs.model.place import Kind, Place
 
 PATIENCE: Final = 20.0
@@ -70,10 +71,11 @@ class LinuxHost:
         async with claim.claimed(self._devices, device, volume_id):
             return await contents.contents(device, volume_id)
 
-    async def format(self, device: Device, volume_id: str, filesystem: str) -> None:
+    async def format(self, device: Device, volume_id: str, filesystem: str, formatting: Formatting = PLAIN) -> None:
         """Make a filesystem on a device that is blank, or where making one was cut off."""
         async with claim.claimed(self._devices, device, volume_id) as held:
-            await mkfs.make(device, volume_id, self._makers[filesystem], filesystem, held)
+            program = [*self._makers[filesystem], *mkfs.flags(filesystem, formatting)]
+            await mkfs.make(device, volume_id, program, filesystem, held)
 
     async def mend(self, device: Device, volume_id: str, found: Filesystem, *, grow: bool) -> None:
         """Repair a filesystem that is not mounted, and grow it."""

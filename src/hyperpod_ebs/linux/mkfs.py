@@ -11,6 +11,7 @@ from typing import Final
 from hyperpod_ebs.kit import command, files
 from hyperpod_ebs.linux import failures, unfinished
 from hyperpod_ebs.model.disk import Device
+from hyperpod_ebs.model.formatting import Formatting
 
 DEADLINE: Final = 3600.0
 """Seconds. Lazy as below, 16 TiB takes seconds on a fast volume and minutes on a slow one."""
@@ -30,6 +31,25 @@ LEGACY: Final[Mapping[str, Sequence[str]]] = {
     "xfs": (*PROGRAMS["xfs"], "-m", "bigtime=0,inobtcount=0,reflink=0", "-i", "nrext64=0"),
 }
 """The same, for old kernels."""
+
+
+_FLAGS: Final[Mapping[str, Mapping[str, str]]] = {
+    "ext4": {
+        "blockSize": "-b {}",
+        "inodeSize": "-I {}",
+        "bytesPerInode": "-i {}",
+        "numberOfInodes": "-N {}",
+        "ext4ClusterSize": "-C {}",
+        "ext4BigAlloc": "-O bigalloc",
+        "ext4EncryptionSupport": "-O encrypt",
+    },
+    "xfs": {"blockSize": "-b size={}", "inodeSize": "-i size={}"},
+}
+
+
+def flags(filesystem: str, formatting: Formatting) -> list[str]:
+    """What the program is told of how to make the filesystem, which can be made so."""
+    return [word for key, value in formatting.said for word in _FLAGS[filesystem][key].format(value).split()]
 
 
 async def make(device: Device, volume_id: str, program: Sequence[str], filesystem: str, claim: int) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from hyperpod_ebs.model import errors, tags
+from hyperpod_ebs.model import errors, formatting, tags
+from hyperpod_ebs.model.formatting import PLAIN, Formatting
 from hyperpod_ebs.model.volume import Change
 
 TAG_PREFIX: Final = "tagSpecification"
@@ -103,6 +104,7 @@ class Parameters:
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     tag_specifications: tuple[str, ...] = ()
     tag_deletions: tuple[str, ...] = ()
+    formatting: Formatting = PLAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +123,7 @@ class _Parts:
         tags_ = [key for key in keys if key.startswith(TAG_PREFIX)]
         untags = [key for key in keys if mutable and key.startswith(UNTAG_PREFIX)]
         metadata = [key for key in keys if key in tags.METADATA]
-        ignored = [key for key in keys if not mutable and key.lower() in IGNORED]
+        ignored = [key for key in keys if not mutable and key.lower() in {*IGNORED, *formatting.KEYS}]
         rest = {key: given[key] for key in keys if key not in {*tags_, *untags, *metadata, *ignored}}
         return cls(
             metadata={key: given[key] for key in metadata},
@@ -157,6 +159,7 @@ def of_class(given: Mapping[str, str], mutable: Mapping[str, str]) -> Parameters
         metadata={**over.metadata, **parts.metadata},
         tag_specifications=parts.tags + over.tags,
         tag_deletions=over.untags,
+        formatting=Formatting.parse(given),
     )
 
 
@@ -182,7 +185,7 @@ def _read(given: Mapping[str, str], *, mutable: bool = False) -> dict[str, objec
         parameter = _BY_KEY.get(key.lower())
         if parameter is None or (mutable and not parameter.mutable):
             known = ", ".join(p.key for p in TABLE if p.mutable or not mutable)
-            more = f", {UNTAG_PREFIX}*" if mutable else ""
+            more = f", {UNTAG_PREFIX}*" if mutable else "".join(f", {one}" for one in formatting.KEYS.values())
             raise errors.InvalidRequest(f"parameter {key!r} is not one of {known}, {TAG_PREFIX}*{more}")
         if parameter.sets in values:
             raise errors.InvalidRequest(f"parameter {parameter.key!r} is given twice, in different spellings")

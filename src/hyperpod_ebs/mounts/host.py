@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hyperpod_ebs.model.disk import Contents, Device, DeviceNumber, Filesystem, Usage
+from hyperpod_ebs.model.formatting import PLAIN, Formatting
 from hyperpod_ebs.model.place import Place
 
 
@@ -37,7 +38,7 @@ class Disks(Protocol):
         """
         ...
 
-    async def format(self, device: Device, volume_id: str, filesystem: str) -> None:
+    async def format(self, device: Device, volume_id: str, filesystem: str, formatting: Formatting = PLAIN) -> None:
         """Make a filesystem on a device whose contents are `Blank` or `Unfinished`.
 
         Raises:

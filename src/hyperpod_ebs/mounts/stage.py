@@ -20,6 +20,7 @@ from typing import assert_never
 from hyperpod_ebs.model import errors
 from hyperpod_ebs.model.capability import Block, Capability, Mount
 from hyperpod_ebs.model.disk import Blank, Contents, Device, Filesystem, Foreign, Unfinished
+from hyperpod_ebs.model.formatting import PLAIN, Formatting
 from hyperpod_ebs.model.place import Place
 from hyperpod_ebs.mounts import options, vacate
 from hyperpod_ebs.mounts.host import Host
@@ -34,6 +35,8 @@ class Staging:
     capability: Capability
     device: str = ""
     """The name that the controller published, a hint only."""
+    formatting: Formatting = PLAIN
+    """How to make the filesystem, where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,8 @@ async def _mount(host: Host, wanted: Staging, access: Mount, device: Device, tar
     grows_mounted = await host.grows_mounted(access.filesystem)
     match preparation(contents, wanted, device, grows_mounted=grows_mounted):
         case Format():
-            await host.format(device, wanted.volume_id, access.filesystem)
+            wanted.formatting.check(access.filesystem)
+            await host.format(device, wanted.volume_id, access.filesystem, wanted.formatting)
         case Mend(found, grow):
             await host.mend(device, wanted.volume_id, found, grow=grow)
         case Ready():
