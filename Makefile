@@ -1,15 +1,18 @@
 # The front door. What a target does is in scripts/; pass options on with ARGS="...".
 .DEFAULT_GOAL := help
-.PHONY: help setup demo image cluster cluster-down test check generate snapshots lock clean
+.PHONY: help setup demo demo-kubernetes image cluster cluster-down test check generate snapshots lock clean
 
 help: ## show this
-	@sed -n 's/^\([a-z-]*\): ## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\): ## /\1	/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: ## install what is needed: Debian packages, .venv, .tools
 	@scripts/setup.sh
 
 demo: ## show a volume's whole life on HyperPod nodes
 	@scripts/demo.sh $(ARGS)
+
+demo-kubernetes: ## show a training that loses its node, on a real Kubernetes
+	@scripts/demo-kubernetes.sh $(ARGS)
 
 image: ## build the container image into dist/; with ARGS=--arch=arm64 for the other machines
 	@scripts/image.sh $(ARGS)

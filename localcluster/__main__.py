@@ -10,21 +10,29 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
+import aiohttp
 from cyclopts import App, CycloptsError, Parameter
 
 from hyperpod_ebs.demo import janitor, sandbox
+from hyperpod_ebs.demo.interruption import Interruption
 from hyperpod_ebs.kit import command
-from localcluster import progress, record
+from localcluster import progress, record, show
 from localcluster.chart import NotInstalled, Release
 from localcluster.cluster import Cluster
+from localcluster.images import sidecars
+from localcluster.kubectl import Kubectl
 from localcluster.network import Namespace
 from localcluster.node import take_in
+from localcluster.programs import Programs
 from localcluster.record import NodeRecord, Record
 
 app = App(name="localcluster", help="A Kubernetes with the driver on this machine.", help_format="plaintext")
 
 KEPT: Final = "hpc"
 """What the directory of the cluster that `up` leaves running is called."""
+
+SHOWN: Final = "hpd"
+"""The same of one that is there for a demo alone."""
 
 _TO_END: Final = 120.0
 """Seconds that a cluster has to end."""
@@ -56,12 +64,13 @@ async def _run(images: Sequence[Path], name: str, profile: str, *, install: bool
     assert task is not None  # noqa: S101 - asyncio.run runs nothing but tasks
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, lambda: told.set() if begun.is_set() else task.cancel())
-    async with Cluster.running(images, name=name, profile=profile) as cluster:
+    programs = Programs.here()
+    images = [*sidecars(programs), *images] if install else images
+    async with Cluster.running(programs, images, name=name, profile=profile, step=progress.in_json) as cluster:
         _record(cluster).write()
         begun.set()
         if install:
-            with progress.step("install the driver from its chart"):
-                await _install(cluster)
+            await _install(cluster, progress.in_json)
         progress.tell(ready=str(cluster.sandbox.path))
         await told.wait()
 
@@ -86,11 +95,12 @@ def _record(cluster: Cluster) -> Record:
     )
 
 
-async def _install(cluster: Cluster) -> None:
+async def _install(cluster: Cluster, step: progress.Step) -> None:
     release = Release(cluster.kubectl, cluster.sandbox.path)
     environment = cluster.cloud.emulated.environment
-    await release.credentials(environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"])
-    await release.upgrade(release.values(environment["AWS_REGION"]))
+    with step("install the driver from its chart"):
+        await release.credentials(environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"])
+        await release.upgrade(release.values(environment["AWS_REGION"]))
 
 
 @app.command
@@ -144,7 +154,7 @@ def _followed(lines: Iterable[str]) -> Path | None:
         if "ready" in said:
             return Path(said["ready"])
         if "done" in said:
-            sys.stdout.write(f"{said['seconds']:6.1f} s  {said['done']}\n")
+            sys.stdout.write(progress.line(said["done"], said["seconds"]))
             sys.stdout.flush()
     return None
 
@@ -188,6 +198,41 @@ async def _load(of: Record, archive: Path) -> None:
     async with asyncio.TaskGroup() as tasks:
         for node in of.nodes:
             tasks.create_task(take_in(Namespace(node.holder), archive))
+
+
+@app.command
+def demo(*, image: Images = (), directory: Path | None = None, output: show.Output = "table") -> int:
+    """Show a training that loses its node, on the cluster that `up` left running, or on one for this alone.
+
+    Args:
+        directory: That of another cluster that runs.
+        image: An image archive that every node of a new cluster gets; may be given again.
+        output: A picture or lines for people, or one JSON document.
+    """
+    kept = Record.read(directory) if directory else next((one for one in record.found(KEPT) if one.alive), None)
+    return asyncio.run(_demo([path.resolve() for path in image], kept, output))
+
+
+async def _demo(images: Sequence[Path], kept: Record | None, output: show.Output) -> int:
+    with Interruption.expected() as interruption:
+        if kept:
+            async with aiohttp.ClientSession(kept.environment["AWS_ENDPOINT_URL"]) as http:
+                return await show.show(Kubectl(kept.kubectl, kept.kubeconfig), http, output, interruption)
+        programs = Programs.here()
+        images = [*sidecars(programs), *images]
+        try:
+            async with (
+                interruption.ends(),
+                Cluster.running(programs, images, name=SHOWN, profile="instant", step=progress.in_words) as cluster,
+            ):
+                await _install(cluster, progress.in_words)
+                async with aiohttp.ClientSession(cluster.cloud.emulated.environment["AWS_ENDPOINT_URL"]) as http:
+                    return await show.show(cluster.kubectl, http, output, interruption)
+        except TimeoutError:
+            if not interruption.words:
+                raise
+            sys.stderr.write(f"localcluster: stopped by {interruption.words}; what it had begun is cleaned up\n")
+            return interruption.code
 
 
 @app.command

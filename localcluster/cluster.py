@@ -13,7 +13,7 @@ from hyperpod_ebs.demo.sandbox import Sandbox
 from localcluster import cloud, network, progress
 from localcluster.cloud import Cloud
 from localcluster.control_plane import PORT, ControlPlane
-from localcluster.images import small as small_images
+from localcluster.images import pause
 from localcluster.keys import ADMINS, Keys
 from localcluster.kubectl import Kubectl
 from localcluster.network import Namespace
@@ -35,34 +35,41 @@ class Cluster:
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, images: Sequence[Path], *, name: str, profile: str) -> AsyncGenerator["Cluster"]:
+    async def running(
+        cls, programs: Programs, images: Sequence[Path], *, name: str, profile: str, step: progress.Step
+    ) -> AsyncGenerator["Cluster"]:
         """A cluster of two HyperPod nodes and a plain EC2 node, with these images on each; gone when the block ends.
 
         Its directory is called `name` and something made up.
-
-        Raises:
-            LookupError: Programs that it takes are missing.
         """
-        programs = Programs.here()
         async with Sandbox.open(name) as sandbox:
             hub = await _hub(sandbox)
             site = Site(sandbox=sandbox, programs=programs, keys=Keys.made(sandbox.path / "keys"), hub=hub)
             server = await _door(site, PORT, name="api-server")
             door = await _door(site, cloud.PORT, name="cloud")
-            with progress.step("start etcd, the API server, the controllers and the scheduler"):
+            with step("start etcd, the API server, the controllers and the scheduler"):
                 await ControlPlane(site).start()
             async with Cloud.running(sandbox, hub, f"http://{door}", profile) as emulator:
-                with progress.step("make an EKS cluster, a HyperPod cluster and an EC2 instance at the cloud"):
+                with step("make an EKS cluster, a HyperPod cluster and an EC2 instance at the cloud"):
                     machines = await _machines(emulator)
-                with progress.step("start the nodes and bring their images"):
-                    archives = [*small_images(programs), *images]
+                with step("start the nodes and bring their images"):
+                    archives = [pause(programs), *images]
                     nodes = await _started(site, machines, archives)
                 admin = site.keys.kubeconfig("me", f"https://{server}", user="admin", group=ADMINS)
                 kubectl = Kubectl(programs["kubectl"], str(admin))
-                with progress.step("wait until the nodes are ready"):
-                    await kubectl("wait", "--for=condition=Ready", "nodes", "--all")
+                with step("wait until the nodes are ready"):
+                    names = [f"node/{node.machine.name}" for node in nodes]
+                    await _known(kubectl, names)
+                    await kubectl("wait", "--for=condition=Ready", *names, "--timeout=60s")
                     await kubectl("apply", "--filename", str(programs.snapshot_definitions))
                 yield cls(sandbox=sandbox, cloud=emulator, nodes=nodes, kubectl=kubectl)
+
+
+async def _known(kubectl: Kubectl, names: Sequence[str]) -> None:
+    """Come back when the API server has all these nodes; kubectl waits only for what is there."""
+    async with asyncio.timeout(60):
+        while not set(names) <= set((await kubectl("get", "nodes", "--output=name")).out.split()):  # noqa: ASYNC110
+            await asyncio.sleep(0.25)
 
 
 async def _machines(emulator: Cloud) -> list[cloud.Machine]:

@@ -25,27 +25,32 @@ SIDECARS: Final = {
 """Each official image, by the version of its program (scripts/kubernetes/sidecars/go.mod)."""
 
 
-def small(programs: Programs) -> Iterator[Path]:
-    """Archives of them all, made now or by an earlier cluster; they lie beside the programs that are in them."""
-    directory = programs.built / "images"
-    directory.mkdir(exist_ok=True)
-    pause = Image(
+def pause(programs: Programs) -> Path:
+    """An archive of the image that does nothing, without which no pod runs."""
+    image = Image(
         name=PAUSE,
         files={"/bin/busybox": Path(shutil.which("busybox") or "busybox")},
         entrypoint=("/bin/busybox", "sleep", "2147483647"),
         user="0:0",
     )
-    yield _archived(pause, directory / "pause.tar")
+    return _archived(image, programs, "pause")
+
+
+def sidecars(programs: Programs) -> Iterator[Path]:
+    """An archive of each official image that the chart asks for."""
     for program, version in SIDECARS.items():
         image = Image(
             name=f"{REGISTRY}csi-components/{program}:{version}",
             files={f"/{program}": programs.built / program},
             entrypoint=(f"/{program}",),
         )
-        yield _archived(image, directory / f"{program}-{version}.tar")
+        yield _archived(image, programs, f"{program}-{version}")
 
 
-def _archived(image: Image, archive: Path) -> Path:
+def _archived(image: Image, programs: Programs, name: str) -> Path:
+    """An archive made now or for an earlier cluster; it lies beside the programs that are in it."""
+    archive = programs.built / "images" / f"{name}.tar"
     if not archive.exists():
+        archive.parent.mkdir(exist_ok=True)
         oci.write(image, archive)
     return archive

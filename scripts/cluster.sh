@@ -9,5 +9,6 @@ if [ "$(id -u)" != 0 ]; then
     exit 1
 fi
 scripts/setup.sh machine python go-tools cluster
-image=$(scripts/image.sh)
-exec .venv/bin/python -m localcluster up --image="$image" "$@"
+driver=$(scripts/image.sh)
+workload=$(scripts/image.sh --workload)
+exec .venv/bin/python -m localcluster up --image="$driver" --image="$workload" "$@"

@@ -31,8 +31,9 @@ _SCALE: Final = 15.0
 class Picture:
     """The steps so far, the one under way, and the states of the volumes; it never outgrows the terminal."""
 
-    def __init__(self) -> None:
-        """Nothing has been done yet."""
+    def __init__(self, title: str = TITLE, *, below: int = 0) -> None:
+        """Nothing has been done yet; `below` are the terminal's lines that are for somebody else."""
+        self._title, self._below = title, below
         self._steps: list[Step] = []
         self._history: Sequence[Moment] = ()
         self._now: str | None = None
@@ -56,12 +57,14 @@ class Picture:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = min(options.max_width, WIDEST)
         states = self._states(width, colours=colourful(console))
-        room = max(console.height - len(states) - 4, _LEAST)  # title, blank line, step under way, last line
+        room = max(
+            console.height - len(states) - 4 - self._below, _LEAST
+        )  # title, blank line, step under way, last line
         table = _grid(width)
         hidden = len(self._steps) - room
         for step in self._steps[-room + (hidden > 0) :] if hidden > 0 else self._steps:
             table.add_row(Text("✓", "green"), step.name, f"{step.seconds:.2f} s", Text(calls_text(step.calls), "dim"))
-        yield Text(TITLE, "bold", no_wrap=True)
+        yield Text(self._title, "bold", no_wrap=True)
         if hidden > 0:
             yield Text(f"  … {hidden + 1} steps before", "dim")
         yield table

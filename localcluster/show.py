@@ -1,0 +1,73 @@
+"""The story, shown: as a picture in a terminal, in lines elsewhere, or as one JSON document."""
+
+import json
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Final, Literal, Protocol
+
+import aiohttp
+from rich.console import Console
+from rich.live import Live
+
+from hyperpod_ebs.demo.interruption import Interruption
+from hyperpod_ebs.demo.picture import WIDEST, steps_table
+from hyperpod_ebs.demo.screen import Screen, Silent, live
+from hyperpod_ebs.demo.steps import Steps
+from hyperpod_ebs.demo.trouble import why
+from localcluster.kubectl import Kubectl
+from localcluster.scene import Scene
+from localcluster.stage import Stage, Told
+from localcluster.story import Story
+
+Output = Literal["table", "json"]
+
+_FAILED: Final = 1
+
+
+class Looking(Screen, Protocol):
+    """A screen that also shows what the cluster looks like."""
+
+    def looked(self, scene: Scene, training: str) -> None:
+        """The cluster looks like this, and this is what the training has said last."""
+
+
+class Unseen(Silent):
+    """Shows nothing."""
+
+    def looked(self, scene: Scene, training: str) -> None:
+        """Show nothing."""
+
+
+async def show(kubectl: Kubectl, http: aiohttp.ClientSession, output: Output, interruption: Interruption) -> int:
+    """The exit code of the story, told on this cluster; `http` speaks to the cloud's own pages."""
+    console, since, error = Console(), time.monotonic(), None
+    with _screen(console, output) as screen:
+        steps = Steps(screen)
+        try:
+            async with interruption.ends():
+                await Story(kubectl, http, steps, screen.looked).tell()
+        except Exception as raised:  # noqa: BLE001 - nobody who runs a demo is shown a traceback
+            error = f"stopped by {interruption.words}" if interruption.words else why(raised)
+    if output == "json":
+        told = {"seconds": round(time.monotonic() - since, 1), "steps": [asdict(step) for step in steps.done]}
+        sys.stdout.write(json.dumps({**told, "error": error}, indent=2) + "\n")
+    elif live(console) and steps.done:
+        console.print(steps_table(steps.done, min(console.width, WIDEST)))
+    if error:
+        sys.stderr.write(f"localcluster: {error}\n")
+    return interruption.code or (_FAILED if error else 0)
+
+
+@contextmanager
+def _screen(console: Console, output: Output) -> Generator[Looking]:
+    if output == "json":
+        yield Unseen()
+    elif live(console):
+        stage = Stage()
+        with Live(stage, console=console, refresh_per_second=8, transient=True):
+            yield stage
+    else:
+        yield Told(console)
