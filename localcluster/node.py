@@ -35,6 +35,7 @@ SOCKET: Final = "/run/containerd/containerd.sock"
 _DEVICES: Final = {
     "full": (1, 7),
     "kmsg": (1, 11),
+    "loop-control": (10, 237),
     "null": (1, 3),
     "ptmx": (5, 2),
     "random": (1, 8),
@@ -45,6 +46,8 @@ _DEVICES: Final = {
 """Each device that every machine has, with its numbers (Linux's admin-guide/devices.txt)."""
 
 _LOOP: Final = 7  # the same list: the major number of loop devices
+_LOOPS: Final = 256
+"""Loop devices that a node knows by name: kubelet holds the device of each raw block volume through one of its own."""
 
 _LINKS: Final = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 
@@ -201,6 +204,8 @@ def _furnish(home: Path, dev: Path) -> None:
     for name, (major, minor) in _DEVICES.items():
         os.mknod(dev / name, stat.S_IFCHR, os.makedev(major, minor))
         (dev / name).chmod(0o600 if name == "kmsg" else 0o666)
+    for number in range(_LOOPS):
+        os.mknod(dev / f"loop{number}", stat.S_IFBLK | 0o660, os.makedev(_LOOP, number))
     for name, target in _LINKS.items():
         (dev / name).symlink_to(target)
 

@@ -1,0 +1,136 @@
+"""Snapshots: taken while the pod writes, restored, brought along from outside, deleted."""
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+import pytest
+
+from live import COUNT, DRIVER, SNAPSHOTS, XFS, Live, Space, eventually
+
+
+@pytest.fixture
+async def taken_before(live: Live) -> AsyncGenerator[str]:
+    """A snapshot that was taken by EC2's own API, and is removed by it."""
+    node = await live.kubectl.get("node", live.record.nodes[0].name)
+    zone = node["metadata"]["labels"]["topology.kubernetes.io/zone"]
+    async with live.ec2() as ec2:
+        volume = (await ec2.create_volume(AvailabilityZone=zone, Size=1, VolumeType="gp3"))["VolumeId"]
+        await eventually(lambda: _is_in(live, "volumes", volume, "available"))
+        id_: str = (await ec2.create_snapshot(VolumeId=volume))["SnapshotId"]
+        await eventually(lambda: _is_in(live, "snapshots", id_, "completed"))
+        await ec2.delete_volume(VolumeId=volume)
+        try:
+            yield id_
+        finally:
+            await ec2.delete_snapshot(SnapshotId=id_)
+
+
+async def test_a_snapshot_taken_while_a_pod_writes_holds_exactly_what_was_written_up_to_it(space: Space) -> None:
+    """Guide: snapshots. The restored volume is mounted beside its source, which has the same filesystem UUID."""
+    class_ = await space.storage_class(**XFS)
+    await space.claim("data", of=class_)
+    await space.pod("writer", "data", script=COUNT)
+    node = (await space.running("writer"))["spec"]["nodeName"]
+    before = await space.counted("writer")
+
+    await space.snapshot("moment", "data", of=await space.snapshot_class())
+    await space.ready("moment")
+    after = await space.counted("writer")
+    await space.claim("copy", of=class_, dataSource=_snapshot("moment"))
+    await space.pod("reader", "copy", on=node)
+    await space.running("reader")
+
+    copied = await space.counted("reader")
+    assert before <= copied <= after
+    assert await space.shell("reader", f"seq 1 {copied} | sha256sum") == await space.shell(
+        "reader", "sha256sum < /data/log"
+    )
+    assert await space.counted("writer") > after
+    await space.says("moment", "^SnapshotCreated: Snapshot .*/moment was successfully created by the CSI driver.$")
+    await space.says("moment", "^SnapshotReady: Snapshot .*/moment is ready to use.$")
+
+
+async def test_a_snapshot_taken_outside_is_brought_in_restored_and_stays(
+    live: Live, taken_before: str, space: Space
+) -> None:
+    """Guide: snapshots. A content that names the snapshot's handle; nothing of Kubernetes made it."""
+    content = f"{space.name}-content"
+    await live.kubectl.apply(_content(content, taken_before, space.name))
+    await space.apply(_brought_in("found", content))
+    await space.ready("found")
+
+    await space.claim("copy", of=await space.storage_class(**XFS), dataSource=_snapshot("found"))
+    await space.pod("reader", "copy")
+    await space.running("reader")
+
+    async with live.ec2() as ec2:
+        id_ = (await live.volume(await space.bound("copy")))["id"]
+        volume = (await ec2.describe_volumes(VolumeIds=[id_]))["Volumes"][0]
+    assert volume["SnapshotId"] == taken_before
+    await space.gone("volumesnapshot", "found")
+    await live.kubectl("delete", "volumesnapshotcontent", content, "--wait")
+    assert await _is_in(live, "snapshots", taken_before, "completed")
+
+
+async def test_a_snapshot_whose_class_says_delete_goes_from_the_cloud_with_its_object(space: Space, live: Live) -> None:
+    """Kubernetes, DeletionPolicy."""
+    content = await _taken(space, "Delete")
+
+    await space.gone("volumesnapshot", "moment")
+
+    await live.kubectl("wait", "--for=delete", f"volumesnapshotcontent/{content['metadata']['name']}", "--timeout=60s")
+    assert content["status"]["snapshotHandle"] not in {one["id"] for one in await live.cloud("snapshots")}
+
+
+async def test_a_snapshot_whose_class_says_retain_stays_at_the_cloud(space: Space, live: Live) -> None:
+    """Kubernetes, DeletionPolicy."""
+    content = await _taken(space, "Retain")
+
+    await space.gone("volumesnapshot", "moment")
+    await live.kubectl("delete", "volumesnapshotcontent", content["metadata"]["name"], "--wait")
+
+    assert await _is_in(live, "snapshots", content["status"]["snapshotHandle"], "completed")
+    async with live.ec2() as ec2:
+        await ec2.delete_snapshot(SnapshotId=content["status"]["snapshotHandle"])
+
+
+async def _taken(space: Space, policy: str) -> Any:  # a document of Kubernetes'
+    """The content of a snapshot that has been taken of a new volume."""
+    await space.claim("data", of=await space.storage_class())
+    await space.pod("user", "data")
+    await space.running("user")
+    await space.snapshot("moment", "data", of=await space.snapshot_class(policy))
+    return await space.ready("moment")
+
+
+def _snapshot(name: str) -> Mapping[str, Any]:
+    """What a claim names as its source."""
+    return {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": name}
+
+
+def _content(name: str, handle: str, namespace: str) -> Mapping[str, Any]:
+    """A content for a snapshot at the cloud, meant for `found` in a namespace."""
+    return {
+        "apiVersion": SNAPSHOTS,
+        "kind": "VolumeSnapshotContent",
+        "metadata": {"name": name},
+        "spec": {
+            "driver": DRIVER,
+            "deletionPolicy": "Retain",
+            "source": {"snapshotHandle": handle},
+            "volumeSnapshotRef": {"name": "found", "namespace": namespace},
+        },
+    }
+
+
+def _brought_in(name: str, content: str) -> Mapping[str, Any]:
+    return {
+        "apiVersion": SNAPSHOTS,
+        "kind": "VolumeSnapshot",
+        "metadata": {"name": name},
+        "spec": {"source": {"volumeSnapshotContentName": content}},
+    }
+
+
+async def _is_in(live: Live, kind: str, id_: str, state: str) -> bool:
+    return any(one["id"] == id_ and one["state"] == state for one in await live.cloud(kind))
