@@ -2,10 +2,12 @@
 
 import asyncio
 import itertools
+import json
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Self
 
 import aiohttp
@@ -20,10 +22,19 @@ from localcluster.network import Namespace
 from localcluster.record import Record
 
 DRIVER: Final = "ebs.csi.aws.com"
+SNAPSHOTS: Final = "snapshot.storage.k8s.io/v1"
 SYSTEM: Final = "kube-system"
 
 IDLE: Final = "trap exit TERM; while :; do sleep 1; done"
 """A script that waits to be told to end."""
+
+COUNT: Final = (
+    "trap exit TERM; n=0; while :; do n=$((n+1)); echo $n >> /data/log; sync -d /data/log; usleep 50000; done"
+)
+"""A script that writes the numbers from 1 on, each to the disk before the next."""
+
+XFS: Final = {"csi.storage.k8s.io/fstype": "xfs"}
+"""The parameter of a StorageClass for the filesystem that grows here while it is mounted."""
 
 _SHELL: Final = ("/bin/busybox", "sh", "-c")
 
@@ -34,7 +45,7 @@ async def eventually(true: Callable[[], Awaitable[Any]], *, seconds: float = 120
     """The first thing that is true; it looks again and again, since much of Kubernetes tells nobody."""
     async with asyncio.timeout(seconds):
         while not (found := await true()):  # noqa: ASYNC110 - see above
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.5)
         return found
 
 
@@ -182,6 +193,32 @@ class Space:
         )
         return name
 
+    async def snapshot_class(self, policy: str = "Delete", **parameters: str) -> str:
+        """The name of a new VolumeSnapshotClass of ours."""
+        name = f"{self.name}-{next(_numbers)}"
+        await self.live.kubectl.apply(
+            {
+                "apiVersion": SNAPSHOTS,
+                "kind": "VolumeSnapshotClass",
+                "metadata": {"name": name, "labels": {"test": self.name}},
+                "driver": DRIVER,
+                "deletionPolicy": policy,
+                "parameters": parameters,
+            }
+        )
+        return name
+
+    async def snapshot(self, name: str, claim: str, *, of: str) -> None:
+        """Have a snapshot of a claim's volume."""
+        asked = {"volumeSnapshotClassName": of, "source": {"persistentVolumeClaimName": claim}}
+        await self.apply({"apiVersion": SNAPSHOTS, "kind": "VolumeSnapshot", "metadata": {"name": name}, "spec": asked})
+
+    async def ready(self, snapshot: str) -> Any:  # as Kubectl's
+        """The content of a snapshot that can be restored."""
+        await self("wait", "--for=jsonpath={.status.readyToUse}=true", f"volumesnapshot/{snapshot}", "--timeout=120s")
+        bound = (await self.get("volumesnapshot", snapshot))["status"]["boundVolumeSnapshotContentName"]
+        return await self.live.kubectl.get("volumesnapshotcontent", bound)
+
     async def claim(self, name: str, *, of: str, size: str = "1Gi", mode: str = "ReadWriteOnce", **spec: Any) -> None:
         """Have a claim; `spec` is laid over its specification."""
         asked = {"storageClassName": of, "accessModes": [mode], "resources": {"requests": {"storage": size}}, **spec}
@@ -207,6 +244,16 @@ class Space:
         """What a shell script in a pod prints."""
         return (await self("exec", name, "--", *_SHELL, script)).out.strip()
 
+    async def counted(self, name: str) -> int:
+        """How far the numbers in a pod's /data/log go; all before are there, and in order."""
+        here = "n=$(wc -l < /data/log); head -n $n /data/log > /dev/shm/log"
+        return int(await self.shell(name, f"{here}; seq 1 $n | cmp - /dev/shm/log && echo $n"))
+
+    async def resize(self, claim: str, size: str) -> None:
+        """Ask for more in a claim."""
+        patch = {"spec": {"resources": {"requests": {"storage": size}}}}
+        await self("patch", "pvc", claim, "--patch", json.dumps(patch))
+
     async def bound(self, name: str) -> dict[str, Any]:
         """The claim, once it is bound."""
         await self("wait", "--for=jsonpath={.status.phase}=Bound", f"pvc/{name}", "--timeout=60s")
@@ -215,27 +262,43 @@ class Space:
 
     async def says(self, of: str, pattern: str, *, seconds: float = 120) -> str:
         """What Kubernetes has said about an object in this namespace that fits a regular expression."""
+        events: list[str] = []
 
         async def said() -> str | None:
-            events = await self.live.events(self.name, of)
+            events[:] = await self.live.events(self.name, of)
             return next((one for one in events if re.search(pattern, one)), None)
 
-        found: str = await eventually(said, seconds=seconds)
+        try:
+            found: str = await eventually(said, seconds=seconds)
+        except TimeoutError:
+            pytest.fail(f"about {of} nothing is said like {pattern}, but {events}", pytrace=False)
         return found
 
 
-def pod(name: str, claim: str, *, on: str | None = None, script: str = IDLE, **spec: Any) -> dict[str, Any]:
-    """The document of a pod that runs a shell script with the claim's volume at /data."""
-    container = {
+def pod(
+    name: str,
+    claim: str,
+    *,
+    on: str | None = None,
+    script: str = IDLE,
+    container: Mapping[str, Any] = MappingProxyType({}),
+    **spec: Any,
+) -> dict[str, Any]:
+    """The document of a pod that runs a shell script with the claim's volume at /data.
+
+    `spec` is laid over its specification, `container` over that of its one container.
+    """
+    main = {
         "name": "main",
         "image": PAUSE,
         "imagePullPolicy": "IfNotPresent",
         "command": [*_SHELL, script],
         "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+        **container,
     }
     where = {"nodeSelector": {"kubernetes.io/hostname": on}} if on else {}
     volume = {"name": "data", "persistentVolumeClaim": {"claimName": claim}}
-    said = {"containers": [container], "volumes": [volume], "terminationGracePeriodSeconds": 1, **where, **spec}
+    said = {"containers": [main], "volumes": [volume], "terminationGracePeriodSeconds": 1, **where, **spec}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": said}
 
 

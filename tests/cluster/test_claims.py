@@ -1,6 +1,29 @@
-"""Volumes that pods ask for: made, found, grown, copied."""
+"""Volumes that pods ask for: made, found, grown, used in each way that Kubernetes has."""
 
-from live import Live, Space
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Final
+
+import pytest
+
+from live import COUNT, DRIVER, XFS, Live, Space, eventually
+
+GIB: Final = 2**30
+
+RAW: Final[Mapping[str, Any]] = {"volumeMounts": [], "volumeDevices": [{"name": "data", "devicePath": "/dev/data"}]}
+"""What a container has in place of a mount to get the device itself."""
+
+
+@pytest.fixture
+async def made_before(live: Live) -> AsyncGenerator[str]:
+    """A volume that was asked for by EC2's own API, and is removed by it."""
+    node = await live.kubectl.get("node", live.record.nodes[0].name)
+    zone = node["metadata"]["labels"]["topology.kubernetes.io/zone"]
+    async with live.ec2() as ec2:
+        id_: str = (await ec2.create_volume(AvailabilityZone=zone, Size=2, VolumeType="gp3"))["VolumeId"]
+        try:
+            yield id_
+        finally:
+            await ec2.delete_volume(VolumeId=id_)
 
 
 async def test_a_volume_is_made_where_its_first_pod_is_and_its_data_outlives_the_pod(space: Space, live: Live) -> None:
@@ -21,3 +44,154 @@ async def test_a_volume_is_made_where_its_first_pod_is_and_its_data_outlives_the
     node = await live.kubectl.get("node", ready["spec"]["nodeName"])
     assert volume["zone"] == node["metadata"]["labels"]["topology.kubernetes.io/zone"]
     assert (volume["size_gib"], volume["type"]) == (1, "gp3")
+    assert "WaitForFirstConsumer: waiting for first consumer to be created before binding" in await live.events(
+        space.name, "data"
+    )
+    await space.says("data", f"^ProvisioningSucceeded: Successfully provisioned volume {claim['spec']['volumeName']}$")
+    await space.says("second", "^SuccessfulAttachVolume: AttachVolume.Attach succeeded for volume")
+
+
+async def test_a_volume_made_before_is_used_and_stays_when_its_claim_goes(
+    live: Live, made_before: str, space: Space
+) -> None:
+    """Guide: static provisioning."""
+    name = f"{space.name}-found"
+    await live.kubectl.apply(_persistent(name, made_before))
+    await space.claim("data", of="", size="2Gi", volumeName=name)
+    await space.pod("user", "data")
+    await space.running("user")
+    await space.shell("user", "echo kept > /data/file && sync")
+
+    await space.gone("pod", "user")
+    await space.gone("pvc", "data")
+
+    volume = await live.kubectl.get("persistentvolume", name)
+    assert volume["status"]["phase"] == "Released"
+    await live.kubectl("delete", "persistentvolume", name, "--wait")
+    found = next(one for one in await live.cloud("volumes") if one["id"] == made_before)
+    assert found["state"] == "available"
+
+
+@pytest.mark.parametrize("filesystem", ["xfs", pytest.param("ext4", marks=pytest.mark.online_ext4_growth)])
+async def test_a_volume_grows_while_its_pod_goes_on_writing(space: Space, live: Live, filesystem: str) -> None:
+    """Guide: resize, no interruption."""
+    await space.claim("data", of=await space.storage_class(**{"csi.storage.k8s.io/fstype": filesystem}))
+    await space.pod("writer", "data", script=COUNT)
+    before = await space.running("writer")
+    written = await space.counted("writer")
+
+    await space.resize("data", "3Gi")
+    await space.says("data", "^FileSystemResizeSuccessful: MountVolume.NodeExpandVolume succeeded for volume")
+
+    assert await space.counted("writer") > written
+    after = await space.get("pod", "writer")
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["status"]["containerStatuses"][0]["restartCount"] == 0
+    claim = await space.get("pvc", "data")
+    assert claim["status"]["capacity"]["storage"] == "3Gi"
+    assert (await live.volume(claim))["size_gib"] == 3
+    assert int(await space.shell("writer", "df -m /data | awk 'END { print $2 }'")) > 2 * 1024
+    assert [one for one in await live.events(space.name, "data") if one.startswith("Resizing: External resizer")]
+
+
+async def test_a_raw_block_claim_is_a_device_in_the_pod_and_grows_and_moves_with_what_is_on_it(
+    space: Space, live: Live
+) -> None:
+    """Guide: raw block. The pod that finds the data is on the other node."""
+    here, there = (node.name for node in live.record.nodes[:2])
+    await space.claim("data", of=await space.storage_class(), volumeMode="Block")
+    await space.pod("first", "data", on=here, container=RAW)
+    await space.running("first")
+    await space.shell("first", "dd if=/dev/urandom of=/dev/data bs=1M seek=900 count=8 conv=fsync")
+    digest = await space.shell("first", "dd if=/dev/data bs=1M skip=900 count=8 | sha256sum")
+
+    await space.resize("data", "2Gi")
+    await eventually(lambda: _is_sized(space, "first", 2 * GIB))
+    await space.gone("pod", "first")
+    await space.pod("second", "data", on=there, container=RAW)
+    await space.running("second")
+
+    assert await space.shell("second", "dd if=/dev/data bs=1M skip=900 count=8 | sha256sum") == digest
+    assert await _is_sized(space, "second", 2 * GIB)
+    assert (await space.get("pvc", "data"))["status"]["capacity"]["storage"] == "2Gi"
+
+
+async def test_a_generic_ephemeral_volume_comes_and_goes_with_its_pod(space: Space, live: Live) -> None:
+    """Guide: container cache, on a volume that nobody else needs."""
+    template = {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": await space.storage_class(),
+        "resources": {"requests": {"storage": "1Gi"}},
+    }
+    ephemeral = {"name": "data", "ephemeral": {"volumeClaimTemplate": {"spec": template}}}
+    await space.pod("cache", "", volumes=[ephemeral])
+    await space.running("cache")
+    await space.shell("cache", "echo warm > /data/layer && sync")
+    volume = await live.volume(await space.bound("cache-data"))
+
+    await space.gone("pod", "cache")
+
+    async def gone() -> bool:
+        return volume["id"] not in {one["id"] for one in await live.cloud("volumes")}
+
+    await eventually(gone)
+    assert (await space.get("pvc"))["items"] == []
+
+
+async def test_a_claim_for_one_pod_keeps_the_second_waiting_until_the_first_is_gone(space: Space) -> None:
+    """Kubernetes, ReadWriteOncePod."""
+    await space.claim("data", of=await space.storage_class(), mode="ReadWriteOncePod")
+    await space.pod("first", "data")
+    await space.running("first")
+    await space.pod("second", "data")
+    await space.says("second", "^FailedScheduling: .*ReadWriteOncePod access mode", seconds=30)
+
+    await space.gone("pod", "first")
+
+    await space.running("second")
+
+
+async def test_files_belong_to_the_group_that_the_pod_names_and_its_user_may_write(space: Space) -> None:
+    """Kubernetes, fsGroup: CSIDriver's fsGroupPolicy is File."""
+    security = {"runAsUser": 1000, "runAsGroup": 3000, "fsGroup": 2000, "runAsNonRoot": True}
+    await space.claim("data", of=await space.storage_class())
+
+    await space.pod("user", "data", securityContext=security)
+    await space.running("user")
+
+    await space.shell("user", "echo mine > /data/file")
+    assert await space.shell("user", "stat -c '%u:%g' /data/file") == "1000:2000"
+    assert await space.shell("user", "stat -c '%g %A' /data") == "2000 drwxrwsr-x"
+
+
+async def test_parts_of_a_volume_are_mounted_by_their_paths(space: Space) -> None:
+    """Kubernetes, subPath."""
+    parts = {"/data": "", "/one": "one", "/two": "deep/two"}
+    mounts = [{"name": "data", "mountPath": at, **({"subPath": path} if path else {})} for at, path in parts.items()]
+    await space.claim("data", of=await space.storage_class())
+    await space.pod("user", "data", container={"volumeMounts": mounts})
+    await space.running("user")
+
+    await space.shell("user", "echo 1 > /one/file && echo 2 > /two/file")
+
+    assert await space.shell("user", "cat /data/one/file /data/deep/two/file") == "1\n2"
+
+
+def _persistent(name: str, id_: str) -> Mapping[str, Any]:
+    """The persistent volume of a cloud's volume, which nothing deletes but who made it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "capacity": {"storage": "2Gi"},
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": "",
+            "csi": {"driver": DRIVER, "volumeHandle": id_, "fsType": XFS["csi.storage.k8s.io/fstype"]},
+        },
+    }
+
+
+async def _is_sized(space: Space, name: str, size: int) -> bool:
+    return int(await space.shell(name, "blockdev --getsize64 /dev/data")) == size
