@@ -1,0 +1,137 @@
+"""The controller killed while the cloud works for it: whoever comes after finishes, and nothing is done twice.
+
+Each is killed when the cloud has done what it was asked for, and before it could answer: the
+one who asked never learns what became of it.
+"""
+
+from collections.abc import AsyncGenerator
+
+import pytest
+
+import driver_pods
+from driver_pods import Sidecar, killed_in_the_middle
+from live import DRIVER, Live, Space, eventually
+
+pytestmark = pytest.mark.exclusive
+
+
+@pytest.fixture(autouse=True)
+async def driver(live: Live) -> AsyncGenerator[None]:
+    """The driver, which is whole before and after."""
+    await driver_pods.whole(live)
+    yield
+    await driver_pods.whole(live)
+
+
+async def test_a_volume_is_created_once_by_a_controller_that_is_killed_meanwhile(space: Space, live: Live) -> None:
+    """A volume that nobody knows of would cost for ever."""
+    before = {one["id"] for one in await live.cloud("volumes")}
+    name = await space.storage_class(type="gp3")
+    async with killed_in_the_middle(live, Sidecar.PROVISIONER, "CreateVolume"):
+        await space.claim("data", of=name)
+        await space.pod("user", "data")
+
+    await space.running("user")
+
+    made = {one["id"] for one in await live.cloud("volumes")} - before
+    assert made == {(await live.volume(await space.bound("data")))["id"]}
+
+
+async def test_a_volume_is_attached_once_by_a_controller_that_is_killed_meanwhile(space: Space, live: Live) -> None:
+    """The node's pod starts, and the volume has one attachment."""
+    volume = await _detached(space, live)
+    async with killed_in_the_middle(live, Sidecar.ATTACHER, "AttachClusterNodeVolume"):
+        await space.pod("user", "data", on=live.record.nodes[0].name)
+
+    await space.running("user")
+
+    attachments = [one for one in await live.cloud("attachments") if one["volume"] == volume]
+    assert [one["instance"] for one in attachments] == [live.record.nodes[0].instance]
+
+
+async def test_a_volume_is_detached_by_a_controller_that_is_killed_meanwhile(space: Space, live: Live) -> None:
+    """And so comes to the next node, with its data."""
+    first, second = live.record.nodes[:2]
+    await space.claim("data", of=await space.storage_class(type="gp3"))
+    await space.pod("user", "data", on=first.name)
+    await space.running("user")
+    await space.shell("user", "echo kept > /data/file && sync")
+    async with killed_in_the_middle(live, Sidecar.ATTACHER, "DetachClusterNodeVolume"):
+        await space.gone("pod", "user")
+
+    await space.pod("user", "data", on=second.name)
+    await space.running("user")
+
+    assert await space.shell("user", "cat /data/file") == "kept"
+
+
+async def test_a_volume_is_deleted_by_a_controller_that_is_killed_meanwhile(space: Space, live: Live) -> None:
+    """That it is gone already is what the next one wants."""
+    volume = await _detached(space, live)
+    claim = await space.bound("data")
+    async with killed_in_the_middle(live, Sidecar.PROVISIONER, "DeleteVolume"):
+        await space.gone("pvc", "data")
+
+    await live.kubectl("wait", "--for=delete", f"pv/{claim['spec']['volumeName']}", "--timeout=120s")
+
+    assert volume not in {one["id"] for one in await live.cloud("volumes")}
+
+
+async def test_a_snapshot_is_taken_once_by_a_controller_that_is_killed_meanwhile(space: Space, live: Live) -> None:
+    """A second one would be of a later moment, and cost for ever."""
+    volume = await _detached(space, live)
+    await live.kubectl.apply(
+        {
+            "apiVersion": "snapshot.storage.k8s.io/v1",
+            "kind": "VolumeSnapshotClass",
+            "metadata": {"name": space.name, "labels": {"test": space.name}},
+            "driver": DRIVER,
+            "deletionPolicy": "Delete",
+        }
+    )
+    async with killed_in_the_middle(live, Sidecar.SNAPSHOTTER, "CreateSnapshot"):
+        await space.apply(
+            {
+                "apiVersion": "snapshot.storage.k8s.io/v1",
+                "kind": "VolumeSnapshot",
+                "metadata": {"name": "kept"},
+                "spec": {
+                    "volumeSnapshotClassName": space.name,
+                    "source": {"persistentVolumeClaimName": "data"},
+                },
+            }
+        )
+
+    await space("wait", "--for=jsonpath={.status.readyToUse}=true", "volumesnapshot/kept", "--timeout=120s")
+
+    assert len([one for one in await live.cloud("snapshots") if one["volume"] == volume]) == 1
+
+
+async def test_a_volume_grows_once_under_a_controller_that_is_killed_meanwhile(space: Space, live: Live) -> None:
+    """AWS allows one modification in six hours, so that a second one would not be had."""
+    await _detached(space, live)
+    async with killed_in_the_middle(live, Sidecar.RESIZER, "ModifyVolume"):
+        await space(*("patch", "pvc", "data", "--patch", '{"spec": {"resources": {"requests": {"storage": "2Gi"}}}}'))
+
+    async def grown() -> bool:
+        bound = await live.kubectl.get("persistentvolume", (await space.bound("data"))["spec"]["volumeName"])
+        return bool(bound["spec"]["capacity"]["storage"] == "2Gi")
+
+    await eventually(grown)
+
+    assert (await live.volume(await space.bound("data")))["size_gib"] == 2
+
+
+async def _detached(space: Space, live: Live) -> str:
+    """The cloud's id of the volume of a new claim `data`, which a pod has used and no longer does."""
+    await space.claim("data", of=await space.storage_class(type="gp3"))
+    await space.pod("user", "data")
+    await space.running("user")
+    await space.gone("pod", "user")
+    volume: str = (await live.volume(await space.bound("data")))["id"]
+
+    async def available() -> bool:
+        return bool((await live.volume(await space.bound("data")))["state"] == "available")
+
+    await eventually(available)
+    return volume
