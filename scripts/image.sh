@@ -122,7 +122,11 @@ debian() {
     if [ ! -d "$dir" ]; then
         say "Debian's packages for $1"
         sources >"$work/sources"
-        [ -s "$work/sources" ] || fail "this machine's apt knows no Debian mirror: apt-get update first"
+        if [ ! -s "$work/sources" ]; then # whose mirror it is, apt knows after a look
+            apt-get -o DPkg::Lock::Timeout=300 update >&2
+            sources >"$work/sources"
+        fi
+        [ -s "$work/sources" ] || fail "this machine's apt knows no mirror of Debian"
         # Unpacked, not installed: no script runs, so neither an emulator nor what dpkg wants is needed.
         mmdebstrap --quiet --mode=root --variant=extract --architectures="$1" --format=directory \
             --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
@@ -222,7 +226,7 @@ stood_on() {
 # sources_digest: what the archive is made from
 sources_digest() {
     {
-        echo "$what $arch $revision $SOURCE_DATE_EPOCH"
+        echo "$what $arch $base $revision $SOURCE_DATE_EPOCH"
         find Containerfile image scripts/image scripts/image.sh requirements pyproject.toml hatch_build.py README.md LICENSE \
             src examples/workload \( -name __pycache__ -o -path src/hyperpod_ebs/aws/models \) -prune -o -type f -print0 |
             LC_ALL=C sort -z | xargs -0 sha256sum

@@ -5,7 +5,8 @@ cd "$(dirname "$0")/.."
 
 if [ "$(id -u)" = 0 ]; then
     scripts/setup.sh machine python aws-cli go-tools cluster
-    HYPERPOD_EBS_IMAGES=$(scripts/image.sh):$(scripts/image.sh --workload)
+    HYPERPOD_EBS_IMAGES=$(scripts/image.sh)
+    HYPERPOD_EBS_IMAGES=$HYPERPOD_EBS_IMAGES:$(scripts/image.sh --workload) # apart, or a failure of the first goes unseen
     export HYPERPOD_EBS_IMAGES
 else
     echo "make test cannot attach or mount loop devices without root: the tests that do are skipped, or fail in CI"
