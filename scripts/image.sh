@@ -74,17 +74,6 @@ digest() { for word; do if [ -f "$word" ]; then cat "$word"; else echo "$word"; 
 # listed FILE: its lines, without what is said about them
 listed() { sed 's/[[:space:]]*#.*//; /^$/d' "$1"; }
 
-# Debian's mirrors, from this machine's own apt.
-sources() {
-    apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Identifier: Packages' 'Origin: Debian' | sort -u |
-        while read -r label mirror; do
-            case $label in
-            Debian) printf 'deb %s %s main\n' "$mirror" bookworm "$mirror" bookworm-updates ;;
-            Debian-Security) echo "deb $mirror bookworm-security main" ;;
-            esac
-        done | sort -u
-}
-
 # compile DEBIAN TREE DIRECTORY: byte code for a directory of TREE, by the Python of DEBIAN. It is never compared
 # with its source, whose time changes when the image is put together.
 compile() {
@@ -94,87 +83,8 @@ compile() {
     ' compile "$@"
 }
 
-# finish TREE: leave out what nothing uses, and add what Debian's scripts would have.
-finish() {
-    listed image/left-out.txt | grep '^/' | while read -r pattern; do
-        # A pattern is meant to become many.
-        # shellcheck disable=SC2086
-        rm -rf "$1"$pattern
-    done
-    # Who passes the image on passes the licences on.
-    find "$1/usr/share/doc" -type f ! -name copyright -delete
-    find "$1/usr/share/doc" -type d -empty -delete
-    rm -rf "$1/dev" "$1/etc/resolv.conf" "$1/etc/hostname" "$1/run" "$1/tmp"
-    mkdir -p "$1/dev" "$1/run" "$1/mnt" "$1/var/lib/dpkg"
-    mkdir -m 1777 "$1/tmp"
-    mv "$1/.status.d" "$1/var/lib/dpkg/status.d"
-    cp image/passwd image/group "$1/etc/"
-    ln -s python3.11 "$1/usr/bin/python3"
-    ln -sf dash "$1/usr/bin/sh"
-    find "$1" -xdev -perm /6000 -type f -exec chmod u-s,g-s {} + 
-}
-
-# debian ARCHITECTURE: where Debian's part lies, laid out now or before
-debian() {
-    dir=$cache/debian-$1-$(digest image/debian-packages.txt image/left-out.txt image/passwd image/group scripts/image/unpacked.sh)
-    [ -z "$fresh" ] || [ -e "$work/fresh-$1" ] || rm -rf "$dir"
-    touch "$work/fresh-$1"
-    if [ ! -d "$dir" ]; then
-        say "Debian's packages for $1"
-        sources >"$work/sources"
-        if [ ! -s "$work/sources" ]; then # whose mirror it is, apt knows after a look
-            apt-get -o DPkg::Lock::Timeout=300 update >&2
-            sources >"$work/sources"
-        fi
-        [ -s "$work/sources" ] || fail "this machine's apt knows no mirror of Debian"
-        # Unpacked, not installed: no script runs, so neither an emulator nor what dpkg wants is needed.
-        mmdebstrap --quiet --mode=root --variant=extract --architectures="$1" --format=directory \
-            --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
-            --include="$(listed image/debian-packages.txt | paste -sd ,)" \
-            --extract-hook="$root/scripts/image/unpacked.sh"' "$1"' \
-            bookworm "$work/debian-$1" "$work/sources" >&2
-        finish "$work/debian-$1"
-        if [ "$1" = "$native" ]; then compiler=$work/debian-$1; else compiler=$(debian "$native"); fi
-        compile "$compiler" "$work/debian-$1" usr/lib/python3.11
-        mv "$work/debian-$1" "$dir"
-    fi
-    touch "$dir"
-    echo "$dir"
-}
-
-# python: where the virtual environment lies, laid out now or before
-python() {
-    dir=$cache/python-$arch-$what-$(digest requirements/run.txt image/pyvenv.cfg scripts/image.sh)
-    if [ ! -d "$dir" ]; then
-        say "Python's packages for $arch"
-        environment=$work/python/opt/hyperpod-ebs
-        mkdir -p "$environment/bin"
-        cp image/pyvenv.cfg "$environment/"
-        ln -s /usr/bin/python3.11 "$environment/bin/python"
-        site=$environment/lib/python3.11/site-packages
-        .venv/bin/uv pip install --quiet --python .venv/bin/python --python-version 3.11 --python-platform "$platform" \
-            --only-binary :all: --link-mode copy --require-hashes --target "$site" -r requirements/run.txt >&2
-        rm -rf "$site/bin" "$site/.lock"
-        cut_models "$site/botocore/data"
-        compile "$(debian "$native")" "$work/python" opt/hyperpod-ebs
-        mv "$work/python" "$dir"
-    fi
-    touch "$dir"
-    echo "$dir"
-}
-
-# cut_models DIRECTORY: of botocore's data what the driver reads beside its own models (hatch_build.py); for the demo
-# whole models too, which the embedded cloud answers by.
-cut_models() {
-    for service in "$1"/*/; do
-        case $(basename "$service") in
-        ec2 | sagemaker | sts) [ "$what" = hyperpod-ebs-demo ] || find "$service" -name 'service-2*' -delete ;;
-        eks) [ "$what" = hyperpod-ebs-demo ] || rm -rf "$service" ;;
-        *) rm -rf "$service" ;;
-        esac
-    done
-    find "$1" \( -name 'examples-*' -o -name 'paginators-*' -o -name 'waiters-*' \) -delete
-}
+. scripts/image/debian.sh
+. scripts/image/python.sh
 
 # driver TREE: lay out what is ours, from a wheel of a copy, so that nothing is written among the sources.
 driver() {
