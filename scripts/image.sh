@@ -57,7 +57,7 @@ mkdir -p "$cache" "$into"
 exec 9>"$cache/lock"
 flock 9
 rm -rf "$cache"/unfinished.*
-find "$cache" -maxdepth 1 \( -name 'debian-*' -o -name 'python-*' -o -name 'built-*' \) -mtime +30 -exec rm -rf {} +
+find "$cache" -maxdepth 1 \( -name 'debian-*' -o -name 'python-*' -o -name 'built-*' \) -mtime +7 -exec rm -rf {} +
 work=$(mktemp -d "$cache/unfinished.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
@@ -125,10 +125,14 @@ assembled() {
 stood_on() {
     stage=$1
     shift
-    stands=localhost/$stage:$(digest "$arch" "$base" image/base.Containerfile $(basename --multiple "$@"))
+    kind=localhost/$stage-$what-$arch
+    stands=$kind:$(digest "$arch" "$base" image/base.Containerfile $(basename --multiple "$@"))
     if [ -n "$fresh$base" ] || ! buildah_ inspect "$stands" >/dev/null 2>&1; then
         assembled image/base.Containerfile "$stands" 0 --layers --target "$stage" --build-arg "SYSTEM=${base:-scratch}" \
             --build-context "debian=$1" --build-context "python=${2:-$work/none}"
+        buildah_ images --format '{{.Name}}:{{.Tag}}' | grep "^$kind:" | grep -vxF "$stands" | while read -r former; do
+            buildah_ rmi "$former" >/dev/null
+        done
     fi
     echo "$stands"
 }
