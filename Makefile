@@ -12,13 +12,13 @@ demo: ## show a volume's whole life on HyperPod nodes
 	@scripts/demo.sh $(ARGS)
 
 demo-kubernetes: ## show a training that loses its node, on a real Kubernetes
-	@scripts/demo-kubernetes.sh $(ARGS)
+	@scripts/cluster.sh demo $(ARGS)
 
 image: ## build the container image into dist/; with ARGS=--arch=arm64 for the other machines
 	@scripts/image.sh $(ARGS)
 
 cluster: ## bring up a real Kubernetes with the driver on this machine, and leave it running
-	@scripts/cluster.sh $(ARGS)
+	@scripts/cluster.sh up $(ARGS)
 
 cluster-down: ## take it down again
 	@.venv/bin/python -m localcluster down
