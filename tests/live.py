@@ -139,7 +139,9 @@ class Space:
             await eventually(clean)
         except TimeoutError:
             pytest.fail(f"left behind: {', '.join(left)}", pytrace=False)
-        await self.live.kubectl("delete", "storageclass,volumesnapshotclass", f"--selector=test={self.name}")
+        await self.live.kubectl(
+            "delete", "storageclass,volumesnapshotclass,volumeattributesclass", f"--selector=test={self.name}"
+        )
 
     async def _volumes(self) -> dict[str, str]:
         """The cloud's id of each persistent volume that was claimed here."""
@@ -203,6 +205,20 @@ class Space:
                 "metadata": {"name": name, "labels": {"test": self.name}},
                 "driver": DRIVER,
                 "deletionPolicy": policy,
+                "parameters": parameters,
+            }
+        )
+        return name
+
+    async def attributes_class(self, **parameters: str) -> str:
+        """The name of a new VolumeAttributesClass of ours."""
+        name = f"{self.name}-{next(_numbers)}"
+        await self.live.kubectl.apply(
+            {
+                "apiVersion": "storage.k8s.io/v1",
+                "kind": "VolumeAttributesClass",
+                "metadata": {"name": name, "labels": {"test": self.name}},
+                "driverName": DRIVER,
                 "parameters": parameters,
             }
         )
