@@ -1,0 +1,158 @@
+"""The examples, run as their READMEs tell a user to: every command under "Run it", then those under "Clean up"."""
+
+import json
+import re
+import shlex
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from hyperpod_ebs.kit import command
+from live import Live, Space, eventually
+
+EXAMPLES: Final = Path(__file__).parents[2] / "examples"
+
+Line = dict[str, Any]  # the facts of an event
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A directory with a README, on a cluster."""
+
+    live: Live
+    directory: Path
+    space: Space
+    """Its own namespace."""
+
+    async def runs(self) -> str:
+        """What is printed when the commands under "Run it" are typed."""
+        return await self._typed("Run it")
+
+    async def cleans_up(self) -> None:
+        """Type what is under "Clean up"; nothing is left in Kubernetes, at the cloud and on the nodes."""
+        volumes = await self.space._volumes()
+        assert volumes
+        await self._typed("Clean up")
+
+        async def clean() -> bool:
+            return not await self.space._left(volumes)
+
+        await eventually(clean)
+        assert await self.live.kubectl("get", "namespace", self.space.name, ok=(1,))
+
+    async def sizes_gib(self) -> list[int]:
+        """The sizes that its volumes have at the cloud."""
+        known = set((await self.space._volumes()).values())
+        return [one["size_gib"] for one in await self.live.cloud("volumes") if one["id"] in known]
+
+    async def _typed(self, section: str) -> str:
+        text = (self.directory / "README.md").read_text().partition(f"## {section}\n")[2].partition("\n## ")[0]
+        script = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+        kubectl = self.live.kubectl
+        settings = [f"KUBECONFIG={kubectl.kubeconfig}", f"PATH={Path(kubectl.program).parent}:/usr/bin:/bin"]
+        script = f"cd {shlex.quote(str(self.directory))}\n{script}"
+        return (await command.run(["env", *settings, "sh", "-euc", script], deadline=600)).out
+
+
+@pytest.fixture
+async def example(request: pytest.FixtureRequest, live: Live) -> AsyncGenerator[Example]:
+    """The example of the test's parameter; when the test fails, what it leaves goes all the same."""
+    directory = EXAMPLES / request.param
+    manifests = "".join(path.read_text() for path in directory.glob("*.yaml"))
+    (namespace,) = re.findall(r"^kind: Namespace\nmetadata:\n  name: (\S+)", manifests, re.MULTILINE)
+    found = Example(live, directory, Space(live, namespace))
+    yield found
+    for volume in await found.space._volumes():
+        await live.kubectl("patch", "pv", volume, '--patch={"spec":{"persistentVolumeReclaimPolicy":"Delete"}}')
+    await live.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait", deadline=300)
+
+
+def of(text: str, event: str) -> list[Line]:
+    """What the programs say of an event, in what was printed."""
+    lines: list[Line] = [json.loads(line) for line in text.splitlines() if line.startswith('{"event"')]
+    return [line for line in lines if line["event"] == event]
+
+
+@pytest.mark.parametrize("example", ["training/dataset"], indirect=True)
+async def test_a_data_set_is_there_for_every_later_pod(example: Example) -> None:
+    """Guide: volumes that survive the pod's restart, for data sets."""
+    said = await example.runs()
+
+    verified = of(said, "verified")
+    assert len(verified) == 2
+    assert len({line["digest"] for line in verified}) == 1
+    assert (verified[0]["files"], verified[0]["bytes"]) == (16, 64 * 2**20)
+    assert await example.sizes_gib() == [1]
+    await example.cleans_up()
+
+
+@pytest.mark.exclusive  # a node is cordoned
+@pytest.mark.parametrize("example", ["training/checkpoint"], indirect=True)
+async def test_a_training_that_loses_its_node_ends_with_the_weights_of_one_that_did_not(example: Example) -> None:
+    """Guide: model checkpoints and intermediate results are saved."""
+    said = await example.runs()
+
+    (resumed,) = of(said, "resumed")
+    interrupted, whole = of(said, "done")
+    assert resumed["step"] >= 300
+    assert resumed["node"] in {node.name for node in example.live.record.nodes}
+    assert f"away from {resumed['node']}\n" not in said
+    assert "away from " in said
+    assert interrupted["here"] == 1500 - resumed["step"]
+    assert whole["here"] == 1500
+    assert interrupted["weights"] == whole["weights"]
+    await example.cleans_up()
+
+
+@pytest.mark.parametrize("example", ["training/shared-artifacts"], indirect=True)
+async def test_three_jobs_have_the_version_of_the_snapshot_while_the_next_is_published(example: Example) -> None:
+    """Guide: common data sets and model artifacts for several jobs."""
+    said = await example.runs()
+
+    (published,) = of(said, "published")
+    used = of(said, "used")
+    assert [line["version"] for line in used] == [1, 1, 1]
+    assert {line["digest"] for line in used} == {published["digest"]}
+    await example.cleans_up()
+
+
+@pytest.mark.parametrize("example", ["inference/model-store"], indirect=True)
+async def test_a_claim_grows_to_the_model_while_it_is_mounted(example: Example) -> None:
+    """Guide: volumes sized dynamically for the model."""
+    said = await example.runs()
+
+    assert [line["model"] for line in of(said, "serving")] == ["small", "larger"]
+    assert [line["gib"] for line in of(said, "grown")] == [2]
+    assert await example.sizes_gib() == [2]
+    await example.cleans_up()
+
+
+@pytest.mark.parametrize("example", ["inference/container-cache"], indirect=True)
+async def test_the_second_start_of_a_container_is_faster_by_its_cache(
+    example: Example, record_property: Callable[[str, object], None]
+) -> None:
+    """Guide: ephemeral storage that makes inference faster."""
+    said = await example.runs()
+
+    (compared,) = of(said, "compared")
+    first, second = compared["first_seconds"], compared["second_seconds"]
+    record_property("summary", f"container cache: first start {first} s, second {second} s")
+    assert second < first / 2
+    assert of(said, "crashing")
+    await example.cleans_up()
+
+
+@pytest.mark.parametrize("example", ["inference/event-log"], indirect=True)
+async def test_no_event_is_lost_while_the_log_outgrows_its_volume(example: Example) -> None:
+    """Guide: results and logs on persistent storage."""
+    said = await example.runs()
+
+    (done,), (verified,) = of(said, "done"), of(said, "verified")
+    assert (verified["events"], verified["chain"]) == (70000, done["chain"])
+    assert verified["segments"] > 10
+    assert [line["gib"] for line in of(said, "grown")] == [2]
+    assert await example.sizes_gib() == [2]
+    await example.cleans_up()
