@@ -72,7 +72,10 @@ async def _run(images: Sequence[Path], name: str, profile: str, *, install: bool
         if install:
             await _install(cluster, progress.in_json)
         progress.tell(ready=str(cluster.sandbox.path))
-        await told.wait()
+        async with asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(cluster.roster.keep(lambda: _record(cluster).write()))
+            await told.wait()
+            following.cancel()
 
 
 def _record(cluster: Cluster) -> Record:
@@ -90,7 +93,7 @@ def _record(cluster: Cluster) -> Record:
                 number=node.number,
                 holder=node.namespace.holder,
             )
-            for node in cluster.nodes
+            for node in cluster.roster.nodes
         ),
     )
 

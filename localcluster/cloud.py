@@ -47,6 +47,8 @@ class Cloud:
 
     emulated: Emulated
     state: Path
+    http: aiohttp.ClientSession
+    """To the emulator's own pages."""
 
     @classmethod
     @asynccontextmanager
@@ -57,7 +59,7 @@ class Cloud:
         await sandbox.start(hub.inside(*OURS, "emulator", "run", *words), log="emulator.log")
         environment = {**await environment_of(sandbox, state), "AWS_ENDPOINT_URL": door}
         async with aiohttp.ClientSession(door) as http:
-            yield cls(Emulated(state, environment, http), state)
+            yield cls(Emulated(state, environment, http), state, http)
 
     async def hyperpod(self, nodes: int) -> list[Machine]:
         """The nodes of a new HyperPod cluster, orchestrated by a new EKS cluster."""
@@ -87,6 +89,12 @@ class Cloud:
                 await self.hyperpod_machine(summary["InstanceId"])
                 for summary in sorted(listed["ClusterNodeSummaries"], key=lambda one: str(one["InstanceId"]))
             ]
+
+    async def running_machines(self) -> dict[str, bool]:
+        """Each instance that runs, and whether it is of the HyperPod cluster."""
+        async with self.http.get("/_emulator/status") as answer:
+            listed = (await answer.json())["instances"]
+        return {one["id"]: bool(one["cluster"]) for one in listed if one["state"] == "running"}
 
     async def hyperpod_machine(self, instance: str) -> Machine:
         """A node of the HyperPod cluster."""

@@ -19,6 +19,7 @@ from localcluster.kubectl import Kubectl
 from localcluster.network import Namespace
 from localcluster.node import Node
 from localcluster.programs import Programs
+from localcluster.roster import Roster
 from localcluster.site import Site
 
 HYPERPOD_NODES: Final = 2
@@ -30,7 +31,7 @@ class Cluster:
 
     sandbox: Sandbox
     cloud: Cloud
-    nodes: tuple[Node, ...]
+    roster: Roster
     kubectl: Kubectl
 
     @classmethod
@@ -55,6 +56,7 @@ class Cluster:
                 with step("start the nodes and bring their images"):
                     archives = [pause(programs), *images]
                     nodes = await _started(site, machines, archives)
+                    roster = Roster(site, emulator, nodes, archives)
                 admin = site.keys.kubeconfig("me", f"https://{server}", user="admin", group=ADMINS)
                 kubectl = Kubectl(programs["kubectl"], str(admin))
                 with step("wait until the nodes are ready"):
@@ -62,7 +64,7 @@ class Cluster:
                     await _known(kubectl, names)
                     await kubectl("wait", "--for=condition=Ready", *names, "--timeout=60s")
                     await kubectl("apply", "--filename", str(programs.snapshot_definitions))
-                yield cls(sandbox=sandbox, cloud=emulator, nodes=nodes, kubectl=kubectl)
+                yield cls(sandbox=sandbox, cloud=emulator, roster=roster, kubectl=kubectl)
 
 
 async def _known(kubectl: Kubectl, names: Sequence[str]) -> None:

@@ -35,6 +35,7 @@ class Record:
     environment: Mapping[str, str]
     """What an AWS CLI or SDK needs to talk to the cloud from the machine."""
     nodes: tuple[NodeRecord, ...] = ()
+    """Those of HyperPod first."""
 
     def write(self) -> None:
         """Put it where others find it; it has the cloud's keys in it, so for the owner alone."""

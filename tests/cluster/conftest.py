@@ -118,7 +118,7 @@ async def live(record: Record, turn: None) -> AsyncGenerator[Live]:
     """The cluster, to be spoken to; planned faults that nobody met fail the test that has it alone."""
     del turn
     async with aiohttp.ClientSession(record.environment["AWS_ENDPOINT_URL"]) as http:
-        found = Live(record, http)
+        found = Live(Record.read(Path(record.directory)), http)  # anew: a test before may have replaced nodes
         try:
             yield found
             assert await found.faults() == []
