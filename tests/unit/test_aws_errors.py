@@ -126,6 +126,16 @@ def test_a_role_that_may_not_be_taken_is_mended_in_its_trust_policy() -> None:
     assert "trust policy" in str(error)
 
 
+@pytest.mark.parametrize("code", ["AuthFailure", "InvalidClientTokenId", "SignatureDoesNotMatch"])
+def test_keys_that_aws_does_not_know_are_no_missing_permission(code: str) -> None:
+    """Ours: a policy would change nothing, so none is asked for."""
+    error = error_for(straight(code, "We do not know you.", "DescribeVolumes"))
+
+    assert isinstance(error, errors.Denied)
+    assert "ec2:DescribeVolumes is refused: We do not know you; give the driver a role or keys that AWS" in str(error)
+    assert "Effect" not in str(error)
+
+
 def test_a_denial_without_words_still_names_the_action() -> None:
     """Ours: the operation tells what AWS does not."""
     error = error_for(straight("AccessDeniedException", "no", "AttachClusterNodeVolume"))

@@ -66,6 +66,11 @@ REFUSALS: Final = frozenset(
     }
 )
 
+STRANGERS: Final = frozenset(
+    {"AuthFailure", "InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClientException"}
+)
+"""Those of the refusals that no policy mends: AWS does not know who asks."""
+
 ROLES: Final = frozenset({"AssumeRole", "AssumeRoleWithWebIdentity"})
 """What the SDK calls for credentials; the role itself says who may have it."""
 
@@ -195,7 +200,7 @@ def of_answer(error: ClientError, doing: str, *, creates: bool = False) -> Excep
     if code in BROKEN and creates:
         kind = errors.Unproved
     if kind is errors.Denied:
-        message = _allowing(message, error.operation_name)
+        message = _allowing(code, message, error.operation_name)
     return kind(f"{doing}: {message} ({code}, request {request_id})")
 
 
@@ -208,14 +213,16 @@ def code_of(error: ClientError) -> tuple[str, str]:
     return code, message
 
 
-def _allowing(message: str, operation: str) -> str:
-    """Who is refused what, and the statement that would allow it."""
+def _allowing(code: str, message: str, operation: str) -> str:
+    """Who is refused what, and the statement that would allow it, or what else would."""
     service = next((name for name, called in CALLED.items() if operation in called), "ec2")
     action, resource = f"{service}:{operation}", "*"
     if match := _DENIED.search(message):
         action, resource = match["action"], match["resource"] or "*"
     statement = json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
     said = _ENCODED.sub("", message).rstrip(". ")
+    if code in STRANGERS:
+        return f"{action} is refused: {said}; give the driver a role or keys that AWS knows, and the machine the time"
     if operation in ROLES:
         return (
             f"{action} is denied: {said}; the role's trust policy must name the cluster's OIDC provider and the "
