@@ -80,13 +80,9 @@ async def _machines(emulator: Cloud) -> list[cloud.Machine]:
 
 
 async def _started(site: Site, machines: Sequence[cloud.Machine], images: Sequence[Path]) -> tuple[Node, ...]:
-    async def one(machine: cloud.Machine, number: int) -> Node:
-        node = await Node.start(site, machine, number)
-        await node.load(images)
-        return node
-
     async with asyncio.TaskGroup() as tasks:
-        started = [tasks.create_task(one(machine, number)) for number, machine in enumerate(machines, 1)]
+        starts = [Node.start(site, machine, number, images) for number, machine in enumerate(machines, 1)]
+        started = [tasks.create_task(start) for start in starts]
     return tuple(task.result() for task in started)
 
 

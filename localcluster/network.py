@@ -18,6 +18,9 @@ SERVICES: Final = "10.96.0.0/16"
 API_SERVICE: Final = "10.96.0.1"
 PODS: Final = "10.67.0.0/16"
 
+_BRIDGE: Final = "02:00:0a:42:00:01"
+"""The hardware address of the gateway; the second bit says that nobody has assigned it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
@@ -58,7 +61,9 @@ async def open_hub(hub: Namespace) -> None:
     await _each(
         hub,
         ["ip", "link", "set", "lo", "up"],
-        ["ip", "link", "add", "bridge", "type", "bridge"],
+        # By itself a bridge has the lowest address of its ports, and another when that port's node is gone: the others
+        # would go on speaking to the old one, until they ask anew.
+        ["ip", "link", "add", "bridge", "address", _BRIDGE, "type", "bridge"],
         ["ip", "address", "add", f"{GATEWAY}/24", "dev", "bridge"],
         ["ip", "address", "add", f"{API_SERVICE}/32", "dev", "lo"],
         ["ip", "link", "set", "bridge", "up"],

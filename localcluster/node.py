@@ -67,8 +67,8 @@ class Node:
     site: Site
 
     @classmethod
-    async def start(cls, site: Site, machine: Machine, number: int) -> "Node":
-        """Start the machine, its containerd and its kubelet."""
+    async def start(cls, site: Site, machine: Machine, number: int, images: Sequence[Path]) -> "Node":
+        """Start the machine, its containerd, which gets the images, and its kubelet, which then finds them there."""
         home = site.sandbox.path / "nodes" / machine.instance
         await files.off_loop(lambda: _furnish(home, machine.devices))
         holder = await _holder(site.sandbox, machine)
@@ -76,6 +76,7 @@ class Node:
         await network.join(site.hub, holder, number)
         await node._mount()
         await node.start_containerd()
+        await node.load(images)
         await node.start_kubelet()
         return node
 

@@ -61,8 +61,8 @@ class Roster:
         """The node that a machine of the HyperPod cluster has become; none if it does not come up, as a log tells."""
         self._number += 1
         try:
-            node = await Node.start(self._site, await self._cloud.hyperpod_machine(instance), self._number)
-            await node.load(self._images)
+            machine = await self._cloud.hyperpod_machine(instance)
+            node = await Node.start(self._site, machine, self._number, self._images)
         except (OSError, TimeoutError, command.CommandFailed) as error:
             self._given_up.add(instance)
             said = f"{instance} did not become a node: {error}\n"
