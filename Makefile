@@ -1,6 +1,6 @@
 # The front door. What a target does is in scripts/; pass options on with ARGS="...".
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-kubernetes image cluster cluster-down test check generate snapshots lock clean
+.PHONY: help setup demo demo-kubernetes image cluster cluster-down test test-six-minutes check generate snapshots lock clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\): ## /\1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -25,6 +25,9 @@ cluster-down: ## take it down again
 
 test: ## run every test; with ARGS="-k attach" some of them
 	@scripts/test.sh $(ARGS)
+
+test-six-minutes: ## run the one test that waits as long as Kubernetes does for a lost node
+	@scripts/test.sh -m six_minutes tests/cluster
 
 check: ## lint, types, layers, duplicates, generated files
 	@scripts/check.sh

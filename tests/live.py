@@ -96,6 +96,10 @@ class Live:
         """EC2, for what the cloud's own pages do not show."""
         return self._emulated.client("ec2")
 
+    def sagemaker(self) -> Any:  # as above
+        """SageMaker, to replace nodes."""
+        return self._emulated.client("sagemaker")
+
     async def events(self, namespace: str, of: str) -> list[str]:
         """What Kubernetes says about an object, newest last: each reason with its message."""
         listed = await self.kubectl.get(f"--namespace={namespace}", "events")

@@ -19,6 +19,7 @@ import aiohttp
 import psutil
 import pytest
 
+import driver_pods
 from live import Live, Space
 from localcluster.record import Record
 from privileges import want_of_privilege
@@ -134,3 +135,11 @@ async def space(live: Live) -> AsyncGenerator[Space]:
         yield opened
     finally:
         await opened.close()
+
+
+@pytest.fixture
+async def whole(live: Live) -> AsyncGenerator[None]:
+    """All of the driver is ready, before the test and after it."""
+    await driver_pods.whole(live)
+    yield
+    await driver_pods.whole(live)

@@ -4,23 +4,12 @@ Each is killed when the cloud has done what it was asked for, and before it coul
 one who asked never learns what became of it.
 """
 
-from collections.abc import AsyncGenerator
-
 import pytest
 
-import driver_pods
 from driver_pods import Sidecar, killed_in_the_middle
 from live import DRIVER, Live, Space, eventually
 
-pytestmark = pytest.mark.exclusive
-
-
-@pytest.fixture(autouse=True)
-async def driver(live: Live) -> AsyncGenerator[None]:
-    """The driver, which is whole before and after."""
-    await driver_pods.whole(live)
-    yield
-    await driver_pods.whole(live)
+pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("whole")]
 
 
 async def test_a_volume_is_created_once_by_a_controller_that_is_killed_meanwhile(space: Space, live: Live) -> None:

@@ -1,0 +1,22 @@
+"""Two controllers, of which one works: when it goes, the other goes on."""
+
+import pytest
+
+import driver_pods
+from driver_pods import CONTROLLER, Sidecar
+from live import SYSTEM, Live, Space
+
+
+@pytest.mark.exclusive
+@pytest.mark.usefixtures("whole")
+async def test_when_the_controller_that_leads_is_gone_the_other_goes_on(space: Space, live: Live) -> None:
+    """The other has waited for it, and need not start first."""
+    first = await driver_pods.leader(live, Sidecar.PROVISIONER)
+    (other,) = {one["metadata"]["name"] for one in await driver_pods.pods(live, CONTROLLER)} - {first}
+
+    await live.kubectl("delete", f"--namespace={SYSTEM}", "pod", first, "--force", "--grace-period=0")
+    await space.claim("data", of=await space.storage_class(type="gp3"))
+    await space.pod("user", "data")
+    await space.running("user")
+
+    assert await driver_pods.leader(live, Sidecar.PROVISIONER) == other

@@ -1,0 +1,162 @@
+"""A HyperPod node that is lost with all that ran on it, and replaced at the cloud by another."""
+
+import os
+import signal
+from collections.abc import AsyncGenerator, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+import driver_pods
+from hyperpod_ebs.kit import files
+from live import Live, Space, eventually, pod
+from localcluster import cloud
+from localcluster.record import NodeRecord, Record
+
+pytestmark = pytest.mark.exclusive
+
+SIX_MINUTES: Final = timedelta(minutes=6)
+"""What Kubernetes' attach-detach controller waits for a node to unmount (maxWaitForUnmountDuration)."""
+
+OUT_OF_SERVICE: Final = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+"""The taint by which somebody who knows tells Kubernetes that nothing runs there any more."""
+
+
+@pytest.fixture(autouse=True)
+async def driver(live: Live, space: Space) -> AsyncGenerator[None]:
+    """The driver, which is whole before and after, on nodes that are all there before the namespace is closed."""
+    del space
+    await driver_pods.whole(live)
+    yield
+    await _mended(live)
+    await driver_pods.whole(live)
+
+
+async def test_a_pod_of_a_lost_node_runs_elsewhere_with_its_data_once_the_node_is_said_to_be_out_of_service(
+    space: Space, live: Live
+) -> None:
+    """And a machine that HyperPod brings in place of the lost one is a node like it."""
+    await _stateful(space)
+    lost = await _lost(space, live)
+
+    await live.kubectl("taint", "node", lost.name, OUT_OF_SERVICE)
+    moved = await _moved(space, live, lost, seconds=240)
+
+    took = _ready_since(moved) - await _unready_since(live, lost)
+    assert took < SIX_MINUTES / 2, f"the pod was ready {took} after its node was not"
+    assert await space.shell("user-0", "cat /data/file") == "kept"
+    before = live.record.nodes
+    await _mended(live)
+    fresh = next(node for node in live.record.nodes if node not in before)
+    await space.claim("more", of=await space.storage_class(type="gp3"))
+    await space.pod("more", "more", on=fresh.name)
+    await space.running("more")
+
+
+@pytest.mark.six_minutes
+async def test_a_pod_of_a_lost_node_runs_elsewhere_after_six_minutes_when_nobody_says_anything_of_the_node(
+    space: Space, live: Live
+) -> None:
+    """The pod has to be deleted by force all the same: Kubernetes cannot know that it does not run any more."""
+    await _stateful(space)
+    lost = await _lost(space, live)
+
+    await space("delete", "pod", "user-0", "--force", "--grace-period=0")
+    deleted = datetime.now().astimezone()
+    await space.says("user-0", "Multi-Attach error for volume")
+    moved = await _moved(space, live, lost, seconds=600)
+
+    took = _ready_since(moved) - deleted
+    assert SIX_MINUTES - timedelta(seconds=5) < took < SIX_MINUTES + timedelta(minutes=2)
+    assert await space.shell("user-0", "cat /data/file") == "kept"
+
+
+async def _stateful(space: Space) -> None:
+    """A StatefulSet of one pod, which runs on a HyperPod node and has written to its volume."""
+    name = await space.storage_class(type="gp3")
+    of_hyperpod = {"sagemaker.amazonaws.com/cluster-name": cloud.NAME}
+    template = pod("user", "data", nodeSelector=of_hyperpod)
+    del template["spec"]["volumes"]
+    claim = {
+        "metadata": {"name": "data"},
+        "spec": {
+            "storageClassName": name,
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
+    spec = {
+        "serviceName": "user",
+        "replicas": 1,
+        "selector": {"matchLabels": {"app": "user"}},
+        "template": {"metadata": template["metadata"], "spec": template["spec"]},
+        "volumeClaimTemplates": [claim],
+    }
+    await space.apply({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "user"}, "spec": spec})
+    await space("rollout", "status", "statefulset/user", "--timeout=120s")
+    await space.shell("user-0", "echo kept > /data/file && sync")
+
+
+async def _lost(space: Space, live: Live) -> NodeRecord:
+    """The node of the StatefulSet's pod, of which nothing runs any more, and which HyperPod replaces."""
+    name = (await space.get("pod", "user-0"))["spec"]["nodeName"]
+    lost = next(node for node in live.record.nodes if node.name == name)
+    os.kill(lost.holder, signal.SIGKILL)
+    async with live.sagemaker() as sagemaker:
+        answer = await sagemaker.batch_replace_cluster_nodes(ClusterName=cloud.NAME, NodeIds=[lost.instance])
+    assert answer["Successful"] == [lost.instance]
+    await live.kubectl("wait", "--for=condition=Ready=Unknown", f"node/{name}", "--timeout=90s")
+    return lost
+
+
+async def _moved(space: Space, live: Live, lost: NodeRecord, *, seconds: float) -> dict[str, Any]:
+    """The StatefulSet's pod, once it is ready on another node; the volume is then at that one's machine."""
+
+    async def elsewhere() -> dict[str, Any] | None:
+        listed = await space.get("pods", "--selector=app=user")
+        found = (one for one in listed["items"] if one["spec"].get("nodeName", lost.name) != lost.name)
+        return next((one for one in found if _condition(one, "Ready")["status"] == "True"), None)
+
+    moved: dict[str, Any] = await eventually(elsewhere, seconds=seconds)
+    volume = (await live.volume(await space.bound("data-user-0")))["id"]
+    attached = [one["instance"] for one in await live.cloud("attachments") if one["volume"] == volume]
+    assert [moved["spec"]["nodeName"]] == [f"hyperpod-{instance}" for instance in attached]
+    return moved
+
+
+async def _mended(live: Live) -> None:
+    """Take away the Node objects of machines that are gone, as EKS does; wait until those that came take pods."""
+
+    async def settled() -> Record | None:
+        running = {one["id"] for one in await live.cloud("instances") if one["state"] == "running"}
+        record = await files.off_loop(lambda: Record.read(Path(live.record.directory)))
+        return record if {node.instance for node in record.nodes} == running else None
+
+    live.record = await eventually(settled)
+    names = {node.name for node in live.record.nodes}
+
+    async def well() -> bool:
+        nodes = (await live.kubectl.get("nodes"))["items"]
+        if gone := [name for node in nodes if (name := node["metadata"]["name"]) not in names]:
+            await live.kubectl("delete", "node", *gone)
+        well = [
+            node for node in nodes if _condition(node, "Ready")["status"] == "True" and "taints" not in node["spec"]
+        ]
+        return {node["metadata"]["name"] for node in well} == names
+
+    await eventually(well)
+
+
+def _condition(of: Mapping[str, Any], kind: str) -> Mapping[str, str]:
+    conditions = of["status"].get("conditions", ())
+    return next((one for one in conditions if one["type"] == kind), {"status": "Unknown"})
+
+
+def _ready_since(of: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(_condition(of, "Ready")["lastTransitionTime"])
+
+
+async def _unready_since(live: Live, node: NodeRecord) -> datetime:
+    return _ready_since(await live.kubectl.get("node", node.name))
