@@ -1,0 +1,117 @@
+"""Every command of docs/guides that takes no AWS of its own, typed in the order of its page."""
+
+import os
+from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
+from typing import Final
+
+import pytest
+import yaml
+
+from guides import DIRECTORY, ROOT, Page, typed
+from hyperpod_ebs import __version__
+from live import Live, Space
+from localcluster import cloud
+from localcluster.chart import CHART, HELM, RELEASE, Release
+from localcluster.images import REGISTRY
+
+ON_THE_RELEASE: Final = ("install.md", "migrate.md")
+"""Pages that change the driver's installation."""
+
+OTHERS: Final = sorted(
+    path.name for path in DIRECTORY.glob("*.md") if path.name not in ON_THE_RELEASE and Page.read(path).typed
+)
+
+
+@pytest.fixture
+def environment(live: Live, space: Space, tmp_path: Path) -> Mapping[str, str]:
+    """That of a reader: the programs on the path, the cluster and the cloud known, the namespace the current one."""
+    said = yaml.safe_load(Path(live.record.kubeconfig).read_text())
+    for one in said["contexts"]:
+        one["context"]["namespace"] = space.name
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(yaml.safe_dump(said))
+    programs = [HELM.parent, Path(live.record.kubectl).parent, ROOT / ".tools" / "aws-cli" / "bin"]
+    (tmp_path / "charts").symlink_to(ROOT / "charts")
+    return {
+        **live.record.environment,
+        "KUBECONFIG": str(kubeconfig),
+        "PATH": ":".join([*map(str, programs), os.environ["PATH"]]),
+        "HOME": str(tmp_path),
+        "AWS_PAGER": "",
+    }
+
+
+@pytest.fixture
+async def settings(live: Live, environment: Mapping[str, str]) -> Mapping[str, str]:
+    """What a reader of the pages would say of this cluster."""
+    account = "123456789012"
+    return {
+        "ACCOUNT": account,
+        "CLUSTER": cloud.NAME,
+        "IMAGE": f"{REGISTRY}hyperpod-ebs:{__version__}",
+        "MORE": f"--values={live.record.directory}/values.json",
+        "REGION": environment["AWS_REGION"],
+        "REGISTRY": REGISTRY,
+        "RELEASE": RELEASE,
+        "ROLE": "hyperpod-ebs",
+        "KEY": f"arn:aws:kms:{environment['AWS_REGION']}:{account}:key/12345678-1234-1234-1234-123456789012",
+    }
+
+
+@pytest.fixture
+async def release(live: Live, space: Space) -> AsyncGenerator[Release]:
+    """The driver's release, which is as it was before when the test is over, and before its namespace goes."""
+    del space
+    found = Release(live.kubectl, Path(live.record.directory))
+    try:
+        yield found
+    finally:
+        listed = (await found.helm("list", "--short")).out.split()
+        for name in sorted({*listed} - {RELEASE}):
+            await found.helm("uninstall", name, "--wait")
+        await found.upgrade(found.values(live.record.environment["AWS_REGION"]))
+
+
+@pytest.mark.parametrize("name", OTHERS)
+async def test_the_commands_of_a_guide_do_what_it_says(
+    name: str, environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
+) -> None:
+    """The issue: every command in the guides that can run against the emulator is run by the tests."""
+    await typed(Page.read(DIRECTORY / name), tmp_path, settings, environment)
+
+
+@pytest.mark.exclusive
+async def test_the_guide_installs_upgrades_and_uninstalls_under_a_running_pod(
+    release: Release, environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
+) -> None:
+    """The issue: install, check, upgrade, uninstall without touching a volume."""
+    await typed(Page.read(DIRECTORY / "install.md"), tmp_path, settings, environment)
+
+    await release.kubectl("delete", "storageclass", "guide-ebs")
+
+
+@pytest.mark.exclusive
+async def test_the_guide_takes_a_release_of_upstreams_over_and_gives_it_back_under_a_running_pod(
+    release: Release, space: Space, environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
+) -> None:
+    """The issue: migration in both directions without touching a volume.
+
+    Upstream's chart cannot be had here. A release of ours with its name and its labels stands in for it.
+    """
+    upstream = "aws-ebs-csi-driver"
+    await space.claim("data", of=await space.storage_class(type="gp3"))
+    await space.pod("writer", "data", script="while :; do date >>/data/log; sync; sleep 1; done")
+    before = await space.running("writer")
+    await release.uninstall()
+    values = f"--values={release.home / 'values.json'}"
+    labelled = ("--set", f"nameOverride={upstream}")
+    await release.helm("install", upstream, str(CHART), values, *labelled, "--wait", "--timeout=240s")
+
+    await typed(Page.read(DIRECTORY / "migrate.md"), tmp_path, {**settings, "UPSTREAM": upstream}, environment)
+
+    after = await space.running("writer")
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["status"]["containerStatuses"][0]["restartCount"] == 0
+    lines = int(await space.shell("writer", "wc -l </data/log"))
+    await space.shell("writer", f"until [ $(wc -l </data/log) -gt {lines} ]; do sleep 0.2; done")
