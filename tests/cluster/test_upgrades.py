@@ -1,0 +1,265 @@
+"""The driver's processes replaced, its own and upstream's, while volumes are in use."""
+
+import hashlib
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+import driver_pods
+from driver_pods import CONTROLLER, NODE
+from hyperpod_ebs.kit import files
+from hyperpod_ebs.linux import mountinfo
+from live import COUNT, DRIVER, SYSTEM, Live, Space, eventually
+from localcluster import cloud
+from localcluster.record import NodeRecord
+
+pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("whole")]
+
+SOCKET: Final = f"/var/lib/kubelet/plugins_registry/{DRIVER}-reg.sock"
+"""By which the node process makes itself known to kubelet."""
+
+_IN: Final = f"--namespace={SYSTEM}"
+
+
+async def test_a_node_process_that_is_killed_under_a_running_pod_disturbs_no_mount(space: Space, live: Live) -> None:
+    """And makes itself known to kubelet anew, so that the next pod there gets its volume."""
+    node = live.record.nodes[0]
+    name = await _counting(space, node)
+    mounts, socket = await _mounts(space, node), await _socket(live, node)
+
+    killed = await _node_pod(live, node)
+    await driver_pods.kill(live, killed)
+
+    async def anew() -> bool:
+        found = driver_pods.container(await driver_pods.pod(live, killed))
+        return bool(found["restartCount"] and found["ready"] and await _socket(live, node) not in {socket, ""})
+
+    await eventually(anew)
+    await _counts_on(space)
+    assert await _mounts(space, node) == mounts
+    await space.claim("next", of=name)
+    await space.pod("next", "next", on=node.name)
+    await space.running("next")
+
+
+async def test_node_processes_are_upgraded_under_a_running_pod_and_disturb_no_mount(space: Space, live: Live) -> None:
+    """There and back: the new ones know of the volumes by what is mounted, and by nothing else."""
+    node = live.record.nodes[0]
+    await _counting(space, node)
+    mounts, before = await _mounts(space, node), await _node_pod(live, node)
+
+    await live.kubectl("rollout", _IN, "restart", NODE)
+    await live.kubectl("rollout", _IN, "status", NODE, "--timeout=240s", deadline=250)
+    assert await _node_pod(live, node) != before
+    await _counts_on(space)
+    assert await _mounts(space, node) == mounts
+
+    await live.kubectl("rollout", _IN, "undo", NODE)
+    await live.kubectl("rollout", _IN, "status", NODE, "--timeout=240s", deadline=250)
+    await _counts_on(space)
+    assert await _mounts(space, node) == mounts
+    await space.gone("pod", "counter")
+    assert await _mounts(space, node) == {}
+
+
+async def test_during_a_rollout_node_processes_that_are_older_work_with_a_newer_controller(
+    space: Space, live: Live
+) -> None:
+    """The controllers are replaced first, and the node processes only when somebody deletes their pods."""
+    node = live.record.nodes[0]
+    older = await _node_pod(live, node)
+    name = await space.storage_class(type="gp3")
+    async with _pinned(live, NODE), _another(live, CONTROLLER):
+        await space.claim("data", of=name)
+        await space.pod("user", "data", on=node.name)
+        await space.running("user")
+        await space.shell("user", "echo kept > /data/file && sync")
+        await space.gone("pod", "user")
+        await space.pod("user", "data", on=node.name)
+        await space.running("user")
+
+        assert await space.shell("user", "cat /data/file") == "kept"
+        assert await _node_pod(live, node) == older
+
+
+async def test_a_volume_that_upstreams_driver_has_made_and_attached_works_on(space: Space, live: Live) -> None:
+    """A migration: its PersistentVolume and VolumeAttachment are taken over as they stand, and end in order."""
+    node = live.record.nodes[0]
+    volume = await _upstreams_volume(live, node)
+    attached_at = [one for one in await live.cloud("attachments") if one["volume"] == volume]
+    name = await _upstreams_objects(space, live, node, volume)
+
+    await space.pod("user", "data", on=node.name)
+    await space.running("user")
+    await space.shell("user", "echo kept > /data/file && sync")
+
+    assert [one for one in await live.cloud("attachments") if one["volume"] == volume] == attached_at
+    await space.gone("pod", "user")
+    await live.kubectl("wait", "--for=delete", f"volumeattachment/{name}", "--timeout=60s")
+    await space.pod("user", "data", on=live.record.nodes[1].name)
+    await space.running("user")
+    assert await space.shell("user", "cat /data/file") == "kept"
+    await space.gone("pod", "user")
+    await space.gone("pvc", "data")
+    await live.kubectl("wait", "--for=delete", f"pv/{space.name}", "--timeout=60s")
+    assert volume not in {one["id"] for one in await live.cloud("volumes")}
+
+
+async def _counting(space: Space, node: NodeRecord) -> str:
+    """The StorageClass of the volume of a pod `counter` on the node, which writes number after number."""
+    name = await space.storage_class(type="gp3")
+    await space.claim("data", of=name)
+    await space.pod("counter", "data", on=node.name, script=COUNT)
+    await space.running("counter")
+    await _counts_on(space)
+    return name
+
+
+async def _counts_on(space: Space) -> None:
+    """Come back when the counter has gone on; no number is missing, and its container is the first."""
+    so_far = await space.counted("counter")
+
+    async def further() -> bool:
+        return await space.counted("counter") > so_far
+
+    await eventually(further)
+    (container,) = (await space.get("pod", "counter"))["status"]["containerStatuses"]
+    assert container["restartCount"] == 0
+
+
+async def _mounts(space: Space, node: NodeRecord) -> dict[Path, int]:
+    """The id of each mount of the volume of the claim `data` on a node."""
+    name = (await space.bound("data"))["spec"]["volumeName"]
+    table = mountinfo.parse(await files.off_loop(Path(f"/proc/{node.holder}/mountinfo").read_bytes))
+    devices = {mount.number for mount in table if name in mount.point.parts}
+    return {mount.point: mount.id for mount in table if mount.number in devices}
+
+
+async def _socket(live: Live, node: NodeRecord) -> str:
+    """What tells the registration socket of a node from every other; nothing where there is none."""
+    look = f"stat -c '%i %y' {SOCKET} 2>/dev/null || true"
+    return (await live.on_node(node.name, "sh", "-c", look)).strip()
+
+
+async def _node_pod(live: Live, node: NodeRecord) -> str:
+    """The name of the driver's pod on a node."""
+    pods = await driver_pods.pods(live, NODE)
+    (name,) = [one["metadata"]["name"] for one in pods if one["spec"]["nodeName"] == node.name]
+    return str(name)
+
+
+@asynccontextmanager
+async def _pinned(live: Live, workload: str) -> AsyncGenerator[None]:
+    """Pods of a DaemonSet stay as they are, whatever its template becomes."""
+    strategy = (await live.kubectl.get(_IN, workload))["spec"]["updateStrategy"]
+    await _patch(live, workload, {"spec": {"updateStrategy": {"type": "OnDelete", "rollingUpdate": None}}})
+    try:
+        async with _another(live, workload, wait=False):
+            yield
+    finally:
+        await _patch(live, workload, {"spec": {"updateStrategy": strategy}})
+
+
+@asynccontextmanager
+async def _another(live: Live, workload: str, *, wait: bool = True) -> AsyncGenerator[None]:
+    """A workload of another template, which differs as one of another version would: all its pods are new."""
+
+    async def put(version: str | None) -> None:
+        await _patch(live, workload, {"spec": {"template": {"metadata": {"annotations": {"another": version}}}}})
+        if wait:
+            await live.kubectl("rollout", _IN, "status", workload, "--timeout=180s", deadline=190)
+
+    await put("version")
+    try:
+        yield
+    finally:
+        await put(None)
+
+
+async def _patch(live: Live, workload: str, patch: dict[str, Any]) -> None:
+    await live.kubectl("patch", _IN, workload, "--patch", json.dumps(patch))
+
+
+async def _upstreams_volume(live: Live, node: NodeRecord) -> str:
+    """The id of a volume with the tags that upstream's driver gives, attached to a HyperPod node."""
+    labels = (await live.kubectl.get("node", node.name))["metadata"]["labels"]
+    tags = [{"Key": "CSIVolumeName", "Value": "pvc-of-upstream"}, {"Key": "ebs.csi.aws.com/cluster", "Value": "true"}]
+    async with live.ec2() as ec2, live.sagemaker() as sagemaker:
+        made = await ec2.create_volume(
+            AvailabilityZone=labels["topology.kubernetes.io/zone"],
+            Size=1,
+            VolumeType="gp3",
+            TagSpecifications=[{"ResourceType": "volume", "Tags": tags}],
+        )
+        volume: str = made["VolumeId"]
+        await ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig={"Delay": 1})
+        cluster = await sagemaker.describe_cluster(ClusterName=cloud.NAME)
+        await sagemaker.attach_cluster_node_volume(
+            ClusterArn=cluster["ClusterArn"], NodeId=node.instance, VolumeId=volume
+        )
+        await ec2.get_waiter("volume_in_use").wait(VolumeIds=[volume], WaiterConfig={"Delay": 1})
+    return volume
+
+
+async def _upstreams_objects(space: Space, live: Live, node: NodeRecord, volume: str) -> str:
+    """The name of the VolumeAttachment of the claim `data`, made with its volume as upstream's sidecars make them."""
+    labels = (await live.kubectl.get("node", node.name))["metadata"]["labels"]
+    csi_node = await live.kubectl.get("csinode", node.name)
+    id_ = next(one["nodeID"] for one in csi_node["spec"]["drivers"] if one["name"] == DRIVER)
+    await live.kubectl.apply(_upstreams_pv(space, volume, labels["topology.kubernetes.io/zone"]))
+    await space.claim("data", of="", volumeName=space.name)
+    await space.bound("data")
+    name = f"csi-{hashlib.sha256(f'{volume}{DRIVER}{node.name}'.encode()).hexdigest()}"
+    await live.kubectl.apply(
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "VolumeAttachment",
+            "metadata": {
+                "name": name,
+                "annotations": {"csi.alpha.kubernetes.io/node-id": id_},
+                "finalizers": ["external-attacher/ebs-csi-aws-com"],
+            },
+            "spec": {"attacher": DRIVER, "nodeName": node.name, "source": {"persistentVolumeName": space.name}},
+        }
+    )
+    return name
+
+
+def _upstreams_pv(space: Space, volume: str, zone: str) -> dict[str, Any]:
+    in_zone = {"key": "topology.ebs.csi.aws.com/zone", "operator": "In", "values": [zone]}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {
+            "name": space.name,
+            "annotations": {
+                "pv.kubernetes.io/provisioned-by": DRIVER,
+                "volume.kubernetes.io/provisioner-deletion-secret-name": "",
+                "volume.kubernetes.io/provisioner-deletion-secret-namespace": "",
+            },
+            "finalizers": [
+                "external-provisioner.volume.kubernetes.io/finalizer",
+                "kubernetes.io/pv-protection",
+                "external-attacher/ebs-csi-aws-com",
+            ],
+        },
+        "spec": {
+            "capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Delete",
+            "storageClassName": "",
+            "volumeMode": "Filesystem",
+            "csi": {
+                "driver": DRIVER,
+                "volumeHandle": volume,
+                "fsType": "ext4",
+                "volumeAttributes": {"storage.kubernetes.io/csiProvisionerIdentity": f"1700000000000-1-{DRIVER}"},
+            },
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [in_zone]}]}},
+            "claimRef": {"namespace": space.name, "name": "data"},
+        },
+    }
