@@ -103,6 +103,12 @@ REFUSALS: Final = [
         "capabilities",
     ),
     Refusal(
+        "an unreadable value in an attributes class",
+        lambda: parse.volume_spec(create(mutable_parameters={"iops": "many"})),
+        errors.Refused,
+        "iops is 'many'.*make the claim anew with another",
+    ),
+    Refusal(
         "a capability without an access type",
         lambda: parse.volume_spec(create(volume_capabilities=[csi_pb2.VolumeCapability()])),
         errors.InvalidRequest,

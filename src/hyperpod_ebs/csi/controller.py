@@ -75,7 +75,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         except errors.InvalidRequest as error:
             if not request.mutable_parameters:
                 raise
-            # Perhaps the VolumeAttributesClass is to blame; then it heals without a new StorageClass.
+            # Perhaps the VolumeAttributesClass is to blame; then the StorageClass need not be made anew.
             raise errors.Refused(str(error)) from error
         return csi_pb2.CreateVolumeResponse(volume=render.volume(made, formatting))
 

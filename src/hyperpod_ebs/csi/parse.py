@@ -95,9 +95,11 @@ def iops_of(given: parameters.Parameters, type_: str, size: GiB) -> int | None:
 def parameters_of(given: Mapping[str, str], mutable: Mapping[str, str]) -> parameters.Parameters:
     """What a StorageClass and a VolumeAttributesClass say together.
 
-    The provisioner waits half an hour after INVALID_ARGUMENT, unless the StorageClass is made anew. A claim
-    whose VolumeAttributesClass has a wrong value is mended by naming another, so that is no InvalidRequest; an
+    The provisioner waits half an hour after INVALID_ARGUMENT, unless the StorageClass is made anew. It is not
+    that class which is wrong when a value of the VolumeAttributesClass is, so that is no InvalidRequest; an
     unknown key is one (csi-sanity: "should not create volume with an invalid volume attribute class").
+    Kubernetes lets only a bound claim name another class, and a class's parameters do not change: what heals
+    is another claim.
 
     Raises:
         InvalidRequest: A key is unknown, or a value of the StorageClass cannot be read.
@@ -107,7 +109,9 @@ def parameters_of(given: Mapping[str, str], mutable: Mapping[str, str]) -> param
         parameters.change(mutable)
     except errors.InvalidRequest as error:
         if parameters.all_known(mutable):
-            raise errors.Refused(f"the VolumeAttributesClass is wrong: {error}; name another") from error
+            raise errors.Refused(
+                f"the VolumeAttributesClass is wrong: {error}; make the claim anew with another"
+            ) from error
         raise
     read = parameters.of_class(given, mutable)
     if read.filesystem not in {None, *FILESYSTEMS}:
