@@ -103,7 +103,7 @@ class Live:
     async def events(self, namespace: str, of: str) -> list[str]:
         """What Kubernetes says about an object, newest last: each reason with its message."""
         listed = await self.kubectl.get(f"--namespace={namespace}", "events")
-        about = [one for one in listed["items"] if one["involvedObject"]["name"] == of]
+        about = [one for one in listed["items"] if one["involvedObject"].get("name") == of]
         about.sort(key=lambda one: one["lastTimestamp"] or one["eventTime"] or "")
         return [f"{one['reason']}: {one['message']}" for one in about]
 
