@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from hyperpod_ebs.demo.fleet import Emulated, environment_of
+from hyperpod_ebs.demo.fleet import INSTANCE_TYPE, Emulated, HyperPodNode, environment_of
 from hyperpod_ebs.demo.processes import OURS
 from hyperpod_ebs.demo.sandbox import Sandbox
 from localcluster import network
@@ -21,7 +21,6 @@ URL: Final = f"http://{network.GATEWAY}:{PORT}"
 NAME: Final = "training"
 """The name of the EKS cluster, and of the HyperPod cluster that it orchestrates."""
 
-HYPERPOD_TYPE: Final = "ml.g5.48xlarge"
 EC2_TYPE: Final = "m6i.xlarge"
 
 _READY: Final = 60.0
@@ -63,32 +62,7 @@ class Cloud:
 
     async def hyperpod(self, nodes: int) -> list[Machine]:
         """The nodes of a new HyperPod cluster, orchestrated by a new EKS cluster."""
-        async with self._client("eks") as eks, self._client("sagemaker") as sagemaker, asyncio.timeout(_READY):
-            made = await eks.create_cluster(
-                name=NAME, roleArn="arn:aws:iam::123456789012:role/eks", resourcesVpcConfig={"subnetIds": []}
-            )
-            while (await eks.describe_cluster(name=NAME))["cluster"]["status"] != "ACTIVE":  # noqa: ASYNC110 - a poll
-                await asyncio.sleep(_ASK)
-            await sagemaker.create_cluster(
-                ClusterName=NAME,
-                Orchestrator={"Eks": {"ClusterArn": made["cluster"]["arn"]}},
-                InstanceGroups=[
-                    {
-                        "InstanceGroupName": "workers",
-                        "InstanceType": HYPERPOD_TYPE,
-                        "InstanceCount": nodes,
-                        "ExecutionRole": "arn:aws:iam::123456789012:role/hyperpod",
-                        "LifeCycleConfig": {"SourceS3Uri": "s3://sagemaker-training", "OnCreate": "on_create.sh"},
-                    }
-                ],
-            )
-            while (await sagemaker.describe_cluster(ClusterName=NAME))["ClusterStatus"] != "InService":  # noqa: ASYNC110
-                await asyncio.sleep(_ASK)
-            listed = await sagemaker.list_cluster_nodes(ClusterName=NAME)
-            return [
-                await self.hyperpod_machine(summary["InstanceId"])
-                for summary in sorted(listed["ClusterNodeSummaries"], key=lambda one: str(one["InstanceId"]))
-            ]
+        return [self._hyperpod_machine(node) for node in await self.emulated.cluster(nodes, NAME)]
 
     async def running_machines(self) -> dict[str, bool]:
         """Each instance that runs, and whether it is of the HyperPod cluster."""
@@ -98,27 +72,27 @@ class Cloud:
 
     async def hyperpod_machine(self, instance: str) -> Machine:
         """A node of the HyperPod cluster."""
-        async with self._client("sagemaker") as sagemaker:
-            cluster = (await sagemaker.describe_cluster(ClusterName=NAME))["ClusterArn"].rpartition("/")[2]
-            found = await sagemaker.describe_cluster_node(ClusterName=NAME, NodeId=instance)
-        place = found["NodeDetails"]["Placement"]
+        return self._hyperpod_machine(await self.emulated.node(instance, NAME))
+
+    def _hyperpod_machine(self, node: HyperPodNode) -> Machine:
+        name = f"hyperpod-{node.instance}"
         return Machine(
-            instance=instance,
-            name=f"hyperpod-{instance}",
-            provider_id=f"aws:///{place['AvailabilityZoneId']}/sagemaker/cluster/hyperpod-{cluster}-{instance}",
+            instance=node.instance,
+            name=name,
+            provider_id=f"aws:///{node.zone_id}/sagemaker/cluster/hyperpod-{node.cluster}-{node.instance}",
             labels={
-                **self._labels(HYPERPOD_TYPE, place["AvailabilityZone"]),
+                **self._labels(INSTANCE_TYPE, node.zone),
                 "sagemaker.amazonaws.com/cluster-name": NAME,
                 "sagemaker.amazonaws.com/node-health-status": "Schedulable",
                 "sagemaker.amazonaws.com/num-eni-attachments": "1",
                 "sagemaker.amazonaws.com/num-block-device-mappings": "1",
             },
-            devices=self._devices(instance),
+            devices=self._devices(node.instance),
         )
 
     async def ec2_machine(self, zone: str) -> Machine:
         """A new plain instance."""
-        async with self._client("ec2") as ec2, asyncio.timeout(_READY):
+        async with self.emulated.client("ec2") as ec2, asyncio.timeout(_READY):
             made = await ec2.run_instances(
                 ImageId="ami-0123456789abcdef0",
                 InstanceType=EC2_TYPE,
@@ -152,6 +126,3 @@ class Cloud:
 
     def _devices(self, instance: str) -> Path:
         return self.state / "nodes" / instance / "dev"
-
-    def _client(self, service: str) -> Any:  # an untyped context manager of aiobotocore's
-        return self.emulated.client(service)

@@ -74,10 +74,20 @@ digest() { for word; do if [ -f "$word" ]; then cat "$word"; else echo "$word"; 
 # listed FILE: its lines, without what is said about them
 listed() { sed 's/[[:space:]]*#.*//; /^$/d' "$1"; }
 
+# apart SCRIPT ARGUMENT...: run a script with mounts of its own, where whatever others have mounted from loop devices is
+# not mounted: a copy of such a mount keeps the device busy for as long as it is there.
+apart() {
+    script=$1
+    shift
+    unshare --mount --propagation private sh -euc '
+        awk "\$3 ~ /^7:/ { print \$5 }" /proc/self/mountinfo | while read -r point; do umount --lazy "$point" || true; done 2>/dev/null
+        '"$script" "$@"
+}
+
 # compile DEBIAN TREE DIRECTORY: byte code for a directory of TREE, by the Python of DEBIAN. It is never compared
 # with its source, whose time changes when the image is put together.
 compile() {
-    unshare --mount --propagation private sh -euc '
+    apart '
         mount --bind "$2" "$1/mnt"
         exec chroot "$1" /usr/bin/python3.11 -m compileall -q -s /mnt -p / --invalidation-mode unchecked-hash "/mnt/$3"
     ' compile "$@"
@@ -103,7 +113,7 @@ driver() {
 # buildah with a storage of its own, and none of the machine's /var/lib, where it would keep a cache.
 buildah_() {
     mkdir -p "$cache/var-lib"
-    unshare --mount --propagation private sh -euc '
+    apart '
         mount --bind "$1/var-lib" /var/lib
         storage=$1/storage
         shift

@@ -43,6 +43,7 @@ class HyperPodNode:
     """The cluster's id: the end of its ARN."""
     instance: str
     zone: str
+    zone_id: str
 
 
 class Emulated:
@@ -81,16 +82,16 @@ class Emulated:
             if (match := _VOLUME.search(row["subject"]))
         )
 
-    async def cluster(self, nodes: int) -> list[HyperPodNode]:
-        """The nodes of a new HyperPod cluster in service, orchestrated by a new EKS cluster."""
+    async def cluster(self, nodes: int, name: str = "demo") -> list[HyperPodNode]:
+        """The nodes of a new HyperPod cluster in service, orchestrated by a new EKS cluster of the same name."""
         async with self.client("eks") as eks, self.client("sagemaker") as sagemaker, asyncio.timeout(_READY):
             made = await eks.create_cluster(
-                name="demo", roleArn="arn:aws:iam::123456789012:role/eks", resourcesVpcConfig={"subnetIds": []}
+                name=name, roleArn="arn:aws:iam::123456789012:role/eks", resourcesVpcConfig={"subnetIds": []}
             )
-            while (await eks.describe_cluster(name="demo"))["cluster"]["status"] != "ACTIVE":  # noqa: ASYNC110 - a poll
+            while (await eks.describe_cluster(name=name))["cluster"]["status"] != "ACTIVE":  # noqa: ASYNC110 - a poll
                 await asyncio.sleep(_ASK)
             await sagemaker.create_cluster(
-                ClusterName="demo",
+                ClusterName=name,
                 Orchestrator={"Eks": {"ClusterArn": made["cluster"]["arn"]}},
                 InstanceGroups=[
                     {
@@ -102,21 +103,26 @@ class Emulated:
                     }
                 ],
             )
-            cluster = await sagemaker.describe_cluster(ClusterName="demo")
+            cluster = await sagemaker.describe_cluster(ClusterName=name)
             while cluster["ClusterStatus"] != "InService":
                 await asyncio.sleep(_ASK)
-                cluster = await sagemaker.describe_cluster(ClusterName="demo")
-            listed = await sagemaker.list_cluster_nodes(ClusterName="demo")
-            ids = sorted(summary["InstanceId"] for summary in listed["ClusterNodeSummaries"])
-            described = [await sagemaker.describe_cluster_node(ClusterName="demo", NodeId=id_) for id_ in ids]
-        return [
-            HyperPodNode(
-                cluster=cluster["ClusterArn"].rpartition("/")[2],
-                instance=node["NodeDetails"]["InstanceId"],
-                zone=node["NodeDetails"]["Placement"]["AvailabilityZone"],
-            )
-            for node in described
-        ]
+                cluster = await sagemaker.describe_cluster(ClusterName=name)
+            listed = await sagemaker.list_cluster_nodes(ClusterName=name)
+        ids = sorted(summary["InstanceId"] for summary in listed["ClusterNodeSummaries"])
+        return [await self.node(id_, name) for id_ in ids]
+
+    async def node(self, instance: str, name: str) -> HyperPodNode:
+        """A node of the HyperPod cluster `name`."""
+        async with self.client("sagemaker") as sagemaker:
+            cluster = await sagemaker.describe_cluster(ClusterName=name)
+            found = await sagemaker.describe_cluster_node(ClusterName=name, NodeId=instance)
+        place = found["NodeDetails"]["Placement"]
+        return HyperPodNode(
+            cluster=cluster["ClusterArn"].rpartition("/")[2],
+            instance=instance,
+            zone=place["AvailabilityZone"],
+            zone_id=place["AvailabilityZoneId"],
+        )
 
     async def volume(self, zone: str, *, gib: int) -> str:
         """The id of a new volume that was asked for by EC2's own API."""
