@@ -1,6 +1,5 @@
-"""The driver's processes replaced, its own and upstream's, while volumes are in use."""
+"""The driver's processes replaced while volumes are in use."""
 
-import hashlib
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -14,7 +13,7 @@ from driver_pods import CONTROLLER, NODE
 from hyperpod_ebs.kit import files
 from hyperpod_ebs.linux import mountinfo
 from live import COUNT, DRIVER, SYSTEM, Live, Space, eventually
-from localcluster import cloud
+from localcluster import network
 from localcluster.record import NodeRecord
 
 pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("whole")]
@@ -86,27 +85,28 @@ async def test_during_a_rollout_node_processes_that_are_older_work_with_a_newer_
         assert await _node_pod(live, node) == older
 
 
-async def test_a_volume_that_upstreams_driver_has_made_and_attached_works_on(space: Space, live: Live) -> None:
-    """A migration: its PersistentVolume and VolumeAttachment are taken over as they stand, and end in order."""
+async def test_a_node_process_that_cannot_learn_who_it_is_does_without_and_is_known_to_kubelet_when_it_can(
+    space: Space, live: Live
+) -> None:
+    """Without Kubernetes' API no socket comes, by which kubelet would ask who it is; what is mounted can be unmounted.
+
+    The socket of the process before it stays meanwhile: with it kubelet would forget the driver, which still serves.
+    """
     node = live.record.nodes[0]
-    volume = await _upstreams_volume(live, node)
-    attached_at = [one for one in await live.cloud("attachments") if one["volume"] == volume]
-    name = await _upstreams_objects(space, live, node, volume)
+    await _counting(space, node)
+    name, before = await _node_pod(live, node), await _socket(live, node)
+    async with _cut_off(live, node):
+        await driver_pods.kill(live, name)
+        assert "--node-id" in await driver_pods.unhealthy(live, name)
+        await space.gone("pod", "counter")
+        assert await _mounts(space, node) == {}
+        assert await _socket(live, node) == before
 
-    await space.pod("user", "data", on=node.name)
-    await space.running("user")
-    await space.shell("user", "echo kept > /data/file && sync")
+    async def known() -> bool:
+        return await _socket(live, node) not in {before, ""}
 
-    assert [one for one in await live.cloud("attachments") if one["volume"] == volume] == attached_at
-    await space.gone("pod", "user")
-    await live.kubectl("wait", "--for=delete", f"volumeattachment/{name}", "--timeout=60s")
-    await space.pod("user", "data", on=live.record.nodes[1].name)
-    await space.running("user")
-    assert await space.shell("user", "cat /data/file") == "kept"
-    await space.gone("pod", "user")
-    await space.gone("pvc", "data")
-    await live.kubectl("wait", "--for=delete", f"pv/{space.name}", "--timeout=60s")
-    assert volume not in {one["id"] for one in await live.cloud("volumes")}
+    await eventually(known)
+    await live.kubectl("wait", _IN, "--for=condition=Ready", f"pod/{name}", "--timeout=120s")
 
 
 async def _counting(space: Space, node: NodeRecord) -> str:
@@ -184,82 +184,12 @@ async def _patch(live: Live, workload: str, patch: dict[str, Any]) -> None:
     await live.kubectl("patch", _IN, workload, "--patch", json.dumps(patch))
 
 
-async def _upstreams_volume(live: Live, node: NodeRecord) -> str:
-    """The id of a volume with the tags that upstream's driver gives, attached to a HyperPod node."""
-    labels = (await live.kubectl.get("node", node.name))["metadata"]["labels"]
-    tags = [{"Key": "CSIVolumeName", "Value": "pvc-of-upstream"}, {"Key": "ebs.csi.aws.com/cluster", "Value": "true"}]
-    async with live.ec2() as ec2, live.sagemaker() as sagemaker:
-        made = await ec2.create_volume(
-            AvailabilityZone=labels["topology.kubernetes.io/zone"],
-            Size=1,
-            VolumeType="gp3",
-            TagSpecifications=[{"ResourceType": "volume", "Tags": tags}],
-        )
-        volume: str = made["VolumeId"]
-        await ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig={"Delay": 1})
-        cluster = await sagemaker.describe_cluster(ClusterName=cloud.NAME)
-        await sagemaker.attach_cluster_node_volume(
-            ClusterArn=cluster["ClusterArn"], NodeId=node.instance, VolumeId=volume
-        )
-        await ec2.get_waiter("volume_in_use").wait(VolumeIds=[volume], WaiterConfig={"Delay": 1})
-    return volume
-
-
-async def _upstreams_objects(space: Space, live: Live, node: NodeRecord, volume: str) -> str:
-    """The name of the VolumeAttachment of the claim `data`, made with its volume as upstream's sidecars make them."""
-    labels = (await live.kubectl.get("node", node.name))["metadata"]["labels"]
-    csi_node = await live.kubectl.get("csinode", node.name)
-    id_ = next(one["nodeID"] for one in csi_node["spec"]["drivers"] if one["name"] == DRIVER)
-    await live.kubectl.apply(_upstreams_pv(space, volume, labels["topology.kubernetes.io/zone"]))
-    await space.claim("data", of="", volumeName=space.name)
-    await space.bound("data")
-    name = f"csi-{hashlib.sha256(f'{volume}{DRIVER}{node.name}'.encode()).hexdigest()}"
-    await live.kubectl.apply(
-        {
-            "apiVersion": "storage.k8s.io/v1",
-            "kind": "VolumeAttachment",
-            "metadata": {
-                "name": name,
-                "annotations": {"csi.alpha.kubernetes.io/node-id": id_},
-                "finalizers": ["external-attacher/ebs-csi-aws-com"],
-            },
-            "spec": {"attacher": DRIVER, "nodeName": node.name, "source": {"persistentVolumeName": space.name}},
-        }
-    )
-    return name
-
-
-def _upstreams_pv(space: Space, volume: str, zone: str) -> dict[str, Any]:
-    in_zone = {"key": "topology.ebs.csi.aws.com/zone", "operator": "In", "values": [zone]}
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {
-            "name": space.name,
-            "annotations": {
-                "pv.kubernetes.io/provisioned-by": DRIVER,
-                "volume.kubernetes.io/provisioner-deletion-secret-name": "",
-                "volume.kubernetes.io/provisioner-deletion-secret-namespace": "",
-            },
-            "finalizers": [
-                "external-provisioner.volume.kubernetes.io/finalizer",
-                "kubernetes.io/pv-protection",
-                "external-attacher/ebs-csi-aws-com",
-            ],
-        },
-        "spec": {
-            "capacity": {"storage": "1Gi"},
-            "accessModes": ["ReadWriteOnce"],
-            "persistentVolumeReclaimPolicy": "Delete",
-            "storageClassName": "",
-            "volumeMode": "Filesystem",
-            "csi": {
-                "driver": DRIVER,
-                "volumeHandle": volume,
-                "fsType": "ext4",
-                "volumeAttributes": {"storage.kubernetes.io/csiProvisionerIdentity": f"1700000000000-1-{DRIVER}"},
-            },
-            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [in_zone]}]}},
-            "claimRef": {"namespace": space.name, "name": "data"},
-        },
-    }
+@asynccontextmanager
+async def _cut_off(live: Live, node: NodeRecord) -> AsyncGenerator[None]:
+    """No way leads from the node's pods to Kubernetes' API; kubelet has another."""
+    rule = ("from", network.PODS, "to", network.API_SERVICE, "unreachable")
+    await live.on_node(node.name, "ip", "rule", "add", *rule)
+    try:
+        yield
+    finally:
+        await live.on_node(node.name, "ip", "rule", "delete", *rule)

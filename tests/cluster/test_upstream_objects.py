@@ -1,0 +1,112 @@
+"""What upstream's driver has left in a cluster, taken over by ours: a migration that touches no volume."""
+
+import hashlib
+from typing import Any
+
+from live import DRIVER, Live, Space
+from localcluster import cloud
+from localcluster.record import NodeRecord
+
+
+async def test_a_volume_that_upstreams_driver_has_made_and_attached_works_on(space: Space, live: Live) -> None:
+    """A migration: its PersistentVolume and VolumeAttachment are taken over as they stand, and end in order."""
+    node = live.record.nodes[0]
+    volume = await _upstreams_volume(live, node)
+    attached_at = [one for one in await live.cloud("attachments") if one["volume"] == volume]
+    name = await _upstreams_objects(space, live, node, volume)
+
+    await space.pod("user", "data", on=node.name)
+    await space.running("user")
+    await space.shell("user", "echo kept > /data/file && sync")
+
+    assert [one for one in await live.cloud("attachments") if one["volume"] == volume] == attached_at
+    await space.gone("pod", "user")
+    await live.kubectl("wait", "--for=delete", f"volumeattachment/{name}", "--timeout=60s")
+    await space.pod("user", "data", on=live.record.nodes[1].name)
+    await space.running("user")
+    assert await space.shell("user", "cat /data/file") == "kept"
+    await space.gone("pod", "user")
+    await space.gone("pvc", "data")
+    await live.kubectl("wait", "--for=delete", f"pv/{space.name}", "--timeout=60s")
+    assert volume not in {one["id"] for one in await live.cloud("volumes")}
+
+
+async def _upstreams_volume(live: Live, node: NodeRecord) -> str:
+    """The id of a volume with the tags that upstream's driver gives, attached to a HyperPod node."""
+    labels = (await live.kubectl.get("node", node.name))["metadata"]["labels"]
+    tags = [{"Key": "CSIVolumeName", "Value": "pvc-of-upstream"}, {"Key": "ebs.csi.aws.com/cluster", "Value": "true"}]
+    async with live.ec2() as ec2, live.sagemaker() as sagemaker:
+        made = await ec2.create_volume(
+            AvailabilityZone=labels["topology.kubernetes.io/zone"],
+            Size=1,
+            VolumeType="gp3",
+            TagSpecifications=[{"ResourceType": "volume", "Tags": tags}],
+        )
+        volume: str = made["VolumeId"]
+        await ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig={"Delay": 1})
+        cluster = await sagemaker.describe_cluster(ClusterName=cloud.NAME)
+        await sagemaker.attach_cluster_node_volume(
+            ClusterArn=cluster["ClusterArn"], NodeId=node.instance, VolumeId=volume
+        )
+        await ec2.get_waiter("volume_in_use").wait(VolumeIds=[volume], WaiterConfig={"Delay": 1})
+    return volume
+
+
+async def _upstreams_objects(space: Space, live: Live, node: NodeRecord, volume: str) -> str:
+    """The name of the VolumeAttachment of the claim `data`, made with its volume as upstream's sidecars make them."""
+    labels = (await live.kubectl.get("node", node.name))["metadata"]["labels"]
+    csi_node = await live.kubectl.get("csinode", node.name)
+    id_ = next(one["nodeID"] for one in csi_node["spec"]["drivers"] if one["name"] == DRIVER)
+    await live.kubectl.apply(_upstreams_pv(space, volume, labels["topology.kubernetes.io/zone"]))
+    await space.claim("data", of="", volumeName=space.name)
+    await space.bound("data")
+    name = f"csi-{hashlib.sha256(f'{volume}{DRIVER}{node.name}'.encode()).hexdigest()}"
+    await live.kubectl.apply(
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "VolumeAttachment",
+            "metadata": {
+                "name": name,
+                "annotations": {"csi.alpha.kubernetes.io/node-id": id_},
+                "finalizers": ["external-attacher/ebs-csi-aws-com"],
+            },
+            "spec": {"attacher": DRIVER, "nodeName": node.name, "source": {"persistentVolumeName": space.name}},
+        }
+    )
+    return name
+
+
+def _upstreams_pv(space: Space, volume: str, zone: str) -> dict[str, Any]:
+    in_zone = {"key": "topology.ebs.csi.aws.com/zone", "operator": "In", "values": [zone]}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {
+            "name": space.name,
+            "annotations": {
+                "pv.kubernetes.io/provisioned-by": DRIVER,
+                "volume.kubernetes.io/provisioner-deletion-secret-name": "",
+                "volume.kubernetes.io/provisioner-deletion-secret-namespace": "",
+            },
+            "finalizers": [
+                "external-provisioner.volume.kubernetes.io/finalizer",
+                "kubernetes.io/pv-protection",
+                "external-attacher/ebs-csi-aws-com",
+            ],
+        },
+        "spec": {
+            "capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Delete",
+            "storageClassName": "",
+            "volumeMode": "Filesystem",
+            "csi": {
+                "driver": DRIVER,
+                "volumeHandle": volume,
+                "fsType": "ext4",
+                "volumeAttributes": {"storage.kubernetes.io/csiProvisionerIdentity": f"1700000000000-1-{DRIVER}"},
+            },
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [in_zone]}]}},
+            "claimRef": {"namespace": space.name, "name": "data"},
+        },
+    }
