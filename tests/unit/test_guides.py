@@ -23,7 +23,8 @@ _OF_OTHERS: Final = {"--preserve", "--base", "--fresh"}
 
 # `code`, outside of blocks.
 _CODE: Final = re.compile(r"`([^`\n]+)`")
-_LINK: Final = re.compile(r"\]\(([^)#\s]+)")
+_LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
+_HEADING: Final = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _DOTTED: Final = re.compile(r"[a-zA-Z]+(?:\.[a-zA-Z0-9]+)+")
 _SAID: Final = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
 _SET: Final = re.compile(r"--set ([^\s]+)")
@@ -126,10 +127,17 @@ def refused_as_unknown(key: str, *, mutable: bool) -> bool:
 
 @every_page
 def test_each_link_leads_somewhere(page: Page) -> None:
-    """Ours."""
-    links = [link for link in _LINK.findall(page.text) if "://" not in link]
+    """Ours: to a file, and where it names a heading, to that."""
+    for link in (one for one in _LINK.findall(page.text) if "://" not in one):
+        file, _, anchor = link.partition("#")
+        target = page.path.parent / file if file else page.path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
 
-    assert [link for link in links if not (page.path.parent / link).exists()] == []
+
+def anchors(path: Path) -> set[str]:
+    """The names by which a page's headings are linked to."""
+    return {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in _HEADING.findall(path.read_text())}
 
 
 def test_each_message_in_troubleshooting_is_one_of_the_drivers() -> None:
