@@ -10,6 +10,7 @@ from botocore.exceptions import (
     ParamValidationError,
     ReadTimeoutError,
 )
+from botocore.parsers import ResponseParserError
 
 from hyperpod_ebs.aws.errors import BROKEN, BY_CODE, translated
 from hyperpod_ebs.model import errors
@@ -86,7 +87,11 @@ def test_a_create_that_broke_at_awss_side_is_not_proved(code: str) -> None:
 
 def test_no_answer_is_no_proof() -> None:
     """Ours: a lost answer to a create may mean that it was made."""
-    for lost in (ReadTimeoutError(endpoint_url="https://x"), ConnectTimeoutError(endpoint_url="https://x")):
+    for lost in (
+        ReadTimeoutError(endpoint_url="https://x"),
+        ConnectTimeoutError(endpoint_url="https://x"),
+        ResponseParserError("no XML: a balancer's page"),
+    ):
         assert isinstance(error_for(lost, creates=True), errors.Unproved)
         assert type(error_for(lost)) is errors.Unavailable
 
@@ -97,6 +102,16 @@ def test_what_was_never_sent_is_no_create() -> None:
     assert type(error) is errors.Unavailable
     assert "service account a role" in str(error)
     assert isinstance(error_for(ParamValidationError(report="bad"), creates=True), errors.InvalidRequest)
+
+
+def test_a_token_that_is_not_there_yet_is_waited_for() -> None:
+    """IRSA, Pod Identity: the SDK reads the token's file for each renewal, and lets its absence through."""
+    missing = FileNotFoundError(2, "No such file or directory", "/var/run/secrets/token")
+
+    error = error_for(missing, creates=True)
+
+    assert type(error) is errors.Unavailable
+    assert "/var/run/secrets/token" in str(error)
 
 
 def test_a_denial_names_action_and_resource_and_the_statement_that_allows_it() -> None:

@@ -19,6 +19,7 @@ from botocore.exceptions import (
     ParamValidationError,
 )
 from botocore.exceptions import ConnectionError as NoConnection
+from botocore.parsers import ResponseParserError
 
 from hyperpod_ebs.aws.operations import CALLED
 from hyperpod_ebs.model import errors
@@ -169,8 +170,8 @@ def translated(doing: str, *, creates: bool = False) -> Generator[None]:
     Raises:
         Error: The driver's error for AWS's code.
         TokenSpent: The client token belongs to something else.
-        Unproved: No answer came, and it may have been made.
-        Unavailable: No answer came.
+        Unproved: No answer of AWS's came, and it may have been made.
+        Unavailable: No answer of AWS's came.
     """
     try:
         yield
@@ -183,7 +184,10 @@ def translated(doing: str, *, creates: bool = False) -> Generator[None]:
         raise kind(f"{doing}: no answer from AWS ({error}); ask again") from error
     except NoCredentialsError as error:
         raise errors.Unavailable(f"{doing}: {NO_CREDENTIALS}; ask again") from error
-    except BotoCoreError as error:  # before anything was sent: credentials, endpoints
+    except ResponseParserError as error:  # what stands before AWS has answered: a proxy, a balancer
+        kind = errors.Unproved if creates else errors.Unavailable
+        raise kind(f"{doing}: the answer is not AWS's ({error}); ask again") from error
+    except (BotoCoreError, OSError) as error:  # before anything was sent: credentials and their files, endpoints
         raise errors.Unavailable(f"{doing}: AWS cannot be asked ({error})") from error
     except (LookupError, ValueError) as error:  # read by `codec`: a member left out, a word that is new
         raise errors.CloudError("answer not understood", f"{doing}: {error!r}") from error

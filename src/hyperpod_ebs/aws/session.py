@@ -96,7 +96,7 @@ async def clients(stack: AsyncExitStack, settings: Settings) -> Clients:
     """Clients that live as long as the stack; AWS itself has not been asked anything yet.
 
     Raises:
-        Unavailable: No region or no credentials are found, or the SDK's own configuration cannot be read.
+        Unavailable: No region or no credentials are found, or a file of either cannot be read.
     """
     config = AioConfig(
         connect_timeout=CONNECT,
@@ -117,7 +117,8 @@ async def clients(stack: AsyncExitStack, settings: Settings) -> Clients:
         sts = await stack.enter_async_context(
             session.create_client("sts", region, endpoint_url=settings.sts_endpoint, config=config)
         )
-    except (BotoCoreError, ValueError) as error:  # the latter for an endpoint that is no URL
+    # A file of credentials may not be there yet; ValueError is for an endpoint that is no URL.
+    except (BotoCoreError, OSError, ValueError) as error:
         raise errors.Unavailable(f"the AWS SDK cannot be set up: {error}") from error
     account = settings.where.account
     identity = Identity(sts=sts, partition=partition, region=region, known_account=account)
