@@ -9,6 +9,7 @@ import aiohttp
 import grpc
 import pytest
 
+from harness import eventually
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
 from programs import Program, program
@@ -48,6 +49,15 @@ class Controller:
         """Whether all is well, by both that tell it."""
         return (await self.page("/healthz"))[0] == 200 and await self.ready()
 
+    async def looked(self) -> bool:
+        """Whether it knows how it stands with AWS."""
+        return not await self.tells("AWS is not reached yet")
+
+    async def tells(self, words: str) -> bool:
+        """Whether something is wrong, and told with these words."""
+        status, text = await self.page("/healthz")
+        return status == 503 and words in text
+
     async def refusal(self) -> grpc.aio.AioRpcError:
         """The error that a question about an unknown volume ends with."""
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -56,12 +66,17 @@ class Controller:
 
 
 @asynccontextmanager
-async def controller(path: Path, env: Mapping[str, str], *flags: str) -> AsyncGenerator[Controller]:
-    """A controller process, and clients of it, once it serves."""
+async def controller(
+    path: Path, env: Mapping[str, str], *flags: str, looked: bool = True
+) -> AsyncGenerator[Controller]:
+    """A controller process, and clients of it, once it serves, and has looked for AWS unless that may be waited for."""
     async with (
         program("controller", f"--endpoint=unix://{path / 'csi.sock'}", *FLAGS, *flags, **env) as process,
         grpc.aio.insecure_channel(f"unix://{path / 'csi.sock'}") as channel,
         aiohttp.ClientSession() as http,
     ):
         ports = [(await process.until("pages served")).partition("port=")[2].split()[0] for _ in FLAGS]
-        yield Controller(process, channel, http, ports)
+        one = Controller(process, channel, http, ports)
+        if looked:
+            await eventually(one.looked)
+        yield one

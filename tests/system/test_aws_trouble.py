@@ -1,5 +1,6 @@
 """A controller without AWS: it starts, says what is wrong wherever one looks, and heals when that is mended."""
 
+import asyncio
 import gc
 import re
 from collections.abc import AsyncGenerator
@@ -9,12 +10,17 @@ from typing import Any
 import grpc
 import pytest
 
-from controlled import UNKNOWN, controller, environment
+from controlled import NOWHERE, UNKNOWN, controller, environment
 from emulated import Aws, cloud
 from harness import eventually
+from hyperpod_ebs.aws.connection import connected
+from hyperpod_ebs.aws.session import Settings
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from hyperpod_ebs.pb import csi_pb2
+
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-west-2"}
+"""What it takes to ask somebody who is not AWS."""
 
 
 @pytest.fixture
@@ -85,6 +91,69 @@ async def test_without_credentials_each_call_says_what_to_give(emulator: Emulato
         file.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n")
         await eventually(one.well)
         assert (await one.refusal()).code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_it_serves_before_aws_has_answered(short_path: Path) -> None:
+    """Design: a second from start to serving, and what is not known is not called well."""
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as aws:
+        env = {**NOWHERE, **KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{aws.sockets[0].getsockname()[1]}"}
+        async with controller(short_path, env, looked=False) as one:
+            assert await one.tells("AWS is not reached yet")
+            assert not await one.ready()
+
+
+async def test_what_is_asked_before_the_first_look_waits_for_it(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours: an error would only be asked again, a second later."""
+    for name, value in emulator.env.items():
+        monkeypatch.setenv(name, value)
+
+    async with connected(Settings()) as aws:
+        assert await aws.zones()
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        {"AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/driver", "AWS_WEB_IDENTITY_TOKEN_FILE": "/nonexistent/token"},
+        {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://169.254.170.23/v1/credentials",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "/nonexistent/token",
+        },
+    ],
+    ids=["IRSA", "Pod Identity"],
+)
+async def test_a_token_that_is_not_mounted_is_named_and_waited_for(
+    emulator: Emulator, short_path: Path, credentials: dict[str, str]
+) -> None:
+    """Issue: the SDK lets the missing file's own error through, which ended the controller."""
+    env = environment(emulator, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") | credentials
+
+    async with controller(short_path, env) as one:
+        await eventually(lambda: one.tells("/nonexistent/token"))
+        assert (await one.refusal()).code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_an_answer_that_is_not_awss_is_waited_over(short_path: Path) -> None:
+    """Ours: a proxy or a portal that answers in AWS's place, with a page of its own."""
+    page = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nlog in"
+
+    async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(2**16)
+        writer.write(page)
+        writer.close()
+
+    async with await asyncio.start_server(answered, "127.0.0.1", 0) as proxy:
+        env = {**NOWHERE, **KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"}
+        async with controller(short_path, env) as one:
+            await eventually(lambda: one.tells("the answer is not AWS's"))
+            assert (await one.refusal()).code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_without_a_region_and_metadata_the_controller_says_what_to_set(

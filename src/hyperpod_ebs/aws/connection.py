@@ -1,23 +1,23 @@
 """AWS, reached as soon as it can be: the process starts without it, says what is wrong, and heals.
 
-Until there are a region and credentials nothing can be asked, and each question is
-answered with why. From then on a cheap check tells whether AWS lets us work: a dry run
-of the one call that everything here needs, and the account's number. While something is
-wrong it is repeated at a growing pace, afterwards now and then.
+Until there are a region and credentials nothing can be asked: a question waits for the
+first look, which is under way, and is then answered with why. From then on a cheap check
+tells whether AWS lets us work: a dry run of the one call that everything here needs, and
+the account's number. While something is wrong it is repeated at a growing pace, afterwards
+now and then.
 """
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import chain, repeat
-from typing import Any, Final, NoReturn
+from typing import Any, Final, cast
 
 from botocore.exceptions import ClientError
 
 from hyperpod_ebs.aws.errors import translated
 from hyperpod_ebs.aws.session import Aws, Settings, clients
-from hyperpod_ebs.aws.sts import Identity
 from hyperpod_ebs.model import errors
 from hyperpod_ebs.observe.condition import Condition
 from hyperpod_ebs.volumes.cloud import Cloud
@@ -25,8 +25,8 @@ from hyperpod_ebs.volumes.cloud import Cloud
 PART: Final = "AWS"
 """What the condition calls it."""
 
-START: Final = 3.0
-"""Seconds that the first look at AWS has before the process serves without it."""
+FIRST_LOOK: Final = 3.0
+"""Seconds that a question waits for it, where there is nobody to ask yet."""
 
 WHILE_WRONG: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds between looks while something is wrong; the last one for ever."""
@@ -37,19 +37,19 @@ WHILE_WELL: Final = 600.0
 _DRY_RUN: Final = "DryRunOperation"
 _REQUEST: Final = re.compile(r", request [^)\s]*(?=\))")
 _AGAIN: Final = "; ask again"
+_NOT_YET: Final = "AWS is not reached yet"
+_SERVICES: Final = ("ec2", "sagemaker", "identity")
+"""What `Aws` is made of."""
 
 
 @asynccontextmanager
 async def connected(settings: Settings, condition: Condition | None = None) -> AsyncGenerator[Cloud]:
-    """AWS; where it cannot be asked yet, `condition` says why and each question raises `Unavailable`."""
+    """AWS, at once; where it cannot be asked yet, `condition` says why and each question raises `Unavailable`."""
     connection = Connection(settings, condition or Condition())
     failed: Exception | None = None
     async with connection.stack, asyncio.TaskGroup() as tasks:
         keeping = tasks.create_task(connection.keep())
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(START):
-                    await connection.looked.wait()
             yield connection.aws
         except Exception as error:  # noqa: BLE001 - the block's own error leaves as it is, in no group
             failed = error
@@ -66,13 +66,13 @@ class Connection:
         """`condition` is told what keeps AWS from being asked, or from answering."""
         self._settings = settings
         self._condition = condition
-        self._reached = False
-        nobody: Any = _Nobody()  # plays all three clients
-        self._nobody = nobody
-        self.aws = Aws(ec2=nobody, sagemaker=nobody, identity=Identity(sts=nobody, partition="", region=""))
+        self._looked = asyncio.Event()
+        self._why = _NOT_YET
+        ec2, sagemaker, identity = (_Nobody(self, service) for service in _SERVICES)
+        # Each plays one of the SDK's clients, or all of an identity.
+        self.aws = Aws(ec2=cast("Any", ec2), sagemaker=cast("Any", sagemaker), identity=cast("Any", identity))
         self.stack = AsyncExitStack()
-        self.looked = asyncio.Event()
-        """Set once it has been looked for the first time."""
+        condition.expect(PART, _NOT_YET)
 
     async def keep(self) -> None:
         """Look whether AWS lets us work, again and again, until cancelled."""
@@ -80,21 +80,39 @@ class Connection:
         while True:
             trouble = await self._look()
             self._condition.tell(PART, trouble)
-            self.looked.set()
+            self._looked.set()
             if trouble is None:
                 pauses = _pauses()
             await asyncio.sleep(WHILE_WELL if trouble is None else next(pauses))
 
+    @property
+    def reached(self) -> bool:
+        """Whether there are clients."""
+        return not isinstance(self.aws.ec2, _Nobody)
+
+    async def somebody(self, service: str) -> object:
+        """Who answers for the service; the first look may be under way.
+
+        Raises:
+            Unavailable: There is nobody; the text says why.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LOOK):
+                await self._looked.wait()
+        if not self.reached:
+            raise errors.Unavailable(self._why + _AGAIN)
+        return getattr(self.aws, service)
+
     async def _look(self) -> str | None:
         """What is wrong."""
         try:
-            if not self._reached:
+            if not self.reached:
                 await self._reach()
             await self._check()
         except errors.Error as error:
             # Without what differs each time: the log hears of a change, and this is none.
             said = _REQUEST.sub("", str(error)).removesuffix(_AGAIN)
-            self._nobody.why = said
+            self._why = said
             return said
         return None
 
@@ -102,7 +120,6 @@ class Connection:
         async with AsyncExitStack() as attempt:
             self.aws.take(await clients(attempt, self._settings))
             self.stack.push_async_exit(attempt.pop_all())
-        self._reached = True
 
     async def _check(self) -> None:
         """Come back if AWS lets us describe volumes and tells whose they are.
@@ -121,13 +138,18 @@ class Connection:
 
 
 class _Nobody:
-    """A client before there are any: whatever it is asked, it raises why."""
+    """A client before there is one."""
 
-    def __init__(self) -> None:
-        self.why = "AWS is not reached yet"
+    def __init__(self, connection: Connection, service: str) -> None:
+        self._connection = connection
+        self._service = service
 
-    def __getattr__(self, _: str) -> NoReturn:
-        raise errors.Unavailable(self.why + _AGAIN)
+    def __getattr__(self, operation: str) -> Callable[..., Awaitable[Any]]:
+        async def asked(*given: Any, **named: Any) -> Any:  # as the operation that it stands for
+            client = await self._connection.somebody(self._service)
+            return await getattr(client, operation)(*given, **named)
+
+        return asked
 
 
 def _pauses() -> Iterator[float]:
