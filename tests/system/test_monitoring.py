@@ -1,6 +1,7 @@
 """What a process shows of itself over HTTP: to kubelet's probes, and to Prometheus."""
 
 import asyncio
+import contextlib
 import re
 import ssl
 from collections.abc import AsyncGenerator
@@ -16,6 +17,7 @@ from hyperpod_ebs.csi.identity import WHY
 from hyperpod_ebs.csi.server import Services, serving
 from hyperpod_ebs.model import errors
 from hyperpod_ebs.monitoring import HTTP, check, metrics, shown
+from hyperpod_ebs.observe import httpd
 from hyperpod_ebs.observe.condition import Condition
 from hyperpod_ebs.observe.httpd import LONGEST
 from hyperpod_ebs.observe.metrics import Metrics
@@ -117,6 +119,19 @@ async def test_metrics_come_over_tls_where_a_certificate_is_given(short_path: Pa
 
         assert (await page(f"https://{http}/metrics", trust=trust))[0] == 200
         assert (await page(f"{health}/healthz"))[0] == 200
+
+
+async def test_a_connection_that_never_speaks_tls_is_closed() -> None:
+    """Ours: it is not counted among the readers yet, and must not last."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
+
+    async with httpd.serving("127.0.0.1", 0, {}, tls) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(4 * httpd.PATIENCE):
+            with contextlib.suppress(ConnectionError):
+                assert not await reader.read()
+        writer.close()
 
 
 async def test_an_address_that_is_taken_ends_the_start_with_one_sentence(node: Shown, short_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What of the SDK's calls is counted and told: those that it makes for credentials by itself, too.
 
 It is told from the SDK's events, before a request is signed, so that no signature and
-no session token is among it; and of STS nothing is told, whose answers are credentials.
+no session token is among it; and only of services whose answers are never credentials.
 """
 
 import time
@@ -15,7 +15,8 @@ from aiobotocore.session import AioSession
 from hyperpod_ebs.aws.errors import THROTTLES
 
 _BEGAN: Final = "hyperpod_ebs.began"
-_SECRETIVE: Final = "sts"
+_TOLD: Final = frozenset({"ec2", "sagemaker"})
+"""Services whose questions and answers may be told: those of STS or of single sign-on have credentials."""
 _DRY_RUN: Final = "DryRunOperation"
 """How EC2 says that a dry run would have succeeded."""
 
@@ -48,13 +49,13 @@ class Observer:
     # The SDK's own values, which it gives no types; and it gives more of them than are read.
     def _asked(self, *, model: Any, params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> None:
         context[_BEGAN] = time.monotonic()
-        if self.aloud and model.service_model.service_name != _SECRETIVE:
+        if self.aloud and model.service_model.service_name in _TOLD:
             log.info("aws asked", operation=model.name, body=params.get("body"))
 
     def _answered(self, *, model: Any, parsed: Mapping[str, Any], context: dict[str, Any], **_: Any) -> None:
         code = str(parsed.get("Error", {}).get("Code", ""))
         self._count(model.name, context, "" if code == _DRY_RUN else code)
-        if self.aloud and model.service_model.service_name != _SECRETIVE:
+        if self.aloud and model.service_model.service_name in _TOLD:
             log.info("aws answered", operation=model.name, answer=parsed)
 
     def _unanswered(self, *, event_name: str, exception: Exception, context: dict[str, Any], **_: Any) -> None:

@@ -48,7 +48,16 @@ async def serving(
         OSError: The address cannot be had.
     """
     site = _Site(pages)
-    server = await asyncio.start_server(site.converse, host, port, limit=LONGEST, ssl=certificate)
+    bound = PATIENCE if certificate else None  # of a handshake, before which nobody is counted as a reader
+    server = await asyncio.start_server(
+        site.converse,
+        host,
+        port,
+        limit=LONGEST,
+        ssl=certificate,
+        ssl_handshake_timeout=bound,
+        ssl_shutdown_timeout=bound,
+    )
     async with server:
         yield server.sockets[0].getsockname()[1]
 
