@@ -43,6 +43,8 @@ class ApiServer:
     """Whether everything is answered with 500."""
     asked: list[str] = field(default_factory=list)
     """Each request's method and path."""
+    watches: list[int] = field(default_factory=list)
+    """After how many seconds each watch was to end."""
     peers: set[object] = field(default_factory=set)
     """The other ends of all connections."""
     meddle: list[dict[str, Any]] = field(default_factory=list)
@@ -164,6 +166,7 @@ class ApiServer:
         """A watch of one node or of all attachments, or a page of these."""
         only = request.query.get("fieldSelector", "").removeprefix("metadata.name=")
         if "watch" in request.query:
+            self.watches.append(int(request.query["timeoutSeconds"]))
             return await self._watched(request, [self.nodes[only]] if only in self.nodes else [])
         return self._page(request)
 

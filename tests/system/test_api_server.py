@@ -46,6 +46,17 @@ async def test_requests_share_a_connection_and_outlive_it(tmp_path: Path) -> Non
     assert (shared, len(after.peers)) == (1, 1)
 
 
+async def test_watches_that_begin_together_do_not_end_together(api: ApiServer) -> None:
+    """Ours: those of five thousand nodes begin at once when the API server comes back, and would do so for ever."""
+    async with client(api) as cluster:
+        for _ in range(10):
+            async with contextlib.aclosing(cluster.changes()) as nodes:
+                await anext(nodes)
+
+    assert len(set(api.watches)) > 1
+    assert all(300 <= seconds <= 600 for seconds in api.watches)
+
+
 class Refusal(NamedTuple):
     """What is wrong with the API server, and what becomes of it."""
 

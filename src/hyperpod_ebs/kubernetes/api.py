@@ -9,6 +9,7 @@ and a thread of its own, and ends when that connection is shut.
 import asyncio
 import http.client
 import json
+import random
 import socket
 import ssl
 import threading
@@ -29,11 +30,15 @@ DEADLINE: Final = 10.0
 _ANSWER: Final = 5.0
 """Seconds for each step of it: the connection, a read."""
 
-_WATCH: Final = 240
-"""Seconds after which the API server ends a watch, to be asked for another."""
+_WATCH: Final = (300, 600)
+"""Seconds after which the API server ends a watch, to be asked for another; drawn, so that nodes which began together
+do not go on together."""
 
-_SILENCE: Final = _WATCH + 30.0
-"""Seconds without a byte after which a watch is given up: its connection died without a word."""
+_SILENCE: Final = _WATCH[1] + 30.0
+"""Seconds without a byte after which a watch is given up."""
+
+_ALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+"""How the kernel finds out within a minute that the other side is gone without a word: the API server was replaced."""
 
 _JSON_PATCH: Final = "application/json-patch+json"
 
@@ -99,7 +104,8 @@ class Api:
         Raises:
             Error: As `get`.
         """
-        target = _target(path, {**query, "watch": "true", "timeoutSeconds": str(_WATCH)})
+        seconds = random.randint(*_WATCH)  # noqa: S311 - spreads load, keeps no secret
+        target = _target(path, {**query, "watch": "true", "timeoutSeconds": str(seconds)})
         events: asyncio.Queue[Object | Exception | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
@@ -129,6 +135,8 @@ class _Connection:
         self.socket = self._http.sock
         self.socket.settimeout(silence)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _ALIVE:
+            self.socket.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def ask(self, method: str, target: str, body: bytes | None = None) -> http.client.HTTPResponse:
         """The answer, its body unread.

@@ -7,6 +7,7 @@ an hour, is no exception.
 """
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from typing import Final, Protocol
@@ -20,6 +21,8 @@ PART: Final = "start-up taint"
 
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
+_LONGEST_AWAY: Final = 30.0
+"""Seconds between attempts at an API server that is away: thousands of nodes wait for it to come back."""
 _SLOWER: Final = 1.5
 _REST: Final = 300.0
 """Seconds until it is tried again where the API server forbids it."""
@@ -80,8 +83,8 @@ class StartUpTaint:
                 pause = _REST
             except errors.Error as error:
                 self._tell(str(error))
-            await asyncio.sleep(pause)
-            pause = min(pause * _SLOWER, _LONGEST_PAUSE)
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads load, keeps no secret
+            pause = min(pause * _SLOWER, _LONGEST_AWAY)
 
     async def _take_off(self, node: KubeNode) -> None:
         """Take it off as soon as the driver is ready.
