@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from hyperpod_ebs.csi import parse
+from hyperpod_ebs.csi import mounting, parse
 from hyperpod_ebs.model import errors
 from hyperpod_ebs.model.capability import AccessMode, Block, Capability, Mount
 from hyperpod_ebs.model.nodes import Ec2Node
@@ -208,13 +208,13 @@ REFUSALS: Final = [
     ),
     Refusal(
         "a stage without a path",
-        lambda: parse.staging(csi_pb2.NodeStageVolumeRequest(volume_id=VOLUME, volume_capability=mount())),
+        lambda: mounting.staging(csi_pb2.NodeStageVolumeRequest(volume_id=VOLUME, volume_capability=mount())),
         errors.InvalidRequest,
         "staging target path",
     ),
     Refusal(
         "a publish without a target",
-        lambda: parse.publishing(
+        lambda: mounting.publishing(
             csi_pb2.NodePublishVolumeRequest(volume_id=VOLUME, staging_target_path="/s", volume_capability=mount())
         ),
         errors.InvalidRequest,
@@ -257,7 +257,7 @@ def test_a_stage_is_read() -> None:
         publish_context={"devicePath": "/dev/xvdaa"},
     )
 
-    assert parse.staging(request) == Staging(
+    assert mounting.staging(request) == Staging(
         volume_id=VOLUME, target=Path("/stage"), capability=parse.capability(mount()), device="/dev/xvdaa"
     )
 
@@ -277,7 +277,7 @@ def test_a_publish_is_read_only_when_either_says_so(readonly: bool, mode: Any) -
         readonly=readonly,
     )
 
-    assert parse.publishing(request) == Publishing(
+    assert mounting.publishing(request) == Publishing(
         volume_id=VOLUME,
         staging=Path("/stage"),
         target=Path("/target"),

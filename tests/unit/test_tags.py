@@ -124,6 +124,7 @@ def test_what_is_to_be_taken_away_is_not_put_on_in_the_first_place() -> None:
         (("a=b,c=d", "e=f"), ("a=b", "c=d", "e=f")),
         (("a=b,c",), ("a=b,c",)),
         (('"a=b,c",d=e',), ("a=b,c", "d=e")),
+        (('"a=b,c"',), ("a=b,c",)),
         (("a=",), ("a=",)),
     ],
 )

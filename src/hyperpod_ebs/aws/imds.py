@@ -4,7 +4,6 @@ The node process needs it, which loads no SDK: plain HTTP, in a thread.
 """
 
 import http.client
-import os
 from dataclasses import dataclass
 from typing import ClassVar, Final
 from urllib.parse import urlsplit
@@ -14,7 +13,7 @@ from hyperpod_ebs.model import errors, nodes
 from hyperpod_ebs.model.myself import Told
 
 ENDPOINT: Final = "http://169.254.169.254"
-"""Where every EC2 instance finds it; the SDKs' AWS_EC2_METADATA_SERVICE_ENDPOINT names another."""
+"""Where every EC2 instance finds it."""
 
 PATIENCE: Final = 10.0
 """Seconds for all of it."""
@@ -45,7 +44,7 @@ class Metadata:
             Unavailable: Nobody answers, or not as the service does.
             Refused: It is a node of a HyperPod cluster, of which the service does not tell.
         """
-        base = self.endpoint or os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or ENDPOINT
+        base = self.endpoint or ENDPOINT
         try:
             id_, type_, zone, interfaces = await off_loop(lambda: _asked(base), deadline=PATIENCE)
             node = nodes.parse(id_)

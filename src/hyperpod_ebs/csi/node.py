@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
-from hyperpod_ebs.csi import parse, render, secrets
+from hyperpod_ebs.csi import mounting, parse, render, secrets
 from hyperpod_ebs.csi.interceptors import Context
 from hyperpod_ebs.kit.operations import Operation, Operations
 from hyperpod_ebs.model import topology, volume
@@ -76,7 +76,7 @@ class Node(csi_pb2_grpc.NodeServicer):
     ) -> csi_pb2.NodeStageVolumeResponse:
         """Format a blank volume and mount it where all its users share it."""
         del context
-        wanted = parse.staging(request)
+        wanted = mounting.staging(request)
         await self._joined(wanted.volume_id, request, lambda: stage.stage(self._host, wanted))
         return csi_pb2.NodeStageVolumeResponse()
 
@@ -86,7 +86,7 @@ class Node(csi_pb2_grpc.NodeServicer):
         """Unmount it there; success when it is not."""
         del context
         volume_id = parse.required(request.volume_id, "volume id")
-        target = parse.path(request.staging_target_path, "staging target path")
+        target = mounting.path(request.staging_target_path, "staging target path")
         await self._joined(volume_id, request, lambda: stage.unstage(self._host, volume_id, target))
         return csi_pb2.NodeUnstageVolumeResponse()
 
@@ -95,7 +95,7 @@ class Node(csi_pb2_grpc.NodeServicer):
     ) -> csi_pb2.NodePublishVolumeResponse:
         """Show a staged volume at a pod's path."""
         del context
-        wanted = parse.publishing(request)
+        wanted = mounting.publishing(request)
         # A single writer is at one target only, so two targets must not be looked at side by side.
         alone = wanted.capability.mode is AccessMode.SINGLE_NODE_SINGLE_WRITER
         at = None if alone else wanted.target
@@ -108,7 +108,7 @@ class Node(csi_pb2_grpc.NodeServicer):
         """Take it off a pod's path; success when it is not there."""
         del context
         volume_id = parse.required(request.volume_id, "volume id")
-        target = parse.path(request.target_path, "target path")
+        target = mounting.path(request.target_path, "target path")
         await self._joined(volume_id, request, lambda: publish.unpublish(self._host, volume_id, target), at=target)
         return csi_pb2.NodeUnpublishVolumeResponse()
 
@@ -118,7 +118,7 @@ class Node(csi_pb2_grpc.NodeServicer):
         """How full a volume is."""
         del context
         parse.required(request.volume_id, "volume id")
-        path = parse.path(request.volume_path, "volume path")
+        path = mounting.path(request.volume_path, "volume path")
         return render.stats(await usage.usage(self._host, volume.volume_id(request.volume_id), path))
 
     async def NodeExpandVolume(  # noqa: N802
@@ -127,7 +127,7 @@ class Node(csi_pb2_grpc.NodeServicer):
         """Let a volume in use have the size that it was given."""
         del context
         parse.required(request.volume_id, "volume id")
-        path = parse.path(request.volume_path, "volume path")
+        path = mounting.path(request.volume_path, "volume path")
         volume_id = volume.volume_id(request.volume_id)
         wanted, block = request.capacity_range.required_bytes, request.volume_capability.HasField("block")
         after = await self._joined(

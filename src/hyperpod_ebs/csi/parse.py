@@ -1,8 +1,9 @@
-"""Requests become values here, or are refused: nothing behind this module knows protobuf."""
+"""Requests become values here, or are refused: nothing behind this module knows protobuf.
+
+What the node alone is asked is read in `csi.mounting`.
+"""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Final
 
 from hyperpod_ebs.model import errors, iops, nodes, parameters, tags, topology, volume
 from hyperpod_ebs.model.capability import (
@@ -18,12 +19,11 @@ from hyperpod_ebs.model.formatting import Formatting
 from hyperpod_ebs.model.nodes import Node
 from hyperpod_ebs.model.sizes import GiB, SizeRange
 from hyperpod_ebs.model.volume import Change, SnapshotSpec, VolumeSpec
-from hyperpod_ebs.mounts.publish import Publishing
-from hyperpod_ebs.mounts.stage import Staging
 from hyperpod_ebs.pb import csi_pb2
 
-DEVICE_PATH: Final = "devicePath"
-"""The one entry of the publish context."""
+_WithCapability = (
+    csi_pb2.ControllerPublishVolumeRequest | csi_pb2.NodeStageVolumeRequest | csi_pb2.NodePublishVolumeRequest
+)
 
 
 def volume_spec(request: csi_pb2.CreateVolumeRequest, policy: tags.Policy = tags.USUAL) -> VolumeSpec:
@@ -210,13 +210,17 @@ def capabilities(asked: Iterable[csi_pb2.VolumeCapability]) -> tuple[Capability,
     return found
 
 
-def offered(request: csi_pb2.ControllerPublishVolumeRequest) -> Capability:
+def offered(request: _WithCapability) -> Capability:
     """The one capability of a request, which is one that we offer.
 
     Raises:
         InvalidRequest: It is missing or not offered.
     """
-    return _offered(request.HasField("volume_capability"), request.volume_capability)
+    if not request.HasField("volume_capability"):
+        raise errors.InvalidRequest("a volume capability is needed, but there is none")
+    wanted = capability(request.volume_capability)
+    check(wanted)
+    return wanted
 
 
 def capability(asked: csi_pb2.VolumeCapability) -> Capability:
@@ -236,53 +240,6 @@ def capability(asked: csi_pb2.VolumeCapability) -> Capability:
             raise errors.InvalidRequest("a volume capability needs an access type, block or mount, but has none")
 
 
-def staging(request: csi_pb2.NodeStageVolumeRequest) -> Staging:
-    """What NodeStageVolume asks for.
-
-    Raises:
-        InvalidRequest: Something is missing or not offered.
-        VolumeNotFound: No volume can have the id.
-    """
-    target = path(request.staging_target_path, "staging target path")
-    wanted = _offered(request.HasField("volume_capability"), request.volume_capability)
-    return Staging(
-        volume_id=volume.volume_id(request.volume_id),  # last: what is missing is told before what is unknown
-        target=target,
-        capability=wanted,
-        device=request.publish_context.get(DEVICE_PATH, ""),
-        formatting=Formatting.parse(request.volume_context),
-    )
-
-
-def publishing(request: csi_pb2.NodePublishVolumeRequest) -> Publishing:
-    """What NodePublishVolume asks for.
-
-    Raises:
-        InvalidRequest: Something is missing or not offered.
-        VolumeNotFound: No volume can have the id.
-    """
-    wanted = _offered(request.HasField("volume_capability"), request.volume_capability)
-    staging = path(request.staging_target_path, "staging target path")
-    target = path(request.target_path, "target path")
-    return Publishing(
-        volume_id=volume.volume_id(request.volume_id),  # last, as above
-        staging=staging,
-        target=target,
-        capability=wanted,
-        read_only=request.readonly or wanted.read_only,
-        device=request.publish_context.get(DEVICE_PATH, ""),
-    )
-
-
-def path(text: str, what: str) -> Path:
-    """A path on the node; whether it lies where it may is the node's to say.
-
-    Raises:
-        InvalidRequest: It is empty.
-    """
-    return Path(required(text, what))
-
-
 def required(text: str, what: str) -> str:
     """`text`, which is not empty.
 
@@ -292,11 +249,3 @@ def required(text: str, what: str) -> str:
     if not text:
         raise errors.InvalidRequest(f"a {what} is needed, but is empty")
     return text
-
-
-def _offered(given: bool, asked: csi_pb2.VolumeCapability) -> Capability:  # noqa: FBT001 - protobuf's own HasField
-    if not given:
-        raise errors.InvalidRequest("a volume capability is needed, but there is none")
-    wanted = capability(asked)
-    check(wanted)
-    return wanted

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import grpc
 import structlog
@@ -20,6 +20,7 @@ from hyperpod_ebs.csi import listening
 from hyperpod_ebs.csi.interceptors import Context
 from hyperpod_ebs.model import errors
 from hyperpod_ebs.model.kubenode import DRIVER
+from hyperpod_ebs.observe.condition import Condition
 from hyperpod_ebs.pb import pluginregistration_pb2, pluginregistration_pb2_grpc
 
 PART: Final = "registration with kubelet"
@@ -39,13 +40,6 @@ _LAST_WORDS: Final = 1.0
 log = structlog.get_logger()
 
 _Status = pluginregistration_pb2.RegistrationStatus
-
-
-class Condition(Protocol):
-    """Where it is kept what is wrong with this process."""
-
-    def tell(self, part: str, trouble: str | None) -> None:
-        """Keep it; None where nothing is wrong with the part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from typing import Final
 
-from hyperpod_ebs.csi.parse import DEVICE_PATH
 from hyperpod_ebs.model import sizes, topology
 from hyperpod_ebs.model.disk import Amount, Usage
 from hyperpod_ebs.model.formatting import PLAIN, Formatting
 from hyperpod_ebs.model.volume import AttachState, Snapshot, Volume, by_id_path
 from hyperpod_ebs.pb import csi_pb2
 from hyperpod_ebs.volumes.cloud import Page
+
+DEVICE_PATH: Final = "devicePath"
+"""The one entry of the publish context."""
 
 PUBLISHED: Final = frozenset({AttachState.ATTACHED, AttachState.BUSY})
 """A node has the volume and may use it. A busy detach waits for it to be unmounted."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 
 from hyperpod_ebs.model import errors, formatting, tags
-from hyperpod_ebs.model.formatting import PLAIN, Formatting
+from hyperpod_ebs.model.formatting import Formatting
 from hyperpod_ebs.model.volume import Change
 
 TAG_PREFIX: Final = "tagSpecification"
@@ -104,7 +104,6 @@ class Parameters:
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     tag_specifications: tuple[str, ...] = ()
     tag_deletions: tuple[str, ...] = ()
-    formatting: Formatting = PLAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +151,7 @@ def of_class(given: Mapping[str, str], mutable: Mapping[str, str]) -> Parameters
     values = _read(parts.rest) | _read(over.rest, mutable=True)
     if values.get("kms_key_id"):
         values["encrypted"] = True
+    Formatting.parse(given)  # so that what nobody can read is refused with the rest
     if values.get("iops") and values.get("iops_per_gib"):
         raise errors.InvalidRequest("iops and iopsPerGB are both given; take one of them")
     return Parameters(
@@ -159,7 +159,6 @@ def of_class(given: Mapping[str, str], mutable: Mapping[str, str]) -> Parameters
         metadata={**over.metadata, **parts.metadata},
         tag_specifications=parts.tags + over.tags,
         tag_deletions=over.untags,
-        formatting=Formatting.parse(given),
     )
 
 

@@ -143,7 +143,7 @@ def listed(texts: Iterable[str]) -> tuple[str, ...]:
 
     A value that has a comma stands alone, or in quotes: `"team=a,b",owner=c` (spf13/pflag, StringToString).
     """
-    return tuple(pair for text in texts for pair in ([text] if text.count("=") == 1 else _parted(text)))
+    return tuple(pair for text in texts for pair in ([text.strip('"')] if text.count("=") == 1 else _parted(text)))
 
 
 def _parted(text: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ import structlog
 
 from hyperpod_ebs.model import errors
 from hyperpod_ebs.model.myself import Allowance, Myself, Told, missing, put_together
+from hyperpod_ebs.observe.condition import Condition
 
 PART: Final = "node identity"
 _PEACE: Final = 60.0
@@ -44,13 +45,6 @@ class Source(Protocol):
             Error: It does not answer, or does not know this node; the text says what to do.
         """
         ...
-
-
-class Condition(Protocol):
-    """Where it is kept what is wrong with this process."""
-
-    def tell(self, part: str, trouble: str | None) -> None:
-        """Keep it; None where nothing is wrong with the part."""
 
 
 @dataclass(slots=True)
