@@ -213,6 +213,19 @@ REFUSALS: Final = [
         "staging target path",
     ),
     Refusal(
+        "a stage of a part",
+        lambda: mounting.staging(
+            csi_pb2.NodeStageVolumeRequest(
+                volume_id=VOLUME,
+                staging_target_path="/s",
+                volume_capability=mount(),
+                volume_context={"partition": "1"},
+            )
+        ),
+        errors.InvalidRequest,
+        "partition 1 of the volume",
+    ),
+    Refusal(
         "a publish without a target",
         lambda: mounting.publishing(
             csi_pb2.NodePublishVolumeRequest(volume_id=VOLUME, staging_target_path="/s", volume_capability=mount())
@@ -255,6 +268,7 @@ def test_a_stage_is_read() -> None:
         staging_target_path="/stage",
         volume_capability=mount(),
         publish_context={"devicePath": "/dev/xvdaa"},
+        volume_context={"partition": "0"},
     )
 
     assert mounting.staging(request) == Staging(

@@ -1,14 +1,19 @@
 """What the node is asked becomes values here, or is refused; see `csi.parse`."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from hyperpod_ebs.csi.parse import offered, required
 from hyperpod_ebs.csi.render import DEVICE_PATH
-from hyperpod_ebs.model import volume
+from hyperpod_ebs.model import errors, volume
 from hyperpod_ebs.model.formatting import Formatting
 from hyperpod_ebs.mounts.publish import Publishing
 from hyperpod_ebs.mounts.stage import Staging
 from hyperpod_ebs.pb import csi_pb2
+
+_PARTITION: Final = "partition"
+"""With it upstream takes a part of a pre-created volume."""
 
 
 def staging(request: csi_pb2.NodeStageVolumeRequest) -> Staging:
@@ -20,6 +25,7 @@ def staging(request: csi_pb2.NodeStageVolumeRequest) -> Staging:
     """
     target = path(request.staging_target_path, "staging target path")
     wanted = offered(request)
+    _whole(request.volume_context)
     return Staging(
         volume_id=volume.volume_id(request.volume_id),  # last: what is missing is told before what is unknown
         target=target,
@@ -56,3 +62,16 @@ def path(text: str, what: str) -> Path:
         InvalidRequest: It is empty.
     """
     return Path(required(text, what))
+
+
+def _whole(context: Mapping[str, str]) -> None:
+    """Accept a volume that is wanted as it is.
+
+    Raises:
+        InvalidRequest: A part of it is wanted.
+    """
+    if (part := context.get(_PARTITION, "")) not in {"", "0"}:
+        raise errors.InvalidRequest(
+            f"{_PARTITION} {part} of the volume is asked for, but volumes are used whole: move what is in it to a "
+            f"volume of its own, and leave {_PARTITION} out of the PersistentVolume's volumeAttributes"
+        )
