@@ -91,7 +91,7 @@ async def whole(live: Live) -> None:
     for workload in (CONTROLLER, NODE):
         hurt = [one["metadata"]["name"] for one in await pods(live, workload) if _restarted(one)]
         if hurt:
-            await live.kubectl("delete", _IN, "pod", *hurt, "--wait=false")
+            await live.kubectl("delete", _IN, "pod", *hurt, "--wait")
     for workload in (CONTROLLER, NODE):
         await live.kubectl("rollout", _IN, "status", workload, "--timeout=120s")
 
