@@ -17,6 +17,10 @@ HELM: Final = ROOT / ".tools" / "bin" / "helm"
 RELEASE: Final = "hyperpod-ebs"
 NAMESPACE: Final = "kube-system"
 
+_ELECTION: Final = {"leaseDuration": "6s", "renewDeadline": "4s", "retryPeriod": "1s"}
+_ELECTED: Final = ("lease-duration=6s", "renew-deadline=4s", "retry-period=1s")
+"""Shorter than the sidecars' own 15 s, which whoever kills a leader to look what happens would wait for."""
+
 _PATIENCE: Final = 240
 
 
@@ -39,6 +43,10 @@ class Release:
             "embeddedCloud": {"endpoint": cloud.URL},
             "controller": {"region": region},
             "snapshotController": {"enabled": True},
+            "sidecars": {
+                **dict.fromkeys(("provisioner", "attacher", "resizer"), {"leaderElection": _ELECTION}),
+                "snapshotter": {"additionalArgs": [f"--leader-election-{name}" for name in _ELECTED]},
+            },
         }
 
     async def credentials(self, key_id: str, key: str) -> None:
