@@ -44,7 +44,7 @@ class Release:
             "controller": {"region": region},
             "snapshotController": {"enabled": True},
             "sidecars": {
-                **dict.fromkeys(("provisioner", "attacher", "resizer"), {"leaderElection": _ELECTION}),
+                **{name: {"leaderElection": _ELECTION} for name in ("provisioner", "attacher", "resizer")},
                 "snapshotter": {"additionalArgs": [f"--leader-election-{name}" for name in _ELECTED]},
             },
         }
