@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from enum import StrEnum
 from typing import Any, Final
 
+import pytest
+
 from live import SYSTEM, Live, eventually
 from localcluster.node import SOCKET
 
@@ -64,15 +66,23 @@ async def page(live: Live, of: dict[str, Any], path: str) -> str:
     return await live.on_node(of["spec"]["nodeName"], "busybox", "sh", "-c", asked)
 
 
-async def unhealthy(live: Live, name: str) -> str:
-    """What the page of a driver pod says is wrong with it, once something is."""
+async def unhealthy(live: Live, name: str, because: str) -> None:
+    """Come back when the page of a driver pod says that this is wrong with it; at its start it may not know yet.
 
-    async def wrong() -> str | None:
+    Raises:
+        AssertionError: It does not come to say so; the message has what it said last.
+    """
+    said = ""
+
+    async def told() -> bool:
+        nonlocal said
         said = await page(live, await pod(live, name), "/healthz")
-        return said if " 503 " in said.partition("\n")[0] else None
+        return " 503 " in said.partition("\n")[0] and because in said
 
-    found: str = await eventually(wrong)
-    return found
+    try:
+        await eventually(told)
+    except TimeoutError:
+        pytest.fail(f"{name} does not say {because!r}, but: {said}", pytrace=False)
 
 
 async def kill(live: Live, name: str) -> None:

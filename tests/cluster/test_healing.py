@@ -24,8 +24,7 @@ async def test_a_controller_to_which_no_way_to_aws_leads_says_so_and_heals_with_
     name = await space.storage_class(type="gp3")
     async with _cut_off(live):
         started = await _started_anew(live)
-        assert "no answer from AWS" in await _unhealthy(live, started)
-        assert "no answer from AWS" in await _log(live, started)
+        await _unhealthy(live, started, because="no answer from AWS")
         await space.claim("data", of=name)
         await space.pod("user", "data")
         await space.says("data", "ProvisioningFailed: .*no answer from AWS")
@@ -39,11 +38,9 @@ async def test_a_controller_of_a_wrong_role_names_the_action_that_it_lacks_and_h
     await live.plan("DescribeVolumes", deny=True, times=1000)
 
     started = await _started_anew(live)
-    page, log = await _unhealthy(live, started), await _log(live, started)
+    await _unhealthy(live, started, because="ec2:DescribeVolumes on * is denied")
     await live.forget_faults()
 
-    assert "ec2:DescribeVolumes on * is denied" in page
-    assert "ec2:DescribeVolumes on * is denied" in log
     await _heals(live, started)
 
 
@@ -51,10 +48,8 @@ async def test_a_controller_of_wrong_keys_says_so_and_is_well_once_it_is_started
     """What a Secret gives as environment is read when the container starts."""
     async with _other_key(live):
         started = await _started_anew(live)
-        page, log = await _unhealthy(live, started), await _log(live, started)
+        await _unhealthy(live, started, because="give the driver a role or keys that AWS knows")
 
-    assert "give the driver a role or keys that AWS knows" in page
-    assert "give the driver a role or keys that AWS knows" in log
     await live.kubectl("delete", _IN, "pod", started)
     await live.kubectl("rollout", _IN, "status", CONTROLLER, "--timeout=180s")
 
@@ -74,17 +69,13 @@ async def _started_anew(live: Live) -> str:
     return name
 
 
-async def _unhealthy(live: Live, name: str) -> str:
-    """What the page of a controller pod says is wrong; it lives, and is not ready."""
-    said = await driver_pods.unhealthy(live, name)
+async def _unhealthy(live: Live, name: str, because: str) -> None:
+    """See the page of a controller pod, and its log, say what is wrong; it lives, and is not ready."""
+    await driver_pods.unhealthy(live, name, because)
+    assert because in (await live.kubectl("logs", _IN, name, f"--container={PLUGIN}")).out
     pod = await driver_pods.pod(live, name)
     assert " 200 " in (await driver_pods.page(live, pod, "/livez")).partition("\n")[0]
     assert not driver_pods.container(pod)["ready"]
-    return said
-
-
-async def _log(live: Live, name: str) -> str:
-    return (await live.kubectl("logs", _IN, name, f"--container={PLUGIN}")).out
 
 
 async def _heals(live: Live, name: str) -> None:

@@ -97,7 +97,7 @@ async def test_a_node_process_that_cannot_learn_who_it_is_does_without_and_is_kn
     name, before = await _node_pod(live, node), await _socket(live, node)
     async with _cut_off(live, node):
         await driver_pods.kill(live, name)
-        assert "--node-id" in await driver_pods.unhealthy(live, name)
+        await driver_pods.unhealthy(live, name, because="--node-id")
         await space.gone("pod", "counter")
         assert await _mounts(space, node) == {}
         assert await _socket(live, node) == before
