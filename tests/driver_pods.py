@@ -94,20 +94,20 @@ async def kill(live: Live, name: str) -> None:
 
 
 async def whole(live: Live) -> None:
-    """Come back when all of the driver is ready; pods that had to restart give way to new ones.
+    """Come back when all of the driver is ready; pods that had to restart, or are not well, give way to new ones.
 
     Kubelet lets a container wait longer after each time that it has ended: a later test has not to wait for that.
     """
     for workload in (CONTROLLER, NODE):
-        hurt = [one["metadata"]["name"] for one in await pods(live, workload) if _restarted(one)]
+        hurt = [one["metadata"]["name"] for one in await pods(live, workload) if _hurt(one)]
         if hurt:
             await live.kubectl("delete", _IN, "pod", *hurt, "--wait")
     for workload in (CONTROLLER, NODE):
         await live.kubectl("rollout", _IN, "status", workload, "--timeout=120s")
 
 
-def _restarted(of: dict[str, Any]) -> bool:
-    return any(one["restartCount"] for one in of["status"].get("containerStatuses", ()))
+def _hurt(of: dict[str, Any]) -> bool:
+    return any(one["restartCount"] or not one["ready"] for one in of["status"].get("containerStatuses", ()))
 
 
 @asynccontextmanager
