@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from live import SYSTEM, Live, eventually
+from live import DRIVER, SYSTEM, Live, eventually
 from localcluster.node import SOCKET
 
 CONTROLLER: Final = "deployment/ebs-csi-controller"
@@ -104,6 +104,17 @@ async def whole(live: Live) -> None:
             await live.kubectl("delete", _IN, "pod", *hurt, "--wait")
     for workload in (CONTROLLER, NODE):
         await live.kubectl("rollout", _IN, "status", workload, "--timeout=120s")
+
+    async def registered() -> bool:
+        nodes = (await live.kubectl.get("csinodes"))["items"]
+        knowing = {
+            one["metadata"]["name"]
+            for one in nodes
+            if any(driver["name"] == DRIVER for driver in one["spec"].get("drivers") or ())
+        }
+        return knowing >= {node.name for node in live.record.nodes}
+
+    await eventually(registered)  # kubelet registers a driver some time after its pod is ready
 
 
 def _hurt(of: dict[str, Any]) -> bool:
