@@ -7,9 +7,11 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 import sys
+import time
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -300,6 +302,38 @@ async def machines_under_way_are_whole(state: Path, seconds: int) -> None:
         assert sorted(one["Attachments"][0]["InstanceId"] for one in roots) == sorted(ids)
         known = {one["VolumeId"] for one in roots} | {on_it["VolumeId"]}
         assert {path.stem for path in (state / "disks").iterdir()} == known
+
+
+async def test_a_machine_that_ends_while_volumes_are_still_coming_to_it_keeps_none(short_path: Path) -> None:
+    """Ours: its end comes after what is due with it, so that no late attachment outlives it."""
+    state = short_path / "state"
+    async with machine(state, "aws") as emulator:
+        aws = await emulator.start()
+        async with asyncio.TaskGroup() as group:
+            begun = [group.create_task(aws.volume()) for _ in range(8)]
+            ending = await aws.instance()
+        volumes = [one.result() for one in begun]
+        for letter, volume in zip("abcdefgh", volumes, strict=True):
+            await aws.ec2("attach_volume", VolumeId=volume, InstanceId=ending, Device=f"/dev/xvdb{letter}")
+        await aws.ec2("terminate_instances", InstanceIds=[ending])
+        await emulator.end(signal.SIGKILL)
+        await all_is_due(state)
+        emulator.profile = "instant"
+        aws = await emulator.start()
+
+        await until(lambda: _instances(aws), "terminated 1")
+        assert [await aws.state(volume) for volume in volumes] == ["available"] * 8
+        assert not (state / "nodes" / ending).exists()
+
+
+async def all_is_due(state: Path) -> None:
+    """Come back when the time of everything that a dead emulator had before it has come."""
+    with closing(sqlite3.connect(state / "state.db")) as store:
+        bodies = [json.loads(body) for (body,) in store.execute("select body from record where kind = 'Due'")]
+    last = max(due["at"] for due in bodies if "forgotten" not in due["step"])
+    async with asyncio.timeout(60):
+        while time.time() < last:  # noqa: ASYNC110 - time tells nobody
+            await asyncio.sleep(0.02)
 
 
 async def _instances(aws: Aws) -> str:

@@ -136,8 +136,6 @@ def _let_go(path: Path) -> None:
     start = time.monotonic()
     while (mounts := mounts_below(path)) or loops_below(path):
         waited = time.monotonic() - start
-        if waited > 2 * _BUSY:
-            return
         # What a stranger keeps open is taken out of the tree, and ends when he closes it.
         flags = _NO_FOLLOW | (_DETACH if waited > _BUSY else 0)
         for point in mounts:
@@ -145,6 +143,8 @@ def _let_go(path: Path) -> None:
         for name, file in _backed(path):
             with suppress(OSError):
                 Loop(int(name.removeprefix("loop"))).free(file, force=True)
+        if waited > 2 * _BUSY:  # after one try at the least, however slow the machine
+            return
         time.sleep(_LOOK)
 
 

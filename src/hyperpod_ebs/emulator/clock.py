@@ -70,6 +70,9 @@ AWS: Final = {
 }
 """Each step of the cloud and the time it takes."""
 
+LAST: Final = "instance terminated"
+"""The step that ends others' steps, and so comes after those that are due with it."""
+
 
 class Clock:
     """When each thing changes its state, and what that takes."""
@@ -121,9 +124,11 @@ class Clock:
         async with self._lock:
             while ripe := self._ripe(time.time()):
                 await self._store.commit()  # intents before effects
-                async with asyncio.TaskGroup() as group:
-                    for due in ripe:
-                        group.create_task(self._carry_out(due))
+                for last in (False, True):
+                    async with asyncio.TaskGroup() as group:
+                        for due in ripe:
+                            if (due.step == LAST) is last:
+                                group.create_task(self._carry_out(due))
             yield
 
     @asynccontextmanager
