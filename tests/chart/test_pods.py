@@ -100,6 +100,19 @@ async def test_one_container_is_the_node() -> None:
     assert container["lifecycle"]["preStop"]["exec"]["command"] == ["/bin/aws-ebs-csi-driver", "pre-stop-hook"]
 
 
+@pytest.mark.parametrize("sidecar", [False, True], ids=["the driver's own", "the community's probe"])
+async def test_readiness_is_known_at_once_and_lost_as_slowly_as_life(sidecar: bool) -> None:  # noqa: FBT001 - a case
+    """Ours: a rollout waits for it node by node, and a moment without AWS should take no pod away."""
+    rendered = await render({"sidecars": {"livenessProbe": {"enabled": sidecar}}})
+
+    for pod in (rendered.controller, rendered.node):
+        alive, ready = (pod.containers["ebs-plugin"][probe] for probe in ("livenessProbe", "readinessProbe"))
+
+        assert "initialDelaySeconds" not in ready
+        assert ready["periodSeconds"] <= 2
+        assert ready["periodSeconds"] * ready["failureThreshold"] == alive["periodSeconds"] * alive["failureThreshold"]
+
+
 async def test_the_registrar_and_the_probe_are_still_to_be_had() -> None:
     """The issue: the registrar and livenessprobe sidecars remain as values, off by default."""
     values = {"sidecars": {"nodeDriverRegistrar": {"enabled": True}, "livenessProbe": {"enabled": True}}}

@@ -81,17 +81,19 @@ emptyDir:
 
 {{/* The probes of a driver, of (dict "timeout" <seconds> "failures" <how many> "sidecar" <whether the community's probe asks>).
      It lives as long as its event loop answers, and is ready when nothing keeps it from working: a missing permission is
-     told, and no restart mends it (docs/decisions/0014). The community's probe has one answer for both. */}}
+     told, and no restart mends it (docs/decisions/0014). The community's probe has one answer for both.
+     Readiness is asked at once and often, for a rollout waits for it node by node; it takes as long to lose as liveness. */}}
 {{- define "hyperpod-ebs.probes" -}}
-{{- $times := dict "initialDelaySeconds" 10 "periodSeconds" 10 "timeoutSeconds" .timeout "failureThreshold" .failures -}}
+{{- $living := dict "initialDelaySeconds" 10 "periodSeconds" 10 "timeoutSeconds" .timeout "failureThreshold" .failures -}}
+{{- $ready := dict "periodSeconds" 2 "timeoutSeconds" .timeout "failureThreshold" (mul 5 .failures) -}}
 livenessProbe:
   httpGet:
     path: {{ ternary "/healthz" "/livez" .sidecar }}
     port: healthz
-  {{- toYaml $times | nindent 2 }}
+  {{- toYaml $living | nindent 2 }}
 readinessProbe:
   httpGet:
     path: /healthz
     port: healthz
-  {{- toYaml $times | nindent 2 }}
+  {{- toYaml $ready | nindent 2 }}
 {{- end }}
