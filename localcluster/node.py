@@ -163,7 +163,11 @@ class Node:
             "providerID": self.machine.provider_id,
             "registerWithTaints": [TAINT],
             "resolvConf": "",
-            "nodeStatusUpdateFrequency": "4s",
+            # Kubelet tells which volumes it uses with its status, and neither mounts nor lets detach before it has; and
+            # it sees that a volume has grown when it next looks at the pod. By itself it does so every 10 s, every minute.
+            "nodeStatusUpdateFrequency": "1s",
+            "nodeStatusReportFrequency": "10s",
+            "syncFrequency": "5s",
             "rotateCertificates": False,
             "serverTLSBootstrap": False,
         }
