@@ -163,8 +163,8 @@ class Node:
             "providerID": self.machine.provider_id,
             "registerWithTaints": [TAINT],
             "resolvConf": "",
-            # Kubelet tells which volumes it uses with its status, and neither mounts nor lets detach before it has; and
-            # it sees that a volume has grown when it next looks at the pod. By itself it does so every 10 s, every minute.
+            # Kubelet tells which volumes it uses with its status, and neither mounts nor lets go before it has. That a
+            # volume has grown, it sees when it next looks at the pod. Its own are 10 s, 5 minutes and one minute.
             "nodeStatusUpdateFrequency": "1s",
             "nodeStatusReportFrequency": "10s",
             "syncFrequency": "5s",
