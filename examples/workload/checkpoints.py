@@ -17,7 +17,7 @@ import durable
 from network import Network
 
 KEPT: Final = 3
-"""Checkpoints that stay; older ones go."""
+"""Checkpoints that stay, whole ones; older ones go."""
 
 _NAME: Final = re.compile(r"step-(\d{9})\.ckpt")
 
@@ -31,11 +31,16 @@ class Checkpoint:
 
 
 def save(directory: Path, checkpoint: Checkpoint) -> Path:
-    """Have it on the disk, and older ones not for ever."""
+    """Have it on the disk, and older ones not for ever.
+
+    What claims to be of a later step is left: it is no checkpoint of this training, which has not been there.
+    """
     body = json.dumps({"step": checkpoint.step, "network": json.loads(checkpoint.network.text())}).encode()
     path = directory / f"step-{checkpoint.step:09d}.ckpt"
     durable.write(path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-    for old in sorted(_all(directory))[:-KEPT]:
+    until_now = [one for one in sorted(_all(directory)) if one.name <= path.name]
+    *_, first_kept = [one for one in reversed(until_now) if _body(one) is not None][:KEPT]
+    for old in until_now[: until_now.index(first_kept)]:
         old.unlink()
     return path
 
@@ -43,12 +48,17 @@ def save(directory: Path, checkpoint: Checkpoint) -> Path:
 def last(directory: Path) -> Checkpoint | None:
     """The latest one that is complete; what is passed over is said."""
     for path in sorted(_all(directory), reverse=True):
-        stated, _, body = path.read_bytes().partition(b"\n")
-        if hashlib.sha256(body).hexdigest().encode() == stated:
+        if (body := _body(path)) is not None:
             found = json.loads(body)
             return Checkpoint(found["step"], Network(**found["network"]))
         durable.say(event="passed over", checkpoint=path.name, reason="it is not what was written")
     return None
+
+
+def _body(path: Path) -> bytes | None:
+    """What a checkpoint holds; nothing, where it is not what was written."""
+    stated, _, body = path.read_bytes().partition(b"\n")
+    return body if hashlib.sha256(body).hexdigest().encode() == stated else None
 
 
 def _all(directory: Path) -> Iterator[Path]:

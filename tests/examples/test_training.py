@@ -5,7 +5,10 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+import checkpoints as checkpoints_
 import pytest
+from checkpoints import Checkpoint
+from network import Network
 
 from workload import Line, run, running
 
@@ -74,6 +77,23 @@ async def test_checkpoints_do_not_fill_the_volume_and_what_was_being_written_doe
 
     assert said[0] == {"event": "started", "step": 0, "node": "n1"}
     assert [path.name for path in checkpoints(tmp_path)] == [f"step-{step:09d}.ckpt" for step in (160, 180, 200)]
+
+
+@pytest.mark.parametrize("step", [50, 950])
+async def test_the_checkpoint_just_saved_stays_whatever_else_is_there(tmp_path: Path, step: int) -> None:
+    """Ours: what is half copied from elsewhere does not count among the three, be it later or earlier."""
+    foreign = [f"step-{later:09d}.ckpt" for later in (900, 910, 920, 1000)]
+    for name in foreign:
+        (tmp_path / name).write_bytes(b"half")
+
+    for done in (step - 1, step):
+        checkpoints_.save(tmp_path, Checkpoint(done, Network.untaught(1)))
+    found = checkpoints_.last(tmp_path)
+
+    assert found is not None
+    assert found.step == step
+    assert {path.name for path in checkpoints(tmp_path)} >= {f"step-{one:09d}.ckpt" for one in (step - 1, step)}
+    assert (tmp_path / foreign[-1]).exists()
 
 
 async def test_a_training_ends_at_once_when_it_is_told_to(tmp_path: Path) -> None:
