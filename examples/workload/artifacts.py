@@ -16,19 +16,38 @@ FILES = 4
 def main() -> int:
     """Publish a version, or use the latest one."""
     asked = arguments().parse_args()
-    if asked.act == "publish":
-        made = collection.write(asked.directory / _name(asked.version), files=FILES, mib=asked.mib, seed=asked.version)
-        durable.write(asked.directory / "latest", _name(asked.version).encode())
-        durable.say(event="published", version=asked.version, bytes=made.size, digest=made.name)
-        return 0
     try:
-        latest = (asked.directory / "latest").read_text()
-        found = collection.read(asked.directory / latest)
+        if asked.act == "publish":
+            publish(asked.directory, asked.version, asked.mib)
+        else:
+            use(asked.directory)
     except (collection.Damaged, FileNotFoundError) as damaged:
         durable.say(event="damaged", reason=str(damaged))
         return 1
-    durable.say(event="used", version=int(latest.removeprefix("version-")), bytes=found.size, digest=found.name)
     return 0
+
+
+def publish(directory: Path, version: int, mib: int) -> None:
+    """Have this version, and make it the latest.
+
+    Raises:
+        Damaged: It was published before, and is not what it was.
+    """
+    made = collection.write(directory / _name(version), files=FILES, mib=mib, seed=version)
+    durable.write(directory / "latest", _name(version).encode())
+    durable.say(event="published", version=version, bytes=made.size, digest=made.name)
+
+
+def use(directory: Path) -> None:
+    """Look at every byte of the latest version.
+
+    Raises:
+        Damaged: It is not what was published.
+        FileNotFoundError: Nothing was.
+    """
+    latest = (directory / "latest").read_text()
+    found = collection.read(directory / latest)
+    durable.say(event="used", version=int(latest.removeprefix("version-")), bytes=found.size, digest=found.name)
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -1,7 +1,8 @@
 """Many files and one list of their digests, which is written last: no list, no collection.
 
 The content is made up, and always the same for the same name and seed, so that whoever
-is interrupted goes on with the next file that is missing.
+is interrupted goes on with the next file that is missing. Once the list is there, it is
+never made anew: a list that follows the files would call any damage right.
 """
 
 import hashlib
@@ -43,7 +44,13 @@ class Collection:
 
 
 def write(directory: Path, *, files: int, mib: int, seed: int) -> Collection:
-    """Have a collection in `directory`; what is there of it already is kept."""
+    """Have a collection in `directory`; what is there of it already is kept.
+
+    Raises:
+        Damaged: It was complete, and is not what was written.
+    """
+    if (directory / LIST).exists():
+        return read(directory)
     directory.mkdir(parents=True, exist_ok=True)
     digests = {}
     for number in range(files):

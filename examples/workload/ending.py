@@ -9,13 +9,18 @@ TOLD: Final = 128 + signal.SIGTERM
 _SIGNALS: Final = {signal.SIGTERM, signal.SIGINT}
 
 
+def heed() -> None:
+    """Have `within` and `wait` told of what comes from now on, also of what comes while they are not asked."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
 def within(seconds: float) -> bool:
     """Wait so long; whether it is to end now."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    heed()
     return signal.sigtimedwait(_SIGNALS, seconds) is not None
 
 
 def wait() -> None:
     """Do nothing until it is to end."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    heed()
     signal.sigwait(_SIGNALS)

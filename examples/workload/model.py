@@ -29,8 +29,7 @@ def fetch(directory: Path, name: str, mib: int) -> None:
     """Have the model, and make it the current one; here it is made up instead of downloaded."""
     began = time.monotonic()
     before = _current(directory)
-    # Of the name follows the content: two models of one name are the same.
-    made = collection.write(directory / name, files=max(1, mib // FILE_MIB), mib=min(mib, FILE_MIB), seed=_seed(name))
+    made = _made(directory / name, mib)
     durable.write(directory / CURRENT, name.encode())
     for old in directory.iterdir():
         if old.is_dir() and old.name not in {name, before, "lost+found"}:
@@ -39,8 +38,30 @@ def fetch(directory: Path, name: str, mib: int) -> None:
     durable.say(event="fetched", model=name, bytes=made.size, digest=made.name, seconds=seconds)
 
 
+def _made(directory: Path, mib: int) -> collection.Collection:
+    """The model in its directory, whole; one that is damaged goes, and is fetched anew."""
+    try:
+        return _content(directory, mib)
+    except collection.Damaged as damaged:
+        durable.say(event="damaged", reason=str(damaged))
+    # First its name: parts of what is half removed would be taken for whole.
+    gone = directory.with_name(f"{directory.name}.damaged")
+    shutil.rmtree(gone, ignore_errors=True)
+    directory.rename(gone)
+    durable.sync_directory(directory.parent)
+    shutil.rmtree(gone)
+    return _content(directory, mib)
+
+
+def _content(directory: Path, mib: int) -> collection.Collection:
+    # Of the name follows the content: two models of one name are the same.
+    files, each = max(1, mib // FILE_MIB), min(mib, FILE_MIB)
+    return collection.write(directory, files=files, mib=each, seed=_seed(directory.name))
+
+
 def serve(directory: Path, port: int) -> int:
     """Load the current model and answer until told to end."""
+    ending.heed()
     began = time.monotonic()
     name = _current(directory)
     if name is None:

@@ -12,6 +12,13 @@ import pytest
 from workload import run, running
 
 
+def flip(path: Path, at: int = 0) -> None:
+    """Change one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
 async def asked(port: int) -> Any:
     """What a model's server answers."""
     async with aiohttp.request("GET", f"http://127.0.0.1:{port}/") as answer:
@@ -54,14 +61,21 @@ async def test_a_fetch_that_is_killed_leaves_the_current_model_as_it_was(tmp_pat
     assert serving["model"] == "small"
 
 
-async def test_a_model_that_is_damaged_is_not_served(tmp_path: Path) -> None:
-    """Ours: every byte is looked at when it is loaded."""
-    await run("model.py", "fetch", "--directory", tmp_path, "--name", "small", "--mib", "1")
-    (tmp_path / "small" / "part-00000.bin").write_bytes(b"")
+async def test_a_model_that_is_damaged_is_not_served_and_the_next_fetch_has_it_anew(tmp_path: Path) -> None:
+    """Ours: every byte is looked at when it is loaded; a digest is never made to fit what is there."""
+    small = ("fetch", "--directory", tmp_path, "--name", "small", "--mib", "32")
+    whole = await run("model.py", *small)
+    flip(tmp_path / "small" / "part-00001.bin")
 
     damaged = await run("model.py", "serve", "--directory", tmp_path, "--port", "0", code=1)
+    told, *_, anew = await run("model.py", *small)
+    async with running("model.py", "serve", "--directory", tmp_path, "--port", "0") as server:
+        serving = await server.says("serving")
 
-    assert damaged[0]["event"] == "damaged"
+    assert damaged[0]["event"] == told["event"] == "damaged"
+    assert "part-00001.bin has the digest" in told["reason"]
+    assert anew["digest"] == serving["digest"] == whole[0]["digest"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "small"]
 
 
 async def test_the_second_start_has_from_the_cache_what_the_first_prepared(tmp_path: Path) -> None:

@@ -149,8 +149,11 @@ async def test_who_has_a_copy_of_the_artifacts_has_the_version_of_its_moment(tmp
     old = await run("artifacts.py", "use", "--directory", tmp_path / "snapshot")
     new = await run("artifacts.py", "use", "--directory", tmp_path / "store")
     nothing = await run("artifacts.py", "use", "--directory", tmp_path, code=1)
+    (tmp_path / "store" / "version-2" / "part-00001.bin").write_bytes(b"something else")
+    damaged = await run("artifacts.py", "publish", *here, "--version", "2", code=1)
+    unused = await run("artifacts.py", "use", "--directory", tmp_path / "store", code=1)
 
     assert (old[0]["version"], old[0]["digest"]) == (1, first[0]["digest"])
     assert (new[0]["version"], new[0]["digest"]) == (2, second[0]["digest"])
     assert first[0]["digest"] != second[0]["digest"]
-    assert nothing[0]["event"] == "damaged"
+    assert {one[-1]["event"] for one in (nothing, damaged, unused)} == {"damaged"}
