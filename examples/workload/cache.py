@@ -22,7 +22,7 @@ STARTS: Final = "starts.json"
 def prepared(cache: Path, number: int, kib: int) -> bool:
     """Have the artifact of this number ready; whether the cache had it."""
     path, stated = cache / f"artifact-{number:03d}.xz", cache / f"artifact-{number:03d}.sha256"
-    if stated.exists() and durable.digest(path) == stated.read_text():
+    if stated.exists() and path.exists() and durable.digest(path) == stated.read_text():
         return True
     # Weights come from a few levels only, so there is something to compress.
     weights = bytes(random.Random(number).choices(range(0, 256, 5), k=kib * 1024))
@@ -35,6 +35,7 @@ def prepared(cache: Path, number: int, kib: int) -> bool:
 def main() -> int:
     """Start once; after the first start, end as a server that crashes if so asked, else stay."""
     asked = arguments().parse_args()
+    ending.heed()
     began = time.monotonic()
     cached = sum(prepared(asked.cache, number, asked.kib) for number in range(asked.artifacts))
     seconds = round(time.monotonic() - began, 4)
