@@ -3,11 +3,17 @@
 Events are numbered, and each line begins with a digest of itself and of all lines before
 it. They are written in batches; a batch counts when it is on the disk, and only then is it
 acknowledged. A segment that is full is sealed: its bounds are told by a file of their own.
+
+One writer has the log at a time: two on one node, as pods of one claim may be for a moment,
+would each write over what the other has acknowledged. And since a kill leaves a batch at the
+most, more than that after the last whole line is damage, which no writer takes upon itself.
 """
 
 import argparse
 import errno
+import fcntl
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -25,7 +31,10 @@ BEGIN: Final = "0" * 64
 """What stands for all lines before the first."""
 
 AGAIN: Final = 0.5
-"""Seconds until a full disk is tried again."""
+"""Seconds until a full disk, or a log that another has, is tried again."""
+
+BESIDE: Final = 256
+"""Bytes of a line beside its answer, at the most."""
 
 
 class Lost(Exception):  # noqa: N818 - reads as what happened
@@ -47,25 +56,39 @@ class Log:
     directory: Path
     segment_bytes: int
     end: End
+    lock: int
+    """Of the directory; it is the process's for as long as that lives."""
+
     handle: int
     first: int
     size: int
 
     @classmethod
-    def opened(cls, directory: Path, segment_bytes: int) -> Self:
-        """The log in `directory` at its last whole line; what a kill left after that was never acknowledged."""
+    def opened(cls, directory: Path, segment_bytes: int, batch_bytes: int) -> Self:
+        """The log in `directory` at its last whole line, once no other writer has it.
+
+        What a kill left after that line was never acknowledged; it is cut, and a copy kept.
+
+        Raises:
+            Lost: More is there than a kill leaves.
+        """
         directory.mkdir(parents=True, exist_ok=True)
+        lock = _alone(directory)
         sealed = [_bounds(path) for path in sorted(directory.glob("*.sealed"))]
-        end = sealed[-1] if sealed else End()
-        path = _segment(directory, end.number + 1)
+        before = sealed[-1] if sealed else End()
+        path = _segment(directory, before.number + 1)
+        if (last := max(directory.glob("*.log"), default=path)) > path:
+            raise Lost(f"{last.name} is there, but nothing says where {path.name} was sealed")
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        first, size = end.number + 1, 0
-        for line, reached in _lines(path, end):
-            end, size = reached, size + len(line)
-        os.ftruncate(handle, size)
+        end, size, torn = _read(path, before)
+        if torn > batch_bytes:
+            raise _damaged(path, end, torn)
+        log = cls(directory, segment_bytes, end, lock, handle, before.number + 1, size)
+        if torn:
+            log._cut(torn)
         os.fsync(handle)
         durable.sync_directory(directory)
-        return cls(directory, segment_bytes, end, handle, first, size)
+        return log
 
     def append(self, answers: list[str]) -> None:
         """Have the events on the disk, however long that takes."""
@@ -80,6 +103,15 @@ class Log:
         self.end, self.size = end, self.size + len(data)
         while self.size >= self.segment_bytes and not self._rotated():
             self._wait_for_room()
+
+    def _cut(self, torn: int) -> None:
+        """Take off what follows the last whole line, when there is a copy of it."""
+        content = os.pread(self.handle, torn, self.size)
+        name = f"events-{self.end.number + 1:012d}-{hashlib.sha256(content).hexdigest()[:8]}.torn"
+        while not _stored(self.directory / name, content):
+            self._wait_for_room()
+        os.ftruncate(self.handle, self.size)
+        durable.say(event="cut", after=self.end.number, bytes=torn, kept=name)
 
     def _wait_for_room(self) -> None:
         durable.say(event="full", waiting_at=self.end.number)
@@ -103,8 +135,10 @@ class Log:
     def _rotated(self) -> bool:
         """Seal the segment and begin the next; False where there is no room."""
         bounds = {"first": self.first, "last": self.end.number, "chain": self.end.chain}
+        seal = _segment(self.directory, self.first).with_suffix(".sealed")
+        if not _stored(seal, json.dumps(bounds).encode()):
+            return False
         try:
-            durable.write(_segment(self.directory, self.first).with_suffix(".sealed"), json.dumps(bounds).encode())
             following = _segment(self.directory, self.end.number + 1)
             handle = os.open(following, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -117,7 +151,33 @@ class Log:
         return True
 
 
-def verified(directory: Path) -> tuple[End, int]:
+def _alone(directory: Path) -> int:
+    """The directory's lock, once no other process has it."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for tries in itertools.count():
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if not tries:
+                durable.say(event="held", reason="another writer has the log: its pod has to end first")
+        if ending.within(AGAIN):
+            sys.exit(ending.TOLD)
+    return handle
+
+
+def _stored(path: Path, content: bytes) -> bool:
+    """Whether it is on the disk now; False where there is no room."""
+    try:
+        durable.write(path, content)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return False
+    return True
+
+
+def verified(directory: Path, batch_bytes: int) -> tuple[End, int]:
     """The end of a log that is whole from its first event, and the number of its segments.
 
     Raises:
@@ -127,15 +187,25 @@ def verified(directory: Path) -> tuple[End, int]:
     for path in segments:
         if path != _segment(directory, end.number + 1):
             raise Lost(f"the log goes on with {path.name}, not with event {end.number + 1}")
-        size = 0
-        for line, reached in _lines(path, end):
-            end, size = reached, size + len(line)
+        end, _, torn = _read(path, end)
         stated = path.with_suffix(".sealed")
         if stated.exists() and _bounds(stated) != end:
             raise Lost(f"{path.name} ends with event {end.number}, not as it was sealed")
-        if size != path.stat().st_size and path != segments[-1]:
-            raise Lost(f"{path.name} is damaged after event {end.number}")
+        if torn > (batch_bytes if path == segments[-1] else 0):
+            raise _damaged(path, end, torn)
     return end, len(segments)
+
+
+def _read(path: Path, end: End) -> tuple[End, int, int]:
+    """Where the log ends with a segment, the bytes until there, and those of what follows."""
+    there, size = path.stat().st_size, 0  # first: it may be written to meanwhile
+    for line, reached in _lines(path, end):
+        end, size = reached, size + len(line)
+    return end, size, max(0, there - size)
+
+
+def _damaged(path: Path, end: End, bytes_: int) -> Lost:
+    return Lost(f"{path.name} is damaged after event {end.number}: {bytes_} bytes follow that do not belong to it")
 
 
 def _lines(path: Path, end: End) -> Iterator[tuple[bytes, End]]:
@@ -154,8 +224,11 @@ def _after(end: End, body: str) -> End:
 
 
 def _bounds(path: Path) -> End:
-    found = json.loads(path.read_bytes())
-    return End(found["last"], found["chain"])
+    try:
+        found = json.loads(path.read_bytes())
+        return End(found["last"], found["chain"])
+    except (ValueError, KeyError) as error:
+        raise Lost(f"{path.name} is not what was written") from error
 
 
 def _segment(directory: Path, first: int) -> Path:
@@ -163,8 +236,12 @@ def _segment(directory: Path, first: int) -> Path:
 
 
 def write(asked: argparse.Namespace) -> None:
-    """Answer requests, which are made up, and log each answer, until so many events are in the log."""
-    log = Log.opened(asked.directory, asked.segment_mib * 2**20)
+    """Answer requests, which are made up, and log each answer, until so many events are in the log.
+
+    Raises:
+        Lost: The log is not whole.
+    """
+    log = Log.opened(asked.directory, asked.segment_mib * 2**20, _batch_bytes(asked))
     durable.say(event="opened", last=log.end.number)
     while log.end.number < asked.events:
         following = range(log.end.number + 1, min(log.end.number + asked.batch, asked.events) + 1)
@@ -177,14 +254,19 @@ def write(asked: argparse.Namespace) -> None:
         ending.wait()
 
 
+def _batch_bytes(asked: argparse.Namespace) -> int:
+    return int(asked.batch * (asked.event_bytes + BESIDE))
+
+
 def main() -> int:
     """Write or verify."""
     asked = arguments().parse_args()
-    if asked.act == "write":
-        write(asked)
-        return 0
     try:
-        end, segments = verified(asked.directory)
+        if asked.act == "write":
+            ending.heed()
+            write(asked)
+            return 0
+        end, segments = verified(asked.directory, _batch_bytes(asked))
     except Lost as lost:
         durable.say(event="lost", reason=str(lost))
         return 1
@@ -198,8 +280,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("act", choices=["write", "verify"])
     parser.add_argument("--directory", type=Path, required=True, help="where the log is")
     parser.add_argument("--events", type=int, default=1000, help="write: events that the log is to have in the end")
-    parser.add_argument("--event-bytes", type=int, default=16384, help="write: size of an answer")
-    parser.add_argument("--batch", type=int, default=64, help="write: events that go to the disk together")
+    parser.add_argument("--event-bytes", type=int, default=16384, help="size of an answer")
+    parser.add_argument("--batch", type=int, default=64, help="events that go to the disk together")
     parser.add_argument("--segment-mib", type=int, default=64, help="write: size at which a segment is sealed")
     parser.add_argument("--pace", type=float, default=0.0, help="write: seconds between batches")
     parser.add_argument("--stay", action="store_true", help="write: stay until told to end")

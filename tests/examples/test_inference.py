@@ -117,6 +117,37 @@ async def test_no_acknowledged_event_is_lost_however_often_the_writer_is_killed(
     assert verified["segments"] > 3
 
 
+async def test_a_second_writer_waits_until_the_first_has_ended(tmp_path: Path) -> None:
+    """Ours: two pods may have one volume on one node for a moment; what either acknowledged is in the log."""
+    words = ("write", "--directory", tmp_path, "--event-bytes", "4096", "--segment-mib", "1", "--batch", "16")
+    async with running("event_log.py", *words, "--events", "100000", "--pace", "0.01") as first:
+        await first.says("acknowledged")
+        async with running("event_log.py", *words, "--events", "200000") as second:
+            held = await second.line()
+            await first.says("acknowledged")
+            said = await first.killed()
+            opened = await second.says("opened")
+            code, _ = await second.told_to_end()
+    verified = (await run("event_log.py", "verify", "--directory", tmp_path))[0]
+
+    assert held["event"] == "held"
+    assert opened["last"] >= max((one["last"] for one in said if one["event"] == "acknowledged"), default=0)
+    assert code == 0
+    assert verified["events"] >= opened["last"]
+
+
+async def test_a_writer_that_waits_for_another_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    """Kubernetes: a pod that is deleted has SIGTERM first."""
+    words = ("write", "--directory", tmp_path, "--events", "1", "--stay")
+    async with running("event_log.py", *words) as first, running("event_log.py", *words) as second:
+        either = {first: await first.line(), second: await second.line()}
+        (waiting,) = (one for one, line in either.items() if line["event"] == "held")
+
+        code, _ = await waiting.told_to_end()
+
+    assert code == 143
+
+
 @pytest.mark.parametrize("harm", ["a segment is gone", "a byte is changed", "an event is taken out"])
 async def test_a_log_that_is_not_whole_is_not_verified(tmp_path: Path, harm: str) -> None:
     """Ours: each line has the digest of all before it."""
@@ -137,19 +168,46 @@ async def test_a_log_that_is_not_whole_is_not_verified(tmp_path: Path, harm: str
     assert lost[0]["event"] == "lost"
 
 
+@pytest.mark.parametrize("harm", ["a bit is flipped", "the last seal is gone", "the last seal is no seal"])
+async def test_a_writer_throws_away_nothing_that_it_cannot_read(tmp_path: Path, harm: str) -> None:
+    """Ours: what a kill leaves is a batch at the most; more than that was acknowledged, and a person has to look."""
+    words = ("--directory", tmp_path, "--event-bytes", "4096", "--batch", "16", "--segment-mib", "1")
+    await run("event_log.py", "write", *words, "--events", "500")
+    *_, last = sorted(tmp_path.glob("*.log"))
+    seal = max(tmp_path.glob("*.sealed"))
+    match harm:
+        case "a bit is flipped":
+            flip(last, at=10_000)
+        case "the last seal is gone":
+            seal.unlink()
+        case _:
+            seal.write_bytes(b"{")
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("events-*")}
+
+    lost = await run("event_log.py", "write", *words, "--events", "1000", code=1)
+    found = await run("event_log.py", "verify", *words, code=0 if harm == "the last seal is gone" else 1)
+
+    assert lost[-1]["event"] == "lost"
+    assert found[-1]["event"] in {"lost", "verified"}
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("events-*")} == before
+
+
 async def test_a_log_goes_on_after_a_torn_line_and_a_half_made_rotation(tmp_path: Path) -> None:
     """Ours: what a kill left was never acknowledged."""
     words = ("--directory", tmp_path, "--event-bytes", "4096", "--segment-mib", "1", "--batch", "16")
     before = (await run("event_log.py", "write", *words, "--events", "300"))[-1]
     *_, last = sorted(tmp_path.glob("*.log"))
+    torn = b'0123 {"n": 301, "answ'
     with last.open("ab") as file:
-        file.write(b'0123 {"n": 301, "answ')
+        file.write(torn)
     sealed = max(tmp_path.glob("*.sealed"))
     shutil.copy(sealed, tmp_path / f".{sealed.name}.new")
 
-    opened, *_, after = await run("event_log.py", "write", *words, "--events", "301")
+    cut, opened, *_, after = await run("event_log.py", "write", *words, "--events", "301")
     verified = (await run("event_log.py", "verify", "--directory", tmp_path))[0]
 
+    assert (cut["event"], cut["bytes"]) == ("cut", len(torn))
+    assert (tmp_path / cut["kept"]).read_bytes() == torn
     assert opened["last"] == before["events"] == 300
     assert verified["chain"] == after["chain"]
     assert json.loads(last.read_bytes().splitlines()[-1].partition(b" ")[2])["n"] == 301
