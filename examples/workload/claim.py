@@ -64,7 +64,7 @@ class Claim:
             if time.monotonic() > end:
                 raise Refused(f"claim {self.name} did not grow in {self.patience:g} s: see its events")
             if ending.within(LOOK):
-                raise Refused(f"told to end before claim {self.name} had grown")
+                sys.exit(ending.TOLD)  # it grows all the same
 
     def grow(self, gib: int) -> None:
         """Let it have so many GiB.
@@ -125,13 +125,14 @@ def wanted_gib(requested: int, short: int) -> int:
     return math.ceil((requested + short) / GIB)
 
 
-def fit(claim: Claim, directory: Path, mib: int) -> None:
-    """Have room for `mib`, by growing the claim if it has to be.
+def fit(claim: Claim, directory: Path, mib: int, into: Path | None = None) -> None:
+    """Have room for `mib`, by growing the claim if it has to be; what is in `into` already needs none.
 
     Raises:
         Refused: It may not grow, or did not in time.
     """
-    needed = mib * MIB + SPARE
+    missing = mib * MIB - (_bytes_in(into) if into else 0)
+    needed = missing + SPARE if missing > 0 else 0
     while Room.of(directory).free < needed:
         size = claim.size()  # with an earlier try's growth, if that is under way
         if (short := needed - Room.of(directory).free) > 0:
@@ -140,15 +141,35 @@ def fit(claim: Claim, directory: Path, mib: int) -> None:
 
 
 def watch(claim: Claim, asked: argparse.Namespace) -> None:
-    """Let a share of the volume be free at any time, up to its greatest size."""
+    """Let a share of the volume be free at any time, up to its greatest size.
+
+    What is refused is said once, and it goes on looking: were it to end, the pod would not be ready, and the server
+    beside it would have nobody to answer.
+    """
+    said = ""
     while not ending.within(asked.every):
-        room = Room.of(asked.directory)
-        if room.free * 100 >= asked.free_percent * room.total:
-            continue
-        gib = wanted_gib(claim.size(), asked.step_gib * GIB)
-        if gib > asked.most_gib:
-            raise Refused(f"claim {claim.name} is {gib - asked.step_gib} GiB and may have {asked.most_gib}: raise that")
-        claim.grow(gib)
+        try:
+            _keep_free(claim, asked)
+            said = ""
+        except Refused as refused:
+            if said != str(refused):
+                durable.say(event="refused", reason=str(refused))
+            said = str(refused)
+
+
+def _keep_free(claim: Claim, asked: argparse.Namespace) -> None:
+    room = Room.of(asked.directory)
+    if room.free * 100 >= asked.free_percent * room.total:
+        return
+    size = claim.size()
+    gib = wanted_gib(size, asked.step_gib * GIB)
+    if gib > asked.most_gib:
+        raise Refused(f"claim {claim.name} is {size // GIB} GiB and may have {asked.most_gib}: raise --most-gib")
+    claim.grow(gib)
+
+
+def _bytes_in(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.iterdir()) if directory.exists() else 0
 
 
 def _reason(error: urllib.error.HTTPError) -> str:
@@ -166,6 +187,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--claim", required=True, help="the claim, in the pod's own namespace")
     parser.add_argument("--directory", type=Path, required=True, help="where its volume is mounted")
     parser.add_argument("--mib", type=int, default=0, help="fit: what is going to be written")
+    parser.add_argument("--into", type=Path, help="fit: where it will be; what is there already needs no room")
     parser.add_argument("--free-percent", type=int, default=25, help="watch: how much is to be free")
     parser.add_argument("--step-gib", type=int, default=1, help="watch: by how much to grow at a time")
     parser.add_argument("--most-gib", type=int, default=16, help="watch: how large it may become")
@@ -184,10 +206,11 @@ def _api() -> str:
 def main() -> int:
     """Make room once, or keep it."""
     asked = arguments().parse_args()
+    ending.heed()
     claim = Claim(name=asked.claim, api=asked.api, account=asked.account, patience=asked.patience)
     try:
         if asked.act == "fit":
-            fit(claim, asked.directory, asked.mib)
+            fit(claim, asked.directory, asked.mib, asked.into)
         else:
             watch(claim, asked)
     except Refused as refused:

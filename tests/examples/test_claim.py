@@ -1,5 +1,6 @@
 """Growing a claim from inside a pod: how much, through the API, and while a log is written on a disk that is full."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -57,6 +58,8 @@ class Api:
 
     patches: list[object] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
+    looks: int = 0
+    _looked: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     @asynccontextmanager
     async def serving(self) -> AsyncGenerator[str]:
@@ -75,8 +78,17 @@ class Api:
     async def get(self, request: web.Request) -> web.Response:
         """The claim."""
         self.seen.add(request.headers["Authorization"])
+        async with self._looked:
+            self.looks += 1
+            self._looked.notify_all()
         has = {"capacity": {"storage": self.size}} if not self.stuck else {"capacity": {"storage": "1Gi"}}
         return web.json_response({"spec": {"resources": {"requests": {"storage": self.size}}}, "status": has})
+
+    async def looked_at_again(self, times: int) -> None:
+        """Come back when the claim was asked for so many times more."""
+        until = self.looks + times
+        async with asyncio.timeout(20), self._looked:
+            await self._looked.wait_for(lambda: self.looks >= until)
 
     async def patch(self, request: web.Request) -> web.Response:
         """Grow it: each GiB of the claim is 16 MiB here."""
@@ -141,27 +153,68 @@ async def test_room_is_made_for_a_model_before_it_is_fetched_and_only_where_ther
     async with api.serving() as url:
         words = ("fit", "--claim", "log", "--directory", volume, "--api", url, "--account", account)
         # 32 MiB are spare beside: 16 are there, and a GiB of the claim brings 16 here.
-        grown = await run("claim.py", *words, "--mib", "0")
-        enough = await run("claim.py", *words, "--mib", "0")
+        grown = await run("claim.py", *words, "--mib", "1")
+        enough = await run("claim.py", *words, "--mib", "1")
 
-    assert [one["event"] for one in grown] == ["growing", "grown", "fits"]
+    assert [one["event"] for one in grown] == ["growing", "grown", "growing", "grown", "fits"]
     assert [one["event"] for one in enough] == ["fits"]
 
 
 @pytest.mark.root
-async def test_who_may_not_grow_a_claim_is_told_so(volume: Path, account: Path) -> None:
-    """Kubernetes: the API's own words; and at its greatest size a claim stays."""
+async def test_what_is_there_of_a_model_needs_no_room_a_second_time(volume: Path, account: Path) -> None:
+    """AWS: four modifications in 24 hours; a container that starts again must not cost one of them."""
+    api = Api(volume)
+    (volume / "small").mkdir()
+    (volume / "small" / "part-00000.bin").write_bytes(bytes(8 * 2**20))
+    async with api.serving() as url:
+        words = ("fit", "--claim", "log", "--directory", volume, "--api", url, "--account", account)
+
+        there = await run("claim.py", *words, "--into", volume / "small", "--mib", "8")
+        half = await run("claim.py", *words, "--into", volume / "small", "--mib", "17")
+        absent = await run("claim.py", *words, "--into", volume / "other", "--mib", "38")
+
+    assert [one["event"] for one in there] == ["fits"]
+    assert [one["gib"] for one in half if one["event"] == "grown"] == [2, 3, 4]
+    assert [one["gib"] for one in absent if one["event"] == "grown"] == [5]
+
+
+@pytest.mark.root
+async def test_who_may_not_grow_a_claim_says_so_once_and_goes_on_looking(volume: Path, account: Path) -> None:
+    """Kubernetes: the API's own words; ours: the grower's end would take the server beside it out of service."""
     refusing = Api(volume, refusal='persistentvolumeclaims "log" is forbidden')
     full, stuck = Api(volume, size="4Gi"), Api(volume, size="2Gi", stuck=True)
     (volume / "most").write_bytes(bytes(14 * 2**20))
     words = ("watch", "--claim", "log", "--directory", volume, "--account", account, "--every", "0.1")
     async with refusing.serving() as no, full.serving() as yes, stuck.serving() as never:
-        forbidden = await run("claim.py", *words, "--api", no, code=1)
-        most = await run("claim.py", *words, "--api", yes, "--most-gib", "4", code=1)
-        late = await run("claim.py", *words, "--api", never, "--patience", "0.2", code=1)
-        nobody = await run("claim.py", *words, "--api", "http://127.0.0.1:1", code=1)
+        async with running("claim.py", *words, "--api", yes, "--most-gib", "4") as watch:
+            most = await watch.says("refused")
+            await full.looked_at_again(3)
+            _, more = await watch.told_to_end()
+        async with running("claim.py", *words, "--api", never, "--patience", "0.2") as watch:
+            late = await watch.says("refused")
+        async with running("claim.py", *words, "--api", "http://127.0.0.1:1") as watch:
+            nobody = await watch.says("refused")
+        async with running("claim.py", *words, "--api", no) as watch:
+            forbidden = await watch.says("refused")
+            refusing.refusal = ""
+            grown = await watch.says("grown")
+            code, _ = await watch.told_to_end()
 
-    assert forbidden[0]["reason"] == 'PATCH of claim log: 403: persistentvolumeclaims "log" is forbidden'
-    assert "is 4 GiB and may have 4" in most[0]["reason"]
-    assert late[0]["reason"] == "claim log did not grow in 0.2 s: see its events"
-    assert "GET of claim log" in nobody[0]["reason"]
+    assert forbidden["reason"] == 'PATCH of claim log: 403: persistentvolumeclaims "log" is forbidden'
+    assert (grown["gib"], code) == (2, 0)
+    assert most["reason"] == "claim log is 4 GiB and may have 4: raise --most-gib"
+    assert more == []
+    assert late["reason"] == "claim log did not grow in 0.2 s: see its events"
+    assert "GET of claim log" in nobody["reason"]
+
+
+@pytest.mark.root
+async def test_room_that_is_refused_before_a_fetch_ends_the_container(volume: Path, account: Path) -> None:
+    """Kubernetes: an init container that fails is tried again, and the pod shows why."""
+    api = Api(volume, refusal='persistentvolumeclaims "log" is forbidden')
+    async with api.serving() as url:
+        words = ("fit", "--claim", "log", "--directory", volume, "--api", url, "--account", account, "--mib", "20")
+
+        refused = await run("claim.py", *words, code=1)
+
+    assert refused[-1]["event"] == "refused"
