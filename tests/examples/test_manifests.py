@@ -58,7 +58,7 @@ def test_a_container_runs_a_program_that_there_is_with_words_that_it_takes(path:
         words = [re.sub(r"\$\(\w+\)", "1", word) for word in container["args"]]
 
         assert (container["image"], container["imagePullPolicy"]) == (IMAGE, "IfNotPresent")
-        assert python == "/usr/bin/python3"
+        assert python == "python3"  # wherever the image has it
         module = importlib.import_module(Path(program).stem)
         assert Path(module.__file__ or "") == EXAMPLES / "workload" / Path(program).name
         directory = getattr(asked := module.arguments().parse_args(words), "directory", None) or asked.cache
