@@ -139,7 +139,10 @@ kubernetes() {
         release=$(sed -n 's,.*k8s.io/kubernetes \(v[^ ]*\).*,\1,p' scripts/kubernetes/control-plane/go.mod)
         say "Kubernetes $release and the CSI sidecars in $built: about eight minutes, once"
         mkdir -p "${built%/*}"
+        find "${built%/*}" -maxdepth 1 -name 'kubernetes-*.??????' -mtime +0 -exec rm -rf {} + # of builds that were killed
         unfinished=$(mktemp -d "$built.XXXXXX")
+        trap 'rm -rf "$unfinished"' EXIT
+        trap 'exit 1' HUP INT TERM
         # Sidecars ask a server for its version, which is told by the linker alone.
         version=k8s.io/component-base/version
         numbers="-X $version.gitVersion=$release -X $version.gitMajor=1 -X $version.gitMinor=$(echo "$release" | cut -d . -f 2)"
@@ -150,7 +153,7 @@ kubernetes() {
         mkdir "$unfinished/snapshot-crds"
         cp "$definitions"/config/crd/*storage.k8s.io_*.yaml "$unfinished/snapshot-crds/"
         chmod 755 "$unfinished"
-        mv -T "$unfinished" "$built" || rm -rf "$unfinished" # another has just built the same
+        mv -T "$unfinished" "$built" || [ -d "$built" ] # another has just built the same
     fi
     mkdir -p .tools
     ln -sfn "$built" .tools/kubernetes
