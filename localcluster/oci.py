@@ -100,6 +100,7 @@ def _described(image: Image, rootfs: _Blob) -> dict[str, Any]:
         "os": "linux",
         "config": image.config,
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{rootfs.digest}"]},
+        "history": [{"created_by": "localcluster"}],  # without it buildah puts nothing on top
     }
 
 

@@ -8,14 +8,16 @@
 #   --fresh             with Debian's packages of now: the cache is keyed by their names, and so knows no update
 #   --again             also where the archive of these very sources is in the cache
 #   --into=DIRECTORY    where the archive goes; dist by default
+#   --layout=DIRECTORY  no image, but all that `docker build` takes to make it, into a directory that is not there yet
 #
-# Prints the path of the OCI archive, alone on stdout; its list of parts (CycloneDX) lies beside it. No registry is
+# Prints the path of what it made, alone on stdout; an OCI archive's list of parts (CycloneDX) lies beside it. No registry is
 # needed: Debian's packages come from the mirrors that this machine's apt knows, are unpacked and not installed, and
 # buildah puts the directories together. What takes long stays in a cache outside the tree, with a storage of its own
 # for buildah; it may be removed at any time.
 set -eu
 cd "$(dirname "$0")/.."
 root=$PWD
+umask 022 # what is laid out does not depend on whose shell it is
 PATH="$PATH:/usr/sbin:/sbin"
 
 say() { echo "image: $*" >&2; }
@@ -28,7 +30,7 @@ fail() {
 [ "$(id -u)" = 0 ] || fail "unpacking what belongs to root takes root: run it as root"
 command -v dpkg >/dev/null || fail "this takes a Debian machine: there is no dpkg"
 native=$(dpkg --print-architecture)
-arch=$native what=hyperpod-ebs base= again= fresh= into=dist
+arch=$native what=hyperpod-ebs base= again= fresh= into=dist layout=
 for option; do
     case $option in
     --arch=*) arch=${option#*=} ;;
@@ -38,6 +40,7 @@ for option; do
     --fresh) fresh=yes again=yes ;;
     --again) again=yes ;;
     --into=*) into=${option#*=} ;;
+    --layout=*) layout=${option#*=} ;;
     *) fail "no option is called $option" ;;
     esac
 done
@@ -46,6 +49,11 @@ amd64) platform=x86_64-manylinux_2_28 ;;
 arm64) platform=aarch64-manylinux_2_28 ;;
 *) fail "--arch is amd64 or arm64, not $arch" ;;
 esac
+if [ -n "$layout" ]; then
+    [ ! -e "$layout" ] || fail "$layout is there already: name a directory that is not"
+    [ "$what" != hyperpod-ebs-workload ] || fail "examples/workload is laid out for a build as it is: --layout is for the driver"
+    [ -z "$base" ] || fail "what stands on a base is said to the build, not to the layout: see docs/guides/image.md"
+fi
 
 scripts/setup.sh python image >&2
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/hyperpod-ebs/image
@@ -64,9 +72,12 @@ trap 'rm -rf "$work"' EXIT
 # When the sources were last changed; the image has no other time in it.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
+sources="Containerfile LICENSE README.md examples/workload hatch_build.py image pyproject.toml requirements scripts/image
+scripts/image.sh src"
 revision=$(git rev-parse HEAD)
+# shellcheck disable=SC2086 # words
+[ -z "$(git status --porcelain -- $sources)" ] || revision=$revision-dirty
 version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/hyperpod_ebs/__init__.py)
-label=org.opencontainers.image
 
 # digest WORD...: of the words, and of the files among them
 digest() { for word; do if [ -f "$word" ]; then cat "$word"; else echo "$word"; fi; done | sha256sum | cut -c 1-16; }
@@ -94,7 +105,19 @@ compile() {
 }
 
 . scripts/image/debian.sh
-. scripts/image/python.sh
+
+# python: where Python's part lies, laid out now or before
+python() {
+    dir=$cache/python-$arch-$what-$(digest requirements/run.txt image/pyvenv.cfg scripts/image/python.sh scripts/image/records.py)
+    if [ ! -d "$dir" ]; then
+        say "Python's packages for $arch"
+        scripts/image/python.sh "$what" "$platform" "$work/python"
+        compile "$(debian "$native")" "$work/python" opt/hyperpod-ebs
+        mv "$work/python" "$dir"
+    fi
+    touch "$dir"
+    echo "$dir"
+}
 
 # driver TREE: lay out what is ours, from a wheel of a copy, so that nothing is written among the sources.
 driver() {
@@ -105,6 +128,7 @@ driver() {
     (cd "$work/copy" && "$root/.venv/bin/python" -m hatchling build --target wheel --directory "$work/wheel") >/dev/null
     python3 -m zipfile -e "$work"/wheel/*.whl "$site"
     [ "$what" = hyperpod-ebs-demo ] || rm -rf "$site/hyperpod_ebs/emulator" "$site/hyperpod_ebs/demo"
+    python3 scripts/image/records.py "$site"
     compile "$(debian "$native")" "$1" opt/hyperpod-ebs
     cp image/hyperpod-ebs "$1/usr/bin/hyperpod-ebs"
     ln -s hyperpod-ebs "$1/usr/bin/aws-ebs-csi-driver" # /bin is /usr/bin
@@ -121,13 +145,12 @@ buildah_() {
     ' buildah "$cache" "$@"
 }
 
-# assembled FILE TAG TIME OPTION...: an image, and that all its files are of that time
+# assembled FILE CONTEXT TAG TIME OPTION...: an image, and that all its files are of that time
 assembled() {
-    file=$1 tag=$2 time=$3
-    shift 3
-    mkdir -p "$work/context"
+    file=$1 context=$2 tag=$3 time=$4
+    shift 4
     buildah_ bud --quiet --isolation chroot --identity-label=false --arch "$arch" --timestamp "$time" \
-        --file "$file" --tag "$tag" "$@" "$work/context" >&2
+        --file "$file" --tag "$tag" "$@" "$context" >&2
 }
 
 # stood_on STAGE DIRECTORY...: the name of a base's image, built now or before. It has a time of its own, so that a new
@@ -135,11 +158,11 @@ assembled() {
 stood_on() {
     stage=$1
     shift
-    kind=localhost/$stage-$what-$arch
+    kind=localhost/$stage-$what-$arch${base:+-own}
     stands=$kind:$(digest "$arch" "$base" image/base.Containerfile $(basename --multiple "$@"))
     if [ -n "$fresh$base" ] || ! buildah_ inspect "$stands" >/dev/null 2>&1; then
-        assembled image/base.Containerfile "$stands" 0 --layers --target "$stage" --build-arg "SYSTEM=${base:-scratch}" \
-            --build-context "debian=$1" --build-context "python=${2:-$work/none}"
+        parts_of_base "$work/base" "$@"
+        assembled image/base.Containerfile "$work/base" "$stands" 0 --layers --target "$stage" --build-arg "SYSTEM=${base:-scratch}"
         buildah_ images --format '{{.Name}}:{{.Tag}}' | grep "^$kind:" | grep -vxF "$stands" | while read -r former; do
             buildah_ rmi "$former" >/dev/null
         done
@@ -147,59 +170,75 @@ stood_on() {
     echo "$stands"
 }
 
+# parts_of_base CONTEXT DEBIAN [PYTHON]: what image/base.Containerfile copies, as it names it; the files are the cache's own
+parts_of_base() {
+    mkdir "$1"
+    cp -al "$2" "$1/debian"
+    if [ -n "${3:-}" ]; then cp -al "$3" "$1/python"; fi
+}
+
 # sources_digest: what the archive is made from
 sources_digest() {
     {
         echo "$what $arch $base $revision $SOURCE_DATE_EPOCH"
-        find Containerfile image scripts/image scripts/image.sh requirements pyproject.toml hatch_build.py README.md LICENSE \
-            src examples/workload \( -name __pycache__ -o -path src/hyperpod_ebs/aws/models \) -prune -o -type f -print0 |
+        # shellcheck disable=SC2086 # words
+        find $sources \( -name __pycache__ -o -path src/hyperpod_ebs/aws/models \) -prune -o -type f -print0 |
             LC_ALL=C sort -z | xargs -0 sha256sum
     } | sha256sum | cut -c 1-16
 }
 
-# build_driver, build_workload: lay out what is ours, list the parts in $parts, and leave the image as $name
-build_driver() {
+# lay_out_driver: what is ours, as Containerfile copies it, and the list of the parts in $parts
+lay_out_driver() {
+    if [ -n "$base" ]; then debian=$work/none; else debian=$(debian "$arch"); fi
     python=$(python)
-    driver "$work/driver"
-    mkdir -p "$work/driver/usr/share/sbom"
+    driver "$work/context/driver"
+    mkdir -p "$work/context/driver/usr/share/sbom"
     .venv/bin/python scripts/image/sbom.py --name "$what" --version "$version" --arch "$arch" \
-        "$debian" "$python" "$work/driver" >"$parts"
-    cp "$parts" "$work/driver/usr/share/sbom/hyperpod-ebs.cdx.json"
+        "$debian" "$python" "$work/context/driver" >"$parts"
+    cp "$parts" "$work/context/driver/usr/share/sbom/hyperpod-ebs.cdx.json"
+}
+
+# build_driver, build_workload: leave the image as an archive in $work/built, and the list of its parts beside it
+build_driver() {
+    lay_out_driver
     on=$(stood_on runtime "$debian" "$python")
-    ours Containerfile "$on" --build-context "driver=$work/driver"
+    ours Containerfile "$work/context" "$on" "localhost/hyperpod-ebs:$version${what#hyperpod-ebs}"
 }
 
 build_workload() {
-    mkdir -p "$work/programs"
-    find examples/workload -name '*.py' -exec cp {} "$work/programs/" \;
+    if [ -n "$base" ]; then debian=$work/none; else debian=$(debian "$arch"); fi
+    cp examples/workload/*.py "$work/context/"
     .venv/bin/python scripts/image/sbom.py --name "$what" --version "$version" --arch "$arch" "$debian" >"$parts"
     on=$(stood_on system "$debian")
-    ours examples/workload/Containerfile "$on" --build-context "programs=$work/programs"
+    ours examples/workload/Containerfile "$work/context" "$on" "localhost/$what:latest" # as the examples name it
 }
 
-# ours FILE BASE OPTION...: the last layer
+# ours FILE CONTEXT BASE NAME: the last layer, and with it the archive
 ours() {
-    file=$1 on=$2
-    shift 2
     label=org.opencontainers.image
-    # One commit: each would be a copy of everything.
-    assembled "$file" "$name" "$SOURCE_DATE_EPOCH" --layers=false --build-arg "BASE=$on" \
-        --label "$label.version=$version" --label "$label.revision=$revision" \
-        --label "$label.created=$(date --utc --date "@$SOURCE_DATE_EPOCH" +%FT%TZ)" "$@"
+    # Straight into the archive, and in one commit: each into the storage would be a copy of everything.
+    assembled "$1" "$2" "oci-archive:$work/built/image.oci.tar:$4" "$SOURCE_DATE_EPOCH" --layers=false --disable-compression=false \
+        --build-arg "BASE=$3" --label "$label.version=$version" --label "$label.revision=$revision" \
+        --label "$label.created=$(date --utc --date "@$SOURCE_DATE_EPOCH" +%FT%TZ)"
 }
 
+mkdir "$work/none" "$work/context" "$work/built"
+parts=$work/built/parts.cdx.json
+if [ -n "$layout" ]; then
+    lay_out_driver
+    parts_of_base "$work/base" "$debian" "$python"
+    mkdir -p "$layout"
+    cp -a Containerfile image/base.Containerfile "$work"/base/* "$work"/context/* "$layout/"
+    echo "$layout"
+    exit
+fi
 built=$cache/built-$what-$arch-$(sources_digest)
 if [ -n "$again" ] || [ ! -d "$built" ]; then
     rm -rf "$cache/built-$what-$arch"-*
-    mkdir "$work/none" "$work/built"
-    parts=$work/built/parts.cdx.json
-    if [ -n "$base" ]; then debian=$work/none; else debian=$(debian "$arch"); fi
     case $what in
-    *-workload) name=localhost/$what:latest && build_workload ;; # as the examples name it
-    *) name=localhost/hyperpod-ebs:$version${what#hyperpod-ebs} && build_driver ;;
+    *-workload) build_workload ;;
+    *) build_driver ;;
     esac
-    buildah_ push --quiet "$name" "oci-archive:$work/built/image.oci.tar:$name" >&2
-    buildah_ rmi "$name" >/dev/null
     mv "$work/built" "$built"
 fi
 touch "$built"

@@ -43,7 +43,8 @@ def document(name: str, version: str, arch: str, parts: list[dict[str, Any]]) ->
 
 def debian(tree: Path, arch: str) -> Iterator[dict[str, Any]]:
     """Debian's packages in a directory."""
-    for file in (tree / "var/lib/dpkg/status.d").glob("*"):
+    notes = (tree / "var/lib/dpkg/status.d").glob("*")
+    for file in (note for note in notes if note.suffix != ".md5sums"):
         said = headers(file)
         source = said.get("Source", said["Package"])
         query = f"arch={said['Architecture'] or arch}&distro=debian-12"

@@ -22,5 +22,7 @@ for deb in "$tree"/var/cache/apt/archives/*.deb; do
             dpkg-deb --field "$deb" Package Version Architecture Source Section Maintainer Homepage Description
             echo "Status: install ok unpacked"
         } >"$tree/.status.d/$package"
+        dpkg-deb --fsys-tarfile "$deb" | tar --list --quoting-style=literal | sed 's,^\./,,; /\/$/d' \
+            >"$tree/.status.d/$package.md5sums" # the files yet; scripts/image/debian.sh adds the sums of those that stay
     fi
 done

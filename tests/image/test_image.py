@@ -1,10 +1,16 @@
 """The container image: what is in it, what is not, and that it runs as it is told."""
 
 import asyncio
+import base64
+import csv
+import filecmp
+import hashlib
 import json
 import os
 import re
+import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from email import message_from_string
 from pathlib import Path
@@ -17,7 +23,7 @@ import pytest
 from hyperpod_ebs import __version__
 from hyperpod_ebs.kit import command
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
-from images import Archive, build
+from images import ROOT, Archive, build, contained
 
 # One worker builds, and has what it built.
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("image"), pytest.mark.timeout(900)]
@@ -34,20 +40,16 @@ async def inside(rootfs: Path, *argv: str, user: int = 1000, ok: frozenset[int] 
     return done.out + done.err
 
 
-def contained(rootfs: Path, user: int) -> list[str]:
-    """The words that run what follows with the image's files, and /dev and /proc as containers have them.
-
-    The mounts are in a namespace, which ends with the program.
-    """
-    script = 'for each in dev proc; do mount --rbind "/$each" "$1/$each"; done; shift; exec "$@"'
-    chroot = ["chroot", f"--userspec={user}:{user}", str(rootfs)]
-    return ["unshare", "--mount", "--propagation=private", "sh", "-euc", script, "sh", str(rootfs), *chroot]
-
-
 def files(rootfs: Path) -> Iterator[Path]:
     """Every file, links left out."""
     for directory, _, names in os.walk(rootfs):
         yield from (path for name in names if not (path := Path(directory) / name).is_symlink())
+
+
+def directories(rootfs: Path) -> Iterator[Path]:
+    """Every directory."""
+    for directory, _, _ in os.walk(rootfs):
+        yield Path(directory)
 
 
 def test_the_image_is_small(archive: Archive) -> None:
@@ -67,7 +69,7 @@ def test_it_runs_as_nobody_special_and_says_what_it_is(archive: Archive) -> None
     said = {name.removeprefix("org.opencontainers.image."): text for name, text in config["Labels"].items()}
     assert said.keys() == {"title", "description", "licenses", "version", "revision", "created"}
     assert said["version"] == __version__
-    assert re.fullmatch("[0-9a-f]{40}", said["revision"])
+    assert re.fullmatch("[0-9a-f]{40}(-dirty)?", said["revision"])
     assert archive.config["created"] == said["created"]
 
 
@@ -124,14 +126,16 @@ def test_it_has_no_compiler_and_no_package_manager(rootfs: Path) -> None:
 
 
 def test_nothing_in_it_raises_anybody_above_himself(rootfs: Path) -> None:
-    """Ours: no file is setuid or setgid, none can be written by all, and all belong to root."""
+    """Ours: no file or directory is setuid or setgid, none but /tmp can be written by all, and all belong to root."""
     odd = [
         path
-        for path in files(rootfs)
-        if (said := path.stat()).st_mode & (stat.S_ISUID | stat.S_ISGID | stat.S_IWOTH) or said.st_uid != 0
+        for path in (*files(rootfs), *directories(rootfs))
+        if (said := path.stat()).st_mode & (stat.S_ISUID | stat.S_ISGID | stat.S_IWOTH)
+        or (said.st_uid, said.st_gid) != (0, 0)
     ]
 
-    assert odd == []
+    assert odd == [rootfs / "tmp"]
+    assert (rootfs / "var/run").readlink() == Path("../run")
 
 
 async def test_every_program_finds_its_libraries(rootfs: Path) -> None:
@@ -173,18 +177,18 @@ async def test_a_word_of_the_demo_is_refused_in_a_sentence(rootfs: Path) -> None
 
 def test_all_of_python_is_compiled(rootfs: Path) -> None:
     """Ours: with a read-only root nobody compiles it later, and a start would take three times as long."""
-    sources = [*rootfs.glob(f"{SITE}/**/*.py"), *rootfs.glob("usr/lib/python3.11/**/*.py")]
+    sources = {*rootfs.glob(f"{SITE}/**/*.py"), *rootfs.glob("usr/lib/python3.11/**/*.py")}
 
-    bare = [path for path in sources if not (path.parent / "__pycache__" / f"{path.stem}.cpython-311.pyc").exists()]
+    compiled = {path for path in files(rootfs) if path.parent.name == "__pycache__"}
 
     assert len(sources) > 1000
-    assert bare == []
+    assert compiled == {path.parent / "__pycache__" / f"{path.stem}.cpython-311.pyc" for path in sources}
 
 
 def test_the_list_of_parts_has_every_package_and_nothing_else(archive: Archive, rootfs: Path) -> None:
     """Issue 4, section 1: a CycloneDX list in the image, and the same beside the archive."""
     inner = (rootfs / "usr/share/sbom/hyperpod-ebs.cdx.json").read_text()
-    notes = [*rootfs.glob("var/lib/dpkg/status.d/*"), *rootfs.glob(f"{SITE}/*.dist-info/METADATA")]
+    notes = [*debian_notes(rootfs), *rootfs.glob(f"{SITE}/*.dist-info/METADATA")]
     installed = {(said["Package"] or said["Name"], said["Version"]) for said in map(fields, notes)}
 
     listed = {(part["name"], part["version"]) for part in json.loads(inner)["components"]}
@@ -202,11 +206,87 @@ def fields(note: Path) -> dict[str, str | None]:
     return {name: said[name] for name in ("Package", "Name", "Version")}
 
 
+def debian_notes(rootfs: Path) -> list[Path]:
+    """What Debian's packages say of themselves, the sums of their files left out."""
+    return [note for note in rootfs.glob("var/lib/dpkg/status.d/*") if note.suffix != ".md5sums"]
+
+
+def test_every_file_in_it_is_of_a_package_of_the_list(rootfs: Path) -> None:
+    """Ours: what no part of the list accounts for, no scanner finds a hole in."""
+    listed = (*of_debian(rootfs), *(path for path, _ in of_python(rootfs)))
+    # By their numbers, since /bin is /usr/bin.
+    accounted = {path.stat().st_ino for path in listed}
+
+    strange = {str(path.relative_to(rootfs)) for path in files(rootfs) if path.stat().st_ino not in accounted}
+
+    assert {
+        path for path in strange if not path.startswith("var/lib/dpkg/status.d/") and "__pycache__" not in path
+    } == {
+        "etc/group",
+        "etc/passwd",
+        "opt/hyperpod-ebs/pyvenv.cfg",
+        "usr/bin/hyperpod-ebs",
+        "usr/share/sbom/hyperpod-ebs.cdx.json",
+    }
+
+
+def of_debian(rootfs: Path) -> Iterator[Path]:
+    """The files of Debian's packages, each with the sum that its package notes."""
+    for note in debian_notes(rootfs):
+        for line in note.with_name(f"{note.name}.md5sums").read_text().splitlines():
+            digest, path = line.split("  ", 1)
+            assert hashlib.md5((rootfs / path).read_bytes(), usedforsecurity=False).hexdigest() == digest, path
+            yield rootfs / path
+
+
+def of_python(rootfs: Path) -> Iterator[tuple[Path, str]]:
+    """The files of Python's packages, and the digest that is on record for each."""
+    for record in rootfs.glob(f"{SITE}/*.dist-info/RECORD"):
+        for path, digest, _ in csv.reader(record.read_text().splitlines()):
+            yield rootfs / SITE / path, digest
+
+
+def test_what_is_on_record_of_pythons_packages_is_so(rootfs: Path) -> None:
+    """Ours: a digest of what is not there (a command, whose first line has the builder's path) is the builder's own."""
+    wrong = [
+        path
+        for path, digest in of_python(rootfs)
+        if not path.is_file() or (digest and digest != f"sha256={sha256(path)}")
+    ]
+
+    assert wrong == []
+
+
+def sha256(path: Path) -> str:
+    """A file's digest, as wheels write it."""
+    return base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).rstrip(b"=").decode()
+
+
+async def test_pythons_part_is_the_same_wherever_it_is_laid_out(rootfs: Path, tmp_path: Path) -> None:
+    """Issue 4, section 1: reproducible. In a tree of its own, with an environment of its own."""
+    for name in ("scripts/image", "requirements", "image"):
+        shutil.copytree(ROOT / name, tmp_path / "tree" / name)
+    environment = tmp_path / "tree/.venv"
+    await command.run([str(ROOT / ".venv/bin/uv"), "venv", "--quiet", "--python", sys.executable, str(environment)])
+    (environment / "bin/uv").symlink_to(ROOT / ".venv/bin/uv")
+    platform = f"{os.uname().machine}-manylinux_2_28"
+
+    script = str(tmp_path / "tree/scripts/image/python.sh")
+    await command.run([script, "hyperpod-ebs", platform, str(tmp_path / "again")], deadline=120)
+
+    laid_out = [path for path in files(tmp_path / "again") if path.parent.name != "__pycache__"]
+    differing = [
+        path for path in laid_out if not filecmp.cmp(path, rootfs / path.relative_to(tmp_path / "again"), shallow=False)
+    ]
+    assert len(laid_out) > 1000
+    assert differing == []
+
+
 def test_every_package_comes_with_its_licence(rootfs: Path) -> None:
     """Debian policy 12.5; who passes the image on passes the copyright notices on."""
     documented = {path.name for path in (rootfs / "usr/share/doc").iterdir() if (path / "copyright").exists()}
 
-    assert {path.name for path in (rootfs / "var/lib/dpkg/status.d").iterdir()} - documented == set()
+    assert {note.name for note in debian_notes(rootfs)} - documented == set()
 
 
 def test_the_same_sources_give_the_same_image(archive: Archive, tmp_path: Path) -> None:

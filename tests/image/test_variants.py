@@ -1,0 +1,103 @@
+"""What `scripts/image.sh` makes besides: on another base, for other machines, for the demo, or laid out for Docker."""
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import psutil
+import pytest
+
+from hyperpod_ebs.kit import command
+from images import Archive, BuildError, build, contained, lay_out
+from localcluster import oci
+
+# One worker builds, and has what it built.
+pytestmark = [pytest.mark.root, pytest.mark.xdist_group("image"), pytest.mark.timeout(900)]
+
+AARCH64: Final = 183
+"""EM_AARCH64 of elf.h."""
+
+
+def test_on_a_base_of_ones_own_the_image_has_the_base_and_the_driver(archive: Archive, tmp_path: Path) -> None:
+    """Issue 4, section 1: the base is an argument. Python's layer is the very one of the image on Debian's packages."""
+    base = tmp_path / "base.oci.tar"
+    oci.write(oci.Image(name="localhost/base:1", files={"/etc/ours": Path(__file__)}, entrypoint=["/none"]), base)
+
+    built = build(tmp_path, f"--base=oci-archive:{base}")
+
+    *below, python, driver = [{name for name, _ in heads(built, layer)} for layer in built.layers]
+    assert any("etc/ours" in layer for layer in below)
+    assert not any("usr/bin/python3.11" in layer for layer in below), "nothing of Debian's"
+    assert python
+    assert {"usr/bin/hyperpod-ebs", "usr/share/sbom/hyperpod-ebs.cdx.json"} <= driver
+    assert built.layers[-2] == archive.layers[-2]
+    assert built.config["config"]["Entrypoint"] == ["/usr/bin/hyperpod-ebs"]
+    assert built.config["config"]["User"] == "1000:1000"
+
+
+def test_for_graviton_all_programs_and_libraries_are_of_that_kind(tmp_path: Path) -> None:
+    """Issue 4, section 1: arm64, put together without running any of it."""
+    try:
+        built = build(tmp_path, "--arch=arm64")
+    except BuildError as error:
+        if "cannot be had" in str(error):
+            pytest.skip(f"no packages for arm64 here: {error}")
+        raise
+
+    programs = [head for layer in built.layers for _, head in heads(built, layer) if head.startswith(b"\x7fELF")]
+
+    assert built.config["architecture"] == "arm64"
+    assert len(programs) > 100, "the look found what there is"
+    assert {int.from_bytes(head[18:20], "little") for head in programs} == {AARCH64}
+
+
+def heads(archive: Archive, layer: str) -> Iterator[tuple[str, bytes]]:
+    """The name of each file of a layer, and how it begins."""
+    with tarfile.open(archive.path) as tar, tarfile.open(fileobj=tar.extractfile(layer), mode="r:gz") as files:
+        for member in files:
+            if member.isfile() and (content := files.extractfile(member)):
+                yield member.name, content.read(20)
+
+
+def test_where_apt_knows_no_debian_the_build_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours: as on Ubuntu."""
+    (tmp_path / "lists/partial").mkdir(parents=True)
+    config = tmp_path / "apt.conf"
+    config.write_text(
+        f'Dir::State "{tmp_path}"; Dir::Cache "{tmp_path}";'
+        'Dir::Etc::sourcelist "/dev/null"; Dir::Etc::sourceparts "/dev/null";'
+    )
+    monkeypatch.setenv("APT_CONFIG", str(config))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("HYPERPOD_EBS_DEBIAN_MIRROR", raising=False)
+
+    with pytest.raises(BuildError, match="set HYPERPOD_EBS_DEBIAN_MIRROR to the address of one"):
+        build(tmp_path)
+
+
+async def test_laid_out_for_docker_it_is_complete_and_asks_no_registry(tmp_path: Path) -> None:
+    """Ours: with what `docker build` has, one directory; and, of the demo's, that the embedded cloud runs in it."""
+    layout = lay_out(tmp_path / "layout", "--demo")
+
+    copied = [
+        line for file in layout.glob("*Containerfile") for line in file.read_text().splitlines() if "COPY" in line
+    ]
+    rootfs = await put_together(layout)
+    words = [*contained(rootfs, 1000), "hyperpod-ebs", "emulator", "run", "--state=/tmp/cloud", "--port=0"]
+    process = psutil.Popen(words, stdin=-3, stdout=-1, stderr=-1, text=True)
+    first = process.stdout.readline()
+    process.terminate()
+    _, said = process.communicate()
+
+    assert sorted(copied) == ["COPY debian/ /", "COPY driver/ /", "COPY python/ /"]
+    assert first.startswith("emulator ready"), said
+
+
+async def put_together(layout: Path) -> Path:
+    """The directories of a layout, over one another."""
+    rootfs = layout / "debian"
+    await command.run(["cp", "-al", f"{layout}/python/.", f"{layout}/driver/.", str(rootfs)])
+    for above in (layout, layout.parent, layout.parent.parent):
+        above.chmod(0o711)
+    return rootfs
