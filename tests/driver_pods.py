@@ -1,8 +1,11 @@
 """The driver's own pods on a cluster: who leads, killed, and whole again."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import signal
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -18,6 +21,11 @@ PLUGIN: Final = "ebs-plugin"
 
 _IN: Final = f"--namespace={SYSTEM}"
 
+_TO_BE_READY: Final = timedelta(seconds=30)
+_ANSWERS: Final = 30
+"""Seconds after which the cloud answers a call whose caller is to be killed before."""
+_KILLED: Final = 128 + signal.SIGKILL
+
 
 class Sidecar(StrEnum):
     """A sidecar of the controller's, by the lease that its leader holds."""
@@ -30,11 +38,8 @@ class Sidecar(StrEnum):
 
 async def pods(live: Live, of: str) -> list[dict[str, Any]]:
     """The pods of a workload that are not on their way out."""
-    workload = await live.kubectl.get(_IN, of)
-    labels = workload["spec"]["selector"]["matchLabels"]
-    selector = ",".join(f"{name}={value}" for name, value in labels.items())
-    listed = await live.kubectl.get(_IN, "pods", f"--selector={selector}")
-    return [pod for pod in listed["items"] if "deletionTimestamp" not in pod["metadata"]]
+    listed = await live.kubectl.get(_IN, "pods", f"--selector=app={of.partition('/')[2]}")
+    return [one for one in listed["items"] if _is_staying(one)]
 
 
 async def pod(live: Live, name: str) -> dict[str, Any]:
@@ -52,9 +57,14 @@ async def leader(live: Live, sidecar: Sidecar) -> str:
     """The controller pod whose sidecar does the work: one that is there and ready."""
 
     async def leads() -> str | None:
-        lease = await live.kubectl.get(_IN, "lease", sidecar)
-        ready = {one["metadata"]["name"] for one in await pods(live, CONTROLLER) if container(one)["ready"]}
-        return next((name for name in ready if name == lease["spec"]["holderIdentity"]), None)
+        items = (await live.kubectl.get(_IN, "pods,leases"))["items"]
+        lease = next(one for one in items if (one["kind"], one["metadata"]["name"]) == ("Lease", sidecar))
+        controllers = (
+            one for one in items if _is_ours(one) and one["metadata"]["name"] == lease["spec"]["holderIdentity"]
+        )
+        return next(
+            (one["metadata"]["name"] for one in controllers if _is_staying(one) and container(one)["ready"]), None
+        )
 
     found: str = await eventually(leads)
     return found
@@ -94,31 +104,60 @@ async def kill(live: Live, name: str) -> None:
 
 
 async def whole(live: Live) -> None:
-    """Come back when all of the driver is ready; pods that had to restart, or are not well, give way to new ones.
+    """Come back when all of the driver is ready; pods that are hurt give way first."""
+    await relieved(live)
+
+    async def settled() -> bool:
+        items = (await live.kubectl.get(_IN, "pods,deployments,daemonsets,csinodes"))["items"]
+        return _is_whole(items, {node.name for node in live.record.nodes})
+
+    await eventually(settled, seconds=240)
+
+
+async def relieved(live: Live) -> None:
+    """Let pods that had to restart, or are not well, give way to new ones.
 
     Kubelet lets a container wait longer after each time that it has ended: a later test has not to wait for that.
     """
-    for workload in (CONTROLLER, NODE):
-        hurt = [one["metadata"]["name"] for one in await pods(live, workload) if _hurt(one)]
-        if hurt:
-            await live.kubectl("delete", _IN, "pod", *hurt, "--wait")
-    for workload in (CONTROLLER, NODE):
-        await live.kubectl("rollout", _IN, "status", workload, "--timeout=120s")
-
-    async def registered() -> bool:
-        nodes = (await live.kubectl.get("csinodes"))["items"]
-        knowing = {
-            one["metadata"]["name"]
-            for one in nodes
-            if any(driver["name"] == DRIVER for driver in one["spec"].get("drivers") or ())
-        }
-        return knowing >= {node.name for node in live.record.nodes}
-
-    await eventually(registered)  # kubelet registers a driver some time after its pod is ready
+    items = (await live.kubectl.get(_IN, "pods"))["items"]
+    if hurt := [one["metadata"]["name"] for one in items if _is_ours(one) and _is_hurt(one)]:
+        await live.kubectl("delete", _IN, "pod", *hurt, "--wait=false")
 
 
-def _hurt(of: dict[str, Any]) -> bool:
-    return any(one["restartCount"] or not one["ready"] for one in of["status"].get("containerStatuses", ()))
+def _is_whole(items: Sequence[Mapping[str, Any]], nodes: AbstractSet[str]) -> bool:
+    """Whether these objects show the driver as it is asked for on the nodes, with no pod on its way out."""
+    named = {(one["kind"], one["metadata"]["name"]): one for one in items}
+    controller, node = named["Deployment", "ebs-csi-controller"], named["DaemonSet", "ebs-csi-node"]
+    replicas = controller["spec"]["replicas"]
+    counts = [controller["status"].get(count) for count in ("replicas", "updatedReplicas", "readyReplicas")]
+    counts += [node["status"].get(count) for count in ("updatedNumberScheduled", "numberReady")]
+    knowing = {one["metadata"]["name"] for one in items if one["kind"] == "CSINode" and _knows_the_driver(one)}
+    return (
+        all(one["status"].get("observedGeneration") == one["metadata"]["generation"] for one in (controller, node))
+        and counts == [*[replicas] * 3, *[len(nodes)] * 2]
+        and len([one for one in items if _is_ours(one) and one["spec"].get("nodeName") in nodes])
+        == replicas + len(nodes)
+        and knowing >= nodes  # kubelet registers a driver some time after its pod is ready
+    )
+
+
+def _knows_the_driver(csinode: Mapping[str, Any]) -> bool:
+    return any(driver["name"] == DRIVER for driver in csinode["spec"].get("drivers") or ())
+
+
+def _is_ours(one: Mapping[str, Any]) -> bool:
+    app = one["metadata"].get("labels", {}).get("app")
+    return one["kind"] == "Pod" and app in {"ebs-csi-controller", "ebs-csi-node"}
+
+
+def _is_staying(one: Mapping[str, Any]) -> bool:
+    return "deletionTimestamp" not in one["metadata"]
+
+
+def _is_hurt(of: Mapping[str, Any]) -> bool:
+    age = datetime.now().astimezone() - datetime.fromisoformat(of["metadata"]["creationTimestamp"])
+    containers = of["status"].get("containerStatuses", ())
+    return any(one["restartCount"] or (not one["ready"] and age > _TO_BE_READY) for one in containers)
 
 
 @asynccontextmanager
@@ -128,9 +167,19 @@ async def killed_in_the_middle(live: Live, sidecar: Sidecar, operation: str) -> 
     The cloud has then done it, and has not answered yet.
     """
     name = await leader(live, sidecar)
-    await live.plan(operation, when="after", delay=10)
+    before = container(await pod(live, name))["restartCount"]
+    await live.plan(operation, when="after", delay=_ANSWERS)
     yield
     async with asyncio.timeout(60):
         while await live.faults():  # noqa: ASYNC110 - a poll
             await asyncio.sleep(0.1)
-    await kill(live, name)
+    async with asyncio.timeout(_ANSWERS / 2):
+        assert await leader(live, sidecar) == name
+        await kill(live, name)
+
+    async def killed() -> bool:
+        found = container(await pod(live, name))
+        ended = found["lastState"].get("terminated", {})
+        return bool(found["restartCount"] == before + 1 and ended.get("exitCode") == _KILLED)
+
+    await eventually(killed)

@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import sys
-import zlib
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +19,10 @@ import psutil
 import pytest
 
 import driver_pods
-from live import Live, Space
+from live import Live
 from localcluster.record import Record
 from privileges import want_of_privilege
+from space import Space
 
 ROOT: Final = Path(__file__).parent.parent.parent
 
@@ -32,18 +32,17 @@ IMAGES: Final = "HYPERPOD_EBS_IMAGES"
 CLUSTER: Final = "HYPERPOD_EBS_CLUSTER"
 """The variable that names the directory of a cluster that runs already, to be used instead of one of the tests' own."""
 
-SIDE_BY_SIDE: Final = 2
-"""Workers that run tests on the cluster at once, and one for the exclusive ones; the others go on with the rest."""
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep these tests to a few workers, and give them time."""
+    """Have the exclusive tests last, and give all of them time.
+
+    Between the others, each would have all workers run dry, and start again. The wait for a
+    turn is no part of a test, and ends with the tests before.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("exclusive") is not None)
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            alone = item.get_closest_marker("exclusive") is not None
-            part = "alone" if alone else str(zlib.crc32(item.path.name.encode()) % SIDE_BY_SIDE)
-            item.add_marker(pytest.mark.xdist_group(f"cluster-{part}"))
-            item.add_marker(pytest.mark.timeout(900))
+            item.add_marker(pytest.mark.timeout(600, func_only=True))
 
 
 @pytest.fixture(scope="session")
@@ -98,12 +97,9 @@ def _ready(process: psutil.Popen, log: Path, known: Path) -> Path:
 
 @pytest.fixture
 def turn(record: Record, request: pytest.FixtureRequest) -> Generator[None]:
-    """The cluster together with others, or alone; whoever waits to have it alone is let in before later ones."""
-    room = Path(record.directory) / "room"
+    """The cluster together with others, or alone."""
     alone = request.node.get_closest_marker("exclusive") is not None
-    with room.open("w") as inside:
-        with _locked(room.with_suffix(".door")):
-            fcntl.flock(inside, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    with _locked(Path(record.directory) / "room", fcntl.LOCK_EX if alone else fcntl.LOCK_SH):
         yield
 
 
@@ -115,11 +111,13 @@ def _locked(file: Path, kind: int = fcntl.LOCK_EX) -> Generator[None]:
 
 
 @pytest.fixture
-async def live(record: Record, turn: None) -> AsyncGenerator[Live]:
-    """The cluster, to be spoken to; planned faults that nobody met fail the test that has it alone."""
+async def live(record: Record, turn: None, request: pytest.FixtureRequest) -> AsyncGenerator[Live]:
+    """The cluster, to be spoken to; a test that has it alone finds the driver whole, and has its planned faults met."""
     del turn
     async with aiohttp.ClientSession(record.environment["AWS_ENDPOINT_URL"]) as http:
         found = Live(Record.read(Path(record.directory)), http)  # anew: a test before may have replaced nodes
+        if request.node.get_closest_marker("exclusive"):
+            await driver_pods.whole(found)
         try:
             yield found
             assert await found.faults() == []
@@ -138,8 +136,16 @@ async def space(live: Live) -> AsyncGenerator[Space]:
 
 
 @pytest.fixture
-async def whole(live: Live) -> AsyncGenerator[None]:
-    """All of the driver is ready, before the test and after it."""
-    await driver_pods.whole(live)
+async def relieved(live: Live, space: Space) -> AsyncGenerator[None]:
+    """Pods of the driver's that the test hurts give way to new ones, which start while the test's namespace goes."""
+    del space
     yield
-    await driver_pods.whole(live)
+    await driver_pods.relieved(live)
+
+
+@pytest.fixture
+def checkpoint(record: Record, turn: None) -> Generator[None]:
+    """The namespace of the example of that name, which the demo has, too; a node is cordoned meanwhile."""
+    del turn
+    with _locked(Path(record.directory) / "checkpoint"):
+        yield

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import pytest
 
-from live import Live, Space
+from live import Live
+from space import Space
 
 
 class Wrong(NamedTuple):

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import pytest
 
+import traces
 from hyperpod_ebs.kit import command
-from live import Live, Space, eventually
+from live import Live
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 
@@ -24,8 +25,7 @@ class Example:
 
     live: Live
     directory: Path
-    space: Space
-    """Its own namespace."""
+    namespace: str
 
     async def runs(self) -> str:
         """What is printed when the commands under "Run it" are typed."""
@@ -33,19 +33,15 @@ class Example:
 
     async def cleans_up(self) -> None:
         """Type what is under "Clean up"; nothing is left in Kubernetes, at the cloud and on the nodes."""
-        volumes = await self.space._volumes()
-        assert volumes
+        known = await traces.known(self.live, self.namespace)
+        assert known.ids
         await self._typed("Clean up")
-
-        async def clean() -> bool:
-            return not await self.space._left(volumes)
-
-        await eventually(clean)
-        assert await self.live.kubectl("get", "namespace", self.space.name, ok=(1,))
+        await traces.gone(self.live, known)
+        assert await self.live.kubectl("get", "namespace", self.namespace, ok=(1,))
 
     async def sizes_gib(self) -> list[int]:
         """The sizes that its volumes have at the cloud."""
-        known = set((await self.space._volumes()).values())
+        known = (await traces.known(self.live, self.namespace)).ids
         return [one["size_gib"] for one in await self.live.cloud("volumes") if one["id"] in known]
 
     async def _typed(self, section: str) -> str:
@@ -63,9 +59,9 @@ async def example(request: pytest.FixtureRequest, live: Live) -> AsyncGenerator[
     directory = EXAMPLES / request.param
     manifests = "".join(path.read_text() for path in directory.glob("*.yaml"))
     (namespace,) = re.findall(r"^kind: Namespace\nmetadata:\n  name: (\S+)", manifests, re.MULTILINE)
-    found = Example(live, directory, Space(live, namespace))
+    found = Example(live, directory, namespace)
     yield found
-    for volume in await found.space._volumes():
+    for volume in (await traces.known(live, namespace)).claimed:
         await live.kubectl("patch", "pv", volume, '--patch={"spec":{"persistentVolumeReclaimPolicy":"Delete"}}')
     await live.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait", deadline=300)
 
@@ -89,7 +85,7 @@ async def test_a_data_set_is_there_for_every_later_pod(example: Example) -> None
     await example.cleans_up()
 
 
-@pytest.mark.exclusive  # a node is cordoned
+@pytest.mark.usefixtures("checkpoint")
 @pytest.mark.parametrize("example", ["training/checkpoint"], indirect=True)
 async def test_a_training_that_loses_its_node_ends_with_the_weights_of_one_that_did_not(example: Example) -> None:
     """Guide: model checkpoints and intermediate results are saved."""

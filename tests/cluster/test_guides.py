@@ -1,19 +1,21 @@
 """Every command of docs/guides that takes no AWS of its own, typed in the order of its page."""
 
+import json
 import os
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import yaml
 
 from guides import DIRECTORY, ROOT, Page, typed
 from hyperpod_ebs import __version__
-from live import Live, Space
+from live import Live
 from localcluster import cloud
 from localcluster.chart import CHART, HELM, RELEASE, Release
 from localcluster.images import REGISTRY
+from space import Space
 
 ON_THE_RELEASE: Final = ("install.md", "migrate.md")
 """Pages that change the driver's installation."""
@@ -70,7 +72,15 @@ async def release(live: Live, space: Space) -> AsyncGenerator[Release]:
         listed = (await found.helm("list", "--short")).out.split()
         for name in sorted({*listed} - {RELEASE}):
             await found.helm("uninstall", name, "--wait")
-        await found.upgrade(found.values(live.record.environment["AWS_REGION"]))
+        values = found.values(live.record.environment["AWS_REGION"])
+        if RELEASE not in listed or await _values(found) != values:
+            await found.upgrade(values)
+
+
+async def _values(release: Release) -> Any:  # as a chart's are
+    """What has been said to the chart when it was installed, if it came to its end."""
+    listed = await release.helm("list", "--deployed", "--short", f"--filter=^{RELEASE}$")
+    return json.loads((await release.helm("get", "values", RELEASE, "--output=json")).out) if listed.out else None
 
 
 @pytest.mark.parametrize("name", OTHERS)

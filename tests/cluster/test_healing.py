@@ -1,18 +1,22 @@
 """The driver where AWS cannot be had: it starts, says what is wrong, and heals when that is mended."""
 
-import base64
-import json
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
 
 import pytest
 
 import driver_pods
 from driver_pods import CONTROLLER, PLUGIN
-from live import SYSTEM, Live, Space, eventually
+from live import SYSTEM, Live, eventually
 from localcluster import network
+from localcluster.chart import Release
+from space import Space
 
-pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("whole")]
+pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("relieved")]
+
+UNREADY: Final = "Unhealthy: Readiness probe failed: HTTP probe failed with statuscode: 503"
 
 _IN = f"--namespace={SYSTEM}"
 
@@ -75,7 +79,12 @@ async def _unhealthy(live: Live, name: str, because: str) -> None:
     assert because in (await live.kubectl("logs", _IN, name, f"--container={PLUGIN}")).out
     pod = await driver_pods.pod(live, name)
     assert " 200 " in (await driver_pods.page(live, pod, "/livez")).partition("\n")[0]
-    assert not driver_pods.container(pod)["ready"]
+
+    async def probed() -> bool:
+        return UNREADY in await live.events(SYSTEM, name)
+
+    await eventually(probed)
+    assert not driver_pods.container(await driver_pods.pod(live, name))["ready"]
 
 
 async def _heals(live: Live, name: str) -> None:
@@ -98,13 +107,9 @@ async def _cut_off(live: Live) -> AsyncGenerator[None]:
 @asynccontextmanager
 async def _other_key(live: Live) -> AsyncGenerator[None]:
     """The Secret of the access keys has one that the cloud does not know."""
-    secret = await live.kubectl.get(_IN, "secret", "aws-secret")
-
-    async def put(key: str) -> None:
-        await live.kubectl("patch", _IN, "secret", "aws-secret", "--patch", json.dumps({"data": {"access_key": key}}))
-
-    await put(base64.b64encode(b"another").decode())
+    release, environment = Release(live.kubectl, Path(live.record.directory)), live.record.environment
+    await release.credentials(environment["AWS_ACCESS_KEY_ID"], "another")
     try:
         yield
     finally:
-        await put(secret["data"]["access_key"])
+        await release.credentials(environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"])

@@ -7,9 +7,10 @@ one who asked never learns what became of it.
 import pytest
 
 from driver_pods import Sidecar, killed_in_the_middle
-from live import DRIVER, Live, Space, eventually
+from live import Live, eventually
+from space import Space
 
-pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("whole")]
+pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("relieved")]
 
 
 async def test_a_volume_is_created_once_by_a_controller_that_is_killed_meanwhile(space: Space, live: Live) -> None:
@@ -69,38 +70,20 @@ async def test_a_volume_is_deleted_by_a_controller_that_is_killed_meanwhile(spac
 async def test_a_snapshot_is_taken_once_by_a_controller_that_is_killed_meanwhile(space: Space, live: Live) -> None:
     """A second one would be of a later moment, and cost for ever."""
     volume = await _detached(space, live)
-    await live.kubectl.apply(
-        {
-            "apiVersion": "snapshot.storage.k8s.io/v1",
-            "kind": "VolumeSnapshotClass",
-            "metadata": {"name": space.name, "labels": {"test": space.name}},
-            "driver": DRIVER,
-            "deletionPolicy": "Delete",
-        }
-    )
+    class_ = await space.snapshot_class()
     async with killed_in_the_middle(live, Sidecar.SNAPSHOTTER, "CreateSnapshot"):
-        await space.apply(
-            {
-                "apiVersion": "snapshot.storage.k8s.io/v1",
-                "kind": "VolumeSnapshot",
-                "metadata": {"name": "kept"},
-                "spec": {
-                    "volumeSnapshotClassName": space.name,
-                    "source": {"persistentVolumeClaimName": "data"},
-                },
-            }
-        )
+        await space.snapshot("kept", "data", of=class_)
 
-    await space("wait", "--for=jsonpath={.status.readyToUse}=true", "volumesnapshot/kept", "--timeout=120s")
+    await space.ready("kept")
 
     assert len([one for one in await live.cloud("snapshots") if one["volume"] == volume]) == 1
 
 
 async def test_a_volume_grows_once_under_a_controller_that_is_killed_meanwhile(space: Space, live: Live) -> None:
     """AWS allows one modification in six hours, so that a second one would not be had."""
-    await _detached(space, live)
+    volume = await _detached(space, live)
     async with killed_in_the_middle(live, Sidecar.RESIZER, "ModifyVolume"):
-        await space(*("patch", "pvc", "data", "--patch", '{"spec": {"resources": {"requests": {"storage": "2Gi"}}}}'))
+        await space.resize("data", "2Gi")
 
     async def grown() -> bool:
         bound = await live.kubectl.get("persistentvolume", (await space.bound("data"))["spec"]["volumeName"])
@@ -109,6 +92,7 @@ async def test_a_volume_grows_once_under_a_controller_that_is_killed_meanwhile(s
     await eventually(grown)
 
     assert (await live.volume(await space.bound("data")))["size_gib"] == 2
+    assert await live.modifications(volume) == 1
 
 
 async def _detached(space: Space, live: Live) -> str:

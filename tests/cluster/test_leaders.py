@@ -4,11 +4,12 @@ import pytest
 
 import driver_pods
 from driver_pods import CONTROLLER, Sidecar
-from live import SYSTEM, Live, Space
+from live import SYSTEM, Live
+from space import Space
 
 
 @pytest.mark.exclusive
-@pytest.mark.usefixtures("whole")
+@pytest.mark.usefixtures("relieved")
 async def test_when_the_controller_that_leads_is_gone_the_other_goes_on(space: Space, live: Live) -> None:
     """The other has waited for it, and need not start first."""
     first = await driver_pods.leader(live, Sidecar.PROVISIONER)

@@ -11,9 +11,11 @@ import pytest
 
 import driver_pods
 from hyperpod_ebs.kit import files
-from live import Live, Space, eventually, pod
+from live import Live, eventually
 from localcluster import cloud
 from localcluster.record import NodeRecord, Record
+from pods import stateful
+from space import Space
 
 pytestmark = pytest.mark.exclusive
 
@@ -25,10 +27,9 @@ OUT_OF_SERVICE: Final = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecut
 
 
 @pytest.fixture(autouse=True)
-async def driver(live: Live, space: Space) -> AsyncGenerator[None]:
-    """The driver, which is whole before and after, on nodes that are all there before the namespace is closed."""
+async def nodes(live: Live, space: Space) -> AsyncGenerator[None]:
+    """The nodes, which are all there, with the driver on them, before the namespace is closed."""
     del space
-    await driver_pods.whole(live)
     yield
     await _mended(live)
     await driver_pods.whole(live)
@@ -75,26 +76,8 @@ async def test_a_pod_of_a_lost_node_runs_elsewhere_after_six_minutes_when_nobody
 
 async def _stateful(space: Space) -> None:
     """A StatefulSet of one pod, which runs on a HyperPod node and has written to its volume."""
-    name = await space.storage_class(type="gp3")
     of_hyperpod = {"sagemaker.amazonaws.com/cluster-name": cloud.NAME}
-    template = pod("user", "data", nodeSelector=of_hyperpod)
-    del template["spec"]["volumes"]
-    claim = {
-        "metadata": {"name": "data"},
-        "spec": {
-            "storageClassName": name,
-            "accessModes": ["ReadWriteOnce"],
-            "resources": {"requests": {"storage": "1Gi"}},
-        },
-    }
-    spec = {
-        "serviceName": "user",
-        "replicas": 1,
-        "selector": {"matchLabels": {"app": "user"}},
-        "template": {"metadata": template["metadata"], "spec": template["spec"]},
-        "volumeClaimTemplates": [claim],
-    }
-    await space.apply({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "user"}, "spec": spec})
+    await space.apply(stateful("user", await space.storage_class(type="gp3"), nodeSelector=of_hyperpod))
     await space("rollout", "status", "statefulset/user", "--timeout=120s")
     await space.shell("user-0", "echo kept > /data/file && sync")
 

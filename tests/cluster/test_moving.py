@@ -5,13 +5,15 @@ from typing import Any, Final
 
 import pytest
 
-from live import COUNT, DRIVER, SYSTEM, XFS, Live, Space, eventually, pod
+from live import DRIVER, SYSTEM, Live, eventually
 from localcluster.node import TAINT
+from pods import CORDONED, GO_ON, stateful
+from space import XFS, Space
 
 HOST: Final = "kubernetes.io/hostname"
 
-GO_ON: Final = COUNT.replace("n=0;", "n=$(cat /data/log 2>/dev/null | wc -l);")
-"""A script that counts on from where the one before it was stopped."""
+ROOM: Final = 7
+"""Volumes that a HyperPod node here takes: its type's nine, less the disk and the interface that its labels tell of."""
 
 
 async def test_a_stateful_sets_pod_moves_from_a_hyperpod_node_to_an_ec2_node_and_back_with_its_data(
@@ -19,20 +21,21 @@ async def test_a_stateful_sets_pod_moves_from_a_hyperpod_node_to_an_ec2_node_and
 ) -> None:
     """Guide: mixed clusters; each node's volumes go through the API that its kind has."""
     hyperpod, ec2 = live.record.nodes[0], live.record.nodes[-1]
-    await space.apply(_stateful(await space.storage_class(**XFS), on=[hyperpod.name]))
+    class_ = await space.storage_class(**XFS)
+    await space.apply(_job(class_, on=[hyperpod.name]))
     await eventually(lambda: _runs_on(space, [hyperpod.name]))
     claim = await space.bound("data-job-0")
     assert await _holders(live, claim) == {hyperpod.instance}
-    first = await space.counted("job-0")
+    written = await _written(space)
 
-    await space.apply(_stateful(claim["spec"]["storageClassName"], on=[ec2.name]))
+    await space.apply(_job(class_, on=[ec2.name]))
     await eventually(lambda: _runs_on(space, [ec2.name]))
-    second = await space.counted("job-0")
+    assert await _kept(space) == written
     assert await _holders(live, claim) == {ec2.instance}
-    await space.apply(_stateful(claim["spec"]["storageClassName"], on=[hyperpod.name]))
+    await space.apply(_job(class_, on=[hyperpod.name]))
     await eventually(lambda: _runs_on(space, [hyperpod.name]))
 
-    assert first <= second <= await space.counted("job-0")
+    assert await _kept(space) == written
     assert await _holders(live, claim) == {hyperpod.instance}
     volume = claim["spec"]["volumeName"]
     await space.says("job-0", f'^SuccessfulAttachVolume: AttachVolume.Attach succeeded for volume "{volume}"')
@@ -42,9 +45,9 @@ async def test_a_stateful_sets_pod_moves_from_a_hyperpod_node_to_an_ec2_node_and
 async def test_a_drained_node_gives_its_pod_and_its_data_to_another(space: Space, live: Live) -> None:
     """The issue: node drained. The driver's own pods are evicted with the rest, but for the node's."""
     nodes = [node.name for node in live.record.nodes[:2]]
-    await space.apply(_stateful(await space.storage_class(**XFS), on=nodes))
+    await space.apply(_job(await space.storage_class(**XFS), on=nodes))
     drained = await eventually(lambda: _runs_on(space, nodes))
-    before = await space.counted("job-0")
+    written = await _written(space)
 
     try:
         await live.kubectl("drain", drained, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=120s")
@@ -52,7 +55,7 @@ async def test_a_drained_node_gives_its_pod_and_its_data_to_another(space: Space
     finally:
         await live.kubectl("uncordon", drained)
 
-    assert await space.counted("job-0") >= before
+    assert await _kept(space) == written
     claim = await space.bound("data-job-0")
     assert await _holders(live, claim) == {node.instance for node in live.record.nodes[:2] if node.name != drained}
 
@@ -63,7 +66,8 @@ async def test_a_node_with_all_the_volumes_that_it_can_have_sends_the_next_pod_e
 ) -> None:
     """Kubernetes: the scheduler keeps to the limit that the driver names for the node's type."""
     full, class_ = live.record.nodes[0].name, await space.storage_class()
-    claims = [f"data-{number}" for number in range(await _limit(live, full))]
+    assert await _limit(live, full) == ROOM
+    claims = [f"data-{number}" for number in range(ROOM)]
     for claim in (*claims, "one-more", "too-much"):
         await space.claim(claim, of=class_)
     volumes = [{"name": claim, "persistentVolumeClaim": {"claimName": claim}} for claim in claims]
@@ -95,30 +99,25 @@ async def test_the_start_up_taint_goes_when_the_driver_runs_on_the_node(live: Li
     await eventually(lambda: _untainted(live, node.name))
 
 
-def _stateful(class_: str, *, on: Sequence[str]) -> Mapping[str, Any]:
-    """A set of one pod, on one of these nodes, that goes on with the numbers of the pod before it."""
-    asked = {
-        "storageClassName": class_,
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": "1Gi"}},
-    }
+def _job(class_: str, *, on: Sequence[str]) -> Mapping[str, Any]:
+    """A set of one pod, on one of these nodes; it does not mind that they take no others, but for one to be drained."""
     one_of = {"key": HOST, "operator": "In", "values": list(on)}
     terms = {"nodeSelectorTerms": [{"matchExpressions": [one_of]}]}
     only = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "StatefulSet",
-        "metadata": {"name": "job"},
-        "spec": {
-            "serviceName": "job",
-            "selector": {"matchLabels": {"app": "job"}},
-            "template": {
-                "metadata": {"labels": {"app": "job"}},
-                "spec": pod("job", "", script=GO_ON, volumes=[], affinity=only)["spec"],
-            },
-            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": asked}],
-        },
-    }
+    return stateful("job", class_, script=GO_ON, affinity=only, tolerations=[CORDONED] if len(on) == 1 else [])
+
+
+async def _written(space: Space) -> str:
+    """The digest of a mebibyte of noise that the set's pod has just written, beside the numbers that it writes."""
+    await space.shell("job-0", "dd if=/dev/urandom of=/data/noise bs=1M count=1 conv=fsync")
+    await space.counts_on("job-0")
+    return await space.shell("job-0", "sha256sum /data/noise")
+
+
+async def _kept(space: Space) -> str:
+    """The digest of what is there now of it; the numbers go on where they were stopped, and none is missing."""
+    await space.counts_on("job-0")
+    return await space.shell("job-0", "sha256sum /data/noise")
 
 
 def _rather(node: str) -> Mapping[str, Any]:

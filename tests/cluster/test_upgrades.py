@@ -1,7 +1,7 @@
 """The driver's processes replaced while volumes are in use."""
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -12,14 +12,21 @@ import driver_pods
 from driver_pods import CONTROLLER, NODE
 from hyperpod_ebs.kit import files
 from hyperpod_ebs.linux import mountinfo
-from live import COUNT, DRIVER, SYSTEM, Live, Space, eventually
+from live import DRIVER, SYSTEM, Live, eventually
 from localcluster import network
 from localcluster.record import NodeRecord
+from pods import COUNT, NOTICED
+from space import Space
 
-pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("whole")]
+pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("relieved")]
 
 SOCKET: Final = f"/var/lib/kubelet/plugins_registry/{DRIVER}-reg.sock"
 """By which the node process makes itself known to kubelet."""
+
+ALL_AT_ONCE: Final = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "100%"}}
+"""Ways in which a DaemonSet's pods are replaced; this one takes no longer for many nodes than for one."""
+
+WHEN_DELETED: Final = {"type": "OnDelete", "rollingUpdate": None}
 
 _IN: Final = f"--namespace={SYSTEM}"
 
@@ -29,6 +36,7 @@ async def test_a_node_process_that_is_killed_under_a_running_pod_disturbs_no_mou
     node = live.record.nodes[0]
     name = await _counting(space, node)
     mounts, socket = await _mounts(space, node), await _socket(live, node)
+    assert mounts
 
     killed = await _node_pod(live, node)
     await driver_pods.kill(live, killed)
@@ -38,7 +46,8 @@ async def test_a_node_process_that_is_killed_under_a_running_pod_disturbs_no_mou
         return bool(found["restartCount"] and found["ready"] and await _socket(live, node) not in {socket, ""})
 
     await eventually(anew)
-    await _counts_on(space)
+    await space.counts_on("counter")
+    assert await space.longest_pause("counter") < NOTICED
     assert await _mounts(space, node) == mounts
     await space.claim("next", of=name)
     await space.pod("next", "next", on=node.name)
@@ -50,16 +59,19 @@ async def test_node_processes_are_upgraded_under_a_running_pod_and_disturb_no_mo
     node = live.record.nodes[0]
     await _counting(space, node)
     mounts, before = await _mounts(space, node), await _node_pod(live, node)
+    assert mounts
 
-    await live.kubectl("rollout", _IN, "restart", NODE)
-    await live.kubectl("rollout", _IN, "status", NODE, "--timeout=240s", deadline=250)
-    assert await _node_pod(live, node) != before
-    await _counts_on(space)
-    assert await _mounts(space, node) == mounts
+    async with _replacing(live, ALL_AT_ONCE):
+        await live.kubectl("rollout", _IN, "restart", NODE)
+        await _rolled_out(live, NODE)
+        assert await _node_pod(live, node) != before
+        await space.counts_on("counter")
+        assert await _mounts(space, node) == mounts
 
-    await live.kubectl("rollout", _IN, "undo", NODE)
-    await live.kubectl("rollout", _IN, "status", NODE, "--timeout=240s", deadline=250)
-    await _counts_on(space)
+        await live.kubectl("rollout", _IN, "undo", NODE)
+        await _rolled_out(live, NODE)
+    await space.counts_on("counter")
+    assert await space.longest_pause("counter") < NOTICED
     assert await _mounts(space, node) == mounts
     await space.gone("pod", "counter")
     assert await _mounts(space, node) == {}
@@ -72,7 +84,7 @@ async def test_during_a_rollout_node_processes_that_are_older_work_with_a_newer_
     node = live.record.nodes[0]
     older = await _node_pod(live, node)
     name = await space.storage_class(type="gp3")
-    async with _pinned(live, NODE), _another(live, CONTROLLER):
+    async with _replacing(live, WHEN_DELETED), _another(live, NODE, wait=False), _another(live, CONTROLLER):
         await space.claim("data", of=name)
         await space.pod("user", "data", on=node.name)
         await space.running("user")
@@ -115,20 +127,8 @@ async def _counting(space: Space, node: NodeRecord) -> str:
     await space.claim("data", of=name)
     await space.pod("counter", "data", on=node.name, script=COUNT)
     await space.running("counter")
-    await _counts_on(space)
+    await space.counts_on("counter")
     return name
-
-
-async def _counts_on(space: Space) -> None:
-    """Come back when the counter has gone on; no number is missing, and its container is the first."""
-    so_far = await space.counted("counter")
-
-    async def further() -> bool:
-        return await space.counted("counter") > so_far
-
-    await eventually(further)
-    (container,) = (await space.get("pod", "counter"))["status"]["containerStatuses"]
-    assert container["restartCount"] == 0
 
 
 async def _mounts(space: Space, node: NodeRecord) -> dict[Path, int]:
@@ -153,15 +153,14 @@ async def _node_pod(live: Live, node: NodeRecord) -> str:
 
 
 @asynccontextmanager
-async def _pinned(live: Live, workload: str) -> AsyncGenerator[None]:
-    """Pods of a DaemonSet stay as they are, whatever its template becomes."""
-    strategy = (await live.kubectl.get(_IN, workload))["spec"]["updateStrategy"]
-    await _patch(live, workload, {"spec": {"updateStrategy": {"type": "OnDelete", "rollingUpdate": None}}})
+async def _replacing(live: Live, strategy: Mapping[str, Any]) -> AsyncGenerator[None]:
+    """The node pods are replaced in another way."""
+    usual = (await live.kubectl.get(_IN, NODE))["spec"]["updateStrategy"]
+    await _patch(live, NODE, {"spec": {"updateStrategy": strategy}})
     try:
-        async with _another(live, workload, wait=False):
-            yield
+        yield
     finally:
-        await _patch(live, workload, {"spec": {"updateStrategy": strategy}})
+        await _patch(live, NODE, {"spec": {"updateStrategy": usual}})
 
 
 @asynccontextmanager
@@ -171,13 +170,17 @@ async def _another(live: Live, workload: str, *, wait: bool = True) -> AsyncGene
     async def put(version: str | None) -> None:
         await _patch(live, workload, {"spec": {"template": {"metadata": {"annotations": {"another": version}}}}})
         if wait:
-            await live.kubectl("rollout", _IN, "status", workload, "--timeout=180s", deadline=190)
+            await _rolled_out(live, workload)
 
     await put("version")
     try:
         yield
     finally:
         await put(None)
+
+
+async def _rolled_out(live: Live, workload: str) -> None:
+    await live.kubectl("rollout", _IN, "status", workload, "--timeout=170s")
 
 
 async def _patch(live: Live, workload: str, patch: dict[str, Any]) -> None:
