@@ -36,7 +36,7 @@ for option; do
     --arch=*) arch=${option#*=} ;;
     --demo) what=hyperpod-ebs-demo ;;
     --workload) what=hyperpod-ebs-workload ;;
-    --base=*) base=${option#*=} again=yes ;;
+    --base=*) base=${option#*=} ;;
     --fresh) fresh=yes again=yes ;;
     --again) again=yes ;;
     --into=*) into=${option#*=} ;;
@@ -65,15 +65,18 @@ mkdir -p "$cache" "$into"
 exec 9>"$cache/lock"
 flock 9
 rm -rf "$cache"/unfinished.*
-find "$cache" -maxdepth 1 \( -name 'debian-*' -o -name 'python-*' -o -name 'built-*' \) -mtime +7 -exec rm -rf {} +
+find "$cache" -maxdepth 1 \( -name 'debian-*' -o -name 'python-*' -o -name 'driver-*' -o -name 'built-*' \) -mtime +7 -exec rm -rf {} +
 work=$(mktemp -d "$cache/unfinished.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
 # When the sources were last changed; the image has no other time in it.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
-sources="Containerfile LICENSE README.md examples/workload hatch_build.py image pyproject.toml requirements scripts/image
-scripts/image.sh src"
+of_driver="LICENSE README.md hatch_build.py pyproject.toml requirements scripts/image scripts/image.sh src"
+case $what in
+*-workload) sources="examples/workload image scripts/image scripts/image.sh" ;;
+*) sources="Containerfile image $of_driver" ;;
+esac
 revision=$(git rev-parse HEAD)
 # shellcheck disable=SC2086 # words
 [ -z "$(git status --porcelain -- $sources)" ] || revision=$revision-dirty
@@ -119,19 +122,37 @@ python() {
     echo "$dir"
 }
 
-# driver TREE: lay out what is ours, from a wheel of a copy, so that nothing is written among the sources.
+# sources_digest WORD PATH...: of the word and of all sources below the paths
+sources_digest() {
+    {
+        echo "$1"
+        shift
+        find "$@" \( -name __pycache__ -o -path src/hyperpod_ebs/aws/models \) -prune -o -type f -print0 |
+            LC_ALL=C sort -z | xargs -0 sha256sum
+    } | sha256sum | cut -c 1-16
+}
+
+# driver: where what is ours lies, laid out now or before from a wheel of a copy, so that nothing is written among the
+# sources. It is the same for all machines.
 driver() {
-    site=$1/opt/hyperpod-ebs/lib/python3.11/site-packages
-    mkdir -p "$site" "$1/usr/bin" "$work/copy"
-    cp -R src pyproject.toml hatch_build.py README.md LICENSE "$work/copy/"
-    rm -rf "$work/copy/src/hyperpod_ebs/aws/models"
-    (cd "$work/copy" && "$root/.venv/bin/python" -m hatchling build --target wheel --directory "$work/wheel") >/dev/null
-    python3 -m zipfile -e "$work"/wheel/*.whl "$site"
-    [ "$what" = hyperpod-ebs-demo ] || rm -rf "$site/hyperpod_ebs/emulator" "$site/hyperpod_ebs/demo"
-    python3 scripts/image/records.py "$site"
-    compile "$(debian "$native")" "$1" opt/hyperpod-ebs
-    cp image/hyperpod-ebs "$1/usr/bin/hyperpod-ebs"
-    ln -s hyperpod-ebs "$1/usr/bin/aws-ebs-csi-driver" # /bin is /usr/bin
+    # shellcheck disable=SC2086 # words
+    dir=$cache/driver-$what-$(sources_digest "" image/hyperpod-ebs $of_driver)
+    if [ -n "$again" ] || [ ! -d "$dir" ]; then
+        rm -rf "$cache/driver-$what"-*
+        site=$work/driver/opt/hyperpod-ebs/lib/python3.11/site-packages
+        mkdir -p "$site" "$work/driver/usr/bin" "$work/copy"
+        cp -R src pyproject.toml hatch_build.py README.md LICENSE "$work/copy/"
+        rm -rf "$work/copy/src/hyperpod_ebs/aws/models"
+        (cd "$work/copy" && "$root/.venv/bin/python" -m hatchling build --target wheel --directory "$work/wheel") >/dev/null
+        python3 -m zipfile -e "$work"/wheel/*.whl "$site"
+        [ "$what" = hyperpod-ebs-demo ] || rm -rf "$site/hyperpod_ebs/emulator" "$site/hyperpod_ebs/demo"
+        python3 scripts/image/records.py "$site"
+        compile "$(debian "$native")" "$work/driver" opt/hyperpod-ebs
+        cp image/hyperpod-ebs "$work/driver/usr/bin/hyperpod-ebs"
+        ln -s hyperpod-ebs "$work/driver/usr/bin/aws-ebs-csi-driver" # /bin is /usr/bin
+        mv "$work/driver" "$dir"
+    fi
+    echo "$dir"
 }
 
 # buildah with a storage of its own, and none of the machine's /var/lib, where it would keep a cache.
@@ -177,21 +198,12 @@ parts_of_base() {
     if [ -n "${3:-}" ]; then cp -al "$3" "$1/python"; fi
 }
 
-# sources_digest: what the archive is made from
-sources_digest() {
-    {
-        echo "$what $arch $base $revision $SOURCE_DATE_EPOCH"
-        # shellcheck disable=SC2086 # words
-        find $sources \( -name __pycache__ -o -path src/hyperpod_ebs/aws/models \) -prune -o -type f -print0 |
-            LC_ALL=C sort -z | xargs -0 sha256sum
-    } | sha256sum | cut -c 1-16
-}
-
 # lay_out_driver: what is ours, as Containerfile copies it, and the list of the parts in $parts
 lay_out_driver() {
     if [ -n "$base" ]; then debian=$work/none; else debian=$(debian "$arch"); fi
     python=$(python)
-    driver "$work/context/driver"
+    driver=$(driver)
+    cp -al "$driver" "$work/context/driver"
     mkdir -p "$work/context/driver/usr/share/sbom"
     .venv/bin/python scripts/image/sbom.py --name "$what" --version "$version" --arch "$arch" \
         "$debian" "$python" "$work/context/driver" >"$parts"
@@ -232,14 +244,19 @@ if [ -n "$layout" ]; then
     echo "$layout"
     exit
 fi
-built=$cache/built-$what-$arch-$(sources_digest)
-if [ -n "$again" ] || [ ! -d "$built" ]; then
-    rm -rf "$cache/built-$what-$arch"-*
+# shellcheck disable=SC2086 # words
+built=$cache/built-$what-$arch-$(sources_digest "$revision $SOURCE_DATE_EPOCH" $sources)
+if [ -n "$again$base" ] || [ ! -d "$built" ]; then
     case $what in
     *-workload) build_workload ;;
     *) build_driver ;;
     esac
-    mv "$work/built" "$built"
+    if [ -n "$base" ]; then # whose contents nobody here knows
+        built=$work/built
+    else
+        rm -rf "$cache/built-$what-$arch"-*
+        mv "$work/built" "$built"
+    fi
 fi
 touch "$built"
 archive=$into/$what-$version-$arch
