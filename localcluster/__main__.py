@@ -10,21 +10,21 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-import aiohttp
 from cyclopts import App, CycloptsError, Parameter
 
 from hyperpod_ebs.demo import janitor, sandbox
 from hyperpod_ebs.demo.interruption import Interruption
 from hyperpod_ebs.kit import command
-from localcluster import progress, record, show
-from localcluster.chart import NotInstalled, Release
+from localcluster import holder, progress, record
 from localcluster.cluster import Cluster
+from localcluster.demo import show
 from localcluster.images import sidecars
-from localcluster.kubectl import Kubectl
-from localcluster.network import Namespace
-from localcluster.node import take_in
+from localcluster.kubernetes.chart import NotInstalled
+from localcluster.kubernetes.kubectl import Kubectl
+from localcluster.kubernetes.node import take_in
+from localcluster.machines.network import Namespace
 from localcluster.programs import Programs
-from localcluster.record import NodeRecord, Record
+from localcluster.record import Record
 
 app = App(name="localcluster", help="A Kubernetes with the driver on this machine.", help_format="plaintext")
 
@@ -54,56 +54,8 @@ def run(*, image: Images = (), name: str = KEPT, profile: Profile = "instant", i
         profile: How long the cloud takes.
         install: Whether the driver is installed.
     """
-    asyncio.run(_run([path.resolve() for path in image], name, profile, install=install))
+    asyncio.run(holder.hold([path.resolve() for path in image], name, profile, install=install))
     return 0
-
-
-async def _run(images: Sequence[Path], name: str, profile: str, *, install: bool) -> None:
-    told, begun = asyncio.Event(), asyncio.Event()
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - asyncio.run runs nothing but tasks
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, lambda: told.set() if begun.is_set() else task.cancel())
-    programs = Programs.here()
-    images = [*sidecars(programs), *images] if install else images
-    async with Cluster.running(programs, images, name=name, profile=profile, step=progress.in_json) as cluster:
-        _record(cluster).write()
-        begun.set()
-        if install:
-            await _install(cluster, progress.in_json)
-        progress.tell(ready=str(cluster.sandbox.path))
-        async with asyncio.TaskGroup() as tasks:
-            following = tasks.create_task(cluster.roster.keep(lambda: _record(cluster).write()))
-            await told.wait()
-            following.cancel()
-
-
-def _record(cluster: Cluster) -> Record:
-    return Record(
-        directory=str(cluster.sandbox.path),
-        pid=os.getpid(),
-        kubectl=cluster.kubectl.program,
-        kubeconfig=cluster.kubectl.kubeconfig,
-        environment=cluster.cloud.emulated.environment,
-        nodes=tuple(
-            NodeRecord(
-                name=node.machine.name,
-                instance=node.machine.instance,
-                provider_id=node.machine.provider_id,
-                number=node.number,
-                holder=node.namespace.holder,
-            )
-            for node in cluster.roster.nodes
-        ),
-    )
-
-
-async def _install(cluster: Cluster, step: progress.Step) -> None:
-    release = Release(cluster.kubectl, cluster.sandbox.path)
-    environment = cluster.cloud.emulated.environment
-    with step("install the driver from its chart"):
-        await release.credentials(environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"])
-        await release.upgrade(release.values(environment["AWS_REGION"]))
 
 
 @app.command
@@ -118,14 +70,14 @@ def up(*, image: Images = (), profile: Profile = "instant") -> int:
         sys.stdout.write(f"A cluster runs already; make cluster-down ends it.\n{_told(already)}\n")
         return 0
     reading, writing = os.pipe()
-    holder = os.fork()
-    if not holder:
+    child = os.fork()
+    if not child:
         _detached(writing, image, profile)
     os.close(writing)
     with os.fdopen(reading) as lines:
         directory = _followed(lines)
     if directory is None:
-        return os.waitstatus_to_exitcode(os.waitpid(holder, 0)[1]) or 1
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or 1
     sys.stdout.write(f"\n{_told(Record.read(directory))}\n")
     return 0
 
@@ -219,8 +171,8 @@ def demo(*, image: Images = (), directory: Path | None = None, output: show.Outp
 async def _demo(images: Sequence[Path], kept: Record | None, output: show.Output) -> int:
     with Interruption.expected() as interruption:
         if kept:
-            async with aiohttp.ClientSession(kept.environment["AWS_ENDPOINT_URL"]) as http:
-                return await show.show(Kubectl(kept.kubectl, kept.kubeconfig), http, output, interruption)
+            async with kept.cloud() as cloud:
+                return await show.show(Kubectl(kept.kubectl, kept.kubeconfig), cloud, output, interruption)
         programs = Programs.here()
         images = [*sidecars(programs), *images]
         try:
@@ -228,9 +180,8 @@ async def _demo(images: Sequence[Path], kept: Record | None, output: show.Output
                 interruption.ends(),
                 Cluster.running(programs, images, name=SHOWN, profile="instant", step=progress.in_words) as cluster,
             ):
-                await _install(cluster, progress.in_words)
-                async with aiohttp.ClientSession(cluster.cloud.emulated.environment["AWS_ENDPOINT_URL"]) as http:
-                    return await show.show(cluster.kubectl, http, output, interruption)
+                await holder.installed(cluster, progress.in_words)
+                return await show.show(cluster.kubectl, cluster.cloud.emulated, output, interruption)
         except TimeoutError:
             if not interruption.words:
                 raise

@@ -12,8 +12,8 @@ import aiohttp
 from hyperpod_ebs.demo.fleet import INSTANCE_TYPE, Emulated, HyperPodNode, environment_of
 from hyperpod_ebs.demo.processes import OURS
 from hyperpod_ebs.demo.sandbox import Sandbox
-from localcluster import network
-from localcluster.network import Namespace
+from localcluster.machines import network
+from localcluster.machines.network import Namespace
 
 PORT: Final = 4566
 URL: Final = f"http://{network.GATEWAY}:{PORT}"
@@ -28,10 +28,10 @@ _ASK: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class Instance:
     """A machine at the cloud, as its Kubernetes node is to show it."""
 
-    instance: str
+    id: str
     name: str
     """The Kubernetes node's name."""
     provider_id: str
@@ -45,9 +45,6 @@ class Cloud:
     """The emulator, and its machines in the order in which they were made."""
 
     emulated: Emulated
-    state: Path
-    http: aiohttp.ClientSession
-    """To the emulator's own pages."""
 
     @classmethod
     @asynccontextmanager
@@ -58,26 +55,25 @@ class Cloud:
         await sandbox.start(hub.inside(*OURS, "emulator", "run", *words), log="emulator.log")
         environment = {**await environment_of(sandbox, state), "AWS_ENDPOINT_URL": door}
         async with aiohttp.ClientSession(door) as http:
-            yield cls(Emulated(state, environment, http), state, http)
+            yield cls(Emulated(state, environment, http))
 
-    async def hyperpod(self, nodes: int) -> list[Machine]:
+    async def hyperpod(self, nodes: int) -> list[Instance]:
         """The nodes of a new HyperPod cluster, orchestrated by a new EKS cluster."""
-        return [self._hyperpod_machine(node) for node in await self.emulated.cluster(nodes, NAME)]
+        return [self._instance_of(node) for node in await self.emulated.cluster(nodes, NAME)]
 
-    async def running_machines(self) -> dict[str, bool]:
+    async def running_instances(self) -> dict[str, bool]:
         """Each instance that runs, and whether it is of the HyperPod cluster."""
-        async with self.http.get("/_emulator/status") as answer:
-            listed = (await answer.json())["instances"]
+        listed = (await self.emulated.status())["instances"]
         return {one["id"]: bool(one["cluster"]) for one in listed if one["state"] == "running"}
 
-    async def hyperpod_machine(self, instance: str) -> Machine:
+    async def hyperpod_instance(self, instance: str) -> Instance:
         """A node of the HyperPod cluster."""
-        return self._hyperpod_machine(await self.emulated.node(instance, NAME))
+        return self._instance_of(await self.emulated.node(instance, NAME))
 
-    def _hyperpod_machine(self, node: HyperPodNode) -> Machine:
+    def _instance_of(self, node: HyperPodNode) -> Instance:
         name = f"hyperpod-{node.instance}"
-        return Machine(
-            instance=node.instance,
+        return Instance(
+            id=node.instance,
             name=name,
             provider_id=f"aws:///{node.zone_id}/sagemaker/cluster/hyperpod-{node.cluster}-{node.instance}",
             labels={
@@ -90,7 +86,7 @@ class Cloud:
             devices=self._devices(node.instance),
         )
 
-    async def ec2_machine(self, zone: str) -> Machine:
+    async def ec2_instance(self, zone: str) -> Instance:
         """A new plain instance."""
         async with self.emulated.client("ec2") as ec2, asyncio.timeout(_READY):
             made = await ec2.run_instances(
@@ -105,8 +101,8 @@ class Cloud:
                 await asyncio.sleep(_ASK)
             address = (await self._described(ec2, instance))["PrivateIpAddress"]
         region = self.emulated.environment["AWS_REGION"]
-        return Machine(
-            instance=instance,
+        return Instance(
+            id=instance,
             name=f"ip-{address.replace('.', '-')}.{region}.compute.internal",
             provider_id=f"aws:///{zone}/{instance}",
             labels=self._labels(EC2_TYPE, zone),
@@ -125,4 +121,4 @@ class Cloud:
         }
 
     def _devices(self, instance: str) -> Path:
-        return self.state / "nodes" / instance / "dev"
+        return self.emulated.state / "nodes" / instance / "dev"

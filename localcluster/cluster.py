@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Final
 
 from hyperpod_ebs.demo.sandbox import Sandbox
-from localcluster import cloud, network, progress
-from localcluster.cloud import Cloud
-from localcluster.control_plane import PORT, ControlPlane
+from localcluster import cloud, progress
+from localcluster.cloud import Cloud, Instance
 from localcluster.images import pause
-from localcluster.keys import ADMINS, Keys
-from localcluster.kubectl import Kubectl
-from localcluster.network import Namespace
-from localcluster.node import Node
+from localcluster.kubernetes.control_plane import PORT, ControlPlane
+from localcluster.kubernetes.keys import ADMINS, Keys
+from localcluster.kubernetes.kubectl import Kubectl
+from localcluster.kubernetes.node import Node
+from localcluster.kubernetes.site import Site
+from localcluster.machines import network
+from localcluster.machines.network import Namespace
 from localcluster.programs import Programs
 from localcluster.roster import Roster
-from localcluster.site import Site
 
 HYPERPOD_NODES: Final = 2
 
@@ -52,15 +53,15 @@ class Cluster:
                 await ControlPlane(site).start()
             async with Cloud.running(sandbox, hub, f"http://{door}", profile) as emulator:
                 with step("make an EKS cluster, a HyperPod cluster and an EC2 instance at the cloud"):
-                    machines = await _machines(emulator)
+                    instances = await _instances(emulator)
                 with step("start the nodes and bring their images"):
                     archives = [pause(programs), *images]
-                    nodes = await _started(site, machines, archives)
+                    nodes = await _started(site, instances, archives)
                     roster = Roster(site, emulator, nodes, archives)
                 admin = site.keys.kubeconfig("me", f"https://{server}", user="admin", group=ADMINS)
                 kubectl = Kubectl(programs["kubectl"], str(admin))
                 with step("wait until the nodes are ready"):
-                    names = [f"node/{node.machine.name}" for node in nodes]
+                    names = [f"node/{node.instance.name}" for node in nodes]
                     await _known(kubectl, names)
                     await kubectl("wait", "--for=condition=Ready", *names, "--timeout=60s")
                     await kubectl("apply", "--filename", str(programs.snapshot_definitions))
@@ -74,14 +75,14 @@ async def _known(kubectl: Kubectl, names: Sequence[str]) -> None:
             await asyncio.sleep(0.25)
 
 
-async def _machines(emulator: Cloud) -> list[cloud.Machine]:
+async def _instances(emulator: Cloud) -> list[Instance]:
     hyperpod = await emulator.hyperpod(HYPERPOD_NODES)
-    return [*hyperpod, await emulator.ec2_machine(hyperpod[0].labels["topology.kubernetes.io/zone"])]
+    return [*hyperpod, await emulator.ec2_instance(hyperpod[0].labels["topology.kubernetes.io/zone"])]
 
 
-async def _started(site: Site, machines: Sequence[cloud.Machine], images: Sequence[Path]) -> tuple[Node, ...]:
+async def _started(site: Site, instances: Sequence[Instance], images: Sequence[Path]) -> tuple[Node, ...]:
     async with asyncio.TaskGroup() as tasks:
-        starts = [Node.start(site, machine, number, images) for number, machine in enumerate(machines, 1)]
+        starts = [Node.start(site, instance, number, images) for number, instance in enumerate(instances, 1)]
         started = [tasks.create_task(start) for start in starts]
     return tuple(task.result() for task in started)
 
@@ -102,6 +103,8 @@ async def _door(site: Site, port: int, *, name: str) -> str:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         number = listening.getsockname()[1]
         handle = listening.fileno()
-        argv = site.hub.inside(sys.executable, "-m", "localcluster.forward", str(handle), network.GATEWAY, str(port))
+        argv = site.hub.inside(
+            sys.executable, "-m", "localcluster.machines.forward", str(handle), network.GATEWAY, str(port)
+        )
         await site.sandbox.start(argv, log=f"door-{name}.log", keep=(handle,))
     return f"127.0.0.1:{number}"

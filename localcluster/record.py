@@ -2,12 +2,16 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
+import aiohttp
+
 from hyperpod_ebs.demo import sandbox
+from hyperpod_ebs.demo.fleet import Emulated
 
 _FILE: Final = "cluster.json"
 
@@ -59,6 +63,12 @@ class Record:
         """That which `write` has written."""
         said = json.loads(text)
         return cls(**{**said, "nodes": tuple(NodeRecord(**node) for node in said["nodes"])})
+
+    @asynccontextmanager
+    async def cloud(self) -> AsyncGenerator[Emulated]:
+        """Its cloud, to be spoken to."""
+        async with aiohttp.ClientSession(self.environment["AWS_ENDPOINT_URL"]) as http:
+            yield Emulated(Path(self.directory) / "cloud", self.environment, http)
 
     @property
     def alive(self) -> bool:

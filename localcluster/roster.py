@@ -16,8 +16,8 @@ import aiohttp
 
 from hyperpod_ebs.kit import command, files
 from localcluster.cloud import Cloud
-from localcluster.node import Node
-from localcluster.site import Site
+from localcluster.kubernetes.node import Node
+from localcluster.kubernetes.site import Site
 
 _LOOK: Final = 1.0
 """Seconds between two looks at the cloud."""
@@ -32,7 +32,7 @@ class Roster:
         self._site = site
         self._cloud = cloud
         self._images = images
-        self._number = max(node.number for node in nodes)
+        self._number = max(node.machine.number for node in nodes)
         self._given_up: set[str] = set()
 
     async def keep(self, changed: Callable[[], None]) -> None:
@@ -41,17 +41,17 @@ class Roster:
             await asyncio.sleep(_LOOK)
             # A cloud that does not answer has not changed either.
             with suppress(aiohttp.ClientError, TimeoutError):
-                if await self._follow(await self._cloud.running_machines()):
+                if await self._follow(await self._cloud.running_instances()):
                     changed()
 
     async def _follow(self, running: Mapping[str, bool]) -> bool:
         """Whether the nodes are others, now that they are those which run at the cloud."""
-        gone = [node for node in self.nodes if node.machine.instance not in running]
-        known = {node.machine.instance for node in self.nodes} | self._given_up
+        gone = [node for node in self.nodes if node.instance.id not in running]
+        known = {node.instance.id for node in self.nodes} | self._given_up
         new = [instance for instance, of_hyperpod in running.items() if of_hyperpod and instance not in known]
         for node in gone:
             with suppress(ProcessLookupError):
-                os.kill(node.namespace.holder, signal.SIGKILL)
+                os.kill(node.machine.namespace.holder, signal.SIGKILL)
         self.nodes = tuple(node for node in self.nodes if node not in gone)
         for instance in new:
             self.nodes = (*await self._joined(instance), *self.nodes)
@@ -61,8 +61,8 @@ class Roster:
         """The node that a machine of the HyperPod cluster has become; none if it does not come up, as a log tells."""
         self._number += 1
         try:
-            machine = await self._cloud.hyperpod_machine(instance)
-            node = await Node.start(self._site, machine, self._number, self._images)
+            found = await self._cloud.hyperpod_instance(instance)
+            node = await Node.start(self._site, found, self._number, self._images)
         except (OSError, TimeoutError, command.CommandFailed) as error:
             self._given_up.add(instance)
             said = f"{instance} did not become a node: {error}\n"

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from live import DRIVER, SYSTEM, Live, eventually
-from localcluster.node import SOCKET
+from localcluster.kubernetes.node import SOCKET
 
 CONTROLLER: Final = "deployment/ebs-csi-controller"
 NODE: Final = "daemonset/ebs-csi-node"

@@ -153,9 +153,7 @@ class Fleet:
 
     async def status(self) -> dict[str, list[dict[str, Any]]]:
         """What the cloud has now, by kind: see the emulator's `/_emulator/status`."""
-        async with self._http.get("/_emulator/status") as answer:
-            found: dict[str, list[dict[str, Any]]] = await answer.json()
-            return found
+        return await self.emulated.status()
 
     async def plan(self, operation: str, **fault: Any) -> None:
         """Order trouble: see the emulator's `/_emulator/faults`."""

@@ -9,8 +9,8 @@ import aiohttp
 
 from hyperpod_ebs.demo.fleet import Emulated
 from hyperpod_ebs.kit import command
-from localcluster.kubectl import Kubectl
-from localcluster.network import Namespace
+from localcluster.kubernetes.kubectl import Kubectl
+from localcluster.machines.network import Namespace
 from localcluster.record import Record
 
 DRIVER: Final = "ebs.csi.aws.com"
@@ -38,9 +38,7 @@ class Live:
 
     async def cloud(self, kind: str) -> list[dict[str, Any]]:
         """What the cloud has of a kind: volumes, snapshots, attachments, instances, clusters."""
-        async with self._http.get("/_emulator/status") as answer:
-            found: list[dict[str, Any]] = (await answer.json())[kind]
-            return found
+        return (await self._emulated.status())[kind]
 
     async def volume(self, claim: Mapping[str, Any]) -> dict[str, Any]:
         """The cloud's volume behind a bound claim."""

@@ -13,8 +13,8 @@ from guides import DIRECTORY, ROOT, Page, typed
 from hyperpod_ebs import __version__
 from live import Live
 from localcluster import cloud
-from localcluster.chart import CHART, HELM, RELEASE, Release
 from localcluster.images import REGISTRY
+from localcluster.kubernetes.chart import CHART, HELM, RELEASE, Release
 from space import Space
 
 ON_THE_RELEASE: Final = ("install.md", "migrate.md")

@@ -10,8 +10,8 @@ import pytest
 import driver_pods
 from driver_pods import CONTROLLER, PLUGIN
 from live import SYSTEM, Live, eventually
-from localcluster import network
-from localcluster.chart import Release
+from localcluster.kubernetes.chart import Release
+from localcluster.machines import network
 from space import Space
 
 pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("relieved")]

@@ -6,7 +6,7 @@ from typing import Any, Final
 import pytest
 
 from live import DRIVER, SYSTEM, Live, eventually
-from localcluster.node import TAINT
+from localcluster.kubernetes.node import TAINT
 from pods import CORDONED, GO_ON, stateful
 from space import XFS, Space
 

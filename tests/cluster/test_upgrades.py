@@ -13,7 +13,7 @@ from driver_pods import CONTROLLER, NODE
 from hyperpod_ebs.kit import files
 from hyperpod_ebs.linux import mountinfo
 from live import DRIVER, SYSTEM, Live, eventually
-from localcluster import network
+from localcluster.machines import network
 from localcluster.record import NodeRecord
 from pods import COUNT, NOTICED
 from space import Space

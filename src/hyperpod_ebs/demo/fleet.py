@@ -72,6 +72,18 @@ class Emulated:
             counts: dict[str, int] = await answer.json()
             return counts
 
+    async def status(self) -> dict[str, list[dict[str, Any]]]:  # rows of every kind
+        """What there is now, by kind: volumes, snapshots, attachments, instances, clusters."""
+        async with self._http.get("/_emulator/status") as answer:
+            kinds: dict[str, list[dict[str, Any]]] = await answer.json()
+            return kinds
+
+    async def latest_calls(self) -> list[dict[str, Any]]:  # as above
+        """The latest calls, in order: operation, resources and outcome of each."""
+        async with self._http.get("/_emulator/calls/latest") as answer:
+            latest: list[dict[str, Any]] = (await answer.json())["calls"]
+            return latest
+
     async def history(self) -> tuple[Moment, ...]:
         """When each volume, or an attachment or modification of it, came into each of its states, in order."""
         async with self._http.get("/_emulator/history") as answer:

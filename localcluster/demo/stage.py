@@ -11,7 +11,7 @@ from rich.text import Text
 from hyperpod_ebs.demo.picture import WIDEST, Picture
 from hyperpod_ebs.demo.report import Step
 from hyperpod_ebs.demo.screen import Lines
-from localcluster.scene import Scene
+from localcluster.demo.scene import Scene
 
 TITLE: Final = "A training on Kubernetes that loses its node, and ends as if it had not"
 

@@ -6,13 +6,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-import aiohttp
-
-from hyperpod_ebs.demo.steps import Counts, Result, Steps
+from hyperpod_ebs.demo.fleet import Emulated
+from hyperpod_ebs.demo.steps import Result, Steps
 from hyperpod_ebs.demo.trouble import Broken
-from localcluster.chart import ROOT
-from localcluster.kubectl import Kubectl
-from localcluster.scene import Pod, Scene, lines
+from localcluster.demo.scene import Pod, Scene, lines
+from localcluster.kubernetes.chart import ROOT
+from localcluster.kubernetes.kubectl import Kubectl
 
 T = TypeVar("T")
 
@@ -31,8 +30,7 @@ class Story:
     """What is told, and what it is told about."""
 
     kubectl: Kubectl
-    http: aiohttp.ClientSession
-    """Speaks to the cloud's own pages."""
+    cloud: Emulated
     steps: Steps
     looked: Callable[[Scene, str], None]
     """Is told what the cluster looks like, and what the training has said last, again and again."""
@@ -44,7 +42,7 @@ class Story:
         Raises:
             Trouble: It did not come out as it should.
         """
-        self.steps.count(self._calls)
+        self.steps.count(self.cloud.calls)
         async with self._looking():
             try:
                 node = await self._begin()
@@ -111,8 +109,7 @@ class Story:
                 await self.kubectl("delete", "--ignore-not-found", "--filename", str(EXAMPLE / document))
 
             async def gone() -> bool:
-                async with self.http.get("/_emulator/status") as answer:
-                    return not handles & {one["id"] for one in (await answer.json())["volumes"]}
+                return not handles & {one["id"] for one in (await self.cloud.status())["volumes"]}
 
             await self._until(gone)
             result(f"nothing of {', '.join(sorted(handles)) or 'it'}")
@@ -135,12 +132,7 @@ class Story:
         return lines(found.out)
 
     async def _scene(self) -> Scene:
-        return await Scene.seen(self.kubectl, self.http, NAMESPACE)
-
-    async def _calls(self) -> Counts:
-        async with self.http.get("/_emulator/calls") as answer:
-            counts: dict[str, int] = await answer.json()
-            return counts
+        return await Scene.seen(self.kubectl, self.cloud, NAMESPACE)
 
     @asynccontextmanager
     async def _looking(self) -> AsyncGenerator[None]:

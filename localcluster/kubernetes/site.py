@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from hyperpod_ebs.demo.sandbox import Sandbox
-from localcluster.keys import Keys
-from localcluster.network import Namespace
+from localcluster.kubernetes.keys import Keys
+from localcluster.machines.network import Namespace
 from localcluster.programs import Programs
 
 

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-import aiohttp
-
-from localcluster.kubectl import Kubectl
+from hyperpod_ebs.demo.fleet import Emulated
+from localcluster.kubernetes.kubectl import Kubectl
 
 KINDS = "nodes,pods,persistentvolumeclaims,persistentvolumes"
 
@@ -63,7 +62,7 @@ class Scene:
     calls: Sequence[Call] = ()
 
     @classmethod
-    async def seen(cls, kubectl: Kubectl, http: aiohttp.ClientSession, namespace: str) -> Self:
+    async def seen(cls, kubectl: Kubectl, cloud: Emulated, namespace: str) -> Self:
         """What there is now."""
         items = (await kubectl.get(f"--namespace={namespace}", KINDS))["items"]
         by_kind: dict[str, list[Any]] = {}  # objects of any kind, as Kubernetes has them
@@ -75,22 +74,18 @@ class Scene:
             if one["spec"].get("claimRef", {}).get("namespace") == namespace
         }
         volumes = set(handles.values())
-        async with http.get("/_emulator/status") as answer:
-            cloud = await answer.json()
-        async with http.get("/_emulator/calls/latest") as answer:
-            calls = (await answer.json())["calls"]
         return cls(
             nodes={one["metadata"]["name"]: _node_state(one) for one in by_kind.get("Node", ())},
             pods=[_pod(one) for one in by_kind.get("Pod", ())],
             claims=[_claim(one, handles) for one in by_kind.get("PersistentVolumeClaim", ())],
             attachments=[
                 Attachment(volume=one["volume"], instance=one["instance"], state=one["state"])
-                for one in cloud["attachments"]
+                for one in (await cloud.status())["attachments"]
                 if one["volume"] in volumes
             ],
             calls=[
                 Call(operation=one["operation"], about=", ".join(one["resources"][:2]), outcome=one["outcome"])
-                for one in calls
+                for one in await cloud.latest_calls()
                 if not one["operation"].partition(":")[2].startswith(("Describe", "List", "Get"))
             ],
         )

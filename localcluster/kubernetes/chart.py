@@ -8,9 +8,9 @@ from typing import Any, Final
 from hyperpod_ebs.kit import command
 from localcluster import cloud
 from localcluster.images import REGISTRY
-from localcluster.kubectl import Kubectl
+from localcluster.kubernetes.kubectl import Kubectl
 
-ROOT: Final = Path(__file__).parent.parent
+ROOT: Final = Path(__file__).parent.parent.parent
 CHART: Final = ROOT / "charts" / "hyperpod-ebs"
 HELM: Final = ROOT / ".tools" / "bin" / "helm"
 

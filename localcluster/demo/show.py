@@ -8,19 +8,19 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Final, Literal, Protocol
 
-import aiohttp
 from rich.console import Console
 from rich.live import Live
 
+from hyperpod_ebs.demo.fleet import Emulated
 from hyperpod_ebs.demo.interruption import Interruption
 from hyperpod_ebs.demo.picture import WIDEST, steps_table
 from hyperpod_ebs.demo.screen import Screen, Silent, live
 from hyperpod_ebs.demo.steps import Steps
 from hyperpod_ebs.demo.trouble import why
-from localcluster.kubectl import Kubectl
-from localcluster.scene import Scene
-from localcluster.stage import Stage, Told
-from localcluster.story import Story
+from localcluster.demo.scene import Scene
+from localcluster.demo.stage import Stage, Told
+from localcluster.demo.story import Story
+from localcluster.kubernetes.kubectl import Kubectl
 
 Output = Literal["table", "json"]
 
@@ -41,14 +41,14 @@ class Unseen(Silent):
         """Show nothing."""
 
 
-async def show(kubectl: Kubectl, http: aiohttp.ClientSession, output: Output, interruption: Interruption) -> int:
-    """The exit code of the story, told on this cluster; `http` speaks to the cloud's own pages."""
+async def show(kubectl: Kubectl, cloud: Emulated, output: Output, interruption: Interruption) -> int:
+    """The exit code of the story, told on this cluster."""
     console, since, error = Console(), time.monotonic(), None
     with _screen(console, output) as screen:
         steps = Steps(screen)
         try:
             async with interruption.ends():
-                await Story(kubectl, http, steps, screen.looked).tell()
+                await Story(kubectl, cloud, steps, screen.looked).tell()
         except Exception as raised:  # noqa: BLE001 - nobody who runs a demo is shown a traceback
             error = f"stopped by {interruption.words}" if interruption.words else why(raised)
     if output == "json":

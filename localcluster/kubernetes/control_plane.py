@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from hyperpod_ebs.kit import command
-from localcluster import network
-from localcluster.keys import ADMINS
-from localcluster.site import Site
+from localcluster.kubernetes.keys import ADMINS
+from localcluster.kubernetes.site import Site
+from localcluster.machines import network
 
 PORT: Final = 443
 """The API server's own port is its service's, so that no proxy has to lead from one to the other."""

@@ -1,0 +1,161 @@
+"""A Kubernetes node: a machine on which containerd and kubelet run."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hyperpod_ebs.kit import command, files
+from localcluster import programs
+from localcluster.cloud import Instance
+from localcluster.images import PAUSE
+from localcluster.kubernetes.control_plane import SERVER
+from localcluster.kubernetes.keys import NODES
+from localcluster.kubernetes.site import Site
+from localcluster.machines import network
+from localcluster.machines.machine import Machine
+from localcluster.machines.network import Namespace
+
+TAINT: Final = {"key": "ebs.csi.aws.com/agent-not-ready", "value": "", "effect": "NoExecute"}
+"""What a node has until the driver runs on it."""
+
+SOCKET: Final = "/run/containerd/containerd.sock"
+
+_READY: Final = 30.0
+_LOOK: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One that runs."""
+
+    instance: Instance
+    machine: Machine
+    site: Site
+
+    @classmethod
+    async def start(cls, site: Site, instance: Instance, number: int, images: Sequence[Path]) -> "Node":
+        """Start the machine, its containerd, which gets the images, and its kubelet, which then finds them there."""
+        machine = await Machine.start(site.sandbox, site.hub, instance.id, number, instance.devices)
+        node = cls(instance=instance, machine=machine, site=site)
+        await node.start_containerd()
+        await node.load(images)
+        await node.start_kubelet()
+        return node
+
+    async def start_containerd(self) -> None:
+        """Start containerd; done when it answers."""
+        config = self.machine.home / "containerd.toml"
+        cni = self.machine.home / "cni"
+        await files.off_loop(cni.mkdir)
+        await files.off_loop(lambda: config.write_text(_containerd(cni)))
+        await files.off_loop(lambda: (cni / "10-pods.conflist").write_text(_pod_network(self.machine.number)))
+        await self._run("containerd", "containerd", f"--config={config}")
+        async with asyncio.timeout(_READY):
+            while (await self.ctr("version", ok=frozenset({0, 1}))).code:  # noqa: ASYNC110 - a poll
+                await asyncio.sleep(_LOOK)
+
+    async def start_kubelet(self) -> None:
+        """Start kubelet, which makes itself known as the node."""
+        name = self.instance.name
+        kubeconfig = self.site.keys.kubeconfig(self.instance.id, SERVER, user=f"system:node:{name}", group=NODES)
+        config = self.machine.home / "kubelet.json"
+        document = json.dumps(self._kubelet(), indent=2)
+        await files.off_loop(lambda: config.write_text(document))
+        await self._run(
+            "kubelet",
+            self.site.programs["kubelet"],
+            f"--config={config}",
+            f"--kubeconfig={kubeconfig}",
+            f"--hostname-override={name}",
+            f"--node-ip={network.node_address(self.machine.number)}",
+            f"--node-labels={','.join(f'{key}={value}' for key, value in self.instance.labels.items())}",
+        )
+
+    async def ctr(self, *words: str, ok: frozenset[int] = frozenset({0})) -> command.Finished:
+        """What containerd's own command answers, in Kubernetes' namespace."""
+        return await ctr(self.machine.namespace, *words, ok=ok)
+
+    async def load(self, archives: Sequence[Path]) -> None:
+        """Take images in."""
+        for archive in archives:
+            await take_in(self.machine.namespace, archive)
+
+    async def _run(self, name: str, *argv: str) -> None:
+        await self.machine.run([*argv], log=f"{self.instance.name}-{name}.log")
+
+    def _kubelet(self) -> dict[str, object]:
+        return {
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "authentication": {
+                "anonymous": {"enabled": False},
+                "webhook": {"enabled": True},
+                "x509": {"clientCAFile": str(self.site.keys.ca)},
+            },
+            "authorization": {"mode": "Webhook"},
+            "cgroupDriver": "cgroupfs",
+            "cgroupRoot": f"/{self.machine.group}",
+            "failCgroupV1": False,
+            "failSwapOn": False,
+            "containerRuntimeEndpoint": f"unix://{SOCKET}",
+            "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+            "imageGCHighThresholdPercent": 100,
+            "podCIDR": network.pods_of(self.machine.number),
+            "providerID": self.instance.provider_id,
+            "registerWithTaints": [TAINT],
+            "resolvConf": "",
+            # Kubelet tells which volumes it uses with its status, and neither mounts nor lets go before it has. That a
+            # volume has grown, it sees when it next looks at the pod. Its own are 10 s, 5 minutes and one minute.
+            "nodeStatusUpdateFrequency": "1s",
+            "nodeStatusReportFrequency": "10s",
+            "syncFrequency": "5s",
+            "rotateCertificates": False,
+            "serverTLSBootstrap": False,
+        }
+
+
+async def take_in(namespace: Namespace, archive: Path) -> None:
+    """Let the node have the image in an archive."""
+    await ctr(namespace, "images", "import", "--digests=false", str(archive))
+
+
+async def ctr(namespace: Namespace, *words: str, ok: frozenset[int] = frozenset({0})) -> command.Finished:
+    """What containerd's own command answers on the node of these namespaces, in Kubernetes' namespace."""
+    argv = ["ctr", "--namespace=k8s.io", f"--address={SOCKET}", *words]
+    return await command.run(namespace.wholly(*argv), ok=ok, deadline=300)
+
+
+def _pod_network(number: int) -> str:
+    """How the node's pods are joined to its network (CNI specification 1.0.0)."""
+    addresses = {"type": "host-local", "ranges": [[{"subnet": network.pods_of(number)}]]}
+    bridge = {
+        "type": "bridge",
+        "bridge": "pods",
+        "isDefaultGateway": True,
+        "ipMasq": False,
+        "hairpinMode": True,
+        "ipam": {**addresses, "dataDir": "/run/cni"},
+    }
+    return json.dumps({"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge]})
+
+
+def _containerd(cni: Path) -> str:
+    """The settings of containerd (its man page containerd-config.toml, and those of its plugin cri)."""
+    return f"""
+version = 2
+root = "/var/lib/containerd"
+state = "/run/containerd"
+[grpc]
+address = "{SOCKET}"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{PAUSE}"
+restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = "overlayfs"
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{programs.CNI}"
+conf_dir = "{cni}"
+"""

@@ -1,0 +1,124 @@
+"""A machine, of namespaces: processes, mounts and a network of its own, with a /dev and a root for what it keeps.
+
+The order matters. Its mounts are cut off from this machine's before they are shared among
+themselves, which kubelet wants: shared first, they would come to lie on this machine's own
+/dev and /run.
+"""
+
+import asyncio
+import os
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hyperpod_ebs.demo import cgroups
+from hyperpod_ebs.demo.sandbox import Sandbox
+from hyperpod_ebs.kit import command, files
+from hyperpod_ebs.linux import mountinfo
+from localcluster.machines import network
+from localcluster.machines.network import Namespace
+
+_DEVICES: Final = {
+    "full": (1, 7),
+    "kmsg": (1, 11),
+    "loop-control": (10, 237),
+    "null": (1, 3),
+    "ptmx": (5, 2),
+    "random": (1, 8),
+    "tty": (5, 0),
+    "urandom": (1, 9),
+    "zero": (1, 5),
+}
+"""Each device that every machine has, with its numbers (Linux's admin-guide/devices.txt)."""
+
+_LOOP: Final = 7  # the same list: the major number of loop devices
+_LOOPS: Final = 256
+"""Loop devices that a node knows by name: kubelet holds the device of each raw block volume through one of its own."""
+
+_LINKS: Final = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
+
+_READY: Final = 30.0
+_LOOK: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """One that runs."""
+
+    name: str
+    number: int
+    """From 1; its address and its pods' follow from it."""
+    sandbox: Sandbox
+    namespace: Namespace
+    home: Path
+    """A directory with what it keeps, and with the settings of what runs on it."""
+
+    @classmethod
+    async def start(cls, sandbox: Sandbox, hub: Namespace, name: str, number: int, devices: Path) -> "Machine":
+        """Start it, joined to the network of the hub, with the directory `devices` as its /dev."""
+        home = sandbox.path / "nodes" / name
+        await files.off_loop(lambda: _furnish(home, devices))
+        holder = await _holder(sandbox, name)
+        machine = cls(name=name, number=number, sandbox=sandbox, namespace=holder, home=home)
+        await files.off_loop(lambda: cgroups.make(machine.group))
+        await network.join(hub, holder, number)
+        await machine._mount(devices)
+        return machine
+
+    @property
+    def group(self) -> Path:
+        """The control group of what runs on it; the sandbox removes it."""
+        return Path(self.sandbox.path.name) / self.name
+
+    async def run(self, argv: list[str], *, log: str) -> asyncio.subprocess.Process:
+        """A program that runs on it; what it prints goes to the file `log` in the sandbox."""
+        return await self.sandbox.start(self.namespace.wholly(*argv), log=log)
+
+    async def _mount(self, devices: Path) -> None:
+        """Give it what is its own: first cut off (unshare did), then shared for kubelet."""
+        steps = (
+            *([["umount", "--lazy", *others]] if (others := await self._on_loop_devices()) else []),
+            ["mount", "--make-rshared", "/"],
+            ["mount", "--bind", str(devices), "/dev"],
+            ["mount", "-t", "devpts", "-o", "newinstance,ptmxmode=0666,mode=620", "devpts", "/dev/pts"],
+            ["mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/dev/shm"],  # noqa: S108 - as on every machine
+            ["mount", "-t", "mqueue", "mqueue", "/dev/mqueue"],
+            ["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"],
+            ["mount", "--bind", str(self.home / "lib"), "/var/lib"],
+            ["mount", "--bind", str(self.home / "log"), "/var/log"],
+        )
+        for argv in steps:
+            await command.run(self.namespace.wholly(*argv))
+
+    async def _on_loop_devices(self) -> list[str]:
+        """What else on this machine is mounted from a loop device, which our copy of the mount would keep busy."""
+        table = await files.off_loop(Path(f"/proc/{self.namespace.holder}/mountinfo").read_bytes)
+        return [str(mount.point) for mount in mountinfo.parse(table) if mount.number.major == _LOOP]
+
+
+async def _holder(sandbox: Sandbox, name: str) -> Namespace:
+    """The first process of a machine, in namespaces of its own."""
+    apart = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private"]
+    outer = await sandbox.start([*apart, sys.executable, "-m", "localcluster.machines.init"], log=f"{name}-init.log")
+    children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
+    async with asyncio.timeout(_READY):
+        while not (found := (await files.off_loop(children.read_text)).split()):  # noqa: ASYNC110 - a poll
+            await asyncio.sleep(_LOOK)
+    return Namespace(int(found[0]))
+
+
+def _furnish(home: Path, dev: Path) -> None:
+    """Make its directories, and put into its /dev what every machine has."""
+    for directory in ("lib", "log"):
+        (home / directory).mkdir(parents=True)
+    for directory in ("pts", "shm", "mqueue"):
+        (dev / directory).mkdir(exist_ok=True)
+    for name, (major, minor) in _DEVICES.items():
+        os.mknod(dev / name, stat.S_IFCHR, os.makedev(major, minor))
+        (dev / name).chmod(0o600 if name == "kmsg" else 0o666)
+    for number in range(_LOOPS):
+        os.mknod(dev / f"loop{number}", stat.S_IFBLK | 0o660, os.makedev(_LOOP, number))
+    for name, target in _LINKS.items():
+        (dev / name).symlink_to(target)
