@@ -99,6 +99,23 @@ async def test_filesystems_within_filesystems_and_a_name_with_blanks_are_no_hind
     assert not path.exists()
 
 
+async def test_a_loop_device_over_one_of_ours_goes_though_its_path_is_another_machines(short_path: Path) -> None:
+    """Ours: kubelet holds the device of a raw block volume so, in a mount namespace that ends before it is freed."""
+    path = sealed(short_path / "box")
+    (path / "image").touch()
+    await command.run(["truncate", "--size=64M", str(path / "image")])
+    volume = (await command.run(["losetup", "--find", "--show", str(path / "image")])).out.strip()
+    elsewhere = f"mount -t tmpfs node {path} && touch {path}/dev && mount --bind {volume} {path}/dev"
+    held = f"{elsewhere} && losetup --find --show {path}/dev"
+    over = (await command.run(["unshare", "--mount", "--propagation=private", "sh", "-c", held])).out.strip()
+    assert janitor.loops_below(path) == [Path(over), Path(volume)]
+
+    await cleaned(path)
+
+    assert not janitor.loops_below(path)
+    assert not Path(f"/sys/block/{Path(over).name}/loop").exists()
+
+
 async def test_a_stranger_is_left_alone_and_what_he_holds_goes_with_him(
     short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ from typing import Final
 from hyperpod_ebs.demo import cgroups
 from hyperpod_ebs.emulator.disks.loops import Loop
 from hyperpod_ebs.linux import mountinfo
+from hyperpod_ebs.model.disk import DeviceNumber
 
 MARK: Final = "HYPERPOD_EBS_SANDBOX"
 """The variable that holds the sandbox's directory in all that runs in it."""
@@ -43,6 +44,8 @@ _BUSY: Final = 6.0
 
 _LOOK: Final = 0.02
 """Seconds between two looks at something that is going."""
+
+_SYSFS: Final = Path("/sys/block")
 
 # <sys/mount.h>
 _DETACH: Final = 2
@@ -67,17 +70,35 @@ def mounts_below(path: Path) -> list[Path]:
 
 
 def loops_below(path: Path) -> list[Path]:
-    """Loop devices whose backing file lies below `path`, deleted or not."""
-    return [Path("/dev") / name for name, _ in _backed(path)]
+    """Loop devices whose backing file lies below `path`, deleted or not, and those that lie over one of them."""
+    return [loop.path for loop, _ in _backed(path)]
 
 
-def _backed(path: Path) -> Iterator[tuple[str, Path]]:
-    """The name of each such device, with its file."""
-    for backing in sorted(Path("/sys/block").glob("loop*/loop/backing_file")):
+def _backed(path: Path) -> list[tuple[Loop, Path]]:
+    """Each such device with its file; one that lies over another comes first."""
+    bound = list(_bound())
+    below = [(loop, file) for loop, file in bound if file.is_relative_to(path)]
+    # kubelet lays one of its own over the device of a raw block volume, and names it as it is called on the node: here
+    # that is no file.
+    odd = [(loop, file) for loop, file in bound if not file.is_relative_to(path) and not file.is_file()]
+    numbers = {_number(loop) for loop, _ in below} if odd else set()
+    return [(loop, file) for loop, file in odd if loop.over() in numbers] + below
+
+
+def _number(loop: Loop) -> int:
+    """Its device number; 0 for one that is gone."""
+    with suppress(OSError):
+        number = DeviceNumber.parse((_SYSFS / loop.path.name / "dev").read_text().strip())
+        return os.makedev(number.major, number.minor)
+    return 0
+
+
+def _bound() -> Iterator[tuple[Loop, Path]]:
+    """Each loop device of the machine that has a file, with it."""
+    for backing in sorted(_SYSFS.glob("loop*/loop/backing_file")):
         with suppress(OSError):  # it is free since
             file = Path(backing.read_text().removesuffix("\n").removesuffix(" (deleted)"))
-            if file.is_relative_to(path):
-                yield backing.parts[-3], file
+            yield Loop(int(backing.parts[-3].removeprefix("loop"))), file
 
 
 def seal(path: Path) -> int:
@@ -140,9 +161,9 @@ def _let_go(path: Path) -> None:
         flags = _NO_FOLLOW | (_DETACH if waited > _BUSY else 0)
         for point in mounts:
             libc.umount2(os.fsencode(point), flags)
-        for name, file in _backed(path):
+        for loop, file in _backed(path):
             with suppress(OSError):
-                Loop(int(name.removeprefix("loop"))).free(file, force=True)
+                loop.free(file, force=True)
         if waited > 2 * _BUSY:  # after one try at the least, however slow the machine
             return
         time.sleep(_LOOK)

@@ -25,9 +25,11 @@ _GET_FREE: Final = 0x4C82
 _CONFIG: Final = struct.Struct("=II 5Q 4I 64s 64s 32s 2Q 8Q")
 """struct loop_config: fd, block size, struct loop_info64, reserved."""
 
+_RDEVICE: Final = struct.Struct("=Q")
 _STATUS_SIZE: Final = 232
+_RDEVICE_AT: Final = 16
 _FLAGS_AT: Final = 52
-"""struct loop_info64, and where its flags are."""
+"""struct loop_info64, and where its lo_rdevice and its flags are."""
 
 _AUTOCLEAR: Final = 4
 """LO_FLAGS_AUTOCLEAR: free at the last close."""
@@ -74,6 +76,14 @@ class Loop:
             return (_SYSFS / f"loop{self.number}" / "loop" / "backing_file").read_text().rstrip("\n")
         except OSError:
             return None
+
+    def over(self) -> int | None:
+        """The number of the block device that is behind it, None where a file or nothing is."""
+        status = bytearray(_STATUS_SIZE)
+        with suppress(OSError), _opened(self.path, os.O_RDONLY) as handle:
+            fcntl.ioctl(handle, _GET_STATUS64, status)
+        number: int = _RDEVICE.unpack_from(status, _RDEVICE_AT)[0]
+        return number or None
 
     def backs(self, file: Path) -> bool:
         """Whether `file`, or what had its name when it was bound, is behind it."""
@@ -185,9 +195,9 @@ def _configure(loop: Loop, backing: int) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Generator[int]:
-    """`path` open for reading and writing, as a number."""
-    handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+def _opened(path: Path, mode: int = os.O_RDWR) -> Generator[int]:
+    """`path` open for reading, and for writing too where nothing else is said, as a number."""
+    handle = os.open(path, mode | os.O_CLOEXEC)
     try:
         yield handle
     finally:
