@@ -21,7 +21,7 @@ cluster: ## bring up a real Kubernetes with the driver on this machine, and leav
 	@scripts/cluster.sh up $(ARGS)
 
 cluster-down: ## take it down again
-	@.venv/bin/python -m localcluster down
+	@scripts/cluster.sh down $(ARGS)
 
 test: ## run every test; with ARGS="-k attach" some of them
 	@scripts/test.sh $(ARGS)

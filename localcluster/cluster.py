@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,8 @@ from localcluster.roster import Roster
 
 HYPERPOD_NODES: Final = 2
 
+_READY: Final = 60.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
@@ -38,41 +41,35 @@ class Cluster:
     @classmethod
     @asynccontextmanager
     async def running(
-        cls, programs: Programs, images: Sequence[Path], *, name: str, profile: str, step: progress.Step
+        cls, sandbox: Sandbox, programs: Programs, images: Sequence[Path], *, profile: str, step: progress.Step
     ) -> AsyncGenerator["Cluster"]:
-        """A cluster of two HyperPod nodes and a plain EC2 node, with these images on each; gone when the block ends.
-
-        Its directory is called `name` and something made up.
-        """
-        async with Sandbox.open(name) as sandbox:
-            hub = await _hub(sandbox)
-            site = Site(sandbox=sandbox, programs=programs, keys=Keys.made(sandbox.path / "keys"), hub=hub)
-            server = await _door(site, PORT, name="api-server")
-            door = await _door(site, cloud.PORT, name="cloud")
-            with step("start etcd, the API server, the controllers and the scheduler"):
-                await ControlPlane(site).start()
-            async with Cloud.running(sandbox, hub, f"http://{door}", profile) as emulator:
-                with step("make an EKS cluster, a HyperPod cluster and an EC2 instance at the cloud"):
-                    instances = await _instances(emulator)
-                with step("start the nodes and bring their images"):
-                    archives = [pause(programs), *images]
-                    nodes = await _started(site, instances, archives)
-                    roster = Roster(site, emulator, nodes, archives)
-                admin = site.keys.kubeconfig("me", f"https://{server}", user="admin", group=ADMINS)
-                kubectl = Kubectl(programs["kubectl"], str(admin))
-                with step("wait until the nodes are ready"):
-                    names = [f"node/{node.instance.name}" for node in nodes]
-                    await _known(kubectl, names)
-                    await kubectl("wait", "--for=condition=Ready", *names, "--timeout=60s")
-                    await kubectl("apply", "--filename", str(programs.snapshot_definitions))
-                yield cls(sandbox=sandbox, cloud=emulator, roster=roster, kubectl=kubectl)
+        """A cluster of two HyperPod nodes and a plain EC2 node, with these images on each; it ends with the sandbox."""
+        hub = await _hub(sandbox)
+        site = Site(sandbox=sandbox, programs=programs, keys=Keys.made(sandbox.path / "keys"), hub=hub)
+        server = await _door(site, PORT, name="api-server")
+        door = await _door(site, cloud.PORT, name="cloud")
+        with step("start etcd, the API server, the controllers and the scheduler"):
+            await ControlPlane(site).start()
+        async with Cloud.running(sandbox, hub, f"http://{door}", profile) as emulator:
+            with step("make an EKS cluster, a HyperPod cluster and an EC2 instance at the cloud"):
+                instances = await _instances(emulator)
+            with step("start the nodes and bring their images"):
+                archives = [pause(programs), *images]
+                nodes = await _started(site, instances, archives)
+                roster = Roster(site, emulator, nodes, archives)
+            admin = site.keys.kubeconfig("me", f"https://{server}", user="admin", group=ADMINS)
+            kubectl = Kubectl(programs["kubectl"], str(admin))
+            with step("wait until the nodes are ready"):
+                for node in nodes:
+                    await node.kubelet.until(partial(_ready, kubectl, node.instance.name), seconds=_READY)
+                await kubectl("apply", "--filename", str(programs.snapshot_definitions))
+            yield cls(sandbox=sandbox, cloud=emulator, roster=roster, kubectl=kubectl)
 
 
-async def _known(kubectl: Kubectl, names: Sequence[str]) -> None:
-    """Come back when the API server has all these nodes; kubectl waits only for what is there."""
-    async with asyncio.timeout(60):
-        while not set(names) <= set((await kubectl("get", "nodes", "--output=name")).out.split()):  # noqa: ASYNC110
-            await asyncio.sleep(0.25)
+async def _ready(kubectl: Kubectl, name: str) -> bool:
+    """Whether a node is known and ready."""
+    ready = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'
+    return (await kubectl("get", "node", name, f"--output={ready}", ok=(0, 1))).out == "True"
 
 
 async def _instances(emulator: Cloud) -> list[Instance]:

@@ -1,38 +1,76 @@
 """The process that holds a cluster: brings it up, writes down what there is, follows the cloud, and ends all of it."""
 
-import asyncio
 import os
-import signal
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
+from hyperpod_ebs.demo import sandbox
+from hyperpod_ebs.demo.interruption import Interruption
+from hyperpod_ebs.demo.sandbox import Sandbox
+from hyperpod_ebs.demo.trouble import Missing
+from hyperpod_ebs.kit import files
 from localcluster import progress
 from localcluster.cluster import Cluster
 from localcluster.images import sidecars
 from localcluster.kubernetes.chart import Release
+from localcluster.machines.life import Life
 from localcluster.programs import Programs
 from localcluster.record import NodeRecord, Record
 
+_SPACE: Final = 5 * 1024**3
+"""Bytes that a cluster and what is tried on it take; three nodes unpack the same images."""
 
-async def hold(images: Sequence[Path], name: str, profile: str, *, install: bool) -> None:
-    """Run a cluster until SIGTERM or Ctrl-C; what is done is told in lines of JSON."""
-    told, begun = asyncio.Event(), asyncio.Event()
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - asyncio.run runs nothing but tasks
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, lambda: told.set() if begun.is_set() else task.cancel())
+
+async def hold(images: Sequence[Path], name: str, profile: str, *, install: bool) -> int:
+    """The exit code of a cluster that runs until SIGTERM or Ctrl-C; what is done is told in lines of JSON.
+
+    It is in its record from its first moment on, so that whoever wants it to end can say so.
+
+    Raises:
+        Trouble, CommandFailed: It does not come up.
+    """
     programs = Programs.here()
-    images = [*sidecars(programs), *images] if install else images
-    async with Cluster.running(programs, images, name=name, profile=profile, step=progress.in_json) as cluster:
-        _record(cluster).write()
-        begun.set()
-        if install:
-            await installed(cluster, progress.in_json)
-        progress.tell(ready=str(cluster.sandbox.path))
-        async with asyncio.TaskGroup() as tasks:
-            following = tasks.create_task(cluster.roster.keep(lambda: _record(cluster).write()))
-            await told.wait()
-            following.cancel()
+    check_space()
+    ready = False
+    with Interruption.expected() as interruption:
+        try:
+            async with Sandbox.open(name) as place, interruption.ends():
+                begun = Record(
+                    directory=str(place.path),
+                    holder=await files.off_loop(lambda: Life.of(os.getpid())),
+                    kubectl=programs["kubectl"],
+                )
+                begun.write()
+                progress.tell(begun=begun.directory)
+                images = [sidecars(programs), *images] if install else images
+                async with Cluster.running(place, programs, images, profile=profile, step=progress.in_json) as cluster:
+                    if install:
+                        await installed(cluster, progress.in_json)
+                    _completed(begun, cluster).write()
+                    ready = True
+                    progress.tell(ready=begun.directory)
+                    await cluster.roster.keep(lambda: _completed(begun, cluster).write())
+        except TimeoutError:
+            if not interruption.words:
+                raise
+    return 0 if ready else interruption.code
+
+
+def check_space() -> None:
+    """See that there is room for a cluster.
+
+    Raises:
+        Missing: There is not.
+    """
+    place = sandbox.place()
+    if (free := shutil.disk_usage(place).free) < _SPACE:
+        gib = 1024**3
+        raise Missing(
+            f"{place} has {free / gib:.1f} GiB free, but a cluster takes {_SPACE / gib:g}: make room, or set TMPDIR"
+        )
 
 
 async def installed(cluster: Cluster, step: progress.Step) -> None:
@@ -44,11 +82,10 @@ async def installed(cluster: Cluster, step: progress.Step) -> None:
         await release.upgrade(release.values(environment["AWS_REGION"]))
 
 
-def _record(cluster: Cluster) -> Record:
-    return Record(
-        directory=str(cluster.sandbox.path),
-        pid=os.getpid(),
-        kubectl=cluster.kubectl.program,
+def _completed(begun: Record, cluster: Cluster) -> Record:
+    """The record with what has come since."""
+    return replace(
+        begun,
         kubeconfig=cluster.kubectl.kubeconfig,
         environment=cluster.cloud.emulated.environment,
         nodes=tuple(
@@ -57,7 +94,7 @@ def _record(cluster: Cluster) -> Record:
                 instance=node.instance.id,
                 provider_id=node.instance.provider_id,
                 number=node.machine.number,
-                holder=node.machine.namespace.holder,
+                holder=node.machine.init.pid,
             )
             for node in cluster.roster.nodes
         ),

@@ -1,7 +1,7 @@
 """The images that the nodes have besides the driver's: the official sidecars, and one that does nothing."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -33,24 +33,26 @@ def pause(programs: Programs) -> Path:
         entrypoint=("/bin/busybox", "sleep", "2147483647"),
         user="0:0",
     )
-    return _archived(image, programs, "pause")
+    return _archived([image], programs, "pause")
 
 
-def sidecars(programs: Programs) -> Iterator[Path]:
-    """An archive of each official image that the chart asks for."""
-    for program, version in SIDECARS.items():
-        image = Image(
+def sidecars(programs: Programs) -> Path:
+    """An archive of the official images that the chart asks for."""
+    images = [
+        Image(
             name=f"{REGISTRY}csi-components/{program}:{version}",
             files={f"/{program}": programs.built / program},
             entrypoint=(f"/{program}",),
         )
-        yield _archived(image, programs, f"{program}-{version}")
+        for program, version in SIDECARS.items()
+    ]
+    return _archived(images, programs, "-".join(["sidecars", *SIDECARS.values()]))
 
 
-def _archived(image: Image, programs: Programs, name: str) -> Path:
+def _archived(images: Sequence[Image], programs: Programs, name: str) -> Path:
     """An archive made now or for an earlier cluster; it lies beside the programs that are in it."""
     archive = programs.built / "images" / f"{name}.tar"
     if not archive.exists():
         archive.parent.mkdir(exist_ok=True)
-        oci.write(image, archive)
+        oci.write(images, archive)
     return archive

@@ -1,4 +1,4 @@
-"""Images without a builder: an OCI archive of one layer, made of files that are already there.
+"""Images without a builder: an OCI archive of images of one layer each, made of files that are already there.
 
 For programs that need nothing but themselves, as static Go binaries do. The same files give the
 same archive, to the byte, so that who has imported one need not do so again. Nothing is compressed:
@@ -11,8 +11,8 @@ import json
 import platform
 import tarfile
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Self
 
@@ -30,7 +30,6 @@ class Image:
     """Where each file goes, as an absolute path in the image, and where it is taken from."""
     entrypoint: Sequence[str]
     user: str = "65532:65532"
-    environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def config(self) -> dict[str, Any]:
@@ -38,7 +37,6 @@ class Image:
         return {
             "Entrypoint": [*self.entrypoint],
             "User": self.user,
-            "Env": [f"{name}={value}" for name, value in sorted(self.environment.items())],
         }
 
 
@@ -67,30 +65,36 @@ class _Blob:
         return {"mediaType": self.kind, "digest": f"sha256:{self.digest}", "size": self.size}
 
 
-def write(image: Image, archive: Path) -> str:
-    """The digest of the image, whose archive now stands at `archive`, whole.
+def write(images: Iterable[Image], archive: Path) -> None:
+    """Have one archive of these images at `archive`, whole.
 
     Raises:
         OSError: A file cannot be read, or the archive not written.
     """
     unfinished = archive.with_name(f"{archive.name}.unfinished")
-    with tempfile.TemporaryFile(dir=archive.parent) as layer, unfinished.open("wb") as out:
-        _pack(layer, image.files)
-        rootfs = _Blob.of("layer.v1.tar", layer)
-        config = _Blob.of_json("config.v1+json", _described(image, rootfs))
-        manifest = _Blob.of_json(
-            "manifest.v1+json",
-            {"schemaVersion": 2, "config": config.descriptor, "layers": [rootfs.descriptor]},
-        )
-        names = {"org.opencontainers.image.ref.name": image.name, "io.containerd.image.name": image.name}
-        index = {"schemaVersion": 2, "manifests": [{**manifest.descriptor, "annotations": names}]}
-        with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
-            _add(tar, "oci-layout", io.BytesIO(json.dumps({"imageLayoutVersion": "1.0.0"}).encode()))
-            _add(tar, "index.json", io.BytesIO(json.dumps(index).encode()))
-            for blob in (rootfs, config, manifest):
-                _add(tar, f"blobs/sha256/{blob.digest}", blob.content)
+    manifests: list[dict[str, Any]] = []  # OCI's descriptors
+    with unfinished.open("wb") as out, tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        _add(tar, "oci-layout", io.BytesIO(json.dumps({"imageLayoutVersion": "1.0.0"}).encode()))
+        for image in images:
+            with tempfile.TemporaryFile(dir=archive.parent) as layer:
+                manifests.append(_put(tar, image, layer))
+        _add(tar, "index.json", io.BytesIO(json.dumps({"schemaVersion": 2, "manifests": manifests}).encode()))
     unfinished.replace(archive)
-    return f"sha256:{manifest.digest}"
+
+
+def _put(tar: tarfile.TarFile, image: Image, layer: io.BufferedIOBase) -> dict[str, Any]:
+    """Put an image into an archive; its descriptor, with its name."""
+    _pack(layer, image.files)
+    rootfs = _Blob.of("layer.v1.tar", layer)
+    config = _Blob.of_json("config.v1+json", _described(image, rootfs))
+    manifest = _Blob.of_json(
+        "manifest.v1+json",
+        {"schemaVersion": 2, "config": config.descriptor, "layers": [rootfs.descriptor]},
+    )
+    for blob in (rootfs, config, manifest):
+        _add(tar, f"blobs/sha256/{blob.digest}", blob.content)
+    names = {"org.opencontainers.image.ref.name": image.name, "io.containerd.image.name": image.name}
+    return {**manifest.descriptor, "annotations": names}
 
 
 def _described(image: Image, rootfs: _Blob) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hyperpod_ebs.demo.trouble import Missing
+
 BUILT: Final = Path(__file__).parent.parent / ".tools" / "kubernetes"
 """Where scripts/setup.sh puts the programs built from Go modules."""
 
@@ -21,7 +23,22 @@ FROM_GO: Final = (
     "csi-snapshotter",
     "snapshot-controller",
 )
-FROM_DEBIAN: Final = ("etcd", "containerd", "ctr", "runc", "ip", "nsenter", "unshare", "busybox")
+FROM_DEBIAN: Final = (
+    "busybox",
+    "containerd",
+    "containerd-shim-runc-v2",
+    "ctr",
+    "etcd",
+    "ip",
+    "mount",
+    "nsenter",
+    "runc",
+    "sysctl",
+    "umount",
+    "unshare",
+)
+
+HELM: Final = BUILT.parent / "bin" / "helm"
 
 CNI: Final = Path("/usr/lib/cni")
 """Where Debian keeps the network plugins."""
@@ -38,11 +55,11 @@ class Programs:
         """Those that `make cluster` or `make test` has brought.
 
         Raises:
-            LookupError: Some are missing; the message says how to get them.
+            Missing: Some are missing; the message says how to get them.
         """
         programs = cls(BUILT.resolve())
         if missing := list(programs._missing()):
-            raise LookupError(f"{', '.join(missing)}: not there; scripts/setup.sh cluster brings them")
+            raise Missing(f"{', '.join(missing)}: not there; scripts/setup.sh go-tools cluster brings them")
         return programs
 
     def __getitem__(self, name: str) -> str:
@@ -57,5 +74,4 @@ class Programs:
     def _missing(self) -> Iterator[str]:
         yield from (name for name in FROM_GO if not (self.built / name).is_file())
         yield from (name for name in FROM_DEBIAN if shutil.which(name) is None)
-        if not (CNI / "bridge").exists():
-            yield str(CNI / "bridge")
+        yield from (str(file) for file in (HELM, CNI / "bridge") if not file.exists())

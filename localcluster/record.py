@@ -1,10 +1,9 @@
 """What a running cluster says of itself, in a file in its directory: how to speak to it, and who holds it."""
 
 import json
-import os
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
@@ -12,6 +11,7 @@ import aiohttp
 
 from hyperpod_ebs.demo import sandbox
 from hyperpod_ebs.demo.fleet import Emulated
+from localcluster.machines.life import Life
 
 _FILE: Final = "cluster.json"
 
@@ -32,11 +32,11 @@ class Record:
     """A cluster; without a kubeconfig it is still coming up."""
 
     directory: str
-    pid: int
+    holder: Life
     """The process that holds it: SIGTERM ends all in order."""
     kubectl: str
     kubeconfig: str = ""
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
     """What an AWS CLI or SDK needs to talk to the cloud from the machine."""
     nodes: tuple[NodeRecord, ...] = ()
     """Those of HyperPod first."""
@@ -62,7 +62,8 @@ class Record:
     def parse(cls, text: str) -> Self:
         """That which `write` has written."""
         said = json.loads(text)
-        return cls(**{**said, "nodes": tuple(NodeRecord(**node) for node in said["nodes"])})
+        nodes = tuple(NodeRecord(**node) for node in said["nodes"])
+        return cls(**{**said, "holder": Life(**said["holder"]), "nodes": nodes})
 
     @asynccontextmanager
     async def cloud(self) -> AsyncGenerator[Emulated]:
@@ -70,20 +71,14 @@ class Record:
         async with aiohttp.ClientSession(self.environment["AWS_ENDPOINT_URL"]) as http:
             yield Emulated(Path(self.directory) / "cloud", self.environment, http)
 
-    @property
-    def alive(self) -> bool:
-        """Whether somebody still holds it."""
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
+
+def directories(name: str) -> list[Path]:
+    """Those of clusters called `name`, held or abandoned."""
+    return sorted(sandbox.place().resolve().glob(f"{name}-*"))
 
 
 def found(name: str) -> Iterator[Record]:
-    """The clusters whose directories are called `name`, held or abandoned."""
-    for directory in sorted(sandbox.place().resolve().glob(f"{name}-*")):
-        try:
+    """The clusters called `name`, held or abandoned; without those whose holder has yet to write its record."""
+    for directory in directories(name):
+        with suppress(FileNotFoundError, NotADirectoryError):
             yield Record.read(directory)
-        except OSError:  # it has only just begun, or is just gone
-            continue

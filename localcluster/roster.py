@@ -5,22 +5,25 @@ one that is gone stays: on EKS another controller deletes it, here whoever looks
 """
 
 import asyncio
-import os
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import aiohttp
+from botocore.exceptions import BotoCoreError, ClientError
 
+from hyperpod_ebs.demo.trouble import Trouble, why
 from hyperpod_ebs.kit import command, files
-from localcluster.cloud import Cloud
+from localcluster.cloud import Cloud, Instance
 from localcluster.kubernetes.node import Node
 from localcluster.kubernetes.site import Site
 
 _LOOK: Final = 1.0
 """Seconds between two looks at the cloud."""
+
+_NO_ANSWER: Final = (aiohttp.ClientError, BotoCoreError, ClientError, TimeoutError)
+"""What comes of asking a cloud that is not well."""
 
 
 class Roster:
@@ -39,33 +42,32 @@ class Roster:
         """Follow the cloud for ever; `changed` is called whenever the nodes are others."""
         while True:
             await asyncio.sleep(_LOOK)
-            # A cloud that does not answer has not changed either.
-            with suppress(aiohttp.ClientError, TimeoutError):
-                if await self._follow(await self._cloud.running_instances()):
-                    changed()
+            before = self.nodes
+            # A cloud that does not answer has not changed either, and is asked again.
+            with suppress(*_NO_ANSWER):
+                await self._follow(await self._cloud.running_instances())
+            if self.nodes != before:
+                changed()
 
-    async def _follow(self, running: Mapping[str, bool]) -> bool:
-        """Whether the nodes are others, now that they are those which run at the cloud."""
+    async def _follow(self, running: Mapping[str, bool]) -> None:
+        """Let the nodes be those which run at the cloud."""
         gone = [node for node in self.nodes if node.instance.id not in running]
         known = {node.instance.id for node in self.nodes} | self._given_up
         new = [instance for instance, of_hyperpod in running.items() if of_hyperpod and instance not in known]
         for node in gone:
-            with suppress(ProcessLookupError):
-                os.kill(node.machine.namespace.holder, signal.SIGKILL)
+            node.machine.end()
         self.nodes = tuple(node for node in self.nodes if node not in gone)
         for instance in new:
-            self.nodes = (*await self._joined(instance), *self.nodes)
-        return bool(gone or new)
+            self.nodes = (*await self._joined(await self._cloud.hyperpod_instance(instance)), *self.nodes)
 
-    async def _joined(self, instance: str) -> tuple[Node, ...]:
-        """The node that a machine of the HyperPod cluster has become; none if it does not come up, as a log tells."""
+    async def _joined(self, instance: Instance) -> tuple[Node, ...]:
+        """The node that an instance of the HyperPod cluster has become; none if it does not come up, as a log tells."""
         self._number += 1
         try:
-            found = await self._cloud.hyperpod_instance(instance)
-            node = await Node.start(self._site, found, self._number, self._images)
-        except (OSError, TimeoutError, command.CommandFailed) as error:
-            self._given_up.add(instance)
-            said = f"{instance} did not become a node: {error}\n"
+            node = await Node.start(self._site, instance, self._number, self._images)
+        except (OSError, command.CommandFailed, Trouble) as error:
+            self._given_up.add(instance.id)
+            said = f"{instance.name} did not become a node: {why(error)}\n"
             await files.off_loop(lambda: (self._site.sandbox.path / "roster.log").write_text(said))
             return ()
         else:

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from hyperpod_ebs.demo.trouble import Trouble
 from hyperpod_ebs.kit import command
-from localcluster import cloud
+from localcluster import cloud, programs
 from localcluster.images import REGISTRY
 from localcluster.kubernetes.kubectl import Kubectl
 
 ROOT: Final = Path(__file__).parent.parent.parent
 CHART: Final = ROOT / "charts" / "hyperpod-ebs"
-HELM: Final = ROOT / ".tools" / "bin" / "helm"
+HELM: Final = programs.HELM
 
 RELEASE: Final = "hyperpod-ebs"
 NAMESPACE: Final = "kube-system"
@@ -24,7 +25,7 @@ _ELECTED: Final = ("lease-duration=6s", "renew-deadline=4s", "retry-period=1s")
 _PATIENCE: Final = 240
 
 
-class NotInstalled(Exception):  # noqa: N818 - reads as what happened
+class NotInstalled(Trouble):
     """The release is not there, or not well; the message shows its pods and what they said last."""
 
 
@@ -60,20 +61,19 @@ class Release:
             }
         )
 
-    async def upgrade(self, values: dict[str, Any]) -> str:  # as above
-        """What Helm prints once the release is installed or upgraded, and all of it is ready.
+    async def upgrade(self, values: dict[str, Any]) -> None:  # as above
+        """Come back when the release is installed or upgraded, and all of it is ready.
 
         Raises:
-            CommandFailed: Helm refuses, or something does not become ready.
+            NotInstalled: Helm refuses, or something does not become ready.
         """
         file = self.home / "values.json"
         file.write_text(json.dumps(values, indent=2))
         wait = ("--wait", f"--timeout={_PATIENCE}s")
         try:
-            finished = await self.helm("upgrade", "--install", RELEASE, str(CHART), f"--values={file}", *wait)
+            await self.helm("upgrade", "--install", RELEASE, str(CHART), f"--values={file}", *wait)
         except command.CommandFailed as failed:
             raise NotInstalled(f"{failed}\n{await self._looks()}") from failed
-        return finished.out
 
     async def _looks(self) -> str:
         """What of the release is not well, as an operator would look."""
@@ -90,5 +90,13 @@ class Release:
 
     async def helm(self, *words: str) -> command.Finished:
         """What Helm prints."""
+        own = self.home / "helm"
+        kept = {
+            "HELM_CACHE_HOME": own / "cache",
+            "HELM_CONFIG_HOME": own / "config",
+            "HELM_DATA_HOME": own / "data",
+            "KUBECACHEDIR": self.kubectl.cache,
+        }
         where = (f"--kubeconfig={self.kubectl.kubeconfig}", f"--namespace={NAMESPACE}")
-        return await command.run([str(HELM), *words, *where], deadline=_PATIENCE + 30)
+        argv = ["env", *(f"{name}={value}" for name, value in kept.items()), str(HELM), *words, *where]
+        return await command.run(argv, deadline=_PATIENCE + 30)

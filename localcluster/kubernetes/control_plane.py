@@ -1,6 +1,5 @@
 """The control plane: etcd, the API server, the controllers and the scheduler, as they come."""
 
-import asyncio
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,6 +7,7 @@ from hyperpod_ebs.kit import command
 from localcluster.kubernetes.keys import ADMINS
 from localcluster.kubernetes.site import Site
 from localcluster.machines import network
+from localcluster.machines.daemon import Daemon
 
 PORT: Final = 443
 """The API server's own port is its service's, so that no proxy has to lead from one to the other."""
@@ -18,7 +18,6 @@ LOST: Final = 16
 """Seconds without a sign of life after which a node counts as lost; Kubernetes' own are 50."""
 
 _READY: Final = 90.0
-_LOOK: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +30,15 @@ class ControlPlane:
         """Start all of it; done when the API server says that it is ready.
 
         Raises:
-            TimeoutError: It does not come up; its log is in the sandbox.
+            Ended, NotReady: It does not come up.
         """
-        await self._start_etcd()
-        await self._start_api_server()
+        await self._start_api_server(await self._start_etcd())
         await self._start_controllers()
         await self._start_scheduler()
 
-    async def _start_etcd(self) -> None:
+    async def _start_etcd(self) -> Daemon:
         url = "http://127.0.0.1:2379"
-        await self._start(
+        return await self._start(
             "etcd",
             "etcd",
             f"--data-dir={self.site.sandbox.path / 'etcd'}",
@@ -52,12 +50,12 @@ class ControlPlane:
             "--logger=zap",
         )
 
-    async def _start_api_server(self) -> None:
+    async def _start_api_server(self, etcd: Daemon) -> None:
         hosts = (network.GATEWAY, network.API_SERVICE, "127.0.0.1", "localhost", "kubernetes.default.svc")
         certificate, key = self.site.keys.pair("api-server", *hosts, user="kube-apiserver")
         to_nodes, to_nodes_key = self.site.keys.pair("api-server-kubelet", user="kube-apiserver", group=ADMINS)
         tokens, tokens_key = self.site.keys.pair("service-accounts", user="service-accounts")
-        await self._start(
+        api_server = await self._start(
             "kube-apiserver",
             self.site.programs["kube-apiserver"],
             "--etcd-servers=http://127.0.0.1:2379",
@@ -80,13 +78,12 @@ class ControlPlane:
             "--profiling=false",
         )
         admin = self.site.keys.kubeconfig("admin", SERVER, user="admin", group=ADMINS)
-        async with asyncio.timeout(_READY):
-            while not await self._answers(str(admin)):  # noqa: ASYNC110 - a poll
-                await asyncio.sleep(_LOOK)
+        ready = [self.site.programs["kubectl"], f"--kubeconfig={admin}", "get", "--raw=/readyz"]
 
-    async def _answers(self, kubeconfig: str) -> bool:
-        ready = [self.site.programs["kubectl"], f"--kubeconfig={kubeconfig}", "get", "--raw=/readyz"]
-        return not (await command.run(self.site.hub.inside(*ready), ok=frozenset({0, 1}))).code
+        async def answers() -> bool:
+            return not (await command.run(self.site.hub.inside(*ready), ok=frozenset({0, 1}))).code
+
+        await api_server.until(answers, seconds=_READY, needs=[etcd])
 
     async def _start_controllers(self) -> None:
         kubeconfig = self.site.keys.kubeconfig("controller-manager", SERVER, user="system:kube-controller-manager")
@@ -101,6 +98,7 @@ class ControlPlane:
             "--node-monitor-period=2s",
             f"--node-monitor-grace-period={LOST}s",
             "--attach-detach-reconcile-sync-period=10s",
+            f"--flex-volume-plugin-dir={self.site.sandbox.path / 'flex'}",  # its own is in /usr
             "--profiling=false",
         )
 
@@ -114,5 +112,5 @@ class ControlPlane:
             "--profiling=false",
         )
 
-    async def _start(self, name: str, *argv: str) -> None:
-        await self.site.sandbox.start(self.site.hub.inside(*argv), log=f"{name}.log")
+    async def _start(self, name: str, *argv: str) -> Daemon:
+        return await Daemon.started(self.site.sandbox, name, self.site.hub.inside(*argv))

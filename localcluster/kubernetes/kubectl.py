@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from hyperpod_ebs.kit import command
@@ -17,6 +18,11 @@ class Kubectl:
     program: str
     kubeconfig: str
 
+    @property
+    def cache(self) -> str:
+        """Where it keeps what it has learned of this cluster's API; by itself it would be in the user's home."""
+        return str(Path(self.kubeconfig).parent / "cache")
+
     async def __call__(
         self, *words: str, stdin: str = "", deadline: float = DEADLINE, ok: Sequence[int] = (0,)
     ) -> command.Finished:
@@ -25,7 +31,7 @@ class Kubectl:
         Raises:
             CommandFailed: It exited with a code that is not in `ok`; the message has what it said.
         """
-        argv = [self.program, f"--kubeconfig={self.kubeconfig}", *words]
+        argv = [self.program, f"--kubeconfig={self.kubeconfig}", f"--cache-dir={self.cache}", *words]
         return await command.run(argv, stdin=stdin.encode(), deadline=deadline, ok=frozenset(ok))
 
     async def get(self, *words: str) -> Any:  # an object of any kind, as Kubernetes has it

@@ -1,6 +1,5 @@
 """A Kubernetes node: a machine on which containerd and kubelet run."""
 
-import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from localcluster.kubernetes.control_plane import SERVER
 from localcluster.kubernetes.keys import NODES
 from localcluster.kubernetes.site import Site
 from localcluster.machines import network
+from localcluster.machines.daemon import Daemon
 from localcluster.machines.machine import Machine
 from localcluster.machines.network import Namespace
 
@@ -24,7 +24,6 @@ TAINT: Final = {"key": "ebs.csi.aws.com/agent-not-ready", "value": "", "effect":
 SOCKET: Final = "/run/containerd/containerd.sock"
 
 _READY: Final = 30.0
-_LOOK: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,88 +32,94 @@ class Node:
 
     instance: Instance
     machine: Machine
-    site: Site
+    kubelet: Daemon
 
     @classmethod
     async def start(cls, site: Site, instance: Instance, number: int, images: Sequence[Path]) -> "Node":
-        """Start the machine, its containerd, which gets the images, and its kubelet, which then finds them there."""
+        """Start the machine, its containerd and its kubelet; it makes itself known while the images are brought.
+
+        The first image is the one that holds a pod's namespaces open.
+
+        Raises:
+            CommandFailed, Ended, NotReady: It does not come up, and is off again.
+        """
         machine = await Machine.start(site.sandbox, site.hub, instance.id, number, instance.devices)
-        node = cls(instance=instance, machine=machine, site=site)
-        await node.start_containerd()
-        await node.load(images)
-        await node.start_kubelet()
-        return node
+        try:
+            await _start_containerd(machine, instance.name)
+            await take_in(machine.namespace, images[0])
+            kubelet = await _start_kubelet(site, instance, machine)
+            for archive in images[1:]:
+                await take_in(machine.namespace, archive)
+        except BaseException:
+            machine.end()
+            raise
+        return cls(instance=instance, machine=machine, kubelet=kubelet)
 
-    async def start_containerd(self) -> None:
-        """Start containerd; done when it answers."""
-        config = self.machine.home / "containerd.toml"
-        cni = self.machine.home / "cni"
-        await files.off_loop(cni.mkdir)
-        await files.off_loop(lambda: config.write_text(_containerd(cni)))
-        await files.off_loop(lambda: (cni / "10-pods.conflist").write_text(_pod_network(self.machine.number)))
-        await self._run("containerd", "containerd", f"--config={config}")
-        async with asyncio.timeout(_READY):
-            while (await self.ctr("version", ok=frozenset({0, 1}))).code:  # noqa: ASYNC110 - a poll
-                await asyncio.sleep(_LOOK)
 
-    async def start_kubelet(self) -> None:
-        """Start kubelet, which makes itself known as the node."""
-        name = self.instance.name
-        kubeconfig = self.site.keys.kubeconfig(self.instance.id, SERVER, user=f"system:node:{name}", group=NODES)
-        config = self.machine.home / "kubelet.json"
-        document = json.dumps(self._kubelet(), indent=2)
-        await files.off_loop(lambda: config.write_text(document))
-        await self._run(
-            "kubelet",
-            self.site.programs["kubelet"],
-            f"--config={config}",
-            f"--kubeconfig={kubeconfig}",
-            f"--hostname-override={name}",
-            f"--node-ip={network.node_address(self.machine.number)}",
-            f"--node-labels={','.join(f'{key}={value}' for key, value in self.instance.labels.items())}",
-        )
+async def _start_containerd(machine: Machine, name: str) -> None:
+    """Start containerd; done when it answers."""
+    config = machine.home / "containerd.toml"
+    cni = machine.home / "cni"
+    await files.off_loop(cni.mkdir)
+    await files.off_loop(lambda: config.write_text(_containerd(cni)))
+    await files.off_loop(lambda: (cni / "10-pods.conflist").write_text(_pod_network(machine.number)))
+    containerd = await machine.run(f"{name}-containerd", "containerd", f"--config={config}")
 
-    async def ctr(self, *words: str, ok: frozenset[int] = frozenset({0})) -> command.Finished:
-        """What containerd's own command answers, in Kubernetes' namespace."""
-        return await ctr(self.machine.namespace, *words, ok=ok)
+    async def answers() -> bool:
+        return not (await ctr(machine.namespace, "version", ok=frozenset({0, 1}))).code
 
-    async def load(self, archives: Sequence[Path]) -> None:
-        """Take images in."""
-        for archive in archives:
-            await take_in(self.machine.namespace, archive)
+    await containerd.until(answers, seconds=_READY)
 
-    async def _run(self, name: str, *argv: str) -> None:
-        await self.machine.run([*argv], log=f"{self.instance.name}-{name}.log")
 
-    def _kubelet(self) -> dict[str, object]:
-        return {
-            "apiVersion": "kubelet.config.k8s.io/v1beta1",
-            "kind": "KubeletConfiguration",
-            "authentication": {
-                "anonymous": {"enabled": False},
-                "webhook": {"enabled": True},
-                "x509": {"clientCAFile": str(self.site.keys.ca)},
-            },
-            "authorization": {"mode": "Webhook"},
-            "cgroupDriver": "cgroupfs",
-            "cgroupRoot": f"/{self.machine.group}",
-            "failCgroupV1": False,
-            "failSwapOn": False,
-            "containerRuntimeEndpoint": f"unix://{SOCKET}",
-            "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
-            "imageGCHighThresholdPercent": 100,
-            "podCIDR": network.pods_of(self.machine.number),
-            "providerID": self.instance.provider_id,
-            "registerWithTaints": [TAINT],
-            "resolvConf": "",
-            # Kubelet tells which volumes it uses with its status, and neither mounts nor lets go before it has. That a
-            # volume has grown, it sees when it next looks at the pod. Its own are 10 s, 5 minutes and one minute.
-            "nodeStatusUpdateFrequency": "1s",
-            "nodeStatusReportFrequency": "10s",
-            "syncFrequency": "5s",
-            "rotateCertificates": False,
-            "serverTLSBootstrap": False,
-        }
+async def _start_kubelet(site: Site, instance: Instance, machine: Machine) -> Daemon:
+    """Start kubelet, which makes itself known as the node."""
+    user = f"system:node:{instance.name}"
+    kubeconfig = site.keys.kubeconfig(instance.id, SERVER, user=user, group=NODES)
+    config = machine.home / "kubelet.json"
+    document = json.dumps(_kubelet(site, instance, machine), indent=2)
+    await files.off_loop(lambda: config.write_text(document))
+    return await machine.run(
+        f"{instance.name}-kubelet",
+        site.programs["kubelet"],
+        f"--config={config}",
+        f"--kubeconfig={kubeconfig}",
+        f"--hostname-override={instance.name}",
+        f"--node-ip={network.node_address(machine.number)}",
+        f"--node-labels={','.join(f'{key}={value}' for key, value in instance.labels.items())}",
+    )
+
+
+def _kubelet(site: Site, instance: Instance, machine: Machine) -> dict[str, object]:
+    """Its settings (Kubernetes' reference of KubeletConfiguration)."""
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": str(site.keys.ca)},
+        },
+        "authorization": {"mode": "Webhook"},
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{machine.group}",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "containerRuntimeEndpoint": f"unix://{SOCKET}",
+        "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+        "imageGCHighThresholdPercent": 100,
+        "podCIDR": network.pods_of(machine.number),
+        "providerID": instance.provider_id,
+        "registerWithTaints": [TAINT],
+        "resolvConf": "",
+        # Kubelet tells which volumes it uses with its status, and neither mounts nor lets go before it has. That a
+        # volume has grown, it sees when it next looks at the pod. Its own are 10 s, 5 minutes and one minute.
+        "nodeStatusUpdateFrequency": "1s",
+        "nodeStatusReportFrequency": "10s",
+        "syncFrequency": "5s",
+        "rotateCertificates": False,
+        "serverTLSBootstrap": False,
+        "volumePluginDir": "/var/lib/kubelet/volumeplugins",  # its own is in /usr
+    }
 
 
 async def take_in(namespace: Namespace, archive: Path) -> None:
@@ -158,4 +163,6 @@ snapshotter = "overlayfs"
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{programs.CNI}"
 conf_dir = "{cni}"
+[plugins."io.containerd.internal.v1.opt"]
+path = "/var/lib/containerd/opt"
 """

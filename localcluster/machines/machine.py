@@ -5,10 +5,11 @@ themselves, which kubelet wants: shared first, they would come to lie on this ma
 /dev and /run.
 """
 
-import asyncio
 import os
+import signal
 import stat
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,9 @@ from hyperpod_ebs.demo import cgroups
 from hyperpod_ebs.demo.sandbox import Sandbox
 from hyperpod_ebs.kit import command, files
 from hyperpod_ebs.linux import mountinfo
-from localcluster.machines import network
+from localcluster.machines import network, sysctls
+from localcluster.machines.daemon import Daemon
+from localcluster.machines.life import Life
 from localcluster.machines.network import Namespace
 
 _DEVICES: Final = {
@@ -40,7 +43,6 @@ _LOOPS: Final = 256
 _LINKS: Final = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 
 _READY: Final = 30.0
-_LOOK: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,8 @@ class Machine:
     number: int
     """From 1; its address and its pods' follow from it."""
     sandbox: Sandbox
-    namespace: Namespace
+    init: Life
+    """Its first process, with which all that runs on it ends."""
     home: Path
     """A directory with what it keeps, and with the settings of what runs on it."""
 
@@ -60,21 +63,33 @@ class Machine:
         """Start it, joined to the network of the hub, with the directory `devices` as its /dev."""
         home = sandbox.path / "nodes" / name
         await files.off_loop(lambda: _furnish(home, devices))
-        holder = await _holder(sandbox, name)
-        machine = cls(name=name, number=number, sandbox=sandbox, namespace=holder, home=home)
-        await files.off_loop(lambda: cgroups.make(machine.group))
-        await network.join(hub, holder, number)
-        await machine._mount(devices)
+        machine = cls(name=name, number=number, sandbox=sandbox, init=await _init(sandbox, name), home=home)
+        try:
+            await files.off_loop(lambda: cgroups.make(machine.group))
+            await network.join(hub, machine.namespace, number)
+            await machine._mount(devices)
+        except BaseException:
+            machine.end()
+            raise
         return machine
+
+    @property
+    def namespace(self) -> Namespace:
+        """Its namespaces."""
+        return Namespace(self.init.pid)
 
     @property
     def group(self) -> Path:
         """The control group of what runs on it; the sandbox removes it."""
         return Path(self.sandbox.path.name) / self.name
 
-    async def run(self, argv: list[str], *, log: str) -> asyncio.subprocess.Process:
-        """A program that runs on it; what it prints goes to the file `log` in the sandbox."""
-        return await self.sandbox.start(self.namespace.wholly(*argv), log=log)
+    def end(self) -> None:
+        """Let it be off, with all that runs on it; one that is off already stays so."""
+        self.init.signal(signal.SIGKILL)
+
+    async def run(self, name: str, *argv: str) -> Daemon:
+        """A program that runs on it."""
+        return await Daemon.started(self.sandbox, name, self.namespace.wholly(*argv))
 
     async def _mount(self, devices: Path) -> None:
         """Give it what is its own: first cut off (unshare did), then shared for kubelet."""
@@ -88,31 +103,46 @@ class Machine:
             ["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"],
             ["mount", "--bind", str(self.home / "lib"), "/var/lib"],
             ["mount", "--bind", str(self.home / "log"), "/var/log"],
+            *sysctls.mounts(self.home / "sys"),
         )
         for argv in steps:
             await command.run(self.namespace.wholly(*argv))
 
     async def _on_loop_devices(self) -> list[str]:
         """What else on this machine is mounted from a loop device, which our copy of the mount would keep busy."""
-        table = await files.off_loop(Path(f"/proc/{self.namespace.holder}/mountinfo").read_bytes)
+        table = await files.off_loop(Path(f"/proc/{self.init.pid}/mountinfo").read_bytes)
         return [str(mount.point) for mount in mountinfo.parse(table) if mount.number.major == _LOOP]
 
 
-async def _holder(sandbox: Sandbox, name: str) -> Namespace:
+async def _init(sandbox: Sandbox, name: str) -> Life:
     """The first process of a machine, in namespaces of its own."""
     apart = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private"]
-    outer = await sandbox.start([*apart, sys.executable, "-m", "localcluster.machines.init"], log=f"{name}-init.log")
-    children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
-    async with asyncio.timeout(_READY):
-        while not (found := (await files.off_loop(children.read_text)).split()):  # noqa: ASYNC110 - a poll
-            await asyncio.sleep(_LOOK)
-    return Namespace(int(found[0]))
+    program = [sys.executable, "-m", "localcluster.machines.init"]
+    outer = await Daemon.started(sandbox, f"{name}-init", [*apart, *program])
+    children = Path(f"/proc/{outer.process.pid}/task/{outer.process.pid}/children")
+
+    async def cut_off() -> bool:
+        # unshare's child cuts its mounts off after the fork, and runs the program then: before, ours would be the
+        # machine's own.
+        return await files.off_loop(lambda: _runs(children, program[0]))
+
+    await outer.until(cut_off, seconds=_READY)
+    return await files.off_loop(lambda: Life.of(int(children.read_text())))
+
+
+def _runs(children: Path, program: str) -> bool:
+    """Whether the process listed in `children` has come to run `program`."""
+    with suppress(OSError):  # it ends just now, which its parent tells
+        if found := children.read_text().split():
+            return Path(f"/proc/{found[0]}/cmdline").read_bytes().split(b"\0")[0] == os.fsencode(program)
+    return False
 
 
 def _furnish(home: Path, dev: Path) -> None:
     """Make its directories, and put into its /dev what every machine has."""
     for directory in ("lib", "log"):
         (home / directory).mkdir(parents=True)
+    sysctls.written(home / "sys")
     for directory in ("pts", "shm", "mqueue"):
         (dev / directory).mkdir(exist_ok=True)
     for name, (major, minor) in _DEVICES.items():

@@ -23,6 +23,7 @@ from live import Live
 from localcluster.record import Record
 from privileges import want_of_privilege
 from space import Space
+from untouched import left_of, of_the_machine
 
 ROOT: Final = Path(__file__).parent.parent.parent
 
@@ -54,7 +55,7 @@ def meeting_place(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> P
 
 @pytest.fixture(scope="session")
 def record(minded: Path, meeting_place: Path) -> Generator[Record]:
-    """A cluster with the driver installed."""
+    """A cluster with the driver installed, which ends in order and leaves the machine as it was."""
     if running := os.environ.get(CLUSTER):
         yield Record.read(Path(running))
         return
@@ -63,8 +64,10 @@ def record(minded: Path, meeting_place: Path) -> Generator[Record]:
             pytest.fail(f"CI has to be able to run this test, but {want}", pytrace=False)
         pytest.skip(want)
     known, started = meeting_place / "cluster", None
+    before: dict[str, object] = {}
     with _locked(meeting_place / "cluster.begin"):
         if not known.exists():
+            before = of_the_machine()
             started = _begun(minded / "cluster.log")
             known.write_text(str(_ready(started, minded / "cluster.log", known)))
     try:
@@ -73,9 +76,13 @@ def record(minded: Path, meeting_place: Path) -> Generator[Record]:
     finally:
         if started:
             with _locked(meeting_place / "cluster.users"), _locked(meeting_place / "cluster.begin"):
+                directory = Path(known.read_text())
                 known.unlink()
                 started.terminate()
                 started.communicate()
+            assert started.returncode == 0, (minded / "cluster.log").read_text()
+            assert left_of(directory) == []
+            assert of_the_machine() == before
 
 
 def _begun(log: Path) -> psutil.Popen:

@@ -22,7 +22,7 @@ AARCH64: Final = 183
 def test_on_a_base_of_ones_own_the_image_has_the_base_and_the_driver(archive: Archive, tmp_path: Path) -> None:
     """Issue 4, section 1: the base is an argument. Python's layer is the very one of the image on Debian's packages."""
     base = tmp_path / "base.oci.tar"
-    oci.write(oci.Image(name="localhost/base:1", files={"/etc/ours": Path(__file__)}, entrypoint=["/none"]), base)
+    oci.write([oci.Image(name="localhost/base:1", files={"/etc/ours": Path(__file__)}, entrypoint=["/none"])], base)
 
     built = build(tmp_path, f"--base=oci-archive:{base}")
 

@@ -1,6 +1,7 @@
-"""What keeps the demo from its end, in sentences.
+"""What keeps a demo, or a cluster on this machine, from its end, in sentences.
 
 Trouble
+├── Missing     the machine lacks something that it takes
 ├── Ended       a process ended that was still needed
 ├── NotReady    a process did not come up
 ├── Refused     a step could not be done
@@ -9,11 +10,16 @@ Trouble
 
 import grpc
 
+from hyperpod_ebs.kit.command import CommandFailed
 from hyperpod_ebs.kit.files import Unresponsive
 
 
 class Trouble(Exception):  # noqa: N818 - reads as what happened
-    """The text is a sentence for whoever runs the demo."""
+    """The text is a sentence for whoever runs it."""
+
+
+class Missing(Trouble):
+    """The machine lacks something that it takes."""
 
 
 class Ended(Trouble):
@@ -39,7 +45,7 @@ def why(error: BaseException) -> str:
             return why(min(error.exceptions, key=_rank))
         case grpc.aio.AioRpcError():
             return f"{error.details()} ({error.code().name})"
-        case Trouble() | Unresponsive():
+        case Trouble() | Unresponsive() | CommandFailed():
             return str(error)
         case TimeoutError():  # before OSError, of which it is one
             return "it did not end within its time"
