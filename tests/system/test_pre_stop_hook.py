@@ -106,6 +106,31 @@ async def test_an_api_server_that_is_away_is_asked_again_until_the_time_is_over(
     assert "etcd is away" in hook.said[-1]
 
 
+async def test_an_uninstallation_is_no_failure_of_the_hook(api: ApiServer) -> None:
+    """Ours: Helm takes the rights and the account along without waiting for the pods, and nobody leaves."""
+    api.nodes[NODE]["spec"]["taints"] = [CORDONED]
+    api.forbidden.add("GET")
+
+    async with program(*words(api), CSI_NODE_NAME=NODE) as hook:
+        code = await hook.ended()
+
+    assert code == 0
+    assert "cluster does not tell whether the node leaves" in "".join(hook.said)
+    assert LIST not in api.asked
+
+
+async def test_a_node_that_leaves_and_may_not_see_its_volumes_says_so(api: ApiServer) -> None:
+    """Ours: the hook alone needs that right, so that nobody else would tell that it is missing."""
+    del api.nodes[NODE]
+    api.forbidden.add("watch")
+
+    async with program(*words(api), CSI_NODE_NAME=NODE) as hook:
+        code = await hook.ended()
+
+    assert code == 1
+    assert 'User "node" cannot watch' in hook.said[-1]
+
+
 @pytest.mark.parametrize("word", ["metadata-labeler", "metadataLabeler"])
 async def test_a_labeler_is_refused_with_what_to_do(word: str) -> None:
     """Upstream's word, in both its forms, with flags after it."""
