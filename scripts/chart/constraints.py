@@ -50,7 +50,10 @@ ITEMS: Final[dict[str, Schema]] = {
 _COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
 _AMOUNT: Final[Schema] = {"type": ["integer", "string", "null"]}
 _LEVEL: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": 10}
-_DURATION: Final[Schema] = {"type": ["string", "null"], "pattern": "^([0-9]+(ms|s|m|h))*$"}
+_DURATION: Final[Schema] = {"type": ["string", "null"], "pattern": "^([0-9]+([.][0-9]*)?(ns|us|µs|ms|s|m|h))*$"}
+"""As Go reads one: 1.5m, 1h30m."""
+_NAME: Final[Schema] = {"type": "string", "minLength": 1}
+_PULL: Final = ("Always", "IfNotPresent", "Never")
 _MAP: Final[Schema] = {"type": ["object", "null"], "additionalProperties": _STRING}
 _PARAMETERS: Final[Schema] = {
     "type": ["object", "null"],
@@ -66,7 +69,7 @@ def _class(required: list[str], **more: Schema) -> Schema:
             "additionalProperties": False,
             "required": required,
             "properties": {
-                "name": {"type": "string", "minLength": 1},
+                "name": _NAME,
                 "annotations": _MAP,
                 "labels": _MAP,
                 "parameters": _PARAMETERS,
@@ -76,7 +79,7 @@ def _class(required: list[str], **more: Schema) -> Schema:
     }
 
 
-_DELETION: Final[Schema] = {"enum": ["Delete", "Retain"]}
+_DELETION: Final = ("Delete", "Retain")
 
 OF: Final[dict[str, Schema]] = {
     "hyperpod.clusterArn": {
@@ -89,6 +92,13 @@ OF: Final[dict[str, Schema]] = {
     "hyperpod.role.through": {"enum": ["irsa", "podIdentity"]},
     "embeddedCloud.endpoint": {"type": ["string", "null"], "pattern": "^(https?://[^/]+/?)?$"},
     "image.tag": {"type": ["string", "null"]},
+    "image.pullPolicy": {"enum": _PULL},
+    "awsAccessSecret.name": _NAME,
+    "awsAccessSecret.keyId": _NAME,
+    "awsAccessSecret.accessKey": _NAME,
+    "controller.serviceAccount.name": _NAME,
+    "node.serviceAccount.name": _NAME,
+    "controller.httpEndpoint": {"type": ["string", "null"], "pattern": "^(.*:[0-9]{1,5})?$"},
     "controller.extraVolumeTags": {
         "type": ["object", "null"],
         "propertyNames": {"minLength": 1, "maxLength": 128},
@@ -105,17 +115,17 @@ OF: Final[dict[str, Schema]] = {
     "additionalDaemonSets": {
         "type": ["object", "null"],
         "propertyNames": {"pattern": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"},
-        "additionalProperties": {"anyOf": [{"$ref": "#/properties/node"}, {"type": "null"}]},
+        "additionalProperties": {"anyOf": [{"$ref": "#/definitions/additionalDaemonSet"}, {"type": "null"}]},
     },
     "storageClasses": _class(
         ["name"],
         mountOptions={"type": ["array", "null"], "items": _STRING},
-        volumeBindingMode={"enum": ["WaitForFirstConsumer", "Immediate"]},
-        reclaimPolicy=_DELETION,
-        allowVolumeExpansion={"type": "boolean"},
+        volumeBindingMode={"enum": ["WaitForFirstConsumer", "Immediate", None]},
+        reclaimPolicy={"enum": [*_DELETION, None]},
+        allowVolumeExpansion={"type": ["boolean", "null"]},
         allowedTopologies={"type": ["array", "null"], "items": {"type": "object"}},
     ),
-    "volumeSnapshotClasses": _class(["name", "deletionPolicy"], deletionPolicy=_DELETION),
+    "volumeSnapshotClasses": _class(["name", "deletionPolicy"], deletionPolicy={"enum": _DELETION}),
     "volumeAttributesClasses": _class(["name", "parameters"]),
     "nodeAllocatableUpdatePeriodSeconds": {"anyOf": [{"enum": [-1, 0, None]}, {"type": "integer", "minimum": 10}]},
 }
@@ -124,14 +134,15 @@ OF: Final[dict[str, Schema]] = {
 UNDER: Final[dict[str, Schema]] = {
     "logLevel": _LEVEL,
     "loggingFormat": {"enum": ["text", "json"]},
-    "pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
+    "pullPolicy": {"enum": [*_PULL, None]},
     "replicaCount": {"type": "integer", "minimum": 1},
     "revisionHistoryLimit": _COUNT,
     "terminationGracePeriodSeconds": _COUNT,
     "leaseDuration": _DURATION,
     "renewDeadline": _DURATION,
     "retryPeriod": _DURATION,
-    "repository": {"type": "string", "minLength": 1},
+    "repository": _NAME,
+    "tag": _NAME,
     "disableMutation": {"type": ["boolean", "null"]},
 }
 """By a value's name, wherever it stands."""

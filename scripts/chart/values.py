@@ -75,7 +75,8 @@ def tree(values: list[Value]) -> Schema:
         "$schema": DIALECT,
         "title": "Values of the chart hyperpod-ebs",
         "description": "Made from values.yaml by make generate; do not edit.",
-        **_group(values, ""),
+        "definitions": {"additionalDaemonSet": _group(values, "node", whole=False)},
+        **_group(values, "", whole=True),
     }
     # Helm hands these to a chart that is another's dependency.
     schema["properties"]["global"] = {"type": "object"}
@@ -83,14 +84,31 @@ def tree(values: list[Value]) -> Schema:
     return schema
 
 
-def _group(values: list[Value], path: str) -> Schema:
+def _group(values: list[Value], path: str, *, whole: bool) -> Schema:
+    """The schema of a group; one that is whole has every value that cannot be null.
+
+    Helm takes a value out that is set to null before it looks into the schema. So null
+    reads as "missing" there, and is else no more than a broken object somewhere.
+    """
     properties: Schema = {}
     for value in values:
         if value.group != path:
             continue
         about = {"description": value.about} if value.about else {}
-        properties[value.name] = {**about, **(_group(values, value.path) if value.is_group else _leaf(value))}
-    return {"type": "object", "additionalProperties": False, "properties": properties}
+        inner = _group(values, value.path, whole=whole) if value.is_group else _leaf(value)
+        properties[value.name] = {**about, **inner}
+    schema: Schema = {"type": "object", "additionalProperties": False, "properties": properties}
+    needed = [name for name, inner in properties.items() if not _takes_null(inner)]
+    return {**schema, "required": needed} if whole and needed else schema
+
+
+def _takes_null(schema: Schema) -> bool:
+    """Whether null is one of the values."""
+    return (
+        "null" in schema.get("type", ())
+        or None in schema.get("enum", ())
+        or any(_takes_null(one) for one in schema.get("anyOf", ()))
+    )
 
 
 def _leaf(value: Value) -> Schema:

@@ -61,6 +61,21 @@ async def test_nobody_reads_secrets_makes_pods_or_gives_rights() -> None:
     assert not {one for one in touched if "role" in one}
 
 
+@pytest.mark.parametrize(
+    ("argument", "may"),
+    [
+        ("--handle-volume-inuse-error=true", {"list", "watch"}),
+        ("-handle-volume-inuse-error", {"list", "watch"}),
+        ("--handle-volume-inuse-error=false", set()),
+    ],
+)
+async def test_a_resizer_that_looks_who_uses_a_claim_may(argument: str, may: set[str]) -> None:
+    """external-resizer: told so, it resizes nothing until it knows all pods."""
+    rendered = await render({"sidecars": {"resizer": {"additionalArgs": [argument]}}})
+
+    assert verbs(rights(rendered, CONTROLLER), "pods") == may
+
+
 async def test_the_node_reads_itself_its_driver_and_its_attachments_and_takes_taints_off() -> None:
     """The issue: RBAC reviewed verb by verb."""
     node = rights(await render(), NODE)

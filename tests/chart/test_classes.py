@@ -17,6 +17,21 @@ async def test_a_storage_class_has_the_defaults_that_ebs_wants() -> None:
     assert fast["parameters"] == {"iops": "6000", "encrypted": "true"}
 
 
+async def test_a_parameter_is_what_was_written() -> None:
+    """Ours: a number of seven digits is no 1e+07, and a name that YAML takes for more than a text stays one."""
+    said = {"numberOfInodes": 10000000, "bytesPerInode": 1048576, "ratio": 1.5, "on": False, "1": "0x10"}
+
+    fast = (await render({"storageClasses": [{"name": "fast", "parameters": said}]})).one("StorageClass", "fast")
+
+    assert fast["parameters"] == {
+        "numberOfInodes": "10000000",
+        "bytesPerInode": "1048576",
+        "ratio": "1.5",
+        "on": "false",
+        "1": "0x10",
+    }
+
+
 async def test_a_storage_class_says_otherwise() -> None:
     """Ours: false is not the same as nothing said."""
     said = {

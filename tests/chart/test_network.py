@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+import pytest
+
 from charted import Object, render
 
 METRICS: Final = {"controller": {"enableMetrics": True}, "node": {"enableMetrics": True}}
@@ -38,6 +40,42 @@ async def test_the_embedded_clouds_port_goes_out_beside_awss() -> None:
     [rule] = (await render(values)).one("NetworkPolicy", "ebs-csi-controller")["spec"]["egress"]
 
     assert ports(rule) == {53, 80, 443, 4566, 6443}
+
+
+@pytest.mark.parametrize(
+    ("values", "port"),
+    [
+        ({"embeddedCloud": {"endpoint": "http://[fd00::1]:4566"}}, 4566),
+        ({"embeddedCloud": {"endpoint": "https://[fd00::1]"}}, 443),
+        ({"proxy": {"http_proxy": "http://user:secret@proxy.example:3128/"}}, 3128),
+        ({"proxy": {"http_proxy": "proxy.example:8080"}}, 8080),
+    ],
+    ids=["an address of IPv6", "none said", "the proxy's", "the proxy's without a scheme"],
+)
+async def test_the_port_that_goes_out_is_the_urls(values: dict[str, Any], port: int) -> None:
+    """Ours."""
+    rendered = await render({"networkPolicy": {"enabled": True}, **values})
+
+    for name in ("ebs-csi-controller", "ebs-csi-node"):
+        [rule] = rendered.one("NetworkPolicy", name)["spec"]["egress"]
+        assert ports(rule) == {53, 80, 443, 6443, port}
+
+
+async def test_metrics_are_looked_for_where_they_are() -> None:
+    """Upstream: controller.httpEndpoint stands before the port of enableMetrics; its Service then points nowhere."""
+    values = {"controller": {"enableMetrics": True, "httpEndpoint": ":8080"}, "networkPolicy": {"enabled": True}}
+
+    rendered = await render(values)
+
+    service = rendered.one("Service", "ebs-csi-controller")
+    [rule] = rendered.one("NetworkPolicy", "ebs-csi-controller")["spec"]["ingress"]
+    served = {one["name"]: one["containerPort"] for one in rendered.controller.containers["ebs-plugin"]["ports"]}
+    assert "--http-endpoint=:8080" in rendered.controller.arguments("ebs-plugin")
+    assert served["metrics"] == 8080
+    assert service["spec"]["ports"][0]["targetPort"] == 8080
+    assert service["metadata"]["annotations"]["prometheus.io/port"] == "8080"
+    assert 8080 in ports(rule)
+    assert 3301 not in ports(rule)
 
 
 async def test_without_metrics_there_is_no_port_for_them() -> None:

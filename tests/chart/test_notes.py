@@ -4,6 +4,8 @@ import json
 import re
 from typing import Any
 
+import pytest
+
 from charted import notes
 
 
@@ -74,3 +76,55 @@ async def test_nothing_to_note_is_nothing_noted() -> None:
 
     [note] = [line for line in said.splitlines() if line.startswith("Note:")]
     assert note.startswith("Note: snapshots need a snapshot controller in the cluster, and exactly one.")
+
+
+@pytest.mark.parametrize(
+    ("region", "partition"),
+    [
+        ("us-west-2", "aws"),
+        ("us-gov-east-1", "aws-us-gov"),
+        ("us-iso-east-1", "aws-iso"),
+        ("us-isob-east-1", "aws-iso-b"),
+        ("us-isof-south-1", "aws-iso-f"),
+        ("eu-isoe-west-1", "aws-iso-e"),
+        ("eusc-de-east-1", "aws-eusc"),
+    ],
+)
+async def test_an_arn_is_of_the_regions_partition(region: str, partition: str) -> None:
+    """Ours: a policy that names another is one that IAM refuses."""
+    said = await notes({"hyperpod": {"region": region}})
+
+    assert f"arn:{partition}:sagemaker:{region}:ACCOUNT:cluster/*" in said
+
+
+async def test_a_role_given_upstreams_way_tells_its_account() -> None:
+    """Upstream: an annotation of the service account."""
+    role = {"eks.amazonaws.com/role-arn": "arn:aws-us-gov:iam::012345678901:role/ebs"}
+
+    said = await notes({"controller": {"serviceAccount": {"annotations": role}}})
+
+    assert "arn:aws-us-gov:sagemaker:REGION:012345678901:cluster/*" in said
+    assert "its trust policy has to name the cluster's OIDC provider" in said
+
+
+async def test_each_daemonset_that_was_made_is_named() -> None:
+    """Ours: a command in the notes works."""
+    said = await notes({"node": {"enableLinux": False}, "additionalDaemonSets": {"big": {"enableLinux": True}}})
+
+    assert "rollout status daemonset/ebs-csi-node-big\n" in said
+    assert "rollout status daemonset/ebs-csi-node\n" not in said
+
+
+async def test_what_was_not_taken_or_looked_up_is_told() -> None:
+    """Ours: a label that is dropped, a version that was not looked into, an image that nobody pulls."""
+    said = await notes(
+        {
+            "controller": {"podLabels": {"app": "other"}},
+            "customLabels": {"team": "storage", "app.kubernetes.io/name": "other"},
+            "sidecars": {"provisioner": {"image": {"tag": "v6.3.0-eksbuild.4"}}},
+        }
+    )
+
+    assert "app in controller.podLabels, app.kubernetes.io/name in customLabels is not taken" in said
+    assert "sidecars.provisioner is v6.3.0-eksbuild.4, not v6.4.0" in said
+    assert "pull none of hyperpod-ebs:0.1.0, csi-components/csi-attacher:v4.12.0" in said

@@ -10,6 +10,8 @@ from flags import read
 
 PRIVILEGED: Final = {"privileged": True, "readOnlyRootFilesystem": True}
 
+TMP: Final = "/tmp"  # noqa: S108 - of a container
+
 EVERYTHING: Final = {
     "controller": {
         "enableMetrics": True,
@@ -97,7 +99,17 @@ async def test_one_container_is_the_node() -> None:
     assert "--plugin-registration-path=/registration" in container["args"]
     assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "healthz"}
     assert container["readinessProbe"]["httpGet"] == {"path": "/healthz", "port": "healthz"}
-    assert container["lifecycle"]["preStop"]["exec"]["command"] == ["/bin/aws-ebs-csi-driver", "pre-stop-hook"]
+    assert container["lifecycle"]["preStop"]["exec"]["command"][:2] == ["/bin/aws-ebs-csi-driver", "pre-stop-hook"]
+
+
+@pytest.mark.parametrize(("grace", "wait"), [(30, 20), (300, 290), (11, 1), (5, 1), (0, 1)])
+async def test_the_hook_waits_as_long_as_the_pod_may(grace: int, wait: int) -> None:
+    """Upstream: until the grace period ends. Ours keeps ten seconds of it, or is killed before it says what is left."""
+    values = {"additionalDaemonSets": {"patient": {"terminationGracePeriodSeconds": grace}}}
+
+    hook = (await render(values)).pod("DaemonSet", "ebs-csi-node-patient").containers["ebs-plugin"]["lifecycle"]
+
+    assert hook["preStop"]["exec"]["command"][2:] == [f"--wait-seconds={wait}"]
 
 
 @pytest.mark.parametrize("sidecar", [False, True], ids=["the driver's own", "the community's probe"])
@@ -121,9 +133,137 @@ async def test_the_registrar_and_the_probe_are_still_to_be_had() -> None:
 
     assert set(rendered.node.containers) == {"ebs-plugin", "node-driver-registrar", "liveness-probe"}
     assert "liveness-probe" in rendered.controller.containers
-    # Two that do one thing would fight for the socket and the port.
-    assert not [one for one in rendered.node.arguments("ebs-plugin") if "registration" in one or "health" in one]
-    assert not [one for one in rendered.controller.arguments("ebs-plugin") if "health" in one]
+    # Two that do one thing would fight for the socket.
+    assert not [one for one in rendered.node.arguments("ebs-plugin") if "registration" in one]
+
+
+async def test_the_communitys_probe_restarts_nobody() -> None:
+    """Ours: it follows Probe, which says what is wrong with AWS, and no restart mends that (decision 0014)."""
+    rendered = await render({"sidecars": {"livenessProbe": {"enabled": True}}})
+
+    for pod in (rendered.controller, rendered.node):
+        driver = pod.containers["ebs-plugin"]
+        ports = {one["name"]: one["containerPort"] for one in driver["ports"]}
+
+        # The sidecar's own is 9808.
+        assert ports == {"healthz": 9808, "livez": 9810}
+        assert "--health-endpoint=:9810" in driver["args"]
+        assert driver["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "livez"}
+        assert driver["readinessProbe"]["httpGet"] == {"path": "/healthz", "port": "healthz"}
+        assert "env" not in pod.containers["liveness-probe"]
+
+
+async def test_a_users_tmp_stands_in_for_ours() -> None:
+    """Upstream has no /tmp, and whoever needed one has mounted it, most likely as a volume called tmp."""
+    theirs: Any = {
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+        "volumeMounts": [{"name": "tmp", "mountPath": f"{TMP}/"}],
+    }
+
+    without, mounted = await render(), await render({"controller": theirs, "node": theirs})
+
+    for before, after in ((without.controller, mounted.controller), (without.node, mounted.node)):
+        assert temporary(before) == ["ebs-scratch"]
+        assert temporary(after) == ["tmp"]
+        assert [one["name"] for one in after.spec["volumes"]].count("tmp") == 1
+        assert "ebs-scratch" not in [one["name"] for one in after.spec["volumes"]]
+
+
+def temporary(pod: Pod) -> list[str]:
+    """The volumes at the driver's /tmp."""
+    mounts = pod.containers["ebs-plugin"]["volumeMounts"]
+    return [one["name"] for one in mounts if one["mountPath"].rstrip("/") == TMP]
+
+
+async def test_a_node_without_all_tolerations_stays_for_a_drain() -> None:
+    """Upstream: the driver is the last to leave, for it unmounts."""
+    tolerations = (await render({"node": {"tolerateAllTaints": False}})).node.spec["tolerations"]
+
+    assert {one["key"] for one in tolerations if one == {"key": one.get("key"), "operator": "Exists"}} == {
+        "ebs.csi.aws.com/agent-not-ready",
+        "ToBeDeletedByClusterAutoscaler",
+        "karpenter.sh/disrupted",
+        "karpenter.sh/disruption",
+    }
+
+
+async def test_a_daemonset_can_be_left_out() -> None:
+    """Upstream: each is made by what its own values and the node's come to."""
+    one_less = await render({"additionalDaemonSets": {"big": {"enableLinux": False}, "small": None}})
+    none = await render({"node": {"enableLinux": False}, "additionalDaemonSets": {"big": None}})
+    only = await render({"node": {"enableLinux": False}, "additionalDaemonSets": {"big": {"enableLinux": True}}})
+
+    assert named(one_less, "DaemonSet") == {"ebs-csi-node", "ebs-csi-node-small"}
+    assert not named(none, "DaemonSet")
+    assert named(only, "DaemonSet") == {"ebs-csi-node-big"}
+
+
+async def test_what_goes_with_a_daemonset_goes_where_it_does() -> None:
+    """Ours: metrics of nobody, and a policy for nobody."""
+    values = {
+        "node": {"enableMetrics": True},
+        "networkPolicy": {"enabled": True},
+        "additionalDaemonSets": {"big": {"enableLinux": False}, "small": None},
+    }
+
+    rendered = await render(values)
+
+    assert named(rendered, "Service") == {"ebs-csi-node", "ebs-csi-node-small"}
+    [app] = rendered.one("NetworkPolicy", "ebs-csi-node")["spec"]["podSelector"]["matchExpressions"]
+    assert app["values"] == ["ebs-csi-node", "ebs-csi-node-small"]
+
+
+def named(rendered: Rendered, kind: str) -> set[str]:
+    """The objects of a kind."""
+    return {one["metadata"]["name"] for one in rendered.all(kind)}
+
+
+async def test_the_way_of_a_rollout_is_whole() -> None:
+    """Ours: Helm leaves the default's rollingUpdate beside another type, and Kubernetes refuses the two."""
+    values = {"controller": {"updateStrategy": {"type": "Recreate"}}, "node": {"updateStrategy": {"type": "OnDelete"}}}
+
+    rendered = await render(values)
+
+    assert rendered.one("Deployment", "ebs-csi-controller")["spec"]["strategy"] == {"type": "Recreate"}
+    assert rendered.one("DaemonSet", "ebs-csi-node")["spec"]["updateStrategy"] == {"type": "OnDelete"}
+
+
+async def test_the_snapshot_controller_runs_where_the_controller_may() -> None:
+    """Ours: a cluster's system nodes, name servers and proxy are the same for both."""
+    values: Any = {
+        "snapshotController": {"enabled": True},
+        "controller": {"nodeSelector": {"role": "system"}, "dnsConfig": {"nameservers": ["10.0.0.2"]}},
+        "proxy": {"http_proxy": "http://proxy.example:3128"},
+    }
+
+    rendered = await render(values)
+    pod = rendered.pod("Deployment", "snapshot-controller")
+
+    assert pod.spec["nodeSelector"] == {"kubernetes.io/os": "linux", "role": "system"}
+    assert set(pod.spec["affinity"]) == {"nodeAffinity"}
+    assert pod.spec["dnsConfig"] == {"nameservers": ["10.0.0.2"]}
+    assert pod.environment("snapshot-controller")["HTTPS_PROXY"] == "http://proxy.example:3128"
+    assert rendered.one("PodDisruptionBudget", "snapshot-controller")["spec"]["maxUnavailable"] == 1
+
+
+async def test_what_a_test_leaves_goes_with_it() -> None:
+    """Ours: a failed `helm test` is no object of the release, so that its volume would outlive that."""
+    pod = (await render({"defaultStorageClass": {"enabled": True}})).one("Pod", "ebs-csi-driver-test")
+
+    [volume] = pod["spec"]["volumes"]
+
+    assert "hook-failed" in pod["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
+    assert pod["spec"]["activeDeadlineSeconds"] < 300
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert volume["ephemeral"]["volumeClaimTemplate"]["spec"]["storageClassName"] == "ebs-csi-default-sc"
+
+
+async def test_the_older_name_of_an_endpoint_is_read_as_well() -> None:
+    """Upstream's releases differ in the key of the ConfigMap aws-meta."""
+    environment = (await render()).controller.environment("ebs-plugin")
+
+    assert environment["AWS_EC2_ENDPOINT"]["configMapKeyRef"]["key"] == "ec2_endpoint"
+    assert environment["HYPERPOD_EBS_EC2_ENDPOINT"]["configMapKeyRef"]["key"] == "endpoint"
 
 
 async def test_only_what_mounts_is_privileged() -> None:
@@ -297,7 +437,7 @@ async def test_a_further_daemonset_is_the_nodes_but_for_what_differs() -> None:
 
 async def test_the_nodes_part_can_come_alone() -> None:
     """Upstream: nodeComponentOnly drops the controller's side and the CSIDriver."""
-    rendered = await render({"nodeComponentOnly": True, "snapshotController": {"enabled": True}})
+    rendered = await render({"nodeComponentOnly": True})
 
     assert {one["kind"] for one in rendered.objects} == {
         "DaemonSet",

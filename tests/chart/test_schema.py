@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
-from charted import CHART, ROOT, Values, refused
+from charted import CHART, ROOT, Values, refused, render
 
 SCHEMA: Final = json.loads((CHART / "values.schema.json").read_text())
 VALUES: Final = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -30,6 +30,41 @@ def at(path: tuple[str, ...], value: Any) -> Values:
     for name in reversed(path):
         value = {name: value}
     return value  # type: ignore[no-any-return]  # a map, for every path here has a name
+
+
+def over(defaults: Any, said: Any) -> Any:
+    """The defaults with what is said, as Helm puts them together: a null takes a value out."""
+    if not (isinstance(defaults, dict) and isinstance(said, dict)):
+        return said
+    names = [name for name in {**defaults, **said} if said.get(name, "") is not None]
+    return {name: over(defaults.get(name), said[name]) if name in said else defaults[name] for name in names}
+
+
+def judge(said: Values) -> None:
+    """Hold what Helm would to the schema.
+
+    Raises:
+        ValidationError: It is refused.
+    """
+    jsonschema.validate(over(VALUES, said), SCHEMA, cls=jsonschema.Draft7Validator)
+
+
+def needed(schema: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The path of each value that cannot do without one."""
+    for name, inner in schema.get("properties", {}).items():
+        if name in schema.get("required", ()):
+            yield (*path, name)
+        yield from needed(inner, (*path, name))
+
+
+def spared(values: Any, schema: dict[str, Any]) -> Values:
+    """Null for each value that can be."""
+    inner = schema.get("properties", {})
+    return {
+        name: spared(value, inner[name]) if name in schema.get("required", ()) and isinstance(value, dict) else None
+        for name, value in values.items()
+        if name not in schema.get("required", ()) or isinstance(value, dict)
+    }
 
 
 def test_the_defaults_keep_to_the_schema() -> None:
@@ -55,7 +90,48 @@ def test_every_default_has_its_place_in_the_schema() -> None:
 def test_a_misspelt_value_is_refused_in_every_group(path: tuple[str, ...]) -> None:
     """The issue: values.schema.json complete."""
     with pytest.raises(jsonschema.ValidationError, match="misspelt"):
-        jsonschema.validate(at((*path, "misspelt"), 1), SCHEMA, cls=jsonschema.Draft7Validator)
+        judge(at((*path, "misspelt"), 1))
+
+
+@pytest.mark.parametrize("path", list(needed(SCHEMA)), ids=".".join)
+def test_a_value_that_is_needed_is_missed(path: tuple[str, ...]) -> None:
+    """Ours: null takes a default out, and would be a panic of Helm's or a broken object."""
+    with pytest.raises(jsonschema.ValidationError, match=f"'{path[-1]}' is a required property"):
+        judge(at(path, None))
+
+
+async def test_helm_names_a_value_that_is_missed() -> None:
+    """Ours: what a user sees."""
+    said = await refused({"controller": {"batching": None, "serviceAccount": {"name": ""}}, "sidecars": None})
+
+    assert "missing property 'batching'" in said
+    assert "missing property 'sidecars'" in said
+    assert "/controller/serviceAccount/name" in said
+
+
+async def test_every_other_value_can_be_null() -> None:
+    """Upstream's files leave empty what they do not say, which is null; nothing of it is rendered as such."""
+    apis = ("snapshot.storage.k8s.io/v1", "monitoring.coreos.com/v1")
+    switched_on = {
+        "controller": {"enableMetrics": True},
+        "node": {"enableMetrics": True},
+        "networkPolicy": {"enabled": True},
+        "sidecars": {"nodeDriverRegistrar": {"enabled": True}, "livenessProbe": {"enabled": True}},
+        "snapshotController": {"enabled": True},
+    }
+
+    rendered = await render(over(spared(VALUES, SCHEMA), switched_on), apis=apis)
+
+    text = yaml.safe_dump(list(rendered.objects))
+    assert "%!" not in text
+    assert "<nil>" not in text
+    assert "no value" not in text
+    assert rendered.controller.spec["volumes"][0] == {"name": "socket-dir", "emptyDir": {}}
+
+
+def test_a_further_daemonset_says_only_what_differs() -> None:
+    """Upstream: the rest is the node's."""
+    judge({"additionalDaemonSets": {"big": {"serviceMonitor": {"interval": "30s"}}, "plain": None}})
 
 
 async def test_helm_names_a_misspelt_value() -> None:
@@ -91,6 +167,10 @@ WRONG: Final = [
     Wrong("node.kubeletPath", "var/lib/kubelet"),
     Wrong("nodeAllocatableUpdatePeriodSeconds", 5),
     Wrong("controller.extraVolumeTags", {"team": 42}),
+    Wrong("controller.serviceAccount.name", ""),
+    Wrong("awsAccessSecret.name", ""),
+    Wrong("controller.httpEndpoint", "localhost"),
+    Wrong("sidecars.attacher.leaderElection.leaseDuration", "15"),
     Wrong("storageClasses", [{"parameters": {}}]),
     Wrong("storageClasses", [{"name": "a", "reclaimpolicy": "Retain"}]),
     Wrong("volumeSnapshotClasses", [{"name": "a"}]),
@@ -103,7 +183,21 @@ WRONG: Final = [
 def test_a_wrong_value_is_refused(case: Wrong) -> None:
     """Ours."""
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(at(tuple(case.path.split(".")), case.value), SCHEMA, cls=jsonschema.Draft7Validator)
+        judge(at(tuple(case.path.split(".")), case.value))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"sidecars": {"attacher": {"leaderElection": {"leaseDuration": "1.5m", "retryPeriod": "1m30s"}}}},
+        {"storageClasses": [{"name": "a", "reclaimPolicy": None, "allowVolumeExpansion": None, "mountOptions": None}]},
+        {"controller": {"httpEndpoint": "[::]:8080"}},
+    ],
+    ids=["durations as Go has them", "a class that leaves things open", "an address of IPv6"],
+)
+def test_what_is_right_is_taken(said: Values) -> None:
+    """Ours: a schema that refuses what works is no help."""
+    judge(said)
 
 
 def test_every_value_is_documented() -> None:

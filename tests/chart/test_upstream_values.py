@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 import yaml
 
-from charted import CHART, SNAPSHOTS, Values, refused, render
+from charted import CHART, SNAPSHOTS, Pod, Rendered, Values, refused, render
 
 UPSTREAM: Final = Path(__file__).with_name("upstream.yaml")
 
@@ -62,6 +62,49 @@ async def test_the_go_drivers_image_is_not_run_in_our_place() -> None:
     assert rendered.node.containers["ebs-plugin"]["image"] == "mine.example/hyperpod-ebs:0.1.0"
 
 
+async def test_one_registry_stands_in_for_those_of_upstreams_sidecars() -> None:
+    """The issue: migration. The guide adds a registry to values that name another, and has our sidecars in it."""
+    values = yaml.safe_load(UPSTREAM.read_text())
+    values["image"]["containerRegistry"] = "mine.example/storage"
+
+    theirs, ours = (
+        await render(values),
+        await render({"image": {"containerRegistry": "mine.example/storage"}}),
+    )
+
+    assert images(theirs.controller) == images(ours.controller)
+    assert images(ours.controller)["csi-provisioner"].startswith(
+        "mine.example/storage/csi-components/csi-provisioner:v"
+    )
+
+
+async def test_without_one_upstreams_sidecars_run_as_they_are() -> None:
+    """The issue: with the same meaning."""
+    found = images((await render(UPSTREAM)).controller)
+
+    assert found["csi-provisioner"] == "registry.example/csi-components/csi-provisioner:v6.3.0-eksbuild.4"
+
+
+async def test_an_image_of_no_registry_is_never_pulled() -> None:
+    """Ours: a public one gives its name to whoever takes it, and the controller's pod has a role at AWS."""
+    nowhere, somewhere = await render(), await render({"image": {"containerRegistry": "localhost"}})
+    wanted = await render({"image": {"pullPolicy": "Always"}})
+
+    assert policies(nowhere) == {"Never"}
+    assert policies(somewhere) == {"IfNotPresent"}
+    assert wanted.node.containers["ebs-plugin"]["imagePullPolicy"] == "Always"
+
+
+def images(pod: Pod) -> dict[str, str]:
+    """Which image each container runs."""
+    return {name: container["image"] for name, container in pod.containers.items()}
+
+
+def policies(rendered: Rendered) -> set[str]:
+    """When images are pulled."""
+    return {container["imagePullPolicy"] for pod in rendered.pods for container in pod.containers.values()}
+
+
 def test_no_value_of_upstreams_is_unknown() -> None:
     """The issue: values are upstream's. Those of the free-form kinds are Kubernetes' own names."""
     ours = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -87,8 +130,8 @@ class Refused(NamedTuple):
 
     @property
     def id(self) -> str:
-        """The value's name."""
-        return self.name
+        """The value's name, and what it is about."""
+        return f"{self.name}: {self.advice}"
 
 
 def sidecar(name: str, **values: Any) -> Values:
@@ -156,6 +199,39 @@ REFUSED: Final = [
         "one of them",
     ),
     Refused("nodeComponentOnly", {"nodeComponentOnly": True, "node": {"enableLinux": False}}, "the other way"),
+    Refused(
+        "snapshotController.enabled",
+        {"nodeComponentOnly": True, "snapshotController": {"enabled": True}},
+        "not of the node's part",
+    ),
+    Refused(
+        "controller.podDisruptionBudget.maxUnavailable",
+        {"controller": {"podDisruptionBudget": {"maxUnavailable": 1, "minAvailable": "50%"}}},
+        "Leave out the other",
+    ),
+    Refused(
+        "sidecars.resizer.image.repository",
+        {
+            "image": {"containerRegistry": "mine.example"},
+            **sidecar("resizer", image={"repository": "registry.example/eks/csi-resizer"}),
+        },
+        "image.containerRegistry would come before it",
+    ),
+    Refused(
+        "image.repository",
+        {"image": {"containerRegistry": "mine.example", "repository": "registry.example:5000/hyperpod-ebs"}},
+        "one of the two registries",
+    ),
+    Refused(
+        "sidecars.snapshotter.additionalArgs",
+        sidecar("snapshotter", additionalArgs=["--feature-gates=A=false,CSIVolumeGroupSnapshot=true"]),
+        "group snapshots",
+    ),
+    Refused(
+        "snapshotController.additionalArgs",
+        {"snapshotController": {"additionalArgs": ["--feature-gates=CSIVolumeGroupSnapshot=true"]}},
+        "group snapshots",
+    ),
 ]
 
 

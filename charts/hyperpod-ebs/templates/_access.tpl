@@ -40,10 +40,13 @@
   binding: ebs-csi-resizer-binding
   additional: {{ $sidecars.resizer.additionalClusterRoleRules | default list | toJson }}
   rules:
-    # No pods: with --handle-volume-inuse-error=false it does not ask who uses a claim.
     - {apiGroups: [""], resources: [persistentvolumes], verbs: [list, watch, patch]}
     - {apiGroups: [""], resources: [persistentvolumeclaims], verbs: [list, watch]}
     - {apiGroups: [""], resources: [persistentvolumeclaims/status], verbs: [patch]}
+    {{- if include "hyperpod-ebs.resizer-asks-for-pods" . }}
+    # Told so, it asks who uses a claim, and resizes none until it knows all pods. With ours, it does not.
+    - {apiGroups: [""], resources: [pods], verbs: [list, watch]}
+    {{- end }}
     - {apiGroups: [""], resources: [events], verbs: [create, patch]}
     {{- if include "hyperpod-ebs.modifies" . }}
     - {apiGroups: [storage.k8s.io], resources: [volumeattributesclasses], verbs: [list, watch]}

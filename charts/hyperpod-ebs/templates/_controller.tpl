@@ -9,11 +9,9 @@
 {{- define "hyperpod-ebs.controller-arguments" -}}
 {{- $controller := .Values.controller -}}
 {{- $arguments := list "controller" "--endpoint=$(CSI_ENDPOINT)" -}}
-{{- if not .Values.sidecars.livenessProbe.enabled }}{{ $arguments = append $arguments "--health-endpoint=:9808" }}{{ end -}}
-{{- if $controller.httpEndpoint }}
-{{- $arguments = append $arguments (printf "--http-endpoint=%s" $controller.httpEndpoint) -}}
-{{- else if $controller.enableMetrics }}
-{{- $arguments = append $arguments "--http-endpoint=:3301" -}}
+{{- $arguments = append $arguments (include "hyperpod-ebs.health" (dict "sidecar" .Values.sidecars.livenessProbe.enabled) | fromYaml).argument -}}
+{{- if or $controller.httpEndpoint $controller.enableMetrics }}
+{{- $arguments = append $arguments (printf "--http-endpoint=%s" ($controller.httpEndpoint | default (printf ":%s" (include "hyperpod-ebs.metrics-port" .)))) -}}
 {{- end -}}
 {{- with $controller.extraVolumeTags }}{{ $arguments = append $arguments (printf "--extra-tags=%s" (include "hyperpod-ebs.extra-tags" .)) }}{{ end -}}
 {{- with $controller.k8sTagClusterId }}{{ $arguments = append $arguments (printf "--k8s-tag-cluster-id=%s" .) }}{{ end -}}
@@ -50,6 +48,13 @@
       name: aws-meta
       key: ec2_endpoint
       optional: true
+{{- /* Older releases of upstream's chart have this key for the same; the driver looks there first. */}}
+- name: HYPERPOD_EBS_EC2_ENDPOINT
+  valueFrom:
+    configMapKeyRef:
+      name: aws-meta
+      key: endpoint
+      optional: true
 - name: AWS_SAGEMAKER_ENDPOINT
   valueFrom:
     configMapKeyRef:
@@ -70,9 +75,8 @@
 {{- define "hyperpod-ebs.controller-driver" -}}
 {{- $controller := .Values.controller -}}
 {{- $sidecar := .Values.sidecars.livenessProbe.enabled -}}
-{{- /* A probe finds a port by its name in its own container, whoever listens there. */ -}}
-{{- $ports := dict "healthz" 9808 -}}
-{{- if $controller.enableMetrics }}{{ $_ := set $ports "metrics" 3301 }}{{ end -}}
+{{- $ports := (include "hyperpod-ebs.health" (dict "sidecar" $sidecar) | fromYaml).ports -}}
+{{- if $controller.enableMetrics }}{{ $_ := set $ports "metrics" (include "hyperpod-ebs.metrics-port" .) }}{{ end -}}
 {{- include "hyperpod-ebs.container" (dict
       "root" .
       "name" "ebs-plugin"
@@ -83,10 +87,11 @@
       "env" $controller.env
       "envFrom" $controller.envFrom
       "ports" $ports
-      "probes" (include "hyperpod-ebs.probes" (dict "timeout" (ternary 60 5 $sidecar) "failures" 5 "sidecar" $sidecar) | fromYaml)
-      "mounts" (concat (list
-        (dict "name" "socket-dir" "mountPath" "/var/lib/csi/sockets/pluginproxy")
-        (dict "name" "tmp" "mountPath" "/tmp")) ($controller.volumeMounts | default list))
+      "probes" (include "hyperpod-ebs.probes" (dict "timeout" 5 "failures" 5 "sidecar" $sidecar) | fromYaml)
+      "mounts" (concat
+        (list (dict "name" "socket-dir" "mountPath" "/var/lib/csi/sockets/pluginproxy"))
+        (include "hyperpod-ebs.scratch" (dict "mounts" $controller.volumeMounts) | fromYaml).mounts
+        ($controller.volumeMounts | default list))
       "resources" $controller.resources
       "security" $controller.containerSecurityContext) }}
 {{- end }}

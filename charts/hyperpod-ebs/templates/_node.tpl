@@ -10,7 +10,7 @@
       (printf "--kubelet-registration-path=%s/plugins/%s/csi.sock" $kubelet (include "hyperpod-ebs.driver" .root))
       "--plugin-registration-path=/registration") -}}
 {{- end -}}
-{{- if not $sidecars.livenessProbe.enabled }}{{ $arguments = append $arguments "--health-endpoint=:9808" }}{{ end -}}
+{{- $arguments = append $arguments (include "hyperpod-ebs.health" (dict "sidecar" $sidecars.livenessProbe.enabled) | fromYaml).argument -}}
 {{- if $node.enableMetrics }}{{ $arguments = append $arguments "--http-endpoint=:3302" }}{{ end -}}
 {{- with $node.metadataSources }}{{ $arguments = append $arguments (printf "--metadata-sources=%s" .) }}{{ end -}}
 {{- if ne $node.reservedVolumeAttachments nil }}
@@ -49,13 +49,19 @@
 {{- end }}
 {{- end }}
 
+{{/* The hook waits for as long as the pod may, and keeps ten seconds of it for the driver to end. */}}
+{{- define "hyperpod-ebs.pre-stop-hook" -}}
+- /bin/aws-ebs-csi-driver
+- pre-stop-hook
+- --wait-seconds={{ max 1 (sub (int .node.terminationGracePeriodSeconds) 10) }}
+{{- end }}
+
 {{- define "hyperpod-ebs.node-driver" -}}
 {{- $node := .node -}}
 {{- $sidecar := .root.Values.sidecars.livenessProbe.enabled -}}
-{{- /* A probe finds a port by its name in its own container, whoever listens there. */ -}}
-{{- $ports := dict "healthz" 9808 -}}
+{{- $ports := (include "hyperpod-ebs.health" (dict "sidecar" $sidecar) | fromYaml).ports -}}
 {{- if $node.enableMetrics }}{{ $_ := set $ports "metrics" 3302 }}{{ end -}}
-{{- $mounts := list (dict "name" "tmp" "mountPath" "/tmp") -}}
+{{- $mounts := (include "hyperpod-ebs.scratch" (dict "mounts" $node.volumeMounts) | fromYaml).mounts -}}
 {{- range include "hyperpod-ebs.node-directories" . | fromYamlArray }}
 {{- $mounts = append $mounts (merge (dict "name" .name) .mount) -}}
 {{- end -}}
@@ -77,7 +83,7 @@
       "envFrom" $node.envFrom
       "ports" $ports
       "probes" (include "hyperpod-ebs.probes" (dict "timeout" 3 "failures" 5 "sidecar" $sidecar) | fromYaml)
-      "lifecycle" (dict "preStop" (dict "exec" (dict "command" (list "/bin/aws-ebs-csi-driver" "pre-stop-hook"))))
+      "lifecycle" (dict "preStop" (dict "exec" (dict "command" (include "hyperpod-ebs.pre-stop-hook" . | fromYamlArray))))
       "mounts" (concat $mounts ($node.volumeMounts | default list))
       "resources" $node.resources
       "security" $node.containerSecurityContext) }}
@@ -141,7 +147,7 @@ spec:
     matchLabels:
       app: {{ .name }}
       {{- include "hyperpod-ebs.selector" $root | nindent 6 }}
-  {{- with $node.updateStrategy }}
+  {{- with include "hyperpod-ebs.update-strategy" $node.updateStrategy | fromYaml }}
   updateStrategy:
     {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -177,8 +183,11 @@ spec:
         {{- with $node.tolerations }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
-        - key: {{ include "hyperpod-ebs.driver" $root }}/agent-not-ready
+        {{- /* Besides a node's start, its end: the driver is the last to leave a drain, for it unmounts. */}}
+        {{- range list (printf "%s/agent-not-ready" (include "hyperpod-ebs.driver" $root)) "ToBeDeletedByClusterAutoscaler" "karpenter.sh/disrupted" "karpenter.sh/disruption" }}
+        - key: {{ . }}
           operator: Exists
+        {{- end }}
         {{- end }}
       {{- with $node.securityContext }}
       securityContext:
@@ -212,12 +221,28 @@ spec:
           hostPath:
             {{- toYaml .host | nindent 12 }}
         {{- end }}
-        - {{ include "hyperpod-ebs.scratch-volume" $root | nindent 10 | trim }}
+        {{- with (include "hyperpod-ebs.scratch" (dict "mounts" $node.volumeMounts) | fromYaml).volumes }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
         {{- if $sidecars.nodeDriverRegistrar.enabled }}
         - name: probe-dir
-          {{- toYaml $node.probeDirVolume | nindent 10 }}
+          {{- $node.probeDirVolume | default (dict "emptyDir" dict) | toYaml | nindent 10 }}
         {{- end }}
         {{- with $node.volumes }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
+{{- end }}
+
+{{/* Every DaemonSet that is made, by its name: its values as in .Values.node. One further of additionalDaemonSets has
+     what it says itself, and else the node's. */}}
+{{- define "hyperpod-ebs.daemonsets" -}}
+{{- $made := dict -}}
+{{- $all := dict "ebs-csi-node" .Values.node -}}
+{{- range $name, $differs := .Values.additionalDaemonSets }}
+{{- $_ := set $all (printf "ebs-csi-node-%s" $name) (mergeOverwrite (deepCopy $.Values.node) ($differs | default dict)) }}
+{{- end }}
+{{- range $name, $node := $all }}
+{{- if $node.enableLinux }}{{ $_ := set $made $name $node }}{{ end }}
+{{- end }}
+{{- toYaml $made }}
 {{- end }}

@@ -7,8 +7,43 @@
 {{- if include "hyperpod-ebs.is-go-driver" . }}
 {{- $notices = append $notices (printf "image.repository names the Go driver's image, with which this chart cannot run: it runs %s, and image.tag is not looked at. Say image.containerRegistry or your own image.repository." (include "hyperpod-ebs.driver-image" .)) -}}
 {{- end -}}
-{{- if and (not .Values.image.containerRegistry) (not (contains "/" .Values.image.repository)) }}
-{{- $notices = append $notices (printf "image.containerRegistry is empty: nodes look for %s where their container runtime looks by itself. Unless it is imported there, push the images to a registry of yours and name that." (include "hyperpod-ebs.driver-image" .)) -}}
+{{- $homeless := list -}}
+{{- $stood_in_for := list -}}
+{{- $others := list -}}
+{{- if not (include "hyperpod-ebs.names-registry" (include "hyperpod-ebs.driver-image" .)) }}{{ $homeless = append $homeless (include "hyperpod-ebs.driver-image" .) }}{{ end -}}
+{{- range $name, $image := include "hyperpod-ebs.beside" . | fromYaml }}
+{{- $image_name := include "hyperpod-ebs.image" (dict "root" $ "image" $image) -}}
+{{- $version := get (include "hyperpod-ebs.versions" $ | fromYaml) (base $image.repository) -}}
+{{- if not (include "hyperpod-ebs.names-registry" $image_name) }}{{ $homeless = append $homeless $image_name }}{{ end -}}
+{{- if include "hyperpod-ebs.is-stood-in-for" (dict "root" $ "image" $image) }}
+{{- $stood_in_for = append $stood_in_for (printf "%s runs %s" $name $image_name) -}}
+{{- else if and $version (ne (regexFind "^v[0-9]+[.][0-9]+[.][0-9]+" (toString $image.tag)) $version) }}
+{{- $others = append $others (printf "%s is %s, not %s" $name (toString $image.tag) $version) -}}
+{{- end -}}
+{{- end -}}
+{{- with $homeless }}
+{{- $notices = append $notices (printf "image.containerRegistry is empty: nodes run the images that were imported there and pull none of %s, for a public registry gives such a name to whoever takes it. Push them to a registry of yours and name that." (join ", " .)) -}}
+{{- end -}}
+{{- with $stood_in_for }}
+{{- $notices = append $notices (printf "image.containerRegistry stands in for the registries that the values name for the sidecars, with this chart's versions: %s." (join ", " .)) -}}
+{{- end -}}
+{{- with $others }}
+{{- $notices = append $notices (printf "images are of other versions than this chart was made for: %s. If the log of one tells of a missing right, its additionalClusterRoleRules give it." (join "; " .)) -}}
+{{- end -}}
+{{- $kept := include "hyperpod-ebs.own-labels" . | fromYaml -}}
+{{- $overruled := list -}}
+{{- range $path, $labels := dict
+      "customLabels" .Values.customLabels
+      "controller.podLabels" .Values.controller.podLabels
+      "controller.serviceMonitor.labels" .Values.controller.serviceMonitor.labels
+      "node.podLabels" .Values.node.podLabels
+      "node.serviceMonitor.labels" .Values.node.serviceMonitor.labels }}
+{{- range $key, $value := $labels }}
+{{- if or (and (hasKey $kept $key) (ne (get $kept $key) $value)) (and (eq $key "app") (hasSuffix "podLabels" $path)) }}{{ $overruled = append $overruled (printf "%s in %s" $key $path) }}{{ end }}
+{{- end }}
+{{- end -}}
+{{- with $overruled }}
+{{- $notices = append $notices (printf "the chart's own labels stay, for selectors depend on them: %s is not taken." (join ", " .)) -}}
 {{- end -}}
 {{- if not .Values.nodeComponentOnly }}
 {{- if not (include "hyperpod-ebs.snapshots" .) }}

@@ -28,6 +28,21 @@ sidecars.metadataLabeler.enabled is refused: there is no metadata labeler. Set i
 {{- if and (ne $values.image.repository "aws-ebs-csi-driver") (hasSuffix "/aws-ebs-csi-driver" $values.image.repository) (not (include "hyperpod-ebs.is-go-driver" .)) }}
 image.repository is refused: {{ $values.image.repository }} is a copy of the Go driver, which does not know this chart's arguments. Push hyperpod-ebs to your registry and name that, or leave image.repository out and set image.containerRegistry
 {{- end }}
+{{- if and $values.image.containerRegistry (include "hyperpod-ebs.names-registry" $values.image.repository) (not (hasSuffix "/aws-ebs-csi-driver" $values.image.repository)) }}
+image.repository is refused: {{ $values.image.repository }} names a registry, and image.containerRegistry would come before it. Leave out one of the two registries
+{{- end }}
+{{- range $name, $image := include "hyperpod-ebs.beside" . | fromYaml }}
+{{- if and $values.image.containerRegistry (include "hyperpod-ebs.names-registry" $image.repository) (not (include "hyperpod-ebs.is-stood-in-for" (dict "root" $ "image" $image))) }}
+{{ $name }}.image.repository is refused: {{ $image.repository }} names a registry, and image.containerRegistry would come before it. Leave {{ $name }}.image out and copy the chart's image to yours, or leave image.containerRegistry out and write all names whole
+{{- end }}
+{{- end }}
+{{- range $name, $arguments := dict "sidecars.snapshotter" $values.sidecars.snapshotter.additionalArgs "snapshotController" $values.snapshotController.additionalArgs }}
+{{- range $arguments }}
+{{- if regexMatch "^--?feature-gates=(.*,)?CSIVolumeGroupSnapshot=(1|[tT]|true|TRUE|True)(,|$)" . }}
+{{ $name }}.additionalArgs is refused: {{ . }} asks for group snapshots, which the driver does not make, and without rights for them no snapshot would be made at all. Leave it out
+{{- end }}
+{{- end }}
+{{- end }}
 {{- range $key, $value := $controller.extraVolumeTags }}
 {{- if or (contains "," $key) (contains "=" $key) (contains "," (toString $value)) }}
 controller.extraVolumeTags is refused: the tag {{ $key }} has a comma or an equals sign that the driver's --extra-tags cannot carry. Choose another key or value
@@ -44,12 +59,17 @@ hyperpod.clusterArn is refused: its {{ $field }} is {{ last $said }}, and the va
 {{- end }}
 {{- end }}
 {{- end }}
-{{- $annotated := index ($controller.serviceAccount.annotations | default dict) "eks.amazonaws.com/role-arn" }}
+{{- $annotated := get ($controller.serviceAccount.annotations | default dict) "eks.amazonaws.com/role-arn" }}
 {{- if and $hyperpod.role.arn $annotated (ne $hyperpod.role.arn $annotated) }}
 hyperpod.role.arn is refused: it is {{ $hyperpod.role.arn }}, and controller.serviceAccount.annotations has {{ $annotated }}. Say one of them
 {{- end }}
 {{- if and $hyperpod.role.arn (eq $hyperpod.role.through "irsa") (not $controller.serviceAccount.create) }}
 hyperpod.role.arn is refused: controller.serviceAccount.create is false, and the annotation belongs to the service account. Annotate yours with eks.amazonaws.com/role-arn, or set hyperpod.role.through to podIdentity
+{{- end }}
+{{- with $controller.podDisruptionBudget }}
+{{- if and .enabled (ne .maxUnavailable nil) (ne .minAvailable nil) }}
+controller.podDisruptionBudget.maxUnavailable is refused: it is {{ .maxUnavailable }}, and minAvailable {{ .minAvailable }}; Kubernetes takes one of them. Leave out the other
+{{- end }}
 {{- end }}
 {{- range tuple "provisioner" "attacher" "resizer" }}
 {{- if and (not (index $values.sidecars . "leaderElection").enabled) (gt (int $controller.replicaCount) 1) }}
@@ -75,8 +95,11 @@ volumeSnapshotClasses is refused: the cluster does not serve snapshot.storage.k8
 {{- if and $values.volumeAttributesClasses (not (include "hyperpod-ebs.attributes-class-api" .)) }}
 volumeAttributesClasses is refused: the cluster does not serve VolumeAttributesClass. Kubernetes does from 1.34 on; leave the classes out
 {{- end }}
-{{- if and $values.nodeComponentOnly (not $values.node.enableLinux) (not $values.additionalDaemonSets) }}
+{{- if and $values.nodeComponentOnly (not (include "hyperpod-ebs.daemonsets" . | fromYaml)) }}
 nodeComponentOnly is refused: node.enableLinux is false, so that nothing would be installed. Set one of them the other way
+{{- end }}
+{{- if and $values.nodeComponentOnly $values.snapshotController.enabled }}
+snapshotController.enabled is refused: nodeComponentOnly is true, and the snapshot controller is not of the node's part. Set one of them to false
 {{- end }}
 {{- end }}
 

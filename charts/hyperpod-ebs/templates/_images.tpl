@@ -1,0 +1,75 @@
+{{/* Which images run, from where, and when they are pulled. */}}
+
+{{/* The community's images of which arguments and rights were looked up, each at its version; values.yaml says the same. */}}
+{{- define "hyperpod-ebs.versions" -}}
+csi-attacher: v4.12.0
+csi-node-driver-registrar: v2.17.0
+csi-provisioner: v6.4.0
+csi-resizer: v2.3.0
+csi-snapshotter: v8.6.0
+livenessprobe: v2.19.0
+snapshot-controller: v8.6.0
+{{- end }}
+
+{{/* The images of what runs beside the driver, by their place in the values. */}}
+{{- define "hyperpod-ebs.beside" -}}
+{{- $sidecars := .Values.sidecars -}}
+{{- $images := dict -}}
+{{- range $name, $runs := dict
+      "provisioner" (not .Values.nodeComponentOnly)
+      "attacher" (not .Values.nodeComponentOnly)
+      "resizer" (not .Values.nodeComponentOnly)
+      "snapshotter" (and (not .Values.nodeComponentOnly) (eq (include "hyperpod-ebs.snapshots" .) "yes"))
+      "livenessProbe" $sidecars.livenessProbe.enabled
+      "nodeDriverRegistrar" $sidecars.nodeDriverRegistrar.enabled -}}
+{{- if $runs }}{{ $_ := set $images (printf "sidecars.%s" $name) (index $sidecars $name).image }}{{ end }}
+{{- end -}}
+{{- if .Values.snapshotController.enabled }}{{ $_ := set $images "snapshotController" .Values.snapshotController.image }}{{ end -}}
+{{- toYaml $images }}
+{{- end }}
+
+{{/* Whether the name of an image begins with a registry, as container runtimes tell it from a directory. */}}
+{{- define "hyperpod-ebs.names-registry" -}}
+{{- $first := splitList "/" . | first -}}
+{{- if and (contains "/" .) (or (contains "." $first) (contains ":" $first) (eq $first "localhost")) }}yes{{ end -}}
+{{- end }}
+
+{{/* Whether an image, of (dict "root" $ "image" <repository>), is the community's as upstream names it, in a registry that
+     image.containerRegistry stands in for: then it is the chart's own copy of it. */}}
+{{- define "hyperpod-ebs.is-stood-in-for" -}}
+{{- $repository := .image.repository -}}
+{{- if and .root.Values.image.containerRegistry (eq (include "hyperpod-ebs.names-registry" $repository) "yes") (regexMatch "/csi-components/[^/]+$" $repository) (hasKey (include "hyperpod-ebs.versions" . | fromYaml) (base $repository)) }}yes{{ end -}}
+{{- end }}
+
+{{/* The name of an image, of (dict "root" $ "image" <repository and tag>). */}}
+{{- define "hyperpod-ebs.image" -}}
+{{- $image := .image -}}
+{{- if include "hyperpod-ebs.is-stood-in-for" . }}
+{{- $name := base $image.repository -}}
+{{- $image = dict "repository" (printf "csi-components/%s" $name) "tag" (get (include "hyperpod-ebs.versions" . | fromYaml) $name) -}}
+{{- end -}}
+{{- $registry := .root.Values.image.containerRegistry | default "" -}}
+{{- if $registry }}{{ $registry = printf "%s/" (trimSuffix "/" $registry) }}{{ end -}}
+{{ printf "%s%s:%s" $registry $image.repository (toString $image.tag) }}
+{{- end }}
+
+{{/* The driver's image. A values file of upstream's names the Go driver's, which ours stands in for. */}}
+{{- define "hyperpod-ebs.driver-image" -}}
+{{- $image := dict "repository" .Values.image.repository "tag" (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- if include "hyperpod-ebs.is-go-driver" . }}
+{{- $image = dict "repository" .Chart.Name "tag" .Chart.AppVersion -}}
+{{- end -}}
+{{ include "hyperpod-ebs.image" (dict "root" . "image" $image) }}
+{{- end }}
+
+{{/* Whether image.repository is upstream's own default, in whichever registry. */}}
+{{- define "hyperpod-ebs.is-go-driver" -}}
+{{- if hasSuffix "/ebs-csi-driver/aws-ebs-csi-driver" (printf "/%s" .Values.image.repository) }}yes{{ end -}}
+{{- end }}
+
+{{/* When an image is pulled, of (dict "image" <its whole name> "policy" <what the values say>). Without a registry in its
+     name, a runtime would ask a public one, where the name belongs to whoever takes it; and pods here have a role at AWS.
+     So such an image is one that was imported, unless the values say Always. */}}
+{{- define "hyperpod-ebs.pull-policy" -}}
+{{- if and (eq .policy "IfNotPresent") (not (include "hyperpod-ebs.names-registry" .image)) }}Never{{ else }}{{ .policy }}{{ end -}}
+{{- end }}
