@@ -20,6 +20,7 @@ from localcluster.kubernetes.kubectl import Kubectl
 from localcluster.kubernetes.node import Node
 from localcluster.kubernetes.site import Site
 from localcluster.machines import network
+from localcluster.machines.daemon import Daemon
 from localcluster.machines.network import Namespace
 from localcluster.programs import Programs
 from localcluster.roster import Roster
@@ -27,6 +28,7 @@ from localcluster.roster import Roster
 HYPERPOD_NODES: Final = 2
 
 _READY: Final = 60.0
+_APART: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +88,13 @@ async def _started(site: Site, instances: Sequence[Instance], images: Sequence[P
 
 async def _hub(sandbox: Sandbox) -> Namespace:
     """The control plane's network, held open by a process that does nothing else."""
-    holder = await sandbox.start(["unshare", "--net", "sleep", "infinity"], log="hub.log")
-    hub = Namespace(holder.pid)
-    async with asyncio.timeout(5):
-        while hub.id() == Namespace.machines_own():  # noqa: ASYNC110 - unshare has yet to come to it
-            await asyncio.sleep(0.01)
+    holder = await Daemon.started(sandbox, "hub", ["unshare", "--net", "sleep", "infinity"])
+    hub = Namespace(holder.process.pid)
+
+    async def is_apart() -> bool:
+        return hub.id() != Namespace.machines_own()
+
+    await holder.until(is_apart, seconds=_APART)
     await network.open_hub(hub)
     return hub
 
