@@ -32,6 +32,7 @@ _BLOCK: Final = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.DOTAL
 _WHY: Final = re.compile(r"<!-- shown: (.+?) -->\s*\Z", re.DOTALL)
 _ASSIGNED: Final = re.compile(r"^(\w+)=", re.MULTILINE)
 _HERE: Final = re.compile(r"<<'?EOF'?\n(.*?)^EOF$", re.DOTALL | re.MULTILINE)
+_FILE: Final = re.compile(r"^cat >>?(\S+) <<EOF\n(.*?)^EOF$", re.DOTALL | re.MULTILINE)
 
 _DEADLINE: Final = 600.0
 
@@ -57,6 +58,11 @@ class Block:
         """What its here-documents hold."""
         for text in _HERE.findall(self.text):
             yield from yaml.safe_load_all(text)
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """The files that it writes, or adds to, by their names."""
+        return dict(_FILE.findall(self.text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ async def settings(live: Live, environment: Mapping[str, str]) -> Mapping[str, s
         "REGISTRY": REGISTRY,
         "RELEASE": RELEASE,
         "ROLE": "hyperpod-ebs",
+        "THROUGH": "irsa",
         "KEY": f"arn:aws:kms:{environment['AWS_REGION']}:{account}:key/12345678-1234-1234-1234-123456789012",
     }
 

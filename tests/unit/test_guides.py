@@ -1,6 +1,7 @@
 """What the guides mention is there: flags, values, parameters, messages, other pages; what is not run says why."""
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -15,11 +16,12 @@ from hyperpod_ebs.model import errors, formatting, parameters
 from hyperpod_ebs.options import ControllerOptions, NodeOptions, ServingOptions
 
 PAGES: Final = [Page.read(path) for path in sorted(DIRECTORY.glob("*.md"))]
+EXAMPLES: Final = [Page.read(path) for path in sorted((ROOT / "examples").glob("**/README.md"))]
 KINDS: Final = {"sh settings", "sh run", "sh fails", "sh shown", "text"}
 
 _OPTIONS: Final = (ServingOptions, ControllerOptions, NodeOptions)
-_OF_OTHERS: Final = {"--preserve", "--base", "--fresh"}
-"""Flags of the AWS CLI and of `make image`."""
+_OF_OTHERS: Final = {"--preserve", "--base", "--fresh", "--set", "--set-string"}
+"""Flags of the AWS CLI, of `make image` and of Helm."""
 
 # `code`, outside of blocks.
 _CODE: Final = re.compile(r"`([^`\n]+)`")
@@ -27,15 +29,22 @@ _LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING: Final = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _DOTTED: Final = re.compile(r"[a-zA-Z]+(?:\.[a-zA-Z0-9]+)+")
 _SAID: Final = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
+_USED: Final = re.compile(r"(?<![\\'])\$\{?([A-Za-z_]\w*)")
+_GIVEN: Final = re.compile(r"(?:^\s*|for )([A-Za-z_]\w*)(?:=| in )")
+_MIXED: Final = re.compile(r"[a-z]+[A-Z][A-Za-z]*")
+_OF_KUBERNETES: Final = {"volumeClaimTemplates", "mountOptions", "volumeMode"}
+"""Fields that no page has an example of."""
+
 _SET: Final = re.compile(r"--set ([^\s]+)")
 
 
 def names(page: Page) -> str:
     """A page's name, for the test's."""
-    return page.path.name
+    return page.path.name if page in PAGES else f"the example's of {page.path.parent.name}"
 
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=names)
+examples_too = pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=names)
 
 
 @every_page
@@ -55,14 +64,59 @@ def test_each_flag_is_the_drivers(page: Page) -> None:
 
 
 @every_page
+def test_each_name_in_a_command_was_given_a_value_before(page: Page) -> None:
+    """Ours: a page is followed from top to bottom, also what of it is not run by the tests."""
+    known = {"PATH", "PWD"}
+    for block in (one for one in page.blocks if one.info.startswith("sh ")):
+        for line in block.text.splitlines():
+            used = {*_USED.findall(line)} - known - {*_GIVEN.findall(line.partition("$(")[0])}
+            assert used == set(), f"{page.path.name}, block at line {block.line}: {line}"
+            known |= {*_GIVEN.findall(line)}
+
+
+@examples_too
+def test_each_word_in_mixed_case_is_a_key_of_something(page: Page) -> None:
+    """The house: nothing is advised that the driver or the chart refuses."""
+    known = {*map(str, keys(page)), *(parameter.key for parameter in parameters.TABLE), *formatting.KEYS.values()}
+    known |= {*parameters.IGNORED, parameters.TAG_PREFIX, *_OF_KUBERNETES}
+    said = {code.partition(":")[0] for code in _CODE.findall(page.prose)}
+
+    unknown = {one for one in said if _MIXED.fullmatch(one)} - known
+    assert {one for one in unknown if one.lower() not in {key.lower() for key in known}} == set()
+
+
+def keys(page: Page) -> Iterator[Any]:
+    """The keys of the chart's values and of the objects that a page has, be it in blocks or in manifests beside it."""
+    yield from within(yaml.safe_load((ROOT / "charts" / "hyperpod-ebs" / "values.yaml").read_text()))
+    for block in page.blocks:
+        yield from (key for document in block.documents for key in within(document))
+    for manifest in page.path.parent.glob("*.yaml"):
+        yield from (key for document in yaml.safe_load_all(manifest.read_text()) for key in within(document))
+
+
+def within(document: Any) -> Iterator[Any]:
+    """Each key, at whatever depth."""
+    match document:
+        case dict():
+            for key, value in document.items():
+                yield key
+                yield from within(value)
+        case list():
+            for one in document:
+                yield from within(one)
+        case _:
+            pass
+
+
+@every_page
 def test_each_value_is_the_charts(page: Page) -> None:
     """A values file that a page writes, `--set`, and names in the text."""
     values: Any = yaml.safe_load((ROOT / "charts" / "hyperpod-ebs" / "values.yaml").read_text())
     said = {code for code in _CODE.findall(page.prose) if _DOTTED.fullmatch(code) and code.split(".")[0] in values}
     for block in page.blocks:
         said |= {one.partition("=")[0] for text in _SET.findall(block.text) for one in text.split(",")}
-        if "cat >values.yaml" in block.text:
-            said |= {name for document in block.documents for name in paths(document)}
+        for written in (text for name, text in block.files.items() if name.endswith(".yaml")):
+            said |= set(paths(yaml.safe_load(written)))
 
     assert {name for name in said if not known(name.split("."), values)} == set()
 
@@ -113,6 +167,41 @@ def test_each_parameter_in_a_table_is_one(name: str) -> None:
         assert {parameter.key for parameter in parameters.TABLE if parameter.mutable} <= listed
 
 
+def file(page: str, name: str) -> Any:
+    """The JSON file that a page writes."""
+    (text,) = (one.files[name] for one in Page.read(DIRECTORY / page).blocks if name in one.files)
+    return json.loads(text)
+
+
+@every_page
+def test_each_policy_is_json(page: Page) -> None:
+    """AWS: a policy that is none is refused, and half of them are not given to anybody by the tests."""
+    for block in page.blocks:
+        for statements in (json.loads(text) for name, text in block.files.items() if name.endswith(".json")):
+            listed = statements if isinstance(statements, list) else statements["Statement"]
+            assert {one["Effect"] for one in listed} == {"Allow"}
+
+
+def test_the_permissions_are_those_of_awss_guide() -> None:
+    """AWS's page on the driver on HyperPod: what its role needs, and what the policy of a key of one's own says."""
+    attach, describe = file("install.md", "hyperpod.json")["Statement"]
+    look, grant = file("encryption.md", "key-statements.json")
+
+    assert attach["Action"] == ["sagemaker:AttachClusterNodeVolume", "sagemaker:DetachClusterNodeVolume"]
+    assert attach["Resource"] == "arn:aws:sagemaker:$REGION:$ACCOUNT:cluster/*"
+    assert describe["Action"] == "eks:DescribeCluster"
+    assert describe["Resource"] == "arn:aws:eks:$REGION:$ACCOUNT:cluster/$CLUSTER"
+    assert look["Principal"] == grant["Principal"] == {"AWS": "arn:aws:iam::$ACCOUNT:role/$ROLE"}
+    assert (look["Action"], look["Resource"], look.get("Condition")) == ("kms:DescribeKey", "*", None)
+    assert (grant["Action"], grant["Resource"]) == ("kms:CreateGrant", "*")
+    assert grant["Condition"] == {
+        "StringEquals": {"kms:CallerAccount": "$ACCOUNT", "kms:ViaService": "ec2.$REGION.amazonaws.com"},
+        "ForAnyValue:StringEquals": {"kms:EncryptionContextKeys": "aws:ebs:id"},
+        "Bool": {"kms:GrantIsForAWSResource": "true"},
+        "ForAllValues:StringEquals": {"kms:GrantOperations": ["Decrypt"]},
+    }
+
+
 def refused_as_unknown(key: str, *, mutable: bool) -> bool:
     """Whether the driver does not know a parameter."""
     try:
@@ -125,7 +214,7 @@ def refused_as_unknown(key: str, *, mutable: bool) -> bool:
     return False
 
 
-@every_page
+@examples_too
 def test_each_link_leads_somewhere(page: Page) -> None:
     """Ours: to a file, and where it names a heading, to that."""
     for link in (one for one in _LINK.findall(page.text) if "://" not in one):
