@@ -33,14 +33,17 @@ IMAGES: Final = "HYPERPOD_EBS_IMAGES"
 CLUSTER: Final = "HYPERPOD_EBS_CLUSTER"
 """The variable that names the directory of a cluster that runs already, to be used instead of one of the tests' own."""
 
+LONGEST: Final = {"test_demo.py", "test_examples.py", "test_local_cluster.py"}
+"""Whose tests take a minute each, of which a part is their own computing."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the exclusive tests last, and give all of them time.
+    """Have the longest first and the exclusive ones last, and give all of them time.
 
-    Between the others, each would have all workers run dry, and start again. The wait for a
-    turn is no part of a test, and ends with the tests before.
+    An exclusive test between the others would have all workers run dry, and start again. The
+    wait for a turn is no part of a test, and ends with the tests before.
     """
-    items.sort(key=lambda item: item.get_closest_marker("exclusive") is not None)
+    items.sort(key=lambda item: (item.get_closest_marker("exclusive") is not None, item.path.name not in LONGEST))
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.timeout(600, func_only=True))

@@ -85,24 +85,6 @@ async def test_a_data_set_is_there_for_every_later_pod(example: Example) -> None
     await example.cleans_up()
 
 
-@pytest.mark.usefixtures("checkpoint")
-@pytest.mark.parametrize("example", ["training/checkpoint"], indirect=True)
-async def test_a_training_that_loses_its_node_ends_with_the_weights_of_one_that_did_not(example: Example) -> None:
-    """Guide: model checkpoints and intermediate results are saved."""
-    said = await example.runs()
-
-    (resumed,) = of(said, "resumed")
-    interrupted, whole = of(said, "done")
-    assert resumed["step"] >= 300
-    assert resumed["node"] in {node.name for node in example.live.record.nodes}
-    assert f"away from {resumed['node']}\n" not in said
-    assert "away from " in said
-    assert interrupted["here"] == 1500 - resumed["step"]
-    assert whole["here"] == 1500
-    assert interrupted["weights"] == whole["weights"]
-    await example.cleans_up()
-
-
 @pytest.mark.parametrize("example", ["training/shared-artifacts"], indirect=True)
 async def test_three_jobs_have_the_version_of_the_snapshot_while_the_next_is_published(example: Example) -> None:
     """Guide: common data sets and model artifacts for several jobs."""
@@ -151,4 +133,22 @@ async def test_no_event_is_lost_while_the_log_outgrows_its_volume(example: Examp
     assert verified["segments"] > 10
     assert [line["gib"] for line in of(said, "grown")] == [2]
     assert await example.sizes_gib() == [2]
+    await example.cleans_up()
+
+
+@pytest.mark.usefixtures("checkpoint")
+@pytest.mark.parametrize("example", ["training/checkpoint"], indirect=True)
+async def test_a_training_that_loses_its_node_ends_with_the_weights_of_one_that_did_not(example: Example) -> None:
+    """Guide: model checkpoints and intermediate results are saved."""
+    said = await example.runs()
+
+    (resumed,) = of(said, "resumed")
+    interrupted, whole = of(said, "done")
+    assert resumed["step"] >= 300
+    assert resumed["node"] in {node.name for node in example.live.record.nodes}
+    assert f"away from {resumed['node']}\n" not in said
+    assert "away from " in said
+    assert interrupted["here"] == 1500 - resumed["step"]
+    assert whole["here"] == 1500
+    assert interrupted["weights"] == whole["weights"]
     await example.cleans_up()
