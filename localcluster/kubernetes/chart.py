@@ -44,6 +44,9 @@ class Release:
             "embeddedCloud": {"endpoint": cloud.URL},
             "controller": {"region": region},
             "snapshotController": {"enabled": True},
+            "node": {
+                "updateStrategy": {"rollingUpdate": {"maxUnavailable": "100%"}}
+            },  # one by one takes a minute longer
             "sidecars": {
                 **{name: {"leaderElection": _ELECTION} for name in ("provisioner", "attacher", "resizer")},
                 "snapshotter": {"additionalArgs": [f"--leader-election-{name}" for name in _ELECTED]},

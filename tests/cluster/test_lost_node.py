@@ -110,7 +110,10 @@ async def _moved(space: Space, live: Live, lost: NodeRecord, *, seconds: float) 
 
 
 async def _mended(live: Live) -> None:
-    """Take away the Node objects of machines that are gone, as EKS does; wait until those that came take pods."""
+    """Take away the Node objects of machines that are gone, as EKS does; wait until those that came take pods.
+
+    With each go its pods, which Kubernetes' collector would come to a minute later.
+    """
 
     async def settled() -> Record | None:
         running = {one["id"] for one in await live.cloud("instances") if one["state"] == "running"}
@@ -124,6 +127,9 @@ async def _mended(live: Live) -> None:
         nodes = (await live.kubectl.get("nodes"))["items"]
         if gone := [name for node in nodes if (name := node["metadata"]["name"]) not in names]:
             await live.kubectl("delete", "node", *gone)
+            for name in gone:
+                theirs = ("--all-namespaces", f"--field-selector=spec.nodeName={name}")
+                await live.kubectl("delete", "pods", *theirs, "--force", "--grace-period=0")
         well = [
             node for node in nodes if _condition(node, "Ready")["status"] == "True" and "taints" not in node["spec"]
         ]

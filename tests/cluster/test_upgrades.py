@@ -1,7 +1,7 @@
 """The driver's processes replaced while volumes are in use."""
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -22,11 +22,6 @@ pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("relieved")]
 
 SOCKET: Final = f"/var/lib/kubelet/plugins_registry/{DRIVER}-reg.sock"
 """By which the node process makes itself known to kubelet."""
-
-ALL_AT_ONCE: Final = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "100%"}}
-"""Ways in which a DaemonSet's pods are replaced; this one takes no longer for many nodes than for one."""
-
-WHEN_DELETED: Final = {"type": "OnDelete", "rollingUpdate": None}
 
 _IN: Final = f"--namespace={SYSTEM}"
 
@@ -61,15 +56,14 @@ async def test_node_processes_are_upgraded_under_a_running_pod_and_disturb_no_mo
     mounts, before = await _mounts(space, node), await _node_pod(live, node)
     assert mounts
 
-    async with _replacing(live, ALL_AT_ONCE):
-        await live.kubectl("rollout", _IN, "restart", NODE)
-        await _rolled_out(live, NODE)
-        assert await _node_pod(live, node) != before
-        await space.counts_on("counter")
-        assert await _mounts(space, node) == mounts
+    await live.kubectl("rollout", _IN, "restart", NODE)
+    await _rolled_out(live, NODE)
+    assert await _node_pod(live, node) != before
+    await space.counts_on("counter")
+    assert await _mounts(space, node) == mounts
 
-        await live.kubectl("rollout", _IN, "undo", NODE)
-        await _rolled_out(live, NODE)
+    await live.kubectl("rollout", _IN, "undo", NODE)
+    await _rolled_out(live, NODE)
     await space.counts_on("counter")
     assert await space.longest_pause("counter") < NOTICED
     assert await _mounts(space, node) == mounts
@@ -84,7 +78,7 @@ async def test_during_a_rollout_node_processes_that_are_older_work_with_a_newer_
     node = live.record.nodes[0]
     older = await _node_pod(live, node)
     name = await space.storage_class(type="gp3")
-    async with _replacing(live, WHEN_DELETED), _another(live, NODE, wait=False), _another(live, CONTROLLER):
+    async with _pinned(live, NODE), _another(live, CONTROLLER):
         await space.claim("data", of=name)
         await space.pod("user", "data", on=node.name)
         await space.running("user")
@@ -153,14 +147,15 @@ async def _node_pod(live: Live, node: NodeRecord) -> str:
 
 
 @asynccontextmanager
-async def _replacing(live: Live, strategy: Mapping[str, Any]) -> AsyncGenerator[None]:
-    """The node pods are replaced in another way."""
-    usual = (await live.kubectl.get(_IN, NODE))["spec"]["updateStrategy"]
-    await _patch(live, NODE, {"spec": {"updateStrategy": strategy}})
+async def _pinned(live: Live, workload: str) -> AsyncGenerator[None]:
+    """Pods of a DaemonSet stay as they are, whatever its template becomes."""
+    strategy = (await live.kubectl.get(_IN, workload))["spec"]["updateStrategy"]
+    await _patch(live, workload, {"spec": {"updateStrategy": {"type": "OnDelete", "rollingUpdate": None}}})
     try:
-        yield
+        async with _another(live, workload, wait=False):
+            yield
     finally:
-        await _patch(live, NODE, {"spec": {"updateStrategy": usual}})
+        await _patch(live, workload, {"spec": {"updateStrategy": strategy}})
 
 
 @asynccontextmanager
