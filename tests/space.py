@@ -69,8 +69,8 @@ class Space:
         """Have these objects in this namespace."""
         await self.live.kubectl.apply(*(_placed(document, self.name) for document in documents))
 
-    async def storage_class(self, **parameters: str) -> str:
-        """The name of a new StorageClass of ours, which waits for the first consumer and takes expansion."""
+    async def storage_class(self, *, binding: str = "WaitForFirstConsumer", **parameters: str) -> str:
+        """The name of a new StorageClass of ours, which takes expansion."""
         name = f"{self.name}-{next(_numbers)}"
         await self.live.kubectl.apply(
             {
@@ -79,7 +79,7 @@ class Space:
                 "metadata": {"name": name, "labels": {"test": self.name}},
                 "provisioner": DRIVER,
                 "parameters": parameters,
-                "volumeBindingMode": "WaitForFirstConsumer",
+                "volumeBindingMode": binding,
                 "allowVolumeExpansion": True,
             }
         )

@@ -29,7 +29,7 @@ async def test_a_volume_is_created_once_by_a_controller_that_is_killed_meanwhile
 
 async def test_a_volume_is_attached_once_by_a_controller_that_is_killed_meanwhile(space: Space, live: Live) -> None:
     """The node's pod starts, and the volume has one attachment."""
-    volume = await _detached(space, live)
+    volume = await _unused(space, live)
     async with killed_in_the_middle(live, Sidecar.ATTACHER, "AttachClusterNodeVolume"):
         await space.pod("user", "data", on=live.record.nodes[0].name)
 
@@ -57,7 +57,7 @@ async def test_a_volume_is_detached_by_a_controller_that_is_killed_meanwhile(spa
 
 async def test_a_volume_is_deleted_by_a_controller_that_is_killed_meanwhile(space: Space, live: Live) -> None:
     """That it is gone already is what the next one wants."""
-    volume = await _detached(space, live)
+    volume = await _unused(space, live)
     claim = await space.bound("data")
     async with killed_in_the_middle(live, Sidecar.PROVISIONER, "DeleteVolume"):
         await space.gone("pvc", "data")
@@ -69,7 +69,7 @@ async def test_a_volume_is_deleted_by_a_controller_that_is_killed_meanwhile(spac
 
 async def test_a_snapshot_is_taken_once_by_a_controller_that_is_killed_meanwhile(space: Space, live: Live) -> None:
     """A second one would be of a later moment, and cost for ever."""
-    volume = await _detached(space, live)
+    volume = await _unused(space, live)
     class_ = await space.snapshot_class()
     async with killed_in_the_middle(live, Sidecar.SNAPSHOTTER, "CreateSnapshot"):
         await space.snapshot("kept", "data", of=class_)
@@ -81,7 +81,7 @@ async def test_a_snapshot_is_taken_once_by_a_controller_that_is_killed_meanwhile
 
 async def test_a_volume_grows_once_under_a_controller_that_is_killed_meanwhile(space: Space, live: Live) -> None:
     """AWS allows one modification in six hours, so that a second one would not be had."""
-    volume = await _detached(space, live)
+    volume = await _unused(space, live)
     async with killed_in_the_middle(live, Sidecar.RESIZER, "ModifyVolume"):
         await space.resize("data", "2Gi")
 
@@ -95,16 +95,8 @@ async def test_a_volume_grows_once_under_a_controller_that_is_killed_meanwhile(s
     assert await live.modifications(volume) == 1
 
 
-async def _detached(space: Space, live: Live) -> str:
-    """The cloud's id of the volume of a new claim `data`, which a pod has used and no longer does."""
-    await space.claim("data", of=await space.storage_class(type="gp3"))
-    await space.pod("user", "data")
-    await space.running("user")
-    await space.gone("pod", "user")
+async def _unused(space: Space, live: Live) -> str:
+    """The cloud's id of the volume of a new claim `data`, which no pod has asked for yet."""
+    await space.claim("data", of=await space.storage_class(type="gp3", binding="Immediate"))
     volume: str = (await live.volume(await space.bound("data")))["id"]
-
-    async def available() -> bool:
-        return bool((await live.volume(await space.bound("data")))["state"] == "available")
-
-    await eventually(available)
     return volume
