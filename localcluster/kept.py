@@ -110,7 +110,7 @@ def _already(one: Record, images: Sequence[Path]) -> int:
     if images:
         sys.stdout.write("It has the images that there were when it began; those of now are brought with\n")
     for image in images:
-        sys.stdout.write(f"                python -m localcluster load {image}\n")
+        sys.stdout.write(f"                .venv/bin/python -m localcluster load {image}\n")
     sys.stdout.write(f"\n{_guidance(one)}\n")
     return 0
 
@@ -165,10 +165,10 @@ def _guidance(of: Record) -> str:
     """How to look around; the last line is for the shell."""
     return "\n".join(
         [
-            "Look around:    kubectl get nodes,pods --all-namespaces      (with the line below in the environment)",
+            "Look around:    kubectl get nodes,pods --all-namespaces          (with the line below in the environment)",
             f"                {of.kubectl} is of the cluster's version",
-            "The cloud:      eval $(python -m localcluster env)           then the AWS CLI",
-            "Own images:     python -m localcluster load ARCHIVE          an OCI or docker archive, onto every node",
+            'The cloud:      eval "$(.venv/bin/python -m localcluster env)"   then the AWS CLI',
+            "Own images:     .venv/bin/python -m localcluster load ARCHIVE   an OCI or docker archive, onto every node",
             f"Logs:           {of.directory}/*.log",
             "The end:        make cluster-down",
             f"KUBECONFIG={of.kubeconfig}",

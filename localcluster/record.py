@@ -78,7 +78,10 @@ def directories(name: str) -> list[Path]:
 
 
 def found(name: str) -> Iterator[Record]:
-    """The clusters called `name`, held or abandoned; without those whose holder has yet to write its record."""
+    """The clusters called `name`, held or abandoned.
+
+    Without those whose holder has yet to write its record, or has written it as another version does.
+    """
     for directory in directories(name):
-        with suppress(FileNotFoundError, NotADirectoryError):
+        with suppress(FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError):
             yield Record.read(directory)

@@ -136,9 +136,9 @@ sources_digest() {
 # sources. It is the same for all machines.
 driver() {
     # shellcheck disable=SC2086 # words
-    dir=$cache/driver-$what-$(sources_digest "" image/hyperpod-ebs $of_driver)
+    dir=$cache/driver-$what.$(sources_digest "" image/hyperpod-ebs $of_driver)
     if [ -n "$again" ] || [ ! -d "$dir" ]; then
-        rm -rf "$cache/driver-$what"-*
+        rm -rf "$cache/driver-$what".*
         site=$work/driver/opt/hyperpod-ebs/lib/python3.11/site-packages
         mkdir -p "$site" "$work/driver/usr/bin" "$work/copy"
         cp -R src pyproject.toml hatch_build.py README.md LICENSE "$work/copy/"

@@ -106,12 +106,17 @@ async def kill(live: Live, name: str) -> None:
 async def whole(live: Live) -> None:
     """Come back when all of the driver is ready; pods that are hurt give way first."""
     await relieved(live)
+    await settled(live)
 
-    async def settled() -> bool:
+
+async def settled(live: Live) -> None:
+    """Come back when all of the driver is ready."""
+
+    async def ready() -> bool:
         items = (await live.kubectl.get(_IN, "pods,deployments,daemonsets,csinodes"))["items"]
         return _is_whole(items, {node.name for node in live.record.nodes})
 
-    await eventually(settled, seconds=240)
+    await eventually(ready, seconds=240)
 
 
 async def relieved(live: Live) -> None:

@@ -21,7 +21,7 @@ COUNT: Final = f"trap exit TERM; n=0; {_ON}"
 GO_ON: Final = f"trap exit TERM; n=$(cat /data/log 2>/dev/null | wc -l); {_ON}"
 """The same, from where the one before it was stopped."""
 
-NOTICED: Final = 10.0
+NOTICED: Final = 30.0
 """Seconds between two of these numbers that would be an interruption; a busy machine takes some, too."""
 
 CORDONED: Final = {"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}

@@ -152,7 +152,7 @@ class Space:
 
     async def counted(self, name: str) -> int:
         """How far the numbers in a pod's /data/log go; all before are there, and in order."""
-        here = "n=$(wc -l < /data/log); head -n $n /data/log | cut -d ' ' -f 1 > /dev/shm/log"
+        here = "[ -e /data/log ] || { echo 0; exit; }; n=$(wc -l < /data/log); head -n $n /data/log | cut -d ' ' -f 1 > /dev/shm/log"
         return int(await self.shell(name, f"{here}; seq 1 $n | cmp - /dev/shm/log && echo $n"))
 
     async def counts_on(self, name: str) -> None:

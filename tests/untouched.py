@@ -22,6 +22,13 @@ def of_the_machine() -> dict[str, object]:
         "devices": {entry.name for entry in Path("/dev").iterdir() if not re.match(r"loop\d", entry.name)},
         "run": {entry.name for entry in Path("/run").iterdir()},
         "mounts": sorted(str(mount.point) for mount in mounts if not mount.point.is_relative_to(place)),
+        **of_kubernetes(),
+    }
+
+
+def of_kubernetes() -> dict[str, object]:
+    """What nobody else changes, however long the cluster runs."""
+    return {
         "settings of the kernel": sysctls.of_the_kernel(),
         "Kubernetes' directories": {
             str(entry) for root in _KUBERNETES for entry in (Path(root), *Path(root).rglob("*")) if entry.exists()

@@ -85,7 +85,7 @@ async def test_without_one_upstreams_sidecars_run_as_they_are() -> None:
     assert found["csi-provisioner"] == "registry.example/csi-components/csi-provisioner:v6.3.0-eksbuild.4"
 
 
-async def test_an_image_of_no_registry_is_never_pulled() -> None:
+async def test_an_image_of_no_registry_is_not_pulled_unless_the_values_say_always() -> None:
     """Ours: a public one gives its name to whoever takes it, and the controller's pod has a role at AWS."""
     nowhere, somewhere = await render(), await render({"image": {"containerRegistry": "localhost"}})
     wanted = await render({"image": {"pullPolicy": "Always"}})
@@ -93,6 +93,20 @@ async def test_an_image_of_no_registry_is_never_pulled() -> None:
     assert policies(nowhere) == {"Never"}
     assert policies(somewhere) == {"IfNotPresent"}
     assert wanted.node.containers["ebs-plugin"]["imagePullPolicy"] == "Always"
+
+
+async def test_the_testers_image_is_pulled_from_where_its_short_name_leads() -> None:
+    """Upstream: helmTester.image; its pod has no role at AWS."""
+    ours, theirs = await render(), await render({"helmTester": {"image": "busybox:1.36"}})
+
+    assert [trial(one)["imagePullPolicy"] for one in (ours, theirs)] == ["Never", "IfNotPresent"]
+    assert trial(theirs)["image"] == "busybox:1.36"
+
+
+def trial(rendered: Rendered) -> Any:
+    """The container of `helm test`."""
+    [pod] = rendered.all("Pod")
+    return pod["spec"]["containers"][0]
 
 
 def images(pod: Pod) -> dict[str, str]:

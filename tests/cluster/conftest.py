@@ -23,7 +23,7 @@ from live import Live
 from localcluster.record import Record
 from privileges import want_of_privilege
 from space import Space
-from untouched import left_of, of_the_machine
+from untouched import left_of, of_kubernetes
 
 ROOT: Final = Path(__file__).parent.parent.parent
 
@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     items.sort(key=lambda item: (item.get_closest_marker("exclusive") is not None, item.path.name not in LONGEST))
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if Path(__file__).parent in item.path.parents and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(600, func_only=True))
 
 
@@ -70,7 +70,7 @@ def record(minded: Path, meeting_place: Path) -> Generator[Record]:
     before: dict[str, object] = {}
     with _locked(meeting_place / "cluster.begin"):
         if not known.exists():
-            before = of_the_machine()
+            before = of_kubernetes()
             started = _begun(minded / "cluster.log")
             known.write_text(str(_ready(started, minded / "cluster.log", known)))
     try:
@@ -85,7 +85,7 @@ def record(minded: Path, meeting_place: Path) -> Generator[Record]:
                 started.communicate()
             assert started.returncode == 0, (minded / "cluster.log").read_text()
             assert left_of(directory) == []
-            assert of_the_machine() == before
+            assert of_kubernetes() == before
 
 
 def _begun(log: Path) -> psutil.Popen:
@@ -122,12 +122,12 @@ def _locked(file: Path, kind: int = fcntl.LOCK_EX) -> Generator[None]:
 
 @pytest.fixture
 async def live(record: Record, turn: None, request: pytest.FixtureRequest) -> AsyncGenerator[Live]:
-    """The cluster, to be spoken to; a test that has it alone finds the driver whole, and has its planned faults met."""
+    """The cluster, to be spoken to, with the driver whole; a test has its planned faults met."""
     del turn
     async with aiohttp.ClientSession(record.environment["AWS_ENDPOINT_URL"]) as http:
         found = Live(Record.read(Path(record.directory)), http)  # anew: a test before may have replaced nodes
-        if request.node.get_closest_marker("exclusive"):
-            await driver_pods.whole(found)
+        # One that had the cluster alone may have been just before, and let hurt pods give way.
+        await (driver_pods.whole if request.node.get_closest_marker("exclusive") else driver_pods.settled)(found)
         try:
             yield found
             assert await found.faults() == []

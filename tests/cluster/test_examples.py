@@ -48,7 +48,11 @@ class Example:
         text = (self.directory / "README.md").read_text().partition(f"## {section}\n")[2].partition("\n## ")[0]
         script = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
         kubectl = self.live.kubectl
-        settings = [f"KUBECONFIG={kubectl.kubeconfig}", f"PATH={Path(kubectl.program).parent}:/usr/bin:/bin"]
+        settings = [
+            f"KUBECONFIG={kubectl.kubeconfig}",
+            f"KUBECACHEDIR={kubectl.cache}",
+            f"PATH={Path(kubectl.program).parent}:/usr/bin:/bin",
+        ]
         script = f"cd {shlex.quote(str(self.directory))}\n{script}"
         return (await command.run(["env", *settings, "sh", "-euc", script], deadline=600)).out
 

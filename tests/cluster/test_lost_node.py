@@ -57,6 +57,7 @@ async def test_a_pod_of_a_lost_node_runs_elsewhere_with_its_data_once_the_node_i
 
 
 @pytest.mark.six_minutes
+@pytest.mark.timeout(1200, func_only=True)
 async def test_a_pod_of_a_lost_node_runs_elsewhere_after_six_minutes_when_nobody_says_anything_of_the_node(
     space: Space, live: Live
 ) -> None:

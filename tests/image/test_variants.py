@@ -80,9 +80,8 @@ async def test_laid_out_for_docker_it_is_complete_and_asks_no_registry(tmp_path:
     """Ours: with what `docker build` has, one directory; and, of the demo's, that the embedded cloud runs in it."""
     layout = lay_out(tmp_path / "layout", "--demo")
 
-    copied = [
-        line for file in layout.glob("*Containerfile") for line in file.read_text().splitlines() if "COPY" in line
-    ]
+    lines = [line for file in layout.glob("*Containerfile") for line in file.read_text().splitlines()]
+    words_of = {word: sorted(line for line in lines if line.startswith(f"{word} ")) for word in ("ARG", "COPY", "FROM")}
     rootfs = await put_together(layout)
     words = [*contained(rootfs, 1000), "hyperpod-ebs", "emulator", "run", "--state=/tmp/cloud", "--port=0"]
     process = psutil.Popen(words, stdin=-3, stdout=-1, stderr=-1, text=True)
@@ -90,7 +89,11 @@ async def test_laid_out_for_docker_it_is_complete_and_asks_no_registry(tmp_path:
     process.terminate()
     _, said = process.communicate()
 
-    assert sorted(copied) == ["COPY debian/ /", "COPY driver/ /", "COPY python/ /"]
+    assert words_of == {
+        "ARG": ["ARG BASE", "ARG SYSTEM=scratch"],
+        "COPY": ["COPY debian/ /", "COPY driver/ /", "COPY python/ /"],
+        "FROM": ["FROM ${BASE}", "FROM ${SYSTEM} AS system", "FROM system AS runtime"],
+    }
     assert first.startswith("emulator ready"), said
 
 

@@ -40,6 +40,21 @@ def test_a_group_has_what_kubelet_wants_and_the_machine_passes_on_what_it_did_be
     assert words(root / "cgroup.subtree_control") == before
 
 
+def test_a_group_gets_the_places_of_the_one_above_and_none_from_a_root_that_has_no_such_file(tmp_path: Path) -> None:
+    """admin-guide/cgroup-v2: cpuset.cpus exists on non-root cgroups; in version 1 an empty one takes no process."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for below in (first, second):
+        below.mkdir()
+        (below / "cpuset.cpus").write_text("\n")
+
+    cgroups.give_places(tmp_path, first)
+    assert words(first / "cpuset.cpus") == set()
+
+    (tmp_path / "cpuset.cpus").write_text("0-1\n")
+    cgroups.give_places(tmp_path, second)
+    assert words(second / "cpuset.cpus") == {"0-1"}
+
+
 def test_of_two_the_last_one_takes_back_what_the_first_was_lent() -> None:
     """Ours: two clusters may run at once, and end in either order."""
     root, first, second = unified(), f"hp-test-{os.getpid()}-1", f"hp-test-{os.getpid()}-2"

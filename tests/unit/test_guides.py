@@ -64,6 +64,12 @@ def test_each_flag_is_the_drivers(page: Page) -> None:
 
 
 @every_page
+def test_no_command_appends_to_a_file_of_values(page: Page) -> None:
+    """Ours: of a key that a file has twice Helm takes the latter, and what stood under the former is gone."""
+    assert [block.line for block in page.blocks if re.search(r">>\s*\S+\.yaml", block.text)] == []
+
+
+@every_page
 def test_each_name_in_a_command_was_given_a_value_before(page: Page) -> None:
     """Ours: a page is followed from top to bottom, also what of it is not run by the tests."""
     known = {"PATH", "PWD"}

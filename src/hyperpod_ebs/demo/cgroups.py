@@ -13,7 +13,7 @@ from typing import Final
 from hyperpod_ebs.linux import mountinfo
 
 _PLACES: Final = ("cpuset.cpus", "cpuset.mems")
-"""What a group of version 1 has to be given before it takes processes."""
+"""What a group of version 1 has to be given before it takes processes; in version 2 it has that of the one above."""
 
 _CONTROLLERS: Final = frozenset({"cpu", "cpuset", "hugetlb", "memory", "pids"})
 """Those of version 2 without which kubelet takes no group for its own, where the machine has them."""
@@ -37,10 +37,15 @@ def make(group: Path) -> None:
             _pass_on(parent)
             below = parent / name
             below.mkdir(exist_ok=True)
-            for file in _PLACES:
-                if (below / file).exists() and not (below / file).read_text().strip():
-                    (below / file).write_text((parent / file).read_text())
+            give_places(parent, below)
             parent = below
+
+
+def give_places(parent: Path, below: Path) -> None:
+    """Give a group the places of the one above it, where it has none; the root of version 2 has no such files."""
+    for file in _PLACES:
+        if (parent / file).exists() and (below / file).exists() and not (below / file).read_text().strip():
+            (below / file).write_text((parent / file).read_text())
 
 
 def remove(name: str) -> None:
