@@ -152,8 +152,9 @@ class Space:
 
     async def counted(self, name: str) -> int:
         """How far the numbers in a pod's /data/log go; all before are there, and in order."""
-        here = "[ -e /data/log ] || { echo 0; exit; }; n=$(wc -l < /data/log); head -n $n /data/log | cut -d ' ' -f 1 > /dev/shm/log"
-        return int(await self.shell(name, f"{here}; seq 1 $n | cmp - /dev/shm/log && echo $n"))
+        none_yet = "[ -e /data/log ] || { echo 0; exit; }"
+        here = "n=$(wc -l < /data/log); head -n $n /data/log | cut -d ' ' -f 1 > /dev/shm/log"
+        return int(await self.shell(name, f"{none_yet}; {here}; seq 1 $n | cmp - /dev/shm/log && echo $n"))
 
     async def counts_on(self, name: str) -> None:
         """Come back when a pod has written further numbers than it had; its container is the first."""
