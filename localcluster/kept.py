@@ -124,7 +124,7 @@ def _detached(hold: Callable[[], int], lock: int) -> tuple[int, Iterable[str]]:
         os.close(reading)
         _hold(hold, writing)
     # From here on whoever ends us ends it, too.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     os.close(writing)
     return child, os.fdopen(reading)

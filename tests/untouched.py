@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.demo import cgroups, janitor, sandbox
+from hyperpod_ebs.demo import cgroups, janitor
 from hyperpod_ebs.linux import mountinfo
 from localcluster.machines import sysctls
 
@@ -13,15 +13,16 @@ _KUBERNETES: Final = ("/opt/containerd", "/usr/libexec/kubernetes", "/etc/cni", 
 
 
 def of_the_machine() -> dict[str, object]:
-    """All of it; loop devices, and mounts below the directory for temporary files, of others come and go meanwhile."""
-    place = sandbox.place().resolve()
-    mounts = mountinfo.parse(mountinfo.TABLE.read_bytes())
+    """All of it; loop devices, and mounts in the sandboxes of others, come and go meanwhile."""
+    points = [mount.point for mount in mountinfo.parse(mountinfo.TABLE.read_bytes())]
     return {
         "interfaces": {interface.name for interface in Path("/sys/class/net").iterdir()},
         "network namespaces": {entry.name for entry in Path("/run/netns").glob("*")},
         "devices": {entry.name for entry in Path("/dev").iterdir() if not re.match(r"loop\d", entry.name)},
         "run": {entry.name for entry in Path("/run").iterdir()},
-        "mounts": sorted(str(mount.point) for mount in mounts if not mount.point.is_relative_to(place)),
+        "mounts": sorted(
+            str(point) for point in points if not any((above / janitor.SEAL).exists() for above in point.parents)
+        ),
         **of_kubernetes(),
     }
 
