@@ -154,8 +154,8 @@ async def relieved(live: Live, space: Space) -> AsyncGenerator[None]:
 
 
 @pytest.fixture
-def checkpoint(record: Record, turn: None) -> Generator[None]:
-    """The namespace of the example of that name, which the demo has, too; a node is cordoned meanwhile."""
+def cordon(record: Record, turn: None) -> Generator[None]:
+    """The right to cordon a node, and to see none cordoned; the demo and its example have one namespace, too."""
     del turn
-    with _locked(Path(record.directory) / "checkpoint"):
+    with _locked(Path(record.directory) / "cordon"):
         yield

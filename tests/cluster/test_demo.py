@@ -9,7 +9,7 @@ from hyperpod_ebs.kit import command
 from live import Live
 
 
-@pytest.mark.usefixtures("checkpoint")
+@pytest.mark.usefixtures("cordon")
 async def test_the_demo_shows_a_training_that_moves_and_ends_with_the_same_weights(live: Live) -> None:
     argv = [sys.executable, "-m", "localcluster", "demo", f"--directory={live.record.directory}", "--output=json"]
 

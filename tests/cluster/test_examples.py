@@ -140,7 +140,7 @@ async def test_no_event_is_lost_while_the_log_outgrows_its_volume(example: Examp
     await example.cleans_up()
 
 
-@pytest.mark.usefixtures("checkpoint")
+@pytest.mark.usefixtures("cordon")
 @pytest.mark.parametrize("example", ["training/checkpoint"], indirect=True)
 async def test_a_training_that_loses_its_node_ends_with_the_weights_of_one_that_did_not(example: Example) -> None:
     """Guide: model checkpoints and intermediate results are saved."""

@@ -20,8 +20,13 @@ from space import Space
 ON_THE_RELEASE: Final = ("install.md", "migrate.md")
 """Pages that change the driver's installation."""
 
+ON_THE_CLUSTER: Final = "local-cluster.md"
+"""The page that shows which nodes take pods."""
+
 OTHERS: Final = sorted(
-    path.name for path in DIRECTORY.glob("*.md") if path.name not in ON_THE_RELEASE and Page.read(path).typed
+    path.name
+    for path in DIRECTORY.glob("*.md")
+    if path.name not in {*ON_THE_RELEASE, ON_THE_CLUSTER} and Page.read(path).typed
 )
 
 
@@ -90,6 +95,14 @@ async def test_the_commands_of_a_guide_do_what_it_says(
 ) -> None:
     """The issue: every command in the guides that can run against the emulator is run by the tests."""
     await typed(Page.read(DIRECTORY / name), tmp_path, settings, environment)
+
+
+@pytest.mark.usefixtures("cordon")
+async def test_the_guide_of_the_cluster_on_this_machine_shows_it_as_it_is(
+    environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
+) -> None:
+    """The issue: it says how to look around, and how to import an image into its nodes."""
+    await typed(Page.read(DIRECTORY / ON_THE_CLUSTER), tmp_path, settings, environment)
 
 
 @pytest.mark.exclusive
