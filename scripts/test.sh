@@ -27,8 +27,9 @@ run() {
     }
 }
 
-# Apart, since those on the cluster wait for Kubernetes most of their time, and the others have deadlines.
-run "$(nproc)" --maxprocesses 4 --ignore tests/cluster "$@"
+# Apart, since those on the cluster wait for Kubernetes most of their time, and the others have deadlines. A path that is
+# given is not ignored, but what is in it can be deselected.
+run "$(nproc)" --maxprocesses 4 --ignore tests/cluster --deselect tests/cluster "$@"
 run 4 --ignore-glob 'tests/[!c]*' --ignore tests/chart --ignore tests/contract "$@"
 if [ "$nothing" = 2 ]; then
     echo "test: no test is like that: $*" >&2

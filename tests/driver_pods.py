@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from live import DRIVER, SYSTEM, Live, eventually
-from localcluster.kubernetes.node import SOCKET
+from localcluster.kubernetes.node import ctr
 
 CONTROLLER: Final = "deployment/ebs-csi-controller"
 NODE: Final = "daemonset/ebs-csi-node"
@@ -99,8 +99,7 @@ async def kill(live: Live, name: str) -> None:
     """Kill the driver's container in a pod, as the kernel does it when there is no more memory: with no warning."""
     found = await pod(live, name)
     id_ = container(found)["containerID"].rpartition("/")[2]
-    ctr = ("ctr", "--namespace=k8s.io", f"--address={SOCKET}")
-    await live.on_node(found["spec"]["nodeName"], *ctr, "tasks", "kill", "--signal=SIGKILL", id_)
+    await ctr(live.namespace(found["spec"]["nodeName"]), "tasks", "kill", "--signal=SIGKILL", id_)
 
 
 async def whole(live: Live) -> None:

@@ -68,8 +68,11 @@ class Live:
 
     async def on_node(self, name: str, *argv: str) -> str:
         """What a program on a node prints."""
-        node = next(node for node in self.record.nodes if node.name == name)
-        return (await command.run(Namespace(node.holder).wholly(*argv))).out
+        return (await command.run(self.namespace(name).wholly(*argv))).out
+
+    def namespace(self, name: str) -> Namespace:
+        """Where a node's programs run."""
+        return Namespace(next(node.holder for node in self.record.nodes if node.name == name))
 
     def ec2(self) -> Any:  # an untyped context manager of aiobotocore's
         """EC2, for what the cloud's own pages do not show."""

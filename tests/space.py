@@ -71,47 +71,24 @@ class Space:
 
     async def storage_class(self, *, binding: str = "WaitForFirstConsumer", **parameters: str) -> str:
         """The name of a new StorageClass of ours, which takes expansion."""
-        name = f"{self.name}-{next(_numbers)}"
-        await self.live.kubectl.apply(
-            {
-                "apiVersion": "storage.k8s.io/v1",
-                "kind": "StorageClass",
-                "metadata": {"name": name, "labels": {"test": self.name}},
-                "provisioner": DRIVER,
-                "parameters": parameters,
-                "volumeBindingMode": binding,
-                "allowVolumeExpansion": True,
-            }
-        )
-        return name
+        terms = {"provisioner": DRIVER, "volumeBindingMode": binding, "allowVolumeExpansion": True}
+        return await self._class("storage.k8s.io/v1", "StorageClass", parameters=parameters, **terms)
 
     async def snapshot_class(self, policy: str = "Delete", **parameters: str) -> str:
         """The name of a new VolumeSnapshotClass of ours."""
-        name = f"{self.name}-{next(_numbers)}"
-        await self.live.kubectl.apply(
-            {
-                "apiVersion": SNAPSHOTS,
-                "kind": "VolumeSnapshotClass",
-                "metadata": {"name": name, "labels": {"test": self.name}},
-                "driver": DRIVER,
-                "deletionPolicy": policy,
-                "parameters": parameters,
-            }
-        )
-        return name
+        terms = {"driver": DRIVER, "deletionPolicy": policy, "parameters": parameters}
+        return await self._class(SNAPSHOTS, "VolumeSnapshotClass", **terms)
 
     async def attributes_class(self, **parameters: str) -> str:
         """The name of a new VolumeAttributesClass of ours."""
+        terms = {"driverName": DRIVER, "parameters": parameters}
+        return await self._class("storage.k8s.io/v1", "VolumeAttributesClass", **terms)
+
+    async def _class(self, version: str, kind: str, **terms: Any) -> str:
+        """The name of a new class of a kind, which goes with the namespace."""
         name = f"{self.name}-{next(_numbers)}"
-        await self.live.kubectl.apply(
-            {
-                "apiVersion": "storage.k8s.io/v1",
-                "kind": "VolumeAttributesClass",
-                "metadata": {"name": name, "labels": {"test": self.name}},
-                "driverName": DRIVER,
-                "parameters": parameters,
-            }
-        )
+        metadata = {"name": name, "labels": {"test": self.name}}
+        await self.live.kubectl.apply({"apiVersion": version, "kind": kind, "metadata": metadata, **terms})
         return name
 
     async def snapshot(self, name: str, claim: str, *, of: str) -> None:
