@@ -119,13 +119,14 @@ async def settled(live: Live) -> None:
 
 
 async def relieved(live: Live) -> None:
-    """Let pods that had to restart, or are not well, give way to new ones.
+    """Let pods that had to restart, or are not well, give way to new ones; those that go already may be gone meanwhile.
 
     Kubelet lets a container wait longer after each time that it has ended: a later test has not to wait for that.
     """
     items = (await live.kubectl.get(_IN, "pods"))["items"]
-    if hurt := [one["metadata"]["name"] for one in items if _is_ours(one) and _is_hurt(one)]:
-        await live.kubectl("delete", _IN, "pod", *hurt, "--wait=false")
+    staying = [one for one in items if _is_ours(one) and _is_staying(one)]
+    if hurt := [one["metadata"]["name"] for one in staying if _is_hurt(one)]:
+        await live.kubectl("delete", _IN, "pod", *hurt, "--wait=false", "--ignore-not-found")
 
 
 def _is_whole(items: Sequence[Mapping[str, Any]], nodes: AbstractSet[str]) -> bool:
