@@ -23,7 +23,7 @@ NAME: Final = "training"
 
 EC2_TYPE: Final = "m6i.xlarge"
 
-_READY: Final = 60.0
+_READY: Final = 180.0
 _ASK: Final = 0.1
 
 

@@ -27,8 +27,8 @@ from localcluster.roster import Roster
 
 HYPERPOD_NODES: Final = 2
 
-_READY: Final = 60.0
-_APART: Final = 5.0
+_READY: Final = 180.0
+_APART: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,9 @@ class Cluster:
             with step("wait until the nodes are ready"):
                 for node in nodes:
                     await node.kubelet.until(partial(_ready, kubectl, node.instance.name), seconds=_READY)
-                await kubectl("apply", "--filename", str(programs.snapshot_definitions))
+                definitions = ("--filename", str(programs.snapshot_definitions))
+                await kubectl("apply", *definitions)  # what is not served yet, a chart does not count on
+                await kubectl("wait", *definitions, "--for=condition=Established", f"--timeout={_READY:g}s")
             yield cls(sandbox=sandbox, cloud=emulator, roster=roster, kubectl=kubectl)
 
 

@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
+
+import aiohttp
 
 from hyperpod_ebs.demo.fleet import Emulated
 from hyperpod_ebs.demo.steps import Result, Steps
 from hyperpod_ebs.demo.trouble import Broken
+from hyperpod_ebs.kit import command
 from localcluster.demo.scene import Pod, Scene, lines
 from localcluster.kubernetes.chart import ROOT
 from localcluster.kubernetes.kubectl import Kubectl
@@ -73,10 +76,16 @@ class Story:
         return pod
 
     async def _take_away(self, node: str, first: Pod) -> None:
-        async with self._step("take the node away: cordon it, kill the training's pod") as result:
-            await self.kubectl("cordon", node)
-            await self.kubectl("delete", "pod", first.name, f"--namespace={NAMESPACE}", "--grace-period=1")
-            result(f"{first.name} is gone, {node} takes no pods")
+        try:
+            async with self._step("take the node away: cordon it, kill the training's pod") as result:
+                await self.kubectl("cordon", node)
+                await self.kubectl("delete", "pod", first.name, f"--namespace={NAMESPACE}", "--grace-period=1")
+                result(f"{first.name} is gone, {node} takes no pods")
+            await self._resume(node)
+        finally:
+            await self.kubectl("uncordon", node)
+
+    async def _resume(self, node: str) -> None:
         async with self._step("see the volume move, and the training go on elsewhere") as result:
             pod = await self._until(self._running)
 
@@ -87,14 +96,13 @@ class Story:
             if pod.node == node:
                 raise Broken(f"{pod.name} runs on {node} again, which is cordoned")
             result(f"{pod.name} resumed at step {found['step']} on {pod.node}")
-        await self.kubectl("uncordon", node)
 
     async def _compare(self) -> None:
         async with self._step("train to the end, and compare the weights") as result:
             jobs = ("job/train", "job/uninterrupted")
             await self.kubectl(
                 *("wait", "--for=condition=complete", *jobs, f"--namespace={NAMESPACE}", "--timeout=300s"),
-                deadline=_PATIENCE,
+                deadline=_PATIENCE + 10,
             )
             ends = [lines((await self.kubectl("logs", job, f"--namespace={NAMESPACE}")).out)[-1] for job in jobs]
             ours, theirs = (end["weights"] for end in ends)
@@ -138,8 +146,8 @@ class Story:
     async def _looking(self) -> AsyncGenerator[None]:
         async def look() -> None:
             while True:
-                scene = await self._scene()
-                self.looked(scene, _words(self._said))
+                with suppress(command.CommandFailed, aiohttp.ClientError, TimeoutError):  # it is only a picture
+                    self.looked(await self._scene(), _words(self._said))
                 await asyncio.sleep(_LOOK)
 
         async with asyncio.TaskGroup() as group:

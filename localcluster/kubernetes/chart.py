@@ -18,9 +18,10 @@ HELM: Final = programs.HELM
 RELEASE: Final = "hyperpod-ebs"
 NAMESPACE: Final = "kube-system"
 
-_ELECTION: Final = {"leaseDuration": "6s", "renewDeadline": "4s", "retryPeriod": "1s"}
-_ELECTED: Final = ("lease-duration=6s", "renew-deadline=4s", "retry-period=1s")
-"""Shorter than the sidecars' own 15 s, which whoever kills a leader to look what happens would wait for."""
+_ELECTION: Final = {"leaseDuration": "12s", "renewDeadline": "10s", "retryPeriod": "1s"}
+_ELECTED: Final = ("lease-duration=12s", "renew-deadline=10s", "retry-period=1s")
+"""Shorter than the sidecars' own 15 s, which whoever kills a leader to look what happens would wait for; but a leader
+that cannot renew in time ends, and on a busy machine that must not happen."""
 
 _PATIENCE: Final = 240
 

@@ -17,7 +17,7 @@ SERVER: Final = f"https://{network.GATEWAY}:{PORT}"
 LOST: Final = 16
 """Seconds without a sign of life after which a node counts as lost; Kubernetes' own are 50."""
 
-_READY: Final = 90.0
+_READY: Final = 180.0
 
 
 @dataclass(frozen=True, slots=True)

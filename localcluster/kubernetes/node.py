@@ -23,7 +23,7 @@ TAINT: Final = {"key": "ebs.csi.aws.com/agent-not-ready", "value": "", "effect":
 
 SOCKET: Final = "/run/containerd/containerd.sock"
 
-_READY: Final = 30.0
+_READY: Final = 180.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +115,7 @@ def _kubelet(site: Site, instance: Instance, machine: Machine) -> dict[str, obje
         # volume has grown, it sees when it next looks at the pod. Its own are 10 s, 5 minutes and one minute.
         "nodeStatusUpdateFrequency": "1s",
         "nodeStatusReportFrequency": "10s",
+        "nodeLeaseDurationSeconds": 8,  # a sign of life every 2 s: one that comes late is no lost node yet
         "syncFrequency": "5s",
         "rotateCertificates": False,
         "serverTLSBootstrap": False,

@@ -42,7 +42,7 @@ _LOOPS: Final = 256
 
 _LINKS: Final = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 
-_READY: Final = 30.0
+_READY: Final = 180.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

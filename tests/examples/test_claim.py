@@ -56,6 +56,9 @@ class Api:
     stuck: bool = False
     """Whether the claim has 1 GiB whatever it asks for."""
 
+    lost: bool = False
+    """Whether the answer to the next growth is lost, which comes to the volume only when the claim is asked about."""
+
     patches: list[object] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     looks: int = 0
@@ -81,8 +84,12 @@ class Api:
         async with self._looked:
             self.looks += 1
             self._looked.notify_all()
-        has = {"capacity": {"storage": self.size}} if not self.stuck else {"capacity": {"storage": "1Gi"}}
-        return web.json_response({"spec": {"resources": {"requests": {"storage": self.size}}}, "status": has})
+        has = "1Gi" if self.stuck or self.lost else self.size
+        if self.lost and self.patches:
+            self.lost = False
+            await self._grow()
+        spec = {"resources": {"requests": {"storage": self.size}}}
+        return web.json_response({"spec": spec, "status": {"capacity": {"storage": has}}})
 
     async def looked_at_again(self, times: int) -> None:
         """Come back when the claim was asked for so many times more."""
@@ -98,9 +105,16 @@ class Api:
         asked = await request.json()
         self.patches.append(asked)
         self.size = asked["spec"]["resources"]["requests"]["storage"]
+        if self.lost:
+            assert request.transport
+            request.transport.abort()
+        else:
+            await self._grow()
+        return web.json_response({})
+
+    async def _grow(self) -> None:
         mib = 16 * int(self.size.removesuffix("Gi"))
         await command.run(["mount", "-o", f"remount,size={mib}m", str(self.volume)])
-        return web.json_response({})
 
 
 @pytest.fixture
@@ -176,6 +190,20 @@ async def test_what_is_there_of_a_model_needs_no_room_a_second_time(volume: Path
     assert [one["event"] for one in there] == ["fits"]
     assert [one["gib"] for one in half if one["event"] == "grown"] == [2, 3, 4]
     assert [one["gib"] for one in absent if one["event"] == "grown"] == [5]
+
+
+@pytest.mark.root
+async def test_a_growth_whose_answer_was_lost_is_not_asked_for_twice(volume: Path, account: Path) -> None:
+    """AWS: four modifications in 24 hours."""
+    api = Api(volume, lost=True)
+    (volume / "most").write_bytes(bytes(14 * 2**20))
+    words = ("watch", "--claim", "log", "--directory", volume, "--account", account, "--every", "0.1")
+    async with api.serving() as url, running("claim.py", *words, "--api", url, "--most-gib", "4") as watch:
+        await watch.says("refused")
+        await api.looked_at_again(2)
+        await watch.told_to_end()
+
+    assert [patch["spec"]["resources"]["requests"]["storage"] for patch in api.patches] == ["2Gi"]  # type: ignore[index] # JSON
 
 
 @pytest.mark.root

@@ -1,12 +1,15 @@
 """`emulator run`, `env`, `status` and `reset`, as a user types them."""
 
+import asyncio
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from emulated import cloud
+from hyperpod_ebs.emulator import lock
 from hyperpod_ebs.kit import command
 
 pytestmark = pytest.mark.root
@@ -60,6 +63,19 @@ async def test_without_an_emulator_the_commands_say_how_to_start_one(short_path:
         assert f"emulator run --state {state}" in failed.err
     assert "nothing to delete" in (await typed("reset", "--state", state)).out
     assert not (short_path / "state").exists()
+
+
+async def test_while_an_emulator_starts_nobody_is_sent_to_where_the_one_before_it_was(short_path: Path) -> None:
+    """Ours: clients that were started beside it would find nobody there, or somebody else."""
+    state = short_path / "state"
+    async with cloud(state):
+        pass
+
+    with ExitStack() as stack:
+        await asyncio.to_thread(lambda: stack.enter_context(lock.held(state)))
+        failed = await typed("env", "--state", str(state), code=1)
+
+    assert f"no emulator runs on {state}" in failed.err
 
 
 async def test_a_port_that_is_taken_is_said_and_nothing_is_left(short_path: Path) -> None:

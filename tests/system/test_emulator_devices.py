@@ -6,7 +6,7 @@ import struct
 import threading
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
-from fcntl import ioctl
+from fcntl import LOCK_SH, flock, ioctl
 from mmap import mmap
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ from typing import Final
 import pytest
 
 from emulated import GROUP, Aws, cloud, until
+from hyperpod_ebs.emulator.disks import loops
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.kit import command
 
@@ -98,6 +99,29 @@ async def test_a_device_is_in_its_node_s_directory_only_and_goes_with_the_attach
     assert (here, there, target, bytes_) == (["disk", "nvme1n1", "xvdb"], ["disk"], "nvme1n1", GIB)
     assert status == "detached"
     assert list(by_id.parent.iterdir()) == []
+
+
+async def test_a_device_that_udev_looks_at_is_detached_when_it_has_looked(
+    running: tuple[Emulator, Aws], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd, "Locking Block Device Access": whatever has changed is open for a moment, under a shared lock."""
+    monkeypatch.setattr(loops, "_LOOKED_AT", 60.0)
+    emulator, aws = running
+    volume = await aws.volume()
+    cluster, (node,) = await aws.cluster()
+    await attached(aws, cluster, node, volume)
+    (attachment,) = emulator.world.store.attachments.values()
+    loop = emulator.world.bindings.device(attachment)
+    assert loop
+
+    looking = os.open(loop, os.O_RDONLY | os.O_CLOEXEC)
+    flock(looking, LOCK_SH)
+    async with asyncio.TaskGroup() as group:
+        detaching = group.create_task(detached(aws, cluster, node, volume))
+        await asyncio.wait({detaching}, timeout=0.5)
+        os.close(looking)
+
+    assert detaching.result() == "detached"
 
 
 async def test_bytes_move_with_the_volume_from_node_to_node(running: tuple[Emulator, Aws]) -> None:

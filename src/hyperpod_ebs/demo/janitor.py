@@ -39,6 +39,9 @@ SEAL: Final = ".sandbox"
 _GRACE: Final = 3.0
 """Seconds that processes have to stop by themselves; then they have to die."""
 
+_DYING: Final = 30.0
+"""Seconds that the kernel has to end what it has killed: a write to a slow disk comes to its end first."""
+
 _BUSY: Final = 6.0
 """Seconds that mounts and loop devices have to be let go of by their last users."""
 
@@ -118,7 +121,7 @@ def clean(path: Path) -> None:
     _let_go(path)
     # Again and again: a last writer of the owner's may put something in while it goes, and processes that the kernel
     # has killed stay in their control group for as long as they take to die.
-    _until(lambda: _is_removed(path))
+    _until(lambda: _is_removed(path), seconds=_DYING)
 
 
 def clean_abandoned(parent: Path, name: str) -> None:
@@ -192,9 +195,9 @@ def _remove(path: Path) -> None:
             shutil.rmtree(path)
 
 
-def _until(done: Callable[[], bool]) -> bool:
-    """Whether it was so within the time of grace; other processes end without telling us."""
-    end = time.monotonic() + _GRACE
+def _until(done: Callable[[], bool], *, seconds: float = _GRACE) -> bool:
+    """Whether it was so in time; other processes end without telling us."""
+    end = time.monotonic() + seconds
     while not (so := done()) and time.monotonic() < end:
         time.sleep(_LOOK)
     return so

@@ -13,7 +13,7 @@ from typing import Final, Self
 from hyperpod_ebs.demo import cgroups, janitor
 from hyperpod_ebs.kit import files
 
-_CLEANED: Final = 60.0
+_CLEANED: Final = 180.0
 """Seconds that the janitor has; one stuck in the kernel does not hold us longer, and the report tells."""
 
 _ELSEWHERE: Final = Path("/var/tmp")  # noqa: S108 - the directory in it is made with a name that nobody can guess

@@ -103,9 +103,10 @@ def _url(home: Path) -> str:
     Raises:
         FileNotFoundError: None runs.
     """
-    if lock.holder(home) is None:
+    url = lock.endpoint(home)
+    if url is None:
         raise FileNotFoundError(home)
-    return (home / "endpoint").read_text()
+    return url
 
 
 def _show(title: str, rows: list[dict[str, Any]]) -> None:  # as status gives them

@@ -79,9 +79,6 @@ class Emulator:
             if state is None:
                 stack.push_async_callback(_remove, home)
             await files.off_loop(lambda: stack.enter_context(lock.held(home)))
-            endpoint = home / "endpoint"
-            await files.off_loop(lambda: endpoint.unlink(missing_ok=True))  # a dead emulator's
-            stack.push_async_callback(files.off_loop, lambda: endpoint.unlink(missing_ok=True))
             identity = await files.off_loop(lambda: Identity.of(home, Place(region, account, zones)))
             world = await stack.enter_async_context(
                 residence.lived_in(home, identity.place, profile=profile, seed=seed, keep=state is not None)
@@ -97,7 +94,7 @@ class Emulator:
             )
             await stack.enter_async_context(world.clock.ticking())
             url = await stack.enter_async_context(server.serving(host, port))
-            await files.off_loop(lambda: _publish(endpoint, url))
+            await files.off_loop(lambda: stack.enter_context(lock.published(home, url)))
             yield cls(url=url, state=home, env=identity.environment(url), faults=faults, world=world)
 
     def device_directory(self, instance: str) -> Path:
@@ -111,13 +108,6 @@ class Emulator:
 
 def _home(state: Path | None) -> Path:
     return Path(tempfile.mkdtemp(prefix="hyperpod-ebs-")).resolve() if state is None else state.resolve()
-
-
-def _publish(endpoint: Path, url: str) -> None:
-    """Let `emulator env` find the address, whole or not at all."""
-    unready = endpoint.with_suffix(".new")
-    unready.write_text(url)
-    unready.rename(endpoint)
 
 
 async def _remove(home: Path) -> None:

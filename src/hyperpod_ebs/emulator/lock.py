@@ -1,8 +1,8 @@
-"""One emulator for each state directory, kept by a lock that dies with its holder.
+"""One emulator for each state directory, and where it answers: kept by locks that die with their holder.
 
-The lock belongs to the open file, not to the process (fcntl(2), open file description
+A lock belongs to the open file, not to the process (fcntl(2), open file description
 locks): two emulators in one process exclude each other too, and whoever only wants to
-know whether one runs need not take it.
+know whether one answers need not take it.
 """
 
 import fcntl
@@ -21,6 +21,9 @@ _OURS: Final = {
     *("pool.xfs", "pool.new", "disks", "nodes"),
 }
 """Everything that an emulator makes in its state directory."""
+
+_URL: Final = 4096
+"""Bytes of an address, at the most."""
 
 _FLOCK: Final = struct.Struct("hhqqi0q")
 """struct flock: type, whence, start, length, pid."""
@@ -48,15 +51,34 @@ def held(state: Path) -> Generator[None]:
         os.close(handle)
 
 
-def holder(state: Path) -> int | None:
-    """The pid of the emulator that runs on `state`; None when there is none."""
+@contextmanager
+def published(state: Path, url: str) -> Generator[None]:
+    """Let `endpoint` find the address, whole or not at all.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    unready = state / "endpoint.new"
+    unready.unlink(missing_ok=True)
+    handle = os.open(unready, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        handle = os.open(state / "lock", os.O_RDWR | os.O_CLOEXEC)
+        os.write(handle, url.encode())
+        fcntl.fcntl(handle, fcntl.F_OFD_SETLK, _whole_file())
+        unready.rename(state / "endpoint")
+        yield
+    finally:
+        os.close(handle)
+
+
+def endpoint(state: Path) -> str | None:
+    """Where the emulator of `state` answers; None when none does: a dead one's address has no lock any more."""
+    try:
+        handle = os.open(state / "endpoint", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
         kind, *_ = _FLOCK.unpack(fcntl.fcntl(handle, fcntl.F_OFD_GETLK, _whole_file()))
-        return None if kind == fcntl.F_UNLCK else _pid(handle)
+        return None if kind == fcntl.F_UNLCK else os.pread(handle, _URL, 0).decode()
     finally:
         os.close(handle)
 

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
@@ -244,9 +245,10 @@ class _Writer(threading.Thread):
             self._broken = error
 
     def _tell(self, written: asyncio.Future[None] | None) -> None:
-        if written is None or (loop := written.get_loop()).is_closed():
+        if written is None:
             return
-        if self._broken is None:
-            loop.call_soon_threadsafe(written.set_result, None)
-        else:
-            loop.call_soon_threadsafe(written.set_exception, self._broken)
+        with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+            if self._broken is None:
+                written.get_loop().call_soon_threadsafe(written.set_result, None)
+            else:
+                written.get_loop().call_soon_threadsafe(written.set_exception, self._broken)

@@ -12,6 +12,7 @@ import mmap
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -62,7 +63,7 @@ async def off_loop(act: Callable[[], T], *, about: Path | None = None, deadline:
             result = act()
         except BaseException as raised:  # noqa: BLE001 - handed to the caller whole
             error = raised
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
             loop.call_soon_threadsafe(settle, result, error)
 
     thread = threading.Thread(target=call, daemon=True, name="files")

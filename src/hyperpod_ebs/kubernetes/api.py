@@ -110,7 +110,7 @@ class Api:
         loop = asyncio.get_running_loop()
 
         def put(event: Object | Exception | None) -> None:
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # the loop is closed, and nobody watches any more
                 loop.call_soon_threadsafe(events.put_nowait, event)
 
         reader = _Reader(self._access, target, put)

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import struct
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ _SECTOR: Final = 512
 
 _TRIES: Final = 64
 """How often somebody else may take the free device before us."""
+
+_LOOKED_AT: Final = 1.0
+"""Seconds that udev is given to look at a device."""
 
 CONTROL: Final = Path("/dev/loop-control")
 _SYSFS: Final = Path("/sys/block")
@@ -103,8 +107,8 @@ class Loop:
     def free(self, file: Path, *, force: bool = False) -> bool:
         """Take `file` from behind it; whether it is gone.
 
-        While somebody has the device mounted or open, it stays as it is. With `force`
-        the kernel is left to free it at the last close.
+        While somebody has the device mounted or open, it stays as it is, but udev is waited for.
+        With `force` the kernel is left to free it at the last close.
         """
         if not self.backs(file):
             return True
@@ -115,6 +119,7 @@ class Loop:
                 return False
             raise
         try:
+            _await_udev(handle)
             # Looked at again: while we hold it open, nobody can free and bind it anew.
             if self.backs(file):
                 fcntl.ioctl(handle, _CLR_FD, 0)
@@ -131,6 +136,22 @@ class Loop:
         """Let the device be as long as its file has become."""
         with _opened(self.path) as handle:
             fcntl.ioctl(handle, _SET_CAPACITY, 0)
+
+
+def _await_udev(handle: int) -> None:
+    """Wait until udev does not look at the device, and keep it from beginning to for as long as `handle` is open.
+
+    Its workers open each device that has changed, for some milliseconds, with a shared lock on it; one that
+    somebody else has locked they leave alone (systemd, "Locking Block Device Access").
+    """
+    until = time.monotonic() + _LOOKED_AT
+    while time.monotonic() < until:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _unmark(handle: int) -> None:

@@ -39,6 +39,8 @@ class Bindings:
             for id_ in stale:
                 del self._loops[id_]
             self._loops[attachment.id] = loop
+            # The image may have grown since the kernel took its size, and whoever grew it found no device of ours yet.
+            await files.off_loop(loop.regrow)
 
     async def release(self, attachment: Attachment) -> bool:
         """Have none; False while somebody on the node has it mounted or open."""
