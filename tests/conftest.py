@@ -19,6 +19,7 @@ from typing import Final
 import psutil
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
 from hyperpod_ebs.demo import janitor
 from privileges import CAP_SYS_RESOURCE, has, want_of_privilege
@@ -27,8 +28,11 @@ from privileges import CAP_SYS_RESOURCE, has, want_of_privilege
 LOOP_CLR_FD: Final = 0x4C01
 MNT_DETACH: Final = 2
 
-LINGER: Final = 2.0
+LINGER: Final = 15.0
 """Seconds that what is on its way out has to be gone: udev holds a loop device after its last user."""
+
+settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ours")  # how long an example takes says more of the machine than of us
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -58,13 +58,9 @@ async def leader(live: Live, sidecar: Sidecar) -> str:
 
     async def leads() -> str | None:
         items = (await live.kubectl.get(_IN, "pods,leases"))["items"]
-        lease = next(one for one in items if (one["kind"], one["metadata"]["name"]) == ("Lease", sidecar))
-        controllers = (
-            one for one in items if _is_ours(one) and one["metadata"]["name"] == lease["spec"]["holderIdentity"]
-        )
-        return next(
-            (one["metadata"]["name"] for one in controllers if _is_staying(one) and container(one)["ready"]), None
-        )
+        holders = {one["spec"].get("holderIdentity") for one in items if _is(one, "Lease", sidecar)}
+        staying = (one for one in items if _is_ours(one) and _is_staying(one) and _is_ready(one))
+        return next((one["metadata"]["name"] for one in staying if one["metadata"]["name"] in holders), None)
 
     found: str = await eventually(leads)
     return found
@@ -72,7 +68,7 @@ async def leader(live: Live, sidecar: Sidecar) -> str:
 
 async def page(live: Live, of: dict[str, Any], path: str) -> str:
     """What a driver pod answers at its health port, status line and all; asked from its node."""
-    asked = f"printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' | busybox nc {of['status']['podIP']} 9808 || true"
+    asked = f"printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 5 {of['status']['podIP']} 9808 || true"
     return await live.on_node(of["spec"]["nodeName"], "busybox", "sh", "-c", asked)
 
 
@@ -136,13 +132,16 @@ def _is_whole(items: Sequence[Mapping[str, Any]], nodes: AbstractSet[str]) -> bo
     replicas = controller["spec"]["replicas"]
     counts = [controller["status"].get(count) for count in ("replicas", "updatedReplicas", "readyReplicas")]
     counts += [node["status"].get(count) for count in ("updatedNumberScheduled", "numberReady")]
+    # Counts may be of before, and hold pods that are going: so the pods themselves are looked at as well.
+    pods_ = [one for one in items if _is_ours(one) and one["spec"].get("nodeName") in nodes]
     knowing = {one["metadata"]["name"] for one in items if one["kind"] == "CSINode" and _knows_the_driver(one)}
     return (
         all(one["status"].get("observedGeneration") == one["metadata"]["generation"] for one in (controller, node))
         and counts == [*[replicas] * 3, *[len(nodes)] * 2]
-        and len([one for one in items if _is_ours(one) and one["spec"].get("nodeName") in nodes])
-        == replicas + len(nodes)
+        and len(pods_) == replicas + len(nodes)
+        and all(_is_staying(one) and _is_ready(one) for one in pods_)
         and knowing >= nodes  # kubelet registers a driver some time after its pod is ready
+        and bool(named["Deployment", "snapshot-controller"]["status"].get("readyReplicas"))
     )
 
 
@@ -153,6 +152,15 @@ def _knows_the_driver(csinode: Mapping[str, Any]) -> bool:
 def _is_ours(one: Mapping[str, Any]) -> bool:
     app = one["metadata"].get("labels", {}).get("app")
     return one["kind"] == "Pod" and app in {"ebs-csi-controller", "ebs-csi-node"}
+
+
+def _is(one: Mapping[str, Any], kind: str, name: str) -> bool:
+    return (one["kind"], one["metadata"]["name"]) == (kind, name)
+
+
+def _is_ready(pod: Mapping[str, Any]) -> bool:
+    conditions = pod["status"].get("conditions", ())
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def _is_staying(one: Mapping[str, Any]) -> bool:
@@ -175,7 +183,7 @@ async def killed_in_the_middle(live: Live, sidecar: Sidecar, operation: str) -> 
     before = container(await pod(live, name))["restartCount"]
     await live.plan(operation, when="after", delay=_ANSWERS)
     yield
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while await live.faults():  # noqa: ASYNC110 - a poll
             await asyncio.sleep(0.1)
     async with asyncio.timeout(_ANSWERS / 2):

@@ -34,7 +34,7 @@ _ASSIGNED: Final = re.compile(r"^(\w+)=", re.MULTILINE)
 _HERE: Final = re.compile(r"<<'?EOF'?\n(.*?)^EOF$", re.DOTALL | re.MULTILINE)
 _FILE: Final = re.compile(r"^cat >>?(\S+) <<EOF\n(.*?)^EOF$", re.DOTALL | re.MULTILINE)
 
-_DEADLINE: Final = 600.0
+_DEADLINE: Final = 1200.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,7 @@ class Space:
         """A new namespace."""
         name = f"t{next(_numbers)}-{secrets.token_hex(2)}"
         await live.kubectl("create", "namespace", name)
+        await live.kubectl("wait", f"--namespace={name}", "--for=create", "serviceaccount/default", "--timeout=60s")
         return cls(live, name)
 
     async def close(self) -> None:
@@ -153,6 +154,13 @@ class Space:
         """Ask for more in a claim."""
         patch = {"spec": {"resources": {"requests": {"storage": size}}}}
         await self("patch", "pvc", claim, "--patch", json.dumps(patch))
+
+    async def sized(self, name: str, size: str) -> dict[str, Any]:
+        """The claim, once it has this size."""
+        has = f"--for=jsonpath={{.status.capacity.storage}}={size}"
+        await self("wait", has, f"pvc/{name}", "--timeout=120s")
+        found: dict[str, Any] = await self.get("pvc", name)
+        return found
 
     async def bound(self, name: str) -> dict[str, Any]:
         """The claim, once it is bound."""

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 import pytest
 
 from emulated import GROUP, ZONE, Aws, cloud
-from hyperpod_ebs.aws.connection import connected
+from hyperpod_ebs.aws import connection
 from hyperpod_ebs.aws.session import Settings
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire.operations import AwsFault
@@ -52,7 +52,8 @@ class Steered:
         async with cloud(**options) as (emulator, aws):
             for name, value in emulator.env.items():
                 environment.setenv(name, value)
-            async with connected(Settings()) as driver, Watcher(driver, AT_ONCE) as watcher:
+            environment.setattr(connection, "FIRST_LOOK", 60.0)  # what is asked at once is not to meet a busy machine
+            async with connection.connected(Settings()) as driver, Watcher(driver, AT_ONCE) as watcher:
                 yield cls(emulator, aws, driver, watcher)
 
     async def volume(self, name: str = "pvc-1", **terms: Any) -> Volume:

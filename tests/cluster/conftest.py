@@ -20,6 +20,7 @@ import pytest
 
 import driver_pods
 from live import Live
+from localcluster.kubernetes.kubectl import Kubectl
 from localcluster.record import Record
 from privileges import want_of_privilege
 from space import Space
@@ -154,8 +155,11 @@ async def relieved(live: Live, space: Space) -> AsyncGenerator[None]:
 
 
 @pytest.fixture
-def cordon(record: Record, turn: None) -> Generator[None]:
+async def cordon(record: Record, turn: None) -> AsyncGenerator[None]:
     """The right to cordon a node, and to see none cordoned; the demo and its example have one namespace, too."""
     del turn
+    kubectl = Kubectl(record.kubectl, record.kubeconfig)
     with _locked(Path(record.directory) / "cordon"):
         yield
+        nodes = Record.read(Path(record.directory)).nodes
+        await kubectl("uncordon", *(node.name for node in nodes))

@@ -106,6 +106,7 @@ async def test_the_guide_of_the_cluster_on_this_machine_shows_it_as_it_is(
 
 
 @pytest.mark.exclusive
+@pytest.mark.timeout(1500, func_only=True)
 async def test_the_guide_installs_upgrades_and_uninstalls_under_a_running_pod(
     release: Release, environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
 ) -> None:
@@ -116,6 +117,7 @@ async def test_the_guide_installs_upgrades_and_uninstalls_under_a_running_pod(
 
 
 @pytest.mark.exclusive
+@pytest.mark.timeout(1500, func_only=True)
 async def test_the_guide_takes_a_release_of_upstreams_over_and_gives_it_back_under_a_running_pod(
     release: Release, space: Space, environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
 ) -> None:

@@ -52,7 +52,7 @@ def driver() -> str:
 
 async def said(*words: str, code: int = 0) -> command.Finished:
     """What our command says, which ends with `code`."""
-    return await command.run([*COMMAND, *words], ok=frozenset({code}), deadline=300)
+    return await command.run([*COMMAND, *words], ok=frozenset({code}), deadline=600)
 
 
 async def recorded() -> Path:
@@ -87,6 +87,7 @@ async def gone(directory: Path) -> None:
     await eventually(nothing, seconds=60)
 
 
+@pytest.mark.timeout(1200, func_only=True)
 async def test_a_used_cluster_whose_holder_is_killed_leaves_the_machine_as_it_was(home: Path, driver: str) -> None:
     """The issue: one command brings it up and says how to look around, one takes it down, also after kill -9."""
     before = of_the_machine()

@@ -93,10 +93,13 @@ async def test_the_start_up_taint_goes_when_the_driver_runs_on_the_node(live: Li
     await live.kubectl("taint", "node", node.name, f"{TAINT['key']}={TAINT['value']}:{TAINT['effect']}")
 
     where = (f"--namespace={SYSTEM}", "--selector=app=ebs-csi-node", f"--field-selector=spec.nodeName={node.name}")
-    await live.kubectl("delete", "pod", *where, "--wait")
-    await live.kubectl("rollout", "status", "daemonset/ebs-csi-node", f"--namespace={SYSTEM}", "--timeout=120s")
+    try:
+        await live.kubectl("delete", "pod", *where, "--wait")
+        await live.kubectl("rollout", "status", "daemonset/ebs-csi-node", f"--namespace={SYSTEM}", "--timeout=120s")
 
-    await eventually(lambda: _untainted(live, node.name))
+        await eventually(lambda: _untainted(live, node.name))
+    finally:
+        await live.kubectl("taint", "node", node.name, f"{TAINT['key']}-", ok=(0, 1))
 
 
 def _job(class_: str, *, on: Sequence[str]) -> Mapping[str, Any]:

@@ -142,7 +142,7 @@ async def _socket(live: Live, node: NodeRecord) -> str:
 async def _node_pod(live: Live, node: NodeRecord) -> str:
     """The name of the driver's pod on a node."""
     pods = await driver_pods.pods(live, NODE)
-    (name,) = [one["metadata"]["name"] for one in pods if one["spec"]["nodeName"] == node.name]
+    (name,) = [one["metadata"]["name"] for one in pods if one["spec"].get("nodeName") == node.name]
     return str(name)
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any
 
-from live import DRIVER, Live
+from live import DRIVER, Live, eventually
 from localcluster import cloud
 from localcluster.record import NodeRecord
 from space import Space
@@ -22,14 +22,22 @@ async def test_a_volume_that_upstreams_driver_has_made_and_attached_works_on(spa
 
     assert [one for one in await live.cloud("attachments") if one["volume"] == volume] == attached_at
     await space.gone("pod", "user")
-    await live.kubectl("wait", "--for=delete", f"volumeattachment/{name}", "--timeout=60s")
+    await live.kubectl("wait", "--for=delete", f"volumeattachment/{name}", "--timeout=120s")
     await space.pod("user", "data", on=live.record.nodes[1].name)
     await space.running("user")
     assert await space.shell("user", "cat /data/file") == "kept"
     await space.gone("pod", "user")
+    await eventually(
+        lambda: _is_detached(live, space.name)
+    )  # before that it is not deleted, and tried again ever later
     await space.gone("pvc", "data")
-    await live.kubectl("wait", "--for=delete", f"pv/{space.name}", "--timeout=60s")
+    await live.kubectl("wait", "--for=delete", f"pv/{space.name}", "--timeout=120s")
     assert volume not in {one["id"] for one in await live.cloud("volumes")}
+
+
+async def _is_detached(live: Live, volume: str) -> bool:
+    listed = (await live.kubectl.get("volumeattachments"))["items"]
+    return volume not in {one["spec"]["source"].get("persistentVolumeName") for one in listed}
 
 
 async def _upstreams_volume(live: Live, node: NodeRecord) -> str:

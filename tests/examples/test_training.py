@@ -1,6 +1,7 @@
 """The training examples' programs: data sets, checkpoints and shared artifacts on a directory."""
 
 import asyncio
+import os
 import shutil
 from pathlib import Path
 from typing import Final
@@ -29,7 +30,7 @@ async def test_a_training_killed_again_and_again_ends_with_the_weights_of_one_th
     """The guide: checkpoints and intermediate results are saved; ours: not a bit is different."""
     steps: list[int] = []
     while len(steps) < 5:
-        async with running("train.py", "--directory", tmp_path / "killed", *STEPS, "--pace", "0.001") as training:
+        async with running("train.py", "--directory", tmp_path / "killed", *STEPS, "--pace", "0.02") as training:
             begun = await training.line()
             steps.append(begun["step"])
             last = await training.says("checkpoint")
@@ -125,11 +126,14 @@ async def test_a_data_set_is_written_once_and_verified_byte_by_byte(tmp_path: Pa
 async def test_a_data_set_whose_writer_was_killed_is_not_there_until_another_completes_it(tmp_path: Path) -> None:
     """Ours: the list of digests comes last."""
     many = ("--directory", tmp_path, "--files", "40", "--mib", "1")
+    stop = tmp_path / ".part-00003.bin.new"
+    os.mkfifo(stop)  # where nobody reads, so that it comes no further
     async with running("dataset.py", "write", *many) as writer:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (tmp_path / "part-00002.bin").exists():  # noqa: ASYNC110 - a process tells nobody
                 await asyncio.sleep(0.005)
         await writer.killed()
+    stop.unlink()
 
     absent = await run("dataset.py", "verify", "--directory", tmp_path, code=1)
     await run("dataset.py", "write", *many)

@@ -13,7 +13,7 @@ import pytest
 from controlled import NOWHERE, UNKNOWN, controller, environment
 from emulated import Aws, cloud
 from harness import eventually
-from hyperpod_ebs.aws.connection import connected
+from hyperpod_ebs.aws import connection
 from hyperpod_ebs.aws.session import Settings
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire.operations import AwsFault
@@ -49,7 +49,7 @@ async def test_a_wrong_role_is_named_and_mended_without_a_restart(
     emulator: Emulator, short_path: Path, operation: str, code: str, action: str
 ) -> None:
     """Issue: the driver with a wrong role starts, says what is wrong in log, probe and page, and heals."""
-    emulator.faults.plan(operation, AwsFault(code, "You are not authorized."), times=3)
+    emulator.faults.plan(operation, AwsFault(code, "You are not authorized."), times=1000)
 
     async with controller(short_path, environment(emulator)) as one:
         status, text = await one.page("/healthz")
@@ -57,6 +57,7 @@ async def test_a_wrong_role_is_named_and_mended_without_a_restart(
         assert (status, await one.ready(), (await one.page("/livez"))[0]) == (503, False, 200)
         assert f"{action} on * is denied: You are not authorized; let the driver's role have " in text
         assert "aws_ebs_csi_healthy 0.0" in (await one.page("/metrics", metrics=True))[1]
+        emulator.faults.clear()
         await eventually(one.well)
         assert (await one.refusal()).code() is grpc.StatusCode.NOT_FOUND
         one.process.running.terminate()
@@ -67,11 +68,12 @@ async def test_a_wrong_role_is_named_and_mended_without_a_restart(
 
 async def test_an_aws_that_does_not_answer_is_waited_for(emulator: Emulator, short_path: Path) -> None:
     """Issue: the driver without AWS."""
-    emulator.faults.plan("DescribeVolumes", drop=True, times=3)
+    emulator.faults.plan("DescribeVolumes", drop=True, times=1000)
 
     async with controller(short_path, environment(emulator)) as one:
         assert not await one.well()
         assert "no answer from AWS" in (await one.page("/healthz"))[1]
+        emulator.faults.clear()
         await eventually(one.well)
 
 
@@ -113,8 +115,9 @@ async def test_what_is_asked_before_the_first_look_waits_for_it(
     """Ours: an error would only be asked again, a second later."""
     for name, value in emulator.env.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(connection, "FIRST_LOOK", 60.0)
 
-    async with connected(Settings()) as aws:
+    async with connection.connected(Settings()) as aws:
         assert await aws.zones()
 
 

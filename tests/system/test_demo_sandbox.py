@@ -66,6 +66,7 @@ async def owned() -> AsyncGenerator[tuple[asyncio.subprocess.Process, Path]]:
         if owner.returncode is None:
             owner.kill()
         await owner.wait()
+    await gone(path)
 
 
 def janitor_of(path: Path) -> int:
@@ -73,8 +74,16 @@ def janitor_of(path: Path) -> int:
     return next(
         int(entry.parent.name)
         for entry in Path("/proc").glob("[0-9]*/cmdline")
-        if entry.read_bytes().split(b"\0")[2:4] == [b"hyperpod_ebs.demo.janitor", os.fsencode(path)]
+        if words_of(entry)[2:4] == [b"hyperpod_ebs.demo.janitor", os.fsencode(path)]
     )
+
+
+def words_of(entry: Path) -> list[bytes]:
+    """What a process was started with; nothing for one that has ended."""
+    try:
+        return entry.read_bytes().split(b"\0")
+    except OSError:
+        return []
 
 
 async def gone(path: Path) -> None:

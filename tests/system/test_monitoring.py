@@ -94,8 +94,10 @@ async def test_nobody_who_talks_nonsense_keeps_others_from_being_answered(node: 
 
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(sent)
-    writer.write_eof()
-    said = await reader.read()
+    said = b""
+    with contextlib.suppress(OSError):  # who is cut off before all is read is told so by the kernel
+        writer.write_eof()
+        said = await reader.read()
     writer.close()
 
     assert b"200 OK" not in said

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 import signal
 import socket
 import stat
@@ -19,6 +20,7 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from hyperpod_ebs.csi import interceptors
 from hyperpod_ebs.csi.controller import Controller
 from hyperpod_ebs.csi.server import Services, serving
 from hyperpod_ebs.kit.operations import Operations
@@ -251,7 +253,7 @@ async def test_a_different_call_hears_what_runs_and_since_when(served: Served) -
     error = await refused(served.controller.ControllerUnpublishVolume(wanted))
 
     assert error.code() is StatusCode.ABORTED
-    assert f"ControllerUnpublishVolume of {VOLUME} has to wait: DeleteVolume for 0." in (error.details() or "")
+    assert f"ControllerUnpublishVolume of {VOLUME} has to wait: DeleteVolume for " in (error.details() or "")
     served.gate.opened.set()
     await first
 
@@ -272,12 +274,17 @@ async def test_a_cancelled_call_leaves_its_operation_to_be_joined(served: Served
     assert served.gate.calls == 1
 
 
-async def test_the_callers_deadline_is_answered_before_it_passes(served: Served) -> None:
+async def test_the_callers_deadline_is_answered_before_it_passes(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ours: "context deadline exceeded" tells an operator nothing; what goes on does."""
-    error = await refused(served.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=VOLUME), timeout=0.4))
+    monkeypatch.setattr(interceptors, "MARGIN", 30.0)  # a busy machine may be slower than the real one is long
+
+    error = await refused(served.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=VOLUME), timeout=30.3))
 
     assert error.code() is StatusCode.DEADLINE_EXCEEDED
-    assert error.details() == "DeleteVolume is not done after 0.3 s and goes on; ask again to join it"
+    told = r"DeleteVolume is not done after \d+\.\d s and goes on; ask again to join it"
+    assert re.fullmatch(told, error.details() or "")
 
 
 async def test_no_secret_is_ever_logged(served: Served) -> None:
