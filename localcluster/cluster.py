@@ -65,8 +65,10 @@ class Cluster:
                 for node in nodes:
                     await node.kubelet.until(partial(_ready, kubectl, node.instance.name), seconds=_READY)
                 definitions = ("--filename", str(programs.snapshot_definitions))
-                await kubectl("apply", *definitions)  # what is not served yet, a chart does not count on
-                await kubectl("wait", *definitions, "--for=condition=Established", f"--timeout={_READY:g}s")
+                await kubectl("apply", *definitions)
+                # A chart leaves out what needs a kind that is not served yet.
+                until = ("--for=condition=Established", f"--timeout={_READY:g}s")
+                await kubectl("wait", *definitions, *until, deadline=_READY + 10)
             yield cls(sandbox=sandbox, cloud=emulator, roster=roster, kubectl=kubectl)
 
 

@@ -19,7 +19,7 @@ from localcluster.record import Record
 NAME: Final = "hpc"
 """What its directory is called."""
 
-_TO_END: Final = 120.0
+_TO_END: Final = 240.0
 """Seconds that it has to end."""
 
 

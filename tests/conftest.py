@@ -29,7 +29,8 @@ LOOP_CLR_FD: Final = 0x4C01
 MNT_DETACH: Final = 2
 
 LINGER: Final = 15.0
-"""Seconds that what is on its way out has to be gone: udev holds a loop device after its last user."""
+"""Seconds that what is on its way out has to be gone: udev holds a loop device after its last user, and a janitor or a
+filesystem that is unmounted waits for a disk on which others write. What is really left stays longer than that."""
 
 settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ours")  # how long an example takes says more of the machine than of us

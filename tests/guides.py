@@ -34,7 +34,7 @@ _ASSIGNED: Final = re.compile(r"^(\w+)=", re.MULTILINE)
 _HERE: Final = re.compile(r"<<'?EOF'?\n(.*?)^EOF$", re.DOTALL | re.MULTILINE)
 _FILE: Final = re.compile(r"^cat >>?(\S+) <<EOF\n(.*?)^EOF$", re.DOTALL | re.MULTILINE)
 
-_DEADLINE: Final = 1200.0
+_DEADLINE: Final = 540.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +115,15 @@ class Refuted(AssertionError):  # noqa: N818 - reads as what happened
     """A page promises what is not so."""
 
 
-async def typed(page: Page, directory: Path, settings: Mapping[str, str], environment: Mapping[str, str]) -> None:
-    """Run all of a page's commands, in `directory`.
+async def typed(
+    page: Page,
+    directory: Path,
+    settings: Mapping[str, str],
+    environment: Mapping[str, str],
+    *,
+    deadline: float = _DEADLINE,
+) -> None:
+    """Run all of a page's commands, in `directory`, within so many seconds.
 
     Raises:
         Refuted: A command failed, or did not print what the page shows.
@@ -128,7 +135,7 @@ async def typed(page: Page, directory: Path, settings: Mapping[str, str], enviro
     script = directory / "typed.sh"
     script.touch(mode=0o600)  # the environment has the cloud's keys
     script.write_text(_script(blocks, directory, environment, {name: settings[name] for name in page.settings}))
-    finished = await command.run(["bash", str(script)], deadline=_DEADLINE, ok=frozenset(range(256)))
+    finished = await command.run(["bash", str(script)], deadline=deadline, ok=frozenset(range(256)))
     parts = finished.out.split(_MARK)[1:]
     for block, printed in zip(blocks, parts, strict=False):
         where = f"{page.path.name}:{block.line}"

@@ -26,6 +26,7 @@ CHECKPOINTS: Final = 6
 
 _LOOK: Final = 0.5
 _PATIENCE: Final = 300.0
+_LAST_TRY: Final = 10.0
 
 
 @dataclass(slots=True)
@@ -50,7 +51,9 @@ class Story:
             try:
                 node = await self._begin()
                 first = await self._train_a_while()
-                await self._take_away(node, first)
+                async with self._cordoned(node):
+                    await self._take_away(node, first)
+                    await self._resume(node)
                 await self._compare()
             finally:
                 await self._clear()
@@ -76,14 +79,10 @@ class Story:
         return pod
 
     async def _take_away(self, node: str, first: Pod) -> None:
-        try:
-            async with self._step("take the node away: cordon it, kill the training's pod") as result:
-                await self.kubectl("cordon", node)
-                await self.kubectl("delete", "pod", first.name, f"--namespace={NAMESPACE}", "--grace-period=1")
-                result(f"{first.name} is gone, {node} takes no pods")
-            await self._resume(node)
-        finally:
-            await self.kubectl("uncordon", node)
+        async with self._step("take the node away: cordon it, kill the training's pod") as result:
+            await self.kubectl("cordon", node)
+            await self.kubectl("delete", "pod", first.name, f"--namespace={NAMESPACE}", "--grace-period=1")
+            result(f"{first.name} is gone, {node} takes no pods")
 
     async def _resume(self, node: str) -> None:
         async with self._step("see the volume move, and the training go on elsewhere") as result:
@@ -101,7 +100,7 @@ class Story:
         async with self._step("train to the end, and compare the weights") as result:
             jobs = ("job/train", "job/uninterrupted")
             await self.kubectl(
-                *("wait", "--for=condition=complete", *jobs, f"--namespace={NAMESPACE}", "--timeout=300s"),
+                *("wait", "--for=condition=complete", *jobs, f"--namespace={NAMESPACE}", f"--timeout={_PATIENCE:g}s"),
                 deadline=_PATIENCE + 10,
             )
             ends = [lines((await self.kubectl("logs", job, f"--namespace={NAMESPACE}")).out)[-1] for job in jobs]
@@ -127,7 +126,18 @@ class Story:
         """A step, shown with the cluster as it is when it ends."""
         async with self.steps.step(name) as result:
             yield result
-            self.looked(await self._scene(), _words(self._said))
+            await self._look()
+
+    @asynccontextmanager
+    async def _cordoned(self, node: str) -> AsyncGenerator[None]:
+        """The node, which may be cordoned, and takes pods again when the block ends, however it does."""
+        try:
+            yield
+        except BaseException:
+            with suppress(command.CommandFailed):  # what is wrong is being told
+                await self.kubectl("uncordon", node, deadline=_LAST_TRY)
+            raise
+        await self.kubectl("uncordon", node)
 
     async def _running(self) -> Pod | None:
         """The training's pod that runs."""
@@ -142,12 +152,16 @@ class Story:
     async def _scene(self) -> Scene:
         return await Scene.seen(self.kubectl, self.cloud, NAMESPACE)
 
+    async def _look(self) -> None:
+        """Show how the cluster looks; where it cannot be seen, there is a picture less."""
+        with suppress(command.CommandFailed, aiohttp.ClientError, TimeoutError):
+            self.looked(await self._scene(), _words(self._said))
+
     @asynccontextmanager
     async def _looking(self) -> AsyncGenerator[None]:
         async def look() -> None:
             while True:
-                with suppress(command.CommandFailed, aiohttp.ClientError, TimeoutError):  # it is only a picture
-                    self.looked(await self._scene(), _words(self._said))
+                await self._look()
                 await asyncio.sleep(_LOOK)
 
         async with asyncio.TaskGroup() as group:

@@ -23,6 +23,9 @@ ON_THE_RELEASE: Final = ("install.md", "migrate.md")
 ON_THE_CLUSTER: Final = "local-cluster.md"
 """The page that shows which nodes take pods."""
 
+INSTALLS: Final = 1200.0
+"""Seconds that a page has on which a release comes and goes several times."""
+
 OTHERS: Final = sorted(
     path.name
     for path in DIRECTORY.glob("*.md")
@@ -111,7 +114,7 @@ async def test_the_guide_installs_upgrades_and_uninstalls_under_a_running_pod(
     release: Release, environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
 ) -> None:
     """The issue: install, check, upgrade, uninstall without touching a volume."""
-    await typed(Page.read(DIRECTORY / "install.md"), tmp_path, settings, environment)
+    await typed(Page.read(DIRECTORY / "install.md"), tmp_path, settings, environment, deadline=INSTALLS)
 
     await release.kubectl("delete", "storageclass", "guide-ebs")
 
@@ -134,7 +137,8 @@ async def test_the_guide_takes_a_release_of_upstreams_over_and_gives_it_back_und
     labelled = ("--set", f"nameOverride={upstream}")
     await release.helm("install", upstream, str(CHART), values, *labelled, "--wait", "--timeout=240s")
 
-    await typed(Page.read(DIRECTORY / "migrate.md"), tmp_path, {**settings, "UPSTREAM": upstream}, environment)
+    known = {**settings, "UPSTREAM": upstream}
+    await typed(Page.read(DIRECTORY / "migrate.md"), tmp_path, known, environment, deadline=INSTALLS)
 
     after = await space.running("writer")
     assert after["metadata"]["uid"] == before["metadata"]["uid"]

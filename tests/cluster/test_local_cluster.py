@@ -22,7 +22,11 @@ from localcluster.record import Record
 from space import XFS, Space
 from untouched import left_of, of_the_machine
 
-pytestmark = [pytest.mark.root, pytest.mark.xdist_group("another cluster")]  # one at a time beside that of the others
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.timeout(1200, func_only=True),
+    pytest.mark.xdist_group("another cluster"),  # one at a time beside that of the others
+]
 
 COMMAND: Final = (sys.executable, "-m", "localcluster")
 
@@ -84,10 +88,9 @@ async def gone(directory: Path) -> None:
     async def nothing() -> bool:
         return not left_of(directory)
 
-    await eventually(nothing, seconds=60)
+    await eventually(nothing, seconds=120)
 
 
-@pytest.mark.timeout(1200, func_only=True)
 async def test_a_used_cluster_whose_holder_is_killed_leaves_the_machine_as_it_was(home: Path, driver: str) -> None:
     """The issue: one command brings it up and says how to look around, one takes it down, also after kill -9."""
     before = of_the_machine()

@@ -27,9 +27,8 @@ async def test_a_volume_that_upstreams_driver_has_made_and_attached_works_on(spa
     await space.running("user")
     assert await space.shell("user", "cat /data/file") == "kept"
     await space.gone("pod", "user")
-    await eventually(
-        lambda: _is_detached(live, space.name)
-    )  # before that it is not deleted, and tried again ever later
+    # Before that the volume is not deleted, and tried again ever later.
+    await eventually(lambda: _is_detached(live, space.name))
     await space.gone("pvc", "data")
     await live.kubectl("wait", "--for=delete", f"pv/{space.name}", "--timeout=120s")
     assert volume not in {one["id"] for one in await live.cloud("volumes")}

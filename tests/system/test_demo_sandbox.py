@@ -88,7 +88,7 @@ def words_of(entry: Path) -> list[bytes]:
 
 async def gone(path: Path) -> None:
     """Come back when a sandbox is."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while path.exists():  # noqa: ASYNC110 - a janitor tells nobody
             await asyncio.sleep(0.02)
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from fcntl import LOCK_SH, flock, ioctl
 from mmap import mmap
 from pathlib import Path
+from threading import Event
 from typing import Final
 
 import pytest
@@ -16,6 +17,8 @@ import pytest
 from emulated import GROUP, Aws, cloud, until
 from hyperpod_ebs.emulator.disks import loops
 from hyperpod_ebs.emulator.emulator import Emulator
+from hyperpod_ebs.emulator.nodes.devices import DeviceDirectories
+from hyperpod_ebs.emulator.records import Attachment
 from hyperpod_ebs.kit import command
 
 pytestmark = pytest.mark.root
@@ -119,9 +122,38 @@ async def test_a_device_that_udev_looks_at_is_detached_when_it_has_looked(
     async with asyncio.TaskGroup() as group:
         detaching = group.create_task(detached(aws, cluster, node, volume))
         await asyncio.wait({detaching}, timeout=0.5)
+        assert not detaching.done()
         os.close(looking)
 
     assert detaching.result() == "detached"
+
+
+async def test_a_volume_that_grows_while_its_device_is_made_is_as_long_at_the_node(
+    running: tuple[Emulator, Aws], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours: "attached" and "optimizing" may be due together, and who grows the image then finds no device yet."""
+    emulator, aws = running
+    volume = await aws.volume()
+    cluster, (node,) = await aws.cluster()
+    await attached(aws, cluster, node, volume)
+    (attachment,) = emulator.world.store.attachments.values()
+    bindings, made, grown, show = emulator.world.bindings, Event(), Event(), DeviceDirectories.show
+
+    def shown_late(self: DeviceDirectories, of: Attachment, rdev: int) -> None:
+        made.set()
+        grown.wait()
+        show(self, of, rdev)
+
+    monkeypatch.setattr(DeviceDirectories, "show", shown_late)
+    assert await bindings.release(attachment)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(bindings.bind(attachment))
+        await asyncio.to_thread(made.wait)
+        await emulator.world.images.grow(volume, size_gib=2)
+        await bindings.regrow([attachment])
+        grown.set()
+
+    assert size(device_of(emulator, node, volume)) == 2 * GIB
 
 
 async def test_bytes_move_with_the_volume_from_node_to_node(running: tuple[Emulator, Aws]) -> None:

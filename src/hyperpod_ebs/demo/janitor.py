@@ -142,7 +142,7 @@ def _end(path: Path) -> None:
     if _until(lambda: not processes_of(path)):
         return
     # Again and again, for those that were started between the look and the kill.
-    _until(lambda: not _signal(path, signal.SIGKILL))
+    _until(lambda: not _signal(path, signal.SIGKILL), seconds=_DYING)
 
 
 def _signal(path: Path, number: signal.Signals) -> list[int]:

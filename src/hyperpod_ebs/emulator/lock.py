@@ -53,7 +53,7 @@ def held(state: Path) -> Generator[None]:
 
 @contextmanager
 def published(state: Path, url: str) -> Generator[None]:
-    """Let `endpoint` find the address, whole or not at all.
+    """Let `endpoint` find the address, whole or not at all. The file stays, and counts for nothing then.
 
     Raises:
         OSError: It cannot be written.

@@ -107,7 +107,7 @@ class Loop:
     def free(self, file: Path, *, force: bool = False) -> bool:
         """Take `file` from behind it; whether it is gone.
 
-        While somebody has the device mounted or open, it stays as it is, but udev is waited for.
+        While somebody has the device mounted or open, it stays as it is; only udev is waited for, for a moment.
         With `force` the kernel is left to free it at the last close.
         """
         if not self.backs(file):
@@ -119,7 +119,8 @@ class Loop:
                 return False
             raise
         try:
-            _await_udev(handle)
+            if not force:
+                _await_udev(handle)
             # Looked at again: while we hold it open, nobody can free and bind it anew.
             if self.backs(file):
                 fcntl.ioctl(handle, _CLR_FD, 0)
@@ -133,16 +134,22 @@ class Loop:
         return not self.backs(file)
 
     def regrow(self) -> None:
-        """Let the device be as long as its file has become."""
-        with _opened(self.path) as handle:
-            fcntl.ioctl(handle, _SET_CAPACITY, 0)
+        """Let the device be as long as its file has become; one that is free since has nothing to be."""
+        # For reading: a device that is closed after writing is looked at by udev, and a mounted one may not be written.
+        with _opened(self.path, os.O_RDONLY) as handle:
+            try:
+                fcntl.ioctl(handle, _SET_CAPACITY, 0)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
 
 
 def _await_udev(handle: int) -> None:
-    """Wait until udev does not look at the device, and keep it from beginning to for as long as `handle` is open.
+    """Wait for a second at the most until udev does not look at the device; until `handle` is closed it begins no more.
 
     Its workers open each device that has changed, for some milliseconds, with a shared lock on it; one that
-    somebody else has locked they leave alone (systemd, "Locking Block Device Access").
+    somebody else has locked they leave alone (systemd, "Locking Block Device Access"). A lock is the inode's: what
+    a node has locked, through its own name for the device, is not waited for.
     """
     until = time.monotonic() + _LOOKED_AT
     while time.monotonic() < until:
