@@ -76,7 +76,7 @@ def record(minded: Path, meeting_place: Path) -> Generator[Record]:
             known.write_text(str(_ready(started, minded / "cluster.log", known)))
     try:
         with _locked(meeting_place / "cluster.users", fcntl.LOCK_SH):
-            yield Record.read(Path(known.read_text()))
+            yield _known(known)
     finally:
         if started:
             with _locked(meeting_place / "cluster.users"), _locked(meeting_place / "cluster.begin"):
@@ -87,6 +87,13 @@ def record(minded: Path, meeting_place: Path) -> Generator[Record]:
             assert started.returncode == 0, (minded / "cluster.log").read_text()
             assert left_of(directory) == []
             assert of_kubernetes() == before
+
+
+def _known(known: Path) -> Record:
+    """The cluster that somebody has brought up."""
+    if not (directory := known.read_text()):
+        pytest.fail("the cluster did not come up: see why at the first test that wanted it", pytrace=False)
+    return Record.read(Path(directory))
 
 
 def _begun(log: Path) -> psutil.Popen:
@@ -102,7 +109,7 @@ def _ready(process: psutil.Popen, log: Path, known: Path) -> Path:
         said = json.loads(line)
         if "ready" in said:
             return Path(said["ready"])
-    known.write_text("nowhere, since it did not come up")
+    known.touch()
     pytest.fail(f"the cluster did not come up: {log.read_text()}", pytrace=False)
 
 

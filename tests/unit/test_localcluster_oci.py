@@ -4,12 +4,15 @@ import hashlib
 import io
 import json
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
 
-from localcluster import oci
+from localcluster import images, oci
+from localcluster.programs import Programs
 
 NAME = "localhost/csi-components/csi-attacher:v4.12.0"
 
@@ -94,3 +97,21 @@ def test_a_file_that_is_not_there_leaves_no_archive(tmp_path: Path) -> None:
         oci.write([lacking], tmp_path / "image.tar")
 
     assert not (tmp_path / "image.tar").exists()
+
+
+def test_clusters_that_come_up_at_once_have_one_whole_archive(tmp_path: Path) -> None:
+    """Ours: of the first cluster on a machine nothing is there yet, and the tests bring up two."""
+    for program in images.SIDECARS:
+        (tmp_path / program).write_bytes(b"\x7fELF" + bytes(1_000_000))
+    begin = Barrier(4)
+
+    def come_up(_: int) -> tuple[Path, str]:
+        begin.wait()
+        archive = images.sidecars(Programs(tmp_path))
+        return archive, hashlib.sha256(archive.read_bytes()).hexdigest()
+
+    with ThreadPoolExecutor(4) as clusters:
+        found = set(clusters.map(come_up, range(4)))
+
+    ((archive, _),) = found
+    assert [path.name for path in archive.parent.iterdir()] == [archive.name]
