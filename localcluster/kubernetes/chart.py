@@ -18,8 +18,8 @@ HELM: Final = programs.HELM
 RELEASE: Final = "hyperpod-ebs"
 NAMESPACE: Final = "kube-system"
 
-_ELECTION: Final = {"leaseDuration": "12s", "renewDeadline": "10s", "retryPeriod": "1s"}
-_ELECTED: Final = ("lease-duration=12s", "renew-deadline=10s", "retry-period=1s")
+_ELECTION: Final = {"leaseDuration": "8s", "renewDeadline": "6s", "retryPeriod": "1s"}
+_ELECTED: Final = ("lease-duration=8s", "renew-deadline=6s", "retry-period=1s")
 """Shorter than the sidecars' own 15 s, which whoever kills a leader to look what happens would wait for; but a leader
 that cannot renew in time ends, and on a busy machine that must not happen."""
 
