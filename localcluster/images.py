@@ -1,13 +1,11 @@
 """The images that the nodes have besides the driver's: the official sidecars, and one that does nothing."""
 
-import fcntl
-import os
 import shutil
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from hyperpod_ebs.kit import exclusion
 from localcluster import oci
 from localcluster.oci import Image
 from localcluster.programs import Programs
@@ -56,18 +54,7 @@ def _archived(images: Sequence[Image], programs: Programs, name: str) -> Path:
     """An archive made now or for an earlier cluster; it lies beside the programs that are in it."""
     archive = programs.built / "images" / f"{name}.tar"
     archive.parent.mkdir(exist_ok=True)
-    with _alone(archive.parent):
+    with exclusion.held(archive.parent):  # two clusters may come up at once, and the first ones of a machine do
         if not archive.exists():
             oci.write(images, archive)
     return archive
-
-
-@contextmanager
-def _alone(directory: Path) -> Generator[None]:
-    """Nobody else writes there meanwhile: two clusters may come up at once, and the first ones of a machine do."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

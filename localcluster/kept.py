@@ -1,18 +1,17 @@
 """The cluster that `make cluster` leaves running: begun in a session of its own, found again, and ended."""
 
-import fcntl
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 from hyperpod_ebs.demo import janitor, sandbox
 from hyperpod_ebs.demo.trouble import Missing, why
+from hyperpod_ebs.kit import exclusion
 from localcluster import progress, record
 from localcluster.record import Record
 
@@ -46,7 +45,7 @@ def begin(images: Sequence[Path], hold: Callable[[], int]) -> int:
     """The exit code of bringing one up with `hold`, which a process of its own does; there is at most one."""
     holder = 0
     try:
-        with _alone() as lock:
+        with exclusion.held(sandbox.place()) as lock:
             if one := found():
                 return _already(one, images)
             holder, lines = _detached(hold, lock)
@@ -88,17 +87,6 @@ def _left(directory: Path) -> list[str]:
         *map(str, janitor.loops_below(directory)),
         *(f"process {pid}" for pid in janitor.processes_of(directory)),
     ]
-
-
-@contextmanager
-def _alone() -> Generator[int]:
-    """Nobody else begins one meanwhile; the handle of the lock, which is on the directory that all of them are in."""
-    handle = os.open(sandbox.place(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield handle
-    finally:
-        os.close(handle)
 
 
 def _already(one: Record, images: Sequence[Path]) -> int:

@@ -6,17 +6,15 @@ others, a stale one is replaced in one step, and gRPC, which removes at the end
 whatever lies where it bound, cannot remove another process's socket.
 """
 
-import fcntl
 import os
 import socket
 import stat
 import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from hyperpod_ebs.kit import exclusion
 from hyperpod_ebs.model import errors
 
 _SCHEME: Final = "unix:"
@@ -68,7 +66,7 @@ class Published:
 
     def withdraw(self) -> None:
         """Remove it, if it is still ours."""
-        with _held(self.path.parent):
+        with exclusion.held(self.path.parent):
             if os.path.lexists(self.path) and Published.at(self.path) == self:
                 self.path.unlink()
 
@@ -92,7 +90,7 @@ def publish(bound: Path, path: Path) -> Published:
     Raises:
         Refused: A live server is there, or something that is no socket.
     """
-    with _held(path.parent):
+    with exclusion.held(path.parent):
         if why := _taken(path):
             raise errors.Refused(why)
         bound.chmod(0o600)
@@ -123,14 +121,3 @@ def _taken(path: Path) -> str | None:
         except OSError as error:
             return f"{path} is there and cannot be tried ({error}); end its server or take another endpoint"
     return f"{path} is served by a live process; end it or take another endpoint"
-
-
-@contextmanager
-def _held(directory: Path) -> Generator[None]:
-    """Nobody else of ours looks and then acts in `directory` meanwhile."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
