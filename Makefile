@@ -42,4 +42,4 @@ lock: ## pin the dependencies of pyproject.toml; with ARGS=--upgrade the newest
 	@scripts/setup.sh python && scripts/lock.sh $(ARGS)
 
 clean: ## remove what the other targets made
-	@rm -rf .venv .tools dist .*_cache .hypothesis .coverage* src/hyperpod_ebs/aws/models
+	@rm -rf .venv .tools dist .*_cache .hypothesis .coverage* src/hyperpod_ebs/driver/aws/models

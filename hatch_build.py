@@ -16,7 +16,7 @@ from typing import Any
 from botocore.loaders import Loader
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-AWS = Path("src/hyperpod_ebs/aws")
+AWS = Path("src/hyperpod_ebs/driver/aws")
 
 
 class CutModels(BuildHookInterface):  # type: ignore[type-arg] # hatchling's own configuration type is not exported

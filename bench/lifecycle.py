@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from hyperpod_ebs.demo import fleet
 from hyperpod_ebs.demo.fleet import Fleet
 from hyperpod_ebs.demo.orchestrator import raw
-from hyperpod_ebs.demo.sandbox import Sandbox
+from hyperpod_ebs.sandbox.sandbox import Sandbox
 
 
 @dataclass(frozen=True, slots=True)

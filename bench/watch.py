@@ -1,6 +1,6 @@
 """What waiting costs: seconds lost and AWS calls made, when 1, 10, 100 or 500 volumes live at once.
 
-    python bench/watch.py [--lives N] [--seed N]
+    python -m bench.watch [--lives N] [--seed N]
 
 Each volume is created, attached to a HyperPod node, detached and deleted by the
 controller's own code, against a cloud of a few lines whose transitions take as long
@@ -14,7 +14,6 @@ Waste is the time from a state's arrival until the caller had it, summed over th
 import argparse
 import asyncio
 import random
-import selectors
 import statistics
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -22,16 +21,17 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from hyperpod_ebs.model.nodes import HyperPodNode, Node
-from hyperpod_ebs.model.sizes import GiB, SizeRange
-from hyperpod_ebs.model.volume import Attachment, AttachState, Modification, Volume, VolumeSpec, VolumeState
-from hyperpod_ebs.volumes.attach import publish, unpublish
-from hyperpod_ebs.volumes.pace import PRIORS, Transition
-from hyperpod_ebs.volumes.provision import provision, remove
-from hyperpod_ebs.volumes.watch import Watcher
+from hyperpod_ebs.driver.model.nodes import HyperPodNode, Node
+from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
+from hyperpod_ebs.driver.model.volume import Attachment, AttachState, Modification, Volume, VolumeSpec, VolumeState
+from hyperpod_ebs.driver.volumes.attach import publish, unpublish
+from hyperpod_ebs.driver.volumes.pace import PRIORS, Transition
+from hyperpod_ebs.driver.volumes.provision import provision, remove
+from hyperpod_ebs.driver.volumes.watch import Watcher
+from tests.support.virtual_time import VirtualLoop
 
 if TYPE_CHECKING:
-    from hyperpod_ebs.volumes.cloud import Cloud
+    from hyperpod_ebs.driver.volumes.cloud import Cloud
 
 ROUND_TRIP: Final = 0.03
 NODE: Final = HyperPodNode("abcdefghijkl", "i-0123456789abcdef0")
@@ -39,29 +39,6 @@ BUCKETS: Final = {"create": (100, 5.0), "attach": (50, 5.0), "detach": (50, 5.0)
 TARGETS: Final = {1: 20.0, 10: 8.0, 100: 5.0, 500: 4.2}
 DRAWN: Final = dict(PRIORS)
 """The truth that is drawn from; the watcher begins with the same belief and goes on learning."""
-
-
-class Jumping(selectors.DefaultSelector):
-    """Waits for nothing: moves its clock on by the time it should have waited."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """What is ready now."""
-        self.now += max(timeout or 0.0, 0.0)
-        return super().select(0)
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop on that clock."""
-
-    def __init__(self) -> None:
-        self._jumping = Jumping()
-        super().__init__(self._jumping)
-
-    def time(self) -> float:
-        """Seconds since it began."""
-        return self._jumping.now
 
 
 @dataclass

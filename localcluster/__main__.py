@@ -9,9 +9,9 @@ from typing import Annotated, Final, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from hyperpod_ebs.demo.interruption import Interruption
-from hyperpod_ebs.demo.sandbox import Sandbox
-from hyperpod_ebs.demo.trouble import why
+from hyperpod_ebs.sandbox.interruption import Interruption
+from hyperpod_ebs.sandbox.sandbox import Sandbox
+from hyperpod_ebs.sandbox.trouble import why
 from localcluster import holder, kept, progress
 from localcluster.cluster import Cluster
 from localcluster.demo import show

@@ -10,8 +10,8 @@ from typing import Any, Final
 import aiohttp
 
 from hyperpod_ebs.demo.fleet import INSTANCE_TYPE, Emulated, HyperPodNode, environment_of
-from hyperpod_ebs.demo.processes import OURS
-from hyperpod_ebs.demo.sandbox import Sandbox
+from hyperpod_ebs.sandbox.processes import OURS
+from hyperpod_ebs.sandbox.sandbox import Sandbox
 from localcluster.machines import network
 from localcluster.machines.network import Namespace
 

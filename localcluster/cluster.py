@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.demo.sandbox import Sandbox
+from hyperpod_ebs.sandbox.sandbox import Sandbox
 from localcluster import cloud, progress
 from localcluster.cloud import Cloud, Instance
 from localcluster.images import pause

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.demo import sandbox
-from hyperpod_ebs.demo.interruption import Interruption
-from hyperpod_ebs.demo.sandbox import Sandbox
-from hyperpod_ebs.demo.trouble import Missing
 from hyperpod_ebs.kit import files
+from hyperpod_ebs.sandbox import sandbox
+from hyperpod_ebs.sandbox.interruption import Interruption
+from hyperpod_ebs.sandbox.sandbox import Sandbox
+from hyperpod_ebs.sandbox.trouble import Missing
 from localcluster import progress
 from localcluster.cluster import Cluster
 from localcluster.images import sidecars

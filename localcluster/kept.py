@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.demo import janitor, sandbox
-from hyperpod_ebs.demo.trouble import Missing, why
 from hyperpod_ebs.kit import exclusion
+from hyperpod_ebs.sandbox import janitor, sandbox
+from hyperpod_ebs.sandbox.trouble import Missing, why
 from localcluster import progress, record
 from localcluster.record import Record
 

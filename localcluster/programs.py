@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.demo.trouble import Missing
+from hyperpod_ebs.sandbox.trouble import Missing
 
 BUILT: Final = Path(__file__).parent.parent / ".tools" / "kubernetes"
 """Where scripts/setup.sh puts the programs built from Go modules."""

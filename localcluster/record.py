@@ -9,8 +9,8 @@ from typing import Final, Self
 
 import aiohttp
 
-from hyperpod_ebs.demo import sandbox
 from hyperpod_ebs.demo.fleet import Emulated
+from hyperpod_ebs.sandbox import sandbox
 from localcluster.machines.life import Life
 
 _FILE: Final = "cluster.json"

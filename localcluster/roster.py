@@ -13,8 +13,8 @@ from typing import Final
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError
 
-from hyperpod_ebs.demo.trouble import Trouble, why
 from hyperpod_ebs.kit import command, files
+from hyperpod_ebs.sandbox.trouble import Trouble, why
 from localcluster.cloud import Cloud, Instance
 from localcluster.kubernetes.node import Node
 from localcluster.kubernetes.site import Site

@@ -82,7 +82,7 @@ debian() {
 }
 
 python_environment() {
-    made_from="requirements/uv.txt requirements/dev.txt pyproject.toml hatch_build.py src/hyperpod_ebs/aws/operations.py"
+    made_from="requirements/uv.txt requirements/dev.txt pyproject.toml hatch_build.py src/hyperpod_ebs/driver/aws/operations.py"
     # shellcheck disable=SC2086
     if is_fresh .venv/made-from $made_from; then return; fi
     # Debian keeps ensurepip, without which venv has no pip, in a package of its own.

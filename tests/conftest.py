@@ -21,8 +21,8 @@ import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
-from hyperpod_ebs.demo import janitor
-from privileges import CAP_SYS_RESOURCE, has, want_of_privilege
+from hyperpod_ebs.sandbox import janitor
+from tests.support.privileges import CAP_SYS_RESOURCE, has, want_of_privilege
 
 # <linux/loop.h>, <sys/mount.h>
 LOOP_CLR_FD: Final = 0x4C01
@@ -61,7 +61,7 @@ def no_blocking_calls() -> Generator[None]:
 
     The demo is left out: it is a client, and nobody waits for its loop.
     """
-    with blockbuster_ctx("hyperpod_ebs", excluded_modules=["hyperpod_ebs.demo"]):
+    with blockbuster_ctx("hyperpod_ebs", excluded_modules=["hyperpod_ebs.demo", "hyperpod_ebs.sandbox"]):
         yield
 
 
@@ -74,7 +74,7 @@ def minded() -> Generator[Path]:
     with tempfile.TemporaryDirectory(prefix="hp-") as outer, pytest.MonkeyPatch.context() as patch:
         path = Path(outer).resolve()
         seal = janitor.seal(path)
-        argv = [sys.executable, "-m", "hyperpod_ebs.demo.janitor", str(path)]
+        argv = [sys.executable, "-m", "hyperpod_ebs.sandbox.janitor", str(path)]
         process = psutil.Popen(argv, stdin=-1, pass_fds=(seal,), start_new_session=True)
         patch.setenv(janitor.MARK, str(path))
         try:

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.live import Live
 
 from hyperpod_ebs.demo.fleet import Emulated
-from hyperpod_ebs.demo.interruption import Interruption
 from hyperpod_ebs.demo.picture import WIDEST, steps_table
 from hyperpod_ebs.demo.screen import Screen, Silent, live
 from hyperpod_ebs.demo.steps import Steps
-from hyperpod_ebs.demo.trouble import why
+from hyperpod_ebs.sandbox.interruption import Interruption
+from hyperpod_ebs.sandbox.trouble import why
 from localcluster.demo.scene import Scene
 from localcluster.demo.stage import Stage, Told
 from localcluster.demo.story import Story

@@ -10,8 +10,8 @@ import aiohttp
 
 from hyperpod_ebs.demo.fleet import Emulated
 from hyperpod_ebs.demo.steps import Result, Steps
-from hyperpod_ebs.demo.trouble import Broken
 from hyperpod_ebs.kit import command
+from hyperpod_ebs.sandbox.trouble import Broken
 from localcluster.demo.scene import Pod, Scene, lines
 from localcluster.kubernetes.chart import ROOT
 from localcluster.kubernetes.kubectl import Kubectl

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from hyperpod_ebs.demo.trouble import Trouble
 from hyperpod_ebs.kit import command
+from hyperpod_ebs.sandbox.trouble import Trouble
 from localcluster import cloud, programs
 from localcluster.images import REGISTRY
 from localcluster.kubernetes.kubectl import Kubectl

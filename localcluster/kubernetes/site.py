@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hyperpod_ebs.demo.sandbox import Sandbox
+from hyperpod_ebs.sandbox.sandbox import Sandbox
 from localcluster.kubernetes.keys import Keys
 from localcluster.machines.network import Namespace
 from localcluster.programs import Programs

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
-from hyperpod_ebs.demo.processes import last_words
-from hyperpod_ebs.demo.sandbox import Sandbox
-from hyperpod_ebs.demo.trouble import Ended, NotReady
+from hyperpod_ebs.sandbox.processes import last_words
+from hyperpod_ebs.sandbox.sandbox import Sandbox
+from hyperpod_ebs.sandbox.trouble import Ended, NotReady
 
 _LOOK: Final = 0.1
 

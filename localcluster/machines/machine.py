@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.demo import cgroups
-from hyperpod_ebs.demo.sandbox import Sandbox
 from hyperpod_ebs.kit import command, files
-from hyperpod_ebs.linux import mountinfo
+from hyperpod_ebs.sandbox import cgroups, kernel_tables
+from hyperpod_ebs.sandbox.sandbox import Sandbox
 from localcluster.machines import network, sysctls
 from localcluster.machines.daemon import Daemon
 from localcluster.machines.life import Life
@@ -36,7 +35,6 @@ _DEVICES: Final = {
 }
 """Each device that every machine has, with its numbers (Linux's admin-guide/devices.txt)."""
 
-_LOOP: Final = 7  # the same list: the major number of loop devices
 _LOOPS: Final = 256
 """Loop devices that a node knows by name: kubelet holds the device of each raw block volume through one of its own."""
 
@@ -111,7 +109,7 @@ class Machine:
     async def _on_loop_devices(self) -> list[str]:
         """What else on this machine is mounted from a loop device, which our copy of the mount would keep busy."""
         table = await files.off_loop(Path(f"/proc/{self.init.pid}/mountinfo").read_bytes)
-        return [str(mount.point) for mount in mountinfo.parse(table) if mount.number.major == _LOOP]
+        return [str(mount.point) for mount in kernel_tables.mounts(table) if mount.major == kernel_tables.LOOP_MAJOR]
 
 
 async def _init(sandbox: Sandbox, name: str) -> Life:
@@ -149,6 +147,6 @@ def _furnish(home: Path, dev: Path) -> None:
         os.mknod(dev / name, stat.S_IFCHR, os.makedev(major, minor))
         (dev / name).chmod(0o600 if name == "kmsg" else 0o666)
     for number in range(_LOOPS):
-        os.mknod(dev / f"loop{number}", stat.S_IFBLK | 0o660, os.makedev(_LOOP, number))
+        os.mknod(dev / f"loop{number}", stat.S_IFBLK | 0o660, os.makedev(kernel_tables.LOOP_MAJOR, number))
     for name, target in _LINKS.items():
         (dev / name).symlink_to(target)

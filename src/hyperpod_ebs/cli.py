@@ -13,14 +13,16 @@ from typing import Final
 from cyclopts import App, CycloptsError
 
 from hyperpod_ebs import __version__
-from hyperpod_ebs.model import errors
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.observe import structlog_without_rich
 
 _FAILED: Final = 1
 _MISUSED: Final = 2
 _INTERRUPTED: Final = 130
 
 _ALL: Final = "all"
-_DRIVER: Final = frozenset({"controller", "node", _ALL})
+_HOOK: Final = "pre-stop-hook"
+_SERVES: Final = frozenset({"controller", "node", _ALL})
 _LISTS: Final = frozenset({"--extra-tags", "--extra-volume-tags"})
 _SHORT: Final = {"-v": "--v"}
 _ASKS: Final = frozenset({"--help", "-h", "--version"})
@@ -44,16 +46,18 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 # Named by their paths, so that each is imported only when it is called.
-app.command("hyperpod_ebs.app:run_controller", name="controller", help="Run the CSI controller service.")
-app.command("hyperpod_ebs.app:run_node", name="node", help="Run the CSI node service.")
-app.command("hyperpod_ebs.app:run_all", name=_ALL, help="Run both CSI services on one socket.")
 app.command(
-    "hyperpod_ebs.app:run_pre_stop_hook",
-    name="pre-stop-hook",
+    "hyperpod_ebs.driver.app.controller:run_controller", name="controller", help="Run the CSI controller service."
+)
+app.command("hyperpod_ebs.driver.app.node:run_node", name="node", help="Run the CSI node service.")
+app.command("hyperpod_ebs.driver.app.all:run_all", name=_ALL, help="Run both CSI services on one socket.")
+app.command(
+    "hyperpod_ebs.driver.app.pre_stop_hook:run_pre_stop_hook",
+    name=_HOOK,
     help="Wait until no volume is attached to this node any more, where the node is leaving.",
 )
 app.command(
-    "hyperpod_ebs.app:run_metadata_labeler",
+    "hyperpod_ebs.driver.app.metadata_labeler:run_metadata_labeler",
     name=["metadata-labeler", "metadataLabeler"],
     help="Not offered, and not needed: nodes read their own labels.",
 )
@@ -71,8 +75,11 @@ def main() -> None:
 
 def run(words: Sequence[str]) -> int:
     """The exit code of a command line; what went wrong is told on stderr."""
+    words = _as_upstream(words)
+    if words and words[0] in {*_SERVES, _HOOK}:
+        structlog_without_rich.load()
     try:
-        answer = app(_as_upstream(words), print_error=False, exit_on_error=False, result_action="return_value")
+        answer = app(words, print_error=False, exit_on_error=False, result_action="return_value")
     except KeyboardInterrupt:
         return _INTERRUPTED
     except CycloptsError as error:
@@ -91,7 +98,7 @@ def _as_upstream(words: Sequence[str]) -> Sequence[str]:
     """
     flags_alone = bool(words) and words[0].startswith("-") and words[0] not in _ASKS
     words = [_ALL, *words] if flags_alone else words
-    return _last_of_each(words) if words and words[0] in _DRIVER else words
+    return _last_of_each(words) if words and words[0] in _SERVES else words
 
 
 def _last_of_each(words: Sequence[str]) -> Sequence[str]:

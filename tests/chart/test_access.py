@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import pytest
 
-from charted import Rendered, render
+from tests.support.helm_chart import Rendered, render
 
 READ: Final = {"get", "list", "watch"}
 CONTROLLER: Final = ("ebs-csi-controller-sa", "kube-system")

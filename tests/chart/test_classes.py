@@ -1,6 +1,6 @@
 """Classes as values: what a line of YAML becomes in the cluster."""
 
-from charted import render
+from tests.support.helm_chart import render
 
 
 async def test_a_storage_class_has_the_defaults_that_ebs_wants() -> None:

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import pytest
 
-from charted import Object, render
+from tests.support.helm_chart import Object, render
 
 METRICS: Final = {"controller": {"enableMetrics": True}, "node": {"enableMetrics": True}}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from charted import notes
+from tests.support.helm_chart import notes
 
 
 def policy(text: str) -> dict[str, Any]:

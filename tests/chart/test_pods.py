@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import pytest
 
-from charted import Pod, Rendered, render
-from flags import read
+from tests.support.command_line import read
+from tests.support.helm_chart import Pod, Rendered, render
 
 PRIVILEGED: Final = {"privileged": True, "readOnlyRootFilesystem": True}
 

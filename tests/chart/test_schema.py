@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
-from charted import CHART, ROOT, Values, refused, render
+from tests.support.helm_chart import CHART, ROOT, Values, refused, render
 
 SCHEMA: Final = json.loads((CHART / "values.schema.json").read_text())
 VALUES: Final = yaml.safe_load((CHART / "values.yaml").read_text())

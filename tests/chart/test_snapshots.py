@@ -6,8 +6,8 @@ from typing import Final
 
 import pytest
 
-from charted import CHART, HELM, ROOT
 from hyperpod_ebs.kit import command
+from tests.support.helm_chart import CHART, HELM, ROOT
 
 SETS: Final = sorted((Path(__file__).parent / "values").glob("*.yaml"))
 SNAPSHOTS: Final = Path(__file__).parent / "snapshots"

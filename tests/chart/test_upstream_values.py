@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 import yaml
 
-from charted import CHART, SNAPSHOTS, Pod, Rendered, Values, refused, render
+from tests.support.helm_chart import CHART, SNAPSHOTS, Pod, Rendered, Values, refused, render
 
 UPSTREAM: Final = Path(__file__).with_name("upstream.yaml")
 

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import yaml
 
-from charted import CHART, ROOT, Pod, render
 from hyperpod_ebs import __version__
+from tests.support.helm_chart import CHART, ROOT, Pod, render
 
 VALUES: Final = yaml.safe_load((CHART / "values.yaml").read_text())
 MODULES: Final = (ROOT / "scripts" / "kubernetes" / "sidecars" / "go.mod").read_text()

@@ -18,13 +18,13 @@ import aiohttp
 import psutil
 import pytest
 
-import driver_pods
-from live import Live
 from localcluster.kubernetes.kubectl import Kubectl
 from localcluster.record import Record
-from privileges import want_of_privilege
-from space import Space
-from untouched import left_of, of_kubernetes
+from tests.support import driver_pods
+from tests.support.cluster_namespace import Space
+from tests.support.live_cluster import Live
+from tests.support.machine_state import left_of, of_kubernetes
+from tests.support.privileges import want_of_privilege
 
 ROOT: Final = Path(__file__).parent.parent.parent
 

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import pytest
 
-from live import Live, eventually
-from space import Space
+from tests.support.cluster_namespace import Space
+from tests.support.live_cluster import Live, eventually
 
 
 class Wrong(NamedTuple):

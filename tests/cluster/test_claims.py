@@ -5,10 +5,10 @@ from typing import Any, Final
 
 import pytest
 
-import outside
-from live import DRIVER, Live, eventually
-from pods import COUNT, NOTICED
-from space import XFS, Space
+from tests.support import static_volume
+from tests.support.cluster_namespace import XFS, Space
+from tests.support.live_cluster import DRIVER, Live, eventually
+from tests.support.pod_manifests import COUNT, NOTICED
 
 GIB: Final = 2**30
 
@@ -20,7 +20,7 @@ RAW: Final[Mapping[str, Any]] = {"volumeMounts": [], "volumeDevices": [{"name": 
 async def made_before(live: Live) -> AsyncGenerator[str]:
     """A volume that was asked for by EC2's own API, with a file on it, and is removed by it."""
     async with live.ec2() as ec2:
-        id_ = await outside.written(live, ec2, gib=2)
+        id_ = await static_volume.written(live, ec2, gib=2)
         try:
             yield id_
         finally:
@@ -59,7 +59,7 @@ async def test_a_volume_made_before_is_used_and_stays_when_its_claim_goes(
     await space.claim("data", of="", size="2Gi", volumeName=name)
     await space.pod("user", "data")
     await space.running("user")
-    assert await space.shell("user", "cat /data/file") == outside.WORDS
+    assert await space.shell("user", "cat /data/file") == static_volume.WORDS
 
     await space.gone("pod", "user")
     await space.gone("pvc", "data")

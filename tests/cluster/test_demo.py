@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from hyperpod_ebs.kit import command
-from live import Live
+from tests.support.live_cluster import Live
 
 
 @pytest.mark.usefixtures("cordon")

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import pytest
 
-import traces
 from hyperpod_ebs.kit import command
-from live import Live
+from tests.support import volume_leftovers
+from tests.support.live_cluster import Live
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 
@@ -33,15 +33,15 @@ class Example:
 
     async def cleans_up(self) -> None:
         """Type what is under "Clean up"; nothing is left in Kubernetes, at the cloud and on the nodes."""
-        known = await traces.known(self.live, self.namespace)
+        known = await volume_leftovers.known(self.live, self.namespace)
         assert known.ids
         await self._typed("Clean up")
-        await traces.gone(self.live, known)
+        await volume_leftovers.gone(self.live, known)
         assert await self.live.kubectl("get", "namespace", self.namespace, ok=(1,))
 
     async def sizes_gib(self) -> list[int]:
         """The sizes that its volumes have at the cloud."""
-        known = (await traces.known(self.live, self.namespace)).ids
+        known = (await volume_leftovers.known(self.live, self.namespace)).ids
         return [one["size_gib"] for one in await self.live.cloud("volumes") if one["id"] in known]
 
     async def _typed(self, section: str) -> str:
@@ -65,7 +65,7 @@ async def example(request: pytest.FixtureRequest, live: Live) -> AsyncGenerator[
     (namespace,) = re.findall(r"^kind: Namespace\nmetadata:\n  name: (\S+)", manifests, re.MULTILINE)
     found = Example(live, directory, namespace)
     yield found
-    for volume in (await traces.known(live, namespace)).claimed:
+    for volume in (await volume_leftovers.known(live, namespace)).claimed:
         await live.kubectl("patch", "pv", volume, '--patch={"spec":{"persistentVolumeReclaimPolicy":"Delete"}}')
     await live.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait", deadline=300)
 

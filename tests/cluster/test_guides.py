@@ -9,13 +9,13 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from guides import DIRECTORY, ROOT, Page, typed
 from hyperpod_ebs import __version__
-from live import Live
 from localcluster import cloud
 from localcluster.images import REGISTRY
 from localcluster.kubernetes.chart import CHART, HELM, RELEASE, Release
-from space import Space
+from tests.support.cluster_namespace import Space
+from tests.support.guide_commands import DIRECTORY, ROOT, Page, typed
+from tests.support.live_cluster import Live
 
 ON_THE_RELEASE: Final = ("install.md", "migrate.md")
 """Pages that change the driver's installation."""

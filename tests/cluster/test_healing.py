@@ -7,12 +7,12 @@ from typing import Final
 
 import pytest
 
-import driver_pods
-from driver_pods import CONTROLLER, PLUGIN
-from live import SYSTEM, Live, eventually
 from localcluster.kubernetes.chart import Release
 from localcluster.machines import network
-from space import Space
+from tests.support import driver_pods
+from tests.support.cluster_namespace import Space
+from tests.support.driver_pods import CONTROLLER, PLUGIN
+from tests.support.live_cluster import SYSTEM, Live, eventually
 
 pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("relieved")]
 

@@ -6,9 +6,9 @@ one who asked never learns what became of it.
 
 import pytest
 
-from driver_pods import Sidecar, killed_in_the_middle
-from live import Live, eventually
-from space import Space
+from tests.support.cluster_namespace import Space
+from tests.support.driver_pods import Sidecar, killed_in_the_middle
+from tests.support.live_cluster import Live, eventually
 
 pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("relieved")]
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-import driver_pods
-from driver_pods import CONTROLLER, Sidecar
-from live import SYSTEM, Live
-from space import Space
+from tests.support import driver_pods
+from tests.support.cluster_namespace import Space
+from tests.support.driver_pods import CONTROLLER, Sidecar
+from tests.support.live_cluster import SYSTEM, Live
 
 
 @pytest.mark.exclusive

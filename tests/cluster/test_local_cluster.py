@@ -16,11 +16,11 @@ import aiohttp
 import pytest
 
 from hyperpod_ebs.kit import command
-from live import Live, eventually
 from localcluster.oci import Image, write
 from localcluster.record import Record
-from space import XFS, Space
-from untouched import left_of, of_the_machine
+from tests.support.cluster_namespace import XFS, Space
+from tests.support.live_cluster import Live, eventually
+from tests.support.machine_state import left_of, of_the_machine
 
 pytestmark = [
     pytest.mark.root,

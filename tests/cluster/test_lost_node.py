@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import pytest
 
-import driver_pods
 from hyperpod_ebs.kit import files
-from live import Live, eventually
 from localcluster import cloud
 from localcluster.record import NodeRecord, Record
-from pods import stateful
-from space import Space
+from tests.support import driver_pods
+from tests.support.cluster_namespace import Space
+from tests.support.live_cluster import Live, eventually
+from tests.support.pod_manifests import stateful
 
 pytestmark = pytest.mark.exclusive
 

@@ -2,9 +2,9 @@
 
 from typing import Any, Final
 
-from live import Live
-from pods import COUNT, NOTICED
-from space import Space
+from tests.support.cluster_namespace import Space
+from tests.support.live_cluster import Live
+from tests.support.pod_manifests import COUNT, NOTICED
 
 TOO_MANY: Final = "Iops to volume size ratio of 1875.000000 is too high; maximum is 500"
 """AWS's words for 15000 IOPS on 8 GiB."""

@@ -5,10 +5,10 @@ from typing import Any, Final
 
 import pytest
 
-from live import DRIVER, SYSTEM, Live, eventually
 from localcluster.kubernetes.node import TAINT
-from pods import CORDONED, GO_ON, stateful
-from space import XFS, Space
+from tests.support.cluster_namespace import XFS, Space
+from tests.support.live_cluster import DRIVER, SYSTEM, Live, eventually
+from tests.support.pod_manifests import CORDONED, GO_ON, stateful
 
 HOST: Final = "kubernetes.io/hostname"
 

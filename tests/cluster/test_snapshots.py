@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 
-import outside
-from live import DRIVER, SNAPSHOTS, Live, eventually
-from pods import COUNT
-from space import XFS, Space
+from tests.support import static_volume
+from tests.support.cluster_namespace import XFS, Space
+from tests.support.live_cluster import DRIVER, SNAPSHOTS, Live, eventually
+from tests.support.pod_manifests import COUNT
 
 
 @pytest.fixture
 async def taken_before(live: Live) -> AsyncGenerator[str]:
     """A snapshot of a volume with a file, taken by EC2's own API and removed by it."""
     async with live.ec2() as ec2:
-        volume = await outside.written(live, ec2, gib=1)
+        volume = await static_volume.written(live, ec2, gib=1)
         id_: str = (await ec2.create_snapshot(VolumeId=volume))["SnapshotId"]
         try:
             await eventually(lambda: _is_in(live, "snapshots", id_, "completed"))
@@ -63,7 +63,7 @@ async def test_a_snapshot_taken_outside_is_brought_in_restored_and_stays(
     await space.pod("reader", "copy")
     await space.running("reader")
 
-    assert await space.shell("reader", "cat /data/file") == outside.WORDS
+    assert await space.shell("reader", "cat /data/file") == static_volume.WORDS
     async with live.ec2() as ec2:
         id_ = (await live.volume(await space.bound("copy")))["id"]
         volume = (await ec2.describe_volumes(VolumeIds=[id_]))["Volumes"][0]

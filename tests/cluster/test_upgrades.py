@@ -8,15 +8,15 @@ from typing import Any, Final
 
 import pytest
 
-import driver_pods
-from driver_pods import CONTROLLER, NODE
+from hyperpod_ebs.driver.linux import mountinfo
 from hyperpod_ebs.kit import files
-from hyperpod_ebs.linux import mountinfo
-from live import DRIVER, SYSTEM, Live, eventually
 from localcluster.machines import network
 from localcluster.record import NodeRecord
-from pods import COUNT, NOTICED
-from space import Space
+from tests.support import driver_pods
+from tests.support.cluster_namespace import Space
+from tests.support.driver_pods import CONTROLLER, NODE
+from tests.support.live_cluster import DRIVER, SYSTEM, Live, eventually
+from tests.support.pod_manifests import COUNT, NOTICED
 
 pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("relieved")]
 

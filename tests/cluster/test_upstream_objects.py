@@ -3,10 +3,10 @@
 import hashlib
 from typing import Any
 
-from live import DRIVER, Live, eventually
 from localcluster import cloud
 from localcluster.record import NodeRecord
-from space import Space
+from tests.support.cluster_namespace import Space
+from tests.support.live_cluster import DRIVER, Live, eventually
 
 
 async def test_a_volume_that_upstreams_driver_has_made_and_attached_works_on(space: Space, live: Live) -> None:

@@ -4,8 +4,8 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from emulated import Aws, cloud
 from hyperpod_ebs.emulator.emulator import Emulator
+from tests.support.emulator_clients import Aws, cloud
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from typing import Any, Final
 import pytest
 from botocore import xform_name
 
-from emulated import Aws
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from hyperpod_ebs.kit import command
-from repertoire import OPERATIONS, asked_for_everything, called, refusals, refused_everything
+from tests.support.emulator_clients import Aws
+from tests.support.every_operation import OPERATIONS, asked_for_everything, called, refusals, refused_everything
 
 CLI: Final = Path(__file__).parents[2] / ".tools" / "aws-cli" / "bin" / "aws"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from emulated import Aws, cloud, until
+from tests.support.emulator_clients import Aws, cloud, until
 
 UNKNOWN = "vol-0123456789abcdef0"
 NOBODY = "i-0123456789abcdef0"

@@ -5,7 +5,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from emulated import ZONE, Aws, cloud, said, until
+from tests.support.emulator_clients import ZONE, Aws, cloud, said, until
 
 
 async def snapshot(aws: Aws, volume: str, **members: Any) -> str:

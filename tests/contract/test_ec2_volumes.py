@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from emulated import ZONE, Aws, cloud, until
+from tests.support.emulator_clients import ZONE, Aws, cloud, until
 
 
 async def test_a_volume_is_creating_and_then_available_with_what_was_asked_for(aws: Aws) -> None:

@@ -5,12 +5,12 @@ from typing import Any
 
 from botocore import xform_name
 
-from emulated import Aws
 from hyperpod_ebs.emulator import cloud
-from hyperpod_ebs.emulator.dispatch import handlers_of
 from hyperpod_ebs.emulator.emulator import Emulator
+from hyperpod_ebs.emulator.http.dispatch import handlers_of
 from hyperpod_ebs.emulator.wire.operations import AwsFault
-from repertoire import OPERATIONS, asked_for_everything, called, refusals, refused_everything
+from tests.support.emulator_clients import Aws
+from tests.support.every_operation import OPERATIONS, asked_for_everything, called, refusals, refused_everything
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.emulator.auth import Key, Keys
-from hyperpod_ebs.emulator.faults import BadPlan, Faults, Plan
-from hyperpod_ebs.emulator.server import Server
+from hyperpod_ebs.emulator.http.auth import Key, Keys
+from hyperpod_ebs.emulator.http.faults import BadPlan, Faults, Plan
+from hyperpod_ebs.emulator.http.server import Server
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
 
 THROTTLED = AwsFault("ThrottlingException", "Rate exceeded")

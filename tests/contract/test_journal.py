@@ -5,10 +5,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from emulated import Aws, cloud
 from hyperpod_ebs.emulator.emulator import Emulator
-from hyperpod_ebs.emulator.journal import REMEMBERED, Journal
+from hyperpod_ebs.emulator.http.journal import REMEMBERED, Journal
 from hyperpod_ebs.emulator.wire.operations import AwsFault
+from tests.support.emulator_clients import Aws, cloud
 
 
 async def latest(emulator: Emulator, query: str = "") -> list[dict[str, Any]]:

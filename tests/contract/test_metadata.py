@@ -4,8 +4,8 @@ from typing import Any
 
 import aiohttp
 
-from emulated import Aws
 from hyperpod_ebs.emulator.emulator import Emulator
+from tests.support.emulator_clients import Aws
 
 TTL = "X-aws-ec2-metadata-token-ttl-seconds"
 TOKEN = "X-aws-ec2-metadata-token"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from emulated import GROUP, Aws, cloud, until
+from tests.support.emulator_clients import GROUP, Aws, cloud, until
 
 NOBODY = "i-0123456789abcdef0"
 

@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
-from emulated import GROUP, ROLE, Aws, cloud, until
 from hyperpod_ebs.emulator.sagemaker.node_volumes import NAMES
+from tests.support.emulator_clients import GROUP, ROLE, Aws, cloud, until
 
 NOBODY = "i-0123456789abcdef0"
 UNKNOWN = "vol-0123456789abcdef0"

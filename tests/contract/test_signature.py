@@ -18,9 +18,9 @@ from botocore.exceptions import ClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperpod_ebs.emulator.auth import Caller, Key, Keys, authenticate
-from hyperpod_ebs.emulator.faults import Faults
-from hyperpod_ebs.emulator.server import Server
+from hyperpod_ebs.emulator.http.auth import Caller, Key, Keys, authenticate
+from hyperpod_ebs.emulator.http.faults import Faults
+from hyperpod_ebs.emulator.http.server import Server
 from hyperpod_ebs.emulator.wire.exchange import Request
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
 

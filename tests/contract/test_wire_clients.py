@@ -16,11 +16,11 @@ from aiohttp import web
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from hyperpod_ebs.emulator.auth import Key, Keys
-from hyperpod_ebs.emulator.control import for_this_machine
-from hyperpod_ebs.emulator.dispatch import Service
-from hyperpod_ebs.emulator.faults import Faults
-from hyperpod_ebs.emulator.server import BODY_LIMIT, Server
+from hyperpod_ebs.emulator.http.auth import Key, Keys
+from hyperpod_ebs.emulator.http.control import for_this_machine
+from hyperpod_ebs.emulator.http.dispatch import Service
+from hyperpod_ebs.emulator.http.faults import Faults
+from hyperpod_ebs.emulator.http.server import BODY_LIMIT, Server
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from hyperpod_ebs.kit import command
-from workload import run, running
+from tests.support.example_programs import run, running
 
 GIB = 2**30
 

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from workload import run, running
+from tests.support.example_programs import run, running
 
 
 def flip(path: Path, at: int = 0) -> None:

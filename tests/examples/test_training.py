@@ -11,7 +11,7 @@ import pytest
 from checkpoints import Checkpoint
 from network import Network
 
-from workload import Line, run, running
+from tests.support.example_programs import Line, run, running
 
 STEPS: Final = ("--steps", "600", "--every", "20")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from images import Archive, build
+from tests.support.image_archives import Archive, build
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ import pytest
 from hyperpod_ebs import __version__
 from hyperpod_ebs.kit import command
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
-from images import ROOT, Archive, build, contained
+from tests.support.image_archives import ROOT, Archive, build, contained
 
 # One worker builds, and has what it built.
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("image"), pytest.mark.timeout(900)]

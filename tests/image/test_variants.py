@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from hyperpod_ebs.kit import command
-from images import Archive, BuildError, build, contained, lay_out
 from localcluster import oci
+from tests.support.image_archives import Archive, BuildError, build, contained, lay_out
 
 # One worker builds, and has what it built.
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("image"), pytest.mark.timeout(900)]

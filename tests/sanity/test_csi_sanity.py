@@ -11,8 +11,8 @@ from typing import Final, Literal, NamedTuple
 
 import pytest
 
-from harness import Fleet, Kind
 from hyperpod_ebs.kit import command
+from tests.support.driver_fleet import Fleet, Kind
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 

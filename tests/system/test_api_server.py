@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from apiserver import LABELS, NODE, OTHER, PROVIDER, TAINT, ApiServer
-from hyperpod_ebs.kubernetes.access import Access
-from hyperpod_ebs.kubernetes.api import Api
-from hyperpod_ebs.kubernetes.cluster import Kubernetes
-from hyperpod_ebs.model import errors
+from hyperpod_ebs.driver.kubernetes.access import Access
+from hyperpod_ebs.driver.kubernetes.api import Api
+from hyperpod_ebs.driver.kubernetes.cluster import Kubernetes
+from hyperpod_ebs.driver.model import errors
+from tests.support.api_server import LABELS, NODE, OTHER, PROVIDER, TAINT, ApiServer
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from typing import Any
 import grpc
 import pytest
 
-from controlled import NOWHERE, UNKNOWN, controller, environment
-from emulated import Aws, cloud
-from harness import eventually
-from hyperpod_ebs.aws import connection
-from hyperpod_ebs.aws.session import Settings
+from hyperpod_ebs.driver.aws import connection
+from hyperpod_ebs.driver.aws.session import Settings
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from hyperpod_ebs.pb import csi_pb2
+from tests.support.controller_process import NOWHERE, UNKNOWN, controller, environment
+from tests.support.driver_fleet import eventually
+from tests.support.emulator_clients import Aws, cloud
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-west-2"}
 """What it takes to ask somebody who is not AWS."""

@@ -5,12 +5,12 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from harness import eventually
-from hyperpod_ebs.model import errors
-from hyperpod_ebs.model.nodes import Ec2Node, HyperPodNode, Node
-from hyperpod_ebs.volumes.attach import publish, unpublish
-from hyperpod_ebs.volumes.provision import remove
-from steered import Steered
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode, Node
+from hyperpod_ebs.driver.volumes.attach import publish, unpublish
+from hyperpod_ebs.driver.volumes.provision import remove
+from tests.support.driver_fleet import eventually
+from tests.support.in_process_controller import Steered
 
 
 @pytest.fixture

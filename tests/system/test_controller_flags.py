@@ -9,12 +9,12 @@ import grpc
 import pytest
 from grpc import StatusCode
 
-from controlled import Controller, controller, environment
-from emulated import GROUP, ZONE, Aws, cloud
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from hyperpod_ebs.pb import csi_pb2
-from programs import program
+from tests.support.controller_process import Controller, controller, environment
+from tests.support.driver_process import program
+from tests.support.emulator_clients import GROUP, ZONE, Aws, cloud
 
 BLOCK: Final = csi_pb2.VolumeCapability(
     block=csi_pb2.VolumeCapability.BlockVolume(),

@@ -4,19 +4,19 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from emulated import ZONE
-from hyperpod_ebs.aws import imds
-from hyperpod_ebs.aws.connection import connected
-from hyperpod_ebs.aws.session import Settings
-from hyperpod_ebs.model import errors
-from hyperpod_ebs.model.sizes import GiB, SizeRange
-from hyperpod_ebs.model.volume import Change
-from hyperpod_ebs.volumes.listing import existing, snapshot_page, volume_page
-from hyperpod_ebs.volumes.modify import expand, modify
-from hyperpod_ebs.volumes.provision import provision, remove, zone
-from hyperpod_ebs.volumes.snapshot import drop, take
-from hyperpod_ebs.volumes.watch import Watcher
-from steered import Steered, a_snapshot, a_spec
+from hyperpod_ebs.driver.aws import imds
+from hyperpod_ebs.driver.aws.connection import connected
+from hyperpod_ebs.driver.aws.session import Settings
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
+from hyperpod_ebs.driver.model.volume import Change
+from hyperpod_ebs.driver.volumes.listing import existing, snapshot_page, volume_page
+from hyperpod_ebs.driver.volumes.modify import expand, modify
+from hyperpod_ebs.driver.volumes.provision import provision, remove, zone
+from hyperpod_ebs.driver.volumes.snapshot import drop, take
+from hyperpod_ebs.driver.volumes.watch import Watcher
+from tests.support.emulator_clients import ZONE
+from tests.support.in_process_controller import Steered, a_snapshot, a_spec
 
 
 @pytest.fixture

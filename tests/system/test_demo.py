@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from hyperpod_ebs.demo import janitor
 from hyperpod_ebs.kit import command
+from hyperpod_ebs.sandbox import janitor
 
 pytestmark = pytest.mark.root
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperpod_ebs.demo import cgroups
+from hyperpod_ebs.sandbox import cgroups
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("cgroups")]  # what the root passes on is everybody's
 

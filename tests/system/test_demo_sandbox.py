@@ -12,15 +12,15 @@ from typing import Final
 
 import pytest
 
-from hyperpod_ebs.demo import janitor
-from hyperpod_ebs.demo.sandbox import Sandbox
 from hyperpod_ebs.kit import command, files
+from hyperpod_ebs.sandbox import janitor
+from hyperpod_ebs.sandbox.sandbox import Sandbox
 
 pytestmark = pytest.mark.root
 
 OWNER: Final = """
 import asyncio, sys
-from hyperpod_ebs.demo.sandbox import Sandbox
+from hyperpod_ebs.sandbox.sandbox import Sandbox
 
 async def main():
     async with Sandbox.open("box") as sandbox:
@@ -74,7 +74,7 @@ def janitor_of(path: Path) -> int:
     return next(
         int(entry.parent.name)
         for entry in Path("/proc").glob("[0-9]*/cmdline")
-        if words_of(entry)[2:4] == [b"hyperpod_ebs.demo.janitor", os.fsencode(path)]
+        if words_of(entry)[2:4] == [b"hyperpod_ebs.sandbox.janitor", os.fsencode(path)]
     )
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from emulated import cloud
 from hyperpod_ebs.emulator import lock
 from hyperpod_ebs.kit import command
+from tests.support.emulator_clients import cloud
 
 pytestmark = pytest.mark.root
 

@@ -14,12 +14,12 @@ from typing import Final
 
 import pytest
 
-from emulated import GROUP, Aws, cloud, until
 from hyperpod_ebs.emulator.disks import loops
+from hyperpod_ebs.emulator.disks.device_directories import DeviceDirectories
 from hyperpod_ebs.emulator.emulator import Emulator
-from hyperpod_ebs.emulator.nodes.devices import DeviceDirectories
 from hyperpod_ebs.emulator.records import Attachment
 from hyperpod_ebs.kit import command
+from tests.support.emulator_clients import GROUP, Aws, cloud, until
 
 pytestmark = pytest.mark.root
 

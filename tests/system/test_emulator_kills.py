@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import BotoCoreError
 
-from emulated import GROUP, ZONE, Aws, clients, cloud, until
-from hyperpod_ebs.emulator.store import StateRefused
+from hyperpod_ebs.emulator.state.store import StateRefused
 from hyperpod_ebs.kit import command
+from tests.support.emulator_clients import GROUP, ZONE, Aws, clients, cloud, until
 
 pytestmark = pytest.mark.root
 

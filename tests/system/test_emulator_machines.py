@@ -9,9 +9,9 @@ from typing import Final
 
 import pytest
 
-from emulated import GROUP, Aws, cloud
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.kit import command
+from tests.support.emulator_clients import GROUP, Aws, cloud
 
 pytestmark = pytest.mark.root
 

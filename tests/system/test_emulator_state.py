@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from emulated import ZONE, Aws, clients, cloud, until
-from hyperpod_ebs.emulator.store import StateRefused
+from hyperpod_ebs.emulator.state.store import StateRefused
 from hyperpod_ebs.kit import command
+from tests.support.emulator_clients import ZONE, Aws, clients, cloud, until
 
 pytestmark = pytest.mark.root
 

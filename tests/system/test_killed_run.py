@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import eventually
-from hyperpod_ebs.demo import janitor
+from hyperpod_ebs.sandbox import janitor
+from tests.support.driver_fleet import eventually
 
 pytestmark = pytest.mark.root
 
@@ -45,7 +45,8 @@ async def test_a_test_run_that_is_killed_leaves_no_mount_no_loop_device_and_no_p
         "--rootdir",
         str(short_path),
     ]
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    root = Path(__file__).parents[2]
+    env = {**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}"}
 
     run = psutil.Popen([*argv, str(short_path / "test_it.py")], cwd=short_path, env=env, stdout=-1, stderr=-1)
     out, _ = run.communicate()

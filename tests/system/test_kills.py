@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 import grpc
 import pytest
 
-from harness import Fleet, Process, again, eventually
 from hyperpod_ebs.demo import checkpoint
 from hyperpod_ebs.demo.orchestrator import Claim, mounted
 from hyperpod_ebs.pb import csi_pb2
+from tests.support.driver_fleet import Fleet, Process, again, eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 

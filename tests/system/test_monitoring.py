@@ -13,17 +13,17 @@ import grpc
 import pytest
 import trustme
 
-from hyperpod_ebs.csi.identity import WHY
-from hyperpod_ebs.csi.server import Services, serving
-from hyperpod_ebs.model import errors
-from hyperpod_ebs.monitoring import HTTP, check, metrics, shown
-from hyperpod_ebs.observe import httpd
-from hyperpod_ebs.observe.condition import Condition
-from hyperpod_ebs.observe.httpd import LONGEST
-from hyperpod_ebs.observe.metrics import Metrics
-from hyperpod_ebs.options import ServingOptions
+from hyperpod_ebs.driver.app.monitoring import HTTP, check, metrics, shown
+from hyperpod_ebs.driver.app.options import ServingOptions
+from hyperpod_ebs.driver.csi.identity import WHY
+from hyperpod_ebs.driver.csi.server import Services, serving
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.observe import httpd
+from hyperpod_ebs.driver.observe.condition import Condition
+from hyperpod_ebs.driver.observe.httpd import LONGEST
+from hyperpod_ebs.driver.observe.metrics import Metrics
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
-from programs import Program, node_words, program
+from tests.support.driver_process import Program, node_words, program
 
 
 class Shown(NamedTuple):

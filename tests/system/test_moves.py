@@ -9,10 +9,10 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from harness import Fleet, Kind, again
 from hyperpod_ebs.demo import checkpoint
 from hyperpod_ebs.demo.orchestrator import Claim, mounted, raw
 from hyperpod_ebs.pb import csi_pb2
+from tests.support.driver_fleet import Fleet, Kind, again
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-import signatures
+from hyperpod_ebs.driver.linux import blkid, claim, mkfs, unfinished
+from hyperpod_ebs.driver.linux.superblock import Ext
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.capability import AccessMode, Capability, Mount
+from hyperpod_ebs.driver.model.disk import Blank, Filesystem, Unfinished
+from hyperpod_ebs.driver.mounts.stage import Staging, stage, unstage
 from hyperpod_ebs.kit import command
-from hyperpod_ebs.linux import blkid, claim, mkfs, unfinished
-from hyperpod_ebs.linux.superblock import Ext
-from hyperpod_ebs.model import errors
-from hyperpod_ebs.model.capability import AccessMode, Capability, Mount
-from hyperpod_ebs.model.disk import Blank, Filesystem, Unfinished
-from hyperpod_ebs.mounts.stage import Staging, stage, unstage
-from loopnode import GIB, OTHER, VOLUME, LoopNode, mounts_at
+from tests.support import blkid_signatures
+from tests.support.loop_device_node import GIB, OTHER, VOLUME, LoopNode, mounts_at
 
 pytestmark = pytest.mark.root
 
@@ -48,18 +48,18 @@ async def known() -> set[str]:
 
 async def test_every_signature_that_blkid_knows_is_tried_here() -> None:
     """Ours: blkid -k lists them; one that has no image is named with the reason."""
-    made = {*signatures.SIGNATURES, *signatures.MADE_BY_MKFS}
+    made = {*blkid_signatures.SIGNATURES, *blkid_signatures.MADE_BY_MKFS}
 
-    assert await known() <= made | set(signatures.NOT_MADE)
+    assert await known() <= made | set(blkid_signatures.NOT_MADE)
 
 
-@pytest.mark.parametrize("kind", signatures.SIGNATURES)
+@pytest.mark.parametrize("kind", blkid_signatures.SIGNATURES)
 async def test_a_device_with_a_signature_is_left_as_it_is(node: LoopNode, kind: str) -> None:
     """Ours: no mkfs on a device not proved blank."""
     if kind not in await known():
         pytest.skip("this blkid does not know it")
-    await node.attach(size=signatures.SIZE)
-    signatures.write(node.image(), signatures.SIGNATURES[kind]())
+    await node.attach(size=blkid_signatures.SIZE)
+    blkid_signatures.write(node.image(), blkid_signatures.SIGNATURES[kind]())
     before = digest(node.image())
 
     tags = await blkid.found(node.loops[VOLUME])
@@ -73,11 +73,11 @@ async def test_a_device_with_a_signature_is_left_as_it_is(node: LoopNode, kind: 
     assert not mounts_at(node.staging())
 
 
-@pytest.mark.parametrize("kind", signatures.PARTITION_TABLES)
+@pytest.mark.parametrize("kind", blkid_signatures.PARTITION_TABLES)
 async def test_a_device_with_a_partition_table_is_left_as_it_is(node: LoopNode, kind: str) -> None:
     """Ours: partitions are somebody's, even with nothing in them."""
-    await node.attach(size=signatures.SIZE)
-    signatures.write(node.image(), signatures.PARTITION_TABLES[kind]())
+    await node.attach(size=blkid_signatures.SIZE)
+    blkid_signatures.write(node.image(), blkid_signatures.PARTITION_TABLES[kind]())
     before = digest(node.image())
 
     for filesystem in FILESYSTEMS:
@@ -87,11 +87,11 @@ async def test_a_device_with_a_partition_table_is_left_as_it_is(node: LoopNode, 
     assert digest(node.image()) == before
 
 
-@pytest.mark.parametrize("kind", signatures.MADE_BY_MKFS)
+@pytest.mark.parametrize("kind", blkid_signatures.MADE_BY_MKFS)
 async def test_what_another_program_made_is_left_as_it_is(node: LoopNode, kind: str) -> None:
     """Ours."""
     loop = await node.attach(size=LARGE_ENOUGH_FOR_XFS)
-    await command.run([*signatures.MADE_BY_MKFS[kind], str(loop)])
+    await command.run([*blkid_signatures.MADE_BY_MKFS[kind], str(loop)])
     before = digest(node.image())
 
     tags = await blkid.found(loop)
@@ -107,8 +107,8 @@ async def test_what_another_program_made_is_left_as_it_is(node: LoopNode, kind: 
 @pytest.mark.parametrize("at", [0, 5000, MIB, 2 * MIB, 4 * MIB, -0x181E00, -600, -512 * 1024])
 async def test_raw_data_is_left_as_it_is(node: LoopNode, at: int) -> None:
     """Ours: a database on a raw volume has no signature."""
-    await node.attach(size=signatures.SIZE)
-    signatures.write(node.image(), {at: b"somebody's data"})
+    await node.attach(size=blkid_signatures.SIZE)
+    blkid_signatures.write(node.image(), {at: b"somebody's data"})
     before = digest(node.image())
 
     with pytest.raises(errors.NotReady, match="data that no filesystem known here explains"):
@@ -231,7 +231,7 @@ async def test_a_filesystem_that_was_made_in_between_is_not_overwritten(node: Lo
 @pytest.mark.parametrize("filesystem", FILESYSTEMS)
 async def test_raw_data_that_was_written_in_between_is_not_overwritten(node: LoopNode, filesystem: str) -> None:
     """Ours: mkfs.ext4 asks nobody whether it may, where it has no terminal to ask at."""
-    await node.attach(size=signatures.SIZE)
+    await node.attach(size=blkid_signatures.SIZE)
     device = await node.host.device(VOLUME)
     assert await node.host.contents(device, VOLUME) == Blank()
     with device.path.open("r+b", buffering=0) as raw:
@@ -247,12 +247,12 @@ async def test_raw_data_that_was_written_in_between_is_not_overwritten(node: Loo
 @pytest.mark.parametrize("renamed", ["another device", "another volume"])
 async def test_a_device_that_became_another_volumes_is_neither_read_nor_formatted(node: LoopNode, renamed: str) -> None:
     """Ours: the kernel gives a disk's name, and its number too, to the next one that comes."""
-    await node.attach(size=signatures.SIZE)
+    await node.attach(size=blkid_signatures.SIZE)
     device = await node.host.device(VOLUME)
     if renamed == "another volume":  # the same name and number
         node.link().rename(node.link(OTHER))
     else:
-        loop = await node.attach(OTHER, size=signatures.SIZE)
+        loop = await node.attach(OTHER, size=blkid_signatures.SIZE)
         device.path.unlink()
         os.mknod(device.path, 0o060600, loop.stat().st_rdev)
 
@@ -309,7 +309,7 @@ async def test_the_notes_place_is_past_what_either_mkfs_clears(node: LoopNode) -
     device = await node.host.device(VOLUME)
 
     for filesystem in FILESYSTEMS:
-        signatures.write(node.image(), {0: bytes(MIB)})
+        blkid_signatures.write(node.image(), {0: bytes(MIB)})
         unfinished.begin(device.path, device.size, VOLUME)
         await command.run([*mkfs.PROGRAMS[filesystem], str(device.path)])
         with device.path.open("rb") as raw:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from hyperpod_ebs.linux.devices import MODEL, Absent, Devices
-from hyperpod_ebs.linux.host import LinuxHost
-from hyperpod_ebs.model import errors
-from hyperpod_ebs.model.disk import DeviceNumber
-from hyperpod_ebs.model.volume import by_id_path, serial
-from loopnode import GIB, OTHER, VOLUME, LoopNode
+from hyperpod_ebs.driver.linux.devices import MODEL, Absent, Devices
+from hyperpod_ebs.driver.linux.host import LinuxHost
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.disk import DeviceNumber
+from hyperpod_ebs.driver.model.volume import by_id_path, serial
+from tests.support.loop_device_node import GIB, OTHER, VOLUME, LoopNode
 
 pytestmark = pytest.mark.root
 

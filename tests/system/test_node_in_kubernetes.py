@@ -12,11 +12,11 @@ import aiohttp
 import grpc
 import pytest
 
-from apiserver import LABELS, NODE, OTHER, PROVIDER, TAINT, ApiServer
-from harness import eventually
 from hyperpod_ebs.kit import files
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc, pluginregistration_pb2, pluginregistration_pb2_grpc
-from programs import program
+from tests.support.api_server import LABELS, NODE, OTHER, PROVIDER, TAINT, ApiServer
+from tests.support.driver_fleet import eventually
+from tests.support.driver_process import program
 
 HYPERPOD: Final = "hyperpod-abcdefghijkl-i-0123456789abcdef0"
 INTERFACES: Final = "sagemaker.amazonaws.com/num-eni-attachments"

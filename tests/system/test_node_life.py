@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from hyperpod_ebs.driver.linux import growth, mkfs, unfinished
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
+from hyperpod_ebs.driver.model.disk import Filesystem
+from hyperpod_ebs.driver.model.formatting import Formatting
+from hyperpod_ebs.driver.mounts.grow import grow
+from hyperpod_ebs.driver.mounts.publish import Publishing, publish, unpublish
+from hyperpod_ebs.driver.mounts.stage import Staging, stage, unstage
+from hyperpod_ebs.driver.mounts.usage import usage
 from hyperpod_ebs.kit import command
-from hyperpod_ebs.linux import growth, mkfs, unfinished
-from hyperpod_ebs.model import errors
-from hyperpod_ebs.model.capability import AccessMode, Block, Capability, Mount
-from hyperpod_ebs.model.disk import Filesystem
-from hyperpod_ebs.model.formatting import Formatting
-from hyperpod_ebs.mounts.grow import grow
-from hyperpod_ebs.mounts.publish import Publishing, publish, unpublish
-from hyperpod_ebs.mounts.stage import Staging, stage, unstage
-from hyperpod_ebs.mounts.usage import usage
-from loopnode import GIB, OTHER, VOLUME, LoopNode, mounts_at
+from tests.support.loop_device_node import GIB, OTHER, VOLUME, LoopNode, mounts_at
 
 pytestmark = pytest.mark.root
 

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import pytest
 
-from apiserver import NODE, ApiServer
-from harness import eventually
-from programs import program
+from tests.support.api_server import NODE, ApiServer
+from tests.support.driver_fleet import eventually
+from tests.support.driver_process import program
 
 CORDONED: Final = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 LIST: Final = "GET /apis/storage.k8s.io/v1/volumeattachments"

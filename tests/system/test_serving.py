@@ -20,16 +20,16 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from hyperpod_ebs.csi import interceptors
-from hyperpod_ebs.csi.controller import Controller
-from hyperpod_ebs.csi.server import Services, serving
+from hyperpod_ebs.driver.csi import interceptors
+from hyperpod_ebs.driver.csi.controller import Controller
+from hyperpod_ebs.driver.csi.server import Services, serving
+from hyperpod_ebs.driver.model import errors, nodes
+from hyperpod_ebs.driver.model.sizes import GiB
+from hyperpod_ebs.driver.model.volume import Attachment, AttachState, Volume, VolumeSpec, VolumeState
+from hyperpod_ebs.driver.observe import log
 from hyperpod_ebs.kit.operations import Operations
-from hyperpod_ebs.model import errors, nodes
-from hyperpod_ebs.model.sizes import GiB
-from hyperpod_ebs.model.volume import Attachment, AttachState, Volume, VolumeSpec, VolumeState
-from hyperpod_ebs.observe import log
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
-from programs import HOLDER, node_words, program
+from tests.support.driver_process import HOLDER, node_words, program
 
 VOLUME = "vol-0123456789abcdef0"
 SECRET = "correct horse battery staple"

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.model import errors
-from hyperpod_ebs.model.nodes import Ec2Node, HyperPodNode, Node
-from hyperpod_ebs.model.volume import Attachment, AttachState, Volume
-from hyperpod_ebs.volumes.attach import LAG, PATIENCE, ROUNDS, SHOWN, publish, unpublish
-from hyperpod_ebs.volumes.watch import Watcher
-from virtual import ID, NODE, OTHER, PaperCloud, a_volume, held, now, run
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode, Node
+from hyperpod_ebs.driver.model.volume import Attachment, AttachState, Volume
+from hyperpod_ebs.driver.volumes.attach import LAG, PATIENCE, ROUNDS, SHOWN, publish, unpublish
+from hyperpod_ebs.driver.volumes.watch import Watcher
+from tests.support.scripted_cloud import ID, NODE, OTHER, PaperCloud, a_volume, held
+from tests.support.virtual_time import now, run
 
 
 def done(paper: PaperCloud, act: Callable[..., Coroutine[Any, Any, None]], node: Node | None = NODE) -> float:

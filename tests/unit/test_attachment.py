@@ -4,10 +4,10 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from hyperpod_ebs.model import attachment
-from hyperpod_ebs.model.attachment import Seen
-from hyperpod_ebs.model.nodes import Ec2Node, HyperPodNode
-from hyperpod_ebs.model.volume import Attachment, AttachState
+from hyperpod_ebs.driver.model import attachment
+from hyperpod_ebs.driver.model.attachment import Seen
+from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode
+from hyperpod_ebs.driver.model.volume import Attachment, AttachState
 
 HERE: Final = HyperPodNode("abcdefghijkl", "i-0123456789abcdef0")
 ELSEWHERE: Final = Ec2Node("i-12345678")

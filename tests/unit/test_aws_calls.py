@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable, Mapping
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from hyperpod_ebs.aws.calls import PAUSES, After, answer, pages
-from hyperpod_ebs.model import errors
-from virtual import run
+from hyperpod_ebs.driver.aws.calls import PAUSES, After, answer, pages
+from hyperpod_ebs.driver.model import errors
+from tests.support.virtual_time import run
 
 LOST = ReadTimeoutError(endpoint_url="https://x")
 THROTTLED = ClientError({"Error": {"Code": "RequestLimitExceeded", "Message": "slower"}}, "CreateVolume")

@@ -12,9 +12,9 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from hyperpod_ebs.aws.errors import BROKEN, BY_CODE, translated
-from hyperpod_ebs.model import errors
-from hyperpod_ebs.volumes.cloud import TokenSpent
+from hyperpod_ebs.driver.aws.errors import BROKEN, BY_CODE, translated
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.volumes.cloud import TokenSpent
 
 
 def straight(code: str, message: str = "said so", operation: str = "AttachVolume") -> ClientError:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.aws.instances import NAMES, Names
-from hyperpod_ebs.model import errors
+from hyperpod_ebs.driver.aws.instances import NAMES, Names
+from hyperpod_ebs.driver.model import errors
 
 
 def test_names_are_those_that_ec2_takes() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from hyperpod_ebs.aws.ec2 import Ec2Volumes
-from hyperpod_ebs.aws.sts import Identity
-from hyperpod_ebs.model import errors
-from hyperpod_ebs.volumes.cloud import PartlyRead
-from virtual import run
+from hyperpod_ebs.driver.aws.ec2 import Ec2Volumes
+from hyperpod_ebs.driver.aws.sts import Identity
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.volumes.cloud import PartlyRead
+from tests.support.virtual_time import run
 
 
 def shown(volume_id: str, **more: Any) -> Mapping[str, Any]:

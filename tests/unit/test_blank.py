@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.linux import blkid, contents, unfinished
-from hyperpod_ebs.linux.superblock import SIZE
-from hyperpod_ebs.model.disk import Blank, Contents, Filesystem, Foreign, Unfinished
+from hyperpod_ebs.driver.linux import blkid, contents, unfinished
+from hyperpod_ebs.driver.linux.superblock import SIZE
+from hyperpod_ebs.driver.model.disk import Blank, Contents, Filesystem, Foreign, Unfinished
 
 VOLUME = "vol-0123456789abcdef0"
 OTHER = "vol-0fedcba9876543210"

@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 import pytest
 from grpc import StatusCode
 
-from hyperpod_ebs.csi import controller, node, parse, status
+from hyperpod_ebs.driver.csi import controller, node, parse, status
+from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.kit import operations
-from hyperpod_ebs.model import errors
 from hyperpod_ebs.pb import csi_pb2
 
 IN_PROGRESS: Final = {StatusCode.UNAVAILABLE, StatusCode.ABORTED, StatusCode.DEADLINE_EXCEEDED}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from hyperpod_ebs.model import errors
-from hyperpod_ebs.model.cluster import Whereabouts
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.cluster import Whereabouts
 
 ARN = "arn:aws-us-gov:sagemaker:us-gov-west-1:123456789012:cluster/abcdefghijkl"
 

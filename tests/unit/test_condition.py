@@ -2,7 +2,7 @@
 
 from structlog.testing import capture_logs
 
-from hyperpod_ebs.observe.condition import Condition
+from hyperpod_ebs.driver.observe.condition import Condition
 
 
 def test_the_log_hears_of_each_change_once() -> None:

@@ -11,8 +11,8 @@ import pytest
 from aiobotocore.session import get_session
 from botocore.loaders import Loader
 
-from hyperpod_ebs import aws
-from hyperpod_ebs.aws.operations import CALLED
+from hyperpod_ebs.driver import aws
+from hyperpod_ebs.driver.aws.operations import CALLED
 
 MODELS: Final = Path(aws.__path__[0]) / "models"
 PROJECT: Final = Path(__file__).parents[2] / "pyproject.toml"

@@ -11,7 +11,7 @@ from rich.console import Console
 from hyperpod_ebs.demo import picture, screen, timeline
 from hyperpod_ebs.demo.picture import Picture
 from hyperpod_ebs.demo.report import Moment, Report, Step
-from hyperpod_ebs.demo.sandbox import Leftovers
+from hyperpod_ebs.sandbox.sandbox import Leftovers
 
 VOLUME: Final = "vol-0123456789abcdef0"
 LONG: Final = Step(

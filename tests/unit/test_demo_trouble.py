@@ -13,8 +13,8 @@ from hyperpod_ebs.demo import machine
 from hyperpod_ebs.demo.screen import Silent
 from hyperpod_ebs.demo.steps import Steps
 from hyperpod_ebs.demo.suggestions import suggestions
-from hyperpod_ebs.demo.trouble import Broken, Ended, Refused, why
 from hyperpod_ebs.kit.files import Unresponsive
+from hyperpod_ebs.sandbox.trouble import Broken, Ended, Refused, why
 
 
 class Case(NamedTuple):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.csi import endpoint
-from hyperpod_ebs.model import errors
+from hyperpod_ebs.driver.csi import endpoint
+from hyperpod_ebs.driver.model import errors
 
 
 @pytest.mark.parametrize(

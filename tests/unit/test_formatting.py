@@ -2,9 +2,9 @@
 
 import pytest
 
-from hyperpod_ebs.linux import mkfs
-from hyperpod_ebs.model import errors
-from hyperpod_ebs.model.formatting import KEYS, SIZES, SWITCHES, Formatting
+from hyperpod_ebs.driver.linux import mkfs
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.formatting import KEYS, SIZES, SWITCHES, Formatting
 
 ALL = {**dict.fromkeys(SIZES, "4k"), **dict.fromkeys(SWITCHES, "true")}
 

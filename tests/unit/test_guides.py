@@ -11,9 +11,9 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from guides import ANYTHING, DIRECTORY, ROOT, Page
-from hyperpod_ebs.model import errors, formatting, parameters
-from hyperpod_ebs.options import ControllerOptions, NodeOptions, ServingOptions
+from hyperpod_ebs.driver.app.options import ControllerOptions, NodeOptions, ServingOptions
+from hyperpod_ebs.driver.model import errors, formatting, parameters
+from tests.support.guide_commands import ANYTHING, DIRECTORY, ROOT, Page
 
 PAGES: Final = [Page.read(path) for path in sorted(DIRECTORY.glob("*.md"))]
 EXAMPLES: Final = [Page.read(path) for path in sorted((ROOT / "examples").glob("**/README.md"))]

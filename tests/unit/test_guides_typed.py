@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from guides import Page, Refuted, typed
+from tests.support.guide_commands import Page, Refuted, typed
 
 NOBODY: dict[str, str] = {}
 

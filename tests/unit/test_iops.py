@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from hyperpod_ebs.model import errors, iops
-from hyperpod_ebs.model.sizes import GiB
+from hyperpod_ebs.driver.model import errors, iops
+from hyperpod_ebs.driver.model.sizes import GiB
 
 
 class Case(NamedTuple):

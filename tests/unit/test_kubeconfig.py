@@ -8,8 +8,8 @@ import pytest
 import trustme
 import yaml
 
-from hyperpod_ebs.kubernetes import kubeconfig
-from hyperpod_ebs.model import errors
+from hyperpod_ebs.driver.kubernetes import kubeconfig
+from hyperpod_ebs.driver.model import errors
 
 CA = trustme.CA()
 OURS = CA.issue_cert("node")

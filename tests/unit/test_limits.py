@@ -2,8 +2,8 @@
 
 import pytest
 
+from hyperpod_ebs.driver.model import limits
 from hyperpod_ebs.emulator.nodes.instance_types import PLACES
-from hyperpod_ebs.model import limits
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.linux import mountinfo
-from hyperpod_ebs.model.disk import DeviceNumber
+from hyperpod_ebs.driver.linux import mountinfo
+from hyperpod_ebs.driver.model.disk import DeviceNumber
 
 LINE = rb"36 35 98:0 /sub\040dir /mnt/a\011b rw,noatime shared:1 master:2 - ext4 /dev/x rw,errors=continue"
 

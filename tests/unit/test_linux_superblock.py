@@ -3,7 +3,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.linux.superblock import SIZE, Ext, Xfs
+from hyperpod_ebs.driver.linux.superblock import SIZE, Ext, Xfs
 
 VALID, ERROR = 1, 2
 JOURNAL, WIDE = 0x4, 0x80

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.model import errors
-from hyperpod_ebs.model.volume import Volume
-from hyperpod_ebs.volumes.cloud import Page
-from hyperpod_ebs.volumes.listing import LEAST, MOST, snapshot_page, volume_page
-from virtual import PaperCloud, a_volume, run
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.volume import Volume
+from hyperpod_ebs.driver.volumes.cloud import Page
+from hyperpod_ebs.driver.volumes.listing import LEAST, MOST, snapshot_page, volume_page
+from tests.support.scripted_cloud import PaperCloud, a_volume
+from tests.support.virtual_time import run
 
 
 @dataclass

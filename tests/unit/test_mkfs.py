@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
+from hyperpod_ebs.driver.linux import mkfs
 from hyperpod_ebs.kit import command
-from hyperpod_ebs.linux import mkfs
 
 
 async def test_an_xfs_for_old_kernels_has_none_of_what_they_do_not_know(tmp_path: Path) -> None:

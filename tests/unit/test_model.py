@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.model import capability, errors, topology, volume
-from hyperpod_ebs.model.capability import AccessMode, Block, Capability, Mount
+from hyperpod_ebs.driver.model import capability, errors, topology, volume
+from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
 
 WRITER: Final = AccessMode.SINGLE_NODE_WRITER
 

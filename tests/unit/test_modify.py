@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.model import errors
-from hyperpod_ebs.model.sizes import GiB, SizeRange
-from hyperpod_ebs.model.volume import Change
-from hyperpod_ebs.volumes.modify import brings, earliest, expand, missing, modify
-from hyperpod_ebs.volumes.watch import Watcher
-from virtual import ID, PaperCloud, a_modification, a_volume, now, run
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
+from hyperpod_ebs.driver.model.volume import Change
+from hyperpod_ebs.driver.volumes.modify import brings, earliest, expand, missing, modify
+from hyperpod_ebs.driver.volumes.watch import Watcher
+from tests.support.scripted_cloud import ID, PaperCloud, a_modification, a_volume
+from tests.support.virtual_time import now, run
 
 TWO = SizeRange(GiB(2))
 

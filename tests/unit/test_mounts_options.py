@@ -1,9 +1,9 @@
 from pathlib import Path
 
-from hyperpod_ebs.model.capability import AccessMode, Capability, Mount
-from hyperpod_ebs.model.disk import DeviceNumber
-from hyperpod_ebs.model.place import Mounted
-from hyperpod_ebs.mounts import options
+from hyperpod_ebs.driver.model.capability import AccessMode, Capability, Mount
+from hyperpod_ebs.driver.model.disk import DeviceNumber
+from hyperpod_ebs.driver.model.place import Mounted
+from hyperpod_ebs.driver.mounts import options
 
 READER = AccessMode.SINGLE_NODE_READER_ONLY
 WRITER = AccessMode.SINGLE_NODE_WRITER

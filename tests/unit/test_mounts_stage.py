@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import pytest
 
-from hyperpod_ebs.model import errors
-from hyperpod_ebs.model.capability import AccessMode, Capability, Mount
-from hyperpod_ebs.model.disk import Blank, Contents, Device, DeviceNumber, Filesystem, Foreign, Unfinished
-from hyperpod_ebs.mounts import stage
-from hyperpod_ebs.mounts.stage import Format, Mend, Ready, Staging, Step
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.capability import AccessMode, Capability, Mount
+from hyperpod_ebs.driver.model.disk import Blank, Contents, Device, DeviceNumber, Filesystem, Foreign, Unfinished
+from hyperpod_ebs.driver.mounts import stage
+from hyperpod_ebs.driver.mounts.stage import Format, Mend, Ready, Staging, Step
 
 GIB = 2**30
 DEVICE = Device(path=Path("/dev/nvme1n1"), number=DeviceNumber(259, 3), size=4 * GIB)

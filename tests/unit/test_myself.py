@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import pytest
 
-from hyperpod_ebs.model import errors, nodes
-from hyperpod_ebs.model.kubenode import KubeNode, Taint
-from hyperpod_ebs.model.myself import Allowance, Myself, Told, missing, put_together
+from hyperpod_ebs.driver.model import errors, nodes
+from hyperpod_ebs.driver.model.kubenode import KubeNode, Taint
+from hyperpod_ebs.driver.model.myself import Allowance, Myself, Told, missing, put_together
 
 EC2 = nodes.parse("i-0123456789abcdef0")
 HYPERPOD = nodes.parse("hyperpod-abcdefghijkl-i-0123456789abcdef0")

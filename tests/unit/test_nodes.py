@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.model import errors, nodes
-from hyperpod_ebs.model.nodes import Ec2Node, HyperPodNode
+from hyperpod_ebs.driver.model import errors, nodes
+from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode
 
 INSTANCES: Final = st.from_regex(r"i-[0-9a-f]{8}([0-9a-f]{9})?", fullmatch=True)
 CLUSTERS: Final = st.from_regex(r"[a-z0-9]{12}", fullmatch=True)

@@ -10,11 +10,12 @@ import pytest
 import structlog
 from cyclopts import Parameter
 
-from flags import read
-from hyperpod_ebs import __version__, cli, options
-from hyperpod_ebs.model import errors
-from hyperpod_ebs.observe import log
-from hyperpod_ebs.options import ControllerOptions, NodeOptions, ServingOptions
+from hyperpod_ebs import __version__, cli
+from hyperpod_ebs.driver.app import options
+from hyperpod_ebs.driver.app.options import ControllerOptions, NodeOptions, ServingOptions
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.observe import log
+from tests.support.command_line import read
 
 ALL: Final = (ServingOptions, ControllerOptions, NodeOptions)
 FIELDS: Final = [(cls, field.name) for cls in ALL for field in dataclasses.fields(cls)]

@@ -8,7 +8,18 @@ from dataclasses import replace
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.volumes.pace import BATCH, BUDGET, CALM, EARLY, LONGEST, PRIORS, Belief, Pace, Transition, Waiting
+from hyperpod_ebs.driver.volumes.pace import (
+    BATCH,
+    BUDGET,
+    CALM,
+    EARLY,
+    LONGEST,
+    PRIORS,
+    Belief,
+    Pace,
+    Transition,
+    Waiting,
+)
 
 ages = st.floats(0, 3600)
 beliefs = st.builds(Belief, mean=st.floats(-3, 5), deviation=st.floats(0.25, 1.2), weight=st.floats(8, 40))

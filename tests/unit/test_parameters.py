@@ -2,10 +2,10 @@
 
 import pytest
 
-from hyperpod_ebs.model import errors, parameters
-from hyperpod_ebs.model.parameters import TABLE, Parameter, Parameters
-from hyperpod_ebs.model.tags import Retagging
-from hyperpod_ebs.model.volume import Change
+from hyperpod_ebs.driver.model import errors, parameters
+from hyperpod_ebs.driver.model.parameters import TABLE, Parameter, Parameters
+from hyperpod_ebs.driver.model.tags import Retagging
+from hyperpod_ebs.driver.model.volume import Change
 
 GOOD = {
     "type": "io2",

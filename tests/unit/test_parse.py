@@ -6,15 +6,15 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from hyperpod_ebs.csi import mounting, parse
-from hyperpod_ebs.model import errors
-from hyperpod_ebs.model.capability import AccessMode, Block, Capability, Mount
-from hyperpod_ebs.model.nodes import Ec2Node
-from hyperpod_ebs.model.sizes import GiB, SizeRange
-from hyperpod_ebs.model.tags import Retagging
-from hyperpod_ebs.model.volume import Change, SnapshotSpec, VolumeSpec
-from hyperpod_ebs.mounts.publish import Publishing
-from hyperpod_ebs.mounts.stage import Staging
+from hyperpod_ebs.driver.csi import mounting, parse
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
+from hyperpod_ebs.driver.model.nodes import Ec2Node
+from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
+from hyperpod_ebs.driver.model.tags import Retagging
+from hyperpod_ebs.driver.model.volume import Change, SnapshotSpec, VolumeSpec
+from hyperpod_ebs.driver.mounts.publish import Publishing
+from hyperpod_ebs.driver.mounts.stage import Staging
 from hyperpod_ebs.pb import csi_pb2
 
 GIB: Final = 2**30

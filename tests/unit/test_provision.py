@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from hyperpod_ebs.model import errors
-from hyperpod_ebs.model.sizes import GiB
-from hyperpod_ebs.model.volume import Snapshot, SnapshotState, Volume, VolumeSpec
-from hyperpod_ebs.volumes.cloud import TokenSpent
-from hyperpod_ebs.volumes.provision import APPEARS, PATIENCE, differences, provision, remove, zone
-from hyperpod_ebs.volumes.tokens import tokens
-from hyperpod_ebs.volumes.watch import Watcher
-from virtual import ID, PaperCloud, a_spec, a_volume, now, run
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.sizes import GiB
+from hyperpod_ebs.driver.model.volume import Snapshot, SnapshotState, Volume, VolumeSpec
+from hyperpod_ebs.driver.volumes.cloud import TokenSpent
+from hyperpod_ebs.driver.volumes.provision import APPEARS, PATIENCE, differences, provision, remove, zone
+from hyperpod_ebs.driver.volumes.tokens import tokens
+from hyperpod_ebs.driver.volumes.watch import Watcher
+from tests.support.scripted_cloud import ID, PaperCloud, a_spec, a_volume
+from tests.support.virtual_time import now, run
 
 
 def provisioned(paper: PaperCloud, spec: VolumeSpec | None = None) -> tuple[Volume, float]:

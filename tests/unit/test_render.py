@@ -4,13 +4,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
-from hyperpod_ebs.csi import confirm, identity, render
-from hyperpod_ebs.model import nodes
-from hyperpod_ebs.model.disk import Amount, Usage
-from hyperpod_ebs.model.sizes import GiB
-from hyperpod_ebs.model.volume import Attachment, AttachState, Snapshot, SnapshotState, Volume, VolumeState
+from hyperpod_ebs.driver.csi import confirm, identity, render
+from hyperpod_ebs.driver.model import nodes
+from hyperpod_ebs.driver.model.disk import Amount, Usage
+from hyperpod_ebs.driver.model.sizes import GiB
+from hyperpod_ebs.driver.model.volume import Attachment, AttachState, Snapshot, SnapshotState, Volume, VolumeState
+from hyperpod_ebs.driver.volumes.cloud import Page
 from hyperpod_ebs.pb import csi_pb2
-from hyperpod_ebs.volumes.cloud import Page
 
 GIB: Final = 2**30
 NODE: Final = "hyperpod-abcdefghijkl-i-0123456789abcdef0"

@@ -3,7 +3,7 @@
 import pytest
 from google.protobuf.descriptor import Descriptor
 
-from hyperpod_ebs.csi import secrets
+from hyperpod_ebs.driver.csi import secrets
 from hyperpod_ebs.pb import csi_pb2
 
 WITH_SECRETS = [

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.model import errors, sizes
-from hyperpod_ebs.model.sizes import GiB, SizeRange
+from hyperpod_ebs.driver.model import errors, sizes
+from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
 
 GIB: Final = 2**30
 COUNTS: Final = st.integers(min_value=0, max_value=2**46)

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import pytest
 
-from hyperpod_ebs.model import errors
-from hyperpod_ebs.model.sizes import GiB
-from hyperpod_ebs.model.volume import Snapshot, SnapshotSpec, SnapshotState
-from hyperpod_ebs.volumes.snapshot import LAG, chosen, take
-from virtual import PaperCloud, now, run
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.sizes import GiB
+from hyperpod_ebs.driver.model.volume import Snapshot, SnapshotSpec, SnapshotState
+from hyperpod_ebs.driver.volumes.snapshot import LAG, chosen, take
+from tests.support.scripted_cloud import PaperCloud
+from tests.support.virtual_time import now, run
 
 SPEC = SnapshotSpec(name="snapshot-1", volume_id="vol-1")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hyperpod_ebs.model import errors, tags
+from hyperpod_ebs.driver.model import errors, tags
 
 METADATA = {
     "csi.storage.k8s.io/pvc/name": "claim",

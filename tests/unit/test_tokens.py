@@ -6,7 +6,7 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.volumes.tokens import MOST, tokens
+from hyperpod_ebs.driver.volumes.tokens import MOST, tokens
 
 
 @given(st.text())

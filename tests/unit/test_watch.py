@@ -5,12 +5,13 @@ from collections.abc import Collection, Mapping
 
 import pytest
 
-from hyperpod_ebs.model import errors
-from hyperpod_ebs.model.volume import Volume, VolumeState
-from hyperpod_ebs.volumes.cloud import PartlyRead
-from hyperpod_ebs.volumes.pace import Transition
-from hyperpod_ebs.volumes.watch import ANSWER, Watched, Watcher
-from virtual import PaperCloud, a_volume, now, run
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.volume import Volume, VolumeState
+from hyperpod_ebs.driver.volumes.cloud import PartlyRead
+from hyperpod_ebs.driver.volumes.pace import Transition
+from hyperpod_ebs.driver.volumes.watch import ANSWER, Watched, Watcher
+from tests.support.scripted_cloud import PaperCloud, a_volume
+from tests.support.virtual_time import now, run
 
 
 def available(volume: Volume | None) -> bool:

@@ -5,10 +5,10 @@ from typing import ClassVar
 
 import pytest
 
-from hyperpod_ebs.model import errors, nodes
-from hyperpod_ebs.model.myself import Allowance, Told
-from hyperpod_ebs.node.whoami import WhoAmI
-from hyperpod_ebs.observe.condition import Condition
+from hyperpod_ebs.driver.model import errors, nodes
+from hyperpod_ebs.driver.model.myself import Allowance, Told
+from hyperpod_ebs.driver.node.whoami import WhoAmI
+from hyperpod_ebs.driver.observe.condition import Condition
 
 KNOWN = Told(id=nodes.parse("i-0123456789abcdef0"), zone="us-west-2a", instance_type="m5.large")
 

@@ -13,13 +13,13 @@ import aiohttp
 from aiobotocore.session import get_session
 
 from hyperpod_ebs.demo.orchestrator import Orchestrator
-from hyperpod_ebs.demo.processes import OURS, Processes, last_words
 from hyperpod_ebs.demo.report import Moment
-from hyperpod_ebs.demo.sandbox import Sandbox
 from hyperpod_ebs.demo.screen import Silent
 from hyperpod_ebs.demo.steps import Steps
-from hyperpod_ebs.demo.trouble import NotReady
 from hyperpod_ebs.kit import command, files
+from hyperpod_ebs.sandbox.processes import OURS, Processes, last_words
+from hyperpod_ebs.sandbox.sandbox import Sandbox
+from hyperpod_ebs.sandbox.trouble import NotReady
 
 INSTANCE_TYPE: Final = "ml.g5.48xlarge"
 

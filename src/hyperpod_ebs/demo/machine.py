@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.demo import sandbox
 from hyperpod_ebs.emulator.disks import loops
+from hyperpod_ebs.sandbox import sandbox
 
 PACKAGES: Final = {
     "blkid": "util-linux",

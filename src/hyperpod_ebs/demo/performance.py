@@ -16,14 +16,14 @@ from rich.console import Console
 
 from hyperpod_ebs.demo import fleet, machine, picture, screen, timeline
 from hyperpod_ebs.demo.fleet import Emulated
-from hyperpod_ebs.demo.interruption import Interruption
 from hyperpod_ebs.demo.report import Moment, Report
-from hyperpod_ebs.demo.sandbox import Leftovers, Sandbox
 from hyperpod_ebs.demo.screen import Screen
 from hyperpod_ebs.demo.steps import Steps
 from hyperpod_ebs.demo.story import Story
 from hyperpod_ebs.demo.suggestions import suggestions
-from hyperpod_ebs.demo.trouble import why
+from hyperpod_ebs.sandbox.interruption import Interruption
+from hyperpod_ebs.sandbox.sandbox import Leftovers, Sandbox
+from hyperpod_ebs.sandbox.trouble import why
 
 NAME: Final = "hyperpod-ebs-demo"
 """What the directories of demos are called, before the dash."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from hyperpod_ebs.demo.sandbox import Leftovers
+from hyperpod_ebs.sandbox.sandbox import Leftovers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

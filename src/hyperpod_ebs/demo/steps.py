@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hyperpod_ebs.demo.report import Step
 from hyperpod_ebs.demo.screen import Screen
-from hyperpod_ebs.demo.trouble import Refused, Trouble, why
+from hyperpod_ebs.sandbox.trouble import Refused, Trouble, why
 
 Counts = Mapping[str, int]
 """How often each AWS operation was called, by `service:Operation`."""

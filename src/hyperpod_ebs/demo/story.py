@@ -13,9 +13,9 @@ from hyperpod_ebs.demo.checkpoint import Journal
 from hyperpod_ebs.demo.fleet import Fleet
 from hyperpod_ebs.demo.orchestrator import Claim, Node, mounted, raw
 from hyperpod_ebs.demo.steps import Steps
-from hyperpod_ebs.demo.trouble import Broken
 from hyperpod_ebs.kit import files
 from hyperpod_ebs.pb import csi_pb2
+from hyperpod_ebs.sandbox.trouble import Broken
 
 _GIB: Final = 2**30
 _LONG: Final = 60.0

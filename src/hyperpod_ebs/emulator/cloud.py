@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from hyperpod_ebs.emulator.dispatch import Service
 from hyperpod_ebs.emulator.ec2.attaching import Attaching
 from hyperpod_ebs.emulator.ec2.instance_types import InstanceTypes
 from hyperpod_ebs.emulator.ec2.instances import Instances
@@ -14,14 +13,15 @@ from hyperpod_ebs.emulator.ec2.volume_listing import VolumeListing
 from hyperpod_ebs.emulator.ec2.volumes import Volumes
 from hyperpod_ebs.emulator.ec2.zones import Zones
 from hyperpod_ebs.emulator.eks import Eks
+from hyperpod_ebs.emulator.http.dispatch import Service
 from hyperpod_ebs.emulator.nodes.attachments import Attachments
 from hyperpod_ebs.emulator.nodes.machines import Machines
 from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
 from hyperpod_ebs.emulator.sagemaker.node_batches import NodeBatches
 from hyperpod_ebs.emulator.sagemaker.node_volumes import NodeVolumes
 from hyperpod_ebs.emulator.sagemaker.nodes import Nodes
+from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.sts import Sts
-from hyperpod_ebs.emulator.world import World
 
 
 def services(world: World, *, rate: Rate) -> Mapping[str, Sequence[Service]]:

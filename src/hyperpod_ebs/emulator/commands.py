@@ -15,7 +15,7 @@ from rich.table import Table
 
 from hyperpod_ebs.emulator import leftovers, lock
 from hyperpod_ebs.emulator.identity import Identity
-from hyperpod_ebs.emulator.store import StateRefused
+from hyperpod_ebs.emulator.state.store import StateRefused
 
 app = App(name="emulator", help="The embedded cloud: EC2 EBS and SageMaker HyperPod with real block devices.")
 # Named by its path, so that the other commands answer at once, without the server and the SDK's models.

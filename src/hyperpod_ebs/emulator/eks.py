@@ -4,10 +4,10 @@ import hashlib
 from dataclasses import replace
 from typing import Any, Final
 
-from hyperpod_ebs.emulator.place import SECURITY_GROUP, VPC
 from hyperpod_ebs.emulator.records import EksCluster
+from hyperpod_ebs.emulator.state.region import SECURITY_GROUP, VPC
+from hyperpod_ebs.emulator.state.world import World, now, when
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
-from hyperpod_ebs.emulator.world import World, now, when
 
 VERSION: Final = "1.35"
 """Kubernetes version of a cluster that names none."""

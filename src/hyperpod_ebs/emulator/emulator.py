@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.emulator import cloud, lock, mountinfo, residence
-from hyperpod_ebs.emulator.auth import Keys
-from hyperpod_ebs.emulator.clock import Profile
-from hyperpod_ebs.emulator.disks import loops
+from hyperpod_ebs.emulator import cloud, lifecycle, lock
+from hyperpod_ebs.emulator.disks import loops, mountinfo
 from hyperpod_ebs.emulator.ec2.modifications import Rate
-from hyperpod_ebs.emulator.faults import Faults
+from hyperpod_ebs.emulator.http.auth import Keys
+from hyperpod_ebs.emulator.http.faults import Faults
+from hyperpod_ebs.emulator.http.metadata import Metadata
+from hyperpod_ebs.emulator.http.routes import routes
+from hyperpod_ebs.emulator.http.server import Server
 from hyperpod_ebs.emulator.identity import Identity
-from hyperpod_ebs.emulator.metadata import Metadata
-from hyperpod_ebs.emulator.place import ZONES, Place
-from hyperpod_ebs.emulator.routes import routes
-from hyperpod_ebs.emulator.server import Server
-from hyperpod_ebs.emulator.world import World
+from hyperpod_ebs.emulator.state.clock import Profile
+from hyperpod_ebs.emulator.state.region import ZONES, Place
+from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.kit import files
 
 LOOPBACK: Final = "127.0.0.1"
@@ -81,7 +81,7 @@ class Emulator:
             await files.off_loop(lambda: stack.enter_context(lock.held(home)))
             identity = await files.off_loop(lambda: Identity.of(home, Place(region, account, zones)))
             world = await stack.enter_async_context(
-                residence.lived_in(home, identity.place, profile=profile, seed=seed, keep=state is not None)
+                lifecycle.lived_in(home, identity.place, profile=profile, seed=seed, keep=state is not None)
             )
             keys, faults = Keys(), Faults()
             keys.add(identity.access_key_id, identity.key)

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.emulator.auth import Key
-from hyperpod_ebs.emulator.place import ZONES, Place
-from hyperpod_ebs.emulator.store import RESTORE, StateRefused
+from hyperpod_ebs.emulator.http.auth import Key
+from hyperpod_ebs.emulator.state.region import ZONES, Place
+from hyperpod_ebs.emulator.state.store import RESTORE, StateRefused
 
 _ALPHABET: Final = string.ascii_uppercase + string.digits
 

@@ -4,8 +4,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from hyperpod_ebs.emulator import mountinfo
-from hyperpod_ebs.emulator.disks import loops, pool
+from hyperpod_ebs.emulator.disks import loops, mountinfo, pool
 from hyperpod_ebs.emulator.disks.loops import Loop
 from hyperpod_ebs.kit import files
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.emulator.store import StateRefused
+from hyperpod_ebs.emulator.state.store import StateRefused
 
 _OURS: Final = {
     *("lock", "endpoint", "endpoint.new", "credentials.json", "credentials.new"),

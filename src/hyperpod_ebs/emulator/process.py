@@ -14,12 +14,12 @@ import uvloop
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from hyperpod_ebs.emulator.clock import Profile
 from hyperpod_ebs.emulator.commands import StateDirectory, default_state, fail, say
 from hyperpod_ebs.emulator.ec2.modifications import Rate
 from hyperpod_ebs.emulator.emulator import LOOPBACK, Emulator
-from hyperpod_ebs.emulator.place import ZONES
-from hyperpod_ebs.emulator.store import StateRefused
+from hyperpod_ebs.emulator.state.clock import Profile
+from hyperpod_ebs.emulator.state.region import ZONES
+from hyperpod_ebs.emulator.state.store import StateRefused
 from hyperpod_ebs.kit import command
 
 log: Final = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from hyperpod_ebs.emulator.ec2.volume_listing import attachment_shown
 from hyperpod_ebs.emulator.nodes.attachments import Attachments
 from hyperpod_ebs.emulator.nodes.machines import own_instances
 from hyperpod_ebs.emulator.records import Attachment, Instance, Volume
+from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
-from hyperpod_ebs.emulator.world import World
 
 _DEVICE: Final = re.compile(r"/dev/(?:xvd(?:[b-z]|[a-c][a-z]|d[a-x])|sd[b-z][1-6]?)")
 """Names that EC2 takes for a data volume; the Go driver found their bounds by trial."""

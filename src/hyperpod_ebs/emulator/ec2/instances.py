@@ -7,10 +7,10 @@ from typing import Any, Final
 from hyperpod_ebs.emulator.ec2 import listing, naming, tagging
 from hyperpod_ebs.emulator.ec2.tokens import Tokens
 from hyperpod_ebs.emulator.nodes.machines import ROOT, Machines, own_instances
-from hyperpod_ebs.emulator.place import VPC
 from hyperpod_ebs.emulator.records import Attachment, Instance
+from hyperpod_ebs.emulator.state.region import VPC
+from hyperpod_ebs.emulator.state.world import World, new_id, tag_list, when
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
-from hyperpod_ebs.emulator.world import World, new_id, tag_list, when
 
 PAGES: Final = (5, 1000)
 

@@ -11,8 +11,8 @@ from typing import Any, Final, Literal
 
 from hyperpod_ebs.emulator.ec2 import limits, listing, naming
 from hyperpod_ebs.emulator.records import Modification, Volume
+from hyperpod_ebs.emulator.state.world import World, modifying, now, when
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
-from hyperpod_ebs.emulator.world import World, modifying, now, when
 
 PAGES: Final = (1, 500)
 

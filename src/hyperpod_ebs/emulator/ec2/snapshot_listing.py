@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from hyperpod_ebs.emulator.ec2 import listing, naming
 from hyperpod_ebs.emulator.records import Snapshot
+from hyperpod_ebs.emulator.state.world import World, tag_list, when
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, Call, Operations
-from hyperpod_ebs.emulator.world import World, tag_list, when
 
 PAGES: Final = (5, 1000)
 

@@ -12,8 +12,8 @@ from typing import Final
 from hyperpod_ebs.emulator.ec2 import naming, tagging
 from hyperpod_ebs.emulator.ec2.snapshot_listing import snapshot_shown
 from hyperpod_ebs.emulator.records import Snapshot, Volume
+from hyperpod_ebs.emulator.state.world import World, new_id, now
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
-from hyperpod_ebs.emulator.world import World, new_id, now
 
 APART: Final = 15.0
 """Seconds between two snapshots of a volume, where the clock is not instant."""

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from hyperpod_ebs.emulator.ec2 import naming
 from hyperpod_ebs.emulator.nodes.machines import own_instances
-from hyperpod_ebs.emulator.store import Table
+from hyperpod_ebs.emulator.state.store import Table
+from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
-from hyperpod_ebs.emulator.world import World
 
 MOST: Final = 50
 KEY: Final = 128

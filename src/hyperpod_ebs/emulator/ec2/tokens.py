@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hyperpod_ebs.emulator.records import Token
-from hyperpod_ebs.emulator.store import Store
+from hyperpod_ebs.emulator.state.store import Store
 from hyperpod_ebs.emulator.wire.operations import Asked, AwsFault
 
 LENGTH: Final = 64

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from hyperpod_ebs.emulator.ec2 import listing, naming
 from hyperpod_ebs.emulator.records import Attachment, Instance, Volume
+from hyperpod_ebs.emulator.state.world import World, tag_list, when
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, Call, Operations
-from hyperpod_ebs.emulator.world import World, tag_list, when
 
 HYPERPOD: Final = "sagemaker.amazonaws.com"
 """Who owns the instances of HyperPod clusters."""

@@ -8,8 +8,8 @@ from hyperpod_ebs.emulator.ec2 import limits, naming, tagging
 from hyperpod_ebs.emulator.ec2.tokens import Tokens, mismatch
 from hyperpod_ebs.emulator.ec2.volume_listing import state_of, volume_shown
 from hyperpod_ebs.emulator.records import Snapshot, Volume
+from hyperpod_ebs.emulator.state.world import World, modifying, new_id, now
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
-from hyperpod_ebs.emulator.world import World, modifying, new_id, now
 
 _NOT_HERE: Final = ("OutpostArn", "Operator")
 

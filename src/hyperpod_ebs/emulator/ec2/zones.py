@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from hyperpod_ebs.emulator.ec2 import listing, naming
-from hyperpod_ebs.emulator.place import Zone
+from hyperpod_ebs.emulator.state.region import Zone
+from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
-from hyperpod_ebs.emulator.world import World
 
 _FIXED: Final = {"state": "available", "opt-in-status": "opt-in-not-required", "zone-type": "availability-zone"}
 

@@ -14,8 +14,8 @@ from typing import Final
 
 from hyperpod_ebs.emulator.nodes.instance_types import HYPERPOD_OWN, places
 from hyperpod_ebs.emulator.records import Attachment, Instance, Volume
+from hyperpod_ebs.emulator.state.world import World, now
 from hyperpod_ebs.emulator.wire.operations import AwsFault
-from hyperpod_ebs.emulator.world import World, now
 
 LOOK_AGAIN: Final = 0.05
 """Seconds until a busy device is looked at again."""

@@ -7,7 +7,7 @@ from typing import Final
 
 from hyperpod_ebs.emulator.nodes.attachments import Attachments
 from hyperpod_ebs.emulator.records import Attachment, Instance, Volume
-from hyperpod_ebs.emulator.world import World, new_id, now
+from hyperpod_ebs.emulator.state.world import World, new_id, now
 from hyperpod_ebs.kit import files
 
 ROOT: Final = "/dev/xvda"

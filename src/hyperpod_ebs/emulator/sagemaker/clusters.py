@@ -10,8 +10,8 @@ from typing import Any, Final
 from hyperpod_ebs.emulator import eks
 from hyperpod_ebs.emulator.nodes.machines import Machines
 from hyperpod_ebs.emulator.records import Cluster, Instance, InstanceGroup
+from hyperpod_ebs.emulator.state.world import World, new_id, now, when
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
-from hyperpod_ebs.emulator.world import World, new_id, now, when
 
 _ALPHABET: Final = string.ascii_lowercase + string.digits
 

@@ -15,8 +15,8 @@ from typing import Final
 from hyperpod_ebs.emulator.nodes.machines import Machines
 from hyperpod_ebs.emulator.records import Cluster, Instance
 from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
+from hyperpod_ebs.emulator.state.world import World, new_id
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
-from hyperpod_ebs.emulator.world import World, new_id
 
 DELETED_AT_ONCE: Final = 99
 """Nodes that one call deletes; AWS wants to be asked for more. Of the others the model has the bounds."""

@@ -14,8 +14,8 @@ from hyperpod_ebs.emulator.ec2 import naming
 from hyperpod_ebs.emulator.nodes.attachments import Attachments
 from hyperpod_ebs.emulator.records import Attachment, Cluster, Instance
 from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
+from hyperpod_ebs.emulator.state.world import World, when
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
-from hyperpod_ebs.emulator.world import World, when
 
 NAMES: Final = (
     *(f"/dev/xvd{letter}" for letter in string.ascii_lowercase[1:]),

@@ -7,8 +7,8 @@ from typing import Any, Final, TypeVar
 
 from hyperpod_ebs.emulator.records import Cluster, Instance
 from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
+from hyperpod_ebs.emulator.state.world import World, when
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
-from hyperpod_ebs.emulator.world import World, when
 
 R = TypeVar("R")
 

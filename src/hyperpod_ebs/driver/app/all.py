@@ -1,0 +1,28 @@
+"""Both CSI services in one process, as the upstream driver runs them without a subcommand."""
+
+import uvloop
+
+from hyperpod_ebs.driver.app.controller import open_controller
+from hyperpod_ebs.driver.app.node import open_node
+from hyperpod_ebs.driver.app.options import CONTROLLER, NODE, SERVING, ControllerOptions, NodeOptions, ServingOptions
+from hyperpod_ebs.driver.app.process import Process
+from hyperpod_ebs.driver.csi.server import Services
+
+
+def run_all(
+    *,
+    serving: ServingOptions = SERVING,
+    controller: ControllerOptions = CONTROLLER,
+    node: NodeOptions = NODE,
+) -> None:
+    """Serve all three CSI services on one socket until SIGTERM or SIGINT."""
+    uvloop.run(_serve(serving, controller, node))
+
+
+async def _serve(serving: ServingOptions, controller: ControllerOptions, node: NodeOptions) -> None:
+    process = Process.prepare(serving, controller)
+    async with (
+        open_node(node, serving.kubeconfig, process.condition) as opened,
+        open_controller(controller, process) as service,
+    ):
+        await process.serve(Services(controller=service, node=opened.service), opened.standing())

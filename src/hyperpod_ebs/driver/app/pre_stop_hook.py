@@ -1,0 +1,19 @@
+"""The pre-stop hook of the node's container."""
+
+import asyncio
+
+from hyperpod_ebs.driver.app.options import HOOK, HookOptions
+from hyperpod_ebs.driver.kubernetes.cluster import Kubernetes
+from hyperpod_ebs.driver.node.departure import Departure
+from hyperpod_ebs.driver.observe import log
+
+
+def run_pre_stop_hook(*, hook: HookOptions = HOOK) -> None:
+    """Wait until no volume is attached to this node, if the node is leaving its cluster."""
+    asyncio.run(_wait(hook))
+
+
+async def _wait(options: HookOptions) -> None:
+    log.set_up(options.v, options.logging_format)
+    async with Kubernetes.connected(options.node_name, options.kubeconfig) as cluster:
+        await Departure(cluster).wait(options.wait_seconds)

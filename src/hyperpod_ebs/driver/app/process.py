@@ -1,0 +1,75 @@
+"""What every driver process does around its services: check the flags, log, serve, and stop on a signal."""
+
+import asyncio
+import signal
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import structlog
+
+from hyperpod_ebs import __version__
+from hyperpod_ebs.driver.app import monitoring, upstream_flags
+from hyperpod_ebs.driver.app.options import ControllerOptions, ServingOptions
+from hyperpod_ebs.driver.csi import endpoint, server
+from hyperpod_ebs.driver.csi.server import Services
+from hyperpod_ebs.driver.observe import log
+from hyperpod_ebs.driver.observe.condition import Condition
+
+if TYPE_CHECKING:  # the metrics client is loaded only where metrics are served
+    from hyperpod_ebs.driver.observe.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """What the services of a process share, and the signal that ends it."""
+
+    options: ServingOptions
+    condition: Condition
+    metrics: "Metrics | None"
+    stop: asyncio.Event
+    """Set by SIGTERM and SIGINT."""
+
+    @classmethod
+    def prepare(cls, options: ServingOptions, controller: ControllerOptions | None = None) -> Self:
+        """Set up the log, check the flags and handle signals from now on.
+
+        Raises:
+            InvalidRequest: A flag has a value that cannot be used.
+        """
+        log.set_up(options.v, options.logging_format)
+        endpoint.parse(options.endpoint)  # before the services start, which may take time
+        monitoring.check(options)
+        if controller:
+            upstream_flags.check(controller)
+        for notice in upstream_flags.notices(options, controller):
+            structlog.get_logger().warning("flag taken", why=notice)
+        condition = Condition()
+        metrics = monitoring.metrics(options, condition, deprecated=bool(controller and controller.deprecated_metrics))
+        return cls(options=options, condition=condition, metrics=metrics, stop=_stop_signal())
+
+    async def serve(self, services: Services, alongside: AbstractAsyncContextManager[None] | None = None) -> None:
+        """Serve the CSI services and the monitoring pages until a signal arrives.
+
+        `alongside` is entered once the services answer, and left before they stop.
+        """
+        serving = server.serving(
+            self.options.endpoint,
+            services,
+            drain=self.options.drain_seconds,
+            condition=self.condition,
+            measure=self.metrics,
+        )
+        async with serving as path, monitoring.shown(self.options, self.condition, self.metrics):
+            structlog.get_logger().info("serving", socket=str(path), services=services.names, version=__version__)
+            async with alongside or nullcontext():
+                await self.stop.wait()
+                structlog.get_logger().info("stopping", within=self.options.drain_seconds)
+
+
+def _stop_signal() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop

@@ -1,0 +1,66 @@
+"""The kernel's mount table, parsed (proc_pid_mountinfo(5)).
+
+A line is `36 35 98:0 /root /point rw,noatime shared:1 - ext4 /dev/x rw,errors=continue`;
+in paths a space, tab, newline or backslash is written as a backslash and three octal digits.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from hyperpod_ebs.driver.model.disk import DeviceNumber
+from hyperpod_ebs.driver.model.place import Mounted
+
+TABLE: Final = Path("/proc/self/mountinfo")
+
+_ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
+_FIXED: Final = 6
+"""Fields before the optional ones, which a lone dash ends."""
+
+
+def parse(table: bytes) -> tuple[Mounted, ...]:
+    """Each mount, in the kernel's order."""
+    return tuple(_mounted(line) for line in table.split(b"\n") if line)
+
+
+def stack(mounts: Iterable[Mounted], point: Path) -> tuple[Mounted, ...]:
+    """What is mounted at `point`, the top one last.
+
+    The order of lines says nothing since the kernel sorts them by an id that it uses
+    again; that each mount's parent is the one below it does.
+    """
+    here = {mount.id: mount for mount in mounts if mount.point == point}
+    above = {mount.parent: mount for mount in here.values()}
+    bottom = next((mount for mount in here.values() if mount.parent not in here or mount.parent == mount.id), None)
+    pile: list[Mounted] = []
+    while bottom is not None and bottom not in pile:
+        pile.append(bottom)
+        bottom = above.get(bottom.id)
+    return tuple(pile)
+
+
+def _mounted(line: bytes) -> Mounted:
+    fields = line.split(b" ")
+    dash = fields.index(b"-", _FIXED)
+    filesystem, source, super_options = fields[dash + 1 : dash + 4]
+    return Mounted(
+        id=int(fields[0]),
+        parent=int(fields[1]),
+        number=DeviceNumber.parse(fields[2].decode()),
+        root=_text(fields[3]),
+        point=Path(_text(fields[4])),
+        options=_options(fields[5]),
+        filesystem=_text(filesystem),
+        source=_text(source),
+        super_options=_options(super_options),
+    )
+
+
+def _text(field: bytes) -> str:
+    plain = _ESCAPE.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), field)
+    return plain.decode(errors="surrogateescape")
+
+
+def _options(field: bytes) -> frozenset[str]:
+    return frozenset(_text(option) for option in field.split(b","))

@@ -1,0 +1,78 @@
+"""Who a node is: an instance of a HyperPod cluster, or a plain EC2 instance.
+
+The CSI node id is parsed here, once; everything after asks with `match`.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final, Self
+
+from hyperpod_ebs.driver.model import errors
+
+_INSTANCE: Final = r"i-[0-9a-f]{8}(?:[0-9a-f]{9})?"
+_HYPERPOD: Final = re.compile(rf"hyperpod-(?P<cluster>[a-z0-9]{{12}})-(?P<instance>{_INSTANCE})")
+_EC2: Final = re.compile(_INSTANCE)
+# EC2 shows a HyperPod attachment by this resource alone: cluster ARN, dash, instance id.
+_RESOURCE: Final = re.compile(
+    rf"arn:[^:]+:sagemaker:[^:]*:[0-9]*:cluster/(?P<cluster>[a-z0-9]{{12}})-(?P<instance>{_INSTANCE})"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HyperPodNode:
+    """A node of a HyperPod cluster: `hyperpod-<cluster id>-<instance id>`."""
+
+    cluster: str
+    instance: str
+
+    @classmethod
+    def of_resource(cls, resource: str) -> Self | None:
+        """The node that holds an attachment by its `AssociatedResource`; None for another service's."""
+        match = _RESOURCE.fullmatch(resource)
+        return cls(match["cluster"], match["instance"]) if match else None
+
+    def __str__(self) -> str:
+        return f"hyperpod-{self.cluster}-{self.instance}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ec2Node:
+    """A plain EC2 instance: `i-<hex>`."""
+
+    instance: str
+
+    def __str__(self) -> str:
+        return self.instance
+
+
+Node = HyperPodNode | Ec2Node
+
+
+def parse(node_id: str) -> Node:
+    """The node that a CSI node id names.
+
+    Raises:
+        NodeNotFound: No node can have this id.
+    """
+    if match := _HYPERPOD.fullmatch(node_id):
+        return HyperPodNode(match["cluster"], match["instance"])
+    if _EC2.fullmatch(node_id):
+        return Ec2Node(node_id)
+    raise errors.NodeNotFound(
+        f"no node can have the id {node_id!r}: it is neither i-<hex> nor hyperpod-<cluster id>-i-<hex>"
+    )
+
+
+def of_provider(provider_id: str) -> Node:
+    """The node that Kubernetes' `spec.providerID` names, which ends with the node's CSI id.
+
+    A plain instance's is `aws:///<zone>/i-<hex>`, a HyperPod node's
+    `aws:///<zone id>/sagemaker/cluster/hyperpod-<cluster id>-i-<hex>`.
+
+    Raises:
+        NodeNotFound: It is no such id: a Fargate or hybrid node's, or another cloud's.
+    """
+    scheme, separator, path = provider_id.partition("://")
+    if scheme != "aws" or not separator:
+        raise errors.NodeNotFound(f"provider id {provider_id!r} is not AWS's: it does not begin with aws://")
+    return parse(path.rpartition("/")[2])

@@ -1,0 +1,193 @@
+"""What volumes, attachments, snapshots and modifications are: plain values, no I/O."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.nodes import Node
+from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
+
+_VOLUME: Final = re.compile(r"vol-[0-9a-f]{8}(?:[0-9a-f]{9})?")
+_SNAPSHOT: Final = re.compile(r"snap-[0-9a-f]{8}(?:[0-9a-f]{9})?")
+_BY_ID: Final = "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_"
+
+
+class VolumeState(StrEnum):
+    """EC2's own words, see VolumeState in its API reference."""
+
+    CREATING = "creating"
+    AVAILABLE = "available"
+    IN_USE = "in-use"
+    DELETING = "deleting"
+    DELETED = "deleted"
+    ERROR = "error"
+
+
+class AttachState(StrEnum):
+    """EC2's own words, see VolumeAttachmentState in its API reference."""
+
+    ATTACHING = "attaching"
+    ATTACHED = "attached"
+    DETACHING = "detaching"
+    DETACHED = "detached"
+    BUSY = "busy"
+    """A detach waits because the node still has the volume mounted."""
+
+
+class ModificationState(StrEnum):
+    """EC2's own words. A new size is there from `optimizing` on."""
+
+    MODIFYING = "modifying"
+    OPTIMIZING = "optimizing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class SnapshotState(StrEnum):
+    """EC2's own words."""
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+    ERROR = "error"
+    RECOVERABLE = "recoverable"
+    RECOVERING = "recovering"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """Who has a volume."""
+
+    state: AttachState
+    node: Node | None
+    """None where a service other than EC2 and HyperPod holds it."""
+    holder: str
+    """The node's id, or the managed resource, for people."""
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """A volume as EC2 describes it."""
+
+    id: str
+    size: GiB
+    zone: str
+    state: VolumeState
+    type: str
+    iops: int | None = None
+    throughput: int | None = None
+    """MiB/s."""
+    encrypted: bool = False
+    kms_key_id: str | None = None
+    snapshot_id: str | None = None
+    attachments: tuple[Attachment, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeSpec:
+    """The volume that a CreateVolume call asks for."""
+
+    name: str
+    size: SizeRange
+    zone: str
+    zone_is_ours: bool = False
+    """Whether nobody asked for the zone and we chose it, so that a volume of this name will do wherever it is."""
+    type: str
+    iops: int | None = None
+    throughput: int | None = None
+    """MiB/s."""
+    encrypted: bool = False
+    kms_key_id: str | None = None
+    snapshot_id: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A snapshot as EC2 describes it."""
+
+    id: str
+    volume_id: str
+    size: GiB
+    state: SnapshotState
+    started: datetime
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def ready(self) -> bool:
+        """Whether a volume can be made from it now."""
+        return self.state is SnapshotState.COMPLETED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotSpec:
+    """The snapshot that a CreateSnapshot call asks for."""
+
+    name: str
+    volume_id: str
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a modification asks for; None leaves a property as it is."""
+
+    size: GiB | None = None
+    type: str | None = None
+    iops: int | None = None
+    throughput: int | None = None
+    """MiB/s."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modification:
+    """The latest modification of a volume, as EC2 describes it."""
+
+    volume_id: str
+    state: ModificationState
+    target: Change
+    message: str = ""
+    started: datetime | None = None
+
+
+def volume_id(text: str) -> str:
+    """`text`, which is the form of a volume's id.
+
+    Raises:
+        InvalidRequest: It is empty.
+        VolumeNotFound: No volume can have this id.
+    """
+    if not text:
+        raise errors.InvalidRequest("a volume id is needed, but is empty")
+    if not _VOLUME.fullmatch(text):
+        raise errors.VolumeNotFound(f"no volume can have the id {text!r}: it is not vol-<8 or 17 hex digits>")
+    return text
+
+
+def snapshot_id(text: str) -> str:
+    """`text`, which is the form of a snapshot's id.
+
+    Raises:
+        InvalidRequest: It is empty.
+        SnapshotNotFound: No snapshot can have this id.
+    """
+    if not text:
+        raise errors.InvalidRequest("a snapshot id is needed, but is empty")
+    if not _SNAPSHOT.fullmatch(text):
+        raise errors.SnapshotNotFound(f"no snapshot can have the id {text!r}: it is not snap-<8 or 17 hex digits>")
+    return text
+
+
+def serial(volume_id: str) -> str:
+    """The NVMe serial number of a volume's device: its id without the dash."""
+    return volume_id.replace("-", "", 1)
+
+
+def by_id_path(volume_id: str) -> str:
+    """The name that udev gives a volume's device on a Nitro node, the same at every look."""
+    return _BY_ID + serial(volume_id)

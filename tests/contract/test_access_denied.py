@@ -1,0 +1,70 @@
+"""A permission that is missing, on order: the words of each service, as boto3 reads them."""
+
+from hyperpod_ebs.emulator.emulator import Emulator
+from tests.support.emulator_clients import GROUP, ROLE, Aws
+
+ME = "arn:aws:iam::123456789012:user/emulator"
+
+
+async def test_ec2_says_what_is_not_allowed_and_on_what(emulator: Emulator, aws: Aws) -> None:
+    """EC2: UnauthorizedOperation, with a message that only STS decodes."""
+    emulator.faults.plan("CreateVolume", deny=True)
+    emulator.faults.plan("DeleteVolume", deny=True)
+    volume = "vol-0123456789abcdef0"
+
+    made = await aws.refused("ec2", "create_volume", AvailabilityZone="us-west-2a", Size=1)
+    deleted = await aws.refused("ec2", "delete_volume", VolumeId=volume)
+
+    assert (made[0], deleted[0]) == ("UnauthorizedOperation", "UnauthorizedOperation")
+    assert made[1].startswith(
+        f"You are not authorized to perform this operation. User: {ME} is not authorized to perform: ec2:CreateVolume "
+        "on resource: arn:aws:ec2:us-west-2:123456789012:volume/* because no identity-based policy allows the "
+        "ec2:CreateVolume action. Encoded authorization failure message: "
+    )
+    assert f"on resource: arn:aws:ec2:us-west-2:123456789012:volume/{volume} because" in deleted[1]
+
+
+async def test_a_describe_that_is_not_allowed_names_no_resource(emulator: Emulator, aws: Aws) -> None:
+    """EC2: Describe calls know none."""
+    emulator.faults.plan("DescribeVolumes", deny=True)
+
+    code, text = await aws.refused("ec2", "describe_volumes")
+
+    assert code == "UnauthorizedOperation"
+    assert text.endswith(
+        "perform: ec2:DescribeVolumes because no identity-based policy allows the ec2:DescribeVolumes action"
+    )
+
+
+async def test_sagemaker_says_it_in_its_own_way(emulator: Emulator, aws: Aws) -> None:
+    """SageMaker: AccessDeniedException, and the volume stays where it is."""
+    volume = await aws.volume()
+    arn, (node,) = await aws.cluster()
+    emulator.faults.plan("AttachClusterNodeVolume", deny=True)
+
+    code, text = await aws.refused(
+        "sagemaker", "attach_cluster_node_volume", ClusterArn=arn, NodeId=node, VolumeId=volume
+    )
+
+    assert code == "AccessDeniedException"
+    assert text == (
+        f"User: {ME} is not authorized to perform: sagemaker:AttachClusterNodeVolume on resource: {arn} "
+        "because no identity-based policy allows the sagemaker:AttachClusterNodeVolume action"
+    )
+    assert await aws.state(volume) == "available"
+
+
+async def test_eks_and_sts_do_so_too(emulator: Emulator, aws: Aws) -> None:
+    """EKS: by the cluster's name; STS: for completeness, since AWS allows GetCallerIdentity to everybody."""
+    emulator.faults.plan("eks:CreateCluster", deny=True)
+    emulator.faults.plan("sagemaker:CreateCluster", deny=True)
+    emulator.faults.plan("GetCallerIdentity", deny=True)
+
+    eks = await aws.refused("eks", "create_cluster", name="one", roleArn=ROLE, resourcesVpcConfig={})
+    hyperpod = await aws.refused("sagemaker", "create_cluster", ClusterName="two", InstanceGroups=[GROUP])
+    sts = await aws.refused("sts", "get_caller_identity")
+
+    assert eks[0] == "AccessDeniedException"
+    assert "eks:CreateCluster on resource: arn:aws:eks:us-west-2:123456789012:cluster/one because" in eks[1]
+    assert "cluster/two because" in hyperpod[1]
+    assert sts[0] == "AccessDenied"

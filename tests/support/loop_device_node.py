@@ -1,0 +1,90 @@
+"""A node for one test: a device directory with loop devices in it, as an emulated node has, and a root for mounts."""
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+from hyperpod_ebs.driver.linux import mountinfo
+from hyperpod_ebs.driver.linux.host import LinuxHost
+from hyperpod_ebs.driver.model.place import Mounted
+from hyperpod_ebs.driver.model.volume import serial
+from hyperpod_ebs.kit import command
+
+VOLUME: Final = "vol-0123456789abcdef0"
+OTHER: Final = "vol-0fedcba9876543210"
+GIB: Final = 2**30
+_BLOCK_NODE: Final = 0o060600
+
+
+@dataclass
+class LoopNode:
+    """Loop devices as volumes, and the host that is tested."""
+
+    directory: Path
+    host: LinuxHost
+    loops: dict[str, Path] = field(default_factory=dict)
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, directory: Path) -> AsyncGenerator[Self]:
+        """A node that leaves no mount and no loop device behind, whatever its test did."""
+        (directory / "dev" / "disk" / "by-id").mkdir(parents=True)
+        (directory / "kubelet").mkdir()
+        node = cls(directory, LinuxHost(devices=directory / "dev", root=directory / "kubelet", patience=0.3))
+        try:
+            yield node
+        finally:
+            for mounted in reversed(mountinfo.parse(mountinfo.TABLE.read_bytes())):
+                if mounted.point.is_relative_to(directory):
+                    await command.run(["umount", "-l", str(mounted.point)], ok=frozenset({0, 32}))
+            for loop in node.loops.values():
+                await command.run(["losetup", "-d", str(loop)])
+
+    def image(self, volume_id: str = VOLUME) -> Path:
+        """The file behind a volume."""
+        return self.directory / f"{volume_id}.img"
+
+    def staging(self, volume_id: str = VOLUME) -> Path:
+        """Where a volume is staged."""
+        return self.directory / "kubelet" / f"staging-{volume_id}"
+
+    def target(self, name: str = "pod") -> Path:
+        """Where a volume is published."""
+        return self.directory / "kubelet" / name
+
+    async def attach(self, volume_id: str = VOLUME, *, size: int = GIB) -> Path:
+        """Make a volume, unless its image is there, and show it; the loop device behind it."""
+        image = self.image(volume_id)
+        if not image.exists():
+            with image.open("wb") as file:
+                file.truncate(size)
+        found = await command.run(["losetup", "--find", "--show", "--direct-io=on", str(image)])
+        loop = self.loops[volume_id] = Path(found.out.strip())
+        name = f"nvme{len(self.loops)}n1"
+        os.mknod(self.directory / "dev" / name, _BLOCK_NODE, loop.stat().st_rdev)
+        self.link(volume_id).symlink_to(f"../../{name}")
+        return loop
+
+    async def detach(self, volume_id: str = VOLUME) -> None:
+        """Take the volume's device and its names away."""
+        link = self.link(volume_id)
+        link.resolve().unlink()
+        link.unlink()
+        await command.run(["losetup", "-d", str(self.loops.pop(volume_id))])
+
+    async def resize(self, size: int, volume_id: str = VOLUME) -> None:
+        """Let the volume be larger."""
+        os.truncate(self.image(volume_id), size)
+        await command.run(["losetup", "-c", str(self.loops[volume_id])])
+
+    def link(self, volume_id: str = VOLUME) -> Path:
+        """The volume's by-id link."""
+        return self.directory / "dev" / "disk" / "by-id" / f"nvme-Amazon_Elastic_Block_Store_{serial(volume_id)}"
+
+
+def mounts_at(path: Path) -> tuple[Mounted, ...]:
+    """What is mounted at `path`."""
+    return mountinfo.stack(mountinfo.parse(mountinfo.TABLE.read_bytes()), path)

@@ -1,0 +1,131 @@
+"""A cloud that follows a test's script, as a function of virtual time.
+
+For behaviour that the emulator does not have, such as answers of a replica that lags.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+from hyperpod_ebs.driver.model.nodes import HyperPodNode, Node
+from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
+from hyperpod_ebs.driver.model.volume import (
+    Attachment,
+    AttachState,
+    Change,
+    Modification,
+    ModificationState,
+    Snapshot,
+    Volume,
+    VolumeSpec,
+    VolumeState,
+)
+from hyperpod_ebs.driver.volumes.cloud import Cloud, Page
+from tests.support.virtual_time import now
+
+T = TypeVar("T")
+
+ID = "vol-0123456789abcdef0"
+NODE = HyperPodNode("abcdefghijkl", "i-0123456789abcdef0")
+OTHER = HyperPodNode("abcdefghijkl", "i-0fedcba9876543210")
+
+
+def a_spec(name: str = "pvc-1", *, gib: int = 1, limit: int | None = None, **more: Any) -> VolumeSpec:
+    """What is asked for."""
+    return VolumeSpec(name=name, size=SizeRange(GiB(gib), limit), zone="us-west-2a", type="gp3", **more)
+
+
+def a_volume(state: str = "available", *attachments: Attachment, gib: int = 1, **more: Any) -> Volume:
+    """What is shown."""
+    terms: dict[str, Any] = {"id": ID, "zone": "us-west-2a", "type": "gp3", "iops": 3000, "throughput": 125} | more
+    return Volume(size=GiB(gib), state=VolumeState(state), attachments=attachments, **terms)
+
+
+def held(state: str, node: Node = NODE) -> Attachment:
+    """An attachment to `node`."""
+    return Attachment(state=AttachState(state), node=node, holder=str(node))
+
+
+def a_modification(state: str, *, message: str = "", **target: Any) -> Modification:
+    """A modification toward `target`."""
+    return Modification(volume_id=ID, state=ModificationState(state), target=Change(**target), message=message)
+
+
+@dataclass
+class PaperCloud:
+    """Answers as it is told; counts what it is asked."""
+
+    shows: Callable[[float], Volume | None] = lambda _: None
+    modified: Callable[[float], Modification | None] = lambda _: None
+    named: tuple[Volume, ...] = ()
+    created: Volume = field(default_factory=lambda: a_volume("creating"))
+    attached: Attachment = field(default_factory=lambda: held("attaching"))
+    detached: Attachment = field(default_factory=lambda: held("detaching"))
+    modification: Modification = field(default_factory=lambda: a_modification("modifying", size=GiB(2)))
+    source: Snapshot | None = None
+    snapshots: tuple[Snapshot, ...] = ()
+    refusals: defaultdict[str, list[Exception]] = field(default_factory=lambda: defaultdict(list))
+    """By method: what it raises at the next calls, in order."""
+    calls: Counter[str] = field(default_factory=Counter)
+    tokens: list[str] = field(default_factory=list)
+
+    @property
+    def cloud(self) -> Cloud:
+        """This, as much of a cloud as the test needs."""
+        return cast("Cloud", self)
+
+    async def create_volume(self, _: VolumeSpec, token: str) -> Volume:
+        """The one told."""
+        self.tokens.append(token)
+        return self._answer("create_volume", self.created)
+
+    async def delete_volume(self, _: str) -> None:
+        """Nothing."""
+        return self._answer("delete_volume", None)
+
+    async def volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
+        """What is shown now, under each id."""
+        shown = self._answer("volumes", self.shows(now()))
+        return {} if shown is None else dict.fromkeys(ids, shown)
+
+    async def volumes_named(self, _: str) -> tuple[Volume, ...]:
+        """Those told."""
+        return self._answer("volumes_named", self.named)
+
+    async def attach(self, _: str, __: Node) -> Attachment:
+        """The one told."""
+        return self._answer("attach", self.attached)
+
+    async def detach(self, _: str, __: Node) -> Attachment:
+        """The one told."""
+        return self._answer("detach", self.detached)
+
+    async def modify_volume(self, _: str, __: Change) -> Modification:
+        """The one told."""
+        return self._answer("modify_volume", self.modification)
+
+    async def modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
+        """What is shown now, under each id."""
+        shown = self._answer("modifications", self.modified(now()))
+        return {} if shown is None else dict.fromkeys(ids, shown)
+
+    async def snapshot(self, _: str) -> Snapshot | None:
+        """The one told."""
+        return self._answer("snapshot", self.source)
+
+    async def snapshots_named(self, _: str) -> tuple[Snapshot, ...]:
+        """Those told."""
+        return self._answer("snapshots_named", self.snapshots)
+
+    async def volume_page(self, size: int, token: str | None) -> Page[Volume]:
+        """Pages of `named`, with the number of those gone before as the token."""
+        start = int(token or 0)
+        more = start + size < len(self.named)
+        return Page(self.named[start : start + size], str(start + size) if more else None)
+
+    def _answer(self, method: str, answer: T) -> T:
+        self.calls[method] += 1
+        if self.refusals[method]:
+            raise self.refusals[method].pop(0)
+        return answer
