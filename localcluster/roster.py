@@ -68,7 +68,7 @@ class Roster:
         except (OSError, command.CommandFailed, Trouble) as error:
             self._given_up.add(instance.id)
             said = f"{instance.name} did not become a node: {why(error)}\n"
-            await files.off_loop(lambda: (self._site.sandbox.path / "roster.log").write_text(said))
+            await files.off_loop((self._site.sandbox.path / "roster.log").write_text, said)
             return ()
         else:
             return (node,)

@@ -77,7 +77,7 @@ async def _start_kubelet(site: Site, instance: Instance, machine: Machine) -> Da
     kubeconfig = site.keys.kubeconfig(instance.id, SERVER, user=user, group=NODES)
     config = machine.home / "kubelet.json"
     document = json.dumps(_kubelet(site, instance, machine), indent=2)
-    await files.off_loop(lambda: config.write_text(document))
+    await files.off_loop(config.write_text, document)
     return await machine.run(
         f"{instance.name}-kubelet",
         site.programs["kubelet"],

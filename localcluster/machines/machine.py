@@ -60,10 +60,10 @@ class Machine:
     async def start(cls, sandbox: Sandbox, hub: Namespace, name: str, number: int, devices: Path) -> "Machine":
         """Start it, joined to the network of the hub, with the directory `devices` as its /dev."""
         home = sandbox.path / "nodes" / name
-        await files.off_loop(lambda: _furnish(home, devices))
+        await files.off_loop(_furnish, home, devices)
         machine = cls(name=name, number=number, sandbox=sandbox, init=await _init(sandbox, name), home=home)
         try:
-            await files.off_loop(lambda: cgroups.make(machine.group))
+            await files.off_loop(cgroups.make, machine.group)
             await network.join(hub, machine.namespace, number)
             await machine._mount(devices)
         except BaseException:
@@ -122,7 +122,7 @@ async def _init(sandbox: Sandbox, name: str) -> Life:
     async def cut_off() -> bool:
         # unshare's child cuts its mounts off after the fork, and runs the program then: before, ours would be the
         # machine's own.
-        return await files.off_loop(lambda: _runs(children, program[0]))
+        return await files.off_loop(_runs, children, program[0])
 
     await outer.until(cut_off, seconds=_READY)
     return await files.off_loop(lambda: Life.of(int(children.read_text())))

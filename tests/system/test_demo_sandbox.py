@@ -43,7 +43,7 @@ async def filesystem(image: Path, point: Path) -> None:
 
 async def cleaned(path: Path) -> None:
     """Clean it, as its janitor would."""
-    await files.off_loop(lambda: janitor.clean(path), deadline=60)
+    await files.off_loop(janitor.clean, path, deadline=60)
 
 
 def sealed(path: Path) -> Path:

@@ -62,7 +62,7 @@ async def test_a_program_that_overruns_is_killed_with_its_children(tmp_path: Pat
             await command.run(["sh", "-c", f"sleep 60 > {pipe} & wait"], deadline=1)
 
         # The pipe ends when the last of those who hold it for writing is gone.
-        ended, _, _ = await files.off_loop(lambda: select.select([reader], [], [], 5))
+        ended, _, _ = await files.off_loop(select.select, [reader], [], [], 5)
         assert ended
         assert os.read(reader, 1) == b""
     finally:

@@ -87,7 +87,7 @@ class Story:
 
     async def _checkpoint(self, target: Path) -> dict[str, str]:
         async with self._steps.step("write a checkpoint") as result:
-            digests = await files.off_loop(lambda: checkpoint.write(target / "checkpoint"), deadline=_LONG)
+            digests = await files.off_loop(checkpoint.write, target / "checkpoint", deadline=_LONG)
             result(f"{len(digests)} files, {len(digests) * checkpoint.FILE_SIZE >> 20} MiB on the disk, digests kept")
         return digests
 
@@ -104,7 +104,7 @@ class Story:
             async with self._steps.step("grow 2 to 4 GiB, the mount in use") as result:
                 before = journal.written
                 size = await self._co.grow(claim, node, gib=4)
-                room = await files.off_loop(lambda: os.statvfs(target))
+                room = await files.off_loop(os.statvfs, target)
                 grown = journal.written
                 await _until(lambda: journal.written > grown)
                 result(f"{size / _GIB:g} GiB, filesystem of {room.f_blocks * room.f_frsize / _GIB:.2f} GiB")
@@ -126,7 +126,7 @@ class Story:
     async def _compared(self, target: Path, digests: dict[str, str], lines: int) -> None:
         async with self._steps.step("compare with what was written") as result:
             await _compare(target, digests)
-            count = await files.off_loop(lambda: checkpoint.lines(target / "journal"), deadline=_LONG)
+            count = await files.off_loop(checkpoint.lines, target / "journal", deadline=_LONG)
             if count < lines:
                 raise Broken(f"the journal at {target} has {count} lines; {lines} were on the disk")
             result(f"all {len(digests)} digests, all {count} lines of the journal")
@@ -146,7 +146,7 @@ class Story:
             )
             target = await self._co.mount(claim, node, await self._co.attach(claim, node))
             await _compare(target, digests)
-            count = await files.off_loop(lambda: checkpoint.lines(target / "journal"), deadline=_LONG)
+            count = await files.off_loop(checkpoint.lines, target / "journal", deadline=_LONG)
             if not taken.before <= count <= taken.after:
                 raise Broken(
                     f"{claim.id} holds {count} lines of the journal; the snapshot was taken between "
@@ -166,7 +166,7 @@ class Story:
         async with self._steps.step("use the volume made beforehand") as result:
             claim = Claim(id=id_, capability=mounted("ext4"), context={})
             target = await self._co.mount(claim, node, await self._co.attach(claim, node))
-            digests = await files.off_loop(lambda: checkpoint.write(target / "checkpoint"), deadline=_LONG)
+            digests = await files.off_loop(checkpoint.write, target / "checkpoint", deadline=_LONG)
             await _compare(target, digests)
             result(f"{claim.id}, formatted as ext4, written and read")
         return claim
@@ -175,7 +175,7 @@ class Story:
         async with self._steps.step("use a raw block volume") as result:
             claim = await self._co.create("raw", gib=1, capability=raw())
             device = await self._co.mount(claim, node, await self._co.attach(claim, node))
-            await files.off_loop(lambda: _block_round_trip(device), deadline=_LONG)
+            await files.off_loop(_block_round_trip, device, deadline=_LONG)
             result(f"{claim.id}, {_BLOCK >> 20} MiB written to the device and read back")
         return claim
 
@@ -212,7 +212,7 @@ async def _until(true: Callable[[], bool]) -> None:
 
 
 async def _compare(target: Path, digests: dict[str, str]) -> None:
-    found = await files.off_loop(lambda: checkpoint.digests(target / "checkpoint"), deadline=_LONG)
+    found = await files.off_loop(checkpoint.digests, target / "checkpoint", deadline=_LONG)
     if found != digests:
         wrong = sorted(name for name in digests | found if digests.get(name) != found.get(name))
         raise Broken(f"the checkpoint at {target} is not what was written: {', '.join(wrong)} differ")

@@ -75,7 +75,7 @@ class Emulator:
             OSError: It cannot be written to, or the port cannot be had.
         """
         async with AsyncExitStack() as stack:
-            home = await files.off_loop(lambda: _home(state))
+            home = await files.off_loop(_home, state)
             if state is None:
                 stack.push_async_callback(_remove, home)
             await files.off_loop(lambda: stack.enter_context(lock.held(home)))
@@ -112,9 +112,9 @@ def _home(state: Path | None) -> Path:
 
 async def _remove(home: Path) -> None:
     """Remove a directory that was only for this run, unless something in it is in use."""
-    if not await files.off_loop(lambda: mountinfo.under(home)):
-        await files.off_loop(lambda: _free_all(home))
-        await files.off_loop(lambda: shutil.rmtree(home))
+    if not await files.off_loop(mountinfo.under, home):
+        await files.off_loop(_free_all, home)
+        await files.off_loop(shutil.rmtree, home)
 
 
 def _free_all(home: Path) -> None:

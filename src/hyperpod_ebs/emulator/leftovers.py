@@ -14,10 +14,10 @@ async def removed(state: Path) -> list[str]:
     in_use = await files.off_loop(lambda: list(_in_use(state)))
     if in_use:
         return in_use
-    await files.off_loop(lambda: _free(state))
+    await files.off_loop(_free, state)
     if not await pool.closed(state):
         return [f"{state / 'disks'} cannot be unmounted: something has a file in it open"]
-    await files.off_loop(lambda: shutil.rmtree(state), deadline=60)
+    await files.off_loop(shutil.rmtree, state, deadline=60)
     return []
 
 

@@ -30,7 +30,7 @@ async def lived_in(state: Path, place: Place, *, profile: Profile, seed: int, ke
     marked to go with its last user, since nobody is going to take it over.
     """
     async with AsyncExitStack() as stack:
-        store = await files.off_loop(lambda: Store.open(state / "state.db"))
+        store = await files.off_loop(Store.open, state / "state.db")
         stack.push_async_callback(files.off_loop, store.close)
         stack.push_async_callback(_close_pool, state)
         disks = await Pool.opened(state)
@@ -45,7 +45,7 @@ async def _world(disks: Pool, store: Store, clock: Clock, place: Place, state: P
     if disks.way is Way.COPY:
         log.warning("snapshots in %s are %s", state, disks.way.value)
     images, directories = Images(disks), DeviceDirectories(state / "nodes")
-    await files.off_loop(lambda: directories.keep(store.instances))
+    await files.off_loop(directories.keep, store.instances)
     usable = await files.off_loop(lambda: loops.usable() and directories.usable())
     if not usable:
         log.warning("attachments have states, but no devices: that takes root, loop devices, and no nodev mount")

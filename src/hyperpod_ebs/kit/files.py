@@ -14,9 +14,10 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 DEADLINE: Final = 10.0
 """Seconds a file-system call may take when the caller names no other bound."""
@@ -29,13 +30,14 @@ class Unresponsive(Exception):  # noqa: N818 - reads as what happened
     """A file-system call did not come back within its deadline."""
 
 
-async def off_loop(act: Callable[[], T], *, about: Path | None = None, deadline: float = DEADLINE) -> T:
-    """What `act` returns, run in a thread of its own.
+async def off_loop(act: Callable[[*Ts], T], *args: *Ts, about: Path | None = None, deadline: float = DEADLINE) -> T:
+    """Call `act(*args)` in a thread of its own and return its result.
 
     Args:
-        act: What to do.
-        about: The path that it may hang on, where that may be a dead device's.
-        deadline: Seconds until it is left behind.
+        act: A function that may block.
+        args: Its positional arguments.
+        about: The path that the call may hang on, if that may lie on a dead device.
+        deadline: Seconds after which the call is abandoned.
 
     Raises:
         Unresponsive: It did not come back within `deadline` seconds, and may still be running; or an earlier
@@ -60,7 +62,7 @@ async def off_loop(act: Callable[[], T], *, about: Path | None = None, deadline:
     def call() -> None:
         result, error = None, None
         try:
-            result = act()
+            result = act(*args)
         except BaseException as raised:  # noqa: BLE001 - handed to the caller whole
             error = raised
         with suppress(RuntimeError):  # the loop is closed, and nobody waits any more

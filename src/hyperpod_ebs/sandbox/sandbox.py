@@ -83,7 +83,7 @@ class Sandbox:
             async with asyncio.timeout(_CLEANED):
                 await self._cleaner.wait()
         if self._cleaner.returncode != 0:  # somebody has killed even the janitor
-            await files.off_loop(lambda: janitor.clean(self.path), deadline=_CLEANED)
+            await files.off_loop(janitor.clean, self.path, deadline=_CLEANED)
 
     async def start(
         self, argv: Sequence[str], *, log: str, env: Mapping[str, str] | None = None, keep: Sequence[int] = ()
@@ -92,7 +92,7 @@ class Sandbox:
 
         `keep` are open files that it gets too.
         """
-        with await files.off_loop(lambda: (self.path / log).open("ab")) as output:
+        with await files.off_loop((self.path / log).open, "ab") as output:
             return await asyncio.create_subprocess_exec(
                 *argv,
                 stdin=asyncio.subprocess.DEVNULL,

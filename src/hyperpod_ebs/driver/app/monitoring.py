@@ -94,7 +94,7 @@ async def _certificate(options: ServingOptions) -> ssl.SSLContext | None:
     if not (options.metrics_cert_file and options.metrics_key_file):
         return None
     try:
-        return await off_loop(lambda: _loaded(options.metrics_cert_file, options.metrics_key_file))
+        return await off_loop(_loaded, options.metrics_cert_file, options.metrics_key_file)
     except OSError as error:  # ssl's own among them
         raise errors.Refused(
             f"--metrics-cert-file {options.metrics_cert_file} with --metrics-key-file {options.metrics_key_file} "

@@ -46,7 +46,7 @@ class Metadata:
         """
         base = self.endpoint or ENDPOINT
         try:
-            id_, type_, zone, interfaces = await off_loop(lambda: _asked(base), deadline=PATIENCE)
+            id_, type_, zone, interfaces = await off_loop(_asked, base, deadline=PATIENCE)
             node = nodes.parse(id_)
         except (OSError, http.client.HTTPException, Unresponsive, ValueError, errors.NodeNotFound) as error:
             raise errors.Unavailable(f"instance metadata at {base} cannot be read ({error})") from error

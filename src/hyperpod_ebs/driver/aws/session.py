@@ -131,7 +131,7 @@ async def _session(settings: Settings) -> tuple[AioSession, str, str]:
     Raises:
         Unavailable: There are none.
     """
-    session, region = await off_loop(lambda: _opened(settings.where.region))
+    session, region = await off_loop(_opened, settings.where.region)
     settings.observer.attend(session)
     # A client without credentials would stay without them: it is made when there are some.
     if await session.get_credentials() is None:
@@ -141,7 +141,7 @@ async def _session(settings: Settings) -> tuple[AioSession, str, str]:
         raise errors.Unavailable(
             "no AWS region is known, and instance metadata does not tell it: give --region or set AWS_REGION"
         )
-    partition = settings.where.partition or await off_loop(lambda: session.get_partition_for_region(region))
+    partition = settings.where.partition or await off_loop(session.get_partition_for_region, region)
     return session, region, partition or "aws"
 
 

@@ -17,16 +17,16 @@ async def listening(server: grpc.aio.Server, path: Path) -> AsyncGenerator[None]
     Raises:
         Refused: Another process serves there, or no socket can be made.
     """
-    bound = await files.off_loop(lambda: endpoint.place_to_bind(path))
+    bound = await files.off_loop(endpoint.place_to_bind, path)
     try:
         server.add_insecure_port(f"unix://{bound}")
         await server.start()
-        published = await files.off_loop(lambda: endpoint.publish(bound, path))
+        published = await files.off_loop(endpoint.publish, bound, path)
     except BaseException:
         await server.stop(None)
         raise
     finally:
-        await files.off_loop(lambda: endpoint.clear(bound))
+        await files.off_loop(endpoint.clear, bound)
     try:
         yield
     finally:

@@ -79,7 +79,7 @@ class Api:
     async def _ask(self, method: str, target: str, body: bytes | None = None) -> Object:
         doing = f"{method} {target.partition('?')[0]}"
         with failures.translated(doing):
-            return await off_loop(lambda: self._exchanged(method, target, body), deadline=DEADLINE)
+            return await off_loop(self._exchanged, method, target, body, deadline=DEADLINE)
 
     def _exchanged(self, method: str, target: str, body: bytes | None) -> Object:
         """The answer. A kept connection may have been closed by the other side: then once more on a new one."""

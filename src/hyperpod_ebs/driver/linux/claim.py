@@ -38,7 +38,7 @@ async def claimed(devices: Devices, device: Device, volume_id: str) -> AsyncGene
     """
     doing = f"claiming {device.path} of volume {volume_id}"
     with failures.translated(doing):
-        handle = await files.off_loop(lambda: _opened(devices, device, volume_id), about=device.path)
+        handle = await files.off_loop(_opened, devices, device, volume_id, about=device.path)
     try:
         clock = asyncio.get_running_loop().time
         give_up = clock() + PATIENCE
@@ -51,7 +51,7 @@ async def claimed(devices: Devices, device: Device, volume_id: str) -> AsyncGene
         yield handle
     finally:
         with suppress(files.Unresponsive):  # the last to close a device writes back what it has cached
-            await files.off_loop(lambda: os.close(handle))
+            await files.off_loop(os.close, handle)
 
 
 def _opened(devices: Devices, device: Device, volume_id: str) -> int:

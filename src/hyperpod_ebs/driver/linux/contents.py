@@ -149,7 +149,7 @@ async def _both(device: Device) -> tuple[Mapping[str, str] | None, _Seen]:
 async def _seen(device: Device) -> _Seen:
     start = await files.read_direct(device.path, size=superblock.SIZE, deadline=DEADLINE)
     return _Seen(
-        held=await files.off_loop(lambda: _held(device.path), about=device.path),
+        held=await files.off_loop(_held, device.path, about=device.path),
         start=start,
         note=await files.read_direct(device.path, offset=unfinished.offset(device.size), deadline=DEADLINE),
         windows=() if Ext.read(start) or Xfs.read(start) else await _windows(device),

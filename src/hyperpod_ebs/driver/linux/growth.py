@@ -49,7 +49,7 @@ async def mend(device: Device, volume_id: str, found: Filesystem, claim: int, *,
     """
     with failures.translated(f"repairing {found.kind} on {device.path} of volume {volume_id}"):
         if found.marked:
-            await files.off_loop(lambda: unfinished.end(device.path, device.size, volume_id), about=device.path)
+            await files.off_loop(unfinished.end, device.path, device.size, volume_id, about=device.path)
         if found.kind == "ext4" and (found.damaged or found.growing or grow):
             await command.run(
                 ["e2fsck", _how(found, grow=grow), str(device.path)],
@@ -58,12 +58,10 @@ async def mend(device: Device, volume_id: str, found: Filesystem, claim: int, *,
                 keep=[claim],
             )
         if grow:
-            await files.off_loop(
-                lambda: unfinished.begin_growth(device.path, device.size, volume_id), about=device.path
-            )
+            await files.off_loop(unfinished.begin_growth, device.path, device.size, volume_id, about=device.path)
             await command.run(["resize2fs", str(device.path)], deadline=RESIZE_DEADLINE, keep=[claim])
         if grow or found.growing:
-            await files.off_loop(lambda: unfinished.end(device.path, device.size, volume_id), about=device.path)
+            await files.off_loop(unfinished.end, device.path, device.size, volume_id, about=device.path)
 
 
 async def grow(device: Device, place: Place, mounted: Mounted) -> None:
@@ -74,7 +72,7 @@ async def grow(device: Device, place: Place, mounted: Mounted) -> None:
     """
     doing = f"growing {mounted.filesystem} at {place.path} to the {device.size} bytes of {device.path}"
     with failures.translated(doing):
-        size = await files.off_loop(lambda: size_of(device, place.path, mounted.filesystem), about=place.path)
+        size = await files.off_loop(size_of, device, place.path, mounted.filesystem, about=place.path)
         if not Filesystem(kind=mounted.filesystem, size=size).smaller_than(device):
             return
         tool = ["xfs_growfs", str(place.path)] if mounted.filesystem == "xfs" else ["resize2fs", str(device.path)]

@@ -64,7 +64,7 @@ class LinuxHost:
     async def belongs(self, volume_id: str, number: DeviceNumber) -> bool | None:
         """Whether a device is this volume's; None where its identity went with the device."""
         with failures.translated(f"asking whose device {number} is"):
-            return await files.off_loop(lambda: self._devices.belongs(volume_id, number))
+            return await files.off_loop(self._devices.belongs, volume_id, number)
 
     async def contents(self, device: Device, volume_id: str) -> Contents:
         """What is on the device."""
@@ -90,16 +90,16 @@ class LinuxHost:
     async def grows_mounted(self, filesystem: str) -> bool:
         """Whether this process may grow such a filesystem while it is mounted."""
         with failures.translated(f"asking whether a mounted {filesystem} may grow"):
-            return await files.off_loop(lambda: growth.may_grow_mounted(filesystem))
+            return await files.off_loop(growth.may_grow_mounted, filesystem)
 
     async def place(self, path: Path) -> Place:
         """What is at `path`."""
         with failures.translated(f"looking at {path}"):
-            spot = await files.off_loop(lambda: paths.spot(path, self._root))
+            spot = await files.off_loop(paths.spot, path, self._root)
             if spot.mounts and not await self._alive(spot.mounts[-1].number):
                 return paths.place(spot, paths.Nature(Kind.UNKNOWN, broken="its device is gone"))
             try:
-                nature = await files.off_loop(lambda: paths.nature(spot.path), about=spot.path)
+                nature = await files.off_loop(paths.nature, spot.path, about=spot.path)
             except Unresponsive as error:
                 nature = paths.Nature(Kind.UNKNOWN, broken=str(error))
             if nature.node and not await self._alive(nature.node):
@@ -117,7 +117,7 @@ class LinuxHost:
     async def shown_at(self, source: Path) -> tuple[Path, ...]:
         """Where else `source` is shown by a bind mount."""
         with failures.translated(f"looking where {source} is shown"):
-            return await files.off_loop(lambda: paths.shown_at(source, self._root))
+            return await files.off_loop(paths.shown_at, source, self._root)
 
     async def uses(self, volume_id: str) -> tuple[Path, ...]:
         """Where the volume is mounted or its device shown; nowhere that can be told where it has no device."""
@@ -125,7 +125,7 @@ class LinuxHost:
         if isinstance(found, Absent):
             return ()
         with failures.translated(f"looking where volume {volume_id} is used"):
-            return await files.off_loop(lambda: paths.uses(found, self._root))
+            return await files.off_loop(paths.uses, found, self._root)
 
     async def unmount(self, target: Path) -> None:
         """Take the top mount off `target`."""
@@ -134,24 +134,20 @@ class LinuxHost:
     async def clear(self, target: Path) -> None:
         """Remove an empty directory or empty file."""
         with failures.translated(f"removing {target}"):
-            await files.off_loop(lambda: paths.clear(target))
+            await files.off_loop(paths.clear, target)
 
     async def usage(self, place: Place) -> Usage:
         """How full the filesystem at `place` is, or how large the device there."""
         with failures.translated(f"measuring {place.path}"):
             await self._answering(place)
             if place.node:
-                return await files.off_loop(
-                    lambda: usage.of_device(place.path), about=place.path, deadline=usage.DEADLINE
-                )
-            return await files.off_loop(
-                lambda: usage.of_filesystem(place.path), about=place.path, deadline=usage.DEADLINE
-            )
+                return await files.off_loop(usage.of_device, place.path, about=place.path, deadline=usage.DEADLINE)
+            return await files.off_loop(usage.of_filesystem, place.path, about=place.path, deadline=usage.DEADLINE)
 
     async def _look(self, volume_id: str, published: str) -> Device | Absent:
         with failures.translated(f"looking for the device of volume {volume_id}"):
             try:
-                return await files.off_loop(lambda: self._devices.find(volume_id, published))
+                return await files.off_loop(self._devices.find, volume_id, published)
             except Absent as reason:
                 return reason
 
@@ -162,12 +158,12 @@ class LinuxHost:
             OSError: The device does not read.
         """
         number = place.number
-        path = await files.off_loop(lambda: self._devices.path_of(number)) if number else None
+        path = await files.off_loop(self._devices.path_of, number) if number else None
         if path and not await files.read_direct(path, deadline=usage.DEADLINE):
             raise OSError(errno.EIO, "the device does not read")
 
     async def _alive(self, number: DeviceNumber) -> bool:
-        return await files.off_loop(lambda: self._devices.alive(number))
+        return await files.off_loop(self._devices.alive, number)
 
     def _late(self, volume_id: str, found: Device | Absent, size: int) -> str:
         if isinstance(found, Device):

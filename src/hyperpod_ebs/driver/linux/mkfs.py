@@ -62,6 +62,6 @@ async def make(device: Device, volume_id: str, program: Sequence[str], filesyste
         Unavailable: The device is held, or does not answer.
     """
     with failures.translated(f"making {filesystem} on {device.path} of volume {volume_id}"):
-        await files.off_loop(lambda: unfinished.begin(device.path, device.size, volume_id), about=device.path)
+        await files.off_loop(unfinished.begin, device.path, device.size, volume_id, about=device.path)
         await command.run([*program, str(device.path)], deadline=DEADLINE, keep=[claim])
-        await files.off_loop(lambda: unfinished.end(device.path, device.size, volume_id), about=device.path)
+        await files.off_loop(unfinished.end, device.path, device.size, volume_id, about=device.path)

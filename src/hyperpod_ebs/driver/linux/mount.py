@@ -69,7 +69,7 @@ async def _mounted(argv: list[str], target: Path, *, directory: bool, doing: str
     """Run a mount program, so that where it fails it leaves nothing mounted and nothing made."""
     with failures.translated(doing):
         made = await files.off_loop(lambda: paths.make(target, directory=directory))
-        before = await files.off_loop(lambda: _height(target))
+        before = await files.off_loop(_height, target)
         try:
             await command.run(argv, deadline=MOUNT_DEADLINE)
         except BaseException as error:
@@ -80,7 +80,7 @@ async def _mounted(argv: list[str], target: Path, *, directory: bool, doing: str
                 raise errors.Unavailable(f"{doing}: {error}; and what was mounted stays: {stays}") from error
             if made:
                 with suppress(OSError, files.Unresponsive):
-                    await files.off_loop(lambda: paths.clear(target))
+                    await files.off_loop(paths.clear, target)
             if isinstance(error, CommandFailed) and "busy" in error.said:
                 raise errors.Unavailable(f"{doing}: {error}; somebody else holds it, try again") from error
             raise
@@ -88,7 +88,7 @@ async def _mounted(argv: list[str], target: Path, *, directory: bool, doing: str
 
 async def _lowered(target: Path, height: int) -> None:
     """Unmount what was mounted over the first `height` mounts at `target`."""
-    for _ in range(await files.off_loop(lambda: _height(target)) - height):
+    for _ in range(await files.off_loop(_height, target) - height):
         await unmount(target)
 
 

@@ -33,7 +33,7 @@ class Bindings:
         """Have a device for `attachment`, in its node's directory."""
         if self.usable and attachment.unit:
             image = self._images.path(attachment.volume)
-            loop = await files.off_loop(lambda: self._bound(attachment, image))
+            loop = await files.off_loop(self._bound, attachment, image)
             # A device freed at its last close may come back as somebody else's.
             stale = [id_ for id_, other in self._loops.items() if other == loop]
             for id_ in stale:
@@ -69,7 +69,7 @@ class Bindings:
         One that is attaching gets its own from the clock, unless it had it already. Those that belong
         to no attachment are freed.
         """
-        found = await files.off_loop(lambda: self._found(attachments, directory))
+        found = await files.off_loop(self._found, attachments, directory)
         self._loops.update(found)
         await files.off_loop(lambda: _free_all(directory, set(found.values())))
         for attachment in [one for one in attachments if one.state != "attaching"]:

@@ -32,7 +32,7 @@ class Images:
         """Have an image for `volume`: blank, or with the bytes of `snapshot`."""
         target, size = self.path(volume), size_gib * GIB
         if snapshot is None:
-            await files.off_loop(lambda: _extend(target, size))
+            await files.off_loop(_extend, target, size)
         elif not await files.off_loop(target.exists):
             await self._copy(self.path(snapshot), target, size)
 

@@ -52,13 +52,13 @@ class Pool:
     async def opened(cls, state: Path) -> "Pool":
         """The pool of the state directory `state`; one that a dead process left mounted is used again."""
         path, image = state / "disks", _image(state)
-        way = await files.off_loop(lambda: _way(path, image))
+        way = await files.off_loop(_way, path, image)
         if way is not Way.XFS:
             return cls(path, way)
         if not await files.off_loop(image.exists):
             await _make(image)
         if not await files.off_loop(path.is_mount):
-            loop = await files.off_loop(lambda: _loop(image), deadline=_DEADLINE)
+            loop = await files.off_loop(_loop, image, deadline=_DEADLINE)
             options = "noatime,discard"
             await command.run(["mount", "-t", "xfs", "-o", options, str(loop.path), str(path)], deadline=_DEADLINE)
         return cls(path, way)
@@ -125,9 +125,9 @@ def _way(path: Path, image: Path) -> Way:
 async def _make(image: Path) -> None:
     """An empty XFS in `image`, which has its name only when it is whole."""
     unready = image.with_suffix(".new")
-    await files.off_loop(lambda: _sparse(unready))
+    await files.off_loop(_sparse, unready)
     await command.run([*_MKFS, "-f", str(unready)], deadline=_DEADLINE)
-    await files.off_loop(lambda: unready.rename(image))
+    await files.off_loop(unready.rename, image)
 
 
 def _sparse(image: Path) -> None:

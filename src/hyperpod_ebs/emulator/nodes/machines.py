@@ -62,7 +62,7 @@ class Machines:
         return stopped
 
     async def _running(self, id_: str) -> None:
-        await files.off_loop(lambda: self._world.directories.make(id_))
+        await files.off_loop(self._world.directories.make, id_)
         for root in [one for one in self._store.attachments.where("instance", id_) if not one.unit]:
             await self._world.images.make(root.volume, size_gib=ROOT_GIB, snapshot=None)
             self._store.volumes.put(replace(self._store.volumes[root.volume], state="available"))
@@ -75,7 +75,7 @@ class Machines:
                 # Before the next await, so that it is committed with the end of the attachment.
                 self._world.forget(attachment.volume)
                 await self._world.images.drop(attachment.volume)
-        await files.off_loop(lambda: self._world.directories.drop(id_))
+        await files.off_loop(self._world.directories.drop, id_)
         instance = self._store.instances[id_]
         if instance.cluster:
             self._store.instances.drop(id_)
