@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.kit import exclusion
+from hyperpod_ebs.kit.directory_lock import lock_directory
 from localcluster import oci
 from localcluster.oci import Image
 from localcluster.programs import Programs
@@ -54,7 +54,7 @@ def _archived(images: Sequence[Image], programs: Programs, name: str) -> Path:
     """An archive made now or for an earlier cluster; it lies beside the programs that are in it."""
     archive = programs.built / "images" / f"{name}.tar"
     archive.parent.mkdir(exist_ok=True)
-    with exclusion.held(archive.parent):  # two clusters may come up at once, and the first ones of a machine do
+    with lock_directory(archive.parent):  # two clusters may come up at once, and the first ones of a machine do
         if not archive.exists():
             oci.write(images, archive)
     return archive

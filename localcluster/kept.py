@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.kit import exclusion
+from hyperpod_ebs.kit.directory_lock import lock_directory
 from hyperpod_ebs.sandbox import janitor, sandbox
 from hyperpod_ebs.sandbox.trouble import Missing, why
 from localcluster import progress, record
@@ -45,7 +45,7 @@ def begin(images: Sequence[Path], hold: Callable[[], int]) -> int:
     """The exit code of bringing one up with `hold`, which a process of its own does; there is at most one."""
     holder = 0
     try:
-        with exclusion.held(sandbox.place()) as lock:
+        with lock_directory(sandbox.place()) as lock:
             if one := found():
                 return _already(one, images)
             holder, lines = _detached(hold, lock)

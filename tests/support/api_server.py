@@ -87,7 +87,7 @@ class ApiServer:
 
     def access(self) -> Access:
         """What a pod would find."""
-        return Access.in_cluster(self.environment, self.directory)
+        return Access.from_pod(self.environment, self.directory)
 
     def kubeconfig(self) -> Path:
         """A file for a process that is no pod."""

@@ -37,11 +37,11 @@ async def test_requests_share_a_connection_and_outlive_it(tmp_path: Path) -> Non
     """Ours: a thousand nodes must not make a thousand handshakes every few seconds; and API servers restart."""
     async with ApiServer.running(tmp_path) as before, client(before) as cluster:
         for _ in range(5):
-            await cluster.node()
+            await cluster.read_node()
         shared = len(before.peers)
         await before.stop()
         async with ApiServer.running(tmp_path, port=before.port) as after:
-            await cluster.node()
+            await cluster.read_node()
 
     assert (shared, len(after.peers)) == (1, 1)
 
@@ -50,7 +50,7 @@ async def test_watches_that_begin_together_do_not_end_together(api: ApiServer) -
     """Ours: those of five thousand nodes begin at once when the API server comes back, and would do so for ever."""
     async with client(api) as cluster:
         for _ in range(10):
-            async with contextlib.aclosing(cluster.changes()) as nodes:
+            async with contextlib.aclosing(cluster.watch_node()) as nodes:
                 await anext(nodes)
 
     assert len(set(api.watches)) > 1
@@ -82,7 +82,7 @@ async def test_what_the_api_server_refuses_is_an_error_of_ours_in_its_words(api:
 
     async with client(api) as cluster:
         with pytest.raises(case.error, match=case.says):
-            await cluster.node()
+            await cluster.read_node()
 
 
 async def test_a_node_that_is_gone_is_told_from_one_that_cannot_be_read(api: ApiServer) -> None:
@@ -91,17 +91,17 @@ async def test_a_node_that_is_gone_is_told_from_one_that_cannot_be_read(api: Api
 
     async with client(api) as cluster:
         with pytest.raises(errors.NodeNotFound, match="CSI_NODE_NAME"):
-            await cluster.node()
+            await cluster.read_node()
 
 
 @pytest.mark.usefixtures("api")
 async def test_where_nobody_listens_is_told_within_time(tmp_path: Path) -> None:
     """Ours."""
     environment = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "9"}
-    nowhere = Api(lambda: Access.in_cluster(environment, tmp_path))
+    nowhere = Api(lambda: Access.from_pod(environment, tmp_path))
 
     with pytest.raises(errors.Unavailable, match="cannot be asked"):
-        await Kubernetes(nowhere, NODE).node()
+        await Kubernetes(nowhere, NODE).read_node()
 
 
 async def test_a_certificate_of_somebody_else_is_not_trusted(api: ApiServer) -> None:
@@ -109,21 +109,21 @@ async def test_a_certificate_of_somebody_else_is_not_trusted(api: ApiServer) -> 
     found = Api(lambda: Access(server=f"https://localhost:{api.port}", tls=api.access().tls))
 
     with pytest.raises(errors.Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
-        await Kubernetes(found, NODE).node()
+        await Kubernetes(found, NODE).read_node()
 
 
 async def test_outside_of_a_pod_it_is_said_what_is_missing(tmp_path: Path) -> None:
     """Ours."""
     with pytest.raises(errors.Refused, match="KUBERNETES_SERVICE_HOST is not set; give --kubeconfig"):
-        Access.in_cluster({}, tmp_path)
+        Access.from_pod({}, tmp_path)
     with pytest.raises(errors.Refused, match=r"ca\.crt cannot be used"):
-        Access.in_cluster({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, tmp_path)
+        Access.from_pod({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, tmp_path)
     assert os.environ.get("KUBERNETES_SERVICE_HOST") is None
 
 
 async def test_a_watch_shows_what_is_and_what_comes_and_ends_when_it_is_left(api: ApiServer) -> None:
     """Kubernetes' watch without a version: first what there is."""
-    async with client(api) as cluster, asyncio.timeout(20), contextlib.aclosing(cluster.changes()) as nodes:
+    async with client(api) as cluster, asyncio.timeout(20), contextlib.aclosing(cluster.watch_node()) as nodes:
         before = await anext(nodes)
         await api.tell("MODIFIED", api.node(NODE, PROVIDER, LABELS, TAINT))
         after = await anext(nodes)
@@ -135,14 +135,14 @@ async def test_a_taint_is_taken_off_only_while_it_stands_where_it_was_read(api: 
     """Kubernetes' JSON patch: a test that does not hold changes nothing."""
     api.node(NODE, PROVIDER, LABELS, OTHER, TAINT)
     async with client(api) as cluster:
-        read = await cluster.node()
+        read = await cluster.read_node()
         ours = [taint for taint in read.taints if taint.key == TAINT["key"]]
         api.meddle.append({"key": "late/comer", "effect": "NoSchedule"})
 
         with pytest.raises(errors.Conflict):
-            await cluster.untaint(read, ours)
+            await cluster.remove_taints(read, ours)
         between = list(api.nodes[NODE]["spec"]["taints"])
-        await cluster.untaint(await cluster.node(), ours)
+        await cluster.remove_taints(await cluster.read_node(), ours)
 
     assert [taint["key"] for taint in between] == ["late/comer", OTHER["key"], TAINT["key"]]
     assert [taint["key"] for taint in api.nodes[NODE]["spec"]["taints"]] == ["late/comer", OTHER["key"]]

@@ -201,10 +201,10 @@ async def test_a_node_learns_who_it_is_from_its_metadata(steered: Steered) -> No
     """EC2: instance metadata, version 2."""
     node = await steered.instance()
 
-    found = await imds.Metadata(steered.emulator.metadata_url(node.instance)).tell()
+    found = await imds.Metadata(steered.emulator.metadata_url(node.instance)).read_identity()
 
     assert (found.id, found.zone, found.interfaces) == (node, ZONE, 1)
     with pytest.raises(errors.Unavailable, match="404"):
-        await imds.Metadata(steered.emulator.metadata_url("i-0fedcba9876543210")).tell()
+        await imds.Metadata(steered.emulator.metadata_url("i-0fedcba9876543210")).read_identity()
     with pytest.raises(errors.Unavailable):
-        await imds.Metadata("http://127.0.0.1:9").tell()
+        await imds.Metadata("http://127.0.0.1:9").read_identity()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperpod_ebs.driver.linux import blkid, claim, mkfs, unfinished
+from hyperpod_ebs.driver.linux import blkid, device_lock, marker, mkfs
 from hyperpod_ebs.driver.linux.superblock import Ext
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import AccessMode, Capability, Mount
@@ -149,11 +149,11 @@ async def test_an_mkfs_that_is_killed_at_any_moment_heals(node: LoopNode, filesy
     """Ours: kill -9 of the node leaves nothing that the next one cannot finish."""
     await node.attach()
     device = await node.host.device(VOLUME)
-    unfinished.begin(device.path, device.size, VOLUME)
+    marker.begin_mkfs(device.path, device.size, VOLUME)
     assert await node.host.contents(device, VOLUME) == Unfinished()  # killed before mkfs did anything
 
     for moment in range(1, 25):
-        unfinished.begin(device.path, device.size, VOLUME)
+        marker.begin_mkfs(device.path, device.size, VOLUME)
         with suppress(command.CommandTimedOut):
             await command.run([*mkfs.PROGRAMS[filesystem], str(device.path)], deadline=moment / 1000)
         left = await node.host.contents(device, VOLUME)
@@ -178,7 +178,7 @@ async def test_an_unfinished_mkfs_of_the_other_filesystem_heals_too(node: LoopNo
     (other,) = set(FILESYSTEMS) - {wanted}
     await node.attach()
     device = await node.host.device(VOLUME)
-    unfinished.begin(device.path, device.size, VOLUME)
+    marker.begin_mkfs(device.path, device.size, VOLUME)
     await command.run([*mkfs.PROGRAMS[other], str(device.path)])
     # What a kill right before the end leaves: ext4 has no superblock yet, XFS one in progress.
     with device.path.open("r+b", buffering=0) as raw:
@@ -200,7 +200,7 @@ async def test_a_complete_filesystem_is_not_formatted_though_the_note_still_stan
     """Ours: a kill between the end of mkfs and the removal of the note."""
     await node.attach()
     device = await node.host.device(VOLUME)
-    unfinished.begin(device.path, device.size, VOLUME)
+    marker.begin_mkfs(device.path, device.size, VOLUME)
     await command.run([*mkfs.PROGRAMS["ext4"], "-U", "11111111-2222-3333-4444-555555555555", str(device.path)])
 
     await stage(node.host, wanting(node, "ext4"))
@@ -270,7 +270,7 @@ async def test_an_orphaned_program_keeps_the_device_before_it_has_opened_it(
     """Ours: an mkfs whose node process was killed may begin after its successor has mounted and unmounted."""
     await node.attach()
     device = await node.host.device(VOLUME)
-    monkeypatch.setattr(claim, "PATIENCE", 0.1)
+    monkeypatch.setattr(device_lock, "PATIENCE", 0.1)
     handle = os.open(device.path, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     waits, ends = os.pipe()
@@ -294,7 +294,7 @@ async def test_a_copy_of_a_volume_that_was_being_formatted_is_not_that_volume(no
     """Ours: a snapshot may be taken in the middle of an mkfs."""
     await node.attach(size=GIB)
     device = await node.host.device(VOLUME)
-    unfinished.begin(device.path, device.size, VOLUME)
+    marker.begin_mkfs(device.path, device.size, VOLUME)
     os.link(node.image(), node.image(OTHER))
     await node.detach()
     await node.attach(OTHER)
@@ -310,8 +310,8 @@ async def test_the_notes_place_is_past_what_either_mkfs_clears(node: LoopNode) -
 
     for filesystem in FILESYSTEMS:
         blkid_signatures.write(node.image(), {0: bytes(MIB)})
-        unfinished.begin(device.path, device.size, VOLUME)
+        marker.begin_mkfs(device.path, device.size, VOLUME)
         await command.run([*mkfs.PROGRAMS[filesystem], str(device.path)])
         with device.path.open("rb") as raw:
-            raw.seek(unfinished.offset(device.size))
-            assert unfinished.noted(raw.read(4096)) == VOLUME
+            raw.seek(marker.offset(device.size))
+            assert marker.decode(raw.read(4096)) == VOLUME

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from hyperpod_ebs.driver.linux import growth, mkfs, unfinished
+from hyperpod_ebs.driver.linux import growth, marker, mkfs
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
 from hyperpod_ebs.driver.model.disk import Filesystem
 from hyperpod_ebs.driver.model.formatting import Formatting
-from hyperpod_ebs.driver.mounts.grow import grow
+from hyperpod_ebs.driver.mounts.expand import expand
 from hyperpod_ebs.driver.mounts.publish import Publishing, publish, unpublish
 from hyperpod_ebs.driver.mounts.stage import Staging, stage, unstage
 from hyperpod_ebs.driver.mounts.usage import usage
@@ -370,7 +370,7 @@ async def test_a_raw_block_volume_is_published_as_a_device_node(node: LoopNode) 
     assert node.target().stat().st_rdev == loop.stat().st_rdev
     assert (await usage(node.host, VOLUME, node.target())).bytes.total == GIB
     await node.resize(2 * GIB)
-    assert await grow(node.host, VOLUME, node.target(), wanted=2 * GIB) == 2 * GIB
+    assert await expand(node.host, VOLUME, node.target(), wanted=2 * GIB) == 2 * GIB
     with pytest.raises(errors.Conflict):
         await publish(node.host, publishing(node, block=True, read_only=True))
     await unpublish(node.host, VOLUME, node.target())
@@ -408,8 +408,8 @@ async def test_xfs_grows_while_it_is_used_and_only_when_it_must(node: LoopNode, 
     await node.resize(2 * GIB)
 
     programs.clear()
-    assert await grow(node.host, VOLUME, node.staging(), wanted=2 * GIB) == 2 * GIB
-    assert await grow(node.host, VOLUME, node.staging(), wanted=2 * GIB) == 2 * GIB
+    assert await expand(node.host, VOLUME, node.staging(), wanted=2 * GIB) == 2 * GIB
+    assert await expand(node.host, VOLUME, node.staging(), wanted=2 * GIB) == 2 * GIB
 
     assert programs == ["xfs_growfs"]
     assert (await usage(node.host, VOLUME, node.staging())).bytes.total > 1.8 * GIB
@@ -442,7 +442,7 @@ async def test_a_growth_that_is_killed_at_any_moment_heals(node: LoopNode) -> No
         await node.resize(GIB + (step + 3) * 128 * MIB)
         device = await node.host.device(VOLUME)
         await command.run(["e2fsck", "-fp", str(device.path)], ok=frozenset({0, 1}))
-        unfinished.begin_growth(device.path, device.size, VOLUME)
+        marker.begin_resize(device.path, device.size, VOLUME)
         began = time.monotonic()
         with suppress(command.CommandTimedOut):
             await command.run(["resize2fs", str(device.path)], deadline=60 if step < 1 else whole * step / 24)
@@ -451,7 +451,7 @@ async def test_a_growth_that_is_killed_at_any_moment_heals(node: LoopNode) -> No
         left = await node.host.contents(device, VOLUME)
         assert isinstance(left, Filesystem)
         seen.add(left.damaged)
-        await node.host.mend(device, VOLUME, left, grow=True)
+        await node.host.repair(device, VOLUME, left, grow=True)
         healed = await node.host.contents(device, VOLUME)
         assert isinstance(healed, Filesystem)
         assert (healed.damaged, healed.growing, healed.smaller_than(device)) == (False, False, False)
@@ -470,10 +470,10 @@ async def test_a_mounted_ext4_grows_or_says_what_it_lacks(node: LoopNode) -> Non
     await node.resize(2 * GIB)
 
     if await node.host.grows_mounted("ext4"):
-        assert await grow(node.host, VOLUME, node.staging(), wanted=2 * GIB) == 2 * GIB
+        assert await expand(node.host, VOLUME, node.staging(), wanted=2 * GIB) == 2 * GIB
         return
     with pytest.raises(errors.Unavailable, match="CAP_SYS_RESOURCE"):
-        await grow(node.host, VOLUME, node.staging(), wanted=2 * GIB)
+        await expand(node.host, VOLUME, node.staging(), wanted=2 * GIB)
 
 
 async def test_a_volume_that_is_not_at_a_path_is_not_found_there(node: LoopNode) -> None:
@@ -486,7 +486,7 @@ async def test_a_volume_that_is_not_at_a_path_is_not_found_there(node: LoopNode)
         with pytest.raises(errors.VolumeNotFound):
             await usage(node.host, VOLUME, path)
         with pytest.raises(errors.Unavailable, match="stage it, then try again"):
-            await grow(node.host, VOLUME, path, wanted=0)
+            await expand(node.host, VOLUME, path, wanted=0)
 
 
 async def test_a_dead_filesystem_is_told_and_staged_anew(node: LoopNode) -> None:

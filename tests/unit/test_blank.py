@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.driver.linux import blkid, contents, unfinished
+from hyperpod_ebs.driver.linux import blkid, contents, marker
 from hyperpod_ebs.driver.linux.superblock import SIZE
 from hyperpod_ebs.driver.model.disk import Blank, Contents, Filesystem, Foreign, Unfinished
 
 VOLUME = "vol-0123456789abcdef0"
 OTHER = "vol-0fedcba9876543210"
 EMPTY = bytes(4096)
-NOTE = unfinished.note(VOLUME)
+NOTE = marker.encode(VOLUME)
 
 
 def ext4() -> bytes:
@@ -49,7 +49,7 @@ class Found(NamedTuple):
             "ext4 that was growing",
             ext4(),
             {"TYPE": "ext4"},
-            unfinished.note(VOLUME, unfinished.GROWING),
+            marker.encode(VOLUME, marker.GROWING),
             Filesystem(kind="ext4", size=2**30, growing=True),
         ),
         Found("xfs", xfs(in_progress=False), {"TYPE": "xfs"}, EMPTY, Filesystem(kind="xfs", size=2**30)),
@@ -114,8 +114,8 @@ def test_only_the_volumes_own_note_lets_mkfs_begin_again() -> None:
     data = [b"\1" * 4096]
 
     assert contents.unexplained(data, NOTE, VOLUME) == Unfinished()
-    assert isinstance(contents.unexplained(data, unfinished.note(VOLUME, unfinished.GROWING), VOLUME), Foreign)
-    assert contents.unexplained(data, unfinished.note(OTHER), VOLUME) == Foreign(
+    assert isinstance(contents.unexplained(data, marker.encode(VOLUME, marker.GROWING), VOLUME), Foreign)
+    assert contents.unexplained(data, marker.encode(OTHER), VOLUME) == Foreign(
         f"the beginnings of a filesystem of volume {OTHER}"
     )
 
@@ -123,8 +123,8 @@ def test_only_the_volumes_own_note_lets_mkfs_begin_again() -> None:
 @given(st.binary(max_size=4096))
 def test_no_other_block_is_a_note(block: bytes) -> None:
     """Ours."""
-    assert unfinished.noted(block) is None
-    assert unfinished.noted(NOTE[:-1] + b"\1") is None
+    assert marker.decode(block) is None
+    assert marker.decode(NOTE[:-1] + b"\1") is None
 
 
 def test_a_device_of_which_blkid_says_only_its_name_has_no_tags() -> None:

@@ -37,7 +37,7 @@ def written(path: Path, cluster: dict[str, Any] | None = None, user: dict[str, A
 
 def test_an_address_and_a_token_are_taken(tmp_path: Path) -> None:
     """Kubernetes' kubeconfig; the token is not shown by accident."""
-    found = kubeconfig.access(written(tmp_path))
+    found = kubeconfig.read_access(written(tmp_path))
 
     assert (found.host, found.port, found.path) == ("k8s.example", 6443, "/base")
     assert found.headers() == {"Authorization": "Bearer secret"}
@@ -46,7 +46,7 @@ def test_an_address_and_a_token_are_taken(tmp_path: Path) -> None:
 
 def test_a_tokens_file_beside_it_is_read_at_each_request(tmp_path: Path) -> None:
     """Tokens are changed while the process runs."""
-    found = kubeconfig.access(written(tmp_path, user={"tokenFile": "token"}))
+    found = kubeconfig.read_access(written(tmp_path, user={"tokenFile": "token"}))
 
     (tmp_path / "token").write_text("new\n")
 
@@ -58,7 +58,7 @@ def test_a_client_certificate_is_taken_from_the_entry_itself(tmp_path: Path) -> 
     chain = b"".join(blob.bytes() for blob in OURS.cert_chain_pems)
     user = {"client-certificate-data": data(chain), "client-key-data": data(OURS.private_key_pem.bytes())}
 
-    found = kubeconfig.access(written(tmp_path, user=user))
+    found = kubeconfig.read_access(written(tmp_path, user=user))
 
     assert found.headers() == {}
 
@@ -81,7 +81,7 @@ def test_what_cannot_be_used_is_refused_with_a_sentence(
     file = written(tmp_path, cluster, user)
 
     with pytest.raises(errors.Refused, match=says) as caught:
-        kubeconfig.access(file)
+        kubeconfig.read_access(file)
 
     assert str(file) in str(caught.value)
 
@@ -92,6 +92,6 @@ def test_what_is_no_kubeconfig_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "kubeconfig").write_text(text)
 
     with pytest.raises(errors.Refused, match="cannot be used"):
-        kubeconfig.access(tmp_path / "kubeconfig")
+        kubeconfig.read_access(tmp_path / "kubeconfig")
     with pytest.raises(errors.Refused, match="cannot be used"):
-        kubeconfig.access(tmp_path / "absent")
+        kubeconfig.read_access(tmp_path / "absent")

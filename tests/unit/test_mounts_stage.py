@@ -8,7 +8,7 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import AccessMode, Capability, Mount
 from hyperpod_ebs.driver.model.disk import Blank, Contents, Device, DeviceNumber, Filesystem, Foreign, Unfinished
 from hyperpod_ebs.driver.mounts import stage
-from hyperpod_ebs.driver.mounts.stage import Format, Mend, Ready, Staging, Step
+from hyperpod_ebs.driver.mounts.stage import Format, Ready, Repair, Staging, Step
 
 GIB = 2**30
 DEVICE = Device(path=Path("/dev/nvme1n1"), number=DeviceNumber(259, 3), size=4 * GIB)
@@ -51,11 +51,11 @@ READING = wanted("ro")
         ),
         Case("sound is mounted as it is", SOUND, wanted(), Ready()),
         Case("sound needs no capability", SOUND, wanted(), Ready(), grows_mounted=False),
-        Case("damaged is mended", DAMAGED, wanted(), Mend(DAMAGED, grow=False)),
+        Case("damaged is mended", DAMAGED, wanted(), Repair(DAMAGED, grow=False)),
         Case("damaged is left to a reader", DAMAGED, READING, Ready()),
         Case("small grows after the mount", SMALL, wanted(), Ready()),
         Case(
-            "small grows before the mount where it must", SMALL, wanted(), Mend(SMALL, grow=True), grows_mounted=False
+            "small grows before the mount where it must", SMALL, wanted(), Repair(SMALL, grow=True), grows_mounted=False
         ),
         Case("small is left to a reader", SMALL, READING, Ready(), grows_mounted=False),
         Case(
@@ -83,14 +83,14 @@ def test_a_note_that_still_stands_is_taken_away_first() -> None:
     """Ours: else a superblock that is lost one day would look like an mkfs that was cut off."""
     found = Filesystem(kind="ext4", size=4 * GIB, marked=True)
 
-    assert stage.preparation(found, wanted(), DEVICE, grows_mounted=True) == Mend(found, grow=False)
+    assert stage.preparation(found, wanted(), DEVICE, grows_mounted=True) == Repair(found, grow=False)
 
 
 def test_a_growth_that_was_cut_off_is_mended_first() -> None:
     """Ours: also where a mounted filesystem may grow, and by itself goes on to."""
     found = Filesystem(kind="ext4", size=2 * GIB, growing=True)
 
-    assert stage.preparation(found, wanted(), DEVICE, grows_mounted=True) == Mend(found, grow=False)
+    assert stage.preparation(found, wanted(), DEVICE, grows_mounted=True) == Repair(found, grow=False)
 
 
 def test_a_refusal_names_what_is_there_and_what_was_wanted() -> None:

@@ -21,8 +21,8 @@ from hyperpod_ebs.driver.linux import mkfs
 from hyperpod_ebs.driver.linux.host import LinuxHost
 from hyperpod_ebs.driver.model import errors, nodes
 from hyperpod_ebs.driver.model.myself import Allowance, Told
-from hyperpod_ebs.driver.node.taint import StartUpTaint
-from hyperpod_ebs.driver.node.whoami import Source, WhoAmI
+from hyperpod_ebs.driver.node.identity_lookup import IdentityLookup, Source
+from hyperpod_ebs.driver.node.startup_taint import StartUpTaint
 from hyperpod_ebs.driver.observe.condition import Condition
 from hyperpod_ebs.kit.operations import Operations
 
@@ -41,7 +41,7 @@ class NodeProcess:
     """What a node process is made of."""
 
     service: Node
-    who: WhoAmI
+    who: IdentityLookup
     registration: Registration | None
     taint: StartUpTaint | None
 
@@ -51,7 +51,7 @@ class NodeProcess:
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(self._introduced())]
             if self.taint:
-                running.append(tasks.create_task(self.taint.keep_off()))
+                running.append(tasks.create_task(self.taint.watch_and_remove()))
             try:
                 yield
             finally:
@@ -60,9 +60,9 @@ class NodeProcess:
 
     async def _introduced(self) -> None:
         if self.registration:
-            await self.registration.keep(self.who.until_known)
+            await self.registration.keep(self.who.wait_until_known)
         else:
-            await self.who.until_known()
+            await self.who.wait_until_known()
 
 
 def run_node(*, serving: ServingOptions = SERVING, node: NodeOptions = NODE) -> None:
@@ -85,8 +85,8 @@ async def open_node(options: NodeOptions, config: Path | None, condition: Condit
     """
     _check(options)
     async with AsyncExitStack() as stack:
-        kubernetes = await stack.enter_async_context(Kubernetes.connected(options.node_name, config))
-        who = WhoAmI(_given(options), _sources(options, kubernetes), _allowance(options), condition)
+        kubernetes = await stack.enter_async_context(Kubernetes.connect(options.node_name, config))
+        who = IdentityLookup(_given(options), _sources(options, kubernetes), _allowance(options), condition)
         registration = _registration(options, condition)
         host = LinuxHost(
             devices=options.device_directory,
@@ -101,7 +101,7 @@ async def open_node(options: NodeOptions, config: Path | None, condition: Condit
             service=Node(host, who, operations),  # type: ignore[abstract] # as said
             who=who,
             registration=registration,
-            taint=StartUpTaint(kubernetes, taken, limited=lambda: who.limited) if watched else None,
+            taint=StartUpTaint(kubernetes, taken, has_limit=lambda: who.has_attach_limit) if watched else None,
         )
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 from hyperpod_ebs.driver.app.options import HOOK, HookOptions
 from hyperpod_ebs.driver.kubernetes.cluster import Kubernetes
-from hyperpod_ebs.driver.node.departure import Departure
+from hyperpod_ebs.driver.node.drain import NodeDrain
 from hyperpod_ebs.driver.observe import log
 
 
@@ -15,5 +15,5 @@ def run_pre_stop_hook(*, hook: HookOptions = HOOK) -> None:
 
 async def _wait(options: HookOptions) -> None:
     log.set_up(options.v, options.logging_format)
-    async with Kubernetes.connected(options.node_name, options.kubeconfig) as cluster:
-        await Departure(cluster).wait(options.wait_seconds)
+    async with Kubernetes.connect(options.node_name, options.kubeconfig) as cluster:
+        await NodeDrain(cluster).wait_until_detached(options.wait_seconds)

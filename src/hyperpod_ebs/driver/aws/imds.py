@@ -34,7 +34,7 @@ class Metadata:
     name: ClassVar[str] = "imds"
     """What it is called among the metadata sources."""
 
-    async def tell(self) -> Told:
+    async def read_identity(self) -> Told:
         """Who this machine is.
 
         It does not say how many volumes the machine has anyway: the block device mapping is that of the start,

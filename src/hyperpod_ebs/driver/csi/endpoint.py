@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.kit import exclusion
+from hyperpod_ebs.kit.directory_lock import lock_directory
 
 _SCHEME: Final = "unix:"
 _PATIENCE: Final = 1.0
@@ -66,7 +66,7 @@ class Published:
 
     def withdraw(self) -> None:
         """Remove it, if it is still ours."""
-        with exclusion.held(self.path.parent):
+        with lock_directory(self.path.parent):
             if os.path.lexists(self.path) and Published.at(self.path) == self:
                 self.path.unlink()
 
@@ -90,7 +90,7 @@ def publish(bound: Path, path: Path) -> Published:
     Raises:
         Refused: A live server is there, or something that is no socket.
     """
-    with exclusion.held(path.parent):
+    with lock_directory(path.parent):
         if why := _taken(path):
             raise errors.Refused(why)
         bound.chmod(0o600)

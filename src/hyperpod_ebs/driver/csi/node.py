@@ -11,7 +11,7 @@ from hyperpod_ebs.driver.csi.interceptors import Context
 from hyperpod_ebs.driver.model import topology, volume
 from hyperpod_ebs.driver.model.capability import AccessMode
 from hyperpod_ebs.driver.model.myself import Myself
-from hyperpod_ebs.driver.mounts import grow, publish, stage, usage
+from hyperpod_ebs.driver.mounts import expand, publish, stage, usage
 from hyperpod_ebs.driver.mounts.host import Host
 from hyperpod_ebs.kit.operations import Operation, Operations
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
@@ -32,7 +32,7 @@ CAPABILITIES: Final = (
 class Who(Protocol):
     """Knows which node this is."""
 
-    async def myself(self) -> Myself:
+    async def identify(self) -> Myself:
         """This node, as it is now.
 
         Raises:
@@ -64,7 +64,7 @@ class Node(csi_pb2_grpc.NodeServicer):
     ) -> csi_pb2.NodeGetInfoResponse:
         """Who this node is, where it is, and how many volumes it takes: found out anew, for kubelet asks again."""
         del request, context
-        myself = await self._who.myself()
+        myself = await self._who.identify()
         return csi_pb2.NodeGetInfoResponse(
             node_id=myself.id,
             max_volumes_per_node=myself.volumes,
@@ -131,7 +131,7 @@ class Node(csi_pb2_grpc.NodeServicer):
         volume_id = volume.volume_id(request.volume_id)
         wanted, block = request.capacity_range.required_bytes, request.volume_capability.HasField("block")
         after = await self._joined(
-            volume_id, request, lambda: grow.grow(self._host, volume_id, path, wanted=wanted, block=block)
+            volume_id, request, lambda: expand.expand(self._host, volume_id, path, wanted=wanted, block=block)
         )
         return csi_pb2.NodeExpandVolumeResponse(capacity_bytes=after)
 

@@ -29,7 +29,7 @@ class Access:
     """A bearer token, or the file that holds the newest; empty where a certificate says who we are."""
 
     @classmethod
-    def in_cluster(cls, environment: Mapping[str, str], directory: Path = SERVICE_ACCOUNT) -> Self:
+    def from_pod(cls, environment: Mapping[str, str], directory: Path = SERVICE_ACCOUNT) -> Self:
         """What Kubernetes gives to a pod. Reads files: off the loop.
 
         Raises:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from hyperpod_ebs.driver.kubernetes import failures
+from hyperpod_ebs.driver.kubernetes import api_errors
 from hyperpod_ebs.driver.kubernetes.access import Access
 from hyperpod_ebs.kit.files import off_loop
 
@@ -78,7 +78,7 @@ class Api:
 
     async def _ask(self, method: str, target: str, body: bytes | None = None) -> Object:
         doing = f"{method} {target.partition('?')[0]}"
-        with failures.translated(doing):
+        with api_errors.translate(doing):
             return await off_loop(self._exchanged, method, target, body, deadline=DEADLINE)
 
     def _exchanged(self, method: str, target: str, body: bytes | None) -> Object:
@@ -118,7 +118,7 @@ class Api:
         try:
             while (event := await events.get()) is not None:
                 if isinstance(event, Exception):
-                    with failures.translated(f"watching {path}"):
+                    with api_errors.translate(f"watching {path}"):
                         raise event
                 yield event
         finally:
@@ -142,7 +142,7 @@ class _Connection:
         """The answer, its body unread.
 
         Raises:
-            failures.Answered: It is an error.
+            api_errors.ErrorAnswer: It is an error.
             OSError, HTTPException: There is none.
         """
         headers = {"Accept": "application/json", "User-Agent": "hyperpod-ebs", **self._access.headers()}
@@ -151,7 +151,7 @@ class _Connection:
         self._http.request(method, self._access.path + target, body, headers)
         answer = self._http.getresponse()
         if answer.status >= http.HTTPStatus.BAD_REQUEST:
-            raise failures.Answered(answer.status, answer.read())
+            raise api_errors.ErrorAnswer(answer.status, answer.read())
         return answer
 
     def close(self) -> None:

@@ -35,23 +35,23 @@ class Kubernetes:
 
     @classmethod
     @asynccontextmanager
-    async def connected(cls, node: str | None, config: Path | None) -> AsyncGenerator[Self]:
+    async def connect(cls, node: str | None, config: Path | None) -> AsyncGenerator[Self]:
         """The cluster that a kubeconfig file, or else the pod's own environment, leads to."""
-        api = Api((lambda: kubeconfig.access(config)) if config else lambda: Access.in_cluster(os.environ))
+        api = Api((lambda: kubeconfig.read_access(config)) if config else lambda: Access.from_pod(os.environ))
         try:
             yield cls(api, node or "")
         finally:
             await api.close()
 
-    async def tell(self) -> Told:
+    async def read_identity(self) -> Told:
         """Who this node is, by its object.
 
         Raises:
             Error: It cannot be read, or does not say.
         """
-        return (await self.node()).told()
+        return (await self.read_node()).told()
 
-    async def node(self) -> KubeNode:
+    async def read_node(self) -> KubeNode:
         """This node.
 
         Raises:
@@ -64,7 +64,7 @@ class Kubernetes:
         except errors.NotFound as error:
             raise errors.NodeNotFound(f"{error}; is CSI_NODE_NAME the node's name?") from error
 
-    async def changes(self) -> AsyncGenerator[KubeNode]:
+    async def watch_node(self) -> AsyncGenerator[KubeNode]:
         """This node as it is, and after each change, until the API server ends the watch or the node is gone."""
         events = self._api.watch(_NODES, fieldSelector=f"metadata.name={self._node}")
         async with aclosing(events) as watched:
@@ -73,7 +73,7 @@ class Kubernetes:
                     return
                 yield _node(_object(event))
 
-    async def enrolled(self) -> Enrolled | None:
+    async def csinode_entry(self) -> Enrolled | None:
         """What the node's CSINode says of our driver; None while kubelet has not taken it."""
         try:
             csinode = await self._api.get(f"{_CSINODES}/{quote(self._node)}")
@@ -84,7 +84,7 @@ class Kubernetes:
                 return Enrolled(volumes=(driver.get("allocatable") or {}).get("count"))
         return None
 
-    async def attachments(self) -> AsyncGenerator[frozenset[str]]:
+    async def watch_attachments(self) -> AsyncGenerator[frozenset[str]]:
         """The PersistentVolumes attached to this node by our driver, now and after each change, until the watch ends.
 
         They are listed once; what changes afterwards is told by the watch alone.
@@ -119,7 +119,7 @@ class Kubernetes:
         spec = attachment.get("spec") or {}
         return bool(spec.get("attacher") == DRIVER and spec.get("nodeName") == self._node)
 
-    async def untaint(self, node: KubeNode, taints: Iterable[Taint]) -> None:
+    async def remove_taints(self, node: KubeNode, taints: Iterable[Taint]) -> None:
         """Take taints off the node as it was read, and leave every other as it is.
 
         Each is named by its place and taken off only if it still is what stands there: no change that somebody

@@ -28,7 +28,7 @@ _UNUSABLE: Final = {
 }
 
 
-def access(path: Path) -> Access:
+def read_access(path: Path) -> Access:
     """What the file's current context names. Reads files: off the loop.
 
     Raises:

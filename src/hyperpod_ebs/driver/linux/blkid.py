@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from hyperpod_ebs.driver.linux import failures
+from hyperpod_ebs.driver.linux import system_errors
 from hyperpod_ebs.kit import command
 
 NOTHING: Final = 2
@@ -26,7 +26,7 @@ async def found(device: Path) -> Mapping[str, str] | None:
 
     None is no proof of blankness: see `linux.contents`.
     """
-    with failures.translated(f"looking at what is on {device}"):
+    with system_errors.translate(f"looking at what is on {device}"):
         answer = await command.run(
             ["blkid", "-p", "-o", "export", str(device)],
             ok=frozenset({0, NOTHING, AMBIVALENT}),

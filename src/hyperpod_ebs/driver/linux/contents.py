@@ -12,7 +12,7 @@
 Both must agree before anything is written. blkid alone is not enough: it exits the
 same for a blank device and for one that it could not read, and it does not know raw
 data. So every place where blkid looks has to read, and as zeros. The two are asked side
-by side, on a device that is claimed (`linux.claim`), and know nothing of one another.
+by side, on a device that is claimed (`linux.device_lock`), and know nothing of one another.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.driver.linux import blkid, failures, superblock, unfinished
+from hyperpod_ebs.driver.linux import blkid, marker, superblock, system_errors
 from hyperpod_ebs.driver.linux.superblock import Ext, Xfs
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Blank, Contents, Device, Filesystem, Foreign, Unfinished
@@ -50,7 +50,7 @@ async def contents(device: Device, volume_id: str) -> Contents:
     Raises:
         Unavailable: It cannot be read, or another program holds it and is not done.
     """
-    with failures.translated(f"reading {device.path} of volume {volume_id}"):
+    with system_errors.translate(f"reading {device.path} of volume {volume_id}"):
         tags, seen = await _both(device)
         answer = recognised(seen.start, tags, volume_id=volume_id, note=seen.note, held=seen.held)
         if answer is None:
@@ -83,22 +83,22 @@ def recognised(
     if seen is None:
         return Foreign(_named(tags))
     if isinstance(seen, Xfs) and seen.in_progress:
-        if unfinished.noted(note) == volume_id:
+        if marker.decode(note) == volume_id:
             return Unfinished()
         return Foreign("an xfs that somebody else was making or copying, and did not finish")
     return Filesystem(
         kind=kind,
         size=seen.size,
         damaged=isinstance(seen, Ext) and seen.damaged,
-        marked=unfinished.noted(note) == volume_id,
-        growing=unfinished.noted(note, unfinished.GROWING) == volume_id,
+        marked=marker.decode(note) == volume_id,
+        growing=marker.decode(note, marker.GROWING) == volume_id,
         held=held,
     )
 
 
 def unexplained(windows: Sequence[bytes], note: bytes, volume_id: str) -> Contents:
     """What a device is on which blkid recognises nothing, by the bytes where it looked, and our note."""
-    owner = unfinished.noted(note)
+    owner = marker.decode(note)
     if owner == volume_id:
         return Unfinished()
     if owner is not None:
@@ -151,7 +151,7 @@ async def _seen(device: Device) -> _Seen:
     return _Seen(
         held=await files.off_loop(_held, device.path, about=device.path),
         start=start,
-        note=await files.read_direct(device.path, offset=unfinished.offset(device.size), deadline=DEADLINE),
+        note=await files.read_direct(device.path, offset=marker.offset(device.size), deadline=DEADLINE),
         windows=() if Ext.read(start) or Xfs.read(start) else await _windows(device),
     )
 

@@ -3,7 +3,7 @@
 ext4 grows best while mounted: the kernel does it in moments and journals it. That needs
 CAP_SYS_RESOURCE; where the node process has it not, staging grows it before the mount,
 which costs the full check that resize2fs demands. XFS grows only while mounted, without
-that capability. A resize2fs that is cut off leaves a note of ours (`linux.unfinished`), by
+that capability. A resize2fs that is cut off leaves a note of ours (`linux.marker`), by
 which the next staging knows that e2fsck may repair what it left, and grows it again.
 """
 
@@ -13,7 +13,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.driver.linux import failures, superblock, unfinished
+from hyperpod_ebs.driver.linux import marker, superblock, system_errors
 from hyperpod_ebs.driver.linux.superblock import Ext
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Device, Filesystem
@@ -38,30 +38,30 @@ _XFS_GEOMETRY_SIZE: Final = 0x70
 _XFS_BLOCKS: Final = 32
 
 
-async def mend(device: Device, volume_id: str, found: Filesystem, claim: int, *, grow: bool) -> None:
+async def repair(device: Device, volume_id: str, found: Filesystem, lock: int, *, grow: bool) -> None:
     """Repair the filesystem, which is not mounted, and make it as large as `device` with `grow`.
 
-    `claim` is the device's open file, see `linux.claim`.
+    `lock` is the device's open file, see `linux.device_lock`.
 
     Raises:
         NotReady: The repair needs a person's decisions.
         Unavailable: It did not end in time, or somebody holds the device.
     """
-    with failures.translated(f"repairing {found.kind} on {device.path} of volume {volume_id}"):
+    with system_errors.translate(f"repairing {found.kind} on {device.path} of volume {volume_id}"):
         if found.marked:
-            await files.off_loop(unfinished.end, device.path, device.size, volume_id, about=device.path)
+            await files.off_loop(marker.remove, device.path, device.size, volume_id, about=device.path)
         if found.kind == "ext4" and (found.damaged or found.growing or grow):
             await command.run(
                 ["e2fsck", _how(found, grow=grow), str(device.path)],
                 ok=_REPAIRED,
                 deadline=CHECK_DEADLINE,
-                keep=[claim],
+                keep=[lock],
             )
         if grow:
-            await files.off_loop(unfinished.begin_growth, device.path, device.size, volume_id, about=device.path)
-            await command.run(["resize2fs", str(device.path)], deadline=RESIZE_DEADLINE, keep=[claim])
+            await files.off_loop(marker.begin_resize, device.path, device.size, volume_id, about=device.path)
+            await command.run(["resize2fs", str(device.path)], deadline=RESIZE_DEADLINE, keep=[lock])
         if grow or found.growing:
-            await files.off_loop(unfinished.end, device.path, device.size, volume_id, about=device.path)
+            await files.off_loop(marker.remove, device.path, device.size, volume_id, about=device.path)
 
 
 async def grow(device: Device, place: Place, mounted: Mounted) -> None:
@@ -71,7 +71,7 @@ async def grow(device: Device, place: Place, mounted: Mounted) -> None:
         Unavailable: The kernel would not let it grow, or did not answer.
     """
     doing = f"growing {mounted.filesystem} at {place.path} to the {device.size} bytes of {device.path}"
-    with failures.translated(doing):
+    with system_errors.translate(doing):
         size = await files.off_loop(size_of, device, place.path, mounted.filesystem, about=place.path)
         if not Filesystem(kind=mounted.filesystem, size=size).smaller_than(device):
             return

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.driver.linux import claim, contents, failures, growth, mkfs, mount, paths, usage
+from hyperpod_ebs.driver.linux import contents, device_lock, growth, mkfs, mount, paths, system_errors, usage
 from hyperpod_ebs.driver.linux.devices import Absent, Devices
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Contents, Device, DeviceNumber, Filesystem, Usage
@@ -63,24 +63,24 @@ class LinuxHost:
 
     async def belongs(self, volume_id: str, number: DeviceNumber) -> bool | None:
         """Whether a device is this volume's; None where its identity went with the device."""
-        with failures.translated(f"asking whose device {number} is"):
+        with system_errors.translate(f"asking whose device {number} is"):
             return await files.off_loop(self._devices.belongs, volume_id, number)
 
     async def contents(self, device: Device, volume_id: str) -> Contents:
         """What is on the device."""
-        async with claim.claimed(self._devices, device, volume_id):
+        async with device_lock.open_locked(self._devices, device, volume_id):
             return await contents.contents(device, volume_id)
 
     async def format(self, device: Device, volume_id: str, filesystem: str, formatting: Formatting = PLAIN) -> None:
         """Make a filesystem on a device that is blank, or where making one was cut off."""
-        async with claim.claimed(self._devices, device, volume_id) as held:
+        async with device_lock.open_locked(self._devices, device, volume_id) as lock:
             program = [*self._makers[filesystem], *mkfs.flags(filesystem, formatting)]
-            await mkfs.make(device, volume_id, program, filesystem, held)
+            await mkfs.make(device, volume_id, program, filesystem, lock)
 
-    async def mend(self, device: Device, volume_id: str, found: Filesystem, *, grow: bool) -> None:
+    async def repair(self, device: Device, volume_id: str, found: Filesystem, *, grow: bool) -> None:
         """Repair a filesystem that is not mounted, and grow it."""
-        async with claim.claimed(self._devices, device, volume_id) as held:
-            await growth.mend(device, volume_id, found, held, grow=grow)
+        async with device_lock.open_locked(self._devices, device, volume_id) as lock:
+            await growth.repair(device, volume_id, found, lock, grow=grow)
 
     async def grow(self, device: Device, place: Place) -> None:
         """Make the filesystem mounted at `place` as large as its device."""
@@ -89,12 +89,12 @@ class LinuxHost:
 
     async def grows_mounted(self, filesystem: str) -> bool:
         """Whether this process may grow such a filesystem while it is mounted."""
-        with failures.translated(f"asking whether a mounted {filesystem} may grow"):
+        with system_errors.translate(f"asking whether a mounted {filesystem} may grow"):
             return await files.off_loop(growth.may_grow_mounted, filesystem)
 
     async def place(self, path: Path) -> Place:
         """What is at `path`."""
-        with failures.translated(f"looking at {path}"):
+        with system_errors.translate(f"looking at {path}"):
             spot = await files.off_loop(paths.spot, path, self._root)
             if spot.mounts and not await self._alive(spot.mounts[-1].number):
                 return paths.place(spot, paths.Nature(Kind.UNKNOWN, broken="its device is gone"))
@@ -116,7 +116,7 @@ class LinuxHost:
 
     async def shown_at(self, source: Path) -> tuple[Path, ...]:
         """Where else `source` is shown by a bind mount."""
-        with failures.translated(f"looking where {source} is shown"):
+        with system_errors.translate(f"looking where {source} is shown"):
             return await files.off_loop(paths.shown_at, source, self._root)
 
     async def uses(self, volume_id: str) -> tuple[Path, ...]:
@@ -124,7 +124,7 @@ class LinuxHost:
         found = await self._look(volume_id, "")
         if isinstance(found, Absent):
             return ()
-        with failures.translated(f"looking where volume {volume_id} is used"):
+        with system_errors.translate(f"looking where volume {volume_id} is used"):
             return await files.off_loop(paths.uses, found, self._root)
 
     async def unmount(self, target: Path) -> None:
@@ -133,19 +133,19 @@ class LinuxHost:
 
     async def clear(self, target: Path) -> None:
         """Remove an empty directory or empty file."""
-        with failures.translated(f"removing {target}"):
+        with system_errors.translate(f"removing {target}"):
             await files.off_loop(paths.clear, target)
 
     async def usage(self, place: Place) -> Usage:
         """How full the filesystem at `place` is, or how large the device there."""
-        with failures.translated(f"measuring {place.path}"):
+        with system_errors.translate(f"measuring {place.path}"):
             await self._answering(place)
             if place.node:
                 return await files.off_loop(usage.of_device, place.path, about=place.path, deadline=usage.DEADLINE)
             return await files.off_loop(usage.of_filesystem, place.path, about=place.path, deadline=usage.DEADLINE)
 
     async def _look(self, volume_id: str, published: str) -> Device | Absent:
-        with failures.translated(f"looking for the device of volume {volume_id}"):
+        with system_errors.translate(f"looking for the device of volume {volume_id}"):
             try:
                 return await files.off_loop(self._devices.find, volume_id, published)
             except Absent as reason:

@@ -8,7 +8,7 @@ has no terminal to ask at: so the device is claimed, and looked at once more, be
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from hyperpod_ebs.driver.linux import failures, unfinished
+from hyperpod_ebs.driver.linux import marker, system_errors
 from hyperpod_ebs.driver.model.disk import Device
 from hyperpod_ebs.driver.model.formatting import Formatting
 from hyperpod_ebs.kit import command, files
@@ -52,16 +52,16 @@ def flags(filesystem: str, formatting: Formatting) -> list[str]:
     return [word for key, value in formatting.said for word in _FLAGS[filesystem][key].format(value).split()]
 
 
-async def make(device: Device, volume_id: str, program: Sequence[str], filesystem: str, claim: int) -> None:
+async def make(device: Device, volume_id: str, program: Sequence[str], filesystem: str, lock: int) -> None:
     """Make it, so that being killed at any moment leaves what `contents` calls `Blank` or `Unfinished`.
 
-    `program` makes `filesystem`; `claim` is the device's open file, see `linux.claim`.
+    `program` makes `filesystem`; `lock` is the device's open file, see `linux.device_lock`.
 
     Raises:
         NotReady: mkfs refused, in its own words.
         Unavailable: The device is held, or does not answer.
     """
-    with failures.translated(f"making {filesystem} on {device.path} of volume {volume_id}"):
-        await files.off_loop(unfinished.begin, device.path, device.size, volume_id, about=device.path)
-        await command.run([*program, str(device.path)], deadline=DEADLINE, keep=[claim])
-        await files.off_loop(unfinished.end, device.path, device.size, volume_id, about=device.path)
+    with system_errors.translate(f"making {filesystem} on {device.path} of volume {volume_id}"):
+        await files.off_loop(marker.begin_mkfs, device.path, device.size, volume_id, about=device.path)
+        await command.run([*program, str(device.path)], deadline=DEADLINE, keep=[lock])
+        await files.off_loop(marker.remove, device.path, device.size, volume_id, about=device.path)

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.driver.linux import failures, mountinfo, paths
+from hyperpod_ebs.driver.linux import mountinfo, paths, system_errors
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Device
 from hyperpod_ebs.kit import command, files
@@ -39,7 +39,7 @@ async def bind(source: Path, target: Path, options: Iterable[str]) -> None:
     # mount(8) makes the two calls that options of a bind mount need: bind, then remount.
     argv = ["mount", *_given(["bind", *options]), str(source), str(target)]
     doing = f"binding {source} to {target}"
-    with failures.translated(doing):
+    with system_errors.translate(doing):
         directory = await files.off_loop(source.is_dir, about=source)
     await _mounted(argv, target, directory=directory, doing=doing)
 
@@ -51,7 +51,7 @@ async def unmount(target: Path) -> None:
         InUse: A process still uses it.
         Unavailable: The kernel did not finish in time; it may yet.
     """
-    with failures.translated(f"unmounting {target}"):
+    with system_errors.translate(f"unmounting {target}"):
         try:
             # -c: the path is resolved already, and a look at it may hang.
             await command.run(["umount", "-c", str(target)], deadline=UNMOUNT_DEADLINE)
@@ -67,7 +67,7 @@ async def unmount(target: Path) -> None:
 
 async def _mounted(argv: list[str], target: Path, *, directory: bool, doing: str) -> None:
     """Run a mount program, so that where it fails it leaves nothing mounted and nothing made."""
-    with failures.translated(doing):
+    with system_errors.translate(doing):
         made = await files.off_loop(lambda: paths.make(target, directory=directory))
         before = await files.off_loop(_height, target)
         try:

@@ -45,7 +45,7 @@ class Disks(Protocol):
             NotReady: mkfs refused.
         """
 
-    async def mend(self, device: Device, volume_id: str, found: Filesystem, *, grow: bool) -> None:
+    async def repair(self, device: Device, volume_id: str, found: Filesystem, *, grow: bool) -> None:
         """Repair a filesystem that is not mounted and, with `grow`, make it as large as its device.
 
         Raises:

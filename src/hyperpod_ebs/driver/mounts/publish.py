@@ -12,7 +12,7 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
 from hyperpod_ebs.driver.model.disk import DeviceNumber
 from hyperpod_ebs.driver.model.place import Mounted, Place
-from hyperpod_ebs.driver.mounts import options, vacate
+from hyperpod_ebs.driver.mounts import options, unmount
 from hyperpod_ebs.driver.mounts.host import Host
 
 
@@ -52,7 +52,7 @@ async def publish(host: Host, wanted: Publishing) -> None:
     place = await host.place(wanted.target)
     bind = await _bind(host, wanted)
     if place.broken:
-        place = await vacate.emptied(host, wanted.volume_id, place)
+        place = await unmount.unmount_all(host, wanted.volume_id, place)
     if not standing(place, bind):
         if wanted.capability.mode is AccessMode.SINGLE_NODE_SINGLE_WRITER:
             await _refuse_second(host, wanted.volume_id, bind)
@@ -66,7 +66,7 @@ async def unpublish(host: Host, volume_id: str, target: Path) -> None:
         NotReady: What is mounted there is somebody else's.
         InUse: A process still uses it.
     """
-    await vacate.vacate(host, volume_id, target)
+    await unmount.unmount_and_remove(host, volume_id, target)
 
 
 def standing(place: Place, bind: Bind) -> bool:
@@ -123,5 +123,5 @@ async def _staged(host: Host, wanted: Publishing) -> tuple[Path, Mounted]:
         raise errors.NotReady(
             f"the mount of volume {wanted.volume_id} at {place.path} is dead: {place.broken}; stage it again"
         )
-    await vacate.refuse_anothers(host, wanted.volume_id, place)
+    await unmount.refuse_foreign_mount(host, wanted.volume_id, place)
     return place.path, place.top

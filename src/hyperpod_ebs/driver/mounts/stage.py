@@ -5,8 +5,8 @@ on the device               wanted            next
 blank, or unfinished mkfs   writing           Format
 blank, or unfinished mkfs   reading only      refused
 the filesystem, sound       either            Ready
-the filesystem, damaged     writing           Mend
-the filesystem, too small   writing           Mend where it grows unmounted
+the filesystem, damaged     writing           Repair
+the filesystem, too small   writing           Repair where it grows unmounted
 the filesystem, held        either            Ready
 anything else               either            refused
 
@@ -22,7 +22,7 @@ from hyperpod_ebs.driver.model.capability import Block, Capability, Mount
 from hyperpod_ebs.driver.model.disk import Blank, Contents, Device, Filesystem, Foreign, Unfinished
 from hyperpod_ebs.driver.model.formatting import PLAIN, Formatting
 from hyperpod_ebs.driver.model.place import Place
-from hyperpod_ebs.driver.mounts import options, vacate
+from hyperpod_ebs.driver.mounts import options, unmount
 from hyperpod_ebs.driver.mounts.host import Host
 
 
@@ -45,7 +45,7 @@ class Format:
 
 
 @dataclass(frozen=True, slots=True)
-class Mend:
+class Repair:
     """Repair it, and grow it, before it is mounted."""
 
     found: Filesystem
@@ -57,7 +57,7 @@ class Ready:
     """Mount it as it is."""
 
 
-Step = Format | Mend | Ready
+Step = Format | Repair | Ready
 
 
 async def stage(host: Host, wanted: Staging) -> None:
@@ -93,7 +93,7 @@ async def unstage(host: Host, volume_id: str, target: Path) -> None:
     if others := {*place.siblings, *await host.uses(volume_id)} - {place.path}:
         points = ", ".join(str(point) for point in sorted(others))
         raise errors.InUse(f"volume {volume_id} is still mounted at {points}; unpublish it there first")
-    await vacate.vacate(host, volume_id, target)
+    await unmount.unmount_and_remove(host, volume_id, target)
 
 
 def preparation(contents: Contents, wanted: Staging, device: Device, *, grows_mounted: bool) -> Step:
@@ -124,7 +124,7 @@ def preparation(contents: Contents, wanted: Staging, device: Device, *, grows_mo
         case Filesystem():
             grow = contents.smaller_than(device) and not grows_mounted
             wants = grow or contents.damaged or contents.marked or contents.growing
-            return Mend(contents, grow) if wants and not contents.held and not reading else Ready()
+            return Repair(contents, grow) if wants and not contents.held and not reading else Ready()
         case _:
             assert_never(contents)
 
@@ -138,7 +138,7 @@ async def _standing(host: Host, wanted: Staging, access: Mount, device: Device, 
     if place.top is None:
         return False
     if place.broken or (place.number == device.number and options.turned_read_only(place.top)):
-        await vacate.emptied(host, wanted.volume_id, place)
+        await unmount.unmount_all(host, wanted.volume_id, place)
         return False
     described = f"{place.path} is a mount of {place.top.source} (device {place.top.number})"
     if place.number != device.number or place.top.root != "/":
@@ -159,8 +159,8 @@ async def _mount(host: Host, wanted: Staging, access: Mount, device: Device, tar
         case Format():
             wanted.formatting.check(access.filesystem)
             await host.format(device, wanted.volume_id, access.filesystem, wanted.formatting)
-        case Mend(found, grow):
-            await host.mend(device, wanted.volume_id, found, grow=grow)
+        case Repair(found, grow):
+            await host.repair(device, wanted.volume_id, found, grow=grow)
         case Ready():
             pass
     given = options.for_staging(wanted.capability, access)

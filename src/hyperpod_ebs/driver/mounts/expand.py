@@ -8,7 +8,7 @@ from hyperpod_ebs.driver.mounts.host import Host
 from hyperpod_ebs.driver.mounts.usage import at
 
 
-async def grow(host: Host, volume_id: str, path: Path, *, wanted: int, block: bool = False) -> int:
+async def expand(host: Host, volume_id: str, path: Path, *, wanted: int, block: bool = False) -> int:
     """The bytes that the volume has, its filesystem grown to them; nothing runs where it is so already.
 
     Args:

@@ -7,7 +7,7 @@ from hyperpod_ebs.driver.model.place import Place
 from hyperpod_ebs.driver.mounts.host import Host
 
 
-async def vacate(host: Host, volume_id: str, target: Path) -> None:
+async def unmount_and_remove(host: Host, volume_id: str, target: Path) -> None:
     """Leave nothing of the volume at `target`, not even the empty directory; success where nothing is.
 
     Raises:
@@ -15,11 +15,11 @@ async def vacate(host: Host, volume_id: str, target: Path) -> None:
         InUse: A process still uses it.
     """
     place = await host.place(target)
-    place = await emptied(host, volume_id, place)
+    place = await unmount_all(host, volume_id, place)
     await host.clear(place.path)
 
 
-async def emptied(host: Host, volume_id: str, place: Place) -> Place:
+async def unmount_all(host: Host, volume_id: str, place: Place) -> Place:
     """The place with no mounts left on it, however many were stacked.
 
     Raises:
@@ -27,7 +27,7 @@ async def emptied(host: Host, volume_id: str, place: Place) -> Place:
         InUse: A process still uses one.
     """
     for _ in place.mounts:
-        await refuse_anothers(host, volume_id, place)
+        await refuse_foreign_mount(host, volume_id, place)
         await host.unmount(place.path)
         place = await host.place(place.path)
     if place.top:
@@ -35,7 +35,7 @@ async def emptied(host: Host, volume_id: str, place: Place) -> Place:
     return place
 
 
-async def refuse_anothers(host: Host, volume_id: str, place: Place) -> None:
+async def refuse_foreign_mount(host: Host, volume_id: str, place: Place) -> None:
     """Accept what is this volume's, or was before its device went away.
 
     Raises:

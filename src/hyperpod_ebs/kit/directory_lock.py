@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @contextmanager
-def held(directory: Path) -> Generator[int]:
+def lock_directory(directory: Path) -> Generator[int]:
     """Nobody else of ours looks and then acts in `directory` meanwhile; who comes second waits. The lock's handle.
 
     Raises:

@@ -28,7 +28,7 @@ log = structlog.get_logger()
 class Cluster(Protocol):
     """This node's cluster, as far as leaving it goes."""
 
-    async def node(self) -> KubeNode:
+    async def read_node(self) -> KubeNode:
         """This node.
 
         Raises:
@@ -36,12 +36,12 @@ class Cluster(Protocol):
         """
         ...
 
-    def attachments(self) -> AsyncGenerator[frozenset[str]]:
+    def watch_attachments(self) -> AsyncGenerator[frozenset[str]]:
         """The volumes that are attached to this node for us, now and after each change, until the watch ends."""
         ...
 
 
-class Departure:
+class NodeDrain:
     """The end of one node process."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -49,7 +49,7 @@ class Departure:
         self._left: frozenset[str] = frozenset()
         self._why = ""
 
-    async def wait(self, seconds: float) -> None:
+    async def wait_until_detached(self, seconds: float) -> None:
         """Come back when the process may stop.
 
         Raises:
@@ -68,7 +68,7 @@ class Departure:
         """Whether the node is on its way out, or gone already."""
         while True:
             try:
-                node = await self._cluster.node()
+                node = await self._cluster.read_node()
             except errors.NodeNotFound:
                 log.info("node is gone; waiting for its volumes to be detached")
                 return True
@@ -87,7 +87,7 @@ class Departure:
         """Come back when nothing is attached any more."""
         while True:
             try:
-                async with aclosing(self._cluster.attachments()) as looks:
+                async with aclosing(self._cluster.watch_attachments()) as looks:
                     async for self._left in looks:
                         if not self._left:
                             log.info("no volume is attached any more")

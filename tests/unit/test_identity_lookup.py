@@ -7,7 +7,7 @@ import pytest
 
 from hyperpod_ebs.driver.model import errors, nodes
 from hyperpod_ebs.driver.model.myself import Allowance, Told
-from hyperpod_ebs.driver.node.whoami import WhoAmI
+from hyperpod_ebs.driver.node.identity_lookup import IdentityLookup
 from hyperpod_ebs.driver.observe.condition import Condition
 
 KNOWN = Told(id=nodes.parse("i-0123456789abcdef0"), zone="us-west-2a", instance_type="m5.large")
@@ -21,7 +21,7 @@ class Steered:
     told: Told | None = None
     asked: int = 0
 
-    async def tell(self) -> Told:
+    async def read_identity(self) -> Told:
         """Tell it."""
         self.asked += 1
         if self.told is None:
@@ -44,16 +44,16 @@ class Bench:
     second: Second = field(default_factory=Second)
     condition: Condition = field(default_factory=Condition)
 
-    def who(self, given: Told = Told()) -> WhoAmI:  # noqa: B008 - frozen
+    def who(self, given: Told = Told()) -> IdentityLookup:  # noqa: B008 - frozen
         """It."""
-        return WhoAmI(given, [self.first, self.second], Allowance(), self.condition)
+        return IdentityLookup(given, [self.first, self.second], Allowance(), self.condition)
 
 
 async def test_a_node_that_is_told_who_it_is_asks_nobody() -> None:
     """Explicit options win wherever they are given."""
     bench = Bench()
 
-    known = await bench.who(KNOWN).myself()
+    known = await bench.who(KNOWN).identify()
 
     assert (known.id, known.zone, known.volumes) == ("i-0123456789abcdef0", "us-west-2a", 26)
     assert (bench.first.asked, bench.second.asked) == (0, 0)
@@ -65,10 +65,10 @@ async def test_a_node_that_is_not_known_says_what_is_missing_why_and_what_to_do(
     who = bench.who(Told(zone="us-west-2a"))
 
     with pytest.raises(errors.Unavailable) as caught:
-        await who.myself()
+        await who.identify()
     said = str(bench.condition)
     bench.second.told = KNOWN
-    known = await who.myself()
+    known = await who.identify()
 
     assert str(caught.value) == said
     assert said.startswith(
@@ -82,22 +82,22 @@ async def test_what_a_source_tells_is_read_anew_each_time() -> None:
     """Kubernetes asks NodeGetInfo periodically: the limit changes with the node."""
     bench = Bench(first=Steered(KNOWN))
     who = bench.who()
-    before = (await who.myself()).volumes
+    before = (await who.identify()).volumes
 
     bench.first.told = Told(id=KNOWN.id, zone=KNOWN.zone, instance_type="m5.large", interfaces=3)
 
-    assert (before, (await who.myself()).volumes) == (26, 24)
+    assert (before, (await who.identify()).volumes) == (26, 24)
 
 
 async def test_a_source_that_is_away_for_a_while_takes_nothing_from_a_node_that_is_known() -> None:
     """Ours: an API server that restarts must not shrink what the scheduler knows."""
     bench = Bench(first=Steered(KNOWN))
     who = bench.who()
-    before = await who.myself()
+    before = await who.identify()
 
     bench.first.told = None
 
-    assert await who.myself() == before
+    assert await who.identify() == before
 
 
 async def test_a_source_that_failed_and_is_not_needed_is_left_in_peace() -> None:
@@ -106,6 +106,6 @@ async def test_a_source_that_failed_and_is_not_needed_is_left_in_peace() -> None
     who = bench.who()
 
     for _ in range(3):
-        await who.myself()
+        await who.identify()
 
     assert (bench.first.asked, bench.second.asked) == (3, 1)

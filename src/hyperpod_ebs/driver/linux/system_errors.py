@@ -10,7 +10,7 @@ from hyperpod_ebs.kit.files import Unresponsive
 
 
 @contextmanager
-def translated(doing: str) -> Generator[None]:
+def translate(doing: str) -> Generator[None]:
     """Let nothing foreign out of the block; `doing` names the object and the act.
 
     Raises:

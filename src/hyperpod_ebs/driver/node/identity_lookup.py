@@ -38,7 +38,7 @@ class Source(Protocol):
     name: ClassVar[str]
     """What it is called in `--metadata-sources`."""
 
-    async def tell(self) -> Told:
+    async def read_identity(self) -> Told:
         """What it knows now.
 
         Raises:
@@ -62,7 +62,7 @@ class _Asked:
         """Let it tell; the log hears of each change once."""
         before = self.why
         try:
-            self.told, self.why = await self.source.tell(), ""
+            self.told, self.why = await self.source.read_identity(), ""
         except errors.Error as error:
             self.why, self.peace = str(error), now + _PEACE
         if self.why and self.why != before:
@@ -71,7 +71,7 @@ class _Asked:
             log.info("metadata source tells again", source=self.source.name)
 
 
-class WhoAmI:
+class IdentityLookup:
     """This node, as far as it is known."""
 
     def __init__(self, given: Told, sources: Sequence[Source], allowance: Allowance, condition: Condition) -> None:
@@ -82,7 +82,7 @@ class WhoAmI:
         self._condition = condition
         self._limitless = False
 
-    async def myself(self) -> Myself:
+    async def identify(self) -> Myself:
         """This node by all that can be found out now.
 
         Raises:
@@ -101,12 +101,12 @@ class WhoAmI:
             log.warning("attach limit not known: the scheduler may overfill this node", do="--volume-attach-limit=N")
         return myself
 
-    async def until_known(self) -> None:
+    async def wait_until_known(self) -> None:
         """Come back once it is known; asked now and then, so that it heals without a call."""
         pause = _FIRST_PAUSE
         while True:
             try:
-                await self.myself()
+                await self.identify()
             except errors.Unavailable:
                 await asyncio.sleep(pause)
                 pause = min(pause * _SLOWER, _LONGEST_PAUSE)
@@ -114,7 +114,7 @@ class WhoAmI:
                 return
 
     @property
-    def limited(self) -> bool:
+    def has_attach_limit(self) -> bool:
         """Whether the node, as it is known, has an attach limit."""
         known = self._known()
         return known is None or known.volumes > 0

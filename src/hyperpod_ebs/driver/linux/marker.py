@@ -27,15 +27,15 @@ MAKING: Final = "making a filesystem on"
 GROWING: Final = "growing the filesystem of"
 
 
-def note(volume_id: str, work: str = MAKING) -> bytes:
+def encode(volume_id: str, work: str = MAKING) -> bytes:
     """The block that says so."""
     return f"hyperpod-ebs is {work} {volume_id}\n".encode().ljust(BLOCK, b"\0")
 
 
-def noted(block: bytes, work: str = MAKING) -> str | None:
+def decode(block: bytes, work: str = MAKING) -> str | None:
     """The volume whose note `block` is, if it is one."""
     volume_id = block.rstrip(b"\0").decode("ascii", errors="replace").rpartition(" ")[2].removesuffix("\n")
-    return volume_id if volume_id and block == note(volume_id, work) else None
+    return volume_id if volume_id and block == encode(volume_id, work) else None
 
 
 def offset(size: int) -> int:
@@ -43,7 +43,7 @@ def offset(size: int) -> int:
     return size // BLOCK * BLOCK - PLACE
 
 
-def begin(device: Path, size: int, volume_id: str) -> None:
+def begin_mkfs(device: Path, size: int, volume_id: str) -> None:
     """Write the note, then clear the first block, so that mkfs finds no superblock to stumble over.
 
     Blocks: run it off the loop.
@@ -51,16 +51,16 @@ def begin(device: Path, size: int, volume_id: str) -> None:
     Raises:
         OSError: The device is held by somebody else, cannot be written, or is not blank by now.
     """
-    handle = _claimed(device)
+    handle = _open_exclusively(device)
     try:
         # An orphaned mkfs may have ended between our look at the device and our claim to it,
         # and mkfs.ext4 asks nobody whether it may overwrite what it finds.
         start = _read(handle, 0)
         xfs = Xfs.read(start)
-        ours = noted(_read(handle, offset(size))) == volume_id
+        ours = decode(_read(handle, offset(size))) == volume_id
         if Ext.read(start) or (xfs and not xfs.in_progress) or (start != bytes(BLOCK) and not ours):
             raise OSError(errno.EEXIST, "something was written there just now")
-        _write(handle, note(volume_id), offset(size))
+        _write(handle, encode(volume_id), offset(size))
         os.fsync(handle)
         if start != bytes(BLOCK):
             _write(handle, bytes(BLOCK), 0)
@@ -69,36 +69,36 @@ def begin(device: Path, size: int, volume_id: str) -> None:
         os.close(handle)
 
 
-def begin_growth(device: Path, size: int, volume_id: str) -> None:
+def begin_resize(device: Path, size: int, volume_id: str) -> None:
     """Write the note beyond a filesystem that is to grow. Blocks: run it off the loop.
 
     Raises:
         OSError: The device is held by somebody else, or cannot be written.
     """
-    handle = _claimed(device)
+    handle = _open_exclusively(device)
     try:
-        _write(handle, note(volume_id, GROWING), offset(size))
+        _write(handle, encode(volume_id, GROWING), offset(size))
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def end(device: Path, size: int, volume_id: str) -> None:
+def remove(device: Path, size: int, volume_id: str) -> None:
     """Take the note away, where it still stands. Blocks: run it off the loop.
 
     Raises:
         OSError: The device is held by somebody else, or cannot be written.
     """
-    handle = _claimed(device)
+    handle = _open_exclusively(device)
     try:
-        if _read(handle, offset(size)) in {note(volume_id), note(volume_id, GROWING)}:
+        if _read(handle, offset(size)) in {encode(volume_id), encode(volume_id, GROWING)}:
             # No fsync: a note that comes back is taken away by the next staging.
             _write(handle, bytes(BLOCK), offset(size))
     finally:
         os.close(handle)
 
 
-def _claimed(device: Path) -> int:
+def _open_exclusively(device: Path) -> int:
     """A handle that no mount and no mkfs can be beside: O_EXCL on a block device is the kernel's claim."""
     return os.open(device, os.O_RDWR | os.O_EXCL | os.O_DIRECT | os.O_CLOEXEC)
 

@@ -33,7 +33,7 @@ log = structlog.get_logger()
 class Cluster(Protocol):
     """This node's cluster, as far as taints go."""
 
-    async def node(self) -> KubeNode:
+    async def read_node(self) -> KubeNode:
         """This node.
 
         Raises:
@@ -41,15 +41,15 @@ class Cluster(Protocol):
         """
         ...
 
-    def changes(self) -> AsyncGenerator[KubeNode]:
+    def watch_node(self) -> AsyncGenerator[KubeNode]:
         """This node as it is, and after each change, until the watch ends."""
         ...
 
-    async def enrolled(self) -> Enrolled | None:
+    async def csinode_entry(self) -> Enrolled | None:
         """What the CSINode says of our driver; None while kubelet has not taken it."""
         ...
 
-    async def untaint(self, node: KubeNode, taints: Iterable[Taint]) -> None:
+    async def remove_taints(self, node: KubeNode, taints: Iterable[Taint]) -> None:
         """Take taints off the node as it was read.
 
         Raises:
@@ -60,19 +60,19 @@ class Cluster(Protocol):
 class StartUpTaint:
     """The taint of one node."""
 
-    def __init__(self, cluster: Cluster, taken: asyncio.Event, *, limited: Callable[[], bool]) -> None:
-        """`taken` is set when kubelet has taken the driver; `limited` says whether the node has an attach limit."""
+    def __init__(self, cluster: Cluster, taken: asyncio.Event, *, has_limit: Callable[[], bool]) -> None:
+        """`taken` is set when kubelet has taken the driver; `has_limit` says whether the node has an attach limit."""
         self._cluster = cluster
         self._taken = taken
-        self._limited = limited
+        self._has_limit = has_limit
         self._told = ""
 
-    async def keep_off(self) -> None:
+    async def watch_and_remove(self) -> None:
         """Take it off whenever it is there and the driver is ready, until cancelled."""
         pause = _FIRST_PAUSE
         while True:
             try:
-                async with aclosing(self._cluster.changes()) as nodes:
+                async with aclosing(self._cluster.watch_node()) as nodes:
                     async for node in nodes:
                         pause = _FIRST_PAUSE
                         if node.kept_waiting:
@@ -95,21 +95,21 @@ class StartUpTaint:
         await self._ready()
         while ours := [taint for taint in node.taints if taint.key == NOT_READY]:
             try:
-                await self._cluster.untaint(node, ours)
+                await self._cluster.remove_taints(node, ours)
             except errors.Conflict:
                 await asyncio.sleep(_FIRST_PAUSE)
             else:
                 log.info("start-up taint removed", node=node.name, taint=NOT_READY)
                 return
-            node = await self._cluster.node()
+            node = await self._cluster.read_node()
 
     async def _ready(self) -> None:
         """Wait until the scheduler knows how many volumes the node takes: only then may pods come."""
         pause = _FIRST_PAUSE
         while True:
             self._taken.clear()
-            enrolled = await self._cluster.enrolled()
-            if enrolled and (enrolled.volumes is not None or not self._limited()):
+            enrolled = await self._cluster.csinode_entry()
+            if enrolled and (enrolled.volumes is not None or not self._has_limit()):
                 return
             try:
                 async with asyncio.timeout(pause):

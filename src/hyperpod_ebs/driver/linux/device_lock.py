@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from hyperpod_ebs.driver.linux import failures
+from hyperpod_ebs.driver.linux import system_errors
 from hyperpod_ebs.driver.linux.devices import Devices, number_of
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Device
@@ -30,14 +30,14 @@ _PAUSE: Final = 0.02
 
 
 @asynccontextmanager
-async def claimed(devices: Devices, device: Device, volume_id: str) -> AsyncGenerator[int]:
+async def open_locked(devices: Devices, device: Device, volume_id: str) -> AsyncGenerator[int]:
     """An open file of the device, which is the volume's for as long as the block lasts.
 
     Raises:
         Unavailable: Another program holds it, or it is the volume's no longer.
     """
     doing = f"claiming {device.path} of volume {volume_id}"
-    with failures.translated(doing):
+    with system_errors.translate(doing):
         handle = await files.off_loop(_opened, devices, device, volume_id, about=device.path)
     try:
         clock = asyncio.get_running_loop().time

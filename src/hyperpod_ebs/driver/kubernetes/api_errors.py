@@ -18,7 +18,7 @@ _BY_STATUS: Final[Mapping[int, type[errors.Error]]] = {
 }
 
 
-class Answered(Exception):  # noqa: N818 - reads as what happened; never leaves kubernetes/
+class ErrorAnswer(Exception):  # noqa: N818 - reads as what happened; never leaves kubernetes/
     """The API server answered with an error."""
 
     def __init__(self, status: int, body: bytes) -> None:
@@ -27,7 +27,7 @@ class Answered(Exception):  # noqa: N818 - reads as what happened; never leaves 
 
 
 @contextmanager
-def translated(doing: str) -> Generator[None]:
+def translate(doing: str) -> Generator[None]:
     """Let nothing but the driver's errors out of the block.
 
     Raises:
@@ -35,7 +35,7 @@ def translated(doing: str) -> Generator[None]:
     """
     try:
         yield
-    except Answered as error:
+    except ErrorAnswer as error:
         raise _BY_STATUS.get(error.status, errors.Unavailable)(f"the API server answers {doing}: {error}") from error
     except Unresponsive as error:
         raise errors.Unavailable(f"the API server does not answer {doing} in time") from error
