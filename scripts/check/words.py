@@ -17,7 +17,7 @@ ENDINGS: Final = frozenset({".md", ".py", ".sh", ".tpl", ".txt", ".yaml", ".yml"
 SKIPPED: Final = ("src/hyperpod_ebs/pb/", "requirements/", "LICENSE", "tests/chart/snapshots/", "scripts/check/")
 
 PATTERNS: Final = {
-    r"told|tells?|telling": "report, log, show or say; for a person: is informed",
+    r"told|tells?(?! [^.]*\bapart\b)|telling": "report, log, show or say",
     r"nobody|no one": "name the actor: no process, no user, no caller",
     r"somebody|someone": "name the actor: another process, the user",
     r"anybody|anyone": "name the actor: any process, any user",
