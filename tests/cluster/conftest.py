@@ -1,8 +1,8 @@
-"""One Kubernetes for all tests here, brought up as `make cluster` does it; each test has a namespace of its own.
+"""One Kubernetes cluster for all tests of this directory, started like `make cluster`; each test has its own namespace.
 
-Whichever worker of xdist comes first brings it up, and ends it when the last is done with
-it. Tests run on it side by side, but for those that disturb others: marked as exclusive,
-they have it alone.
+The first xdist worker starts the cluster, and stops it when the last worker has finished.
+Tests run on it side by side, except tests that disturb others: those are marked as
+exclusive and run alone.
 """
 
 import fcntl
@@ -29,20 +29,20 @@ from tests.support.privileges import want_of_privilege
 ROOT: Final = Path(__file__).parent.parent.parent
 
 IMAGES: Final = "HYPERPOD_EBS_IMAGES"
-"""The variable in which scripts/test.sh names the archives of the driver's and the workloads' images."""
+"""The variable in which scripts/test.sh passes the archives of the driver's and the workloads' images."""
 
 CLUSTER: Final = "HYPERPOD_EBS_CLUSTER"
-"""The variable that names the directory of a cluster that runs already, to be used instead of one of the tests' own."""
+"""The variable that names the directory of a running cluster, which the tests then use instead of starting one."""
 
 LONGEST: Final = {"test_demo.py", "test_examples.py", "test_local_cluster.py"}
-"""Whose tests take a minute each, of which a part is their own computing."""
+"""Files whose tests take a minute each and compute for a part of it."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the longest first and the exclusive ones last, and give all of them time.
+    """Run the longest tests first and the exclusive tests last, with a timeout that suits a cluster.
 
-    An exclusive test between the others would have all workers run dry, and start again. The
-    wait for a turn is no part of a test, and ends with the tests before.
+    An exclusive test in the middle would leave all other workers idle. The timeout does not include the
+    wait for the cluster.
     """
     items.sort(key=lambda item: (item.get_closest_marker("exclusive") is not None, item.path.name not in LONGEST))
     for item in items:
@@ -51,15 +51,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def meeting_place(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A directory that all workers of this run have."""
+def shared_directory(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A directory that all workers of this run share."""
     own = tmp_path_factory.getbasetemp()
     return own if worker_id == "master" else own.parent
 
 
 @pytest.fixture(scope="session")
-def record(minded: Path, meeting_place: Path) -> Generator[Record]:
-    """A cluster with the driver installed, which ends in order and leaves the machine as it was."""
+def record(minded: Path, shared_directory: Path) -> Generator[Record]:
+    """A cluster with the driver installed, which stops in order and leaves the machine as it was."""
     if running := os.environ.get(CLUSTER):
         yield Record.read(Path(running))
         return
@@ -67,19 +67,19 @@ def record(minded: Path, meeting_place: Path) -> Generator[Record]:
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI has to be able to run this test, but {want}", pytrace=False)
         pytest.skip(want)
-    known, started = meeting_place / "cluster", None
+    known, started = shared_directory / "cluster", None
     before: dict[str, object] = {}
-    with _locked(meeting_place / "cluster.begin"):
+    with _lock(shared_directory / "cluster.begin"):
         if not known.exists():
             before = of_kubernetes()
-            started = _begun(minded / "cluster.log")
-            known.write_text(str(_ready(started, minded / "cluster.log", known)))
+            started = _start_cluster(minded / "cluster.log")
+            known.write_text(str(_wait_until_ready(started, minded / "cluster.log", known)))
     try:
-        with _locked(meeting_place / "cluster.users", fcntl.LOCK_SH):
-            yield _known(known)
+        with _lock(shared_directory / "cluster.users", fcntl.LOCK_SH):
+            yield _read_record(known)
     finally:
         if started:
-            with _locked(meeting_place / "cluster.users"), _locked(meeting_place / "cluster.begin"):
+            with _lock(shared_directory / "cluster.users"), _lock(shared_directory / "cluster.begin"):
                 directory = Path(known.read_text())
                 known.unlink()
                 started.terminate()
@@ -89,40 +89,40 @@ def record(minded: Path, meeting_place: Path) -> Generator[Record]:
             assert of_kubernetes() == before
 
 
-def _known(known: Path) -> Record:
-    """The cluster that somebody has brought up."""
+def _read_record(known: Path) -> Record:
+    """The cluster that another worker has started."""
     if not (directory := known.read_text()):
-        pytest.fail("the cluster did not come up: see why at the first test that wanted it", pytrace=False)
+        pytest.fail("the cluster did not start: the first test that needed it shows the reason", pytrace=False)
     return Record.read(Path(directory))
 
 
-def _begun(log: Path) -> psutil.Popen:
+def _start_cluster(log: Path) -> psutil.Popen:
     argv = [sys.executable, "-m", "localcluster", "run", "--name=hpt"]
     argv += [f"--image={archive}" for archive in os.environ[IMAGES].split(os.pathsep)]
     with log.open("wb") as errors:
         return psutil.Popen(argv, stdout=-1, stderr=errors, text=True, cwd=ROOT, start_new_session=True)
 
 
-def _ready(process: psutil.Popen, log: Path, known: Path) -> Path:
-    """The cluster's directory once it is ready; when it does not come up, nobody need try again."""
+def _wait_until_ready(process: psutil.Popen, log: Path, known: Path) -> Path:
+    """Wait for the cluster and return its directory; after a failure no other worker tries again."""
     for line in process.stdout:
         said = json.loads(line)
         if "ready" in said:
             return Path(said["ready"])
     known.touch()
-    pytest.fail(f"the cluster did not come up: {log.read_text()}", pytrace=False)
+    pytest.fail(f"the cluster did not start: {log.read_text()}", pytrace=False)
 
 
 @pytest.fixture
 def turn(record: Record, request: pytest.FixtureRequest) -> Generator[None]:
-    """The cluster together with others, or alone."""
+    """The right to use the cluster, together with other tests or, for an exclusive test, alone."""
     alone = request.node.get_closest_marker("exclusive") is not None
-    with _locked(Path(record.directory) / "room", fcntl.LOCK_EX if alone else fcntl.LOCK_SH):
+    with _lock(Path(record.directory) / "room", fcntl.LOCK_EX if alone else fcntl.LOCK_SH):
         yield
 
 
 @contextmanager
-def _locked(file: Path, kind: int = fcntl.LOCK_EX) -> Generator[None]:
+def _lock(file: Path, kind: int = fcntl.LOCK_EX) -> Generator[None]:
     with file.open("w") as handle:
         fcntl.flock(handle, kind)
         yield
@@ -130,11 +130,11 @@ def _locked(file: Path, kind: int = fcntl.LOCK_EX) -> Generator[None]:
 
 @pytest.fixture
 async def live(record: Record, turn: None, request: pytest.FixtureRequest) -> AsyncGenerator[Live]:
-    """The cluster, to be spoken to, with the driver whole; a test has its planned faults met."""
+    """The cluster with a healthy driver; the test fails if a fault that it planned did not happen."""
     del turn
     async with aiohttp.ClientSession(record.environment["AWS_ENDPOINT_URL"]) as http:
-        found = Live(Record.read(Path(record.directory)), http)  # anew: a test before may have replaced nodes
-        # One that had the cluster alone may have been just before, and let hurt pods give way.
+        found = Live(Record.read(Path(record.directory)), http)  # read again: an earlier test may have replaced nodes
+        # An exclusive test may have run just before, and its damaged pods may still be terminating.
         await (driver_pods.whole if request.node.get_closest_marker("exclusive") else driver_pods.settled)(found)
         try:
             yield found
@@ -145,7 +145,7 @@ async def live(record: Record, turn: None, request: pytest.FixtureRequest) -> As
 
 @pytest.fixture
 async def space(live: Live) -> AsyncGenerator[Space]:
-    """A namespace of this test; it is held to leave nothing at the cloud and on the nodes."""
+    """A namespace of this test; the test fails if it leaves anything at the cloud or on the nodes."""
     opened = await Space.opened(live)
     try:
         yield opened
@@ -154,8 +154,8 @@ async def space(live: Live) -> AsyncGenerator[Space]:
 
 
 @pytest.fixture
-async def relieved(live: Live, space: Space) -> AsyncGenerator[None]:
-    """Pods of the driver's that the test hurts give way to new ones, which start while the test's namespace goes."""
+async def replace_damaged_pods(live: Live, space: Space) -> AsyncGenerator[None]:
+    """Replace the driver pods that the test damages; the new ones start while the test's namespace is deleted."""
     del space
     yield
     await driver_pods.relieved(live)
@@ -163,10 +163,10 @@ async def relieved(live: Live, space: Space) -> AsyncGenerator[None]:
 
 @pytest.fixture
 async def cordon(record: Record, turn: None) -> AsyncGenerator[None]:
-    """The right to cordon a node, and to see none cordoned; the demo and its example have one namespace, too."""
+    """The right to cordon a node and to see no node cordoned; the demo and its example share a namespace, too."""
     del turn
     kubectl = Kubectl(record.kubectl, record.kubeconfig)
-    with _locked(Path(record.directory) / "cordon"):
+    with _lock(Path(record.directory) / "cordon"):
         yield
         nodes = Record.read(Path(record.directory)).nodes
         await kubectl("uncordon", *(node.name for node in nodes))

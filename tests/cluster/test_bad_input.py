@@ -1,4 +1,4 @@
-"""What is wrong is said where its user looks, once; nothing comes of it, and it heals."""
+"""Bad input and missing permissions: one clear event where the user looks, nothing left behind, and recovery."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from tests.support.live_cluster import Live, eventually
 
 
 class Wrong(NamedTuple):
-    """Parameters that cannot be honoured, and what is said about them."""
+    """Invalid parameters, and the event about them."""
 
     id: str
     parameters: dict[str, str]
@@ -17,12 +17,10 @@ class Wrong(NamedTuple):
 
 
 CLASSES = (
+    Wrong("an unknown parameter", {"colour": "red"}, "InvalidArgument desc = parameter 'colour' is not one of "),
+    Wrong("an unknown volume type", {"type": "gp9"}, "InvalidArgument desc = type is 'gp9'; it must be one of "),
     Wrong(
-        "a parameter that nobody knows", {"colour": "red"}, "InvalidArgument desc = parameter 'colour' is not one of "
-    ),
-    Wrong("a type that there is not", {"type": "gp9"}, "InvalidArgument desc = type is 'gp9'; it must be one of "),
-    Wrong(
-        "a number that is none", {"iops": "many"}, "InvalidArgument desc = iops is 'many'; it must be a whole number"
+        "text instead of a number", {"iops": "many"}, "InvalidArgument desc = iops is 'many'; it must be a whole number"
     ),
     Wrong(
         "more IOPS than the type has", {"type": "gp3", "iops": "100000"}, "InvalidArgument desc = .*100000 is too high"
@@ -31,10 +29,9 @@ CLASSES = (
 
 
 @pytest.mark.parametrize("wrong", [pytest.param(each, id=each.id) for each in CLASSES])
-async def test_a_storage_class_that_cannot_be_honoured_is_told_on_the_claim(
+async def test_an_invalid_storage_class_is_reported_once_on_the_claim_and_leaves_nothing_behind(
     space: Space, live: Live, wrong: Wrong
 ) -> None:
-    """The issue: one clear event, and nothing left behind."""
     class_ = await space.storage_class(**wrong.parameters)
 
     await space.claim("data", of=class_)
@@ -46,13 +43,13 @@ async def test_a_storage_class_that_cannot_be_honoured_is_told_on_the_claim(
     await space.gone("pod", "user")
     await space.gone("pvc", "data")
     assert {one for one in await live.events(space.name, "data") if one.startswith("ProvisioningFailed")} == {said}
-    assert await _named(live, f"pvc-{claim['metadata']['uid']}") == []
+    assert await _volumes_of(live, f"pvc-{claim['metadata']['uid']}") == []
 
 
-async def test_an_attributes_class_that_cannot_be_read_is_told_on_the_claim_which_is_made_anew_with_another(
+async def test_an_invalid_attributes_class_is_reported_on_the_claim_and_a_new_claim_with_another_class_works(
     space: Space, live: Live
 ) -> None:
-    """Kubernetes: only a bound claim may name another class, so the event says what to do instead."""
+    """Kubernetes lets only a bound claim name another class, so the event says what to do instead."""
     class_ = await space.storage_class()
     await space.claim(
         "data", of=class_, size="8Gi", volumeAttributesClassName=await space.attributes_class(iops="many")
@@ -69,13 +66,13 @@ async def test_an_attributes_class_that_cannot_be_read_is_told_on_the_claim_whic
     await space.running("user")
 
     assert said.endswith("make the claim anew with another")
-    volumes = await _named(live, (await space.bound("data"))["spec"]["volumeName"])
+    volumes = await _volumes_of(live, (await space.bound("data"))["spec"]["volumeName"])
     assert [one["Iops"] for one in volumes] == [4000]
-    assert await _named(live, f"pvc-{wrong['metadata']['uid']}") == []
+    assert await _volumes_of(live, f"pvc-{wrong['metadata']['uid']}") == []
 
 
-async def test_a_snapshot_class_with_an_unknown_parameter_is_told_on_the_snapshot(space: Space, live: Live) -> None:
-    """The issue: nothing left behind. The snapshotter puts its events on the content, and its error on the snapshot."""
+async def test_a_snapshot_class_with_an_unknown_parameter_is_reported_on_the_snapshot(space: Space, live: Live) -> None:
+    """The snapshotter writes its events on the content and its error on the snapshot."""
     await space.claim("data", of=await space.storage_class())
     await space.pod("user", "data")
     await space.running("user")
@@ -83,25 +80,24 @@ async def test_a_snapshot_class_with_an_unknown_parameter_is_told_on_the_snapsho
 
     await space.snapshot("moment", "data", of=await space.snapshot_class(colour="red"))
 
-    async def told() -> str | None:
+    async def content_name() -> str | None:
         status = (await space.get("volumesnapshot", "moment")).get("status", {})
-        message = status.get("error", {}).get("message", "")  # others may come before, which are tried again
+        message = status.get("error", {}).get("message", "")  # retryable errors may come first
         return status.get("boundVolumeSnapshotContentName") if says in message else None
 
-    content: str = await eventually(told)
+    content: str = await eventually(content_name)
 
-    async def told_of_the_content() -> bool:
+    async def is_reported_on_content() -> bool:
         return any(says in one for one in await live.events("default", content))
 
-    await eventually(told_of_the_content)
+    await eventually(is_reported_on_content)
     volume = (await live.volume(await space.bound("data")))["id"]
     assert volume not in {one["volume"] for one in await live.cloud("snapshots")}
     await space.gone("volumesnapshot", "moment")
 
 
 @pytest.mark.exclusive
-async def test_a_missing_permission_to_make_volumes_is_named_on_the_claim_and_heals(space: Space, live: Live) -> None:
-    """The issue: a missing permission names the action."""
+async def test_a_missing_permission_to_create_volumes_is_named_on_the_claim_and_heals(space: Space, live: Live) -> None:
     await live.plan("CreateVolume", deny=True, times=1000)
 
     await space.claim("data", of=await space.storage_class())
@@ -116,7 +112,7 @@ async def test_a_missing_permission_to_make_volumes_is_named_on_the_claim_and_he
 async def test_a_missing_permission_to_attach_to_hyperpod_nodes_is_named_on_the_pod_and_heals(
     space: Space, live: Live
 ) -> None:
-    """The guide's extra permission, which is the one that is forgotten."""
+    """The permission that HyperPod needs beyond AWS's managed policy for the driver."""
     await live.plan("AttachClusterNodeVolume", deny=True, times=1000)
 
     await space.claim("data", of=await space.storage_class())
@@ -129,8 +125,8 @@ async def test_a_missing_permission_to_attach_to_hyperpod_nodes_is_named_on_the_
     await space.running("user")
 
 
-async def _named(live: Live, name: str) -> list[dict[str, object]]:
-    """The cloud's volumes that were made for a persistent volume."""
+async def _volumes_of(live: Live, name: str) -> list[dict[str, object]]:
+    """The cloud's volumes that were created for a persistent volume."""
     async with live.ec2() as ec2:
         asked = [{"Name": "tag:CSIVolumeName", "Values": [name]}]
         found: list[dict[str, object]] = (await ec2.describe_volumes(Filters=asked))["Volumes"]

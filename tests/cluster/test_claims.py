@@ -1,4 +1,4 @@
-"""Volumes that pods ask for: made, found, grown, used in each way that Kubernetes has."""
+"""Claims of pods: volumes created, found, grown, and used in each way that Kubernetes offers."""
 
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final
@@ -13,12 +13,12 @@ from tests.support.pod_manifests import COUNT, NOTICED
 GIB: Final = 2**30
 
 RAW: Final[Mapping[str, Any]] = {"volumeMounts": [], "volumeDevices": [{"name": "data", "devicePath": "/dev/data"}]}
-"""What a container has in place of a mount to get the device itself."""
+"""A container's settings for the raw device instead of a mount."""
 
 
 @pytest.fixture
-async def made_before(live: Live) -> AsyncGenerator[str]:
-    """A volume that was asked for by EC2's own API, with a file on it, and is removed by it."""
+async def existing_volume(live: Live) -> AsyncGenerator[str]:
+    """A volume with a file on it, created and deleted through the EC2 API."""
     async with live.ec2() as ec2:
         id_ = await static_volume.written(live, ec2, gib=2)
         try:
@@ -27,8 +27,10 @@ async def made_before(live: Live) -> AsyncGenerator[str]:
             await ec2.delete_volume(VolumeId=id_)
 
 
-async def test_a_volume_is_made_where_its_first_pod_is_and_its_data_outlives_the_pod(space: Space, live: Live) -> None:
-    """Guide: dynamic provisioning, with WaitForFirstConsumer."""
+async def test_a_volume_is_created_in_the_zone_of_its_first_pod_and_its_data_outlives_the_pod(
+    space: Space, live: Live
+) -> None:
+    """Kubernetes, volume binding mode WaitForFirstConsumer."""
     await space.claim("data", of=await space.storage_class(type="gp3"))
     await space.says("data", "^WaitForFirstConsumer: waiting for first consumer to be created before binding$")
     await space.pod("first", "data")
@@ -50,12 +52,12 @@ async def test_a_volume_is_made_where_its_first_pod_is_and_its_data_outlives_the
     await space.says("first", "^SuccessfulAttachVolume: AttachVolume.Attach succeeded for volume")
 
 
-async def test_a_volume_made_before_is_used_and_stays_when_its_claim_goes(
-    live: Live, made_before: str, space: Space
+async def test_an_existing_volume_is_used_and_stays_when_its_claim_is_deleted(
+    live: Live, existing_volume: str, space: Space
 ) -> None:
-    """Guide: static provisioning."""
+    """Kubernetes, static provisioning with the reclaim policy Retain."""
     name = f"{space.name}-found"
-    await live.kubectl.apply(_persistent(name, made_before))
+    await live.kubectl.apply(_persistent(name, existing_volume))
     await space.claim("data", of="", size="2Gi", volumeName=name)
     await space.pod("user", "data")
     await space.running("user")
@@ -66,13 +68,13 @@ async def test_a_volume_made_before_is_used_and_stays_when_its_claim_goes(
 
     await live.kubectl("wait", "--for=jsonpath={.status.phase}=Released", f"persistentvolume/{name}", "--timeout=60s")
     await live.kubectl("delete", "persistentvolume", name, "--wait")
-    found = next(one for one in await live.cloud("volumes") if one["id"] == made_before)
+    found = next(one for one in await live.cloud("volumes") if one["id"] == existing_volume)
     assert found["state"] == "available"
 
 
 @pytest.mark.parametrize("filesystem", ["xfs", pytest.param("ext4", marks=pytest.mark.online_ext4_growth)])
-async def test_a_volume_grows_while_its_pod_goes_on_writing(space: Space, live: Live, filesystem: str) -> None:
-    """Guide: resize, no interruption."""
+async def test_a_volume_grows_while_its_pod_keeps_writing(space: Space, live: Live, filesystem: str) -> None:
+    """CSI spec, NodeExpandVolume with ONLINE volume expansion."""
     await space.claim("data", of=await space.storage_class(**{"csi.storage.k8s.io/fstype": filesystem}))
     await space.pod("writer", "data", script=COUNT)
     before = await space.running("writer")
@@ -90,10 +92,10 @@ async def test_a_volume_grows_while_its_pod_goes_on_writing(space: Space, live: 
     assert [one for one in await live.events(space.name, "data") if one.startswith("Resizing: External resizer")]
 
 
-async def test_a_raw_block_claim_is_a_device_in_the_pod_and_grows_and_moves_with_what_is_on_it(
+async def test_a_raw_block_claim_is_a_device_in_the_pod_and_grows_and_moves_with_its_data(
     space: Space, live: Live
 ) -> None:
-    """Guide: raw block. The pod that finds the data is on the other node."""
+    """Kubernetes, volumeMode Block. The second pod runs on another node."""
     here, there = (node.name for node in live.record.nodes[:2])
     await space.claim("data", of=await space.storage_class(), volumeMode="Block")
     await space.pod("first", "data", on=here, container=RAW)
@@ -112,8 +114,8 @@ async def test_a_raw_block_claim_is_a_device_in_the_pod_and_grows_and_moves_with
     assert await _is_sized(space, "second", 2 * GIB)
 
 
-async def test_a_generic_ephemeral_volume_comes_and_goes_with_its_pod(space: Space, live: Live) -> None:
-    """Guide: container cache, on a volume that nobody else needs."""
+async def test_a_generic_ephemeral_volume_is_created_and_deleted_with_its_pod(space: Space, live: Live) -> None:
+    """Kubernetes, generic ephemeral volumes."""
     template = {
         "accessModes": ["ReadWriteOnce"],
         "storageClassName": await space.storage_class(),
@@ -127,15 +129,15 @@ async def test_a_generic_ephemeral_volume_comes_and_goes_with_its_pod(space: Spa
 
     await space.gone("pod", "cache")
 
-    async def gone() -> bool:
+    async def is_deleted() -> bool:
         return volume["id"] not in {one["id"] for one in await live.cloud("volumes")}
 
-    await eventually(gone)
+    await eventually(is_deleted)
     assert (await space.get("pvc"))["items"] == []
 
 
-async def test_a_claim_for_one_pod_keeps_the_second_waiting_until_the_first_is_gone(space: Space) -> None:
-    """Kubernetes, ReadWriteOncePod."""
+async def test_a_claim_for_one_pod_keeps_the_second_pod_waiting_until_the_first_is_gone(space: Space) -> None:
+    """Kubernetes, access mode ReadWriteOncePod."""
     await space.claim("data", of=await space.storage_class(), mode="ReadWriteOncePod")
     await space.pod("first", "data")
     await space.running("first")
@@ -148,7 +150,7 @@ async def test_a_claim_for_one_pod_keeps_the_second_waiting_until_the_first_is_g
 
 
 async def test_files_belong_to_the_group_that_the_pod_names_and_its_user_may_write(space: Space) -> None:
-    """Kubernetes, fsGroup: CSIDriver's fsGroupPolicy is File."""
+    """Kubernetes, fsGroup with the CSIDriver's fsGroupPolicy File."""
     security = {"runAsUser": 1000, "runAsGroup": 3000, "fsGroup": 2000, "runAsNonRoot": True}
     await space.claim("data", of=await space.storage_class())
 
@@ -174,7 +176,7 @@ async def test_parts_of_a_volume_are_mounted_by_their_paths(space: Space) -> Non
 
 
 def _persistent(name: str, id_: str) -> Mapping[str, Any]:
-    """The persistent volume of a cloud's volume, which nothing deletes but who made it."""
+    """A PersistentVolume for a volume of the cloud, with the reclaim policy Retain."""
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",

@@ -1,4 +1,4 @@
-"""The examples, run as their READMEs tell a user to: every command under "Run it", then those under "Clean up"."""
+"""The examples, run like a user runs them: every command of the README under "Run it", then those under "Clean up"."""
 
 import json
 import re
@@ -16,35 +16,35 @@ from tests.support.live_cluster import Live
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 
-Line = dict[str, Any]  # the facts of an event
+Line = dict[str, Any]  # an event of an example program, as JSON
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A directory with a README, on a cluster."""
+    """A directory with a README, and the cluster to run it on."""
 
     live: Live
     directory: Path
     namespace: str
 
-    async def runs(self) -> str:
-        """What is printed when the commands under "Run it" are typed."""
-        return await self._typed("Run it")
+    async def run(self) -> str:
+        """Run the commands under "Run it" and return their output."""
+        return await self._run_section("Run it")
 
-    async def cleans_up(self) -> None:
-        """Type what is under "Clean up"; nothing is left in Kubernetes, at the cloud and on the nodes."""
+    async def clean_up(self) -> None:
+        """Run the commands under "Clean up"; fail if anything is left in Kubernetes, at the cloud or on the nodes."""
         known = await volume_leftovers.known(self.live, self.namespace)
         assert known.ids
-        await self._typed("Clean up")
+        await self._run_section("Clean up")
         await volume_leftovers.gone(self.live, known)
         assert await self.live.kubectl("get", "namespace", self.namespace, ok=(1,))
 
     async def sizes_gib(self) -> list[int]:
-        """The sizes that its volumes have at the cloud."""
+        """The sizes of its volumes at the cloud."""
         known = (await volume_leftovers.known(self.live, self.namespace)).ids
         return [one["size_gib"] for one in await self.live.cloud("volumes") if one["id"] in known]
 
-    async def _typed(self, section: str) -> str:
+    async def _run_section(self, section: str) -> str:
         text = (self.directory / "README.md").read_text().partition(f"## {section}\n")[2].partition("\n## ")[0]
         script = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
         kubectl = self.live.kubectl
@@ -59,7 +59,7 @@ class Example:
 
 @pytest.fixture
 async def example(request: pytest.FixtureRequest, live: Live) -> AsyncGenerator[Example]:
-    """The example of the test's parameter; when the test fails, what it leaves goes all the same."""
+    """The example that the test's parameter names; its namespace and volumes are deleted also after a failure."""
     directory = EXAMPLES / request.param
     manifests = "".join(path.read_text() for path in directory.glob("*.yaml"))
     (namespace,) = re.findall(r"^kind: Namespace\nmetadata:\n  name: (\S+)", manifests, re.MULTILINE)
@@ -70,84 +70,78 @@ async def example(request: pytest.FixtureRequest, live: Live) -> AsyncGenerator[
     await live.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait", deadline=300)
 
 
-def of(text: str, event: str) -> list[Line]:
-    """What the programs say of an event, in what was printed."""
+def events_of(text: str, event: str) -> list[Line]:
+    """The events of one kind that the programs printed."""
     lines: list[Line] = [json.loads(line) for line in text.splitlines() if line.startswith('{"event"')]
     return [line for line in lines if line["event"] == event]
 
 
 @pytest.mark.parametrize("example", ["training/dataset"], indirect=True)
-async def test_a_data_set_is_there_for_every_later_pod(example: Example) -> None:
-    """Guide: volumes that survive the pod's restart, for data sets."""
-    said = await example.runs()
+async def test_a_data_set_outlives_its_pod_and_every_later_pod_reads_it(example: Example) -> None:
+    said = await example.run()
 
-    verified = of(said, "verified")
+    verified = events_of(said, "verified")
     assert len(verified) == 2
     assert len({line["digest"] for line in verified}) == 1
     assert (verified[0]["files"], verified[0]["bytes"]) == (16, 64 * 2**20)
     assert await example.sizes_gib() == [1]
-    await example.cleans_up()
+    await example.clean_up()
 
 
 @pytest.mark.parametrize("example", ["training/shared-artifacts"], indirect=True)
-async def test_three_jobs_have_the_version_of_the_snapshot_while_the_next_is_published(example: Example) -> None:
-    """Guide: common data sets and model artifacts for several jobs."""
-    said = await example.runs()
+async def test_three_jobs_read_the_snapshots_version_while_the_next_version_is_published(example: Example) -> None:
+    said = await example.run()
 
-    (published,) = of(said, "published")
-    used = of(said, "used")
+    (published,) = events_of(said, "published")
+    used = events_of(said, "used")
     assert [line["version"] for line in used] == [1, 1, 1]
     assert {line["digest"] for line in used} == {published["digest"]}
-    await example.cleans_up()
+    await example.clean_up()
 
 
 @pytest.mark.parametrize("example", ["inference/model-store"], indirect=True)
-async def test_a_claim_grows_to_the_model_while_it_is_mounted(example: Example) -> None:
-    """Guide: volumes sized dynamically for the model."""
-    said = await example.runs()
+async def test_a_mounted_claim_grows_to_fit_a_larger_model(example: Example) -> None:
+    said = await example.run()
 
-    assert [line["model"] for line in of(said, "serving")] == ["small", "larger"]
-    assert [line["gib"] for line in of(said, "grown")] == [2]
+    assert [line["model"] for line in events_of(said, "serving")] == ["small", "larger"]
+    assert [line["gib"] for line in events_of(said, "grown")] == [2]
     assert await example.sizes_gib() == [2]
-    await example.cleans_up()
+    await example.clean_up()
 
 
 @pytest.mark.parametrize("example", ["inference/container-cache"], indirect=True)
-async def test_the_second_start_of_a_container_is_faster_by_its_cache(
+async def test_the_second_start_of_a_container_is_faster_thanks_to_its_cache(
     example: Example, record_property: Callable[[str, object], None]
 ) -> None:
-    """Guide: ephemeral storage that makes inference faster."""
-    said = await example.runs()
+    said = await example.run()
 
-    (compared,) = of(said, "compared")
+    (compared,) = events_of(said, "compared")
     first, second = compared["first_seconds"], compared["second_seconds"]
     record_property("summary", f"container cache: first start {first} s, second {second} s")
     assert second < first / 2
-    assert of(said, "crashing")
-    await example.cleans_up()
+    assert events_of(said, "crashing")
+    await example.clean_up()
 
 
 @pytest.mark.parametrize("example", ["inference/event-log"], indirect=True)
 async def test_no_event_is_lost_while_the_log_outgrows_its_volume(example: Example) -> None:
-    """Guide: results and logs on persistent storage."""
-    said = await example.runs()
+    said = await example.run()
 
-    (done,), (verified,) = of(said, "done"), of(said, "verified")
+    (done,), (verified,) = events_of(said, "done"), events_of(said, "verified")
     assert (verified["events"], verified["chain"]) == (70000, done["chain"])
     assert verified["segments"] > 10
-    assert [line["gib"] for line in of(said, "grown")] == [2]
+    assert [line["gib"] for line in events_of(said, "grown")] == [2]
     assert await example.sizes_gib() == [2]
-    await example.cleans_up()
+    await example.clean_up()
 
 
 @pytest.mark.usefixtures("cordon")
 @pytest.mark.parametrize("example", ["training/checkpoint"], indirect=True)
-async def test_a_training_that_loses_its_node_ends_with_the_weights_of_one_that_did_not(example: Example) -> None:
-    """Guide: model checkpoints and intermediate results are saved."""
-    said = await example.runs()
+async def test_a_training_that_loses_its_node_ends_with_the_weights_of_an_uninterrupted_one(example: Example) -> None:
+    said = await example.run()
 
-    (resumed,) = of(said, "resumed")
-    interrupted, whole = of(said, "done")
+    (resumed,) = events_of(said, "resumed")
+    interrupted, whole = events_of(said, "done")
     assert resumed["step"] >= 300
     assert resumed["node"] in {node.name for node in example.live.record.nodes}
     assert f"away from {resumed['node']}\n" not in said
@@ -155,4 +149,4 @@ async def test_a_training_that_loses_its_node_ends_with_the_weights_of_one_that_
     assert interrupted["here"] == 1500 - resumed["step"]
     assert whole["here"] == 1500
     assert interrupted["weights"] == whole["weights"]
-    await example.cleans_up()
+    await example.clean_up()

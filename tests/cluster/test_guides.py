@@ -1,4 +1,4 @@
-"""Every command of docs/guides that takes no AWS of its own, typed in the order of its page."""
+"""Every command of docs/guides that needs no AWS account, run in the order of its page."""
 
 import json
 import os
@@ -18,13 +18,13 @@ from tests.support.guide_commands import DIRECTORY, ROOT, Page, typed
 from tests.support.live_cluster import Live
 
 ON_THE_RELEASE: Final = ("install.md", "migrate.md")
-"""Pages that change the driver's installation."""
+"""Pages that change the driver's Helm release."""
 
 ON_THE_CLUSTER: Final = "local-cluster.md"
-"""The page that shows which nodes take pods."""
+"""The page that shows which nodes accept pods."""
 
 INSTALLS: Final = 1200.0
-"""Seconds that a page has on which a release comes and goes several times."""
+"""Seconds for a page that installs and removes a release several times."""
 
 OTHERS: Final = sorted(
     path.name
@@ -35,7 +35,7 @@ OTHERS: Final = sorted(
 
 @pytest.fixture
 def environment(live: Live, space: Space, tmp_path: Path) -> Mapping[str, str]:
-    """That of a reader: the programs on the path, the cluster and the cloud known, the namespace the current one."""
+    """A reader's environment: programs on the path, a kubeconfig whose current namespace is the test's, credentials."""
     said = yaml.safe_load(Path(live.record.kubeconfig).read_text())
     for one in said["contexts"]:
         one["context"]["namespace"] = space.name
@@ -54,7 +54,7 @@ def environment(live: Live, space: Space, tmp_path: Path) -> Mapping[str, str]:
 
 @pytest.fixture
 async def settings(live: Live, environment: Mapping[str, str]) -> Mapping[str, str]:
-    """What a reader of the pages would say of this cluster."""
+    """The values that a reader fills in for this cluster."""
     account = "123456789012"
     return {
         "ACCOUNT": account,
@@ -72,7 +72,7 @@ async def settings(live: Live, environment: Mapping[str, str]) -> Mapping[str, s
 
 @pytest.fixture
 async def release(live: Live, space: Space) -> AsyncGenerator[Release]:
-    """The driver's release, which is as it was before when the test is over, and before its namespace goes."""
+    """The driver's release; it is restored after the test, before the test's namespace is deleted."""
     del space
     found = Release(live.kubectl, Path(live.record.directory))
     try:
@@ -87,24 +87,22 @@ async def release(live: Live, space: Space) -> AsyncGenerator[Release]:
 
 
 async def _values(release: Release) -> Any:  # as a chart's are
-    """What has been said to the chart when it was installed, if it came to its end."""
+    """The values of the installed release, if it was deployed."""
     listed = await release.helm("list", "--deployed", "--short", f"--filter=^{RELEASE}$")
     return json.loads((await release.helm("get", "values", RELEASE, "--output=json")).out) if listed.out else None
 
 
 @pytest.mark.parametrize("name", OTHERS)
-async def test_the_commands_of_a_guide_do_what_it_says(
+async def test_the_commands_of_a_guide_print_what_it_shows(
     name: str, environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
 ) -> None:
-    """The issue: every command in the guides that can run against the emulator is run by the tests."""
     await typed(Page.read(DIRECTORY / name), tmp_path, settings, environment)
 
 
 @pytest.mark.usefixtures("cordon")
-async def test_the_guide_of_the_cluster_on_this_machine_shows_it_as_it_is(
+async def test_the_commands_of_the_local_cluster_guide_print_what_it_shows(
     environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
 ) -> None:
-    """The issue: it says how to look around, and how to import an image into its nodes."""
     await typed(Page.read(DIRECTORY / ON_THE_CLUSTER), tmp_path, settings, environment)
 
 
@@ -113,7 +111,6 @@ async def test_the_guide_of_the_cluster_on_this_machine_shows_it_as_it_is(
 async def test_the_guide_installs_upgrades_and_uninstalls_under_a_running_pod(
     release: Release, environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
 ) -> None:
-    """The issue: install, check, upgrade, uninstall without touching a volume."""
     await typed(Page.read(DIRECTORY / "install.md"), tmp_path, settings, environment, deadline=INSTALLS)
 
     await release.kubectl("delete", "storageclass", "guide-ebs")
@@ -121,13 +118,10 @@ async def test_the_guide_installs_upgrades_and_uninstalls_under_a_running_pod(
 
 @pytest.mark.exclusive
 @pytest.mark.timeout(1500, func_only=True)
-async def test_the_guide_takes_a_release_of_upstreams_over_and_gives_it_back_under_a_running_pod(
+async def test_the_guide_migrates_from_the_upstream_driver_and_back_under_a_running_pod(
     release: Release, space: Space, environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
 ) -> None:
-    """The issue: migration in both directions without touching a volume.
-
-    Upstream's chart cannot be had here. A release of ours with its name and its labels stands in for it.
-    """
+    """A release of this chart under the upstream name and labels stands in for the upstream chart."""
     upstream = "aws-ebs-csi-driver"
     await space.claim("data", of=await space.storage_class(type="gp3"))
     await space.pod("writer", "data", script="while :; do date >>/data/log; sync; sleep 1; done")

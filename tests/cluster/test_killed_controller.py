@@ -1,7 +1,7 @@
-"""The controller killed while the cloud works for it: whoever comes after finishes, and nothing is done twice.
+"""The controller killed in the middle of an AWS call: its successor finishes, and nothing is done twice.
 
-Each is killed when the cloud has done what it was asked for, and before it could answer: the
-one who asked never learns what became of it.
+Each controller is killed after the cloud has carried out a request and before the answer
+arrives, so the caller never learns the result.
 """
 
 import pytest
@@ -10,11 +10,11 @@ from tests.support.cluster_namespace import Space
 from tests.support.driver_pods import Sidecar, killed_in_the_middle
 from tests.support.live_cluster import Live, eventually
 
-pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("relieved")]
+pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("replace_damaged_pods")]
 
 
-async def test_a_volume_is_created_once_by_a_controller_that_is_killed_meanwhile(space: Space, live: Live) -> None:
-    """A volume that nobody knows of would cost for ever."""
+async def test_a_volume_is_created_once_when_the_controller_is_killed_during_the_call(space: Space, live: Live) -> None:
+    """An unknown second volume would cost money for ever."""
     before = {one["id"] for one in await live.cloud("volumes")}
     name = await space.storage_class(type="gp3")
     async with killed_in_the_middle(live, Sidecar.PROVISIONER, "CreateVolume"):
@@ -27,9 +27,10 @@ async def test_a_volume_is_created_once_by_a_controller_that_is_killed_meanwhile
     assert made == {(await live.volume(await space.bound("data")))["id"]}
 
 
-async def test_a_volume_is_attached_once_by_a_controller_that_is_killed_meanwhile(space: Space, live: Live) -> None:
-    """The node's pod starts, and the volume has one attachment."""
-    volume = await _unused(space, live)
+async def test_a_volume_is_attached_once_when_the_controller_is_killed_during_the_call(
+    space: Space, live: Live
+) -> None:
+    volume = await _create_unused_volume(space, live)
     async with killed_in_the_middle(live, Sidecar.ATTACHER, "AttachClusterNodeVolume"):
         await space.pod("user", "data", on=live.record.nodes[0].name)
 
@@ -39,8 +40,9 @@ async def test_a_volume_is_attached_once_by_a_controller_that_is_killed_meanwhil
     assert [one["instance"] for one in attachments] == [live.record.nodes[0].instance]
 
 
-async def test_a_volume_is_detached_by_a_controller_that_is_killed_meanwhile(space: Space, live: Live) -> None:
-    """And so comes to the next node, with its data."""
+async def test_a_volume_moves_with_its_data_when_the_controller_is_killed_during_the_detach(
+    space: Space, live: Live
+) -> None:
     first, second = live.record.nodes[:2]
     await space.claim("data", of=await space.storage_class(type="gp3"))
     await space.pod("user", "data", on=first.name)
@@ -55,9 +57,9 @@ async def test_a_volume_is_detached_by_a_controller_that_is_killed_meanwhile(spa
     assert await space.shell("user", "cat /data/file") == "kept"
 
 
-async def test_a_volume_is_deleted_by_a_controller_that_is_killed_meanwhile(space: Space, live: Live) -> None:
-    """That it is gone already is what the next one wants."""
-    volume = await _unused(space, live)
+async def test_a_volume_is_deleted_when_the_controller_is_killed_during_the_call(space: Space, live: Live) -> None:
+    """CSI spec, DeleteVolume: a volume that does not exist is deleted."""
+    volume = await _create_unused_volume(space, live)
     claim = await space.bound("data")
     async with killed_in_the_middle(live, Sidecar.PROVISIONER, "DeleteVolume"):
         await space.gone("pvc", "data")
@@ -67,9 +69,9 @@ async def test_a_volume_is_deleted_by_a_controller_that_is_killed_meanwhile(spac
     assert volume not in {one["id"] for one in await live.cloud("volumes")}
 
 
-async def test_a_snapshot_is_taken_once_by_a_controller_that_is_killed_meanwhile(space: Space, live: Live) -> None:
-    """A second one would be of a later moment, and cost for ever."""
-    volume = await _unused(space, live)
+async def test_a_snapshot_is_taken_once_when_the_controller_is_killed_during_the_call(space: Space, live: Live) -> None:
+    """A second snapshot would show a later moment, and cost money for ever."""
+    volume = await _create_unused_volume(space, live)
     class_ = await space.snapshot_class()
     async with killed_in_the_middle(live, Sidecar.SNAPSHOTTER, "CreateSnapshot"):
         await space.snapshot("kept", "data", of=class_)
@@ -79,24 +81,24 @@ async def test_a_snapshot_is_taken_once_by_a_controller_that_is_killed_meanwhile
     assert len([one for one in await live.cloud("snapshots") if one["volume"] == volume]) == 1
 
 
-async def test_a_volume_grows_once_under_a_controller_that_is_killed_meanwhile(space: Space, live: Live) -> None:
-    """AWS allows one modification in six hours, so that a second one would not be had."""
-    volume = await _unused(space, live)
+async def test_a_volume_grows_once_when_the_controller_is_killed_during_the_call(space: Space, live: Live) -> None:
+    """AWS limits the modifications of a volume in a day, so a second request could be refused."""
+    volume = await _create_unused_volume(space, live)
     async with killed_in_the_middle(live, Sidecar.RESIZER, "ModifyVolume"):
         await space.resize("data", "2Gi")
 
-    async def grown() -> bool:
+    async def is_grown() -> bool:
         bound = await live.kubectl.get("persistentvolume", (await space.bound("data"))["spec"]["volumeName"])
         return bool(bound["spec"]["capacity"]["storage"] == "2Gi")
 
-    await eventually(grown)
+    await eventually(is_grown)
 
     assert (await live.volume(await space.bound("data")))["size_gib"] == 2
     assert await live.modifications(volume) == 1
 
 
-async def _unused(space: Space, live: Live) -> str:
-    """The cloud's id of the volume of a new claim `data`, which no pod has asked for yet."""
+async def _create_unused_volume(space: Space, live: Live) -> str:
+    """Create a claim `data` that no pod uses, and return the id of its volume."""
     await space.claim("data", of=await space.storage_class(type="gp3", binding="Immediate"))
     volume: str = (await live.volume(await space.bound("data")))["id"]
     return volume

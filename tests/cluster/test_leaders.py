@@ -1,4 +1,4 @@
-"""Two controllers, of which one works: when it goes, the other goes on."""
+"""Two controllers, of which one leads: when it is gone, the other takes over."""
 
 import pytest
 
@@ -9,9 +9,8 @@ from tests.support.live_cluster import SYSTEM, Live
 
 
 @pytest.mark.exclusive
-@pytest.mark.usefixtures("relieved")
-async def test_when_the_controller_that_leads_is_gone_the_other_goes_on(space: Space, live: Live) -> None:
-    """The other has waited for it, and need not start first."""
+@pytest.mark.usefixtures("replace_damaged_pods")
+async def test_when_the_leading_controller_is_gone_the_other_takes_over(space: Space, live: Live) -> None:
     first = await driver_pods.leader(live, Sidecar.PROVISIONER)
     (other,) = {one["metadata"]["name"] for one in await driver_pods.pods(live, CONTROLLER)} - {first}
 

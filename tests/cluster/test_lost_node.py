@@ -1,4 +1,4 @@
-"""A HyperPod node that is lost with all that ran on it, and replaced at the cloud by another."""
+"""A HyperPod node that is lost with everything that ran on it, and that the cloud replaces."""
 
 import os
 import signal
@@ -20,36 +20,36 @@ from tests.support.pod_manifests import stateful
 pytestmark = pytest.mark.exclusive
 
 SIX_MINUTES: Final = timedelta(minutes=6)
-"""What Kubernetes' attach-detach controller waits for a node to unmount (maxWaitForUnmountDuration)."""
+"""How long Kubernetes' attach-detach controller waits for a node to unmount (maxWaitForUnmountDuration)."""
 
 OUT_OF_SERVICE: Final = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
-"""The taint by which somebody who knows tells Kubernetes that nothing runs there any more."""
+"""The taint by which an administrator declares that nothing runs on a node any more."""
 
 
 @pytest.fixture(autouse=True)
 async def nodes(live: Live, space: Space) -> AsyncGenerator[None]:
-    """The nodes, which are all there, with the driver on them, before the namespace is closed."""
+    """Wait until all nodes run the driver again before the namespace is deleted."""
     del space
     yield
-    await _mended(live)
+    await _replace_lost_nodes(live)
     await driver_pods.whole(live)
 
 
-async def test_a_pod_of_a_lost_node_runs_elsewhere_with_its_data_once_the_node_is_said_to_be_out_of_service(
+async def test_a_pod_of_a_lost_node_moves_with_its_data_after_the_out_of_service_taint_and_a_replacement_node_works(
     space: Space, live: Live
 ) -> None:
-    """And a machine that HyperPod brings in place of the lost one is a node like it."""
-    await _stateful(space)
-    lost = await _lost(space, live)
+    """Kubernetes, non-graceful node shutdown."""
+    await _create_stateful_set(space)
+    lost = await _kill_node(space, live)
 
     await live.kubectl("taint", "node", lost.name, OUT_OF_SERVICE)
-    moved = await _moved(space, live, lost, seconds=240)
+    moved = await _wait_until_moved(space, live, lost, seconds=240)
 
     took = _ready_since(moved) - await _unready_since(live, lost)
     assert took < SIX_MINUTES / 2, f"the pod was ready {took} after its node was not"
     assert await space.shell("user-0", "cat /data/file") == "kept"
     before = live.record.nodes
-    await _mended(live)
+    await _replace_lost_nodes(live)
     fresh = next(node for node in live.record.nodes if node not in before)
     await space.claim("more", of=await space.storage_class(type="gp3"))
     await space.pod("more", "more", on=fresh.name)
@@ -58,33 +58,33 @@ async def test_a_pod_of_a_lost_node_runs_elsewhere_with_its_data_once_the_node_i
 
 @pytest.mark.six_minutes
 @pytest.mark.timeout(1200, func_only=True)
-async def test_a_pod_of_a_lost_node_runs_elsewhere_after_six_minutes_when_nobody_says_anything_of_the_node(
+async def test_a_pod_of_a_lost_node_moves_with_its_data_after_six_minutes_without_the_taint(
     space: Space, live: Live
 ) -> None:
-    """The pod has to be deleted by force all the same: Kubernetes cannot know that it does not run any more."""
-    await _stateful(space)
-    lost = await _lost(space, live)
+    """The pod still has to be deleted by force: Kubernetes cannot know that it no longer runs."""
+    await _create_stateful_set(space)
+    lost = await _kill_node(space, live)
 
     await space("delete", "pod", "user-0", "--force", "--grace-period=0")
     deleted = datetime.now().astimezone()
     await space.says("user-0", "Multi-Attach error for volume")
-    moved = await _moved(space, live, lost, seconds=600)
+    moved = await _wait_until_moved(space, live, lost, seconds=600)
 
     took = _ready_since(moved) - deleted
     assert SIX_MINUTES - timedelta(seconds=5) < took < SIX_MINUTES + timedelta(minutes=2)
     assert await space.shell("user-0", "cat /data/file") == "kept"
 
 
-async def _stateful(space: Space) -> None:
-    """A StatefulSet of one pod, which runs on a HyperPod node and has written to its volume."""
+async def _create_stateful_set(space: Space) -> None:
+    """Create a StatefulSet whose only pod runs on a HyperPod node, and write to its volume."""
     of_hyperpod = {"sagemaker.amazonaws.com/cluster-name": cloud.NAME}
     await space.apply(stateful("user", await space.storage_class(type="gp3"), nodeSelector=of_hyperpod))
     await space("rollout", "status", "statefulset/user", "--timeout=120s")
     await space.shell("user-0", "echo kept > /data/file && sync")
 
 
-async def _lost(space: Space, live: Live) -> NodeRecord:
-    """The node of the StatefulSet's pod, of which nothing runs any more, and which HyperPod replaces."""
+async def _kill_node(space: Space, live: Live) -> NodeRecord:
+    """Kill everything on the node of the StatefulSet's pod, let HyperPod replace it, and return it."""
     name = (await space.get("pod", "user-0"))["spec"]["nodeName"]
     lost = next(node for node in live.record.nodes if node.name == name)
     os.kill(lost.holder, signal.SIGKILL)
@@ -95,8 +95,8 @@ async def _lost(space: Space, live: Live) -> NodeRecord:
     return lost
 
 
-async def _moved(space: Space, live: Live, lost: NodeRecord, *, seconds: float) -> dict[str, Any]:
-    """The StatefulSet's pod, once it is ready on another node; the volume is then at that one's machine."""
+async def _wait_until_moved(space: Space, live: Live, lost: NodeRecord, *, seconds: float) -> dict[str, Any]:
+    """Wait until the StatefulSet's pod is ready on another node, check where its volume is, and return the pod."""
 
     async def elsewhere() -> dict[str, Any] | None:
         listed = await space.get("pods", "--selector=app=user")
@@ -110,21 +110,21 @@ async def _moved(space: Space, live: Live, lost: NodeRecord, *, seconds: float) 
     return moved
 
 
-async def _mended(live: Live) -> None:
-    """Take away the Node objects of machines that are gone, as EKS does; wait until those that came take pods.
+async def _replace_lost_nodes(live: Live) -> None:
+    """Delete the Node objects of machines that are gone, as EKS does, and wait until the new nodes accept pods.
 
-    With each go its pods, which Kubernetes' collector would come to a minute later.
+    The pods of a deleted node are deleted, too: Kubernetes' garbage collector would do it a minute later.
     """
 
-    async def settled() -> Record | None:
+    async def current_record() -> Record | None:
         running = {one["id"] for one in await live.cloud("instances") if one["state"] == "running"}
         record = await files.off_loop(lambda: Record.read(Path(live.record.directory)))
         return record if {node.instance for node in record.nodes} == running else None
 
-    live.record = await eventually(settled)
+    live.record = await eventually(current_record)
     names = {node.name for node in live.record.nodes}
 
-    async def well() -> bool:
+    async def all_ready() -> bool:
         nodes = (await live.kubectl.get("nodes"))["items"]
         if gone := [name for node in nodes if (name := node["metadata"]["name"]) not in names]:
             await live.kubectl("delete", "node", *gone)
@@ -136,7 +136,7 @@ async def _mended(live: Live) -> None:
         ]
         return {node["metadata"]["name"] for node in well} == names
 
-    await eventually(well)
+    await eventually(all_ready)
 
 
 def _condition(of: Mapping[str, Any], kind: str) -> Mapping[str, str]:

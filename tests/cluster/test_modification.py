@@ -1,4 +1,4 @@
-"""Volumes changed through VolumeAttributesClass: type, IOPS, throughput; and what is said when AWS refuses."""
+"""Volumes modified through VolumeAttributesClass: type, IOPS, throughput, and modifications that AWS refuses."""
 
 from typing import Any, Final
 
@@ -7,23 +7,23 @@ from tests.support.live_cluster import Live
 from tests.support.pod_manifests import COUNT, NOTICED
 
 TOO_MANY: Final = "Iops to volume size ratio of 1875.000000 is too high; maximum is 500"
-"""AWS's words for 15000 IOPS on 8 GiB."""
+"""AWS's error text for 15000 IOPS on 8 GiB."""
 
 
-async def test_type_iops_and_throughput_change_at_the_cloud_while_the_pod_goes_on_writing(
+async def test_type_iops_and_throughput_change_at_the_cloud_while_the_pod_keeps_writing(
     space: Space, live: Live
 ) -> None:
-    """Guide: modification."""
+    """CSI spec, ControllerModifyVolume."""
     await space.claim("data", of=await space.storage_class(type="gp2"), size="8Gi")
     await space.pod("writer", "data", script=COUNT)
     await space.running("writer")
     await space.counts_on("writer")
 
     fast = await space.attributes_class(type="gp3", iops="4000", throughput="250")
-    await _name(space, fast)
-    await _has(space, fast)
+    await _set_class(space, fast)
+    await _wait_for_class(space, fast)
 
-    volume = await _at_the_cloud(space, live)
+    volume = await _ec2_volume(space, live)
     assert (volume["VolumeType"], volume["Iops"], volume["Throughput"]) == ("gp3", 4000, 250)
     await space.counts_on("writer")
     assert await space.longest_pause("writer") < NOTICED
@@ -31,28 +31,28 @@ async def test_type_iops_and_throughput_change_at_the_cloud_while_the_pod_goes_o
     await space.says("data", f"^VolumeModifySuccessful: external resizer modified volume data with vac {fast} success")
 
 
-async def test_a_claim_that_names_an_attributes_class_gets_such_a_volume_at_once(space: Space, live: Live) -> None:
-    """Kubernetes: a class's attributes are laid over the StorageClass's parameters."""
+async def test_a_claim_with_an_attributes_class_gets_its_attributes_at_creation(space: Space, live: Live) -> None:
+    """CSI spec, CreateVolume: mutable_parameters take precedence over parameters."""
     fast = await space.attributes_class(iops="4000")
     await space.claim("data", of=await space.storage_class(type="gp3"), size="8Gi", volumeAttributesClassName=fast)
 
     await space.pod("user", "data")
     await space.running("user")
 
-    volume = await _at_the_cloud(space, live)
+    volume = await _ec2_volume(space, live)
     assert (volume["VolumeType"], volume["Iops"]) == ("gp3", 4000)
-    await _has(space, fast)
+    await _wait_for_class(space, fast)
 
 
-async def test_a_modification_that_aws_refuses_tells_why_on_the_claim_and_another_class_mends_it(
+async def test_a_modification_that_aws_refuses_is_explained_on_the_claim_and_another_class_fixes_it(
     space: Space, live: Live
 ) -> None:
-    """The issue: a refused one that tells why. gp3 has at most 500 IOPS for each GiB."""
+    """A gp3 volume has at most 500 IOPS for each GiB."""
     await space.claim("data", of=await space.storage_class(type="gp3"), size="8Gi")
     await space.pod("user", "data")
     await space.running("user")
 
-    await _name(space, await space.attributes_class(iops="15000"))
+    await _set_class(space, await space.attributes_class(iops="15000"))
     said = await space.says("data", "^VolumeModifyFailed: ")
 
     assert TOO_MANY in said
@@ -61,23 +61,23 @@ async def test_a_modification_that_aws_refuses_tells_why_on_the_claim_and_anothe
     assert TOO_MANY in condition["message"]
     assert claim["status"]["modifyVolumeStatus"]["status"] == "Infeasible"
     good = await space.attributes_class(iops="4000")
-    await _name(space, good)
-    await _has(space, good)
-    assert (await _at_the_cloud(space, live))["Iops"] == 4000
+    await _set_class(space, good)
+    await _wait_for_class(space, good)
+    assert (await _ec2_volume(space, live))["Iops"] == 4000
 
 
-async def _name(space: Space, class_: str) -> None:
-    """Let the claim name an attributes class."""
+async def _set_class(space: Space, class_: str) -> None:
+    """Set the claim's attributes class."""
     await space("patch", "pvc", "data", f'--patch={{"spec":{{"volumeAttributesClassName":"{class_}"}}}}')
 
 
-async def _has(space: Space, class_: str) -> None:
-    """Wait until the claim's volume has the attributes of a class."""
+async def _wait_for_class(space: Space, class_: str) -> None:
+    """Wait until the claim's volume has the attributes of the class."""
     of = "jsonpath={.status.currentVolumeAttributesClassName}"
     await space("wait", f"--for={of}={class_}", "pvc/data", "--timeout=120s")
 
 
-async def _at_the_cloud(space: Space, live: Live) -> Any:  # a dictionary of the SDK's
+async def _ec2_volume(space: Space, live: Live) -> Any:  # a dictionary of the SDK's
     id_ = (await live.volume(await space.bound("data")))["id"]
     async with live.ec2() as ec2:
         return (await ec2.describe_volumes(VolumeIds=[id_]))["Volumes"][0]

@@ -1,4 +1,4 @@
-"""Snapshots: taken while the pod writes, restored, brought along from outside, deleted."""
+"""Snapshots: taken while the pod writes, restored, imported, deleted."""
 
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
@@ -12,8 +12,8 @@ from tests.support.pod_manifests import COUNT
 
 
 @pytest.fixture
-async def taken_before(live: Live) -> AsyncGenerator[str]:
-    """A snapshot of a volume with a file, taken by EC2's own API and removed by it."""
+async def existing_snapshot(live: Live) -> AsyncGenerator[str]:
+    """A snapshot of a volume with a file, created and deleted through the EC2 API."""
     async with live.ec2() as ec2:
         volume = await static_volume.written(live, ec2, gib=1)
         id_: str = (await ec2.create_snapshot(VolumeId=volume))["SnapshotId"]
@@ -26,7 +26,7 @@ async def taken_before(live: Live) -> AsyncGenerator[str]:
 
 
 async def test_a_snapshot_taken_while_a_pod_writes_holds_exactly_what_was_written_up_to_it(space: Space) -> None:
-    """Guide: snapshots. The restored volume is mounted beside its source, which has the same filesystem UUID."""
+    """The restored volume is mounted on the node of its source, which has the same filesystem UUID."""
     class_ = await space.storage_class(**XFS)
     await space.claim("data", of=class_)
     await space.pod("writer", "data", script=COUNT)
@@ -50,13 +50,13 @@ async def test_a_snapshot_taken_while_a_pod_writes_holds_exactly_what_was_writte
     await space.says("moment", "^SnapshotReady: Snapshot .*/moment is ready to use.$")
 
 
-async def test_a_snapshot_taken_outside_is_brought_in_restored_and_stays(
-    live: Live, taken_before: str, space: Space
+async def test_a_snapshot_made_outside_of_kubernetes_is_imported_restored_and_kept(
+    live: Live, existing_snapshot: str, space: Space
 ) -> None:
-    """Guide: snapshots. A content that names the snapshot's handle; nothing of Kubernetes made it."""
+    """Kubernetes, pre-provisioned snapshots: a VolumeSnapshotContent names the snapshot's handle."""
     content = f"{space.name}-content"
-    await live.kubectl.apply(_content(content, taken_before, space.name))
-    await space.apply(_brought_in("found", content))
+    await live.kubectl.apply(_content(content, existing_snapshot, space.name))
+    await space.apply(_imported_snapshot("found", content))
     await space.ready("found")
 
     await space.claim("copy", of=await space.storage_class(**XFS), dataSource=_snapshot("found"))
@@ -67,15 +67,15 @@ async def test_a_snapshot_taken_outside_is_brought_in_restored_and_stays(
     async with live.ec2() as ec2:
         id_ = (await live.volume(await space.bound("copy")))["id"]
         volume = (await ec2.describe_volumes(VolumeIds=[id_]))["Volumes"][0]
-    assert volume["SnapshotId"] == taken_before
+    assert volume["SnapshotId"] == existing_snapshot
     await space.gone("volumesnapshot", "found")
     await live.kubectl("delete", "volumesnapshotcontent", content, "--wait")
-    assert await _is_in(live, "snapshots", taken_before, "completed")
+    assert await _is_in(live, "snapshots", existing_snapshot, "completed")
 
 
-async def test_a_snapshot_whose_class_says_delete_goes_from_the_cloud_with_its_object(space: Space, live: Live) -> None:
+async def test_a_snapshot_of_a_class_with_policy_delete_is_deleted_with_its_object(space: Space, live: Live) -> None:
     """Kubernetes, DeletionPolicy."""
-    content = await _taken(space, "Delete")
+    content = await _take_snapshot(space, "Delete")
 
     await space.gone("volumesnapshot", "moment")
 
@@ -83,9 +83,9 @@ async def test_a_snapshot_whose_class_says_delete_goes_from_the_cloud_with_its_o
     assert content["status"]["snapshotHandle"] not in {one["id"] for one in await live.cloud("snapshots")}
 
 
-async def test_a_snapshot_whose_class_says_retain_stays_at_the_cloud(space: Space, live: Live) -> None:
+async def test_a_snapshot_of_a_class_with_policy_retain_stays_at_the_cloud(space: Space, live: Live) -> None:
     """Kubernetes, DeletionPolicy."""
-    content = await _taken(space, "Retain")
+    content = await _take_snapshot(space, "Retain")
 
     await space.gone("volumesnapshot", "moment")
     await live.kubectl("delete", "volumesnapshotcontent", content["metadata"]["name"], "--wait")
@@ -95,8 +95,8 @@ async def test_a_snapshot_whose_class_says_retain_stays_at_the_cloud(space: Spac
         await ec2.delete_snapshot(SnapshotId=content["status"]["snapshotHandle"])
 
 
-async def _taken(space: Space, policy: str) -> Any:  # a document of Kubernetes'
-    """The content of a snapshot that has been taken of a new volume."""
+async def _take_snapshot(space: Space, policy: str) -> Any:  # a document of Kubernetes'
+    """Take a snapshot of a new volume and return its VolumeSnapshotContent."""
     await space.claim("data", of=await space.storage_class())
     await space.pod("user", "data")
     await space.running("user")
@@ -105,12 +105,12 @@ async def _taken(space: Space, policy: str) -> Any:  # a document of Kubernetes'
 
 
 def _snapshot(name: str) -> Mapping[str, Any]:
-    """What a claim names as its source."""
+    """A claim's data source: the snapshot of this name."""
     return {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": name}
 
 
 def _content(name: str, handle: str, namespace: str) -> Mapping[str, Any]:
-    """A content for a snapshot at the cloud, meant for `found` in a namespace."""
+    """A VolumeSnapshotContent for a snapshot at the cloud, bound to the VolumeSnapshot `found` of a namespace."""
     return {
         "apiVersion": SNAPSHOTS,
         "kind": "VolumeSnapshotContent",
@@ -124,7 +124,7 @@ def _content(name: str, handle: str, namespace: str) -> Mapping[str, Any]:
     }
 
 
-def _brought_in(name: str, content: str) -> Mapping[str, Any]:
+def _imported_snapshot(name: str, content: str) -> Mapping[str, Any]:
     return {
         "apiVersion": SNAPSHOTS,
         "kind": "VolumeSnapshot",

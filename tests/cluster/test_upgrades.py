@@ -18,29 +18,30 @@ from tests.support.driver_pods import CONTROLLER, NODE
 from tests.support.live_cluster import DRIVER, SYSTEM, Live, eventually
 from tests.support.pod_manifests import COUNT, NOTICED
 
-pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("relieved")]
+pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("replace_damaged_pods")]
 
 SOCKET: Final = f"/var/lib/kubelet/plugins_registry/{DRIVER}-reg.sock"
-"""By which the node process makes itself known to kubelet."""
+"""The socket through which the node process registers with kubelet."""
 
 _IN: Final = f"--namespace={SYSTEM}"
 
 
-async def test_a_node_process_that_is_killed_under_a_running_pod_disturbs_no_mount(space: Space, live: Live) -> None:
-    """And makes itself known to kubelet anew, so that the next pod there gets its volume."""
+async def test_a_killed_node_process_disturbs_no_mount_and_registers_with_kubelet_again(
+    space: Space, live: Live
+) -> None:
     node = live.record.nodes[0]
-    name = await _counting(space, node)
+    name = await _start_counter(space, node)
     mounts, socket = await _mounts(space, node), await _socket(live, node)
     assert mounts
 
     killed = await _node_pod(live, node)
     await driver_pods.kill(live, killed)
 
-    async def anew() -> bool:
+    async def is_registered_again() -> bool:
         found = driver_pods.container(await driver_pods.pod(live, killed))
         return bool(found["restartCount"] and found["ready"] and await _socket(live, node) not in {socket, ""})
 
-    await eventually(anew)
+    await eventually(is_registered_again)
     await space.counts_on("counter")
     assert await space.longest_pause("counter") < NOTICED
     assert await _mounts(space, node) == mounts
@@ -49,21 +50,21 @@ async def test_a_node_process_that_is_killed_under_a_running_pod_disturbs_no_mou
     await space.running("next")
 
 
-async def test_node_processes_are_upgraded_under_a_running_pod_and_disturb_no_mount(space: Space, live: Live) -> None:
-    """There and back: the new ones know of the volumes by what is mounted, and by nothing else."""
+async def test_an_upgrade_and_downgrade_of_node_processes_disturb_no_mount(space: Space, live: Live) -> None:
+    """A node process keeps no state: it finds the volumes in the mount table."""
     node = live.record.nodes[0]
-    await _counting(space, node)
+    await _start_counter(space, node)
     mounts, before = await _mounts(space, node), await _node_pod(live, node)
     assert mounts
 
     await live.kubectl("rollout", _IN, "restart", NODE)
-    await _rolled_out(live, NODE)
+    await _wait_for_rollout(live, NODE)
     assert await _node_pod(live, node) != before
     await space.counts_on("counter")
     assert await _mounts(space, node) == mounts
 
     await live.kubectl("rollout", _IN, "undo", NODE)
-    await _rolled_out(live, NODE)
+    await _wait_for_rollout(live, NODE)
     await space.counts_on("counter")
     assert await space.longest_pause("counter") < NOTICED
     assert await _mounts(space, node) == mounts
@@ -71,14 +72,12 @@ async def test_node_processes_are_upgraded_under_a_running_pod_and_disturb_no_mo
     assert await _mounts(space, node) == {}
 
 
-async def test_during_a_rollout_node_processes_that_are_older_work_with_a_newer_controller(
-    space: Space, live: Live
-) -> None:
-    """The controllers are replaced first, and the node processes only when somebody deletes their pods."""
+async def test_older_node_processes_work_with_a_newer_controller_during_a_rollout(space: Space, live: Live) -> None:
+    """The controllers are replaced first; the update strategy OnDelete keeps the node pods."""
     node = live.record.nodes[0]
     older = await _node_pod(live, node)
     name = await space.storage_class(type="gp3")
-    async with _pinned(live, NODE), _another(live, CONTROLLER):
+    async with _keep_pods(live, NODE), _change_template(live, CONTROLLER):
         await space.claim("data", of=name)
         await space.pod("user", "data", on=node.name)
         await space.running("user")
@@ -91,32 +90,32 @@ async def test_during_a_rollout_node_processes_that_are_older_work_with_a_newer_
         assert await _node_pod(live, node) == older
 
 
-async def test_a_node_process_that_cannot_learn_who_it_is_does_without_and_is_known_to_kubelet_when_it_can(
+async def test_a_node_process_without_an_identity_unmounts_volumes_and_registers_once_it_has_one(
     space: Space, live: Live
 ) -> None:
-    """Without Kubernetes' API no socket comes, by which kubelet would ask who it is; what is mounted can be unmounted.
+    """Without the Kubernetes API the process has no identity to report, so it creates no registration socket.
 
-    The socket of the process before it stays meanwhile: with it kubelet would forget the driver, which still serves.
+    The socket of its predecessor stays: if it disappeared, kubelet would forget a driver that still serves.
     """
     node = live.record.nodes[0]
-    await _counting(space, node)
+    await _start_counter(space, node)
     name, before = await _node_pod(live, node), await _socket(live, node)
-    async with _cut_off(live, node):
+    async with _without_route_to_kubernetes(live, node):
         await driver_pods.kill(live, name)
         await driver_pods.unhealthy(live, name, because="--node-id")
         await space.gone("pod", "counter")
         assert await _mounts(space, node) == {}
         assert await _socket(live, node) == before
 
-    async def known() -> bool:
+    async def is_registered() -> bool:
         return await _socket(live, node) not in {before, ""}
 
-    await eventually(known)
+    await eventually(is_registered)
     await live.kubectl("wait", _IN, "--for=condition=Ready", f"pod/{name}", "--timeout=120s")
 
 
-async def _counting(space: Space, node: NodeRecord) -> str:
-    """The StorageClass of the volume of a pod `counter` on the node, which writes number after number."""
+async def _start_counter(space: Space, node: NodeRecord) -> str:
+    """Run a pod `counter` on the node that writes number after number; return the StorageClass of its volume."""
     name = await space.storage_class(type="gp3")
     await space.claim("data", of=name)
     await space.pod("counter", "data", on=node.name, script=COUNT)
@@ -126,7 +125,7 @@ async def _counting(space: Space, node: NodeRecord) -> str:
 
 
 async def _mounts(space: Space, node: NodeRecord) -> dict[Path, int]:
-    """The id of each mount of the volume of the claim `data` on a node."""
+    """The mount points of the volume of the claim `data` on a node, with their mount ids."""
     name = (await space.bound("data"))["spec"]["volumeName"]
     table = mountinfo.parse(await files.off_loop(Path(f"/proc/{node.holder}/mountinfo").read_bytes))
     devices = {mount.number for mount in table if name in mount.point.parts}
@@ -134,7 +133,7 @@ async def _mounts(space: Space, node: NodeRecord) -> dict[Path, int]:
 
 
 async def _socket(live: Live, node: NodeRecord) -> str:
-    """What tells the registration socket of a node from every other; nothing where there is none."""
+    """Inode and time of a node's registration socket; empty if there is no socket."""
     look = f"stat -c '%i %y' {SOCKET} 2>/dev/null || true"
     return (await live.on_node(node.name, "sh", "-c", look)).strip()
 
@@ -147,25 +146,25 @@ async def _node_pod(live: Live, node: NodeRecord) -> str:
 
 
 @asynccontextmanager
-async def _pinned(live: Live, workload: str) -> AsyncGenerator[None]:
-    """Pods of a DaemonSet stay as they are, whatever its template becomes."""
+async def _keep_pods(live: Live, workload: str) -> AsyncGenerator[None]:
+    """Keep the pods of a DaemonSet as they are while its template changes."""
     strategy = (await live.kubectl.get(_IN, workload))["spec"]["updateStrategy"]
     await _patch(live, workload, {"spec": {"updateStrategy": {"type": "OnDelete", "rollingUpdate": None}}})
     try:
-        async with _another(live, workload, wait=False):
+        async with _change_template(live, workload, wait=False):
             yield
     finally:
         await _patch(live, workload, {"spec": {"updateStrategy": strategy}})
 
 
 @asynccontextmanager
-async def _another(live: Live, workload: str, *, wait: bool = True) -> AsyncGenerator[None]:
-    """A workload of another template, which differs as one of another version would: all its pods are new."""
+async def _change_template(live: Live, workload: str, *, wait: bool = True) -> AsyncGenerator[None]:
+    """Change a workload's template like a new version would, so that all its pods are replaced."""
 
     async def put(version: str | None) -> None:
         await _patch(live, workload, {"spec": {"template": {"metadata": {"annotations": {"another": version}}}}})
         if wait:
-            await _rolled_out(live, workload)
+            await _wait_for_rollout(live, workload)
 
     await put("version")
     try:
@@ -174,7 +173,7 @@ async def _another(live: Live, workload: str, *, wait: bool = True) -> AsyncGene
         await put(None)
 
 
-async def _rolled_out(live: Live, workload: str) -> None:
+async def _wait_for_rollout(live: Live, workload: str) -> None:
     await live.kubectl("rollout", _IN, "status", workload, "--timeout=170s")
 
 
@@ -183,8 +182,8 @@ async def _patch(live: Live, workload: str, patch: dict[str, Any]) -> None:
 
 
 @asynccontextmanager
-async def _cut_off(live: Live, node: NodeRecord) -> AsyncGenerator[None]:
-    """No way leads from the node's pods to Kubernetes' API; kubelet has another."""
+async def _without_route_to_kubernetes(live: Live, node: NodeRecord) -> AsyncGenerator[None]:
+    """Block the route from the node's pods to the Kubernetes API; kubelet uses another route."""
     rule = ("from", network.PODS, "to", network.API_SERVICE, "unreachable")
     await live.on_node(node.name, "ip", "rule", "add", *rule)
     try:

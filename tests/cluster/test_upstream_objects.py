@@ -1,4 +1,4 @@
-"""What upstream's driver has left in a cluster, taken over by ours: a migration that touches no volume."""
+"""Objects that the upstream driver left in a cluster, taken over by this driver without touching a volume."""
 
 import hashlib
 from typing import Any
@@ -9,8 +9,8 @@ from tests.support.cluster_namespace import Space
 from tests.support.live_cluster import DRIVER, Live, eventually
 
 
-async def test_a_volume_that_upstreams_driver_has_made_and_attached_works_on(space: Space, live: Live) -> None:
-    """A migration: its PersistentVolume and VolumeAttachment are taken over as they stand, and end in order."""
+async def test_a_volume_that_the_upstream_driver_created_and_attached_keeps_working(space: Space, live: Live) -> None:
+    """A migration takes over the PersistentVolume and the VolumeAttachment as they are."""
     node = live.record.nodes[0]
     volume = await _upstreams_volume(live, node)
     attached_at = [one for one in await live.cloud("attachments") if one["volume"] == volume]

@@ -1,7 +1,7 @@
-"""The CSI community's own judge, csi-sanity, against the real processes and the emulator.
+"""The CSI community's conformance tests, csi-sanity, against the real processes and the emulator.
 
-Every spec that it skips is named with its reason in `skips.txt`; a spec that is
-skipped and not named there, or named and not skipped, fails the run.
+`skips.txt` lists every spec that csi-sanity skips, with the reason. A spec that is skipped
+and not listed, or listed and not skipped, fails the run.
 """
 
 import xml.etree.ElementTree as ET
@@ -22,7 +22,7 @@ _SUITE: Final = {"[ReportBeforeSuite]", "[ReportAfterSuite]", "[BeforeSuite]", "
 
 
 class Run(NamedTuple):
-    """One of the four."""
+    """A kind of node and an access type to run all specs with."""
 
     kind: Kind
     access: Literal["mount", "block"]
@@ -33,8 +33,8 @@ class Run(NamedTuple):
         return f"{self.access} on a {self.kind} node"
 
 
-class Judged(NamedTuple):
-    """What the judge said."""
+class Verdict(NamedTuple):
+    """The specs by outcome."""
 
     passed: set[str]
     failed: set[str]
@@ -42,13 +42,13 @@ class Judged(NamedTuple):
 
 
 def expected_skips() -> set[str]:
-    """The specs that `skips.txt` names: one a line, after it a line that is indented and says why."""
+    """The specs that `skips.txt` lists: one per line, followed by an indented line with the reason."""
     return {line for line in SKIPS.read_text().splitlines() if line and not line.startswith((" ", "#"))}
 
 
-def judged(report: Path) -> Judged:
-    """The verdicts of a JUnit report."""
-    verdict = Judged(set(), set(), set())
+def verdict_of(report: Path) -> Verdict:
+    """The outcomes in a JUnit report."""
+    verdict = Verdict(set(), set(), set())
     for case in ET.parse(report).iter("testcase"):  # noqa: S314 - csi-sanity wrote it a moment ago
         name = case.attrib["name"].removeprefix("[It] ")
         if name in _SUITE:
@@ -67,7 +67,7 @@ RUNS: Final = [Run("hyperpod", "mount"), Run("hyperpod", "block"), Run("ec2", "m
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.id)
 async def test_csi_sanity_finds_no_fault(run: Run, record_property: Callable[[str, object], None]) -> None:
-    """Demanded by the CSI spec, as kubernetes-csi/csi-test reads it."""
+    """The CSI spec, as kubernetes-csi/csi-test tests it."""
     assert SANITY.exists(), f"{SANITY} is missing: make setup builds it"
     # One zone, since csi-sanity names none: with more, a volume may be made where its node is not.
     async with Fleet.running(kind=run.kind, count=1, zones=1) as fleet:
@@ -88,7 +88,7 @@ async def test_csi_sanity_finds_no_fault(run: Run, record_property: Callable[[st
             ok=frozenset({0, 1}),
             deadline=800,
         )
-        verdict = judged(report)
+        verdict = verdict_of(report)
 
     record_property(
         "summary",
