@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hyperpod_ebs.emulator.http.auth import Caller, Key, Keys, authenticate
 from hyperpod_ebs.emulator.http.faults import Faults
 from hyperpod_ebs.emulator.http.server import Server
-from hyperpod_ebs.emulator.wire.exchange import Request
+from hyperpod_ebs.emulator.wire.messages import Request
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
 
 KEY: Final = Key(secret="a/secret+", account="123456789012", arn="arn:aws:iam::123456789012:user/me", user_id="AIDME")

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hyperpod_ebs.emulator.wire import models
-from hyperpod_ebs.emulator.wire.exchange import Request
-from hyperpod_ebs.emulator.wire.wire import wire_of
+from hyperpod_ebs.emulator.wire.messages import Request
+from hyperpod_ebs.emulator.wire.protocols import wire_of
 
 thorough = settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperpod_ebs.emulator.wire import models
-from hyperpod_ebs.emulator.wire.exchange import Request
+from hyperpod_ebs.emulator.wire.messages import Request
 from hyperpod_ebs.emulator.wire.operations import AwsFault, Operations, UnknownMember
 from hyperpod_ebs.emulator.wire.patterns import python_pattern
-from hyperpod_ebs.emulator.wire.wire import wire_of
+from hyperpod_ebs.emulator.wire.protocols import wire_of
 
 ATTACH = {
     "ClusterArn": "arn:aws:sagemaker:us-west-2:123456789012:cluster/abcdefghijkl",

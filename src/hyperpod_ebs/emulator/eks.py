@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from hyperpod_ebs.emulator.records import EksCluster
 from hyperpod_ebs.emulator.state.region import SECURITY_GROUP, VPC
-from hyperpod_ebs.emulator.state.world import World, now, when
+from hyperpod_ebs.emulator.state.world import World, now, to_datetime
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
 
 VERSION: Final = "1.35"
@@ -22,17 +22,17 @@ class Eks:
     def __init__(self, world: World) -> None:
         self._world = world
         self._clusters = world.store.eks_clusters
-        world.clock.on("eks active", self._active)
+        world.clock.register("eks active", self._active)
 
     @operations("CreateCluster")
     async def create(self, asked: Asked, _: Call) -> Answer:
         """A cluster in state CREATING."""
-        await self._world.clock.settle()
+        await self._world.clock.run_due_steps()
         name, subnets = asked["name"], asked["resourcesVpcConfig"].get("subnetIds", [])
         if name in self._clusters:
             raise AwsFault("ResourceInUseException", f"Cluster already exists with name: {name}", 409)
         for subnet in subnets:
-            if self._world.place.zone(subnet) is None:
+            if self._world.region.zone(subnet) is None:
                 text = f"The subnet ID '{subnet}' does not exist"
                 raise AwsFault("InvalidParameterException", text)
         cluster = self._clusters.put(
@@ -45,16 +45,16 @@ class Eks:
                 tags=dict(asked.get("tags", {})),
             )
         )
-        self._world.clock.ripens(self._subject(name), "eks active")
-        return await self._world.acknowledged({"cluster": self._shown(cluster)})
+        self._world.clock.schedule(self._subject(name), "eks active")
+        return await self._world.acknowledge({"cluster": self._shown(cluster)})
 
     @operations("DescribeCluster")
     async def describe(self, asked: Asked, _: Call) -> Answer:
         """The cluster of this name."""
-        await self._world.clock.settle()
+        await self._world.clock.run_due_steps()
         if (cluster := self._clusters.get(asked["name"])) is None:
             raise AwsFault("ResourceNotFoundException", f"No cluster found for name: {asked['name']}.", 404)
-        return await self._world.acknowledged({"cluster": self._shown(cluster)})
+        return await self._world.acknowledge({"cluster": self._shown(cluster)})
 
     async def _active(self, subject: str) -> None:
         cluster = self._clusters[subject.removeprefix("eks/")]
@@ -64,14 +64,14 @@ class Eks:
         return f"eks/{name}"
 
     def _shown(self, cluster: EksCluster) -> dict[str, Any]:  # the members of EKS's Cluster
-        place = self._world.place
-        host = hashlib.sha256(f"{place.region}/{cluster.id}".encode()).hexdigest()[:32].upper()
+        region = self._world.region
+        host = hashlib.sha256(f"{region.name}/{cluster.id}".encode()).hexdigest()[:32].upper()
         return {
             "name": cluster.id,
             "arn": arn(self._world, cluster.id),
-            "createdAt": when(cluster.created),
+            "createdAt": to_datetime(cluster.created),
             "version": cluster.version,
-            "endpoint": f"https://{host}.gr7.{place.region}.eks.amazonaws.com",
+            "endpoint": f"https://{host}.gr7.{region.name}.eks.amazonaws.com",
             "roleArn": cluster.role,
             "resourcesVpcConfig": {
                 "subnetIds": list(cluster.subnets),
@@ -86,4 +86,4 @@ class Eks:
 
 def arn(world: World, name: str) -> str:
     """The ARN of the EKS cluster of this name."""
-    return world.place.arn("eks", f"cluster/{name}")
+    return world.region.arn("eks", f"cluster/{name}")

@@ -18,7 +18,7 @@ from hyperpod_ebs.emulator.http.routes import routes
 from hyperpod_ebs.emulator.http.server import Server
 from hyperpod_ebs.emulator.identity import Identity
 from hyperpod_ebs.emulator.state.clock import Profile
-from hyperpod_ebs.emulator.state.region import ZONES, Place
+from hyperpod_ebs.emulator.state.region import ZONES, Region
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.kit import files
 
@@ -79,9 +79,9 @@ class Emulator:
             if state is None:
                 stack.push_async_callback(_remove, home)
             await files.off_loop(lambda: stack.enter_context(lock.held(home)))
-            identity = await files.off_loop(lambda: Identity.of(home, Place(region, account, zones)))
+            identity = await files.off_loop(lambda: Identity.of(home, Region(region, account, zones)))
             world = await stack.enter_async_context(
-                lifecycle.lived_in(home, identity.place, profile=profile, seed=seed, keep=state is not None)
+                lifecycle.lived_in(home, identity.emulated_region, profile=profile, seed=seed, keep=state is not None)
             )
             keys, faults = Keys(), Faults()
             keys.add(identity.access_key_id, identity.key)
@@ -92,7 +92,7 @@ class Emulator:
                 control=routes(world),
                 open_to_all=Metadata(world).routes(),
             )
-            await stack.enter_async_context(world.clock.ticking())
+            await stack.enter_async_context(world.clock.start_ticker())
             url = await stack.enter_async_context(server.serving(host, port))
             await files.off_loop(lambda: stack.enter_context(lock.published(home, url)))
             yield cls(url=url, state=home, env=identity.environment(url), faults=faults, world=world)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from hyperpod_ebs.emulator.http.auth import Key
-from hyperpod_ebs.emulator.state.region import ZONES, Place
+from hyperpod_ebs.emulator.state.region import ZONES, Region
 from hyperpod_ebs.emulator.state.store import RESTORE, StateRefused
 
 _ALPHABET: Final = string.ascii_uppercase + string.digits
@@ -26,7 +26,7 @@ class Identity:
     zones: int = ZONES
 
     @classmethod
-    def of(cls, state: Path, place: Place) -> "Identity":
+    def of(cls, state: Path, region: Region) -> "Identity":
         """The identity of `state`, made now if it has none.
 
         Raises:
@@ -40,16 +40,16 @@ class Identity:
                 cls(
                     access_key_id=key,
                     secret_access_key=secrets.token_urlsafe(30),
-                    region=place.region,
-                    account=place.account,
-                    zones=place.zone_count,
+                    region=region.name,
+                    account=region.account,
+                    zones=region.zone_count,
                 ),
             )
         identity = cls.read(state)
-        if identity.place != place:
+        if identity.emulated_region != region:
             raise StateRefused(
                 f"state directory {state} is of account {identity.account} in {identity.region} with "
-                f"{identity.zones} zones, not of {place.account} in {place.region} with {place.zone_count}: "
+                f"{identity.zones} zones, not of {region.account} in {region.name} with {region.zone_count}: "
                 "give those, or another directory"
             )
         return identity
@@ -69,9 +69,9 @@ class Identity:
             raise StateRefused(f"{file} cannot be read: {RESTORE}") from error
 
     @property
-    def place(self) -> Place:
+    def emulated_region(self) -> Region:
         """Region, account and zones."""
-        return Place(self.region, self.account, self.zones)
+        return Region(self.region, self.account, self.zones)
 
     @property
     def key(self) -> Key:
@@ -79,7 +79,7 @@ class Identity:
         return Key(
             secret=self.secret_access_key,
             account=self.account,
-            arn=f"arn:{self.place.partition}:iam::{self.account}:user/emulator",
+            arn=f"arn:{self.emulated_region.partition}:iam::{self.account}:user/emulator",
             user_id="AIDA" + self.access_key_id[4:],
             region=self.region,
         )

@@ -13,7 +13,7 @@ from hyperpod_ebs.emulator.disks.pool import Pool, Way
 from hyperpod_ebs.emulator.ec2 import tokens
 from hyperpod_ebs.emulator.records import Attachment
 from hyperpod_ebs.emulator.state.clock import Clock, Profile
-from hyperpod_ebs.emulator.state.region import Place
+from hyperpod_ebs.emulator.state.region import Region
 from hyperpod_ebs.emulator.state.store import RESTORE, StateRefused, Store
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.kit import files
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def lived_in(state: Path, place: Place, *, profile: Profile, seed: int, keep: bool) -> AsyncGenerator[World]:
+async def lived_in(state: Path, region: Region, *, profile: Profile, seed: int, keep: bool) -> AsyncGenerator[World]:
     """The world that the locked directory `state` holds, with its disks and devices as the store says.
 
     Whatever a dead process left is finished, taken over or freed. At the end what nobody
@@ -34,13 +34,13 @@ async def lived_in(state: Path, place: Place, *, profile: Profile, seed: int, ke
         stack.push_async_callback(files.off_loop, store.close)
         stack.push_async_callback(_close_pool, state)
         disks = await Pool.opened(state)
-        world = await _world(disks, store, Clock(store, profile=profile, seed=seed), place, state)
+        world = await _world(disks, store, Clock(store, profile=profile, seed=seed), region, state)
         stack.push_async_callback(_release, world, keep=keep)
         await _recover(world, disks)
         yield world
 
 
-async def _world(disks: Pool, store: Store, clock: Clock, place: Place, state: Path) -> World:
+async def _world(disks: Pool, store: Store, clock: Clock, region: Region, state: Path) -> World:
     """The parts put together; what this machine cannot do is said."""
     if disks.way is Way.COPY:
         log.warning("snapshots in %s are %s", state, disks.way.value)
@@ -50,7 +50,7 @@ async def _world(disks: Pool, store: Store, clock: Clock, place: Place, state: P
     if not usable:
         log.warning("attachments have states, but no devices: that takes root, loop devices, and no nodev mount")
     bindings = Bindings(images, directories, usable=usable)
-    return World(place=place, store=store, clock=clock, images=images, directories=directories, bindings=bindings)
+    return World(region=region, store=store, clock=clock, images=images, directories=directories, bindings=bindings)
 
 
 async def _recover(world: World, disks: Pool) -> None:

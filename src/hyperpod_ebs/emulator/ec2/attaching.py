@@ -30,7 +30,7 @@ class Attaching:
     async def attach(self, asked: Asked, _: Call) -> Answer:
         """The attachment, attaching."""
         naming.needed(asked, "Device", "InstanceId", "VolumeId")
-        await self.world.clock.settle()
+        await self.world.clock.run_due_steps()
         volume = naming.found(self.world.store.volumes, asked["VolumeId"], naming.VOLUME)
         instance = naming.found(own_instances(self.world), asked["InstanceId"], naming.INSTANCE)
         if asked.get("EbsCardIndex"):
@@ -39,13 +39,13 @@ class Attaching:
         self._check_device(asked["Device"], instance)
         naming.dry_run(asked)
         attachment = self.attachments.begin(volume, instance, asked["Device"])
-        return await self.world.acknowledged(attachment_shown(self.world, attachment))
+        return await self.world.acknowledge(attachment_shown(self.world, attachment))
 
     @operations("DetachVolume")
     async def detach(self, asked: Asked, _: Call) -> Answer:
         """The attachment, detaching; with Force it is gone."""
         naming.needed(asked, "VolumeId")
-        async with self.world.clock.still():
+        async with self.world.clock.pause():
             volume = naming.found(self.world.store.volumes, asked["VolumeId"], naming.VOLUME)
             attachment = self._attachment(asked, volume)
             self._check_detachable(attachment, volume, force=asked.get("Force", False))
@@ -55,7 +55,7 @@ class Attaching:
             else:
                 ended = self.attachments.end(attachment)
             answer = attachment_shown(self.world, ended)
-        return await self.world.acknowledged(answer)
+        return await self.world.acknowledge(answer)
 
     def _check_device(self, device: str, instance: Instance) -> None:
         if not _DEVICE.fullmatch(device):

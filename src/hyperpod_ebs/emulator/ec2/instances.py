@@ -9,7 +9,7 @@ from hyperpod_ebs.emulator.ec2.tokens import Tokens
 from hyperpod_ebs.emulator.nodes.machines import ROOT, Machines, own_instances
 from hyperpod_ebs.emulator.records import Attachment, Instance
 from hyperpod_ebs.emulator.state.region import VPC
-from hyperpod_ebs.emulator.state.world import World, new_id, tag_list, when
+from hyperpod_ebs.emulator.state.world import World, new_id, tag_list, to_datetime
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
 
 PAGES: Final = (5, 1000)
@@ -34,7 +34,7 @@ class Instances:
     async def run(self, asked: Asked, _: Call) -> Answer:
         """A reservation of instances, pending, each with a root volume."""
         least, most = naming.needed(asked, "MinCount", "MaxCount")
-        await self._world.clock.settle()
+        await self._world.clock.run_due_steps()
         if not 1 <= least <= most:
             raise AwsFault("InvalidParameterValue", f"MinCount {least} and MaxCount {most} make no number of instances")
         zone, tags = self._zone(asked), self._tags(asked)
@@ -48,13 +48,13 @@ class Instances:
             instances = [self._machines.start(one) for one in wanted]
             for one in instances:
                 self._machines.give_root(one)
-        return await self._world.acknowledged(self._reservation(instances))
+        return await self._world.acknowledge(self._reservation(instances))
 
     @operations("TerminateInstances")
     async def terminate(self, asked: Asked, _: Call) -> Answer:
         """The instances, shutting down; what is attached is cut off, and root volumes go with them."""
         naming.needed(asked, "InstanceIds")
-        await self._world.clock.settle()
+        await self._world.clock.run_due_steps()
         before = naming.all_found(own_instances(self._world), asked["InstanceIds"], naming.INSTANCE)
         naming.dry_run(asked)
         changes = []
@@ -63,12 +63,12 @@ class Instances:
             after = instance if gone else self._machines.stop(instance)
             change = {"InstanceId": instance.id, "PreviousState": _state(instance), "CurrentState": _state(after)}
             changes.append(change)
-        return await self._world.acknowledged({"TerminatingInstances": changes})
+        return await self._world.acknowledge({"TerminatingInstances": changes})
 
     @operations("DescribeInstances")
     async def describe(self, asked: Asked, _: Call) -> Answer:
         """Reservations of instances by ids, of which an unknown one fails the call, or by filters."""
-        await self._world.clock.settle()
+        await self._world.clock.run_due_steps()
         naming.dry_run(asked)
         listing.not_both(asked, "InstanceIds")
         known = own_instances(self._world)
@@ -78,17 +78,17 @@ class Instances:
         this, token = listing.page(chosen, asked, PAGES, key=lambda one: one.id)
         ordered = sorted(this, key=lambda one: one.reservation)
         reservations = [self._reservation(list(some)) for _, some in groupby(ordered, key=lambda one: one.reservation)]
-        return await self._world.acknowledged({"Reservations": reservations, "NextToken": token})
+        return await self._world.acknowledge({"Reservations": reservations, "NextToken": token})
 
     def _zone(self, asked: Asked) -> str:
-        place = self._world.place
+        region = self._world.region
         if subnet := asked.get("SubnetId"):
-            zone = next((zone for zone in place.zones if zone.subnet == subnet), None)
+            zone = next((zone for zone in region.zones if zone.subnet == subnet), None)
             if zone is None:
                 raise AwsFault("InvalidSubnetID.NotFound", f"The subnet ID '{subnet}' does not exist")
             return zone.name
-        name = asked.get("Placement", {}).get("AvailabilityZone") or place.zones[0].name
-        if name not in {zone.name for zone in place.zones}:
+        name = asked.get("Placement", {}).get("AvailabilityZone") or region.zones[0].name
+        if name not in {zone.name for zone in region.zones}:
             raise AwsFault("InvalidParameterValue", f"Invalid availability zone: [{name}]")
         return str(name)
 
@@ -109,26 +109,26 @@ class Instances:
     def _reservation(self, instances: Sequence[Instance]) -> dict[str, Any]:  # the members of EC2's Reservation
         return {
             "ReservationId": instances[0].reservation,
-            "OwnerId": self._world.place.account,
+            "OwnerId": self._world.region.account,
             "Instances": [self._shown(one) for one in instances],
         }
 
     def _shown(self, instance: Instance) -> dict[str, Any]:  # the members of EC2's Instance
-        place = self._world.place
-        zone = place.zone(instance.zone)
+        region = self._world.region
+        zone = region.zone(instance.zone)
         live = instance.state in {"pending", "running"}
         return {
             "InstanceId": instance.id,
             "ImageId": instance.image,
             "InstanceType": instance.kind,
-            "LaunchTime": when(instance.launched),
+            "LaunchTime": to_datetime(instance.launched),
             "State": _state(instance),
             "Placement": {
                 "AvailabilityZone": instance.zone,
                 "AvailabilityZoneId": zone.id if zone else None,
                 "Tenancy": "default",
             },
-            "PrivateDnsName": _dns_name(instance, place.region) if live else "",
+            "PrivateDnsName": _dns_name(instance, region.name) if live else "",
             "PrivateIpAddress": instance.address if live else None,
             "SubnetId": zone.subnet if zone and live else None,
             "VpcId": VPC if live else None,
@@ -145,10 +145,10 @@ class Instances:
         return self._world.store.attachments.where("instance", instance.id)
 
     def _fields(self) -> dict[str, listing.Field[Instance]]:
-        place, attached = self._world.place, self._attached
+        region, attached = self._world.region, self._attached
         return {
             "availability-zone": lambda one: [one.zone],
-            "availability-zone-id": lambda one: [place.zone_id(one.zone) or ""],
+            "availability-zone-id": lambda one: [region.zone_id(one.zone) or ""],
             "block-device-mapping.device-name": lambda one: [mapping.device for mapping in attached(one)],
             "block-device-mapping.status": lambda one: [mapping.state for mapping in attached(one)],
             "block-device-mapping.volume-id": lambda one: [mapping.volume for mapping in attached(one)],
@@ -157,7 +157,7 @@ class Instances:
             "instance-state-code": lambda one: [str(_CODES[one.state])],
             "instance-state-name": lambda one: [one.state],
             "instance-type": lambda one: [one.kind],
-            "private-dns-name": lambda one: [_dns_name(one, place.region)],
+            "private-dns-name": lambda one: [_dns_name(one, region.name)],
             "private-ip-address": lambda one: [one.address],
             "reservation-id": lambda one: [one.reservation],
             "vpc-id": lambda _: [VPC],
@@ -182,7 +182,7 @@ def _mapping(attachment: Attachment) -> dict[str, Any]:  # the members of EC2's 
         "Ebs": {
             "VolumeId": attachment.volume,
             "Status": attachment.state,
-            "AttachTime": when(attachment.since),
+            "AttachTime": to_datetime(attachment.since),
             "DeleteOnTermination": attachment.delete_on_termination,
         },
     }

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from hyperpod_ebs.emulator.ec2 import limits, listing, naming
 from hyperpod_ebs.emulator.records import Modification, Volume
-from hyperpod_ebs.emulator.state.world import World, modifying, now, when
+from hyperpod_ebs.emulator.state.world import World, modification_subject, now, to_datetime
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
 
 PAGES: Final = (1, 500)
@@ -36,14 +36,14 @@ class Modifications:
         self._world = world
         self._store = world.store
         self._rate: Rate = rate
-        world.clock.on("optimizing", self._optimizing)
-        world.clock.on("modified", self._completed)
+        world.clock.register("optimizing", self._optimizing)
+        world.clock.register("modified", self._completed)
 
     @operations("ModifyVolume")
     async def modify(self, asked: Asked, _: Call) -> Answer:
         """The modification, modifying."""
         naming.needed(asked, "VolumeId")
-        await self._world.clock.settle()
+        await self._world.clock.run_due_steps()
         volume = naming.found(self._store.volumes, asked["VolumeId"], naming.VOLUME)
         target = self._target(asked, volume)
         before = self._store.modifications.get(volume.id)
@@ -53,19 +53,19 @@ class Modifications:
             id=volume.id, started=now(), original=_members(_shape(volume)), target=_members(target), earlier=recent
         )
         modification = self._store.modifications.put(wanted)
-        self._store.note(modifying(volume.id), modification.state)
-        self._world.clock.ripens(modifying(volume.id), "optimizing")
-        return await self._world.acknowledged({"VolumeModification": _shown(modification)})
+        self._store.record_state(modification_subject(volume.id), modification.state)
+        self._world.clock.schedule(modification_subject(volume.id), "optimizing")
+        return await self._world.acknowledge({"VolumeModification": _shown(modification)})
 
     @operations("DescribeVolumesModifications")
     async def describe(self, asked: Asked, _: Call) -> Answer:
         """The latest modifications of volumes by ids, of which one never modified fails the call, or by filters."""
-        await self._world.clock.settle()
+        await self._world.clock.run_due_steps()
         naming.dry_run(asked)
         wanted = listing.selected(self._asked_for(asked), asked, _FIELDS, by_id="volume-id")
         this, token = listing.page(wanted, asked, PAGES, key=lambda one: one.id)
         answer = {"VolumesModifications": [_shown(one) for one in this], "NextToken": token}
-        return await self._world.acknowledged(answer)
+        return await self._world.acknowledge(answer)
 
     def _asked_for(self, asked: Asked) -> Mapping[str, Modification]:
         modifications = self._store.modifications
@@ -124,7 +124,7 @@ class Modifications:
         return recent
 
     def _refuse(self, instant: float) -> None:
-        earliest = when(instant)
+        earliest = to_datetime(instant)
         text = (
             "You've reached the maximum modification rate per volume limit. "
             f"The volume can be modified again after {earliest:%Y-%m-%dT%H:%M:%SZ}."
@@ -147,13 +147,13 @@ class Modifications:
             )
         )
         self._store.modifications.put(replace(modification, state="optimizing"))
-        self._store.note(subject, "optimizing")
-        self._world.clock.ripens(subject, "modified")
+        self._store.record_state(subject, "optimizing")
+        self._world.clock.schedule(subject, "modified")
 
     async def _completed(self, subject: str) -> None:
         modification = self._store.modifications[_volume(subject)]
         self._store.modifications.put(replace(modification, state="completed", ended=now()))
-        self._store.note(subject, "completed")
+        self._store.record_state(subject, "completed")
 
 
 def _volume(subject: str) -> str:
@@ -201,8 +201,8 @@ def _shown(modification: Modification) -> dict[str, Any]:  # the members of EC2'
         "VolumeId": modification.id,
         "ModificationState": modification.state,
         "Progress": progress,
-        "StartTime": when(modification.started),
-        "EndTime": when(modification.ended),
+        "StartTime": to_datetime(modification.started),
+        "EndTime": to_datetime(modification.ended),
         **{f"Original{name}": value for name, value in modification.original.items()},
         **{f"Target{name}": value for name, value in modification.target.items()},
     }

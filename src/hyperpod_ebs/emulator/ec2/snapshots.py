@@ -34,35 +34,35 @@ class Snapshots:
         self._world = world
         self._store = world.store
         self._latest: dict[str, float] = {}
-        world.clock.on("snapshot completed", self._completed)
+        world.clock.register("snapshot completed", self._completed)
 
     @operations("CreateSnapshot")
     async def create(self, asked: Asked, _: Call) -> Answer:
         """A snapshot in state pending. There is no token: a repeat makes another."""
         naming.needed(asked, "VolumeId")
-        async with self._world.clock.still():  # nobody deletes the volume while it is cloned
+        async with self._world.clock.pause():  # nobody deletes the volume while it is cloned
             volume = naming.found(self._store.volumes, asked["VolumeId"], naming.VOLUME)
             tags = tagging.of_new(asked, "snapshot")
             self._check(asked, volume)
             naming.dry_run(asked)
             self._latest[volume.id] = time.time()
             snapshot = await self._snapped(volume, description=asked.get("Description", ""), tags=tags)
-        return await self._world.acknowledged(snapshot_shown(self._world, snapshot))
+        return await self._world.acknowledge(snapshot_shown(self._world, snapshot))
 
     @operations("DeleteSnapshot")
     async def delete(self, asked: Asked, _: Call) -> Answer:
         """Nothing; the snapshot is gone. Volumes made from it are whole without it."""
         naming.needed(asked, "SnapshotId")
-        async with self._world.clock.still():
+        async with self._world.clock.pause():
             snapshot = naming.found(self._store.snapshots, asked["SnapshotId"], naming.SNAPSHOT)
             naming.dry_run(asked)
             await self._make_dependents(snapshot.id)
-            self._world.clock.never(snapshot.id)
+            self._world.clock.cancel(snapshot.id)
             self._store.snapshots.drop(snapshot.id)
-            self._store.note(snapshot.id, "deleted")
+            self._store.record_state(snapshot.id, "deleted")
             await self._store.commit()
             await self._world.images.drop(snapshot.id)
-        return await self._world.acknowledged({})
+        return await self._world.acknowledge({})
 
     def _check(self, asked: Asked, volume: Volume) -> None:
         if given := [name for name in _NOT_HERE if asked.get(name)]:
@@ -91,8 +91,8 @@ class Snapshots:
             started=now(),
             tags=tags,
         )
-        ripe = self._world.clock.ripens(id_, "snapshot completed", extra=PER_GIB * stored / (1 << 30))
-        self._store.note(id_, snapshot.state)
+        ripe = self._world.clock.schedule(id_, "snapshot completed", extra=PER_GIB * stored / (1 << 30))
+        self._store.record_state(id_, snapshot.state)
         return self._store.snapshots.put(replace(snapshot, ripe=ripe))
 
     async def _make_dependents(self, id_: str) -> None:
@@ -103,4 +103,4 @@ class Snapshots:
     async def _completed(self, id_: str) -> None:
         snapshot = self._store.snapshots[id_]
         self._store.snapshots.put(replace(snapshot, state="completed", completed=now()))
-        self._store.note(id_, "completed")
+        self._store.record_state(id_, "completed")

@@ -70,17 +70,17 @@ class Tagging:
     async def create(self, asked: Asked, _: Call) -> Answer:
         """Set tags on each of several resources, or on none."""
         naming.needed(asked, "Resources", "Tags")
-        await self.world.clock.settle()
+        await self.world.clock.run_due_steps()
         self._change(asked, {id_: merged(tags, asked["Tags"]) for id_, tags in self._tags(asked).items()})
-        return await self.world.acknowledged({})
+        return await self.world.acknowledge({})
 
     @operations("DeleteTags")
     async def delete(self, asked: Asked, _: Call) -> Answer:
         """Take tags off; without tags all of them, with a value only where it is that."""
         naming.needed(asked, "Resources")
-        await self.world.clock.settle()
+        await self.world.clock.run_due_steps()
         self._change(asked, {id_: _without(tags, asked.get("Tags")) for id_, tags in self._tags(asked).items()})
-        return await self.world.acknowledged({})
+        return await self.world.acknowledge({})
 
     def _tags(self, asked: Asked) -> dict[str, Mapping[str, str]]:
         tables = {noun.prefix: (noun, table) for noun, table in self._tables()}

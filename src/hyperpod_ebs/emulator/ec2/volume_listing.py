@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from hyperpod_ebs.emulator.ec2 import listing, naming
 from hyperpod_ebs.emulator.records import Attachment, Instance, Volume
-from hyperpod_ebs.emulator.state.world import World, tag_list, when
+from hyperpod_ebs.emulator.state.world import World, tag_list, to_datetime
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, Call, Operations
 
 HYPERPOD: Final = "sagemaker.amazonaws.com"
@@ -19,16 +19,16 @@ def volume_shown(world: World, volume: Volume) -> dict[str, Any]:  # the members
     """`volume` with its attachments."""
     return {
         "VolumeId": volume.id,
-        "VolumeArn": world.place.arn("ec2", f"volume/{volume.id}"),
-        "OwnerId": world.place.account,
+        "VolumeArn": world.region.arn("ec2", f"volume/{volume.id}"),
+        "OwnerId": world.region.account,
         "Size": volume.size_gib,
         "VolumeType": volume.kind,
         "Iops": volume.iops,
         "Throughput": volume.throughput_mib,
         "AvailabilityZone": volume.zone,
-        "AvailabilityZoneId": world.place.zone_id(volume.zone),
+        "AvailabilityZoneId": world.region.zone_id(volume.zone),
         "State": state_of(world, volume),
-        "CreateTime": when(volume.created),
+        "CreateTime": to_datetime(volume.created),
         "SnapshotId": volume.snapshot or "",
         "VolumeInitializationRate": volume.initialization_rate_mib,
         "Encrypted": volume.encrypted,
@@ -46,7 +46,7 @@ def attachment_shown(world: World, attachment: Attachment) -> dict[str, Any]:  #
     shown: dict[str, Any] = {  # as above
         "VolumeId": attachment.volume,
         "State": attachment.state,
-        "AttachTime": when(attachment.since),
+        "AttachTime": to_datetime(attachment.since),
         "DeleteOnTermination": attachment.delete_on_termination,
     }
     instance = world.store.instances[attachment.instance]
@@ -57,7 +57,7 @@ def attachment_shown(world: World, attachment: Attachment) -> dict[str, Any]:  #
 
 def resource_of(world: World, instance: Instance) -> str:
     """The ARN by which EC2 knows a HyperPod node."""
-    return f"{world.place.arn('sagemaker', f'cluster/{instance.cluster}')}-{instance.id}"
+    return f"{world.region.arn('sagemaker', f'cluster/{instance.cluster}')}-{instance.id}"
 
 
 def state_of(world: World, volume: Volume) -> str:
@@ -77,13 +77,13 @@ class VolumeListing:
     @operations("DescribeVolumes")
     async def describe(self, asked: Asked, _: Call) -> Answer:
         """Volumes by ids, of which an unknown one fails the call, or by filters."""
-        await self.world.clock.settle()
+        await self.world.clock.run_due_steps()
         naming.dry_run(asked)
         listing.not_both(asked, "VolumeIds")
         chosen = listing.selected(self._asked_for(asked), asked, self._fields(), by_id="volume-id", tags=tags)
         this, token = listing.page(chosen, asked, PAGES, key=lambda volume: volume.id)
         answer = {"Volumes": [volume_shown(self.world, volume) for volume in this], "NextToken": token}
-        return await self.world.acknowledged(answer)
+        return await self.world.acknowledge(answer)
 
     def _asked_for(self, asked: Asked) -> Mapping[str, Volume]:
         volumes = self.world.store.volumes
@@ -103,7 +103,7 @@ class VolumeListing:
             "attachment.instance-id": lambda volume: [one.instance for one in attached(volume)],
             "attachment.status": lambda volume: [one.state for one in attached(volume)],
             "availability-zone": lambda volume: [volume.zone],
-            "availability-zone-id": lambda volume: [world.place.zone_id(volume.zone) or ""],
+            "availability-zone-id": lambda volume: [world.region.zone_id(volume.zone) or ""],
             "create-time": lambda volume: [listing.instant(volume.created)],
             "encrypted": lambda volume: [listing.yes_or_no(volume.encrypted)],
             "fast-restored": lambda volume: [listing.yes_or_no(value=False)] if volume.snapshot else [],

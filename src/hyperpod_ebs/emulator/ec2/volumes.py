@@ -8,7 +8,7 @@ from hyperpod_ebs.emulator.ec2 import limits, naming, tagging
 from hyperpod_ebs.emulator.ec2.tokens import Tokens, mismatch
 from hyperpod_ebs.emulator.ec2.volume_listing import state_of, volume_shown
 from hyperpod_ebs.emulator.records import Snapshot, Volume
-from hyperpod_ebs.emulator.state.world import World, modifying, new_id, now
+from hyperpod_ebs.emulator.state.world import World, modification_subject, new_id, now
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
 
 _NOT_HERE: Final = ("OutpostArn", "Operator")
@@ -30,13 +30,13 @@ class Volumes:
         self._world = world
         self._store = world.store
         self._tokens = Tokens(world.store, "CreateVolume")
-        world.clock.on("volume available", self._available)
-        world.clock.on("volume gone", self._gone)
+        world.clock.register("volume available", self._available)
+        world.clock.register("volume gone", self._gone)
 
     @operations("CreateVolume")
     async def create(self, asked: Asked, _: Call) -> Answer:
         """A volume in state creating, or the one that the same token made before."""
-        await self._world.clock.settle()
+        await self._world.clock.run_due_steps()
         zone = self._zone(asked)
         if made := self._tokens.made(asked, zone):
             # Looked at no further: the snapshot that the first request named may be gone by now.
@@ -46,16 +46,16 @@ class Volumes:
             volume = self._wanted(asked, zone)
             naming.dry_run(asked)
             self._store.volumes.put(volume)
-            self._store.note(volume.id, volume.state)
+            self._store.record_state(volume.id, volume.state)
             self._tokens.remember(asked, volume.zone, [volume.id])
-            self._world.clock.ripens(volume.id, "volume available")
-        return await self._world.acknowledged(volume_shown(self._world, volume))
+            self._world.clock.schedule(volume.id, "volume available")
+        return await self._world.acknowledge(volume_shown(self._world, volume))
 
     @operations("DeleteVolume")
     async def delete(self, asked: Asked, _: Call) -> Answer:
         """Nothing; the volume is deleting."""
         naming.needed(asked, "VolumeId")
-        await self._world.clock.settle()
+        await self._world.clock.run_due_steps()
         volume = naming.found(self._store.volumes, asked["VolumeId"], naming.VOLUME)
         naming.dry_run(asked)
         if (state := state_of(self._world, volume)) == "in-use":
@@ -64,10 +64,10 @@ class Volumes:
         if state != "available":
             raise AwsFault("IncorrectState", f"The volume '{volume.id}' is in the '{state}' state.")
         self._store.volumes.put(replace(volume, state="deleting"))
-        self._world.clock.never(modifying(volume.id))
-        self._store.note(volume.id, "deleting")
-        self._world.clock.ripens(volume.id, "volume gone")
-        return await self._world.acknowledged({})
+        self._world.clock.cancel(modification_subject(volume.id))
+        self._store.record_state(volume.id, "deleting")
+        self._world.clock.schedule(volume.id, "volume gone")
+        return await self._world.acknowledge({})
 
     def _wanted(self, asked: Asked, zone: str) -> Volume:
         """The volume that the request describes."""
@@ -105,7 +105,7 @@ class Volumes:
             raise AwsFault("InvalidParameterCombination", text)
         if not (name or id_):
             raise AwsFault("MissingParameter", "The request must contain the parameter AvailabilityZone")
-        known = {zone.name if name else zone.id: zone for zone in self._world.place.zones}
+        known = {zone.name if name else zone.id: zone for zone in self._world.region.zones}
         if (zone := known.get(name or id_ or "")) is None:
             raise AwsFault("InvalidZone.NotFound", f"The zone '{name or id_}' does not exist.")
         return zone.name
@@ -129,12 +129,12 @@ class Volumes:
             return True, self._key_arn(key)
         if snapshot is not None and snapshot.encrypted:
             return True, snapshot.key
-        return (True, self._world.place.arn("kms", DEFAULT_KEY)) if wanted else (False, None)
+        return (True, self._world.region.arn("kms", DEFAULT_KEY)) if wanted else (False, None)
 
     def _key_arn(self, key: str) -> str:
         if key.startswith("arn:"):
             return key
-        return self._world.place.arn("kms", key if key.startswith("alias/") else f"key/{key}")
+        return self._world.region.arn("kms", key if key.startswith("alias/") else f"key/{key}")
 
     def _again(self, id_: str, token: str) -> Volume:
         volume = self._store.volumes.get(id_)
@@ -146,11 +146,11 @@ class Volumes:
         volume = self._store.volumes[id_]
         await self._world.images.make(id_, size_gib=volume.size_gib, snapshot=volume.snapshot)
         self._store.volumes.put(replace(self._store.volumes[id_], state="available"))
-        self._store.note(id_, "available")
+        self._store.record_state(id_, "available")
 
     async def _gone(self, id_: str) -> None:
         await self._world.images.drop(id_)
-        self._world.forget(id_)
+        self._world.delete_volume(id_)
 
 
 def _size(asked: Mapping[str, int], snapshot: Snapshot | None) -> int:

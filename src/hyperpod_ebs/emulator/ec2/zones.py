@@ -25,7 +25,7 @@ class Zones:
     async def describe(self, asked: Asked, _: Call) -> Answer:
         """The zones by names, ids or filters; a dry run is how callers see that EC2 answers."""
         naming.dry_run(asked)
-        zones = {zone.name: zone for zone in self.world.place.zones}
+        zones = {zone.name: zone for zone in self.world.region.zones}
         names = [*asked.get("ZoneNames", []), *self._names(asked.get("ZoneIds", []))]
         if unknown := [name for name in names if name not in zones]:
             raise AwsFault("InvalidParameterValue", f"Invalid availability zone: [{unknown[0]}]")
@@ -34,7 +34,7 @@ class Zones:
         return {"AvailabilityZones": [self._shown(zone) for zone in chosen]}
 
     def _names(self, ids: list[str]) -> list[str]:
-        by_id = {zone.id: zone.name for zone in self.world.place.zones}
+        by_id = {zone.id: zone.name for zone in self.world.region.zones}
         return [by_id.get(id_, id_) for id_ in ids]
 
     def _fields(self) -> dict[str, listing.Field[Zone]]:
@@ -42,21 +42,21 @@ class Zones:
         return fixed | {
             "zone-name": lambda zone: [zone.name],
             "zone-id": lambda zone: [zone.id],
-            "region-name": lambda _: [self.world.place.region],
+            "region-name": lambda _: [self.world.region.name],
             "group-name": lambda _: [self._group()],
         }
 
     def _group(self) -> str:
-        return f"{self.world.place.region}-zg-1"
+        return f"{self.world.region.name}-zg-1"
 
     def _shown(self, zone: Zone) -> Mapping[str, str]:
         return {
             "ZoneName": zone.name,
             "ZoneId": zone.id,
-            "RegionName": self.world.place.region,
+            "RegionName": self.world.region.name,
             "State": _FIXED["state"],
             "OptInStatus": _FIXED["opt-in-status"],
             "ZoneType": _FIXED["zone-type"],
             "GroupName": self._group(),
-            "NetworkBorderGroup": self.world.place.region,
+            "NetworkBorderGroup": self.world.region.name,
         }

@@ -8,7 +8,7 @@ from typing import Final
 
 from hyperpod_ebs.emulator.http import signature
 from hyperpod_ebs.emulator.http.signature import Claim
-from hyperpod_ebs.emulator.wire.exchange import Request
+from hyperpod_ebs.emulator.wire.messages import Request
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 
 SKEW: Final = timedelta(minutes=5)

@@ -16,9 +16,9 @@ from hyperpod_ebs.emulator.http.auth import Keys
 from hyperpod_ebs.emulator.http.faults import Faults, When
 from hyperpod_ebs.emulator.http.journal import Dropped, Journal
 from hyperpod_ebs.emulator.wire import models
-from hyperpod_ebs.emulator.wire.exchange import Reply, Request
+from hyperpod_ebs.emulator.wire.messages import Reply, Request
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
-from hyperpod_ebs.emulator.wire.wire import Wire, wire_of
+from hyperpod_ebs.emulator.wire.protocols import Wire, wire_of
 from hyperpod_ebs.kit.files import off_loop
 
 LOADING: Final = 60.0

@@ -14,7 +14,7 @@ from typing import Final
 from aiohttp import web
 
 from hyperpod_ebs.emulator.records import Instance
-from hyperpod_ebs.emulator.state.world import World, when
+from hyperpod_ebs.emulator.state.world import World, to_datetime
 
 LONGEST: Final = 21_600
 """Seconds that a session may last."""
@@ -72,9 +72,9 @@ class Metadata:
 
     def _document(self, instance: Instance) -> dict[str, str | None]:
         """The instance identity document, which real machines sign."""
-        launched = when(instance.launched)
+        launched = to_datetime(instance.launched)
         return {
-            "accountId": self.world.place.account,
+            "accountId": self.world.region.account,
             "architecture": "x86_64",
             "availabilityZone": instance.zone,
             "imageId": instance.image,
@@ -82,13 +82,13 @@ class Metadata:
             "instanceType": _kind(instance),
             "pendingTime": f"{launched:%Y-%m-%dT%H:%M:%SZ}",
             "privateIp": instance.address,
-            "region": self.world.place.region,
+            "region": self.world.region.name,
             "version": "2017-09-30",
         }
 
     def _tree(self, instance: Instance) -> dict[str, str]:
         """Each path and what is there. No outpost-arn: on an Outpost there would be one."""
-        place = self.world.place
+        region = self.world.region
         attached = self.world.store.attachments.where("instance", instance.id)
         devices = {f"ebs{one.unit}": one.device.removeprefix("/dev/") for one in attached if one.unit}
         mappings = {"ami": "xvda", "root": "/dev/xvda", **devices}
@@ -102,9 +102,9 @@ class Metadata:
             f"{mac}/device-number": "0",
             f"{mac}/local-ipv4s": instance.address,
             "placement/availability-zone": instance.zone,
-            "placement/availability-zone-id": place.zone_id(instance.zone) or "",
-            "placement/region": place.region,
-            "services/partition": place.partition,
+            "placement/availability-zone-id": region.zone_id(instance.zone) or "",
+            "placement/region": region.name,
+            "services/partition": region.partition,
             **{f"block-device-mapping/{name}": device for name, device in mappings.items()},
         }
         return {f"meta-data/{path}": text for path, text in leaves.items()}

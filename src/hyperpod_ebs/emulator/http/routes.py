@@ -10,15 +10,15 @@ def routes(world: World) -> list[web.RouteDef]:
     """Status and history."""
 
     async def status(_: web.Request) -> web.Response:
-        await world.clock.settle()
-        return web.json_response(await world.acknowledged(_status(world)))
+        await world.clock.run_due_steps()
+        return web.json_response(await world.acknowledge(_status(world)))
 
     async def history(_: web.Request) -> web.Response:
-        await world.clock.settle()
+        await world.clock.run_due_steps()
         moments = [
             {"subject": one.subject, "state": one.state, "instant": one.at} for one in world.store.moments.values()
         ]
-        return web.json_response(await world.acknowledged({"history": moments}))
+        return web.json_response(await world.acknowledge({"history": moments}))
 
     return [web.get("/_emulator/status", status), web.get("/_emulator/history", history)]
 

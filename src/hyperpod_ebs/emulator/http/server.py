@@ -11,7 +11,7 @@ from hyperpod_ebs.emulator.http.auth import Keys
 from hyperpod_ebs.emulator.http.dispatch import Dispatcher, Service
 from hyperpod_ebs.emulator.http.faults import Faults
 from hyperpod_ebs.emulator.http.journal import Dropped
-from hyperpod_ebs.emulator.wire.exchange import Request
+from hyperpod_ebs.emulator.wire.messages import Request
 
 BODY_LIMIT: Final = 4 * 1024**2
 """Bytes of the longest request that is taken: 500 ids and their filters are some 30,000."""

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Final, Self
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
-from hyperpod_ebs.emulator.wire.exchange import Request
+from hyperpod_ebs.emulator.wire.messages import Request
 
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
 TIME_FORMAT: Final = "%Y%m%dT%H%M%SZ"

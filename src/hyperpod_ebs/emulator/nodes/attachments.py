@@ -30,8 +30,8 @@ class Attachments:
     def __init__(self, world: World) -> None:
         self._world = world
         self._store = world.store
-        world.clock.on("attached", self._attached)
-        world.clock.on("detached", self._detached)
+        world.clock.register("attached", self._attached)
+        world.clock.register("detached", self._detached)
 
     def begin(self, volume: Volume, instance: Instance, device: str) -> Attachment:
         """Attach `volume` to `instance` as `device`; done when the clock has it.
@@ -45,16 +45,16 @@ class Attachments:
         attachment = self._store.attachments.put(
             Attachment(volume=volume.id, instance=instance.id, device=device, unit=unit, since=now())
         )
-        self._store.note(volume.id, "in-use")
-        self._store.note(attachment.id, attachment.state)
-        self._world.clock.ripens(attachment.id, "attached")
+        self._store.record_state(volume.id, "in-use")
+        self._store.record_state(attachment.id, attachment.state)
+        self._world.clock.schedule(attachment.id, "attached")
         return attachment
 
     def end(self, attachment: Attachment) -> Attachment:
         """Detach it; done when the clock has it and nobody on the node holds the device."""
         detaching = self._store.attachments.put(replace(attachment, state="detaching"))
-        self._store.note(attachment.id, detaching.state)
-        self._world.clock.ripens(attachment.id, "detached")
+        self._store.record_state(attachment.id, detaching.state)
+        self._world.clock.schedule(attachment.id, "detached")
         return detaching
 
     async def cut(self, attachment: Attachment) -> Attachment:
@@ -63,8 +63,8 @@ class Attachments:
         For a step of the clock, or while it is held still.
         """
         self._store.attachments.put(replace(attachment, state="detaching"))
-        self._store.note(attachment.id, "detaching")
-        self._world.clock.at(attachment.id, "detached", now())
+        self._store.record_state(attachment.id, "detaching")
+        self._world.clock.schedule_at(attachment.id, "detached", now())
         await self._store.commit()
         shared = len(self._store.attachments.where("volume", attachment.volume)) > 1
         await self._world.bindings.cut(attachment, shared=shared)
@@ -93,7 +93,7 @@ class Attachments:
         attachment = self._store.attachments[id_]
         await self._world.bindings.bind(attachment)
         self._store.attachments.put(replace(attachment, state="attached"))
-        self._store.note(id_, "attached")
+        self._store.record_state(id_, "attached")
 
     async def _detached(self, id_: str) -> None:
         attachment = self._store.attachments[id_]
@@ -102,12 +102,12 @@ class Attachments:
             return
         if attachment.state != "busy":
             self._store.attachments.put(replace(attachment, state="busy"))
-            self._store.note(id_, "busy")
-        self._world.clock.at(id_, "detached", now() + LOOK_AGAIN)
+            self._store.record_state(id_, "busy")
+        self._world.clock.schedule_at(id_, "detached", now() + LOOK_AGAIN)
 
     def _gone(self, attachment: Attachment) -> None:
-        self._world.clock.never(attachment.id)
+        self._world.clock.cancel(attachment.id)
         self._store.attachments.drop(attachment.id)
-        self._store.note(attachment.id, "detached")
+        self._store.record_state(attachment.id, "detached")
         if not self._store.attachments.where("volume", attachment.volume):
-            self._store.note(attachment.volume, "available")
+            self._store.record_state(attachment.volume, "available")

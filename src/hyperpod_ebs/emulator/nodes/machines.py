@@ -25,9 +25,9 @@ class Machines:
         self._world = world
         self._store = world.store
         self._attachments = attachments
-        world.clock.on("instance running", self._running)
-        world.clock.on("instance terminated", self._terminated)
-        world.clock.on("instance forgotten", self._forgotten)
+        world.clock.register("instance running", self._running)
+        world.clock.register("instance terminated", self._terminated)
+        world.clock.register("instance forgotten", self._forgotten)
 
     def start(self, instance: Instance) -> Instance:
         """A machine of this description, with an address; running, with a device directory, when the clock has it."""
@@ -35,7 +35,7 @@ class Machines:
         started = self._store.instances.put(
             replace(instance, address=_address(number), mac=_mac(number), launched=now())
         )
-        self._world.clock.ripens(instance.id, "instance running")
+        self._world.clock.schedule(instance.id, "instance running")
         return started
 
     def give_root(self, instance: Instance) -> None:
@@ -58,7 +58,7 @@ class Machines:
     def stop(self, instance: Instance) -> Instance:
         """Terminate `instance`; done when the clock has it."""
         stopped = self._store.instances.put(replace(instance, state="shutting-down"))
-        self._world.clock.ripens(instance.id, "instance terminated")
+        self._world.clock.schedule(instance.id, "instance terminated")
         return stopped
 
     async def _running(self, id_: str) -> None:
@@ -73,7 +73,7 @@ class Machines:
             await self._attachments.cut(attachment)
             if attachment.delete_on_termination:
                 # Before the next await, so that it is committed with the end of the attachment.
-                self._world.forget(attachment.volume)
+                self._world.delete_volume(attachment.volume)
                 await self._world.images.drop(attachment.volume)
         await files.off_loop(self._world.directories.drop, id_)
         instance = self._store.instances[id_]
@@ -81,7 +81,7 @@ class Machines:
             self._store.instances.drop(id_)
             return
         self._store.instances.put(replace(instance, state="terminated"))
-        self._world.clock.at(id_, "instance forgotten", now() + REMEMBERED)
+        self._world.clock.schedule_at(id_, "instance forgotten", now() + REMEMBERED)
 
     async def _forgotten(self, id_: str) -> None:
         self._store.instances.drop(id_)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from hyperpod_ebs.emulator import eks
 from hyperpod_ebs.emulator.nodes.machines import Machines
 from hyperpod_ebs.emulator.records import Cluster, Instance, InstanceGroup
-from hyperpod_ebs.emulator.state.world import World, new_id, now, when
+from hyperpod_ebs.emulator.state.world import World, new_id, now, to_datetime
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
 
 _ALPHABET: Final = string.ascii_lowercase + string.digits
@@ -28,42 +28,42 @@ class Clusters:
         self._world = world
         self._store = world.store
         self._machines = machines
-        world.clock.on("cluster in service", self._in_service)
-        world.clock.on("cluster gone", self._gone)
+        world.clock.register("cluster in service", self._in_service)
+        world.clock.register("cluster gone", self._gone)
 
     @operations("CreateCluster")
     async def create(self, asked: Asked, _: Call) -> Answer:
         """The ARN of a cluster in state Creating, with the nodes that its groups count."""
-        await self._world.clock.settle()
+        await self._world.clock.run_due_steps()
         cluster, zones = self._wanted(asked), self._zones(asked)
         self._store.clusters.put(cluster)
         wanted = [group for group in cluster.instance_groups() for _ in range(group.count)]
         for group, zone in zip(wanted, itertools.cycle(zones), strict=False):
             self._machines.start(_node(cluster, group, zone))
-        self._world.clock.ripens(cluster.id, "cluster in service")
-        return await self._world.acknowledged({"ClusterArn": self.arn(cluster)})
+        self._world.clock.schedule(cluster.id, "cluster in service")
+        return await self._world.acknowledge({"ClusterArn": self.arn(cluster)})
 
     @operations("DeleteCluster")
     async def delete(self, asked: Asked, _: Call) -> Answer:
         """The ARN of the cluster, which is Deleting."""
-        await self._world.clock.settle()
+        await self._world.clock.run_due_steps()
         cluster = self.found(asked["ClusterName"])
         if cluster.state != "Deleting":
             self._store.clusters.put(replace(cluster, state="Deleting"))
             for node in self._store.instances.where("cluster", cluster.id):
                 self._machines.stop(node)
-            self._world.clock.ripens(cluster.id, "cluster gone")
-        return await self._world.acknowledged({"ClusterArn": self.arn(cluster)})
+            self._world.clock.schedule(cluster.id, "cluster gone")
+        return await self._world.acknowledge({"ClusterArn": self.arn(cluster)})
 
     @operations("DescribeCluster")
     async def describe(self, asked: Asked, _: Call) -> Answer:
         """The cluster of this name or ARN."""
-        await self._world.clock.settle()
-        return await self._world.acknowledged(self._shown(self.found(asked["ClusterName"])))
+        await self._world.clock.run_due_steps()
+        return await self._world.acknowledge(self._shown(self.found(asked["ClusterName"])))
 
     def arn(self, cluster: Cluster) -> str:
         """The cluster's ARN."""
-        return self._world.place.arn("sagemaker", f"cluster/{cluster.id}")
+        return self._world.region.arn("sagemaker", f"cluster/{cluster.id}")
 
     def found(self, name_or_arn: str) -> Cluster:
         """The cluster of this name or ARN.
@@ -108,9 +108,9 @@ class Clusters:
 
     def _zones(self, asked: Asked) -> list[str]:
         """The zones of the subnets asked for, which the nodes take in turns; the first zone when there are none."""
-        place = self._world.place
-        subnets = asked.get("VpcConfig", {}).get("Subnets") or [place.zones[0].subnet]
-        zones = {zone.subnet: zone.name for zone in place.zones}
+        region = self._world.region
+        subnets = asked.get("VpcConfig", {}).get("Subnets") or [region.zones[0].subnet]
+        zones = {zone.subnet: zone.name for zone in region.zones}
         if unknown := [subnet for subnet in subnets if subnet not in zones]:
             raise AwsFault("ValidationException", f"The subnet ID '{unknown[0]}' does not exist")
         return [zones[subnet] for subnet in subnets]
@@ -122,7 +122,7 @@ class Clusters:
             "ClusterArn": self.arn(cluster),
             "ClusterName": cluster.name,
             "ClusterStatus": cluster.state,
-            "CreationTime": when(cluster.created),
+            "CreationTime": to_datetime(cluster.created),
             "InstanceGroups": [self._group_shown(cluster, group) for group in groups if not group.restricted],
             "RestrictedInstanceGroups": [self._group_shown(cluster, one) for one in groups if one.restricted] or None,
             "VpcConfig": vpc if cluster.subnets else None,
@@ -147,7 +147,7 @@ class Clusters:
         waiting = [node for node in self._store.instances.where("cluster", id_) if node.state != "running"]
         if not self._put_off(id_, "cluster in service", waiting):
             self._store.clusters.put(replace(self._store.clusters[id_], state="InService"))
-            self._store.note(id_, "InService")
+            self._store.record_state(id_, "InService")
 
     async def _gone(self, id_: str) -> None:
         """The cluster is gone once its nodes are."""
@@ -158,7 +158,7 @@ class Clusters:
         """Let `step` wait for what is going to happen to `nodes`; whether there is anything."""
         dues = [self._store.dues[node.id].at for node in nodes if node.id in self._store.dues]
         if dues:
-            self._world.clock.at(id_, step, max(dues))
+            self._world.clock.schedule_at(id_, step, max(dues))
         return bool(dues)
 
 

@@ -63,7 +63,7 @@ class NodeBatches:
     @operations("BatchDeleteClusterNodes")
     async def delete(self, asked: Asked, _: Call) -> Answer:
         """The nodes that begin to go; their groups are smaller from now on."""
-        await self.world.clock.settle()
+        await self.world.clock.run_due_steps()
         if (count := len(asked.get("NodeIds", []))) > DELETED_AT_ONCE:
             text = f"{count} nodes cannot be deleted in one request: give at most {DELETED_AT_ONCE}"
             raise AwsFault("ValidationException", text)
@@ -72,12 +72,12 @@ class NodeBatches:
             self.machines.stop(node)
         self._shrink(batch)
         self._update(batch)
-        return await self.world.acknowledged(batch.answer())
+        return await self.world.acknowledge(batch.answer())
 
     @operations("BatchReplaceClusterNodes")
     async def replace(self, asked: Asked, _: Call) -> Answer:
         """The nodes that begin to go; for each a new one, of another id, begins to come in its group."""
-        await self.world.clock.settle()
+        await self.world.clock.run_due_steps()
         batch = self._batch(asked, _OTHERS)
         for node in batch.ready:
             self.machines.stop(node)
@@ -86,16 +86,16 @@ class NodeBatches:
             )
             self.machines.start(fresh)
         self._update(batch)
-        return await self.world.acknowledged(batch.answer())
+        return await self.world.acknowledge(batch.answer())
 
     @operations("BatchRebootClusterNodes")
     async def reboot(self, asked: Asked, _: Call) -> Answer:
         """The nodes that begin to start again; they keep their ids and their volumes."""
-        await self.world.clock.settle()
+        await self.world.clock.run_due_steps()
         batch = self._batch(asked, _OTHERS)
         for node in batch.ready:
-            self.world.store.note(node.id, "rebooted")
-        return await self.world.acknowledged(batch.answer())
+            self.world.store.record_state(node.id, "rebooted")
+        return await self.world.acknowledge(batch.answer())
 
     def _batch(self, asked: Asked, codes: _Codes) -> _Batch:
         """The nodes that the request names, each once.
@@ -142,4 +142,4 @@ class NodeBatches:
         cluster = self.world.store.clusters[batch.cluster.id]
         if batch.ready and cluster.node_provisioning != "Continuous" and cluster.state != "Creating":
             self.world.store.clusters.put(replace(cluster, state="Updating"))
-            self.world.clock.ripens(cluster.id, "cluster in service")
+            self.world.clock.schedule(cluster.id, "cluster in service")

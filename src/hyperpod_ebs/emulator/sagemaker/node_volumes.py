@@ -14,7 +14,7 @@ from hyperpod_ebs.emulator.ec2 import naming
 from hyperpod_ebs.emulator.nodes.attachments import Attachments
 from hyperpod_ebs.emulator.records import Attachment, Cluster, Instance
 from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
-from hyperpod_ebs.emulator.state.world import World, when
+from hyperpod_ebs.emulator.state.world import World, to_datetime
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
 
 NAMES: Final = (
@@ -39,7 +39,7 @@ class NodeVolumes:
     @operations("AttachClusterNodeVolume")
     async def attach(self, asked: Asked, _: Call) -> Answer:
         """The attachment as it is: attaching, or attached where the clock is instant."""
-        await self.world.clock.settle()
+        await self.world.clock.run_due_steps()
         cluster, node = self._node(asked)
         if cluster.eks is None:
             raise AwsFault("ValidationException", f"Cluster {asked['ClusterArn']} is not orchestrated by EKS.")
@@ -54,21 +54,21 @@ class NodeVolumes:
             if present := self.world.store.attachments.where("volume", volume.id):
                 raise AwsFault("VolumeInUse", f"{present[0].volume} is already attached to an instance")
             attachment = self.attachments.begin(volume, node, self._device(node))
-        await self.world.clock.settle()
+        await self.world.clock.run_due_steps()
         shown = self.world.store.attachments.get(attachment.id, attachment)
-        return await self.world.acknowledged(_shown(asked, shown, shown.state))
+        return await self.world.acknowledge(_shown(asked, shown, shown.state))
 
     @operations("DetachClusterNodeVolume")
     async def detach(self, asked: Asked, _: Call) -> Answer:
         """The attachment as it is: detaching, busy, or detached where the clock is instant."""
-        await self.world.clock.settle()
+        await self.world.clock.run_due_steps()
         _cluster, node = self._node(asked)
         with _as_validation("detach"):
             attachment = self._attachment(asked["VolumeId"], node)
             self.attachments.end(attachment)
-        await self.world.clock.settle()
+        await self.world.clock.run_due_steps()
         left = self.world.store.attachments.get(attachment.id)
-        return await self.world.acknowledged(_shown(asked, left or attachment, left.state if left else "detached"))
+        return await self.world.acknowledge(_shown(asked, left or attachment, left.state if left else "detached"))
 
     def _node(self, asked: Asked) -> tuple[Cluster, Instance]:
         cluster = self.clusters.found(asked["ClusterArn"])
@@ -113,7 +113,7 @@ def _shown(asked: Asked, attachment: Attachment, status: str) -> Answer:
         "ClusterArn": asked["ClusterArn"],
         "NodeId": attachment.instance,
         "VolumeId": attachment.volume,
-        "AttachTime": when(attachment.since),
+        "AttachTime": to_datetime(attachment.since),
         "Status": status,
         "DeviceName": attachment.device,
     }

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 from hyperpod_ebs.emulator.records import Cluster, Instance
 from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
-from hyperpod_ebs.emulator.state.world import World, when
+from hyperpod_ebs.emulator.state.world import World, to_datetime
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
 
 R = TypeVar("R")
@@ -33,7 +33,7 @@ class Nodes:
     @operations("ListClusters")
     async def list_clusters(self, asked: Asked, _: Call) -> Answer:
         """Clusters by name and age, in pages."""
-        await self.world.clock.settle()
+        await self.world.clock.run_due_steps()
         part = asked.get("NameContains", "").lower()
         wanted = [
             one
@@ -49,17 +49,17 @@ class Nodes:
             {
                 "ClusterArn": self.clusters.arn(one),
                 "ClusterName": one.name,
-                "CreationTime": when(one.created),
+                "CreationTime": to_datetime(one.created),
                 "ClusterStatus": one.state,
             }
             for one in this
         ]
-        return await self.world.acknowledged({"ClusterSummaries": summaries, "NextToken": token})
+        return await self.world.acknowledge({"ClusterSummaries": summaries, "NextToken": token})
 
     @operations("ListClusterNodes")
     async def list_nodes(self, asked: Asked, _: Call) -> Answer:
         """The nodes of a cluster by group and age, in pages."""
-        await self.world.clock.settle()
+        await self.world.clock.run_due_steps()
         cluster = self.clusters.found(asked["ClusterName"])
         part = asked.get("InstanceGroupNameContains", "").lower()
         wanted = [
@@ -73,21 +73,21 @@ class Nodes:
         }
         this, token = _page(_sorted(wanted, asked, orders), asked)
         summaries = [self._summary(cluster, one) for one in this]
-        return await self.world.acknowledged({"ClusterNodeSummaries": summaries, "NextToken": token})
+        return await self.world.acknowledge({"ClusterNodeSummaries": summaries, "NextToken": token})
 
     @operations("DescribeClusterNode")
     async def describe_node(self, asked: Asked, _: Call) -> Answer:
         """One node of a cluster, with its place."""
-        await self.world.clock.settle()
+        await self.world.clock.run_due_steps()
         cluster = self.clusters.found(asked["ClusterName"])
         if (id_ := asked.get("NodeId")) is None:
             raise AwsFault("ValidationException", "NodeId must be given: nodes here have no logical ids")
         node = self.world.store.instances.get(id_)
         if node is None or node.cluster != cluster.id:
             raise AwsFault("ResourceNotFound", f"Node {id_} not found in cluster {asked['ClusterName']}.")
-        zone = {"AvailabilityZone": node.zone, "AvailabilityZoneId": self.world.place.zone_id(node.zone)}
+        zone = {"AvailabilityZone": node.zone, "AvailabilityZoneId": self.world.region.zone_id(node.zone)}
         details = {**self._summary(cluster, node), "PrivatePrimaryIp": node.address, "Placement": zone}
-        return await self.world.acknowledged({"NodeDetails": details})
+        return await self.world.acknowledge({"NodeDetails": details})
 
     def _summary(self, cluster: Cluster, node: Instance) -> dict[str, Any]:  # the members of ClusterNodeSummary
         kinds = {group.name: group.kind for group in cluster.instance_groups()}
@@ -95,9 +95,9 @@ class Nodes:
             "InstanceGroupName": node.group,
             "InstanceId": node.id,
             "InstanceType": kinds[node.group],
-            "LaunchTime": when(node.launched),
+            "LaunchTime": to_datetime(node.launched),
             "InstanceStatus": {"Status": _STATES[node.state]},
-            "PrivateDnsHostname": f"ip-{node.address.replace('.', '-')}.{self.world.place.region}.compute.internal",
+            "PrivateDnsHostname": f"ip-{node.address.replace('.', '-')}.{self.world.region.name}.compute.internal",
         }
 
 

@@ -1,14 +1,14 @@
-"""Why nothing in the cloud is ready at once: states ripen on a clock.
+"""The clock that makes resources change their state some time after a request, as AWS does.
 
-A change to come is a `Due` in the store, so it outlives the process. When its time
-is there it is carried out by one ticker, and before any look at the state, so that
-an answer is never older than the clock. What it does to disks and devices happens
-only after the intent is committed and may be repeated after a crash: each step's
-action brings about an end, whatever it finds.
+A pending step is a `Due` in the store, so it survives the process. A ticker runs each step
+when it is due. Every request also runs the due steps before it reads the state, so an
+answer never shows a state that should already have changed. A step touches disks and
+devices only after its `Due` is committed, and may run again after a crash: every action is
+idempotent, and leads to the same end from any state that a crash can leave.
 
-Times of the `aws` profile are drawn log-normal around what is seen in the wild,
-except for volume modifications, which take AWS minutes to hours and are compressed
-to seconds here.
+The durations of the `aws` profile are log-normal, with medians and 95th percentiles as
+observed on AWS. Volume modifications are the exception: they take minutes to hours on AWS
+and seconds here.
 """
 
 import asyncio
@@ -29,113 +29,113 @@ log = logging.getLogger(__name__)
 
 Profile = Literal["instant", "aws", "chaos"]
 
-Act = Callable[[str], Awaitable[None]]
-"""Carries out a step for the id that it is given."""
+Action = Callable[[str], Awaitable[None]]
+"""Carries out a step for the subject whose id it is given."""
 
-AGAIN: Final = 1.0
-"""Seconds after which a step that failed is tried again."""
+RETRY: Final = 1.0
+"""Seconds until a failed step is tried again."""
 
 _P95: Final = 1.6448536269514722
-"""Standard deviations above the median at which 95 in 100 lie."""
+"""The 95th percentile of the normal distribution, in standard deviations."""
 
-_LONG: Final = 12.0
-"""By how much chaos stretches the odd attachment."""
+_STUCK: Final = 12.0
+"""The factor by which the chaos profile stretches one attachment in sixteen."""
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
-    """How long a step takes, in seconds."""
+class Duration:
+    """The distribution of a step's duration, in seconds."""
 
     median: float
     p95: float
 
-    def draw(self, chance: random.Random) -> float:
-        """One time, log-normal."""
-        return self.median * math.exp(chance.gauss(0, math.log(self.p95 / self.median) / _P95))
+    def draw(self, generator: random.Random) -> float:
+        """A random duration from the log-normal distribution."""
+        return self.median * math.exp(generator.gauss(0, math.log(self.p95 / self.median) / _P95))
 
 
 AWS: Final = {
-    "volume available": Times(1.6, 3.5),
-    "volume gone": Times(0.6, 1.5),
-    "attached": Times(2.1, 4.0),
-    "detached": Times(2.1, 5.0),
-    "snapshot completed": Times(6, 15),
-    "optimizing": Times(3, 7),
-    "modified": Times(20, 60),
-    "instance running": Times(2, 4),
-    "instance terminated": Times(2, 4),
-    "cluster in service": Times(2, 3),
-    "cluster gone": Times(2, 3),
-    "eks active": Times(1, 2),
+    "volume available": Duration(1.6, 3.5),
+    "volume gone": Duration(0.6, 1.5),
+    "attached": Duration(2.1, 4.0),
+    "detached": Duration(2.1, 5.0),
+    "snapshot completed": Duration(6, 15),
+    "optimizing": Duration(3, 7),
+    "modified": Duration(20, 60),
+    "instance running": Duration(2, 4),
+    "instance terminated": Duration(2, 4),
+    "cluster in service": Duration(2, 3),
+    "cluster gone": Duration(2, 3),
+    "eks active": Duration(1, 2),
 }
-"""Each step of the cloud and the time it takes."""
+"""Each step's duration in the `aws` profile."""
 
 LAST: Final = "instance terminated"
-"""The step that ends others' steps, and so comes after those that are due with it."""
+"""The step that runs after all others that are due at the same time, because it cancels steps of other subjects."""
 
 
 class Clock:
-    """When each thing changes its state, and what that takes."""
+    """The pending state changes of all resources, and the actions that carry them out."""
 
     def __init__(self, store: Store, *, profile: Profile, seed: int) -> None:
         self.profile = profile
         self.ended = asyncio.Event()
-        """Set when nothing ripens any more: at the end, or because the store cannot be written."""
+        """Set when the ticker has ended: after a stop, or because the store cannot be written."""
 
-        self.chance = random.Random(seed)  # noqa: S311 - repeatable is what it is for
+        self.random = random.Random(seed)  # noqa: S311 - must be repeatable
         self._store = store
-        self._acts: dict[str, Act] = {}
+        self._actions: dict[str, Action] = {}
         self._heap = [(due.at, due.id) for due in store.dues.values()]
         heapify(self._heap)
         self._lock = asyncio.Lock()
-        self._sooner = asyncio.Event()
+        self._wake = asyncio.Event()
         self._stopping = False
 
-    def on(self, step: str, act: Act) -> None:
-        """Have `act` carry out `step`."""
-        self._acts[step] = act
+    def register(self, step: str, action: Action) -> None:
+        """Carry out `step` by calling `action`."""
+        self._actions[step] = action
 
-    def ripens(self, subject: str, step: str, *, extra: float = 0.0) -> float:
-        """Let `step` happen to `subject` after its time and `extra` seconds; the instant at which it will."""
-        return self.at(subject, step, time.time() + self._takes(step, extra))
+    def schedule(self, subject: str, step: str, *, extra: float = 0.0) -> float:
+        """Schedule `step` for `subject` after the step's duration and `extra` seconds; return the instant."""
+        return self.schedule_at(subject, step, time.time() + self._duration(step, extra))
 
-    def at(self, subject: str, step: str, instant: float) -> float:
-        """Let `step` happen to `subject` at `instant`, in place of what else was to happen to it."""
+    def schedule_at(self, subject: str, step: str, instant: float) -> float:
+        """Schedule `step` for `subject` at `instant`, in place of the subject's pending step."""
         self._store.dues.put(Due(id=subject, step=step, at=instant))
         heappush(self._heap, (instant, subject))
-        self._sooner.set()
+        self._wake.set()
         return instant
 
-    def never(self, subject: str) -> None:
-        """Let nothing happen to `subject` any more."""
+    def cancel(self, subject: str) -> None:
+        """Cancel the pending step of `subject`."""
         self._store.dues.drop(subject)
 
-    async def settle(self) -> None:
-        """Carry out all that is due.
+    async def run_due_steps(self) -> None:
+        """Carry out every step that is due.
 
-        When it returns, nothing is half-way, and stays so until the next await.
+        No step is half done when this returns, until the caller's next await.
         """
-        async with self.still():
+        async with self.pause():
             pass
 
     @asynccontextmanager
-    async def still(self) -> AsyncGenerator[None]:
-        """Carry out all that is due, and nothing more until the block is left."""
+    async def pause(self) -> AsyncGenerator[None]:
+        """Carry out every step that is due, then run no further step inside the block."""
         async with self._lock:
-            while ripe := self._ripe(time.time()):
+            while due_steps := self._pop_due_steps(time.time()):
                 await self._store.commit()  # intents before effects
                 for last in (False, True):
                     async with asyncio.TaskGroup() as group:
-                        for due in ripe:
+                        for due in due_steps:
                             if (due.step == LAST) is last:
                                 group.create_task(self._carry_out(due))
             yield
 
     @asynccontextmanager
-    async def ticking(self) -> AsyncGenerator[None]:
-        """Carry out each thing when its time comes, until the block is left.
+    async def start_ticker(self) -> AsyncGenerator[None]:
+        """Carry out each step when it is due, until the block ends.
 
-        What is being carried out then is finished, not cut short.
+        A step that is running at the end of the block is finished first.
 
         Raises:
             sqlite3.Error: The store could not be written, and `ended` came early.
@@ -146,42 +146,42 @@ class Clock:
             yield
         finally:
             self._stopping = True
-            self._sooner.set()
+            self._wake.set()
             await ticker
 
     async def _tick(self) -> None:
         while not self._stopping:
-            self._sooner.clear()
-            await self.settle()
+            self._wake.clear()
+            await self.run_due_steps()
             await self._store.commit()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._heap[0][0] - time.time() if self._heap else None):
-                    await self._sooner.wait()
+                    await self._wake.wait()
 
-    def _takes(self, step: str, extra: float) -> float:
+    def _duration(self, step: str, extra: float) -> float:
         if self.profile == "instant":
             return 0.0
-        drawn = AWS[step].draw(self.chance) + extra
+        drawn = AWS[step].draw(self.random) + extra
         if self.profile == "aws":
             return drawn
-        stretched = drawn * self.chance.uniform(0.05, 4.0)
-        return stretched * _LONG if step == "attached" and self.chance.random() < 1 / 16 else stretched
+        stretched = drawn * self.random.uniform(0.05, 4.0)
+        return stretched * _STUCK if step == "attached" and self.random.random() < 1 / 16 else stretched
 
-    def _ripe(self, now: float) -> list[Due]:
-        """What is due, oldest first; what was put off or called off since is passed over."""
-        ripe: dict[str, Due] = {}
+    def _pop_due_steps(self, now: float) -> list[Due]:
+        """Take the due steps off the heap, oldest first, without those that were postponed or cancelled since."""
+        steps: dict[str, Due] = {}
         while self._heap and self._heap[0][0] <= now:
             at, subject = heappop(self._heap)
             due = self._store.dues.get(subject)
             if due is not None and due.at == at:
-                ripe[subject] = due
-        return list(ripe.values())
+                steps[subject] = due
+        return list(steps.values())
 
     async def _carry_out(self, due: Due) -> None:
         try:
-            await self._acts[due.step](due.id)
+            await self._actions[due.step](due.id)
         except Exception:
-            log.exception("%s: %s failed, and is tried again", due.id, due.step)
-            self.at(due.id, due.step, time.time() + AGAIN)
+            log.exception("%s: step %r failed; retrying in %g s", due.id, due.step, RETRY)
+            self.schedule_at(due.id, due.step, time.time() + RETRY)
         if self._store.dues.get(due.id) is due:
             self._store.dues.drop(due.id)

@@ -1,8 +1,8 @@
-"""Where the cloud is: its partition, region, account and zones.
+"""The region that the emulator is: its name, account, partition and zones.
 
 The region has up to three zones, a, b and c, with the zone ids az1, az2 and az3 of its
-short name (usw2-az1), and one default VPC with a subnet in each: subnet-0000000000000000a,
--b and -c. A cluster or an instance chooses its zone by subnet.
+short name (usw2-az1), and one default VPC with a subnet in each zone:
+subnet-0000000000000000a, -b and -c. A cluster or an instance chooses its zone by subnet.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ VPC: Final = "vpc-00000000000000001"
 SECURITY_GROUP: Final = "sg-00000000000000001"
 
 ZONES: Final = 3
-"""Zones that a region has at the most, and unless told otherwise."""
+"""The default number of zones in a region, which is also the maximum."""
 
 _DIRECTIONS: Final = {"north": "n", "south": "s", "east": "e", "west": "w", "central": "c"}
 
@@ -28,56 +28,58 @@ class Zone:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A region of an account."""
+class Region:
+    """An AWS region as one account sees it."""
 
-    region: str
+    name: str
+    """us-west-2."""
+
     account: str
     zone_count: int = ZONES
 
     @property
     def partition(self) -> str:
         """aws, aws-cn or aws-us-gov."""
-        if self.region.startswith("cn-"):
+        if self.name.startswith("cn-"):
             return "aws-cn"
-        return "aws-us-gov" if self.region.startswith("us-gov-") else "aws"
+        return "aws-us-gov" if self.name.startswith("us-gov-") else "aws"
 
     @property
     def zones(self) -> tuple[Zone, ...]:
         """The zones, in the order of their letters."""
-        return _zones(self.region)[: self.zone_count]
+        return _zones(self.name)[: self.zone_count]
 
-    def zone(self, name: str) -> Zone | None:
-        """The zone of this name, id or subnet."""
-        return next((zone for zone in self.zones if name in {zone.name, zone.id, zone.subnet}), None)
+    def zone(self, key: str) -> Zone | None:
+        """The zone with this name, id or subnet."""
+        return next((zone for zone in self.zones if key in {zone.name, zone.id, zone.subnet}), None)
 
     def zone_id(self, name: str) -> str | None:
-        """The id of the zone of this name."""
+        """The id of the zone with this name."""
         zone = self.zone(name)
         return zone.id if zone else None
 
     def arn(self, service: str, resource: str) -> str:
-        """The ARN of something of this account's in this region."""
-        return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
+        """The ARN of a resource of the account in this region."""
+        return f"arn:{self.partition}:{service}:{self.name}:{self.account}:{resource}"
 
 
 @cache
 def _zones(region: str) -> tuple[Zone, ...]:
-    short = short_name(region)
+    short = _short_name(region)
     return tuple(
         Zone(f"{region}{letter}", f"{short}-az{number}", f"subnet-{letter:0>17}")
         for number, letter in enumerate("abc", start=1)
     )
 
 
-def short_name(region: str) -> str:
-    """The region as zone ids have it: us-west-2 is usw2, ap-southeast-1 is apse1."""
+def _short_name(region: str) -> str:
+    """The region's name as zone ids contain it: us-west-2 is usw2, ap-southeast-1 is apse1."""
     first, *words, number = region.split("-")
     return first + "".join(_short_word(word) for word in words) + number
 
 
 def _short_word(word: str) -> str:
-    """One word of it: northeast is ne, west is w, gov is g."""
+    """The short form of one word of a region's name: northeast is ne, west is w, gov is g."""
     if word in _DIRECTIONS:
         return _DIRECTIONS[word]
     start = next((direction for direction in _DIRECTIONS if word.startswith(direction)), None)

@@ -1,10 +1,10 @@
-"""The emulated cloud's memory: dictionaries that SQLite remembers.
+"""The emulator's records: dictionaries in memory, kept in SQLite.
 
-While the process runs, memory is the truth; each change is handed to a writer
-thread and an answer leaves only when the change that it tells of is on disk. The
-writer takes all that waits into one transaction, so that a hundred calls at once
-cost one fsync. What is put between two awaits of the loop is committed together
-or not at all.
+While the process runs, the dictionaries are authoritative. A writer thread writes each
+change to disk, and a request is answered only once the changes that the answer reports are
+on disk. The writer puts all waiting changes into one transaction, so a hundred concurrent
+calls cost one fsync. Changes made between two awaits of the event loop are committed
+together or not at all.
 """
 
 import asyncio
@@ -24,13 +24,11 @@ from hyperpod_ebs.emulator import records
 
 SCHEMA: Final = 1
 
-RESTORE: Final = "put it back from a copy, or start anew after `hyperpod-ebs emulator reset`"
-"""What can be done about a state that is damaged."""
+RESTORE: Final = "restore it from a copy, or delete the state with `hyperpod-ebs emulator reset`"
+"""What a user can do about a damaged state directory."""
 
 MOMENTS: Final = 100_000
-"""How many moments are remembered; the oldest go first."""
-
-T = TypeVar("T")
+"""The number of state changes that the history keeps; the oldest are dropped first."""
 
 
 class Record(Protocol):
@@ -38,20 +36,20 @@ class Record(Protocol):
 
     @property
     def id(self) -> str:
-        """Unique in its table."""
+        """The record's key, unique in its table."""
         ...
 
 
 R = TypeVar("R", bound=Record)
 
 
-class StateRefused(Exception):  # noqa: N818 - reads as what happened
-    """The state directory cannot be used by this program, or not now."""
+class StateRefused(Exception):  # noqa: N818 - named for what happened
+    """The state directory cannot be used: it is in use, damaged, or another region's, account's or version's."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """A row to write, or to delete where there is no body."""
+    """A row to write, or to delete if `body` is None."""
 
     table: str
     id: str
@@ -59,10 +57,10 @@ class _Change:
 
 
 class Table(Mapping[str, R], Generic[R]):
-    """The records of one kind by id; reads like a dict, and `put` and `drop` are remembered."""
+    """The records of one kind by id: reads like a dict; `put` and `drop` are also written to disk."""
 
     def __init__(self, cls: type[R], changes: list[_Change], *indexes: str) -> None:
-        """`indexes` are the fields that `where` can look up."""
+        """Create an empty table; `indexes` are the fields that `where` can look up."""
         self._cls = cls
         self._changes = changes
         self._rows: dict[str, R] = {}
@@ -70,14 +68,14 @@ class Table(Mapping[str, R], Generic[R]):
         self._indexes: dict[str, defaultdict[str, dict[str, R]]] = {name: defaultdict(dict) for name in indexes}
 
     def put(self, record: R) -> R:
-        """Remember `record` in place of the one with its id."""
+        """Store `record` in place of the one with the same id."""
         body = json.dumps({name: getattr(record, name) for name in self._names}, default=dict)
         self._changes.append(_Change(self._cls.__name__, record.id, body))
-        self._keep(record)
+        self._add(record)
         return record
 
     def drop(self, id_: str) -> None:
-        """Forget the record, if there is one."""
+        """Delete the record, if there is one."""
         if (record := self._rows.pop(id_, None)) is not None:
             self._changes.append(_Change(self._cls.__name__, id_, None))
             self._unindex(record)
@@ -87,11 +85,11 @@ class Table(Mapping[str, R], Generic[R]):
         return list(self._indexes[name][value].values()) if value in self._indexes[name] else []
 
     def load(self, body: str) -> None:
-        """Take in a row as it was written."""
+        """Add a record read from disk."""
         members = {name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(body).items()}
-        self._keep(self._cls(**members))
+        self._add(self._cls(**members))
 
-    def _keep(self, record: R) -> None:
+    def _add(self, record: R) -> None:
         if (old := self._rows.get(record.id)) is not None:
             self._unindex(old)
         self._rows[record.id] = record
@@ -116,7 +114,7 @@ class Table(Mapping[str, R], Generic[R]):
 
 
 class Store:
-    """All tables, and the way to disk."""
+    """All tables, and the writer that keeps them on disk."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         changes: list[_Change] = []
@@ -132,17 +130,17 @@ class Store:
         self.dues = Table(records.Due, changes)
         self.moments = Table(records.Moment, changes)
         self._writer = _Writer(database)
-        self._last: asyncio.Future[None] | None = None
+        self._last_commit: asyncio.Future[None] | None = None
         self._load(database)
-        self._numbers = 1 + max((int(number) for number in self.moments), default=0)
+        self._next_moment = 1 + max((int(number) for number in self.moments), default=0)
         self._writer.start()
 
     @classmethod
     def open(cls, file: Path) -> "Store":
-        """The store in `file`, which is made when there is none.
+        """Open the store in `file`, which is created if it does not exist.
 
         Raises:
-            StateRefused: A newer version of the program wrote it, or it cannot be read.
+            StateRefused: A newer version of the program wrote the file, or it cannot be read.
         """
         file.touch(mode=0o600)
         database = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
@@ -156,36 +154,31 @@ class Store:
             database.close()
             raise
 
-    def note(self, subject: str, state: str) -> None:
-        """Remember that `subject` came into `state` now."""
-        self.moments.put(records.Moment(id=str(self._numbers), subject=subject, state=state, at=time.time()))
-        self._numbers += 1
+    def record_state(self, subject: str, state: str) -> None:
+        """Add to the history that `subject` entered `state` now."""
+        self.moments.put(records.Moment(id=str(self._next_moment), subject=subject, state=state, at=time.time()))
+        self._next_moment += 1
         if len(self.moments) > MOMENTS:
             self.moments.drop(next(iter(self.moments)))
 
     async def commit(self) -> None:
-        """Come back when every change so far is on disk.
+        """Wait until every change so far is on disk.
 
         Raises:
-            sqlite3.Error: It cannot be written; nothing can be from now on.
+            sqlite3.Error: The database cannot be written; every later commit fails too.
         """
         if self._changes:
-            self._last = asyncio.get_running_loop().create_future()
-            self._writer.hand(self._changes[:], self._last)
+            self._last_commit = asyncio.get_running_loop().create_future()
+            self._writer.enqueue(self._changes[:], self._last_commit)
             self._changes.clear()
-        if self._last is not None:
-            await asyncio.shield(self._last)
-
-    async def acknowledged(self, answer: T) -> T:
-        """`answer`, once all that it can tell of is on disk."""
-        await self.commit()
-        return answer
+        if self._last_commit is not None:
+            await asyncio.shield(self._last_commit)
 
     def close(self) -> None:
-        """Write what waits and end the writer."""
-        self._writer.hand(self._changes[:], None)
+        """Write the waiting changes and end the writer."""
+        self._writer.enqueue(self._changes[:], None)
         self._changes.clear()
-        self._writer.hand(None, None)
+        self._writer.enqueue(None, None)
         self._writer.join()
 
     def _load(self, database: sqlite3.Connection) -> None:
@@ -197,7 +190,10 @@ class Store:
 def _prepare(database: sqlite3.Connection, file: Path) -> None:
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA:
-        raise StateRefused(f"{file} has schema {version}, this program knows {SCHEMA}: use the newer program")
+        raise StateRefused(
+            f"{file} has schema {version}, but this version of hyperpod-ebs supports only up to schema {SCHEMA}: "
+            "use the newer version that wrote it"
+        )
     database.execute("PRAGMA journal_mode=WAL")
     database.execute("PRAGMA synchronous=FULL")
     database.execute("CREATE TABLE IF NOT EXISTS record (kind, id, body, PRIMARY KEY (kind, id)) WITHOUT ROWID")
@@ -205,30 +201,31 @@ def _prepare(database: sqlite3.Connection, file: Path) -> None:
 
 
 class _Writer(threading.Thread):
-    """The one thread that writes; after a failure it refuses everything."""
+    """The only thread that writes to the database; after one failure it fails every later batch."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         super().__init__(name="store", daemon=True)
         self._database = database
         self._batches: queue.SimpleQueue[tuple[list[_Change] | None, asyncio.Future[None] | None]] = queue.SimpleQueue()
-        self._broken: Exception | None = None
+        self._error: Exception | None = None
 
-    def hand(self, changes: list[_Change] | None, written: asyncio.Future[None] | None) -> None:
-        """Write `changes` and then tell `written`; None ends the thread."""
+    def enqueue(self, changes: list[_Change] | None, written: asyncio.Future[None] | None) -> None:
+        """Write `changes`, then resolve `written`; None for `changes` ends the thread."""
         self._batches.put((changes, written))
 
     def run(self) -> None:
-        """Take all that waits into one transaction, again and again."""
-        going = True
-        while going:
+        """Write all waiting batches in one transaction, until the batch that ends the thread."""
+        running = True
+        while running:
             batches = [self._batches.get()]
             while not self._batches.empty():
                 batches.append(self._batches.get())
-            going = all(changes is not None for changes, _ in batches)
-            if self._broken is None:
+            running = all(changes is not None for changes, _ in batches)
+            if self._error is None:
                 self._write([change for changes, _ in batches for change in changes or ()])
             for _, written in batches:
-                self._tell(written)
+                if written is not None:
+                    self._resolve(written)
         self._database.close()
 
     def _write(self, changes: list[_Change]) -> None:
@@ -242,13 +239,11 @@ class _Writer(threading.Thread):
                     self._database.execute("INSERT OR REPLACE INTO record VALUES (?,?,?)", row)
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
-            self._broken = error
+            self._error = error
 
-    def _tell(self, written: asyncio.Future[None] | None) -> None:
-        if written is None:
-            return
-        with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
-            if self._broken is None:
+    def _resolve(self, written: asyncio.Future[None]) -> None:
+        with suppress(RuntimeError):  # the loop is closed, so nothing waits for the future
+            if self._error is None:
                 written.get_loop().call_soon_threadsafe(written.set_result, None)
             else:
-                written.get_loop().call_soon_threadsafe(written.set_exception, self._broken)
+                written.get_loop().call_soon_threadsafe(written.set_exception, self._error)

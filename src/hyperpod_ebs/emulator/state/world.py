@@ -1,4 +1,4 @@
-"""The parts that every service works on: memory, clock, disks, devices, and where it all is."""
+"""The state that all services share: records, clock, disks, device directories, and the region they are in."""
 
 import secrets
 import time
@@ -11,7 +11,7 @@ from hyperpod_ebs.emulator.disks.bindings import Bindings
 from hyperpod_ebs.emulator.disks.device_directories import DeviceDirectories
 from hyperpod_ebs.emulator.disks.images import Images
 from hyperpod_ebs.emulator.state.clock import Clock
-from hyperpod_ebs.emulator.state.region import Place
+from hyperpod_ebs.emulator.state.region import Region
 from hyperpod_ebs.emulator.state.store import Store
 
 T = TypeVar("T")
@@ -21,45 +21,46 @@ T = TypeVar("T")
 class World:
     """One account in one region."""
 
-    place: Place
+    region: Region
     store: Store
     clock: Clock
     images: Images
     directories: DeviceDirectories
     bindings: Bindings
 
-    async def acknowledged(self, answer: T) -> T:
-        """`answer`, once all that it can tell of is on disk."""
-        return await self.store.acknowledged(answer)
+    async def acknowledge(self, answer: T) -> T:
+        """Write every change so far to disk, then return `answer`, which may report those changes."""
+        await self.store.commit()
+        return answer
 
-    def forget(self, volume: str) -> None:
-        """Have no volume of this id; what it was to become, it does not."""
-        self.clock.never(modifying(volume))
+    def delete_volume(self, volume: str) -> None:
+        """Delete the volume's records and cancel its pending modification."""
+        self.clock.cancel(modification_subject(volume))
         self.store.modifications.drop(volume)
         self.store.volumes.drop(volume)
-        self.store.note(volume, "deleted")
+        self.store.record_state(volume, "deleted")
 
 
-def modifying(volume: str) -> str:
-    """The subject of what happens to the modification of `volume`."""
+def modification_subject(volume: str) -> str:
+    """The clock's name for the modification of `volume`."""
     return f"modification/{volume}"
 
 
 def new_id(prefix: str) -> str:
-    """An id that nothing has had: vol-0 and 16 hex digits."""
+    """A new, random id: vol-0 and 16 hex digits."""
     return f"{prefix}-0{secrets.token_hex(8)}"
 
 
-def when(instant: float | None) -> datetime | None:
-    """An instant as the wire wants it."""
+def to_datetime(instant: float | None) -> datetime | None:
+    """An instant in seconds since the epoch as the type that a wire protocol writes."""
     return None if instant is None else datetime.fromtimestamp(instant, UTC)
 
 
 def now() -> float:
-    """The instant that it is, to the millisecond that AWS shows."""
+    """The current instant in seconds since the epoch, rounded to the milliseconds that AWS shows."""
     return round(time.time(), 3)
 
 
 def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]] | None:
-    """Tags as EC2 and SageMaker write them."""
+    """Tags as EC2 and SageMaker write them; None if there are none."""
     return [{"Key": key, "Value": value} for key, value in tags.items()] or None

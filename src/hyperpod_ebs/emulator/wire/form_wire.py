@@ -7,9 +7,9 @@ from urllib.parse import parse_qsl
 from botocore.model import ListShape, OperationModel, Shape
 
 from hyperpod_ebs.emulator.wire import form_request, xml_answer
-from hyperpod_ebs.emulator.wire.compiled import Compiled, ModelWire, refuse_members
-from hyperpod_ebs.emulator.wire.exchange import Reply, Request
 from hyperpod_ebs.emulator.wire.form_request import Dialect
+from hyperpod_ebs.emulator.wire.messages import Reply, Request
+from hyperpod_ebs.emulator.wire.model_wire import Compiled, ModelWire, refuse_members
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault
 from hyperpod_ebs.emulator.wire.xml_answer import escape
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from botocore.model import OperationModel, ServiceModel, StructureShape
 
 from hyperpod_ebs.emulator.wire import json_answer, rest_request
-from hyperpod_ebs.emulator.wire.compiled import Compiled, ModelWire, refuse_members
-from hyperpod_ebs.emulator.wire.exchange import Reply, Request
+from hyperpod_ebs.emulator.wire.messages import Reply, Request
+from hyperpod_ebs.emulator.wire.model_wire import Compiled, ModelWire, refuse_members
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault
 
 

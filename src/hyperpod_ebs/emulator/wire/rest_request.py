@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote
 from botocore.model import ListShape, OperationModel, Shape
 
 from hyperpod_ebs.emulator.wire import json_request, scalars
-from hyperpod_ebs.emulator.wire.exchange import Request
+from hyperpod_ebs.emulator.wire.messages import Request
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 
 _LABEL: Final = re.compile(r"\\\{(\w+)(\\\+)?\\\}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from botocore.model import OperationModel, ServiceModel
 
 from hyperpod_ebs.emulator.wire import models
-from hyperpod_ebs.emulator.wire.exchange import Reply, Request
+from hyperpod_ebs.emulator.wire.messages import Reply, Request
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, UnknownMember
 
 

@@ -13,9 +13,9 @@ from typing import Final, Protocol
 
 from botocore.model import ServiceModel
 
-from hyperpod_ebs.emulator.wire.exchange import Reply, Request
 from hyperpod_ebs.emulator.wire.form_wire import Ec2Wire, QueryWire
 from hyperpod_ebs.emulator.wire.json_wire import JsonWire, RestJsonWire
+from hyperpod_ebs.emulator.wire.messages import Reply, Request
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault
 
 
