@@ -42,8 +42,9 @@ class Mount:
 
 def mounts(table: bytes | None = None) -> list[Mount]:
     """The mounts in `table`, or in this process's own table."""
-    lines = (MOUNT_TABLE.read_bytes() if table is None else table).splitlines()
-    return [_mount(line.split(b" ")) for line in lines]
+    # Not splitlines(), which also ends a line at a carriage return: the kernel does not escape one in a path.
+    lines = (MOUNT_TABLE.read_bytes() if table is None else table).split(b"\n")
+    return [_mount(line.split(b" ")) for line in lines if line]
 
 
 def _mount(fields: list[bytes]) -> Mount:
@@ -77,7 +78,7 @@ class LoopDevice:
         return int(_STATUS.unpack(status)[2])
 
     def free(self) -> None:
-        """Take the backing file away, unless the device was bound to another file meanwhile.
+        """Clear the backing file, unless the device was bound to another file meanwhile.
 
         The kernel frees a busy device at its last close.
 
@@ -86,7 +87,7 @@ class LoopDevice:
         """
         handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            # Checked while the device is open: nobody can free and bind it again until it is closed.
+            # Checked while the device is open: until it is closed, no process can free and rebind it.
             if _backing_file(_SYSFS / self.path.name) == self.file:
                 fcntl.ioctl(handle, _LOOP_CLR_FD, 0)
         finally:
