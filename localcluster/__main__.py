@@ -9,9 +9,9 @@ from typing import Annotated, Final, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
+from hyperpod_ebs.sandbox.failures import explanation
 from hyperpod_ebs.sandbox.interruption import Interruption
 from hyperpod_ebs.sandbox.sandbox import Sandbox
-from hyperpod_ebs.sandbox.trouble import why
 from localcluster import holder, kept, progress
 from localcluster.cluster import Cluster
 from localcluster.demo import show
@@ -97,7 +97,7 @@ def demo(*, image: Images = (), directory: Path | None = None, output: show.Outp
 
 
 async def _demo(images: Sequence[Path], there: Record | None, output: show.Output) -> int:
-    with Interruption.expected() as interruption:
+    with Interruption.listen() as interruption:
         if there:
             async with there.cloud() as cloud:
                 return await show.show(Kubectl(there.kubectl, there.kubeconfig), cloud, output, interruption)
@@ -107,16 +107,16 @@ async def _demo(images: Sequence[Path], there: Record | None, output: show.Outpu
         try:
             async with (
                 Sandbox.open(SHOWN) as place,
-                interruption.ends(),
+                interruption.scope(),
                 Cluster.running(place, programs, images, profile="instant", step=step) as cluster,
             ):
                 await holder.installed(cluster, step)
                 return await show.show(cluster.kubectl, cluster.cloud.emulated, output, interruption)
         except TimeoutError:
-            if not interruption.words:
+            if not interruption.cause:
                 raise
-            sys.stderr.write(f"localcluster: stopped by {interruption.words}; what it had begun is cleaned up\n")
-            return interruption.code
+            sys.stderr.write(f"localcluster: stopped by {interruption.cause}; what it had begun is cleaned up\n")
+            return interruption.exit_code
 
 
 @app.command
@@ -132,7 +132,7 @@ def main() -> None:
     except CycloptsError as error:
         sys.stderr.write(f"localcluster: {error}\n")
     except Exception as error:  # noqa: BLE001 - nobody who runs a cluster is shown a traceback
-        sys.stderr.write(f"localcluster: {why(error)}\n")
+        sys.stderr.write(f"localcluster: {explanation(error)}\n")
     sys.exit(1)
 
 

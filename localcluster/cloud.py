@@ -10,7 +10,7 @@ from typing import Any, Final
 import aiohttp
 
 from hyperpod_ebs.demo.fleet import INSTANCE_TYPE, Emulated, HyperPodNode, environment_of
-from hyperpod_ebs.sandbox.processes import OURS
+from hyperpod_ebs.sandbox.processes import COMMAND
 from hyperpod_ebs.sandbox.sandbox import Sandbox
 from localcluster.machines import network
 from localcluster.machines.network import Namespace
@@ -52,7 +52,7 @@ class Cloud:
         """The emulator in the hub's network; spoken to at `door`, a URL that leads there."""
         state = sandbox.path / "cloud"
         words = ("--state", str(state), "--host", network.GATEWAY, "--port", str(PORT), "--profile", profile)
-        await sandbox.start(hub.inside(*OURS, "emulator", "run", *words), log="emulator.log")
+        await sandbox.start(hub.inside(*COMMAND, "emulator", "run", *words), log="emulator.log")
         environment = {**await environment_of(sandbox, state), "AWS_ENDPOINT_URL": door}
         async with aiohttp.ClientSession(door) as http:
             yield cls(Emulated(state, environment, http))

@@ -111,5 +111,5 @@ async def _door(site: Site, port: int, *, name: str) -> str:
         argv = site.hub.inside(
             sys.executable, "-m", "localcluster.machines.forward", str(handle), network.GATEWAY, str(port)
         )
-        await site.sandbox.start(argv, log=f"door-{name}.log", keep=(handle,))
+        await site.sandbox.start(argv, log=f"door-{name}.log", pass_fds=(handle,))
     return f"127.0.0.1:{number}"

@@ -9,9 +9,9 @@ from typing import Final
 
 from hyperpod_ebs.kit import files
 from hyperpod_ebs.sandbox import sandbox
+from hyperpod_ebs.sandbox.failures import PrerequisiteMissing
 from hyperpod_ebs.sandbox.interruption import Interruption
 from hyperpod_ebs.sandbox.sandbox import Sandbox
-from hyperpod_ebs.sandbox.trouble import Missing
 from localcluster import progress
 from localcluster.cluster import Cluster
 from localcluster.images import sidecars
@@ -30,14 +30,14 @@ async def hold(images: Sequence[Path], name: str, profile: str, *, install: bool
     It is in its record from its first moment on, so that whoever wants it to end can say so.
 
     Raises:
-        Trouble, CommandFailed: It does not come up.
+        Failure, CommandFailed: It does not come up.
     """
     programs = Programs.here()
     check_space()
     ready = False
-    with Interruption.expected() as interruption:
+    with Interruption.listen() as interruption:
         try:
-            async with Sandbox.open(name) as place, interruption.ends():
+            async with Sandbox.open(name) as place, interruption.scope():
                 begun = Record(
                     directory=str(place.path),
                     holder=await files.off_loop(lambda: Life.of(os.getpid())),
@@ -54,21 +54,21 @@ async def hold(images: Sequence[Path], name: str, profile: str, *, install: bool
                     progress.tell(ready=begun.directory)
                     await cluster.roster.keep(lambda: _completed(begun, cluster).write())
         except TimeoutError:
-            if not interruption.words:
+            if not interruption.cause:
                 raise
-    return 0 if ready else interruption.code
+    return 0 if ready else interruption.exit_code
 
 
 def check_space() -> None:
     """See that there is room for a cluster.
 
     Raises:
-        Missing: There is not.
+        PrerequisiteMissing: There is not.
     """
-    place = sandbox.place()
+    place = sandbox.parent_directory()
     if (free := shutil.disk_usage(place).free) < _SPACE:
         gib = 1024**3
-        raise Missing(
+        raise PrerequisiteMissing(
             f"{place} has {free / gib:.1f} GiB free, but a cluster takes {_SPACE / gib:g}: make room, or set TMPDIR"
         )
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from hyperpod_ebs.kit.directory_lock import lock_directory
 from hyperpod_ebs.sandbox import janitor, sandbox
-from hyperpod_ebs.sandbox.trouble import Missing, why
+from hyperpod_ebs.sandbox.failures import PrerequisiteMissing, explanation
 from localcluster import progress, record
 from localcluster.record import Record
 
@@ -31,13 +31,13 @@ def running() -> Record:
     """The one that runs.
 
     Raises:
-        Missing: None does.
+        PrerequisiteMissing: None does.
     """
     one = found()
     if one is None:
-        raise Missing("no cluster runs: make cluster brings one up")
+        raise PrerequisiteMissing("no cluster runs: make cluster brings one up")
     if not one.kubeconfig:
-        raise Missing(f"the cluster in {one.directory} is still coming up: wait for it")
+        raise PrerequisiteMissing(f"the cluster in {one.directory} is still coming up: wait for it")
     return one
 
 
@@ -45,7 +45,7 @@ def begin(images: Sequence[Path], hold: Callable[[], int]) -> int:
     """The exit code of bringing one up with `hold`, which a process of its own does; there is at most one."""
     holder = 0
     try:
-        with lock_directory(sandbox.place()) as lock:
+        with lock_directory(sandbox.parent_directory()) as lock:
             if one := found():
                 return _already(one, images)
             holder, lines = _detached(hold, lock)
@@ -65,7 +65,7 @@ def begin(images: Sequence[Path], hold: Callable[[], int]) -> int:
 
 def end() -> int:
     """The exit code of ending it, and any other whose holder was killed; 0 leaves the machine as it was."""
-    place, there = sandbox.place().resolve(), record.directories(NAME)
+    place, there = sandbox.parent_directory().resolve(), record.directories(NAME)
     if not there:
         sys.stderr.write(f"localcluster: no cluster runs: there is no {place}/{NAME}-* (TMPDIR says where to look)\n")
     deadline = time.monotonic() + _TO_END
@@ -128,7 +128,7 @@ def _hold(hold: Callable[[], int], writing: int) -> None:
         os.close(writing)
         code = hold()
     except BaseException as error:  # noqa: BLE001 - nobody above would tell of it
-        sys.stderr.write(f"localcluster: {why(error)}\n")
+        sys.stderr.write(f"localcluster: {explanation(error)}\n")
     finally:
         os._exit(code)
 

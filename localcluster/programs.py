@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.sandbox.trouble import Missing
+from hyperpod_ebs.sandbox.failures import PrerequisiteMissing
 
 BUILT: Final = Path(__file__).parent.parent / ".tools" / "kubernetes"
 """Where scripts/setup.sh puts the programs built from Go modules."""
@@ -55,11 +55,11 @@ class Programs:
         """Those that `make cluster` or `make test` has brought.
 
         Raises:
-            Missing: Some are missing; the message says how to get them.
+            PrerequisiteMissing: Some are missing; the message says how to get them.
         """
         programs = cls(BUILT.resolve())
         if missing := list(programs._missing()):
-            raise Missing(f"{', '.join(missing)}: not there; scripts/setup.sh go-tools cluster brings them")
+            raise PrerequisiteMissing(f"{', '.join(missing)}: not there; scripts/setup.sh go-tools cluster brings them")
         return programs
 
     def __getitem__(self, name: str) -> str:

@@ -74,7 +74,7 @@ class Record:
 
 def directories(name: str) -> list[Path]:
     """Those of clusters called `name`, held or abandoned."""
-    return sorted(sandbox.place().resolve().glob(f"{name}-*"))
+    return sorted(sandbox.parent_directory().resolve().glob(f"{name}-*"))
 
 
 def found(name: str) -> Iterator[Record]:

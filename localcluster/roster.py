@@ -14,7 +14,7 @@ import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError
 
 from hyperpod_ebs.kit import command, files
-from hyperpod_ebs.sandbox.trouble import Trouble, why
+from hyperpod_ebs.sandbox.failures import Failure, explanation
 from localcluster.cloud import Cloud, Instance
 from localcluster.kubernetes.node import Node
 from localcluster.kubernetes.site import Site
@@ -65,9 +65,9 @@ class Roster:
         self._number += 1
         try:
             node = await Node.start(self._site, instance, self._number, self._images)
-        except (OSError, command.CommandFailed, Trouble) as error:
+        except (OSError, command.CommandFailed, Failure) as error:
             self._given_up.add(instance.id)
-            said = f"{instance.name} did not become a node: {why(error)}\n"
+            said = f"{instance.name} did not become a node: {explanation(error)}\n"
             await files.off_loop((self._site.sandbox.path / "roster.log").write_text, said)
             return ()
         else:

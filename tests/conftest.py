@@ -73,10 +73,10 @@ def minded() -> Generator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix="hp-") as outer, pytest.MonkeyPatch.context() as patch:
         path = Path(outer).resolve()
-        seal = janitor.seal(path)
+        seal = janitor.create_lock_file(path)
         argv = [sys.executable, "-m", "hyperpod_ebs.sandbox.janitor", str(path)]
         process = psutil.Popen(argv, stdin=-1, pass_fds=(seal,), start_new_session=True)
-        patch.setenv(janitor.MARK, str(path))
+        patch.setenv(janitor.SANDBOX_VARIABLE, str(path))
         try:
             yield path
         finally:

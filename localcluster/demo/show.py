@@ -15,8 +15,8 @@ from hyperpod_ebs.demo.fleet import Emulated
 from hyperpod_ebs.demo.picture import WIDEST, steps_table
 from hyperpod_ebs.demo.screen import Screen, Silent, live
 from hyperpod_ebs.demo.steps import Steps
+from hyperpod_ebs.sandbox.failures import explanation
 from hyperpod_ebs.sandbox.interruption import Interruption
-from hyperpod_ebs.sandbox.trouble import why
 from localcluster.demo.scene import Scene
 from localcluster.demo.stage import Stage, Told
 from localcluster.demo.story import Story
@@ -47,10 +47,10 @@ async def show(kubectl: Kubectl, cloud: Emulated, output: Output, interruption: 
     with _screen(console, output) as screen:
         steps = Steps(screen)
         try:
-            async with interruption.ends():
+            async with interruption.scope():
                 await Story(kubectl, cloud, steps, screen.looked).tell()
         except Exception as raised:  # noqa: BLE001 - nobody who runs a demo is shown a traceback
-            error = f"stopped by {interruption.words}" if interruption.words else why(raised)
+            error = f"stopped by {interruption.cause}" if interruption.cause else explanation(raised)
     if output == "json":
         told = {"seconds": round(time.monotonic() - since, 1), "steps": [asdict(step) for step in steps.done]}
         sys.stdout.write(json.dumps({**told, "error": error}, indent=2) + "\n")
@@ -58,7 +58,7 @@ async def show(kubectl: Kubectl, cloud: Emulated, output: Output, interruption: 
         console.print(steps_table(steps.done, min(console.width, WIDEST)))
     if error:
         sys.stderr.write(f"localcluster: {error}\n")
-    return interruption.code or (_FAILED if error else 0)
+    return interruption.exit_code or (_FAILED if error else 0)
 
 
 @contextmanager

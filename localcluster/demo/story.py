@@ -11,7 +11,7 @@ import aiohttp
 from hyperpod_ebs.demo.fleet import Emulated
 from hyperpod_ebs.demo.steps import Result, Steps
 from hyperpod_ebs.kit import command
-from hyperpod_ebs.sandbox.trouble import Broken
+from hyperpod_ebs.sandbox.failures import DataMismatch
 from localcluster.demo.scene import Pod, Scene, lines
 from localcluster.kubernetes.chart import ROOT
 from localcluster.kubernetes.kubectl import Kubectl
@@ -44,7 +44,7 @@ class Story:
         """All of it; what it made is deleted also when it cannot be told to the end.
 
         Raises:
-            Trouble: It did not come out as it should.
+            Failure: It did not come out as it should.
         """
         self.steps.count(self.cloud.calls)
         async with self._looking():
@@ -93,7 +93,7 @@ class Story:
 
             found = await self._until(resumed)
             if pod.node == node:
-                raise Broken(f"{pod.name} runs on {node} again, which is cordoned")
+                raise DataMismatch(f"{pod.name} runs on {node} again, which is cordoned")
             result(f"{pod.name} resumed at step {found['step']} on {pod.node}")
 
     async def _compare(self) -> None:
@@ -106,7 +106,7 @@ class Story:
             ends = [lines((await self.kubectl("logs", job, f"--namespace={NAMESPACE}")).out)[-1] for job in jobs]
             ours, theirs = (end["weights"] for end in ends)
             if ours != theirs:
-                raise Broken(f"the training's weights are {ours}, those of the undisturbed one {theirs}")
+                raise DataMismatch(f"the training's weights are {ours}, those of the undisturbed one {theirs}")
             result(f"the same to the last bit, accuracy {ends[0]['accuracy']}: {ours[:16]}…")
 
     async def _clear(self) -> None:

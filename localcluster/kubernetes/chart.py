@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hyperpod_ebs.kit import command
-from hyperpod_ebs.sandbox.trouble import Trouble
+from hyperpod_ebs.sandbox.failures import Failure
 from localcluster import cloud, programs
 from localcluster.images import REGISTRY
 from localcluster.kubernetes.kubectl import Kubectl
@@ -26,7 +26,7 @@ that cannot renew in time ends, and on a busy machine that must not happen."""
 _PATIENCE: Final = 240
 
 
-class NotInstalled(Trouble):
+class NotInstalled(Failure):
     """The release is not there, or not well; the message shows its pods and what they said last."""
 
 

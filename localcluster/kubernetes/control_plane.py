@@ -30,7 +30,7 @@ class ControlPlane:
         """Start all of it; done when the API server says that it is ready.
 
         Raises:
-            Ended, NotReady: It does not come up.
+            ProcessEnded, ProcessNotReady: It does not come up.
         """
         await self._start_api_server(await self._start_etcd())
         await self._start_controllers()

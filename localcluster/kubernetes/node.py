@@ -41,7 +41,7 @@ class Node:
         The first image is the one that holds a pod's namespaces open.
 
         Raises:
-            CommandFailed, Ended, NotReady: It does not come up, and is off again.
+            CommandFailed, ProcessEnded, ProcessNotReady: It does not come up, and is off again.
         """
         machine = await Machine.start(site.sandbox, site.hub, instance.id, number, instance.devices)
         try:

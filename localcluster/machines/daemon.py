@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
-from hyperpod_ebs.sandbox.processes import last_words
+from hyperpod_ebs.sandbox.failures import ProcessEnded, ProcessNotReady
+from hyperpod_ebs.sandbox.processes import log_tail
 from hyperpod_ebs.sandbox.sandbox import Sandbox
-from hyperpod_ebs.sandbox.trouble import Ended, NotReady
 
 _LOOK: Final = 0.1
 
@@ -22,9 +22,9 @@ class Daemon:
     process: asyncio.subprocess.Process
 
     @classmethod
-    async def started(cls, sandbox: Sandbox, name: str, argv: Sequence[str], *, keep: Sequence[int] = ()) -> Self:
-        """Start it; `keep` are open files that it gets too."""
-        return cls(name=name, sandbox=sandbox, process=await sandbox.start(argv, log=f"{name}.log", keep=keep))
+    async def started(cls, sandbox: Sandbox, name: str, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> Self:
+        """Start it; `pass_fds` are open files that it inherits."""
+        return cls(name=name, sandbox=sandbox, process=await sandbox.start(argv, log=f"{name}.log", pass_fds=pass_fds))
 
     async def until(
         self, true: Callable[[], Awaitable[bool]], *, seconds: float, needs: Sequence["Daemon"] = ()
@@ -32,8 +32,8 @@ class Daemon:
         """Come back when it is so; `needs` are programs without which it never will be.
 
         Raises:
-            Ended: The program, or one of those, ended first; the message has its last words.
-            NotReady: It was not so within `seconds`; as above.
+            ProcessEnded: The program, or one of those, ended first; the message has its last words.
+            ProcessNotReady: It was not so within `seconds`; as above.
         """
         try:
             async with asyncio.timeout(seconds):
@@ -42,10 +42,10 @@ class Daemon:
                         await daemon._look()  # noqa: SLF001 - one of ours
                     await asyncio.sleep(_LOOK)
         except TimeoutError as error:
-            said = await last_words(self.sandbox, self.name)
-            raise NotReady(f"{self.name} is not ready after {seconds:g} s: {said}") from error
+            said = await log_tail(self.sandbox, self.name)
+            raise ProcessNotReady(f"{self.name} is not ready after {seconds:g} s: {said}") from error
 
     async def _look(self) -> None:
         if (code := self.process.returncode) is not None:
-            said = await last_words(self.sandbox, self.name)
-            raise Ended(f"{self.name} ended with exit code {code}: {said}")
+            said = await log_tail(self.sandbox, self.name)
+            raise ProcessEnded(f"{self.name} ended with exit code {code}: {said}")

@@ -63,7 +63,7 @@ class Machine:
         await files.off_loop(_furnish, home, devices)
         machine = cls(name=name, number=number, sandbox=sandbox, init=await _init(sandbox, name), home=home)
         try:
-            await files.off_loop(cgroups.make, machine.group)
+            await files.off_loop(cgroups.create, machine.group)
             await network.join(hub, machine.namespace, number)
             await machine._mount(devices)
         except BaseException:

@@ -20,7 +20,7 @@ def of_the_machine() -> dict[str, object]:
         "devices": {entry.name for entry in Path("/dev").iterdir() if not re.match(r"loop\d", entry.name)},
         "run": {entry.name for entry in Path("/run").iterdir()},
         "mounts": sorted(
-            str(point) for point in points if not any((above / janitor.SEAL).exists() for above in point.parents)
+            str(point) for point in points if not any((above / janitor.LOCK_FILE).exists() for above in point.parents)
         ),
         **of_kubernetes(),
     }
@@ -42,6 +42,6 @@ def left_of(directory: Path) -> list[str]:
         *(f"process {pid}" for pid in janitor.processes_of(directory)),
         *(f"mount {point}" for point in janitor.mounts_below(directory)),
         *(f"loop device {loop}" for loop in janitor.loops_below(directory)),
-        *(f"control group {group}" for group in cgroups.left(directory.name)),
+        *(f"control group {group}" for group in cgroups.groups(directory.name)),
         *([str(directory)] if directory.exists() else []),
     ]

@@ -311,7 +311,7 @@ async def test_a_process_that_dies_ends_the_demo_with_a_sentence(short_path: Pat
 
     played.assert_nothing_is_left()
     assert played.code == 1
-    assert re.fullmatch(rf"hyperpod-ebs: .*the process of the {victim}\S* was killed \(SIGKILL\).*\n", played.err)
+    assert re.fullmatch(rf"hyperpod-ebs: .*the {victim}\S* process was killed \(SIGKILL\).*\n", played.err)
 
 
 def words(pid: int) -> list[str]:

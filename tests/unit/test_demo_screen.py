@@ -148,7 +148,7 @@ def test_what_stood_at_any_look_is_told() -> None:
     first = Leftovers(mounts=("/a",), processes=("1",))
     later = Leftovers(mounts=("/a", "/b"), directories=("/d",))
 
-    told = first.and_then(later)
+    told = first.union(later)
 
     assert told == Leftovers(mounts=("/a", "/b"), processes=("1",), directories=("/d",))
-    assert Leftovers().and_then(Leftovers()) == Leftovers()
+    assert Leftovers().union(Leftovers()) == Leftovers()

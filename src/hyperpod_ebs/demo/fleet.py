@@ -17,9 +17,9 @@ from hyperpod_ebs.demo.report import Moment
 from hyperpod_ebs.demo.screen import Silent
 from hyperpod_ebs.demo.steps import Steps
 from hyperpod_ebs.kit import command, files
-from hyperpod_ebs.sandbox.processes import OURS, Processes, last_words
+from hyperpod_ebs.sandbox.failures import ProcessNotReady
+from hyperpod_ebs.sandbox.processes import COMMAND, Processes, log_tail
 from hyperpod_ebs.sandbox.sandbox import Sandbox
-from hyperpod_ebs.sandbox.trouble import NotReady
 
 INSTANCE_TYPE: Final = "ml.g5.48xlarge"
 
@@ -159,10 +159,10 @@ async def running(sandbox: Sandbox, profile: str, steps: Steps | None = None) ->
     """A fleet in the sandbox, which is stopped when the block ends.
 
     Raises:
-        ExceptionGroup: Of `NotReady` and `Ended`, and of what the block raises.
+        ExceptionGroup: Of `ProcessNotReady` and `ProcessEnded`, and of what the block raises.
     """
     steps = steps or Steps(Silent())
-    async with Processes.watched(sandbox) as processes, AsyncExitStack() as stack:
+    async with Processes.supervise(sandbox) as processes, AsyncExitStack() as stack:
         async with steps.step("start the embedded cloud") as result:
             state = sandbox.path / "cloud"
             words = ("--state", str(state), "--port", "0", "--profile", profile)
@@ -206,7 +206,7 @@ async def environment_of(sandbox: Sandbox, state: Path) -> dict[str, str]:
     """What a client of the emulator needs, once it answers.
 
     Raises:
-        NotReady: It does not come up.
+        ProcessNotReady: It does not come up.
     """
     log = sandbox.path / "emulator.log"
     try:
@@ -217,9 +217,9 @@ async def environment_of(sandbox: Sandbox, state: Path) -> dict[str, str]:
                 if "emulator ready" not in await files.off_loop(log.read_text):
                     continue
                 with suppress(command.CommandFailed):  # the line is of an earlier run
-                    answer = await command.run([*OURS, "emulator", "env", "--state", str(state), "--output", "json"])
+                    answer = await command.run([*COMMAND, "emulator", "env", "--state", str(state), "--output", "json"])
                     environment: dict[str, str] = json.loads(answer.out)
                     return environment
     except TimeoutError as error:
-        said = await last_words(sandbox, "emulator")
-        raise NotReady(f"the emulator did not come up within {_READY:g} s: {said}") from error
+        said = await log_tail(sandbox, "emulator")
+        raise ProcessNotReady(f"the emulator did not come up within {_READY:g} s: {said}") from error

@@ -46,12 +46,12 @@ def wants() -> Iterator[str]:
 
 def _of_directory() -> Iterator[str]:
     try:
-        directory = sandbox.place().resolve()
+        directory = sandbox.parent_directory().resolve()
         free = shutil.disk_usage(directory).free
     except OSError as error:
         yield f"there is no directory for temporary files ({error.strerror or error}): name one with TMPDIR"
         return
-    if not sandbox.takes_devices(directory):
+    if not sandbox.allows_devices(directory):
         yield f"devices cannot be opened in {directory} (mounted nodev): name another directory with TMPDIR"
     if free < ROOM:
         yield (

@@ -21,9 +21,9 @@ from hyperpod_ebs.demo.screen import Screen
 from hyperpod_ebs.demo.steps import Steps
 from hyperpod_ebs.demo.story import Story
 from hyperpod_ebs.demo.suggestions import suggestions
+from hyperpod_ebs.sandbox.failures import explanation
 from hyperpod_ebs.sandbox.interruption import Interruption
 from hyperpod_ebs.sandbox.sandbox import Leftovers, Sandbox
-from hyperpod_ebs.sandbox.trouble import why
 
 NAME: Final = "hyperpod-ebs-demo"
 """What the directories of demos are called, before the dash."""
@@ -51,7 +51,7 @@ class _Seen:
 async def performed(profile: str, output: Literal["table", "json"]) -> int:
     """The exit code of a demo that was shown on stdout; what went wrong is told on stderr."""
     console = Console()
-    with Interruption.expected() as interruption:
+    with Interruption.listen() as interruption:
         with screen.shown(console) if output == "table" else nullcontext(screen.Silent()) as shown:
             report = await _run(profile, shown, interruption)
         if output == "json":
@@ -60,7 +60,7 @@ async def performed(profile: str, output: Literal["table", "json"]) -> int:
             _close(console, report)
         if report.error:
             sys.stderr.write(f"hyperpod-ebs: {report.error}\n")
-        return interruption.code or (_FAILED if report.error or not report.clean else 0)
+        return interruption.exit_code or (_FAILED if report.error or not report.clean else 0)
 
 
 async def _run(profile: str, shown: Screen, interruption: Interruption) -> Report:
@@ -71,14 +71,14 @@ async def _run(profile: str, shown: Screen, interruption: Interruption) -> Repor
     else:
         async with Sandbox.open(NAME) as sandbox:
             try:
-                async with interruption.ends():
+                async with interruption.scope():
                     await _tell(sandbox, profile, shown, steps, seen)
             except Exception as error:  # noqa: BLE001 - nobody who runs a demo is shown a traceback
                 seen.error = _sentence(error, steps, sandbox.path)
-        leftovers = seen.left.and_then(sandbox.leftovers())
-    if interruption.words:
+        leftovers = seen.left.union(sandbox.leftovers())
+    if interruption.cause:
         at = f" at step {steps.now!r}" if steps.now else ""
-        seen.error = f"stopped by {interruption.words}{at}; what it had begun is cleaned up"
+        seen.error = f"stopped by {interruption.cause}{at}; what it had begun is cleaned up"
     return Report(
         profile=profile,
         seconds=round(time.monotonic() - since, 3),
@@ -102,7 +102,7 @@ async def _tell(sandbox: Sandbox, profile: str, shown: Screen, steps: Steps, see
             await everything.processes.stop()
             seen.left = replace(sandbox.leftovers(), directories=())
             await sandbox.close()
-            left = [one for kind in seen.left.and_then(sandbox.leftovers()).kinds().values() for one in kind]
+            left = [one for kind in seen.left.union(sandbox.leftovers()).as_dict().values() for one in kind]
             result(f"left: {', '.join(left)}" if left else "no process, mount, loop device or file is left")
 
 
@@ -124,7 +124,7 @@ async def _followed(emulated: Emulated, shown: Screen) -> AsyncGenerator[None]:
 
 def _sentence(error: Exception, steps: Steps, path: Path) -> str:
     """What went wrong, at which step, and what to do."""
-    text = why(error)
+    text = explanation(error)
     at = f"at step {steps.now!r}: " if steps.now and not text.startswith(steps.now) else ""
     with suppress(OSError):
         if shutil.disk_usage(path).free < _FULL:

@@ -52,7 +52,7 @@ class Report:
 
     def left(self) -> dict[str, tuple[str, ...]]:
         """What is left, by its kind; the kinds are always the same."""
-        return {**self.leftovers.kinds(), "volumes": self.volumes, "snapshots": self.snapshots}
+        return {**self.leftovers.as_dict(), "volumes": self.volumes, "snapshots": self.snapshots}
 
     def document(self) -> dict[str, object]:
         """The report as JSON has it."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hyperpod_ebs.demo.report import Step
 from hyperpod_ebs.demo.screen import Screen
-from hyperpod_ebs.sandbox.trouble import Refused, Trouble, why
+from hyperpod_ebs.sandbox.failures import Failure, StepFailed, explanation
 
 Counts = Mapping[str, int]
 """How often each AWS operation was called, by `service:Operation`."""
@@ -47,7 +47,7 @@ class Steps:
         """A step; what the block says is its result.
 
         Raises:
-            Refused: What went wrong with it, whatever it was, in a sentence that names the step.
+            StepFailed: What went wrong with it, whatever it was, in a sentence that names the step.
         """
         self._screen.began(name)
         self.now, since, result = name, time.monotonic(), Result([])
@@ -55,10 +55,10 @@ class Steps:
             before = await self._calls()
             yield result
             seconds, after = time.monotonic() - since, await self._calls()
-        except Trouble:
+        except Failure:
             raise
         except Exception as error:
-            raise Refused(f"{name}: {why(error)}") from error
+            raise StepFailed(f"{name}: {explanation(error)}") from error
         calls = {key: more for key, count in after.items() if (more := count - before.get(key, 0)) > 0}
         step = Step(name=name, seconds=round(seconds, 3), calls=calls, result="; ".join(result.said))
         self.done.append(step)

@@ -15,7 +15,7 @@ from hyperpod_ebs.demo.orchestrator import Claim, Node, mounted, raw
 from hyperpod_ebs.demo.steps import Steps
 from hyperpod_ebs.kit import files
 from hyperpod_ebs.pb import csi_pb2
-from hyperpod_ebs.sandbox.trouble import Broken
+from hyperpod_ebs.sandbox.failures import DataMismatch
 
 _GIB: Final = 2**30
 _LONG: Final = 60.0
@@ -52,8 +52,8 @@ class Story:
         """All of it; the ids of volumes and snapshots that the cloud still has at the end: none.
 
         Raises:
-            Broken: What was read is not what was written.
-            Refused: A step could not be done.
+            DataMismatch: What was read is not what was written.
+            StepFailed: A step could not be done.
         """
         first, second = self._co.nodes.values()
         beforehand = await self._beforehand()
@@ -110,7 +110,7 @@ class Story:
                 result(f"{size / _GIB:g} GiB, filesystem of {room.f_blocks * room.f_frsize / _GIB:.2f} GiB")
                 result(f"the journal went from line {before} to {journal.written}")
         if journal.error:
-            raise Broken(f"the journal on {claim.id} stopped while the volume grew: {journal.error}")
+            raise DataMismatch(f"the journal on {claim.id} stopped while the volume grew: {journal.error}")
         return taken, journal.written
 
     async def _moved(self, claim: Claim, first: Node, second: Node) -> Path:
@@ -128,7 +128,7 @@ class Story:
             await _compare(target, digests)
             count = await files.off_loop(checkpoint.lines, target / "journal", deadline=_LONG)
             if count < lines:
-                raise Broken(f"the journal at {target} has {count} lines; {lines} were on the disk")
+                raise DataMismatch(f"the journal at {target} has {count} lines; {lines} were on the disk")
             result(f"all {len(digests)} digests, all {count} lines of the journal")
 
     async def _restored(self, taken: _Taken, node: Node, digests: dict[str, str]) -> Claim:
@@ -148,7 +148,7 @@ class Story:
             await _compare(target, digests)
             count = await files.off_loop(checkpoint.lines, target / "journal", deadline=_LONG)
             if not taken.before <= count <= taken.after:
-                raise Broken(
+                raise DataMismatch(
                     f"{claim.id} holds {count} lines of the journal; the snapshot was taken between "
                     f"lines {taken.before} and {taken.after}"
                 )
@@ -215,7 +215,7 @@ async def _compare(target: Path, digests: dict[str, str]) -> None:
     found = await files.off_loop(checkpoint.digests, target / "checkpoint", deadline=_LONG)
     if found != digests:
         wrong = sorted(name for name in digests | found if digests.get(name) != found.get(name))
-        raise Broken(f"the checkpoint at {target} is not what was written: {', '.join(wrong)} differ")
+        raise DataMismatch(f"the checkpoint at {target} is not what was written: {', '.join(wrong)} differ")
 
 
 def _block_round_trip(device: Path) -> None:
@@ -226,6 +226,6 @@ def _block_round_trip(device: Path) -> None:
         os.fsync(handle)
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
         if os.pread(handle, _BLOCK, _BLOCK) != written:
-            raise Broken(f"the block volume at {device} gave back other bytes than were written")
+            raise DataMismatch(f"the block volume at {device} gave back other bytes than were written")
     finally:
         os.close(handle)

@@ -1,8 +1,9 @@
-"""Control groups called like the sandbox that they belong to, in every hierarchy of the machine.
+"""Control groups named after their sandbox, in every cgroup hierarchy of the machine.
 
-Version 1 has one hierarchy for each controller, version 2 a single one, in which a group has the
-controllers that the one above it passes on (cgroups(7)). What the root has to pass on for ours is
-noted on ours, and taken back when the last of them goes.
+Version 1 has one hierarchy for each controller. Version 2 has a single hierarchy, in which a
+group has the controllers that its parent enables in cgroup.subtree_control (cgroups(7)). The
+controllers that the root did not enable before are recorded on the sandbox's group, and are
+disabled again when the last sandbox that needs them is removed.
 """
 
 import os
@@ -12,14 +13,14 @@ from typing import Final
 
 from hyperpod_ebs.sandbox import kernel_tables
 
-_PLACES: Final = ("cpuset.cpus", "cpuset.mems")
-"""What a group of version 1 has to be given before it takes processes; in version 2 it has that of the one above."""
+_CPUSET_FILES: Final = ("cpuset.cpus", "cpuset.mems")
+"""What a group of version 1 must have before it accepts processes; in version 2 it is inherited."""
 
-_CONTROLLERS: Final = frozenset({"cpu", "cpuset", "hugetlb", "memory", "pids"})
-"""Those of version 2 without which kubelet takes no group for its own, where the machine has them."""
+_KUBELET_CONTROLLERS: Final = frozenset({"cpu", "cpuset", "hugetlb", "memory", "pids"})
+"""The controllers of version 2 that kubelet requires of its root group, if the machine has them."""
 
-_LENT: Final = "trusted.hyperpod_ebs.lent"
-"""The attribute of a group in which stands what the root passes on for its sake."""
+_RECORD: Final = "trusted.hyperpod_ebs.lent"
+"""The extended attribute of a group with the controllers that the root enables because of it."""
 
 
 def hierarchies() -> list[Path]:
@@ -27,72 +28,63 @@ def hierarchies() -> list[Path]:
     return sorted({mount.point for mount in kernel_tables.mounts() if mount.filesystem in {"cgroup", "cgroup2"}})
 
 
-def make(group: Path) -> None:
-    """Have the relative path `group` as a group in each hierarchy."""
+def create(group: Path) -> None:
+    """Create the group at the relative path `group` in each hierarchy."""
     for root in hierarchies():
-        _lend(root, group.parts[0])
+        _record_controllers(root, group.parts[0])
         parent = root
         for name in group.parts:
-            _pass_on(parent)
-            below = parent / name
-            below.mkdir(exist_ok=True)
-            give_places(parent, below)
-            parent = below
+            for controller in _missing_controllers(parent):
+                (parent / "cgroup.subtree_control").write_text(f"+{controller}")
+            child = parent / name
+            child.mkdir(exist_ok=True)
+            copy_cpuset(parent, child)
+            parent = child
 
 
-def give_places(parent: Path, below: Path) -> None:
-    """Give a group the places of the one above it, where it has none; the root of version 2 has no such files."""
-    for file in _PLACES:
-        if (parent / file).exists() and (below / file).exists() and not (below / file).read_text().strip():
-            (below / file).write_text((parent / file).read_text())
+def copy_cpuset(parent: Path, child: Path) -> None:
+    """Give a group its parent's CPUs and memory nodes, if it has none; the root of version 2 has no such files."""
+    for file in _CPUSET_FILES:
+        if (parent / file).exists() and (child / file).exists() and not (child / file).read_text().strip():
+            (child / file).write_text((parent / file).read_text())
 
 
 def remove(name: str) -> None:
-    """Remove the group `name` and those in it; one that still has processes stays, with those around it."""
+    """Remove the group `name` and its children; a group that still has processes stays, and so do its parents."""
     for root in hierarchies():
-        lent = _lent(root / name)
+        controllers = _recorded_controllers(root / name)
         for directory, _, _ in os.walk(root / name, topdown=False):
             with suppress(OSError):
                 Path(directory).rmdir()
         if not (root / name).exists():
-            _take_back(root, lent)
+            for controller in controllers:
+                with suppress(OSError):  # EBUSY: another group uses the controller
+                    (root / "cgroup.subtree_control").write_text(f"-{controller}")
 
 
-def left(name: str) -> list[Path]:
+def groups(name: str) -> list[Path]:
     """The groups called `name`."""
     return [root / name for root in hierarchies() if (root / name).is_dir()]
 
 
-def _lend(root: Path, name: str) -> None:
-    """Note on the group `name` what the root does not pass on by itself, or does for another of ours."""
-    lacking = _lacking(root).union(*(_lent(group) for group in root.iterdir() if group.is_dir()))
+def _record_controllers(root: Path, name: str) -> None:
+    """Record on the group `name` the controllers that the root lacks, or enables because of another sandbox."""
+    recorded = (_recorded_controllers(group) for group in root.iterdir() if group.is_dir())
+    controllers = _missing_controllers(root).union(*recorded)
     (root / name).mkdir(exist_ok=True)
-    if lacking:
-        os.setxattr(root / name, _LENT, " ".join(sorted(lacking)).encode())
+    if controllers:
+        os.setxattr(root / name, _RECORD, " ".join(sorted(controllers)).encode())
 
 
-def _lent(group: Path) -> frozenset[str]:
-    with suppress(OSError):  # nothing is noted on it, or it is gone
-        return frozenset(os.getxattr(group, _LENT).decode().split())
+def _recorded_controllers(group: Path) -> frozenset[str]:
+    with suppress(OSError):  # the group has no record, or does not exist
+        return frozenset(os.getxattr(group, _RECORD).decode().split())
     return frozenset()
 
 
-def _take_back(root: Path, lent: frozenset[str]) -> None:
-    """Let the root pass on what it did before; what somebody else has come to use, stays (the kernel says busy)."""
-    for controller in lent:
-        with suppress(OSError):
-            (root / "cgroup.subtree_control").write_text(f"-{controller}")
-
-
-def _pass_on(group: Path) -> None:
-    """Let the groups in this one have what kubelet wants."""
-    for controller in _lacking(group):
-        (group / "cgroup.subtree_control").write_text(f"+{controller}")
-
-
-def _lacking(group: Path) -> frozenset[str]:
-    """What a group has of that, and does not pass on; version 1 has no such thing."""
+def _missing_controllers(group: Path) -> frozenset[str]:
+    """The controllers for kubelet that a group has and does not enable for its children; none in version 1."""
     if not (group / "cgroup.subtree_control").exists():
         return frozenset()
-    has, passes_on = ((group / f"cgroup.{name}").read_text().split() for name in ("controllers", "subtree_control"))
-    return _CONTROLLERS.intersection(has) - set(passes_on)
+    available, enabled = ((group / f"cgroup.{name}").read_text().split() for name in ("controllers", "subtree_control"))
+    return _KUBELET_CONTROLLERS.intersection(available) - set(enabled)

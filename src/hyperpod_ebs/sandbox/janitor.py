@@ -1,16 +1,15 @@
-"""Ends what was started in a sandbox, when its owner is done or has died by whatever signal.
+"""Cleans a sandbox up after its owner has finished or died, by whatever signal.
 
 `python -m hyperpod_ebs.sandbox.janitor DIRECTORY` waits until its standard input
-closes. Then it ends the processes that carry the sandbox's mark in their
-environment (children inherit it, so there is no list to keep and no moment in
-which one is missing from it), unmounts what is mounted below the directory,
-frees the loop devices whose files lie in it, removes the control groups of its
-name, and removes it.
+closes. Then it ends the processes that have the sandbox's directory in their environment
+(children inherit the variable, so there is no list of processes that could miss one),
+unmounts everything mounted below the directory, frees the loop devices whose files are in it,
+removes the control groups of the same name, and removes the directory.
 
-A sandbox is known by a file in it that its owner and its janitor hold locked. One
-that nobody holds has lost both, and the next janitor that starts beside it cleans it.
+A sandbox has a lock file that its owner and its janitor hold locked. If the file is not
+locked, both have died, and the next janitor in the same parent directory cleans that sandbox.
 
-Kernel calls and no other programs: cleaning works with an empty PATH, too.
+It uses kernel calls and no other programs, so it works with an empty PATH.
 """
 
 import ctypes
@@ -28,23 +27,23 @@ from typing import Final
 from hyperpod_ebs.sandbox import cgroups, kernel_tables
 from hyperpod_ebs.sandbox.kernel_tables import LoopDevice
 
-MARK: Final = "HYPERPOD_EBS_SANDBOX"
-"""The variable that holds the sandbox's directory in all that runs in it."""
+SANDBOX_VARIABLE: Final = "HYPERPOD_EBS_SANDBOX"
+"""The environment variable with the sandbox's directory, in all processes of the sandbox."""
 
-SEAL: Final = ".sandbox"
-"""The file by which a sandbox is known, locked for as long as somebody minds it."""
+LOCK_FILE: Final = ".sandbox"
+"""The file that makes a directory a sandbox, locked while its owner or its janitor lives."""
 
-_GRACE: Final = 3.0
-"""Seconds that processes have to stop by themselves; then they have to die."""
+_STOP_TIMEOUT: Final = 3.0
+"""Seconds that processes have after SIGTERM, before SIGKILL."""
 
-_DYING: Final = 30.0
-"""Seconds that the kernel has to end what it has killed: a write to a slow disk comes to its end first."""
+_KILL_TIMEOUT: Final = 30.0
+"""Seconds that the kernel has to end killed processes: a write to a slow disk has to finish first."""
 
-_BUSY: Final = 6.0
-"""Seconds that mounts and loop devices have to be let go of by their last users."""
+_BUSY_TIMEOUT: Final = 6.0
+"""Seconds that the last users of mounts and loop devices have to close them."""
 
-_LOOK: Final = 0.02
-"""Seconds between two looks at something that is going."""
+_POLL: Final = 0.02
+"""Seconds between two checks."""
 
 # <sys/mount.h>
 _DETACH: Final = 2
@@ -52,14 +51,14 @@ _NO_FOLLOW: Final = 8
 
 
 def processes_of(path: Path) -> list[int]:
-    """Ids of the processes that were started in the sandbox at `path`, and of theirs."""
-    mark = os.fsencode(f"{MARK}={path}")
-    found: list[int] = []
+    """The ids of the processes started in the sandbox at `path`, and of their children."""
+    variable = os.fsencode(f"{SANDBOX_VARIABLE}={path}")
+    pids: list[int] = []
     for environment in Path("/proc").glob("[0-9]*/environ"):
-        with suppress(OSError):  # it has ended since
-            if mark in environment.read_bytes().split(b"\0"):
-                found.append(int(environment.parent.name))
-    return sorted(found)
+        with suppress(OSError):  # the process has ended
+            if variable in environment.read_bytes().split(b"\0"):
+                pids.append(int(environment.parent.name))
+    return sorted(pids)
 
 
 def mounts_below(path: Path) -> list[Path]:
@@ -69,7 +68,7 @@ def mounts_below(path: Path) -> list[Path]:
 
 
 def loops_below(path: Path) -> list[Path]:
-    """Loop devices whose backing file lies below `path`, deleted or not, and loop devices on top of those."""
+    """Loop devices whose backing file is below `path`, even if deleted, and loop devices on top of those."""
     return [loop.path for loop in _loops_below(path)]
 
 
@@ -77,38 +76,38 @@ def _loops_below(path: Path) -> list[LoopDevice]:
     """The loop devices of the sandbox; a device on top of another one comes first."""
     loops = list(kernel_tables.loop_devices())
     below = [loop for loop in loops if loop.file.is_relative_to(path)]
-    # kubelet binds a loop device of its own to the device of a raw block volume, under the name that the node has for
-    # the latter: no file of that name exists here.
+    # kubelet binds a loop device of its own to the device of a raw block volume. Its backing file has the path that
+    # the device has on the node; in this mount namespace there is no file at that path.
     elsewhere = [loop for loop in loops if not loop.file.is_relative_to(path) and not loop.file.is_file()]
     numbers = {loop.number for loop in below} if elsewhere else set()
     return [loop for loop in elsewhere if loop.backing_device() in numbers] + below
 
 
-def seal(path: Path) -> int:
-    """Make the directory `path` a sandbox; the handle whose copies keep it from being thought abandoned."""
-    unready = path / f"{SEAL}.new"
-    handle = os.open(unready, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+def create_lock_file(path: Path) -> int:
+    """Make the directory `path` a sandbox; the open lock file, which keeps it locked in each process that has it."""
+    temporary = path / f"{LOCK_FILE}.new"
+    handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    unready.rename(path / SEAL)  # nobody ever sees it unlocked
+    temporary.rename(path / LOCK_FILE)  # locked before it has its name, so no other janitor sees it unlocked
     return handle
 
 
 def clean(path: Path) -> None:
-    """End, unmount, free and remove, in that order; nothing outside of the sandbox at `path` is touched."""
-    if not (path / SEAL).is_file() or path.is_symlink():
+    """End processes, unmount, free loop devices and remove files of the sandbox at `path`, and nothing else."""
+    if not (path / LOCK_FILE).is_file() or path.is_symlink():
         return
-    _end(path)
-    _let_go(path)
-    # Again and again: a last writer of the owner's may put something in while it goes, and processes that the kernel
-    # has killed stay in their control group for as long as they take to die.
-    _until(lambda: _is_removed(path), seconds=_DYING)
+    _end_processes(path)
+    _unmount_and_free(path)
+    # Repeated, because a last writer can still add a file, and a killed process stays in its control group until it
+    # has ended.
+    _wait_until(lambda: _remove_unless_mounted(path), seconds=_KILL_TIMEOUT)
 
 
 def clean_abandoned(parent: Path, name: str) -> None:
-    """Clean the sandboxes called `name` in `parent` whose owner and janitor are both dead."""
+    """Clean the sandboxes called `name` in `parent` whose owner and janitor have both died."""
     for path in sorted(parent.glob(f"{name}-*")):
-        with suppress(OSError):  # no sandbox, or gone since
-            handle = os.open(path / SEAL, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with suppress(OSError):  # locked, not a sandbox, or removed meanwhile
+            handle = os.open(path / LOCK_FILE, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 if path.lstat().st_uid == os.fstat(handle).st_uid == os.geteuid():
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -117,74 +116,74 @@ def clean_abandoned(parent: Path, name: str) -> None:
                 os.close(handle)
 
 
-def _end(path: Path) -> None:
-    _signal(path, signal.SIGTERM)
-    if _until(lambda: not processes_of(path)):
+def _end_processes(path: Path) -> None:
+    _signal_processes(path, signal.SIGTERM)
+    if _wait_until(lambda: not processes_of(path), seconds=_STOP_TIMEOUT):
         return
-    # Again and again, for those that were started between the look and the kill.
-    _until(lambda: not _signal(path, signal.SIGKILL), seconds=_DYING)
+    # Repeated, to catch processes that were started after the list was read.
+    _wait_until(lambda: not _signal_processes(path, signal.SIGKILL), seconds=_KILL_TIMEOUT)
 
 
-def _signal(path: Path, number: signal.Signals) -> list[int]:
+def _signal_processes(path: Path, number: signal.Signals) -> list[int]:
     """Signal all processes of the sandbox; their ids."""
-    found = processes_of(path)
-    for pid in found:
+    pids = processes_of(path)
+    for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, number)
-    return found
+    return pids
 
 
-def _let_go(path: Path) -> None:
-    """Unmount and free by turns: an emulator's own filesystem lies below the loop devices of its volumes."""
+def _unmount_and_free(path: Path) -> None:
+    """Unmount and free in turns, because an emulator's own filesystem is below the loop devices of its volumes."""
     libc = ctypes.CDLL(None, use_errno=True)
     start = time.monotonic()
     while (mounts := mounts_below(path)) or loops_below(path):
         waited = time.monotonic() - start
-        # What a stranger keeps open is taken out of the tree, and ends when he closes it.
-        flags = _NO_FOLLOW | (_DETACH if waited > _BUSY else 0)
+        # A mount that a process outside of the sandbox keeps busy is detached; the kernel unmounts it at last close.
+        flags = _NO_FOLLOW | (_DETACH if waited > _BUSY_TIMEOUT else 0)
         for point in mounts:
             libc.umount2(os.fsencode(point), flags)
         for loop in _loops_below(path):
             with suppress(OSError):
                 loop.free()
-        if waited > 2 * _BUSY:  # after one try at the least, however slow the machine
+        if waited > 2 * _BUSY_TIMEOUT:  # checked after the first attempt, however slow the machine
             return
-        time.sleep(_LOOK)
+        time.sleep(_POLL)
 
 
-def _is_removed(path: Path) -> bool:
-    """Remove the control groups, then the directory by which they are known; whether all is gone, or has to stay."""
+def _remove_unless_mounted(path: Path) -> bool:
+    """Remove the control groups, then the directory they are named after; whether there is nothing left to do."""
     cgroups.remove(path.name)
-    # What cannot be unmounted may be anything at all, and none of it is ours to delete.
+    # The files below a mount that cannot be unmounted can belong to anything, so they are not deleted.
     if mounts_below(path):
         return True
-    if not cgroups.left(path.name):
-        _remove(path)
+    if not cgroups.groups(path.name):
+        _remove_directory(path)
     return not path.exists()
 
 
-def _remove(path: Path) -> None:
-    """Remove the directory, its seal last: should we be killed, it is still known for a sandbox."""
+def _remove_directory(path: Path) -> None:
+    """Remove the directory, its lock file last: if this process is killed, it still counts as a sandbox."""
     with suppress(OSError):
         for entry in path.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry, ignore_errors=True)
-            elif entry.name != SEAL:
+            elif entry.name != LOCK_FILE:
                 entry.unlink()
-        if [entry.name for entry in path.iterdir()] == [SEAL]:
+        if [entry.name for entry in path.iterdir()] == [LOCK_FILE]:
             shutil.rmtree(path)
 
 
-def _until(done: Callable[[], bool], *, seconds: float = _GRACE) -> bool:
-    """Whether it was so in time; other processes end without telling us."""
+def _wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
+    """Poll the condition until it holds or the time is up; whether it held."""
     end = time.monotonic() + seconds
-    while not (so := done()) and time.monotonic() < end:
-        time.sleep(_LOOK)
-    return so
+    while not (holds := condition()) and time.monotonic() < end:
+        time.sleep(_POLL)
+    return holds
 
 
 def main() -> None:
-    """Clean up after the dead, then wait for the owner's end and clean up after him."""
+    """Clean abandoned sandboxes, wait for the owner's end, and clean its sandbox."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     path = Path(sys.argv[1])

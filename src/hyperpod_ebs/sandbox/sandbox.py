@@ -13,15 +13,15 @@ from typing import Final, Self
 from hyperpod_ebs.kit import files
 from hyperpod_ebs.sandbox import cgroups, janitor
 
-_CLEANED: Final = 180.0
-"""Seconds that the janitor has; one stuck in the kernel does not hold us longer, and the report tells."""
+_CLEANUP_TIMEOUT: Final = 180.0
+"""Seconds to wait for the janitor; one that is stuck in the kernel longer shows in the leftovers."""
 
-_ELSEWHERE: Final = Path("/var/tmp")  # noqa: S108 - the directory in it is made with a name that nobody can guess
+_FALLBACK: Final = Path("/var/tmp")  # noqa: S108 - sandboxes in it get unpredictable names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leftovers:
-    """What still stands of a sandbox; all empty when it is clean."""
+    """What remains of a sandbox, by kind; all empty after a complete cleanup."""
 
     loop_devices: tuple[str, ...] = ()
     mounts: tuple[str, ...] = ()
@@ -29,13 +29,13 @@ class Leftovers:
     directories: tuple[str, ...] = ()
     control_groups: tuple[str, ...] = ()
 
-    def and_then(self, later: "Leftovers") -> "Leftovers":
-        """What stood now or `later`."""
-        kinds = later.kinds()
-        return Leftovers(**{name: tuple(dict.fromkeys(found + kinds[name])) for name, found in self.kinds().items()})
+    def union(self, other: "Leftovers") -> "Leftovers":
+        """What is in either, without duplicates."""
+        kinds = other.as_dict()
+        return Leftovers(**{name: tuple(dict.fromkeys(found + kinds[name])) for name, found in self.as_dict().items()})
 
-    def kinds(self) -> dict[str, tuple[str, ...]]:
-        """What there is of each kind."""
+    def as_dict(self) -> dict[str, tuple[str, ...]]:
+        """The leftovers by the name of their kind."""
         return asdict(self)
 
 
@@ -43,27 +43,27 @@ class Sandbox:
     """The directory, and what was started in it."""
 
     def __init__(self, path: Path, cleaner: asyncio.subprocess.Process) -> None:
-        """`Sandbox.open` makes it, with a janitor that minds it."""
+        """Use `Sandbox.open`, which starts the janitor process `cleaner`."""
         self.path = path
         self._cleaner = cleaner
 
     @classmethod
     @asynccontextmanager
     async def open(cls, name: str) -> AsyncGenerator[Self]:
-        """A sandbox in the directory for temporary files; all of it is gone when the block ends.
+        """A new sandbox `<name>-<random>` below `parent_directory()`; when the block ends, it is cleaned up.
 
         Raises:
-            OSError: It cannot be made there.
+            OSError: The directory cannot be created.
         """
-        path = _made(name)
-        handle = janitor.seal(path)
+        path = _create_directory(name)  # not awaited, so that a cancellation cannot leave it behind
+        handle = janitor.create_lock_file(path)
         try:
             cleaner = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "hyperpod_ebs.sandbox.janitor", str(path)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.DEVNULL,
-                # A janitor has no mark: whoever ends the sandbox around this one leaves it to clean up.
-                env={name: value for name, value in os.environ.items() if name != janitor.MARK},
+                # Without the variable, so that a sandbox around this one does not end the janitor.
+                env={name: value for name, value in os.environ.items() if name != janitor.SANDBOX_VARIABLE},
                 start_new_session=True,
                 pass_fds=(handle,),
             )
@@ -76,21 +76,25 @@ class Sandbox:
             os.close(handle)
 
     async def close(self) -> None:
-        """End all of it; a second call finds nothing to do."""
+        """Clean the sandbox up; idempotent."""
         if self._cleaner.stdin is not None:
             self._cleaner.stdin.close()
         with suppress(TimeoutError):
-            async with asyncio.timeout(_CLEANED):
+            async with asyncio.timeout(_CLEANUP_TIMEOUT):
                 await self._cleaner.wait()
-        if self._cleaner.returncode != 0:  # somebody has killed even the janitor
-            await files.off_loop(janitor.clean, self.path, deadline=_CLEANED)
+        if self._cleaner.returncode != 0:  # the janitor was killed, too
+            await files.off_loop(janitor.clean, self.path, deadline=_CLEANUP_TIMEOUT)
 
     async def start(
-        self, argv: Sequence[str], *, log: str, env: Mapping[str, str] | None = None, keep: Sequence[int] = ()
+        self, argv: Sequence[str], *, log: str, env: Mapping[str, str] | None = None, pass_fds: Sequence[int] = ()
     ) -> asyncio.subprocess.Process:
-        """A program that ends with the sandbox; what it prints goes to the file `log` in it.
+        """Start a program that ends with the sandbox; its output goes to the file `log` in the sandbox.
 
-        `keep` are open files that it gets too.
+        Args:
+            argv: The program and its arguments.
+            log: The file's name.
+            env: Variables besides those of this process.
+            pass_fds: Open files that the program inherits.
         """
         with await files.off_loop((self.path / log).open, "ab") as output:
             return await asyncio.create_subprocess_exec(
@@ -98,36 +102,36 @@ class Sandbox:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **(env or {}), janitor.MARK: str(self.path)},
-                start_new_session=True,  # a Ctrl-C is for the owner, who ends them in order
-                pass_fds=keep,
+                env={**os.environ, **(env or {}), janitor.SANDBOX_VARIABLE: str(self.path)},
+                start_new_session=True,  # a Ctrl-C reaches only the owner, which stops its programs in order
+                pass_fds=pass_fds,
             )
 
     def leftovers(self) -> Leftovers:
-        """What stands of it now."""
+        """What remains of the sandbox now."""
         return Leftovers(
             loop_devices=tuple(str(device) for device in janitor.loops_below(self.path)),
             mounts=tuple(str(point) for point in janitor.mounts_below(self.path)),
             processes=tuple(str(pid) for pid in janitor.processes_of(self.path)),
             directories=(str(self.path),) * self.path.exists(),
-            control_groups=tuple(str(group) for group in cgroups.left(self.path.name)),
+            control_groups=tuple(str(group) for group in cgroups.groups(self.path.name)),
         )
 
 
-def _made(name: str) -> Path:
-    """A new directory, by the path that the kernel has for it; not awaited, so that no cancelling can lose it."""
-    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=place())).resolve()
+def _create_directory(name: str) -> Path:
+    """Create a directory; its path as the kernel shows it in its tables."""
+    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent_directory())).resolve()
 
 
-def place() -> Path:
-    """Where sandboxes are made: the directory for temporary files, or one beside it where device nodes work.
+def parent_directory() -> Path:
+    """The directory of sandboxes: the one for temporary files, or /var/tmp if only that one allows devices.
 
-    Newer systems mount /tmp as a tmpfs on which devices cannot be opened (nodev).
+    Newer systems mount /tmp as a tmpfs with the option nodev, on which device nodes cannot be opened.
     """
-    first = Path(tempfile.gettempdir())
-    return next((one for one in (first, _ELSEWHERE) if takes_devices(one)), first)
+    preferred = Path(tempfile.gettempdir())
+    return next((directory for directory in (preferred, _FALLBACK) if allows_devices(directory)), preferred)
 
 
-def takes_devices(directory: Path) -> bool:
-    """Whether a device node in it can be opened."""
+def allows_devices(directory: Path) -> bool:
+    """Whether device nodes in the directory can be opened."""
     return not os.statvfs(directory).f_flag & os.ST_NODEV

@@ -1,4 +1,4 @@
-"""The sandbox of the demo and of these tests: what ends with it, and what it never touches."""
+"""The sandbox of the demo and of these tests: what its cleanup ends, and what it never touches."""
 
 import asyncio
 import os
@@ -30,32 +30,32 @@ async def main():
 
 asyncio.run(main())
 """
-"""A program that owns a sandbox in which something runs."""
+"""A program that owns a sandbox with a running process."""
 
 
-async def filesystem(image: Path, point: Path) -> None:
-    """A new filesystem in `image`, mounted at `point`."""
+async def mount_new_filesystem(image: Path, point: Path) -> None:
+    """Make a filesystem in the file `image` and mount it at `point`."""
     point.mkdir()
     await command.run(["truncate", "--size=64M", str(image)])
     await command.run(["mkfs.ext4", "-q", str(image)])
     await command.run(["mount", "-o", "loop", str(image), str(point)])
 
 
-async def cleaned(path: Path) -> None:
-    """Clean it, as its janitor would."""
+async def clean(path: Path) -> None:
+    """Clean the sandbox, as its janitor does."""
     await files.off_loop(janitor.clean, path, deadline=60)
 
 
-def sealed(path: Path) -> Path:
-    """A sandbox that nobody minds."""
+def make_abandoned_sandbox(path: Path) -> Path:
+    """Make a directory a sandbox that has neither owner nor janitor; its path."""
     path.mkdir()
-    os.close(janitor.seal(path))
+    os.close(janitor.create_lock_file(path))
     return path
 
 
 @asynccontextmanager
-async def owned() -> AsyncGenerator[tuple[asyncio.subprocess.Process, Path]]:
-    """The owner of a sandbox in the directory for temporary files, and the sandbox."""
+async def start_owner() -> AsyncGenerator[tuple[asyncio.subprocess.Process, Path]]:
+    """A process that owns a sandbox in the directory for temporary files, and the path of the sandbox."""
     owner = await asyncio.create_subprocess_exec(sys.executable, "-c", OWNER, stdout=asyncio.subprocess.PIPE)
     try:
         assert owner.stdout
@@ -66,76 +66,79 @@ async def owned() -> AsyncGenerator[tuple[asyncio.subprocess.Process, Path]]:
         if owner.returncode is None:
             owner.kill()
         await owner.wait()
-    await gone(path)
+    await wait_until_removed(path)
 
 
 def janitor_of(path: Path) -> int:
-    """The process that minds a sandbox."""
+    """The id of the janitor process of a sandbox."""
     return next(
         int(entry.parent.name)
         for entry in Path("/proc").glob("[0-9]*/cmdline")
-        if words_of(entry)[2:4] == [b"hyperpod_ebs.sandbox.janitor", os.fsencode(path)]
+        if arguments_in(entry)[2:4] == [b"hyperpod_ebs.sandbox.janitor", os.fsencode(path)]
     )
 
 
-def words_of(entry: Path) -> list[bytes]:
-    """What a process was started with; nothing for one that has ended."""
+def arguments_in(entry: Path) -> list[bytes]:
+    """The command line in a file of /proc; empty if the process has ended."""
     try:
         return entry.read_bytes().split(b"\0")
     except OSError:
         return []
 
 
-async def gone(path: Path) -> None:
-    """Come back when a sandbox is."""
+async def wait_until_removed(path: Path) -> None:
+    """Wait until a janitor has removed the sandbox."""
     async with asyncio.timeout(90):
-        while path.exists():  # noqa: ASYNC110 - a janitor tells nobody
+        while path.exists():  # noqa: ASYNC110 - a janitor sends no notification
             await asyncio.sleep(0.02)
 
 
-async def test_filesystems_within_filesystems_and_a_name_with_blanks_are_no_hindrance(short_path: Path) -> None:
-    """Ours: an emulator's own filesystem lies below the loop devices of its volumes."""
-    path = sealed(short_path / "a box")
+async def test_nested_filesystems_and_paths_with_spaces_are_cleaned(short_path: Path) -> None:
+    """An emulator's own filesystem is below the loop devices of its volumes."""
+    path = make_abandoned_sandbox(short_path / "a box")
     outer, inner = path / "the outer", path / "the outer" / "the inner"
-    await filesystem(path / "outer image", outer)
-    await filesystem(outer / "inner image", inner)
+    await mount_new_filesystem(path / "outer image", outer)
+    await mount_new_filesystem(outer / "inner image", inner)
     assert len(janitor.mounts_below(path)) == len(janitor.loops_below(path)) == 2
 
-    await cleaned(path)
+    await clean(path)
 
     assert not janitor.mounts_below(path)
     assert not janitor.loops_below(path)
     assert not path.exists()
 
 
-async def test_a_loop_device_over_one_of_ours_goes_though_its_path_is_another_machines(short_path: Path) -> None:
-    """Ours: kubelet holds the device of a raw block volume so, in a mount namespace that ends before it is freed."""
-    path = sealed(short_path / "box")
+async def test_a_loop_device_that_a_node_put_on_top_of_one_in_the_sandbox_is_freed(short_path: Path) -> None:
+    """Kubelet holds the device of a raw block volume so, in a mount namespace that ends before the device is freed.
+
+    The upper device's backing file has the path that it has on the node, which is not a path on this machine.
+    """
+    path = make_abandoned_sandbox(short_path / "box")
     (path / "image").touch()
     await command.run(["truncate", "--size=64M", str(path / "image")])
     volume = (await command.run(["losetup", "--find", "--show", str(path / "image")])).out.strip()
     elsewhere = f"mount -t tmpfs node {path} && touch {path}/dev && mount --bind {volume} {path}/dev"
-    held = f"{elsewhere} && losetup --find --show {path}/dev"
-    over = (await command.run(["unshare", "--mount", "--propagation=private", "sh", "-c", held])).out.strip()
+    script = f"{elsewhere} && losetup --find --show {path}/dev"
+    over = (await command.run(["unshare", "--mount", "--propagation=private", "sh", "-c", script])).out.strip()
     assert janitor.loops_below(path) == [Path(over), Path(volume)]
 
-    await cleaned(path)
+    await clean(path)
 
     assert not janitor.loops_below(path)
     assert not Path(f"/sys/block/{Path(over).name}/loop").exists()
 
 
-async def test_a_stranger_is_left_alone_and_what_he_holds_goes_with_him(
+async def test_a_process_from_outside_keeps_running_and_its_mount_is_freed_when_it_ends(
     short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ours: whoever has a shell in a sandbox keeps his shell."""
-    monkeypatch.setattr(janitor, "_BUSY", 0.2)
-    path = sealed(short_path / "box")
+    """A user who has opened a shell in a sandbox keeps the shell."""
+    monkeypatch.setattr(janitor, "_BUSY_TIMEOUT", 0.2)
+    path = make_abandoned_sandbox(short_path / "box")
     point = path / "point"
-    await filesystem(path / "image", point)
+    await mount_new_filesystem(path / "image", point)
     stranger = await asyncio.create_subprocess_exec("sleep", "1000", cwd=point)
 
-    await cleaned(path)
+    await clean(path)
 
     assert stranger.returncode is None
     assert not janitor.mounts_below(path)
@@ -143,26 +146,26 @@ async def test_a_stranger_is_left_alone_and_what_he_holds_goes_with_him(
     stranger.kill()
     await stranger.wait()
     async with asyncio.timeout(10):
-        while janitor.loops_below(path):  # noqa: ASYNC110 - the kernel frees it when it likes
+        while janitor.loops_below(path):  # noqa: ASYNC110 - the kernel frees it asynchronously
             await asyncio.sleep(0.02)
 
 
-async def test_what_lies_outside_is_never_touched(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ours: neither what a mount in it shows, nor what a link points at, nor a directory that is no sandbox."""
-    monkeypatch.setattr(janitor, "_BUSY", 0.2)
+async def test_nothing_outside_of_the_sandbox_is_touched(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files behind a bind mount or a link in the sandbox stay, and so does a directory that is not a sandbox."""
+    monkeypatch.setattr(janitor, "_BUSY_TIMEOUT", 0.2)
     outside = short_path / "outside"
     outside.mkdir()
     (outside / "file").write_text("precious")
-    path = sealed(short_path / "box")
+    path = make_abandoned_sandbox(short_path / "box")
     (path / "window").mkdir()
     (path / "link").symlink_to(outside)
     await command.run(["mount", "--bind", str(outside), str(path / "window")])
     stranger = await asyncio.create_subprocess_exec("sleep", "1000", cwd=path / "window")
     (short_path / "link").symlink_to(path)
 
-    await cleaned(outside)
-    await cleaned(short_path / "link")
-    await cleaned(path)
+    await clean(outside)
+    await clean(short_path / "link")
+    await clean(path)
     stranger.kill()
     await stranger.wait()
 
@@ -170,46 +173,46 @@ async def test_what_lies_outside_is_never_touched(short_path: Path, monkeypatch:
     assert not path.exists()
 
 
-async def test_a_mount_that_will_not_go_keeps_the_directory_and_all_in_it(
+async def test_a_mount_that_cannot_be_unmounted_keeps_the_directory_and_its_files(
     short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ours: what cannot be unmounted may be anything at all, and is not deleted."""
-    monkeypatch.setattr(janitor, "_BUSY", 0.0)
+    """The files below that mount can belong to anything, so the cleanup deletes none of them."""
+    monkeypatch.setattr(janitor, "_BUSY_TIMEOUT", 0.0)
     monkeypatch.setattr(janitor, "_DETACH", 0)
     outside = short_path / "outside"
     outside.mkdir()
     (outside / "file").write_text("precious")
-    path = sealed(short_path / "box")
+    path = make_abandoned_sandbox(short_path / "box")
     (path / "window").mkdir()
     await command.run(["mount", "--bind", str(outside), str(path / "window")])
     stranger = await asyncio.create_subprocess_exec("sleep", "1000", cwd=path / "window")
 
-    await cleaned(path)
+    await clean(path)
     stranger.kill()
     await stranger.wait()
 
     assert (path / "window" / "file").read_text() == (outside / "file").read_text() == "precious"
-    await cleaned(path)
+    await clean(path)
     monkeypatch.undo()
-    await cleaned(path)
+    await clean(path)
     assert not path.exists()
 
 
 @pytest.mark.usefixtures("short_path")
 async def test_a_killed_owner_leaves_nothing() -> None:
-    """Ours: the janitor sees its end, by whatever signal."""
-    async with owned() as (owner, path):
+    """The kernel closes the janitor's standard input when the owner dies, by any signal."""
+    async with start_owner() as (owner, path):
         assert janitor.processes_of(path)
 
         owner.kill()
 
-        await gone(path)
+        await wait_until_removed(path)
         assert not janitor.processes_of(path)
 
 
 @pytest.mark.usefixtures("short_path")
-async def test_a_killed_janitor_is_stood_in_for_by_the_owner() -> None:
-    """Ours: nothing is left then either."""
+async def test_the_owner_cleans_up_if_the_janitor_was_killed() -> None:
+    """The sandbox ends its programs with SIGTERM and removes its directory."""
     async with Sandbox.open("box") as sandbox:
         sleeper = await sandbox.start(["sleep", "1000"], log="log")
 
@@ -220,25 +223,25 @@ async def test_a_killed_janitor_is_stood_in_for_by_the_owner() -> None:
 
 
 @pytest.mark.usefixtures("short_path")
-async def test_a_sandbox_without_owner_and_janitor_is_cleaned_by_the_next_and_one_with_them_is_not() -> None:
-    """Ours: both may be killed; who starts again does not have to look for what they left."""
-    async with owned() as (living, kept), owned() as (dead, path):
+async def test_the_next_sandbox_cleans_one_whose_owner_and_janitor_were_killed_and_no_other() -> None:
+    """After both were killed, the user only has to start again."""
+    async with start_owner() as (living, other), start_owner() as (dead, path):
         os.kill(janitor_of(path), signal.SIGKILL)
         dead.kill()
         await dead.wait()
         assert janitor.processes_of(path)
 
         async with Sandbox.open("box"):
-            await gone(path)
+            await wait_until_removed(path)
 
         assert not janitor.processes_of(path)
-        assert janitor.processes_of(kept)
+        assert janitor.processes_of(other)
         assert living.returncode is None
 
 
 @pytest.mark.usefixtures("short_path")
-async def test_a_sandbox_in_a_sandbox_cleans_up_when_the_outer_one_ends_it() -> None:
-    """Ours: the outer janitor kills the inner owner, and leaves the inner janitor to do its work."""
+async def test_a_sandbox_inside_a_sandbox_is_cleaned_when_the_outer_one_ends() -> None:
+    """The outer janitor kills the owner of the inner sandbox, and the inner janitor cleans up."""
     async with Sandbox.open("outer") as outer:
         await outer.start([sys.executable, "-c", OWNER], log="log")
         async with asyncio.timeout(30):
@@ -247,12 +250,12 @@ async def test_a_sandbox_in_a_sandbox_cleans_up_when_the_outer_one_ends_it() -> 
         inner = Path((outer.path / "log").read_text().rstrip("\n"))
         assert janitor.processes_of(inner)
 
-    await gone(inner)
+    await wait_until_removed(inner)
     assert not janitor.processes_of(inner)
 
 
 async def test_a_sandbox_is_made_where_devices_can_be_opened(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ours: newer systems mount /tmp nodev, and the demo has to run there too."""
+    """Newer systems mount /tmp with nodev (systemd's tmp.mount), and the demo runs on them too."""
     small = short_path / "small"
     small.mkdir()
     await command.run(["mount", "-t", "tmpfs", "-o", "nodev,size=1m", "small", str(small)])

@@ -1,4 +1,4 @@
-"""What the demo says when it cannot go on: one sentence, with what to do."""
+"""What the demo prints when it fails: one sentence, with what to do."""
 
 import errno
 import os
@@ -14,44 +14,44 @@ from hyperpod_ebs.demo.screen import Silent
 from hyperpod_ebs.demo.steps import Steps
 from hyperpod_ebs.demo.suggestions import suggestions
 from hyperpod_ebs.kit.files import Unresponsive
-from hyperpod_ebs.sandbox.trouble import Broken, Ended, Refused, why
+from hyperpod_ebs.sandbox.failures import DataMismatch, ProcessEnded, StepFailed, explanation
 
 
 class Case(NamedTuple):
-    """An error and its sentence."""
+    """An error and its explanation."""
 
     error: Exception
-    sentence: str
+    explanation: str
     id: str
 
 
 CASES: Final = [
-    Case(Broken("digests differ"), "digests differ", "trouble speaks for itself"),
-    Case(Unresponsive("no answer"), "no answer", "so does a dead device"),
-    Case(OSError(errno.ENOSPC, "No space left", "/a/b"), "/a/b: No space left", "a file by its name"),
+    Case(DataMismatch("digests differ"), "digests differ", "a failure has its own message"),
+    Case(Unresponsive("no answer"), "no answer", "so has a device that does not answer"),
+    Case(OSError(errno.ENOSPC, "No space left", "/a/b"), "/a/b: No space left", "an error about a file has its name"),
     Case(OSError(errno.EIO, "Input/output error"), "Input/output error", "an error without a file"),
-    Case(TimeoutError(), "it did not end within its time", "a time that is up"),
-    Case(KeyError("x"), "'x' (KeyError)", "a fault of ours by its kind"),
-    Case(ExceptionGroup("", [KeyError("x"), Broken("b")]), "b", "of a group the one that says most"),
+    Case(TimeoutError(), "the operation timed out", "a timeout"),
+    Case(KeyError("x"), "'x' (KeyError)", "a programming error has its class"),
+    Case(ExceptionGroup("", [KeyError("x"), DataMismatch("b")]), "b", "the error of a group that explains most"),
     Case(
-        ExceptionGroup("", [Refused("r"), ExceptionGroup("", [Ended("the emulator died")])]),
+        ExceptionGroup("", [StepFailed("r"), ExceptionGroup("", [ProcessEnded("the emulator died")])]),
         "the emulator died",
-        "a death explains the rest",
+        "the exit of a process explains other errors",
     ),
 ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_an_error_becomes_a_sentence(case: Case) -> None:
-    """Ours: nobody who runs a demo is shown a traceback."""
-    assert why(case.error) == case.sentence
+    """Users of the demo see no traceback."""
+    assert explanation(case.error) == case.explanation
 
 
-async def test_a_step_that_fails_is_named_and_not_counted_as_done() -> None:
-    """Ours: with what was said so far, and a way back to the cause."""
+async def test_a_failed_step_is_named_and_not_counted_as_done() -> None:
+    """The failure keeps the original error as its cause."""
     steps = Steps(Silent())
 
-    with pytest.raises(Refused, match=r"^read: /x: gone$") as raised:
+    with pytest.raises(StepFailed, match=r"^read: /x: gone$") as raised:
         async with steps.step("read"):
             raise FileNotFoundError(errno.ENOENT, "gone", "/x")
 
@@ -59,8 +59,8 @@ async def test_a_step_that_fails_is_named_and_not_counted_as_done() -> None:
     assert (steps.now, steps.done) == ("read", [])
 
 
-async def test_a_step_counts_only_the_calls_of_its_own() -> None:
-    """Ours: by operation; none once there is no cloud to ask."""
+async def test_a_step_counts_only_its_own_calls() -> None:
+    """The counts are by operation; after the emulator has stopped, there are none."""
     counts = {"ec2:DescribeVolumes": 2}
 
     async def calls() -> dict[str, int]:
@@ -81,8 +81,8 @@ async def test_a_step_counts_only_the_calls_of_its_own() -> None:
     assert end.calls == {}
 
 
-def test_without_root_it_says_what_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ours: one sentence, and it is the first."""
+def test_without_root_the_only_message_says_why_root_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other checks need root themselves."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
     assert list(machine.wants()) == [
@@ -90,7 +90,7 @@ def test_without_root_it_says_what_takes_it(monkeypatch: pytest.MonkeyPatch) -> 
     ]
 
 
-def test_a_directory_whose_path_is_too_long_for_sockets_is_refused_beforehand(
+def test_a_directory_whose_path_is_too_long_for_sockets_is_rejected_at_the_start(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """unix(7): a socket's path has at most 107 bytes."""
@@ -102,17 +102,19 @@ def test_a_directory_whose_path_is_too_long_for_sockets_is_refused_beforehand(
     assert any("name a shorter one with TMPDIR" in want for want in machine.wants())
 
 
-def test_suggestions_name_programs_by_what_finds_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Ours: what can be typed works, from the repository without its environment, and without an AWS CLI."""
-    ours = Path(sys.executable).with_name("hyperpod-ebs")
+def test_suggested_commands_work_in_the_users_directory_and_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In the repository without its virtual environment on PATH, and without an AWS CLI."""
+    program = Path(sys.executable).with_name("hyperpod-ebs")
     monkeypatch.chdir(tmp_path)
 
     monkeypatch.setenv("PATH", str(tmp_path))
     away = suggestions()
-    monkeypatch.chdir(ours.parent.parent.parent)
-    monkeypatch.setenv("PATH", str(ours.parent))
+    monkeypatch.chdir(program.parent.parent.parent)
+    monkeypatch.setenv("PATH", str(program.parent))
     near = suggestions()
 
-    assert [command.split()[0] for _, command in away][::2] == [str(ours)] * 2
+    assert [command.split()[0] for _, command in away][::2] == [str(program)] * 2
     assert "emulator status" in away[1][1]
     assert [command.split()[0] for _, command in near][::2] == ["hyperpod-ebs"] * 2
