@@ -27,13 +27,13 @@ AT_ONCE: Final = dict.fromkeys(Transition, Belief.of(median=0.01, p95=0.1))
 
 def a_spec(name: str = "pvc-1", *, gib: int = 1, **more: Any) -> VolumeSpec:
     """A volume as the provisioner asks for it."""
-    asked: dict[str, Any] = {"zone": ZONE, "type": "gp3", "tags": tags.Policy().of_volume(name, {}, ())} | more
+    asked: dict[str, Any] = {"zone": ZONE, "type": "gp3", "tags": tags.TagPolicy().volume_tags(name, {}, ())} | more
     return VolumeSpec(name=name, size=SizeRange(GiB(gib)), **asked)
 
 
 def a_snapshot(volume: Volume, name: str = "snapshot-1") -> SnapshotSpec:
     """A snapshot as the snapshotter asks for it."""
-    return SnapshotSpec(name=name, volume_id=volume.id, tags=tags.Policy().of_snapshot(name))
+    return SnapshotSpec(name=name, volume_id=volume.id, tags=tags.TagPolicy().snapshot_tags(name))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from typing import Final, Self
 
 from hyperpod_ebs.driver.linux import mountinfo
 from hyperpod_ebs.driver.linux.host import LinuxHost
-from hyperpod_ebs.driver.model.place import Mounted
-from hyperpod_ebs.driver.model.volume import serial
+from hyperpod_ebs.driver.model.path_state import MountEntry
+from hyperpod_ebs.driver.model.volume import nvme_serial
 from hyperpod_ebs.kit import command
 
 VOLUME: Final = "vol-0123456789abcdef0"
@@ -38,8 +38,8 @@ class LoopNode:
             yield node
         finally:
             for mounted in reversed(mountinfo.parse(mountinfo.TABLE.read_bytes())):
-                if mounted.point.is_relative_to(directory):
-                    await command.run(["umount", "-l", str(mounted.point)], ok=frozenset({0, 32}))
+                if mounted.mount_point.is_relative_to(directory):
+                    await command.run(["umount", "-l", str(mounted.mount_point)], ok=frozenset({0, 32}))
             for loop in node.loops.values():
                 await command.run(["losetup", "-d", str(loop)])
 
@@ -82,9 +82,9 @@ class LoopNode:
 
     def link(self, volume_id: str = VOLUME) -> Path:
         """The volume's by-id link."""
-        return self.directory / "dev" / "disk" / "by-id" / f"nvme-Amazon_Elastic_Block_Store_{serial(volume_id)}"
+        return self.directory / "dev" / "disk" / "by-id" / f"nvme-Amazon_Elastic_Block_Store_{nvme_serial(volume_id)}"
 
 
-def mounts_at(path: Path) -> tuple[Mounted, ...]:
+def mounts_at(path: Path) -> tuple[MountEntry, ...]:
     """What is mounted at `path`."""
     return mountinfo.stack(mountinfo.parse(mountinfo.TABLE.read_bytes()), path)

@@ -122,9 +122,17 @@ async def _mounts(live: Live, node: NodeRecord, of: Known) -> list[str]:
     table = mountinfo.parse(await files.off_loop(Path(f"/proc/{node.holder}/mountinfo").read_bytes))
     attached = [one["volume"] for one in await live.cloud("attachments") if one["instance"] == node.instance]
     theirs, there = _digests(of.ids), _digests(attached)
-    staged = [mount.point.parts for mount in table if mount.point.name == "globalmount" and DRIVER in mount.point.parts]
+    staged = [
+        mount.mount_point.parts
+        for mount in table
+        if mount.mount_point.name == "globalmount" and DRIVER in mount.mount_point.parts
+    ]
     strays = {parts for parts in staged if parts[-2] not in there or parts[-2] in theirs}
-    points = [mount.point for mount in table if mount.point.parts in strays or of.names & {*mount.point.parts}]
+    points = [
+        mount.mount_point
+        for mount in table
+        if mount.mount_point.parts in strays or of.names & {*mount.mount_point.parts}
+    ]
     return [f"mount {point}" for point in points]
 
 

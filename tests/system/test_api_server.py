@@ -128,7 +128,7 @@ async def test_a_watch_shows_what_is_and_what_comes_and_ends_when_it_is_left(api
         await api.tell("MODIFIED", api.node(NODE, PROVIDER, LABELS, TAINT))
         after = await anext(nodes)
 
-    assert (before.kept_waiting, after.kept_waiting) == (False, True)
+    assert (before.has_startup_taint, after.has_startup_taint) == (False, True)
 
 
 async def test_a_taint_is_taken_off_only_while_it_stands_where_it_was_read(api: ApiServer) -> None:

@@ -41,7 +41,7 @@ async def test_a_create_whose_answer_was_lost_makes_one_volume(steered: Steered)
     """Provisioner: until it is proved void it is UNAVAILABLE; the repeat gets the one that was made."""
     steered.lose_answers("CreateVolume", times=3)
 
-    with pytest.raises(errors.Unproved):
+    with pytest.raises(errors.OutcomeUnknown):
         await steered.volume()
     volume = await steered.volume()
 

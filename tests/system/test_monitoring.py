@@ -169,9 +169,9 @@ async def test_what_is_wrong_is_told_alike_by_the_page_the_probe_and_the_metrics
             pages = [await page(f"{address}/{name}") for name in ("healthz", "livez")]
             return ready, why.decode(), gauge, *pages
 
-        condition.tell("AWS", "ec2:DescribeVolumes is denied")
+        condition.report("AWS", "ec2:DescribeVolumes is denied")
         wrong = await told()
-        condition.tell("AWS", None)
+        condition.report("AWS", None)
         mended = await told()
 
     sentence = "ec2:DescribeVolumes is denied"

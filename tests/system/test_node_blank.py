@@ -158,7 +158,7 @@ async def test_an_mkfs_that_is_killed_at_any_moment_heals(node: LoopNode, filesy
             await command.run([*mkfs.PROGRAMS[filesystem], str(device.path)], deadline=moment / 1000)
         left = await node.host.contents(device, VOLUME)
         if isinstance(left, Filesystem):  # it had ended by then, sooner on a busy machine
-            assert left.marked
+            assert left.marked_unfinished
             break
         assert isinstance(left, Unfinished)
 
@@ -167,7 +167,7 @@ async def test_an_mkfs_that_is_killed_at_any_moment_heals(node: LoopNode, filesy
     await unstage(node.host, VOLUME, node.staging())
     after = await node.host.contents(device, VOLUME)
     assert isinstance(after, Filesystem)
-    assert (after.marked, after.damaged) == (False, False)
+    assert (after.marked_unfinished, after.damaged) == (False, False)
     await stage(node.host, wanting(node, filesystem))
     assert (node.staging() / "kept").read_text() == "data"
 
@@ -211,7 +211,7 @@ async def test_a_complete_filesystem_is_not_formatted_though_the_note_still_stan
     await unstage(node.host, VOLUME, node.staging())
     found = await node.host.contents(device, VOLUME)
     assert isinstance(found, Filesystem)
-    assert not found.marked
+    assert not found.marked_unfinished
 
 
 async def test_a_filesystem_that_was_made_in_between_is_not_overwritten(node: LoopNode) -> None:

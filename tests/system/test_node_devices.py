@@ -11,7 +11,7 @@ from hyperpod_ebs.driver.linux.devices import MODEL, Absent, Devices
 from hyperpod_ebs.driver.linux.host import LinuxHost
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import DeviceNumber
-from hyperpod_ebs.driver.model.volume import by_id_path, serial
+from hyperpod_ebs.driver.model.volume import nvme_serial, udev_link
 from tests.support.loop_device_node import GIB, OTHER, VOLUME, LoopNode
 
 pytestmark = pytest.mark.root
@@ -43,7 +43,7 @@ class Machine:
 
     def link(self, volume_id: str, name: str, *, variant: str = "") -> None:
         """Have a by-id link."""
-        link = self.dev / "disk" / "by-id" / f"nvme-Amazon_Elastic_Block_Store_{serial(volume_id)}{variant}"
+        link = self.dev / "disk" / "by-id" / f"nvme-Amazon_Elastic_Block_Store_{nvme_serial(volume_id)}{variant}"
         link.symlink_to(f"../../{name}")
 
     @property
@@ -68,8 +68,8 @@ def machine(tmp_path: Path) -> Machine:
 
 def test_a_serial_number_in_sysfs_is_enough(machine: Machine) -> None:
     """Nitro: the NVMe serial is the volume's id without its dash; udev may be late."""
-    machine.disk("nvme0n1", DeviceNumber(4000, 0), serial=serial(OTHER))
-    machine.disk("nvme1n1", serial=serial(VOLUME))
+    machine.disk("nvme0n1", DeviceNumber(4000, 0), serial=nvme_serial(OTHER))
+    machine.disk("nvme1n1", serial=nvme_serial(VOLUME))
 
     found = machine.devices.find(VOLUME)
 
@@ -87,8 +87,8 @@ def test_a_link_by_id_leads_there_too(machine: Machine, variant: str) -> None:
 
 def test_a_stale_link_does_not_hide_the_device_that_sysfs_knows(machine: Machine) -> None:
     """Upstream ends with an error where a published name belongs to another volume."""
-    machine.disk("nvme1n1", DeviceNumber(4000, 9), serial=serial(OTHER))
-    machine.disk("nvme2n1", serial=serial(VOLUME))
+    machine.disk("nvme1n1", DeviceNumber(4000, 9), serial=nvme_serial(OTHER))
+    machine.disk("nvme2n1", serial=nvme_serial(VOLUME))
     machine.link(VOLUME, "nvme1n1")
 
     assert machine.devices.find(VOLUME, "/dev/nvme1n1").number == DISK
@@ -96,16 +96,16 @@ def test_a_stale_link_does_not_hide_the_device_that_sysfs_knows(machine: Machine
 
 async def test_a_link_to_another_volumes_device_is_refused_with_both_serials(machine: Machine) -> None:
     """Ours: never the wrong device; udev may put it right, so the call is tried again."""
-    machine.disk("nvme1n1", serial=serial(OTHER))
+    machine.disk("nvme1n1", serial=nvme_serial(OTHER))
     machine.link(VOLUME, "nvme1n1")
 
-    with pytest.raises(errors.DeviceLate, match=f"{serial(OTHER)}, not {serial(VOLUME)}"):
-        await machine.host.device(VOLUME, by_id_path(VOLUME))
+    with pytest.raises(errors.DeviceNotReady, match=f"{nvme_serial(OTHER)}, not {nvme_serial(VOLUME)}"):
+        await machine.host.device(VOLUME, udev_link(VOLUME))
 
 
 async def test_a_disk_of_another_kind_is_never_taken(machine: Machine) -> None:
     """Instance store, LVM, a virtual disk: whatever a link or a published name says."""
-    machine.disk("nvme3n1", serial=serial(VOLUME), model=INSTANCE_STORE)
+    machine.disk("nvme3n1", serial=nvme_serial(VOLUME), model=INSTANCE_STORE)
     machine.disk("dm-0", DeviceNumber(4000, 2))
     machine.disk("vda", DeviceNumber(4000, 3))
     machine.disk("loop0", DeviceNumber(4000, 4))
@@ -113,7 +113,7 @@ async def test_a_disk_of_another_kind_is_never_taken(machine: Machine) -> None:
     machine.link(VOLUME, "vda", variant="_1")
 
     for published in ("", "/dev/loop0", "/dev/dm-0", "/dev/vda", "/dev/nvme3n1"):
-        with pytest.raises(errors.DeviceLate):
+        with pytest.raises(errors.DeviceNotReady):
             await machine.host.device(VOLUME, published)
 
 
@@ -131,23 +131,23 @@ async def test_a_link_that_leads_out_of_the_nodes_directory_is_not_followed(mach
     (machine.dev / "loop7").symlink_to(tmp_path / "loop7")
     machine.link(VOLUME, "loop7")
 
-    with pytest.raises(errors.DeviceLate, match="leads out of"):
+    with pytest.raises(errors.DeviceNotReady, match="leads out of"):
         await machine.host.device(VOLUME)
 
 
 async def test_a_device_that_does_not_come_is_named_with_where_it_was_looked_for(machine: Machine) -> None:
     """kubelet: a late device is UNAVAILABLE, and tried again."""
-    with pytest.raises(errors.DeviceLate) as late:
+    with pytest.raises(errors.DeviceNotReady) as late:
         await machine.host.device(VOLUME, "/dev/xvdba")
 
-    for name in ("sysfs", f"nvme-Amazon_Elastic_Block_Store_{serial(VOLUME)}", str(machine.dev / "xvdba")):
+    for name in ("sysfs", f"nvme-Amazon_Elastic_Block_Store_{nvme_serial(VOLUME)}", str(machine.dev / "xvdba")):
         assert name in str(late.value)
 
 
 @pytest.mark.parametrize("odd", ["", "vol-1\0", "../../nvme1n1"])
 def test_an_id_that_no_volume_has_leads_to_no_path(machine: Machine, odd: str) -> None:
     """csi-sanity unstages volumes of odd ids, and a name made of one may lead anywhere."""
-    machine.disk("nvme1n1", serial=serial(VOLUME))
+    machine.disk("nvme1n1", serial=nvme_serial(VOLUME))
 
     with pytest.raises(Absent, match="no volume has the id"):
         machine.devices.find(odd)
@@ -156,7 +156,9 @@ def test_an_id_that_no_volume_has_leads_to_no_path(machine: Machine, odd: str) -
 def test_whose_a_device_is_can_be_told_or_not(machine: Machine) -> None:
     """Ours: what is somebody else's is not unmounted; what died cannot say whose it was."""
     for minor, name in enumerate(["nvme1n1", "nvme2n1", "loop1", "loop2", "vda"]):
-        machine.disk(name, DeviceNumber(4000, minor), serial={0: serial(VOLUME), 1: serial(OTHER)}.get(minor, ""))
+        machine.disk(
+            name, DeviceNumber(4000, minor), serial={0: nvme_serial(VOLUME), 1: nvme_serial(OTHER)}.get(minor, "")
+        )
     machine.link(VOLUME, "loop1")
 
     answers = [machine.devices.belongs(VOLUME, DeviceNumber(4000, minor)) for minor in range(6)]
@@ -175,7 +177,7 @@ async def test_an_emulated_nodes_device_is_a_loop_device_by_its_link(node: LoopN
     """Ours: the real sysfs, a real device."""
     loop = await node.attach()
 
-    device = await node.host.device(VOLUME, by_id_path(VOLUME))
+    device = await node.host.device(VOLUME, udev_link(VOLUME))
 
     assert device.size == GIB
     assert os.makedev(device.number.major, device.number.minor) == loop.stat().st_rdev
@@ -185,5 +187,5 @@ async def test_a_size_that_does_not_come_is_named_with_the_size_that_is(node: Lo
     """kubelet, expand: never FAILED_PRECONDITION."""
     await node.attach()
 
-    with pytest.raises(errors.DeviceLate, match=f"has {GIB} bytes, not {2 * GIB}"):
+    with pytest.raises(errors.DeviceNotReady, match=f"has {GIB} bytes, not {2 * GIB}"):
         await node.host.device(VOLUME, size=2 * GIB)

@@ -146,7 +146,7 @@ async def test_a_stage_on_other_terms_is_refused(node: LoopNode) -> None:
 async def test_a_raw_block_volume_is_staged_when_its_device_is_there(node: LoopNode, programs: list[str]) -> None:
     """CSI spec: nothing else is to be done."""
     wanted = Staging(volume_id=VOLUME, target=node.staging(), capability=Capability(Block(), WRITER))
-    with pytest.raises(errors.DeviceLate):
+    with pytest.raises(errors.DeviceNotReady):
         await stage(node.host, wanted)
 
     await node.attach()
@@ -454,8 +454,8 @@ async def test_a_growth_that_is_killed_at_any_moment_heals(node: LoopNode) -> No
         await node.host.repair(device, VOLUME, left, grow=True)
         healed = await node.host.contents(device, VOLUME)
         assert isinstance(healed, Filesystem)
-        assert (healed.damaged, healed.growing, healed.smaller_than(device)) == (False, False, False)
-        if seen == {True, False} and not left.smaller_than(device):
+        assert (healed.damaged, healed.marked_growing, healed.is_smaller_than(device)) == (False, False, False)
+        if seen == {True, False} and not left.is_smaller_than(device):
             break
 
     await stage(node.host, staging(node))

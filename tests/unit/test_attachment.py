@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 import pytest
 
 from hyperpod_ebs.driver.model import attachment
-from hyperpod_ebs.driver.model.attachment import Seen
+from hyperpod_ebs.driver.model.attachment import AttachmentView
 from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode
 from hyperpod_ebs.driver.model.volume import Attachment, AttachState
 
@@ -46,9 +46,9 @@ def rows() -> list[Row]:
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.id)
 def test_each_row_of_the_table_is_what_the_code_does(row: Row) -> None:
     """Ours: the picture cannot rot."""
-    toward = attachment.toward_attached if row.wanted == "attached" else attachment.toward_detached
+    toward = attachment.next_step_to_attach if row.wanted == "attached" else attachment.next_step_to_detach
 
-    step = toward(Seen(row.state, here=row.here, holder="i-holder"))
+    step = toward(AttachmentView(row.state, here=row.here, holder="i-holder"))
 
     assert type(step) is STEPS[row.step]
 
@@ -68,7 +68,7 @@ def test_the_table_leaves_no_state_out() -> None:
 def test_a_refusal_names_the_holder() -> None:
     """CSI spec §ControllerPublishVolume: FAILED_PRECONDITION should say which node has it."""
     for state in (AttachState.ATTACHED, AttachState.ATTACHING, AttachState.BUSY):
-        step = attachment.toward_attached(Seen(state, holder="i-holder"))
+        step = attachment.next_step_to_attach(AttachmentView(state, holder="i-holder"))
 
         assert isinstance(step, attachment.Refuse)
         assert "i-holder" in step.why
@@ -83,16 +83,16 @@ def test_a_node_sees_its_own_attachment_before_another_ones() -> None:
     """Ours: a volume that moves shows two for a moment."""
     attachments = [held(ELSEWHERE, AttachState.DETACHING), held(HERE, AttachState.ATTACHING)]
 
-    assert attachment.seen_from(HERE, attachments) == Seen(AttachState.ATTACHING, here=True, holder=str(HERE))
+    assert attachment.view_from(HERE, attachments) == AttachmentView(AttachState.ATTACHING, here=True, holder=str(HERE))
 
 
 def test_a_node_without_one_sees_the_holder() -> None:
     """Ours."""
     attachments = [held(ELSEWHERE, AttachState.ATTACHED)]
 
-    assert attachment.seen_from(HERE, attachments) == Seen(AttachState.ATTACHED, holder=str(ELSEWHERE))
+    assert attachment.view_from(HERE, attachments) == AttachmentView(AttachState.ATTACHED, holder=str(ELSEWHERE))
 
 
 def test_what_is_detached_is_not_seen_at_all() -> None:
     """EC2 may list an attachment for a while after it has ended."""
-    assert attachment.seen_from(HERE, [held(HERE, AttachState.DETACHED)]) == Seen(AttachState.DETACHED)
+    assert attachment.view_from(HERE, [held(HERE, AttachState.DETACHED)]) == AttachmentView(AttachState.DETACHED)

@@ -75,7 +75,7 @@ def test_a_refusal_after_a_lost_answer_proves_nothing() -> None:
     """Provisioner: the first try may have made the volume that the second was denied."""
     ask, _ = asking(LOST, REFUSED)
 
-    with pytest.raises(errors.Unproved):
+    with pytest.raises(errors.OutcomeUnknown):
         run(answer("create it", ask, str, creates=True))
 
 
@@ -83,7 +83,7 @@ def test_what_cannot_be_repeated_is_not() -> None:
     """EC2: a second CreateSnapshot is a second snapshot."""
     ask, left = asking(LOST, "done")
 
-    with pytest.raises(errors.Unproved):
+    with pytest.raises(errors.OutcomeUnknown):
         run(answer("create it", ask, str, creates=True, repeatable=False))
     assert left == ["done"]
 

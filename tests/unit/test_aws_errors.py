@@ -81,7 +81,7 @@ def test_sagemakers_own_refusals_are_states() -> None:
 @pytest.mark.parametrize("code", sorted(BROKEN))
 def test_a_create_that_broke_at_awss_side_is_not_proved(code: str) -> None:
     """Provisioner: nothing final after a create was sent."""
-    assert isinstance(error_for(straight(code), creates=True), errors.Unproved)
+    assert isinstance(error_for(straight(code), creates=True), errors.OutcomeUnknown)
     assert type(error_for(straight(code))) is errors.Unavailable
 
 
@@ -92,7 +92,7 @@ def test_no_answer_is_no_proof() -> None:
         ConnectTimeoutError(endpoint_url="https://x"),
         ResponseParserError("no XML: a balancer's page"),
     ):
-        assert isinstance(error_for(lost, creates=True), errors.Unproved)
+        assert isinstance(error_for(lost, creates=True), errors.OutcomeUnknown)
         assert type(error_for(lost)) is errors.Unavailable
 
 

@@ -44,13 +44,19 @@ class Found(NamedTuple):
     "found",
     [
         Found("ext4", ext4(), {"TYPE": "ext4"}, EMPTY, Filesystem(kind="ext4", size=2**30)),
-        Found("ext4 with our note", ext4(), {"TYPE": "ext4"}, NOTE, Filesystem(kind="ext4", size=2**30, marked=True)),
+        Found(
+            "ext4 with our note",
+            ext4(),
+            {"TYPE": "ext4"},
+            NOTE,
+            Filesystem(kind="ext4", size=2**30, marked_unfinished=True),
+        ),
         Found(
             "ext4 that was growing",
             ext4(),
             {"TYPE": "ext4"},
             marker.encode(VOLUME, marker.GROWING),
-            Filesystem(kind="ext4", size=2**30, growing=True),
+            Filesystem(kind="ext4", size=2**30, marked_growing=True),
         ),
         Found("xfs", xfs(in_progress=False), {"TYPE": "xfs"}, EMPTY, Filesystem(kind="xfs", size=2**30)),
         Found("our xfs in progress", xfs(in_progress=True), {"TYPE": "xfs"}, NOTE, Unfinished()),

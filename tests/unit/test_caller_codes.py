@@ -29,7 +29,7 @@ ROWS: Final = [
     Row(
         "provisioner: after a create was sent, nothing final leaves",
         "CreateVolume",
-        errors.Unproved("x"),
+        errors.OutcomeUnknown("x"),
         StatusCode.UNAVAILABLE,
     ),
     Row(
@@ -126,7 +126,7 @@ ROWS: Final = [
     Row(
         "kubelet: a late device or size is asked for again",
         "NodeExpandVolume",
-        errors.DeviceLate("x"),
+        errors.DeviceNotReady("x"),
         StatusCode.UNAVAILABLE,
     ),
     Row(

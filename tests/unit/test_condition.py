@@ -11,7 +11,7 @@ def test_the_log_hears_of_each_change_once() -> None:
 
     with capture_logs() as said:
         for trouble in ("no role", "no role", None, None):
-            condition.tell("AWS", trouble)
+            condition.report("AWS", trouble)
 
     assert [line["event"] for line in said] == ["not well", "mended"]
     assert not str(condition)
@@ -22,9 +22,9 @@ def test_what_is_not_known_yet_is_not_well_and_no_news() -> None:
     condition = Condition()
 
     with capture_logs() as said:
-        condition.expect("AWS", "not reached yet")
+        condition.report_unknown("AWS", "not reached yet")
         assert str(condition) == "not reached yet"
-        condition.tell("AWS", None)
+        condition.report("AWS", None)
 
     assert not str(condition)
     assert said == []

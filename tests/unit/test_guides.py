@@ -152,9 +152,9 @@ def test_each_class_is_taken_by_the_driver(page: Page) -> None:
         for document in block.documents:
             match document:
                 case {"kind": "StorageClass"}:
-                    parameters.of_class(document.get("parameters", {}), {})
+                    parameters.parse_classes(document.get("parameters", {}), {})
                 case {"kind": "VolumeAttributesClass"}:
-                    parameters.change(document["parameters"])
+                    parameters.parse_change(document["parameters"])
                 case _:
                     pass
 
@@ -212,9 +212,9 @@ def refused_as_unknown(key: str, *, mutable: bool) -> bool:
     """Whether the driver does not know a parameter."""
     try:
         if mutable:
-            parameters.change({key: "a=b"})
+            parameters.parse_change({key: "a=b"})
         else:
-            parameters.of_class({key: "a=b"}, {})
+            parameters.parse_classes({key: "a=b"}, {})
     except errors.InvalidRequest as error:
         return " is not one of " in str(error) and str(error).startswith("parameter ")
     return False

@@ -6,11 +6,11 @@ from typing import ClassVar
 import pytest
 
 from hyperpod_ebs.driver.model import errors, nodes
-from hyperpod_ebs.driver.model.myself import Allowance, Told
+from hyperpod_ebs.driver.model.node_identity import AttachLimitSettings, PartialIdentity
 from hyperpod_ebs.driver.node.identity_lookup import IdentityLookup
 from hyperpod_ebs.driver.observe.condition import Condition
 
-KNOWN = Told(id=nodes.parse("i-0123456789abcdef0"), zone="us-west-2a", instance_type="m5.large")
+KNOWN = PartialIdentity(id=nodes.parse("i-0123456789abcdef0"), zone="us-west-2a", instance_type="m5.large")
 
 
 @dataclass
@@ -18,10 +18,10 @@ class Steered:
     """A source that tells what it is ordered to."""
 
     name: ClassVar[str] = "steered"
-    told: Told | None = None
+    told: PartialIdentity | None = None
     asked: int = 0
 
-    async def read_identity(self) -> Told:
+    async def read_identity(self) -> PartialIdentity:
         """Tell it."""
         self.asked += 1
         if self.told is None:
@@ -44,9 +44,9 @@ class Bench:
     second: Second = field(default_factory=Second)
     condition: Condition = field(default_factory=Condition)
 
-    def who(self, given: Told = Told()) -> IdentityLookup:  # noqa: B008 - frozen
+    def who(self, given: PartialIdentity = PartialIdentity()) -> IdentityLookup:  # noqa: B008 - frozen
         """It."""
-        return IdentityLookup(given, [self.first, self.second], Allowance(), self.condition)
+        return IdentityLookup(given, [self.first, self.second], AttachLimitSettings(), self.condition)
 
 
 async def test_a_node_that_is_told_who_it_is_asks_nobody() -> None:
@@ -62,7 +62,7 @@ async def test_a_node_that_is_told_who_it_is_asks_nobody() -> None:
 async def test_a_node_that_is_not_known_says_what_is_missing_why_and_what_to_do() -> None:
     """Ours: it starts all the same, and heals when one source tells."""
     bench = Bench()
-    who = bench.who(Told(zone="us-west-2a"))
+    who = bench.who(PartialIdentity(zone="us-west-2a"))
 
     with pytest.raises(errors.Unavailable) as caught:
         await who.identify()
@@ -84,7 +84,7 @@ async def test_what_a_source_tells_is_read_anew_each_time() -> None:
     who = bench.who()
     before = (await who.identify()).volumes
 
-    bench.first.told = Told(id=KNOWN.id, zone=KNOWN.zone, instance_type="m5.large", interfaces=3)
+    bench.first.told = PartialIdentity(id=KNOWN.id, zone=KNOWN.zone, instance_type="m5.large", interfaces=3)
 
     assert (before, (await who.identify()).volumes) == (26, 24)
 

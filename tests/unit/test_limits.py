@@ -30,12 +30,12 @@ from hyperpod_ebs.emulator.nodes.instance_types import PLACES
 )
 def test_a_type_has_the_limit_that_ec2_gives_it(instance_type: str, limit: int) -> None:
     """EC2's DescribeInstanceTypes, EbsInfo.MaximumEbsAttachments."""
-    assert limits.attachable(instance_type, taken=0) == limit
+    assert limits.attach_limit(instance_type, taken=0) == limit
 
 
 def test_every_type_that_hyperpod_offers_has_the_limit_that_the_embedded_cloud_keeps() -> None:
     """Two tables, written apart: a number that one of them has wrong would overfill or waste a node."""
-    ours = {name: (limits.attachable(name, taken=0), limits.shares_with_interfaces(name)) for name in PLACES}
+    ours = {name: (limits.attach_limit(name, taken=0), limits.shares_slots_with_interfaces(name)) for name in PLACES}
 
     assert ours == {name: (places.most, places.way == "shared") for name, places in PLACES.items()}
 
@@ -43,10 +43,10 @@ def test_every_type_that_hyperpod_offers_has_the_limit_that_the_embedded_cloud_k
 @pytest.mark.parametrize("instance_type", ["", "x99.huge", "m4.large", "m7i.metal-24xl", "m5d.large"])
 def test_a_type_that_is_not_in_the_table_is_not_guessed(instance_type: str) -> None:
     """CSI spec §NodeGetInfo: 0 leaves it to the CO."""
-    assert limits.attachable(instance_type, taken=1) == 0
+    assert limits.attach_limit(instance_type, taken=1) == 0
 
 
 def test_what_a_node_has_anyway_is_taken_off_but_one_place_is_left() -> None:
     """Upstream's rule: never below 1, for 0 would mean any number."""
-    assert limits.attachable("ml.g5.48xlarge", taken=2) == 7
-    assert limits.attachable("ml.g5.48xlarge", taken=20) == 1
+    assert limits.attach_limit("ml.g5.48xlarge", taken=2) == 7
+    assert limits.attach_limit("ml.g5.48xlarge", taken=20) == 1

@@ -23,7 +23,7 @@ def test_each_field_is_read() -> None:
     (mounted,) = mountinfo.parse(LINE + b"\n")
 
     assert mounted.number == DeviceNumber(98, 0)
-    assert (mounted.root, mounted.point) == ("/sub dir", Path("/mnt/a\tb"))
+    assert (mounted.root, mounted.mount_point) == ("/sub dir", Path("/mnt/a\tb"))
     assert mounted.options == {"rw", "noatime"}
     assert (mounted.filesystem, mounted.source) == ("ext4", "/dev/x")
     assert mounted.super_options == {"rw", "errors=continue"}
@@ -34,7 +34,7 @@ def test_any_path_survives_the_kernels_escapes(path: str) -> None:
     """Ours: a pod's path may hold whatever a file name may."""
     (mounted,) = mountinfo.parse(line(number=2, parent=1, point=escaped(path), root=escaped(path)))
 
-    assert mounted.point == Path(path)
+    assert mounted.mount_point == Path(path)
     assert mounted.root == path
 
 

@@ -50,37 +50,37 @@ def test_a_cloud_error_carries_what_aws_support_asks_for() -> None:
 @pytest.mark.parametrize("text", ["vol-12345678", "vol-0123456789abcdef0"])
 def test_an_id_of_either_length_is_taken(text: str) -> None:
     """EC2's ids: 8 hex digits of old, 17 now."""
-    assert volume.volume_id(text) == text
-    assert volume.snapshot_id(text.replace("vol", "snap")) == text.replace("vol", "snap")
+    assert volume.parse_volume_id(text) == text
+    assert volume.parse_snapshot_id(text.replace("vol", "snap")) == text.replace("vol", "snap")
 
 
 @given(st.text(min_size=1))
 def test_any_other_text_is_not_found(text: str) -> None:
     """csi-sanity: an odd id is NOT_FOUND."""
     with contextlib.suppress(errors.VolumeNotFound):
-        assert re.fullmatch(r"vol-[0-9a-f]+", volume.volume_id(text))
+        assert re.fullmatch(r"vol-[0-9a-f]+", volume.parse_volume_id(text))
     with contextlib.suppress(errors.SnapshotNotFound):
-        assert re.fullmatch(r"snap-[0-9a-f]+", volume.snapshot_id(text))
+        assert re.fullmatch(r"snap-[0-9a-f]+", volume.parse_snapshot_id(text))
 
 
 def test_an_empty_id_is_an_invalid_request() -> None:
     """csi-sanity: INVALID_ARGUMENT."""
     with pytest.raises(errors.InvalidRequest):
-        volume.volume_id("")
+        volume.parse_volume_id("")
     with pytest.raises(errors.InvalidRequest):
-        volume.snapshot_id("")
+        volume.parse_snapshot_id("")
 
 
 def test_a_device_is_named_by_its_volumes_serial() -> None:
     """EC2: a Nitro volume's NVMe serial is its id without the dash."""
-    assert volume.serial("vol-0123456789abcdef0") == "vol0123456789abcdef0"
-    assert volume.by_id_path("vol-12345678") == "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol12345678"
+    assert volume.nvme_serial("vol-0123456789abcdef0") == "vol0123456789abcdef0"
+    assert volume.udev_link("vol-12345678") == "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol12345678"
 
 
 @pytest.mark.parametrize("mode", AccessMode, ids=str)
 def test_only_modes_of_a_single_node_are_offered(mode: AccessMode) -> None:
     """An EBS volume is attached to one node at a time."""
-    offered = capability.why_not(Capability(Block(), mode)) is None
+    offered = capability.unsupported_reason(Capability(Block(), mode)) is None
 
     assert offered == mode.value.startswith("SINGLE_NODE_")
 
@@ -88,7 +88,7 @@ def test_only_modes_of_a_single_node_are_offered(mode: AccessMode) -> None:
 @pytest.mark.parametrize("filesystem", ["ext4", "xfs", "ext3", "btrfs", "ntfs", "EXT4"])
 def test_only_filesystems_that_are_made_here_are_offered(filesystem: str) -> None:
     """Ours."""
-    offered = capability.why_not(Capability(Mount(filesystem), WRITER)) is None
+    offered = capability.unsupported_reason(Capability(Mount(filesystem), WRITER)) is None
 
     assert offered == (filesystem in {"ext4", "xfs"})
 
@@ -107,12 +107,12 @@ def test_a_reader_only_mode_is_read_only() -> None:
 
 def test_a_node_reports_the_keys_that_volumes_of_any_age_carry() -> None:
     """Upstream's node topology."""
-    assert topology.of_node("z") == {
+    assert topology.node_segments("z") == {
         "topology.kubernetes.io/zone": "z",
         "topology.ebs.csi.aws.com/zone": "z",
         "kubernetes.io/os": "linux",
     }
-    assert topology.of_volume("z") == {"topology.kubernetes.io/zone": "z"}
+    assert topology.volume_segments("z") == {"topology.kubernetes.io/zone": "z"}
 
 
 @pytest.mark.parametrize(
@@ -130,10 +130,10 @@ def test_the_zone_is_the_first_preferred_else_the_first_required(
     requisite: list[dict[str, str]], preferred: list[dict[str, str]], zone: str | None
 ) -> None:
     """CSI spec §TopologyRequirement."""
-    assert topology.zone_for(requisite, preferred) == zone
+    assert topology.requested_zone(requisite, preferred) == zone
 
 
 def test_requirements_without_a_zone_are_refused() -> None:
     """Ours: a volume anywhere would be one that no pod can reach."""
     with pytest.raises(errors.InvalidRequest, match="they name rack"):
-        topology.zone_for([{"rack": "1"}], [])
+        topology.requested_zone([{"rack": "1"}], [])

@@ -2,20 +2,20 @@ from pathlib import Path
 
 from hyperpod_ebs.driver.model.capability import AccessMode, Capability, Mount
 from hyperpod_ebs.driver.model.disk import DeviceNumber
-from hyperpod_ebs.driver.model.place import Mounted
+from hyperpod_ebs.driver.model.path_state import MountEntry
 from hyperpod_ebs.driver.mounts import options
 
 READER = AccessMode.SINGLE_NODE_READER_ONLY
 WRITER = AccessMode.SINGLE_NODE_WRITER
 
 
-def mounted(shown: str = "rw,relatime", of_filesystem: str = "rw") -> Mounted:
-    return Mounted(
+def mounted(shown: str = "rw,relatime", of_filesystem: str = "rw") -> MountEntry:
+    return MountEntry(
         id=2,
         parent=1,
         number=DeviceNumber(259, 3),
         root="/",
-        point=Path("/k"),
+        mount_point=Path("/k"),
         options=frozenset(shown.split(",")),
         filesystem="ext4",
         source="/dev/nvme1n1",

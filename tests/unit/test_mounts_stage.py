@@ -60,7 +60,7 @@ READING = wanted("ro")
         Case("small is left to a reader", SMALL, READING, Ready(), grows_mounted=False),
         Case(
             "what is held is not touched",
-            Filesystem(kind="ext4", size=GIB, damaged=True, held=True),
+            Filesystem(kind="ext4", size=GIB, damaged=True, in_use=True),
             wanted(),
             Ready(),
             grows_mounted=False,
@@ -81,14 +81,14 @@ def test_what_is_on_the_device_decides_what_is_done(case: Case) -> None:
 
 def test_a_note_that_still_stands_is_taken_away_first() -> None:
     """Ours: else a superblock that is lost one day would look like an mkfs that was cut off."""
-    found = Filesystem(kind="ext4", size=4 * GIB, marked=True)
+    found = Filesystem(kind="ext4", size=4 * GIB, marked_unfinished=True)
 
     assert stage.preparation(found, wanted(), DEVICE, grows_mounted=True) == Repair(found, grow=False)
 
 
 def test_a_growth_that_was_cut_off_is_mended_first() -> None:
     """Ours: also where a mounted filesystem may grow, and by itself goes on to."""
-    found = Filesystem(kind="ext4", size=2 * GIB, growing=True)
+    found = Filesystem(kind="ext4", size=2 * GIB, marked_growing=True)
 
     assert stage.preparation(found, wanted(), DEVICE, grows_mounted=True) == Repair(found, grow=False)
 

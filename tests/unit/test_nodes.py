@@ -50,7 +50,7 @@ def test_a_hyperpod_node_is_found_in_the_resource_that_ec2_shows(cluster: str, i
     """Upstream's code: an attachment's AssociatedResource is the cluster's ARN, a dash, and the instance."""
     resource = f"arn:{partition}:sagemaker:us-west-2:123456789012:cluster/{cluster}-{instance}"
 
-    assert HyperPodNode.of_resource(resource) == HyperPodNode(cluster, instance)
+    assert HyperPodNode.from_resource(resource) == HyperPodNode(cluster, instance)
 
 
 @pytest.mark.parametrize(
@@ -58,4 +58,4 @@ def test_a_hyperpod_node_is_found_in_the_resource_that_ec2_shows(cluster: str, i
 )
 def test_another_services_resource_is_no_node(resource: str) -> None:
     """EC2: other services attach volumes as managed resources too."""
-    assert HyperPodNode.of_resource(resource) is None
+    assert HyperPodNode.from_resource(resource) is None

@@ -4,7 +4,7 @@ import pytest
 
 from hyperpod_ebs.driver.model import errors, parameters
 from hyperpod_ebs.driver.model.parameters import TABLE, Parameter, Parameters
-from hyperpod_ebs.driver.model.tags import Retagging
+from hyperpod_ebs.driver.model.tags import TagChanges
 from hyperpod_ebs.driver.model.volume import Change
 
 GOOD = {
@@ -24,7 +24,7 @@ GOOD = {
 def test_every_row_is_read_whatever_the_case_of_its_key(parameter: Parameter) -> None:
     """Upstream lower-cases keys before it matches them."""
     spellings = (parameter.key, parameter.key.lower(), parameter.key.upper())
-    read = {getattr(parameters.of_class({key: GOOD[parameter.key]}, {}), parameter.sets) for key in spellings}
+    read = {getattr(parameters.parse_classes({key: GOOD[parameter.key]}, {}), parameter.sets) for key in spellings}
 
     assert len(read) == 1
     assert read != {None}
@@ -58,7 +58,7 @@ def test_every_row_sets_a_field_and_says_what_for(parameter: Parameter) -> None:
 def test_a_value_that_cannot_be_read_is_refused_by_name_and_value(key: str, value: str) -> None:
     """Upstream reads `encrypted: yes` as false (its defect D33)."""
     with pytest.raises(errors.InvalidRequest) as caught:
-        parameters.of_class({key: value}, {})
+        parameters.parse_classes({key: value}, {})
 
     assert key in str(caught.value)
 
@@ -66,17 +66,17 @@ def test_a_value_that_cannot_be_read_is_refused_by_name_and_value(key: str, valu
 def test_one_key_in_two_spellings_is_refused() -> None:
     """Ours: else the winner would be chance."""
     with pytest.raises(errors.InvalidRequest, match="given twice"):
-        parameters.of_class({"iops": "1", "IOPS": "2"}, {})
+        parameters.parse_classes({"iops": "1", "IOPS": "2"}, {})
 
 
 def test_a_key_implies_encryption() -> None:
     """Upstream's rule."""
-    assert parameters.of_class({"kmsKeyId": "k"}, {}).encrypted
+    assert parameters.parse_classes({"kmsKeyId": "k"}, {}).encrypted
 
 
 def test_an_attributes_class_is_laid_over_the_storage_class() -> None:
     """CSI spec §CreateVolume: mutable_parameters take precedence."""
-    read = parameters.of_class({"type": "gp3", "iops": "3000"}, {"iops": "4000"})
+    read = parameters.parse_classes({"type": "gp3", "iops": "3000"}, {"iops": "4000"})
 
     assert (read.type, read.iops) == ("gp3", 4000)
 
@@ -85,12 +85,12 @@ def test_an_attributes_class_is_laid_over_the_storage_class() -> None:
 def test_what_cannot_change_is_refused_in_an_attributes_class(parameter: Parameter) -> None:
     """CSI spec §ControllerModifyVolume: unsupported mutable parameters."""
     with pytest.raises(errors.InvalidRequest, match="is not one of type, iops, throughput, tagSpecification"):
-        parameters.change({parameter.key: GOOD[parameter.key]})
+        parameters.parse_change({parameter.key: GOOD[parameter.key]})
 
 
 def test_a_change_holds_only_what_was_named() -> None:
     """Ours: None leaves a property as it is."""
-    assert parameters.change({"Throughput": "500"}) == (Change(throughput=500), Retagging())
+    assert parameters.parse_change({"Throughput": "500"}) == (Change(throughput=500), TagChanges())
 
 
 def test_what_the_resizer_tells_of_the_claim_is_taken_in_an_attributes_class() -> None:
@@ -98,44 +98,44 @@ def test_what_the_resizer_tells_of_the_claim_is_taken_in_an_attributes_class() -
     claim = {"csi.storage.k8s.io/pvc/name": "claim", "csi.storage.k8s.io/pvc/namespace": "team"}
     claim |= {"csi.storage.k8s.io/pv/name": "pvc-1"}
 
-    change, tags = parameters.change({**claim, "iops": "4000", "tagSpecification_1": "of={{ .PVCName }}"})
+    change, tags = parameters.parse_change({**claim, "iops": "4000", "tagSpecification_1": "of={{ .PVCName }}"})
 
-    assert (change, tags) == (Change(iops=4000), Retagging(put={"of": "claim"}))
-    assert parameters.all_known(claim)
-    assert parameters.of_class({}, claim).metadata == claim
+    assert (change, tags) == (Change(iops=4000), TagChanges(put={"of": "claim"}))
+    assert parameters.has_only_known_keys(claim)
+    assert parameters.parse_classes({}, claim).metadata == claim
 
 
 def test_an_attributes_class_puts_tags_and_takes_them_away() -> None:
     """Upstream's tagSpecification and tagDeletion; nobody's own tags are anybody's to take."""
     asked = {"tagSpecification_1": "a=1", "tagDeletion_1": "b", "tagDeletion_2": "c"}
 
-    assert parameters.change(asked) == (Change(), Retagging(put={"a": "1"}, remove=frozenset({"b", "c"})))
+    assert parameters.parse_change(asked) == (Change(), TagChanges(put={"a": "1"}, remove=frozenset({"b", "c"})))
     with pytest.raises(errors.InvalidRequest, match="reserved"):
-        parameters.change({"tagDeletion": "CSIVolumeName"})
-    read = parameters.of_class({"tagSpecification": "b=2"}, asked)
+        parameters.parse_change({"tagDeletion": "CSIVolumeName"})
+    read = parameters.parse_classes({"tagSpecification": "b=2"}, asked)
     assert (read.tag_specifications, read.tag_deletions) == (("b=2", "a=1"), ("b", "c"))
 
 
 def test_the_former_name_of_the_type_is_read_where_there_is_no_other() -> None:
     """Upstream's deprecated volumeType."""
-    assert parameters.change({"volumeType": "io2"})[0] == Change(type="io2")
-    assert parameters.change({"volumeType": "io2", "type": "gp3"})[0] == Change(type="gp3")
+    assert parameters.parse_change({"volumeType": "io2"})[0] == Change(type="io2")
+    assert parameters.parse_change({"volumeType": "io2", "type": "gp3"})[0] == Change(type="gp3")
 
 
 def test_deprecated_keys_are_taken_in_a_storage_class() -> None:
     """Upstream's fstype, which the provisioner reads, and blockExpress."""
-    assert parameters.of_class({"fstype": "xfs", "blockExpress": "true"}, {}) == Parameters()
+    assert parameters.parse_classes({"fstype": "xfs", "blockExpress": "true"}, {}) == Parameters()
 
 
 def test_iops_are_asked_for_in_one_way() -> None:
     """Upstream's rule."""
     with pytest.raises(errors.InvalidRequest, match="both given"):
-        parameters.of_class({"iops": "1000", "iopsPerGB": "10"}, {})
+        parameters.parse_classes({"iops": "1000", "iopsPerGB": "10"}, {})
 
 
 def test_the_provisioners_metadata_and_tag_specifications_are_kept_apart() -> None:
     """The provisioner's --extra-create-metadata; upstream's tagSpecification, in the order of its keys."""
-    read = parameters.of_class(
+    read = parameters.parse_classes(
         {"csi.storage.k8s.io/pv/name": "pv", "tagSpecification_2": "b=2", "tagSpecification_1": "a=1"}, {}
     )
 
@@ -146,4 +146,4 @@ def test_the_provisioners_metadata_and_tag_specifications_are_kept_apart() -> No
 def test_the_prefix_of_tag_specifications_is_case_sensitive() -> None:
     """Upstream's rule."""
     with pytest.raises(errors.InvalidRequest, match="tagspecification_1"):
-        parameters.of_class({"tagspecification_1": "a=1"}, {})
+        parameters.parse_classes({"tagspecification_1": "a=1"}, {})

@@ -11,7 +11,7 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
 from hyperpod_ebs.driver.model.nodes import Ec2Node
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
-from hyperpod_ebs.driver.model.tags import Retagging
+from hyperpod_ebs.driver.model.tags import TagChanges
 from hyperpod_ebs.driver.model.volume import Change, SnapshotSpec, VolumeSpec
 from hyperpod_ebs.driver.mounts.publish import Publishing
 from hyperpod_ebs.driver.mounts.stage import Staging
@@ -307,7 +307,7 @@ def test_the_rest_is_read() -> None:
 
     assert parse.node("i-0123456789abcdef0") == Ec2Node("i-0123456789abcdef0")
     wished = csi_pb2.ControllerModifyVolumeRequest(mutable_parameters={"type": "io2", "iops": "9"})
-    assert parse.change(wished) == (Change(type="io2", iops=9), Retagging())
+    assert parse.change(wished) == (Change(type="io2", iops=9), TagChanges())
     assert parse.snapshot_spec(wanted) == SnapshotSpec(
         name="s",
         volume_id=VOLUME,

@@ -114,7 +114,7 @@ def test_a_volume_in_error_is_removed_before_anything_final_is_said() -> None:
 
     assert isinstance(final, errors.NotReady)
     assert paper.calls["delete_volume"] == 1
-    assert isinstance(not_final, errors.Unproved)
+    assert isinstance(not_final, errors.OutcomeUnknown)
 
 
 def test_a_volume_that_stays_creating_is_never_called_void() -> None:
@@ -123,7 +123,7 @@ def test_a_volume_that_stays_creating_is_never_called_void() -> None:
 
     async def act() -> float:
         async with Watcher(paper.cloud) as watcher:
-            with pytest.raises(errors.Unproved):
+            with pytest.raises(errors.OutcomeUnknown):
                 await provision(paper.cloud, watcher, a_spec())
             return now()
 
@@ -155,7 +155,7 @@ def test_a_volume_whose_zone_nobody_asked_for_is_adopted_wherever_it_is() -> Non
     paper = PaperCloud(named=(replace(a_volume(), zone="us-west-2b"),))
     paper.refusals["create_volume"] = [TokenSpent()]
 
-    volume, _ = provisioned(paper, replace(a_spec(), zone="us-west-2a", zone_is_ours=True))
+    volume, _ = provisioned(paper, replace(a_spec(), zone="us-west-2a", zone_chosen_by_driver=True))
 
     assert (volume.id, volume.zone) == (ID, "us-west-2b")
 
@@ -228,7 +228,7 @@ def test_a_refusal_is_passed_on_only_when_no_earlier_call_made_the_volume(case: 
 
     assert volume.id == ID
     assert refused(void) is case.error
-    assert isinstance(refused(unknown), errors.Unproved)
+    assert isinstance(refused(unknown), errors.OutcomeUnknown)
 
 
 def test_a_volume_smaller_than_its_snapshot_is_out_of_range() -> None:

@@ -17,31 +17,31 @@ COUNTS: Final = st.integers(min_value=0, max_value=2**46)
 @given(COUNTS)
 def test_a_rounded_size_holds_the_bytes_and_no_smaller_one_does(count: int) -> None:
     """CSI spec §CapacityRange: at least required_bytes."""
-    size = sizes.rounded_up(count)
+    size = sizes.smallest_size(count)
 
-    assert sizes.in_bytes(size) >= count
-    assert size == 1 or sizes.in_bytes(GiB(size - 1)) < count
+    assert sizes.to_bytes(size) >= count
+    assert size == 1 or sizes.to_bytes(GiB(size - 1)) < count
 
 
 @given(COUNTS, COUNTS)
 def test_a_range_is_within_what_was_asked_or_refused(required: int, limit: int) -> None:
     """CSI spec §CapacityRange: between required_bytes and limit_bytes, where they are set."""
     with contextlib.suppress(errors.OutOfRange):
-        size = SizeRange.of_bytes(required, limit)
+        size = SizeRange.from_capacity_range(required, limit)
 
-        assert sizes.in_bytes(size.wanted) >= max(required, 1)
-        assert not limit or sizes.in_bytes(size.wanted) <= limit
-        assert size.holds(size.wanted)
+        assert sizes.to_bytes(size.wanted) >= max(required, 1)
+        assert not limit or sizes.to_bytes(size.wanted) <= limit
+        assert size.allows(size.wanted)
 
 
 @given(COUNTS, COUNTS)
 def test_a_range_is_refused_only_when_no_whole_size_fits(required: int, limit: int) -> None:
     """Ours."""
     try:
-        SizeRange.of_bytes(required, limit)
+        SizeRange.from_capacity_range(required, limit)
     except errors.OutOfRange:
         assert limit
-        assert limit // GIB < sizes.rounded_up(required)
+        assert limit // GIB < sizes.smallest_size(required)
 
 
 @pytest.mark.parametrize(
@@ -51,18 +51,18 @@ def test_a_range_is_refused_only_when_no_whole_size_fits(required: int, limit: i
 )
 def test_the_size_is_the_smallest_that_will_do(required: int, limit: int, wanted: int) -> None:
     """Upstream's default of 100 GiB; the rest CSI's."""
-    assert SizeRange.of_bytes(required, limit).wanted == wanted
+    assert SizeRange.from_capacity_range(required, limit).wanted == wanted
 
 
 @pytest.mark.parametrize(("required", "limit"), [(GIB, GIB - 1), (-1, 0), (0, -1), (0, GIB - 1)])
 def test_a_range_that_nothing_fits_is_out_of_range(required: int, limit: int) -> None:
     """CSI spec §CreateVolume: OUT_OF_RANGE."""
     with pytest.raises(errors.OutOfRange):
-        SizeRange.of_bytes(required, limit)
+        SizeRange.from_capacity_range(required, limit)
 
 
 def test_an_existing_volume_answers_when_it_is_large_enough_and_not_too_large() -> None:
     """CSI spec §CreateVolume: compatible with the capacity_range, or ALREADY_EXISTS."""
-    asked = SizeRange.of_bytes(2 * GIB, 4 * GIB)
+    asked = SizeRange.from_capacity_range(2 * GIB, 4 * GIB)
 
-    assert [size for size in range(1, 7) if asked.holds(GiB(size))] == [2, 3, 4]
+    assert [size for size in range(1, 7) if asked.allows(GiB(size))] == [2, 3, 4]

@@ -60,7 +60,7 @@ class Losing(PaperCloud):
     async def create_snapshot(self, _: SnapshotSpec) -> Snapshot:
         """No answer."""
         self.calls["create_snapshot"] += 1
-        raise errors.Unproved("no answer")
+        raise errors.OutcomeUnknown("no answer")
 
     async def snapshots_named(self, _: str) -> tuple[Snapshot, ...]:
         """What is found by now."""
@@ -74,6 +74,6 @@ def test_a_snapshot_whose_answer_was_lost_is_found_by_its_name() -> None:
     found = run(take(made.cloud, SPEC))
 
     assert found.id == "snap-1"
-    with pytest.raises(errors.Unproved):
+    with pytest.raises(errors.OutcomeUnknown):
         run(take(void.cloud, SPEC))
     assert made.calls["create_snapshot"] == void.calls["create_snapshot"] == 1

@@ -33,7 +33,7 @@ async def _serve(serving: ServingOptions, options: ControllerOptions) -> None:
 async def open_controller(options: ControllerOptions, process: Process) -> AsyncGenerator[Controller]:
     """Connect the controller service to AWS for as long as the block runs."""
     settings = Settings(
-        where=upstream_flags.whereabouts(options),
+        where=upstream_flags.aws_scope(options),
         ec2_endpoint=options.ec2_endpoint,
         sagemaker_endpoint=options.sagemaker_endpoint,
         user_agent_extra=options.user_agent_extra,

@@ -20,7 +20,7 @@ from hyperpod_ebs.driver.kubernetes.cluster import Kubernetes
 from hyperpod_ebs.driver.linux import mkfs
 from hyperpod_ebs.driver.linux.host import LinuxHost
 from hyperpod_ebs.driver.model import errors, nodes
-from hyperpod_ebs.driver.model.myself import Allowance, Told
+from hyperpod_ebs.driver.model.node_identity import AttachLimitSettings, PartialIdentity
 from hyperpod_ebs.driver.node.identity_lookup import IdentityLookup, Source
 from hyperpod_ebs.driver.node.startup_taint import StartUpTaint
 from hyperpod_ebs.driver.observe.condition import Condition
@@ -128,17 +128,17 @@ def _check(options: NodeOptions) -> None:
         log.info("option not needed", option="--csi-mount-point-prefix", why="volumes are told by their serial numbers")
 
 
-def _given(options: NodeOptions) -> Told:
-    return Told(
+def _given(options: NodeOptions) -> PartialIdentity:
+    return PartialIdentity(
         id=nodes.parse(options.node_id) if options.node_id else None,
         zone=options.zone,
         instance_type=options.instance_type,
     )
 
 
-def _allowance(options: NodeOptions) -> Allowance:
+def _allowance(options: NodeOptions) -> AttachLimitSettings:
     limit, reserved = options.volume_attach_limit, options.reserved_volume_attachments
-    return Allowance(limit=limit if limit >= 0 else None, reserved=reserved if reserved >= 0 else None)
+    return AttachLimitSettings(limit=limit if limit >= 0 else None, reserved=reserved if reserved >= 0 else None)
 
 
 def _sources(options: NodeOptions, kubernetes: Kubernetes) -> list[Source]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from hyperpod_ebs.driver.app.options import ControllerOptions, ServingOptions
 from hyperpod_ebs.driver.model import errors, tags
-from hyperpod_ebs.driver.model.cluster import Whereabouts
+from hyperpod_ebs.driver.model.aws_scope import AwsScope
 
 _NOTHING: Final = re.compile(r"[-+]?[0.]+(?:ns|us|µs|ms|s|m|h)?")
 _LOG: Final = "the log is written line by line to stderr, all of it"
@@ -67,26 +67,26 @@ def check(controller: ControllerOptions) -> None:
     timeout = controller.modify_volume_request_handler_timeout
     if timeout and _NOTHING.fullmatch(timeout):
         raise errors.InvalidRequest(f"--modify-volume-request-handler-timeout is {timeout}; it may not be zero")
-    whereabouts(controller)
-    policy(controller).of_snapshot("")  # so that a tag that cannot be is told now, and not with each volume
+    aws_scope(controller)
+    policy(controller).snapshot_tags("")  # so that a tag that cannot be is told now, and not with each volume
 
 
-def policy(controller: ControllerOptions, tell: Callable[[str], None] = _nobody) -> tags.Policy:
+def policy(controller: ControllerOptions, tell: Callable[[str], None] = _nobody) -> tags.TagPolicy:
     """How everything is tagged that the controller makes; `tell` hears of what is left out."""
-    return tags.Policy(
+    return tags.TagPolicy(
         cluster=controller.k8s_tag_cluster_id,
-        extra=tags.listed([*controller.extra_volume_tags, *controller.extra_tags]),
+        extra=tags.split_flags([*controller.extra_volume_tags, *controller.extra_tags]),
         tell=tell if controller.warn_on_invalid_tag else None,
     )
 
 
-def whereabouts(controller: ControllerOptions) -> Whereabouts:
+def aws_scope(controller: ControllerOptions) -> AwsScope:
     """Where the clusters are, as far as the flags say it.
 
     Raises:
         InvalidRequest: They do not agree.
     """
-    return Whereabouts.agreed(
+    return AwsScope.from_flags(
         cluster=controller.cluster_arn,
         partition=controller.partition,
         region=controller.region,

@@ -20,7 +20,7 @@ PAUSES: Final = (0.25, 0.75)
 """Seconds, at most, before each further try. The CO tries again too, so these are few."""
 
 # Exactly these: what they are parents of says more, and that trying again at once will not help.
-_SILENCE: Final = frozenset({errors.Unavailable, errors.Unproved})
+_SILENCE: Final = frozenset({errors.Unavailable, errors.OutcomeUnknown})
 
 
 class After(TypedDict, total=False):
@@ -67,7 +67,7 @@ async def answer(
         repeatable: Whether the same call twice does the same as once.
 
     Raises:
-        Unproved: It creates, and one of the tries may have done so.
+        OutcomeUnknown: It creates, and one of the tries may have done so.
         Error: What AWS refused it with.
     """
     pauses = iter(PAUSES)
@@ -77,11 +77,13 @@ async def answer(
             with translated(doing, creates=creates):
                 return read(await ask())
         except errors.Error as error:
-            unproved = unproved or isinstance(error, errors.Unproved)
+            unproved = unproved or isinstance(error, errors.OutcomeUnknown)
             again = type(error) is errors.Throttled or (repeatable and type(error) in _SILENCE)
             pause = next(pauses, None)
             if not again or pause is None:
-                if unproved and not isinstance(error, errors.Unproved):
-                    raise errors.Unproved(f"{error}; an earlier try had no answer and may have done it") from error
+                if unproved and not isinstance(error, errors.OutcomeUnknown):
+                    raise errors.OutcomeUnknown(
+                        f"{error}; an earlier try had no answer and may have done it"
+                    ) from error
                 raise
         await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads load, keeps no secret

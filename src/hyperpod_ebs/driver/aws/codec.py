@@ -86,7 +86,7 @@ def shown_volumes(
 def attachment(said: "VolumeAttachmentTypeDef | VolumeAttachmentResponseTypeDef") -> Attachment:
     """An attachment as EC2 shows it; that of a HyperPod node has no instance, but a resource."""
     resource = said.get("AssociatedResource")
-    node: Node | None = HyperPodNode.of_resource(resource) if resource else None
+    node: Node | None = HyperPodNode.from_resource(resource) if resource else None
     if instance := said.get("InstanceId"):
         node = nodes.parse(instance)
     return Attachment(

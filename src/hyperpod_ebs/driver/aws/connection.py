@@ -72,14 +72,14 @@ class Connection:
         # Each plays one of the SDK's clients, or all of an identity.
         self.aws = Aws(ec2=cast("Any", ec2), sagemaker=cast("Any", sagemaker), identity=cast("Any", identity))
         self.stack = AsyncExitStack()
-        condition.expect(PART, _NOT_YET)
+        condition.report_unknown(PART, _NOT_YET)
 
     async def keep(self) -> None:
         """Look whether AWS lets us work, again and again, until cancelled."""
         pauses = _pauses()
         while True:
             trouble = await self._look()
-            self._condition.tell(PART, trouble)
+            self._condition.report(PART, trouble)
             self._looked.set()
             if trouble is None:
                 pauses = _pauses()

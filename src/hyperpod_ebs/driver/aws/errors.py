@@ -170,7 +170,7 @@ def translated(doing: str, *, creates: bool = False) -> Generator[None]:
     Raises:
         Error: The driver's error for AWS's code.
         TokenSpent: The client token belongs to something else.
-        Unproved: No answer of AWS's came, and it may have been made.
+        OutcomeUnknown: No answer of AWS's came, and it may have been made.
         Unavailable: No answer of AWS's came.
     """
     try:
@@ -180,12 +180,12 @@ def translated(doing: str, *, creates: bool = False) -> Generator[None]:
     except ParamValidationError as error:
         raise errors.InvalidRequest(f"{doing}: {error}") from error
     except (NoConnection, HTTPClientError) as error:
-        kind = errors.Unproved if creates else errors.Unavailable
+        kind = errors.OutcomeUnknown if creates else errors.Unavailable
         raise kind(f"{doing}: no answer from AWS ({error}); ask again") from error
     except NoCredentialsError as error:
         raise errors.Unavailable(f"{doing}: {NO_CREDENTIALS}; ask again") from error
     except ResponseParserError as error:  # what stands before AWS has answered: a proxy, a balancer
-        kind = errors.Unproved if creates else errors.Unavailable
+        kind = errors.OutcomeUnknown if creates else errors.Unavailable
         raise kind(f"{doing}: the answer is not AWS's ({error}); ask again") from error
     except (BotoCoreError, OSError) as error:  # before anything was sent: credentials and their files, endpoints
         raise errors.Unavailable(f"{doing}: AWS cannot be asked ({error})") from error
@@ -202,7 +202,7 @@ def of_answer(error: ClientError, doing: str, *, creates: bool = False) -> Excep
     if kind is None:
         return errors.CloudError(code, f"{doing}: {message}", request_id=request_id)
     if code in BROKEN and creates:
-        kind = errors.Unproved
+        kind = errors.OutcomeUnknown
     if kind is errors.Denied:
         message = _allowing(code, message, error.operation_name)
     return kind(f"{doing}: {message} ({code}, request {request_id})")

@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 from urllib.parse import urlsplit
 
 from hyperpod_ebs.driver.model import errors, nodes
-from hyperpod_ebs.driver.model.myself import Told
+from hyperpod_ebs.driver.model.node_identity import PartialIdentity
 from hyperpod_ebs.kit.files import Unresponsive, off_loop
 
 ENDPOINT: Final = "http://169.254.169.254"
@@ -34,7 +34,7 @@ class Metadata:
     name: ClassVar[str] = "imds"
     """What it is called among the metadata sources."""
 
-    async def read_identity(self) -> Told:
+    async def read_identity(self) -> PartialIdentity:
         """Who this machine is.
 
         It does not say how many volumes the machine has anyway: the block device mapping is that of the start,
@@ -52,7 +52,7 @@ class Metadata:
             raise errors.Unavailable(f"instance metadata at {base} cannot be read ({error})") from error
         if type_.startswith(_SAGEMAKER_TYPE):
             raise errors.Refused(f"this {type_} is a HyperPod node, of whose cluster instance metadata does not tell")
-        return Told(id=node, zone=zone, instance_type=type_, interfaces=len(interfaces.split()) or None)
+        return PartialIdentity(id=node, zone=zone, instance_type=type_, interfaces=len(interfaces.split()) or None)
 
 
 def _asked(base: str) -> list[str]:

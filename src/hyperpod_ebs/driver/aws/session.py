@@ -19,7 +19,7 @@ from hyperpod_ebs.driver.aws.sagemaker import HyperPodAttachments
 from hyperpod_ebs.driver.aws.snapshots import Ec2Snapshots
 from hyperpod_ebs.driver.aws.sts import Identity
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.driver.model.cluster import Whereabouts
+from hyperpod_ebs.driver.model.aws_scope import AwsScope
 from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode, Node
 from hyperpod_ebs.driver.model.volume import Attachment
 from hyperpod_ebs.kit.files import off_loop
@@ -45,7 +45,7 @@ CONNECTIONS: Final = 50
 class Settings:
     """How AWS is reached. What is None is the SDK's to find: environment, profile, container."""
 
-    where: Whereabouts = field(default_factory=Whereabouts)
+    where: AwsScope = field(default_factory=AwsScope)
     """Its account is asked of STS where it is None, its partition follows from the region."""
     ec2_endpoint: str | None = None
     sagemaker_endpoint: str | None = None

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from hyperpod_ebs.driver.csi import parse
 from hyperpod_ebs.driver.model import errors, formatting
-from hyperpod_ebs.driver.model.capability import why_not
+from hyperpod_ebs.driver.model.capability import unsupported_reason
 from hyperpod_ebs.driver.model.parameters import Parameters
 from hyperpod_ebs.driver.model.volume import Volume
 from hyperpod_ebs.pb import csi_pb2
@@ -31,7 +31,7 @@ def answer(
 
 
 def _doubts(request: csi_pb2.ValidateVolumeCapabilitiesRequest, volume: Volume) -> Iterator[str]:
-    yield from filter(None, map(why_not, parse.capabilities(request.volume_capabilities)))
+    yield from filter(None, map(unsupported_reason, parse.capabilities(request.volume_capabilities)))
     if strange := sorted(key for key in request.volume_context if key.lower() not in formatting.KEYS):
         yield f"volume {volume.id} has no such volume context as {', '.join(strange)}"
     try:

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from hyperpod_ebs.driver.csi import confirm, parse, render, secrets
 from hyperpod_ebs.driver.csi.interceptors import Context
 from hyperpod_ebs.driver.model import errors, sizes, volume
-from hyperpod_ebs.driver.model.tags import USUAL, Policy
+from hyperpod_ebs.driver.model.tags import DEFAULT_POLICY, TagPolicy
 from hyperpod_ebs.driver.model.volume import AttachState, Volume, VolumeSpec
 from hyperpod_ebs.driver.volumes import attach, listing, modify, provision, snapshot
 from hyperpod_ebs.driver.volumes.cloud import Cloud
@@ -43,7 +43,9 @@ CAPABILITIES: Final = (
 class Controller(csi_pb2_grpc.ControllerServicer):
     """Makes, attaches, changes, lists and removes volumes and snapshots."""
 
-    def __init__(self, cloud: Cloud, watcher: Watcher, operations: Operations[str], policy: Policy = USUAL) -> None:
+    def __init__(
+        self, cloud: Cloud, watcher: Watcher, operations: Operations[str], policy: TagPolicy = DEFAULT_POLICY
+    ) -> None:
         """`operations` are this service's own: keys are ids, or a name and its kind; `policy` tags what is made."""
         self._cloud = cloud
         self._watcher = watcher
@@ -85,7 +87,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         """Remove a volume; success when there is none."""
         del context
         with suppress(errors.VolumeNotFound):
-            volume_id = volume.volume_id(request.volume_id)
+            volume_id = volume.parse_volume_id(request.volume_id)
             await self._joined(volume_id, request, lambda: provision.remove(self._cloud, volume_id))
         return csi_pb2.DeleteVolumeResponse()
 
@@ -97,7 +99,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         parse.offered(request)
         volume_id, node_id = parse.required(request.volume_id, "volume id"), request.node_id
         node = parse.node(node_id)
-        volume.volume_id(volume_id)
+        volume.parse_volume_id(volume_id)
         await self._joined(volume_id, request, lambda: attach.publish(self._cloud, self._watcher, volume_id, node))
         return csi_pb2.ControllerPublishVolumeResponse(publish_context=render.publish_context(volume_id))
 
@@ -107,7 +109,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         """Take a volume off a node, or off whichever has it; success when none has."""
         del context
         with suppress(errors.VolumeNotFound):
-            volume_id = volume.volume_id(request.volume_id)
+            volume_id = volume.parse_volume_id(request.volume_id)
             await self._joined(volume_id, request, lambda: self._unpublished(volume_id, request.node_id))
         return csi_pb2.ControllerUnpublishVolumeResponse()
 
@@ -138,12 +140,12 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     ) -> csi_pb2.ControllerExpandVolumeResponse:
         """Make a volume larger; its filesystem is the node's to grow."""
         del context
-        volume_id, size = volume.volume_id(request.volume_id), parse.larger_size(request)
+        volume_id, size = volume.parse_volume_id(request.volume_id), parse.larger_size(request)
         after = await self._joined(
             volume_id, request, lambda: modify.expand(self._cloud, self._watcher, volume_id, size)
         )
         return csi_pb2.ControllerExpandVolumeResponse(
-            capacity_bytes=sizes.in_bytes(after),
+            capacity_bytes=sizes.to_bytes(after),
             node_expansion_required=not request.volume_capability.HasField("block"),
         )
 
@@ -152,7 +154,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     ) -> csi_pb2.ControllerModifyVolumeResponse:
         """Change a volume's type, IOPS or throughput, and its tags."""
         del context
-        volume_id = volume.volume_id(request.volume_id)
+        volume_id = volume.parse_volume_id(request.volume_id)
         change, retagging = parse.change(request, self._policy)
         await self._joined(
             volume_id, request, lambda: modify.modify(self._cloud, self._watcher, volume_id, change, retagging)
@@ -174,7 +176,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         """Remove a snapshot; success when there is none."""
         del context
         with suppress(errors.SnapshotNotFound):
-            snapshot_id = volume.snapshot_id(request.snapshot_id)
+            snapshot_id = volume.parse_snapshot_id(request.snapshot_id)
             await self._joined(snapshot_id, request, lambda: snapshot.drop(self._cloud, snapshot_id))
         return csi_pb2.DeleteSnapshotResponse()
 
@@ -199,11 +201,11 @@ class Controller(csi_pb2_grpc.ControllerServicer):
 
     async def _provisioned(self, spec: VolumeSpec) -> Volume:
         zone = await provision.zone(self._cloud, spec.name, spec.zone or None)
-        placed = replace(spec, zone=zone, zone_is_ours=not spec.zone)
+        placed = replace(spec, zone=zone, zone_chosen_by_driver=not spec.zone)
         return await provision.provision(self._cloud, self._watcher, placed)
 
     async def _existing(self, volume_id: str) -> Volume:
-        return await listing.existing(self._cloud, volume.volume_id(volume_id))
+        return await listing.existing(self._cloud, volume.parse_volume_id(volume_id))
 
     async def _unpublished(self, volume_id: str, node_id: str) -> None:
         """Take the volume off the node; an id that no node can have is no licence to call it free.

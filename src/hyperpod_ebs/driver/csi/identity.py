@@ -7,7 +7,7 @@ from google.protobuf.wrappers_pb2 import BoolValue
 from hyperpod_ebs import __version__
 from hyperpod_ebs.driver.csi.interceptors import Context
 from hyperpod_ebs.driver.csi.status import cut
-from hyperpod_ebs.driver.model.kubenode import DRIVER
+from hyperpod_ebs.driver.model.kubernetes_node import DRIVER
 from hyperpod_ebs.driver.observe.condition import Condition
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
 

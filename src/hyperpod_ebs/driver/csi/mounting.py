@@ -27,7 +27,7 @@ def staging(request: csi_pb2.NodeStageVolumeRequest) -> Staging:
     wanted = offered(request)
     _whole(request.volume_context)
     return Staging(
-        volume_id=volume.volume_id(request.volume_id),  # last: what is missing is told before what is unknown
+        volume_id=volume.parse_volume_id(request.volume_id),  # last: what is missing is told before what is unknown
         target=target,
         capability=wanted,
         device=request.publish_context.get(DEVICE_PATH, ""),
@@ -46,7 +46,7 @@ def publishing(request: csi_pb2.NodePublishVolumeRequest) -> Publishing:
     staging = path(request.staging_target_path, "staging target path")
     target = path(request.target_path, "target path")
     return Publishing(
-        volume_id=volume.volume_id(request.volume_id),  # last, as above
+        volume_id=volume.parse_volume_id(request.volume_id),  # last, as above
         staging=staging,
         target=target,
         capability=wanted,

@@ -10,7 +10,7 @@ from hyperpod_ebs.driver.csi import mounting, parse, render, secrets
 from hyperpod_ebs.driver.csi.interceptors import Context
 from hyperpod_ebs.driver.model import topology, volume
 from hyperpod_ebs.driver.model.capability import AccessMode
-from hyperpod_ebs.driver.model.myself import Myself
+from hyperpod_ebs.driver.model.node_identity import NodeIdentity
 from hyperpod_ebs.driver.mounts import expand, publish, stage, usage
 from hyperpod_ebs.driver.mounts.host import Host
 from hyperpod_ebs.kit.operations import Operation, Operations
@@ -32,7 +32,7 @@ CAPABILITIES: Final = (
 class Who(Protocol):
     """Knows which node this is."""
 
-    async def identify(self) -> Myself:
+    async def identify(self) -> NodeIdentity:
         """This node, as it is now.
 
         Raises:
@@ -68,7 +68,7 @@ class Node(csi_pb2_grpc.NodeServicer):
         return csi_pb2.NodeGetInfoResponse(
             node_id=myself.id,
             max_volumes_per_node=myself.volumes,
-            accessible_topology=csi_pb2.Topology(segments=topology.of_node(myself.zone)),
+            accessible_topology=csi_pb2.Topology(segments=topology.node_segments(myself.zone)),
         )
 
     async def NodeStageVolume(  # noqa: N802
@@ -119,7 +119,7 @@ class Node(csi_pb2_grpc.NodeServicer):
         del context
         parse.required(request.volume_id, "volume id")
         path = mounting.path(request.volume_path, "volume path")
-        return render.stats(await usage.usage(self._host, volume.volume_id(request.volume_id), path))
+        return render.stats(await usage.usage(self._host, volume.parse_volume_id(request.volume_id), path))
 
     async def NodeExpandVolume(  # noqa: N802
         self, request: csi_pb2.NodeExpandVolumeRequest, context: Context
@@ -128,7 +128,7 @@ class Node(csi_pb2_grpc.NodeServicer):
         del context
         parse.required(request.volume_id, "volume id")
         path = mounting.path(request.volume_path, "volume path")
-        volume_id = volume.volume_id(request.volume_id)
+        volume_id = volume.parse_volume_id(request.volume_id)
         wanted, block = request.capacity_range.required_bytes, request.volume_capability.HasField("block")
         after = await self._joined(
             volume_id, request, lambda: expand.expand(self._host, volume_id, path, wanted=wanted, block=block)

@@ -26,7 +26,7 @@ _WithCapability = (
 )
 
 
-def volume_spec(request: csi_pb2.CreateVolumeRequest, policy: tags.Policy = tags.USUAL) -> VolumeSpec:
+def volume_spec(request: csi_pb2.CreateVolumeRequest, policy: tags.TagPolicy = tags.DEFAULT_POLICY) -> VolumeSpec:
     """The volume that is asked for; its zone is empty where any will do.
 
     Raises:
@@ -40,7 +40,7 @@ def volume_spec(request: csi_pb2.CreateVolumeRequest, policy: tags.Policy = tags
         check(capability)
     given = parameters_of(request.parameters, request.mutable_parameters)
     requirements = request.accessibility_requirements
-    zone = topology.zone_for(
+    zone = topology.requested_zone(
         [dict(term.segments) for term in requirements.requisite],
         [dict(term.segments) for term in requirements.preferred],
     )
@@ -56,7 +56,7 @@ def volume_spec(request: csi_pb2.CreateVolumeRequest, policy: tags.Policy = tags
         kms_key_id=given.kms_key_id,
         snapshot_id=source(request),
         tags={
-            **policy.of_volume(name, given.metadata, given.tag_specifications, given.tag_deletions),
+            **policy.volume_tags(name, given.metadata, given.tag_specifications, given.tag_deletions),
             **({iops.PER_GIB: str(given.iops_per_gib)} if given.iops_per_gib else {}),
             **({iops.GROWS: "true"} if given.grows else {}),
         },
@@ -106,14 +106,14 @@ def parameters_of(given: Mapping[str, str], mutable: Mapping[str, str]) -> param
         Refused: A value of the VolumeAttributesClass cannot be read.
     """
     try:
-        parameters.change(mutable)
+        parameters.parse_change(mutable)
     except errors.InvalidRequest as error:
-        if parameters.all_known(mutable):
+        if parameters.has_only_known_keys(mutable):
             raise errors.Refused(
                 f"the VolumeAttributesClass is wrong: {error}; make the claim anew with another"
             ) from error
         raise
-    read = parameters.of_class(given, mutable)
+    read = parameters.parse_classes(given, mutable)
     if read.filesystem not in {None, *FILESYSTEMS}:
         raise errors.InvalidRequest(
             f"filesystem {read.filesystem!r} is not offered; take one of {', '.join(sorted(FILESYSTEMS))}"
@@ -133,7 +133,7 @@ def source(request: csi_pb2.CreateVolumeRequest) -> str | None:
     content = request.volume_content_source
     if not content.HasField("snapshot"):
         raise errors.InvalidRequest("a volume can be made of a snapshot, not of a volume: take a snapshot of it first")
-    return volume.snapshot_id(content.snapshot.snapshot_id)
+    return volume.parse_snapshot_id(content.snapshot.snapshot_id)
 
 
 def size_range(asked: csi_pb2.CapacityRange) -> SizeRange:
@@ -142,7 +142,7 @@ def size_range(asked: csi_pb2.CapacityRange) -> SizeRange:
     Raises:
         OutOfRange: No whole number of GiB lies in it.
     """
-    return SizeRange.of_bytes(asked.required_bytes, asked.limit_bytes)
+    return SizeRange.from_capacity_range(asked.required_bytes, asked.limit_bytes)
 
 
 def larger_size(request: csi_pb2.ControllerExpandVolumeRequest) -> SizeRange:
@@ -158,17 +158,17 @@ def larger_size(request: csi_pb2.ControllerExpandVolumeRequest) -> SizeRange:
 
 
 def change(
-    request: csi_pb2.ControllerModifyVolumeRequest, policy: tags.Policy = tags.USUAL
-) -> tuple[Change, tags.Retagging]:
+    request: csi_pb2.ControllerModifyVolumeRequest, policy: tags.TagPolicy = tags.DEFAULT_POLICY
+) -> tuple[Change, tags.TagChanges]:
     """What a VolumeAttributesClass asks to change, of the volume and of its tags.
 
     Raises:
         InvalidRequest: A key is unknown, or a value cannot be read.
     """
-    return parameters.change(request.mutable_parameters, policy)
+    return parameters.parse_change(request.mutable_parameters, policy)
 
 
-def snapshot_spec(request: csi_pb2.CreateSnapshotRequest, policy: tags.Policy = tags.USUAL) -> SnapshotSpec:
+def snapshot_spec(request: csi_pb2.CreateSnapshotRequest, policy: tags.TagPolicy = tags.DEFAULT_POLICY) -> SnapshotSpec:
     """The snapshot that is asked for.
 
     Raises:
@@ -183,8 +183,8 @@ def snapshot_spec(request: csi_pb2.CreateSnapshotRequest, policy: tags.Policy = 
         raise errors.InvalidRequest(f"snapshot parameter {unknown[0]!r} is not offered; remove it from the class")
     return SnapshotSpec(
         name=name,
-        volume_id=volume.volume_id(request.source_volume_id),
-        tags=policy.of_snapshot(name, metadata, [given[key] for key in specifications]),
+        volume_id=volume.parse_volume_id(request.source_volume_id),
+        tags=policy.snapshot_tags(name, metadata, [given[key] for key in specifications]),
     )
 
 

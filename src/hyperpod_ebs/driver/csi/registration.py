@@ -19,7 +19,7 @@ import structlog
 from hyperpod_ebs.driver.csi import listening
 from hyperpod_ebs.driver.csi.interceptors import Context
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.driver.model.kubenode import DRIVER
+from hyperpod_ebs.driver.model.kubernetes_node import DRIVER
 from hyperpod_ebs.driver.observe.condition import Condition
 from hyperpod_ebs.pb import pluginregistration_pb2, pluginregistration_pb2_grpc
 
@@ -106,7 +106,7 @@ class Registration:
                 trouble = await self._attempt()
             except errors.Error as error:
                 trouble = str(error)
-            self._condition.tell(PART, trouble)
+            self._condition.report(PART, trouble)
             await asyncio.sleep(self._pause)
             self._pause = min(self._pause * _SLOWER, _LONGEST_PAUSE)
 
@@ -133,5 +133,5 @@ class Registration:
     def _succeeded(self) -> None:
         log.info("registered with kubelet", endpoint=self._plugin.endpoint)
         self._pause = _FIRST_PAUSE
-        self._condition.tell(PART, None)
+        self._condition.report(PART, None)
         self.taken.set()

@@ -6,7 +6,7 @@ from typing import Final
 from hyperpod_ebs.driver.model import sizes, topology
 from hyperpod_ebs.driver.model.disk import Amount, Usage
 from hyperpod_ebs.driver.model.formatting import PLAIN, Formatting
-from hyperpod_ebs.driver.model.volume import AttachState, Snapshot, Volume, by_id_path
+from hyperpod_ebs.driver.model.volume import AttachState, Snapshot, Volume, udev_link
 from hyperpod_ebs.driver.volumes.cloud import Page
 from hyperpod_ebs.pb import csi_pb2
 
@@ -27,9 +27,9 @@ def volume(made: Volume, formatting: Formatting = PLAIN) -> csi_pb2.Volume:
     return csi_pb2.Volume(
         volume_id=made.id,
         volume_context=formatting.context(),
-        capacity_bytes=sizes.in_bytes(made.size),
+        capacity_bytes=sizes.to_bytes(made.size),
         content_source=content,
-        accessible_topology=[csi_pb2.Topology(segments=topology.of_volume(made.zone))],
+        accessible_topology=[csi_pb2.Topology(segments=topology.volume_segments(made.zone))],
     )
 
 
@@ -57,7 +57,7 @@ def nodes_of(found: Volume) -> list[str]:
 
 def publish_context(volume_id: str) -> dict[str, str]:
     """What the node gets to know: made from the volume's id alone, so that a repeat answers the same."""
-    return {DEVICE_PATH: by_id_path(volume_id)}
+    return {DEVICE_PATH: udev_link(volume_id)}
 
 
 def snapshot(taken: Snapshot) -> csi_pb2.Snapshot:
@@ -65,8 +65,8 @@ def snapshot(taken: Snapshot) -> csi_pb2.Snapshot:
     message = csi_pb2.Snapshot(
         snapshot_id=taken.id,
         source_volume_id=taken.volume_id,
-        size_bytes=sizes.in_bytes(taken.size),
-        ready_to_use=taken.ready,
+        size_bytes=sizes.to_bytes(taken.size),
+        ready_to_use=taken.is_ready,
     )
     message.creation_time.FromDatetime(taken.started)
     return message

@@ -11,8 +11,8 @@ from hyperpod_ebs.driver.kubernetes import kubeconfig
 from hyperpod_ebs.driver.kubernetes.access import Access
 from hyperpod_ebs.driver.kubernetes.api import Api, Object
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.driver.model.kubenode import DRIVER, Enrolled, KubeNode, Taint
-from hyperpod_ebs.driver.model.myself import Told
+from hyperpod_ebs.driver.model.kubernetes_node import DRIVER, CsiNodeEntry, KubernetesNode, Taint
+from hyperpod_ebs.driver.model.node_identity import PartialIdentity
 
 _NODES: Final = "/api/v1/nodes"
 _STORAGE: Final = "/apis/storage.k8s.io/v1"
@@ -43,15 +43,15 @@ class Kubernetes:
         finally:
             await api.close()
 
-    async def read_identity(self) -> Told:
+    async def read_identity(self) -> PartialIdentity:
         """Who this node is, by its object.
 
         Raises:
             Error: It cannot be read, or does not say.
         """
-        return (await self.read_node()).told()
+        return (await self.read_node()).identity()
 
-    async def read_node(self) -> KubeNode:
+    async def read_node(self) -> KubernetesNode:
         """This node.
 
         Raises:
@@ -64,7 +64,7 @@ class Kubernetes:
         except errors.NotFound as error:
             raise errors.NodeNotFound(f"{error}; is CSI_NODE_NAME the node's name?") from error
 
-    async def watch_node(self) -> AsyncGenerator[KubeNode]:
+    async def watch_node(self) -> AsyncGenerator[KubernetesNode]:
         """This node as it is, and after each change, until the API server ends the watch or the node is gone."""
         events = self._api.watch(_NODES, fieldSelector=f"metadata.name={self._node}")
         async with aclosing(events) as watched:
@@ -73,7 +73,7 @@ class Kubernetes:
                     return
                 yield _node(_object(event))
 
-    async def csinode_entry(self) -> Enrolled | None:
+    async def csinode_entry(self) -> CsiNodeEntry | None:
         """What the node's CSINode says of our driver; None while kubelet has not taken it."""
         try:
             csinode = await self._api.get(f"{_CSINODES}/{quote(self._node)}")
@@ -81,7 +81,7 @@ class Kubernetes:
             return None
         for driver in csinode.get("spec", {}).get("drivers") or ():
             if driver.get("name") == DRIVER:
-                return Enrolled(volumes=(driver.get("allocatable") or {}).get("count"))
+                return CsiNodeEntry(volumes=(driver.get("allocatable") or {}).get("count"))
         return None
 
     async def watch_attachments(self) -> AsyncGenerator[frozenset[str]]:
@@ -119,7 +119,7 @@ class Kubernetes:
         spec = attachment.get("spec") or {}
         return bool(spec.get("attacher") == DRIVER and spec.get("nodeName") == self._node)
 
-    async def remove_taints(self, node: KubeNode, taints: Iterable[Taint]) -> None:
+    async def remove_taints(self, node: KubernetesNode, taints: Iterable[Taint]) -> None:
         """Take taints off the node as it was read, and leave every other as it is.
 
         Each is named by its place and taken off only if it still is what stands there: no change that somebody
@@ -162,10 +162,10 @@ def _volume(attachment: Object) -> str:
     return name
 
 
-def _node(found: Object) -> KubeNode:
+def _node(found: Object) -> KubernetesNode:
     spec: dict[str, Any] = found.get("spec") or {}  # JSON, of which the types below are made
     metadata: dict[str, Any] = found.get("metadata") or {}  # as above
-    return KubeNode(
+    return KubernetesNode(
         name=metadata.get("name", ""),
         provider_id=spec.get("providerID", ""),
         labels=metadata.get("labels") or {},

@@ -90,9 +90,9 @@ def recognised(
         kind=kind,
         size=seen.size,
         damaged=isinstance(seen, Ext) and seen.damaged,
-        marked=marker.decode(note) == volume_id,
-        growing=marker.decode(note, marker.GROWING) == volume_id,
-        held=held,
+        marked_unfinished=marker.decode(note) == volume_id,
+        marked_growing=marker.decode(note, marker.GROWING) == volume_id,
+        in_use=held,
     )
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from hyperpod_ebs.driver.model.disk import Device, DeviceNumber
-from hyperpod_ebs.driver.model.volume import serial
+from hyperpod_ebs.driver.model.volume import nvme_serial
 
 MODEL: Final = "Amazon Elastic Block Store"
 _LINK: Final = "nvme-Amazon_Elastic_Block_Store_"
@@ -51,7 +51,7 @@ class Devices:
         Raises:
             Absent: None of the ways leads to it.
         """
-        if not _VOLUME_SERIAL.fullmatch(serial(volume_id)):
+        if not _VOLUME_SERIAL.fullmatch(nvme_serial(volume_id)):
             raise Absent(f"no volume has the id {volume_id!r}")
         tried: list[str] = []
         for path, by_link in self._candidates(volume_id, published):
@@ -65,12 +65,12 @@ class Devices:
 
     def belongs(self, volume_id: str, number: DeviceNumber) -> bool | None:
         """Whether the device with this number is the volume's; None where its identity went with it."""
-        if number.anonymous:
+        if number.is_anonymous:
             return False
         if known := self.serial_of(number):
-            return known == serial(volume_id)
+            return known == nvme_serial(volume_id)
         if (owner := self._linked().get(number)) is not None:
-            return owner == serial(volume_id)
+            return owner == nvme_serial(volume_id)
         name = self._kernel_name(number)
         # A device that is gone, and a loop device without its link, cannot say whose they were.
         if name is None or name.startswith(("loop", *_NAMED_BY_XEN)):
@@ -84,7 +84,7 @@ class Devices:
 
     def alive(self, number: DeviceNumber) -> bool:
         """Whether the kernel still has the device."""
-        return number.anonymous or self._kernel_name(number) is not None
+        return number.is_anonymous or self._kernel_name(number) is not None
 
     def path_of(self, number: DeviceNumber) -> Path | None:
         """A device node for the device in this node's directory; None where there is none."""
@@ -104,9 +104,9 @@ class Devices:
 
     def _candidates(self, volume_id: str, published: str) -> Iterator[tuple[Path, bool]]:
         """Each path worth a look, and whether it is a by-id link, which names the volume itself."""
-        if name := self._disk_with(serial(volume_id)):
+        if name := self._disk_with(nvme_serial(volume_id)):
             yield self.directory / name, False
-        links = [self.directory / "disk" / "by-id" / f"{_LINK}{serial(volume_id)}{end}" for end in _VARIANTS]
+        links = [self.directory / "disk" / "by-id" / f"{_LINK}{nvme_serial(volume_id)}{end}" for end in _VARIANTS]
         for link in links:
             yield link, True
         if published.startswith("/dev/"):
@@ -132,8 +132,8 @@ class Devices:
         if name is None:
             raise Absent(f"{path} is device {number}, which the kernel does not have")
         known = self.serial_of(number)
-        if known and known != serial(volume_id):
-            raise Absent(f"{path} is {name}, whose serial number is {known}, not {serial(volume_id)}")
+        if known and known != nvme_serial(volume_id):
+            raise Absent(f"{path} is {name}, whose serial number is {known}, not {nvme_serial(volume_id)}")
         model = _line(self._entry(number) / "device" / "model")
         if known and model != MODEL:
             raise Absent(f"{path} is {name}, a disk of model {model!r}, not {MODEL!r}")

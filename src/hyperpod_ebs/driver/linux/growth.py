@@ -17,7 +17,7 @@ from hyperpod_ebs.driver.linux import marker, superblock, system_errors
 from hyperpod_ebs.driver.linux.superblock import Ext
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Device, Filesystem
-from hyperpod_ebs.driver.model.place import Mounted, Place
+from hyperpod_ebs.driver.model.path_state import MountEntry, PathState
 from hyperpod_ebs.kit import command, files
 from hyperpod_ebs.kit.command import CommandFailed
 
@@ -48,9 +48,9 @@ async def repair(device: Device, volume_id: str, found: Filesystem, lock: int, *
         Unavailable: It did not end in time, or somebody holds the device.
     """
     with system_errors.translate(f"repairing {found.kind} on {device.path} of volume {volume_id}"):
-        if found.marked:
+        if found.marked_unfinished:
             await files.off_loop(marker.remove, device.path, device.size, volume_id, about=device.path)
-        if found.kind == "ext4" and (found.damaged or found.growing or grow):
+        if found.kind == "ext4" and (found.damaged or found.marked_growing or grow):
             await command.run(
                 ["e2fsck", _how(found, grow=grow), str(device.path)],
                 ok=_REPAIRED,
@@ -60,11 +60,11 @@ async def repair(device: Device, volume_id: str, found: Filesystem, lock: int, *
         if grow:
             await files.off_loop(marker.begin_resize, device.path, device.size, volume_id, about=device.path)
             await command.run(["resize2fs", str(device.path)], deadline=RESIZE_DEADLINE, keep=[lock])
-        if grow or found.growing:
+        if grow or found.marked_growing:
             await files.off_loop(marker.remove, device.path, device.size, volume_id, about=device.path)
 
 
-async def grow(device: Device, place: Place, mounted: Mounted) -> None:
+async def grow(device: Device, place: PathState, mounted: MountEntry) -> None:
     """Make the filesystem mounted at `place` as large as `device`; no program runs when it is.
 
     Raises:
@@ -73,7 +73,7 @@ async def grow(device: Device, place: Place, mounted: Mounted) -> None:
     doing = f"growing {mounted.filesystem} at {place.path} to the {device.size} bytes of {device.path}"
     with system_errors.translate(doing):
         size = await files.off_loop(size_of, device, place.path, mounted.filesystem, about=place.path)
-        if not Filesystem(kind=mounted.filesystem, size=size).smaller_than(device):
+        if not Filesystem(kind=mounted.filesystem, size=size).is_smaller_than(device):
             return
         tool = ["xfs_growfs", str(place.path)] if mounted.filesystem == "xfs" else ["resize2fs", str(device.path)]
         try:
@@ -103,7 +103,7 @@ def may_grow_mounted(filesystem: str) -> bool:
 
 def _how(found: Filesystem, *, grow: bool) -> str:
     """-p repairs what needs no decision, -y everything; -f checks even what looks clean, as resize2fs demands."""
-    if found.growing:
+    if found.marked_growing:
         return "-fy"
     return "-fp" if grow else "-p"
 

@@ -11,7 +11,7 @@ from hyperpod_ebs.driver.linux.devices import Absent, Devices
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Contents, Device, DeviceNumber, Filesystem, Usage
 from hyperpod_ebs.driver.model.formatting import PLAIN, Formatting
-from hyperpod_ebs.driver.model.place import Kind, Place
+from hyperpod_ebs.driver.model.path_state import PathKind, PathState
 from hyperpod_ebs.kit import files
 from hyperpod_ebs.kit.files import Unresponsive
 
@@ -48,7 +48,7 @@ class LinuxHost:
         """The volume's device, waited for until it is there and has `size` bytes.
 
         Raises:
-            DeviceLate: It, or its size, did not come in time.
+            DeviceNotReady: It, or its size, did not come in time.
         """
         clock = asyncio.get_running_loop().time
         give_up, pause = clock() + self._patience, _FIRST_PAUSE
@@ -57,7 +57,7 @@ class LinuxHost:
             if isinstance(found, Device) and found.size >= size:
                 return found
             if clock() >= give_up:
-                raise errors.DeviceLate(self._late(volume_id, found, size))
+                raise errors.DeviceNotReady(self._late(volume_id, found, size))
             await asyncio.sleep(pause)
             pause = min(pause * _SLOWER, _LONGEST_PAUSE)
 
@@ -82,7 +82,7 @@ class LinuxHost:
         async with device_lock.open_locked(self._devices, device, volume_id) as lock:
             await growth.repair(device, volume_id, found, lock, grow=grow)
 
-    async def grow(self, device: Device, place: Place) -> None:
+    async def grow(self, device: Device, place: PathState) -> None:
         """Make the filesystem mounted at `place` as large as its device."""
         if place.top:
             await growth.grow(device, place, place.top)
@@ -92,18 +92,18 @@ class LinuxHost:
         with system_errors.translate(f"asking whether a mounted {filesystem} may grow"):
             return await files.off_loop(growth.may_grow_mounted, filesystem)
 
-    async def place(self, path: Path) -> Place:
+    async def place(self, path: Path) -> PathState:
         """What is at `path`."""
         with system_errors.translate(f"looking at {path}"):
             spot = await files.off_loop(paths.spot, path, self._root)
             if spot.mounts and not await self._alive(spot.mounts[-1].number):
-                return paths.place(spot, paths.Nature(Kind.UNKNOWN, broken="its device is gone"))
+                return paths.place(spot, paths.Nature(PathKind.UNKNOWN, broken="its device is gone"))
             try:
                 nature = await files.off_loop(paths.nature, spot.path, about=spot.path)
             except Unresponsive as error:
-                nature = paths.Nature(Kind.UNKNOWN, broken=str(error))
+                nature = paths.Nature(PathKind.UNKNOWN, broken=str(error))
             if nature.node and not await self._alive(nature.node):
-                nature = paths.Nature(Kind.UNKNOWN, node=nature.node, broken="its device is gone")
+                nature = paths.Nature(PathKind.UNKNOWN, node=nature.node, broken="its device is gone")
         return paths.place(spot, nature)
 
     async def mount(self, device: Device, target: Path, filesystem: str, options: Iterable[str]) -> None:
@@ -136,11 +136,11 @@ class LinuxHost:
         with system_errors.translate(f"removing {target}"):
             await files.off_loop(paths.clear, target)
 
-    async def usage(self, place: Place) -> Usage:
+    async def usage(self, place: PathState) -> Usage:
         """How full the filesystem at `place` is, or how large the device there."""
         with system_errors.translate(f"measuring {place.path}"):
             await self._answering(place)
-            if place.node:
+            if place.device_node:
                 return await files.off_loop(usage.of_device, place.path, about=place.path, deadline=usage.DEADLINE)
             return await files.off_loop(usage.of_filesystem, place.path, about=place.path, deadline=usage.DEADLINE)
 
@@ -151,7 +151,7 @@ class LinuxHost:
             except Absent as reason:
                 return reason
 
-    async def _answering(self, place: Place) -> None:
+    async def _answering(self, place: PathState) -> None:
         """A read past every cache: a filesystem answers from memory long after its device died.
 
         Raises:

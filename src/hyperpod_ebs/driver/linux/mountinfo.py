@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from hyperpod_ebs.driver.model.disk import DeviceNumber
-from hyperpod_ebs.driver.model.place import Mounted
+from hyperpod_ebs.driver.model.path_state import MountEntry
 
 TABLE: Final = Path("/proc/self/mountinfo")
 
@@ -19,37 +19,37 @@ _FIXED: Final = 6
 """Fields before the optional ones, which a lone dash ends."""
 
 
-def parse(table: bytes) -> tuple[Mounted, ...]:
+def parse(table: bytes) -> tuple[MountEntry, ...]:
     """Each mount, in the kernel's order."""
     return tuple(_mounted(line) for line in table.split(b"\n") if line)
 
 
-def stack(mounts: Iterable[Mounted], point: Path) -> tuple[Mounted, ...]:
+def stack(mounts: Iterable[MountEntry], point: Path) -> tuple[MountEntry, ...]:
     """What is mounted at `point`, the top one last.
 
     The order of lines says nothing since the kernel sorts them by an id that it uses
     again; that each mount's parent is the one below it does.
     """
-    here = {mount.id: mount for mount in mounts if mount.point == point}
+    here = {mount.id: mount for mount in mounts if mount.mount_point == point}
     above = {mount.parent: mount for mount in here.values()}
     bottom = next((mount for mount in here.values() if mount.parent not in here or mount.parent == mount.id), None)
-    pile: list[Mounted] = []
+    pile: list[MountEntry] = []
     while bottom is not None and bottom not in pile:
         pile.append(bottom)
         bottom = above.get(bottom.id)
     return tuple(pile)
 
 
-def _mounted(line: bytes) -> Mounted:
+def _mounted(line: bytes) -> MountEntry:
     fields = line.split(b" ")
     dash = fields.index(b"-", _FIXED)
     filesystem, source, super_options = fields[dash + 1 : dash + 4]
-    return Mounted(
+    return MountEntry(
         id=int(fields[0]),
         parent=int(fields[1]),
         number=DeviceNumber.parse(fields[2].decode()),
         root=_text(fields[3]),
-        point=Path(_text(fields[4])),
+        mount_point=Path(_text(fields[4])),
         options=_options(fields[5]),
         filesystem=_text(filesystem),
         source=_text(source),

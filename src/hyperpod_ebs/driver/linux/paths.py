@@ -16,7 +16,7 @@ from hyperpod_ebs.driver.linux import mountinfo
 from hyperpod_ebs.driver.linux.devices import number_of
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Device, DeviceNumber
-from hyperpod_ebs.driver.model.place import Kind, Mounted, Place
+from hyperpod_ebs.driver.model.path_state import MountEntry, PathKind, PathState
 
 DEAD: Final = frozenset(
     {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENXIO, errno.ENODEV, errno.ESHUTDOWN, errno.EHOSTDOWN}
@@ -32,7 +32,7 @@ class Spot:
     """A path that is allowed, and what the mount table has of it. Nothing there was touched."""
 
     path: Path
-    mounts: tuple[Mounted, ...]
+    mounts: tuple[MountEntry, ...]
     siblings: tuple[Path, ...]
 
 
@@ -40,7 +40,7 @@ class Spot:
 class Nature:
     """What a path leads to."""
 
-    kind: Kind
+    kind: PathKind
     node: DeviceNumber | None = None
     broken: str = ""
 
@@ -84,25 +84,25 @@ def nature(path: Path) -> Nature:
     try:
         found = path.stat()
     except FileNotFoundError:
-        return Nature(Kind.ABSENT)
+        return Nature(PathKind.ABSENT)
     except OSError as error:
         if error.errno not in {*DEAD, _UNCLEAN}:
             raise
-        return Nature(Kind.UNKNOWN, broken=os.strerror(error.errno or 0))
+        return Nature(PathKind.UNKNOWN, broken=os.strerror(error.errno or 0))
     if stat.S_ISDIR(found.st_mode):
-        return Nature(Kind.DIRECTORY)
+        return Nature(PathKind.DIRECTORY)
     if stat.S_ISREG(found.st_mode):
-        return Nature(Kind.FILE)
-    return Nature(Kind.OTHER, node=number_of(found) if stat.S_ISBLK(found.st_mode) else None)
+        return Nature(PathKind.FILE)
+    return Nature(PathKind.OTHER, node=number_of(found) if stat.S_ISBLK(found.st_mode) else None)
 
 
-def place(spot: Spot, nature: Nature) -> Place:
+def place(spot: Spot, nature: Nature) -> PathState:
     """Both looks put together."""
-    return Place(
+    return PathState(
         path=spot.path,
         kind=nature.kind,
         mounts=spot.mounts,
-        node=nature.node,
+        device_node=nature.node,
         broken=nature.broken,
         siblings=spot.siblings,
     )
@@ -140,7 +140,7 @@ def make(path: Path, *, directory: bool) -> bool:
             path.touch(mode=0o640, exist_ok=False)
     except FileExistsError:
         if path.is_dir() != directory:
-            wanted = Kind.DIRECTORY if directory else Kind.FILE
+            wanted = PathKind.DIRECTORY if directory else PathKind.FILE
             raise errors.NotReady(f"{path} is not {wanted}, so nothing can be mounted there") from None
         return False
     except FileNotFoundError:
@@ -151,10 +151,12 @@ def make(path: Path, *, directory: bool) -> bool:
 def shown_at(source: Path, root: Path) -> tuple[Path, ...]:
     """Where below `root` a bind mount shows `source`, a directory or a device node. Blocks: run it off the loop."""
     table = mountinfo.parse(mountinfo.TABLE.read_bytes())
-    around = max((mount for mount in table if source.is_relative_to(mount.point)), key=lambda m: len(m.point.parts))
-    top = mountinfo.stack(table, around.point)[-1]
-    inside = Path(top.root) / source.relative_to(top.point)
-    points = {mount.point for mount in table if (mount.number, Path(mount.root)) == (top.number, inside)}
+    around = max(
+        (mount for mount in table if source.is_relative_to(mount.mount_point)), key=lambda m: len(m.mount_point.parts)
+    )
+    top = mountinfo.stack(table, around.mount_point)[-1]
+    inside = Path(top.root) / source.relative_to(top.mount_point)
+    points = {mount.mount_point for mount in table if (mount.number, Path(mount.root)) == (top.number, inside)}
     return tuple(sorted(point for point in points - {source} if point.is_relative_to(root.resolve())))
 
 
@@ -162,13 +164,17 @@ def uses(device: Device, root: Path) -> tuple[Path, ...]:
     """Where below `root` the device is mounted, or its node shown. Blocks: run it off the loop."""
     top = root.resolve()
     table = mountinfo.parse(mountinfo.TABLE.read_bytes())
-    mounted = {mount.point for mount in table if mount.number == device.number and mount.point.is_relative_to(top)}
+    mounted = {
+        mount.mount_point for mount in table if mount.number == device.number and mount.mount_point.is_relative_to(top)
+    }
     return tuple(sorted({*mounted, *shown_at(device.path, root)}))
 
 
-def _siblings(table: Sequence[Mounted], pile: Sequence[Mounted], root: Path) -> tuple[Path, ...]:
-    if not pile or pile[-1].number.anonymous:
+def _siblings(table: Sequence[MountEntry], pile: Sequence[MountEntry], root: Path) -> tuple[Path, ...]:
+    if not pile or pile[-1].number.is_anonymous:
         return ()
     top = pile[-1]
-    others = {mount.point for mount in table if mount.number == top.number and mount.point != top.point}
+    others = {
+        mount.mount_point for mount in table if mount.number == top.number and mount.mount_point != top.mount_point
+    }
     return tuple(sorted(point for point in others if point.is_relative_to(root)))

@@ -61,7 +61,7 @@ Step = Attach | Detach | Wait | Done | Refuse
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class AttachmentView:
     """A volume's attachment, seen from one node."""
 
     state: AttachState
@@ -69,15 +69,15 @@ class Seen:
     holder: str = ""
 
 
-def seen_from(node: Node, attachments: Iterable[Attachment]) -> Seen:
+def view_from(node: Node, attachments: Iterable[Attachment]) -> AttachmentView:
     """What `node` should know: its own attachment first, else whoever holds the volume."""
     held = [a for a in attachments if a.state is not AttachState.DETACHED]
     for attachment in sorted(held, key=lambda a: a.node != node):
-        return Seen(attachment.state, here=attachment.node == node, holder=attachment.holder)
-    return Seen(AttachState.DETACHED)
+        return AttachmentView(attachment.state, here=attachment.node == node, holder=attachment.holder)
+    return AttachmentView(AttachState.DETACHED)
 
 
-def toward_attached(seen: Seen) -> Step:
+def next_step_to_attach(seen: AttachmentView) -> Step:
     """The next step that brings the volume nearer to being on the node."""
     match seen.state:
         case AttachState.DETACHED:
@@ -96,7 +96,7 @@ def toward_attached(seen: Seen) -> Step:
             assert_never(seen.state)
 
 
-def toward_detached(seen: Seen) -> Step:
+def next_step_to_detach(seen: AttachmentView) -> Step:
     """The next step that brings the volume nearer to being off the node."""
     if not seen.here:
         return Done()

@@ -61,7 +61,7 @@ class Capability:
         return self.mode is AccessMode.SINGLE_NODE_READER_ONLY
 
 
-def why_not(capability: Capability) -> str | None:
+def unsupported_reason(capability: Capability) -> str | None:
     """Why a volume of ours cannot be used so; None when it can."""
     if capability.mode not in ACCESS_MODES:
         return f"access mode {capability.mode} is not offered: an EBS volume is attached to one node at a time"
@@ -78,5 +78,5 @@ def check(capability: Capability) -> None:
     Raises:
         InvalidRequest: It cannot; the text says why.
     """
-    if reason := why_not(capability):
+    if reason := unsupported_reason(capability):
         raise errors.InvalidRequest(reason)

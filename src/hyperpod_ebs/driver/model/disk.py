@@ -22,7 +22,7 @@ class DeviceNumber:
         return cls(int(major), int(minor))
 
     @property
-    def anonymous(self) -> bool:
+    def is_anonymous(self) -> bool:
         """Whether no block device is behind it: tmpfs, overlay, devtmpfs."""
         return self.major == 0
 
@@ -59,14 +59,14 @@ class Filesystem:
     """Bytes, as its superblock says."""
     damaged: bool = False
     """Its superblock says that it has errors, or that it was left open without a journal."""
-    marked: bool = False
+    marked_unfinished: bool = False
     """Our note that it was being made still stands, and has to go before it is used."""
-    growing: bool = False
+    marked_growing: bool = False
     """Our note that it was being grown still stands: a repair may do what that needs."""
-    held: bool = False
+    in_use: bool = False
     """It is mounted, or open for another program's own use."""
 
-    def smaller_than(self, device: Device) -> bool:
+    def is_smaller_than(self, device: Device) -> bool:
         """Whether the device has room that the filesystem does not use."""
         return device.size - self.size > _SLACK
 

@@ -22,8 +22,8 @@ errors.Error
 └── Unavailable             try again: nothing is known to be wrong with the request
     ├── Throttled           AWS asked for a slower pace
     ├── RateLimited         a modification has to wait; carries the earliest time
-    ├── DeviceLate          the device or its size is not there yet
-    ├── Unproved            a create was sent and is not yet proved void
+    ├── DeviceNotReady      the device or its size is not there yet
+    ├── OutcomeUnknown      a create was sent and is not yet proved void
     └── CloudError          AWS answered with something not in this tree
 
 No class here knows gRPC: `hyperpod_ebs.driver.csi.status` gives each its code.
@@ -125,11 +125,11 @@ class RateLimited(Unavailable):
         super().__init__(message + (f"; earliest at {earliest:%Y-%m-%dT%H:%M:%SZ}" if earliest else ""))
 
 
-class DeviceLate(Unavailable):
+class DeviceNotReady(Unavailable):
     """The device, or its new size, is not there yet."""
 
 
-class Unproved(Unavailable):
+class OutcomeUnknown(Unavailable):
     """A create was sent and is not yet proved void."""
 
 

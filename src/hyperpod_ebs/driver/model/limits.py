@@ -70,7 +70,7 @@ _EXACT_BUT_SHARED: Final = re.compile(r"(g4dn|g5|i3en|r5d|trn1n?)\..*")
 """Of the types above, those whose places are shared all the same."""
 
 
-def attachable(instance_type: str, *, taken: int, interfaces: int = 1) -> int:
+def attach_limit(instance_type: str, *, taken: int, interfaces: int = 1) -> int:
     """How many volumes of ours a node of this type takes; 0 where that is not known, as CSI has it.
 
     Args:
@@ -80,12 +80,12 @@ def attachable(instance_type: str, *, taken: int, interfaces: int = 1) -> int:
     """
     name = instance_type.removeprefix(_ML)
     limit = _limit(name)
-    if shares_with_interfaces(name):
+    if shares_slots_with_interfaces(name):
         limit -= max(0, interfaces - 1)
     return max(1, limit - taken) if _limit(name) else 0
 
 
-def shares_with_interfaces(name: str) -> bool:
+def shares_slots_with_interfaces(name: str) -> bool:
     """Whether further network interfaces take volumes' places on a type, by EC2's name for it."""
     return bool(_EXACT_BUT_SHARED.fullmatch(name) or _SHARING.fullmatch(name.partition(".")[0]))
 

@@ -26,7 +26,7 @@ class HyperPodNode:
     instance: str
 
     @classmethod
-    def of_resource(cls, resource: str) -> Self | None:
+    def from_resource(cls, resource: str) -> Self | None:
         """The node that holds an attachment by its `AssociatedResource`; None for another service's."""
         match = _RESOURCE.fullmatch(resource)
         return cls(match["cluster"], match["instance"]) if match else None
@@ -63,7 +63,7 @@ def parse(node_id: str) -> Node:
     )
 
 
-def of_provider(provider_id: str) -> Node:
+def parse_provider_id(provider_id: str) -> Node:
     """The node that Kubernetes' `spec.providerID` names, which ends with the node's CSI id.
 
     A plain instance's is `aws:///<zone>/i-<hex>`, a HyperPod node's

@@ -141,7 +141,7 @@ def _renamed(given: Mapping[str, str]) -> Mapping[str, str]:
     return rest
 
 
-def of_class(given: Mapping[str, str], mutable: Mapping[str, str]) -> Parameters:
+def parse_classes(given: Mapping[str, str], mutable: Mapping[str, str]) -> Parameters:
     """What a StorageClass says, with a VolumeAttributesClass laid over it.
 
     Raises:
@@ -162,7 +162,9 @@ def of_class(given: Mapping[str, str], mutable: Mapping[str, str]) -> Parameters
     )
 
 
-def change(mutable: Mapping[str, str], policy: tags.Policy = tags.USUAL) -> tuple[Change, tags.Retagging]:
+def parse_change(
+    mutable: Mapping[str, str], policy: tags.TagPolicy = tags.DEFAULT_POLICY
+) -> tuple[Change, tags.TagChanges]:
     """What a VolumeAttributesClass asks to change, of the volume and of its tags.
 
     Raises:
@@ -170,10 +172,10 @@ def change(mutable: Mapping[str, str], policy: tags.Policy = tags.USUAL) -> tupl
     """
     parts = _Parts.of(mutable, mutable=True)
     wanted = Change(**_read(parts.rest, mutable=True))  # type: ignore[arg-type] # TABLE's readers see to the types
-    return wanted, policy.retagging(parts.metadata, parts.tags, parts.untags)
+    return wanted, policy.tag_changes(parts.metadata, parts.tags, parts.untags)
 
 
-def all_known(mutable: Mapping[str, str]) -> bool:
+def has_only_known_keys(mutable: Mapping[str, str]) -> bool:
     """Whether a VolumeAttributesClass has nothing but keys that it may have."""
     return all(key.lower() in _MUTABLE for key in _Parts.of(mutable, mutable=True).rest)
 

@@ -13,12 +13,12 @@ DEFAULT: Final = GiB(100)
 _BYTES: Final = 2**30
 
 
-def in_bytes(size: GiB) -> int:
+def to_bytes(size: GiB) -> int:
     """`size` as CSI counts it."""
     return size * _BYTES
 
 
-def rounded_up(count: int) -> GiB:
+def smallest_size(count: int) -> GiB:
     """The smallest whole size that holds `count` bytes, at least one GiB."""
     return GiB(max(1, -(-count // _BYTES)))
 
@@ -32,7 +32,7 @@ class SizeRange:
     """Bytes; None where the caller sets no limit."""
 
     @classmethod
-    def of_bytes(cls, required: int, limit: int) -> Self:
+    def from_capacity_range(cls, required: int, limit: int) -> Self:
         """The range that CSI's two numbers describe; 0 stands for an absent one.
 
         Raises:
@@ -40,15 +40,15 @@ class SizeRange:
         """
         if required < 0 or limit < 0:
             raise errors.OutOfRange(f"a capacity cannot be negative: required {required}, limit {limit} bytes")
-        wanted = rounded_up(required) if required else DEFAULT
+        wanted = smallest_size(required) if required else DEFAULT
         if not required and limit:
             wanted = GiB(min(DEFAULT, limit // _BYTES))
-        if limit and (wanted == 0 or in_bytes(wanted) > limit):
+        if limit and (wanted == 0 or to_bytes(wanted) > limit):
             raise errors.OutOfRange(
                 f"no whole GiB fits: required {required} bytes makes {wanted} GiB, over the limit of {limit} bytes"
             )
         return cls(wanted, limit or None)
 
-    def holds(self, size: GiB) -> bool:
+    def allows(self, size: GiB) -> bool:
         """Whether an existing volume of `size` answers this request."""
-        return size >= self.wanted and (self.limit is None or in_bytes(size) <= self.limit)
+        return size >= self.wanted and (self.limit is None or to_bytes(size) <= self.limit)

@@ -55,7 +55,7 @@ _NO_METADATA: Final[Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retagging:
+class TagChanges:
     """What a VolumeAttributesClass asks of a volume's tags."""
 
     put: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -63,7 +63,7 @@ class Retagging:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class TagPolicy:
     """How everything is tagged that this driver makes."""
 
     cluster: str = ""
@@ -73,7 +73,7 @@ class Policy:
     tell: Callable[[str], None] | None = None
     """Hears of each user's tag that is wrong, which is then left out; without it a wrong one is an error."""
 
-    def of_volume(
+    def volume_tags(
         self, name: str, metadata: Mapping[str, str], specifications: Iterable[str], remove: Iterable[str] = ()
     ) -> dict[str, str]:
         """All tags of a new volume.
@@ -95,14 +95,16 @@ class Policy:
         users = self._users([*self.extra, *specifications], metadata)
         return _few(tags | {key: value for key, value in users.items() if key not in set(remove)})
 
-    def of_snapshot(
+    def snapshot_tags(
         self, name: str, metadata: Mapping[str, str] = _NO_METADATA, specifications: Iterable[str] = ()
     ) -> dict[str, str]:
-        """All tags of a new snapshot, as `of_volume`."""
+        """All tags of a new snapshot, as `volume_tags`."""
         tags = {SNAPSHOT_NAME: name, MANAGED: "true"} | (self._of_cluster(name) if self.cluster else {})
         return _few(tags | self._users([*self.extra, *specifications], metadata))
 
-    def retagging(self, metadata: Mapping[str, str], specifications: Iterable[str], remove: Iterable[str]) -> Retagging:
+    def tag_changes(
+        self, metadata: Mapping[str, str], specifications: Iterable[str], remove: Iterable[str]
+    ) -> TagChanges:
         """What is to become of the tags of a volume that there is.
 
         Raises:
@@ -110,7 +112,7 @@ class Policy:
         """
         for key in remove:
             _free(key)
-        return Retagging(put=self._users(specifications, metadata), remove=frozenset(remove))
+        return TagChanges(put=self._users(specifications, metadata), remove=frozenset(remove))
 
     def _of_cluster(self, name: str) -> dict[str, str]:
         return {
@@ -134,11 +136,11 @@ class Policy:
         return tags
 
 
-USUAL: Final = Policy()
+DEFAULT_POLICY: Final = TagPolicy()
 """No cluster's name, and nothing else."""
 
 
-def listed(texts: Iterable[str]) -> tuple[str, ...]:
+def split_flags(texts: Iterable[str]) -> tuple[str, ...]:
     """The `key=value` of each flag's text, which holds one, or several with commas between them.
 
     A value that has a comma stands alone, or in quotes: `"team=a,b",owner=c` (spf13/pflag, StringToString).

@@ -17,17 +17,17 @@ OS: Final = "kubernetes.io/os"
 Segments = Mapping[str, str]
 
 
-def of_node(zone: str) -> dict[str, str]:
+def node_segments(zone: str) -> dict[str, str]:
     """The segments that a node in `zone` reports, upstream's set."""
     return {ZONE: zone, OLD_ZONE: zone, OS: "linux"}
 
 
-def of_volume(zone: str) -> dict[str, str]:
+def volume_segments(zone: str) -> dict[str, str]:
     """The segments that a volume in `zone` carries."""
     return {ZONE: zone}
 
 
-def zone_for(requisite: Iterable[Segments], preferred: Iterable[Segments]) -> str | None:
+def requested_zone(requisite: Iterable[Segments], preferred: Iterable[Segments]) -> str | None:
     """The zone to create in: the first preferred, else the first requisite; None when nothing is asked.
 
     Raises:

@@ -95,7 +95,7 @@ class VolumeSpec:
     name: str
     size: SizeRange
     zone: str
-    zone_is_ours: bool = False
+    zone_chosen_by_driver: bool = False
     """Whether nobody asked for the zone and we chose it, so that a volume of this name will do wherever it is."""
     type: str
     iops: int | None = None
@@ -119,7 +119,7 @@ class Snapshot:
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether a volume can be made from it now."""
         return self.state is SnapshotState.COMPLETED
 
@@ -155,7 +155,7 @@ class Modification:
     started: datetime | None = None
 
 
-def volume_id(text: str) -> str:
+def parse_volume_id(text: str) -> str:
     """`text`, which is the form of a volume's id.
 
     Raises:
@@ -169,7 +169,7 @@ def volume_id(text: str) -> str:
     return text
 
 
-def snapshot_id(text: str) -> str:
+def parse_snapshot_id(text: str) -> str:
     """`text`, which is the form of a snapshot's id.
 
     Raises:
@@ -183,11 +183,11 @@ def snapshot_id(text: str) -> str:
     return text
 
 
-def serial(volume_id: str) -> str:
+def nvme_serial(volume_id: str) -> str:
     """The NVMe serial number of a volume's device: its id without the dash."""
     return volume_id.replace("-", "", 1)
 
 
-def by_id_path(volume_id: str) -> str:
+def udev_link(volume_id: str) -> str:
     """The name that udev gives a volume's device on a Nitro node, the same at every look."""
-    return _BY_ID + serial(volume_id)
+    return _BY_ID + nvme_serial(volume_id)

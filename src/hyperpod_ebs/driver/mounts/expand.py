@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.driver.model.place import Place
+from hyperpod_ebs.driver.model.path_state import PathState
 from hyperpod_ebs.driver.mounts.host import Host
 from hyperpod_ebs.driver.mounts.usage import at
 
@@ -20,7 +20,7 @@ async def expand(host: Host, volume_id: str, path: Path, *, wanted: int, block: 
 
     Raises:
         Unavailable: The volume is not at that path, or dead.
-        DeviceLate: The device has not the wanted size yet.
+        DeviceNotReady: The device has not the wanted size yet.
     """
     place = await host.place(path) if block else await _mounted(host, volume_id, path)
     device = await host.device(volume_id, size=wanted)
@@ -29,12 +29,12 @@ async def expand(host: Host, volume_id: str, path: Path, *, wanted: int, block: 
             f"the mount at {place.path} is of device {place.number}, and volume {volume_id} is now {device.number}; "
             "stage it again"
         )
-    if not block and place.node is None:
+    if not block and place.device_node is None:
         await host.grow(device, place)
     return device.size
 
 
-async def _mounted(host: Host, volume_id: str, path: Path) -> Place:
+async def _mounted(host: Host, volume_id: str, path: Path) -> PathState:
     try:
         return await at(host, volume_id, path)
     except errors.VolumeNotFound as error:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from hyperpod_ebs.driver.model.disk import Contents, Device, DeviceNumber, Filesystem, Usage
 from hyperpod_ebs.driver.model.formatting import PLAIN, Formatting
-from hyperpod_ebs.driver.model.place import Place
+from hyperpod_ebs.driver.model.path_state import PathState
 
 
 class Disks(Protocol):
@@ -22,7 +22,7 @@ class Disks(Protocol):
         `published` is the name that the controller gave it, a hint only.
 
         Raises:
-            DeviceLate: It, or its size, did not come within the host's patience.
+            DeviceNotReady: It, or its size, did not come within the host's patience.
         """
         ...
 
@@ -52,7 +52,7 @@ class Disks(Protocol):
             NotReady: It needs a person.
         """
 
-    async def grow(self, device: Device, place: Place) -> None:
+    async def grow(self, device: Device, place: PathState) -> None:
         """Make the filesystem mounted at `place` as large as its device; nothing runs when it is.
 
         Raises:
@@ -67,7 +67,7 @@ class Disks(Protocol):
 class Places(Protocol):
     """Looks at paths, mounts and unmounts."""
 
-    async def place(self, path: Path) -> Place:
+    async def place(self, path: Path) -> PathState:
         """What is at `path`.
 
         Raises:
@@ -107,7 +107,7 @@ class Places(Protocol):
     async def clear(self, target: Path) -> None:
         """Remove an empty directory or empty file; leave everything else."""
 
-    async def usage(self, place: Place) -> Usage:
+    async def usage(self, place: PathState) -> Usage:
         """How full the filesystem at `place` is, or how large the device there."""
         ...
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from hyperpod_ebs.driver.model.capability import Capability, Mount
-from hyperpod_ebs.driver.model.place import Mounted
+from hyperpod_ebs.driver.model.path_state import MountEntry
 
 OF_ONE_MOUNT: Final = frozenset(
     {"ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime", "strictatime", "nosymfollow"}
@@ -31,25 +31,25 @@ def for_staging(capability: Capability, access: Mount) -> tuple[str, ...]:
     return _each_once([*access.flags, *forced])
 
 
-def for_publishing(capability: Capability, access: Mount, *, read_only: bool, staged: Mounted) -> tuple[str, ...]:
+def for_publishing(capability: Capability, access: Mount, *, read_only: bool, staged: MountEntry) -> tuple[str, ...]:
     """The options of a bind mount: those of the staged mount, which a remount would drop, and its own."""
     wanted = {*access.flags, *(["ro"] if read_only or capability.read_only else [])}
     return tuple(sorted((wanted & OF_ONE_MOUNT) | (staged.options & _SHOWN_OF_MOUNT)))
 
 
-def differences(wanted: Iterable[str], mounted: Mounted) -> Iterator[str]:
+def differences(wanted: Iterable[str], mounted: MountEntry) -> Iterator[str]:
     """Each option in which a mount of the filesystem is not as wanted."""
     asked = {_OTHER_NAMES.get(option, option) for option in wanted}
     yield from _unlike(asked & _SHOWN_OF_MOUNT, mounted.options & _SHOWN_OF_MOUNT)
     yield from _unlike(asked & _SHOWN_OF_FILESYSTEM, mounted.super_options & _SHOWN_OF_FILESYSTEM)
 
 
-def differences_of_bind(wanted: Iterable[str], mounted: Mounted) -> Iterator[str]:
+def differences_of_bind(wanted: Iterable[str], mounted: MountEntry) -> Iterator[str]:
     """Each option in which a bind mount is not as wanted."""
     yield from _unlike(set(wanted) & _SHOWN_OF_MOUNT, mounted.options & _SHOWN_OF_MOUNT)
 
 
-def turned_read_only(mounted: Mounted) -> bool:
+def turned_read_only(mounted: MountEntry) -> bool:
     """Whether the filesystem stopped writing by itself, after an error, though its mount may write."""
     return "ro" in mounted.super_options and "ro" not in mounted.options
 

@@ -11,7 +11,7 @@ from typing import assert_never
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
 from hyperpod_ebs.driver.model.disk import DeviceNumber
-from hyperpod_ebs.driver.model.place import Mounted, Place
+from hyperpod_ebs.driver.model.path_state import MountEntry, PathState
 from hyperpod_ebs.driver.mounts import options, unmount
 from hyperpod_ebs.driver.mounts.host import Host
 
@@ -69,7 +69,7 @@ async def unpublish(host: Host, volume_id: str, target: Path) -> None:
     await unmount.unmount_and_remove(host, volume_id, target)
 
 
-def standing(place: Place, bind: Bind) -> bool:
+def standing(place: PathState, bind: Bind) -> bool:
     """Whether the bind mount is there already.
 
     Raises:
@@ -108,7 +108,7 @@ async def _bind(host: Host, wanted: Publishing) -> Bind:
             assert_never(wanted.capability.access)
 
 
-async def _staged(host: Host, wanted: Publishing) -> tuple[Path, Mounted]:
+async def _staged(host: Host, wanted: Publishing) -> tuple[Path, MountEntry]:
     """The path that the volume is staged at, and its mount.
 
     Raises:

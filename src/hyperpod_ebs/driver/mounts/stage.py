@@ -21,7 +21,7 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import Block, Capability, Mount
 from hyperpod_ebs.driver.model.disk import Blank, Contents, Device, Filesystem, Foreign, Unfinished
 from hyperpod_ebs.driver.model.formatting import PLAIN, Formatting
-from hyperpod_ebs.driver.model.place import Place
+from hyperpod_ebs.driver.model.path_state import PathState
 from hyperpod_ebs.driver.mounts import options, unmount
 from hyperpod_ebs.driver.mounts.host import Host
 
@@ -65,7 +65,7 @@ async def stage(host: Host, wanted: Staging) -> None:
 
     Raises:
         InvalidRequest: The path is not one of this node's.
-        DeviceLate: The device did not come in time.
+        DeviceNotReady: The device did not come in time.
         Conflict: Something else is mounted there, or the volume on other terms.
         NotReady: The device holds something other than the wanted filesystem.
     """
@@ -122,14 +122,14 @@ def preparation(contents: Contents, wanted: Staging, device: Device, *, grows_mo
                 f"{holder} holds {contents.kind}, not {filesystem}; ask for what is there, or wipe it"
             )
         case Filesystem():
-            grow = contents.smaller_than(device) and not grows_mounted
-            wants = grow or contents.damaged or contents.marked or contents.growing
-            return Repair(contents, grow) if wants and not contents.held and not reading else Ready()
+            grow = contents.is_smaller_than(device) and not grows_mounted
+            wants = grow or contents.damaged or contents.marked_unfinished or contents.marked_growing
+            return Repair(contents, grow) if wants and not contents.in_use and not reading else Ready()
         case _:
             assert_never(contents)
 
 
-async def _standing(host: Host, wanted: Staging, access: Mount, device: Device, place: Place) -> bool:
+async def _standing(host: Host, wanted: Staging, access: Mount, device: Device, place: PathState) -> bool:
     """Whether the volume is mounted there as wanted; what is dead there is taken away.
 
     Raises:
@@ -165,7 +165,7 @@ async def _mount(host: Host, wanted: Staging, access: Mount, device: Device, tar
             pass
     given = options.for_staging(wanted.capability, access)
     await host.mount(device, target, access.filesystem, given)
-    if isinstance(contents, Filesystem) and contents.smaller_than(device) and grows_mounted and "ro" not in given:
+    if isinstance(contents, Filesystem) and contents.is_smaller_than(device) and grows_mounted and "ro" not in given:
         await _grow_or_undo(host, device, target)
 
 

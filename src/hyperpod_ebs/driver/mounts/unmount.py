@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.driver.model.place import Place
+from hyperpod_ebs.driver.model.path_state import PathState
 from hyperpod_ebs.driver.mounts.host import Host
 
 
@@ -19,7 +19,7 @@ async def unmount_and_remove(host: Host, volume_id: str, target: Path) -> None:
     await host.clear(place.path)
 
 
-async def unmount_all(host: Host, volume_id: str, place: Place) -> Place:
+async def unmount_all(host: Host, volume_id: str, place: PathState) -> PathState:
     """The place with no mounts left on it, however many were stacked.
 
     Raises:
@@ -35,7 +35,7 @@ async def unmount_all(host: Host, volume_id: str, place: Place) -> Place:
     return place
 
 
-async def refuse_foreign_mount(host: Host, volume_id: str, place: Place) -> None:
+async def refuse_foreign_mount(host: Host, volume_id: str, place: PathState) -> None:
     """Accept what is this volume's, or was before its device went away.
 
     Raises:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Usage
-from hyperpod_ebs.driver.model.place import Place
+from hyperpod_ebs.driver.model.path_state import PathState
 from hyperpod_ebs.driver.mounts.host import Host
 
 
@@ -18,7 +18,7 @@ async def usage(host: Host, volume_id: str, path: Path) -> Usage:
     return await host.usage(await at(host, volume_id, path))
 
 
-async def at(host: Host, volume_id: str, path: Path) -> Place:
+async def at(host: Host, volume_id: str, path: Path) -> PathState:
     """The place at `path`, where the volume is and answers.
 
     Raises:

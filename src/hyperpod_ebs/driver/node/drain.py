@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import structlog
 
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.driver.model.kubenode import KubeNode
+from hyperpod_ebs.driver.model.kubernetes_node import KubernetesNode
 
 _PAUSE: Final = 0.5
 """Seconds between two attempts at an API server that does not answer."""
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 class Cluster(Protocol):
     """This node's cluster, as far as leaving it goes."""
 
-    async def read_node(self) -> KubeNode:
+    async def read_node(self) -> KubernetesNode:
         """This node.
 
         Raises:

@@ -14,7 +14,13 @@ from typing import ClassVar, Final, Protocol
 import structlog
 
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.driver.model.myself import Allowance, Myself, Told, missing, put_together
+from hyperpod_ebs.driver.model.node_identity import (
+    AttachLimitSettings,
+    NodeIdentity,
+    PartialIdentity,
+    merged_identity,
+    missing_fields,
+)
 from hyperpod_ebs.driver.observe.condition import Condition
 
 PART: Final = "node identity"
@@ -38,7 +44,7 @@ class Source(Protocol):
     name: ClassVar[str]
     """What it is called in `--metadata-sources`."""
 
-    async def read_identity(self) -> Told:
+    async def read_identity(self) -> PartialIdentity:
         """What it knows now.
 
         Raises:
@@ -52,7 +58,7 @@ class _Asked:
     """A source, and how it last went."""
 
     source: Source
-    told: Told | None = None
+    told: PartialIdentity | None = None
     why: str = ""
     """Why it did not tell; empty where it did."""
     peace: float = 0.0
@@ -74,7 +80,9 @@ class _Asked:
 class IdentityLookup:
     """This node, as far as it is known."""
 
-    def __init__(self, given: Told, sources: Sequence[Source], allowance: Allowance, condition: Condition) -> None:
+    def __init__(
+        self, given: PartialIdentity, sources: Sequence[Source], allowance: AttachLimitSettings, condition: Condition
+    ) -> None:
         """`given` is what the operator says, and is believed first; then the sources in their order."""
         self._given = given
         self._sources = [_Asked(source) for source in sources]
@@ -82,20 +90,20 @@ class IdentityLookup:
         self._condition = condition
         self._limitless = False
 
-    async def identify(self) -> Myself:
+    async def identify(self) -> NodeIdentity:
         """This node by all that can be found out now.
 
         Raises:
             Unavailable: Not enough is known of it.
         """
-        if missing([self._given]):
+        if missing_fields([self._given]):
             await self._ask(asyncio.get_running_loop().time())
         myself = self._known()
         if myself is None:
             sentence = self._unknown()
-            self._condition.tell(PART, sentence)
+            self._condition.report(PART, sentence)
             raise errors.Unavailable(sentence)
-        self._condition.tell(PART, None)
+        self._condition.report(PART, None)
         if not myself.volumes and not self._limitless:
             self._limitless = True
             log.warning("attach limit not known: the scheduler may overfill this node", do="--volume-attach-limit=N")
@@ -126,15 +134,15 @@ class IdentityLookup:
                 if needed or not asked.why or now >= asked.peace:
                     tasks.create_task(asked.ask(now))
 
-    def _told(self) -> list[Told]:
+    def _told(self) -> list[PartialIdentity]:
         return [self._given, *(asked.told for asked in self._sources if asked.told)]
 
-    def _known(self) -> Myself | None:
-        return put_together(self._told(), self._allowance)
+    def _known(self) -> NodeIdentity | None:
+        return merged_identity(self._told(), self._allowance)
 
     def _unknown(self) -> str:
         """What is missing, why each source does not tell it, and what to do."""
         reasons = [f"{asked.source.name}: {asked.why}" for asked in self._sources if asked.why]
-        what = " and ".join(f"its {name}" for name in missing(self._told()))
+        what = " and ".join(f"its {name}" for name in missing_fields(self._told()))
         asked = f" ({'; '.join(reasons)})" if reasons else ""
         return f"this node does not know {what}{asked}; mend that, or say it with {_OPTIONS}"

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import structlog
 
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.driver.model.kubenode import NOT_READY, Enrolled, KubeNode, Taint
+from hyperpod_ebs.driver.model.kubernetes_node import NOT_READY, CsiNodeEntry, KubernetesNode, Taint
 
 PART: Final = "start-up taint"
 
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 class Cluster(Protocol):
     """This node's cluster, as far as taints go."""
 
-    async def read_node(self) -> KubeNode:
+    async def read_node(self) -> KubernetesNode:
         """This node.
 
         Raises:
@@ -41,15 +41,15 @@ class Cluster(Protocol):
         """
         ...
 
-    def watch_node(self) -> AsyncGenerator[KubeNode]:
+    def watch_node(self) -> AsyncGenerator[KubernetesNode]:
         """This node as it is, and after each change, until the watch ends."""
         ...
 
-    async def csinode_entry(self) -> Enrolled | None:
+    async def csinode_entry(self) -> CsiNodeEntry | None:
         """What the CSINode says of our driver; None while kubelet has not taken it."""
         ...
 
-    async def remove_taints(self, node: KubeNode, taints: Iterable[Taint]) -> None:
+    async def remove_taints(self, node: KubernetesNode, taints: Iterable[Taint]) -> None:
         """Take taints off the node as it was read.
 
         Raises:
@@ -75,7 +75,7 @@ class StartUpTaint:
                 async with aclosing(self._cluster.watch_node()) as nodes:
                     async for node in nodes:
                         pause = _FIRST_PAUSE
-                        if node.kept_waiting:
+                        if node.has_startup_taint:
                             await self._take_off(node)
                 self._tell("")
             except errors.Denied as error:
@@ -86,7 +86,7 @@ class StartUpTaint:
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads load, keeps no secret
             pause = min(pause * _SLOWER, _LONGEST_AWAY)
 
-    async def _take_off(self, node: KubeNode) -> None:
+    async def _take_off(self, node: KubernetesNode) -> None:
         """Take it off as soon as the driver is ready.
 
         Raises:

@@ -13,12 +13,12 @@ class Condition:
         self._expected: set[str] = set()
         """Parts of which nothing is known yet."""
 
-    def expect(self, part: str, trouble: str) -> None:
+    def report_unknown(self, part: str, trouble: str) -> None:
         """Keep what is only natural at the start, and tells nobody anything: the log does not hear of it."""
         self._troubles[part] = trouble
         self._expected.add(part)
 
-    def tell(self, part: str, trouble: str | None) -> None:
+    def report(self, part: str, trouble: str | None) -> None:
         """Keep what is wrong with a part, None where nothing is; the log hears of it once for each change."""
         before = None if part in self._expected else self._troubles.get(part)
         self._expected.discard(part)

@@ -15,9 +15,9 @@ from hyperpod_ebs.driver.model.attachment import (
     Refuse,
     Step,
     Wait,
-    seen_from,
-    toward_attached,
-    toward_detached,
+    next_step_to_attach,
+    next_step_to_detach,
+    view_from,
 )
 from hyperpod_ebs.driver.model.nodes import Node
 from hyperpod_ebs.driver.model.volume import AttachState, Volume
@@ -52,10 +52,10 @@ async def publish(cloud: Cloud, watcher: Watcher, volume_id: str, node: Node) ->
         way = _Way(node, asyncio.get_running_loop().time())
         try:
             answer = await cloud.attach(volume_id, node)
-            way.step = toward_attached(seen_from(node, [answer]))
+            way.step = next_step_to_attach(view_from(node, [answer]))
         except (errors.InUse, errors.NotReady):
             way.acknowledged = False
-            way.step = toward_attached(seen_from(node, (await _found(cloud, volume_id)).attachments))
+            way.step = next_step_to_attach(view_from(node, (await _found(cloud, volume_id)).attachments))
             if isinstance(way.step, Attach):  # nobody has it, and still it is refused
                 raise
         if isinstance(way.step, Wait):
@@ -90,7 +90,7 @@ async def _detach(cloud: Cloud, watcher: Watcher, volume_id: str, node: Node) ->
     leaving = _Leaving(node)
     try:
         answer = await cloud.detach(volume_id, node)
-        leaving.step = toward_detached(seen_from(node, [answer]))
+        leaving.step = next_step_to_detach(view_from(node, [answer]))
     except (errors.NotFound, errors.NotReady) as refusal:
         # "Not found" may only mean that the node's name, and so the cluster's ARN, is wrong: a success then would
         # free a live volume for another node. So nothing but what EC2 shows is believed.
@@ -120,13 +120,13 @@ class _Way:
     def settled(self, volume: Volume | None) -> bool:
         """Whether there is something to do but wait."""
         fresh = asyncio.get_running_loop().time() - self.since < SHOWN
-        seen = seen_from(self.node, volume.attachments if volume is not None else ())
+        seen = view_from(self.node, volume.attachments if volume is not None else ())
         self.shown = self.shown or seen.here
         if self.acknowledged and not self.shown and fresh:
             return False
         if volume is None:
             return not fresh
-        self.step = toward_attached(seen)
+        self.step = next_step_to_attach(seen)
         return not isinstance(self.step, Wait)
 
 
@@ -140,8 +140,8 @@ class _Leaving:
 
     def see(self, volume: Volume | None) -> bool:
         """Whether it is off the node."""
-        seen = seen_from(self.node, volume.attachments if volume is not None else ())
-        self.step = toward_detached(seen)
+        seen = view_from(self.node, volume.attachments if volume is not None else ())
+        self.step = next_step_to_detach(seen)
         self.busy = seen.here and seen.state is AttachState.BUSY
         return isinstance(self.step, Done)
 

@@ -56,7 +56,7 @@ class Volumes(Protocol):
             ZoneFull: No capacity in the zone; nothing was created.
             Refused: Quota, key or source; nothing was created.
             SnapshotNotFound: No such source.
-            Unproved: No answer came; it may exist.
+            OutcomeUnknown: No answer came; it may exist.
         """
         ...
 
@@ -169,7 +169,7 @@ class Snapshots(Protocol):
         Raises:
             VolumeNotFound: No such source.
             Refused: Quota, or the volume's state.
-            Unproved: No answer came; it may exist.
+            OutcomeUnknown: No answer came; it may exist.
         """
         ...
 

@@ -74,9 +74,9 @@ async def snapshot_page(
     place = _Place.of(token)
     try:
         if snapshot_id:
-            found = await cloud.snapshot(model.snapshot_id(snapshot_id))
+            found = await cloud.snapshot(model.parse_snapshot_id(snapshot_id))
             return Page((found,) if found and volume_id in {"", found.volume_id} else ())
-        source = model.volume_id(volume_id) if volume_id else None
+        source = model.parse_volume_id(volume_id) if volume_id else None
     except errors.NotFound:  # no snapshot is, or is of, what nothing can be
         return Page(())
 

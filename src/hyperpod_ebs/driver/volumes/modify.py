@@ -13,7 +13,7 @@ from typing import Final
 
 from hyperpod_ebs.driver.model import errors, iops, sizes
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
-from hyperpod_ebs.driver.model.tags import Retagging
+from hyperpod_ebs.driver.model.tags import TagChanges
 from hyperpod_ebs.driver.model.volume import Change, Modification, ModificationState, Volume
 from hyperpod_ebs.driver.volumes.cloud import Cloud
 from hyperpod_ebs.driver.volumes.watch import Watcher
@@ -27,7 +27,7 @@ LAGS: Final = (0.0, 0.5, 1.0)
 OLD_RULE: Final = timedelta(hours=6)
 """What some accounts still have to leave between two modifications of a volume."""
 
-_AS_THEY_ARE: Final = Retagging()
+_AS_THEY_ARE: Final = TagChanges()
 _RUNNING: Final = frozenset({ModificationState.MODIFYING, ModificationState.OPTIMIZING})
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
@@ -44,9 +44,9 @@ async def expand(cloud: Cloud, watcher: Watcher, volume_id: str, size: SizeRange
     """
     volume = await _shown(cloud, volume_id)
     wanted = GiB(max(size.wanted, volume.size))
-    if not size.holds(wanted):
+    if not size.allows(wanted):
         raise errors.OutOfRange(
-            f"volume {volume_id} has {volume.size} GiB ({sizes.in_bytes(volume.size)} bytes), over the limit of "
+            f"volume {volume_id} has {volume.size} GiB ({sizes.to_bytes(volume.size)} bytes), over the limit of "
             f"{size.limit} bytes; volumes do not shrink"
         )
     try:
@@ -60,7 +60,7 @@ async def expand(cloud: Cloud, watcher: Watcher, volume_id: str, size: SizeRange
 
 
 async def modify(
-    cloud: Cloud, watcher: Watcher, volume_id: str, change: Change, tags: Retagging = _AS_THEY_ARE
+    cloud: Cloud, watcher: Watcher, volume_id: str, change: Change, tags: TagChanges = _AS_THEY_ARE
 ) -> None:
     """Have the volume as `change` says, and its tags as `tags`.
 

@@ -41,7 +41,7 @@ async def provision(cloud: Cloud, watcher: Watcher, spec: VolumeSpec) -> Volume:
         Conflict: The name belongs to a volume that differs.
         OutOfRange: It is smaller than the snapshot that it is made of.
         KeyUnusable, NotReady: AWS took the volume back; nothing is left.
-        Unproved: It may exist; ask again.
+        OutcomeUnknown: It may exist; ask again.
     """
     asked = await _asked(cloud, spec)
     if asked.state in _USABLE:
@@ -50,9 +50,11 @@ async def provision(cloud: Cloud, watcher: Watcher, spec: VolumeSpec) -> Volume:
     try:
         volume = await watcher.volume(asked.id, Transition.CREATE, life.settled, patience=PATIENCE)
     except TimeoutError as late:
-        raise errors.Unproved(f"{_called(asked, spec)} is not available after {PATIENCE:g} s; ask again") from late
+        raise errors.OutcomeUnknown(
+            f"{_called(asked, spec)} is not available after {PATIENCE:g} s; ask again"
+        ) from late
     except errors.Unavailable as error:
-        raise errors.Unproved(f"{_called(asked, spec)} was asked for, then {error}") from error
+        raise errors.OutcomeUnknown(f"{_called(asked, spec)} was asked for, then {error}") from error
     if volume is None or volume.state in _LOST:
         raise await _lost(cloud, asked, spec, volume)
     return _sized(spec, volume)
@@ -94,11 +96,11 @@ async def zone(cloud: Cloud, name: str, asked: str | None) -> str:
 
 def differences(wanted: VolumeSpec, existing: Volume) -> Iterator[str]:
     """Each property in which a volume of the same name is not the one wanted."""
-    if not wanted.size.holds(existing.size):
+    if not wanted.size.allows(existing.size):
         limit = "" if wanted.size.limit is None else f" to {wanted.size.limit} bytes"
         yield f"its size is {existing.size} GiB, not {wanted.size.wanted} GiB{limit or ' or more'}"
     pairs = {
-        "zone": (None if wanted.zone_is_ours else wanted.zone, existing.zone),
+        "zone": (None if wanted.zone_chosen_by_driver else wanted.zone, existing.zone),
         "type": (wanted.type, existing.type),
         "iops": (wanted.iops, existing.iops),
         "throughput": (wanted.throughput, existing.throughput),
@@ -158,14 +160,14 @@ async def _named(cloud: Cloud, name: str, *, waits: Iterable[float] = (0.0,)) ->
     """The volumes of this name that live; looked for after each of `waits`, for EC2 finds a new one late.
 
     Raises:
-        Unproved: Nobody can tell.
+        OutcomeUnknown: Nobody can tell.
     """
     for wait in waits:
         await asyncio.sleep(wait)
         try:
             found = await cloud.volumes_named(name)
         except errors.Error as error:
-            raise errors.Unproved(f"whether volume {name} exists is not known: {error}") from error
+            raise errors.OutcomeUnknown(f"whether volume {name} exists is not known: {error}") from error
         if living := tuple(volume for volume in found if volume.state not in _LOST):
             return living
     return ()
@@ -177,7 +179,7 @@ def _sized(spec: VolumeSpec, volume: Volume) -> Volume:
     Raises:
         Conflict: It has.
     """
-    if not spec.size.holds(volume.size):
+    if not spec.size.allows(volume.size):
         raise errors.Conflict(f"{_called(volume, spec)} exists already: {next(differences(spec, volume))}")
     return volume
 
@@ -216,7 +218,7 @@ async def _lost(cloud: Cloud, asked: Volume, spec: VolumeSpec, volume: Volume | 
         try:
             await remove(cloud, asked.id)
         except errors.Error as error:
-            return errors.Unproved(f"{_called(asked, spec)} {fate} and cannot be removed: {error}")
+            return errors.OutcomeUnknown(f"{_called(asked, spec)} {fate} and cannot be removed: {error}")
     if asked.encrypted or spec.encrypted:
         key = spec.kms_key_id or asked.kms_key_id or "aws/ebs"
         return errors.KeyUnusable(

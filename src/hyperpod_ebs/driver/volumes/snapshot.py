@@ -27,13 +27,13 @@ async def take(cloud: Cloud, spec: SnapshotSpec) -> Snapshot:
         VolumeNotFound: No such source.
         Conflict: The name belongs to a snapshot of another volume.
         QuotaReached, NotReady: The account's limit, or the source's state.
-        Unproved: It may exist; ask again.
+        OutcomeUnknown: It may exist; ask again.
     """
     if found := chosen(spec, await cloud.snapshots_named(spec.name)):
         return found
     try:
         return await cloud.create_snapshot(spec)
-    except errors.Unproved:
+    except errors.OutcomeUnknown:
         # A caller that came back sooner than the name is found would have a second one made.
         await asyncio.sleep(LAG)
         with suppress(errors.Error):  # none of which would prove anything

@@ -5,8 +5,14 @@ from typing import NamedTuple
 import pytest
 
 from hyperpod_ebs.driver.model import errors, nodes
-from hyperpod_ebs.driver.model.kubenode import KubeNode, Taint
-from hyperpod_ebs.driver.model.myself import Allowance, Myself, Told, missing, put_together
+from hyperpod_ebs.driver.model.kubernetes_node import KubernetesNode, Taint
+from hyperpod_ebs.driver.model.node_identity import (
+    AttachLimitSettings,
+    NodeIdentity,
+    PartialIdentity,
+    merged_identity,
+    missing_fields,
+)
 
 EC2 = nodes.parse("i-0123456789abcdef0")
 HYPERPOD = nodes.parse("hyperpod-abcdefghijkl-i-0123456789abcdef0")
@@ -16,22 +22,22 @@ INTERFACES = "sagemaker.amazonaws.com/num-eni-attachments"
 VOLUMES = "sagemaker.amazonaws.com/num-block-device-mappings"
 
 
-def hyperpod(instance_type: str = "ml.g5.8xlarge", **labels: str) -> Told:
+def hyperpod(instance_type: str = "ml.g5.8xlarge", **labels: str) -> PartialIdentity:
     """A HyperPod node's object in Kubernetes, as it is read."""
-    return KubeNode(
+    return KubernetesNode(
         name="hyperpod-i-0123456789abcdef0",
         provider_id="aws:///usw2-az1/sagemaker/cluster/hyperpod-abcdefghijkl-i-0123456789abcdef0",
         labels={ZONE: "us-west-2a", TYPE: instance_type, **labels},
-    ).told()
+    ).identity()
 
 
 class Case(NamedTuple):
     """What is told, and how many volumes follow."""
 
     id: str
-    told: Told
+    told: PartialIdentity
     volumes: int
-    allowance: Allowance = Allowance()
+    allowance: AttachLimitSettings = AttachLimitSettings()
 
 
 @pytest.mark.parametrize(
@@ -45,18 +51,23 @@ class Case(NamedTuple):
         Case("a count of no interfaces is nobody's count", hyperpod(**{INTERFACES: "0"}), 23),
         Case("what is no number is no count", hyperpod(**{INTERFACES: "many", VOLUMES: "-1"}), 23),
         Case("never below one", hyperpod("ml.g5.48xlarge", **{VOLUMES: "40"}), 1),
-        Case("a limit is taken as it is", hyperpod(**{VOLUMES: "3"}), 5, Allowance(limit=5)),
-        Case("reserved places stand in for what is counted", hyperpod(**{VOLUMES: "3"}), 24, Allowance(reserved=1)),
-        Case("interfaces count all the same", hyperpod(**{INTERFACES: "3"}), 23, Allowance(reserved=0)),
+        Case("a limit is taken as it is", hyperpod(**{VOLUMES: "3"}), 5, AttachLimitSettings(limit=5)),
+        Case(
+            "reserved places stand in for what is counted",
+            hyperpod(**{VOLUMES: "3"}),
+            24,
+            AttachLimitSettings(reserved=1),
+        ),
+        Case("interfaces count all the same", hyperpod(**{INTERFACES: "3"}), 23, AttachLimitSettings(reserved=0)),
         Case("an unknown type has no limit that is known", hyperpod("ml.x99.huge"), 0),
-        Case("nor has one that is not told", Told(id=HYPERPOD, zone="z"), 0),
-        Case("a plain instance has its root", Told(id=EC2, zone="z", instance_type="m5.large"), 26),
+        Case("nor has one that is not told", PartialIdentity(id=HYPERPOD, zone="z"), 0),
+        Case("a plain instance has its root", PartialIdentity(id=EC2, zone="z", instance_type="m5.large"), 26),
     ],
     ids=lambda case: case.id,
 )
 def test_the_attach_limit_follows_from_type_and_counts(case: Case) -> None:
     """Upstream's formula: the type's places, less what is there anyway, less the interfaces past the first."""
-    known = put_together([case.told], case.allowance)
+    known = merged_identity([case.told], case.allowance)
 
     assert known is not None
     assert known.volumes == case.volumes
@@ -64,18 +75,18 @@ def test_the_attach_limit_follows_from_type_and_counts(case: Case) -> None:
 
 def test_what_is_told_first_is_believed_field_by_field() -> None:
     """Ours: an operator may correct one thing and leave the rest to the sources."""
-    given, found = Told(zone="us-west-2b"), hyperpod()
+    given, found = PartialIdentity(zone="us-west-2b"), hyperpod()
 
-    known = put_together([given, found], Allowance())
+    known = merged_identity([given, found], AttachLimitSettings())
 
-    assert known == Myself(id=str(HYPERPOD), zone="us-west-2b", volumes=23)
+    assert known == NodeIdentity(id=str(HYPERPOD), zone="us-west-2b", volumes=23)
 
 
 def test_a_node_is_a_hyperpod_node_when_any_source_knows_its_cluster() -> None:
     """EC2 knows a HyperPod node as a plain instance, to which nobody may attach."""
-    plain = Told(id=EC2, zone="us-west-2a", instance_type="g5.8xlarge")
+    plain = PartialIdentity(id=EC2, zone="us-west-2a", instance_type="g5.8xlarge")
 
-    known = put_together([plain, hyperpod()], Allowance())
+    known = merged_identity([plain, hyperpod()], AttachLimitSettings())
 
     assert known is not None
     assert known.id == str(HYPERPOD)
@@ -83,9 +94,9 @@ def test_a_node_is_a_hyperpod_node_when_any_source_knows_its_cluster() -> None:
 
 def test_a_node_without_id_or_zone_is_not_known() -> None:
     """CSI: without the one nothing is attached, without the other nothing is scheduled."""
-    assert put_together([Told(id=EC2)], Allowance()) is None
-    assert put_together([Told(zone="z")], Allowance()) is None
-    assert (missing([Told(id=EC2)]), missing([])) == (["zone"], ["id", "zone"])
+    assert merged_identity([PartialIdentity(id=EC2)], AttachLimitSettings()) is None
+    assert merged_identity([PartialIdentity(zone="z")], AttachLimitSettings()) is None
+    assert (missing_fields([PartialIdentity(id=EC2)]), missing_fields([])) == (["zone"], ["id", "zone"])
 
 
 @pytest.mark.parametrize(
@@ -97,7 +108,7 @@ def test_a_node_without_id_or_zone_is_not_known() -> None:
 )
 def test_a_provider_id_ends_with_the_nodes_id(provider: str, node: nodes.Node) -> None:
     """EKS and HyperPod: what each writes into spec.providerID."""
-    assert nodes.of_provider(provider) == node
+    assert nodes.parse_provider_id(provider) == node
 
 
 @pytest.mark.parametrize(
@@ -107,13 +118,13 @@ def test_a_provider_id_ends_with_the_nodes_id(provider: str, node: nodes.Node) -
 def test_a_provider_id_that_leads_to_no_instance_is_refused(provider: str) -> None:
     """Fargate and hybrid nodes have one too."""
     with pytest.raises(errors.Refused, match="providerID that leads to no instance"):
-        KubeNode(name="n", provider_id=provider, labels={ZONE: "z"}).told()
+        KubernetesNode(name="n", provider_id=provider, labels={ZONE: "z"}).identity()
 
 
 def test_a_node_without_a_zone_says_which_label_is_missing() -> None:
     """Ours: who reads it has to know what to mend."""
     with pytest.raises(errors.Refused, match=f"node n has no label {ZONE}"):
-        KubeNode(name="n", provider_id="aws:///us-west-2a/i-0123456789abcdef0").told()
+        KubernetesNode(name="n", provider_id="aws:///us-west-2a/i-0123456789abcdef0").identity()
 
 
 @pytest.mark.parametrize(
@@ -129,4 +140,4 @@ def test_a_node_without_a_zone_says_which_label_is_missing() -> None:
 )
 def test_some_taints_say_that_a_node_is_leaving(key: str, leaving: bool) -> None:  # noqa: FBT001 - a table
     """Upstream's list, and the out-of-service taint of Kubernetes."""
-    assert KubeNode(name="n", taints=(Taint(key=key, effect="NoExecute"),)).leaving is leaving
+    assert KubernetesNode(name="n", taints=(Taint(key=key, effect="NoExecute"),)).leaving is leaving

@@ -15,7 +15,7 @@ _ACCOUNT: Final = re.compile(r"[0-9]{12}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Whereabouts:
+class AwsScope:
     """What was said; None is for AWS to tell."""
 
     partition: str | None = None
@@ -23,7 +23,7 @@ class Whereabouts:
     account: str | None = None
 
     @classmethod
-    def agreed(
+    def from_flags(
         cls,
         *,
         cluster: str | None = None,

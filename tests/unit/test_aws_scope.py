@@ -3,23 +3,23 @@
 import pytest
 
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.driver.model.cluster import Whereabouts
+from hyperpod_ebs.driver.model.aws_scope import AwsScope
 
 ARN = "arn:aws-us-gov:sagemaker:us-gov-west-1:123456789012:cluster/abcdefghijkl"
 
 
 def test_a_clusters_arn_tells_partition_region_and_account() -> None:
     """SageMaker: ClusterArn."""
-    told = Whereabouts(partition="aws-us-gov", region="us-gov-west-1", account="123456789012")
+    told = AwsScope(partition="aws-us-gov", region="us-gov-west-1", account="123456789012")
 
-    assert Whereabouts.agreed(cluster=ARN) == told
-    assert Whereabouts.agreed(cluster=ARN, region="us-gov-west-1", account="123456789012") == told
+    assert AwsScope.from_flags(cluster=ARN) == told
+    assert AwsScope.from_flags(cluster=ARN, region="us-gov-west-1", account="123456789012") == told
 
 
 def test_what_nobody_says_is_for_aws_to_tell() -> None:
     """Ours: a chart passes an empty value on."""
-    assert Whereabouts.agreed(cluster="", partition="", region="", account="") == Whereabouts()
-    assert Whereabouts.agreed(partition="aws-cn", region="cn-north-1").account is None
+    assert AwsScope.from_flags(cluster="", partition="", region="", account="") == AwsScope()
+    assert AwsScope.from_flags(partition="aws-cn", region="cn-north-1").account is None
 
 
 @pytest.mark.parametrize(
@@ -48,4 +48,4 @@ def test_what_nobody_says_is_for_aws_to_tell() -> None:
 def test_what_cannot_be_or_does_not_agree_is_refused(said: dict[str, str], says: str) -> None:
     """Ours: better at the start than at each attach."""
     with pytest.raises(errors.InvalidRequest, match=says):
-        Whereabouts.agreed(**said)
+        AwsScope.from_flags(**said)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hyperpod_ebs.driver.model import errors, nodes
-from hyperpod_ebs.driver.model.myself import Told
+from hyperpod_ebs.driver.model.node_identity import PartialIdentity
 
 ZONE: Final = "topology.kubernetes.io/zone"
 INSTANCE_TYPE: Final = "node.kubernetes.io/instance-type"
@@ -42,7 +42,7 @@ class Taint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KubeNode:
+class KubernetesNode:
     """What is read of a node."""
 
     name: str
@@ -54,7 +54,7 @@ class KubeNode:
     """Whether no pod is to be placed on it; the taint that says so comes a moment later."""
 
     @property
-    def kept_waiting(self) -> bool:
+    def has_startup_taint(self) -> bool:
         """Whether it still carries our start-up taint, with whatever effect."""
         return any(taint.key == NOT_READY for taint in self.taints)
 
@@ -63,7 +63,7 @@ class KubeNode:
         """Whether its pods are being moved elsewhere."""
         return self.cordoned or any(taint.key in _LEAVING for taint in self.taints)
 
-    def told(self) -> Told:
+    def identity(self) -> PartialIdentity:
         """Who the node is by this.
 
         Raises:
@@ -72,11 +72,11 @@ class KubeNode:
         if not self.labels.get(ZONE):
             raise errors.Refused(f"node {self.name} has no label {ZONE}, which the cluster's cloud integration sets")
         try:
-            id_ = nodes.of_provider(self.provider_id)
+            id_ = nodes.parse_provider_id(self.provider_id)
         except errors.NodeNotFound as error:
             raise errors.Refused(f"node {self.name} has a providerID that leads to no instance: {error}") from error
         volumes = _count(self.labels.get(VOLUMES))
-        return Told(
+        return PartialIdentity(
             id=id_,
             zone=self.labels[ZONE],
             instance_type=self.labels.get(INSTANCE_TYPE),
@@ -86,7 +86,7 @@ class KubeNode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Enrolled:
+class CsiNodeEntry:
     """Our driver's entry in the node's CSINode: kubelet has taken it."""
 
     volumes: int | None

@@ -7,7 +7,7 @@ from pathlib import Path
 from hyperpod_ebs.driver.model.disk import DeviceNumber
 
 
-class Kind(StrEnum):
+class PathKind(StrEnum):
     """What a path leads to."""
 
     ABSENT = "nothing"
@@ -18,7 +18,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mounted:
+class MountEntry:
     """One line of the kernel's mount table."""
 
     id: int
@@ -26,7 +26,7 @@ class Mounted:
     number: DeviceNumber
     root: str
     """Which part of the filesystem is mounted: `/`, or a path inside it."""
-    point: Path
+    mount_point: Path
     options: frozenset[str]
     """Those of this mount alone: `ro`, `noexec`."""
     filesystem: str
@@ -36,14 +36,14 @@ class Mounted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class PathState:
     """A path below the node's root directory, its symbolic links resolved, as found at one moment."""
 
     path: Path
-    kind: Kind = Kind.ABSENT
-    mounts: tuple[Mounted, ...] = ()
+    kind: PathKind = PathKind.ABSENT
+    mounts: tuple[MountEntry, ...] = ()
     """What is mounted at it, the top one last."""
-    node: DeviceNumber | None = None
+    device_node: DeviceNumber | None = None
     """The device behind it, where the path is a device node."""
     broken: str = ""
     """Why it cannot be used, where what is mounted is dead; empty where it answers."""
@@ -51,11 +51,11 @@ class Place:
     """Where else below the node's root directory the top mount's device is mounted."""
 
     @property
-    def top(self) -> Mounted | None:
+    def top(self) -> MountEntry | None:
         """What a look at the path meets first."""
         return self.mounts[-1] if self.mounts else None
 
     @property
     def number(self) -> DeviceNumber | None:
         """The device that is behind the path: of the device node itself, else of the filesystem mounted."""
-        return self.node or (self.top.number if self.top else None)
+        return self.device_node or (self.top.number if self.top else None)

@@ -17,7 +17,7 @@ _ROOT_AND_SECONDARY: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class PartialIdentity:
     """What one source tells of this node; None where it does not know."""
 
     id: nodes.Node | None = None
@@ -30,7 +30,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Allowance:
+class AttachLimitSettings:
     """What the operator says of the volumes that the node takes; None leaves it to what is told."""
 
     limit: int | None = None
@@ -40,7 +40,7 @@ class Allowance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Myself:
+class NodeIdentity:
     """Who this node is."""
 
     id: str
@@ -49,23 +49,23 @@ class Myself:
     """How many volumes it takes; 0 where that is not known."""
 
 
-def put_together(told: Sequence[Told], allowance: Allowance) -> Myself | None:
+def merged_identity(told: Sequence[PartialIdentity], allowance: AttachLimitSettings) -> NodeIdentity | None:
     """This node by all that is told of it, what counts most first; None while its id or zone is not known."""
     ids = [one.id for one in told if one.id is not None]
     id_ = next((one for one in ids if isinstance(one, nodes.HyperPodNode)), next(iter(ids), None))
     zone = next((one.zone for one in told if one.zone), None)
     if id_ is None or zone is None:
         return None
-    return Myself(id=str(id_), zone=zone, volumes=_volumes(id_, told, allowance))
+    return NodeIdentity(id=str(id_), zone=zone, volumes=_volumes(id_, told, allowance))
 
 
-def missing(told: Sequence[Told]) -> list[str]:
+def missing_fields(told: Sequence[PartialIdentity]) -> list[str]:
     """What has to be known of a node and is not told by any."""
     known = {"id": any(one.id for one in told), "zone": any(one.zone for one in told)}
     return [name for name, there in known.items() if not there]
 
 
-def _volumes(id_: nodes.Node, told: Sequence[Told], allowance: Allowance) -> int:
+def _volumes(id_: nodes.Node, told: Sequence[PartialIdentity], allowance: AttachLimitSettings) -> int:
     """How many volumes of ours the node takes."""
     if allowance.limit is not None:
         return allowance.limit
@@ -74,4 +74,4 @@ def _volumes(id_: nodes.Node, told: Sequence[Told], allowance: Allowance) -> int
     volumes = next((one.volumes for one in told if one.volumes is not None), least)
     interfaces = next((one.interfaces for one in told if one.interfaces is not None), 1)
     taken = volumes if allowance.reserved is None else allowance.reserved
-    return limits.attachable(instance_type, taken=taken, interfaces=interfaces)
+    return limits.attach_limit(instance_type, taken=taken, interfaces=interfaces)
