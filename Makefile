@@ -1,6 +1,6 @@
 # The front door. What a target does is in scripts/; pass options on with ARGS="...".
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-kubernetes image cluster cluster-down test test-six-minutes check generate snapshots lock clean
+.PHONY: help setup demo demo-kubernetes image cluster cluster-down unit test test-six-minutes check fmt generate snapshots lock clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\): ## /\1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -23,7 +23,10 @@ cluster: ## bring up a real Kubernetes with the driver on this machine, and leav
 cluster-down: ## take it down again
 	@scripts/cluster.sh down $(ARGS)
 
-test: ## run every test; with ARGS="-k attach" some of them
+unit: ## run the tests that need neither root nor a tool besides Python; with ARGS="-k attach" some of them
+	@scripts/unit.sh $(ARGS)
+
+test: ## run every test; with ARGS=tests/chart some of them, and only their tools are set up
 	@scripts/test.sh $(ARGS)
 
 test-six-minutes: ## run the one test that waits as long as Kubernetes does for a lost node
@@ -31,6 +34,9 @@ test-six-minutes: ## run the one test that waits as long as Kubernetes does for 
 
 check: ## lint, types, layers, duplicates, generated files
 	@scripts/check.sh
+
+fmt: ## format the Python code and sort its imports
+	@scripts/fmt.sh
 
 generate: ## make anew what is generated: gRPC stubs, the chart's schema and its page
 	@scripts/setup.sh python && scripts/generate.sh

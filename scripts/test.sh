@@ -1,38 +1,105 @@
 #!/bin/sh
-# Run the tests: test.sh [OPTION...], those of pytest.
+# Run the tests: test.sh [OPTION...], the options are pytest's.
+#
+# Paths among the options decide what is set up first: `test.sh tests/unit` prepares the Python environment alone, and
+# `test.sh tests/chart` adds Helm. Without a path, or with -k or -m alone, any test may be selected, so everything is
+# set up. A part that is already there costs nothing (scripts/setup.sh).
 set -eu
 cd "$(dirname "$0")/.."
 
+# parts PATH: what the tests under a path need, in words of scripts/setup.sh; `images` stands for the driver's and the
+# examples' images.
+parts() {
+    case $1 in
+    tests/unit | tests/unit/*) echo python ;;
+    tests/examples | tests/examples/*) echo machine python ;;
+    tests/contract | tests/contract/test_aws_cli.py) echo python aws-cli ;;
+    tests/contract/*) echo python ;;
+    tests/chart | tests/chart/*) echo python go-tools ;;
+    tests/system | tests/system/*) echo machine python ;;
+    tests/sanity | tests/sanity/* | tests/release | tests/release/*) echo machine python go-tools ;;
+    tests/image | tests/image/*) echo machine python image ;;
+    *) echo machine python aws-cli go-tools cluster images ;;
+    esac
+}
+
+# given_paths OPTION...: the paths among pytest's options, one a line, without the names of tests in them
+given_paths() {
+    before=
+    for word; do
+        case $before in
+        -k | -m | -c | -o | -p | -n | -W | --ignore | --ignore-glob | --deselect) ;; # the word is this option's value
+        *)
+            path=${word%%::*}
+            path=${path#"$PWD/"}
+            path=${path#./}
+            case $word in
+            -*) ;;
+            *) if [ -e "$path" ]; then echo "${path%/}"; fi ;;
+            esac
+            ;;
+        esac
+        before=$word
+    done
+}
+
+paths=$(given_paths "$@")
+needed=" $(echo "${paths:-tests}" | while read -r path; do parts "$path"; done | tr '\n' ' ') "
+is_needed() {
+    case $needed in
+    *" $1 "*) return 0 ;;
+    *) return 1 ;;
+    esac
+}
+
+# set_up PART...: those of the parts that the selection needs
+set_up() {
+    for part; do
+        shift
+        if is_needed "$part"; then set -- "$@" "$part"; fi
+    done
+    scripts/setup.sh "$@"
+}
+
 if [ "$(id -u)" = 0 ]; then
-    scripts/setup.sh machine python aws-cli go-tools cluster
-    HYPERPOD_EBS_IMAGES=$(scripts/image.sh)
-    HYPERPOD_EBS_IMAGES=$HYPERPOD_EBS_IMAGES:$(scripts/image.sh --workload) # apart, or a failure of the first goes unseen
-    export HYPERPOD_EBS_IMAGES
+    set_up machine python aws-cli go-tools cluster
+    if is_needed images; then
+        HYPERPOD_EBS_IMAGES=$(scripts/image.sh)
+        workload=$(scripts/image.sh --workload)
+        export HYPERPOD_EBS_IMAGES="$HYPERPOD_EBS_IMAGES:$workload"
+    fi
 else
-    echo "make test cannot attach or mount loop devices without root: the tests that do are skipped, or fail in CI"
-    scripts/setup.sh python aws-cli go-tools
+    if is_needed machine; then
+        echo "test: not root: tests that attach or mount loop devices are skipped, or fail when CI=true"
+    fi
+    set_up python aws-cli go-tools
 fi
 PATH="$PATH:/usr/sbin:/sbin"
 export PATH
 
-# run WORKERS OPTION...: 5 is pytest's word for that nothing was to be run, as when the options are about the other part
-failed=0 nothing=0
+# run WORKERS OPTION...: run pytest. Its exit code 5 means that the selection has no test in this run.
+failed=0 runs=0 empty=0
 run() {
     workers=$1
     shift
-    # Tests of one xdist_group stay with one worker; the rest go to whichever is free. Of two -m the later counts.
+    runs=$((runs + 1))
+    # Tests of one xdist_group stay with one worker; a free worker takes the next of the rest. The last -m counts.
     .venv/bin/python -m pytest --numprocesses "$workers" --dist loadgroup -m "not six_minutes" "$@" || {
         code=$?
-        if [ "$code" = 5 ]; then nothing=$((nothing + 1)); else failed=$code; fi
+        if [ "$code" = 5 ]; then empty=$((empty + 1)); else failed=$code; fi
     }
 }
 
-# Apart, since those on the cluster wait for Kubernetes most of their time, and the others have deadlines. A path that is
-# given is not ignored, but what is in it can be deselected.
-run "$(nproc)" --maxprocesses 4 --ignore tests/cluster --deselect tests/cluster "$@"
-run 4 --ignore-glob 'tests/[!c]*' --ignore tests/chart --ignore tests/contract "$@"
-if [ "$nothing" = 2 ]; then
-    echo "test: no test is like that: $*" >&2
+# The cluster's tests run apart: they mostly wait for Kubernetes, while the others have deadlines. pytest does not
+# ignore a path that is given to it, but deselects tests in it.
+if [ -z "$paths" ] || echo "$paths" | grep -qv '^tests/cluster'; then
+    run "$(nproc)" --maxprocesses 4 --ignore tests/cluster --deselect tests/cluster "$@"
+fi
+if is_needed cluster; then
+    run 4 --ignore-glob 'tests/[!c]*' --ignore tests/chart --ignore tests/contract "$@"
+fi
+if [ "$empty" = "$runs" ]; then
+    echo "test: no test matches: $*" >&2
     failed=5
 fi
 exit "$failed"

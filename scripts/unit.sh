@@ -1,0 +1,6 @@
+#!/bin/sh
+# Run the tests that need neither root nor a tool besides Python: unit.sh [OPTION...], the options are pytest's.
+set -eu
+cd "$(dirname "$0")/.."
+scripts/setup.sh python
+exec .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 -m "not root" tests/unit tests/examples "$@"
