@@ -108,6 +108,24 @@ async def test_nested_filesystems_and_paths_with_spaces_are_cleaned(short_path: 
     assert not path.exists()
 
 
+async def test_without_root_the_loop_devices_of_others_are_ignored(short_path: Path) -> None:
+    """`make unit` runs beside another user's demo, whose directory it may not look into."""
+    (short_path / "private").mkdir(mode=0o700)
+    image = short_path / "private" / "image"
+    image.touch()
+    await command.run(["truncate", "--size=64M", str(image)])
+    device = (await command.run(["losetup", "--find", "--show", str(image)])).out.strip()
+
+    os.seteuid(65534)  # this takes the capabilities too, until root is back
+    try:
+        found = janitor.loops_below(Path("/nonexistent"))
+    finally:
+        os.seteuid(0)
+        await command.run(["losetup", "--detach", device])
+
+    assert found == []
+
+
 async def test_a_loop_device_that_a_node_put_on_top_of_one_in_the_sandbox_is_freed(short_path: Path) -> None:
     """Kubelet holds the device of a raw block volume so, in a mount namespace that ends before the device is freed.
 

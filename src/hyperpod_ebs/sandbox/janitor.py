@@ -78,9 +78,17 @@ def _loops_below(path: Path) -> list[LoopDevice]:
     below = [loop for loop in loops if loop.file.is_relative_to(path)]
     # kubelet binds a loop device of its own to the device of a raw block volume. Its backing file has the path that
     # the device has on the node; in this mount namespace there is no file at that path.
-    elsewhere = [loop for loop in loops if not loop.file.is_relative_to(path) and not loop.file.is_file()]
+    elsewhere = [loop for loop in loops if not loop.file.is_relative_to(path) and not _may_be_file(loop.file)]
     numbers = {loop.number for loop in below} if elsewhere else set()
     return [loop for loop in elsewhere if loop.backing_device() in numbers] + below
+
+
+def _may_be_file(path: Path) -> bool:
+    """Whether there is a regular file at `path`, or this process may not look: without root it bound no loop device."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True
 
 
 def create_lock_file(path: Path) -> int:
