@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from hyperpod_ebs.driver.model.nodes import HyperPodNode, Node
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
 from hyperpod_ebs.driver.model.volume import Attachment, AttachState, Modification, Volume, VolumeSpec, VolumeState
-from hyperpod_ebs.driver.volumes.attach import publish, unpublish
+from hyperpod_ebs.driver.volumes.attach import attach_volume, detach_volume
 from hyperpod_ebs.driver.volumes.pace import PRIORS, Transition
 from hyperpod_ebs.driver.volumes.provision import provision, remove
 from hyperpod_ebs.driver.volumes.watch import Watcher
@@ -138,9 +138,9 @@ async def life(cloud: DrawnCloud, watcher: Watcher, name: str) -> float:
     spec = VolumeSpec(name=name, size=SizeRange(GiB(1)), zone="us-west-2a", type="gp3")
     volume = await provision(real, watcher, spec)
     waste = loop.time() - cloud.arrived[volume.id]
-    await publish(real, watcher, volume.id, NODE)
+    await attach_volume(real, watcher, volume.id, NODE)
     waste += loop.time() - cloud.arrived[volume.id]
-    await unpublish(real, watcher, volume.id, NODE)
+    await detach_volume(real, watcher, volume.id, NODE)
     waste += loop.time() - cloud.arrived[volume.id]
     await remove(real, volume.id)
     return waste

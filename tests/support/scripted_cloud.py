@@ -1,6 +1,6 @@
-"""A cloud that follows a test's script, as a function of virtual time.
+"""A cloud whose answers are a test's script, as a function of virtual time.
 
-For behaviour that the emulator does not have, such as answers of a replica that lags.
+It is for behaviour that the emulator lacks, such as the answers of a lagging replica.
 """
 
 from collections import Counter, defaultdict
@@ -32,17 +32,17 @@ OTHER = HyperPodNode("abcdefghijkl", "i-0fedcba9876543210")
 
 
 def a_spec(name: str = "pvc-1", *, gib: int = 1, limit: int | None = None, **more: Any) -> VolumeSpec:
-    """What is asked for."""
+    """The volume that a test asks for."""
     return VolumeSpec(name=name, size=SizeRange(GiB(gib), limit), zone="us-west-2a", type="gp3", **more)
 
 
 def a_volume(state: str = "available", *attachments: Attachment, gib: int = 1, **more: Any) -> Volume:
-    """What is shown."""
+    """A volume as EC2 describes it."""
     terms: dict[str, Any] = {"id": ID, "zone": "us-west-2a", "type": "gp3", "iops": 3000, "throughput": 125} | more
     return Volume(size=GiB(gib), state=VolumeState(state), attachments=attachments, **terms)
 
 
-def held(state: str, node: Node = NODE) -> Attachment:
+def an_attachment(state: str, node: Node = NODE) -> Attachment:
     """An attachment to `node`."""
     return Attachment(state=AttachState(state), node=node, holder=str(node))
 
@@ -53,73 +53,76 @@ def a_modification(state: str, *, message: str = "", **target: Any) -> Modificat
 
 
 @dataclass
-class PaperCloud:
-    """Answers as it is told; counts what it is asked."""
+class ScriptedCloud:
+    """Gives the answers of its fields, and counts the calls."""
 
     shows: Callable[[float], Volume | None] = lambda _: None
+    """The volume that a description shows, by the time in seconds."""
     modified: Callable[[float], Modification | None] = lambda _: None
+    """The modification that a description shows, by the time in seconds."""
     named: tuple[Volume, ...] = ()
+    """All volumes that a search by name or a list shows."""
     created: Volume = field(default_factory=lambda: a_volume("creating"))
-    attached: Attachment = field(default_factory=lambda: held("attaching"))
-    detached: Attachment = field(default_factory=lambda: held("detaching"))
+    attached: Attachment = field(default_factory=lambda: an_attachment("attaching"))
+    detached: Attachment = field(default_factory=lambda: an_attachment("detaching"))
     modification: Modification = field(default_factory=lambda: a_modification("modifying", size=GiB(2)))
     source: Snapshot | None = None
     snapshots: tuple[Snapshot, ...] = ()
     refusals: defaultdict[str, list[Exception]] = field(default_factory=lambda: defaultdict(list))
-    """By method: what it raises at the next calls, in order."""
+    """The errors that the next calls of each method raise, in order."""
     calls: Counter[str] = field(default_factory=Counter)
     tokens: list[str] = field(default_factory=list)
 
     @property
     def cloud(self) -> Cloud:
-        """This, as much of a cloud as the test needs."""
+        """This cloud, which has the methods that the tests need."""
         return cast("Cloud", self)
 
     async def create_volume(self, _: VolumeSpec, token: str) -> Volume:
-        """The one told."""
+        """Note the token and answer `created`."""
         self.tokens.append(token)
         return self._answer("create_volume", self.created)
 
     async def delete_volume(self, _: str) -> None:
-        """Nothing."""
+        """Count the call."""
         return self._answer("delete_volume", None)
 
     async def volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
-        """What is shown now, under each id."""
+        """What `shows` shows now, under each id."""
         shown = self._answer("volumes", self.shows(now()))
         return {} if shown is None else dict.fromkeys(ids, shown)
 
     async def volumes_named(self, _: str) -> tuple[Volume, ...]:
-        """Those told."""
+        """The volumes in `named`."""
         return self._answer("volumes_named", self.named)
 
     async def attach(self, _: str, __: Node) -> Attachment:
-        """The one told."""
+        """Answer `attached`."""
         return self._answer("attach", self.attached)
 
     async def detach(self, _: str, __: Node) -> Attachment:
-        """The one told."""
+        """Answer `detached`."""
         return self._answer("detach", self.detached)
 
     async def modify_volume(self, _: str, __: Change) -> Modification:
-        """The one told."""
+        """Answer `modification`."""
         return self._answer("modify_volume", self.modification)
 
     async def modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
-        """What is shown now, under each id."""
+        """What `modified` shows now, under each id."""
         shown = self._answer("modifications", self.modified(now()))
         return {} if shown is None else dict.fromkeys(ids, shown)
 
     async def snapshot(self, _: str) -> Snapshot | None:
-        """The one told."""
+        """The snapshot in `source`."""
         return self._answer("snapshot", self.source)
 
     async def snapshots_named(self, _: str) -> tuple[Snapshot, ...]:
-        """Those told."""
+        """The snapshots in `snapshots`."""
         return self._answer("snapshots_named", self.snapshots)
 
     async def volume_page(self, size: int, token: str | None) -> Page[Volume]:
-        """Pages of `named`, with the number of those gone before as the token."""
+        """A page of `named`; its token is the number of volumes on the pages before."""
         start = int(token or 0)
         more = start + size < len(self.named)
         return Page(self.named[start : start + size], str(start + size) if more else None)

@@ -7,7 +7,7 @@ import pytest
 
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode, Node
-from hyperpod_ebs.driver.volumes.attach import publish, unpublish
+from hyperpod_ebs.driver.volumes.attach import attach_volume, detach_volume
 from hyperpod_ebs.driver.volumes.provision import remove
 from tests.support.driver_fleet import eventually
 from tests.support.in_process_controller import Steered
@@ -40,12 +40,12 @@ async def test_a_volume_moves_between_nodes_and_each_step_can_be_repeated(steere
 
     for here, there in ((one, other), (other, one)):
         for _ in range(2):
-            await publish(steered.cloud, steered.watcher, volume.id, here)
+            await attach_volume(steered.cloud, steered.watcher, volume.id, here)
             assert await steered.holders(volume) == [str(here)]
         with pytest.raises(errors.InUse, match=str(here)):
-            await publish(steered.cloud, steered.watcher, volume.id, there)
+            await attach_volume(steered.cloud, steered.watcher, volume.id, there)
         for _ in range(2):
-            await unpublish(steered.cloud, steered.watcher, volume.id, here)
+            await detach_volume(steered.cloud, steered.watcher, volume.id, here)
             assert await steered.holders(volume) == []
 
 
@@ -57,7 +57,7 @@ async def test_lost_answers_lead_to_the_same_end(steered: Steered, kind: str, ti
     volume = await steered.volume()
     service = {"hyperpod": "ClusterNodeVolume", "ec2": "Volume"}[kind]
 
-    for act, verb, holders in ((publish, "Attach", [str(node)]), (unpublish, "Detach", [])):
+    for act, verb, holders in ((attach_volume, "Attach", [str(node)]), (detach_volume, "Detach", [])):
         if times == 1:
             steered.lose_answers(verb + service)
         else:
@@ -72,11 +72,11 @@ async def test_a_wrong_name_does_not_free_a_live_volume(steered: Steered) -> Non
     """Attacher: success would let another node have it."""
     (node,) = await steered.nodes(1)
     volume = await steered.volume()
-    await publish(steered.cloud, steered.watcher, volume.id, node)
+    await attach_volume(steered.cloud, steered.watcher, volume.id, node)
 
     for wrong in (HyperPodNode("zzzzzzzzzzzz", node.instance), Ec2Node(node.instance)):
         with pytest.raises(errors.NotReady, match=str(node)):
-            await unpublish(steered.cloud, steered.watcher, volume.id, wrong)
+            await detach_volume(steered.cloud, steered.watcher, volume.id, wrong)
 
     assert await steered.holders(volume) == [str(node)]
 
@@ -90,7 +90,7 @@ async def test_what_is_gone_is_off(steered: Steered) -> None:
     await steered.aws("sagemaker", "delete_cluster", ClusterName="hp")
 
     for one, where in ((gone, node), (gone, instance), (volume, node), (volume, instance), (gone, None)):
-        await unpublish(steered.cloud, steered.watcher, one.id, where)
+        await detach_volume(steered.cloud, steered.watcher, one.id, where)
 
 
 async def test_what_is_gone_cannot_be_attached(steered: Steered) -> None:
@@ -102,12 +102,12 @@ async def test_what_is_gone_cannot_be_attached(steered: Steered) -> None:
     somewheres: list[Node] = [node, instance]
     for where in somewheres:
         with pytest.raises(errors.VolumeNotFound):
-            await publish(steered.cloud, steered.watcher, gone.id, where)
+            await attach_volume(steered.cloud, steered.watcher, gone.id, where)
     nobody = "i-0fedcba9876543210"
     nowheres: list[Node] = [HyperPodNode(node.cluster, nobody), Ec2Node(nobody)]
     for nowhere in nowheres:
         with pytest.raises(errors.NodeNotFound):
-            await publish(steered.cloud, steered.watcher, volume.id, nowhere)
+            await attach_volume(steered.cloud, steered.watcher, volume.id, nowhere)
 
 
 @pytest.mark.parametrize("ended", ["batch_replace_cluster_nodes", "batch_delete_cluster_nodes", "delete_cluster"])
@@ -116,17 +116,17 @@ async def test_a_node_that_hyperpod_took_away_gives_its_volume_back(steered: Ste
     old, other = await steered.nodes(2)
     instance = await steered.instance()
     volume = await steered.volume()
-    await publish(steered.cloud, steered.watcher, volume.id, old)
+    await attach_volume(steered.cloud, steered.watcher, volume.id, old)
 
     await steered.aws("sagemaker", ended, ClusterName="hp", **({"NodeIds": [old.instance]} if "nodes" in ended else {}))
     await unpublish_at_last(steered, volume.id, old)
 
     assert await steered.holders(volume) == []
     with pytest.raises(errors.NodeNotFound, match=str(old)):
-        await publish(steered.cloud, steered.watcher, volume.id, old)
+        await attach_volume(steered.cloud, steered.watcher, volume.id, old)
     elsewhere: Node = instance if ended == "delete_cluster" else other
     await publish_at_last(steered, volume.id, elsewhere)
-    await unpublish(steered.cloud, steered.watcher, volume.id, old)
+    await detach_volume(steered.cloud, steered.watcher, volume.id, old)
     assert await steered.holders(volume) == [str(elsewhere)]
 
 
@@ -135,7 +135,7 @@ async def unpublish_at_last(steered: Steered, volume_id: str, node: Node) -> Non
 
     async def done() -> bool:
         try:
-            await unpublish(steered.cloud, steered.watcher, volume_id, node)
+            await detach_volume(steered.cloud, steered.watcher, volume_id, node)
         except (errors.Refused, errors.Unavailable):
             return False
         return True
@@ -148,7 +148,7 @@ async def publish_at_last(steered: Steered, volume_id: str, node: Node) -> None:
 
     async def done() -> bool:
         try:
-            await publish(steered.cloud, steered.watcher, volume_id, node)
+            await attach_volume(steered.cloud, steered.watcher, volume_id, node)
         except (errors.Refused, errors.Unavailable):
             return False
         return True
@@ -162,10 +162,10 @@ async def test_a_volume_comes_off_whatever_node_has_it(steered: Steered) -> None
     volumes = [await steered.volume("pvc-1"), await steered.volume("pvc-2"), await steered.volume("pvc-3")]
     somewheres: list[Node] = [node, instance]
     for volume, where in zip(volumes, somewheres, strict=False):
-        await publish(steered.cloud, steered.watcher, volume.id, where)
+        await attach_volume(steered.cloud, steered.watcher, volume.id, where)
 
     for volume in volumes:
-        await unpublish(steered.cloud, steered.watcher, volume.id, None)
+        await detach_volume(steered.cloud, steered.watcher, volume.id, None)
 
     assert [await steered.holders(volume) for volume in volumes] == [[], [], []]
 
@@ -179,7 +179,7 @@ async def test_attaches_to_one_instance_at_once_all_have_names(steered: Steered)
 
     async with asyncio.TaskGroup() as group:
         for volume in volumes:
-            group.create_task(publish(steered.cloud, steered.watcher, volume.id, instance))
+            group.create_task(attach_volume(steered.cloud, steered.watcher, volume.id, instance))
 
     found = await steered.aws.ec2("describe_instances", InstanceIds=[instance.instance])
     devices = [one["DeviceName"] for one in found["Reservations"][0]["Instances"][0]["BlockDeviceMappings"]]
@@ -193,7 +193,7 @@ async def test_a_name_that_somebody_took_in_between_is_followed_by_the_next(stee
     text = "Invalid value '/dev/xvdaa' for unixDevice. Attachment point /dev/xvdaa is already in use"
     steered.refuse("AttachVolume", "InvalidParameterValue", text)
 
-    await publish(steered.cloud, steered.watcher, volume.id, instance)
+    await attach_volume(steered.cloud, steered.watcher, volume.id, instance)
 
     shown = await steered.aws.shown(volume.id)
     assert shown["Attachments"][0]["Device"] == "/dev/xvdab"
@@ -207,14 +207,14 @@ async def test_a_full_node_is_no_room_and_not_the_volumes_fault(steered: Steered
     steered.refuse("AttachClusterNodeVolume", "ValidationException", text)
 
     with pytest.raises(errors.NodeFull):
-        await publish(steered.cloud, steered.watcher, volume.id, node)
+        await attach_volume(steered.cloud, steered.watcher, volume.id, node)
 
 
 async def test_a_volume_in_use_is_not_removed(steered: Steered) -> None:
     """CSI: FAILED_PRECONDITION."""
     (node,) = await steered.nodes(1)
     volume = await steered.volume()
-    await publish(steered.cloud, steered.watcher, volume.id, node)
+    await attach_volume(steered.cloud, steered.watcher, volume.id, node)
 
     with pytest.raises(errors.InUse):
         await remove(steered.cloud, volume.id)
@@ -225,11 +225,11 @@ async def test_a_volume_of_a_node_that_is_gone_is_off_it_and_goes_elsewhere(stee
     """HyperPod: a node that ends lets its volumes go; CSI: off is off, also for a node that nobody knows any more."""
     gone, stays = await steered.nodes()
     volume = await steered.volume()
-    await publish(steered.cloud, steered.watcher, volume.id, gone)
+    await attach_volume(steered.cloud, steered.watcher, volume.id, gone)
 
     method = f"batch_{verb}_cluster_nodes"
     await steered.aws("sagemaker", method, ClusterName="hp", NodeIds=[gone.instance])
-    await unpublish(steered.cloud, steered.watcher, volume.id, gone)
-    await publish(steered.cloud, steered.watcher, volume.id, stays)
+    await detach_volume(steered.cloud, steered.watcher, volume.id, gone)
+    await attach_volume(steered.cloud, steered.watcher, volume.id, stays)
 
     assert await steered.holders(volume) == [str(stays)]

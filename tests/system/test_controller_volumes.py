@@ -10,7 +10,8 @@ from hyperpod_ebs.driver.aws.session import Settings
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
 from hyperpod_ebs.driver.model.volume import Change
-from hyperpod_ebs.driver.volumes.listing import existing, snapshot_page, volume_page
+from hyperpod_ebs.driver.volumes.cloud import get_volume
+from hyperpod_ebs.driver.volumes.listing import snapshot_page, volume_page
 from hyperpod_ebs.driver.volumes.modify import expand, modify
 from hyperpod_ebs.driver.volumes.provision import provision, remove, zone
 from hyperpod_ebs.driver.volumes.snapshot import drop, take
@@ -128,7 +129,7 @@ async def test_a_volume_grows_and_changes_until_aws_says_when_to_come_again(stee
     with pytest.raises(errors.RateLimited, match="earliest at 20"):
         await expand(steered.cloud, steered.watcher, volume.id, SizeRange(GiB(12)))
 
-    assert (await existing(steered.cloud, volume.id)).iops == 4002
+    assert (await get_volume(steered.cloud, volume.id)).iops == 4002
 
 
 async def test_a_snapshot_has_its_name_once(steered: Steered) -> None:

@@ -12,12 +12,12 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.volume import Volume
 from hyperpod_ebs.driver.volumes.cloud import Page
 from hyperpod_ebs.driver.volumes.listing import LEAST, MOST, snapshot_page, volume_page
-from tests.support.scripted_cloud import PaperCloud, a_volume
+from tests.support.scripted_cloud import ScriptedCloud, a_volume
 from tests.support.virtual_time import run
 
 
 @dataclass
-class Shelf(PaperCloud):
+class Shelf(ScriptedCloud):
     """Volumes by their own ids; pages no smaller than EC2's."""
 
     async def volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
@@ -95,7 +95,7 @@ def test_a_negative_bound_is_refused() -> None:
 )
 def test_ids_that_nothing_can_have_list_nothing(volume_id: str, snapshot_id: str) -> None:
     """CSI: an unknown id is an empty list."""
-    page = run(snapshot_page(PaperCloud().cloud, 0, "", volume_id=volume_id, snapshot_id=snapshot_id))
+    page = run(snapshot_page(ScriptedCloud().cloud, 0, "", volume_id=volume_id, snapshot_id=snapshot_id))
 
     assert page.items == ()
     assert page.next_token is None

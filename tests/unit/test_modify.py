@@ -12,13 +12,13 @@ from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
 from hyperpod_ebs.driver.model.volume import Change
 from hyperpod_ebs.driver.volumes.modify import brings, earliest, expand, missing, modify
 from hyperpod_ebs.driver.volumes.watch import Watcher
-from tests.support.scripted_cloud import ID, PaperCloud, a_modification, a_volume
+from tests.support.scripted_cloud import ID, ScriptedCloud, a_modification, a_volume
 from tests.support.virtual_time import now, run
 
 TWO = SizeRange(GiB(2))
 
 
-def grown(paper: PaperCloud, size: SizeRange = TWO) -> tuple[GiB, float]:
+def grown(paper: ScriptedCloud, size: SizeRange = TWO) -> tuple[GiB, float]:
     """The size, and when it could be used."""
 
     async def act() -> tuple[GiB, float]:
@@ -28,7 +28,7 @@ def grown(paper: PaperCloud, size: SizeRange = TWO) -> tuple[GiB, float]:
     return run(act())
 
 
-def not_grown(paper: PaperCloud, size: SizeRange = TWO) -> errors.Error:
+def not_grown(paper: ScriptedCloud, size: SizeRange = TWO) -> errors.Error:
     """What is said instead."""
 
     async def act() -> errors.Error:
@@ -40,7 +40,7 @@ def not_grown(paper: PaperCloud, size: SizeRange = TWO) -> errors.Error:
     return run(act())
 
 
-def modified(paper: PaperCloud, **change: Any) -> None:
+def modified(paper: ScriptedCloud, **change: Any) -> None:
     """Have it changed."""
 
     async def act() -> None:
@@ -50,9 +50,9 @@ def modified(paper: PaperCloud, **change: Any) -> None:
     run(act())
 
 
-def refusing(*refusals: errors.Error, **terms: Any) -> PaperCloud:
+def refusing(*refusals: errors.Error, **terms: Any) -> ScriptedCloud:
     """A cloud with a volume of 1 GiB, that refuses so at first."""
-    paper = PaperCloud(shows=lambda _: a_volume(), **terms)
+    paper = ScriptedCloud(shows=lambda _: a_volume(), **terms)
     paper.refusals["modify_volume"] = list(refusals)
     return paper
 
@@ -70,7 +70,7 @@ def test_a_size_can_be_used_from_optimizing_on() -> None:
 
 def test_a_volume_that_is_large_enough_is_left_alone() -> None:
     """CSI: an expansion never makes it smaller, and a repeat succeeds."""
-    paper = PaperCloud(shows=lambda _: a_volume(gib=4))
+    paper = ScriptedCloud(shows=lambda _: a_volume(gib=4))
 
     size, _ = grown(paper)
 
@@ -80,7 +80,7 @@ def test_a_volume_that_is_large_enough_is_left_alone() -> None:
 
 def test_a_size_that_ec2_shows_before_it_can_be_used_is_waited_for() -> None:
     """Upstream: the latest modification says whether it is still under way."""
-    paper = PaperCloud(
+    paper = ScriptedCloud(
         shows=lambda _: a_volume(gib=2),
         modified=lambda at: a_modification("completed" if at > 4 else "modifying", size=GiB(2)),
     )
@@ -134,7 +134,7 @@ def test_an_expansion_is_never_refused_so_that_the_resizer_stops(case: Growth) -
 
 def test_a_volume_over_the_limit_cannot_shrink() -> None:
     """CSI: OUT_OF_RANGE with both values."""
-    refusal = not_grown(PaperCloud(shows=lambda _: a_volume(gib=4)), SizeRange(GiB(1), 2**30))
+    refusal = not_grown(ScriptedCloud(shows=lambda _: a_volume(gib=4)), SizeRange(GiB(1), 2**30))
 
     assert isinstance(refusal, errors.OutOfRange)
     assert "4 GiB" in str(refusal)
@@ -142,12 +142,12 @@ def test_a_volume_over_the_limit_cannot_shrink() -> None:
 
 def test_a_volume_is_not_found_only_when_it_stays_so() -> None:
     """Resizer: NOT_FOUND ends the expansion for good."""
-    late = PaperCloud(shows=lambda at: a_volume(gib=2) if at > 0.4 else None)
+    late = ScriptedCloud(shows=lambda at: a_volume(gib=2) if at > 0.4 else None)
 
     size, _ = grown(late)
 
     assert size == 2
-    assert isinstance(not_grown(PaperCloud()), errors.VolumeNotFound)
+    assert isinstance(not_grown(ScriptedCloud()), errors.VolumeNotFound)
 
 
 def test_a_modification_that_fails_is_to_be_asked_for_again() -> None:

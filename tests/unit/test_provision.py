@@ -14,11 +14,11 @@ from hyperpod_ebs.driver.volumes.cloud import TokenSpent
 from hyperpod_ebs.driver.volumes.provision import APPEARS, PATIENCE, differences, provision, remove, zone
 from hyperpod_ebs.driver.volumes.tokens import tokens
 from hyperpod_ebs.driver.volumes.watch import Watcher
-from tests.support.scripted_cloud import ID, PaperCloud, a_spec, a_volume
+from tests.support.scripted_cloud import ID, ScriptedCloud, a_spec, a_volume
 from tests.support.virtual_time import now, run
 
 
-def provisioned(paper: PaperCloud, spec: VolumeSpec | None = None) -> tuple[Volume, float]:
+def provisioned(paper: ScriptedCloud, spec: VolumeSpec | None = None) -> tuple[Volume, float]:
     """The volume, and when it was there."""
 
     async def act() -> tuple[Volume, float]:
@@ -28,7 +28,7 @@ def provisioned(paper: PaperCloud, spec: VolumeSpec | None = None) -> tuple[Volu
     return run(act())
 
 
-def refused(paper: PaperCloud, spec: VolumeSpec | None = None) -> errors.Error:
+def refused(paper: ScriptedCloud, spec: VolumeSpec | None = None) -> errors.Error:
     """What is said instead."""
 
     async def act() -> errors.Error:
@@ -42,7 +42,7 @@ def refused(paper: PaperCloud, spec: VolumeSpec | None = None) -> errors.Error:
 
 def test_a_volume_that_is_there_at_once_costs_one_call() -> None:
     """Ours: the state in the answer is used."""
-    paper = PaperCloud(created=a_volume())
+    paper = ScriptedCloud(created=a_volume())
 
     volume, _ = provisioned(paper)
 
@@ -52,7 +52,7 @@ def test_a_volume_that_is_there_at_once_costs_one_call() -> None:
 
 def test_a_volume_is_waited_for() -> None:
     """CSI: what is answered can be used."""
-    paper = PaperCloud(shows=lambda at: a_volume("available" if at > 5 else "creating"))
+    paper = ScriptedCloud(shows=lambda at: a_volume("available" if at > 5 else "creating"))
 
     volume, took = provisioned(paper)
 
@@ -68,7 +68,7 @@ def test_a_volume_that_ec2_shows_late_and_then_for_a_moment_not_at_all_is_waited
             return None
         return a_volume("available" if at > 9 else "creating")
 
-    volume, _ = provisioned(PaperCloud(shows=shows))
+    volume, _ = provisioned(ScriptedCloud(shows=shows))
 
     assert volume.state == "available"
 
@@ -98,7 +98,7 @@ TAKEN = [
 @pytest.mark.parametrize("case", TAKEN, ids=lambda case: case.id)
 def test_a_volume_that_aws_takes_back_is_a_refusal_that_says_why(case: Taken) -> None:
     """EC2: an encrypted volume whose key it may not use is accepted, and then vanishes without a word."""
-    refusal = refused(PaperCloud(shows=case.shows), case.spec)
+    refusal = refused(ScriptedCloud(shows=case.shows), case.spec)
 
     assert type(refusal) is case.error
     assert case.says in str(refusal)
@@ -106,8 +106,8 @@ def test_a_volume_that_aws_takes_back_is_a_refusal_that_says_why(case: Taken) ->
 
 def test_a_volume_in_error_is_removed_before_anything_final_is_said() -> None:
     """Provisioner: after a final code nobody would ever delete it."""
-    paper = PaperCloud(shows=lambda _: a_volume("error"))
-    stuck = PaperCloud(shows=lambda _: a_volume("error"))
+    paper = ScriptedCloud(shows=lambda _: a_volume("error"))
+    stuck = ScriptedCloud(shows=lambda _: a_volume("error"))
     stuck.refusals["delete_volume"] = [errors.Denied("no")]
 
     final, not_final = refused(paper), refused(stuck)
@@ -119,7 +119,7 @@ def test_a_volume_in_error_is_removed_before_anything_final_is_said() -> None:
 
 def test_a_volume_that_stays_creating_is_never_called_void() -> None:
     """Provisioner: until it is proved that nothing exists, only codes that make it ask again."""
-    paper = PaperCloud(shows=lambda _: a_volume("creating"))
+    paper = ScriptedCloud(shows=lambda _: a_volume("creating"))
 
     async def act() -> float:
         async with Watcher(paper.cloud) as watcher:
@@ -132,7 +132,7 @@ def test_a_volume_that_stays_creating_is_never_called_void() -> None:
 
 def test_absence_is_believed_only_after_a_while() -> None:
     """EC2: a volume may be shown seconds after it was acknowledged."""
-    paper = PaperCloud(shows=lambda at: None if at < APPEARS - 3 else a_volume())
+    paper = ScriptedCloud(shows=lambda at: None if at < APPEARS - 3 else a_volume())
 
     volume, _ = provisioned(paper)
 
@@ -141,7 +141,7 @@ def test_absence_is_believed_only_after_a_while() -> None:
 
 def test_a_spent_token_leads_to_the_volume_that_an_earlier_call_made() -> None:
     """CSI: a repeat returns the same volume, also when another process made it with a later token."""
-    paper = PaperCloud(named=(a_volume(),))
+    paper = ScriptedCloud(named=(a_volume(),))
     paper.refusals["create_volume"] = [TokenSpent()]
 
     volume, _ = provisioned(paper)
@@ -152,7 +152,7 @@ def test_a_spent_token_leads_to_the_volume_that_an_earlier_call_made() -> None:
 
 def test_a_volume_whose_zone_nobody_asked_for_is_adopted_wherever_it_is() -> None:
     """Ours: a zone that comes or goes between a call and its repeat must not turn the repeat away."""
-    paper = PaperCloud(named=(replace(a_volume(), zone="us-west-2b"),))
+    paper = ScriptedCloud(named=(replace(a_volume(), zone="us-west-2b"),))
     paper.refusals["create_volume"] = [TokenSpent()]
 
     volume, _ = provisioned(paper, replace(a_spec(), zone="us-west-2a", zone_chosen_by_driver=True))
@@ -162,7 +162,7 @@ def test_a_volume_whose_zone_nobody_asked_for_is_adopted_wherever_it_is() -> Non
 
 def test_a_spent_token_of_a_volume_that_is_gone_is_followed_by_the_next() -> None:
     """EC2: the token of a volume that vanished answers IdempotentParameterMismatch for hours."""
-    paper = PaperCloud(created=a_volume(), named=(a_volume("deleting"),))
+    paper = ScriptedCloud(created=a_volume(), named=(a_volume("deleting"),))
     paper.refusals["create_volume"] = [TokenSpent(), TokenSpent()]
 
     provisioned(paper)
@@ -172,7 +172,7 @@ def test_a_spent_token_of_a_volume_that_is_gone_is_followed_by_the_next() -> Non
 
 def test_tokens_come_to_an_end() -> None:
     """Ours: nothing is tried for ever."""
-    paper = PaperCloud()
+    paper = ScriptedCloud()
     paper.refusals["create_volume"] = [TokenSpent() for _ in tokens("pvc-1")]
 
     assert isinstance(refused(paper), errors.NotReady)
@@ -180,7 +180,7 @@ def test_tokens_come_to_an_end() -> None:
 
 def test_a_name_that_a_different_volume_has_is_a_conflict_with_both_values() -> None:
     """CSI: ALREADY_EXISTS."""
-    paper = PaperCloud(named=(a_volume(gib=3),))
+    paper = ScriptedCloud(named=(a_volume(gib=3),))
     paper.refusals["create_volume"] = [TokenSpent()]
 
     refusal = refused(paper, a_spec(gib=5))
@@ -193,8 +193,8 @@ def test_a_repeat_accepts_a_volume_that_has_grown_but_not_over_its_limit() -> No
     """CSI: the capacity range is what has to hold."""
     grown = a_volume(gib=4)
 
-    volume, _ = provisioned(PaperCloud(created=grown))
-    refusal = refused(PaperCloud(created=grown), a_spec(limit=2**31))
+    volume, _ = provisioned(ScriptedCloud(created=grown))
+    refusal = refused(ScriptedCloud(created=grown), a_spec(limit=2**31))
 
     assert volume.size == 4
     assert isinstance(refusal, errors.Conflict)
@@ -219,7 +219,7 @@ class Final(NamedTuple):
 )
 def test_a_refusal_is_passed_on_only_when_no_earlier_call_made_the_volume(case: Final) -> None:
     """EC2: at the quota a repeat with the same token is refused, though its volume is there."""
-    there, void, unknown = PaperCloud(named=(a_volume(),)), PaperCloud(), PaperCloud()
+    there, void, unknown = ScriptedCloud(named=(a_volume(),)), ScriptedCloud(), ScriptedCloud()
     for paper in (there, void, unknown):
         paper.refusals["create_volume"] = [case.error]
     unknown.refusals["volumes_named"] = [errors.Throttled("slower")]
@@ -234,7 +234,7 @@ def test_a_refusal_is_passed_on_only_when_no_earlier_call_made_the_volume(case: 
 def test_a_volume_smaller_than_its_snapshot_is_out_of_range() -> None:
     """CSI: OUT_OF_RANGE, which EC2 has no code for."""
     source = Snapshot(id="snap-1", volume_id=ID, size=GiB(8), state=SnapshotState.COMPLETED, started=datetime.now(UTC))
-    paper, other = PaperCloud(source=source), PaperCloud(source=source)
+    paper, other = ScriptedCloud(source=source), ScriptedCloud(source=source)
     for one in (paper, other):
         one.refusals["create_volume"] = [errors.InvalidRequest("no")]
 
@@ -281,7 +281,7 @@ def test_a_volume_is_compared_in_what_was_asked_for(case: Differs) -> None:
 
 def test_what_is_gone_or_going_is_removed() -> None:
     """CSI: DeleteVolume of what is absent succeeds; of what is in use it does not."""
-    gone, going, used = PaperCloud(), PaperCloud(shows=lambda _: a_volume("deleting")), PaperCloud()
+    gone, going, used = ScriptedCloud(), ScriptedCloud(shows=lambda _: a_volume("deleting")), ScriptedCloud()
     gone.refusals["delete_volume"] = [errors.VolumeNotFound("gone")]
     going.refusals["delete_volume"] = [errors.NotReady("deleting")]
     used.refusals["delete_volume"] = [errors.InUse("attached")]
@@ -295,7 +295,7 @@ def test_what_is_gone_or_going_is_removed() -> None:
 def test_zones_are_spread_by_name_and_stay_when_another_comes_or_goes() -> None:
     """Ours: a repeat has to ask for the zone of the first call, or its token would make a second volume."""
 
-    class Zoned(PaperCloud):
+    class Zoned(ScriptedCloud):
         usable: tuple[str, ...] = ("a", "b", "c")
 
         async def zones(self) -> tuple[str, ...]:

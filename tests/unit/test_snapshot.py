@@ -9,7 +9,7 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.volume import Snapshot, SnapshotSpec, SnapshotState
 from hyperpod_ebs.driver.volumes.snapshot import LAG, chosen, take
-from tests.support.scripted_cloud import PaperCloud
+from tests.support.scripted_cloud import ScriptedCloud
 from tests.support.virtual_time import now, run
 
 SPEC = SnapshotSpec(name="snapshot-1", volume_id="vol-1")
@@ -54,7 +54,7 @@ def test_a_name_that_a_snapshot_of_another_volume_has_is_a_conflict() -> None:
         chosen(SPEC, (taken("snap-1", 1, of="vol-2"),))
 
 
-class Losing(PaperCloud):
+class Losing(ScriptedCloud):
     """A cloud that loses the answer to a snapshot, and finds what it made by its name only later."""
 
     async def create_snapshot(self, _: SnapshotSpec) -> Snapshot:

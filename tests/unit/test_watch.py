@@ -10,7 +10,7 @@ from hyperpod_ebs.driver.model.volume import Volume, VolumeState
 from hyperpod_ebs.driver.volumes.cloud import PartlyRead
 from hyperpod_ebs.driver.volumes.pace import Transition
 from hyperpod_ebs.driver.volumes.watch import ANSWER, Watched, Watcher
-from tests.support.scripted_cloud import PaperCloud, a_volume
+from tests.support.scripted_cloud import ScriptedCloud, a_volume
 from tests.support.virtual_time import now, run
 
 
@@ -35,7 +35,7 @@ def test_a_waiter_wakes_soon_after_its_state_has_come() -> None:
     """Ours: the waste of one transition is a fraction of a second."""
 
     async def act() -> float:
-        async with Watcher(PaperCloud(shows=growing_up).cloud) as watcher:
+        async with Watcher(ScriptedCloud(shows=growing_up).cloud) as watcher:
             return await waited(watcher)
 
     assert 2 <= run(act()) < 2.5
@@ -68,7 +68,7 @@ def test_all_waiters_share_calls_of_at_most_two_hundred_ids_and_wake_one_by_one(
 
 def test_looks_that_fail_slow_the_pace_and_harm_nobody() -> None:
     """AWS: throttles and broken connections come and go."""
-    paper = PaperCloud(shows=growing_up)
+    paper = ScriptedCloud(shows=growing_up)
     paper.refusals["volumes"] = [
         errors.Throttled("slower"),
         errors.Unavailable("no answer"),
@@ -85,7 +85,7 @@ def test_looks_that_fail_slow_the_pace_and_harm_nobody() -> None:
 
 def test_a_look_that_hangs_holds_nobody_up_for_long() -> None:
     """Ours: one dead connection is given up, and the next look takes another."""
-    paper, looks = PaperCloud(shows=growing_up), 0
+    paper, looks = ScriptedCloud(shows=growing_up), 0
 
     async def describe(ids: Collection[str]) -> Mapping[str, Volume]:
         nonlocal looks
@@ -108,7 +108,7 @@ def test_a_look_that_hangs_holds_nobody_up_for_long() -> None:
 
 def test_a_wait_ends_with_its_patience_and_is_forgotten() -> None:
     """Ours: every wait has a deadline, and one that nobody waits for costs nothing."""
-    paper = PaperCloud(shows=lambda _: a_volume("creating"))
+    paper = ScriptedCloud(shows=lambda _: a_volume("creating"))
 
     async def act() -> tuple[float, int, int]:
         async with Watcher(paper.cloud) as watcher:
@@ -126,7 +126,7 @@ def test_a_wait_ends_with_its_patience_and_is_forgotten() -> None:
 
 def test_a_cancelled_waiter_is_forgotten_and_the_others_are_not() -> None:
     """Ours: a caller may go at any time."""
-    paper = PaperCloud(shows=growing_up)
+    paper = ScriptedCloud(shows=growing_up)
 
     async def act() -> float:
         async with Watcher(paper.cloud) as watcher, asyncio.TaskGroup() as group:
@@ -201,7 +201,7 @@ def test_a_waiters_own_mistake_is_its_own() -> None:
         raise ZeroDivisionError
 
     async def act() -> float:
-        async with Watcher(PaperCloud(shows=growing_up).cloud) as watcher:
+        async with Watcher(ScriptedCloud(shows=growing_up).cloud) as watcher:
             with pytest.raises(ZeroDivisionError):
                 await watcher.volume("vol-1", Transition.CREATE, mistaken, patience=60)
             return await waited(watcher)
@@ -223,7 +223,7 @@ def test_the_watchers_death_is_everybodys_error() -> None:
             raise
 
     async def act() -> None:
-        paper = PaperCloud()
+        paper = ScriptedCloud()
         paper.refusals["volumes"] = [ZeroDivisionError()]
         async with Watcher(paper.cloud) as watcher:
             await wait(watcher)
@@ -239,7 +239,7 @@ def test_whoever_still_waits_at_the_end_is_told() -> None:
 
     async def act() -> None:
         async with asyncio.TaskGroup() as group:
-            async with Watcher(PaperCloud(shows=lambda _: a_volume("creating")).cloud) as watcher:
+            async with Watcher(ScriptedCloud(shows=lambda _: a_volume("creating")).cloud) as watcher:
                 waiting = group.create_task(waited(watcher))
                 await asyncio.sleep(3)
             with pytest.raises(errors.Unavailable, match="stopping"):

@@ -14,7 +14,7 @@ from hyperpod_ebs.driver.model import errors, sizes, volume
 from hyperpod_ebs.driver.model.tags import DEFAULT_POLICY, TagPolicy
 from hyperpod_ebs.driver.model.volume import AttachState, Volume, VolumeSpec
 from hyperpod_ebs.driver.volumes import attach, listing, modify, provision, snapshot
-from hyperpod_ebs.driver.volumes.cloud import Cloud
+from hyperpod_ebs.driver.volumes.cloud import Cloud, get_volume
 from hyperpod_ebs.driver.volumes.watch import Watcher
 from hyperpod_ebs.kit.operations import Operation, Operations
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
@@ -100,7 +100,9 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         volume_id, node_id = parse.required(request.volume_id, "volume id"), request.node_id
         node = parse.node(node_id)
         volume.parse_volume_id(volume_id)
-        await self._joined(volume_id, request, lambda: attach.publish(self._cloud, self._watcher, volume_id, node))
+        await self._joined(
+            volume_id, request, lambda: attach.attach_volume(self._cloud, self._watcher, volume_id, node)
+        )
         return csi_pb2.ControllerPublishVolumeResponse(publish_context=render.publish_context(volume_id))
 
     async def ControllerUnpublishVolume(  # noqa: N802
@@ -205,7 +207,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         return await provision.provision(self._cloud, self._watcher, placed)
 
     async def _existing(self, volume_id: str) -> Volume:
-        return await listing.existing(self._cloud, volume.parse_volume_id(volume_id))
+        return await get_volume(self._cloud, volume.parse_volume_id(volume_id))
 
     async def _unpublished(self, volume_id: str, node_id: str) -> None:
         """Take the volume off the node; an id that no node can have is no licence to call it free.
@@ -216,8 +218,8 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         try:
             node = parse.node(node_id) if node_id else None
         except errors.NodeNotFound:
-            found = await listing.existing(self._cloud, volume_id)
+            found = await get_volume(self._cloud, volume_id)
             if any(one.state is not AttachState.DETACHED for one in found.attachments):
                 raise
         else:
-            await attach.unpublish(self._cloud, self._watcher, volume_id, node)
+            await attach.detach_volume(self._cloud, self._watcher, volume_id, node)

@@ -1,15 +1,17 @@
-"""Puts volumes on nodes and takes them off: ask first, and look only where the answer is a refusal.
+"""Attach volumes to nodes and detach them.
 
-What a look shows is decided by the table in `model.attachment`; here it is carried out.
+The driver sends the request first, and describes the volume only if AWS refuses or has not finished. The table in
+`model.attachment` decides what follows from the attachments that EC2 shows.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.attachment import (
     Attach,
+    AttachmentView,
     Detach,
     Done,
     Refuse,
@@ -21,191 +23,185 @@ from hyperpod_ebs.driver.model.attachment import (
 )
 from hyperpod_ebs.driver.model.nodes import Node
 from hyperpod_ebs.driver.model.volume import AttachState, Volume
-from hyperpod_ebs.driver.volumes.cloud import Cloud
+from hyperpod_ebs.driver.volumes.cloud import Cloud, find_volume, get_volume
 from hyperpod_ebs.driver.volumes.pace import Transition
 from hyperpod_ebs.driver.volumes.watch import Watcher
 
 PATIENCE: Final = 180.0
-"""Seconds that an attachment may be on its way before the caller is told to ask again."""
+"""Seconds that an attachment or detachment may take before the caller has to retry."""
 
-ROUNDS: Final = 3
-"""Times that an attach is asked for: the volume may come free first, or AWS may give the attachment up."""
+MAX_REQUESTS: Final = 3
+"""Attach requests for one call: the volume may have to come free first, or AWS may drop the attachment."""
 
-LAG: Final = 1.0
-"""Seconds after which a replica of EC2's that lags shows a volume again, with a margin."""
+REPLICA_LAG: Final = 1.0
+"""Seconds after which a lagging replica of EC2 shows a volume again, with a margin."""
 
-SHOWN: Final = 15.0
-"""Seconds in which EC2 shows an attachment that it has acknowledged; what it shows before may be old."""
+MAX_DELAY: Final = 15.0
+"""Seconds within which EC2 shows an attachment that it has acknowledged; what it shows before may be out of date."""
 
 
-async def publish(cloud: Cloud, watcher: Watcher, volume_id: str, node: Node) -> None:
-    """Have the volume attached to `node`; that it is already is no error.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachSighting:
+    """What EC2 has shown of a volume since the driver requested its attachment to `node`."""
+
+    node: Node
+    acknowledged: bool = True
+    """Whether AWS accepted the request."""
+    age: float = 0.0
+    """Seconds from the request to this sighting."""
+    volume: Volume | None = None
+    """The volume at this sighting; None if EC2 did not show it."""
+    has_appeared: bool = False
+    """Whether EC2 has shown an attachment to `node`, now or at an earlier sighting."""
+
+
+def sighting_after(previous: AttachSighting, volume: Volume | None, age: float) -> AttachSighting:
+    """The sighting that follows when EC2 shows `volume`, `age` seconds after the request."""
+    is_here = volume is not None and view_from(previous.node, volume.attachments).here
+    return replace(previous, volume=volume, age=age, has_appeared=previous.has_appeared or is_here)
+
+
+def step_after(sighting: AttachSighting) -> Step:
+    """The step that a sighting calls for: wait while EC2 may show what was true before the request."""
+    volume = sighting.volume
+    may_be_old = volume is None or (sighting.acknowledged and not sighting.has_appeared)
+    if may_be_old and sighting.age < MAX_DELAY:
+        return Wait()
+    return next_step_to_attach(view_from(sighting.node, volume.attachments if volume is not None else ()))
+
+
+async def attach_volume(cloud: Cloud, watcher: Watcher, volume_id: str, node: Node) -> None:
+    """Attach the volume to `node` and wait until it is attached; a volume that is attached there already succeeds.
 
     Raises:
-        VolumeNotFound, NodeNotFound: There is no such thing.
-        InUse: Another node has it, by name.
-        NotReady: The volume or the node is in a state that forbids it, or AWS gives the attachment up.
-        NodeFull: The node's attachment limit.
-        Unavailable: It is still on its way.
+        VolumeNotFound, NodeNotFound: The volume or the node does not exist.
+        InUse: The volume is attached to another node, which the message names.
+        NotReady: The state of the volume or the node forbids it, or AWS dropped the attachment.
+        NodeFull: The node has reached its attachment limit.
+        Unavailable: AWS has not finished in time.
     """
-    for _ in range(ROUNDS):
-        way = _Way(node, asyncio.get_running_loop().time())
+    for _ in range(MAX_REQUESTS):
+        requested_at = asyncio.get_running_loop().time()
+        sighting = AttachSighting(node=node)
         try:
             answer = await cloud.attach(volume_id, node)
-            way.step = next_step_to_attach(view_from(node, [answer]))
+            step = next_step_to_attach(view_from(node, [answer]))
         except (errors.InUse, errors.NotReady):
-            way.acknowledged = False
-            way.step = next_step_to_attach(view_from(node, (await _found(cloud, volume_id)).attachments))
-            if isinstance(way.step, Attach):  # nobody has it, and still it is refused
-                raise
-        if isinstance(way.step, Wait):
-            await _arrived(watcher, volume_id, way)
-        match way.step:
+            volume = await get_volume(cloud, volume_id)
+            step = next_step_to_attach(view_from(node, volume.attachments))
+            if isinstance(step, Attach):
+                raise  # the volume is free, so AWS refuses for another reason
+            sighting = AttachSighting(node=node, acknowledged=False)
+        if isinstance(step, Wait):
+            step = await _wait_for_step(watcher, volume_id, sighting, requested_at)
+        match step:
             case Done():
                 return
             case Refuse(why):
-                raise errors.InUse(f"volume {volume_id} cannot be attached to {node}: {why}")
+                raise errors.InUse(f"cannot attach volume {volume_id} to node {node}: {why}")
             case Attach() | Detach() | Wait():
-                continue  # free now
+                continue  # the volume is free now
     raise errors.NotReady(
-        f"volume {volume_id} is not attached to {node}: asked {ROUNDS} times, and AWS gave it up each time; "
-        "look at the volume's key and at the node"
+        f"cannot attach volume {volume_id} to node {node}: AWS dropped the attachment after each of {MAX_REQUESTS} "
+        "requests; check the volume's KMS key and the node"
     )
 
 
-async def unpublish(cloud: Cloud, watcher: Watcher, volume_id: str, node: Node | None) -> None:
-    """Have the volume off `node`, or off whatever node has it; that it is already is no error.
+async def detach_volume(cloud: Cloud, watcher: Watcher, volume_id: str, node: Node | None) -> None:
+    """Detach the volume from `node`, or from all nodes if `node` is None; a detached volume succeeds.
 
     Raises:
-        InUse: The node still has it mounted.
-        NotReady: AWS does not take it off, and it is there.
-        Unavailable: It is still on its way.
+        InUse: The node still has the volume mounted.
+        NotReady: AWS refuses although the volume is attached to the node.
+        Unavailable: AWS has not finished in time.
     """
-    holders = [node] if node is not None else await _holders(cloud, volume_id)
-    for holder in holders:
-        await _detach(cloud, watcher, volume_id, holder)
+    nodes = [node] if node is not None else await _find_nodes(cloud, volume_id)
+    for each in nodes:
+        await _detach_from_node(cloud, watcher, volume_id, each)
 
 
-async def _detach(cloud: Cloud, watcher: Watcher, volume_id: str, node: Node) -> None:
-    leaving = _Leaving(node)
+async def _wait_for_step(watcher: Watcher, volume_id: str, sighting: AttachSighting, requested_at: float) -> Step:
+    """Wait until what EC2 shows calls for something else than waiting; return that step."""
+    loop = asyncio.get_running_loop()
+
+    def observe(volume: Volume | None) -> bool:
+        nonlocal sighting
+        sighting = sighting_after(sighting, volume, loop.time() - requested_at)
+        return not isinstance(step_after(sighting), Wait)
+
+    # An attach that AWS refused waits for the volume to leave another node.
+    transition = Transition.ATTACH if sighting.acknowledged else Transition.DETACH
+    try:
+        volume = await watcher.volume(volume_id, transition, observe, patience=PATIENCE)
+    except TimeoutError as late:
+        raise errors.Unavailable(
+            f"volume {volume_id} is not attached to node {sighting.node} after {PATIENCE:g} s: AWS has not finished; "
+            "retry"
+        ) from late
+    if volume is None:
+        raise errors.VolumeNotFound(f"volume {volume_id} does not exist")
+    return step_after(sighting)
+
+
+async def _detach_from_node(cloud: Cloud, watcher: Watcher, volume_id: str, node: Node) -> None:
+    seen: AttachmentView | None = None
     try:
         answer = await cloud.detach(volume_id, node)
-        leaving.step = next_step_to_detach(view_from(node, [answer]))
+        step = next_step_to_detach(view_from(node, [answer]))
     except (errors.NotFound, errors.NotReady) as refusal:
-        # "Not found" may only mean that the node's name, and so the cluster's ARN, is wrong: a success then would
-        # free a live volume for another node. So nothing but what EC2 shows is believed.
-        volume = await _still_there(cloud, volume_id, refusal)
-        leaving.see(volume)
-        if volume is not None and not isinstance(leaving.step, Wait) and _holds(node, volume):
+        # AWS also answers "not found" if the node's name, and with it the cluster's ARN, is wrong. A success would then
+        # let another node attach a volume that is in use. So only what EC2 shows counts.
+        is_gone = isinstance(refusal, errors.VolumeNotFound)
+        volume = await find_volume(cloud, volume_id, look_again_after=() if is_gone else (REPLICA_LAG,))
+        seen = view_from(node, volume.attachments if volume is not None else ())
+        step = next_step_to_detach(seen)
+        if volume is not None and not isinstance(step, Wait) and _is_attached_to_instance(volume, node):
+            holders = ", ".join(attachment.holder for attachment in volume.attachments)
             raise errors.NotReady(
-                f"volume {volume_id} is not taken off {node}, and EC2 shows it attached to "
-                f"{', '.join(a.holder for a in volume.attachments)}: {refusal}"
+                f"cannot detach volume {volume_id} from node {node}: EC2 shows it attached to {holders}, "
+                f"but AWS refuses: {refusal}"
             ) from refusal
-    if not isinstance(leaving.step, Done):
-        await _left(watcher, volume_id, leaving)
+    if not isinstance(step, Done):
+        await _wait_until_detached(watcher, volume_id, node, seen)
 
 
-@dataclass(slots=True)
-class _Way:
-    """What has been seen of an attachment to `node`, and what is next."""
+async def _wait_until_detached(watcher: Watcher, volume_id: str, node: Node, seen: AttachmentView | None) -> None:
+    """Wait until EC2 no longer shows an attachment to `node`; `seen` is what EC2 showed last, if anything."""
 
-    node: Node
-    since: float
-    acknowledged: bool = True
-    """Whether AWS has taken our attach."""
-    shown: bool = False
-    """Whether EC2 shows ours by now."""
-    step: Step = Wait()  # noqa: RUF009 - frozen
+    def observe(volume: Volume | None) -> bool:
+        nonlocal seen
+        seen = view_from(node, volume.attachments if volume is not None else ())
+        return isinstance(next_step_to_detach(seen), Done)
 
-    def settled(self, volume: Volume | None) -> bool:
-        """Whether there is something to do but wait."""
-        fresh = asyncio.get_running_loop().time() - self.since < SHOWN
-        seen = view_from(self.node, volume.attachments if volume is not None else ())
-        self.shown = self.shown or seen.here
-        if self.acknowledged and not self.shown and fresh:
-            return False
-        if volume is None:
-            return not fresh
-        self.step = next_step_to_attach(seen)
-        return not isinstance(self.step, Wait)
-
-
-@dataclass(slots=True)
-class _Leaving:
-    """What has been seen of a detachment from `node`, and what is next."""
-
-    node: Node
-    step: Step = Wait()  # noqa: RUF009 - frozen
-    busy: bool = False
-
-    def see(self, volume: Volume | None) -> bool:
-        """Whether it is off the node."""
-        seen = view_from(self.node, volume.attachments if volume is not None else ())
-        self.step = next_step_to_detach(seen)
-        self.busy = seen.here and seen.state is AttachState.BUSY
-        return isinstance(self.step, Done)
-
-
-async def _arrived(watcher: Watcher, volume_id: str, way: _Way) -> None:
-    """Wait until there is something to do but wait."""
-    transition = Transition.ATTACH if way.acknowledged else Transition.DETACH
     try:
-        volume = await watcher.volume(volume_id, transition, way.settled, patience=PATIENCE)
+        await watcher.volume(volume_id, Transition.DETACH, observe, patience=PATIENCE)
     except TimeoutError as late:
-        raise errors.Unavailable(
-            f"volume {volume_id} is still on its way to {way.node} after {PATIENCE:g} s; ask again"
-        ) from late
-    if volume is None:
-        raise _no(volume_id)
-
-
-async def _left(watcher: Watcher, volume_id: str, leaving: _Leaving) -> None:
-    """Wait until it is off the node."""
-    try:
-        await watcher.volume(volume_id, Transition.DETACH, leaving.see, patience=PATIENCE)
-    except TimeoutError as late:
-        if leaving.busy:
+        if seen is not None and seen.here and seen.state is AttachState.BUSY:
             raise errors.InUse(
-                f"volume {volume_id} is not off {leaving.node} after {PATIENCE:g} s: it is still mounted there; "
-                "unmount it and ask again"
+                f"volume {volume_id} is not detached from node {node} after {PATIENCE:g} s: it is still mounted there; "
+                "unmount it and retry"
             ) from late
         raise errors.Unavailable(
-            f"volume {volume_id} is still on its way off {leaving.node} after {PATIENCE:g} s; ask again"
+            f"volume {volume_id} is not detached from node {node} after {PATIENCE:g} s: AWS has not finished; retry"
         ) from late
 
 
-async def _found(cloud: Cloud, volume_id: str) -> Volume:
-    volume = (await cloud.volumes([volume_id])).get(volume_id)
-    if volume is None:
-        raise _no(volume_id)
-    return volume
+async def _find_nodes(cloud: Cloud, volume_id: str) -> list[Node]:
+    """Find the nodes that the volume is attached to; none if the volume is gone.
 
-
-async def _still_there(cloud: Cloud, volume_id: str, refusal: errors.Error) -> Volume | None:
-    """The volume; that EC2 does not show it is believed at once only where AWS has said that it is gone."""
-    shown = await cloud.volumes([volume_id])
-    if volume_id not in shown and not isinstance(refusal, errors.VolumeNotFound):
-        await asyncio.sleep(LAG)
-        shown = await cloud.volumes([volume_id])
-    return shown.get(volume_id)
-
-
-async def _holders(cloud: Cloud, volume_id: str) -> list[Node]:
-    """The nodes that have the volume; none where it is gone."""
-    volume = (await cloud.volumes([volume_id])).get(volume_id)
+    Raises:
+        NotReady: The volume is attached to something that is not a node.
+    """
+    volume = await find_volume(cloud, volume_id)
     held = [a for a in volume.attachments if a.state is not AttachState.DETACHED] if volume is not None else []
     if others := [a.holder for a in held if a.node is None]:
         raise errors.NotReady(
-            f"volume {volume_id} is held by {', '.join(others)}, which is neither an EC2 instance nor a HyperPod node: "
-            "detach it there"
+            f"cannot detach volume {volume_id}: it is attached to {', '.join(others)}, which is neither an EC2 "
+            "instance nor a HyperPod node; detach it there"
         )
     return [a.node for a in held if a.node is not None]
 
 
-def _holds(node: Node, volume: Volume) -> bool:
-    """Whether the instance has the volume, under whatever name of a node."""
+def _is_attached_to_instance(volume: Volume, node: Node) -> bool:
+    """Whether the volume is attached to the node's instance, under any name of the node."""
     return any(a.state is not AttachState.DETACHED and node.instance in a.holder for a in volume.attachments)
-
-
-def _no(volume_id: str) -> errors.VolumeNotFound:
-    return errors.VolumeNotFound(f"volume {volume_id} does not exist")

@@ -1,13 +1,15 @@
 """The cloud as the controller needs it: four roles that one adapter plays.
 
-Every method makes its calls to AWS and comes back; none waits for a state.
-Each may raise, besides what it names: `Denied`, `Throttled`, `CloudError`.
+Each method sends its requests to AWS and returns; none waits for a state. Besides the errors that
+its docstring lists, each method may raise `Denied`, `Throttled` and `CloudError`.
 """
 
-from collections.abc import Collection, Mapping
+import asyncio
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.nodes import Node
 from hyperpod_ebs.driver.model.volume import (
     Attachment,
@@ -24,180 +26,206 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some of a list, and the token that continues it; no token where it ends."""
+    """A part of a list and the token that continues the list; None at its end."""
 
     items: tuple[T, ...]
     next_token: str | None = None
 
 
-class TokenSpent(Exception):  # noqa: N818 - reads as what happened; never leaves volumes/
+class TokenSpent(Exception):  # noqa: N818 - named for what happened; never leaves volumes/
     """The client token belongs to a request with other terms, or to a volume that is gone."""
 
 
-class PartlyRead(Exception):  # noqa: N818 - reads as what happened; never leaves volumes/
-    """Some of what AWS shows is not to be understood, and must not be taken for gone."""
+class PartlyRead(Exception):  # noqa: N818 - named for what happened; never leaves volumes/
+    """The driver cannot read a part of what AWS shows, and must not conclude that this part is gone."""
 
     def __init__(self, message: str, *, found: Mapping[str, Any], unread: Collection[str]) -> None:
-        """`found` is what could be read, by id; `unread` are the ids of what could not."""
+        """`found` has the objects that the driver could read, by id; `unread` has the ids of the others."""
         self.found = found
         self.unread = frozenset(unread)
         super().__init__(message)
 
 
 class Volumes(Protocol):
-    """Makes, finds and removes volumes."""
+    """Creates, finds and deletes volumes."""
 
     async def create_volume(self, spec: VolumeSpec, token: str) -> Volume:
-        """Ask for the volume; a repeat with the same token and terms answers the same volume.
+        """Request the volume; a repeat with the same token and terms returns the same volume.
 
         Raises:
-            TokenSpent: The token cannot make this volume.
+            TokenSpent: EC2 does not create this volume with this token.
             InvalidRequest: EC2 refuses the terms for good.
-            ZoneFull: No capacity in the zone; nothing was created.
-            Refused: Quota, key or source; nothing was created.
-            SnapshotNotFound: No such source.
-            OutcomeUnknown: No answer came; it may exist.
+            ZoneFull: The zone has no capacity; nothing was created.
+            Refused: The quota, the key or the source forbids it; nothing was created.
+            SnapshotNotFound: The source snapshot does not exist.
+            OutcomeUnknown: AWS did not answer; the volume may exist.
         """
         ...
 
     async def delete_volume(self, volume_id: str) -> None:
-        """Ask for its removal.
+        """Request the deletion of the volume.
 
         Raises:
-            VolumeNotFound: It is gone already.
-            InUse: It is attached.
+            VolumeNotFound: The volume is gone already.
+            InUse: The volume is attached.
         """
         ...
 
     async def volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
-        """The volumes with these ids (at most 200); an unknown one is simply absent.
+        """The volumes with these ids, at most 200, by id; an unknown id is absent.
 
         Raises:
-            PartlyRead: Of several, some are there and cannot be read; of one alone that is a `CloudError`.
+            PartlyRead: Some of several volumes exist and cannot be read; with one id this is a `CloudError`.
         """
         ...
 
     async def volumes_named(self, name: str) -> tuple[Volume, ...]:
-        """Our volumes that carry `name` as their request's name."""
+        """The account's volumes that carry `name` in the tag for the name of the request."""
         ...
 
     async def volume_page(self, size: int, token: str | None) -> Page[Volume]:
-        """Some of the account's own volumes, 5 to 500 a page.
+        """A page of the account's own volumes; `size` is 5 to 500.
 
         Raises:
-            Busy: The token is stale or not one of ours.
+            Busy: The token is stale, or EC2 did not issue it.
         """
         ...
 
     async def zones(self) -> tuple[str, ...]:
-        """The region's ordinary availability zones that can be used now, in order."""
+        """The region's ordinary availability zones that are available now, in order."""
         ...
 
 
 class Attachments(Protocol):
-    """Puts volumes on nodes and takes them off."""
+    """Attaches volumes to nodes and detaches them."""
 
     async def attach(self, volume_id: str, node: Node) -> Attachment:
-        """Ask for the attachment; the state that the answer carries is in it.
+        """Request the attachment; the result has the state from AWS's answer.
 
         Raises:
-            VolumeNotFound, NodeNotFound: There is no such thing.
-            InUse: The volume is attached already, here or elsewhere, or on its way.
-            NotReady: The volume or node is in a state that forbids it, or they are in different zones.
-            NodeFull: The node's attachment limit.
-            KeyUnusable: The volume's key cannot be used.
+            VolumeNotFound, NodeNotFound: The volume or the node does not exist.
+            InUse: The volume is attached or attaching, to this node or to another.
+            NotReady: The state of the volume or the node forbids it, or they are in different zones.
+            NodeFull: The node has reached its attachment limit.
+            KeyUnusable: AWS cannot use the volume's KMS key.
         """
         ...
 
     async def detach(self, volume_id: str, node: Node) -> Attachment:
-        """Ask for the detachment.
+        """Request the detachment; the result has the state from AWS's answer.
 
         Raises:
-            VolumeNotFound, NodeNotFound: There is no such thing.
-            NotReady: The volume is not attached there.
+            VolumeNotFound, NodeNotFound: The volume or the node does not exist.
+            NotReady: The volume is not attached to the node.
         """
         ...
 
 
 class Modifications(Protocol):
-    """Changes volumes that exist."""
+    """Changes existing volumes."""
 
     async def modify_volume(self, volume_id: str, change: Change) -> Modification:
-        """Ask for the change.
+        """Request the change.
 
         Raises:
-            VolumeNotFound: No such volume.
+            VolumeNotFound: The volume does not exist.
             InvalidRequest: EC2 refuses the terms for good.
-            Busy: A modification is under way.
-            RateLimited: Too many modifications of late.
-            QuotaReached: A limit of the account.
+            Busy: Another modification of the volume is running.
+            RateLimited: The volume was modified too often recently.
+            QuotaReached: The account has reached a limit.
         """
         ...
 
     async def tag_volume(self, volume_id: str, tags: Mapping[str, str]) -> None:
-        """Give it these tags, each in place of the one of its key.
+        """Set these tags on the volume; a tag replaces the one with the same key.
 
         Raises:
-            VolumeNotFound: No such volume.
-            InvalidRequest: EC2 takes no such tag, or no more of them.
+            VolumeNotFound: The volume does not exist.
+            InvalidRequest: EC2 does not allow such a tag, or not so many.
         """
         ...
 
     async def untag_volume(self, volume_id: str, keys: Collection[str]) -> None:
-        """Take the tags of these keys from it.
+        """Remove the tags with these keys from the volume.
 
         Raises:
-            VolumeNotFound: No such volume.
+            VolumeNotFound: The volume does not exist.
         """
         ...
 
     async def modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
-        """The latest modification of each of these volumes (at most 200) that ever had one.
+        """The latest modification of each of these volumes, at most 200; a volume without one is absent.
 
         Raises:
-            PartlyRead: Of several, some are there and cannot be read; of one alone that is a `CloudError`.
+            PartlyRead: Some of several modifications exist and cannot be read; with one id this is a `CloudError`.
         """
         ...
 
 
 class Snapshots(Protocol):
-    """Makes, finds and removes snapshots."""
+    """Creates, finds and deletes snapshots."""
 
     async def create_snapshot(self, spec: SnapshotSpec) -> Snapshot:
-        """Ask for the snapshot. EC2 has no client token here: look by name first.
+        """Request the snapshot. EC2 has no client token for snapshots, so look for the name first.
 
         Raises:
-            VolumeNotFound: No such source.
-            Refused: Quota, or the volume's state.
-            OutcomeUnknown: No answer came; it may exist.
+            VolumeNotFound: The source volume does not exist.
+            Refused: The quota or the state of the volume forbids it.
+            OutcomeUnknown: AWS did not answer; the snapshot may exist.
         """
         ...
 
     async def delete_snapshot(self, snapshot_id: str) -> None:
-        """Remove it.
+        """Delete the snapshot.
 
         Raises:
-            SnapshotNotFound: It is gone already.
-            InUse: Something is made of it.
+            SnapshotNotFound: The snapshot is gone already.
+            InUse: An image is made of the snapshot.
         """
         ...
 
     async def snapshot(self, snapshot_id: str) -> Snapshot | None:
-        """The snapshot with this id, ours or one that the account can see."""
+        """The snapshot with this id, which the account owns or can see; None if there is none."""
         ...
 
     async def snapshots_named(self, name: str) -> tuple[Snapshot, ...]:
-        """Our snapshots that carry `name` as their request's name."""
+        """The account's snapshots that carry `name` in the tag for the name of the request."""
         ...
 
     async def snapshot_page(self, size: int, token: str | None, *, volume_id: str | None) -> Page[Snapshot]:
-        """Some of the account's own snapshots, 5 to 1,000 a page, of one volume or of all.
+        """A page of the account's own snapshots, of one volume or of all; `size` is 5 to 1,000.
 
         Raises:
-            Busy: The token is stale or not one of ours.
+            Busy: The token is stale, or EC2 did not issue it.
         """
         ...
 
 
 class Cloud(Volumes, Attachments, Modifications, Snapshots, Protocol):
-    """All four."""
+    """All four roles."""
+
+
+async def find_volume(cloud: Volumes, volume_id: str, *, look_again_after: Iterable[float] = ()) -> Volume | None:
+    """Describe the volume; None if EC2 does not show it.
+
+    EC2's replicas lag: while EC2 does not show the volume, describe it again after each of these pauses in seconds.
+    """
+    found = (await cloud.volumes([volume_id])).get(volume_id)
+    for pause in look_again_after:
+        if found is not None:
+            break
+        await asyncio.sleep(pause)
+        found = (await cloud.volumes([volume_id])).get(volume_id)
+    return found
+
+
+async def get_volume(cloud: Volumes, volume_id: str, *, look_again_after: Iterable[float] = ()) -> Volume:
+    """Describe the volume, as `find_volume` does.
+
+    Raises:
+        VolumeNotFound: EC2 does not show the volume.
+    """
+    volume = await find_volume(cloud, volume_id, look_again_after=look_again_after)
+    if volume is None:
+        raise errors.VolumeNotFound(f"volume {volume_id} does not exist")
+    return volume

@@ -32,18 +32,6 @@ class _HasId(Protocol):
 T = TypeVar("T", bound=_HasId)
 
 
-async def existing(cloud: Cloud, volume_id: str) -> Volume:
-    """The volume with this id.
-
-    Raises:
-        VolumeNotFound: There is none.
-    """
-    volume = (await cloud.volumes([volume_id])).get(volume_id)
-    if volume is None:
-        raise errors.VolumeNotFound(f"volume {volume_id} does not exist")
-    return volume
-
-
 async def volume_page(cloud: Cloud, max_entries: int, token: str) -> Page[Volume]:
     """Some of the account's volumes: at most `max_entries`, or 500.
 

@@ -5,7 +5,6 @@ wanted is joined. An expansion never fails in a way that would stop the CO for g
 see `csi.status` for what each error makes of the claim.
 """
 
-import asyncio
 import re
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
@@ -15,14 +14,14 @@ from hyperpod_ebs.driver.model import errors, iops, sizes
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
 from hyperpod_ebs.driver.model.tags import TagChanges
 from hyperpod_ebs.driver.model.volume import Change, Modification, ModificationState, Volume
-from hyperpod_ebs.driver.volumes.cloud import Cloud
+from hyperpod_ebs.driver.volumes.cloud import Cloud, get_volume
 from hyperpod_ebs.driver.volumes.watch import Watcher
 
 PATIENCE: Final = 180.0
 """Seconds that a modification may take to be usable before the caller is told to ask again."""
 
-LAGS: Final = (0.0, 0.5, 1.0)
-"""Seconds before each look for a volume that EC2 does not show: NOT_FOUND would end the expansion for good."""
+LAGS: Final = (0.5, 1.0)
+"""Seconds before each further look for a volume that EC2 does not show: NOT_FOUND would end the expansion for good."""
 
 OLD_RULE: Final = timedelta(hours=6)
 """What some accounts still have to leave between two modifications of a volume."""
@@ -42,7 +41,7 @@ async def expand(cloud: Cloud, watcher: Watcher, volume_id: str, size: SizeRange
         RateLimited: Too many of late; says when.
         Unavailable: Ask again.
     """
-    volume = await _shown(cloud, volume_id)
+    volume = await get_volume(cloud, volume_id, look_again_after=LAGS)
     wanted = GiB(max(size.wanted, volume.size))
     if not size.allows(wanted):
         raise errors.OutOfRange(
@@ -72,7 +71,7 @@ async def modify(
         RateLimited: Too many of late; says when.
         Unavailable: Ask again.
     """
-    volume = await _shown(cloud, volume_id)
+    volume = await get_volume(cloud, volume_id, look_again_after=LAGS)
     if gone := sorted(key for key in tags.remove - tags.put.keys() if key in volume.tags):
         await cloud.untag_volume(volume_id, gone)
     if new := {key: value for key, value in tags.put.items() if volume.tags.get(key) != value}:
@@ -162,12 +161,3 @@ def _before(seen: Modification, modification: Modification) -> bool:
 
 async def _latest(cloud: Cloud, volume_id: str) -> Modification | None:
     return (await cloud.modifications([volume_id])).get(volume_id)
-
-
-async def _shown(cloud: Cloud, volume_id: str) -> Volume:
-    """The volume, looked for until EC2's lag is over."""
-    for lag in LAGS:
-        await asyncio.sleep(lag)
-        if volume := (await cloud.volumes([volume_id])).get(volume_id):
-            return volume
-    raise errors.VolumeNotFound(f"volume {volume_id} does not exist")
