@@ -16,3 +16,7 @@ for file in charts/hyperpod-ebs/values.schema.json docs/reference/chart-values.m
         exit 1
     }
 done
+diff --brief "$fresh/INVARIANTS.md" INVARIANTS.md || {
+    echo "INVARIANTS.md differs from tests/support/requirements.py and the tests' claims: run make generate" >&2
+    exit 1
+}

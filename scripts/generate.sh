@@ -17,3 +17,4 @@ for proto in proto/*.proto; do
 done
 
 python scripts/chart/documents.py --into="${1:-.}"
+PYTHONPATH=. python scripts/docs/invariants.py --into="${1:-.}"

@@ -39,6 +39,7 @@ def verbs(all_rights: set[Right], resource: str) -> set[str]:
     return {verb for verb, about, _ in all_rights if about == resource}
 
 
+@pytest.mark.requirement("chart.least-rights")
 async def test_nobody_may_do_everything_to_anything() -> None:
     """The issue: least privilege."""
     rendered = await render({"snapshotController": {"enabled": True}})
@@ -48,6 +49,7 @@ async def test_nobody_may_do_everything_to_anything() -> None:
             assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]], role["metadata"]["name"]
 
 
+@pytest.mark.requirement("chart.least-rights")
 async def test_nobody_reads_secrets_makes_pods_or_gives_rights() -> None:
     """Ours: what a stolen token of ours is worth."""
     rendered = await render({"snapshotController": {"enabled": True}})
@@ -76,6 +78,7 @@ async def test_a_resizer_that_looks_who_uses_a_claim_may(argument: str, may: set
     assert verbs(rights(rendered, CONTROLLER), "pods") == may
 
 
+@pytest.mark.requirement("chart.least-rights")
 async def test_the_node_reads_itself_its_driver_and_its_attachments_and_takes_taints_off() -> None:
     """The issue: RBAC reviewed verb by verb."""
     node = rights(await render(), NODE)
@@ -102,6 +105,7 @@ async def test_a_node_that_may_not_mutate_only_reads() -> None:
     assert rendered.node.environment("ebs-plugin")["DISABLE_TAINT_WATCHER"]
 
 
+@pytest.mark.requirement("chart.least-rights")
 async def test_the_controller_deletes_persistent_volumes_and_nothing_else() -> None:
     """Ours: the provisioner's, for a reclaim policy of Delete."""
     controller = rights(await render(), CONTROLLER)
@@ -110,6 +114,7 @@ async def test_the_controller_deletes_persistent_volumes_and_nothing_else() -> N
     assert not [verb for verb, _, _ in controller if verb == "deletecollection"]
 
 
+@pytest.mark.requirement("chart.least-rights")
 async def test_the_controller_does_not_touch_nodes_classes_or_csinodes() -> None:
     """Ours: it reads them for topology."""
     controller = rights(await render(), CONTROLLER)
@@ -118,6 +123,7 @@ async def test_the_controller_does_not_touch_nodes_classes_or_csinodes() -> None
         assert verbs(controller, resource) <= READ, resource
 
 
+@pytest.mark.requirement("chart.least-rights")
 async def test_claims_are_updated_and_their_status_patched_but_none_is_made_or_deleted() -> None:
     """Ours: finalizers and the selected node by the provisioner, sizes by the resizer."""
     controller = rights(await render(), CONTROLLER)
@@ -126,11 +132,13 @@ async def test_claims_are_updated_and_their_status_patched_but_none_is_made_or_d
     assert verbs(controller, "persistentvolumeclaims/status") == {"patch"}
 
 
+@pytest.mark.requirement("chart.least-rights")
 async def test_events_are_written_and_not_read() -> None:
     """client-go's recorder creates and patches."""
     assert verbs(rights(await render(), CONTROLLER), "events") == {"create", "patch"}
 
 
+@pytest.mark.requirement("chart.least-rights")
 async def test_a_lease_is_held_by_its_name_alone() -> None:
     """Ours: upstream's role reaches every lease of kube-system, the scheduler's among them."""
     controller = rights(await render(), CONTROLLER)
@@ -150,6 +158,7 @@ async def test_a_lease_is_held_by_its_name_alone() -> None:
     }
 
 
+@pytest.mark.requirement("chart.least-rights")
 @pytest.mark.parametrize("resource", ["volumesnapshots", "volumesnapshotcontents", "volumesnapshotclasses"])
 async def test_without_snapshots_there_are_no_rights_to_them(resource: str) -> None:
     """Ours."""

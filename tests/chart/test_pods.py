@@ -33,6 +33,7 @@ def words(pod: Pod) -> list[str]:
     ]
 
 
+@pytest.mark.requirement("chart.arguments-accepted")
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["by default", "with everything"])
 async def test_the_driver_takes_the_arguments_of_the_controller(values: dict[str, Any]) -> None:
     """Ours: chart and command may not drift apart."""
@@ -62,6 +63,7 @@ async def test_values_reach_the_controller() -> None:
     assert controller.aws_sdk_debug_log
 
 
+@pytest.mark.requirement("chart.arguments-accepted")
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["by default", "with everything"])
 async def test_the_driver_takes_the_arguments_of_the_node(values: dict[str, Any]) -> None:
     """Ours: as above."""
@@ -137,6 +139,7 @@ async def test_the_registrar_and_the_probe_are_still_to_be_had() -> None:
     assert not [one for one in rendered.node.arguments("ebs-plugin") if "registration" in one]
 
 
+@pytest.mark.requirement("process.condition-reported")
 async def test_the_communitys_probe_restarts_nobody() -> None:
     """Ours: it follows Probe, which says what is wrong with AWS, and no restart mends that (decision 0014)."""
     rendered = await render({"sidecars": {"livenessProbe": {"enabled": True}}})
@@ -266,6 +269,7 @@ async def test_the_older_name_of_an_endpoint_is_read_as_well() -> None:
     assert environment["HYPERPOD_EBS_EC2_ENDPOINT"]["configMapKeyRef"]["key"] == "endpoint"
 
 
+@pytest.mark.requirement("chart.unprivileged")
 async def test_only_what_mounts_is_privileged() -> None:
     """The issue: node privileged only where mounting needs it, controller without capabilities, read-only roots."""
     values = {

@@ -86,6 +86,7 @@ def test_every_default_has_its_place_in_the_schema() -> None:
     walk(VALUES, SCHEMA, "")
 
 
+@pytest.mark.requirement("chart.upstream-values")
 @pytest.mark.parametrize("path", GROUPS, ids=lambda path: ".".join(path) or "top")
 def test_a_misspelt_value_is_refused_in_every_group(path: tuple[str, ...]) -> None:
     """The issue: values.schema.json complete."""
@@ -93,6 +94,7 @@ def test_a_misspelt_value_is_refused_in_every_group(path: tuple[str, ...]) -> No
         judge(at((*path, "misspelt"), 1))
 
 
+@pytest.mark.requirement("chart.null-refused")
 @pytest.mark.parametrize("path", list(needed(SCHEMA)), ids=".".join)
 def test_a_value_that_is_needed_is_missed(path: tuple[str, ...]) -> None:
     """Ours: null takes a default out, and would be a panic of Helm's or a broken object."""
@@ -100,6 +102,7 @@ def test_a_value_that_is_needed_is_missed(path: tuple[str, ...]) -> None:
         judge(at(path, None))
 
 
+@pytest.mark.requirement("chart.null-refused")
 async def test_helm_names_a_value_that_is_missed() -> None:
     """Ours: what a user sees."""
     said = await refused({"controller": {"batching": None, "serviceAccount": {"name": ""}}, "sidecars": None})
@@ -109,6 +112,7 @@ async def test_helm_names_a_value_that_is_missed() -> None:
     assert "/controller/serviceAccount/name" in said
 
 
+@pytest.mark.requirement("chart.null-refused")
 async def test_every_other_value_can_be_null() -> None:
     """Upstream's files leave empty what they do not say, which is null; nothing of it is rendered as such."""
     apis = ("snapshot.storage.k8s.io/v1", "monitoring.coreos.com/v1")
@@ -134,6 +138,7 @@ def test_a_further_daemonset_says_only_what_differs() -> None:
     judge({"additionalDaemonSets": {"big": {"serviceMonitor": {"interval": "30s"}}, "plain": None}})
 
 
+@pytest.mark.requirement("chart.upstream-values")
 async def test_helm_names_a_misspelt_value() -> None:
     """Ours: what a user sees, by Helm's own validator."""
     said = await refused({"controller": {"replicas": 3}})

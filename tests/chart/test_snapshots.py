@@ -13,6 +13,7 @@ SETS: Final = sorted((Path(__file__).parent / "values").glob("*.yaml"))
 SNAPSHOTS: Final = Path(__file__).parent / "snapshots"
 
 
+@pytest.mark.requirement("chart.changes-show")
 async def test_the_snapshots_are_what_the_chart_makes(tmp_path: Path) -> None:
     """The issue: rendered snapshots reviewed as diffs. `make snapshots` renews them."""
     await command.run([str(ROOT / "scripts" / "chart" / "snapshots.sh"), str(tmp_path)])

@@ -24,6 +24,7 @@ def names(values: Any, prefix: str = "") -> Iterator[str]:
         yield prefix
 
 
+@pytest.mark.requirement("chart.upstream-values")
 async def test_upstreams_own_values_are_taken() -> None:
     """The issue: upstream's own values.yaml accepted."""
     rendered = await render(UPSTREAM)
@@ -85,6 +86,7 @@ async def test_without_one_upstreams_sidecars_run_as_they_are() -> None:
     assert found["csi-provisioner"] == "registry.example/csi-components/csi-provisioner:v6.3.0-eksbuild.4"
 
 
+@pytest.mark.requirement("chart.no-unqualified-pull")
 async def test_an_image_of_no_registry_is_not_pulled_unless_the_values_say_always() -> None:
     """Ours: a public one gives its name to whoever takes it, and the controller's pod has a role at AWS."""
     nowhere, somewhere = await render(), await render({"image": {"containerRegistry": "localhost"}})
@@ -119,6 +121,7 @@ def policies(rendered: Rendered) -> set[str]:
     return {container["imagePullPolicy"] for pod in rendered.pods for container in pod.containers.values()}
 
 
+@pytest.mark.requirement("chart.upstream-values")
 def test_no_value_of_upstreams_is_unknown() -> None:
     """The issue: values are upstream's. Those of the free-form kinds are Kubernetes' own names."""
     ours = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -249,6 +252,7 @@ REFUSED: Final = [
 ]
 
 
+@pytest.mark.requirement("chart.upstream-values")
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.id)
 async def test_what_cannot_be_honoured_is_refused_by_its_name(case: Refused) -> None:
     """The issue: refused with the name of the value that cannot be honoured; and with what to do."""

@@ -28,6 +28,7 @@ CLASSES = (
 )
 
 
+@pytest.mark.requirement("classes.refusal-reported")
 @pytest.mark.parametrize("wrong", [pytest.param(each, id=each.id) for each in CLASSES])
 async def test_an_invalid_storage_class_is_reported_once_on_the_claim_and_leaves_nothing_behind(
     space: Space, live: Live, wrong: Wrong
@@ -46,6 +47,7 @@ async def test_an_invalid_storage_class_is_reported_once_on_the_claim_and_leaves
     assert await _volumes_of(live, f"pvc-{claim['metadata']['uid']}") == []
 
 
+@pytest.mark.requirement("classes.refusal-reported")
 async def test_an_invalid_attributes_class_is_reported_on_the_claim_and_a_new_claim_with_another_class_works(
     space: Space, live: Live
 ) -> None:
@@ -71,6 +73,7 @@ async def test_an_invalid_attributes_class_is_reported_on_the_claim_and_a_new_cl
     assert await _volumes_of(live, f"pvc-{wrong['metadata']['uid']}") == []
 
 
+@pytest.mark.requirement("classes.refusal-reported")
 async def test_a_snapshot_class_with_an_unknown_parameter_is_reported_on_the_snapshot(space: Space, live: Live) -> None:
     """The snapshotter writes its events on the content and its error on the snapshot."""
     await space.claim("data", of=await space.storage_class())
@@ -96,6 +99,7 @@ async def test_a_snapshot_class_with_an_unknown_parameter_is_reported_on_the_sna
     await space.gone("volumesnapshot", "moment")
 
 
+@pytest.mark.requirement("denied.names-the-statement")
 @pytest.mark.exclusive
 async def test_a_missing_permission_to_create_volumes_is_named_on_the_claim_and_heals(space: Space, live: Live) -> None:
     await live.plan("CreateVolume", deny=True, times=1000)
@@ -108,6 +112,7 @@ async def test_a_missing_permission_to_create_volumes_is_named_on_the_claim_and_
     await space.running("user")
 
 
+@pytest.mark.requirement("denied.names-the-statement")
 @pytest.mark.exclusive
 async def test_a_missing_permission_to_attach_to_hyperpod_nodes_is_named_on_the_pod_and_heals(
     space: Space, live: Live

@@ -72,6 +72,7 @@ async def test_an_existing_volume_is_used_and_stays_when_its_claim_is_deleted(
     assert found["state"] == "available"
 
 
+@pytest.mark.requirement("data.changes-under-pod", "csi.expand-volume.online")
 @pytest.mark.parametrize("filesystem", ["xfs", pytest.param("ext4", marks=pytest.mark.online_ext4_growth)])
 async def test_a_volume_grows_while_its_pod_keeps_writing(space: Space, live: Live, filesystem: str) -> None:
     """CSI spec, NodeExpandVolume with ONLINE volume expansion."""
@@ -114,6 +115,7 @@ async def test_a_raw_block_claim_is_a_device_in_the_pod_and_grows_and_moves_with
     assert await _is_sized(space, "second", 2 * GIB)
 
 
+@pytest.mark.requirement("cluster.workload-leaves-nothing")
 async def test_a_generic_ephemeral_volume_is_created_and_deleted_with_its_pod(space: Space, live: Live) -> None:
     """Kubernetes, generic ephemeral volumes."""
     template = {

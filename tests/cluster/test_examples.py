@@ -76,6 +76,7 @@ def events_of(text: str, event: str) -> list[Line]:
     return [line for line in lines if line["event"] == event]
 
 
+@pytest.mark.requirement("examples.readme")
 @pytest.mark.parametrize("example", ["training/dataset"], indirect=True)
 async def test_a_data_set_outlives_its_pod_and_every_later_pod_reads_it(example: Example) -> None:
     said = await example.run()
@@ -88,6 +89,7 @@ async def test_a_data_set_outlives_its_pod_and_every_later_pod_reads_it(example:
     await example.clean_up()
 
 
+@pytest.mark.requirement("examples.readme")
 @pytest.mark.parametrize("example", ["training/shared-artifacts"], indirect=True)
 async def test_three_jobs_read_the_snapshots_version_while_the_next_version_is_published(example: Example) -> None:
     said = await example.run()
@@ -99,6 +101,7 @@ async def test_three_jobs_read_the_snapshots_version_while_the_next_version_is_p
     await example.clean_up()
 
 
+@pytest.mark.requirement("examples.readme")
 @pytest.mark.parametrize("example", ["inference/model-store"], indirect=True)
 async def test_a_mounted_claim_grows_to_fit_a_larger_model(example: Example) -> None:
     said = await example.run()
@@ -109,6 +112,7 @@ async def test_a_mounted_claim_grows_to_fit_a_larger_model(example: Example) -> 
     await example.clean_up()
 
 
+@pytest.mark.requirement("examples.readme")
 @pytest.mark.parametrize("example", ["inference/container-cache"], indirect=True)
 async def test_the_second_start_of_a_container_is_faster_thanks_to_its_cache(
     example: Example, record_property: Callable[[str, object], None]
@@ -123,6 +127,7 @@ async def test_the_second_start_of_a_container_is_faster_thanks_to_its_cache(
     await example.clean_up()
 
 
+@pytest.mark.requirement("examples.readme")
 @pytest.mark.parametrize("example", ["inference/event-log"], indirect=True)
 async def test_no_event_is_lost_while_the_log_outgrows_its_volume(example: Example) -> None:
     said = await example.run()
@@ -135,6 +140,7 @@ async def test_no_event_is_lost_while_the_log_outgrows_its_volume(example: Examp
     await example.clean_up()
 
 
+@pytest.mark.requirement("examples.readme")
 @pytest.mark.usefixtures("cordon")
 @pytest.mark.parametrize("example", ["training/checkpoint"], indirect=True)
 async def test_a_training_that_loses_its_node_ends_with_the_weights_of_an_uninterrupted_one(example: Example) -> None:

@@ -92,6 +92,7 @@ async def _values(release: Release) -> Any:  # as a chart's are
     return json.loads((await release.helm("get", "values", RELEASE, "--output=json")).out) if listed.out else None
 
 
+@pytest.mark.requirement("guides.true")
 @pytest.mark.parametrize("name", OTHERS)
 async def test_the_commands_of_a_guide_print_what_it_shows(
     name: str, environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
@@ -99,6 +100,7 @@ async def test_the_commands_of_a_guide_print_what_it_shows(
     await typed(Page.read(DIRECTORY / name), tmp_path, settings, environment)
 
 
+@pytest.mark.requirement("guides.true")
 @pytest.mark.usefixtures("cordon")
 async def test_the_commands_of_the_local_cluster_guide_print_what_it_shows(
     environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
@@ -106,6 +108,7 @@ async def test_the_commands_of_the_local_cluster_guide_print_what_it_shows(
     await typed(Page.read(DIRECTORY / ON_THE_CLUSTER), tmp_path, settings, environment)
 
 
+@pytest.mark.requirement("guides.true")
 @pytest.mark.exclusive
 @pytest.mark.timeout(1500, func_only=True)
 async def test_the_guide_installs_upgrades_and_uninstalls_under_a_running_pod(
@@ -116,6 +119,7 @@ async def test_the_guide_installs_upgrades_and_uninstalls_under_a_running_pod(
     await release.kubectl("delete", "storageclass", "guide-ebs")
 
 
+@pytest.mark.requirement("guides.true")
 @pytest.mark.exclusive
 @pytest.mark.timeout(1500, func_only=True)
 async def test_the_guide_migrates_from_the_upstream_driver_and_back_under_a_running_pod(

@@ -21,6 +21,7 @@ UNREADY: Final = "Unhealthy: Readiness probe failed: HTTP probe failed with stat
 _IN = f"--namespace={SYSTEM}"
 
 
+@pytest.mark.requirement("controller.starts-without-aws")
 async def test_a_controller_that_cannot_reach_aws_reports_it_and_recovers_without_a_restart(
     space: Space, live: Live
 ) -> None:
@@ -37,6 +38,7 @@ async def test_a_controller_that_cannot_reach_aws_reports_it_and_recovers_withou
     await space.running("user", seconds=240)
 
 
+@pytest.mark.requirement("controller.starts-without-aws")
 async def test_a_controller_whose_role_lacks_an_action_names_the_action_and_recovers_without_a_restart(
     live: Live,
 ) -> None:

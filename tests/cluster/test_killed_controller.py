@@ -13,6 +13,7 @@ from tests.support.live_cluster import Live, eventually
 pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("replace_damaged_pods")]
 
 
+@pytest.mark.requirement("kills.controller")
 async def test_a_volume_is_created_once_when_the_controller_is_killed_during_the_call(space: Space, live: Live) -> None:
     """An unknown second volume would cost money for ever."""
     before = {one["id"] for one in await live.cloud("volumes")}
@@ -27,6 +28,7 @@ async def test_a_volume_is_created_once_when_the_controller_is_killed_during_the
     assert made == {(await live.volume(await space.bound("data")))["id"]}
 
 
+@pytest.mark.requirement("kills.controller")
 async def test_a_volume_is_attached_once_when_the_controller_is_killed_during_the_call(
     space: Space, live: Live
 ) -> None:
@@ -40,6 +42,7 @@ async def test_a_volume_is_attached_once_when_the_controller_is_killed_during_th
     assert [one["instance"] for one in attachments] == [live.record.nodes[0].instance]
 
 
+@pytest.mark.requirement("kills.controller")
 async def test_a_volume_moves_with_its_data_when_the_controller_is_killed_during_the_detach(
     space: Space, live: Live
 ) -> None:
@@ -57,6 +60,7 @@ async def test_a_volume_moves_with_its_data_when_the_controller_is_killed_during
     assert await space.shell("user", "cat /data/file") == "kept"
 
 
+@pytest.mark.requirement("kills.controller")
 async def test_a_volume_is_deleted_when_the_controller_is_killed_during_the_call(space: Space, live: Live) -> None:
     """CSI spec, DeleteVolume: a volume that does not exist is deleted."""
     volume = await _create_unused_volume(space, live)
@@ -69,6 +73,7 @@ async def test_a_volume_is_deleted_when_the_controller_is_killed_during_the_call
     assert volume not in {one["id"] for one in await live.cloud("volumes")}
 
 
+@pytest.mark.requirement("kills.controller")
 async def test_a_snapshot_is_taken_once_when_the_controller_is_killed_during_the_call(space: Space, live: Live) -> None:
     """A second snapshot would show a later moment, and cost money for ever."""
     volume = await _create_unused_volume(space, live)
@@ -81,6 +86,7 @@ async def test_a_snapshot_is_taken_once_when_the_controller_is_killed_during_the
     assert len([one for one in await live.cloud("snapshots") if one["volume"] == volume]) == 1
 
 
+@pytest.mark.requirement("kills.controller")
 async def test_a_volume_grows_once_when_the_controller_is_killed_during_the_call(space: Space, live: Live) -> None:
     """AWS limits the modifications of a volume in a day, so a second request could be refused."""
     volume = await _create_unused_volume(space, live)

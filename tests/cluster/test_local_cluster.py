@@ -91,6 +91,7 @@ async def gone(directory: Path) -> None:
     await eventually(nothing, seconds=120)
 
 
+@pytest.mark.requirement("cluster.machine-as-before")
 async def test_a_used_cluster_whose_holder_is_killed_leaves_the_machine_as_it_was(home: Path, driver: str) -> None:
     """The issue: one command brings it up and says how to look around, one takes it down, also after kill -9."""
     before = of_the_machine()
@@ -153,6 +154,7 @@ async def test_a_cluster_that_comes_up_is_known_to_a_second_one_and_can_be_ended
     assert "no cluster runs" in (await said("down")).err
 
 
+@pytest.mark.requirement("cluster.machine-as-before")
 @pytest.mark.usefixtures("home")
 async def test_a_cluster_whose_beginner_is_interrupted_is_gone_when_he_is() -> None:
     """Ours: Ctrl-C in `make cluster`."""
@@ -165,6 +167,7 @@ async def test_a_cluster_whose_beginner_is_interrupted_is_gone_when_he_is() -> N
     assert left_of(directory) == []
 
 
+@pytest.mark.requirement("cluster.machine-as-before")
 @pytest.mark.usefixtures("home")
 async def test_a_cluster_that_is_killed_half_way_leaves_the_machine_as_it_was() -> None:
     """Ours: its janitor lives on."""

@@ -35,6 +35,7 @@ async def nodes(live: Live, space: Space) -> AsyncGenerator[None]:
     await driver_pods.whole(live)
 
 
+@pytest.mark.requirement("data.lost-node")
 async def test_a_pod_of_a_lost_node_moves_with_its_data_after_the_out_of_service_taint_and_a_replacement_node_works(
     space: Space, live: Live
 ) -> None:
@@ -56,6 +57,7 @@ async def test_a_pod_of_a_lost_node_moves_with_its_data_after_the_out_of_service
     await space.running("more")
 
 
+@pytest.mark.requirement("data.lost-node")
 @pytest.mark.six_minutes
 @pytest.mark.timeout(1200, func_only=True)
 async def test_a_pod_of_a_lost_node_moves_with_its_data_after_six_minutes_without_the_taint(

@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+import pytest
+
 from tests.support.cluster_namespace import Space
 from tests.support.live_cluster import Live
 from tests.support.pod_manifests import COUNT, NOTICED
@@ -10,6 +12,7 @@ TOO_MANY: Final = "Iops to volume size ratio of 1875.000000 is too high; maximum
 """AWS's error text for 15000 IOPS on 8 GiB."""
 
 
+@pytest.mark.requirement("data.changes-under-pod")
 async def test_type_iops_and_throughput_change_at_the_cloud_while_the_pod_keeps_writing(
     space: Space, live: Live
 ) -> None:

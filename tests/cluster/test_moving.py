@@ -16,6 +16,7 @@ ATTACH_LIMIT: Final = 7
 """The attach limit of a HyperPod node: the nine slots of its type, less the disk and the interface in its labels."""
 
 
+@pytest.mark.requirement("data.moves")
 async def test_a_stateful_sets_pod_moves_from_a_hyperpod_node_to_an_ec2_node_and_back_with_its_data(
     space: Space, live: Live
 ) -> None:
@@ -41,6 +42,7 @@ async def test_a_stateful_sets_pod_moves_from_a_hyperpod_node_to_an_ec2_node_and
     await space.says("job-0", f'^SuccessfulAttachVolume: AttachVolume.Attach succeeded for volume "{volume}"')
 
 
+@pytest.mark.requirement("data.moves")
 @pytest.mark.exclusive
 async def test_a_pod_of_a_drained_node_moves_with_its_data(space: Space, live: Live) -> None:
     """The drain evicts the driver's controller pods as well; only the node pods stay."""
@@ -60,6 +62,7 @@ async def test_a_pod_of_a_drained_node_moves_with_its_data(space: Space, live: L
     assert await _holders(live, claim) == {node.instance for node in live.record.nodes[:2] if node.name != drained}
 
 
+@pytest.mark.requirement("data.moves")
 @pytest.mark.exclusive
 async def test_a_pod_is_not_scheduled_on_a_node_at_its_attach_limit(space: Space, live: Live) -> None:
     """CSI spec, NodeGetInfo: max_volumes_per_node."""
@@ -81,6 +84,7 @@ async def test_a_pod_is_not_scheduled_on_a_node_at_its_attach_limit(space: Space
     await space.says("choosy", r"^FailedScheduling: .*1 node\(s\) exceed max volume count")
 
 
+@pytest.mark.requirement("node.startup-taint")
 @pytest.mark.exclusive
 async def test_the_start_up_taint_is_removed_when_the_driver_runs_on_the_node(live: Live) -> None:
     """The taint is ebs.csi.aws.com/agent-not-ready; each kubelet of this cluster registers its node with it."""

@@ -25,6 +25,7 @@ async def existing_snapshot(live: Live) -> AsyncGenerator[str]:
             await ec2.delete_snapshot(SnapshotId=id_)
 
 
+@pytest.mark.requirement("data.snapshot-exact")
 async def test_a_snapshot_taken_while_a_pod_writes_holds_exactly_what_was_written_up_to_it(space: Space) -> None:
     """The restored volume is mounted on the node of its source, which has the same filesystem UUID."""
     class_ = await space.storage_class(**XFS)
@@ -50,6 +51,7 @@ async def test_a_snapshot_taken_while_a_pod_writes_holds_exactly_what_was_writte
     await space.says("moment", "^SnapshotReady: Snapshot .*/moment is ready to use.$")
 
 
+@pytest.mark.requirement("csi.create-snapshot.restorable")
 async def test_a_snapshot_made_outside_of_kubernetes_is_imported_restored_and_kept(
     live: Live, existing_snapshot: str, space: Space
 ) -> None:

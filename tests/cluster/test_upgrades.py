@@ -26,6 +26,7 @@ SOCKET: Final = f"/var/lib/kubelet/plugins_registry/{DRIVER}-reg.sock"
 _IN: Final = f"--namespace={SYSTEM}"
 
 
+@pytest.mark.requirement("kills.node-process")
 async def test_a_killed_node_process_disturbs_no_mount_and_registers_with_kubelet_again(
     space: Space, live: Live
 ) -> None:
@@ -50,6 +51,7 @@ async def test_a_killed_node_process_disturbs_no_mount_and_registers_with_kubele
     await space.running("next")
 
 
+@pytest.mark.requirement("kills.node-process")
 async def test_an_upgrade_and_downgrade_of_node_processes_disturb_no_mount(space: Space, live: Live) -> None:
     """A node process keeps no state: it finds the volumes in the mount table."""
     node = live.record.nodes[0]
@@ -90,6 +92,7 @@ async def test_older_node_processes_work_with_a_newer_controller_during_a_rollou
         assert await _node_pod(live, node) == older
 
 
+@pytest.mark.requirement("node.starts-unidentified")
 async def test_a_node_process_without_an_identity_unmounts_volumes_and_registers_once_it_has_one(
     space: Space, live: Live
 ) -> None:

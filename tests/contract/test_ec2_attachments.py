@@ -45,6 +45,7 @@ async def test_filters_find_a_volume_by_its_attachment(aws: Aws) -> None:
         assert volume in {one["VolumeId"] for one in found["Volumes"]}, name
 
 
+@pytest.mark.requirement("emulator.refuses-as-aws")
 async def test_what_cannot_be_attached_is_refused(aws: Aws) -> None:
     """EC2: AttachVolume's errors."""
     volume, other, far = await aws.volume(), await aws.volume(), await aws.volume(AvailabilityZone="us-west-2b")
@@ -79,6 +80,7 @@ async def test_a_full_instance_takes_no_more(aws: Aws) -> None:
     assert refusal[0] == "AttachmentLimitExceeded"
 
 
+@pytest.mark.requirement("emulator.refuses-as-aws")
 async def test_what_cannot_be_detached_is_refused(aws: Aws) -> None:
     """EC2: DetachVolume's errors."""
     volume, free = await aws.volume(), await aws.volume()

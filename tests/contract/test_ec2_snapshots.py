@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import pytest
 from botocore.exceptions import ClientError
 
 from tests.support.emulator_clients import ZONE, Aws, cloud, said, until
@@ -142,6 +143,7 @@ async def test_gp2_becomes_gp3_with_the_higher_of_both_performances(aws: Aws) ->
     assert (shown["VolumeType"], shown["Iops"]) == ("gp3", 6000)
 
 
+@pytest.mark.requirement("emulator.refuses-as-aws")
 async def test_what_a_volume_cannot_become_is_refused(aws: Aws) -> None:
     """EC2: ModifyVolume's errors."""
     volume, unknown = await aws.volume(Size=2), "vol-0123456789abcdef0"

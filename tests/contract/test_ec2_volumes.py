@@ -118,6 +118,7 @@ REFUSALS = [
 ]
 
 
+@pytest.mark.requirement("emulator.refuses-as-aws")
 @pytest.mark.parametrize("case", REFUSALS, ids=[case.id for case in REFUSALS])
 async def test_what_no_volume_can_be_is_refused_and_makes_nothing(aws: Aws, case: Refusal) -> None:
     """EC2: CreateVolume's ranges and ratios; the words are those that the Go driver parses."""

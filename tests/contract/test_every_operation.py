@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from botocore import xform_name
 
 from hyperpod_ebs.emulator import cloud
@@ -47,6 +48,7 @@ async def test_a_fault_can_be_planned_for_one_of_two_operations_of_a_name(emulat
     assert (spared[0], met[0]) == ("ResourceNotFound", "ServerException")
 
 
+@pytest.mark.requirement("emulator.botocore-accepts")
 async def test_boto3_gets_an_answer_to_every_operation(emulator: Emulator, aws: Aws) -> None:
     """AWS: its SDK takes each answer."""
     await asked_for_everything(Boto3(aws))
@@ -54,6 +56,7 @@ async def test_boto3_gets_an_answer_to_every_operation(emulator: Emulator, aws: 
     assert await called(emulator.url) == OPERATIONS
 
 
+@pytest.mark.requirement("emulator.refuses-as-aws")
 async def test_boto3_is_refused_by_every_operation(emulator: Emulator, aws: Aws) -> None:
     """AWS: its SDK takes each protocol's refusals."""
     volume, (cluster, (node,)) = await aws.volume(), await aws.cluster()

@@ -101,6 +101,7 @@ def test_the_wire_knows_every_method_by_the_specifications_path() -> None:
     assert paths == {f"/csi.v1.{service}/{method}" for service, methods in METHODS.items() for method in methods}
 
 
+@pytest.mark.requirement("secrets.not-logged", "csi.secrets-marked")
 def test_every_field_of_secrets_is_marked_and_no_other() -> None:
     """CSI spec §Secrets: what is marked csi_secret must not be logged."""
     fields = [field for message in requests() for field in message.fields]
@@ -117,6 +118,7 @@ def test_every_request_with_fields_has_secrets_but_those_that_the_specification_
     assert unmarked == WITHOUT_SECRETS
 
 
+@pytest.mark.requirement("csi.secrets-marked")
 def test_the_option_for_secrets_has_the_specifications_number() -> None:
     """CSI spec: FieldOptions 1059; a CO that reflects on us reads the number, not the name."""
     assert csi_pb2.csi_secret.number == 1059

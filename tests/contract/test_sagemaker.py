@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+import pytest
+
 from hyperpod_ebs.emulator.sagemaker.node_volumes import NAMES
 from tests.support.emulator_clients import GROUP, ROLE, Aws, cloud, until
 
@@ -88,6 +90,7 @@ async def test_a_detach_through_hyperpod_ends_it_and_through_ec2_is_refused(aws:
     assert wrapped(again) == "IncorrectState"
 
 
+@pytest.mark.requirement("emulator.refuses-as-aws")
 async def test_what_ec2_refuses_comes_back_in_a_validation_exception(aws: Aws) -> None:
     """Upstream: the codes are matched in the text after `HyperPod - Ec2ErrCode:`."""
     here, far = await aws.volume(), await aws.volume(AvailabilityZone="us-west-2b")
@@ -107,6 +110,7 @@ async def test_what_ec2_refuses_comes_back_in_a_validation_exception(aws: Aws) -
     assert await refused("detach", UNKNOWN) == "InvalidVolume.NotFound"
 
 
+@pytest.mark.requirement("emulator.refuses-as-aws")
 async def test_an_unknown_cluster_or_node_is_a_resource_not_found(aws: Aws) -> None:
     """SageMaker: the one error that the model has for attach and detach."""
     volume = await aws.volume()
@@ -120,6 +124,7 @@ async def test_an_unknown_cluster_or_node_is_a_resource_not_found(aws: Aws) -> N
         assert (cluster[0], other[0]) == ("ResourceNotFound", "ResourceNotFound")
 
 
+@pytest.mark.requirement("emulator.refuses-as-aws")
 async def test_volumes_want_eks_an_unrestricted_group_and_a_cluster_in_service() -> None:
     """SageMaker: the preconditions of AttachClusterNodeVolume."""
     async with cloud() as (_, aws):

@@ -86,6 +86,7 @@ def test_the_caller_is_the_owner_of_the_key_in_the_scope_of_the_signature() -> N
     assert caller == Caller(key=KEY, service="sagemaker", region="us-west-2")
 
 
+@pytest.mark.requirement("secrets.not-logged")
 def test_the_secret_is_not_shown() -> None:
     """INVARIANTS: no secret in a log."""
     assert KEY.secret not in repr(KEY)

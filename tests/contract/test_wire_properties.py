@@ -79,6 +79,7 @@ def ids(cases: list[Case]) -> list[str]:
     return [f"{case.service} {case.operation}" for case in cases]
 
 
+@pytest.mark.requirement("emulator.botocore-accepts")
 @pytest.mark.parametrize("case", ANSWERS, ids=ids(ANSWERS))
 @thorough
 @given(data=st.data())

@@ -134,6 +134,7 @@ FORMS = [
 ]
 
 
+@pytest.mark.requirement("emulator.refuses-as-aws")
 @pytest.mark.parametrize("case", FORMS, ids=[case.id for case in FORMS])
 def test_ec2_refuses_a_form_in_its_own_words(case: Form) -> None:
     """AWS: EC2 API errors, common to all actions."""
@@ -243,6 +244,7 @@ DOCUMENTS = [
 ]
 
 
+@pytest.mark.requirement("emulator.refuses-as-aws")
 @pytest.mark.parametrize("case", DOCUMENTS, ids=[case.id for case in DOCUMENTS])
 def test_sagemaker_refuses_a_document_in_its_own_words(case: Document) -> None:
     """AWS: the JSON services hold requests against their models before anything else."""

@@ -137,6 +137,7 @@ def account(short_path: Path) -> Path:
     return directory
 
 
+@pytest.mark.requirement("examples.lose-nothing")
 @pytest.mark.root
 async def test_a_log_on_a_full_disk_waits_and_goes_on_when_its_claim_has_grown(volume: Path, account: Path) -> None:
     """The guide: a resize without interruption; ours: not one event is lost, and nobody restarts anything."""

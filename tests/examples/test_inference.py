@@ -61,6 +61,7 @@ async def test_a_fetch_that_is_killed_leaves_the_current_model_as_it_was(tmp_pat
     assert serving["model"] == "small"
 
 
+@pytest.mark.requirement("examples.lose-nothing")
 async def test_a_model_that_is_damaged_is_not_served_and_the_next_fetch_has_it_anew(tmp_path: Path) -> None:
     """Ours: every byte is looked at when it is loaded; a digest is never made to fit what is there."""
     small = ("fetch", "--directory", tmp_path, "--name", "small", "--mib", "32")
@@ -97,6 +98,7 @@ async def test_the_second_start_has_from_the_cache_what_the_first_prepared(tmp_p
     assert (mended["start"], mended["prepared"], mended["cached"]) == (3, 2, 1)
 
 
+@pytest.mark.requirement("examples.lose-nothing")
 async def test_no_acknowledged_event_is_lost_however_often_the_writer_is_killed(tmp_path: Path) -> None:
     """The guide: inference results and logs on persistent storage; ours: across rotation, in order, to the byte."""
     words = ("--directory", tmp_path, "--event-bytes", "4096", "--segment-mib", "1", "--batch", "16")
@@ -149,6 +151,7 @@ async def test_a_writer_that_waits_for_another_ends_when_it_is_told_to(tmp_path:
     assert code == 143
 
 
+@pytest.mark.requirement("examples.lose-nothing")
 @pytest.mark.parametrize("harm", ["a segment is gone", "a byte is changed", "an event is taken out"])
 async def test_a_log_that_is_not_whole_is_not_verified(tmp_path: Path, harm: str) -> None:
     """Ours: each line has the digest of all before it."""
@@ -169,6 +172,7 @@ async def test_a_log_that_is_not_whole_is_not_verified(tmp_path: Path, harm: str
     assert lost[0]["event"] == "lost"
 
 
+@pytest.mark.requirement("examples.lose-nothing")
 @pytest.mark.parametrize("harm", ["a bit is flipped", "the last seal is gone", "the last seal is no seal"])
 async def test_a_writer_throws_away_nothing_that_it_cannot_read(tmp_path: Path, harm: str) -> None:
     """Ours: what a kill leaves is a batch at the most; more than that was acknowledged, and a person has to look."""

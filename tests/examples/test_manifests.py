@@ -102,6 +102,7 @@ def test_an_example_is_in_a_namespace_and_a_storage_class_of_its_own(directory: 
     assert set(used) == {storage_class["metadata"]["name"]}
 
 
+@pytest.mark.requirement("examples.readme")
 @pytest.mark.parametrize("directory", DIRECTORIES, ids=name_of)
 def test_a_readme_has_a_picture_and_applies_every_manifest(directory: Path) -> None:
     """The issue: manifests, one README with a picture of what happens."""

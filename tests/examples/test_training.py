@@ -26,6 +26,7 @@ def checkpoints(directory: Path) -> list[Path]:
     return sorted(directory.glob("step-*.ckpt"))
 
 
+@pytest.mark.requirement("examples.lose-nothing")
 async def test_a_training_killed_again_and_again_ends_with_the_weights_of_one_that_was_not(tmp_path: Path) -> None:
     """The guide: checkpoints and intermediate results are saved; ours: not a bit is different."""
     steps: list[int] = []
@@ -48,6 +49,7 @@ async def test_a_training_killed_again_and_again_ends_with_the_weights_of_one_th
     assert whole[-1]["accuracy"] > 0.85
 
 
+@pytest.mark.requirement("examples.lose-nothing")
 @pytest.mark.parametrize("harm", ["cut short", "changed", "emptied"])
 async def test_a_checkpoint_that_is_torn_is_passed_over(tmp_path: Path, harm: str) -> None:
     """Ours: the last complete one counts, whatever lies about being later."""

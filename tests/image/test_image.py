@@ -60,6 +60,7 @@ def test_the_image_is_small(archive: Archive) -> None:
     assert layers[-1] < 2**20, "what changes with each version"
 
 
+@pytest.mark.requirement("image.minimal")
 def test_it_runs_as_nobody_special_and_says_what_it_is(archive: Archive) -> None:
     """Issue 4, section 1: non-root by default, labels."""
     config = archive.config["config"]
@@ -113,6 +114,7 @@ async def test_a_filesystem_that_the_image_makes_is_one_that_it_knows(rootfs: Pa
     assert f"TYPE={kind}" in found.splitlines()
 
 
+@pytest.mark.requirement("image.minimal")
 def test_it_has_no_compiler_and_no_package_manager(rootfs: Path) -> None:
     """Issue 4, section 1: what is not there cannot be used by who gets in."""
     unwanted = {"apt", "apt-get", "cc", "curl", "dpkg", "gcc", "ld", "make", "perl", "pip", "pip3", "ssh", "su", "wget"}
@@ -125,6 +127,7 @@ def test_it_has_no_compiler_and_no_package_manager(rootfs: Path) -> None:
     assert not list(rootfs.glob("**/site-packages/pip")) + list(rootfs.glob("**/ensurepip"))
 
 
+@pytest.mark.requirement("image.minimal")
 def test_nothing_in_it_raises_anybody_above_himself(rootfs: Path) -> None:
     """Ours: no file or directory is setuid or setgid, none but /tmp can be written by all, and all belong to root."""
     odd = [
@@ -211,6 +214,7 @@ def debian_notes(rootfs: Path) -> list[Path]:
     return [note for note in rootfs.glob("var/lib/dpkg/status.d/*") if note.suffix != ".md5sums"]
 
 
+@pytest.mark.requirement("image.minimal")
 def test_every_file_in_it_is_of_a_package_of_the_list(rootfs: Path) -> None:
     """Ours: what no part of the list accounts for, no scanner finds a hole in."""
     listed = (*of_debian(rootfs), *(path for path, _ in of_python(rootfs)))
@@ -262,6 +266,7 @@ def sha256(path: Path) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).rstrip(b"=").decode()
 
 
+@pytest.mark.requirement("image.reproducible")
 async def test_pythons_part_is_the_same_wherever_it_is_laid_out(rootfs: Path, tmp_path: Path) -> None:
     """Issue 4, section 1: reproducible. In a tree of its own, with an environment of its own."""
     for name in ("scripts/image", "requirements", "image"):
@@ -289,6 +294,7 @@ def test_every_package_comes_with_its_licence(rootfs: Path) -> None:
     assert {note.name for note in debian_notes(rootfs)} - documented == set()
 
 
+@pytest.mark.requirement("image.reproducible")
 def test_the_same_sources_give_the_same_image(archive: Archive, tmp_path: Path) -> None:
     """Issue 4, section 1: reproducible; the archive of the cache is not looked at."""
     again = build(tmp_path, "--again")

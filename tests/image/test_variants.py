@@ -76,6 +76,7 @@ def test_where_apt_knows_no_debian_the_build_says_what_to_set(tmp_path: Path, mo
         build(tmp_path)
 
 
+@pytest.mark.requirement("image.asks-no-registry")
 async def test_laid_out_for_docker_it_is_complete_and_asks_no_registry(tmp_path: Path) -> None:
     """Ours: with what `docker build` has, one directory; and, of the demo's, that the embedded cloud runs in it."""
     layout = lay_out(tmp_path / "layout", "--demo")

@@ -65,6 +65,34 @@ def verdict_of(report: Path) -> Verdict:
 RUNS: Final = [Run("hyperpod", "mount"), Run("hyperpod", "block"), Run("ec2", "mount"), Run("ec2", "block")]
 
 
+@pytest.mark.requirement(
+    "calls.same-answer",
+    "csi.missing-field",
+    "csi.identity.offered",
+    "csi.get-plugin-info.name",
+    "csi.probe",
+    "csi.create-volume.idempotent",
+    "csi.create-volume.source-missing",
+    "csi.delete-volume.idempotent",
+    "csi.publish-volume.missing",
+    "csi.publish-volume.full",
+    "csi.validate-capabilities.missing",
+    "csi.get-capabilities.controller",
+    "csi.modify-volume.unsupported",
+    "csi.modify-volume.missing",
+    "csi.create-snapshot.idempotent",
+    "csi.create-snapshot.conflict",
+    "csi.create-snapshot.restorable",
+    "csi.list-snapshots.pages",
+    "csi.stage-volume.idempotent",
+    "csi.unstage-volume.idempotent",
+    "csi.node-publish.idempotent",
+    "csi.node-unpublish.undone",
+    "csi.volume-stats.missing",
+    "csi.get-capabilities.node",
+    "csi.node-info.unique",
+    "csi.node-expand.missing",
+)
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.id)
 async def test_csi_sanity_finds_no_fault(run: Run, record_property: Callable[[str, object], None]) -> None:
     """The CSI spec, as kubernetes-csi/csi-test tests it."""

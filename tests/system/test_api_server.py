@@ -131,6 +131,7 @@ async def test_a_watch_shows_what_is_and_what_comes_and_ends_when_it_is_left(api
     assert (before.has_startup_taint, after.has_startup_taint) == (False, True)
 
 
+@pytest.mark.requirement("node.startup-taint")
 async def test_a_taint_is_taken_off_only_while_it_stands_where_it_was_read(api: ApiServer) -> None:
     """Kubernetes' JSON patch: a test that does not hold changes nothing."""
     api.node(NODE, PROVIDER, LABELS, OTHER, TAINT)

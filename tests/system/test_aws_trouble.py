@@ -37,6 +37,7 @@ def emulator(clouds: tuple[Emulator, Aws]) -> Emulator:
     return clouds[0]
 
 
+@pytest.mark.requirement("controller.starts-without-aws")
 @pytest.mark.parametrize(
     ("operation", "code", "action"),
     [
@@ -66,6 +67,7 @@ async def test_a_wrong_role_is_named_and_mended_without_a_restart(
         assert len(told) == 2, "once when it came, once when it went"
 
 
+@pytest.mark.requirement("controller.starts-without-aws")
 async def test_an_aws_that_does_not_answer_is_waited_for(emulator: Emulator, short_path: Path) -> None:
     """Issue: the driver without AWS."""
     emulator.faults.plan("DescribeVolumes", drop=True, times=1000)
@@ -77,6 +79,7 @@ async def test_an_aws_that_does_not_answer_is_waited_for(emulator: Emulator, sho
         await eventually(one.well)
 
 
+@pytest.mark.requirement("controller.starts-without-aws")
 async def test_without_credentials_each_call_says_what_to_give(emulator: Emulator, short_path: Path) -> None:
     """Issue; and what the SDK finds later is taken: here a file, in a pod the agent of Pod Identity."""
     file = short_path / "credentials"
@@ -95,6 +98,7 @@ async def test_without_credentials_each_call_says_what_to_give(emulator: Emulato
         assert (await one.refusal()).code() is grpc.StatusCode.NOT_FOUND
 
 
+@pytest.mark.requirement("controller.starts-without-aws")
 async def test_it_serves_before_aws_has_answered(short_path: Path) -> None:
     """Design: a second from start to serving, and what is not known is not called well."""
 
@@ -121,6 +125,7 @@ async def test_what_is_asked_before_the_first_look_waits_for_it(
         assert await aws.zones()
 
 
+@pytest.mark.requirement("controller.starts-without-aws")
 @pytest.mark.parametrize(
     "credentials",
     [
@@ -159,6 +164,7 @@ async def test_an_answer_that_is_not_awss_is_waited_over(short_path: Path) -> No
             assert (await one.refusal()).code() is grpc.StatusCode.UNAVAILABLE
 
 
+@pytest.mark.requirement("controller.starts-without-aws")
 async def test_without_a_region_and_metadata_the_controller_says_what_to_set(
     emulator: Emulator, short_path: Path
 ) -> None:

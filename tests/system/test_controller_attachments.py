@@ -68,6 +68,7 @@ async def test_lost_answers_lead_to_the_same_end(steered: Steered, kind: str, ti
         assert await steered.holders(volume) == holders
 
 
+@pytest.mark.requirement("detach.live-volume-stays")
 async def test_a_wrong_name_does_not_free_a_live_volume(steered: Steered) -> None:
     """Attacher: success would let another node have it."""
     (node,) = await steered.nodes(1)
@@ -81,6 +82,7 @@ async def test_a_wrong_name_does_not_free_a_live_volume(steered: Steered) -> Non
     assert await steered.holders(volume) == [str(node)]
 
 
+@pytest.mark.requirement("csi.unpublish-volume.idempotent")
 async def test_what_is_gone_is_off(steered: Steered) -> None:
     """CSI: ControllerUnpublish of a volume, node or cluster that is gone succeeds."""
     node, instance = (await steered.nodes(1))[0], await steered.instance()
@@ -93,6 +95,7 @@ async def test_what_is_gone_is_off(steered: Steered) -> None:
         await detach_volume(steered.cloud, steered.watcher, one.id, where)
 
 
+@pytest.mark.requirement("csi.publish-volume.missing")
 async def test_what_is_gone_cannot_be_attached(steered: Steered) -> None:
     """CSI: NOT_FOUND for a volume, and for a node."""
     node, instance = (await steered.nodes(1))[0], await steered.instance()
@@ -156,6 +159,7 @@ async def publish_at_last(steered: Steered, volume_id: str, node: Node) -> None:
     await eventually(done)
 
 
+@pytest.mark.requirement("csi.unpublish-volume.all-nodes")
 async def test_a_volume_comes_off_whatever_node_has_it(steered: Steered) -> None:
     """CSI: an empty node id means everywhere."""
     node, instance = (await steered.nodes(1))[0], await steered.instance()
@@ -199,6 +203,7 @@ async def test_a_name_that_somebody_took_in_between_is_followed_by_the_next(stee
     assert shown["Attachments"][0]["Device"] == "/dev/xvdab"
 
 
+@pytest.mark.requirement("csi.publish-volume.full")
 async def test_a_full_node_is_no_room_and_not_the_volumes_fault(steered: Steered) -> None:
     """Kubelet: RESOURCE_EXHAUSTED on publish only for this node's attach limit."""
     (node,) = await steered.nodes(1)
@@ -210,6 +215,7 @@ async def test_a_full_node_is_no_room_and_not_the_volumes_fault(steered: Steered
         await attach_volume(steered.cloud, steered.watcher, volume.id, node)
 
 
+@pytest.mark.requirement("csi.delete-volume.in-use")
 async def test_a_volume_in_use_is_not_removed(steered: Steered) -> None:
     """CSI: FAILED_PRECONDITION."""
     (node,) = await steered.nodes(1)

@@ -93,6 +93,7 @@ async def test_volumes_and_snapshots_carry_the_clusters_and_the_users_tags(
     assert users(snapshot) == {**cluster, "Name": "mine-dynamic-snapshot-1", "team": "", "cost": "1", "of": "s"}
 
 
+@pytest.mark.requirement("csi.modify-volume.idempotent")
 async def test_an_attributes_class_changes_a_volume_and_its_tags(
     clouds: tuple[Emulator, Aws], short_path: Path
 ) -> None:
@@ -164,6 +165,7 @@ async def test_how_a_filesystem_is_to_be_made_comes_to_the_node_in_the_volumes_c
     assert len((await aws.ec2("describe_volumes"))["Volumes"]) == 1
 
 
+@pytest.mark.requirement("denied.names-the-statement")
 @pytest.mark.parametrize(
     ("operation", "fault", "action"),
     [

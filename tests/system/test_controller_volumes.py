@@ -3,10 +3,12 @@
 from collections.abc import AsyncGenerator
 
 import pytest
+from grpc import StatusCode
 
 from hyperpod_ebs.driver.aws import imds
 from hyperpod_ebs.driver.aws.connection import connected
 from hyperpod_ebs.driver.aws.session import Settings
+from hyperpod_ebs.driver.csi import status
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
 from hyperpod_ebs.driver.model.volume import Change
@@ -27,6 +29,7 @@ async def steered(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Steered]:
         yield running
 
 
+@pytest.mark.requirement("csi.create-volume.idempotent")
 async def test_another_process_finds_the_volume_of_a_name(steered: Steered) -> None:
     """Ours: nothing is kept but at AWS, so that a controller can be killed at any line."""
     first = await steered.volume()
@@ -38,6 +41,7 @@ async def test_another_process_finds_the_volume_of_a_name(steered: Steered) -> N
     assert await steered.volume_count() == 1
 
 
+@pytest.mark.requirement("csi.create-volume.idempotent")
 async def test_a_create_whose_answer_was_lost_makes_one_volume(steered: Steered) -> None:
     """Provisioner: until it is proved void it is UNAVAILABLE; the repeat gets the one that was made."""
     steered.lose_answers("CreateVolume", times=3)
@@ -72,6 +76,7 @@ async def test_a_token_burnt_by_a_volume_that_is_gone_is_followed_by_the_next(st
     assert len(set(ids)) == 3
 
 
+@pytest.mark.requirement("csi.create-volume.conflict")
 async def test_a_name_on_other_terms_is_a_conflict_and_one_that_has_grown_is_not(steered: Steered) -> None:
     """CSI: ALREADY_EXISTS; a capacity range is met by what is larger."""
     volume = await steered.volume()
@@ -101,6 +106,7 @@ async def test_throttles_are_ridden_out(steered: Steered) -> None:
     assert (await steered.volume()).state == "available"
 
 
+@pytest.mark.requirement("csi.create-volume.capacity", "csi.create-volume.source-missing")
 async def test_a_volume_made_of_a_snapshot_is_no_smaller_than_it(steered: Steered) -> None:
     """CSI: OUT_OF_RANGE; an unknown source NOT_FOUND."""
     source = await steered.volume(gib=2)
@@ -132,6 +138,7 @@ async def test_a_volume_grows_and_changes_until_aws_says_when_to_come_again(stee
     assert (await get_volume(steered.cloud, volume.id)).iops == 4002
 
 
+@pytest.mark.requirement("csi.create-snapshot.idempotent", "csi.delete-snapshot.idempotent")
 async def test_a_snapshot_has_its_name_once(steered: Steered) -> None:
     """EC2: no client token; ours: looked for by name, also after a lost answer."""
     volume, other = await steered.volume(), await steered.volume("pvc-2")
@@ -150,6 +157,39 @@ async def test_a_snapshot_has_its_name_once(steered: Steered) -> None:
         await take(steered.cloud, a_snapshot(other))
 
 
+@pytest.mark.requirement("csi.delete-volume.snapshots-stay")
+async def test_a_snapshot_outlives_its_volume(steered: Steered) -> None:
+    """CSI spec, DeleteVolume: the snapshots stay listed, and are still sources of new volumes."""
+    volume = await steered.volume()
+    snapshot = await take(steered.cloud, a_snapshot(volume))
+
+    await remove(steered.cloud, volume.id)
+
+    listed = await snapshot_page(steered.cloud, 0, "", volume_id=volume.id, snapshot_id="")
+    assert [one.id for one in listed.items] == [snapshot.id]
+    assert (await steered.volume("restored", snapshot_id=snapshot.id)).snapshot_id == snapshot.id
+
+
+@pytest.mark.requirement("csi.delete-snapshot.in-use")
+async def test_a_snapshot_in_use_is_not_deleted(steered: Steered) -> None:
+    """CSI spec, DeleteSnapshot errors; EC2: InvalidSnapshot.InUse while an image is made of the snapshot."""
+    snapshot = await take(steered.cloud, a_snapshot(await steered.volume()))
+    steered.refuse("DeleteSnapshot", "InvalidSnapshot.InUse")
+
+    with pytest.raises(errors.InUse) as caught:
+        await drop(steered.cloud, snapshot.id)
+
+    assert status.code_for(caught.value, "DeleteSnapshot") is StatusCode.FAILED_PRECONDITION
+
+
+@pytest.mark.requirement("csi.get-volume.missing")
+async def test_a_volume_that_ec2_does_not_have_is_not_found(steered: Steered) -> None:
+    """CSI spec, ControllerGetVolume errors."""
+    with pytest.raises(errors.VolumeNotFound):
+        await get_volume(steered.cloud, "vol-0123456789abcdef0")
+
+
+@pytest.mark.requirement("csi.list-volumes.pages")
 async def test_pages_of_any_size_show_each_volume_once(steered: Steered) -> None:
     """EC2: no fewer than five a page, in no order; untagged volumes are listed too."""
     made = {(await steered.volume(f"pvc-{number}")).id for number in range(6)} | {await steered.aws.volume()}
@@ -166,6 +206,7 @@ async def test_pages_of_any_size_show_each_volume_once(steered: Steered) -> None
         assert sorted(listed) == sorted(made)
 
 
+@pytest.mark.requirement("csi.list-snapshots.pages")
 async def test_snapshots_are_listed_by_volume_and_by_id(steered: Steered) -> None:
     """Snapshotter: a pre-provisioned content asks by id."""
     volume, other = await steered.volume(), await steered.volume("pvc-2")
@@ -180,6 +221,7 @@ async def test_snapshots_are_listed_by_volume_and_by_id(steered: Steered) -> Non
     assert unknown.items == ()
 
 
+@pytest.mark.requirement("csi.list-volumes.token", "csi.list-snapshots.token")
 @pytest.mark.parametrize("after", ["nonsense", "W1tdLCAibm9uc2Vuc2UiXQ=="])
 async def test_a_stale_token_starts_the_listing_again(steered: Steered, after: str) -> None:
     """CSI: ABORTED, whether the token is no one of ours or holds one that EC2 refuses."""

@@ -119,6 +119,7 @@ async def play(directory: Path, *options: str, **env: str) -> Played:
         return await under_way.end()
 
 
+@pytest.mark.requirement("data.snapshot-exact")
 @pytest.mark.parametrize("profile", ["instant", "aws"])
 async def test_a_script_gets_one_document_with_every_step_and_nothing_left(short_path: Path, profile: str) -> None:
     """Ours: steps with name, seconds and calls by operation; leftovers all empty.
@@ -257,6 +258,7 @@ BLOWS: Final = [
 ]
 
 
+@pytest.mark.requirement("tests.leave-nothing")
 @pytest.mark.parametrize("blow", BLOWS, ids=lambda blow: blow.id)
 async def test_a_signal_at_any_step_leaves_nothing_behind(short_path: Path, blow: Blow) -> None:
     """Ours: a short sentence, the exit code that shells have for the signal, and nothing else; no traceback."""
@@ -334,6 +336,7 @@ async def test_a_missing_program_is_named_with_its_package_and_told_to_scripts_t
     assert not any(document["leftovers"].values())
 
 
+@pytest.mark.requirement("tests.leave-nothing")
 async def test_a_disk_that_fills_up_is_told_and_nothing_is_left(short_path: Path) -> None:
     """Ours: what is full, and what to do about it."""
     small = short_path / "small"

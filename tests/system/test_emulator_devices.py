@@ -170,6 +170,7 @@ async def test_bytes_move_with_the_volume_from_node_to_node(running: tuple[Emula
     assert await asyncio.to_thread(read, device_of(emulator, other, volume), 7) == 42
 
 
+@pytest.mark.requirement("data.snapshot-exact")
 async def test_a_snapshot_under_writes_holds_exactly_what_was_written_before_some_moment(
     running: tuple[Emulator, Aws],
 ) -> None:

@@ -107,6 +107,7 @@ async def mounted(device: Path, at: Path) -> AsyncGenerator[Path]:
         await command.run(["umount", str(at)])
 
 
+@pytest.mark.requirement("emulator.durable")
 async def test_a_mounted_volume_survives_the_emulator_s_death_on_the_same_device(short_path: Path) -> None:
     """Ours: the next emulator takes the loop device over while the node goes on writing."""
     state = short_path / "state"
@@ -133,6 +134,7 @@ async def test_a_mounted_volume_survives_the_emulator_s_death_on_the_same_device
         await until(lambda: aws.state(volume), "available")
 
 
+@pytest.mark.requirement("emulator.durable")
 async def test_everything_acknowledged_is_there_after_a_kill(short_path: Path) -> None:
     """Ours: volumes, snapshots and attachments, each with its bytes."""
     state = short_path / "state"
@@ -163,6 +165,7 @@ async def test_everything_acknowledged_is_there_after_a_kill(short_path: Path) -
                 assert os.pread(handle, 5, 0) == wanted
 
 
+@pytest.mark.requirement("emulator.durable")
 async def test_what_was_under_way_is_finished_after_a_kill(short_path: Path) -> None:
     """Ours: creating, attaching, detaching, modifying, deleting and a pending snapshot all come to their ends."""
     async with asyncio.TaskGroup() as group:
@@ -218,6 +221,7 @@ async def _snapshot_state(aws: Aws, snapshot: str) -> str:
     return str((await aws.ec2("describe_snapshots", SnapshotIds=[snapshot]))["Snapshots"][0]["State"])
 
 
+@pytest.mark.requirement("emulator.durable")
 @pytest.mark.parametrize("lives", [10, 25, 40])
 async def test_a_kill_in_a_burst_of_lives_keeps_each_at_its_last_answer(short_path: Path, lives: int) -> None:
     """Ours: an answer leaves only after the commit, and what no answer told of is whole or not there."""
@@ -266,6 +270,7 @@ async def test_a_kill_in_a_burst_of_lives_keeps_each_at_its_last_answer(short_pa
         )
 
 
+@pytest.mark.requirement("emulator.durable")
 async def test_machines_under_way_are_whole_or_not_there_after_a_kill(short_path: Path) -> None:
     """Ours: RunInstances, TerminateInstances, CreateCluster and DeleteCluster come to their ends, roots and all."""
     async with asyncio.TaskGroup() as group:

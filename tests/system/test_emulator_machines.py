@@ -54,6 +54,7 @@ def names(dev: Path) -> set[str]:
     return {str(path.relative_to(dev)) for path in dev.rglob("*")} - {"shm", "shm/theirs"}
 
 
+@pytest.mark.requirement("emulator.own-entries-only")
 async def test_what_else_a_live_node_has_in_its_directory_stays_whatever_the_emulator_does(short_path: Path) -> None:
     """Ours: a node's directory may be its whole /dev, bound there, with file systems mounted in it."""
     async with cloud(short_path / "state") as (emulator, aws):
@@ -85,6 +86,7 @@ async def test_what_else_a_live_node_has_in_its_directory_stays_whatever_the_emu
         assert (shm / "theirs").read_text() == "kept"
 
 
+@pytest.mark.requirement("emulator.own-entries-only")
 async def test_a_node_that_goes_takes_its_directory_along_but_nothing_that_is_mounted_there(short_path: Path) -> None:
     """Ours: what somebody mounted is not the emulator's, however it came there."""
     async with cloud(short_path / "state") as (emulator, aws):

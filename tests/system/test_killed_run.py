@@ -30,6 +30,7 @@ def test_that_is_killed(tmp_path):
 """
 
 
+@pytest.mark.requirement("tests.leave-nothing")
 async def test_a_test_run_that_is_killed_leaves_no_mount_no_loop_device_and_no_process(short_path: Path) -> None:
     """Ours: clean machine."""
     (short_path / "test_it.py").write_text(_TEST)

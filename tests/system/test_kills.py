@@ -116,6 +116,7 @@ async def used(fleet: Fleet, claim: Claim, node: str) -> Path:
     return path
 
 
+@pytest.mark.requirement("kills.nothing-twice", "csi.create-volume.idempotent")
 async def test_a_controller_killed_before_a_create_is_acknowledged_makes_one_volume(fleet: Fleet) -> None:
     """CSI spec, CreateVolume: a repeat answers the same volume."""
     await fleet.plan("CreateVolume", when="after", delay=30.0)
@@ -132,6 +133,7 @@ async def test_a_controller_killed_before_a_create_is_acknowledged_makes_one_vol
     assert await ids(fleet, "volumes") == [claim.id]
 
 
+@pytest.mark.requirement("kills.nothing-twice", "csi.create-volume.idempotent")
 async def test_a_controller_killed_after_a_create_was_acknowledged_answers_the_same_volume(fleet: Fleet) -> None:
     """CSI spec, CreateVolume: a repeat answers the same volume."""
     first = await fleet.orchestrator.create("data", gib=1, capability=mounted("ext4"))
@@ -144,6 +146,7 @@ async def test_a_controller_killed_after_a_create_was_acknowledged_answers_the_s
     assert await ids(fleet, "volumes") == [second.id]
 
 
+@pytest.mark.requirement("kills.nothing-twice")
 async def test_a_controller_killed_while_an_attach_is_under_way_finishes_it_when_asked_again(slow: Fleet) -> None:
     """Upstream's gap H1: on HyperPod a second attach is refused by AWS, and has to be read as done."""
     claim = await slow.orchestrator.create("data", gib=1, capability=mounted("ext4"))
@@ -159,6 +162,7 @@ async def test_a_controller_killed_while_an_attach_is_under_way_finishes_it_when
     assert await states(slow, "attachments") == ["attached"]
 
 
+@pytest.mark.requirement("kills.nothing-twice")
 async def test_a_controller_killed_while_a_snapshot_is_under_way_takes_one_snapshot(fleet: Fleet) -> None:
     """CSI spec, CreateSnapshot: a repeat answers the same snapshot, and EC2 has no token for it."""
     claim = await fleet.orchestrator.create("data", gib=1, capability=mounted("ext4"))
@@ -174,6 +178,7 @@ async def test_a_controller_killed_while_a_snapshot_is_under_way_takes_one_snaps
     assert await ids(fleet, "snapshots") == [snapshot.snapshot_id]
 
 
+@pytest.mark.requirement("data.killed-mkfs-heals")
 @pytest.mark.parametrize("filesystem", ["ext4", "xfs"])
 @pytest.mark.parametrize("with_mkfs", [False, True], ids=["alone", "and its mkfs"])
 async def test_a_node_process_killed_while_mkfs_is_under_way_is_healed_by_the_next(
@@ -203,6 +208,7 @@ async def test_a_node_process_killed_while_mkfs_is_under_way_is_healed_by_the_ne
     await fleet.orchestrator.unmount(claim, on)
 
 
+@pytest.mark.requirement("kills.nothing-twice")
 async def test_a_node_process_killed_under_a_running_pod_disturbs_nothing(fleet: Fleet) -> None:
     """The guide: volumes survive; a node process is upgraded under running pods."""
     claim = await fleet.orchestrator.create("data", gib=1, capability=mounted("ext4"))
@@ -220,6 +226,7 @@ async def test_a_node_process_killed_under_a_running_pod_disturbs_nothing(fleet:
     await fleet.orchestrator.unmount(claim, fleet.orchestrator.nodes["node-1"])
 
 
+@pytest.mark.requirement("emulator.durable")
 async def test_an_emulator_killed_loses_no_acknowledged_volume_attachment_or_snapshot(fleet: Fleet) -> None:
     """Ours: acknowledged is durable."""
     co = fleet.orchestrator

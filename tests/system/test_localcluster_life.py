@@ -34,6 +34,7 @@ async def test_a_process_lasts_until_it_ends(sleeper: asyncio.subprocess.Process
     life.signal(signal.SIGTERM)
 
 
+@pytest.mark.requirement("cluster.ends-only-its-processes")
 async def test_a_later_process_of_the_same_number_is_left_alone(sleeper: asyncio.subprocess.Process) -> None:
     """Ours: a cluster's record outlives a reboot, and the number is somebody else's then."""
     earlier = dataclasses.replace(Life.of(sleeper.pid), started=1)

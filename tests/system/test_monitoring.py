@@ -148,6 +148,7 @@ async def test_an_address_that_is_taken_ends_the_start_with_one_sentence(node: S
     assert second.said[-1].startswith(f"hyperpod-ebs: --health-endpoint 127.0.0.1:{port} cannot be had: ")
 
 
+@pytest.mark.requirement("process.condition-reported", "csi.probe")
 async def test_what_is_wrong_is_told_alike_by_the_page_the_probe_and_the_metrics(short_path: Path) -> None:
     """Ours, and it is no reason to be restarted: see docs/decisions/0014."""
     condition = Condition()

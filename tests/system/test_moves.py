@@ -42,6 +42,7 @@ def case(shared: Fleet, request: pytest.FixtureRequest) -> Case:
     return Case(shared, request.node.name)
 
 
+@pytest.mark.requirement("calls.same-answer", "csi.publish-volume.idempotent")
 async def test_a_repeated_attach_answers_what_the_first_one_did(case: Case) -> None:
     """CSI spec, ControllerPublishVolume is idempotent; upstream's gap H1 on HyperPod."""
     co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
@@ -52,6 +53,7 @@ async def test_a_repeated_attach_answers_what_the_first_one_did(case: Case) -> N
     assert answers == [answers[0]] * 3
 
 
+@pytest.mark.requirement("csi.publish-volume.elsewhere")
 async def test_a_volume_in_use_elsewhere_is_refused_with_its_holder(case: Case) -> None:
     """CSI spec, ControllerPublishVolume: FAILED_PRECONDITION, and the node that holds it."""
     co = case.fleet.orchestrator
@@ -80,6 +82,7 @@ async def test_a_volume_moves_with_its_data(case: Case) -> None:
     await co.unmount(claim, co.nodes["node-2"])
 
 
+@pytest.mark.requirement("csi.publish-volume.usable")
 async def test_a_device_appears_on_its_own_node_and_on_no_other(case: Case) -> None:
     """Ours: an attachment is seen on one node."""
     co = case.fleet.orchestrator
@@ -95,6 +98,7 @@ async def test_a_device_appears_on_its_own_node_and_on_no_other(case: Case) -> N
     assert not list(nodes.glob(f"*/{link}"))
 
 
+@pytest.mark.requirement("csi.list-volumes.nodes")
 async def test_an_attached_volume_that_nobody_tagged_is_listed_with_its_node(case: Case) -> None:
     """The attacher attaches again, every minute, what ListVolumes does not show (what callers do with it)."""
     co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
@@ -109,6 +113,7 @@ async def test_an_attached_volume_that_nobody_tagged_is_listed_with_its_node(cas
     await co.detach(claim, node)
 
 
+@pytest.mark.requirement("csi.unpublish-volume.idempotent")
 async def test_a_detach_of_what_is_gone_succeeds(case: Case) -> None:
     """CSI spec, ControllerUnpublishVolume is idempotent."""
     co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
@@ -136,6 +141,7 @@ async def test_a_raw_device_keeps_what_was_written_to_it(case: Case) -> None:
     await co.unmount(claim, node)
 
 
+@pytest.mark.requirement("csi.expand-volume.online")
 async def test_xfs_grows_while_it_is_written_to(case: Case) -> None:
     """The guide: a claim's size is raised and the volume grows while workloads go on."""
     co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]

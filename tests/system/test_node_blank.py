@@ -53,6 +53,7 @@ async def test_every_signature_that_blkid_knows_is_tried_here() -> None:
     assert await known() <= made | set(blkid_signatures.NOT_MADE)
 
 
+@pytest.mark.requirement("data.format-only-blank")
 @pytest.mark.parametrize("kind", blkid_signatures.SIGNATURES)
 async def test_a_device_with_a_signature_is_left_as_it_is(node: LoopNode, kind: str) -> None:
     """Ours: no mkfs on a device not proved blank."""
@@ -73,6 +74,7 @@ async def test_a_device_with_a_signature_is_left_as_it_is(node: LoopNode, kind: 
     assert not mounts_at(node.staging())
 
 
+@pytest.mark.requirement("data.format-only-blank")
 @pytest.mark.parametrize("kind", blkid_signatures.PARTITION_TABLES)
 async def test_a_device_with_a_partition_table_is_left_as_it_is(node: LoopNode, kind: str) -> None:
     """Ours: partitions are somebody's, even with nothing in them."""
@@ -87,6 +89,7 @@ async def test_a_device_with_a_partition_table_is_left_as_it_is(node: LoopNode, 
     assert digest(node.image()) == before
 
 
+@pytest.mark.requirement("data.format-only-blank")
 @pytest.mark.parametrize("kind", blkid_signatures.MADE_BY_MKFS)
 async def test_what_another_program_made_is_left_as_it_is(node: LoopNode, kind: str) -> None:
     """Ours."""
@@ -104,6 +107,7 @@ async def test_what_another_program_made_is_left_as_it_is(node: LoopNode, kind: 
     assert digest(node.image()) == before
 
 
+@pytest.mark.requirement("data.format-only-blank")
 @pytest.mark.parametrize("at", [0, 5000, MIB, 2 * MIB, 4 * MIB, -0x181E00, -600, -512 * 1024])
 async def test_raw_data_is_left_as_it_is(node: LoopNode, at: int) -> None:
     """Ours: a database on a raw volume has no signature."""
@@ -117,6 +121,7 @@ async def test_raw_data_is_left_as_it_is(node: LoopNode, at: int) -> None:
     assert digest(node.image()) == before
 
 
+@pytest.mark.requirement("data.format-only-blank")
 async def test_a_device_that_does_not_read_is_not_blank(node: LoopNode) -> None:
     """Ours: blkid's exit code is the same for both."""
     await node.attach()
@@ -129,6 +134,7 @@ async def test_a_device_that_does_not_read_is_not_blank(node: LoopNode) -> None:
     assert node.image().stat().st_size == 0
 
 
+@pytest.mark.requirement("data.format-only-blank")
 async def test_a_device_that_another_program_holds_is_not_formatted(node: LoopNode) -> None:
     """Ours: an mkfs of a killed predecessor may still run."""
     loop = await node.attach()
@@ -144,6 +150,7 @@ async def test_a_device_that_another_program_holds_is_not_formatted(node: LoopNo
     await unstage(node.host, VOLUME, node.staging())
 
 
+@pytest.mark.requirement("data.killed-mkfs-heals")
 @pytest.mark.parametrize("filesystem", FILESYSTEMS)
 async def test_an_mkfs_that_is_killed_at_any_moment_heals(node: LoopNode, filesystem: str) -> None:
     """Ours: kill -9 of the node leaves nothing that the next one cannot finish."""
@@ -172,6 +179,7 @@ async def test_an_mkfs_that_is_killed_at_any_moment_heals(node: LoopNode, filesy
     assert (node.staging() / "kept").read_text() == "data"
 
 
+@pytest.mark.requirement("data.killed-mkfs-heals")
 @pytest.mark.parametrize("wanted", FILESYSTEMS)
 async def test_an_unfinished_mkfs_of_the_other_filesystem_heals_too(node: LoopNode, wanted: str) -> None:
     """Ours: the class may have been changed in between."""
@@ -214,6 +222,7 @@ async def test_a_complete_filesystem_is_not_formatted_though_the_note_still_stan
     assert not found.marked_unfinished
 
 
+@pytest.mark.requirement("data.format-only-blank")
 async def test_a_filesystem_that_was_made_in_between_is_not_overwritten(node: LoopNode) -> None:
     """Ours: an orphaned mkfs may end between the look at the device and the claim to it."""
     loop = await node.attach()
@@ -228,6 +237,7 @@ async def test_a_filesystem_that_was_made_in_between_is_not_overwritten(node: Lo
         assert Ext.read(raw.read(4096)) is not None
 
 
+@pytest.mark.requirement("data.format-only-blank")
 @pytest.mark.parametrize("filesystem", FILESYSTEMS)
 async def test_raw_data_that_was_written_in_between_is_not_overwritten(node: LoopNode, filesystem: str) -> None:
     """Ours: mkfs.ext4 asks nobody whether it may, where it has no terminal to ask at."""
@@ -244,6 +254,7 @@ async def test_raw_data_that_was_written_in_between_is_not_overwritten(node: Loo
     assert digest(node.image()) == before
 
 
+@pytest.mark.requirement("data.own-device-only")
 @pytest.mark.parametrize("renamed", ["another device", "another volume"])
 async def test_a_device_that_became_another_volumes_is_neither_read_nor_formatted(node: LoopNode, renamed: str) -> None:
     """Ours: the kernel gives a disk's name, and its number too, to the next one that comes."""

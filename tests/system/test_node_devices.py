@@ -94,6 +94,7 @@ def test_a_stale_link_does_not_hide_the_device_that_sysfs_knows(machine: Machine
     assert machine.devices.find(VOLUME, "/dev/nvme1n1").number == DISK
 
 
+@pytest.mark.requirement("data.own-device-only")
 async def test_a_link_to_another_volumes_device_is_refused_with_both_serials(machine: Machine) -> None:
     """Ours: never the wrong device; udev may put it right, so the call is tried again."""
     machine.disk("nvme1n1", serial=nvme_serial(OTHER))
@@ -103,6 +104,7 @@ async def test_a_link_to_another_volumes_device_is_refused_with_both_serials(mac
         await machine.host.device(VOLUME, udev_link(VOLUME))
 
 
+@pytest.mark.requirement("data.own-device-only")
 async def test_a_disk_of_another_kind_is_never_taken(machine: Machine) -> None:
     """Instance store, LVM, a virtual disk: whatever a link or a published name says."""
     machine.disk("nvme3n1", serial=nvme_serial(VOLUME), model=INSTANCE_STORE)
@@ -124,6 +126,7 @@ def test_a_xen_disk_is_taken_by_its_published_name_alone(machine: Machine) -> No
     assert machine.devices.find(VOLUME, "/dev/xvdba").number == DISK
 
 
+@pytest.mark.requirement("data.own-device-only")
 async def test_a_link_that_leads_out_of_the_nodes_directory_is_not_followed(machine: Machine, tmp_path: Path) -> None:
     """Ours: an emulated node sees its own devices only."""
     machine.disk("loop7")

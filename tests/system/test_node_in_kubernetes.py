@@ -144,6 +144,7 @@ async def test_the_attach_limit_follows_the_labels_while_the_process_runs(short_
     assert (before, after) == (23, 20)
 
 
+@pytest.mark.requirement("node.starts-unidentified")
 async def test_a_node_that_is_not_known_starts_says_why_and_heals(short_path: Path, api: ApiServer) -> None:
     """Ours: no crash loop; the socket for kubelet appears when NodeGetInfo can answer."""
     kubelet = Kubelet(short_path)
@@ -203,6 +204,7 @@ async def test_a_stale_socket_of_a_killed_process_is_replaced(short_path: Path, 
     assert first != second
 
 
+@pytest.mark.requirement("node.startup-taint")
 async def test_the_start_up_taint_goes_when_kubelet_knows_the_driver_and_no_other_with_it(
     short_path: Path, api: ApiServer
 ) -> None:
@@ -238,6 +240,7 @@ async def test_a_taint_that_comes_late_goes_too(short_path: Path, api: ApiServer
     assert api.nodes[NODE]["spec"]["taints"] == [OTHER]
 
 
+@pytest.mark.requirement("node.startup-taint")
 async def test_the_taint_stays_while_the_scheduler_does_not_know_the_limit(short_path: Path, api: ApiServer) -> None:
     """Upstream's rule: the CSINode lists the driver with an allocatable count."""
     api.node(NODE, PROVIDER, LABELS, TAINT)
@@ -266,6 +269,7 @@ async def test_where_it_may_not_be_touched_the_taint_is_left_alone(short_path: P
     assert any(one.startswith("watch") for one in api.asked) is (how == "forbidden")
 
 
+@pytest.mark.requirement("node.small")
 async def test_a_node_in_a_cluster_loads_no_client_library(short_path: Path, api: ApiServer) -> None:
     """Ours: memory on every node of a cluster; the bound is the issue's."""
     env = {**api.environment, "CSI_NODE_NAME": NODE, "PYTHONPROFILEIMPORTTIME": "1"}

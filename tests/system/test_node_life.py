@@ -86,6 +86,7 @@ def shut_down(path: Path) -> None:
     os.close(handle)
 
 
+@pytest.mark.requirement("csi.stage-volume.idempotent")
 @pytest.mark.parametrize("filesystem", FILESYSTEMS)
 async def test_staging_runs_no_program_that_it_does_not_need(
     node: LoopNode, programs: list[str], filesystem: str
@@ -108,6 +109,7 @@ async def test_staging_runs_no_program_that_it_does_not_need(
     assert programs == ["blkid", "mount"]
 
 
+@pytest.mark.requirement("csi.node-publish.target")
 async def test_a_volume_keeps_its_data_on_its_way_to_another_node(node: LoopNode, tmp_path: Path) -> None:
     """CSI spec §NodeStageVolume."""
     await node.attach()
@@ -125,6 +127,7 @@ async def test_a_volume_keeps_its_data_on_its_way_to_another_node(node: LoopNode
         assert (other.staging() / "kept").read_text() == "data"
 
 
+@pytest.mark.requirement("csi.stage-volume.conflict")
 async def test_a_stage_on_other_terms_is_refused(node: LoopNode) -> None:
     """CSI spec: a repeat that is incompatible is ALREADY_EXISTS."""
     await node.attach()
@@ -246,6 +249,7 @@ async def test_a_damaged_filesystem_is_repaired_before_it_is_mounted(node: LoopN
     assert programs == ["blkid", "e2fsck", "mount"]
 
 
+@pytest.mark.requirement("csi.node-publish.idempotent", "csi.node-publish.conflict", "csi.node-publish.read-only")
 async def test_publishing_again_is_success_and_on_other_terms_refused(node: LoopNode) -> None:
     """csi-sanity: a changed readonly is ALREADY_EXISTS."""
     await node.attach()
@@ -263,6 +267,7 @@ async def test_publishing_again_is_success_and_on_other_terms_refused(node: Loop
     (node.staging() / "new").touch()
 
 
+@pytest.mark.requirement("csi.node-publish.not-staged")
 async def test_an_unstaged_volume_is_not_published(node: LoopNode) -> None:
     """CSI spec: FAILED_PRECONDITION."""
     await node.attach()
@@ -273,6 +278,7 @@ async def test_an_unstaged_volume_is_not_published(node: LoopNode) -> None:
     assert not node.target().exists()
 
 
+@pytest.mark.requirement("csi.unstage-volume.idempotent", "csi.node-unpublish.undone")
 async def test_unpublish_and_unstage_leave_nothing_and_may_be_repeated(node: LoopNode) -> None:
     """CSI spec: success where nothing is there; stacked mounts are all ours."""
     await node.attach()
@@ -299,6 +305,7 @@ async def test_a_directory_with_something_in_it_is_not_removed(node: LoopNode) -
     assert (node.target() / "somebody's").exists()
 
 
+@pytest.mark.requirement("unstage.device-free")
 async def test_a_published_volume_is_not_unstaged(node: LoopNode) -> None:
     """Ours: the device would stay in use, and its detach hang."""
     await node.attach()
@@ -311,6 +318,7 @@ async def test_a_published_volume_is_not_unstaged(node: LoopNode) -> None:
     assert mounts_at(node.staging())
 
 
+@pytest.mark.requirement("unstage.device-free")
 @pytest.mark.parametrize("block", [False, True], ids=["mounted", "raw block"])
 async def test_a_published_volume_is_not_unstaged_though_nothing_is_at_its_staging_path(
     node: LoopNode, *, block: bool
@@ -328,6 +336,7 @@ async def test_a_published_volume_is_not_unstaged_though_nothing_is_at_its_stagi
     await unstage(node.host, VOLUME, node.staging())
 
 
+@pytest.mark.requirement("unstage.device-free")
 async def test_a_volume_that_a_process_uses_is_not_unstaged(node: LoopNode) -> None:
     """Ours: no lazy unmount, which would hide that the device is still written to."""
     await node.attach()
@@ -340,6 +349,7 @@ async def test_a_volume_that_a_process_uses_is_not_unstaged(node: LoopNode) -> N
     await unstage(node.host, VOLUME, node.staging())
 
 
+@pytest.mark.requirement("data.foreign-mounts-stay")
 @pytest.mark.parametrize("holder", ["another volume", "a tmpfs"])
 async def test_what_is_somebody_elses_is_not_unmounted(node: LoopNode, holder: str) -> None:
     """Upstream unmounts whatever is there."""
@@ -359,6 +369,7 @@ async def test_what_is_somebody_elses_is_not_unmounted(node: LoopNode, holder: s
     assert mounts_at(node.staging())
 
 
+@pytest.mark.requirement("csi.node-publish.target")
 async def test_a_raw_block_volume_is_published_as_a_device_node(node: LoopNode) -> None:
     """CSI spec: the target is a file."""
     loop = await node.attach()
@@ -401,6 +412,7 @@ async def test_a_path_with_odd_characters_is_a_path(node: LoopNode) -> None:
     assert not target.exists()
 
 
+@pytest.mark.requirement("csi.node-expand.idempotent", "csi.node-expand.while-used")
 async def test_xfs_grows_while_it_is_used_and_only_when_it_must(node: LoopNode, programs: list[str]) -> None:
     """CSI spec §NodeExpandVolume."""
     await node.attach()
@@ -415,6 +427,7 @@ async def test_xfs_grows_while_it_is_used_and_only_when_it_must(node: LoopNode, 
     assert (await usage(node.host, VOLUME, node.staging())).bytes.total > 1.8 * GIB
 
 
+@pytest.mark.requirement("csi.create-volume.larger-copy")
 @pytest.mark.parametrize("filesystem", FILESYSTEMS)
 async def test_a_volume_that_was_restored_larger_is_grown_when_it_is_staged(node: LoopNode, filesystem: str) -> None:
     """Ours: with or without the capability to grow a mounted ext4."""
@@ -430,6 +443,7 @@ async def test_a_volume_that_was_restored_larger_is_grown_when_it_is_staged(node
     assert (node.staging() / "kept").read_text() == "data"
 
 
+@pytest.mark.requirement("data.killed-mkfs-heals")
 async def test_a_growth_that_is_killed_at_any_moment_heals(node: LoopNode) -> None:
     """Ours: resize2fs leaves what e2fsck repairs only when it is told that it may."""
     await node.attach()
@@ -463,6 +477,7 @@ async def test_a_growth_that_is_killed_at_any_moment_heals(node: LoopNode) -> No
     assert True in seen
 
 
+@pytest.mark.requirement("csi.node-expand.while-used")
 async def test_a_mounted_ext4_grows_or_says_what_it_lacks(node: LoopNode) -> None:
     """kubelet, expand: a refusal that can heal is UNAVAILABLE."""
     await node.attach()
@@ -476,6 +491,7 @@ async def test_a_mounted_ext4_grows_or_says_what_it_lacks(node: LoopNode) -> Non
         await expand(node.host, VOLUME, node.staging(), wanted=2 * GIB)
 
 
+@pytest.mark.requirement("csi.volume-stats.missing", "csi.node-expand.missing")
 async def test_a_volume_that_is_not_at_a_path_is_not_found_there(node: LoopNode) -> None:
     """csi-sanity, NodeGetVolumeStats; kubelet calls a growth infeasible for ever after NOT_FOUND."""
     await node.attach()

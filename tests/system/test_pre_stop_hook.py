@@ -40,6 +40,7 @@ async def test_a_node_that_stays_keeps_nobody_waiting(api: ApiServer) -> None:
     assert LIST not in api.asked
 
 
+@pytest.mark.requirement("node.pre-stop")
 @pytest.mark.parametrize(
     "leaving",
     [
@@ -83,6 +84,7 @@ async def test_a_watch_that_is_lost_is_begun_anew(api: ApiServer) -> None:
     assert code == 0, hook.said
 
 
+@pytest.mark.requirement("node.pre-stop")
 async def test_it_ends_within_the_grace_period_and_names_what_is_left(api: ApiServer) -> None:
     """Ours: a hook that is killed says nothing."""
     api.nodes[NODE]["spec"]["taints"] = [CORDONED]

@@ -216,6 +216,7 @@ async def test_a_mount_that_cannot_be_unmounted_keeps_the_directory_and_its_file
     assert not path.exists()
 
 
+@pytest.mark.requirement("tests.leave-nothing")
 @pytest.mark.usefixtures("short_path")
 async def test_a_killed_owner_leaves_nothing() -> None:
     """The kernel closes the janitor's standard input when the owner dies, by any signal."""
@@ -228,6 +229,7 @@ async def test_a_killed_owner_leaves_nothing() -> None:
         assert not janitor.processes_of(path)
 
 
+@pytest.mark.requirement("tests.leave-nothing")
 @pytest.mark.usefixtures("short_path")
 async def test_the_owner_cleans_up_if_the_janitor_was_killed() -> None:
     """The sandbox ends its programs with SIGTERM and removes its directory."""

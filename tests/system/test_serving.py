@@ -146,6 +146,7 @@ async def refused(call: Any) -> grpc.aio.AioRpcError:
     return caught.value
 
 
+@pytest.mark.requirement("socket.owner-only", "csi.nothing-beside-socket")
 async def test_the_socket_is_its_owners_alone(served: Served) -> None:
     """Ours: CSI has no authentication but the socket's mode."""
     mode = served.path.stat().st_mode
@@ -155,6 +156,7 @@ async def test_the_socket_is_its_owners_alone(served: Served) -> None:
     assert [entry.name for entry in served.path.parent.iterdir()] == ["csi.sock"]
 
 
+@pytest.mark.requirement("socket.owner-only")
 async def test_a_missing_directory_is_made_for_its_owner_alone(short_path: Path) -> None:
     """Ours."""
     async with running(short_path / "plugins"):
@@ -172,6 +174,7 @@ async def test_a_stale_socket_is_replaced(short_path: Path) -> None:
     assert answer.ready.value
 
 
+@pytest.mark.requirement("socket.owner-only")
 async def test_a_live_socket_is_refused_and_stays(served: Served) -> None:
     """Ours: two drivers on one socket would both believe that they are the one."""
     with pytest.raises(errors.Refused, match="served by a live process"):
@@ -193,6 +196,7 @@ async def test_something_that_is_no_socket_is_refused_and_stays(short_path: Path
     assert (short_path / "csi.sock").read_text() == "precious"
 
 
+@pytest.mark.requirement("csi.nothing-beside-socket")
 async def test_the_socket_is_gone_at_the_end(short_path: Path) -> None:
     """Ours."""
     async with running(short_path):
@@ -214,6 +218,7 @@ async def test_a_successors_socket_is_left_alone(short_path: Path) -> None:
     assert path.stat().st_ino == inode
 
 
+@pytest.mark.requirement("csi.unix-socket", "csi.identity.offered")
 async def test_every_service_is_healthy_and_reflected(served: Served) -> None:
     """Ours: grpc.health.v1 and reflection, for grpcurl and probes."""
     health: Any = health_pb2_grpc.HealthStub(served.channel)  # these stubs' types know the synchronous API alone
@@ -230,6 +235,7 @@ async def test_every_service_is_healthy_and_reflected(served: Served) -> None:
     }
 
 
+@pytest.mark.requirement("calls.join")
 async def test_an_identical_call_joins_the_one_under_way(served: Served) -> None:
     """Ours: a sidecar that timed out and came back neither starts again nor hears ABORTED."""
     first = served.deletion(secrets={"password": "old"})
@@ -244,6 +250,7 @@ async def test_an_identical_call_joins_the_one_under_way(served: Served) -> None
     assert served.gate.calls == 1
 
 
+@pytest.mark.requirement("calls.join")
 async def test_a_different_call_hears_what_runs_and_since_when(served: Served) -> None:
     """CSI spec, "Concurrency": ABORTED for an operation pending on the volume; the name and age are ours."""
     first = served.deletion()
@@ -259,6 +266,7 @@ async def test_a_different_call_hears_what_runs_and_since_when(served: Served) -
     await first
 
 
+@pytest.mark.requirement("calls.join")
 async def test_a_cancelled_call_leaves_its_operation_to_be_joined(served: Served) -> None:
     """Ours: the operation belongs to the driver, not to the call that began it."""
     first = served.deletion()
@@ -289,6 +297,7 @@ async def test_the_callers_deadline_is_answered_before_it_passes(
     assert re.fullmatch(told, error.details() or "")
 
 
+@pytest.mark.requirement("secrets.not-logged")
 async def test_no_secret_is_ever_logged(served: Served) -> None:
     """The CSI spec, "Secrets Requirements": sensitive, not to be logged; refused calls and bugs included."""
     served.gate.opened.set()
@@ -303,6 +312,7 @@ async def test_no_secret_is_ever_logged(served: Served) -> None:
     assert asked == [f'volume_id: "{VOLUME}"', 'name: "pvc-1"']
 
 
+@pytest.mark.requirement("csi.status-code")
 async def test_a_bug_is_told_to_the_log_and_not_to_the_caller(served: Served) -> None:
     """Ours: no Python leaves; the request id leads from one to the other."""
     served.gate.opened.set()
@@ -328,6 +338,7 @@ async def test_an_answered_call_is_one_line_with_its_object_and_time(served: Ser
     assert {"request", "took", "timestamp"} <= lines[0].keys()
 
 
+@pytest.mark.requirement("csi.unimplemented")
 async def test_what_is_not_offered_is_unimplemented(served: Served) -> None:
     """CSI spec, "Error Scheme": an RPC that the plugin does not implement."""
     error = await refused(served.controller.GetCapacity(csi_pb2.GetCapacityRequest()))
@@ -336,6 +347,25 @@ async def test_what_is_not_offered_is_unimplemented(served: Served) -> None:
     assert error.details() == "GetCapacity is not offered by this driver"
 
 
+@pytest.mark.requirement("csi.status-details-empty")
+async def test_a_refused_call_ends_with_a_code_and_a_message_and_no_details(served: Served) -> None:
+    """CSI spec, "Error Scheme": the status details must be empty."""
+    error = await refused(served.controller.GetCapacity(csi_pb2.GetCapacityRequest()))
+
+    assert "grpc-status-details-bin" not in {key for key, _ in error.trailing_metadata() or ()}
+
+
+@pytest.mark.requirement("csi.get-volume.missing")
+async def test_an_id_that_no_volume_has_is_not_found(served: Served) -> None:
+    """CSI spec, ControllerGetVolume errors."""
+    asked = csi_pb2.ControllerGetVolumeRequest(volume_id="reallyfakevolumeid")
+
+    error = await refused(served.controller.ControllerGetVolume(asked))
+
+    assert error.code() is StatusCode.NOT_FOUND
+
+
+@pytest.mark.requirement("csi.delete-volume.idempotent", "csi.delete-snapshot.idempotent")
 async def test_what_cannot_be_there_is_removed_with_success(served: Served) -> None:
     """CSI spec §DeleteVolume, §ControllerUnpublishVolume, §DeleteSnapshot: absent is done."""
     stub = served.controller
@@ -353,6 +383,7 @@ async def test_what_cannot_be_there_is_removed_with_success(served: Served) -> N
     )
 
 
+@pytest.mark.requirement("detach.live-volume-stays", "csi.unpublish-volume.unknown-node")
 async def test_a_node_id_that_no_node_has_does_not_free_a_volume(served: Served) -> None:
     """What attachers do: success frees the volume for another node, so not while any node has it."""
     wanted = csi_pb2.ControllerUnpublishVolumeRequest(volume_id=VOLUME, node_id="no-such-node")
@@ -433,6 +464,7 @@ async def test_a_process_that_is_told_to_stop_ends_with_zero(short_path: Path, n
     assert list(short_path.iterdir()) == []
 
 
+@pytest.mark.requirement("socket.owner-only")
 async def test_a_second_process_on_a_live_socket_ends_with_one_sentence(short_path: Path) -> None:
     """Ours: errors are one sentence on stderr and an exit code, never a traceback."""
     async with program(*node_words(short_path)) as first:
@@ -447,6 +479,7 @@ async def test_a_second_process_on_a_live_socket_ends_with_one_sentence(short_pa
     ]
 
 
+@pytest.mark.requirement("node.small")
 async def test_a_node_process_loads_neither_the_sdk_nor_an_http_client(short_path: Path) -> None:
     """Ours: memory on every node of a cluster."""
     async with program(*node_words(short_path), PYTHONPROFILEIMPORTTIME="1") as node:

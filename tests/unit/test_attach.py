@@ -62,6 +62,7 @@ def test_an_answer_that_says_attached_needs_no_second_call() -> None:
     assert paper.calls.total() == 1
 
 
+@pytest.mark.requirement("csi.publish-volume.usable")
 def test_attach_waits_until_the_volume_is_attached() -> None:
     """CSI spec, ControllerPublishVolume: a published volume is available on the node."""
     paper = ScriptedCloud(shows=lambda at: a_volume("in-use", an_attachment("attached" if at > 3 else "attaching")))
@@ -78,6 +79,7 @@ def test_an_attachment_to_the_previous_node_is_ignored_after_aws_accepted_the_at
     assert 4 < succeed(ScriptedCloud(shows=shows), attach_volume) < 6
 
 
+@pytest.mark.requirement("csi.publish-volume.idempotent")
 def test_a_repeated_attach_succeeds_although_aws_says_in_use() -> None:
     """CSI spec, ControllerPublishVolume: the call is idempotent."""
     paper = refusing(errors.InUse("in use"), shows=lambda _: a_volume("in-use", an_attachment("attached")))
@@ -87,6 +89,7 @@ def test_a_repeated_attach_succeeds_although_aws_says_in_use() -> None:
     assert paper.calls == {"attach": 1, "volumes": 1}
 
 
+@pytest.mark.requirement("csi.publish-volume.elsewhere")
 def test_attaching_a_volume_that_another_node_has_fails_and_names_that_node() -> None:
     """CSI spec, ControllerPublishVolume: "Volume published to another node"."""
     paper = refusing(errors.InUse("in use"), shows=lambda _: a_volume("in-use", an_attachment("attached", OTHER)))
@@ -148,6 +151,7 @@ def test_an_attachment_that_takes_too_long_fails_with_a_retryable_error() -> Non
     assert f"{PATIENCE:g} s" in str(refusal)
 
 
+@pytest.mark.requirement("csi.publish-volume.missing")
 def test_attaching_a_volume_that_is_gone_fails_with_not_found() -> None:
     """CSI spec, ControllerPublishVolume: "Volume does not exist"."""
     paper = ScriptedCloud(shows=lambda at: a_volume("in-use", an_attachment("attaching")) if at < 2 else None)
@@ -171,6 +175,7 @@ UNPARSED = Attachment(state=AttachState.ATTACHED, node=None, holder=f"arn:new:fo
 FOREIGN = Attachment(state=AttachState.ATTACHED, node=None, holder="arn:aws:eks:r:1:cluster/x")
 
 
+@pytest.mark.requirement("detach.live-volume-stays", "csi.unpublish-volume.unknown-node")
 @pytest.mark.parametrize(
     "case",
     [
@@ -216,6 +221,7 @@ def test_a_refused_detach_succeeds_only_if_ec2_shows_no_attachment_to_the_instan
         assert isinstance(fail(paper, detach_volume), errors.NotReady)
 
 
+@pytest.mark.requirement("detach.live-volume-stays")
 def test_a_volume_that_ec2_does_not_show_for_a_moment_does_not_count_as_detached() -> None:
     """EC2 developer guide, eventual consistency: replicas lag."""
     lagging = refusing(
@@ -247,6 +253,7 @@ def test_a_detach_that_waits_for_an_unmount_says_that_the_volume_is_still_mounte
     assert "still mounted" in str(refusal)
 
 
+@pytest.mark.requirement("csi.unpublish-volume.all-nodes")
 def test_detach_without_a_node_detaches_the_volume_from_every_node() -> None:
     """CSI spec, ControllerUnpublishVolume: without a node id, unpublish from all nodes."""
     paper = ScriptedCloud(
@@ -272,6 +279,7 @@ shown = st.one_of(
 )
 
 
+@pytest.mark.requirement("waits.end")
 @given(st.lists(shown, min_size=1, max_size=6), st.lists(st.just(errors.InUse("in use")), max_size=1))
 def test_attach_ends_in_time_and_succeeds_only_with_an_attachment(
     history: list[Volume | None], refusals: list[errors.Error]

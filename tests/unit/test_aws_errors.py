@@ -38,6 +38,7 @@ def error_for(raised: Exception, *, creates: bool = False) -> Exception:
     return caught.value
 
 
+@pytest.mark.requirement("errors.same-through-either-api")
 @pytest.mark.parametrize("code", sorted(BY_CODE))
 def test_the_same_ec2_code_gives_the_same_error_through_either_api(code: str) -> None:
     """Upstream: a code that only one of the roads knows was its defects H1 to H3."""
@@ -48,6 +49,7 @@ def test_the_same_ec2_code_gives_the_same_error_through_either_api(code: str) ->
     assert "said so" in str(by_ec2)
 
 
+@pytest.mark.requirement("errors.same-through-either-api")
 @pytest.mark.parametrize(
     "text",
     [
@@ -64,6 +66,7 @@ def test_ec2s_code_is_found_however_it_is_wrapped(code: str, text: str) -> None:
     assert type(error_for(straight(code, text))) is errors.InUse
 
 
+@pytest.mark.requirement("create.outcome-unknown")
 @pytest.mark.parametrize("refusal", [straight("NewCode"), wrapped("NewCode")])
 def test_a_code_that_nobody_knows_may_have_done_its_work(refusal: ClientError) -> None:
     """Ours: UNAVAILABLE, with AWS's code and request."""
@@ -85,6 +88,7 @@ def test_a_create_that_broke_at_awss_side_is_not_proved(code: str) -> None:
     assert type(error_for(straight(code))) is errors.Unavailable
 
 
+@pytest.mark.requirement("create.outcome-unknown")
 def test_no_answer_is_no_proof() -> None:
     """Ours: a lost answer to a create may mean that it was made."""
     for lost in (

@@ -34,6 +34,7 @@ def test_attaches_at_once_have_different_names_that_nobody_uses(used: set[str], 
     assert not names.asked
 
 
+@pytest.mark.requirement("csi.publish-volume.full")
 def test_an_instance_without_a_free_name_is_full() -> None:
     """CSI: RESOURCE_EXHAUSTED."""
     with pytest.raises(errors.NodeFull), Names().held("i-1", NAMES):

@@ -86,6 +86,7 @@ def test_what_blkid_and_the_superblock_say_together(found: Found) -> None:
     assert contents.recognised(found.start, found.tags, volume_id=VOLUME, note=found.note) == found.answer
 
 
+@pytest.mark.requirement("data.format-only-blank")
 @given(
     start=st.sampled_from([EMPTY, ext4(), xfs(in_progress=True), xfs(in_progress=False)]),
     tags=st.dictionaries(st.sampled_from(["TYPE", "PTTYPE", "USAGE", "LABEL"]), st.text(), min_size=1),
@@ -99,6 +100,7 @@ def test_whatever_blkid_recognises_is_never_blank(start: bytes, tags: dict[str, 
         assert isinstance(answer, Foreign)
 
 
+@pytest.mark.requirement("data.format-only-blank")
 @given(window=st.integers(0, 4), at=st.integers(0, 4095), byte=st.integers(1, 255))
 def test_a_single_byte_where_blkid_looks_makes_a_device_not_blank(window: int, at: int, byte: int) -> None:
     """Ours: raw data has no signature, and is somebody's all the same."""

@@ -146,6 +146,7 @@ ROWS: Final = [
 ]
 
 
+@pytest.mark.requirement("create.outcome-unknown", "errors.every-error-has-a-code", "csi.create-volume.zone-full")
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_the_caller_hears_the_code_that_makes_it_do_the_right_thing(row: Row) -> None:
     """Demanded by the callers' own sources."""
@@ -164,6 +165,7 @@ def made(cls: type[errors.Error]) -> errors.Error:
     return cls("Code", "x") if issubclass(cls, errors.CloudError) else cls("x")
 
 
+@pytest.mark.requirement("errors.every-error-has-a-code", "csi.status-code")
 @pytest.mark.parametrize("cls", [*every_error()], ids=lambda cls: cls.__name__)
 def test_every_error_has_a_code_of_its_own_or_its_ancestors(cls: type[errors.Error]) -> None:
     """Ours: a new class cannot leave as INTERNAL by oversight."""
@@ -189,6 +191,7 @@ def test_no_modification_ends_in_a_code_that_pins_the_class(cls: type[errors.Err
     assert status.code_for(made(cls), "ControllerModifyVolume") not in pinned
 
 
+@pytest.mark.requirement("create.outcome-unknown")
 @pytest.mark.parametrize("cls", [*every_error(errors.Unavailable)], ids=lambda cls: cls.__name__)
 def test_what_may_have_been_done_keeps_the_provisioner_at_it(cls: type[errors.Error]) -> None:
     """The provisioner's sources: any other code and it forgets the claim, and the volume with it."""
@@ -202,6 +205,7 @@ def test_out_of_range_is_only_ever_about_a_capacity() -> None:
     assert codes == {errors.OutOfRange}
 
 
+@pytest.mark.requirement("denied.names-the-statement")
 def test_a_message_fits_into_a_volume_attachment() -> None:
     """Kubernetes' validation: more than 1,024 bytes are refused, and then nothing is shown."""
     text = "volume vol-1 " + "ü" * 2000 + ": take another"
@@ -213,6 +217,7 @@ def test_a_message_fits_into_a_volume_attachment() -> None:
     assert message.endswith(": take another")
 
 
+@pytest.mark.requirement("csi.status-code")
 def test_a_message_is_one_line() -> None:
     """Ours: events and logs are."""
     assert status.cut("mkfs said\n  no\n") == "mkfs said no"
@@ -227,6 +232,7 @@ def vac_request(**mutable: str) -> csi_pb2.CreateVolumeRequest:
     return csi_pb2.CreateVolumeRequest(name="pvc-1", volume_capabilities=[capability], mutable_parameters=mutable)
 
 
+@pytest.mark.requirement("csi.unsupported-field")
 def test_a_wrong_value_in_an_attributes_class_does_not_put_the_provisioner_to_sleep() -> None:
     """The provisioner's sources: after INVALID_ARGUMENT it waits for a new StorageClass, which heals nothing here."""
     with pytest.raises(errors.Refused) as caught:
@@ -235,12 +241,14 @@ def test_a_wrong_value_in_an_attributes_class_does_not_put_the_provisioner_to_sl
     assert status.code_for(caught.value, "CreateVolume") is StatusCode.FAILED_PRECONDITION
 
 
+@pytest.mark.requirement("csi.unsupported-field", "csi.modify-volume.unsupported")
 def test_an_unknown_key_in_an_attributes_class_is_an_invalid_argument() -> None:
     """csi-sanity: "should not create volume with an invalid volume attribute class"."""
     with pytest.raises(errors.InvalidRequest):
         parse.volume_spec(vac_request(XXX_FakeKey="XXX_FakeValue"))
 
 
+@pytest.mark.requirement("csi.publish-volume.read-only")
 def test_read_only_publishing_is_not_advertised() -> None:
     """csi-sanity: with PUBLISH_READONLY a changed `readonly` must be ALREADY_EXISTS; we enforce it on the node."""
     assert csi_pb2.ControllerServiceCapability.RPC.Type.PUBLISH_READONLY not in controller.CAPABILITIES

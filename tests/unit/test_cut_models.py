@@ -49,6 +49,7 @@ def test_a_cut_model_has_just_the_operations_called(service: str) -> None:
     assert shipped(service)["operations"].keys() == CALLED[service]
 
 
+@pytest.mark.requirement("source.cut-models")
 @pytest.mark.parametrize("service", CALLED)
 def test_what_is_kept_is_as_the_installed_botocore_has_it(service: str) -> None:
     """AWS: a member that is missing would be dropped from requests and answers without a word."""

@@ -11,6 +11,7 @@ from hyperpod_ebs.driver.csi import endpoint
 from hyperpod_ebs.driver.model import errors
 
 
+@pytest.mark.requirement("csi.unix-socket")
 @pytest.mark.parametrize(
     ("text", "path"),
     [

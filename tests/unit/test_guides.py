@@ -47,6 +47,7 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=names)
 examples_too = pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=names)
 
 
+@pytest.mark.requirement("guides.true")
 @every_page
 def test_each_block_says_whether_it_is_run_and_if_not_why(page: Page) -> None:
     """The issue: every command in the guides that can run against the emulator is run."""
@@ -55,6 +56,7 @@ def test_each_block_says_whether_it_is_run_and_if_not_why(page: Page) -> None:
         assert (block.info == "sh shown") == (block.why is not None), f"{page.path.name}:{block.line}"
 
 
+@pytest.mark.requirement("guides.true")
 @every_page
 def test_each_flag_is_the_drivers(page: Page) -> None:
     """The house: options in the docs equal those in the code. In blocks they are run."""
@@ -114,6 +116,7 @@ def within(document: Any) -> Iterator[Any]:
             pass
 
 
+@pytest.mark.requirement("guides.true")
 @every_page
 def test_each_value_is_the_charts(page: Page) -> None:
     """A values file that a page writes, `--set`, and names in the text."""
@@ -159,6 +162,7 @@ def test_each_class_is_taken_by_the_driver(page: Page) -> None:
                     pass
 
 
+@pytest.mark.requirement("guides.true")
 @pytest.mark.parametrize("name", ["storage-classes.md", "modification.md"])
 def test_each_parameter_in_a_table_is_one(name: str) -> None:
     """The house: parameters in the docs equal those in the code."""
@@ -235,6 +239,7 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in _HEADING.findall(path.read_text())}
 
 
+@pytest.mark.requirement("guides.true")
 def test_each_message_in_troubleshooting_is_one_of_the_drivers() -> None:
     """The issue: troubleshooting by symptom; its texts are those that the driver really says."""
     said = set(_SAID.findall((DIRECTORY / "troubleshooting.md").read_text()))

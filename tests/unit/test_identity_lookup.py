@@ -59,6 +59,7 @@ async def test_a_node_that_is_told_who_it_is_asks_nobody() -> None:
     assert (bench.first.asked, bench.second.asked) == (0, 0)
 
 
+@pytest.mark.requirement("node.starts-unidentified")
 async def test_a_node_that_is_not_known_says_what_is_missing_why_and_what_to_do() -> None:
     """Ours: it starts all the same, and heals when one source tells."""
     bench = Bench()

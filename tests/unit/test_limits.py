@@ -40,12 +40,14 @@ def test_every_type_that_hyperpod_offers_has_the_limit_that_the_embedded_cloud_k
     assert ours == {name: (places.most, places.way == "shared") for name, places in PLACES.items()}
 
 
+@pytest.mark.requirement("csi.node-info.limit")
 @pytest.mark.parametrize("instance_type", ["", "x99.huge", "m4.large", "m7i.metal-24xl", "m5d.large"])
 def test_a_type_that_is_not_in_the_table_is_not_guessed(instance_type: str) -> None:
     """CSI spec §NodeGetInfo: 0 leaves it to the CO."""
     assert limits.attach_limit(instance_type, taken=1) == 0
 
 
+@pytest.mark.requirement("csi.node-info.limit")
 def test_what_a_node_has_anyway_is_taken_off_but_one_place_is_left() -> None:
     """Upstream's rule: never below 1, for 0 would mean any number."""
     assert limits.attach_limit("ml.g5.48xlarge", taken=2) == 7

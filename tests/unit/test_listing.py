@@ -35,6 +35,7 @@ def shelf(count: int) -> Shelf:
     return Shelf(named=tuple(a_volume(id=f"vol-{number:08x}") for number in range(count)))
 
 
+@pytest.mark.requirement("csi.list-volumes.pages")
 @given(st.integers(0, 40), st.lists(st.integers(1, 12), min_size=1, max_size=5))
 def test_pages_are_exact_and_show_each_volume_once(count: int, sizes: list[int]) -> None:
     """CSI: at most max_entries a page, also where EC2's smallest page is larger; a page is short only at the end."""
@@ -77,6 +78,7 @@ def test_what_was_deleted_between_two_pages_is_left_out() -> None:
     assert [volume.id for volume in second.items] == ["vol-00000003"]
 
 
+@pytest.mark.requirement("csi.list-volumes.token")
 @given(st.text(min_size=1) | st.binary(min_size=1).map(lambda some: base64.urlsafe_b64encode(some).decode()))
 def test_a_token_that_is_none_of_ours_starts_the_listing_again(token: str) -> None:
     """CSI: ABORTED."""
@@ -84,6 +86,7 @@ def test_a_token_that_is_none_of_ours_starts_the_listing_again(token: str) -> No
         run(volume_page(shelf(3).cloud, 0, token))
 
 
+@pytest.mark.requirement("csi.unsupported-field")
 def test_a_negative_bound_is_refused() -> None:
     """CSI: INVALID_ARGUMENT."""
     with pytest.raises(errors.InvalidRequest):
@@ -101,6 +104,7 @@ def test_ids_that_nothing_can_have_list_nothing(volume_id: str, snapshot_id: str
     assert page.next_token is None
 
 
+@pytest.mark.requirement("csi.list-volumes.token")
 def test_a_token_that_ec2_has_forgotten_is_stale_and_no_mistake_of_the_callers() -> None:
     """CSI: ABORTED; EC2 may say InvalidParameterValue. Without a token it is a mistake, and ours."""
 

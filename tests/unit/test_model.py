@@ -15,6 +15,7 @@ from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, 
 WRITER: Final = AccessMode.SINGLE_NODE_WRITER
 
 
+@pytest.mark.requirement("errors.every-error-has-a-code")
 def test_the_drawing_of_the_error_tree_is_the_tree() -> None:
     """Ours: the picture cannot rot."""
     drawn: dict[str, str] = {}
@@ -63,6 +64,7 @@ def test_any_other_text_is_not_found(text: str) -> None:
         assert re.fullmatch(r"snap-[0-9a-f]+", volume.parse_snapshot_id(text))
 
 
+@pytest.mark.requirement("csi.missing-field")
 def test_an_empty_id_is_an_invalid_request() -> None:
     """csi-sanity: INVALID_ARGUMENT."""
     with pytest.raises(errors.InvalidRequest):
@@ -77,6 +79,7 @@ def test_a_device_is_named_by_its_volumes_serial() -> None:
     assert volume.udev_link("vol-12345678") == "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol12345678"
 
 
+@pytest.mark.requirement("csi.create-volume.capabilities", "csi.single-writer-accepted")
 @pytest.mark.parametrize("mode", AccessMode, ids=str)
 def test_only_modes_of_a_single_node_are_offered(mode: AccessMode) -> None:
     """An EBS volume is attached to one node at a time."""
@@ -93,6 +96,7 @@ def test_only_filesystems_that_are_made_here_are_offered(filesystem: str) -> Non
     assert offered == (filesystem in {"ext4", "xfs"})
 
 
+@pytest.mark.requirement("csi.create-volume.capabilities")
 def test_what_is_not_offered_is_refused_with_what_is() -> None:
     """Ours."""
     with pytest.raises(errors.InvalidRequest, match="take one of ext4, xfs"):
@@ -105,6 +109,7 @@ def test_a_reader_only_mode_is_read_only() -> None:
     assert not Capability(Block(), WRITER).read_only
 
 
+@pytest.mark.requirement("csi.node-info.topology")
 def test_a_node_reports_the_keys_that_volumes_of_any_age_carry() -> None:
     """Upstream's node topology."""
     assert topology.node_segments("z") == {
@@ -115,6 +120,7 @@ def test_a_node_reports_the_keys_that_volumes_of_any_age_carry() -> None:
     assert topology.volume_segments("z") == {"topology.kubernetes.io/zone": "z"}
 
 
+@pytest.mark.requirement("csi.create-volume.topology")
 @pytest.mark.parametrize(
     ("requisite", "preferred", "zone"),
     [
@@ -133,6 +139,7 @@ def test_the_zone_is_the_first_preferred_else_the_first_required(
     assert topology.requested_zone(requisite, preferred) == zone
 
 
+@pytest.mark.requirement("csi.create-volume.topology")
 def test_requirements_without_a_zone_are_refused() -> None:
     """Ours: a volume anywhere would be one that no pod can reach."""
     with pytest.raises(errors.InvalidRequest, match="they name rack"):

@@ -68,6 +68,7 @@ def test_a_size_can_be_used_from_optimizing_on() -> None:
     assert paper.calls["modify_volume"] == 1
 
 
+@pytest.mark.requirement("csi.expand-volume.idempotent")
 def test_a_volume_that_is_large_enough_is_left_alone() -> None:
     """CSI: an expansion never makes it smaller, and a repeat succeeds."""
     paper = ScriptedCloud(shows=lambda _: a_volume(gib=4))
@@ -132,6 +133,7 @@ def test_an_expansion_is_never_refused_so_that_the_resizer_stops(case: Growth) -
     assert not isinstance(refusal, errors.Refused | errors.NoRoom)
 
 
+@pytest.mark.requirement("csi.expand-volume.out-of-range")
 def test_a_volume_over_the_limit_cannot_shrink() -> None:
     """CSI: OUT_OF_RANGE with both values."""
     refusal = not_grown(ScriptedCloud(shows=lambda _: a_volume(gib=4)), SizeRange(GiB(1), 2**30))
@@ -140,6 +142,7 @@ def test_a_volume_over_the_limit_cannot_shrink() -> None:
     assert "4 GiB" in str(refusal)
 
 
+@pytest.mark.requirement("csi.expand-volume.missing")
 def test_a_volume_is_not_found_only_when_it_stays_so() -> None:
     """Resizer: NOT_FOUND ends the expansion for good."""
     late = ScriptedCloud(shows=lambda at: a_volume(gib=2) if at > 0.4 else None)
@@ -160,6 +163,7 @@ def test_a_modification_that_fails_is_to_be_asked_for_again() -> None:
     assert "no capacity" in str(refusal)
 
 
+@pytest.mark.requirement("csi.modify-volume.idempotent", "csi.modify-volume.only-named")
 def test_only_what_differs_is_asked_for() -> None:
     """AWS: a volume can be modified a few times a day; nothing is spent on what is so."""
     paper = refusing()

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from hyperpod_ebs.driver.model.capability import AccessMode, Capability, Mount
 from hyperpod_ebs.driver.model.disk import DeviceNumber
 from hyperpod_ebs.driver.model.path_state import MountEntry
@@ -30,6 +32,7 @@ def test_xfs_is_mounted_beside_what_it_was_restored_from() -> None:
     assert options.for_staging(Capability(access, WRITER), access) == ("noatime", "nouuid")
 
 
+@pytest.mark.requirement("csi.node-publish.read-only")
 def test_a_reader_gets_a_read_only_mount() -> None:
     """CSI spec: SINGLE_NODE_READER_ONLY."""
     access = Mount("ext4", ("ro",))
@@ -48,6 +51,7 @@ def test_a_bind_mount_keeps_what_its_staged_mount_has() -> None:
     assert given == ("noexec", "nosuid", "ro")
 
 
+@pytest.mark.requirement("csi.stage-volume.conflict")
 def test_options_that_the_kernel_shows_are_compared_both_ways() -> None:
     """CSI spec: a repeat on other terms is ALREADY_EXISTS."""
     assert list(options.differences(["discard", "noatime"], mounted("rw,noatime", "rw,discard"))) == []

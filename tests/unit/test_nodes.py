@@ -15,6 +15,7 @@ CLUSTERS: Final = st.from_regex(r"[a-z0-9]{12}", fullmatch=True)
 NODES: Final = st.builds(Ec2Node, INSTANCES) | st.builds(HyperPodNode, CLUSTERS, INSTANCES)
 
 
+@pytest.mark.requirement("csi.node-info.unique")
 @given(NODES)
 def test_a_node_is_read_back_from_its_own_text(node: nodes.Node) -> None:
     """Ours."""

@@ -35,6 +35,7 @@ async def operations() -> AsyncGenerator[Operations[str]]:
         yield owned
 
 
+@pytest.mark.requirement("calls.join")
 async def test_an_identical_call_joins(operations: Operations[str]) -> None:
     """Ours: the work is done once, and both get its result."""
     work = Work()
@@ -49,6 +50,7 @@ async def test_an_identical_call_joins(operations: Operations[str]) -> None:
     assert (first.result(), second.result(), work.begun) == (1, 1, 1)
 
 
+@pytest.mark.requirement("calls.join")
 @pytest.mark.parametrize("other", [Operation("detach", "node-1"), Operation("attach", "node-2")], ids=repr)
 async def test_a_different_call_is_turned_away_with_what_runs(operations: Operations[str], other: Operation) -> None:
     """Ours: another name, or other terms."""
@@ -99,6 +101,7 @@ async def test_parts_are_free_of_one_another_but_not_of_their_whole(operations: 
         whole.opened.set()
 
 
+@pytest.mark.requirement("calls.join")
 async def test_a_cancelled_caller_leaves_the_work_to_be_joined(operations: Operations[str]) -> None:
     """Ours: the work belongs to the driver."""
     work = Work()

@@ -37,6 +37,7 @@ def variables(cls: type, name: str) -> list[str]:
     return [str(one) for one in found]
 
 
+@pytest.mark.requirement("csi.environment-prefix")
 @pytest.mark.parametrize(("cls", "name"), FIELDS, ids=lambda one: one if isinstance(one, str) else one.__name__)
 def test_every_field_has_a_variable_of_its_own_name(cls: type, name: str) -> None:
     """Ours: whoever knows the flag knows the variable."""

@@ -74,6 +74,7 @@ def test_a_key_implies_encryption() -> None:
     assert parameters.parse_classes({"kmsKeyId": "k"}, {}).encrypted
 
 
+@pytest.mark.requirement("csi.create-volume.mutable-parameters")
 def test_an_attributes_class_is_laid_over_the_storage_class() -> None:
     """CSI spec §CreateVolume: mutable_parameters take precedence."""
     read = parameters.parse_classes({"type": "gp3", "iops": "3000"}, {"iops": "4000"})
@@ -81,6 +82,7 @@ def test_an_attributes_class_is_laid_over_the_storage_class() -> None:
     assert (read.type, read.iops) == ("gp3", 4000)
 
 
+@pytest.mark.requirement("csi.modify-volume.unsupported")
 @pytest.mark.parametrize("parameter", [one for one in TABLE if not one.mutable], ids=lambda one: one.key)
 def test_what_cannot_change_is_refused_in_an_attributes_class(parameter: Parameter) -> None:
     """CSI spec §ControllerModifyVolume: unsupported mutable parameters."""
@@ -88,6 +90,7 @@ def test_what_cannot_change_is_refused_in_an_attributes_class(parameter: Paramet
         parameters.parse_change({parameter.key: GOOD[parameter.key]})
 
 
+@pytest.mark.requirement("csi.modify-volume.only-named")
 def test_a_change_holds_only_what_was_named() -> None:
     """Ours: None leaves a property as it is."""
     assert parameters.parse_change({"Throughput": "500"}) == (Change(throughput=500), TagChanges())

@@ -236,6 +236,12 @@ REFUSALS: Final = [
 ]
 
 
+@pytest.mark.requirement(
+    "csi.missing-field",
+    "csi.unsupported-field",
+    "csi.create-volume.capabilities",
+    "csi.create-volume.source-unsupported",
+)
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.id)
 def test_a_wrong_request_is_refused_for_what_is_wrong(refusal: Refusal) -> None:
     """CSI spec, the error tables of each RPC."""
@@ -276,6 +282,7 @@ def test_a_stage_is_read() -> None:
     )
 
 
+@pytest.mark.requirement("csi.node-publish.read-only")
 @pytest.mark.parametrize(
     ("readonly", "mode"),
     [(True, MODES.SINGLE_NODE_WRITER), (False, MODES.SINGLE_NODE_READER_ONLY)],

@@ -104,6 +104,7 @@ def test_a_volume_that_aws_takes_back_is_a_refusal_that_says_why(case: Taken) ->
     assert case.says in str(refusal)
 
 
+@pytest.mark.requirement("create.outcome-unknown")
 def test_a_volume_in_error_is_removed_before_anything_final_is_said() -> None:
     """Provisioner: after a final code nobody would ever delete it."""
     paper = ScriptedCloud(shows=lambda _: a_volume("error"))
@@ -117,6 +118,7 @@ def test_a_volume_in_error_is_removed_before_anything_final_is_said() -> None:
     assert isinstance(not_final, errors.OutcomeUnknown)
 
 
+@pytest.mark.requirement("create.outcome-unknown")
 def test_a_volume_that_stays_creating_is_never_called_void() -> None:
     """Provisioner: until it is proved that nothing exists, only codes that make it ask again."""
     paper = ScriptedCloud(shows=lambda _: a_volume("creating"))
@@ -130,6 +132,7 @@ def test_a_volume_that_stays_creating_is_never_called_void() -> None:
     assert run(act()) == pytest.approx(PATIENCE)
 
 
+@pytest.mark.requirement("create.outcome-unknown")
 def test_absence_is_believed_only_after_a_while() -> None:
     """EC2: a volume may be shown seconds after it was acknowledged."""
     paper = ScriptedCloud(shows=lambda at: None if at < APPEARS - 3 else a_volume())
@@ -139,6 +142,7 @@ def test_absence_is_believed_only_after_a_while() -> None:
     assert volume.state == "available"
 
 
+@pytest.mark.requirement("calls.same-answer", "csi.create-volume.idempotent")
 def test_a_spent_token_leads_to_the_volume_that_an_earlier_call_made() -> None:
     """CSI: a repeat returns the same volume, also when another process made it with a later token."""
     paper = ScriptedCloud(named=(a_volume(),))
@@ -178,6 +182,7 @@ def test_tokens_come_to_an_end() -> None:
     assert isinstance(refused(paper), errors.NotReady)
 
 
+@pytest.mark.requirement("csi.create-volume.conflict")
 def test_a_name_that_a_different_volume_has_is_a_conflict_with_both_values() -> None:
     """CSI: ALREADY_EXISTS."""
     paper = ScriptedCloud(named=(a_volume(gib=3),))
@@ -189,6 +194,7 @@ def test_a_name_that_a_different_volume_has_is_a_conflict_with_both_values() -> 
     assert "its size is 3 GiB, not 5 GiB" in str(refusal)
 
 
+@pytest.mark.requirement("csi.create-volume.idempotent")
 def test_a_repeat_accepts_a_volume_that_has_grown_but_not_over_its_limit() -> None:
     """CSI: the capacity range is what has to hold."""
     grown = a_volume(gib=4)
@@ -207,6 +213,7 @@ class Final(NamedTuple):
     error: errors.Error
 
 
+@pytest.mark.requirement("calls.same-answer")
 @pytest.mark.parametrize(
     "case",
     [
@@ -231,6 +238,7 @@ def test_a_refusal_is_passed_on_only_when_no_earlier_call_made_the_volume(case: 
     assert isinstance(refused(unknown), errors.OutcomeUnknown)
 
 
+@pytest.mark.requirement("csi.create-volume.capacity")
 def test_a_volume_smaller_than_its_snapshot_is_out_of_range() -> None:
     """CSI: OUT_OF_RANGE, which EC2 has no code for."""
     source = Snapshot(id="snap-1", volume_id=ID, size=GiB(8), state=SnapshotState.COMPLETED, started=datetime.now(UTC))
@@ -279,6 +287,7 @@ def test_a_volume_is_compared_in_what_was_asked_for(case: Differs) -> None:
     assert list(differences(a_spec(**case.wanted), a_volume(**case.there))) == case.says
 
 
+@pytest.mark.requirement("csi.delete-volume.idempotent")
 def test_what_is_gone_or_going_is_removed() -> None:
     """CSI: DeleteVolume of what is absent succeeds; of what is in use it does not."""
     gone, going, used = ScriptedCloud(), ScriptedCloud(shows=lambda _: a_volume("deleting")), ScriptedCloud()

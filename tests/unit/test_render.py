@@ -4,9 +4,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
+import pytest
+
 from hyperpod_ebs.driver.csi import confirm, identity, render
-from hyperpod_ebs.driver.model import nodes
+from hyperpod_ebs.driver.model import nodes, topology
 from hyperpod_ebs.driver.model.disk import Amount, Usage
+from hyperpod_ebs.driver.model.formatting import KEYS, Formatting
 from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.volume import Attachment, AttachState, Snapshot, SnapshotState, Volume, VolumeState
 from hyperpod_ebs.driver.volumes.cloud import Page
@@ -34,6 +37,7 @@ def attached(state: AttachState, node: str | None = NODE) -> Attachment:
     return Attachment(state=state, node=nodes.parse(node) if node else None, holder=node or "a service")
 
 
+@pytest.mark.requirement("csi.create-volume.answer")
 def test_a_volume_is_rendered_with_its_actual_size_and_zone() -> None:
     """CSI spec §CreateVolume: the actual capacity, and where the volume can be reached."""
     assert render.volume(VOLUME) == csi_pb2.Volume(
@@ -43,6 +47,7 @@ def test_a_volume_is_rendered_with_its_actual_size_and_zone() -> None:
     )
 
 
+@pytest.mark.requirement("csi.create-volume.answer")
 def test_a_restored_volume_names_its_source() -> None:
     """CSI spec §CreateVolume: content_source is required when one was asked for."""
     rendered = render.volume(replace(VOLUME, snapshot_id="snap-0123456789abcdef0"))
@@ -50,6 +55,7 @@ def test_a_restored_volume_names_its_source() -> None:
     assert rendered.content_source.snapshot.snapshot_id == "snap-0123456789abcdef0"
 
 
+@pytest.mark.requirement("csi.list-volumes.nodes")
 def test_only_nodes_that_can_use_a_volume_are_listed_as_having_it() -> None:
     """The attacher's sources: a volume that is not listed on its node is attached again."""
     volume = replace(
@@ -71,6 +77,7 @@ def test_only_nodes_that_can_use_a_volume_are_listed_as_having_it() -> None:
     assert (listed.next_token, shown.volume) == ("more", listed.entries[0].volume)
 
 
+@pytest.mark.requirement("csi.publish-volume.idempotent")
 def test_the_publish_context_follows_from_the_volume_alone() -> None:
     """CSI spec §ControllerPublishVolume: a repeat answers the same, also where AWS would give another name."""
     assert render.publish_context("vol-0123456789abcdef0") == {
@@ -78,6 +85,7 @@ def test_the_publish_context_follows_from_the_volume_alone() -> None:
     }
 
 
+@pytest.mark.requirement("csi.create-snapshot.answer")
 def test_a_snapshot_is_rendered() -> None:
     """CSI spec §CreateSnapshot."""
     started = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -92,6 +100,7 @@ def test_a_snapshot_is_rendered() -> None:
     assert page.next_token == ""
 
 
+@pytest.mark.requirement("csi.volume-stats.usage")
 def test_usage_of_a_filesystem_is_in_bytes_and_inodes() -> None:
     """CSI spec §NodeGetVolumeStats."""
     usage = Usage(Amount(total=10, used=4, available=6), Amount(total=3, used=1, available=2))
@@ -105,6 +114,7 @@ def test_usage_of_a_filesystem_is_in_bytes_and_inodes() -> None:
     ]
 
 
+@pytest.mark.requirement("csi.volume-stats.usage")
 def test_usage_of_a_block_volume_is_its_size_alone() -> None:
     """CSI spec §NodeGetVolumeStats: used and available may be left out."""
     rendered = render.stats(Usage(Amount(total=10))).usage
@@ -119,6 +129,7 @@ def ask(**changes: object) -> csi_pb2.ValidateVolumeCapabilitiesResponse:
     return confirm.answer(request, VOLUME)
 
 
+@pytest.mark.requirement("csi.validate-capabilities.all")
 def test_what_is_all_right_is_confirmed_as_it_was_asked() -> None:
     """CSI spec §ValidateVolumeCapabilities: confirmed holds what was validated."""
     answer = ask(parameters={"type": "gp3"}, mutable_parameters={"iops": "3000"})
@@ -130,6 +141,7 @@ def test_what_is_all_right_is_confirmed_as_it_was_asked() -> None:
     )
 
 
+@pytest.mark.requirement("csi.validate-capabilities.all")
 def test_one_wrong_part_is_enough_not_to_confirm() -> None:
     """CSI spec §ValidateVolumeCapabilities: only if all that is asked about is supported; a message otherwise."""
     answers = {
@@ -145,6 +157,7 @@ def test_one_wrong_part_is_enough_not_to_confirm() -> None:
         assert reason in answer.message
 
 
+@pytest.mark.requirement("csi.get-plugin-capabilities.same-everywhere")
 def test_every_process_names_what_all_of_them_can_do() -> None:
     """CSI spec §GetPluginCapabilities: every instance answers the same, wherever it is deployed."""
     kinds = csi_pb2.PluginCapability.Service.Type
@@ -158,3 +171,19 @@ def test_every_process_names_what_all_of_them_can_do() -> None:
         kinds.VOLUME_ACCESSIBILITY_CONSTRAINTS,
         csi_pb2.PluginCapability.VolumeExpansion.Type.ONLINE + 100,
     ]
+
+
+@pytest.mark.requirement("csi.size-limits")
+def test_the_longest_ids_and_maps_keep_to_the_size_limits() -> None:
+    """CSI spec, "Size Limits": 128 bytes for a string, 4 KiB for a map."""
+    longest = f"vol-{'f' * 17}"
+    node = nodes.HyperPodNode("f" * 12, f"i-{'f' * 17}")
+    zone = "ap-southeast-1-wl1-abc-wlz-1a"  # among the longest: a Wavelength zone
+    formatted = Formatting(tuple((key, "4294967296k") for key in KEYS.values()))
+    answer = render.volume(replace(VOLUME, id=longest, zone=zone, snapshot_id=f"snap-{'f' * 17}"), formatted)
+
+    maps = [dict(answer.volume_context), render.publish_context(longest), topology.node_segments(zone)]
+    strings = [answer.volume_id, answer.content_source.snapshot.snapshot_id, str(node)]
+
+    assert max(len(text.encode()) for text in strings + [text for one in maps for text in (*one, *one.values())]) <= 128
+    assert max(sum(len((key + value).encode()) for key, value in one.items()) for one in maps) <= 4096

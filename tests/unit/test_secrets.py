@@ -11,6 +11,7 @@ WITH_SECRETS = [
 ]
 
 
+@pytest.mark.requirement("secrets.not-logged")
 @pytest.mark.parametrize("descriptor", WITH_SECRETS, ids=lambda descriptor: descriptor.name)
 def test_no_request_keeps_its_secrets(descriptor: Descriptor) -> None:
     """CSI spec, "Secrets Requirements"."""

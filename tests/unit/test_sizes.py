@@ -23,6 +23,7 @@ def test_a_rounded_size_holds_the_bytes_and_no_smaller_one_does(count: int) -> N
     assert size == 1 or sizes.to_bytes(GiB(size - 1)) < count
 
 
+@pytest.mark.requirement("csi.create-volume.capacity")
 @given(COUNTS, COUNTS)
 def test_a_range_is_within_what_was_asked_or_refused(required: int, limit: int) -> None:
     """CSI spec §CapacityRange: between required_bytes and limit_bytes, where they are set."""
@@ -54,6 +55,7 @@ def test_the_size_is_the_smallest_that_will_do(required: int, limit: int, wanted
     assert SizeRange.from_capacity_range(required, limit).wanted == wanted
 
 
+@pytest.mark.requirement("csi.create-volume.capacity")
 @pytest.mark.parametrize(("required", "limit"), [(GIB, GIB - 1), (-1, 0), (0, -1), (0, GIB - 1)])
 def test_a_range_that_nothing_fits_is_out_of_range(required: int, limit: int) -> None:
     """CSI spec §CreateVolume: OUT_OF_RANGE."""

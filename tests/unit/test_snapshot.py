@@ -29,6 +29,7 @@ class Choice(NamedTuple):
     chosen: str | None
 
 
+@pytest.mark.requirement("csi.create-snapshot.idempotent")
 @pytest.mark.parametrize(
     "case",
     [
@@ -48,6 +49,7 @@ def test_the_oldest_good_one_of_a_name_counts(case: Choice) -> None:
     assert (found and found.id) == case.chosen
 
 
+@pytest.mark.requirement("csi.create-snapshot.conflict")
 def test_a_name_that_a_snapshot_of_another_volume_has_is_a_conflict() -> None:
     """CSI: ALREADY_EXISTS."""
     with pytest.raises(errors.Conflict, match=r"snap-1 is of volume vol-2, not vol-1"):
@@ -67,6 +69,7 @@ class Losing(ScriptedCloud):
         return self.snapshots if now() > LAG / 2 else ()
 
 
+@pytest.mark.requirement("csi.create-snapshot.idempotent")
 def test_a_snapshot_whose_answer_was_lost_is_found_by_its_name() -> None:
     """EC2: without a client token a caller that came back too soon would have a second one."""
     made, void = Losing(snapshots=(taken("snap-1", 1),)), Losing()

@@ -40,6 +40,7 @@ UPSTREAM: Final = (
 """The controller's flags of upstream 1.64, by its options.go."""
 
 
+@pytest.mark.requirement("flags.upstream")
 def test_upstreams_controller_flags_are_all_read() -> None:
     """Upstream's charts and scripts start this driver as they are."""
     serving, controller, _ = read(*UPSTREAM)
@@ -50,6 +51,7 @@ def test_upstreams_controller_flags_are_all_read() -> None:
     assert (controller.aws_sdk_debug_log, controller.deprecated_metrics) == (True, True)
 
 
+@pytest.mark.requirement("flags.upstream")
 def test_each_flag_that_does_nothing_is_told_once() -> None:
     """Ours: nobody is left to wonder."""
     words = [word.replace("tracing=false", "tracing=true") for word in UPSTREAM]
@@ -74,6 +76,7 @@ def test_what_was_not_asked_for_is_not_told() -> None:
     assert not list(upstream_flags.notices(SERVING, None))
 
 
+@pytest.mark.requirement("flags.upstream")
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -102,6 +105,7 @@ def test_of_a_flag_that_is_given_twice_the_last_one_counts() -> None:
     assert cli._as_upstream(given) == [word for word in given if word != "--v=3"]
 
 
+@pytest.mark.requirement("flags.upstream")
 def test_upstreams_flags_of_the_node_are_taken() -> None:
     """Upstream's options.go, as its chart writes them; their meanings are tested where they are followed."""
     _, _, node = read(

@@ -66,6 +66,7 @@ def test_all_waiters_share_calls_of_at_most_two_hundred_ids_and_wake_one_by_one(
     assert all(number / 100 <= end < number / 100 + 3 for number, end in enumerate(ends))
 
 
+@pytest.mark.requirement("waits.end")
 def test_looks_that_fail_slow_the_pace_and_harm_nobody() -> None:
     """AWS: throttles and broken connections come and go."""
     paper = ScriptedCloud(shows=growing_up)
@@ -83,6 +84,7 @@ def test_looks_that_fail_slow_the_pace_and_harm_nobody() -> None:
     assert paper.calls["volumes"] < 8
 
 
+@pytest.mark.requirement("waits.end")
 def test_a_look_that_hangs_holds_nobody_up_for_long() -> None:
     """Ours: one dead connection is given up, and the next look takes another."""
     paper, looks = ScriptedCloud(shows=growing_up), 0
@@ -106,6 +108,7 @@ def test_a_look_that_hangs_holds_nobody_up_for_long() -> None:
     assert run(act()) < ANSWER + 2
 
 
+@pytest.mark.requirement("waits.end")
 def test_a_wait_ends_with_its_patience_and_is_forgotten() -> None:
     """Ours: every wait has a deadline, and one that nobody waits for costs nothing."""
     paper = ScriptedCloud(shows=lambda _: a_volume("creating"))
@@ -209,6 +212,7 @@ def test_a_waiters_own_mistake_is_its_own() -> None:
     assert run(act()) < 3
 
 
+@pytest.mark.requirement("waits.end")
 def test_the_watchers_death_is_everybodys_error() -> None:
     """Ours: a bug below it ends in errors, not in a hang."""
     heard: list[BaseException] = []
@@ -234,6 +238,7 @@ def test_the_watchers_death_is_everybodys_error() -> None:
     assert len(heard) <= 1
 
 
+@pytest.mark.requirement("waits.end")
 def test_whoever_still_waits_at_the_end_is_told() -> None:
     """Ours: the controller stops, and its callers ask the next one."""
 
