@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hyperpod_ebs.emulator.sagemaker.node_volumes import NAMES
+from hyperpod_ebs.emulator.sagemaker.node_volumes import DEVICE_NAMES
 from tests.support.emulator_clients import GROUP, ROLE, Aws, cloud, until
 
 NOBODY = "i-0123456789abcdef0"
@@ -165,9 +165,9 @@ def test_device_names_are_what_the_answer_may_say() -> None:
     """SageMaker: the pattern of DeviceName; no name comes twice, and the root has its own."""
     pattern = re.compile(r"/dev/(xvd[a-z]|sd[b-z]|sd[f-p][1-6])")
 
-    assert all(pattern.fullmatch(name) for name in NAMES)
-    assert len(set(NAMES)) == len(NAMES) == 25 + 25 + 66
-    assert "/dev/xvda" not in NAMES
+    assert all(pattern.fullmatch(name) for name in DEVICE_NAMES)
+    assert len(set(DEVICE_NAMES)) == len(DEVICE_NAMES) == 25 + 25 + 66
+    assert "/dev/xvda" not in DEVICE_NAMES
 
 
 async def test_what_cannot_be_a_cluster_is_refused(aws: Aws) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from hyperpod_ebs.emulator.disks import loops
+from hyperpod_ebs.emulator.disks import loop_devices
 from hyperpod_ebs.emulator.disks.device_directories import DeviceDirectories
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.records import Attachment
@@ -108,7 +108,7 @@ async def test_a_device_that_udev_looks_at_is_detached_when_it_has_looked(
     running: tuple[Emulator, Aws], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """systemd, "Locking Block Device Access": whatever has changed is open for a moment, under a shared lock."""
-    monkeypatch.setattr(loops, "_LOOKED_AT", 60.0)
+    monkeypatch.setattr(loop_devices, "_UDEV_TIMEOUT", 60.0)
     emulator, aws = running
     volume = await aws.volume()
     cluster, (node,) = await aws.cluster()
@@ -137,20 +137,20 @@ async def test_a_volume_that_grows_while_its_device_is_made_is_as_long_at_the_no
     cluster, (node,) = await aws.cluster()
     await attached(aws, cluster, node, volume)
     (attachment,) = emulator.world.store.attachments.values()
-    bindings, made, grown, show = emulator.world.bindings, Event(), Event(), DeviceDirectories.show
+    bindings, made, grown, show = emulator.world.bindings, Event(), Event(), DeviceDirectories.add_device
 
     def shown_late(self: DeviceDirectories, of: Attachment, rdev: int) -> None:
         made.set()
         grown.wait()
         show(self, of, rdev)
 
-    monkeypatch.setattr(DeviceDirectories, "show", shown_late)
+    monkeypatch.setattr(DeviceDirectories, "add_device", shown_late)
     assert await bindings.release(attachment)
     async with asyncio.TaskGroup() as group:
         group.create_task(bindings.bind(attachment))
         await asyncio.to_thread(made.wait)
-        await emulator.world.images.grow(volume, size_gib=2)
-        await bindings.regrow([attachment])
+        await emulator.world.backing_files.grow(volume, size_gib=2)
+        await bindings.update_sizes([attachment])
         grown.set()
 
     assert size(device_of(emulator, node, volume)) == 2 * GIB

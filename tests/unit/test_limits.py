@@ -3,7 +3,7 @@
 import pytest
 
 from hyperpod_ebs.driver.model import limits
-from hyperpod_ebs.emulator.nodes.instance_types import PLACES
+from hyperpod_ebs.emulator.nodes.attach_slots import ATTACH_SLOTS
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,11 @@ def test_a_type_has_the_limit_that_ec2_gives_it(instance_type: str, limit: int) 
 
 def test_every_type_that_hyperpod_offers_has_the_limit_that_the_embedded_cloud_keeps() -> None:
     """Two tables, written apart: a number that one of them has wrong would overfill or waste a node."""
-    ours = {name: (limits.attach_limit(name, taken=0), limits.shares_slots_with_interfaces(name)) for name in PLACES}
+    driver_limits = {
+        name: (limits.attach_limit(name, taken=0), limits.shares_slots_with_interfaces(name)) for name in ATTACH_SLOTS
+    }
 
-    assert ours == {name: (places.most, places.way == "shared") for name, places in PLACES.items()}
+    assert driver_limits == {name: (slots.count, slots.limit_type == "shared") for name, slots in ATTACH_SLOTS.items()}
 
 
 @pytest.mark.requirement("csi.node-info.limit")

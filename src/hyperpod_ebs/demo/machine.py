@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.emulator.disks import loops
+from hyperpod_ebs.emulator.disks import loop_devices
 from hyperpod_ebs.sandbox import sandbox
 
 PACKAGES: Final = {
@@ -36,8 +36,9 @@ def wants() -> Iterator[str]:
         return
     if not _has(_SYS_ADMIN):
         yield "this root may not mount (CAP_SYS_ADMIN is withheld): run it on a machine, or in a privileged container"
-    if not loops.usable():
-        yield f"{loops.CONTROL} is not there or not ours: load the module loop, or let the container have the device"
+    if not loop_devices.usable():
+        control = loop_devices.CONTROL
+        yield f"{control} is not there or not ours: load the module loop, or let the container have the device"
     for program, package in PACKAGES.items():
         if shutil.which(program) is None:
             yield f"{program} is not on PATH: install {package}, or add /usr/sbin to PATH"

@@ -2,24 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 
-from hyperpod_ebs.emulator.ec2.attaching import Attaching
+from hyperpod_ebs.emulator.ec2.describe_snapshots import DescribeSnapshots
+from hyperpod_ebs.emulator.ec2.describe_volumes import DescribeVolumes
 from hyperpod_ebs.emulator.ec2.instance_types import InstanceTypes
 from hyperpod_ebs.emulator.ec2.instances import Instances
 from hyperpod_ebs.emulator.ec2.modifications import Modifications, Rate
-from hyperpod_ebs.emulator.ec2.snapshot_listing import SnapshotListing
 from hyperpod_ebs.emulator.ec2.snapshots import Snapshots
 from hyperpod_ebs.emulator.ec2.tagging import Tagging
-from hyperpod_ebs.emulator.ec2.volume_listing import VolumeListing
+from hyperpod_ebs.emulator.ec2.volume_attachments import VolumeAttachments
 from hyperpod_ebs.emulator.ec2.volumes import Volumes
 from hyperpod_ebs.emulator.ec2.zones import Zones
 from hyperpod_ebs.emulator.eks import Eks
 from hyperpod_ebs.emulator.http.dispatch import Service
 from hyperpod_ebs.emulator.nodes.attachments import Attachments
 from hyperpod_ebs.emulator.nodes.machines import Machines
+from hyperpod_ebs.emulator.sagemaker.cluster_lists import ClusterLists
 from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
 from hyperpod_ebs.emulator.sagemaker.node_batches import NodeBatches
 from hyperpod_ebs.emulator.sagemaker.node_volumes import NodeVolumes
-from hyperpod_ebs.emulator.sagemaker.nodes import Nodes
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.sts import Sts
 
@@ -32,11 +32,11 @@ def services(world: World, *, rate: Rate) -> Mapping[str, Sequence[Service]]:
     return {
         "ec2": [
             Volumes(world),
-            VolumeListing(world),
-            Attaching(world, attachments),
+            DescribeVolumes(world),
+            VolumeAttachments(world, attachments),
             Modifications(world, rate=rate),
             Snapshots(world),
-            SnapshotListing(world),
+            DescribeSnapshots(world),
             Instances(world, machines),
             InstanceTypes(),
             Zones(world),
@@ -44,7 +44,7 @@ def services(world: World, *, rate: Rate) -> Mapping[str, Sequence[Service]]:
         ],
         "sagemaker": [
             clusters,
-            Nodes(world, clusters),
+            ClusterLists(world, clusters),
             NodeBatches(world, clusters, machines),
             NodeVolumes(world, clusters, attachments),
         ],

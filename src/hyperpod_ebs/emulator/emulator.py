@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from hyperpod_ebs.emulator import cloud, lifecycle, lock
-from hyperpod_ebs.emulator.disks import loops, mountinfo
+from hyperpod_ebs.emulator.disks import loop_devices, mountinfo
 from hyperpod_ebs.emulator.ec2.modifications import Rate
 from hyperpod_ebs.emulator.http.auth import Keys
 from hyperpod_ebs.emulator.http.faults import Faults
@@ -112,12 +112,7 @@ def _home(state: Path | None) -> Path:
 
 async def _remove(home: Path) -> None:
     """Remove a directory that was only for this run, unless something in it is in use."""
-    if not await files.off_loop(mountinfo.under, home):
-        await files.off_loop(_free_all, home)
+    if not await files.off_loop(mountinfo.mount_points, home):
+        # Another mount namespace may still use a device; the kernel frees that one when the namespace ends.
+        await files.off_loop(loop_devices.free_all, home)
         await files.off_loop(shutil.rmtree, home)
-
-
-def _free_all(home: Path) -> None:
-    """Free the loop devices over `home`: another mount namespace may hold one, which then goes with that."""
-    for loop, file in loops.under(home):
-        loop.free(file, force=True)

@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from hyperpod_ebs.emulator.disks import loops, mountinfo, pool
-from hyperpod_ebs.emulator.disks.loops import Loop
+from hyperpod_ebs.emulator.disks import loop_devices, mountinfo, pool
+from hyperpod_ebs.emulator.disks.loop_devices import LoopDevice
 from hyperpod_ebs.kit import files
 
 
@@ -14,8 +14,8 @@ async def removed(state: Path) -> list[str]:
     in_use = await files.off_loop(lambda: list(_in_use(state)))
     if in_use:
         return in_use
-    await files.off_loop(_free, state)
-    if not await pool.closed(state):
+    await files.off_loop(loop_devices.free_all, state / "disks")
+    if not await pool.close(state):
         return [f"{state / 'disks'} cannot be unmounted: something has a file in it open"]
     await files.off_loop(shutil.rmtree, state, deadline=60)
     return []
@@ -23,19 +23,14 @@ async def removed(state: Path) -> list[str]:
 
 def _in_use(state: Path) -> Iterator[str]:
     disks = state / "disks"
-    for point in sorted(mountinfo.under(state) - {disks, state}):
+    for point in sorted(mountinfo.mount_points(state) - {disks, state}):
         yield f"{point} is mounted in the state directory"
-    for loop, file in loops.under(disks):
-        if loop.held():
+    for loop, file in loop_devices.find_in(disks):
+        if loop.is_in_use():
             yield f"{file.stem} on {loop.path} is mounted at {_points(loop) or 'a place not seen from here'}"
 
 
-def _points(loop: Loop) -> str:
+def _points(loop: LoopDevice) -> str:
     """Where the device is mounted, as far as this process can see."""
     number = f"{loop.rdev >> 8}:{loop.rdev & 255}"
-    return ", ".join(str(mount.point) for mount in mountinfo.mounts() if mount.number == number)
-
-
-def _free(state: Path) -> None:
-    for loop, file in loops.under(state / "disks"):
-        loop.free(file, force=True)
+    return ", ".join(str(mount.point) for mount in mountinfo.mounts() if mount.device == number)

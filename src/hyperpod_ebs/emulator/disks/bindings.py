@@ -1,119 +1,116 @@
-"""Which loop device stands for which attachment.
+"""The loop device of each attachment.
 
-Nothing of this is stored: after a crash the attachments are known from the store, the
-loop devices from the kernel, and which belongs to which from the device directories.
-A device that a node still has mounted is never torn away, not even by a stop of the
-emulator: it is found again at the next start.
+Bindings are not stored. After a crash, the store has the attachments, the kernel has the
+loop devices, and the device directories show which belongs to which. A device that a node
+has mounted is never taken away, not even when the emulator stops: the next start finds it.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
-from hyperpod_ebs.emulator.disks import loops
+from hyperpod_ebs.emulator.disks import loop_devices
+from hyperpod_ebs.emulator.disks.backing_files import BackingFiles
 from hyperpod_ebs.emulator.disks.device_directories import DeviceDirectories
-from hyperpod_ebs.emulator.disks.images import Images
-from hyperpod_ebs.emulator.disks.loops import Loop
+from hyperpod_ebs.emulator.disks.loop_devices import LoopDevice
 from hyperpod_ebs.emulator.records import Attachment
 from hyperpod_ebs.kit import files
 
 
 class Bindings:
-    """The loop devices of the attachments, and the nodes' views of them.
+    """The loop devices of attachments, and their entries in the nodes' device directories.
 
-    Without root there are none: attachments are then states and nothing else.
+    Without root there are none: attachments then only have states.
     """
 
-    def __init__(self, images: Images, directories: DeviceDirectories, *, usable: bool) -> None:
+    def __init__(self, backing_files: BackingFiles, directories: DeviceDirectories, *, usable: bool) -> None:
         self.usable = usable
-        self._images = images
+        self._backing_files = backing_files
         self._directories = directories
-        self._loops: dict[str, Loop] = {}
+        self._loops: dict[str, LoopDevice] = {}
 
     async def bind(self, attachment: Attachment) -> None:
-        """Have a device for `attachment`, in its node's directory."""
+        """Bind a loop device to the volume's backing file, and show it in the node's device directory."""
         if self.usable and attachment.unit:
-            image = self._images.path(attachment.volume)
-            loop = await files.off_loop(self._bound, attachment, image)
-            # A device freed at its last close may come back as somebody else's.
+            file = self._backing_files.path(attachment.volume)
+            loop = await files.off_loop(self._bind, attachment, file)
+            # A loop device that was freed at its last close may now belong to another attachment.
             stale = [id_ for id_, other in self._loops.items() if other == loop]
             for id_ in stale:
                 del self._loops[id_]
             self._loops[attachment.id] = loop
-            # The image may have grown since the kernel took its size, and whoever grew it found no device of ours yet.
-            await files.off_loop(loop.regrow)
+            # A modification may have grown the file after the kernel took its size, before the device was in _loops.
+            await files.off_loop(loop.update_size)
 
     async def release(self, attachment: Attachment) -> bool:
-        """Have none; False while somebody on the node has it mounted or open."""
-        return await files.off_loop(lambda: self._released(attachment, force=False))
+        """Free the loop device, and remove it from the device directory; False if a process on the node uses it."""
+        return await files.off_loop(lambda: self._release(attachment, force=False))
 
-    async def cut(self, attachment: Attachment, *, shared: bool) -> None:
-        """Take the device away from its node although it may be in use there.
+    async def force_release(self, attachment: Attachment, *, shared: bool) -> None:
+        """Take the device away from its node even if it is in use there.
 
-        What has it mounted goes on with a file of its own, which is lost with its last close:
-        the volume is what it was at this moment. A `shared` volume cannot be parted from its
-        file, which other nodes write to, so there the old node is only trusted to write no more.
+        A mount that uses the device keeps a file of its own, which is deleted at the last close; the
+        volume keeps the contents that it has now. The backing file of a `shared` volume cannot be
+        replaced, because other nodes write to it: the old node could still write to that volume.
         """
-        if not await files.off_loop(lambda: self._released(attachment, force=True)):
+        if not await files.off_loop(lambda: self._release(attachment, force=True)):
             if not shared:
-                await self._images.part(attachment.volume)
+                await self._backing_files.replace_with_copy(attachment.volume)
             self._loops.pop(attachment.id, None)
 
-    async def regrow(self, attachments: Iterable[Attachment]) -> None:
-        """Let each attachment's device be as long as the image has become."""
+    async def update_sizes(self, attachments: Iterable[Attachment]) -> None:
+        """Grow the attachments' devices to the sizes of their backing files."""
         for loop in [self._loops[attachment.id] for attachment in attachments if attachment.id in self._loops]:
-            await files.off_loop(loop.regrow)
+            await files.off_loop(loop.update_size)
 
     async def take_over(self, attachments: list[Attachment], directory: Path) -> None:
-        """Find the devices that a dead process left for images in `directory`; have one for each of `attachments`.
+        """Find the loop devices that a dead process left for backing files in `directory`, and bind missing ones.
 
-        One that is attaching gets its own from the clock, unless it had it already. Those that belong
-        to no attachment are freed.
+        An attachment in state attaching is bound later by the clock, unless it already has a device.
+        Devices without an attachment are freed.
         """
-        found = await files.off_loop(self._found, attachments, directory)
+        found = await files.off_loop(self._find_loops, attachments, directory)
         self._loops.update(found)
-        await files.off_loop(lambda: _free_all(directory, set(found.values())))
-        for attachment in [one for one in attachments if one.state != "attaching"]:
+        await files.off_loop(lambda: loop_devices.free_all(directory, keep=set(found.values())))
+        for attachment in [attachment for attachment in attachments if attachment.state != "attaching"]:
             await self.bind(attachment)
 
-    async def close(self, attachments: Iterable[Attachment], *, force: bool) -> list[Attachment]:
-        """Release what is not in use; what is, and is with `force` released by its last user."""
+    async def release_all(self, attachments: Iterable[Attachment], *, force: bool) -> list[Attachment]:
+        """Release idle devices; the attachments of the busy ones.
+
+        With `force`, the kernel frees busy devices at their last close.
+        """
         return [
-            one
-            for one in attachments
-            if not await files.off_loop(lambda one=one: self._released(one, force=force))  # type: ignore[misc] # a default binds it
+            attachment
+            for attachment in attachments
+            if not await files.off_loop(lambda bound=attachment: self._release(bound, force=force))  # type: ignore[misc] # a default binds it
         ]
 
     def device(self, attachment: Attachment) -> Path | None:
-        """The loop device behind `attachment`."""
+        """The loop device of `attachment`."""
         loop = self._loops.get(attachment.id)
         return loop.path if loop else None
 
-    def _found(self, attachments: Iterable[Attachment], directory: Path) -> dict[str, Loop]:
-        """The device of each attachment that a node can see and that has the right image behind it."""
-        left = {loop.rdev: loop for loop, _ in loops.under(directory)}
-        seen = {one.id: left.get(self._directories.shown(one) or 0) for one in attachments}
-        wanted = {one.id: str(self._images.path(one.volume)) for one in attachments}
-        return {id_: loop for id_, loop in seen.items() if loop and loop.file == wanted[id_]}
+    def _find_loops(self, attachments: Iterable[Attachment], directory: Path) -> dict[str, LoopDevice]:
+        """By attachment, the device that the node's device directory shows and that has the right backing file."""
+        by_number = {loop.rdev: loop for loop, _ in loop_devices.find_in(directory)}
+        shown = {
+            attachment.id: by_number.get(self._directories.device_number(attachment) or 0) for attachment in attachments
+        }
+        wanted = {attachment.id: str(self._backing_files.path(attachment.volume)) for attachment in attachments}
+        return {id_: loop for id_, loop in shown.items() if loop and loop.backing_file == wanted[id_]}
 
-    def _bound(self, attachment: Attachment, image: Path) -> Loop:
+    def _bind(self, attachment: Attachment, file: Path) -> LoopDevice:
         loop = self._loops.get(attachment.id)
-        if loop is None or loop.file != str(image):
-            loop = loops.bound(image)
-        self._directories.show(attachment, loop.rdev)
+        if loop is None or loop.backing_file != str(file):
+            loop = loop_devices.bind(file)
+        self._directories.add_device(attachment, loop.rdev)
         return loop
 
-    def _released(self, attachment: Attachment, *, force: bool) -> bool:
+    def _release(self, attachment: Attachment, *, force: bool) -> bool:
         loop = self._loops.get(attachment.id)
-        free = loop is None or loop.free(self._images.path(attachment.volume), force=force)
-        if free or force:
-            self._directories.hide(attachment)
-        if free:
+        is_free = loop is None or loop.free(self._backing_files.path(attachment.volume), force=force)
+        if is_free or force:
+            self._directories.remove_device(attachment)
+        if is_free:
             self._loops.pop(attachment.id, None)
-        return free
-
-
-def _free_all(directory: Path, kept: Container[Loop]) -> None:
-    """Free the devices over `directory` that nobody wants any more."""
-    for loop, file in loops.under(directory):
-        if loop not in kept:
-            loop.free(file, force=True)
+        return is_free

@@ -1,13 +1,13 @@
-"""A node's own device directory: what udev would put into its /dev.
+"""The device directory of each node: what udev would create in the node's /dev.
 
-On Nitro machines and on HyperPod nodes an EBS volume is an NVMe device whose serial
-is the volume's id without the dash; udev links it by that serial, and the AMI's rule
-by the name that the attachment has. A loop device has no serial, so the link by id is
-what tells here which volume a device is.
+On Nitro instances and HyperPod nodes, an EBS volume is an NVMe device whose serial number is
+the volume's id without the dash. Udev creates a link named by that serial, and a rule of the
+AMI a link named by the attachment's device name. A loop device has no serial number, so here
+only the link by id shows which volume a device is.
 
-Whoever runs the node may bind its directory over the node's /dev and keep there what else
-a machine has: null, pts, shm. Of a node that lives only the attachments' own entries are
-ever touched; when it goes all goes, but for what is mounted there.
+A device directory can be bind-mounted over a node's /dev, and can have other entries of a
+/dev, such as null, pts and shm. While the node exists, only the entries of its attachments
+are changed. When it is deleted, everything is deleted except what is mounted there.
 """
 
 import logging
@@ -29,7 +29,7 @@ _BLOCK: Final = 0o060660
 
 
 class DeviceDirectories:
-    """The device directories of all nodes; every call may be repeated, and blocks."""
+    """The device directories of all nodes. Every method blocks and can be repeated."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -39,33 +39,35 @@ class DeviceDirectories:
         return self._root / instance / "dev"
 
     def usable(self) -> bool:
-        """Whether a device in them can be opened: their file system may forbid it (mount's nodev)."""
+        """Whether their filesystem lets devices be opened: it is not mounted with nodev."""
         return not os.statvfs(self._root).f_flag & os.ST_NODEV
 
-    def make(self, instance: str) -> None:
-        """Have a device directory for `instance`."""
+    def create(self, instance: str) -> None:
+        """Create the device directory of `instance` if it does not exist."""
         (self.path(instance) / "disk" / "by-id").mkdir(mode=0o755, parents=True, exist_ok=True)
 
-    def drop(self, instance: str) -> None:
-        """Have none; what somebody has mounted in it stays, with the way to it."""
+    def delete(self, instance: str) -> None:
+        """Delete the device directory of `instance`, except mounts in it and their parent directories."""
         directory = self._root / instance
-        if not (mounted := mountinfo.under(directory)):
+        if not (mounted := mountinfo.mount_points(directory)):
             shutil.rmtree(directory, ignore_errors=True)
             return
         _clear(directory, mounted)
-        log.warning("%s stays: mounted in it are %s", directory, ", ".join(map(str, sorted(mounted))))
+        log.warning(
+            "%s is not deleted completely, because of the mounts %s", directory, ", ".join(map(str, sorted(mounted)))
+        )
 
-    def keep(self, instances: Collection[str]) -> None:
-        """Have one for each of `instances`, and no other."""
+    def reconcile(self, instances: Collection[str]) -> None:
+        """Create missing device directories of `instances`, and delete all others."""
         self._root.mkdir(mode=0o755, exist_ok=True)
         for unknown in {entry.name for entry in self._root.iterdir()} - set(instances):
-            self.drop(unknown)
+            self.delete(unknown)
         for instance in instances:
-            self.make(instance)
+            self.create(instance)
 
-    def show(self, attachment: Attachment, rdev: int) -> None:
-        """Let the device number `rdev` be seen as the attachment's device."""
-        self.make(attachment.instance)
+    def add_device(self, attachment: Attachment, rdev: int) -> None:
+        """Create the attachment's device, with the device number `rdev`, and its links."""
+        self.create(attachment.instance)
         directory, node = self.path(attachment.instance), _node(attachment)
         new = directory / f".{node}"
         new.unlink(missing_ok=True)
@@ -76,13 +78,13 @@ class DeviceDirectories:
             new.symlink_to(target)
             new.rename(directory / link)
 
-    def hide(self, attachment: Attachment) -> None:
-        """Let it be seen no more."""
+    def remove_device(self, attachment: Attachment) -> None:
+        """Remove the attachment's device and its links."""
         for name in (*_links(attachment), _node(attachment)):
             (self.path(attachment.instance) / name).unlink(missing_ok=True)
 
-    def shown(self, attachment: Attachment) -> int | None:
-        """The device number that is seen as the attachment's device."""
+    def device_number(self, attachment: Attachment) -> int | None:
+        """The device number of the attachment's device; None if it has no device."""
         try:
             return (self.path(attachment.instance) / _node(attachment)).stat().st_rdev
         except FileNotFoundError:
@@ -90,7 +92,7 @@ class DeviceDirectories:
 
 
 def _clear(directory: Path, mounted: Collection[Path]) -> None:
-    """Remove `directory` as far as nothing in it is mounted."""
+    """Delete `directory` except the `mounted` paths and their parent directories."""
     if directory in mounted:
         return
     for entry in os.scandir(directory):
@@ -99,7 +101,7 @@ def _clear(directory: Path, mounted: Collection[Path]) -> None:
             _clear(path, mounted)
         elif path not in mounted:
             path.unlink(missing_ok=True)
-    with suppress(OSError):  # something mounted is in it
+    with suppress(OSError):  # not empty: a mount is in it
         directory.rmdir()
 
 
@@ -108,7 +110,7 @@ def _node(attachment: Attachment) -> str:
 
 
 def _links(attachment: Attachment) -> dict[str, str]:
-    """Each link to the node, and what it says."""
+    """The targets of the links to the device, by link."""
     node, by_id = _node(attachment), f"disk/by-id/{_BY_ID}{attachment.volume.replace('-', '')}"
     return {
         by_id: f"../../{node}",

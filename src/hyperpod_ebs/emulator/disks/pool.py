@@ -1,9 +1,9 @@
-"""Where the images are: a file system that can share blocks between files.
+"""The directory of the backing files, on a filesystem that shares blocks between files where possible.
 
-A snapshot is then a clone that costs milliseconds and is an exact point in time.
-The state directory's own file system is used where it can clone; where it cannot, an
-XFS in a sparse file is mounted in the directory; where that cannot be had (no root,
-no mkfs.xfs) images are copied, which is slow and no point in time under writes.
+A snapshot is then a clone, which takes milliseconds and is an exact point in time. If the
+state directory's filesystem cannot clone files, the emulator mounts an XFS in a sparse file.
+Without root or mkfs.xfs, it copies the files, which is slow and not an exact point in time
+while a node writes.
 """
 
 import fcntl
@@ -15,60 +15,60 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.emulator.disks import loops
+from hyperpod_ebs.emulator.disks import loop_devices
 from hyperpod_ebs.kit import command, files
 
 _FICLONE: Final = 0x40049409
 
-_SHARE: Final = 0.9
-"""How much of the host's free space the pool may come to take; the rest is a reserve."""
+_MAX_SHARE: Final = 0.9
+"""Fraction of the host's free space that the XFS may fill; the rest is a reserve."""
 
-_LEAST: Final = 1 << 30
-_MOST: Final = 1 << 40
-"""Bounds of the pool's size in bytes; it is sparse, so it costs what is in it."""
+_MIN_SIZE: Final = 1 << 30
+_MAX_SIZE: Final = 1 << 40
+"""Limits of the size of the XFS in bytes; its file is sparse and takes only the space that is used."""
 
 _MKFS: Final = ("mkfs.xfs", "-q", "-m", "reflink=1", "-d", "cowextsize=256", "-l", "size=64m")
-"""Copies on write go in pieces of 1 MiB, so that random writes do not shred a snapshotted image."""
+"""Copy-on-write in extents of 1 MiB, so that random writes do not fragment a file with a snapshot."""
 
 _DEADLINE: Final = 120.0
 
 
-class Way(Enum):
-    """How an image is copied."""
+class CopyMethod(Enum):
+    """How a backing file is copied."""
 
-    HOST = "clones on the state directory's own file system"
+    HOST = "clones on the state directory's own filesystem"
     XFS = "clones on an XFS in a file"
-    COPY = "plain copies: slow, and no exact point in time under writes"
+    COPY = "plain copies: slow, and not an exact point in time while a node writes"
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The directory of the images, ready for use."""
+    """The directory of the backing files, ready for use."""
 
     path: Path
-    way: Way
+    copy_method: CopyMethod
 
     @classmethod
-    async def opened(cls, state: Path) -> "Pool":
-        """The pool of the state directory `state`; one that a dead process left mounted is used again."""
-        path, image = state / "disks", _image(state)
-        way = await files.off_loop(_way, path, image)
-        if way is not Way.XFS:
-            return cls(path, way)
+    async def open(cls, state: Path) -> "Pool":
+        """The pool of the state directory `state`; the mount of a dead process is used again."""
+        path, image = state / "disks", _xfs_image(state)
+        copy_method = await files.off_loop(_prepare_directory, path, image)
+        if copy_method is not CopyMethod.XFS:
+            return cls(path, copy_method)
         if not await files.off_loop(image.exists):
-            await _make(image)
+            await _create_xfs(image)
         if not await files.off_loop(path.is_mount):
-            loop = await files.off_loop(_loop, image, deadline=_DEADLINE)
+            loop = await files.off_loop(_find_or_bind, image, deadline=_DEADLINE)
             options = "noatime,discard"
             await command.run(["mount", "-t", "xfs", "-o", options, str(loop.path), str(path)], deadline=_DEADLINE)
-        return cls(path, way)
+        return cls(path, copy_method)
 
     def copy(self, source: Path, target: Path, *, size: int) -> None:
-        """Make `target` a copy of `source`, `size` bytes long, on disk before it has its name."""
+        """Copy `source` to `target`, extended to `size` bytes; `target` appears only when it is complete on disk."""
         unready = target.with_suffix(".new")
         try:
             self._fill(unready, source, size)
-        except OSError:  # no space, above all: then even half a copy is too much
+        except OSError:  # mostly a full disk, where a partial copy must not stay
             unready.unlink(missing_ok=True)
             raise
         unready.rename(target)
@@ -77,7 +77,7 @@ class Pool:
     def _fill(self, unready: Path, source: Path, size: int) -> None:
         with source.open("rb") as old, unready.open("wb") as new:
             os.fchmod(new.fileno(), 0o600)
-            if self.way is Way.COPY:
+            if self.copy_method is CopyMethod.COPY:
                 _copy(old.fileno(), new.fileno())
             else:
                 fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
@@ -85,19 +85,21 @@ class Pool:
             os.fsync(new.fileno())
 
 
-async def closed(state: Path) -> bool:
-    """Take the pool of `state` out of use; whether nothing held it."""
-    path, image = state / "disks", _image(state)
+async def close(state: Path) -> bool:
+    """Unmount the XFS of `state` and free its loop device; False if it is in use."""
+    path, image = state / "disks", _xfs_image(state)
     if await files.off_loop(path.is_mount):
         try:
             await command.run(["umount", str(path)], deadline=_DEADLINE)
         except command.CommandFailed:
             return False
-    return await files.off_loop(lambda: all(loop.free(image) for loop, file in loops.under(state) if file == image))
+    return await files.off_loop(
+        lambda: all(loop.free(image) for loop, file in loop_devices.find_in(state) if file == image)
+    )
 
 
 def sync_directory(path: Path) -> None:
-    """Bring the names in `path` to disk."""
+    """Flush the directory entries of `path` to disk."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -105,51 +107,52 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def _image(state: Path) -> Path:
+def _xfs_image(state: Path) -> Path:
     return state / "pool.xfs"
 
 
-def _way(path: Path, image: Path) -> Way:
-    """What can be done in `path`, which is made; what was chosen once is kept."""
+def _prepare_directory(path: Path, image: Path) -> CopyMethod:
+    """Create the directory `path`, and find out how files in it can be copied; an existing XFS is always used."""
     path.mkdir(mode=0o700, exist_ok=True)
     if image.exists():
-        return Way.XFS
-    with tempfile.TemporaryFile(dir=path) as one, tempfile.TemporaryFile(dir=path) as other:
+        return CopyMethod.XFS
+    with tempfile.TemporaryFile(dir=path) as source, tempfile.TemporaryFile(dir=path) as target:
         try:
-            fcntl.ioctl(other.fileno(), _FICLONE, one.fileno())
+            fcntl.ioctl(target.fileno(), _FICLONE, source.fileno())
         except OSError:
-            return Way.XFS if loops.usable() and shutil.which("mkfs.xfs") else Way.COPY
-    return Way.HOST
+            return CopyMethod.XFS if loop_devices.usable() and shutil.which("mkfs.xfs") else CopyMethod.COPY
+    return CopyMethod.HOST
 
 
-async def _make(image: Path) -> None:
-    """An empty XFS in `image`, which has its name only when it is whole."""
+async def _create_xfs(image: Path) -> None:
+    """Create an empty XFS in the file `image`, which appears only when it is complete."""
     unready = image.with_suffix(".new")
-    await files.off_loop(_sparse, unready)
+    await files.off_loop(_create_sparse_file, unready)
     await command.run([*_MKFS, "-f", str(unready)], deadline=_DEADLINE)
     await files.off_loop(unready.rename, image)
 
 
-def _sparse(image: Path) -> None:
-    size = min(_MOST, max(_LEAST, int(shutil.disk_usage(image.parent).free * _SHARE)))
+def _create_sparse_file(image: Path) -> None:
+    size = min(_MAX_SIZE, max(_MIN_SIZE, int(shutil.disk_usage(image.parent).free * _MAX_SHARE)))
     with image.open("wb") as new:
         os.fchmod(new.fileno(), 0o600)
         new.truncate(size)
 
 
-def _loop(image: Path) -> loops.Loop:
-    """The loop device of the pool: one that is there already, or a new one."""
-    return next((loop for loop, file in loops.under(image.parent) if file == image), None) or loops.bound(image)
+def _find_or_bind(image: Path) -> loop_devices.LoopDevice:
+    """The loop device of the XFS: the one that is bound already, or a new one."""
+    bound = next((loop for loop, file in loop_devices.find_in(image.parent) if file == image), None)
+    return bound or loop_devices.bind(image)
 
 
 def _copy(old: int, new: int) -> None:
-    """Copy what is not a hole."""
+    """Copy everything except holes."""
     end, at = os.fstat(old).st_size, 0
     os.ftruncate(new, end)
     while at < end:
         try:
             start = os.lseek(old, at, os.SEEK_DATA)
-        except OSError:  # ENXIO: nothing but holes from here
+        except OSError:  # ENXIO: only a hole follows
             return
         at = os.lseek(old, start, os.SEEK_HOLE)
         _copy_range(old, new, start, at - start)

@@ -1,61 +1,61 @@
-"""DescribeInstanceTypes, as far as it tells how many volumes a type takes."""
+"""DescribeInstanceTypes, reduced to how many volumes an instance type takes."""
 
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hyperpod_ebs.emulator.ec2 import listing, naming
-from hyperpod_ebs.emulator.nodes.instance_types import PLACES, Places
+from hyperpod_ebs.emulator.ec2 import filters, pages, request_checks
+from hyperpod_ebs.emulator.nodes.attach_slots import ATTACH_SLOTS, AttachSlots
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
 
-PAGES: Final = (5, 100)
+PAGE_SIZES: Final = (5, 100)
 
-_TYPES: Final = 100
+_MAX_TYPES: Final = 100
 """Types that one call may name."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class _InstanceType:
     name: str
-    places: Places
+    slots: AttachSlots
 
 
-_KINDS: Final = {name: _Kind(name, places) for name, places in PLACES.items()}
+_INSTANCE_TYPES: Final = {name: _InstanceType(name, slots) for name, slots in ATTACH_SLOTS.items()}
 
-_FIELDS: Final[dict[str, listing.Field[_Kind]]] = {
-    "ebs-info.attachment-limit-type": lambda one: [one.places.way],
-    "ebs-info.maximum-ebs-attachments": lambda one: [str(one.places.most)],
+_FIELDS: Final[dict[str, filters.Field[_InstanceType]]] = {
+    "ebs-info.attachment-limit-type": lambda instance_type: [instance_type.slots.limit_type],
+    "ebs-info.maximum-ebs-attachments": lambda instance_type: [str(instance_type.slots.count)],
     "ebs-info.nvme-support": lambda _: ["required"],
     "hypervisor": lambda _: ["nitro"],
-    "instance-type": lambda one: [one.name],
+    "instance-type": lambda instance_type: [instance_type.name],
 }
 
 
 class InstanceTypes:
-    """The types that there are."""
+    """The instance types of the region."""
 
     name = "ec2"
     operations = Operations["InstanceTypes"]()
 
     @operations("DescribeInstanceTypes")
     async def describe(self, asked: Asked, _: Call) -> Answer:
-        """The types by names, of which an unknown one fails the call, or by filters."""
-        naming.dry_run(asked)
+        """List instance types by name or by filter; an unknown name fails the call."""
+        request_checks.refuse_dry_run(asked)
         names = asked.get("InstanceTypes", [])
-        if len(names) > _TYPES:
-            raise AwsFault("InvalidParameterValue", f"The maximum number of instance types per call is {_TYPES}")
-        if unknown := sorted(set(names) - set(_KINDS)):
+        if len(names) > _MAX_TYPES:
+            raise AwsFault("InvalidParameterValue", f"The maximum number of instance types per call is {_MAX_TYPES}")
+        if unknown := sorted(set(names) - set(_INSTANCE_TYPES)):
             text = f"The following supplied instance types do not exist: [{', '.join(unknown)}]"
             raise AwsFault("InvalidInstanceType", text)
-        known = {name: _KINDS[name] for name in names} if names else _KINDS
-        chosen = listing.selected(known, asked, _FIELDS, by_id="instance-type")
-        limited = asked if names else {"MaxResults": PAGES[1], **asked}
-        this, token = listing.page(chosen, limited, PAGES, key=lambda one: one.name)
-        return {"InstanceTypes": [_shown(one) for one in this], "NextToken": token}
+        known = {name: _INSTANCE_TYPES[name] for name in names} if names else _INSTANCE_TYPES
+        matching = filters.matching(known, asked, _FIELDS, by_id="instance-type")
+        limited = asked if names else {"MaxResults": PAGE_SIZES[1], **asked}
+        this_page, token = pages.page(matching, limited, PAGE_SIZES, key=lambda instance_type: instance_type.name)
+        return {"InstanceTypes": [_render(instance_type) for instance_type in this_page], "NextToken": token}
 
 
-def _shown(kind: _Kind) -> dict[str, Any]:  # the members of EC2's InstanceTypeInfo
+def _render(instance_type: _InstanceType) -> dict[str, Any]:  # the members of EC2's InstanceTypeInfo
     return {
-        "InstanceType": kind.name,
+        "InstanceType": instance_type.name,
         "BareMetal": False,
         "Hypervisor": "nitro",
         "SupportedRootDeviceTypes": ["ebs"],
@@ -63,7 +63,7 @@ def _shown(kind: _Kind) -> dict[str, Any]:  # the members of EC2's InstanceTypeI
             "EbsOptimizedSupport": "default",
             "EncryptionSupport": "supported",
             "NvmeSupport": "required",
-            "MaximumEbsAttachments": kind.places.most,
-            "AttachmentLimitType": kind.places.way,
+            "MaximumEbsAttachments": instance_type.slots.count,
+            "AttachmentLimitType": instance_type.slots.limit_type,
         },
     }

@@ -1,18 +1,18 @@
-"""RunInstances, TerminateInstances and DescribeInstances, as far as nodes need them."""
+"""RunInstances, TerminateInstances and DescribeInstances, reduced to what Kubernetes nodes need."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, Final
 
-from hyperpod_ebs.emulator.ec2 import listing, naming, tagging
-from hyperpod_ebs.emulator.ec2.tokens import Tokens
-from hyperpod_ebs.emulator.nodes.machines import ROOT, Machines, own_instances
+from hyperpod_ebs.emulator.ec2 import filters, pages, request_checks, resource_ids, tagging
+from hyperpod_ebs.emulator.ec2.client_tokens import ClientTokens
+from hyperpod_ebs.emulator.nodes.machines import ROOT_DEVICE, Machines, customer_instances
 from hyperpod_ebs.emulator.records import Attachment, Instance
 from hyperpod_ebs.emulator.state.region import VPC
 from hyperpod_ebs.emulator.state.world import World, new_id, tag_list, to_datetime
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
 
-PAGES: Final = (5, 1000)
+PAGE_SIZES: Final = (5, 1000)
 
 DEFAULT_TYPE: Final = "m5.large"
 
@@ -28,56 +28,63 @@ class Instances:
     def __init__(self, world: World, machines: Machines) -> None:
         self._world = world
         self._machines = machines
-        self._tokens = Tokens(world.store, "RunInstances")
+        self._tokens = ClientTokens(world.store, "RunInstances")
 
     @operations("RunInstances")
     async def run(self, asked: Asked, _: Call) -> Answer:
-        """A reservation of instances, pending, each with a root volume."""
-        least, most = naming.needed(asked, "MinCount", "MaxCount")
+        """Start instances, each with a root volume; they are pending."""
+        least, most = request_checks.require(asked, "MinCount", "MaxCount")
         await self._world.clock.run_due_steps()
         if not 1 <= least <= most:
-            raise AwsFault("InvalidParameterValue", f"MinCount {least} and MaxCount {most} make no number of instances")
+            raise AwsFault("InvalidParameterValue", f"MinCount {least} is not between 1 and MaxCount {most}")
         zone, tags = self._zone(asked), self._tags(asked)
-        reservation, made = new_id("r"), self._tokens.made(asked, zone)
-        naming.dry_run(asked)
-        if made:
-            instances = naming.all_found(own_instances(self._world), made, naming.INSTANCE)
+        reservation, earlier_ids = new_id("r"), self._tokens.earlier_ids(asked, zone)
+        request_checks.refuse_dry_run(asked)
+        if earlier_ids:
+            instances = resource_ids.find_all(customer_instances(self._world), earlier_ids, resource_ids.INSTANCE)
         else:
-            wanted = [self._wanted(asked, zone, tags, reservation) for _ in range(most)]
-            self._tokens.remember(asked, zone, [one.id for one in wanted])
-            instances = [self._machines.start(one) for one in wanted]
-            for one in instances:
-                self._machines.give_root(one)
-        return await self._world.acknowledge(self._reservation(instances))
+            new = [self._new_instance(asked, zone, tags, reservation) for _ in range(most)]
+            self._tokens.remember(asked, zone, [instance.id for instance in new])
+            instances = [self._machines.start(instance) for instance in new]
+            for instance in instances:
+                self._machines.add_root_volume(instance)
+        return await self._world.acknowledge(self._render_reservation(instances))
 
     @operations("TerminateInstances")
     async def terminate(self, asked: Asked, _: Call) -> Answer:
-        """The instances, shutting down; what is attached is cut off, and root volumes go with them."""
-        naming.needed(asked, "InstanceIds")
+        """Terminate instances and delete their root volumes; other volumes are force-detached."""
+        request_checks.require(asked, "InstanceIds")
         await self._world.clock.run_due_steps()
-        before = naming.all_found(own_instances(self._world), asked["InstanceIds"], naming.INSTANCE)
-        naming.dry_run(asked)
+        before = resource_ids.find_all(customer_instances(self._world), asked["InstanceIds"], resource_ids.INSTANCE)
+        request_checks.refuse_dry_run(asked)
         changes = []
         for instance in before:
-            gone = instance.state in {"shutting-down", "terminated"}
-            after = instance if gone else self._machines.stop(instance)
-            change = {"InstanceId": instance.id, "PreviousState": _state(instance), "CurrentState": _state(after)}
+            ending = instance.state in {"shutting-down", "terminated"}
+            after = instance if ending else self._machines.terminate(instance)
+            change = {
+                "InstanceId": instance.id,
+                "PreviousState": _render_state(instance),
+                "CurrentState": _render_state(after),
+            }
             changes.append(change)
         return await self._world.acknowledge({"TerminatingInstances": changes})
 
     @operations("DescribeInstances")
     async def describe(self, asked: Asked, _: Call) -> Answer:
-        """Reservations of instances by ids, of which an unknown one fails the call, or by filters."""
+        """List instances, grouped by reservation, by id or by filter; an unknown id fails the call."""
         await self._world.clock.run_due_steps()
-        naming.dry_run(asked)
-        listing.not_both(asked, "InstanceIds")
-        known = own_instances(self._world)
+        request_checks.refuse_dry_run(asked)
+        pages.refuse_pages_of_ids(asked, "InstanceIds")
+        known = customer_instances(self._world)
         if ids := asked.get("InstanceIds"):
-            known = {one.id: one for one in naming.all_found(known, ids, naming.INSTANCE)}
-        chosen = listing.selected(known, asked, self._fields(), by_id="instance-id", tags=_tags)
-        this, token = listing.page(chosen, asked, PAGES, key=lambda one: one.id)
-        ordered = sorted(this, key=lambda one: one.reservation)
-        reservations = [self._reservation(list(some)) for _, some in groupby(ordered, key=lambda one: one.reservation)]
+            known = {instance.id: instance for instance in resource_ids.find_all(known, ids, resource_ids.INSTANCE)}
+        matching = filters.matching(
+            known, asked, self._fields(), by_id="instance-id", tags=lambda instance: instance.tags
+        )
+        this_page, token = pages.page(matching, asked, PAGE_SIZES, key=lambda instance: instance.id)
+        ordered = sorted(this_page, key=lambda instance: instance.reservation)
+        by_reservation = groupby(ordered, key=lambda instance: instance.reservation)
+        reservations = [self._render_reservation(list(group)) for _, group in by_reservation]
         return await self._world.acknowledge({"Reservations": reservations, "NextToken": token})
 
     def _zone(self, asked: Asked) -> str:
@@ -93,10 +100,10 @@ class Instances:
         return str(name)
 
     def _tags(self, asked: Asked) -> dict[str, str]:
-        mine = [one for one in asked.get("TagSpecifications", []) if one.get("ResourceType") == "instance"]
-        return tagging.of_new({"TagSpecifications": mine}, "instance")
+        specifications = [item for item in asked.get("TagSpecifications", []) if item.get("ResourceType") == "instance"]
+        return tagging.requested_tags({"TagSpecifications": specifications}, "instance")
 
-    def _wanted(self, asked: Asked, zone: str, tags: dict[str, str], reservation: str) -> Instance:
+    def _new_instance(self, asked: Asked, zone: str, tags: dict[str, str], reservation: str) -> Instance:
         return Instance(
             id=new_id("i"),
             kind=asked.get("InstanceType", DEFAULT_TYPE),
@@ -106,69 +113,65 @@ class Instances:
             reservation=reservation,
         )
 
-    def _reservation(self, instances: Sequence[Instance]) -> dict[str, Any]:  # the members of EC2's Reservation
+    def _render_reservation(self, instances: Sequence[Instance]) -> dict[str, Any]:  # the members of EC2's Reservation
         return {
             "ReservationId": instances[0].reservation,
             "OwnerId": self._world.region.account,
-            "Instances": [self._shown(one) for one in instances],
+            "Instances": [self._render(instance) for instance in instances],
         }
 
-    def _shown(self, instance: Instance) -> dict[str, Any]:  # the members of EC2's Instance
+    def _render(self, instance: Instance) -> dict[str, Any]:  # the members of EC2's Instance
         region = self._world.region
         zone = region.zone(instance.zone)
-        live = instance.state in {"pending", "running"}
+        alive = instance.state in {"pending", "running"}
         return {
             "InstanceId": instance.id,
             "ImageId": instance.image,
             "InstanceType": instance.kind,
             "LaunchTime": to_datetime(instance.launched),
-            "State": _state(instance),
+            "State": _render_state(instance),
             "Placement": {
                 "AvailabilityZone": instance.zone,
                 "AvailabilityZoneId": zone.id if zone else None,
                 "Tenancy": "default",
             },
-            "PrivateDnsName": _dns_name(instance, region.name) if live else "",
-            "PrivateIpAddress": instance.address if live else None,
-            "SubnetId": zone.subnet if zone and live else None,
-            "VpcId": VPC if live else None,
-            "RootDeviceName": ROOT,
+            "PrivateDnsName": _dns_name(instance, region.name) if alive else "",
+            "PrivateIpAddress": instance.address if alive else None,
+            "SubnetId": zone.subnet if zone and alive else None,
+            "VpcId": VPC if alive else None,
+            "RootDeviceName": ROOT_DEVICE,
             "RootDeviceType": "ebs",
-            "BlockDeviceMappings": [_mapping(one) for one in self._attached(instance)],
+            "BlockDeviceMappings": [_render_mapping(attachment) for attachment in self._attachments(instance)],
             "Architecture": "x86_64",
             "Hypervisor": "nitro",
             "VirtualizationType": "hvm",
             "Tags": tag_list(instance.tags),
         }
 
-    def _attached(self, instance: Instance) -> list[Attachment]:
+    def _attachments(self, instance: Instance) -> list[Attachment]:
         return self._world.store.attachments.where("instance", instance.id)
 
-    def _fields(self) -> dict[str, listing.Field[Instance]]:
-        region, attached = self._world.region, self._attached
+    def _fields(self) -> dict[str, filters.Field[Instance]]:
+        region, attachments = self._world.region, self._attachments
         return {
-            "availability-zone": lambda one: [one.zone],
-            "availability-zone-id": lambda one: [region.zone_id(one.zone) or ""],
-            "block-device-mapping.device-name": lambda one: [mapping.device for mapping in attached(one)],
-            "block-device-mapping.status": lambda one: [mapping.state for mapping in attached(one)],
-            "block-device-mapping.volume-id": lambda one: [mapping.volume for mapping in attached(one)],
-            "image-id": lambda one: [one.image],
-            "instance-id": lambda one: [one.id],
-            "instance-state-code": lambda one: [str(_CODES[one.state])],
-            "instance-state-name": lambda one: [one.state],
-            "instance-type": lambda one: [one.kind],
-            "private-dns-name": lambda one: [_dns_name(one, region.name)],
-            "private-ip-address": lambda one: [one.address],
-            "reservation-id": lambda one: [one.reservation],
+            "availability-zone": lambda instance: [instance.zone],
+            "availability-zone-id": lambda instance: [region.zone_id(instance.zone) or ""],
+            "block-device-mapping.device-name": lambda instance: [mapping.device for mapping in attachments(instance)],
+            "block-device-mapping.status": lambda instance: [mapping.state for mapping in attachments(instance)],
+            "block-device-mapping.volume-id": lambda instance: [mapping.volume for mapping in attachments(instance)],
+            "image-id": lambda instance: [instance.image],
+            "instance-id": lambda instance: [instance.id],
+            "instance-state-code": lambda instance: [str(_CODES[instance.state])],
+            "instance-state-name": lambda instance: [instance.state],
+            "instance-type": lambda instance: [instance.kind],
+            "private-dns-name": lambda instance: [_dns_name(instance, region.name)],
+            "private-ip-address": lambda instance: [instance.address],
+            "reservation-id": lambda instance: [instance.reservation],
             "vpc-id": lambda _: [VPC],
         }
 
 
-def _tags(instance: Instance) -> Iterable[str]:
-    return [f"{key}={value}" for key, value in instance.tags.items()]
-
-
-def _state(instance: Instance) -> dict[str, Any]:  # the members of EC2's InstanceState
+def _render_state(instance: Instance) -> dict[str, Any]:  # the members of EC2's InstanceState
     return {"Code": _CODES[instance.state], "Name": instance.state}
 
 
@@ -176,7 +179,7 @@ def _dns_name(instance: Instance, region: str) -> str:
     return f"ip-{instance.address.replace('.', '-')}.{region}.compute.internal"
 
 
-def _mapping(attachment: Attachment) -> dict[str, Any]:  # the members of EC2's InstanceBlockDeviceMapping
+def _render_mapping(attachment: Attachment) -> dict[str, Any]:  # the members of EC2's InstanceBlockDeviceMapping
     return {
         "DeviceName": attachment.device,
         "Ebs": {

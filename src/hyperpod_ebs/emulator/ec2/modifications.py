@@ -1,7 +1,7 @@
 """ModifyVolume and DescribeVolumesModifications.
 
-modifying, then optimizing, in which size and performance are already the new ones,
-then completed. A volume grows under its users: the image first, then each device.
+A modification is modifying, then optimizing, then completed; size and performance are the
+new ones from optimizing on. A volume in use grows too: first its backing file, then each device.
 """
 
 import time
@@ -9,25 +9,28 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, Literal
 
-from hyperpod_ebs.emulator.ec2 import limits, listing, naming
+from hyperpod_ebs.emulator.ec2 import filters, pages, request_checks, resource_ids, volume_limits
 from hyperpod_ebs.emulator.records import Modification, Volume
 from hyperpod_ebs.emulator.state.world import World, modification_subject, now, to_datetime
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
 
-PAGES: Final = (1, 500)
+PAGE_SIZES: Final = (1, 500)
 
 Rate = Literal["four-a-day", "six-hours-apart", "off"]
 """How often a volume may be modified: AWS's rule since 2026, the one before, or none."""
 
 DAY: Final = 24 * 3600.0
-MOST: Final = 4
-APART: Final = 6 * 3600.0
+MAX_A_DAY: Final = 4
+INTERVAL: Final = 6 * 3600.0
+
+_GP2_THROUGHPUT_MIB: Final = 250
+"""Throughput of a volume that changes from gp2 to gp3."""
 
 _MEMBERS: Final = ("Size", "VolumeType", "Iops", "Throughput", "MultiAttachEnabled")
 
 
 class Modifications:
-    """The latest modification of each volume."""
+    """Modifications of volumes; EC2 returns the latest of each volume."""
 
     name = "ec2"
     operations = Operations["Modifications"]()
@@ -36,49 +39,54 @@ class Modifications:
         self._world = world
         self._store = world.store
         self._rate: Rate = rate
-        world.clock.register("optimizing", self._optimizing)
-        world.clock.register("modified", self._completed)
+        world.clock.register("optimizing", self._apply)
+        world.clock.register("modified", self._complete)
 
     @operations("ModifyVolume")
     async def modify(self, asked: Asked, _: Call) -> Answer:
-        """The modification, modifying."""
-        naming.needed(asked, "VolumeId")
+        """Modify a volume; the modification is modifying."""
+        request_checks.require(asked, "VolumeId")
         await self._world.clock.run_due_steps()
-        volume = naming.found(self._store.volumes, asked["VolumeId"], naming.VOLUME)
+        volume = resource_ids.find(self._store.volumes, asked["VolumeId"], resource_ids.VOLUME)
         target = self._target(asked, volume)
         before = self._store.modifications.get(volume.id)
-        recent = self._allowed(before)
-        naming.dry_run(asked)
-        wanted = Modification(
-            id=volume.id, started=now(), original=_members(_shape(volume)), target=_members(target), earlier=recent
+        recent = self._recent_starts(before)
+        request_checks.refuse_dry_run(asked)
+        modification = self._store.modifications.put(
+            Modification(
+                id=volume.id,
+                started=now(),
+                original=_members(_current_settings(volume)),
+                target=_members(target),
+                earlier=recent,
+            )
         )
-        modification = self._store.modifications.put(wanted)
         self._store.record_state(modification_subject(volume.id), modification.state)
         self._world.clock.schedule(modification_subject(volume.id), "optimizing")
-        return await self._world.acknowledge({"VolumeModification": _shown(modification)})
+        return await self._world.acknowledge({"VolumeModification": _render(modification)})
 
     @operations("DescribeVolumesModifications")
     async def describe(self, asked: Asked, _: Call) -> Answer:
-        """The latest modifications of volumes by ids, of which one never modified fails the call, or by filters."""
+        """List modifications by volume id or by filter; the id of a volume that was never modified fails the call."""
         await self._world.clock.run_due_steps()
-        naming.dry_run(asked)
-        wanted = listing.selected(self._asked_for(asked), asked, _FIELDS, by_id="volume-id")
-        this, token = listing.page(wanted, asked, PAGES, key=lambda one: one.id)
-        answer = {"VolumesModifications": [_shown(one) for one in this], "NextToken": token}
+        request_checks.refuse_dry_run(asked)
+        matching = filters.matching(self._candidates(asked), asked, _FIELDS, by_id="volume-id")
+        this_page, token = pages.page(matching, asked, PAGE_SIZES, key=lambda modification: modification.id)
+        answer = {"VolumesModifications": [_render(modification) for modification in this_page], "NextToken": token}
         return await self._world.acknowledge(answer)
 
-    def _asked_for(self, asked: Asked) -> Mapping[str, Modification]:
+    def _candidates(self, asked: Asked) -> Mapping[str, Modification]:
         modifications = self._store.modifications
         if not (ids := asked.get("VolumeIds")):
             return modifications
-        naming.all_found(self._store.volumes, ids, naming.VOLUME)
+        resource_ids.find_all(self._store.volumes, ids, resource_ids.VOLUME)
         if missing := [id_ for id_ in ids if id_ not in modifications]:
             text = f"Modification for volume '{', '.join(missing)}' does not exist."
             raise AwsFault("InvalidVolumeModification.NotFound", text)
         return {id_: modifications[id_] for id_ in ids}
 
-    def _target(self, asked: Asked, volume: Volume) -> limits.Shape:
-        """What the volume is to become."""
+    def _target(self, asked: Asked, volume: Volume) -> volume_limits.Settings:
+        """The settings that the volume gets."""
         if volume.state != "available":
             text = f"The volume '{volume.id}' is in the '{volume.state}' state."
             raise AwsFault("IncorrectState", text)
@@ -89,7 +97,7 @@ class Modifications:
             raise AwsFault("InvalidParameterValue", text)
         self._check_multi_attach(asked, volume)
         kind = asked.get("VolumeType", volume.kind)
-        return limits.shape(
+        return volume_limits.valid_settings(
             kind=kind,
             size_gib=size,
             iops=_iops(asked, volume, kind),
@@ -98,8 +106,8 @@ class Modifications:
         )
 
     def _check_multi_attach(self, asked: Asked, volume: Volume) -> None:
-        wanted = asked.get("MultiAttachEnabled", volume.multi_attach)
-        if wanted != volume.multi_attach and self._store.attachments.where("volume", volume.id):
+        requested = asked.get("MultiAttachEnabled", volume.multi_attach)
+        if requested != volume.multi_attach and self._store.attachments.where("volume", volume.id):
             text = f"Multi-Attach of volume '{volume.id}' can be changed only while it is detached."
             raise AwsFault("IncorrectState", text)
         fixed = {"io1": ("VolumeType", "Size", "Iops"), "io2": ("VolumeType",)}.get(volume.kind, ())
@@ -107,8 +115,12 @@ class Modifications:
             text = f"{given[0]} of the Multi-Attach enabled {volume.kind} volume '{volume.id}' cannot be modified."
             raise AwsFault("InvalidParameterCombination", text)
 
-    def _allowed(self, before: Modification | None) -> tuple[float, ...]:
-        """When the modifications of the last day started, if one more may."""
+    def _recent_starts(self, before: Modification | None) -> tuple[float, ...]:
+        """When the modifications of the last day started.
+
+        Raises:
+            AwsFault: No modification is allowed now.
+        """
         if before is None:
             return ()
         if before.state in {"modifying", "optimizing"} and self._rate != "off":
@@ -117,52 +129,52 @@ class Modifications:
         if before.state == "modifying":
             raise AwsFault("IncorrectModificationState", f"The volume '{before.id}' is being modified.")
         recent = tuple(start for start in (*before.earlier, before.started) if start > time.time() - DAY)
-        if self._rate == "six-hours-apart" and before.started > time.time() - APART:
-            self._refuse(before.started + APART)
-        if self._rate == "four-a-day" and len(recent) >= MOST:
-            self._refuse(recent[-MOST] + DAY)
+        if self._rate == "six-hours-apart" and before.started > time.time() - INTERVAL:
+            raise _rate_exceeded(before.started + INTERVAL)
+        if self._rate == "four-a-day" and len(recent) >= MAX_A_DAY:
+            raise _rate_exceeded(recent[-MAX_A_DAY] + DAY)
         return recent
 
-    def _refuse(self, instant: float) -> None:
-        earliest = to_datetime(instant)
-        text = (
-            "You've reached the maximum modification rate per volume limit. "
-            f"The volume can be modified again after {earliest:%Y-%m-%dT%H:%M:%SZ}."
-        )
-        raise AwsFault("VolumeModificationRateExceeded", text)
-
-    async def _optimizing(self, subject: str) -> None:
-        modification = self._store.modifications[_volume(subject)]
-        wanted: Any = modification.target  # each member has the type that it was put in with
-        await self._world.images.grow(modification.id, size_gib=wanted["Size"])
-        await self._world.bindings.regrow(self._store.attachments.where("volume", modification.id))
+    async def _apply(self, subject: str) -> None:
+        modification = self._store.modifications[_volume_id(subject)]
+        target: Any = modification.target  # each member keeps the type that it was stored with
+        await self._world.backing_files.grow(modification.id, size_gib=target["Size"])
+        await self._world.bindings.update_sizes(self._store.attachments.where("volume", modification.id))
         self._store.volumes.put(
             replace(
                 self._store.volumes[modification.id],
-                size_gib=wanted["Size"],
-                kind=wanted["VolumeType"],
-                iops=wanted["Iops"],
-                throughput_mib=wanted["Throughput"],
-                multi_attach=wanted["MultiAttachEnabled"],
+                size_gib=target["Size"],
+                kind=target["VolumeType"],
+                iops=target["Iops"],
+                throughput_mib=target["Throughput"],
+                multi_attach=target["MultiAttachEnabled"],
             )
         )
         self._store.modifications.put(replace(modification, state="optimizing"))
         self._store.record_state(subject, "optimizing")
         self._world.clock.schedule(subject, "modified")
 
-    async def _completed(self, subject: str) -> None:
-        modification = self._store.modifications[_volume(subject)]
+    async def _complete(self, subject: str) -> None:
+        modification = self._store.modifications[_volume_id(subject)]
         self._store.modifications.put(replace(modification, state="completed", ended=now()))
         self._store.record_state(subject, "completed")
 
 
-def _volume(subject: str) -> str:
-    """The id in a subject of the clock's."""
+def _rate_exceeded(allowed_again: float) -> AwsFault:
+    text = (
+        "You've reached the maximum modification rate per volume limit. "
+        f"The volume can be modified again after {to_datetime(allowed_again):%Y-%m-%dT%H:%M:%SZ}."
+    )
+    return AwsFault("VolumeModificationRateExceeded", text)
+
+
+def _volume_id(subject: str) -> str:
+    """The volume's id in the clock's name for its modification."""
     return subject.partition("/")[2]
 
 
-def _shape(volume: Volume) -> limits.Shape:
-    return limits.Shape(
+def _current_settings(volume: Volume) -> volume_limits.Settings:
+    return volume_limits.Settings(
         kind=volume.kind,
         size_gib=volume.size_gib,
         iops=volume.iops,
@@ -172,30 +184,27 @@ def _shape(volume: Volume) -> limits.Shape:
 
 
 def _iops(asked: Asked, volume: Volume, kind: str) -> int | None:
-    """The IOPS to check: those asked for, those that it has, or AWS's choice for a new type."""
-    if "Iops" in asked or limits.KINDS.get(kind, limits.KINDS["gp2"]).iops is None:
+    """The IOPS to check: the requested ones, the current ones, or AWS's default for a new type."""
+    if "Iops" in asked or volume_limits.VOLUME_TYPES.get(kind, volume_limits.VOLUME_TYPES["gp2"]).iops is None:
         return asked.get("Iops")
     if kind == volume.kind:
         return volume.iops
-    # gp2 to gp3 keeps the higher of the source's performance and gp3's baseline
+    # From gp2 to gp3, the volume gets the higher of its own IOPS and gp3's baseline.
     return max(3000, volume.iops or 0) if volume.kind == "gp2" else 3000
 
 
 def _throughput(asked: Asked, volume: Volume, kind: str) -> int | None:
     if "Throughput" in asked or kind != "gp3":
         return asked.get("Throughput")
-    return volume.throughput_mib if volume.kind == "gp3" else _GP2_THROUGHPUT if volume.kind == "gp2" else None
+    return volume.throughput_mib if volume.kind == "gp3" else _GP2_THROUGHPUT_MIB if volume.kind == "gp2" else None
 
 
-_GP2_THROUGHPUT: Final = 250
-
-
-def _members(shape: limits.Shape) -> dict[str, int | str | bool | None]:
-    values = (shape.size_gib, shape.kind, shape.iops, shape.throughput_mib, shape.multi_attach)
+def _members(settings: volume_limits.Settings) -> dict[str, int | str | bool | None]:
+    values = (settings.size_gib, settings.kind, settings.iops, settings.throughput_mib, settings.multi_attach)
     return dict(zip(_MEMBERS, values, strict=True))
 
 
-def _shown(modification: Modification) -> dict[str, Any]:  # the members of EC2's VolumeModification
+def _render(modification: Modification) -> dict[str, Any]:  # the members of EC2's VolumeModification
     progress = {"modifying": 0, "optimizing": 50, "completed": 100}[modification.state]
     return {
         "VolumeId": modification.id,
@@ -209,19 +218,19 @@ def _shown(modification: Modification) -> dict[str, Any]:  # the members of EC2'
 
 
 def _text(value: object) -> str:
-    return listing.yes_or_no(value) if isinstance(value, bool) else str(value)
+    return filters.boolean(value) if isinstance(value, bool) else str(value)
 
 
-_FIELDS: Final[dict[str, listing.Field[Modification]]] = {
-    "modification-state": lambda one: [one.state],
-    "original-iops": lambda one: [_text(one.original["Iops"])],
-    "original-size": lambda one: [_text(one.original["Size"])],
-    "original-volume-type": lambda one: [_text(one.original["VolumeType"])],
-    "originalMultiAttachEnabled": lambda one: [_text(one.original["MultiAttachEnabled"])],
-    "start-time": lambda one: [listing.instant(one.started)],
-    "target-iops": lambda one: [_text(one.target["Iops"])],
-    "target-size": lambda one: [_text(one.target["Size"])],
-    "target-volume-type": lambda one: [_text(one.target["VolumeType"])],
-    "targetMultiAttachEnabled": lambda one: [_text(one.target["MultiAttachEnabled"])],
-    "volume-id": lambda one: [one.id],
+_FIELDS: Final[dict[str, filters.Field[Modification]]] = {
+    "modification-state": lambda modification: [modification.state],
+    "original-iops": lambda modification: [_text(modification.original["Iops"])],
+    "original-size": lambda modification: [_text(modification.original["Size"])],
+    "original-volume-type": lambda modification: [_text(modification.original["VolumeType"])],
+    "originalMultiAttachEnabled": lambda modification: [_text(modification.original["MultiAttachEnabled"])],
+    "start-time": lambda modification: [filters.timestamp(modification.started)],
+    "target-iops": lambda modification: [_text(modification.target["Iops"])],
+    "target-size": lambda modification: [_text(modification.target["Size"])],
+    "target-volume-type": lambda modification: [_text(modification.target["VolumeType"])],
+    "targetMultiAttachEnabled": lambda modification: [_text(modification.target["MultiAttachEnabled"])],
+    "volume-id": lambda modification: [modification.id],
 }

@@ -1,65 +1,67 @@
-"""Tags as EC2 takes them: with a resource that is made, on one that exists, and off again."""
+"""CreateTags and DeleteTags, and EC2's rules for tags."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from hyperpod_ebs.emulator.ec2 import naming
-from hyperpod_ebs.emulator.nodes.machines import own_instances
+from hyperpod_ebs.emulator.ec2 import request_checks, resource_ids
+from hyperpod_ebs.emulator.nodes.machines import customer_instances
 from hyperpod_ebs.emulator.state.store import Table
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
 
-MOST: Final = 50
-KEY: Final = 128
-VALUE: Final = 256
+MAX_TAGS: Final = 50
+MAX_KEY_LENGTH: Final = 128
+MAX_VALUE_LENGTH: Final = 256
 
 
-def merged(tags: Mapping[str, str], wanted: list[Mapping[str, str]]) -> dict[str, str]:
-    """`tags` with those `wanted` (as EC2's TagList) set.
+def merge_tags(tags: Mapping[str, str], new: list[Mapping[str, str]]) -> dict[str, str]:
+    """`tags` with the tags of `new` (EC2's TagList) added or replaced.
 
     Raises:
-        AwsFault: One of them may not be, or there are too many.
+        AwsFault: A tag is invalid, or the result has too many tags.
     """
-    keys = [tag.get("Key", "") for tag in wanted]
+    keys = [tag.get("Key", "") for tag in new]
     if len(set(keys)) < len(keys):
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise AwsFault("InvalidParameterValue", f"Duplicate tag key '{twice}' specified.")
-    for tag in wanted:
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise AwsFault("InvalidParameterValue", f"Duplicate tag key '{repeated}' specified.")
+    for tag in new:
         _check(tag.get("Key", ""), tag.get("Value", ""))
-    result = {**tags, **{tag["Key"]: tag.get("Value", "") for tag in wanted}}
-    if len(result) > MOST:
-        raise AwsFault("TagLimitExceeded", f"The number of tags {len(result)} exceeds the limit of {MOST}")
+    result = {**tags, **{tag["Key"]: tag.get("Value", "") for tag in new}}
+    if len(result) > MAX_TAGS:
+        raise AwsFault("TagLimitExceeded", f"The number of tags {len(result)} exceeds the limit of {MAX_TAGS}")
     return result
 
 
-def of_new(asked: Asked, resource: str) -> dict[str, str]:
-    """The tags for the `resource` that a request makes, from its TagSpecifications.
+def requested_tags(asked: Asked, resource: str) -> dict[str, str]:
+    """The tags in the TagSpecifications of a request that creates a resource of the type `resource`.
 
     Raises:
-        AwsFault: They name another kind of resource, or may not be.
+        AwsFault: A specification is for another type of resource, or a tag is invalid.
     """
-    wanted: list[Mapping[str, str]] = []
+    tags: list[Mapping[str, str]] = []
     for specification in asked.get("TagSpecifications", []):
         if (kind := specification.get("ResourceType")) != resource:
             text = f"'{kind}' is not a valid taggable resource type for this operation."
             raise AwsFault("InvalidParameterValue", text)
-        wanted += specification.get("Tags", [])
-    return merged({}, wanted)
+        tags += specification.get("Tags", [])
+    return merge_tags({}, tags)
 
 
 def _check(key: str, value: str) -> None:
-    if not key or len(key) > KEY:
-        raise AwsFault("InvalidParameterValue", f"Tag key '{key}' must have 1 to {KEY} characters")
-    if len(value) > VALUE:
-        raise AwsFault("InvalidParameterValue", f"Tag value of key '{key}' exceeds the maximum length of {VALUE}")
+    if not key or len(key) > MAX_KEY_LENGTH:
+        raise AwsFault("InvalidParameterValue", f"Tag key '{key}' must have 1 to {MAX_KEY_LENGTH} characters")
+    if len(value) > MAX_VALUE_LENGTH:
+        raise AwsFault(
+            "InvalidParameterValue", f"Tag value of key '{key}' exceeds the maximum length of {MAX_VALUE_LENGTH}"
+        )
     if key.lower().startswith("aws:"):
         raise AwsFault("InvalidParameterValue", "Tag keys starting with 'aws:' are reserved for internal use")
 
 
 @dataclass(frozen=True, slots=True)
 class Tagging:
-    """CreateTags and DeleteTags."""
+    """Tags of existing volumes, snapshots and instances."""
 
     world: World
 
@@ -68,50 +70,50 @@ class Tagging:
 
     @operations("CreateTags")
     async def create(self, asked: Asked, _: Call) -> Answer:
-        """Set tags on each of several resources, or on none."""
-        naming.needed(asked, "Resources", "Tags")
+        """Set tags on all of the resources, or on none if one of them is unknown."""
+        request_checks.require(asked, "Resources", "Tags")
         await self.world.clock.run_due_steps()
-        self._change(asked, {id_: merged(tags, asked["Tags"]) for id_, tags in self._tags(asked).items()})
+        self._change(asked, {id_: merge_tags(tags, asked["Tags"]) for id_, tags in self._tags(asked).items()})
         return await self.world.acknowledge({})
 
     @operations("DeleteTags")
     async def delete(self, asked: Asked, _: Call) -> Answer:
-        """Take tags off; without tags all of them, with a value only where it is that."""
-        naming.needed(asked, "Resources")
+        """Delete tags: all of them if the request names none, and a tag with a value only if it has that value."""
+        request_checks.require(asked, "Resources")
         await self.world.clock.run_due_steps()
         self._change(asked, {id_: _without(tags, asked.get("Tags")) for id_, tags in self._tags(asked).items()})
         return await self.world.acknowledge({})
 
     def _tags(self, asked: Asked) -> dict[str, Mapping[str, str]]:
-        tables = {noun.prefix: (noun, table) for noun, table in self._tables()}
+        tables = {kind.prefix: (kind, table) for kind, table in self._tables()}
         result = {}
         for id_ in asked["Resources"]:
             prefix = f"{id_.partition('-')[0]}-"
             if prefix not in tables:
                 raise AwsFault("InvalidID", f"The ID '{id_}' is not valid")
-            noun, table = tables[prefix]
-            # HyperPod's nodes are instances of the service's, of which EC2 does not tell the customer.
-            known = own_instances(self.world) if noun is naming.INSTANCE else table
-            result[id_] = naming.found(known, id_, noun).tags
+            kind, table = tables[prefix]
+            # HyperPod nodes belong to the service, and EC2 does not show them to the customer.
+            known = customer_instances(self.world) if kind is resource_ids.INSTANCE else table
+            result[id_] = resource_ids.find(known, id_, kind).tags
         return result
 
     def _change(self, asked: Asked, tags: Mapping[str, Mapping[str, str]]) -> None:
-        naming.dry_run(asked)
+        request_checks.refuse_dry_run(asked)
         for _, table in self._tables():
             for id_ in [id_ for id_ in tags if id_ in table]:
                 table.put(replace(table[id_], tags=dict(tags[id_])))
 
-    def _tables(self) -> list[tuple[naming.Noun, Table[Any]]]:  # three kinds of records
+    def _tables(self) -> list[tuple[resource_ids.ResourceKind, Table[Any]]]:  # three kinds of records
         store = self.world.store
         return [
-            (naming.VOLUME, store.volumes),
-            (naming.SNAPSHOT, store.snapshots),
-            (naming.INSTANCE, store.instances),
+            (resource_ids.VOLUME, store.volumes),
+            (resource_ids.SNAPSHOT, store.snapshots),
+            (resource_ids.INSTANCE, store.instances),
         ]
 
 
 def _without(tags: Mapping[str, str], unwanted: list[Mapping[str, str]] | None) -> dict[str, str]:
     if unwanted is None:
         return {}
-    gone = {tag.get("Key") for tag in unwanted if tag.get("Value") in {None, tags.get(tag.get("Key", ""))}}
-    return {key: value for key, value in tags.items() if key not in gone}
+    deleted = {tag.get("Key") for tag in unwanted if tag.get("Value") in {None, tags.get(tag.get("Key", ""))}}
+    return {key: value for key, value in tags.items() if key not in deleted}

@@ -4,24 +4,24 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from hyperpod_ebs.emulator.ec2 import limits, naming, tagging
-from hyperpod_ebs.emulator.ec2.tokens import Tokens, mismatch
-from hyperpod_ebs.emulator.ec2.volume_listing import state_of, volume_shown
+from hyperpod_ebs.emulator.ec2 import request_checks, resource_ids, tagging, volume_limits
+from hyperpod_ebs.emulator.ec2.client_tokens import ClientTokens, token_mismatch
+from hyperpod_ebs.emulator.ec2.describe_volumes import render_volume, volume_state
 from hyperpod_ebs.emulator.records import Snapshot, Volume
 from hyperpod_ebs.emulator.state.world import World, modification_subject, new_id, now
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
 
-_NOT_HERE: Final = ("OutpostArn", "Operator")
+_UNSUPPORTED: Final = ("OutpostArn", "Operator")
 
-RATES: Final = (100, 300)
-"""Bounds of VolumeInitializationRate in MiB/s."""
+INITIALIZATION_RATES_MIB: Final = (100, 300)
+"""The smallest and the largest VolumeInitializationRate, in MiB/s."""
 
 DEFAULT_KEY: Final = "key/00000000-0000-4000-8000-000000000eb5"
-"""The account's own key for EBS, aws/ebs."""
+"""The account's default KMS key for EBS, aws/ebs."""
 
 
 class Volumes:
-    """The volumes: made, and deleted."""
+    """Volumes from creation to deletion."""
 
     name = "ec2"
     operations = Operations["Volumes"]()
@@ -29,36 +29,36 @@ class Volumes:
     def __init__(self, world: World) -> None:
         self._world = world
         self._store = world.store
-        self._tokens = Tokens(world.store, "CreateVolume")
-        world.clock.register("volume available", self._available)
-        world.clock.register("volume gone", self._gone)
+        self._tokens = ClientTokens(world.store, "CreateVolume")
+        world.clock.register("volume available", self._make_available)
+        world.clock.register("volume gone", self._remove)
 
     @operations("CreateVolume")
     async def create(self, asked: Asked, _: Call) -> Answer:
-        """A volume in state creating, or the one that the same token made before."""
+        """Create a volume in state creating, or return the volume of an earlier request with the same token."""
         await self._world.clock.run_due_steps()
         zone = self._zone(asked)
-        if made := self._tokens.made(asked, zone):
-            # Looked at no further: the snapshot that the first request named may be gone by now.
-            naming.dry_run(asked)
-            volume = self._again(made[0], asked["ClientToken"])
+        if earlier_ids := self._tokens.earlier_ids(asked, zone):
+            # Check nothing else: the snapshot of the first request may be deleted by now.
+            request_checks.refuse_dry_run(asked)
+            volume = self._volume_of_token(earlier_ids[0], asked["ClientToken"])
         else:
-            volume = self._wanted(asked, zone)
-            naming.dry_run(asked)
+            volume = self._new_volume(asked, zone)
+            request_checks.refuse_dry_run(asked)
             self._store.volumes.put(volume)
             self._store.record_state(volume.id, volume.state)
             self._tokens.remember(asked, volume.zone, [volume.id])
             self._world.clock.schedule(volume.id, "volume available")
-        return await self._world.acknowledge(volume_shown(self._world, volume))
+        return await self._world.acknowledge(render_volume(self._world, volume))
 
     @operations("DeleteVolume")
     async def delete(self, asked: Asked, _: Call) -> Answer:
-        """Nothing; the volume is deleting."""
-        naming.needed(asked, "VolumeId")
+        """Delete a volume; it is deleting."""
+        request_checks.require(asked, "VolumeId")
         await self._world.clock.run_due_steps()
-        volume = naming.found(self._store.volumes, asked["VolumeId"], naming.VOLUME)
-        naming.dry_run(asked)
-        if (state := state_of(self._world, volume)) == "in-use":
+        volume = resource_ids.find(self._store.volumes, asked["VolumeId"], resource_ids.VOLUME)
+        request_checks.refuse_dry_run(asked)
+        if (state := volume_state(self._world, volume)) == "in-use":
             holder = self._store.attachments.where("volume", volume.id)[0].instance
             raise AwsFault("VolumeInUse", f"Volume {volume.id} is currently attached to {holder}")
         if state != "available":
@@ -69,12 +69,16 @@ class Volumes:
         self._world.clock.schedule(volume.id, "volume gone")
         return await self._world.acknowledge({})
 
-    def _wanted(self, asked: Asked, zone: str) -> Volume:
-        """The volume that the request describes."""
-        if given := [name for name in _NOT_HERE if asked.get(name)]:
-            raise AwsFault("UnsupportedOperation", f"This cloud does not know the parameter {given[0]}.")
+    def _new_volume(self, asked: Asked, zone: str) -> Volume:
+        """The requested volume.
+
+        Raises:
+            AwsFault: The request is invalid.
+        """
+        if given := [name for name in _UNSUPPORTED if asked.get(name)]:
+            raise AwsFault("UnsupportedOperation", f"The emulator does not support the parameter {given[0]}.")
         snapshot = self._snapshot(asked)
-        shape = limits.shape(
+        settings = volume_limits.valid_settings(
             kind=asked.get("VolumeType", "gp2"),
             size_gib=_size(asked, snapshot),
             iops=asked.get("Iops"),
@@ -85,17 +89,17 @@ class Volumes:
         return Volume(
             id=new_id("vol"),
             zone=zone,
-            kind=shape.kind,
-            size_gib=shape.size_gib,
-            iops=shape.iops,
-            throughput_mib=shape.throughput_mib,
-            multi_attach=shape.multi_attach,
+            kind=settings.kind,
+            size_gib=settings.size_gib,
+            iops=settings.iops,
+            throughput_mib=settings.throughput_mib,
+            multi_attach=settings.multi_attach,
             encrypted=encrypted,
             key=key,
             snapshot=snapshot.id if snapshot else None,
             initialization_rate_mib=_rate(asked),
             created=now(),
-            tags=tagging.of_new(asked, "volume"),
+            tags=tagging.requested_tags(asked, "volume"),
         )
 
     def _zone(self, asked: Asked) -> str:
@@ -113,43 +117,43 @@ class Volumes:
     def _snapshot(self, asked: Asked) -> Snapshot | None:
         if not (id_ := asked.get("SnapshotId")):
             return None
-        snapshot = naming.found(self._store.snapshots, id_, naming.SNAPSHOT)
+        snapshot = resource_ids.find(self._store.snapshots, id_, resource_ids.SNAPSHOT)
         if snapshot.state != "completed":
             raise AwsFault("IncorrectState", f"Snapshot '{id_}' is in the '{snapshot.state}' state.")
         return snapshot
 
     def _encryption(self, asked: Asked, snapshot: Snapshot | None) -> tuple[bool, str | None]:
-        """Whether the volume is encrypted, and with which key."""
-        # KMS is asked only later, so any key is taken here, as AWS does.
-        wanted, key = asked.get("Encrypted", False), asked.get("KmsKeyId")
-        if key and not wanted:
+        """Whether the volume is encrypted, and the ARN of its key."""
+        # EC2 accepts any key here, because it validates keys with KMS only later.
+        encrypted, key = asked.get("Encrypted", False), asked.get("KmsKeyId")
+        if key and not encrypted:
             text = "The parameter KmsKeyId requires the parameter Encrypted to be set."
             raise AwsFault("InvalidParameterDependency", text)
         if key:
             return True, self._key_arn(key)
         if snapshot is not None and snapshot.encrypted:
             return True, snapshot.key
-        return (True, self._world.region.arn("kms", DEFAULT_KEY)) if wanted else (False, None)
+        return (True, self._world.region.arn("kms", DEFAULT_KEY)) if encrypted else (False, None)
 
     def _key_arn(self, key: str) -> str:
         if key.startswith("arn:"):
             return key
         return self._world.region.arn("kms", key if key.startswith("alias/") else f"key/{key}")
 
-    def _again(self, id_: str, token: str) -> Volume:
+    def _volume_of_token(self, id_: str, token: str) -> Volume:
         volume = self._store.volumes.get(id_)
         if volume is None or volume.state == "deleting":
-            raise mismatch(f"The client token {token} was used for volume {id_}, which is deleted.")
+            raise token_mismatch(f"The client token {token} was used for volume {id_}, which is deleted.")
         return volume
 
-    async def _available(self, id_: str) -> None:
+    async def _make_available(self, id_: str) -> None:
         volume = self._store.volumes[id_]
-        await self._world.images.make(id_, size_gib=volume.size_gib, snapshot=volume.snapshot)
+        await self._world.backing_files.create(id_, size_gib=volume.size_gib, snapshot=volume.snapshot)
         self._store.volumes.put(replace(self._store.volumes[id_], state="available"))
         self._store.record_state(id_, "available")
 
-    async def _gone(self, id_: str) -> None:
-        await self._world.images.drop(id_)
+    async def _remove(self, id_: str) -> None:
+        await self._world.backing_files.delete(id_)
         self._world.delete_volume(id_)
 
 
@@ -170,7 +174,9 @@ def _rate(asked: Mapping[str, int]) -> int | None:
     if "SnapshotId" not in asked:
         text = "The parameter VolumeInitializationRate requires the parameter SnapshotId."
         raise AwsFault("InvalidParameterCombination", text)
-    if not RATES[0] <= rate <= RATES[1]:
-        text = f"VolumeInitializationRate of {rate} is not between {RATES[0]} and {RATES[1]}."
-        raise AwsFault("InvalidParameterValue", text)
+    least, most = INITIALIZATION_RATES_MIB
+    if not least <= rate <= most:
+        raise AwsFault(
+            "InvalidParameterValue", f"VolumeInitializationRate of {rate} is not between {least} and {most}."
+        )
     return rate

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from hyperpod_ebs.emulator.ec2 import listing, naming
+from hyperpod_ebs.emulator.ec2 import filters, request_checks
 from hyperpod_ebs.emulator.state.region import Zone
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
@@ -23,22 +23,22 @@ class Zones:
 
     @operations("DescribeAvailabilityZones")
     async def describe(self, asked: Asked, _: Call) -> Answer:
-        """The zones by names, ids or filters; a dry run is how callers see that EC2 answers."""
-        naming.dry_run(asked)
+        """List zones by name, id or filter; drivers use a dry run to check that EC2 responds."""
+        request_checks.refuse_dry_run(asked)
         zones = {zone.name: zone for zone in self.world.region.zones}
         names = [*asked.get("ZoneNames", []), *self._names(asked.get("ZoneIds", []))]
         if unknown := [name for name in names if name not in zones]:
             raise AwsFault("InvalidParameterValue", f"Invalid availability zone: [{unknown[0]}]")
         known = {name: zones[name] for name in names} if names else zones
-        chosen = listing.selected(known, asked, self._fields(), by_id="zone-name")
-        return {"AvailabilityZones": [self._shown(zone) for zone in chosen]}
+        matching = filters.matching(known, asked, self._fields(), by_id="zone-name")
+        return {"AvailabilityZones": [self._render(zone) for zone in matching]}
 
     def _names(self, ids: list[str]) -> list[str]:
         by_id = {zone.id: zone.name for zone in self.world.region.zones}
         return [by_id.get(id_, id_) for id_ in ids]
 
-    def _fields(self) -> dict[str, listing.Field[Zone]]:
-        fixed: dict[str, listing.Field[Zone]] = {name: lambda _, value=value: [value] for name, value in _FIXED.items()}  # type: ignore[misc] # a default binds it
+    def _fields(self) -> dict[str, filters.Field[Zone]]:
+        fixed: dict[str, filters.Field[Zone]] = {name: lambda _, value=value: [value] for name, value in _FIXED.items()}  # type: ignore[misc] # a default binds it
         return fixed | {
             "zone-name": lambda zone: [zone.name],
             "zone-id": lambda zone: [zone.id],
@@ -49,7 +49,7 @@ class Zones:
     def _group(self) -> str:
         return f"{self.world.region.name}-zg-1"
 
-    def _shown(self, zone: Zone) -> Mapping[str, str]:
+    def _render(self, zone: Zone) -> Mapping[str, str]:
         return {
             "ZoneName": zone.name,
             "ZoneId": zone.id,

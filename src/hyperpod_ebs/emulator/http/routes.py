@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from hyperpod_ebs.emulator.ec2.volume_listing import state_of
+from hyperpod_ebs.emulator.ec2.describe_volumes import volume_state
 from hyperpod_ebs.emulator.state.world import World
 
 
@@ -27,7 +27,13 @@ def _status(world: World) -> dict[str, list[dict[str, str | int | float | None]]
     store = world.store
     return {
         "volumes": [
-            {"id": one.id, "state": state_of(world, one), "size_gib": one.size_gib, "type": one.kind, "zone": one.zone}
+            {
+                "id": one.id,
+                "state": volume_state(world, one),
+                "size_gib": one.size_gib,
+                "type": one.kind,
+                "zone": one.zone,
+            }
             for one in store.volumes.values()
         ],
         "snapshots": [

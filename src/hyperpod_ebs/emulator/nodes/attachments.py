@@ -1,46 +1,46 @@
-"""The way of an attachment, whichever API asked for it.
+"""The states of an attachment, for EC2's API and for SageMaker's.
 
-state       what brings it on          what it means here
+state       entered by                 meaning
 ----------  -------------------------  ------------------------------------------------
-attaching   an attach                  the intent is stored, no device yet
-attached    the clock                  the device is in the node's directory
-detaching   a detach                   the intent is stored, the device still there
-busy        the clock                  the node has it mounted or open; looked at again
-(gone)      the clock                  no device; the volume is available
+attaching   an attach request          stored; the node has no device yet
+attached    the clock                  the device is in the node's device directory
+detaching   a detach request           stored; the node still has the device
+busy        the clock                  the node has the device mounted or open; retried
+(deleted)   the clock                  the node has no device; the volume is available
 """
 
 from dataclasses import replace
 from typing import Final
 
-from hyperpod_ebs.emulator.nodes.instance_types import HYPERPOD_OWN, places
+from hyperpod_ebs.emulator.nodes.attach_slots import HYPERPOD_VOLUMES, attach_slots
 from hyperpod_ebs.emulator.records import Attachment, Instance, Volume
 from hyperpod_ebs.emulator.state.world import World, now
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 
-LOOK_AGAIN: Final = 0.05
-"""Seconds until a busy device is looked at again."""
+BUSY_RETRY: Final = 0.05
+"""Seconds until the detach of a busy device is tried again."""
 
-SHARERS: Final = 16
-"""Instances that a multi-attach volume can be on."""
+MAX_INSTANCES: Final = 16
+"""Instances that a multi-attach volume can be attached to."""
 
 
 class Attachments:
-    """Every attachment of the account."""
+    """All attachments of the account."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._store = world.store
-        world.clock.register("attached", self._attached)
-        world.clock.register("detached", self._detached)
+        world.clock.register("attached", self._finish_attach)
+        world.clock.register("detached", self._finish_detach)
 
-    def begin(self, volume: Volume, instance: Instance, device: str) -> Attachment:
-        """Attach `volume` to `instance` as `device`; done when the clock has it.
+    def attach(self, volume: Volume, instance: Instance, device: str) -> Attachment:
+        """Start to attach `volume` to `instance` as `device`; the clock finishes it.
 
         Raises:
-            AwsFault: The volume or the instance is in no state for it, or the instance is full.
+            AwsFault: The state or the zone of the volume or of the instance does not allow it, or a limit is reached.
         """
-        self._check(volume, instance)
-        used = {one.unit for one in self._store.attachments.where("instance", instance.id)}
+        self._check_attach(volume, instance)
+        used = {other.unit for other in self._store.attachments.where("instance", instance.id)}
         unit = next(unit for unit in range(1, len(used) + 2) if unit not in used)
         attachment = self._store.attachments.put(
             Attachment(volume=volume.id, instance=instance.id, device=device, unit=unit, since=now())
@@ -50,62 +50,62 @@ class Attachments:
         self._world.clock.schedule(attachment.id, "attached")
         return attachment
 
-    def end(self, attachment: Attachment) -> Attachment:
-        """Detach it; done when the clock has it and nobody on the node holds the device."""
+    def detach(self, attachment: Attachment) -> Attachment:
+        """Start to detach the volume; the clock finishes it when no process on the node uses the device."""
         detaching = self._store.attachments.put(replace(attachment, state="detaching"))
         self._store.record_state(attachment.id, detaching.state)
         self._world.clock.schedule(attachment.id, "detached")
         return detaching
 
-    async def cut(self, attachment: Attachment) -> Attachment:
-        """Detach it now, whoever holds the device: what is written from now on is lost.
+    async def force_detach(self, attachment: Attachment) -> Attachment:
+        """Detach the volume now, even from a device in use; later writes to that device are lost.
 
-        For a step of the clock, or while it is held still.
+        The caller is a step of the clock or has paused the clock.
         """
         self._store.attachments.put(replace(attachment, state="detaching"))
         self._store.record_state(attachment.id, "detaching")
         self._world.clock.schedule_at(attachment.id, "detached", now())
         await self._store.commit()
         shared = len(self._store.attachments.where("volume", attachment.volume)) > 1
-        await self._world.bindings.cut(attachment, shared=shared)
-        self._gone(attachment)
+        await self._world.bindings.force_release(attachment, shared=shared)
+        self._remove(attachment)
         return replace(attachment, state="detached")
 
-    def _check(self, volume: Volume, instance: Instance) -> None:
+    def _check_attach(self, volume: Volume, instance: Instance) -> None:
         present = self._store.attachments.where("volume", volume.id)
         if volume.state != "available":
             raise AwsFault("IncorrectState", f"{volume.id} is not 'available'.")
-        if (present and not volume.multi_attach) or any(one.instance == instance.id for one in present):
+        if (present and not volume.multi_attach) or any(attachment.instance == instance.id for attachment in present):
             raise AwsFault("VolumeInUse", f"{volume.id} is already attached to an instance")
-        if len(present) >= SHARERS:
-            raise AwsFault("AttachmentLimitExceeded", f"{volume.id} is attached to {SHARERS} instances already")
+        if len(present) >= MAX_INSTANCES:
+            raise AwsFault("AttachmentLimitExceeded", f"{volume.id} is attached to {MAX_INSTANCES} instances already")
         if volume.zone != instance.zone:
             text = f"The volume '{volume.id}' is not in the same availability zone as instance '{instance.id}'"
             raise AwsFault("InvalidVolume.ZoneMismatch", text)
         if instance.state not in {"running", "stopped"}:
             raise AwsFault("IncorrectState", f"Instance '{instance.id}' is not 'running'.")
-        limit = places(instance.kind).most - (HYPERPOD_OWN if instance.cluster else 0)
+        limit = attach_slots(instance.kind).count - (HYPERPOD_VOLUMES if instance.cluster else 0)
         if len(self._store.attachments.where("instance", instance.id)) >= limit:
             text = f"Instance {instance.id} of type {instance.kind} has {limit} volumes attached, which is its limit."
             raise AwsFault("AttachmentLimitExceeded", text)
 
-    async def _attached(self, id_: str) -> None:
+    async def _finish_attach(self, id_: str) -> None:
         attachment = self._store.attachments[id_]
         await self._world.bindings.bind(attachment)
         self._store.attachments.put(replace(attachment, state="attached"))
         self._store.record_state(id_, "attached")
 
-    async def _detached(self, id_: str) -> None:
+    async def _finish_detach(self, id_: str) -> None:
         attachment = self._store.attachments[id_]
         if await self._world.bindings.release(attachment):
-            self._gone(attachment)
+            self._remove(attachment)
             return
         if attachment.state != "busy":
             self._store.attachments.put(replace(attachment, state="busy"))
             self._store.record_state(id_, "busy")
-        self._world.clock.schedule_at(id_, "detached", now() + LOOK_AGAIN)
+        self._world.clock.schedule_at(id_, "detached", now() + BUSY_RETRY)
 
-    def _gone(self, attachment: Attachment) -> None:
+    def _remove(self, attachment: Attachment) -> None:
         self._world.clock.cancel(attachment.id)
         self._store.attachments.drop(attachment.id)
         self._store.record_state(attachment.id, "detached")

@@ -1,4 +1,4 @@
-"""HyperPod clusters and their nodes: made, shown, deleted."""
+"""CreateCluster, DeleteCluster and DescribeCluster: HyperPod clusters with their nodes."""
 
 import itertools
 import secrets
@@ -19,7 +19,7 @@ DEFAULT_TYPE: Final = "ml.m5.large"
 
 
 class Clusters:
-    """The clusters of the account."""
+    """The HyperPod clusters of the account."""
 
     name = "sagemaker"
     operations = Operations["Clusters"]()
@@ -28,45 +28,45 @@ class Clusters:
         self._world = world
         self._store = world.store
         self._machines = machines
-        world.clock.register("cluster in service", self._in_service)
-        world.clock.register("cluster gone", self._gone)
+        world.clock.register("cluster in service", self._finish_update)
+        world.clock.register("cluster gone", self._remove)
 
     @operations("CreateCluster")
     async def create(self, asked: Asked, _: Call) -> Answer:
-        """The ARN of a cluster in state Creating, with the nodes that its groups count."""
+        """Create a cluster and start the nodes of its instance groups; it is Creating."""
         await self._world.clock.run_due_steps()
-        cluster, zones = self._wanted(asked), self._zones(asked)
+        cluster, zones = self._new_cluster(asked), self._zones(asked)
         self._store.clusters.put(cluster)
-        wanted = [group for group in cluster.instance_groups() for _ in range(group.count)]
-        for group, zone in zip(wanted, itertools.cycle(zones), strict=False):
-            self._machines.start(_node(cluster, group, zone))
+        groups = [group for group in cluster.instance_groups() for _ in range(group.count)]
+        for group, zone in zip(groups, itertools.cycle(zones), strict=False):
+            self._machines.start(_new_node(cluster, group, zone))
         self._world.clock.schedule(cluster.id, "cluster in service")
         return await self._world.acknowledge({"ClusterArn": self.arn(cluster)})
 
     @operations("DeleteCluster")
     async def delete(self, asked: Asked, _: Call) -> Answer:
-        """The ARN of the cluster, which is Deleting."""
+        """Delete a cluster and terminate its nodes; it is Deleting."""
         await self._world.clock.run_due_steps()
-        cluster = self.found(asked["ClusterName"])
+        cluster = self.find(asked["ClusterName"])
         if cluster.state != "Deleting":
             self._store.clusters.put(replace(cluster, state="Deleting"))
             for node in self._store.instances.where("cluster", cluster.id):
-                self._machines.stop(node)
+                self._machines.terminate(node)
             self._world.clock.schedule(cluster.id, "cluster gone")
         return await self._world.acknowledge({"ClusterArn": self.arn(cluster)})
 
     @operations("DescribeCluster")
     async def describe(self, asked: Asked, _: Call) -> Answer:
-        """The cluster of this name or ARN."""
+        """Return the cluster with this name or ARN."""
         await self._world.clock.run_due_steps()
-        return await self._world.acknowledge(self._shown(self.found(asked["ClusterName"])))
+        return await self._world.acknowledge(self._render(self.find(asked["ClusterName"])))
 
     def arn(self, cluster: Cluster) -> str:
         """The cluster's ARN."""
         return self._world.region.arn("sagemaker", f"cluster/{cluster.id}")
 
-    def found(self, name_or_arn: str) -> Cluster:
-        """The cluster of this name or ARN.
+    def find(self, name_or_arn: str) -> Cluster:
+        """The cluster with this name or ARN.
 
         Raises:
             AwsFault: ResourceNotFound.
@@ -76,8 +76,12 @@ class Clusters:
                 return cluster
         raise AwsFault("ResourceNotFound", f"Cluster with name or ARN {name_or_arn} not found.")
 
-    def _wanted(self, asked: Asked) -> Cluster:
-        """The cluster that the request describes."""
+    def _new_cluster(self, asked: Asked) -> Cluster:
+        """The requested cluster.
+
+        Raises:
+            AwsFault: The request is invalid.
+        """
         if any(cluster.name == asked["ClusterName"] for cluster in self._store.clusters.values()):
             raise AwsFault("ResourceInUse", f"Cluster with name {asked['ClusterName']} already exists.")
         vpc = asked.get("VpcConfig", {})
@@ -95,19 +99,23 @@ class Clusters:
         )
 
     def _orchestrator(self, asked: Mapping[str, Any]) -> str | None:  # the members of ClusterOrchestrator
-        """ARN of the EKS cluster, which is there and active; None for Slurm."""
+        """The ARN of the EKS cluster; None for Slurm.
+
+        Raises:
+            AwsFault: The EKS cluster does not exist or is not active.
+        """
         if "Eks" not in asked:
             return None
-        wanted: str = asked["Eks"]["ClusterArn"]
-        found = next((one for one in self._store.eks_clusters if eks.arn(self._world, one) == wanted), None)
-        if found is None:
-            raise AwsFault("ValidationException", f"EKS cluster {wanted} does not exist: create it first")
-        if (state := self._store.eks_clusters[found].state) != "ACTIVE":
-            raise AwsFault("ValidationException", f"EKS cluster {wanted} is {state}, not ACTIVE")
-        return wanted
+        arn: str = asked["Eks"]["ClusterArn"]
+        name = next((name for name in self._store.eks_clusters if eks.arn(self._world, name) == arn), None)
+        if name is None:
+            raise AwsFault("ValidationException", f"EKS cluster {arn} does not exist: create it first")
+        if (state := self._store.eks_clusters[name].state) != "ACTIVE":
+            raise AwsFault("ValidationException", f"EKS cluster {arn} is {state}, not ACTIVE")
+        return arn
 
     def _zones(self, asked: Asked) -> list[str]:
-        """The zones of the subnets asked for, which the nodes take in turns; the first zone when there are none."""
+        """The zones of the requested subnets, over which the nodes are spread; by default the first zone."""
         region = self._world.region
         subnets = asked.get("VpcConfig", {}).get("Subnets") or [region.zones[0].subnet]
         zones = {zone.subnet: zone.name for zone in region.zones}
@@ -115,23 +123,24 @@ class Clusters:
             raise AwsFault("ValidationException", f"The subnet ID '{unknown[0]}' does not exist")
         return [zones[subnet] for subnet in subnets]
 
-    def _shown(self, cluster: Cluster) -> dict[str, Any]:  # the members of DescribeClusterResponse
+    def _render(self, cluster: Cluster) -> dict[str, Any]:  # the members of DescribeClusterResponse
         groups = cluster.instance_groups()
         vpc = {"SecurityGroupIds": list(cluster.security_groups), "Subnets": list(cluster.subnets)}
+        restricted = [self._render_group(cluster, group) for group in groups if group.restricted]
         return {
             "ClusterArn": self.arn(cluster),
             "ClusterName": cluster.name,
             "ClusterStatus": cluster.state,
             "CreationTime": to_datetime(cluster.created),
-            "InstanceGroups": [self._group_shown(cluster, group) for group in groups if not group.restricted],
-            "RestrictedInstanceGroups": [self._group_shown(cluster, one) for one in groups if one.restricted] or None,
+            "InstanceGroups": [self._render_group(cluster, group) for group in groups if not group.restricted],
+            "RestrictedInstanceGroups": restricted or None,
             "VpcConfig": vpc if cluster.subnets else None,
             "Orchestrator": {"Eks": {"ClusterArn": cluster.eks}} if cluster.eks else None,
             "NodeRecovery": cluster.node_recovery,
             "NodeProvisioningMode": cluster.node_provisioning,
         }
 
-    def _group_shown(self, cluster: Cluster, group: InstanceGroup) -> dict[str, Any]:  # the members of its shape
+    def _render_group(self, cluster: Cluster, group: InstanceGroup) -> dict[str, Any]:  # the members of its shape
         nodes = [node for node in self._store.instances.where("cluster", cluster.id) if node.group == group.name]
         return {
             "InstanceGroupName": group.name,
@@ -142,20 +151,20 @@ class Clusters:
             "Status": cluster.state,
         }
 
-    async def _in_service(self, id_: str) -> None:
-        """The cluster is in service once its nodes run, and those that were to go are gone."""
-        waiting = [node for node in self._store.instances.where("cluster", id_) if node.state != "running"]
-        if not self._put_off(id_, "cluster in service", waiting):
+    async def _finish_update(self, id_: str) -> None:
+        """Make the cluster InService, unless nodes are still starting or terminating."""
+        changing = [node for node in self._store.instances.where("cluster", id_) if node.state != "running"]
+        if not self._postpone(id_, "cluster in service", changing):
             self._store.clusters.put(replace(self._store.clusters[id_], state="InService"))
             self._store.record_state(id_, "InService")
 
-    async def _gone(self, id_: str) -> None:
-        """The cluster is gone once its nodes are."""
-        if not self._put_off(id_, "cluster gone", self._store.instances.where("cluster", id_)):
+    async def _remove(self, id_: str) -> None:
+        """Remove the cluster, unless it still has nodes."""
+        if not self._postpone(id_, "cluster gone", self._store.instances.where("cluster", id_)):
             self._store.clusters.drop(id_)
 
-    def _put_off(self, id_: str, step: str, nodes: list[Instance]) -> bool:
-        """Let `step` wait for what is going to happen to `nodes`; whether there is anything."""
+    def _postpone(self, id_: str, step: str, nodes: list[Instance]) -> bool:
+        """Repeat `step` after the pending steps of `nodes`; False if there are none."""
         dues = [self._store.dues[node.id].at for node in nodes if node.id in self._store.dues]
         if dues:
             self._world.clock.schedule_at(id_, step, max(dues))
@@ -174,7 +183,7 @@ def _groups(asked: Asked) -> Iterable[InstanceGroup]:
             )
 
 
-def _node(cluster: Cluster, group: InstanceGroup, zone: str) -> Instance:
+def _new_node(cluster: Cluster, group: InstanceGroup, zone: str) -> Instance:
     return Instance(
         id=new_id("i"),
         kind=group.kind.removeprefix("ml."),

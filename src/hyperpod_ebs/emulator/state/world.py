@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from hyperpod_ebs.emulator.disks.backing_files import BackingFiles
 from hyperpod_ebs.emulator.disks.bindings import Bindings
 from hyperpod_ebs.emulator.disks.device_directories import DeviceDirectories
-from hyperpod_ebs.emulator.disks.images import Images
 from hyperpod_ebs.emulator.state.clock import Clock
 from hyperpod_ebs.emulator.state.region import Region
 from hyperpod_ebs.emulator.state.store import Store
@@ -24,7 +24,7 @@ class World:
     region: Region
     store: Store
     clock: Clock
-    images: Images
+    backing_files: BackingFiles
     directories: DeviceDirectories
     bindings: Bindings
 

@@ -1,7 +1,6 @@
-"""The bytes of volumes and snapshots: one sparse file each, by the id.
+"""The backing files of volumes and snapshots: one sparse file each, named by the id.
 
-Every call brings about an end and may be repeated: it is how a step that a crash
-cut short is finished.
+Every method can be called again after a crash, and finishes what an interrupted call began.
 """
 
 import os
@@ -15,68 +14,68 @@ from hyperpod_ebs.kit import files
 GIB: Final = 1 << 30
 
 _DEADLINE: Final = 600.0
-"""Seconds for a copy; a clone takes milliseconds."""
+"""Seconds that a full copy may take; a clone takes milliseconds."""
 
 
-class Images:
-    """The images in a pool."""
+class BackingFiles:
+    """The backing files in a pool."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     def path(self, id_: str) -> Path:
-        """The file of the volume or snapshot `id_`."""
+        """The backing file of a volume or snapshot."""
         return self._pool.path / f"{id_}.img"
 
-    async def make(self, volume: str, *, size_gib: int, snapshot: str | None) -> None:
-        """Have an image for `volume`: blank, or with the bytes of `snapshot`."""
+    async def create(self, volume: str, *, size_gib: int, snapshot: str | None) -> None:
+        """Create the backing file of `volume`, blank or as a copy of the snapshot's."""
         target, size = self.path(volume), size_gib * GIB
         if snapshot is None:
             await files.off_loop(_extend, target, size)
         elif not await files.off_loop(target.exists):
             await self._copy(self.path(snapshot), target, size)
 
-    async def snap(self, volume: str, snapshot: str) -> int:
-        """Make `snapshot` of `volume` as it is now; the bytes in it."""
+    async def snapshot(self, volume: str, snapshot: str) -> int:
+        """Copy the volume's backing file to the snapshot's; the number of bytes stored in it."""
         source, target = self.path(volume), self.path(snapshot)
         size = await files.off_loop(lambda: source.stat().st_size)
         await self._copy(source, target, size)
         return await files.off_loop(lambda: target.stat().st_blocks * 512)
 
     async def grow(self, volume: str, *, size_gib: int) -> None:
-        """Have the image of `volume` at least `size_gib` long."""
+        """Grow the backing file of `volume` to at least `size_gib`."""
         await files.off_loop(lambda: _extend(self.path(volume), size_gib * GIB))
 
-    async def part(self, volume: str) -> None:
-        """Give `volume` a file of its own, apart from the one that somebody has open and goes on writing to."""
+    async def replace_with_copy(self, volume: str) -> None:
+        """Replace the volume's backing file with a copy; processes that have the old file open keep writing to that."""
         path = self.path(volume)
         size = await files.off_loop(lambda: path.stat().st_size)
         await self._copy(path, path, size)
 
-    async def drop(self, id_: str) -> None:
-        """Have no image for `id_`."""
+    async def delete(self, id_: str) -> None:
+        """Delete the backing file of `id_` if it exists."""
         await files.off_loop(lambda: self.path(id_).unlink(missing_ok=True))
 
-    async def missing(self, known: Iterable[str]) -> list[str]:
-        """Those of the `known` ids that have no image."""
-        return await files.off_loop(lambda: [id_ for id_ in known if not self.path(id_).exists()])
+    async def missing(self, ids: Iterable[str]) -> list[str]:
+        """The ids without a backing file."""
+        return await files.off_loop(lambda: [id_ for id_ in ids if not self.path(id_).exists()])
 
-    async def sweep(self, known: Container[str]) -> None:
-        """Drop what is no image of a known id: what a crash left half-made."""
+    async def delete_unknown(self, known: Container[str]) -> None:
+        """Delete every file that is not the backing file of a known id, such as unfinished copies after a crash."""
 
-        def sweep() -> None:
+        def delete_unknown() -> None:
             for file in self._pool.path.iterdir():
                 if not (file.suffix == ".img" and file.stem in known):
                     file.unlink()
 
-        await files.off_loop(sweep)
+        await files.off_loop(delete_unknown)
 
     async def _copy(self, source: Path, target: Path, size: int) -> None:
         await files.off_loop(lambda: self._pool.copy(source, target, size=size), deadline=_DEADLINE)
 
 
 def _extend(path: Path, size: int) -> None:
-    """Make the file `path` at least `size` bytes long, with a hole."""
+    """Extend the file to at least `size` bytes, with a hole; create it if it does not exist."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if os.fstat(handle).st_size < size:

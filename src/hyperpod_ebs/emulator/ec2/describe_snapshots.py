@@ -1,20 +1,20 @@
-"""DescribeSnapshots, and a snapshot as EC2 shows it."""
+"""DescribeSnapshots, and a snapshot as EC2 returns it."""
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hyperpod_ebs.emulator.ec2 import listing, naming
+from hyperpod_ebs.emulator.ec2 import filters, pages, request_checks, resource_ids
 from hyperpod_ebs.emulator.records import Snapshot
 from hyperpod_ebs.emulator.state.world import World, tag_list, to_datetime
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, Call, Operations
 
-PAGES: Final = (5, 1000)
+PAGE_SIZES: Final = (5, 1000)
 
 
-def snapshot_shown(world: World, snapshot: Snapshot) -> dict[str, Any]:  # the members of EC2's Snapshot
-    """`snapshot`, with how far it is."""
+def render_snapshot(world: World, snapshot: Snapshot) -> dict[str, Any]:  # the members of EC2's Snapshot
+    """The snapshot with its progress."""
     return {
         "SnapshotId": snapshot.id,
         "VolumeId": snapshot.volume,
@@ -36,55 +36,54 @@ def snapshot_shown(world: World, snapshot: Snapshot) -> dict[str, Any]:  # the m
 def _progress(snapshot: Snapshot) -> str:
     if snapshot.state == "completed":
         return "100%"
-    done = (time.time() - snapshot.started) / max(0.001, snapshot.ripe - snapshot.started)
-    return f"{max(0, min(99, int(done * 100)))}%"
+    fraction = (time.time() - snapshot.started) / max(0.001, snapshot.ripe - snapshot.started)
+    return f"{max(0, min(99, int(fraction * 100)))}%"
 
 
 @dataclass(frozen=True, slots=True)
-class SnapshotListing:
-    """DescribeSnapshots."""
+class DescribeSnapshots:
+    """The operation DescribeSnapshots."""
 
     world: World
 
     name = "ec2"
-    operations = Operations["SnapshotListing"]()
+    operations = Operations["DescribeSnapshots"]()
 
     @operations("DescribeSnapshots")
     async def describe(self, asked: Asked, _: Call) -> Answer:
-        """Snapshots by ids, of which an unknown one fails the call, or by filters; all are the account's own."""
+        """List snapshots by id or by filter; an unknown id fails the call. No other account has snapshots."""
         await self.world.clock.run_due_steps()
-        naming.dry_run(asked)
-        listing.not_both(asked, "SnapshotIds")
-        chosen = listing.selected(self._asked_for(asked), asked, self._fields(), by_id="snapshot-id", tags=_tags)
-        this, token = listing.page(chosen, asked, PAGES, key=lambda snapshot: snapshot.id)
-        answer = {"Snapshots": [snapshot_shown(self.world, snapshot) for snapshot in this], "NextToken": token}
+        request_checks.refuse_dry_run(asked)
+        pages.refuse_pages_of_ids(asked, "SnapshotIds")
+        fields = self._fields()
+        matching = filters.matching(
+            self._candidates(asked), asked, fields, by_id="snapshot-id", tags=lambda snapshot: snapshot.tags
+        )
+        this_page, token = pages.page(matching, asked, PAGE_SIZES, key=lambda snapshot: snapshot.id)
+        answer = {"Snapshots": [render_snapshot(self.world, snapshot) for snapshot in this_page], "NextToken": token}
         return await self.world.acknowledge(answer)
 
-    def _asked_for(self, asked: Asked) -> Mapping[str, Snapshot]:
+    def _candidates(self, asked: Asked) -> Mapping[str, Snapshot]:
         snapshots = self.world.store.snapshots
         if ids := asked.get("SnapshotIds"):
-            return {snapshot.id: snapshot for snapshot in naming.all_found(snapshots, ids, naming.SNAPSHOT)}
+            return {snapshot.id: snapshot for snapshot in resource_ids.find_all(snapshots, ids, resource_ids.SNAPSHOT)}
         own = {"self", self.world.region.account}
         for member in ("OwnerIds", "RestorableByUserIds"):
             if (owners := asked.get(member)) and not own & set(owners):
                 return {}
         return snapshots
 
-    def _fields(self) -> dict[str, listing.Field[Snapshot]]:
+    def _fields(self) -> dict[str, filters.Field[Snapshot]]:
         return {
             "description": lambda snapshot: [snapshot.description],
-            "encrypted": lambda snapshot: [listing.yes_or_no(snapshot.encrypted)],
+            "encrypted": lambda snapshot: [filters.boolean(snapshot.encrypted)],
             "owner-alias": lambda _: [],
             "owner-id": lambda _: [self.world.region.account],
             "progress": lambda snapshot: [_progress(snapshot)],
             "snapshot-id": lambda snapshot: [snapshot.id],
-            "start-time": lambda snapshot: [listing.instant(snapshot.started)],
+            "start-time": lambda snapshot: [filters.timestamp(snapshot.started)],
             "status": lambda snapshot: [snapshot.state],
             "storage-tier": lambda _: ["standard"],
             "volume-id": lambda snapshot: [snapshot.volume],
             "volume-size": lambda snapshot: [str(snapshot.size_gib)],
         }
-
-
-def _tags(snapshot: Snapshot) -> list[str]:
-    return [f"{key}={value}" for key, value in snapshot.tags.items()]

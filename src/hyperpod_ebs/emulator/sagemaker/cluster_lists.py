@@ -1,4 +1,4 @@
-"""HyperPod clusters and nodes, listed."""
+"""ListClusters, ListClusterNodes and DescribeClusterNode."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -12,76 +12,76 @@ from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call,
 
 R = TypeVar("R")
 
-PAGE: Final = 100
-"""The most that a page holds, and what it holds unasked."""
+PAGE_SIZE: Final = 100
+"""The largest page, and the default."""
 
-_PLACE: Final = re.compile(r"[0-9]{1,9}")
+_POSITION: Final = re.compile(r"[0-9]{1,9}")
 
 _STATES: Final = {"pending": "Pending", "running": "Running", "shutting-down": "ShuttingDown"}
 
 
 @dataclass(frozen=True, slots=True)
-class Nodes:
-    """ListClusters, ListClusterNodes and DescribeClusterNode."""
+class ClusterLists:
+    """HyperPod clusters and nodes as lists, and single nodes."""
 
     world: World
     clusters: Clusters
 
     name = "sagemaker"
-    operations = Operations["Nodes"]()
+    operations = Operations["ClusterLists"]()
 
     @operations("ListClusters")
     async def list_clusters(self, asked: Asked, _: Call) -> Answer:
-        """Clusters by name and age, in pages."""
+        """List clusters by name and creation time."""
         await self.world.clock.run_due_steps()
         part = asked.get("NameContains", "").lower()
-        wanted = [
-            one
-            for one in self.world.store.clusters.values()
-            if part in one.name.lower() and _made_between(one.created, asked)
+        matching = [
+            cluster
+            for cluster in self.world.store.clusters.values()
+            if part in cluster.name.lower() and _is_in_time_range(cluster.created, asked)
         ]
-        orders: Mapping[str, Callable[[Cluster], Any]] = {  # a name or an instant
-            "NAME": lambda one: one.name,
-            "CREATION_TIME": lambda one: (one.created, one.id),
+        orders: Mapping[str, Callable[[Cluster], Any]] = {  # sort keys
+            "NAME": lambda cluster: cluster.name,
+            "CREATION_TIME": lambda cluster: (cluster.created, cluster.id),
         }
-        this, token = _page(_sorted(wanted, asked, orders), asked)
+        page, token = _page(_in_order(matching, asked, orders), asked)
         summaries = [
             {
-                "ClusterArn": self.clusters.arn(one),
-                "ClusterName": one.name,
-                "CreationTime": to_datetime(one.created),
-                "ClusterStatus": one.state,
+                "ClusterArn": self.clusters.arn(cluster),
+                "ClusterName": cluster.name,
+                "CreationTime": to_datetime(cluster.created),
+                "ClusterStatus": cluster.state,
             }
-            for one in this
+            for cluster in page
         ]
         return await self.world.acknowledge({"ClusterSummaries": summaries, "NextToken": token})
 
     @operations("ListClusterNodes")
     async def list_nodes(self, asked: Asked, _: Call) -> Answer:
-        """The nodes of a cluster by group and age, in pages."""
+        """List the nodes of a cluster by instance group and creation time."""
         await self.world.clock.run_due_steps()
-        cluster = self.clusters.found(asked["ClusterName"])
+        cluster = self.clusters.find(asked["ClusterName"])
         part = asked.get("InstanceGroupNameContains", "").lower()
-        wanted = [
-            one
-            for one in self.world.store.instances.where("cluster", cluster.id)
-            if part in one.group.lower() and _made_between(one.launched, asked)
+        matching = [
+            node
+            for node in self.world.store.instances.where("cluster", cluster.id)
+            if part in node.group.lower() and _is_in_time_range(node.launched, asked)
         ]
-        orders: Mapping[str, Callable[[Instance], Any]] = {  # a name or an instant
-            "NAME": lambda one: (one.group, one.id),
-            "CREATION_TIME": lambda one: (one.launched, one.id),
+        orders: Mapping[str, Callable[[Instance], Any]] = {  # sort keys
+            "NAME": lambda node: (node.group, node.id),
+            "CREATION_TIME": lambda node: (node.launched, node.id),
         }
-        this, token = _page(_sorted(wanted, asked, orders), asked)
-        summaries = [self._summary(cluster, one) for one in this]
+        page, token = _page(_in_order(matching, asked, orders), asked)
+        summaries = [self._summary(cluster, node) for node in page]
         return await self.world.acknowledge({"ClusterNodeSummaries": summaries, "NextToken": token})
 
     @operations("DescribeClusterNode")
     async def describe_node(self, asked: Asked, _: Call) -> Answer:
-        """One node of a cluster, with its place."""
+        """Return one node of a cluster, with its availability zone."""
         await self.world.clock.run_due_steps()
-        cluster = self.clusters.found(asked["ClusterName"])
+        cluster = self.clusters.find(asked["ClusterName"])
         if (id_ := asked.get("NodeId")) is None:
-            raise AwsFault("ValidationException", "NodeId must be given: nodes here have no logical ids")
+            raise AwsFault("ValidationException", "NodeId must be given: emulated nodes have no logical ids")
         node = self.world.store.instances.get(id_)
         if node is None or node.cluster != cluster.id:
             raise AwsFault("ResourceNotFound", f"Node {id_} not found in cluster {asked['ClusterName']}.")
@@ -101,21 +101,21 @@ class Nodes:
         }
 
 
-def _made_between(instant: float, asked: Asked) -> bool:
+def _is_in_time_range(created: float, asked: Asked) -> bool:
     after, before = asked.get("CreationTimeAfter"), asked.get("CreationTimeBefore")
-    return (after is None or instant > after.timestamp()) and (before is None or instant < before.timestamp())
+    return (after is None or created > after.timestamp()) and (before is None or created < before.timestamp())
 
 
-def _sorted(records: Sequence[R], asked: Asked, orders: Mapping[str, Callable[[R], Any]]) -> list[R]:
-    backwards = asked.get("SortOrder", "Ascending") == "Descending"
-    return sorted(records, key=orders[asked.get("SortBy", "CREATION_TIME")], reverse=backwards)
+def _in_order(records: Sequence[R], asked: Asked, orders: Mapping[str, Callable[[R], Any]]) -> list[R]:
+    descending = asked.get("SortOrder", "Ascending") == "Descending"
+    return sorted(records, key=orders[asked.get("SortBy", "CREATION_TIME")], reverse=descending)
 
 
 def _page(records: Sequence[R], asked: Asked) -> tuple[Sequence[R], str | None]:
-    """The page asked for; a token is the place in the list."""
+    """The requested page, and the token of the next one; a token is a position in the list."""
     token = asked.get("NextToken", "0")
-    if not _PLACE.fullmatch(token):
+    if not _POSITION.fullmatch(token):
         raise AwsFault("ValidationException", f"NextToken {token} is not valid")
     start = int(token)
-    end = start + asked.get("MaxResults", PAGE)
+    end = start + asked.get("MaxResults", PAGE_SIZE)
     return records[start:end], str(end) if end < len(records) else None

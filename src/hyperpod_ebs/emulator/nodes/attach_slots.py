@@ -1,29 +1,29 @@
-"""How many EBS volumes an instance of each type takes: the cloud's own table, which no driver sees.
+"""How many EBS volumes an instance of each type takes: the emulator's own table, which the driver does not use.
 
-The types are those that HyperPod offers, the numbers what EC2's DescribeInstanceTypes
-says of them (EbsInfo.MaximumEbsAttachments and AttachmentLimitType). Where the places
-are shared with network interfaces, the number has the first interface and the instance
-store taken off already; machines here have no second interface. A root volume takes a
-place like any other.
+The table has the instance types that HyperPod offers, with the numbers that EC2's
+DescribeInstanceTypes returns (EbsInfo.MaximumEbsAttachments and AttachmentLimitType).
+For the limit type "shared", network interfaces take attach slots too; the numbers here
+already exclude the first interface and the instance store, and emulated machines have no
+second interface. A root volume takes a slot like any other volume.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Way = Literal["shared", "dedicated"]
+LimitType = Literal["shared", "dedicated"]
+"""EC2's AttachmentLimitType: whether network interfaces take attach slots too."""
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """The places for volumes that a machine has."""
+class AttachSlots:
+    """The attach slots of an instance type."""
 
-    most: int
-    way: Way
-    """Whether network interfaces take them, too."""
+    count: int
+    limit_type: LimitType
 
 
-_TABLE: Final[tuple[tuple[Way, str, str], ...]] = (
+_TABLE: Final[tuple[tuple[LimitType, str, str], ...]] = (
     ("shared", "c5", "27: large xlarge 2xlarge 4xlarge 9xlarge 12xlarge 18xlarge 24xlarge"),
     ("shared", "c5n", "27: large 2xlarge 4xlarge 9xlarge 18xlarge"),
     ("shared", "m5", "27: large xlarge 2xlarge 4xlarge 8xlarge 12xlarge 16xlarge 24xlarge"),
@@ -57,27 +57,27 @@ _TABLE: Final[tuple[tuple[Way, str, str], ...]] = (
 )
 
 
-def _read(sizes: str) -> Mapping[str, int]:
-    """`25: xlarge 2xlarge; 9: 48xlarge`, by size."""
+def _counts(sizes: str) -> Mapping[str, int]:
+    """The slots by size, read from text such as `25: xlarge 2xlarge; 9: 48xlarge`."""
     rows = [row.split(": ") for row in sizes.split("; ")]
-    return {size: int(most) for most, names in rows for size in names.split()}
+    return {size: int(count) for count, names in rows for size in names.split()}
 
 
-PLACES: Final[Mapping[str, Places]] = {
-    f"{family}.{size}": Places(most, way)
-    for way, families, sizes in _TABLE
+ATTACH_SLOTS: Final[Mapping[str, AttachSlots]] = {
+    f"{family}.{size}": AttachSlots(count, limit_type)
+    for limit_type, families, sizes in _TABLE
     for family in families.split()
-    for size, most in _read(sizes).items()
+    for size, count in _counts(sizes).items()
 }
-"""Each instance type and its places."""
+"""By instance type."""
 
-OTHERS: Final = Places(27, "shared")
-"""A type that is not in the table: what most Nitro types have."""
+DEFAULT_SLOTS: Final = AttachSlots(27, "shared")
+"""For a type that is not in the table: the slots of most Nitro types."""
 
-HYPERPOD_OWN: Final = 2
-"""Volumes that HyperPod gives each of its nodes by default, a root and a secondary one; no customer sees them."""
+HYPERPOD_VOLUMES: Final = 2
+"""Volumes that HyperPod itself attaches to each node, a root and a secondary one; customers do not see them."""
 
 
-def places(kind: str) -> Places:
-    """The places of an instance of the type `kind`."""
-    return PLACES.get(kind, OTHERS)
+def attach_slots(instance_type: str) -> AttachSlots:
+    """The attach slots of an instance of this type."""
+    return ATTACH_SLOTS.get(instance_type, DEFAULT_SLOTS)

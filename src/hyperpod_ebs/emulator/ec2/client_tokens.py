@@ -1,0 +1,72 @@
+"""Client tokens: a repeated request creates nothing a second time."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from hyperpod_ebs.emulator.records import Token
+from hyperpod_ebs.emulator.state.store import Store
+from hyperpod_ebs.emulator.wire.operations import Asked, AwsFault
+
+MAX_LENGTH: Final = 64
+
+LIFETIME: Final = 24 * 3600.0
+"""Seconds that a token is remembered; AWS does not publish its own value."""
+
+_NOT_COMPARED: Final = frozenset({"ClientToken", "DryRun"})
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTokens:
+    """The tokens that an operation has seen."""
+
+    store: Store
+    operation: str
+
+    def earlier_ids(self, asked: Asked, scope: str) -> Sequence[str]:
+        """The ids of the resources that the same request created before; empty for a new request.
+
+        Raises:
+            AwsFault: The token is invalid or was used with other parameters.
+        """
+        token = asked.get("ClientToken")
+        if not token:
+            return ()
+        if len(token) > MAX_LENGTH or not token.isascii():
+            text = f"Value for parameter clientToken is invalid. Expecting at most {MAX_LENGTH} ASCII characters."
+            raise AwsFault("InvalidParameterValue", text)
+        known = self.store.tokens.get(self._id(token, scope))
+        if known is None or known.used < time.time() - LIFETIME:
+            return ()
+        if known.terms != _terms(asked):
+            text = f"Arguments on this idempotent request are inconsistent with arguments used in {token}."
+            raise token_mismatch(text)
+        return known.made
+
+    def remember(self, asked: Asked, scope: str, ids: Sequence[str]) -> None:
+        """Store the ids of the resources that this request creates."""
+        if token := asked.get("ClientToken"):
+            record = Token(id=self._id(token, scope), terms=_terms(asked), made=tuple(ids), used=time.time())
+            self.store.tokens.put(record)
+
+    def _id(self, token: str, scope: str) -> str:
+        return f"{self.operation}/{scope}/{token}"
+
+
+def forget_expired(store: Store) -> None:
+    """Delete the tokens that are older than their lifetime."""
+    for token in [token for token in store.tokens.values() if token.used < time.time() - LIFETIME]:
+        store.tokens.drop(token.id)
+
+
+def token_mismatch(text: str) -> AwsFault:
+    """The error for a token that was used for another request, or whose resource is deleted."""
+    return AwsFault("IdempotentParameterMismatch", text)
+
+
+def _terms(asked: Asked) -> str:
+    """The parameters that a repeated request must have in common with the first, as canonical JSON."""
+    terms = {name: value for name, value in asked.items() if name not in _NOT_COMPARED}
+    return json.dumps(terms, sort_keys=True, default=str)

@@ -1,0 +1,130 @@
+"""DescribeVolumes, and volumes and attachments as EC2 returns them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hyperpod_ebs.emulator.ec2 import filters, pages, request_checks, resource_ids
+from hyperpod_ebs.emulator.records import Attachment, Instance, Volume
+from hyperpod_ebs.emulator.state.world import World, tag_list, to_datetime
+from hyperpod_ebs.emulator.wire.operations import Answer, Asked, Call, Operations
+
+HYPERPOD: Final = "sagemaker.amazonaws.com"
+"""The service that owns the instances of HyperPod clusters."""
+
+PAGE_SIZES: Final = (5, 1000)
+
+
+def render_volume(world: World, volume: Volume) -> dict[str, Any]:  # the members of EC2's Volume
+    """The volume with its attachments."""
+    attachments = world.store.attachments.where("volume", volume.id)
+    return {
+        "VolumeId": volume.id,
+        "VolumeArn": world.region.arn("ec2", f"volume/{volume.id}"),
+        "OwnerId": world.region.account,
+        "Size": volume.size_gib,
+        "VolumeType": volume.kind,
+        "Iops": volume.iops,
+        "Throughput": volume.throughput_mib,
+        "AvailabilityZone": volume.zone,
+        "AvailabilityZoneId": world.region.zone_id(volume.zone),
+        "State": volume_state(world, volume),
+        "CreateTime": to_datetime(volume.created),
+        "SnapshotId": volume.snapshot or "",
+        "VolumeInitializationRate": volume.initialization_rate_mib,
+        "Encrypted": volume.encrypted,
+        "KmsKeyId": volume.key,
+        "SseType": "sse-kms" if volume.encrypted else None,
+        "MultiAttachEnabled": volume.multi_attach,
+        "FastRestored": False if volume.snapshot else None,
+        "Tags": tag_list(volume.tags),
+        "Attachments": [render_attachment(world, attachment) for attachment in attachments],
+    }
+
+
+def render_attachment(world: World, attachment: Attachment) -> dict[str, Any]:  # the members of EC2's VolumeAttachment
+    """The attachment; EC2 omits the instance and the device if the instance is a HyperPod node."""
+    members: dict[str, Any] = {  # as above
+        "VolumeId": attachment.volume,
+        "State": attachment.state,
+        "AttachTime": to_datetime(attachment.since),
+        "DeleteOnTermination": attachment.delete_on_termination,
+    }
+    instance = world.store.instances[attachment.instance]
+    if not instance.cluster:
+        return {**members, "InstanceId": attachment.instance, "Device": attachment.device}
+    return {**members, "AssociatedResource": associated_resource(world, instance), "InstanceOwningService": HYPERPOD}
+
+
+def associated_resource(world: World, instance: Instance) -> str:
+    """The ARN that EC2 has for a HyperPod node."""
+    return f"{world.region.arn('sagemaker', f'cluster/{instance.cluster}')}-{instance.id}"
+
+
+def volume_state(world: World, volume: Volume) -> str:
+    """The state that EC2 returns: creating, available, in-use or deleting."""
+    return "in-use" if world.store.attachments.where("volume", volume.id) else volume.state
+
+
+@dataclass(frozen=True, slots=True)
+class DescribeVolumes:
+    """The operation DescribeVolumes."""
+
+    world: World
+
+    name = "ec2"
+    operations = Operations["DescribeVolumes"]()
+
+    @operations("DescribeVolumes")
+    async def describe(self, asked: Asked, _: Call) -> Answer:
+        """List volumes by id or by filter; an unknown id fails the call."""
+        await self.world.clock.run_due_steps()
+        request_checks.refuse_dry_run(asked)
+        pages.refuse_pages_of_ids(asked, "VolumeIds")
+        fields = self._fields()
+        matching = filters.matching(
+            self._candidates(asked), asked, fields, by_id="volume-id", tags=lambda volume: volume.tags
+        )
+        this_page, token = pages.page(matching, asked, PAGE_SIZES, key=lambda volume: volume.id)
+        answer = {"Volumes": [render_volume(self.world, volume) for volume in this_page], "NextToken": token}
+        return await self.world.acknowledge(answer)
+
+    def _candidates(self, asked: Asked) -> Mapping[str, Volume]:
+        volumes = self.world.store.volumes
+        if ids := asked.get("VolumeIds"):
+            return {volume.id: volume for volume in resource_ids.find_all(volumes, ids, resource_ids.VOLUME)}
+        return volumes
+
+    def _fields(self) -> dict[str, filters.Field[Volume]]:
+        world = self.world
+        attachments = self._attachments
+        return {
+            "attachment.attach-time": lambda volume: [
+                filters.timestamp(attachment.since) for attachment in attachments(volume)
+            ],
+            "attachment.delete-on-termination": lambda volume: [
+                filters.boolean(attachment.delete_on_termination) for attachment in attachments(volume)
+            ],
+            "attachment.device": lambda volume: [attachment.device for attachment in attachments(volume)],
+            "attachment.instance-id": lambda volume: [attachment.instance for attachment in attachments(volume)],
+            "attachment.status": lambda volume: [attachment.state for attachment in attachments(volume)],
+            "availability-zone": lambda volume: [volume.zone],
+            "availability-zone-id": lambda volume: [world.region.zone_id(volume.zone) or ""],
+            "create-time": lambda volume: [filters.timestamp(volume.created)],
+            "encrypted": lambda volume: [filters.boolean(volume.encrypted)],
+            "fast-restored": lambda volume: [filters.boolean(value=False)] if volume.snapshot else [],
+            "multi-attach-enabled": lambda volume: [filters.boolean(volume.multi_attach)],
+            "operator.managed": lambda _: [filters.boolean(value=False)],
+            "operator.principal": lambda _: [],
+            "size": lambda volume: [str(volume.size_gib)],
+            "snapshot-id": lambda volume: [volume.snapshot or ""],
+            "status": lambda volume: [volume_state(world, volume)],
+            "volume-id": lambda volume: [volume.id],
+            "volume-type": lambda volume: [volume.kind],
+        }
+
+    def _attachments(self, volume: Volume) -> list[Attachment]:
+        """The attachments that filters match: those to the customer's own instances."""
+        store = self.world.store
+        present = store.attachments.where("volume", volume.id)
+        return [attachment for attachment in present if not store.instances[attachment.instance].cluster]

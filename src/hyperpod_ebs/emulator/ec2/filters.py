@@ -1,0 +1,98 @@
+"""The Filters parameter of EC2's Describe calls."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+
+from hyperpod_ebs.emulator.wire.operations import Asked, AwsFault
+
+R = TypeVar("R")
+
+Field = Callable[[R], Iterable[str]]
+"""Returns the values of a record that a filter is compared with."""
+
+Tags = Callable[[R], Mapping[str, str]]
+"""Returns the tags of a record, for the filters `tag:KEY` and `tag-key`."""
+
+MAX_VALUES: Final = 200
+"""Values in all filters of one call."""
+
+
+def matching(
+    records: Mapping[str, R], asked: Asked, fields: Mapping[str, Field[R]], *, by_id: str, tags: Tags[R] | None = None
+) -> list[R]:
+    """The records that match every filter of the request.
+
+    Args:
+        records: All candidates by id.
+        asked: A request with or without Filters.
+        fields: The filters by name.
+        by_id: The name of the filter that compares the id.
+        tags: None if the records have no tags.
+
+    Raises:
+        AwsFault: A filter is unknown, or there are too many values.
+    """
+    filters = [(filter_.get("Name", ""), list(filter_.get("Values", []))) for filter_ in asked.get("Filters", [])]
+    if sum(len(values) for _, values in filters) > MAX_VALUES:
+        text = f"The maximum number of filter values specified on a single call is {MAX_VALUES}"
+        raise AwsFault("FilterLimitExceeded", text)
+    predicates = [_predicate(name, values, fields, tags) for name, values in filters]
+    candidates = _candidates(records, next((values for name, values in filters if name == by_id), None))
+    return [record for record in candidates if all(predicate(record) for predicate in predicates)]
+
+
+def boolean(value: object) -> str:
+    """A boolean as filters write it."""
+    return "true" if value else "false"
+
+
+def timestamp(seconds: float) -> str:
+    """A time as filters write it: 2026-01-31T12:00:00.000Z."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _candidates(records: Mapping[str, R], ids: list[str] | None) -> Iterable[R]:
+    """The records with these ids, without a scan of the table; all records if there are no ids or patterns of ids."""
+    if ids is None or any(_is_pattern(id_) for id_ in ids):
+        return records.values()
+    return [records[id_] for id_ in dict.fromkeys(ids) if id_ in records]
+
+
+def _predicate(
+    name: str, values: list[str], fields: Mapping[str, Field[R]], tags: Tags[R] | None
+) -> Callable[[R], bool]:
+    matches = _matcher(values)
+    if tags is not None and name == "tag-key":
+        return lambda record: any(matches(pair.partition("=")[0]) for pair in _tag_pairs(tags(record)))
+    if tags is not None and name.startswith("tag:"):
+        start = name.removeprefix("tag:") + "="
+        return lambda record: any(
+            pair.startswith(start) and matches(pair.removeprefix(start)) for pair in _tag_pairs(tags(record))
+        )
+    if (field := fields.get(name)) is None:
+        raise AwsFault("InvalidParameterValue", f"The filter '{name}' is invalid")
+    return lambda record: any(matches(value) for value in field(record))
+
+
+def _tag_pairs(tags: Mapping[str, str]) -> Iterable[str]:
+    return (f"{key}={value}" for key, value in tags.items())
+
+
+def _matcher(values: list[str]) -> Callable[[str], bool]:
+    """A predicate: the text is one of `values`, where * is any text and ? is any character."""
+    literals = {value for value in values if not _is_pattern(value)}
+    patterns = [re.compile(_regex(value), re.DOTALL) for value in values if _is_pattern(value)]
+    return lambda text: text in literals or any(pattern.fullmatch(text) for pattern in patterns)
+
+
+def _is_pattern(value: str) -> bool:
+    return any(mark in value for mark in "*?\\")
+
+
+def _regex(value: str) -> str:
+    """The filter value as a regular expression; a backslash makes the next character literal."""
+    parts = re.findall(r"\\.|.", value, re.DOTALL)
+    special = {"*": ".*", "?": "."}
+    return "".join(special.get(part) or re.escape(part[-1]) for part in parts)

@@ -1,0 +1,70 @@
+"""Pages of EC2's Describe calls: MaxResults and NextToken.
+
+EC2 does not specify the order of a listing. The emulator shuffles each listing and keeps
+that order through its pages, so that no caller can come to depend on one.
+"""
+
+import base64
+import re
+import secrets
+import zlib
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from hyperpod_ebs.emulator.wire.operations import Asked, AwsFault
+
+R = TypeVar("R")
+
+PageSizes = tuple[int, int]
+"""The smallest valid MaxResults and the largest page; a larger MaxResults gets the largest page."""
+
+
+def page(
+    records: Sequence[R], asked: Asked, sizes: PageSizes, *, key: Callable[[R], str]
+) -> tuple[list[R], str | None]:
+    """The requested page of `records`, and the token of the next page.
+
+    Raises:
+        AwsFault: MaxResults or NextToken is invalid.
+    """
+    smallest, largest = sizes
+    max_results, token = asked.get("MaxResults"), asked.get("NextToken")
+    if max_results is not None and max_results < smallest:
+        text = (
+            f"Value ( {max_results} ) for parameter maxResults is invalid. Expecting a value greater than {smallest}."
+        )
+        raise AwsFault("InvalidParameterValue", text)
+    seed, previous = _read_token(token) if token else (secrets.token_hex(4), "")
+
+    def position(record: R) -> str:
+        return f"{zlib.crc32((seed + key(record)).encode()):08x}{key(record)}"
+
+    rest = {at: record for record in records if (at := position(record)) > previous}
+    order = sorted(rest)
+    if max_results is None or len(order) <= min(max_results, largest):
+        return [rest[at] for at in order], None
+    this_page = order[: min(max_results, largest)]
+    return [rest[at] for at in this_page], base64.urlsafe_b64encode(f"{seed}{this_page[-1]}".encode()).decode()
+
+
+def refuse_pages_of_ids(asked: Asked, ids: str) -> None:
+    """Refuse a request that has both a list of ids and MaxResults.
+
+    Raises:
+        AwsFault: The request has both.
+    """
+    if asked.get(ids) and asked.get("MaxResults") is not None:
+        lower = ids[0].lower() + ids[1:]
+        text = f"The parameter {lower} cannot be used with the parameter maxResults"
+        raise AwsFault("InvalidParameterCombination", text)
+
+
+def _read_token(token: str) -> tuple[str, str]:
+    """The seed of the order, and the position of the last record of the previous page."""
+    try:
+        text = base64.urlsafe_b64decode(token).decode()
+    except ValueError as error:  # not ASCII, not base64, or not UTF-8
+        raise AwsFault("InvalidPaginationToken", f"The pagination token '{token}' is not valid") from error
+    if not re.fullmatch(r"[0-9a-f]{16}[\w.-]+", text):
+        raise AwsFault("InvalidPaginationToken", f"The pagination token '{token}' is not valid")
+    return text[:8], text[8:]

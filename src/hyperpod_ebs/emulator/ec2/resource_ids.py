@@ -1,0 +1,85 @@
+"""Ids of EC2's resources: which are malformed, which are unknown, and EC2's errors for both."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from hyperpod_ebs.emulator.wire.operations import AwsFault
+
+R = TypeVar("R")
+
+_HEX: Final = re.compile(r"[0-9a-f]{8}(?:[0-9a-f]{9})?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceKind:
+    """A kind of resource that EC2 has ids for, with EC2's error codes and texts."""
+
+    prefix: str
+    parameter: str
+    malformed_code: str
+    unknown_code: str
+    unknown_text: str
+    """For one id."""
+
+    unknown_texts: str
+    """For several ids."""
+
+
+VOLUME: Final = ResourceKind(
+    prefix="vol-",
+    parameter="volumeId",
+    malformed_code="InvalidVolumeID.Malformed",
+    unknown_code="InvalidVolume.NotFound",
+    unknown_text="The volume '{}' does not exist.",
+    unknown_texts="The volumes '{}' do not exist.",
+)
+SNAPSHOT: Final = ResourceKind(
+    prefix="snap-",
+    parameter="snapshotId",
+    malformed_code="InvalidSnapshotID.Malformed",
+    unknown_code="InvalidSnapshot.NotFound",
+    unknown_text="The snapshot '{}' does not exist.",
+    unknown_texts="The snapshots '{}' do not exist.",
+)
+INSTANCE: Final = ResourceKind(
+    prefix="i-",
+    parameter="instanceId",
+    malformed_code="InvalidInstanceID.Malformed",
+    unknown_code="InvalidInstanceID.NotFound",
+    unknown_text="The instance ID '{}' does not exist",
+    unknown_texts="The instance IDs '{}' do not exist",
+)
+
+
+def find(table: Mapping[str, R], id_: str, kind: ResourceKind) -> R:
+    """The record with this id.
+
+    Raises:
+        AwsFault: The id is malformed or unknown.
+    """
+    return find_all(table, [id_], kind)[0]
+
+
+def find_all(table: Mapping[str, R], ids: Iterable[str], kind: ResourceKind) -> list[R]:
+    """The records with these ids, without repeats.
+
+    Raises:
+        AwsFault: At least one id is malformed or unknown.
+    """
+    wanted = list(dict.fromkeys(ids))
+    for id_ in wanted:
+        _check_form(id_, kind)
+    if missing := [id_ for id_ in wanted if id_ not in table]:
+        text = kind.unknown_text if len(missing) == 1 else kind.unknown_texts
+        raise AwsFault(kind.unknown_code, text.format(", ".join(missing)))
+    return [table[id_] for id_ in wanted]
+
+
+def _check_form(id_: str, kind: ResourceKind) -> None:
+    if not id_.startswith(kind.prefix):
+        text = f"Value ({id_}) for parameter {kind.parameter} is invalid. Expected: '{kind.prefix}...'."
+        raise AwsFault("InvalidParameterValue", text)
+    if not _HEX.fullmatch(id_.removeprefix(kind.prefix)):
+        raise AwsFault(kind.malformed_code, f'Invalid id: "{id_}"')
