@@ -1,4 +1,4 @@
-"""A controller without AWS: it starts, says what is wrong wherever one looks, and heals when that is mended."""
+"""A controller without a usable AWS: it starts, reports the cause, and recovers when the cause is fixed."""
 
 import asyncio
 import gc
@@ -20,12 +20,12 @@ from tests.support.driver_fleet import eventually
 from tests.support.emulator_clients import Aws, cloud
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-west-2"}
-"""What it takes to ask somebody who is not AWS."""
+"""Environment variables that send the SDK to another endpoint than AWS."""
 
 
 @pytest.fixture
 async def clouds() -> AsyncGenerator[tuple[Emulator, Aws]]:
-    """A cloud, and somebody else's clients of it."""
+    """A cloud, and clients of it that are not the driver's."""
     async with cloud() as both:
         yield both
         gc.collect()  # a channel takes a lock when it goes, which may not be in the middle of the emulator's work
@@ -33,7 +33,7 @@ async def clouds() -> AsyncGenerator[tuple[Emulator, Aws]]:
 
 @pytest.fixture
 def emulator(clouds: tuple[Emulator, Aws]) -> Emulator:
-    """The cloud alone."""
+    """The cloud without the clients."""
     return clouds[0]
 
 
@@ -46,10 +46,10 @@ def emulator(clouds: tuple[Emulator, Aws]) -> Emulator:
     ],
     ids=["EC2", "STS"],
 )
-async def test_a_wrong_role_is_named_and_mended_without_a_restart(
+async def test_a_wrong_role_is_named_and_fixed_without_a_restart(
     emulator: Emulator, short_path: Path, operation: str, code: str, action: str
 ) -> None:
-    """Issue: the driver with a wrong role starts, says what is wrong in log, probe and page, and heals."""
+    """The log, the probe and the health page name the missing action."""
     emulator.faults.plan(operation, AwsFault(code, "You are not authorized."), times=1000)
 
     async with controller(short_path, environment(emulator)) as one:
@@ -63,13 +63,12 @@ async def test_a_wrong_role_is_named_and_mended_without_a_restart(
         assert (await one.refusal()).code() is grpc.StatusCode.NOT_FOUND
         one.process.running.terminate()
         await one.process.ended()
-        told = [line for line in "".join(one.process.said).splitlines() if action in line]
-        assert len(told) == 2, "once when it came, once when it went"
+        logged = [line for line in "".join(one.process.said).splitlines() if action in line]
+        assert len(logged) == 2, "once when it appeared, once when it was fixed"
 
 
 @pytest.mark.requirement("controller.starts-without-aws")
-async def test_an_aws_that_does_not_answer_is_waited_for(emulator: Emulator, short_path: Path) -> None:
-    """Issue: the driver without AWS."""
+async def test_the_controller_waits_for_an_aws_that_does_not_answer(emulator: Emulator, short_path: Path) -> None:
     emulator.faults.plan("DescribeVolumes", drop=True, times=1000)
 
     async with controller(short_path, environment(emulator)) as one:
@@ -80,8 +79,10 @@ async def test_an_aws_that_does_not_answer_is_waited_for(emulator: Emulator, sho
 
 
 @pytest.mark.requirement("controller.starts-without-aws")
-async def test_without_credentials_each_call_says_what_to_give(emulator: Emulator, short_path: Path) -> None:
-    """Issue; and what the SDK finds later is taken: here a file, in a pod the agent of Pod Identity."""
+async def test_without_credentials_each_call_says_which_to_provide_and_later_ones_are_used(
+    emulator: Emulator, short_path: Path
+) -> None:
+    """The credentials appear in a file here; in a pod, the EKS Pod Identity agent provides them."""
     file = short_path / "credentials"
     env = environment(emulator, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     env |= {"AWS_SHARED_CREDENTIALS_FILE": str(file), "AWS_EC2_METADATA_DISABLED": "true"}
@@ -100,7 +101,7 @@ async def test_without_credentials_each_call_says_what_to_give(emulator: Emulato
 
 @pytest.mark.requirement("controller.starts-without-aws")
 async def test_it_serves_before_aws_has_answered(short_path: Path) -> None:
-    """Design: a second from start to serving, and what is not known is not called well."""
+    """Before the first answer the condition is unknown, and the probe does not report ready."""
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -113,10 +114,10 @@ async def test_it_serves_before_aws_has_answered(short_path: Path) -> None:
             assert not await one.ready()
 
 
-async def test_what_is_asked_before_the_first_look_waits_for_it(
+async def test_calls_before_the_first_answer_of_aws_wait_for_it(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ours: an error would only be asked again, a second later."""
+    """An error would only make the sidecar retry a second later."""
     for name, value in emulator.env.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(connection, "FIRST_LOOK", 60.0)
@@ -140,7 +141,7 @@ async def test_what_is_asked_before_the_first_look_waits_for_it(
 async def test_a_token_that_is_not_mounted_is_named_and_waited_for(
     emulator: Emulator, short_path: Path, credentials: dict[str, str]
 ) -> None:
-    """Issue: the SDK lets the missing file's own error through, which ended the controller."""
+    """The SDK raises FileNotFoundError for a missing web identity token, which no AWS error handler catches."""
     env = environment(emulator, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") | credentials
 
     async with controller(short_path, env) as one:
@@ -148,16 +149,16 @@ async def test_a_token_that_is_not_mounted_is_named_and_waited_for(
         assert (await one.refusal()).code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_an_answer_that_is_not_awss_is_waited_over(short_path: Path) -> None:
-    """Ours: a proxy or a portal that answers in AWS's place, with a page of its own."""
+async def test_the_controller_keeps_trying_while_a_proxy_answers_instead_of_aws(short_path: Path) -> None:
+    """A captive portal or a proxy answers with an HTML page."""
     page = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nlog in"
 
-    async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve_page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(2**16)
         writer.write(page)
         writer.close()
 
-    async with await asyncio.start_server(answered, "127.0.0.1", 0) as proxy:
+    async with await asyncio.start_server(serve_page, "127.0.0.1", 0) as proxy:
         env = {**NOWHERE, **KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"}
         async with controller(short_path, env) as one:
             await eventually(lambda: one.tells("the answer is not AWS's"))
@@ -168,7 +169,7 @@ async def test_an_answer_that_is_not_awss_is_waited_over(short_path: Path) -> No
 async def test_without_a_region_and_metadata_the_controller_says_what_to_set(
     emulator: Emulator, short_path: Path
 ) -> None:
-    """Issue: the driver without metadata; a region that comes with the cluster's ARN is one."""
+    """The region in the cluster's ARN is enough."""
     env = environment(emulator, "AWS_REGION", "AWS_DEFAULT_REGION")
     env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = "http://127.0.0.1:9"
     region = emulator.env["AWS_REGION"]
@@ -182,7 +183,7 @@ async def test_without_a_region_and_metadata_the_controller_says_what_to_set(
 
 
 async def test_a_region_is_found_in_metadata(clouds: tuple[Emulator, Aws], short_path: Path) -> None:
-    """Upstream: what every EC2 instance knows of itself need not be said."""
+    """As in the upstream driver, an instance's metadata provides the region."""
     emulator, aws = clouds
     env = environment(emulator, "AWS_REGION", "AWS_DEFAULT_REGION")
     env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = emulator.metadata_url(await aws.instance())
@@ -191,8 +192,8 @@ async def test_a_region_is_found_in_metadata(clouds: tuple[Emulator, Aws], short
         assert await one.well()
 
 
-async def test_calls_to_aws_are_counted_by_upstreams_names(emulator: Emulator, short_path: Path) -> None:
-    """Upstream's metrics, by request and code; the old names on demand; SageMaker and STS too, which it leaves out."""
+async def test_calls_to_aws_are_counted_under_the_upstream_metric_names(emulator: Emulator, short_path: Path) -> None:
+    """By request and code, the deprecated names on demand, and SageMaker and STS as well."""
     emulator.faults.plan("AttachClusterNodeVolume", AwsFault("ThrottlingException", "Rate exceeded"), times=3)
     flags = ("--deprecated-metrics=true", "--user-agent-extra=helm")
 
@@ -222,10 +223,10 @@ async def test_calls_to_aws_are_counted_by_upstreams_names(emulator: Emulator, s
         assert re.search(f"^{line}$", text, re.MULTILINE), line
 
 
-async def test_the_sdks_debug_log_shows_questions_and_answers_and_no_credentials(
+async def test_the_sdks_debug_log_shows_requests_and_responses_without_credentials(
     emulator: Emulator, short_path: Path
 ) -> None:
-    """Upstream's --aws-sdk-debug-log, which prints whatever is sent."""
+    """The upstream flag --aws-sdk-debug-log; upstream prints credentials as well."""
     async with controller(short_path, environment(emulator), "--aws-sdk-debug-log") as one:
         await one.refusal()
         one.process.running.terminate()

@@ -1,4 +1,4 @@
-"""Attaching and detaching through signed HTTP, on HyperPod nodes and EC2 nodes alike."""
+"""Attach and detach through signed HTTP, on HyperPod nodes and on EC2 nodes."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -13,9 +13,9 @@ from tests.support.driver_fleet import eventually
 from tests.support.in_process_controller import Steered
 
 
-@pytest.fixture
-async def steered(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Steered]:
-    """A cloud that takes no time."""
+@pytest.fixture(name="steered")
+async def open_steered(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Steered]:
+    """The controller's code on an emulator whose states change at once."""
     async with Steered.running(monkeypatch) as running:
         yield running
 
@@ -34,7 +34,7 @@ async def two_nodes(steered: Steered, kind: str) -> tuple[Node, Node]:
 
 @pytest.mark.parametrize("kind", ["hyperpod", "ec2", "mixed"])
 async def test_a_volume_moves_between_nodes_and_each_step_can_be_repeated(steered: Steered, kind: str) -> None:
-    """CSI: repeats succeed; elsewhere is refused with the holder's name; off is off."""
+    """CSI spec, ControllerPublishVolume: a volume attached elsewhere is refused with the node that has it."""
     one, other = await two_nodes(steered, kind)
     volume = await steered.volume()
 
@@ -52,7 +52,7 @@ async def test_a_volume_moves_between_nodes_and_each_step_can_be_repeated(steere
 @pytest.mark.parametrize("kind", ["hyperpod", "ec2"])
 @pytest.mark.parametrize("times", [1, 3])
 async def test_lost_answers_lead_to_the_same_end(steered: Steered, kind: str, times: int) -> None:
-    """Ours: an attach that happened unseen is found, by this call or by the next."""
+    """An attachment whose answer was lost is found, by the same call or by its retry."""
     node, _ = await two_nodes(steered, kind)
     volume = await steered.volume()
     service = {"hyperpod": "ClusterNodeVolume", "ec2": "Volume"}[kind]
@@ -70,7 +70,7 @@ async def test_lost_answers_lead_to_the_same_end(steered: Steered, kind: str, ti
 
 @pytest.mark.requirement("detach.live-volume-stays")
 async def test_a_wrong_name_does_not_free_a_live_volume(steered: Steered) -> None:
-    """Attacher: success would let another node have it."""
+    """Success would let external-attacher give the volume to another node."""
     (node,) = await steered.nodes(1)
     volume = await steered.volume()
     await attach_volume(steered.cloud, steered.watcher, volume.id, node)
@@ -83,8 +83,8 @@ async def test_a_wrong_name_does_not_free_a_live_volume(steered: Steered) -> Non
 
 
 @pytest.mark.requirement("csi.unpublish-volume.idempotent")
-async def test_what_is_gone_is_off(steered: Steered) -> None:
-    """CSI: ControllerUnpublish of a volume, node or cluster that is gone succeeds."""
+async def test_detaching_succeeds_for_a_volume_a_node_or_a_cluster_that_is_gone(steered: Steered) -> None:
+    """CSI spec, ControllerUnpublishVolume."""
     node, instance = (await steered.nodes(1))[0], await steered.instance()
     volume, gone = await steered.volume(), await steered.volume("pvc-2")
     await remove(steered.cloud, gone.id)
@@ -96,8 +96,8 @@ async def test_what_is_gone_is_off(steered: Steered) -> None:
 
 
 @pytest.mark.requirement("csi.publish-volume.missing")
-async def test_what_is_gone_cannot_be_attached(steered: Steered) -> None:
-    """CSI: NOT_FOUND for a volume, and for a node."""
+async def test_attaching_an_unknown_volume_or_to_an_unknown_node_is_not_found(steered: Steered) -> None:
+    """CSI spec, ControllerPublishVolume: NOT_FOUND."""
     node, instance = (await steered.nodes(1))[0], await steered.instance()
     volume, gone = await steered.volume(), await steered.volume("pvc-2")
     await remove(steered.cloud, gone.id)
@@ -106,62 +106,62 @@ async def test_what_is_gone_cannot_be_attached(steered: Steered) -> None:
     for where in somewheres:
         with pytest.raises(errors.VolumeNotFound):
             await attach_volume(steered.cloud, steered.watcher, gone.id, where)
-    nobody = "i-0fedcba9876543210"
-    nowheres: list[Node] = [HyperPodNode(node.cluster, nobody), Ec2Node(nobody)]
+    unknown = "i-0fedcba9876543210"
+    nowheres: list[Node] = [HyperPodNode(node.cluster, unknown), Ec2Node(unknown)]
     for nowhere in nowheres:
         with pytest.raises(errors.NodeNotFound):
             await attach_volume(steered.cloud, steered.watcher, volume.id, nowhere)
 
 
 @pytest.mark.parametrize("ended", ["batch_replace_cluster_nodes", "batch_delete_cluster_nodes", "delete_cluster"])
-async def test_a_node_that_hyperpod_took_away_gives_its_volume_back(steered: Steered, ended: str) -> None:
-    """Issue: a detach from what is gone succeeds once AWS shows it free, an attach to it is NOT_FOUND; others go on."""
+async def test_a_volume_of_a_node_that_hyperpod_deleted_can_be_attached_elsewhere(steered: Steered, ended: str) -> None:
+    """The detach succeeds once AWS shows the volume free; attaching to the deleted node is NOT_FOUND."""
     old, other = await steered.nodes(2)
     instance = await steered.instance()
     volume = await steered.volume()
     await attach_volume(steered.cloud, steered.watcher, volume.id, old)
 
     await steered.aws("sagemaker", ended, ClusterName="hp", **({"NodeIds": [old.instance]} if "nodes" in ended else {}))
-    await unpublish_at_last(steered, volume.id, old)
+    await unpublish_with_retries(steered, volume.id, old)
 
     assert await steered.holders(volume) == []
     with pytest.raises(errors.NodeNotFound, match=str(old)):
         await attach_volume(steered.cloud, steered.watcher, volume.id, old)
     elsewhere: Node = instance if ended == "delete_cluster" else other
-    await publish_at_last(steered, volume.id, elsewhere)
+    await publish_with_retries(steered, volume.id, elsewhere)
     await detach_volume(steered.cloud, steered.watcher, volume.id, old)
     assert await steered.holders(volume) == [str(elsewhere)]
 
 
-async def unpublish_at_last(steered: Steered, volume_id: str, node: Node) -> None:
-    """Ask as the attacher does: again, until the node is gone far enough."""
+async def unpublish_with_retries(steered: Steered, volume_id: str, node: Node) -> None:
+    """Retry the detach like external-attacher, until it succeeds."""
 
-    async def done() -> bool:
+    async def succeeds() -> bool:
         try:
             await detach_volume(steered.cloud, steered.watcher, volume_id, node)
         except (errors.Refused, errors.Unavailable):
             return False
         return True
 
-    await eventually(done)
+    await eventually(succeeds)
 
 
-async def publish_at_last(steered: Steered, volume_id: str, node: Node) -> None:
-    """As `unpublish_at_last`: a cluster that is updating takes no attachments for a while."""
+async def publish_with_retries(steered: Steered, volume_id: str, node: Node) -> None:
+    """Retry the attach like external-attacher: a cluster in state Updating refuses attachments for a while."""
 
-    async def done() -> bool:
+    async def succeeds() -> bool:
         try:
             await attach_volume(steered.cloud, steered.watcher, volume_id, node)
         except (errors.Refused, errors.Unavailable):
             return False
         return True
 
-    await eventually(done)
+    await eventually(succeeds)
 
 
 @pytest.mark.requirement("csi.unpublish-volume.all-nodes")
-async def test_a_volume_comes_off_whatever_node_has_it(steered: Steered) -> None:
-    """CSI: an empty node id means everywhere."""
+async def test_an_empty_node_id_detaches_a_volume_from_every_node(steered: Steered) -> None:
+    """CSI spec, ControllerUnpublishVolume: without a node id, from all nodes."""
     node, instance = (await steered.nodes(1))[0], await steered.instance()
     volumes = [await steered.volume("pvc-1"), await steered.volume("pvc-2"), await steered.volume("pvc-3")]
     somewheres: list[Node] = [node, instance]
@@ -174,8 +174,8 @@ async def test_a_volume_comes_off_whatever_node_has_it(steered: Steered) -> None
     assert [await steered.holders(volume) for volume in volumes] == [[], [], []]
 
 
-async def test_attaches_to_one_instance_at_once_all_have_names(steered: Steered) -> None:
-    """EC2: a device name is the caller's to choose, and can be had once."""
+async def test_concurrent_attachments_to_one_instance_get_different_device_names(steered: Steered) -> None:
+    """The caller of EC2's AttachVolume chooses the device name, which must be free."""
     instance = await steered.instance()
     async with asyncio.TaskGroup() as group:
         making = [group.create_task(steered.volume(f"pvc-{number}")) for number in range(8)]
@@ -190,8 +190,8 @@ async def test_attaches_to_one_instance_at_once_all_have_names(steered: Steered)
     assert len(set(devices)) == len(devices) >= len(volumes)
 
 
-async def test_a_name_that_somebody_took_in_between_is_followed_by_the_next(steered: Steered) -> None:
-    """EC2: what DescribeInstances shows may be a moment old."""
+async def test_a_device_name_taken_by_another_caller_is_followed_by_the_next_name(steered: Steered) -> None:
+    """The answer of EC2's DescribeInstances may be out of date."""
     instance = await steered.instance()
     volume = await steered.volume()
     text = "Invalid value '/dev/xvdaa' for unixDevice. Attachment point /dev/xvdaa is already in use"
@@ -204,8 +204,8 @@ async def test_a_name_that_somebody_took_in_between_is_followed_by_the_next(stee
 
 
 @pytest.mark.requirement("csi.publish-volume.full")
-async def test_a_full_node_is_no_room_and_not_the_volumes_fault(steered: Steered) -> None:
-    """Kubelet: RESOURCE_EXHAUSTED on publish only for this node's attach limit."""
+async def test_attaching_to_a_node_at_its_attach_limit_is_resource_exhausted(steered: Steered) -> None:
+    """CSI spec, ControllerPublishVolume: RESOURCE_EXHAUSTED means the node's limit."""
     (node,) = await steered.nodes(1)
     volume = await steered.volume()
     text = "The volume could not be attached. HyperPod - Ec2ErrCode: AttachmentLimitExceeded : Ec2ErrMsg: full"
@@ -216,8 +216,8 @@ async def test_a_full_node_is_no_room_and_not_the_volumes_fault(steered: Steered
 
 
 @pytest.mark.requirement("csi.delete-volume.in-use")
-async def test_a_volume_in_use_is_not_removed(steered: Steered) -> None:
-    """CSI: FAILED_PRECONDITION."""
+async def test_a_volume_in_use_is_not_deleted(steered: Steered) -> None:
+    """CSI spec, DeleteVolume: FAILED_PRECONDITION."""
     (node,) = await steered.nodes(1)
     volume = await steered.volume()
     await attach_volume(steered.cloud, steered.watcher, volume.id, node)
@@ -227,8 +227,8 @@ async def test_a_volume_in_use_is_not_removed(steered: Steered) -> None:
 
 
 @pytest.mark.parametrize("verb", ["delete", "replace"])
-async def test_a_volume_of_a_node_that_is_gone_is_off_it_and_goes_elsewhere(steered: Steered, verb: str) -> None:
-    """HyperPod: a node that ends lets its volumes go; CSI: off is off, also for a node that nobody knows any more."""
+async def test_a_volume_of_a_node_that_is_gone_is_detached_and_moves_elsewhere(steered: Steered, verb: str) -> None:
+    """HyperPod releases the volumes of a node that ends; the detach from the unknown node succeeds."""
     gone, stays = await steered.nodes()
     volume = await steered.volume()
     await attach_volume(steered.cloud, steered.watcher, volume.id, gone)

@@ -1,4 +1,4 @@
-"""What users set on the controller and in classes, as it comes to AWS: a process, asked as the sidecars ask."""
+"""Settings of flags and classes as they arrive at AWS, through a process that the test calls like a sidecar."""
 
 import gc
 from collections.abc import AsyncGenerator, Mapping
@@ -25,19 +25,21 @@ CLAIM: Final = {
     "csi.storage.k8s.io/pvc/namespace": "team",
     "csi.storage.k8s.io/pv/name": "pvc-1",
 }
-"""What provisioner and resizer tell with the flags that the chart gives them."""
+"""The metadata that provisioner and resizer add with the flags that the chart gives them."""
 
 
 @pytest.fixture
 async def clouds() -> AsyncGenerator[tuple[Emulator, Aws]]:
-    """A cloud, and somebody else's clients of it."""
+    """A cloud, and clients of it that are not the driver's."""
     async with cloud() as both:
         yield both
         gc.collect()  # as in test_aws_trouble
 
 
-def wanted(parameters: Mapping[str, str], mutable: Mapping[str, str] | None = None) -> csi_pb2.CreateVolumeRequest:
-    """What the provisioner asks for."""
+def create_request(
+    parameters: Mapping[str, str], mutable: Mapping[str, str] | None = None
+) -> csi_pb2.CreateVolumeRequest:
+    """A request like external-provisioner's."""
     return csi_pb2.CreateVolumeRequest(
         name="pvc-1",
         capacity_range=csi_pb2.CapacityRange(required_bytes=100 * 2**30),
@@ -51,13 +53,13 @@ def wanted(parameters: Mapping[str, str], mutable: Mapping[str, str] | None = No
 
 
 def users(shown: Any) -> dict[str, str]:
-    """Tags of what AWS shows, but for the driver's own."""
+    """The tags of an AWS object, except the driver's own."""
     found = {tag["Key"]: tag["Value"] for tag in shown["Tags"]}
     return {key: value for key, value in found.items() if not key.startswith(("CSI", "ebs.csi.aws.com/cluster"))}
 
 
-async def refused(call: Any) -> tuple[StatusCode, str]:
-    """How a call is refused."""
+async def refusal_of(call: Any) -> tuple[StatusCode, str]:
+    """Await a call that fails, and return its code and message."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return caught.value.code(), caught.value.details() or ""
@@ -66,13 +68,13 @@ async def refused(call: Any) -> tuple[StatusCode, str]:
 async def test_volumes_and_snapshots_carry_the_clusters_and_the_users_tags(
     clouds: tuple[Emulator, Aws], short_path: Path
 ) -> None:
-    """Upstream's --extra-tags, --k8s-tag-cluster-id, tagSpecification and the sidecars' metadata, together."""
+    """Upstream's --extra-tags, --k8s-tag-cluster-id, tagSpecification and the sidecars' metadata, combined."""
     emulator, aws = clouds
     flags = ("--extra-tags=team={{ .PVCNamespace }},cost=1", "--k8s-tag-cluster-id=mine")
     snapshot_class = {"csi.storage.k8s.io/volumesnapshot/name": "s", "tagSpecification_1": "of={{.VolumeSnapshotName}}"}
 
     async with controller(short_path, environment(emulator), *flags) as one:
-        made = (await one.csi.CreateVolume(wanted({**CLAIM, "tagSpecification_1": "cost=2"}))).volume
+        made = (await one.csi.CreateVolume(create_request({**CLAIM, "tagSpecification_1": "cost=2"}))).volume
         request = csi_pb2.CreateSnapshotRequest(
             name="snapshot-1", source_volume_id=made.volume_id, parameters=snapshot_class
         )
@@ -97,11 +99,11 @@ async def test_volumes_and_snapshots_carry_the_clusters_and_the_users_tags(
 async def test_an_attributes_class_changes_a_volume_and_its_tags(
     clouds: tuple[Emulator, Aws], short_path: Path
 ) -> None:
-    """CSI §ControllerModifyVolume, with what the resizer's --extra-modify-metadata adds; a repeat asks for nothing."""
+    """CSI spec, ControllerModifyVolume, with the resizer's --extra-modify-metadata; a repeat makes no AWS call."""
     emulator, aws = clouds
 
     async with controller(short_path, environment(emulator)) as one:
-        made = (await one.csi.CreateVolume(wanted({"tagSpecification_1": "old=1"}))).volume
+        made = (await one.csi.CreateVolume(create_request({"tagSpecification_1": "old=1"}))).volume
         request = csi_pb2.ControllerModifyVolumeRequest(
             volume_id=made.volume_id,
             mutable_parameters={
@@ -123,12 +125,12 @@ async def test_an_attributes_class_changes_a_volume_and_its_tags(
 
 
 async def test_iops_per_gib_follow_the_size_and_its_growth(clouds: tuple[Emulator, Aws], short_path: Path) -> None:
-    """Upstream's iopsPerGB and allowAutoIOPSIncreaseOnModify; deprecated keys are no obstacle."""
+    """Upstream's iopsPerGB and allowAutoIOPSIncreaseOnModify; deprecated keys are accepted."""
     emulator, aws = clouds
     parameters = {"type": "io2", "iopsPerGB": "10", "allowAutoIOPSIncreaseOnModify": "true", "blockExpress": "true"}
 
     async with controller(short_path, environment(emulator)) as one:
-        made = (await one.csi.CreateVolume(wanted(parameters))).volume
+        made = (await one.csi.CreateVolume(create_request(parameters))).volume
         before = (await aws.shown(made.volume_id))["Iops"]
         await one.csi.ControllerExpandVolume(
             csi_pb2.ControllerExpandVolumeRequest(
@@ -141,15 +143,15 @@ async def test_iops_per_gib_follow_the_size_and_its_growth(clouds: tuple[Emulato
     assert (before, (await aws.shown(made.volume_id))["Iops"]) == (1000, 2000)
 
 
-async def test_how_a_filesystem_is_to_be_made_comes_to_the_node_in_the_volumes_context(
+async def test_filesystem_parameters_reach_the_node_in_the_volume_context(
     clouds: tuple[Emulator, Aws], short_path: Path
 ) -> None:
-    """Upstream's blockSize and the like; a repeat says the same, and what cannot be makes no volume."""
+    """Upstream's blockSize and similar parameters; a repeat answers the same, and invalid ones create no volume."""
     emulator, aws = clouds
-    wish = wanted({"blockSize": "4096", "ext4BigAlloc": "true"})
+    wish = create_request({"blockSize": "4096", "ext4BigAlloc": "true"})
 
     async with controller(short_path, environment(emulator)) as one:
-        refusal = await refused(one.csi.CreateVolume(wish))
+        refusal = await refusal_of(one.csi.CreateVolume(wish))
         del wish.volume_capabilities[:]
         wish.volume_capabilities.add(
             mount=csi_pb2.VolumeCapability.MountVolume(fs_type="ext4"), access_mode=BLOCK.access_mode
@@ -180,7 +182,7 @@ async def test_how_a_filesystem_is_to_be_made_comes_to_the_node_in_the_volumes_c
 async def test_a_missing_permission_is_named_with_the_statement_that_gives_it(
     clouds: tuple[Emulator, Aws], short_path: Path, operation: str, fault: str, action: str
 ) -> None:
-    """Issue: a missing permission names the action on the claim's events, for which a sidecar has 900 bytes."""
+    """A VolumeAttachment refuses messages of more than 1024 bytes, so the whole message has at most 900."""
     emulator, aws = clouds
     arn, (instance,) = await aws.cluster(InstanceGroups=[GROUP])
     node = f"hyperpod-{arn.rpartition('/')[2]}-{instance}"
@@ -192,9 +194,9 @@ async def test_a_missing_permission_is_named_with_the_statement_that_gives_it(
     )
 
     async with controller(short_path, environment(emulator)) as one:
-        id_ = (await one.csi.CreateVolume(wanted({}))).volume.volume_id if operation != "CreateVolume" else ""
+        id_ = (await one.csi.CreateVolume(create_request({}))).volume.volume_id if operation != "CreateVolume" else ""
         emulator.faults.plan(operation, AwsFault(fault, said))
-        code, text = await refused(called(one, operation, id_, node))
+        code, text = await refusal_of(call_that_needs(one, operation, id_, node))
 
     assert code is StatusCode.PERMISSION_DENIED
     assert f"{action} on {resource} is denied" in text
@@ -202,11 +204,11 @@ async def test_a_missing_permission_is_named_with_the_statement_that_gives_it(
     assert len(text.encode()) <= 900
 
 
-def called(one: Controller, operation: str, volume: str, node: str) -> Any:
-    """The CSI call that needs the operation, under way."""
+def call_that_needs(one: Controller, operation: str, volume: str, node: str) -> Any:
+    """A CSI call in flight that needs the AWS operation."""
     match operation:
         case "CreateVolume":
-            return one.csi.CreateVolume(wanted({}))
+            return one.csi.CreateVolume(create_request({}))
         case "AttachClusterNodeVolume":
             return one.csi.ControllerPublishVolume(
                 csi_pb2.ControllerPublishVolumeRequest(volume_id=volume, node_id=node, volume_capability=BLOCK)
@@ -221,17 +223,17 @@ def called(one: Controller, operation: str, volume: str, node: str) -> Any:
             return one.csi.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volume))
 
 
-async def test_a_tag_that_cannot_be_ends_the_start_unless_it_may_be_left_out(
+async def test_an_invalid_tag_stops_the_start_unless_invalid_tags_are_left_out(
     clouds: tuple[Emulator, Aws], short_path: Path
 ) -> None:
-    """Ours: better at the start than on each claim. Upstream's --warn-on-invalid-tag."""
+    """An error at the start is easier to find than one on each claim; upstream's --warn-on-invalid-tag."""
     emulator, aws = clouds
     wrong = "--extra-tags=kubernetes.io/x=y,good=1"
 
     async with program("controller", f"--endpoint={short_path / 'csi.sock'}", wrong) as ended:
         code = await ended.ended()
     async with controller(short_path, environment(emulator), wrong, "--warn-on-invalid-tag=true") as one:
-        made = (await one.csi.CreateVolume(wanted({}))).volume
+        made = (await one.csi.CreateVolume(create_request({}))).volume
 
     assert (code, "tag key 'kubernetes.io/x' is reserved" in ended.said[-1]) == (2, True)
     assert users(await aws.shown(made.volume_id)) == {"good": "1"}

@@ -1,4 +1,4 @@
-"""Creating, growing, snapshotting and listing through signed HTTP."""
+"""Create, grow, snapshot and list volumes through signed HTTP."""
 
 from collections.abc import AsyncGenerator
 
@@ -22,16 +22,16 @@ from tests.support.emulator_clients import ZONE
 from tests.support.in_process_controller import Steered, a_snapshot, a_spec
 
 
-@pytest.fixture
-async def steered(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Steered]:
-    """A cloud that takes no time."""
+@pytest.fixture(name="steered")
+async def open_steered(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Steered]:
+    """The controller's code on an emulator whose states change at once."""
     async with Steered.running(monkeypatch) as running:
         yield running
 
 
 @pytest.mark.requirement("csi.create-volume.idempotent")
-async def test_another_process_finds_the_volume_of_a_name(steered: Steered) -> None:
-    """Ours: nothing is kept but at AWS, so that a controller can be killed at any line."""
+async def test_another_process_finds_the_volume_by_its_name(steered: Steered) -> None:
+    """The driver keeps state only at AWS, so a controller can be killed at any moment."""
     first = await steered.volume()
 
     async with connected(Settings()) as cloud, Watcher(cloud) as watcher:
@@ -43,7 +43,7 @@ async def test_another_process_finds_the_volume_of_a_name(steered: Steered) -> N
 
 @pytest.mark.requirement("csi.create-volume.idempotent")
 async def test_a_create_whose_answer_was_lost_makes_one_volume(steered: Steered) -> None:
-    """Provisioner: until it is proved void it is UNAVAILABLE; the repeat gets the one that was made."""
+    """UNAVAILABLE makes external-provisioner retry, and the retry gets the volume that was created."""
     steered.lose_answers("CreateVolume", times=3)
 
     with pytest.raises(errors.OutcomeUnknown):
@@ -55,7 +55,7 @@ async def test_a_create_whose_answer_was_lost_makes_one_volume(steered: Steered)
 
 
 async def test_a_refusal_of_a_repeat_does_not_hide_the_volume(steered: Steered) -> None:
-    """EC2: at the account's quota even the token of a volume that exists is refused."""
+    """At the account's quota EC2 refuses even the client token of a volume that exists."""
     first = await steered.volume()
     steered.refuse("CreateVolume", "VolumeLimitExceeded")
 
@@ -64,8 +64,8 @@ async def test_a_refusal_of_a_repeat_does_not_hide_the_volume(steered: Steered) 
     assert again.id == first.id
 
 
-async def test_a_token_burnt_by_a_volume_that_is_gone_is_followed_by_the_next(steered: Steered) -> None:
-    """EC2: its token stays spent; the name is free again."""
+async def test_a_client_token_of_a_deleted_volume_is_followed_by_the_next_token(steered: Steered) -> None:
+    """EC2 does not accept the client token of a deleted volume again, but the CSI name is free."""
     ids = []
     for _ in range(3):
         volume = await steered.volume()
@@ -77,8 +77,8 @@ async def test_a_token_burnt_by_a_volume_that_is_gone_is_followed_by_the_next(st
 
 
 @pytest.mark.requirement("csi.create-volume.conflict")
-async def test_a_name_on_other_terms_is_a_conflict_and_one_that_has_grown_is_not(steered: Steered) -> None:
-    """CSI: ALREADY_EXISTS; a capacity range is met by what is larger."""
+async def test_a_name_with_other_parameters_is_a_conflict_and_a_grown_volume_is_not(steered: Steered) -> None:
+    """CSI spec, CreateVolume: ALREADY_EXISTS; a larger volume meets the required bytes."""
     volume = await steered.volume()
 
     with pytest.raises(errors.Conflict, match="1 GiB, not 3 GiB"):
@@ -89,8 +89,7 @@ async def test_a_name_on_other_terms_is_a_conflict_and_one_that_has_grown_is_not
     assert (await steered.volume(gib=3)).id == volume.id
 
 
-async def test_a_denial_is_final_and_says_what_would_help(steered: Steered) -> None:
-    """Ours: action, resource, statement."""
+async def test_a_denial_is_final_and_names_action_resource_and_statement(steered: Steered) -> None:
     text = "User: x is not authorized to perform: ec2:CreateVolume on resource: arn:aws:ec2:us-west-2:1:volume/*"
     steered.refuse("CreateVolume", "UnauthorizedOperation", text)
 
@@ -98,8 +97,7 @@ async def test_a_denial_is_final_and_says_what_would_help(steered: Steered) -> N
         await steered.volume()
 
 
-async def test_throttles_are_ridden_out(steered: Steered) -> None:
-    """AWS: the bucket fills again."""
+async def test_throttled_calls_are_retried(steered: Steered) -> None:
     for operation in ("CreateVolume", "DescribeVolumes"):
         steered.refuse(operation, "RequestLimitExceeded")
 
@@ -107,8 +105,8 @@ async def test_throttles_are_ridden_out(steered: Steered) -> None:
 
 
 @pytest.mark.requirement("csi.create-volume.capacity", "csi.create-volume.source-missing")
-async def test_a_volume_made_of_a_snapshot_is_no_smaller_than_it(steered: Steered) -> None:
-    """CSI: OUT_OF_RANGE; an unknown source NOT_FOUND."""
+async def test_a_volume_from_a_snapshot_is_not_smaller_than_the_snapshot(steered: Steered) -> None:
+    """CSI spec, CreateVolume: OUT_OF_RANGE; NOT_FOUND for an unknown source."""
     source = await steered.volume(gib=2)
     snapshot = await take(steered.cloud, a_snapshot(source))
 
@@ -122,8 +120,10 @@ async def test_a_volume_made_of_a_snapshot_is_no_smaller_than_it(steered: Steere
     assert (await steered.volume("restored", gib=2, snapshot_id=snapshot.id)).id == restored.id
 
 
-async def test_a_volume_grows_and_changes_until_aws_says_when_to_come_again(steered: Steered) -> None:
-    """EC2: four modifications a day; the earliest time is in the message."""
+async def test_a_volume_is_modified_until_aws_refuses_with_the_earliest_time_of_the_next_change(
+    steered: Steered,
+) -> None:
+    """EC2 allows four modifications of a volume in a day."""
     volume = await steered.volume(gib=10)
 
     assert await expand(steered.cloud, steered.watcher, volume.id, SizeRange(GiB(11))) == 11
@@ -139,8 +139,8 @@ async def test_a_volume_grows_and_changes_until_aws_says_when_to_come_again(stee
 
 
 @pytest.mark.requirement("csi.create-snapshot.idempotent", "csi.delete-snapshot.idempotent")
-async def test_a_snapshot_has_its_name_once(steered: Steered) -> None:
-    """EC2: no client token; ours: looked for by name, also after a lost answer."""
+async def test_a_name_has_one_snapshot_even_after_a_lost_answer(steered: Steered) -> None:
+    """EC2's CreateSnapshot has no client token, so the driver looks for the name's tag first."""
     volume, other = await steered.volume(), await steered.volume("pvc-2")
     steered.lose_answers("CreateSnapshot")
 
@@ -191,7 +191,7 @@ async def test_a_volume_that_ec2_does_not_have_is_not_found(steered: Steered) ->
 
 @pytest.mark.requirement("csi.list-volumes.pages")
 async def test_pages_of_any_size_show_each_volume_once(steered: Steered) -> None:
-    """EC2: no fewer than five a page, in no order; untagged volumes are listed too."""
+    """EC2 returns at least five volumes a page in any order; untagged volumes are listed, too."""
     made = {(await steered.volume(f"pvc-{number}")).id for number in range(6)} | {await steered.aws.volume()}
 
     for size in (1, 2, 3, 6, 7, 0):
@@ -208,7 +208,7 @@ async def test_pages_of_any_size_show_each_volume_once(steered: Steered) -> None
 
 @pytest.mark.requirement("csi.list-snapshots.pages")
 async def test_snapshots_are_listed_by_volume_and_by_id(steered: Steered) -> None:
-    """Snapshotter: a pre-provisioned content asks by id."""
+    """external-snapshotter looks up a pre-provisioned content by id."""
     volume, other = await steered.volume(), await steered.volume("pvc-2")
     first = await take(steered.cloud, a_snapshot(volume))
     await take(steered.cloud, a_snapshot(other, "snapshot-2"))
@@ -224,15 +224,17 @@ async def test_snapshots_are_listed_by_volume_and_by_id(steered: Steered) -> Non
 @pytest.mark.requirement("csi.list-volumes.token", "csi.list-snapshots.token")
 @pytest.mark.parametrize("after", ["nonsense", "W1tdLCAibm9uc2Vuc2UiXQ=="])
 async def test_a_stale_token_starts_the_listing_again(steered: Steered, after: str) -> None:
-    """CSI: ABORTED, whether the token is no one of ours or holds one that EC2 refuses."""
+    """CSI spec, ListVolumes: ABORTED for a foreign token and for a token that EC2 no longer accepts."""
     with pytest.raises(errors.Busy):
         await volume_page(steered.cloud, 0, after)
     with pytest.raises(errors.Busy):
         await snapshot_page(steered.cloud, 0, after, volume_id="", snapshot_id="")
 
 
-async def test_a_zone_is_found_where_none_is_asked_for(steered: Steered) -> None:
-    """CSI: without topology the driver chooses, and the same for the same name."""
+async def test_the_driver_chooses_a_zone_if_none_is_requested_and_the_same_one_for_the_same_name(
+    steered: Steered,
+) -> None:
+    """CSI spec, CreateVolume: accessibility_requirements are optional."""
     chosen = {await zone(steered.cloud, f"pvc-{number}", None) for number in range(20)}
 
     assert ZONE in chosen
@@ -240,8 +242,8 @@ async def test_a_zone_is_found_where_none_is_asked_for(steered: Steered) -> None
     assert await zone(steered.cloud, "pvc-1", None) == await zone(steered.cloud, "pvc-1", None)
 
 
-async def test_a_node_learns_who_it_is_from_its_metadata(steered: Steered) -> None:
-    """EC2: instance metadata, version 2."""
+async def test_a_node_learns_its_identity_from_instance_metadata(steered: Steered) -> None:
+    """EC2 instance metadata service, version 2."""
     node = await steered.instance()
 
     found = await imds.Metadata(steered.emulator.metadata_url(node.instance)).read_identity()

@@ -1,4 +1,4 @@
-"""What a process shows of itself over HTTP: to kubelet's probes, and to Prometheus."""
+"""The HTTP pages of a process, for kubelet's probes and for Prometheus."""
 
 import asyncio
 import contextlib
@@ -26,27 +26,27 @@ from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
 from tests.support.driver_process import Program, node_words, program
 
 
-class Shown(NamedTuple):
-    """A running process of which something is shown."""
+class Monitored(NamedTuple):
+    """A running process and the addresses of its pages."""
 
     program: Program
     health: str
     http: str
 
 
-async def until_shown(process: Program) -> tuple[str, str]:
-    """The addresses of its two servers."""
+async def wait_for_addresses(process: Program) -> tuple[str, str]:
+    """Wait for the log lines of both servers and return their addresses."""
     ports = [(await process.until(word)).partition("port=")[2].split()[0] for word in ("--health-", "--http-")]
     return f"http://127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}"
 
 
 @pytest.fixture
-async def node(short_path: Path) -> AsyncGenerator[Shown]:
+async def node(short_path: Path) -> AsyncGenerator[Monitored]:
     """A node process with both servers."""
     flags = ("--health-endpoint=127.0.0.1:0", "--http-endpoint=127.0.0.1:0")
     async with program(*node_words(short_path), *flags) as process:
-        health, http = await until_shown(process)
-        yield Shown(process, health, f"http://{http}")
+        health, http = await wait_for_addresses(process)
+        yield Monitored(process, health, f"http://{http}")
 
 
 async def page(address: str, method: str = "GET", trust: ssl.SSLContext | None = None) -> tuple[int, str]:
@@ -55,15 +55,15 @@ async def page(address: str, method: str = "GET", trust: ssl.SSLContext | None =
         return answer.status, await answer.text()
 
 
-async def test_a_process_where_all_is_well_says_so_at_both_addresses(node: Shown) -> None:
-    """Ours: what kubelet asks, and what upstream's chart gives as the port of metrics."""
+async def test_a_healthy_process_says_ok_at_both_addresses(node: Monitored) -> None:
+    """Kubelet probes one address; the upstream chart exposes the other one for metrics."""
     for address in (node.health, node.http):
         assert await page(f"{address}/healthz") == (200, "ok\n")
         assert await page(f"{address}/livez?verbose") == (200, "ok\n")
 
 
-async def test_calls_are_counted_by_method_and_code(node: Shown, short_path: Path) -> None:
-    """Ours: upstream leaves these to its sidecars, and a node has none."""
+async def test_calls_are_counted_by_method_and_code(node: Monitored, short_path: Path) -> None:
+    """The upstream driver leaves these metrics to its sidecars; this driver's node pod has no sidecar."""
     async with grpc.aio.insecure_channel(f"unix://{short_path / 'csi.sock'}") as channel:
         await csi_pb2_grpc.NodeStub(channel).NodeGetInfo(csi_pb2.NodeGetInfoRequest())
         with pytest.raises(grpc.aio.AioRpcError):
@@ -78,8 +78,7 @@ async def test_calls_are_counted_by_method_and_code(node: Shown, short_path: Pat
     assert "aws_ebs_csi_healthy 1.0" in text
 
 
-async def test_what_is_not_a_page_is_refused(node: Shown) -> None:
-    """Ours: short, and telling what there is."""
+async def test_an_unknown_page_is_refused_with_the_list_of_pages(node: Monitored) -> None:
     assert await page(f"{node.health}/metrics") == (404, "there are /livez, /healthz\n")
     assert (await page(f"{node.http}/metrics", "POST"))[0] == 405
     assert await page(f"{node.http}/healthz", "HEAD") == (200, "")
@@ -88,14 +87,14 @@ async def test_what_is_not_a_page_is_refused(node: Shown) -> None:
 @pytest.mark.parametrize(
     "sent", [b"", b"\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * LONGEST, b"\x16\x03\x01\r\n\r\n"]
 )
-async def test_nobody_who_talks_nonsense_keeps_others_from_being_answered(node: Shown, sent: bytes) -> None:
-    """Ours: the port is open to the cluster."""
+async def test_malformed_requests_do_not_keep_others_from_being_answered(node: Monitored, sent: bytes) -> None:
+    """The port is open to the whole cluster."""
     host, port = node.health.removeprefix("http://").split(":")
 
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(sent)
     said = b""
-    with contextlib.suppress(OSError):  # who is cut off before all is read is told so by the kernel
+    with contextlib.suppress(OSError):  # the kernel reports a connection that was cut off before everything was read
         writer.write_eof()
         said = await reader.read()
     writer.close()
@@ -104,8 +103,8 @@ async def test_nobody_who_talks_nonsense_keeps_others_from_being_answered(node: 
     assert await page(f"{node.health}/healthz") == (200, "ok\n")
 
 
-async def test_metrics_come_over_tls_where_a_certificate_is_given(short_path: Path) -> None:
-    """Upstream's --metrics-cert-file and --metrics-key-file; probes stay plain."""
+async def test_metrics_are_served_over_tls_if_a_certificate_is_given(short_path: Path) -> None:
+    """The upstream flags --metrics-cert-file and --metrics-key-file; probes stay plain HTTP."""
     authority = trustme.CA()
     files = short_path / "tls.crt", short_path / "tls.key"
     issued = authority.issue_cert("127.0.0.1")
@@ -117,14 +116,14 @@ async def test_metrics_come_over_tls_where_a_certificate_is_given(short_path: Pa
     authority.configure_trust(trust)
 
     async with program(*node_words(short_path), *flags, *tls) as process:
-        health, http = await until_shown(process)
+        health, http = await wait_for_addresses(process)
 
         assert (await page(f"https://{http}/metrics", trust=trust))[0] == 200
         assert (await page(f"{health}/healthz"))[0] == 200
 
 
 async def test_a_connection_that_never_speaks_tls_is_closed() -> None:
-    """Ours: it is not counted among the readers yet, and must not last."""
+    """Such a connection does not count against the limit of connections yet, so it must not stay open."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
 
@@ -136,8 +135,7 @@ async def test_a_connection_that_never_speaks_tls_is_closed() -> None:
         writer.close()
 
 
-async def test_an_address_that_is_taken_ends_the_start_with_one_sentence(node: Shown, short_path: Path) -> None:
-    """Ours."""
+async def test_an_address_in_use_stops_the_start_with_one_sentence(node: Monitored, short_path: Path) -> None:
     port = node.health.rpartition(":")[2]
     words = (*node_words(short_path / "second"), f"--health-endpoint=127.0.0.1:{port}")
 
@@ -149,8 +147,8 @@ async def test_an_address_that_is_taken_ends_the_start_with_one_sentence(node: S
 
 
 @pytest.mark.requirement("process.condition-reported", "csi.probe")
-async def test_what_is_wrong_is_told_alike_by_the_page_the_probe_and_the_metrics(short_path: Path) -> None:
-    """Ours, and it is no reason to be restarted: see docs/decisions/0014."""
+async def test_the_page_the_probe_and_the_metrics_report_the_same_condition(short_path: Path) -> None:
+    """A bad condition does not make the liveness probe fail: see docs/decisions/0014."""
     condition = Condition()
     options = ServingOptions(endpoint=str(short_path / "csi.sock"), http_endpoint="127.0.0.1:0")
     found = metrics(options, condition, deprecated=False)
@@ -162,7 +160,7 @@ async def test_what_is_wrong_is_told_alike_by_the_page_the_probe_and_the_metrics
     ):
         address = f"http://127.0.0.1:{ports[HTTP]}"
 
-        async def told() -> tuple[object, ...]:
+        async def reports() -> tuple[object, ...]:
             call = csi_pb2_grpc.IdentityStub(channel).Probe(csi_pb2.ProbeRequest())
             ready = (await call).ready.value
             why = b"".join(bytes(value) for key, value in await call.trailing_metadata() if key == WHY)  # type: ignore[arg-type] # binary, by the key's ending
@@ -171,13 +169,13 @@ async def test_what_is_wrong_is_told_alike_by_the_page_the_probe_and_the_metrics
             return ready, why.decode(), gauge, *pages
 
         condition.report("AWS", "ec2:DescribeVolumes is denied")
-        wrong = await told()
+        wrong = await reports()
         condition.report("AWS", None)
-        mended = await told()
+        healthy = await reports()
 
     sentence = "ec2:DescribeVolumes is denied"
     assert wrong == (False, sentence, False, (503, f"{sentence}\n"), (200, "ok\n"))
-    assert mended == (True, "", True, (200, "ok\n"), (200, "ok\n"))
+    assert healthy == (True, "", True, (200, "ok\n"), (200, "ok\n"))
 
 
 @pytest.mark.parametrize(
@@ -191,12 +189,12 @@ async def test_what_is_wrong_is_told_alike_by_the_page_the_probe_and_the_metrics
     ],
     ids=["no colon", "no port", "one port for two", "a certificate without its key", "nothing to secure"],
 )
-def test_flags_that_cannot_be_followed_are_refused(options: ServingOptions, says: str) -> None:
-    """Upstream's rules for its pair of files; the rest is ours."""
+def test_flags_that_contradict_each_other_are_refused(options: ServingOptions, says: str) -> None:
+    """The upstream driver has the same rule for its pair of certificate files."""
     with pytest.raises(errors.InvalidRequest, match=says):
         check(options)
 
 
-def test_any_port_may_be_asked_for_twice() -> None:
-    """Ours: zero is no port."""
+def test_both_servers_may_ask_for_any_free_port() -> None:
+    """Port zero means any free port, so two zeros do not collide."""
     check(ServingOptions(health_endpoint="127.0.0.1:0", http_endpoint="[::1]:0"))

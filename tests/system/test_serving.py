@@ -37,7 +37,7 @@ SECRET = "correct horse battery staple"
 
 @dataclass
 class Gate:
-    """A cloud whose deletions wait until they are let through, and whose one volume is on a node."""
+    """A cloud with one attached volume, whose deletions wait for the test."""
 
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     entered: asyncio.Event = field(default_factory=asyncio.Event)
@@ -45,7 +45,7 @@ class Gate:
     ends_with: Exception | None = None
 
     async def delete_volume(self, volume_id: str) -> None:
-        """Wait, then delete, or fail as ordered."""
+        """Wait, then delete, or raise what the test planned."""
         assert volume_id == VOLUME
         self.calls += 1
         self.entered.set()
@@ -54,7 +54,7 @@ class Gate:
             raise self.ends_with
 
     async def create_volume(self, spec: VolumeSpec, token: str) -> Volume:
-        """Refuse, as EC2 does a ratio that is too high."""
+        """Refuse the volume, as EC2 refuses a ratio that is too high."""
         assert token
         raise errors.InvalidRequest(f"{spec.iops} IOPS are too many")
 
@@ -71,8 +71,8 @@ class Gate:
         return {VOLUME: Volume(id=VOLUME, size=GiB(1), zone="z", state=state, type="gp3", attachments=(held,))}
 
 
-class Told(io.StringIO):
-    """A log that can be waited on."""
+class WatchedLog(io.StringIO):
+    """A log that a test can wait for."""
 
     grown: asyncio.Event
 
@@ -81,19 +81,19 @@ class Told(io.StringIO):
         self.grown = asyncio.Event()
 
     def write(self, text: str) -> int:
-        """Keep it, and wake who waits."""
+        """Append the text and wake the waiting test."""
         self.grown.set()
         return super().write(text)
 
 
 @dataclass
-class Served:
-    """A controller that is served, and a client of it."""
+class ServedController:
+    """A controller on a socket, and a client of it."""
 
     gate: Gate
     path: Path
     channel: grpc.aio.Channel
-    log: Told
+    log: WatchedLog
 
     @property
     def controller(self) -> csi_pb2_grpc.ControllerStub:
@@ -102,53 +102,53 @@ class Served:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """What was logged."""
+        """The log's events."""
         return [json.loads(line) for line in self.log.getvalue().splitlines()]
 
-    async def came(self, calls: int) -> None:
-        """So many calls have come, and got as far as they can."""
+    async def wait_for_calls(self, calls: int) -> None:
+        """Wait until this many calls have arrived."""
         async with asyncio.timeout(5):
             while sum(event["event"] == "call came" for event in self.events) < calls:
                 self.log.grown.clear()
                 await self.log.grown.wait()
 
     def deletion(self, **more: Any) -> Any:
-        """A DeleteVolume call, under way."""
+        """A DeleteVolume call in flight."""
         return self.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=VOLUME, **more))
 
 
 @asynccontextmanager
-async def running(directory: Path, *, drain: float = 5) -> AsyncGenerator[Served]:
-    """A controller over a `Gate`."""
-    text, gate = Told(), Gate()
+async def running(directory: Path, *, drain: float = 5) -> AsyncGenerator[ServedController]:
+    """Serve a controller on top of a `Gate`."""
+    text, gate = WatchedLog(), Gate()
     log.set_up(5, "json", text)
     path = directory / "csi.sock"
     try:
         async with grpc.aio.insecure_channel(f"unix://{path}") as channel, Operations[str]() as operations:
             controller = Controller(gate, None, operations)  # type: ignore[abstract, arg-type] # one role is played
             async with serving(f"unix://{path}", Services(controller=controller), drain=drain):
-                yield Served(gate, path, channel, text)
+                yield ServedController(gate, path, channel, text)
     finally:
         structlog.reset_defaults()
 
 
-@pytest.fixture
-async def served(short_path: Path) -> AsyncGenerator[Served]:
+@pytest.fixture(name="served")
+async def serve_controller(short_path: Path) -> AsyncGenerator[ServedController]:
     """A served controller."""
     async with running(short_path) as one:
         yield one
 
 
-async def refused(call: Any) -> grpc.aio.AioRpcError:
-    """The error that a call ends with."""
+async def error_of(call: Any) -> grpc.aio.AioRpcError:
+    """Await a call that fails, and return its error."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return caught.value
 
 
 @pytest.mark.requirement("socket.owner-only", "csi.nothing-beside-socket")
-async def test_the_socket_is_its_owners_alone(served: Served) -> None:
-    """Ours: CSI has no authentication but the socket's mode."""
+async def test_only_the_owner_may_use_the_socket(served: ServedController) -> None:
+    """CSI has no authentication: the socket's mode is the only protection."""
     mode = served.path.stat().st_mode
 
     assert stat.S_ISSOCK(mode)
@@ -157,14 +157,13 @@ async def test_the_socket_is_its_owners_alone(served: Served) -> None:
 
 
 @pytest.mark.requirement("socket.owner-only")
-async def test_a_missing_directory_is_made_for_its_owner_alone(short_path: Path) -> None:
-    """Ours."""
+async def test_a_missing_directory_is_created_for_its_owner_only(short_path: Path) -> None:
     async with running(short_path / "plugins"):
         assert stat.S_IMODE((short_path / "plugins").stat().st_mode) == 0o700
 
 
 async def test_a_stale_socket_is_replaced(short_path: Path) -> None:
-    """Ours: what a killed process leaves must not keep the next one from starting."""
+    """A socket left by a killed process must not keep the next process from starting."""
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(short_path / "csi.sock"))
 
@@ -175,8 +174,8 @@ async def test_a_stale_socket_is_replaced(short_path: Path) -> None:
 
 
 @pytest.mark.requirement("socket.owner-only")
-async def test_a_live_socket_is_refused_and_stays(served: Served) -> None:
-    """Ours: two drivers on one socket would both believe that they are the one."""
+async def test_a_live_socket_is_refused_and_stays(served: ServedController) -> None:
+    """Two drivers on one socket would steal calls from each other."""
     with pytest.raises(errors.Refused, match="served by a live process"):
         async with serving(str(served.path), Services()):
             pass
@@ -185,8 +184,7 @@ async def test_a_live_socket_is_refused_and_stays(served: Served) -> None:
     assert [entry.name for entry in served.path.parent.iterdir()] == ["csi.sock"]
 
 
-async def test_something_that_is_no_socket_is_refused_and_stays(short_path: Path) -> None:
-    """Ours: nobody's file is removed."""
+async def test_a_file_that_is_not_a_socket_is_refused_and_stays(short_path: Path) -> None:
     (short_path / "csi.sock").write_text("precious")
 
     with pytest.raises(errors.Refused, match="not a socket"):
@@ -197,8 +195,7 @@ async def test_something_that_is_no_socket_is_refused_and_stays(short_path: Path
 
 
 @pytest.mark.requirement("csi.nothing-beside-socket")
-async def test_the_socket_is_gone_at_the_end(short_path: Path) -> None:
-    """Ours."""
+async def test_the_socket_is_removed_at_the_end(short_path: Path) -> None:
     async with running(short_path):
         pass
 
@@ -206,7 +203,7 @@ async def test_the_socket_is_gone_at_the_end(short_path: Path) -> None:
 
 
 async def test_a_successors_socket_is_left_alone(short_path: Path) -> None:
-    """Ours: an old process that ends late must not cut off the new one."""
+    """A process that ends late must not cut off its successor."""
     path = short_path / "csi.sock"
 
     async with running(short_path):
@@ -219,8 +216,8 @@ async def test_a_successors_socket_is_left_alone(short_path: Path) -> None:
 
 
 @pytest.mark.requirement("csi.unix-socket", "csi.identity.offered")
-async def test_every_service_is_healthy_and_reflected(served: Served) -> None:
-    """Ours: grpc.health.v1 and reflection, for grpcurl and probes."""
+async def test_every_service_is_healthy_and_reflected(served: ServedController) -> None:
+    """grpc.health.v1 and server reflection, for probes and grpcurl."""
     health: Any = health_pb2_grpc.HealthStub(served.channel)  # these stubs' types know the synchronous API alone
     reflection: Any = reflection_pb2_grpc.ServerReflectionStub(served.channel)  # type: ignore[arg-type] # as said
     question: Any = reflection_pb2
@@ -236,12 +233,12 @@ async def test_every_service_is_healthy_and_reflected(served: Served) -> None:
 
 
 @pytest.mark.requirement("calls.join")
-async def test_an_identical_call_joins_the_one_under_way(served: Served) -> None:
-    """Ours: a sidecar that timed out and came back neither starts again nor hears ABORTED."""
+async def test_an_identical_call_joins_the_running_one(served: ServedController) -> None:
+    """A sidecar retries after its timeout: the retry neither starts a second operation nor gets ABORTED."""
     first = served.deletion(secrets={"password": "old"})
     await served.gate.entered.wait()
     second = served.deletion(secrets={"password": "rotated"})
-    await served.came(2)
+    await served.wait_for_calls(2)
 
     served.gate.opened.set()
     answers = [await first, await second]
@@ -251,24 +248,24 @@ async def test_an_identical_call_joins_the_one_under_way(served: Served) -> None
 
 
 @pytest.mark.requirement("calls.join")
-async def test_a_different_call_hears_what_runs_and_since_when(served: Served) -> None:
-    """CSI spec, "Concurrency": ABORTED for an operation pending on the volume; the name and age are ours."""
+async def test_a_different_call_is_refused_with_what_runs_and_since_when(served: ServedController) -> None:
+    """CSI spec, "Concurrency": ABORTED for an operation pending on the volume."""
     first = served.deletion()
     await served.gate.entered.wait()
 
     wanted = csi_pb2.ControllerUnpublishVolumeRequest(volume_id=VOLUME, node_id=HOLDER)
-    error = await refused(served.controller.ControllerUnpublishVolume(wanted))
+    error = await error_of(served.controller.ControllerUnpublishVolume(wanted))
 
     assert error.code() is StatusCode.ABORTED
-    told = rf"ControllerUnpublishVolume of {VOLUME} has to wait: DeleteVolume for \d+\.\d s"
-    assert re.match(told, error.details() or "")
+    message = rf"ControllerUnpublishVolume of {VOLUME} has to wait: DeleteVolume for \d+\.\d s"
+    assert re.match(message, error.details() or "")
     served.gate.opened.set()
     await first
 
 
 @pytest.mark.requirement("calls.join")
-async def test_a_cancelled_call_leaves_its_operation_to_be_joined(served: Served) -> None:
-    """Ours: the operation belongs to the driver, not to the call that began it."""
+async def test_a_cancelled_call_leaves_its_operation_to_be_joined(served: ServedController) -> None:
+    """An operation belongs to the driver, not to the call that started it."""
     first = served.deletion()
     await served.gate.entered.wait()
 
@@ -276,7 +273,7 @@ async def test_a_cancelled_call_leaves_its_operation_to_be_joined(served: Served
     with pytest.raises(asyncio.CancelledError):
         await first
     second = served.deletion()
-    await served.came(2)
+    await served.wait_for_calls(2)
     served.gate.opened.set()
 
     assert await second == csi_pb2.DeleteVolumeResponse()
@@ -284,28 +281,28 @@ async def test_a_cancelled_call_leaves_its_operation_to_be_joined(served: Served
 
 
 async def test_the_callers_deadline_is_answered_before_it_passes(
-    served: Served, monkeypatch: pytest.MonkeyPatch
+    served: ServedController, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ours: "context deadline exceeded" tells an operator nothing; what goes on does."""
+    """The gRPC client's own "context deadline exceeded" would not name the operation that still runs."""
     assert interceptors.MARGIN > 0
     monkeypatch.setattr(interceptors, "MARGIN", 30.0)  # a busy machine may be slower than the real one is long
 
-    error = await refused(served.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=VOLUME), timeout=30.3))
+    error = await error_of(served.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=VOLUME), timeout=30.3))
 
     assert error.code() is StatusCode.DEADLINE_EXCEEDED
-    told = r"DeleteVolume is not done after \d+\.\d s and goes on; ask again to join it"
-    assert re.fullmatch(told, error.details() or "")
+    message = r"DeleteVolume is not done after \d+\.\d s and goes on; ask again to join it"
+    assert re.fullmatch(message, error.details() or "")
 
 
 @pytest.mark.requirement("secrets.not-logged")
-async def test_no_secret_is_ever_logged(served: Served) -> None:
-    """The CSI spec, "Secrets Requirements": sensitive, not to be logged; refused calls and bugs included."""
+async def test_no_secret_is_ever_logged(served: ServedController) -> None:
+    """CSI spec, "Secrets Requirements"; failed calls and bugs are included."""
     served.gate.opened.set()
     served.gate.ends_with = RuntimeError("a bug")
 
-    await refused(served.deletion(secrets={"password": SECRET}))
+    await error_of(served.deletion(secrets={"password": SECRET}))
     create = csi_pb2.CreateVolumeRequest(name="pvc-1", secrets={"password": SECRET})
-    await refused(served.controller.CreateVolume(create))
+    await error_of(served.controller.CreateVolume(create))
 
     assert SECRET not in served.log.getvalue()
     asked = [event["asked"] for event in served.events if event["event"] == "call came"]
@@ -313,22 +310,20 @@ async def test_no_secret_is_ever_logged(served: Served) -> None:
 
 
 @pytest.mark.requirement("csi.status-code")
-async def test_a_bug_is_told_to_the_log_and_not_to_the_caller(served: Served) -> None:
-    """Ours: no Python leaves; the request id leads from one to the other."""
+async def test_a_bug_is_logged_and_the_caller_gets_only_the_request_id(served: ServedController) -> None:
     served.gate.opened.set()
     served.gate.ends_with = KeyError("inner_detail")
 
-    error = await refused(served.deletion())
+    error = await error_of(served.deletion())
 
-    told = next(event for event in served.events if event["event"] == "call failed by a fault of ours")
+    logged = next(event for event in served.events if event["event"] == "call failed by a fault of ours")
     assert error.code() is StatusCode.INTERNAL
     assert "inner_detail" not in (error.details() or "")
-    assert f"request={told['request']}" in (error.details() or "")
-    assert "KeyError: 'inner_detail'" in told["exception"]
+    assert f"request={logged['request']}" in (error.details() or "")
+    assert "KeyError: 'inner_detail'" in logged["exception"]
 
 
-async def test_an_answered_call_is_one_line_with_its_object_and_time(served: Served) -> None:
-    """Ours."""
+async def test_an_answered_call_is_one_log_line_with_its_object_and_duration(served: ServedController) -> None:
     served.gate.opened.set()
 
     await served.deletion()
@@ -339,35 +334,35 @@ async def test_an_answered_call_is_one_line_with_its_object_and_time(served: Ser
 
 
 @pytest.mark.requirement("csi.unimplemented")
-async def test_what_is_not_offered_is_unimplemented(served: Served) -> None:
+async def test_an_rpc_that_is_not_offered_is_unimplemented(served: ServedController) -> None:
     """CSI spec, "Error Scheme": an RPC that the plugin does not implement."""
-    error = await refused(served.controller.GetCapacity(csi_pb2.GetCapacityRequest()))
+    error = await error_of(served.controller.GetCapacity(csi_pb2.GetCapacityRequest()))
 
     assert error.code() is StatusCode.UNIMPLEMENTED
     assert error.details() == "GetCapacity is not offered by this driver"
 
 
 @pytest.mark.requirement("csi.status-details-empty")
-async def test_a_refused_call_ends_with_a_code_and_a_message_and_no_details(served: Served) -> None:
+async def test_a_refused_call_ends_with_a_code_and_a_message_and_no_details(served: ServedController) -> None:
     """CSI spec, "Error Scheme": the status details must be empty."""
-    error = await refused(served.controller.GetCapacity(csi_pb2.GetCapacityRequest()))
+    error = await error_of(served.controller.GetCapacity(csi_pb2.GetCapacityRequest()))
 
     assert "grpc-status-details-bin" not in {key for key, _ in error.trailing_metadata() or ()}
 
 
 @pytest.mark.requirement("csi.get-volume.missing")
-async def test_an_id_that_no_volume_has_is_not_found(served: Served) -> None:
+async def test_an_id_that_no_volume_has_is_not_found(served: ServedController) -> None:
     """CSI spec, ControllerGetVolume errors."""
     asked = csi_pb2.ControllerGetVolumeRequest(volume_id="reallyfakevolumeid")
 
-    error = await refused(served.controller.ControllerGetVolume(asked))
+    error = await error_of(served.controller.ControllerGetVolume(asked))
 
     assert error.code() is StatusCode.NOT_FOUND
 
 
 @pytest.mark.requirement("csi.delete-volume.idempotent", "csi.delete-snapshot.idempotent")
-async def test_what_cannot_be_there_is_removed_with_success(served: Served) -> None:
-    """CSI spec §DeleteVolume, §ControllerUnpublishVolume, §DeleteSnapshot: absent is done."""
+async def test_removing_an_object_whose_id_cannot_exist_succeeds(served: ServedController) -> None:
+    """CSI spec, DeleteVolume, ControllerUnpublishVolume and DeleteSnapshot: OK if the object does not exist."""
     stub = served.controller
 
     deleted = await stub.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id="reallyfakevolumeid"))
@@ -384,11 +379,13 @@ async def test_what_cannot_be_there_is_removed_with_success(served: Served) -> N
 
 
 @pytest.mark.requirement("detach.live-volume-stays", "csi.unpublish-volume.unknown-node")
-async def test_a_node_id_that_no_node_has_does_not_free_a_volume(served: Served) -> None:
-    """What attachers do: success frees the volume for another node, so not while any node has it."""
+async def test_detaching_from_an_unknown_node_fails_while_the_volume_is_attached_elsewhere(
+    served: ServedController,
+) -> None:
+    """Success would let external-attacher give the volume to another node."""
     wanted = csi_pb2.ControllerUnpublishVolumeRequest(volume_id=VOLUME, node_id="no-such-node")
 
-    error = await refused(served.controller.ControllerUnpublishVolume(wanted))
+    error = await error_of(served.controller.ControllerUnpublishVolume(wanted))
 
     assert error.code() is StatusCode.NOT_FOUND
 
@@ -401,10 +398,10 @@ async def test_a_node_id_that_no_node_has_does_not_free_a_volume(served: Served)
     ],
     ids=["by its StorageClass", "by its VolumeAttributesClass"],
 )
-async def test_a_volume_that_ec2_refuses_is_final_only_where_nothing_but_a_new_class_heals_it(
-    served: Served, parameters: dict[str, str], mutable: dict[str, str], code: StatusCode
+async def test_a_refusal_by_ec2_is_final_only_if_it_takes_a_new_storage_class(
+    served: ServedController, parameters: dict[str, str], mutable: dict[str, str], code: StatusCode
 ) -> None:
-    """The provisioner's sources: INVALID_ARGUMENT puts it to sleep until there is a new StorageClass."""
+    """external-provisioner stops retrying after INVALID_ARGUMENT; a claim can get another VolumeAttributesClass."""
     mode = csi_pb2.VolumeCapability.AccessMode.Mode.SINGLE_NODE_WRITER
     capability = csi_pb2.VolumeCapability(
         block=csi_pb2.VolumeCapability.BlockVolume(), access_mode=csi_pb2.VolumeCapability.AccessMode(mode=mode)
@@ -419,13 +416,12 @@ async def test_a_volume_that_ec2_refuses_is_final_only_where_nothing_but_a_new_c
         ),
     )
 
-    error = await refused(served.controller.CreateVolume(request))
+    error = await error_of(served.controller.CreateVolume(request))
 
     assert (error.code(), error.details()) == (code, "9 IOPS are too many")
 
 
-async def test_running_calls_finish_before_the_end(short_path: Path) -> None:
-    """Ours: a clean stop loses nothing."""
+async def test_running_calls_finish_before_the_process_stops(short_path: Path) -> None:
     async with grpc.aio.insecure_channel(f"unix://{short_path / 'csi.sock'}") as channel:
         async with running(short_path) as served:
             call = csi_pb2_grpc.ControllerStub(channel).DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=VOLUME))
@@ -437,22 +433,21 @@ async def test_running_calls_finish_before_the_end(short_path: Path) -> None:
     assert answer == csi_pb2.DeleteVolumeResponse()
 
 
-async def test_calls_that_do_not_finish_are_handed_back(short_path: Path) -> None:
-    """Ours: the caller asks the next process; UNAVAILABLE is no final code for any sidecar."""
+async def test_calls_that_do_not_finish_in_time_get_unavailable(short_path: Path) -> None:
+    """Every sidecar retries after UNAVAILABLE, and so reaches the next process."""
     async with grpc.aio.insecure_channel(f"unix://{short_path / 'csi.sock'}") as channel:
         async with running(short_path, drain=0.2) as served:
             call = csi_pb2_grpc.ControllerStub(channel).DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=VOLUME))
             await served.gate.entered.wait()
 
-        error = await refused(call)
+        error = await error_of(call)
 
     assert error.code() is StatusCode.UNAVAILABLE
     assert "the driver is stopping; ask again" in (error.details() or "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
-async def test_a_process_that_is_told_to_stop_ends_with_zero(short_path: Path, number: signal.Signals) -> None:
-    """Ours: init systems and people see a clean end."""
+async def test_a_process_that_is_signalled_to_stop_exits_with_zero(short_path: Path, number: signal.Signals) -> None:
     async with program(*node_words(short_path)) as node:
         await node.until("serving")
 
@@ -465,8 +460,7 @@ async def test_a_process_that_is_told_to_stop_ends_with_zero(short_path: Path, n
 
 
 @pytest.mark.requirement("socket.owner-only")
-async def test_a_second_process_on_a_live_socket_ends_with_one_sentence(short_path: Path) -> None:
-    """Ours: errors are one sentence on stderr and an exit code, never a traceback."""
+async def test_a_second_process_on_a_live_socket_exits_with_one_sentence_on_stderr(short_path: Path) -> None:
     async with program(*node_words(short_path)) as first:
         await first.until("serving")
 
@@ -481,7 +475,7 @@ async def test_a_second_process_on_a_live_socket_ends_with_one_sentence(short_pa
 
 @pytest.mark.requirement("node.small")
 async def test_a_node_process_loads_neither_the_sdk_nor_an_http_client(short_path: Path) -> None:
-    """Ours: memory on every node of a cluster."""
+    """Each package costs memory on every node of a cluster."""
     async with program(*node_words(short_path), PYTHONPROFILEIMPORTTIME="1") as node:
         await node.until("serving")
         node.running.terminate()
