@@ -16,9 +16,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hyperpod_ebs.demo import fleet
-from hyperpod_ebs.demo.fleet import Fleet
-from hyperpod_ebs.demo.orchestrator import raw
+from hyperpod_ebs.demo.fleet import Fleet, start_fleet
+from hyperpod_ebs.demo.orchestrator import block_capability
 from hyperpod_ebs.sandbox.sandbox import Sandbox
 
 
@@ -35,18 +34,18 @@ class Life:
 async def lived(everything: Fleet, number: int) -> Life:
     """One life, from create to delete."""
     co, node = everything.orchestrator, next(iter(everything.orchestrator.nodes.values()))
-    before = await everything.emulated.calls()
+    before = await everything.emulator.call_counts()
     returned: dict[str, float] = {}
-    claim = await co.create(f"life-{number}", gib=1, capability=raw())
+    claim = await co.create(f"life-{number}", gib=1, capability=block_capability())
     returned["available"] = time.time()
     await co.attach(claim, node)
     returned["attached"] = time.time()
     await co.detach(claim, node)
     returned["detached"] = time.time()
     await co.delete(claim)
-    after = await everything.emulated.calls()
+    after = await everything.emulator.call_counts()
     done: dict[str, float] = {}
-    for moment in await everything.emulated.history():
+    for moment in await everything.emulator.history():
         if moment.volume == claim.id:
             done.setdefault(moment.state, moment.instant)
     waste = sum(returned[state] - done[state] for state in returned)
@@ -64,7 +63,7 @@ async def main() -> None:
     parser.add_argument("--lives", type=int, default=50)
     lives: list[Life] = []
     count = parser.parse_args().lives
-    async with Sandbox.open("hp-bench") as sandbox, fleet.running(sandbox, "aws") as everything:
+    async with Sandbox.open("hp-bench") as sandbox, start_fleet(sandbox, "aws") as everything:
         for number in range(count):
             lives.append(life := await lived(everything, number))
             sys.stdout.write(f"life {number:3d}: waste {life.waste:.3f} s, {life.calls} AWS calls\n")

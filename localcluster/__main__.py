@@ -111,7 +111,7 @@ async def _demo(images: Sequence[Path], there: Record | None, output: show.Outpu
                 Cluster.running(place, programs, images, profile="instant", step=step) as cluster,
             ):
                 await holder.installed(cluster, step)
-                return await show.show(cluster.kubectl, cluster.cloud.emulated, output, interruption)
+                return await show.show(cluster.kubectl, cluster.cloud.client, output, interruption)
         except TimeoutError:
             if not interruption.cause:
                 raise

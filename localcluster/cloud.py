@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from hyperpod_ebs.demo.fleet import INSTANCE_TYPE, Emulated, HyperPodNode, environment_of
+from hyperpod_ebs.demo.emulator_client import INSTANCE_TYPE, EmulatorClient, HyperPodNode, wait_for_environment
 from hyperpod_ebs.sandbox.processes import COMMAND
 from hyperpod_ebs.sandbox.sandbox import Sandbox
 from localcluster.machines import network
@@ -44,7 +44,7 @@ class Instance:
 class Cloud:
     """The emulator, and its machines in the order in which they were made."""
 
-    emulated: Emulated
+    client: EmulatorClient
 
     @classmethod
     @asynccontextmanager
@@ -53,22 +53,22 @@ class Cloud:
         state = sandbox.path / "cloud"
         words = ("--state", str(state), "--host", network.GATEWAY, "--port", str(PORT), "--profile", profile)
         await sandbox.start(hub.inside(*COMMAND, "emulator", "run", *words), log="emulator.log")
-        environment = {**await environment_of(sandbox, state), "AWS_ENDPOINT_URL": door}
+        environment = {**await wait_for_environment(sandbox, state), "AWS_ENDPOINT_URL": door}
         async with aiohttp.ClientSession(door) as http:
-            yield cls(Emulated(state, environment, http))
+            yield cls(EmulatorClient(state, environment, http))
 
     async def hyperpod(self, nodes: int) -> list[Instance]:
         """The nodes of a new HyperPod cluster, orchestrated by a new EKS cluster."""
-        return [self._instance_of(node) for node in await self.emulated.cluster(nodes, NAME)]
+        return [self._instance_of(node) for node in await self.client.create_cluster(nodes, NAME)]
 
     async def running_instances(self) -> dict[str, bool]:
         """Each instance that runs, and whether it is of the HyperPod cluster."""
-        listed = (await self.emulated.status())["instances"]
+        listed = (await self.client.status())["instances"]
         return {one["id"]: bool(one["cluster"]) for one in listed if one["state"] == "running"}
 
     async def hyperpod_instance(self, instance: str) -> Instance:
         """A node of the HyperPod cluster."""
-        return self._instance_of(await self.emulated.node(instance, NAME))
+        return self._instance_of(await self.client.describe_node(instance, NAME))
 
     def _instance_of(self, node: HyperPodNode) -> Instance:
         name = f"hyperpod-{node.instance}"
@@ -88,7 +88,7 @@ class Cloud:
 
     async def ec2_instance(self, zone: str) -> Instance:
         """A new plain instance."""
-        async with self.emulated.client("ec2") as ec2, asyncio.timeout(_READY):
+        async with self.client.client("ec2") as ec2, asyncio.timeout(_READY):
             made = await ec2.run_instances(
                 ImageId="ami-0123456789abcdef0",
                 InstanceType=EC2_TYPE,
@@ -100,7 +100,7 @@ class Cloud:
             while (await self._described(ec2, instance))["State"]["Name"] != "running":  # noqa: ASYNC110 - a poll
                 await asyncio.sleep(_ASK)
             address = (await self._described(ec2, instance))["PrivateIpAddress"]
-        region = self.emulated.environment["AWS_REGION"]
+        region = self.client.environment["AWS_REGION"]
         return Instance(
             id=instance,
             name=f"ip-{address.replace('.', '-')}.{region}.compute.internal",
@@ -116,9 +116,9 @@ class Cloud:
     def _labels(self, kind: str, zone: str) -> dict[str, str]:
         return {
             "node.kubernetes.io/instance-type": kind,
-            "topology.kubernetes.io/region": self.emulated.environment["AWS_REGION"],
+            "topology.kubernetes.io/region": self.client.environment["AWS_REGION"],
             "topology.kubernetes.io/zone": zone,
         }
 
     def _devices(self, instance: str) -> Path:
-        return self.emulated.state / "nodes" / instance / "dev"
+        return self.client.state / "nodes" / instance / "dev"

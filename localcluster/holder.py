@@ -76,7 +76,7 @@ def check_space() -> None:
 async def installed(cluster: Cluster, step: progress.Step) -> None:
     """Come back when the driver is."""
     release = Release(cluster.kubectl, cluster.sandbox.path)
-    environment = cluster.cloud.emulated.environment
+    environment = cluster.cloud.client.environment
     with step("install the driver from its chart"):
         await release.credentials(environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"])
         await release.upgrade(release.values(environment["AWS_REGION"]))
@@ -87,7 +87,7 @@ def _completed(begun: Record, cluster: Cluster) -> Record:
     return replace(
         begun,
         kubeconfig=cluster.kubectl.kubeconfig,
-        environment=cluster.cloud.emulated.environment,
+        environment=cluster.cloud.client.environment,
         nodes=tuple(
             NodeRecord(
                 name=node.instance.name,

@@ -9,7 +9,7 @@ from typing import Final, Self
 
 import aiohttp
 
-from hyperpod_ebs.demo.fleet import Emulated
+from hyperpod_ebs.demo.emulator_client import EmulatorClient
 from hyperpod_ebs.sandbox import sandbox
 from localcluster.machines.life import Life
 
@@ -66,10 +66,10 @@ class Record:
         return cls(**{**said, "holder": Life(**said["holder"]), "nodes": nodes})
 
     @asynccontextmanager
-    async def cloud(self) -> AsyncGenerator[Emulated]:
+    async def cloud(self) -> AsyncGenerator[EmulatorClient]:
         """Its cloud, to be spoken to."""
         async with aiohttp.ClientSession(self.environment["AWS_ENDPOINT_URL"]) as http:
-            yield Emulated(Path(self.directory) / "cloud", self.environment, http)
+            yield EmulatorClient(Path(self.directory) / "cloud", self.environment, http)
 
 
 def directories(name: str) -> list[Path]:

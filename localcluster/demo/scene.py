@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from hyperpod_ebs.demo.fleet import Emulated
+from hyperpod_ebs.demo.emulator_client import EmulatorClient
 from localcluster.kubernetes.kubectl import Kubectl
 
 KINDS = "nodes,pods,persistentvolumeclaims,persistentvolumes"
@@ -62,7 +62,7 @@ class Scene:
     calls: Sequence[Call] = ()
 
     @classmethod
-    async def seen(cls, kubectl: Kubectl, cloud: Emulated, namespace: str) -> Self:
+    async def seen(cls, kubectl: Kubectl, cloud: EmulatorClient, namespace: str) -> Self:
         """What there is now."""
         items = (await kubectl.get(f"--namespace={namespace}", KINDS))["items"]
         by_kind: dict[str, list[Any]] = {}  # objects of any kind, as Kubernetes has them

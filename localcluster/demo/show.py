@@ -11,9 +11,9 @@ from typing import Final, Literal, Protocol
 from rich.console import Console
 from rich.live import Live
 
-from hyperpod_ebs.demo.fleet import Emulated
-from hyperpod_ebs.demo.picture import WIDEST, steps_table
-from hyperpod_ebs.demo.screen import Screen, Silent, live
+from hyperpod_ebs.demo.emulator_client import EmulatorClient
+from hyperpod_ebs.demo.live_view import MAX_WIDTH, steps_table
+from hyperpod_ebs.demo.screen import Screen, SilentScreen, can_redraw
 from hyperpod_ebs.demo.steps import Steps
 from hyperpod_ebs.sandbox.failures import explanation
 from hyperpod_ebs.sandbox.interruption import Interruption
@@ -34,14 +34,14 @@ class Looking(Screen, Protocol):
         """The cluster looks like this, and this is what the training has said last."""
 
 
-class Unseen(Silent):
+class Unseen(SilentScreen):
     """Shows nothing."""
 
     def looked(self, scene: Scene, training: str) -> None:
         """Show nothing."""
 
 
-async def show(kubectl: Kubectl, cloud: Emulated, output: Output, interruption: Interruption) -> int:
+async def show(kubectl: Kubectl, cloud: EmulatorClient, output: Output, interruption: Interruption) -> int:
     """The exit code of the story, told on this cluster."""
     console, since, error = Console(), time.monotonic(), None
     with _screen(console, output) as screen:
@@ -52,10 +52,10 @@ async def show(kubectl: Kubectl, cloud: Emulated, output: Output, interruption: 
         except Exception as raised:  # noqa: BLE001 - nobody who runs a demo is shown a traceback
             error = f"stopped by {interruption.cause}" if interruption.cause else explanation(raised)
     if output == "json":
-        told = {"seconds": round(time.monotonic() - since, 1), "steps": [asdict(step) for step in steps.done]}
+        told = {"seconds": round(time.monotonic() - since, 1), "steps": [asdict(step) for step in steps.finished]}
         sys.stdout.write(json.dumps({**told, "error": error}, indent=2) + "\n")
-    elif live(console) and steps.done:
-        console.print(steps_table(steps.done, min(console.width, WIDEST)))
+    elif can_redraw(console) and steps.finished:
+        console.print(steps_table(steps.finished, min(console.width, MAX_WIDTH)))
     if error:
         sys.stderr.write(f"localcluster: {error}\n")
     return interruption.exit_code or (_FAILED if error else 0)
@@ -65,7 +65,7 @@ async def show(kubectl: Kubectl, cloud: Emulated, output: Output, interruption: 
 def _screen(console: Console, output: Output) -> Generator[Looking]:
     if output == "json":
         yield Unseen()
-    elif live(console):
+    elif can_redraw(console):
         stage = Stage()
         with Live(stage, console=console, refresh_per_second=8, transient=True):
             yield stage

@@ -8,9 +8,9 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.panel import Panel
 from rich.text import Text
 
-from hyperpod_ebs.demo.picture import WIDEST, Picture
+from hyperpod_ebs.demo.live_view import MAX_WIDTH, LiveView
 from hyperpod_ebs.demo.report import Step
-from hyperpod_ebs.demo.screen import Lines
+from hyperpod_ebs.demo.screen import PlainScreen
 from localcluster.demo.scene import Scene
 
 TITLE: Final = "A training on Kubernetes that loses its node, and ends as if it had not"
@@ -34,7 +34,7 @@ _COLOURS: Final = {
 }
 
 
-class Told(Lines):
+class Told(PlainScreen):
     """A line for each step, and the cluster as it was when the step ended."""
 
     def __init__(self, console: Console) -> None:
@@ -47,19 +47,19 @@ class Told(Lines):
         del training
         self._scene = scene
 
-    def ended(self, step: Step) -> None:
+    def finish_step(self, step: Step) -> None:
         """Print both."""
-        super().ended(step)
+        super().finish_step(step)
         for line in _drawn(self._scene) if self._scene else ():
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-class Stage(Picture):
+class Stage(LiveView):
     """Is told of the steps, and of what the cluster looks like."""
 
     def __init__(self) -> None:
         """Nothing has been seen yet."""
-        super().__init__(TITLE, below=_HEIGHT + _CALLS + 4)
+        super().__init__(TITLE, reserved_lines=_HEIGHT + _CALLS + 4)
         self._scene: Scene | None = None
         self._training = ""
 
@@ -70,7 +70,7 @@ class Stage(Picture):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield from super().__rich_console__(console, options)
         if self._scene:
-            width = (min(options.max_width, WIDEST) - 2) // max(len(self._scene.nodes), 1) - 1
+            width = (min(options.max_width, MAX_WIDTH) - 2) // max(len(self._scene.nodes), 1) - 1
             yield Text()
             yield Columns([_node(self._scene, name, width) for name in self._scene.nodes], padding=(0, 1))
             yield from _below(self._scene, self._training)

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import aiohttp
 
-from hyperpod_ebs.demo.fleet import Emulated
+from hyperpod_ebs.demo.emulator_client import EmulatorClient
 from hyperpod_ebs.demo.steps import Result, Steps
 from hyperpod_ebs.kit import command
 from hyperpod_ebs.sandbox.failures import DataMismatch
@@ -34,7 +34,7 @@ class Story:
     """What is told, and what it is told about."""
 
     kubectl: Kubectl
-    cloud: Emulated
+    cloud: EmulatorClient
     steps: Steps
     looked: Callable[[Scene, str], None]
     """Is told what the cluster looks like, and what the training has said last, again and again."""
@@ -46,7 +46,7 @@ class Story:
         Raises:
             Failure: It did not come out as it should.
         """
-        self.steps.count(self.cloud.calls)
+        self.steps.count_calls(self.cloud.call_counts)
         async with self._looking():
             try:
                 node = await self._begin()

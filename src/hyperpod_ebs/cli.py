@@ -65,7 +65,7 @@ app.command(
 if find_spec("hyperpod_ebs.emulator"):
     app.command("hyperpod_ebs.emulator.commands:app", name="emulator", help="Run and inspect the embedded cloud.")
 if find_spec("hyperpod_ebs.demo"):
-    app.command("hyperpod_ebs.demo.command:app", name="demo", help="Show a volume's whole life on the embedded cloud.")
+    app.command("hyperpod_ebs.demo.command:app", name="demo", help="Show the life of a volume on the embedded cloud.")
 
 
 def main() -> None:

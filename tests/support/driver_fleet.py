@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, Self
 import aiohttp
 import grpc
 
-from hyperpod_ebs.demo.fleet import INSTANCE_TYPE, Emulated, environment_of
+from hyperpod_ebs.demo.emulator_client import INSTANCE_TYPE, EmulatorClient, wait_for_environment
 from hyperpod_ebs.demo.orchestrator import Orchestrator
 from hyperpod_ebs.sandbox.sandbox import Sandbox
 
@@ -90,7 +90,7 @@ class Fleet:
     """An emulator, a controller, and node processes; and an orchestrator that speaks to them."""
 
     sandbox: Sandbox
-    emulated: Emulated
+    emulator_client: EmulatorClient
     orchestrator: Orchestrator
     emulator: Process
     controller: Process
@@ -111,11 +111,11 @@ class Fleet:
             cloud = ("--state", str(state), "--profile", profile, "--seed", str(seed), "--zones", str(zones))
             words = ("emulator", "run", *cloud, "--port")
             emulator = await Process(sandbox, "emulator", (*words, "0")).start()
-            env = await environment_of(sandbox, state)
+            env = await wait_for_environment(sandbox, state)
             emulator.argv = (*words, env["AWS_ENDPOINT_URL"].rpartition(":")[2])
             async with aiohttp.ClientSession(env["AWS_ENDPOINT_URL"]) as http:
-                emulated = Emulated(state, env, http)
-                zone, cluster, described = await _nodes(emulated, kind, count)
+                emulator_client = EmulatorClient(state, env, http)
+                zone, cluster, described = await _nodes(emulator_client, kind, count)
                 socket = sandbox.path / "controller.sock"
                 controller = await Process(
                     sandbox, "controller", ("controller", f"--endpoint=unix://{socket}"), env
@@ -127,10 +127,10 @@ class Fleet:
                     sockets[name] = root / "csi.sock"
                     argv = ("node", f"--endpoint=unix://{sockets[name]}", f"--kubelet-root={root}", *options.flags)
                     nodes[name] = await Process(sandbox, name, argv, options.env).start()
-                async with Orchestrator.connected(socket, sockets) as orchestrator:
+                async with Orchestrator.connect(socket, sockets) as orchestrator:
                     fleet = cls(
                         sandbox=sandbox,
-                        emulated=emulated,
+                        emulator_client=emulator_client,
                         orchestrator=orchestrator,
                         emulator=emulator,
                         controller=controller,
@@ -149,11 +149,11 @@ class Fleet:
     async def restart_emulator(self) -> None:
         """Start the emulator again on its directory and port, and wait until it serves."""
         await self.emulator.start()
-        await environment_of(self.sandbox, self.emulated.state)
+        await wait_for_environment(self.sandbox, self.emulator_client.state)
 
     async def status(self) -> dict[str, list[dict[str, Any]]]:
         """What the cloud has now, by kind: see the emulator's `/_emulator/status`."""
-        return await self.emulated.status()
+        return await self.emulator_client.status()
 
     async def plan(self, operation: str, **fault: Any) -> None:
         """Order trouble: see the emulator's `/_emulator/faults`."""
@@ -173,11 +173,11 @@ class _Node:
     env: Mapping[str, str]
 
 
-async def _nodes(emulated: Emulated, kind: Kind, count: int) -> tuple[str, str | None, dict[str, _Node]]:
+async def _nodes(emulator_client: EmulatorClient, kind: Kind, count: int) -> tuple[str, str | None, dict[str, _Node]]:
     """The zone, the HyperPod cluster's id if there is one, and how to start each node's process."""
-    devices = emulated.state / "nodes"
+    devices = emulator_client.state / "nodes"
     if kind == "hyperpod":
-        nodes = await emulated.cluster(count)
+        nodes = await emulator_client.create_cluster(count)
         described = {
             f"node-{number}": _Node(
                 (
@@ -191,7 +191,7 @@ async def _nodes(emulated: Emulated, kind: Kind, count: int) -> tuple[str, str |
             for number, node in enumerate(nodes, 1)
         }
         return nodes[0].zone, nodes[0].cluster, described
-    async with emulated.client("ec2") as ec2:
+    async with emulator_client.client("ec2") as ec2:
         made = await ec2.run_instances(
             ImageId="ami-00000000000000000",
             InstanceType=INSTANCE_TYPE.removeprefix("ml."),
@@ -200,12 +200,11 @@ async def _nodes(emulated: Emulated, kind: Kind, count: int) -> tuple[str, str |
             Placement={"AvailabilityZone": "us-west-2a"},
         )
     ids = [instance["InstanceId"] for instance in made["Instances"]]
+    endpoint = emulator_client.environment["AWS_ENDPOINT_URL"]
     described = {
         f"node-{number}": _Node(
             (f"--device-directory={devices / id_ / 'dev'}",),
-            {
-                "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{emulated.environment['AWS_ENDPOINT_URL']}/_metadata/{id_}",
-            },
+            {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{endpoint}/_metadata/{id_}"},
         )
         for number, id_ in enumerate(ids, 1)
     }

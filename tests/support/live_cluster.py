@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from hyperpod_ebs.demo.fleet import Emulated
+from hyperpod_ebs.demo.emulator_client import EmulatorClient
 from hyperpod_ebs.kit import command
 from localcluster.kubernetes.kubectl import Kubectl
 from localcluster.machines.network import Namespace
@@ -34,11 +34,11 @@ class Live:
         self.record = record
         self.kubectl = Kubectl(record.kubectl, record.kubeconfig)
         self._http = http
-        self._emulated = Emulated(Path(record.directory) / "cloud", record.environment, http)
+        self._emulator_client = EmulatorClient(Path(record.directory) / "cloud", record.environment, http)
 
     async def cloud(self, kind: str) -> list[dict[str, Any]]:
         """What the cloud has of a kind: volumes, snapshots, attachments, instances, clusters."""
-        return (await self._emulated.status())[kind]
+        return (await self._emulator_client.status())[kind]
 
     async def volume(self, claim: Mapping[str, Any]) -> dict[str, Any]:
         """The cloud's volume behind a bound claim."""
@@ -64,7 +64,7 @@ class Live:
 
     async def modifications(self, volume: str) -> int:
         """How often a volume of the cloud's has begun to be another."""
-        return sum(one.volume == volume and one.state == "modifying" for one in await self._emulated.history())
+        return sum(one.volume == volume and one.state == "modifying" for one in await self._emulator_client.history())
 
     async def on_node(self, name: str, *argv: str) -> str:
         """What a program on a node prints."""
@@ -76,11 +76,11 @@ class Live:
 
     def ec2(self) -> Any:  # an untyped context manager of aiobotocore's
         """EC2, for what the cloud's own pages do not show."""
-        return self._emulated.client("ec2")
+        return self._emulator_client.client("ec2")
 
     def sagemaker(self) -> Any:  # as above
         """SageMaker, to replace nodes."""
-        return self._emulated.client("sagemaker")
+        return self._emulator_client.client("sagemaker")
 
     async def events(self, namespace: str, of: str) -> list[str]:
         """What Kubernetes says about an object, newest last: each reason with its message."""

@@ -17,7 +17,7 @@ import grpc
 import pytest
 
 from hyperpod_ebs.demo import checkpoint
-from hyperpod_ebs.demo.orchestrator import Claim, mounted
+from hyperpod_ebs.demo.orchestrator import Claim, filesystem_capability
 from hyperpod_ebs.pb import csi_pb2
 from tests.support.driver_fleet import Fleet, Process, again, eventually
 
@@ -125,10 +125,10 @@ async def test_a_controller_killed_before_a_create_is_acknowledged_makes_one_vol
         return len(await ids(fleet, "volumes")) == 1
 
     await killed_while(
-        fleet.controller, fleet.orchestrator.create("data", gib=1, capability=mounted("ext4")), until=sent
+        fleet.controller, fleet.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4")), until=sent
     )
     await fleet.controller.start()
-    claim = await again(lambda: fleet.orchestrator.create("data", gib=1, capability=mounted("ext4")))
+    claim = await again(lambda: fleet.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4")))
 
     assert await ids(fleet, "volumes") == [claim.id]
 
@@ -136,11 +136,11 @@ async def test_a_controller_killed_before_a_create_is_acknowledged_makes_one_vol
 @pytest.mark.requirement("kills.nothing-twice", "csi.create-volume.idempotent")
 async def test_a_controller_killed_after_a_create_was_acknowledged_answers_the_same_volume(fleet: Fleet) -> None:
     """CSI spec, CreateVolume: a repeat answers the same volume."""
-    first = await fleet.orchestrator.create("data", gib=1, capability=mounted("ext4"))
+    first = await fleet.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4"))
 
     await fleet.controller.kill()
     await fleet.controller.start()
-    second = await again(lambda: fleet.orchestrator.create("data", gib=1, capability=mounted("ext4")))
+    second = await again(lambda: fleet.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4")))
 
     assert second.id == first.id
     assert await ids(fleet, "volumes") == [second.id]
@@ -149,7 +149,7 @@ async def test_a_controller_killed_after_a_create_was_acknowledged_answers_the_s
 @pytest.mark.requirement("kills.nothing-twice")
 async def test_a_controller_killed_while_an_attach_is_under_way_finishes_it_when_asked_again(slow: Fleet) -> None:
     """Upstream's gap H1: on HyperPod a second attach is refused by AWS, and has to be read as done."""
-    claim = await slow.orchestrator.create("data", gib=1, capability=mounted("ext4"))
+    claim = await slow.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4"))
     node = slow.orchestrator.nodes["node-1"]
 
     async def attaching() -> bool:
@@ -165,7 +165,7 @@ async def test_a_controller_killed_while_an_attach_is_under_way_finishes_it_when
 @pytest.mark.requirement("kills.nothing-twice")
 async def test_a_controller_killed_while_a_snapshot_is_under_way_takes_one_snapshot(fleet: Fleet) -> None:
     """CSI spec, CreateSnapshot: a repeat answers the same snapshot, and EC2 has no token for it."""
-    claim = await fleet.orchestrator.create("data", gib=1, capability=mounted("ext4"))
+    claim = await fleet.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4"))
     await fleet.plan("CreateSnapshot", when="after", delay=30.0)
 
     async def sent() -> bool:
@@ -186,7 +186,7 @@ async def test_a_node_process_killed_while_mkfs_is_under_way_is_healed_by_the_ne
 ) -> None:
     """Ours: a filesystem that is being made is waited for or made anew; tests/system/test_node_blank.py goes deeper."""
     node, on = fleet.nodes["node-1"], fleet.orchestrator.nodes["node-1"]
-    claim = await fleet.orchestrator.create("data", gib=2, capability=mounted(filesystem))
+    claim = await fleet.orchestrator.create("data", gib=2, capability=filesystem_capability(filesystem))
     context = await fleet.orchestrator.attach(claim, on)
     await node.stop()
     held = held_at_start(fleet.sandbox.path, f"mkfs.{filesystem}")
@@ -211,10 +211,10 @@ async def test_a_node_process_killed_while_mkfs_is_under_way_is_healed_by_the_ne
 @pytest.mark.requirement("kills.nothing-twice")
 async def test_a_node_process_killed_under_a_running_pod_disturbs_nothing(fleet: Fleet) -> None:
     """The guide: volumes survive; a node process is upgraded under running pods."""
-    claim = await fleet.orchestrator.create("data", gib=1, capability=mounted("ext4"))
+    claim = await fleet.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4"))
     target = await used(fleet, claim, "node-1")
 
-    async with checkpoint.Journal.writing(target / "journal") as journal:
+    async with checkpoint.Journal.start(target / "journal") as journal:
         await fleet.nodes["node-1"].kill()
         await fleet.nodes["node-1"].start()
         again_target = await used(fleet, claim, "node-1")
@@ -222,7 +222,7 @@ async def test_a_node_process_killed_under_a_running_pod_disturbs_nothing(fleet:
 
     assert again_target == target
     assert journal.error is None
-    assert checkpoint.lines(target / "journal") == journal.written
+    assert checkpoint.count_lines(target / "journal") == journal.written
     await fleet.orchestrator.unmount(claim, fleet.orchestrator.nodes["node-1"])
 
 
@@ -230,7 +230,7 @@ async def test_a_node_process_killed_under_a_running_pod_disturbs_nothing(fleet:
 async def test_an_emulator_killed_loses_no_acknowledged_volume_attachment_or_snapshot(fleet: Fleet) -> None:
     """Ours: acknowledged is durable."""
     co = fleet.orchestrator
-    claim = await co.create("data", gib=1, capability=mounted("ext4"))
+    claim = await co.create("data", gib=1, capability=filesystem_capability("ext4"))
     target = await used(fleet, claim, "node-1")
     digests = checkpoint.write(target / "checkpoint")
     snapshot = await co.snapshot(claim, "data-1")
@@ -241,7 +241,7 @@ async def test_an_emulator_killed_loses_no_acknowledged_volume_attachment_or_sna
     assert checkpoint.digests(target / "checkpoint") == digests
     assert await states(fleet, "attachments") == ["attached"]
     restored = await again(
-        lambda: co.create("restored", gib=1, capability=mounted("ext4"), snapshot_id=snapshot.snapshot_id)
+        lambda: co.create("restored", gib=1, capability=filesystem_capability("ext4"), snapshot_id=snapshot.snapshot_id)
     )
     found = checkpoint.digests(await used(fleet, restored, "node-2") / "checkpoint")
     assert found == digests
@@ -255,7 +255,7 @@ async def test_an_emulator_killed_while_a_create_is_under_way_makes_one_volume(s
     async def creating() -> bool:
         return await states(slow, "volumes") == ["creating"]
 
-    call = slow.orchestrator.create("data", gib=1, capability=mounted("ext4"))
+    call = slow.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4"))
     claim = await survived(slow, call, until=creating)
 
     assert await ids(slow, "volumes") == [claim.id]
@@ -263,7 +263,7 @@ async def test_an_emulator_killed_while_a_create_is_under_way_makes_one_volume(s
 
 async def test_an_emulator_killed_while_an_attach_is_under_way_finishes_it(slow: Fleet) -> None:
     """Ours: what was half done is finished or undone."""
-    claim = await slow.orchestrator.create("data", gib=1, capability=mounted("ext4"))
+    claim = await slow.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4"))
     node = slow.orchestrator.nodes["node-1"]
 
     async def attaching() -> bool:
@@ -281,9 +281,9 @@ async def test_an_emulator_killed_while_an_attach_is_under_way_finishes_it(slow:
 async def test_an_emulator_killed_while_a_snapshot_is_under_way_keeps_it_exact(slow: Fleet) -> None:
     """Ours: an acknowledged snapshot holds exactly what was written before it was asked for."""
     co = slow.orchestrator
-    claim = await co.create("data", gib=1, capability=mounted("xfs"))
+    claim = await co.create("data", gib=1, capability=filesystem_capability("xfs"))
     target = await used(slow, claim, "node-1")
-    async with checkpoint.Journal.writing(target / "journal") as journal:
+    async with checkpoint.Journal.start(target / "journal") as journal:
         await eventually(more_than(journal, 10))
         before = journal.written
         snapshot = await co.snapshot(claim, "data-1")
@@ -295,8 +295,10 @@ async def test_an_emulator_killed_while_a_snapshot_is_under_way_keeps_it_exact(s
         return bool((await again(lambda: co.snapshot(claim, "data-1"))).ready_to_use)
 
     await eventually(ready)
-    restored = await co.create("restored", gib=1, capability=mounted("xfs"), snapshot_id=snapshot.snapshot_id)
-    found = checkpoint.lines(await used(slow, restored, "node-1") / "journal")
+    restored = await co.create(
+        "restored", gib=1, capability=filesystem_capability("xfs"), snapshot_id=snapshot.snapshot_id
+    )
+    found = checkpoint.count_lines(await used(slow, restored, "node-1") / "journal")
 
     assert before <= found <= after
     await co.unmount(restored, co.nodes["node-1"])
@@ -310,7 +312,7 @@ async def test_processes_stop_cleanly_when_told() -> None:
 
 
 async def _stop_and_look(fleet: Fleet) -> None:
-    claim = await fleet.orchestrator.create("data", gib=1, capability=mounted("ext4"))
+    claim = await fleet.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4"))
     await used(fleet, claim, "node-1")
     await fleet.orchestrator.unmount(claim, fleet.orchestrator.nodes["node-1"])
 

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from hyperpod_ebs.demo import checkpoint
-from hyperpod_ebs.demo.orchestrator import Claim, mounted, raw
+from hyperpod_ebs.demo.orchestrator import Claim, block_capability, filesystem_capability
 from hyperpod_ebs.pb import csi_pb2
 from tests.support.driver_fleet import Fleet, Kind, again
 
@@ -46,7 +46,7 @@ def case(shared: Fleet, request: pytest.FixtureRequest) -> Case:
 async def test_a_repeated_attach_answers_what_the_first_one_did(case: Case) -> None:
     """CSI spec, ControllerPublishVolume is idempotent; upstream's gap H1 on HyperPod."""
     co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
-    claim = await co.create(case.name, gib=1, capability=mounted("ext4"))
+    claim = await co.create(case.name, gib=1, capability=filesystem_capability("ext4"))
 
     answers = [await co.attach(claim, node) for _ in range(3)]
 
@@ -57,7 +57,7 @@ async def test_a_repeated_attach_answers_what_the_first_one_did(case: Case) -> N
 async def test_a_volume_in_use_elsewhere_is_refused_with_its_holder(case: Case) -> None:
     """CSI spec, ControllerPublishVolume: FAILED_PRECONDITION, and the node that holds it."""
     co = case.fleet.orchestrator
-    claim = await co.create(case.name, gib=1, capability=mounted("ext4"))
+    claim = await co.create(case.name, gib=1, capability=filesystem_capability("ext4"))
     await co.attach(claim, co.nodes["node-1"])
 
     with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -70,7 +70,7 @@ async def test_a_volume_in_use_elsewhere_is_refused_with_its_holder(case: Case) 
 async def test_a_volume_moves_with_its_data(case: Case) -> None:
     """The guide: checkpoints are there on whichever node the job resumes."""
     co = case.fleet.orchestrator
-    claim = await co.create(case.name, gib=1, capability=mounted("ext4"))
+    claim = await co.create(case.name, gib=1, capability=filesystem_capability("ext4"))
     target = await co.mount(claim, co.nodes["node-1"], await co.attach(claim, co.nodes["node-1"]))
     digests = checkpoint.write(target / "checkpoint")
     await co.unmount(claim, co.nodes["node-1"])
@@ -86,12 +86,12 @@ async def test_a_volume_moves_with_its_data(case: Case) -> None:
 async def test_a_device_appears_on_its_own_node_and_on_no_other(case: Case) -> None:
     """Ours: an attachment is seen on one node."""
     co = case.fleet.orchestrator
-    claim = await co.create(case.name, gib=1, capability=raw())
+    claim = await co.create(case.name, gib=1, capability=block_capability())
 
     await co.attach(claim, co.nodes["node-1"])
 
     link = f"dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{claim.id.replace('-', '')}"
-    nodes = case.fleet.emulated.state / "nodes"
+    nodes = case.fleet.emulator_client.state / "nodes"
     holder = co.nodes["node-1"].id
     assert [holder.endswith(found.parents[3].name) for found in nodes.glob(f"*/{link}")] == [True]
     await co.detach(claim, co.nodes["node-1"])
@@ -102,8 +102,8 @@ async def test_a_device_appears_on_its_own_node_and_on_no_other(case: Case) -> N
 async def test_an_attached_volume_that_nobody_tagged_is_listed_with_its_node(case: Case) -> None:
     """The attacher attaches again, every minute, what ListVolumes does not show (what callers do with it)."""
     co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
-    volume_id = await case.fleet.emulated.volume(case.fleet.zone, gib=1)
-    claim = Claim(id=volume_id, capability=mounted("ext4"), context={})
+    volume_id = await case.fleet.emulator_client.create_volume(case.fleet.zone, gib=1)
+    claim = Claim(id=volume_id, capability=filesystem_capability("ext4"), context={})
     await again(lambda: co.attach(claim, node))
 
     listed = await co._controller.ListVolumes(csi_pb2.ListVolumesRequest())
@@ -117,7 +117,7 @@ async def test_an_attached_volume_that_nobody_tagged_is_listed_with_its_node(cas
 async def test_a_detach_of_what_is_gone_succeeds(case: Case) -> None:
     """CSI spec, ControllerUnpublishVolume is idempotent."""
     co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
-    claim = await co.create(case.name, gib=1, capability=mounted("ext4"))
+    claim = await co.create(case.name, gib=1, capability=filesystem_capability("ext4"))
     await co.attach(claim, node)
 
     await co.detach(claim, node)
@@ -130,7 +130,7 @@ async def test_a_detach_of_what_is_gone_succeeds(case: Case) -> None:
 async def test_a_raw_device_keeps_what_was_written_to_it(case: Case) -> None:
     """The guide: direct block access."""
     co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
-    claim = await co.create(case.name, gib=1, capability=raw())
+    claim = await co.create(case.name, gib=1, capability=block_capability())
     device = await co.mount(claim, node, await co.attach(claim, node))
     _write(device, b"x" * 4096)
     await co.unmount(claim, node)
@@ -145,17 +145,17 @@ async def test_a_raw_device_keeps_what_was_written_to_it(case: Case) -> None:
 async def test_xfs_grows_while_it_is_written_to(case: Case) -> None:
     """The guide: a claim's size is raised and the volume grows while workloads go on."""
     co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
-    claim = await co.create(case.name, gib=1, capability=mounted("xfs"))
+    claim = await co.create(case.name, gib=1, capability=filesystem_capability("xfs"))
     target = await co.mount(claim, node, await co.attach(claim, node))
 
-    async with checkpoint.Journal.writing(target / "journal") as journal:
+    async with checkpoint.Journal.start(target / "journal") as journal:
         size = await co.grow(claim, node, gib=3)
 
     room = os.statvfs(target)
     assert size == 3 * 2**30
     assert room.f_blocks * room.f_frsize > 2.9 * 2**30
     assert journal.error is None
-    assert checkpoint.lines(target / "journal") == journal.written
+    assert checkpoint.count_lines(target / "journal") == journal.written
     await co.unmount(claim, node)
 
 
@@ -163,10 +163,10 @@ async def test_xfs_grows_while_it_is_written_to(case: Case) -> None:
 async def test_ext4_grows_while_it_is_written_to(case: Case) -> None:
     """The guide: a claim's size is raised and the volume grows while workloads go on."""
     co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
-    claim = await co.create(case.name, gib=1, capability=mounted("ext4"))
+    claim = await co.create(case.name, gib=1, capability=filesystem_capability("ext4"))
     target = await co.mount(claim, node, await co.attach(claim, node))
 
-    async with checkpoint.Journal.writing(target / "journal") as journal:
+    async with checkpoint.Journal.start(target / "journal") as journal:
         size = await co.grow(claim, node, gib=3)
 
     room = os.statvfs(target)
@@ -179,7 +179,7 @@ async def test_ext4_grows_while_it_is_written_to(case: Case) -> None:
 async def test_ext4_that_grew_at_the_cloud_is_grown_when_it_is_next_staged(case: Case) -> None:
     """Ours: where the kernel may not grow a mounted ext4, staging grows it before it is mounted."""
     co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
-    claim = await co.create(case.name, gib=1, capability=mounted("ext4"))
+    claim = await co.create(case.name, gib=1, capability=filesystem_capability("ext4"))
     target = await co.mount(claim, node, await co.attach(claim, node))
     digests = checkpoint.write(target / "checkpoint")
     await co.unmount(claim, node)

@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from hyperpod_ebs.demo import machine
-from hyperpod_ebs.demo.screen import Silent
+from hyperpod_ebs.demo import prerequisites
+from hyperpod_ebs.demo.screen import SilentScreen
 from hyperpod_ebs.demo.steps import Steps
 from hyperpod_ebs.demo.suggestions import suggestions
 from hyperpod_ebs.kit.files import Unresponsive
@@ -49,33 +49,33 @@ def test_an_error_becomes_a_sentence(case: Case) -> None:
 
 async def test_a_failed_step_is_named_and_not_counted_as_done() -> None:
     """The failure keeps the original error as its cause."""
-    steps = Steps(Silent())
+    steps = Steps(SilentScreen())
 
     with pytest.raises(StepFailed, match=r"^read: /x: gone$") as raised:
         async with steps.step("read"):
             raise FileNotFoundError(errno.ENOENT, "gone", "/x")
 
     assert isinstance(raised.value.__cause__, FileNotFoundError)
-    assert (steps.now, steps.done) == ("read", [])
+    assert (steps.current, steps.finished) == ("read", [])
 
 
 async def test_a_step_counts_only_its_own_calls() -> None:
     """The counts are by operation; after the emulator has stopped, there are none."""
     counts = {"ec2:DescribeVolumes": 2}
 
-    async def calls() -> dict[str, int]:
+    async def call_counts() -> dict[str, int]:
         return dict(counts)
 
-    steps = Steps(Silent())
-    steps.count(calls)
+    steps = Steps(SilentScreen())
+    steps.count_calls(call_counts)
     async with steps.step("look") as result:
         counts |= {"ec2:DescribeVolumes": 5, "ec2:CreateVolume": 1}
         result("seen")
         result("made")
     async with steps.step("end"):
-        steps.count()
+        steps.count_calls()
 
-    look, end = steps.done
+    look, end = steps.finished
     assert look.calls == {"ec2:DescribeVolumes": 3, "ec2:CreateVolume": 1}
     assert look.result == "seen; made"
     assert end.calls == {}
@@ -85,8 +85,8 @@ def test_without_root_the_only_message_says_why_root_is_needed(monkeypatch: pyte
     """The other checks need root themselves."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
-    assert list(machine.wants()) == [
-        "the demo makes loop devices and mounts filesystems, which takes root: run it with sudo"
+    assert list(prerequisites.problems()) == [
+        "the demo needs root to create loop devices and mount filesystems; run it with sudo"
     ]
 
 
@@ -99,7 +99,7 @@ def test_a_directory_whose_path_is_too_long_for_sockets_is_rejected_at_the_start
     monkeypatch.setattr(tempfile, "tempdir", str(deep))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
 
-    assert any("name a shorter one with TMPDIR" in want for want in machine.wants())
+    assert any("set TMPDIR to a shorter path" in problem for problem in prerequisites.problems())
 
 
 def test_suggested_commands_work_in_the_users_directory_and_path(

@@ -1,4 +1,4 @@
-"""What a training job writes: checkpoint files, and a log whose every line is on the disk before it counts."""
+"""What a training job writes: checkpoint files, and a journal whose lines count only once they are on disk."""
 
 import hashlib
 import os
@@ -15,43 +15,43 @@ FILE_SIZE: Final = 4 * 2**20
 """Bytes of each file of a checkpoint."""
 
 _LINE: Final = 64
-"""Bytes of one line of the log: its number and a digest of it."""
+"""Bytes of one line of the journal: its number and a digest of it."""
 
 
 def write(directory: Path) -> dict[str, str]:
-    """SHA-256 by name of the files of a checkpoint, once they are on the disk."""
+    """Write a checkpoint and sync it to disk; the SHA-256 of each file by name."""
     directory.mkdir(parents=True, exist_ok=True)
-    return {path.name: _written(path) for path in (directory / f"shard-{n}.bin" for n in range(FILES))}
+    written: dict[str, str] = {}
+    for path in (directory / f"shard-{n}.bin" for n in range(FILES)):
+        content = os.urandom(FILE_SIZE)
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        written[path.name] = hashlib.sha256(content).hexdigest()
+    return written
 
 
 def digests(directory: Path) -> dict[str, str]:
-    """SHA-256 by name of the files that are in `directory` now."""
+    """The SHA-256 by name of the files that are in `directory` now."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(directory.iterdir())}
 
 
-def _written(path: Path) -> str:
-    content = os.urandom(FILE_SIZE)
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    return hashlib.sha256(content).hexdigest()
-
-
 class Journal:
-    """A log that grows until it is stopped; `written` lines are on the disk."""
+    """A file that grows until it is stopped; `written` lines are on disk."""
 
     def __init__(self, path: Path) -> None:
-        """`path` is made; use `writing`."""
+        """Use `Journal.start`."""
         self.path = path
         self.written = 0
         self.error: OSError | None = None
+        """Why writing stopped, if it failed."""
         self._stop = threading.Event()
 
     @classmethod
     @asynccontextmanager
-    async def writing(cls, path: Path) -> AsyncGenerator[Self]:
-        """A log that is being written, by a thread, for as long as the block lasts."""
+    async def start(cls, path: Path) -> AsyncGenerator[Self]:
+        """A journal that a thread writes until the block ends."""
         journal = cls(path)
         thread = threading.Thread(target=journal._write, name="journal", daemon=True)
         thread.start()
@@ -68,12 +68,12 @@ class Journal:
                     file.write(_line(self.written))
                     os.fsync(file.fileno())
                     self.written += 1
-        except OSError as error:  # told by whoever reads the journal's end
+        except OSError as error:
             self.error = error
 
 
-def lines(path: Path) -> int:
-    """How many lines of a log are whole, each with its own number and digest, up to the first that is not."""
+def count_lines(path: Path) -> int:
+    """The number of intact lines at the start of a journal, each with its own number and digest."""
     content = path.read_bytes()
     count = 0
     while content[count * _LINE : (count + 1) * _LINE] == _line(count):

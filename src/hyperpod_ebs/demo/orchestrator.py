@@ -1,4 +1,4 @@
-"""Speaks CSI as a container orchestrator does: what the sidecars and kubelet would call, in their order."""
+"""Calls the driver by CSI as Kubernetes' sidecars and kubelet do, in the same order."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,24 +12,24 @@ import grpc
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
 
 DEADLINE: Final = 120.0
-"""Seconds a call may take, as the sidecars bound theirs."""
+"""Seconds that a call may take; the sidecars have a deadline for theirs, too."""
 
-_DIAL: Final = (
+_CHANNEL_OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 250),
 )
-"""Look for a socket of a process that is starting more often than gRPC's every second."""
+"""Retry more often than each second, gRPC's default, for sockets of processes that are starting."""
 
 _GIB: Final = 2**30
-_ONE_WRITER: Final = csi_pb2.VolumeCapability.AccessMode(
+_SINGLE_NODE_WRITER: Final = csi_pb2.VolumeCapability.AccessMode(
     mode=csi_pb2.VolumeCapability.AccessMode.Mode.SINGLE_NODE_WRITER
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node's CSI socket, and the directory in which kubelet would keep its volumes."""
+    """A node's CSI client, and the directory that serves as kubelet's."""
 
     name: str
     id: str
@@ -40,57 +40,57 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A volume as the orchestrator knows it."""
+    """A volume, and what the orchestrator stores about it."""
 
     id: str
     capability: csi_pb2.VolumeCapability
     context: Mapping[str, str]
 
 
-def mounted(filesystem: str) -> csi_pb2.VolumeCapability:
-    """One writer, a filesystem."""
+def filesystem_capability(filesystem: str) -> csi_pb2.VolumeCapability:
+    """A filesystem for one writing node."""
     return csi_pb2.VolumeCapability(
         mount=csi_pb2.VolumeCapability.MountVolume(fs_type=filesystem),
-        access_mode=_ONE_WRITER,
+        access_mode=_SINGLE_NODE_WRITER,
     )
 
 
-def raw() -> csi_pb2.VolumeCapability:
-    """One writer, the device itself."""
+def block_capability() -> csi_pb2.VolumeCapability:
+    """A raw block device for one writing node."""
     return csi_pb2.VolumeCapability(
         block=csi_pb2.VolumeCapability.BlockVolume(),
-        access_mode=_ONE_WRITER,
+        access_mode=_SINGLE_NODE_WRITER,
     )
 
 
 class Orchestrator:
-    """One controller, some nodes."""
+    """Clients of one controller and of its nodes."""
 
     def __init__(self, controller: csi_pb2_grpc.ControllerStub, nodes: Mapping[str, Node]) -> None:
-        """Use `connected`."""
+        """Use `Orchestrator.connect`."""
         self._controller = controller
         self.nodes = nodes
 
     @classmethod
     @asynccontextmanager
-    async def connected(cls, controller: Path, nodes: Mapping[str, Path]) -> AsyncGenerator[Self]:
-        """Connected to the controller's socket and to the node sockets, each beside its node's directory."""
+    async def connect(cls, controller: Path, nodes: Mapping[str, Path]) -> AsyncGenerator[Self]:
+        """Connect to the controller's socket and to the nodes' sockets; a node's directory is that of its socket."""
         async with AsyncExitStack() as stack:
 
             async def channel(socket: Path) -> grpc.aio.Channel:
                 return await stack.enter_async_context(
-                    grpc.aio.insecure_channel(f"unix://{quote(str(socket))}", options=_DIAL)
+                    grpc.aio.insecure_channel(f"unix://{quote(str(socket))}", options=_CHANNEL_OPTIONS)
                 )
 
-            known: dict[str, Node] = {}
+            connected: dict[str, Node] = {}
             for name, socket in nodes.items():
                 csi = csi_pb2_grpc.NodeStub(await channel(socket))
                 info = await csi.NodeGetInfo(csi_pb2.NodeGetInfoRequest(), timeout=DEADLINE, wait_for_ready=True)
-                known[name] = Node(name, info.node_id, csi, socket.parent, info.accessible_topology)
-            to_controller = await channel(controller)
-            identity = csi_pb2_grpc.IdentityStub(to_controller)
+                connected[name] = Node(name, info.node_id, csi, socket.parent, info.accessible_topology)
+            controller_channel = await channel(controller)
+            identity = csi_pb2_grpc.IdentityStub(controller_channel)
             await identity.Probe(csi_pb2.ProbeRequest(), timeout=DEADLINE, wait_for_ready=True)
-            yield cls(csi_pb2_grpc.ControllerStub(to_controller), known)
+            yield cls(csi_pb2_grpc.ControllerStub(controller_channel), connected)
 
     async def create(
         self,
@@ -101,7 +101,7 @@ class Orchestrator:
         snapshot_id: str | None = None,
         parameters: Mapping[str, str] | None = None,
     ) -> Claim:
-        """A new volume of `gib` GiB where the nodes are, blank or from a snapshot."""
+        """Create a volume of `gib` GiB in the zone of the nodes, blank or from a snapshot."""
         request = csi_pb2.CreateVolumeRequest(
             name=name,
             capacity_range=csi_pb2.CapacityRange(required_bytes=gib * _GIB),
@@ -113,11 +113,11 @@ class Orchestrator:
         )
         if snapshot_id:
             request.volume_content_source.snapshot.snapshot_id = snapshot_id
-        made = await self._controller.CreateVolume(request, timeout=DEADLINE)
-        return Claim(id=made.volume.volume_id, capability=capability, context=dict(made.volume.volume_context))
+        volume = (await self._controller.CreateVolume(request, timeout=DEADLINE)).volume
+        return Claim(id=volume.volume_id, capability=capability, context=dict(volume.volume_context))
 
     async def attach(self, claim: Claim, node: Node) -> Mapping[str, str]:
-        """The publish context with which the node finds the volume."""
+        """Attach the volume to the node; the publish context, with which the node finds it."""
         published = await self._controller.ControllerPublishVolume(
             csi_pb2.ControllerPublishVolumeRequest(
                 volume_id=claim.id, node_id=node.id, volume_capability=claim.capability, volume_context=claim.context
@@ -127,7 +127,7 @@ class Orchestrator:
         return dict(published.publish_context)
 
     async def mount(self, claim: Claim, node: Node, context: Mapping[str, str]) -> Path:
-        """The path at which a pod on `node` uses the attached volume."""
+        """Stage and publish the attached volume; the path at which a pod on the node uses it."""
         staging, target = self._paths(claim, node)
         staging.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +155,7 @@ class Orchestrator:
         return target
 
     async def unmount(self, claim: Claim, node: Node) -> None:
-        """The pod is gone: unpublish and unstage."""
+        """Unpublish and unstage the volume, as after the end of its pod."""
         staging, target = self._paths(claim, node)
         await node.csi.NodeUnpublishVolume(
             csi_pb2.NodeUnpublishVolumeRequest(volume_id=claim.id, target_path=str(target)), timeout=DEADLINE
@@ -165,18 +165,18 @@ class Orchestrator:
         )
 
     async def detach(self, claim: Claim, node: Node) -> None:
-        """Take the volume off `node`."""
+        """Detach the volume from the node."""
         await self._controller.ControllerUnpublishVolume(
             csi_pb2.ControllerUnpublishVolumeRequest(volume_id=claim.id, node_id=node.id), timeout=DEADLINE
         )
 
     async def grow(self, claim: Claim, node: Node, *, gib: int) -> int:
-        """Grow the volume at the cloud, then its filesystem on `node`, which goes on using it; bytes after."""
-        grown = await self.grow_at_cloud(claim, gib=gib)
-        if not grown.node_expansion_required:
-            return grown.capacity_bytes
+        """Grow the volume, then its filesystem on the node, where it stays mounted; the new size in bytes."""
+        expanded = await self.grow_at_cloud(claim, gib=gib)
+        if not expanded.node_expansion_required:
+            return expanded.capacity_bytes
         staging, target = self._paths(claim, node)
-        after = await node.csi.NodeExpandVolume(
+        on_node = await node.csi.NodeExpandVolume(
             csi_pb2.NodeExpandVolumeRequest(
                 volume_id=claim.id,
                 volume_path=str(target),
@@ -186,10 +186,10 @@ class Orchestrator:
             ),
             timeout=DEADLINE,
         )
-        return after.capacity_bytes
+        return on_node.capacity_bytes
 
     async def grow_at_cloud(self, claim: Claim, *, gib: int) -> csi_pb2.ControllerExpandVolumeResponse:
-        """Grow the volume at the cloud alone."""
+        """Grow only the volume, not its filesystem."""
         return await self._controller.ControllerExpandVolume(
             csi_pb2.ControllerExpandVolumeRequest(
                 volume_id=claim.id,
@@ -200,22 +200,22 @@ class Orchestrator:
         )
 
     async def snapshot(self, claim: Claim, name: str) -> csi_pb2.Snapshot:
-        """The snapshot of that name, taken now or found as it is, as the snapshotter asks again and again."""
-        taken = await self._controller.CreateSnapshot(
+        """Take the snapshot of that name, or get its state if it exists: the snapshotter polls with this call."""
+        response = await self._controller.CreateSnapshot(
             csi_pb2.CreateSnapshotRequest(source_volume_id=claim.id, name=name), timeout=DEADLINE
         )
-        return taken.snapshot
+        return response.snapshot
 
     async def delete_snapshot(self, snapshot_id: str) -> None:
-        """Remove a snapshot."""
+        """Delete a snapshot."""
         await self._controller.DeleteSnapshot(csi_pb2.DeleteSnapshotRequest(snapshot_id=snapshot_id), timeout=DEADLINE)
 
     async def delete(self, claim: Claim) -> None:
-        """Remove a volume."""
+        """Delete a volume."""
         await self._controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=claim.id), timeout=DEADLINE)
 
     async def remaining(self) -> tuple[list[str], list[str]]:
-        """Ids of the volumes and of the snapshots that the account still has."""
+        """Ids of the volumes and of the snapshots that the account has."""
         volumes = await self._controller.ListVolumes(csi_pb2.ListVolumesRequest(), timeout=DEADLINE)
         snapshots = await self._controller.ListSnapshots(csi_pb2.ListSnapshotsRequest(), timeout=DEADLINE)
         return [e.volume.volume_id for e in volumes.entries], [e.snapshot.snapshot_id for e in snapshots.entries]

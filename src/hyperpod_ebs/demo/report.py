@@ -1,4 +1,4 @@
-"""What the demo did: its steps, the states its volumes went through, and what it left."""
+"""The result of the demo: its steps, the states of its volumes, and what is left behind."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -8,19 +8,19 @@ from hyperpod_ebs.sandbox.sandbox import Leftovers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One thing that was done."""
+    """A completed step."""
 
     name: str
     seconds: float
     calls: Mapping[str, int]
-    """How often each AWS operation was called, by `service:Operation`."""
+    """The number of calls of each AWS operation, by `service:Operation`."""
     result: str
     """What came out, for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """When a volume came into a state."""
+    """The time at which a volume changed to a state."""
 
     volume: str
     state: str
@@ -34,33 +34,33 @@ class Report:
 
     profile: str
     seconds: float
-    """From the first process's start until nothing was left."""
+    """From the start of the first process to the last check for leftovers."""
     steps: tuple[Step, ...]
     history: tuple[Moment, ...] = ()
     leftovers: Leftovers
     volumes: tuple[str, ...] = ()
-    """Ids of volumes that the cloud still had when it was stopped."""
+    """Ids of the volumes that were left at the emulator when it was stopped."""
     snapshots: tuple[str, ...] = ()
-    """Ids of snapshots that it still had."""
+    """Ids of the snapshots that were left."""
     error: str | None = None
-    """Why it did not come to its end, in a sentence."""
+    """Why the demo failed, in a sentence; None after success."""
 
     @property
-    def clean(self) -> bool:
-        """Whether nothing is left, here or at the cloud."""
-        return not any(self.left().values())
+    def is_clean(self) -> bool:
+        """Whether nothing is left behind, on the machine and at the emulator."""
+        return not any(self.all_leftovers().values())
 
-    def left(self) -> dict[str, tuple[str, ...]]:
-        """What is left, by its kind; the kinds are always the same."""
+    def all_leftovers(self) -> dict[str, tuple[str, ...]]:
+        """What is left behind, by kind; every kind is present."""
         return {**self.leftovers.as_dict(), "volumes": self.volumes, "snapshots": self.snapshots}
 
     def document(self) -> dict[str, object]:
-        """The report as JSON has it."""
+        """The report as a JSON document."""
         return {
             "profile": self.profile,
             "seconds": self.seconds,
             "steps": [asdict(step) for step in self.steps],
             "history": [asdict(moment) for moment in self.history],
-            "leftovers": self.left(),
+            "leftovers": self.all_leftovers(),
             "error": self.error,
         }

@@ -1,4 +1,4 @@
-"""How the demo shows itself while it runs: live in a terminal, as plain lines elsewhere, silent for JSON."""
+"""What the demo prints while it runs: a live view in a terminal, plain lines elsewhere, nothing for JSON."""
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -7,60 +7,60 @@ from typing import Protocol
 from rich.console import Console
 from rich.live import Live
 
-from hyperpod_ebs.demo.picture import Picture, calls_text
+from hyperpod_ebs.demo.live_view import LiveView, calls_text
 from hyperpod_ebs.demo.report import Moment, Step
 
 
 class Screen(Protocol):
-    """Is told of each step as it begins and ends, and of the volumes' states as they change."""
+    """Shows the steps as they start and finish, and the states of the volumes as they change."""
 
-    def began(self, name: str) -> None:
-        """A step has begun."""
+    def start_step(self, name: str) -> None:
+        """Show that a step has started."""
 
-    def ended(self, step: Step) -> None:
-        """The step that began last has ended."""
+    def finish_step(self, step: Step) -> None:
+        """Show that the step that was started last has finished."""
 
-    def moved(self, history: Sequence[Moment]) -> None:
-        """This is the volumes' history up to now."""
+    def update_history(self, history: Sequence[Moment]) -> None:
+        """Show the states of the volumes up to now."""
 
 
-class Silent:
+class SilentScreen:
     """Shows nothing."""
 
-    def began(self, name: str) -> None:
+    def start_step(self, name: str) -> None:
         """Show nothing."""
 
-    def ended(self, step: Step) -> None:
+    def finish_step(self, step: Step) -> None:
         """Show nothing."""
 
-    def moved(self, history: Sequence[Moment]) -> None:
+    def update_history(self, history: Sequence[Moment]) -> None:
         """Show nothing."""
 
 
-class Lines(Silent):
-    """One line for each step that has ended."""
+class PlainScreen(SilentScreen):
+    """Prints a line for each finished step."""
 
     def __init__(self, console: Console) -> None:
-        """Lines go to `console`."""
+        """Print to `console`."""
         self._console = console
 
-    def ended(self, step: Step) -> None:
-        """Print it."""
+    def finish_step(self, step: Step) -> None:
+        """Print the step's time, name, result and calls."""
         text = f"{step.seconds:7.2f} s  {step.name}: {step.result}  [{calls_text(step.calls)}]"
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
-def shown(console: Console) -> Generator[Screen]:
-    """A screen that fits the console."""
-    if not live(console):
-        yield Lines(console)
+def open_screen(console: Console) -> Generator[Screen]:
+    """A live view if the console can show one, else plain lines."""
+    if not can_redraw(console):
+        yield PlainScreen(console)
         return
-    picture = Picture()
-    with Live(picture, console=console, refresh_per_second=8, transient=True):
-        yield picture
+    view = LiveView()
+    with Live(view, console=console, refresh_per_second=8, transient=True):
+        yield view
 
 
-def live(console: Console) -> bool:
-    """Whether a picture can be drawn over in place; a dumb terminal cannot do that."""
+def can_redraw(console: Console) -> bool:
+    """Whether the console is a terminal that can draw over earlier output; a dumb one cannot."""
     return console.is_terminal and not console.is_dumb_terminal

@@ -1,4 +1,4 @@
-"""The steps of the demo, timed, with the AWS calls that each of them took."""
+"""The steps of the demo, with the time and the AWS calls of each."""
 
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -9,58 +9,58 @@ from hyperpod_ebs.demo.report import Step
 from hyperpod_ebs.demo.screen import Screen
 from hyperpod_ebs.sandbox.failures import Failure, StepFailed, explanation
 
-Counts = Mapping[str, int]
-"""How often each AWS operation was called, by `service:Operation`."""
+CallCounts = Mapping[str, int]
+"""The number of calls of each AWS operation, by `service:Operation`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Collects what a step has to say."""
+    """Collects the sentences of a step's result."""
 
-    said: list[str]
+    sentences: list[str]
 
-    def __call__(self, text: str) -> None:
-        """Say it beside the step."""
-        self.said.append(text)
+    def __call__(self, sentence: str) -> None:
+        """Add a sentence."""
+        self.sentences.append(sentence)
 
 
-async def _none() -> Counts:
+async def _no_calls() -> CallCounts:
     return {}
 
 
 class Steps:
-    """What was done so far, and what is being done."""
+    """The finished steps, and the current one."""
 
     def __init__(self, screen: Screen) -> None:
-        """`screen` is told of each."""
+        """`screen` shows each step."""
         self._screen = screen
-        self.done: list[Step] = []
-        self.now: str | None = None
-        self._calls: Callable[[], Awaitable[Counts]] = _none
+        self.finished: list[Step] = []
+        self.current: str | None = None
+        self._call_counts: Callable[[], Awaitable[CallCounts]] = _no_calls
 
-    def count(self, calls: Callable[[], Awaitable[Counts]] = _none) -> None:
-        """Take the counts of AWS calls from `calls`; from nowhere while there is no cloud."""
-        self._calls = calls
+    def count_calls(self, call_counts: Callable[[], Awaitable[CallCounts]] = _no_calls) -> None:
+        """Read the counts of AWS calls from `call_counts`; without one there are none, as when no emulator runs."""
+        self._call_counts = call_counts
 
     @asynccontextmanager
     async def step(self, name: str) -> AsyncGenerator[Result]:
-        """A step; what the block says is its result.
+        """A step, whose result is what the block adds to it.
 
         Raises:
-            StepFailed: What went wrong with it, whatever it was, in a sentence that names the step.
+            StepFailed: The block raised an error; the message names the step and explains the error.
         """
-        self._screen.began(name)
-        self.now, since, result = name, time.monotonic(), Result([])
+        self._screen.start_step(name)
+        self.current, start, result = name, time.monotonic(), Result([])
         try:
-            before = await self._calls()
+            before = await self._call_counts()
             yield result
-            seconds, after = time.monotonic() - since, await self._calls()
+            seconds, after = time.monotonic() - start, await self._call_counts()
         except Failure:
             raise
         except Exception as error:
             raise StepFailed(f"{name}: {explanation(error)}") from error
         calls = {key: more for key, count in after.items() if (more := count - before.get(key, 0)) > 0}
-        step = Step(name=name, seconds=round(seconds, 3), calls=calls, result="; ".join(result.said))
-        self.done.append(step)
-        self.now = None
-        self._screen.ended(step)
+        step = Step(name=name, seconds=round(seconds, 3), calls=calls, result="; ".join(result.sentences))
+        self.finished.append(step)
+        self.current = None
+        self._screen.finish_step(step)

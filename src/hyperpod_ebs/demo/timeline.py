@@ -1,8 +1,8 @@
 """The states of volumes over time: a bar for each volume.
 
-The history has the moments of a volume, of its attachments and of its modifications
-in one row. A volume's state is the last of the first two; while it is in use, a
-modification shows instead.
+The history has the states of a volume, of its attachments and of its modifications in
+one sequence. A bar shows the latest state of the volume or its attachment; while the volume
+is in use, the state of a modification is shown instead.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,50 +15,52 @@ from hyperpod_ebs.demo.report import Moment
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """How a state shows."""
+class Appearance:
+    """How a bar shows a state."""
 
     letter: str
-    """Without colours."""
+    """In output without colours."""
     colour: str
 
 
-LOOKS: Final[Mapping[str, Look]] = {
-    "creating": Look("c", "yellow"),
-    "available": Look("-", "cyan"),
-    "attaching": Look(">", "bright_yellow"),
-    "in-use": Look("#", "green"),
-    "modifying": Look("m", "bright_magenta"),
-    "optimizing": Look("o", "blue"),
-    "detaching": Look("<", "magenta"),
-    "busy": Look("!", "bright_red"),
-    "deleting": Look("x", "red"),
+APPEARANCES: Final[Mapping[str, Appearance]] = {
+    "creating": Appearance("c", "yellow"),
+    "available": Appearance("-", "cyan"),
+    "attaching": Appearance(">", "bright_yellow"),
+    "in-use": Appearance("#", "green"),
+    "modifying": Appearance("m", "bright_magenta"),
+    "optimizing": Appearance("o", "blue"),
+    "detaching": Appearance("<", "magenta"),
+    "busy": Appearance("!", "bright_red"),
+    "deleting": Appearance("x", "red"),
 }
-"""In the order of a volume's life."""
+"""In the order of a volume's life, which is also the order of the legend."""
 
-_SAME: Final = {"attached": "in-use", "detached": "available"}
-_MODIFICATION: Final = {"modifying", "optimizing", "completed"}
+_ATTACHMENT_STATES: Final = {"attached": "in-use", "detached": "available"}
+"""States of an attachment that are shown as a state of the volume."""
+
+_MODIFICATION_STATES: Final = {"modifying", "optimizing", "completed"}
 _LINE: Final = "━"
 _GAP: Final = 2
 
 
 def lines(
-    history: Sequence[Moment], *, width: int, colours: bool, now: float | None = None, least: float = 0.0
+    history: Sequence[Moment], *, width: int, colours: bool, now: float | None = None, scale_step: float = 0.0
 ) -> list[Text]:
-    """A line for each volume, the seconds below, and what the states look like; none without a history.
+    """A line for each volume, a scale in seconds, and a legend; no lines without a history.
 
     Args:
         history: In the order of time.
-        width: Cells that a line may take.
-        colours: Whether states are told apart by colour, or else by letter.
-        now: Unix seconds at which the lines end; with the last moment, unless told.
-        least: Seconds that the width stands for at least: a picture that is drawn again and again
-            takes full ones of these, so that its scale stays as it is for a while.
+        width: Cells of the longest line.
+        colours: Whether bars show states by colour, or by letter.
+        now: Unix seconds at which the bars end; by default the time of the last moment.
+        scale_step: Seconds to which the scale is rounded up, so that a bar that is drawn repeatedly
+            does not change its scale each time.
     """
     if not history:
         return []
     first, last = history[0].instant, max(now or 0.0, *(moment.instant for moment in history))
-    span = -(-(last - first) // least) * least if least else max(last - first, 0.001)
+    span = -(-(last - first) // scale_step) * scale_step if scale_step else max(last - first, 0.001)
     volumes = list(dict.fromkeys(moment.volume for moment in history))
     label = max(map(len, volumes)) + _GAP
     cells = max(width - label, 1)
@@ -74,35 +76,35 @@ def lines(
             line.append_text(_cell(state, colours=colours))
         line.rstrip()
     scale = Text(" " * label + "0 s" + f"{span:.0f} s".rjust(max(cells - len("0 s"), 0)), dim)
-    return [*drawn, scale, *_legend([state for state in LOOKS if state in used], width=width, colours=colours)]
+    return [*drawn, scale, *_legend([state for state in APPEARANCES if state in used], width=width, colours=colours)]
 
 
 def states(moments: Sequence[Moment], *, first: float, last: float, ends: Sequence[float]) -> list[str]:
     """The state of one volume at each of the instants `ends`; empty where there is no volume, and after `last`."""
-    found, next_, base, modification = [], 0, "", ""
+    shown_states, next_, base, modification = [], 0, "", ""
     before = first
     for end in ends:
         while next_ < len(moments) and moments[next_].instant <= end:
             state = moments[next_].state
-            if state in _MODIFICATION:
+            if state in _MODIFICATION_STATES:
                 modification = state
             else:
-                base = _SAME.get(state, state)
+                base = _ATTACHMENT_STATES.get(state, state)
             next_ += 1
-        shown = modification if base == "in-use" and modification in LOOKS else base
-        found.append(shown if shown in LOOKS and before < last else "")
+        shown = modification if base == "in-use" and modification in APPEARANCES else base
+        shown_states.append(shown if shown in APPEARANCES and before < last else "")
         before = end
-    return found
+    return shown_states
 
 
 def _cell(state: str, *, colours: bool) -> Text:
     if not state:
         return Text(" ")
-    return Text(_LINE, LOOKS[state].colour) if colours else Text(LOOKS[state].letter)
+    return Text(_LINE, APPEARANCES[state].colour) if colours else Text(APPEARANCES[state].letter)
 
 
 def _legend(used: Sequence[str], *, width: int, colours: bool) -> list[Text]:
-    """The states with their looks, in as many lines as they take."""
+    """The states with their appearance, on as many lines as needed."""
     rows: list[Text] = []
     for state in used:
         key = Text.assemble(_cell(state, colours=colours), " ", state)
