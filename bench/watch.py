@@ -26,7 +26,7 @@ from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
 from hyperpod_ebs.driver.model.volume import Attachment, AttachState, Modification, Volume, VolumeSpec, VolumeState
 from hyperpod_ebs.driver.volumes.attach import attach_volume, detach_volume
 from hyperpod_ebs.driver.volumes.pace import PRIORS, Transition
-from hyperpod_ebs.driver.volumes.provision import provision, remove
+from hyperpod_ebs.driver.volumes.provision import delete_volume, provision_volume
 from hyperpod_ebs.driver.volumes.watch import Watcher
 from tests.support.virtual_time import VirtualLoop
 
@@ -136,13 +136,13 @@ async def life(cloud: DrawnCloud, watcher: Watcher, name: str) -> float:
     real = cast("Cloud", cloud)  # as much of one as this life needs
     loop = asyncio.get_running_loop()
     spec = VolumeSpec(name=name, size=SizeRange(GiB(1)), zone="us-west-2a", type="gp3")
-    volume = await provision(real, watcher, spec)
+    volume = await provision_volume(real, watcher, spec)
     waste = loop.time() - cloud.arrived[volume.id]
     await attach_volume(real, watcher, volume.id, NODE)
     waste += loop.time() - cloud.arrived[volume.id]
     await detach_volume(real, watcher, volume.id, NODE)
     waste += loop.time() - cloud.arrived[volume.id]
-    await remove(real, volume.id)
+    await delete_volume(real, volume.id)
     return waste
 
 

@@ -15,7 +15,7 @@ from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
 from hyperpod_ebs.driver.model.volume import SnapshotSpec, Volume, VolumeSpec
 from hyperpod_ebs.driver.volumes.cloud import Cloud
 from hyperpod_ebs.driver.volumes.pace import Belief, Transition
-from hyperpod_ebs.driver.volumes.provision import provision
+from hyperpod_ebs.driver.volumes.provision import provision_volume
 from hyperpod_ebs.driver.volumes.watch import Watcher
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire.operations import AwsFault
@@ -58,7 +58,7 @@ class Steered:
 
     async def volume(self, name: str = "pvc-1", **terms: Any) -> Volume:
         """The volume of this name."""
-        return await provision(self.cloud, self.watcher, a_spec(name, **terms))
+        return await provision_volume(self.cloud, self.watcher, a_spec(name, **terms))
 
     async def nodes(self, count: int = 2) -> list[HyperPodNode]:
         """The nodes of a new cluster."""

@@ -8,7 +8,7 @@ import pytest
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode, Node
 from hyperpod_ebs.driver.volumes.attach import attach_volume, detach_volume
-from hyperpod_ebs.driver.volumes.provision import remove
+from hyperpod_ebs.driver.volumes.provision import delete_volume
 from tests.support.driver_fleet import eventually
 from tests.support.in_process_controller import Steered
 
@@ -87,7 +87,7 @@ async def test_detaching_succeeds_for_a_volume_a_node_or_a_cluster_that_is_gone(
     """CSI spec, ControllerUnpublishVolume."""
     node, instance = (await steered.nodes(1))[0], await steered.instance()
     volume, gone = await steered.volume(), await steered.volume("pvc-2")
-    await remove(steered.cloud, gone.id)
+    await delete_volume(steered.cloud, gone.id)
     await steered.aws.ec2("terminate_instances", InstanceIds=[instance.instance])
     await steered.aws("sagemaker", "delete_cluster", ClusterName="hp")
 
@@ -100,7 +100,7 @@ async def test_attaching_an_unknown_volume_or_to_an_unknown_node_is_not_found(st
     """CSI spec, ControllerPublishVolume: NOT_FOUND."""
     node, instance = (await steered.nodes(1))[0], await steered.instance()
     volume, gone = await steered.volume(), await steered.volume("pvc-2")
-    await remove(steered.cloud, gone.id)
+    await delete_volume(steered.cloud, gone.id)
 
     somewheres: list[Node] = [node, instance]
     for where in somewheres:
@@ -223,7 +223,7 @@ async def test_a_volume_in_use_is_not_deleted(steered: Steered) -> None:
     await attach_volume(steered.cloud, steered.watcher, volume.id, node)
 
     with pytest.raises(errors.InUse):
-        await remove(steered.cloud, volume.id)
+        await delete_volume(steered.cloud, volume.id)
 
 
 @pytest.mark.parametrize("verb", ["delete", "replace"])

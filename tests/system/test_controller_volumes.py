@@ -15,7 +15,7 @@ from hyperpod_ebs.driver.model.volume import Change
 from hyperpod_ebs.driver.volumes.cloud import get_volume
 from hyperpod_ebs.driver.volumes.listing import snapshot_page, volume_page
 from hyperpod_ebs.driver.volumes.modify import expand, modify
-from hyperpod_ebs.driver.volumes.provision import provision, remove, zone
+from hyperpod_ebs.driver.volumes.provision import choose_zone, delete_volume, provision_volume
 from hyperpod_ebs.driver.volumes.snapshot import drop, take
 from hyperpod_ebs.driver.volumes.watch import Watcher
 from tests.support.emulator_clients import ZONE
@@ -35,7 +35,7 @@ async def test_another_process_finds_the_volume_by_its_name(steered: Steered) ->
     first = await steered.volume()
 
     async with connected(Settings()) as cloud, Watcher(cloud) as watcher:
-        again = await provision(cloud, watcher, a_spec())
+        again = await provision_volume(cloud, watcher, a_spec())
 
     assert again.id == first.id
     assert await steered.volume_count() == 1
@@ -71,7 +71,7 @@ async def test_a_client_token_of_a_deleted_volume_is_followed_by_the_next_token(
         volume = await steered.volume()
         assert (await steered.volume()).id == volume.id
         ids.append(volume.id)
-        await remove(steered.cloud, volume.id)
+        await delete_volume(steered.cloud, volume.id)
 
     assert len(set(ids)) == 3
 
@@ -152,7 +152,7 @@ async def test_a_name_has_one_snapshot_even_after_a_lost_answer(steered: Steered
     assert len((await snapshot_page(steered.cloud, 0, "", volume_id="", snapshot_id="")).items) == 1
     for _ in range(2):
         await drop(steered.cloud, one.id)
-    await remove(steered.cloud, other.id)
+    await delete_volume(steered.cloud, other.id)
     with pytest.raises(errors.VolumeNotFound):
         await take(steered.cloud, a_snapshot(other))
 
@@ -163,7 +163,7 @@ async def test_a_snapshot_outlives_its_volume(steered: Steered) -> None:
     volume = await steered.volume()
     snapshot = await take(steered.cloud, a_snapshot(volume))
 
-    await remove(steered.cloud, volume.id)
+    await delete_volume(steered.cloud, volume.id)
 
     listed = await snapshot_page(steered.cloud, 0, "", volume_id=volume.id, snapshot_id="")
     assert [one.id for one in listed.items] == [snapshot.id]
@@ -235,11 +235,11 @@ async def test_the_driver_chooses_a_zone_if_none_is_requested_and_the_same_one_f
     steered: Steered,
 ) -> None:
     """CSI spec, CreateVolume: accessibility_requirements are optional."""
-    chosen = {await zone(steered.cloud, f"pvc-{number}", None) for number in range(20)}
+    chosen = {await choose_zone(steered.cloud, f"pvc-{number}") for number in range(20)}
 
     assert ZONE in chosen
     assert len(chosen) > 1
-    assert await zone(steered.cloud, "pvc-1", None) == await zone(steered.cloud, "pvc-1", None)
+    assert await choose_zone(steered.cloud, "pvc-1") == await choose_zone(steered.cloud, "pvc-1")
 
 
 async def test_a_node_learns_its_identity_from_instance_metadata(steered: Steered) -> None:

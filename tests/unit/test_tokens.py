@@ -1,4 +1,4 @@
-"""Client tokens: derived from names alone, so that any process finds the same."""
+"""Client tokens follow from names alone, so that each process finds the same ones."""
 
 import hashlib
 from itertools import islice
@@ -6,27 +6,29 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.driver.volumes.tokens import MOST, tokens
+from hyperpod_ebs.driver.volumes.provision import MAX_TOKENS, client_tokens
 
 
 @given(st.text())
-def test_a_name_always_has_the_same_tokens_all_different_and_in_ec2s_form(name: str) -> None:
-    """EC2: at most 64 ASCII characters; ours: a restart goes on where the last process was."""
-    sequence = list(tokens(name))
+def test_a_name_always_has_the_same_different_tokens_in_the_form_that_ec2_accepts(name: str) -> None:
+    """EC2 API reference, CreateVolume: a client token has at most 64 ASCII characters."""
+    sequence = list(client_tokens(name))
 
-    assert sequence == list(tokens(name))
-    assert len(set(sequence)) == len(sequence) == MOST
+    assert sequence == list(client_tokens(name))
+    assert len(set(sequence)) == len(sequence) == MAX_TOKENS
     assert all(len(token) == 64 and token.isascii() for token in sequence)
 
 
 @given(st.text(), st.text())
 def test_two_names_share_no_first_token(one: str, other: str) -> None:
-    """Ours: a token names one volume."""
-    assert (next(tokens(one)) == next(tokens(other))) == (one == other)
+    assert (next(client_tokens(one)) == next(client_tokens(other))) == (one == other)
 
 
-def test_the_sequence_is_upstreams() -> None:
-    """Upstream: a driver that takes over in the middle of a create meets the same volume (cloud.go:754-769)."""
+def test_the_sequence_of_tokens_is_upstreams() -> None:
+    """A driver that replaces upstream's in the middle of a create finds the same volume.
+
+    Source: CreateDisk in pkg/cloud/cloud.go of github.com/kubernetes-sigs/aws-ebs-csi-driver.
+    """
     expected = [hashlib.sha256(text.encode()).hexdigest() for text in ("pvc-1", "pvc-1-2", "pvc-1-3")]
 
-    assert list(islice(tokens("pvc-1"), 3)) == expected
+    assert list(islice(client_tokens("pvc-1"), 3)) == expected

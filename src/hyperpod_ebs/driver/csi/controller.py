@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -12,7 +11,7 @@ from hyperpod_ebs.driver.csi import confirm, parse, render, secrets
 from hyperpod_ebs.driver.csi.interceptors import Context
 from hyperpod_ebs.driver.model import errors, sizes, volume
 from hyperpod_ebs.driver.model.tags import DEFAULT_POLICY, TagPolicy
-from hyperpod_ebs.driver.model.volume import AttachState, Volume, VolumeSpec
+from hyperpod_ebs.driver.model.volume import AttachState, Volume
 from hyperpod_ebs.driver.volumes import attach, listing, modify, provision, snapshot
 from hyperpod_ebs.driver.volumes.cloud import Cloud, get_volume
 from hyperpod_ebs.driver.volumes.watch import Watcher
@@ -71,7 +70,9 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         for key, why in parse.ignored(request).items():
             log.info("parameter ignored", volume=spec.name, parameter=key, why=why)
         try:
-            made = await self._joined(f"volume {spec.name}", request, lambda: self._provisioned(spec))
+            made = await self._joined(
+                f"volume {spec.name}", request, lambda: provision.provision_volume(self._cloud, self._watcher, spec)
+            )
         except errors.OutOfRange:
             raise
         except errors.InvalidRequest as error:
@@ -88,7 +89,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         del context
         with suppress(errors.VolumeNotFound):
             volume_id = volume.parse_volume_id(request.volume_id)
-            await self._joined(volume_id, request, lambda: provision.remove(self._cloud, volume_id))
+            await self._joined(volume_id, request, lambda: provision.delete_volume(self._cloud, volume_id))
         return csi_pb2.DeleteVolumeResponse()
 
     async def ControllerPublishVolume(  # noqa: N802
@@ -200,11 +201,6 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         """What `act` gives, or the identical call that holds `key`."""
         name = type(request).__name__.removesuffix("Request")
         return await self.operations.run(key, Operation(name, secrets.terms(request)), act)
-
-    async def _provisioned(self, spec: VolumeSpec) -> Volume:
-        zone = await provision.zone(self._cloud, spec.name, spec.zone or None)
-        placed = replace(spec, zone=zone, zone_chosen_by_driver=not spec.zone)
-        return await provision.provision(self._cloud, self._watcher, placed)
 
     async def _existing(self, volume_id: str) -> Volume:
         return await get_volume(self._cloud, volume.parse_volume_id(volume_id))

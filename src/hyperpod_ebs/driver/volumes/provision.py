@@ -1,239 +1,233 @@
-"""Makes volumes and removes them: ask once, wait until it is there, adopt what an earlier call made.
+"""Create volumes and delete them.
 
-Once a create was sent, a caller that is told of anything final forgets the name and
-would leave an orphan. So until it is proved that nothing exists, only errors that
-make it ask again come out of here.
+After a create request is sent, `provision_volume` raises only retryable errors until it is certain that no volume
+exists: a caller that receives a final error forgets the name and would leave an orphaned volume. A repeated call
+adopts the volume that an earlier call created.
 """
 
 import asyncio
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.volume import Volume, VolumeSpec, VolumeState
-from hyperpod_ebs.driver.volumes.cloud import Cloud, TokenSpent
+from hyperpod_ebs.driver.volumes.cloud import Cloud, TokenSpent, find_volume
+from hyperpod_ebs.driver.volumes.matching import check_size, label, matching_volume
 from hyperpod_ebs.driver.volumes.pace import Transition
-from hyperpod_ebs.driver.volumes.tokens import MOST, tokens
 from hyperpod_ebs.driver.volumes.watch import Watcher
 
 PATIENCE: Final = 120.0
-"""Seconds that a volume may be `creating` before the caller is told to ask again."""
+"""Seconds that a volume may be `creating` before the caller has to retry."""
 
 APPEARS: Final = 15.0
-"""Seconds in which EC2 shows a volume that it has acknowledged; afterwards it is taken to be gone."""
+"""Seconds within which EC2 shows a volume that it has acknowledged; one that it does not show then is gone."""
 
 GONE: Final = 3.0
-"""Seconds for which a volume that was seen has to be absent before that is believed: replicas lag."""
+"""Seconds for which EC2 must not show a volume that it has shown before: a lagging replica may miss it."""
 
 LAG: Final = 1.0
-"""Seconds until a volume is found by its tags, with a margin."""
+"""Seconds until EC2 finds a new volume by its tags, with a margin."""
+
+MAX_TOKENS: Final = 64
+"""Client tokens tried for one name; each earlier one belongs to a volume that is gone."""
 
 _USABLE: Final = frozenset({VolumeState.AVAILABLE, VolumeState.IN_USE})
 _LOST: Final = frozenset({VolumeState.ERROR, VolumeState.DELETING, VolumeState.DELETED})
 
 
-async def provision(cloud: Cloud, watcher: Watcher, spec: VolumeSpec) -> Volume:
-    """The volume that `spec` describes, made now or by an earlier call.
+@dataclass(frozen=True, slots=True)
+class CreationSighting:
+    """What EC2 has shown of a volume since it acknowledged the create request, in seconds since then."""
+
+    age: float = 0.0
+    volume: Volume | None = None
+    has_appeared: bool = False
+    absent_since: float | None = None
+    """When EC2 first did not show the volume; None while it shows the volume."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it is certain what happened to the volume."""
+        if self.volume is not None:
+            return self.volume.state is not VolumeState.CREATING
+        if self.has_appeared and self.absent_since is not None:
+            return self.age - self.absent_since >= GONE
+        return self.age >= APPEARS
+
+
+def sighting_after(previous: CreationSighting, volume: Volume | None, age: float) -> CreationSighting:
+    """The sighting that follows when EC2 shows `volume`."""
+    if volume is not None:
+        return CreationSighting(age, volume, has_appeared=True)
+    absent_since = age if previous.absent_since is None else previous.absent_since
+    return replace(previous, age=age, volume=None, absent_since=absent_since)
+
+
+async def provision_volume(cloud: Cloud, watcher: Watcher, spec: VolumeSpec) -> Volume:
+    """Create the volume that `spec` describes, or adopt the one that an earlier call created, and wait for it.
 
     Raises:
-        Conflict: The name belongs to a volume that differs.
-        OutOfRange: It is smaller than the snapshot that it is made of.
-        KeyUnusable, NotReady: AWS took the volume back; nothing is left.
-        OutcomeUnknown: It may exist; ask again.
+        Conflict: A different volume has the name.
+        OutOfRange: The volume is smaller than its source snapshot.
+        KeyUnusable, NotReady: AWS removed the volume; nothing is left of it.
+        OutcomeUnknown: The volume may exist; the caller has to retry.
     """
-    asked = await _asked(cloud, spec)
-    if asked.state in _USABLE:
-        return _sized(spec, asked)
-    life = _Life(asyncio.get_running_loop().time())
+    if not spec.zone:
+        spec = replace(spec, zone=await choose_zone(cloud, spec.name), zone_chosen_by_driver=True)
+    created = await _create_or_adopt(cloud, spec)
+    if created.state in _USABLE:
+        return check_size(spec, created)
     try:
-        volume = await watcher.volume(asked.id, Transition.CREATE, life.settled, patience=PATIENCE)
+        volume = await _wait_until_final(watcher, created.id)
     except TimeoutError as late:
-        raise errors.OutcomeUnknown(
-            f"{_called(asked, spec)} is not available after {PATIENCE:g} s; ask again"
-        ) from late
+        raise errors.OutcomeUnknown(f"{label(spec, created)} is not available after {PATIENCE:g} s; retry") from late
     except errors.Unavailable as error:
-        raise errors.OutcomeUnknown(f"{_called(asked, spec)} was asked for, then {error}") from error
-    if volume is None or volume.state in _LOST:
-        raise await _lost(cloud, asked, spec, volume)
-    return _sized(spec, volume)
+        raise errors.OutcomeUnknown(
+            f"{label(spec, created)} was requested, but its state is unknown: {error}"
+        ) from error
+    if volume is not None and volume.state not in _LOST:
+        return check_size(spec, volume)
+    if volume is not None:
+        await _delete_failed_volume(cloud, spec, volume)
+    raise _creation_failure(spec, created, volume)
 
 
-async def remove(cloud: Cloud, volume_id: str) -> None:
-    """Have the volume deleted; one that is gone or going is no error.
+async def delete_volume(cloud: Cloud, volume_id: str) -> None:
+    """Delete the volume; succeed if it is gone or AWS is deleting it.
 
     Raises:
-        InUse: It is attached.
-        NotReady: It is in a state that forbids it.
+        InUse: The volume is attached.
+        NotReady: The state of the volume forbids it.
     """
     try:
         await cloud.delete_volume(volume_id)
     except errors.VolumeNotFound:
         return
     except errors.NotReady:
-        volume = (await cloud.volumes([volume_id])).get(volume_id)
+        volume = await find_volume(cloud, volume_id)
         if volume is not None and volume.state not in {VolumeState.DELETING, VolumeState.DELETED}:
             raise
 
 
-async def zone(cloud: Cloud, name: str, asked: str | None) -> str:
-    """The zone for the volume `name`: the one asked for, else one chosen by its name.
+async def choose_zone(cloud: Cloud, name: str) -> str:
+    """Choose the zone for the volume `name`, the same for each call with this name (rendezvous hashing).
 
-    A zone that comes or goes moves only the names that were its own, so that a repeat
-    asks for the same zone as the first call did (rendezvous hashing).
+    When a zone is added or removed, only the names that hash to this zone move.
 
     Raises:
-        Unavailable: AWS shows no zone that can be used.
+        Unavailable: AWS shows no usable zone.
     """
-    if asked:
-        return asked
     usable = await cloud.zones()
     if not usable:
-        raise errors.Unavailable(f"no zone for volume {name}: AWS shows none that can be used now; name one")
-    return max(usable, key=lambda one: hashlib.sha256(f"{name} in {one}".encode()).digest())
+        raise errors.Unavailable(
+            f"cannot choose a zone for volume {name}: AWS shows no zone that is available now; name one in the "
+            "StorageClass's allowedTopologies"
+        )
+    return max(usable, key=lambda zone: hashlib.sha256(f"{name} in {zone}".encode()).digest())
 
 
-def differences(wanted: VolumeSpec, existing: Volume) -> Iterator[str]:
-    """Each property in which a volume of the same name is not the one wanted."""
-    if not wanted.size.allows(existing.size):
-        limit = "" if wanted.size.limit is None else f" to {wanted.size.limit} bytes"
-        yield f"its size is {existing.size} GiB, not {wanted.size.wanted} GiB{limit or ' or more'}"
-    pairs = {
-        "zone": (None if wanted.zone_chosen_by_driver else wanted.zone, existing.zone),
-        "type": (wanted.type, existing.type),
-        "iops": (wanted.iops, existing.iops),
-        "throughput": (wanted.throughput, existing.throughput),
-        "source snapshot": (wanted.snapshot_id or "none", existing.snapshot_id or "none"),
-        "encrypted": (wanted.encrypted or None, existing.encrypted),
-    }
-    for what, (ask, have) in pairs.items():
-        if ask is not None and ask != have:
-            yield f"its {what} is {have}, not {ask}"
-    if not _same_key(wanted.kms_key_id, existing.kms_key_id):
-        yield f"its key is {existing.kms_key_id}, not {wanted.kms_key_id}"
+def client_tokens(name: str) -> Iterator[str]:
+    """The client tokens for `name`, in the order in which to try them; EC2 accepts at most 64 characters.
+
+    They follow from the name alone, so that each process finds the same ones. The sequence is upstream's: a driver that
+    replaces upstream's in the middle of a create finds the same volume.
+    """
+    for number in range(1, MAX_TOKENS + 1):
+        text = name if number == 1 else f"{name}-{number}"
+        yield hashlib.sha256(text.encode()).hexdigest()
 
 
-@dataclass(slots=True)
-class _Life:
-    """What has been seen of a volume that was asked for."""
+async def _wait_until_final(watcher: Watcher, volume_id: str) -> Volume | None:
+    """Wait until it is certain what happened to a volume that EC2 has acknowledged; None if the volume is gone."""
+    loop = asyncio.get_running_loop()
+    acknowledged_at = loop.time()
+    sighting = CreationSighting()
 
-    asked: float
-    seen: bool = False
-    absent_since: float | None = field(default=None)
+    def observe(volume: Volume | None) -> bool:
+        nonlocal sighting
+        sighting = sighting_after(sighting, volume, loop.time() - acknowledged_at)
+        return sighting.is_final
 
-    def settled(self, volume: Volume | None) -> bool:
-        """Whether it is known what has become of it."""
-        now = asyncio.get_running_loop().time()
-        if volume is not None:
-            self.seen, self.absent_since = True, None
-            return volume.state is not VolumeState.CREATING
-        if self.absent_since is None:
-            self.absent_since = now
-        return now - self.absent_since >= GONE if self.seen else now - self.asked >= APPEARS
+    return await watcher.volume(volume_id, Transition.CREATE, observe, patience=PATIENCE)
 
 
-async def _asked(cloud: Cloud, spec: VolumeSpec) -> Volume:
-    """The volume as EC2 acknowledged it, or as an earlier call left it."""
-    looked = False
-    for token in tokens(spec.name):
+async def _create_or_adopt(cloud: Cloud, spec: VolumeSpec) -> Volume:
+    """Request the volume; the volume as EC2 acknowledged it, or as an earlier call left it."""
+    has_searched = False
+    for token in client_tokens(spec.name):
         try:
             return await cloud.create_volume(spec, token)
         except TokenSpent:
-            if not looked and (existing := await _named(cloud, spec.name, waits=(0.0, LAG))):
-                return _accepted(spec, existing)
-            looked = True
+            if not has_searched and (existing := await _find_by_name(cloud, spec.name, pauses=(0.0, LAG))):
+                return matching_volume(spec, existing)
+            has_searched = True
         except errors.Unavailable:
             raise
         except errors.Error as refusal:
-            # An earlier call may have made it, and lost the answer: at its quota EC2 refuses even the same token.
-            if existing := await _named(cloud, spec.name):
-                return _accepted(spec, existing)
-            raise await _explained(cloud, spec, refusal) from refusal
+            # An earlier call may have created the volume without receiving the answer: at the account's quota, EC2
+            # refuses even a request with the same token.
+            if existing := await _find_by_name(cloud, spec.name):
+                return matching_volume(spec, existing)
+            raise await _explain_refusal(cloud, spec, refusal) from refusal
     raise errors.NotReady(
-        f"volume {spec.name} was made {MOST} times and AWS took it back each time; look at its key and source, "
-        "then ask under another name"
+        f"AWS removed volume {spec.name} after each of {MAX_TOKENS} attempts; check its KMS key and source snapshot, "
+        "then recreate the claim"
     )
 
 
-async def _named(cloud: Cloud, name: str, *, waits: Iterable[float] = (0.0,)) -> tuple[Volume, ...]:
-    """The volumes of this name that live; looked for after each of `waits`, for EC2 finds a new one late.
+async def _find_by_name(cloud: Cloud, name: str, *, pauses: Iterable[float] = (0.0,)) -> tuple[Volume, ...]:
+    """Find the volumes with this name that are not lost; search after each of these pauses in seconds.
 
     Raises:
-        OutcomeUnknown: Nobody can tell.
+        OutcomeUnknown: AWS does not say whether such a volume exists.
     """
-    for wait in waits:
-        await asyncio.sleep(wait)
+    for pause in pauses:
+        await asyncio.sleep(pause)
         try:
             found = await cloud.volumes_named(name)
         except errors.Error as error:
-            raise errors.OutcomeUnknown(f"whether volume {name} exists is not known: {error}") from error
+            raise errors.OutcomeUnknown(f"cannot find out whether volume {name} exists: {error}") from error
         if living := tuple(volume for volume in found if volume.state not in _LOST):
             return living
     return ()
 
 
-def _sized(spec: VolumeSpec, volume: Volume) -> Volume:
-    """`volume`, which was asked for in the same words, if it has not grown too large since.
-
-    Raises:
-        Conflict: It has.
-    """
-    if not spec.size.allows(volume.size):
-        raise errors.Conflict(f"{_called(volume, spec)} exists already: {next(differences(spec, volume))}")
-    return volume
-
-
-def _accepted(spec: VolumeSpec, existing: Iterable[Volume]) -> Volume:
-    """The one of `existing` that is wanted.
-
-    Raises:
-        Conflict: None of them is.
-    """
-    refusals = []
-    for volume in sorted(existing, key=lambda one: one.id):
-        if not (different := list(differences(spec, volume))):
-            return volume
-        refusals.append(f"{volume.id}: {', '.join(different)}")
-    raise errors.Conflict(f"volume {spec.name} exists already on other terms ({'; '.join(refusals)})")
-
-
-async def _explained(cloud: Cloud, spec: VolumeSpec, refusal: errors.Error) -> errors.Error:
-    """Why EC2 refused the terms: CSI has a code of its own for a size below the snapshot's."""
+async def _explain_refusal(cloud: Cloud, spec: VolumeSpec, refusal: errors.Error) -> errors.Error:
+    """Look for the reason of EC2's refusal: CSI has a code of its own for a size below the source snapshot's."""
     if spec.snapshot_id is None or not isinstance(refusal, errors.InvalidRequest):
         return refusal
     snapshot = await cloud.snapshot(spec.snapshot_id)
     if snapshot is None or snapshot.size <= spec.size.wanted:
         return refusal
     return errors.OutOfRange(
-        f"volume {spec.name} cannot be {spec.size.wanted} GiB: its source {snapshot.id} has {snapshot.size} GiB"
+        f"cannot create volume {spec.name} with {spec.size.wanted} GiB: its source {snapshot.id} has "
+        f"{snapshot.size} GiB; ask for at least as much"
     )
 
 
-async def _lost(cloud: Cloud, asked: Volume, spec: VolumeSpec, volume: Volume | None) -> errors.Error:
-    """What to say of a volume that AWS took back; one that is left in error is deleted first."""
-    fate = "vanished while it was being created"
-    if volume is not None:
-        fate = f"went to state {volume.state}"
-        try:
-            await remove(cloud, asked.id)
-        except errors.Error as error:
-            return errors.OutcomeUnknown(f"{_called(asked, spec)} {fate} and cannot be removed: {error}")
-    if asked.encrypted or spec.encrypted:
-        key = spec.kms_key_id or asked.kms_key_id or "aws/ebs"
+async def _delete_failed_volume(cloud: Cloud, spec: VolumeSpec, volume: Volume) -> None:
+    """Delete a volume that AWS failed to create, so that a final error may follow.
+
+    Raises:
+        OutcomeUnknown: AWS does not delete it.
+    """
+    try:
+        await delete_volume(cloud, volume.id)
+    except errors.Error as error:
+        raise errors.OutcomeUnknown(
+            f"{label(spec, volume)} is in state {volume.state} and cannot be deleted: {error}"
+        ) from error
+
+
+def _creation_failure(spec: VolumeSpec, created: Volume, volume: Volume | None) -> errors.Error:
+    """The error for a volume that AWS removed or failed to create, and of which nothing is left."""
+    event = f"is in state {volume.state}" if volume is not None else "vanished during creation"
+    if created.encrypted or spec.encrypted:
+        key = spec.kms_key_id or created.kms_key_id or "aws/ebs"
         return errors.KeyUnusable(
-            f"{_called(asked, spec)} {fate}: AWS does so with an encrypted volume whose key {key} it may not use; "
-            "see that the key is enabled and that its policy lets the driver's role use it"
+            f"{label(spec, created)} {event}: AWS removes an encrypted volume if it may not use the KMS key {key}; "
+            "enable the key and let the driver's role use it in the key's policy"
         )
-    return errors.NotReady(f"{_called(asked, spec)} {fate}; nothing is left of it")
-
-
-def _called(volume: Volume, spec: VolumeSpec) -> str:
-    return f"volume {spec.name} ({volume.id})"
-
-
-def _same_key(wanted: str | None, existing: str | None) -> bool:
-    """Whether a key as the user names it can be the one that EC2 shows, an ARN."""
-    if wanted is None or "alias/" in wanted:  # which key an alias means is not ours to know
-        return True
-    return existing is not None and wanted.rpartition("/")[2] == existing.rpartition("/")[2]
+    return errors.NotReady(f"{label(spec, created)} {event}; nothing is left of it")
