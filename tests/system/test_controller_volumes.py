@@ -13,10 +13,10 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
 from hyperpod_ebs.driver.model.volume import Change
 from hyperpod_ebs.driver.volumes.cloud import get_volume
-from hyperpod_ebs.driver.volumes.listing import snapshot_page, volume_page
-from hyperpod_ebs.driver.volumes.modify import expand, modify
+from hyperpod_ebs.driver.volumes.listing import list_snapshots, list_volumes
+from hyperpod_ebs.driver.volumes.modify import expand_volume, modify_volume
 from hyperpod_ebs.driver.volumes.provision import choose_zone, delete_volume, provision_volume
-from hyperpod_ebs.driver.volumes.snapshot import drop, take
+from hyperpod_ebs.driver.volumes.snapshot import delete_snapshot, take_snapshot
 from hyperpod_ebs.driver.volumes.watch import Watcher
 from tests.support.emulator_clients import ZONE
 from tests.support.in_process_controller import Steered, a_snapshot, a_spec
@@ -83,7 +83,7 @@ async def test_a_name_with_other_parameters_is_a_conflict_and_a_grown_volume_is_
 
     with pytest.raises(errors.Conflict, match="1 GiB, not 3 GiB"):
         await steered.volume(gib=3)
-    await expand(steered.cloud, steered.watcher, volume.id, SizeRange(GiB(3)))
+    await expand_volume(steered.cloud, steered.watcher, volume.id, SizeRange(GiB(3)))
 
     assert (await steered.volume()).size == 3
     assert (await steered.volume(gib=3)).id == volume.id
@@ -108,7 +108,7 @@ async def test_throttled_calls_are_retried(steered: Steered) -> None:
 async def test_a_volume_from_a_snapshot_is_not_smaller_than_the_snapshot(steered: Steered) -> None:
     """CSI spec, CreateVolume: OUT_OF_RANGE; NOT_FOUND for an unknown source."""
     source = await steered.volume(gib=2)
-    snapshot = await take(steered.cloud, a_snapshot(source))
+    snapshot = await take_snapshot(steered.cloud, a_snapshot(source))
 
     with pytest.raises(errors.OutOfRange, match="2 GiB"):
         await steered.volume("small", snapshot_id=snapshot.id)
@@ -126,14 +126,14 @@ async def test_a_volume_is_modified_until_aws_refuses_with_the_earliest_time_of_
     """EC2 allows four modifications of a volume in a day."""
     volume = await steered.volume(gib=10)
 
-    assert await expand(steered.cloud, steered.watcher, volume.id, SizeRange(GiB(11))) == 11
-    assert await expand(steered.cloud, steered.watcher, volume.id, SizeRange(GiB(5))) == 11
+    assert await expand_volume(steered.cloud, steered.watcher, volume.id, SizeRange(GiB(11))) == 11
+    assert await expand_volume(steered.cloud, steered.watcher, volume.id, SizeRange(GiB(5))) == 11
     with pytest.raises(errors.InvalidRequest, match="too high"):
-        await modify(steered.cloud, steered.watcher, volume.id, Change(iops=70_000))
+        await modify_volume(steered.cloud, steered.watcher, volume.id, Change(iops=70_000))
     for iops in (4000, 4001, 4002):
-        await modify(steered.cloud, steered.watcher, volume.id, Change(iops=iops))
+        await modify_volume(steered.cloud, steered.watcher, volume.id, Change(iops=iops))
     with pytest.raises(errors.RateLimited, match="earliest at 20"):
-        await expand(steered.cloud, steered.watcher, volume.id, SizeRange(GiB(12)))
+        await expand_volume(steered.cloud, steered.watcher, volume.id, SizeRange(GiB(12)))
 
     assert (await get_volume(steered.cloud, volume.id)).iops == 4002
 
@@ -144,28 +144,31 @@ async def test_a_name_has_one_snapshot_even_after_a_lost_answer(steered: Steered
     volume, other = await steered.volume(), await steered.volume("pvc-2")
     steered.lose_answers("CreateSnapshot")
 
-    one, again = await take(steered.cloud, a_snapshot(volume)), await take(steered.cloud, a_snapshot(volume))
+    one, again = (
+        await take_snapshot(steered.cloud, a_snapshot(volume)),
+        await take_snapshot(steered.cloud, a_snapshot(volume)),
+    )
     with pytest.raises(errors.Conflict):
-        await take(steered.cloud, a_snapshot(other))
+        await take_snapshot(steered.cloud, a_snapshot(other))
 
     assert one.id == again.id
-    assert len((await snapshot_page(steered.cloud, 0, "", volume_id="", snapshot_id="")).items) == 1
+    assert len((await list_snapshots(steered.cloud, 0, "", volume_id="", snapshot_id="")).items) == 1
     for _ in range(2):
-        await drop(steered.cloud, one.id)
+        await delete_snapshot(steered.cloud, one.id)
     await delete_volume(steered.cloud, other.id)
     with pytest.raises(errors.VolumeNotFound):
-        await take(steered.cloud, a_snapshot(other))
+        await take_snapshot(steered.cloud, a_snapshot(other))
 
 
 @pytest.mark.requirement("csi.delete-volume.snapshots-stay")
 async def test_a_snapshot_outlives_its_volume(steered: Steered) -> None:
     """CSI spec, DeleteVolume: the snapshots stay listed, and are still sources of new volumes."""
     volume = await steered.volume()
-    snapshot = await take(steered.cloud, a_snapshot(volume))
+    snapshot = await take_snapshot(steered.cloud, a_snapshot(volume))
 
     await delete_volume(steered.cloud, volume.id)
 
-    listed = await snapshot_page(steered.cloud, 0, "", volume_id=volume.id, snapshot_id="")
+    listed = await list_snapshots(steered.cloud, 0, "", volume_id=volume.id, snapshot_id="")
     assert [one.id for one in listed.items] == [snapshot.id]
     assert (await steered.volume("restored", snapshot_id=snapshot.id)).snapshot_id == snapshot.id
 
@@ -173,11 +176,11 @@ async def test_a_snapshot_outlives_its_volume(steered: Steered) -> None:
 @pytest.mark.requirement("csi.delete-snapshot.in-use")
 async def test_a_snapshot_in_use_is_not_deleted(steered: Steered) -> None:
     """CSI spec, DeleteSnapshot errors; EC2: InvalidSnapshot.InUse while an image is made of the snapshot."""
-    snapshot = await take(steered.cloud, a_snapshot(await steered.volume()))
+    snapshot = await take_snapshot(steered.cloud, a_snapshot(await steered.volume()))
     steered.refuse("DeleteSnapshot", "InvalidSnapshot.InUse")
 
     with pytest.raises(errors.InUse) as caught:
-        await drop(steered.cloud, snapshot.id)
+        await delete_snapshot(steered.cloud, snapshot.id)
 
     assert status.code_for(caught.value, "DeleteSnapshot") is StatusCode.FAILED_PRECONDITION
 
@@ -197,7 +200,7 @@ async def test_pages_of_any_size_show_each_volume_once(steered: Steered) -> None
     for size in (1, 2, 3, 6, 7, 0):
         listed, token = [], ""
         while True:
-            page = await volume_page(steered.cloud, size, token)
+            page = await list_volumes(steered.cloud, size, token)
             listed += [volume.id for volume in page.items]
             if page.next_token is None:
                 break
@@ -210,12 +213,12 @@ async def test_pages_of_any_size_show_each_volume_once(steered: Steered) -> None
 async def test_snapshots_are_listed_by_volume_and_by_id(steered: Steered) -> None:
     """external-snapshotter looks up a pre-provisioned content by id."""
     volume, other = await steered.volume(), await steered.volume("pvc-2")
-    first = await take(steered.cloud, a_snapshot(volume))
-    await take(steered.cloud, a_snapshot(other, "snapshot-2"))
+    first = await take_snapshot(steered.cloud, a_snapshot(volume))
+    await take_snapshot(steered.cloud, a_snapshot(other, "snapshot-2"))
 
-    by_volume = await snapshot_page(steered.cloud, 0, "", volume_id=volume.id, snapshot_id="")
-    by_id = await snapshot_page(steered.cloud, 0, "", volume_id="", snapshot_id=first.id)
-    unknown = await snapshot_page(steered.cloud, 0, "", volume_id="", snapshot_id="snap-0123456789abcdef0")
+    by_volume = await list_snapshots(steered.cloud, 0, "", volume_id=volume.id, snapshot_id="")
+    by_id = await list_snapshots(steered.cloud, 0, "", volume_id="", snapshot_id=first.id)
+    unknown = await list_snapshots(steered.cloud, 0, "", volume_id="", snapshot_id="snap-0123456789abcdef0")
 
     assert [one.id for one in by_volume.items] == [one.id for one in by_id.items] == [first.id]
     assert unknown.items == ()
@@ -226,9 +229,9 @@ async def test_snapshots_are_listed_by_volume_and_by_id(steered: Steered) -> Non
 async def test_a_stale_token_starts_the_listing_again(steered: Steered, after: str) -> None:
     """CSI spec, ListVolumes: ABORTED for a foreign token and for a token that EC2 no longer accepts."""
     with pytest.raises(errors.Busy):
-        await volume_page(steered.cloud, 0, after)
+        await list_volumes(steered.cloud, 0, after)
     with pytest.raises(errors.Busy):
-        await snapshot_page(steered.cloud, 0, after, volume_id="", snapshot_id="")
+        await list_snapshots(steered.cloud, 0, after, volume_id="", snapshot_id="")
 
 
 async def test_the_driver_chooses_a_zone_if_none_is_requested_and_the_same_one_for_the_same_name(

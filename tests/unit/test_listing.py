@@ -1,4 +1,4 @@
-"""Pages: as many as are asked for, each thing once, whatever EC2's own pages are."""
+"""Pages have as many entries as the caller asks for, and each entry appears once, for any pages of EC2."""
 
 import base64
 from collections.abc import Collection, Mapping
@@ -11,41 +11,41 @@ from hypothesis import strategies as st
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.volume import Volume
 from hyperpod_ebs.driver.volumes.cloud import Page
-from hyperpod_ebs.driver.volumes.listing import LEAST, MOST, snapshot_page, volume_page
+from hyperpod_ebs.driver.volumes.listing import MAX_ENTRIES, MIN_EC2_ENTRIES, list_snapshots, list_volumes
 from tests.support.scripted_cloud import ScriptedCloud, a_volume
 from tests.support.virtual_time import run
 
 
 @dataclass
-class Shelf(ScriptedCloud):
-    """Volumes by their own ids; pages no smaller than EC2's."""
+class ListedCloud(ScriptedCloud):
+    """A cloud whose volumes have different ids, and whose pages are as large as EC2's."""
 
     async def volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
-        """Those there are."""
+        """The volumes in `named` with these ids."""
         return {one.id: one for one in self.named if one.id in ids}
 
     async def volume_page(self, size: int, token: str | None) -> Page[Volume]:
-        """A page of a size that EC2 takes."""
-        assert LEAST <= size <= 1000
+        """A page, if EC2 accepts its size."""
+        assert MIN_EC2_ENTRIES <= size <= 1000
         return await super().volume_page(size, token)
 
 
-def shelf(count: int) -> Shelf:
-    """So many volumes."""
-    return Shelf(named=tuple(a_volume(id=f"vol-{number:08x}") for number in range(count)))
+def listed_cloud(count: int) -> ListedCloud:
+    """A cloud with `count` volumes."""
+    return ListedCloud(named=tuple(a_volume(id=f"vol-{number:08x}") for number in range(count)))
 
 
 @pytest.mark.requirement("csi.list-volumes.pages")
 @given(st.integers(0, 40), st.lists(st.integers(1, 12), min_size=1, max_size=5))
-def test_pages_are_exact_and_show_each_volume_once(count: int, sizes: list[int]) -> None:
-    """CSI: at most max_entries a page, also where EC2's smallest page is larger; a page is short only at the end."""
-    stock = shelf(count)
+def test_pages_have_the_requested_size_and_show_each_volume_once(count: int, sizes: list[int]) -> None:
+    """CSI spec, ListVolumes: a page has at most max_entries entries, although EC2's smallest page has five."""
+    stock = listed_cloud(count)
 
     async def act() -> list[list[str]]:
         pages: list[list[str]] = []
         token: str | None = ""
         while token is not None:
-            page = await volume_page(stock.cloud, sizes[len(pages) % len(sizes)], token)
+            page = await list_volumes(stock.cloud, sizes[len(pages) % len(sizes)], token)
             pages.append([volume.id for volume in page.items])
             token = page.next_token
         return pages
@@ -56,68 +56,67 @@ def test_pages_are_exact_and_show_each_volume_once(count: int, sizes: list[int])
     assert all(len(page) == sizes[number % len(sizes)] for number, page in enumerate(pages[:-1]))
 
 
-def test_a_page_has_five_hundred_at_most() -> None:
-    """Attacher: it sets no bound, and a message has its limits."""
-    stock = shelf(MOST + 10)
+def test_a_page_has_at_most_500_entries() -> None:
+    """The attacher sets no limit, and the size of a gRPC message is limited."""
+    stock = listed_cloud(MAX_ENTRIES + 10)
 
     for asked in (0, 10_000):
-        page = run(volume_page(stock.cloud, asked, ""))
+        page = run(list_volumes(stock.cloud, asked, ""))
 
-        assert len(page.items) == MOST
+        assert len(page.items) == MAX_ENTRIES
         assert page.next_token
 
 
-def test_what_was_deleted_between_two_pages_is_left_out() -> None:
-    """CSI: a token stays good when a volume of the next page goes."""
-    stock = shelf(5)
+def test_a_volume_that_is_deleted_between_two_pages_is_left_out() -> None:
+    """CSI spec, ListVolumes: the list may change between two pages."""
+    stock = listed_cloud(5)
 
-    first = run(volume_page(stock.cloud, 2, ""))
+    first = run(list_volumes(stock.cloud, 2, ""))
     stock.named = (*stock.named[:2], *stock.named[3:])
-    second = run(volume_page(stock.cloud, 2, first.next_token or ""))
+    second = run(list_volumes(stock.cloud, 2, first.next_token or ""))
 
     assert [volume.id for volume in second.items] == ["vol-00000003"]
 
 
 @pytest.mark.requirement("csi.list-volumes.token")
 @given(st.text(min_size=1) | st.binary(min_size=1).map(lambda some: base64.urlsafe_b64encode(some).decode()))
-def test_a_token_that_is_none_of_ours_starts_the_listing_again(token: str) -> None:
-    """CSI: ABORTED."""
+def test_a_foreign_token_makes_the_caller_start_the_list_again(token: str) -> None:
+    """CSI spec, ListVolumes: "Invalid starting_token"."""
     with pytest.raises(errors.Busy):
-        run(volume_page(shelf(3).cloud, 0, token))
+        run(list_volumes(listed_cloud(3).cloud, 0, token))
 
 
 @pytest.mark.requirement("csi.unsupported-field")
-def test_a_negative_bound_is_refused() -> None:
-    """CSI: INVALID_ARGUMENT."""
+def test_a_negative_limit_is_refused() -> None:
     with pytest.raises(errors.InvalidRequest):
-        run(volume_page(shelf(3).cloud, -1, ""))
+        run(list_volumes(listed_cloud(3).cloud, -1, ""))
 
 
 @pytest.mark.parametrize(
     ("volume_id", "snapshot_id"), [("no-volume", ""), ("", "no-snapshot"), ("no-volume", "snap-0")]
 )
-def test_ids_that_nothing_can_have_list_nothing(volume_id: str, snapshot_id: str) -> None:
-    """CSI: an unknown id is an empty list."""
-    page = run(snapshot_page(ScriptedCloud().cloud, 0, "", volume_id=volume_id, snapshot_id=snapshot_id))
+def test_the_list_of_snapshots_is_empty_for_an_id_that_nothing_can_have(volume_id: str, snapshot_id: str) -> None:
+    """CSI spec, ListSnapshots: without a match the list is empty."""
+    page = run(list_snapshots(ScriptedCloud().cloud, 0, "", volume_id=volume_id, snapshot_id=snapshot_id))
 
     assert page.items == ()
     assert page.next_token is None
 
 
 @pytest.mark.requirement("csi.list-volumes.token")
-def test_a_token_that_ec2_has_forgotten_is_stale_and_no_mistake_of_the_callers() -> None:
-    """CSI: ABORTED; EC2 may say InvalidParameterValue. Without a token it is a mistake, and ours."""
+def test_a_token_that_ec2_has_forgotten_makes_the_caller_start_the_list_again() -> None:
+    """EC2 may answer InvalidParameterValue to an expired token; without a token, the driver's request is wrong."""
 
-    class Forgetful(Shelf):
+    class ForgetfulCloud(ListedCloud):
         async def volume_page(self, size: int, token: str | None) -> Page[Volume]:
             if token or not self.named:
                 raise errors.InvalidRequest("unable to parse pagination token")
             return await super().volume_page(size, token)
 
-    stock, empty = Forgetful(named=shelf(20).named), Forgetful()
-    first = run(volume_page(stock.cloud, 10, ""))
+    stock, empty = ForgetfulCloud(named=listed_cloud(20).named), ForgetfulCloud()
+    first = run(list_volumes(stock.cloud, 10, ""))
 
     with pytest.raises(errors.Busy, match="stale"):
-        run(volume_page(stock.cloud, 10, first.next_token or ""))
+        run(list_volumes(stock.cloud, 10, first.next_token or ""))
     with pytest.raises(errors.InvalidRequest):
-        run(volume_page(empty.cloud, 10, ""))
+        run(list_volumes(empty.cloud, 10, ""))

@@ -1,5 +1,6 @@
-"""Growing and changing volumes: what is asked for, joined, or said when it cannot be."""
+"""Growing and modifying volumes: what the driver requests, what it joins, and what its errors say."""
 
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
 from hyperpod_ebs.driver.model.volume import Change
-from hyperpod_ebs.driver.volumes.modify import brings, earliest, expand, missing, modify
+from hyperpod_ebs.driver.volumes.modify import earliest_retry, expand_volume, leads_to, missing_change, modify_volume
 from hyperpod_ebs.driver.volumes.watch import Watcher
 from tests.support.scripted_cloud import ID, ScriptedCloud, a_modification, a_volume
 from tests.support.virtual_time import now, run
@@ -18,50 +19,50 @@ from tests.support.virtual_time import now, run
 TWO = SizeRange(GiB(2))
 
 
-def grown(paper: ScriptedCloud, size: SizeRange = TWO) -> tuple[GiB, float]:
-    """The size, and when it could be used."""
+def expand(paper: ScriptedCloud, size: SizeRange = TWO) -> tuple[GiB, float]:
+    """Expand the volume; its size and the time at which that was usable."""
 
     async def act() -> tuple[GiB, float]:
         async with Watcher(paper.cloud) as watcher:
-            return await expand(paper.cloud, watcher, ID, size), now()
+            return await expand_volume(paper.cloud, watcher, ID, size), now()
 
     return run(act())
 
 
-def not_grown(paper: ScriptedCloud, size: SizeRange = TWO) -> errors.Error:
-    """What is said instead."""
+def fail_to_expand(paper: ScriptedCloud, size: SizeRange = TWO) -> errors.Error:
+    """Expand the volume; the error with which that failed."""
 
     async def act() -> errors.Error:
         async with Watcher(paper.cloud) as watcher:
             with pytest.raises(errors.Error) as refusal:
-                await expand(paper.cloud, watcher, ID, size)
+                await expand_volume(paper.cloud, watcher, ID, size)
             return refusal.value
 
     return run(act())
 
 
-def modified(paper: ScriptedCloud, **change: Any) -> None:
-    """Have it changed."""
+def modify(paper: ScriptedCloud, **change: Any) -> None:
+    """Modify the volume."""
 
     async def act() -> None:
         async with Watcher(paper.cloud) as watcher:
-            await modify(paper.cloud, watcher, ID, Change(**change))
+            await modify_volume(paper.cloud, watcher, ID, Change(**change))
 
     run(act())
 
 
 def refusing(*refusals: errors.Error, **terms: Any) -> ScriptedCloud:
-    """A cloud with a volume of 1 GiB, that refuses so at first."""
+    """A cloud with a volume of 1 GiB, whose first answers to a modification are these refusals."""
     paper = ScriptedCloud(shows=lambda _: a_volume(), **terms)
     paper.refusals["modify_volume"] = list(refusals)
     return paper
 
 
-def test_a_size_can_be_used_from_optimizing_on() -> None:
-    """EC2: the rest may take hours."""
+def test_a_new_size_is_usable_in_state_optimizing() -> None:
+    """EBS user guide, volume modifications: the optimization may take hours, and the size is usable before."""
     paper = refusing(modified=lambda at: a_modification("optimizing" if at > 6 else "modifying", size=GiB(2)))
 
-    size, took = grown(paper)
+    size, took = expand(paper)
 
     assert size == 2
     assert 6 < took < 10
@@ -69,140 +70,142 @@ def test_a_size_can_be_used_from_optimizing_on() -> None:
 
 
 @pytest.mark.requirement("csi.expand-volume.idempotent")
-def test_a_volume_that_is_large_enough_is_left_alone() -> None:
-    """CSI: an expansion never makes it smaller, and a repeat succeeds."""
+def test_a_volume_that_is_large_enough_is_not_modified() -> None:
+    """CSI spec, ControllerExpandVolume: the call is idempotent, and does not shrink a volume."""
     paper = ScriptedCloud(shows=lambda _: a_volume(gib=4))
 
-    size, _ = grown(paper)
+    size, _ = expand(paper)
 
     assert size == 4
     assert paper.calls["modify_volume"] == 0
 
 
-def test_a_size_that_ec2_shows_before_it_can_be_used_is_waited_for() -> None:
-    """Upstream: the latest modification says whether it is still under way."""
+def test_expansion_waits_although_ec2_shows_the_new_size_already() -> None:
+    """Only the latest modification says whether the new size is usable."""
     paper = ScriptedCloud(
         shows=lambda _: a_volume(gib=2),
         modified=lambda at: a_modification("completed" if at > 4 else "modifying", size=GiB(2)),
     )
 
-    assert grown(paper)[1] > 4
+    assert expand(paper)[1] > 4
 
 
-def test_a_modification_under_way_to_the_same_size_is_joined() -> None:
-    """Ours: a call that was cut off and comes again."""
+def test_expansion_joins_a_running_modification_to_the_same_size() -> None:
+    """The caller may retry after its deadline, while the first call's modification is running."""
     paper = refusing(
         errors.Busy("modifying"),
         modified=lambda at: a_modification("completed" if at > 4 else "modifying", size=GiB(2)),
     )
 
-    size, took = grown(paper)
+    size, took = expand(paper)
 
     assert size == 2
     assert took > 4
 
 
-class Growth(NamedTuple):
-    """What AWS says to an expansion, and what is made of it."""
+class Refusal(NamedTuple):
+    """AWS's refusal of an expansion, and the error of the call."""
 
     id: str
-    said: errors.Error
+    refusal: errors.Error
     becomes: type[errors.Error]
 
 
 @pytest.mark.parametrize(
     "case",
     [
-        Growth("another modification", errors.Busy("modifying"), errors.Busy),
-        Growth("a quota", errors.QuotaReached("full"), errors.OutOfRange),
-        Growth("more than the type has", errors.InvalidRequest("too large"), errors.OutOfRange),
-        Growth("the volume's state", errors.NotReady("creating"), errors.Unavailable),
-        Growth("its key", errors.KeyUnusable("disabled"), errors.Unavailable),
-        Growth("too often", errors.RateLimited("wait"), errors.RateLimited),
-        Growth("permission", errors.Denied("no"), errors.Denied),
+        Refusal("another modification", errors.Busy("modifying"), errors.Busy),
+        Refusal("a quota", errors.QuotaReached("full"), errors.OutOfRange),
+        Refusal("a size above the type's maximum", errors.InvalidRequest("too large"), errors.OutOfRange),
+        Refusal("the volume's state", errors.NotReady("creating"), errors.Unavailable),
+        Refusal("its key", errors.KeyUnusable("disabled"), errors.Unavailable),
+        Refusal("too often", errors.RateLimited("wait"), errors.RateLimited),
+        Refusal("permission", errors.Denied("no"), errors.Denied),
     ],
     ids=lambda case: case.id,
 )
-def test_an_expansion_is_never_refused_so_that_the_resizer_stops(case: Growth) -> None:
-    """Resizer: FAILED_PRECONDITION freezes growth, RESOURCE_EXHAUSTED pins the size (what-callers-do)."""
-    paper = refusing(case.said, modified=lambda _: a_modification("modifying", iops=4000))
+def test_no_expansion_fails_with_an_error_after_which_the_resizer_stops(case: Refusal) -> None:
+    """The external-resizer stops after FAILED_PRECONDITION while a pod uses the claim.
 
-    refusal = not_grown(paper)
+    After RESOURCE_EXHAUSTED it never tries another size.
+    """
+    paper = refusing(case.refusal, modified=lambda _: a_modification("modifying", iops=4000))
+
+    refusal = fail_to_expand(paper)
 
     assert type(refusal) is case.becomes
     assert not isinstance(refusal, errors.Refused | errors.NoRoom)
 
 
 @pytest.mark.requirement("csi.expand-volume.out-of-range")
-def test_a_volume_over_the_limit_cannot_shrink() -> None:
-    """CSI: OUT_OF_RANGE with both values."""
-    refusal = not_grown(ScriptedCloud(shows=lambda _: a_volume(gib=4)), SizeRange(GiB(1), 2**30))
+def test_expansion_of_a_volume_above_the_limit_is_out_of_range() -> None:
+    """CSI spec, ControllerExpandVolume: "Unsupported capacity_range"."""
+    refusal = fail_to_expand(ScriptedCloud(shows=lambda _: a_volume(gib=4)), SizeRange(GiB(1), 2**30))
 
     assert isinstance(refusal, errors.OutOfRange)
     assert "4 GiB" in str(refusal)
 
 
 @pytest.mark.requirement("csi.expand-volume.missing")
-def test_a_volume_is_not_found_only_when_it_stays_so() -> None:
-    """Resizer: NOT_FOUND ends the expansion for good."""
+def test_expansion_fails_with_not_found_only_if_ec2_does_not_show_the_volume_repeatedly() -> None:
+    """The external-resizer ends an expansion for good after NOT_FOUND."""
     late = ScriptedCloud(shows=lambda at: a_volume(gib=2) if at > 0.4 else None)
 
-    size, _ = grown(late)
+    size, _ = expand(late)
 
     assert size == 2
-    assert isinstance(not_grown(ScriptedCloud()), errors.VolumeNotFound)
+    assert isinstance(fail_to_expand(ScriptedCloud()), errors.VolumeNotFound)
 
 
-def test_a_modification_that_fails_is_to_be_asked_for_again() -> None:
-    """EC2: failed, with its reason."""
+def test_a_failed_modification_fails_the_call_with_a_retryable_error_and_the_reason() -> None:
+    """EC2 API reference, VolumeModification: state `failed`, and a status message."""
     paper = refusing(modified=lambda _: a_modification("failed", message="no capacity", size=GiB(2)))
 
-    refusal = not_grown(paper)
+    refusal = fail_to_expand(paper)
 
     assert type(refusal) is errors.Unavailable
     assert "no capacity" in str(refusal)
 
 
 @pytest.mark.requirement("csi.modify-volume.idempotent", "csi.modify-volume.only-named")
-def test_only_what_differs_is_asked_for() -> None:
-    """AWS: a volume can be modified a few times a day; nothing is spent on what is so."""
+def test_only_properties_that_differ_are_requested() -> None:
+    """EC2 allows only a few modifications of a volume per day."""
     paper = refusing()
 
-    modified(paper, type="gp3", iops=3000, throughput=125)
+    modify(paper, type="gp3", iops=3000, throughput=125)
 
     assert paper.calls["modify_volume"] == 0
-    assert missing(Change(type="gp3", iops=4000), a_volume()) == Change(iops=4000)
+    assert missing_change(Change(type="gp3", iops=4000), a_volume()) == Change(iops=4000)
 
 
-def test_another_type_is_asked_for_with_all_that_is_wanted_of_it() -> None:
-    """EC2: a new type brings its own default of IOPS, so that what is so now need not stay so."""
+def test_a_new_type_is_requested_together_with_all_wanted_properties() -> None:
+    """EC2 resets the IOPS of a volume to the default of its new type."""
     change = Change(type="io2", iops=3000)
 
-    assert missing(change, a_volume()) == change
-    assert missing(change, a_volume(type="io2")) == Change()
+    assert missing_change(change, a_volume()) == change
+    assert missing_change(change, a_volume(type="io2")) == Change()
 
 
-def test_a_change_is_refused_as_ec2_refuses_it() -> None:
-    """Resizer: INVALID_ARGUMENT for a range or ratio, FAILED_PRECONDITION for a quota."""
+def test_a_modification_fails_with_the_error_of_ec2s_refusal() -> None:
+    """The external-resizer needs INVALID_ARGUMENT for a wrong value, and another code for a quota."""
     with pytest.raises(errors.InvalidRequest):
-        modified(refusing(errors.InvalidRequest("too high")), iops=100_000)
+        modify(refusing(errors.InvalidRequest("too high")), iops=100_000)
     with pytest.raises(errors.QuotaReached):
-        modified(refusing(errors.QuotaReached("full")), iops=4000)
+        modify(refusing(errors.QuotaReached("full")), iops=4000)
 
 
-def test_the_rate_limit_says_when_it_ends() -> None:
-    """Ours: the next step in the message."""
+def test_the_error_for_too_many_modifications_has_the_earliest_time_for_a_retry() -> None:
     began = datetime(2026, 1, 1, tzinfo=UTC)
     last = a_modification("completed", size=GiB(1))
     last = type(last)(volume_id=ID, state=last.state, target=last.target, started=began)
 
-    assert earliest(last, "Wait at least 6 hours between modifications") == began + timedelta(hours=6)
-    assert earliest(last, "can be modified again after 2026-01-02T03:04:05Z.") == datetime(
+    assert earliest_retry(last, "Wait at least 6 hours between modifications") == began + timedelta(hours=6)
+    assert earliest_retry(last, "can be modified again after 2026-01-02T03:04:05Z.") == datetime(
         2026, 1, 2, 3, 4, 5, tzinfo=UTC
     )
-    assert earliest(last, "later") is None
+    assert earliest_retry(last, "later") is None
     paper = refusing(errors.RateLimited("after 2026-01-02T03:04:05Z"))
-    assert "earliest at 2026-01-02T03:04:05Z" in str(not_grown(paper))
+    assert "earliest at 2026-01-02T03:04:05Z" in str(fail_to_expand(paper))
 
 
 changes = st.builds(
@@ -215,13 +218,13 @@ changes = st.builds(
 
 
 @given(changes)
-def test_what_is_missing_is_never_smaller_and_brings_what_was_asked(change: Change) -> None:
-    """Ours: volumes do not shrink, and a modification to what is missing is one to what was asked."""
+def test_the_missing_change_never_shrinks_the_volume_and_leads_to_the_wanted_change(change: Change) -> None:
+    """EC2 cannot shrink a volume."""
     volume = a_volume(gib=3)
 
-    lacking = missing(change, volume)
+    missing = missing_change(change, volume)
 
-    assert lacking.size is None or lacking.size > volume.size
-    assert brings(a_modification("modifying", size=lacking.size, type=lacking.type, iops=lacking.iops,
-                                 throughput=lacking.throughput), lacking)  # fmt: skip
-    assert missing(lacking, volume) == lacking
+    requested = a_modification("modifying", **{field.name: getattr(missing, field.name) for field in fields(Change)})
+    assert missing.size is None or missing.size > volume.size
+    assert leads_to(requested, missing)
+    assert missing_change(missing, volume) == missing

@@ -128,7 +128,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     ) -> csi_pb2.ListVolumesResponse:
         """List volumes, and which nodes have them."""
         del context
-        page = await listing.volume_page(self._cloud, request.max_entries, request.starting_token)
+        page = await listing.list_volumes(self._cloud, request.max_entries, request.starting_token)
         return render.volume_page(page)
 
     async def ControllerGetVolume(  # noqa: N802
@@ -145,7 +145,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         del context
         volume_id, size = volume.parse_volume_id(request.volume_id), parse.larger_size(request)
         after = await self._joined(
-            volume_id, request, lambda: modify.expand(self._cloud, self._watcher, volume_id, size)
+            volume_id, request, lambda: modify.expand_volume(self._cloud, self._watcher, volume_id, size)
         )
         return csi_pb2.ControllerExpandVolumeResponse(
             capacity_bytes=sizes.to_bytes(after),
@@ -160,7 +160,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         volume_id = volume.parse_volume_id(request.volume_id)
         change, retagging = parse.change(request, self._policy)
         await self._joined(
-            volume_id, request, lambda: modify.modify(self._cloud, self._watcher, volume_id, change, retagging)
+            volume_id, request, lambda: modify.modify_volume(self._cloud, self._watcher, volume_id, change, retagging)
         )
         return csi_pb2.ControllerModifyVolumeResponse()
 
@@ -170,7 +170,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         """Take a snapshot; the caller asks again until it is ready."""
         del context
         spec = parse.snapshot_spec(request, self._policy)
-        taken = await self._joined(f"snapshot {spec.name}", request, lambda: snapshot.take(self._cloud, spec))
+        taken = await self._joined(f"snapshot {spec.name}", request, lambda: snapshot.take_snapshot(self._cloud, spec))
         return csi_pb2.CreateSnapshotResponse(snapshot=render.snapshot(taken))
 
     async def DeleteSnapshot(  # noqa: N802
@@ -180,7 +180,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         del context
         with suppress(errors.SnapshotNotFound):
             snapshot_id = volume.parse_snapshot_id(request.snapshot_id)
-            await self._joined(snapshot_id, request, lambda: snapshot.drop(self._cloud, snapshot_id))
+            await self._joined(snapshot_id, request, lambda: snapshot.delete_snapshot(self._cloud, snapshot_id))
         return csi_pb2.DeleteSnapshotResponse()
 
     async def ListSnapshots(  # noqa: N802
@@ -188,7 +188,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     ) -> csi_pb2.ListSnapshotsResponse:
         """List snapshots: all of ours, those of a volume, or one by its id."""
         del context
-        page = await listing.snapshot_page(
+        page = await listing.list_snapshots(
             self._cloud,
             request.max_entries,
             request.starting_token,

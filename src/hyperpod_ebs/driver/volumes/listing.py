@@ -1,8 +1,7 @@
-"""Lists volumes and snapshots, page by page.
+"""List volumes and snapshots, page by page.
 
-EC2 gives no fewer than five of anything a page, in no order that lasts. So where a
-caller takes fewer, our token carries the ids of those that were fetched and not
-given, and then EC2's own token.
+EC2's pages have at least five entries, in an order that can change. If the caller wants fewer entries, the driver's
+token carries the ids of the entries that EC2 returned and the caller has not received, and EC2's own token.
 """
 
 import base64
@@ -17,11 +16,11 @@ from hyperpod_ebs.driver.model import volume as model
 from hyperpod_ebs.driver.model.volume import Snapshot, Volume
 from hyperpod_ebs.driver.volumes.cloud import Cloud, Page, PartlyRead
 
-MOST: Final = 500
-"""Entries of one page, also where the caller sets no bound: a message has its limits."""
+MAX_ENTRIES: Final = 500
+"""Entries on a page, also if the caller sets no limit: the size of a gRPC message is limited."""
 
-LEAST: Final = 5
-"""What EC2 takes as the smallest page."""
+MIN_EC2_ENTRIES: Final = 5
+"""The smallest page that EC2 accepts."""
 
 
 class _HasId(Protocol):
@@ -32,105 +31,110 @@ class _HasId(Protocol):
 T = TypeVar("T", bound=_HasId)
 
 
-async def volume_page(cloud: Cloud, max_entries: int, token: str) -> Page[Volume]:
-    """Some of the account's volumes: at most `max_entries`, or 500.
+async def list_volumes(cloud: Cloud, max_entries: int, token: str) -> Page[Volume]:
+    """List a page of the account's volumes, at most `max_entries` or 500.
 
     Raises:
         InvalidRequest: `max_entries` is negative.
-        Busy: The token is stale or not one of ours.
+        Busy: The token is stale, or this driver did not issue it.
     """
 
-    async def again(ids: Sequence[str]) -> list[Volume]:
+    async def describe(ids: Sequence[str]) -> list[Volume]:
         try:
             found = await cloud.volumes(ids) if ids else {}
-        except PartlyRead as some:  # as on EC2's own pages
-            found = some.found
-        return [found[one] for one in ids if one in found]
+        except PartlyRead as partly:  # EC2's own pages leave out unreadable volumes too
+            found = partly.found
+        return [found[id_] for id_ in ids if id_ in found]
 
-    return await _page(max_entries, _Place.of(token), cloud.volume_page, again)
+    return await _fill_page(max_entries, _Position.from_token(token), cloud.volume_page, describe)
 
 
-async def snapshot_page(
+async def list_snapshots(
     cloud: Cloud, max_entries: int, token: str, *, volume_id: str, snapshot_id: str
 ) -> Page[Snapshot]:
-    """Some of the account's snapshots, of one volume where one is named; or the one with an id, whoever's it is.
+    """List a page of the account's snapshots, of one volume if `volume_id` is not empty.
+
+    With a `snapshot_id`, the page has only this snapshot, which another account may own.
 
     Raises:
         InvalidRequest: `max_entries` is negative.
-        Busy: The token is stale or not one of ours.
+        Busy: The token is stale, or this driver did not issue it.
     """
-    place = _Place.of(token)
+    position = _Position.from_token(token)
     try:
         if snapshot_id:
             found = await cloud.snapshot(model.parse_snapshot_id(snapshot_id))
             return Page((found,) if found and volume_id in {"", found.volume_id} else ())
         source = model.parse_volume_id(volume_id) if volume_id else None
-    except errors.NotFound:  # no snapshot is, or is of, what nothing can be
+    except errors.NotFound:  # no snapshot matches an id that nothing can have
         return Page(())
 
-    async def again(ids: Sequence[str]) -> list[Snapshot]:
-        found = [await cloud.snapshot(one) for one in ids]
-        return [one for one in found if one is not None]
+    async def describe(ids: Sequence[str]) -> list[Snapshot]:
+        found = [await cloud.snapshot(id_) for id_ in ids]
+        return [snapshot for snapshot in found if snapshot is not None]
 
-    async def page(size: int, after: str | None) -> Page[Snapshot]:
-        return await cloud.snapshot_page(size, after, volume_id=source)
+    async def fetch(size: int, ec2_token: str | None) -> Page[Snapshot]:
+        return await cloud.snapshot_page(size, ec2_token, volume_id=source)
 
-    return await _page(max_entries, place, page, again)
+    return await _fill_page(max_entries, position, fetch, describe)
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a listing goes on: with what was fetched and not given, then with EC2's token."""
+class _Position:
+    """Where a list continues: with the entries that the caller has not received, and then at EC2's token."""
 
-    left: tuple[str, ...] = ()
-    after: str | None = None
-    more: bool = True
-    """Whether EC2 has more."""
+    pending: tuple[str, ...] = ()
+    """Ids of the entries that EC2 has returned and the caller has not received."""
+    ec2_token: str | None = None
+    has_more: bool = True
+    """Whether EC2 has further pages."""
 
     @classmethod
-    def of(cls, token: str) -> "_Place":
-        """The place that a token of ours names.
+    def from_token(cls, token: str) -> "_Position":
+        """The position that a token of this driver encodes; the start for an empty token.
 
         Raises:
-            Busy: It is none of ours: the listing has to start again.
+            Busy: This driver did not issue the token; the caller has to start again.
         """
         if not token:
             return cls()
         try:
-            left, after = json.loads(base64.urlsafe_b64decode(token.encode()))
-            return cls(tuple(map(str, left)), after and str(after), more=after is not None)
+            pending, ec2_token = json.loads(base64.urlsafe_b64decode(token.encode()))
+            return cls(tuple(map(str, pending)), ec2_token and str(ec2_token), has_more=ec2_token is not None)
         except (ValueError, TypeError, binascii.Error) as error:
-            raise errors.Busy(f"starting token {token[:40]!r} is not one of ours: list from the start") from error
+            raise errors.Busy(
+                f"starting token {token[:40]!r} is not a token of this driver: list from the start"
+            ) from error
 
     @property
     def token(self) -> str | None:
-        """The token that names this place; None at the end."""
-        if not self.left and not self.more:
+        """The token that encodes this position; None at the end of the list."""
+        if not self.pending and not self.has_more:
             return None
-        return base64.urlsafe_b64encode(json.dumps([self.left, self.after]).encode()).decode()
+        return base64.urlsafe_b64encode(json.dumps([self.pending, self.ec2_token]).encode()).decode()
 
 
-async def _page(
+async def _fill_page(
     max_entries: int,
-    place: _Place,
+    position: _Position,
     fetch: Callable[[int, str | None], Awaitable[Page[T]]],
-    again: Callable[[Sequence[str]], Awaitable[list[T]]],
+    describe: Callable[[Sequence[str]], Awaitable[list[T]]],
 ) -> Page[T]:
-    """The page at `place`, filled as far as there is more."""
+    """Fill the page at `position`: `describe` the pending entries, then `fetch` EC2's pages until it is full."""
     if max_entries < 0:
         raise errors.InvalidRequest(f"max_entries is {max_entries}; it cannot be negative")
-    most = min(max_entries or MOST, MOST)
-    items = await again(place.left[:most])
-    left, after, more = [*place.left[most:]], place.after, place.more
-    while more and len(items) < most:
+    size = min(max_entries or MAX_ENTRIES, MAX_ENTRIES)
+    items = await describe(position.pending[:size])
+    pending, ec2_token, has_more = [*position.pending[size:]], position.ec2_token, position.has_more
+    while has_more and len(items) < size:
         try:
-            page = await fetch(max(most - len(items), LEAST), after)
-        except errors.InvalidRequest as refusal:  # EC2 also says so of a token that it has forgotten
-            if after is None:
+            page = await fetch(max(size - len(items), MIN_EC2_ENTRIES), ec2_token)
+        except errors.InvalidRequest as refusal:  # EC2 answers this way to a token that has expired, too
+            if ec2_token is None:
                 raise
-            raise errors.Busy(f"the starting token is stale, list from the start: {refusal}") from refusal
-        room = most - len(items)
+            raise errors.Busy(f"the starting token is stale: {refusal}; list from the start") from refusal
+        room = size - len(items)
         items += page.items[:room]
-        left = [one.id for one in page.items[room:]]
-        after, more = page.next_token, page.next_token is not None
-    return Page(tuple(items), _Place(tuple(left), after, more=more).token)
+        pending = [item.id for item in page.items[room:]]
+        ec2_token, has_more = page.next_token, page.next_token is not None
+    return Page(tuple(items), _Position(tuple(pending), ec2_token, has_more=has_more).token)

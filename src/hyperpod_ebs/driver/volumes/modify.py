@@ -1,8 +1,7 @@
-"""Changes volumes in place: larger, faster, of another type.
+"""Change volumes in place: their size, type, IOPS and throughput, and their tags.
 
-What is so already is not asked for again, and a modification under way to what is
-wanted is joined. An expansion never fails in a way that would stop the CO for good:
-see `csi.status` for what each error makes of the claim.
+The driver requests only what differs, and joins a running modification that leads to what is wanted. No expansion
+fails with an error after which the resizer stops for good: `csi.status` says what each error does to a claim.
 """
 
 import re
@@ -18,146 +17,149 @@ from hyperpod_ebs.driver.volumes.cloud import Cloud, get_volume
 from hyperpod_ebs.driver.volumes.watch import Watcher
 
 PATIENCE: Final = 180.0
-"""Seconds that a modification may take to be usable before the caller is told to ask again."""
+"""Seconds that a modification may take to be usable before the caller has to retry."""
 
 LAGS: Final = (0.5, 1.0)
-"""Seconds before each further look for a volume that EC2 does not show: NOT_FOUND would end the expansion for good."""
+"""Seconds before each further search for a volume that EC2 does not show: NOT_FOUND would end an expansion for good."""
 
-OLD_RULE: Final = timedelta(hours=6)
-"""What some accounts still have to leave between two modifications of a volume."""
+OLD_INTERVAL: Final = timedelta(hours=6)
+"""The time that some accounts still have to leave between two modifications of a volume."""
 
-_AS_THEY_ARE: Final = TagChanges()
+_NO_TAG_CHANGES: Final = TagChanges()
 _RUNNING: Final = frozenset({ModificationState.MODIFYING, ModificationState.OPTIMIZING})
-_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+_TIMESTAMP: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 
-async def expand(cloud: Cloud, watcher: Watcher, volume_id: str, size: SizeRange) -> GiB:
-    """The volume's size, which answers `size` and can be used; never smaller than it was.
+async def expand_volume(cloud: Cloud, watcher: Watcher, volume_id: str, size: SizeRange) -> GiB:
+    """Grow the volume to a size in `size` and wait until that size is usable; the size, never smaller than before.
 
     Raises:
-        VolumeNotFound: No such volume.
-        OutOfRange: It is larger than the limit already, or EC2 or the account's quota does not allow the size.
-        Busy: Another modification is under way.
-        RateLimited: Too many of late; says when.
-        Unavailable: Ask again.
+        VolumeNotFound: The volume does not exist.
+        OutOfRange: The volume is larger than the limit, or EC2 or the account's quota does not allow the size.
+        Busy: Another modification of the volume is running.
+        RateLimited: The volume was modified too often; the message has the earliest time for a retry.
+        Unavailable: The caller has to retry.
     """
     volume = await get_volume(cloud, volume_id, look_again_after=LAGS)
     wanted = GiB(max(size.wanted, volume.size))
     if not size.allows(wanted):
         raise errors.OutOfRange(
-            f"volume {volume_id} has {volume.size} GiB ({sizes.to_bytes(volume.size)} bytes), over the limit of "
-            f"{size.limit} bytes; volumes do not shrink"
+            f"volume {volume_id} has {volume.size} GiB ({sizes.to_bytes(volume.size)} bytes), more than the limit of "
+            f"{size.limit} bytes, and volumes cannot shrink"
         )
     try:
-        grown = iops.after_growth(volume.type, volume.tags, wanted) if wanted > volume.size else None
-        return (await _changed(cloud, watcher, volume, Change(size=size.wanted, iops=grown))) or wanted
+        grown_iops = iops.after_growth(volume.type, volume.tags, wanted) if wanted > volume.size else None
+        return (await _apply_change(cloud, watcher, volume, Change(size=size.wanted, iops=grown_iops))) or wanted
     except (errors.QuotaReached, errors.InvalidRequest) as refusal:
         raise errors.OutOfRange(f"volume {volume_id} cannot grow to {wanted} GiB: {refusal}") from refusal
     except (errors.Refused, errors.NoRoom, errors.Conflict) as refusal:
-        # These stop the resizer while any pod uses the claim.
+        # The codes of these errors would stop the resizer for as long as a pod uses the claim.
         raise errors.Unavailable(f"volume {volume_id} cannot grow to {wanted} GiB now: {refusal}") from refusal
 
 
-async def modify(
-    cloud: Cloud, watcher: Watcher, volume_id: str, change: Change, tags: TagChanges = _AS_THEY_ARE
+async def modify_volume(
+    cloud: Cloud, watcher: Watcher, volume_id: str, change: Change, tags: TagChanges = _NO_TAG_CHANGES
 ) -> None:
-    """Have the volume as `change` says, and its tags as `tags`.
+    """Change the volume's tags and its other properties, and wait until the new properties are usable.
 
     Raises:
-        VolumeNotFound: No such volume.
-        InvalidRequest: EC2 takes no such IOPS or throughput, or not with this type and size.
-        QuotaReached: A limit of the account.
-        Busy: Another modification is under way.
-        RateLimited: Too many of late; says when.
-        Unavailable: Ask again.
+        VolumeNotFound: The volume does not exist.
+        InvalidRequest: EC2 does not allow the IOPS or the throughput, at least not with this type and size.
+        QuotaReached: The account has reached a limit.
+        Busy: Another modification of the volume is running.
+        RateLimited: The volume was modified too often; the message has the earliest time for a retry.
+        Unavailable: The caller has to retry.
     """
     volume = await get_volume(cloud, volume_id, look_again_after=LAGS)
-    if gone := sorted(key for key in tags.remove - tags.put.keys() if key in volume.tags):
-        await cloud.untag_volume(volume_id, gone)
+    if removed := sorted(key for key in tags.remove - tags.put.keys() if key in volume.tags):
+        await cloud.untag_volume(volume_id, removed)
     if new := {key: value for key, value in tags.put.items() if volume.tags.get(key) != value}:
         await cloud.tag_volume(volume_id, new)
-    await _changed(cloud, watcher, volume, change)
+    await _apply_change(cloud, watcher, volume, change)
 
 
-def missing(change: Change, volume: Volume) -> Change:
-    """The part of `change` that `volume` does not show; a size is there when the volume is larger.
+def missing_change(change: Change, volume: Volume) -> Change:
+    """The part of `change` that `volume` does not show; a volume that is larger than the wanted size needs no growth.
 
-    A new type brings its own defaults with it: then all that is wanted of it is asked for.
+    A new type changes the other properties to its defaults, so that all wanted properties are then part of it.
     """
-    ask = {one.name: getattr(change, one.name) for one in fields(Change)}
-    size = ask.pop("size")
-    moves = ask["type"] not in {None, volume.type}
-    lacking = {
-        name: have for name, have in ask.items() if have is not None and (moves or have != getattr(volume, name))
+    wishes = {field.name: getattr(change, field.name) for field in fields(Change)}
+    size = wishes.pop("size")
+    changes_type = wishes["type"] not in {None, volume.type}
+    missing = {
+        name: wish
+        for name, wish in wishes.items()
+        if wish is not None and (changes_type or wish != getattr(volume, name))
     }
-    return Change(size=size if size is not None and size > volume.size else None, **lacking)
+    return Change(size=size if size is not None and size > volume.size else None, **missing)
 
 
-def brings(modification: Modification, change: Change) -> bool:
-    """Whether a volume is as `change` says once `modification` is done."""
-    for one in fields(Change):
-        ask, have = getattr(change, one.name), getattr(modification.target, one.name)
-        if ask is not None and (have is None or (have < ask if one.name == "size" else have != ask)):
+def leads_to(modification: Modification, change: Change) -> bool:
+    """Whether the volume is as `change` wants it once `modification` is complete."""
+    for field in fields(Change):
+        wish, target = getattr(change, field.name), getattr(modification.target, field.name)
+        if wish is not None and (target is None or (target < wish if field.name == "size" else target != wish)):
             return False
     return True
 
 
-def earliest(modification: Modification | None, refusal: str) -> datetime | None:
-    """When EC2 takes the next modification, as far as its refusal and the latest modification tell."""
-    if match := _INSTANT.search(refusal):
+def earliest_retry(modification: Modification | None, refusal: str) -> datetime | None:
+    """When EC2 accepts the next modification, as far as its refusal and the latest modification say."""
+    if match := _TIMESTAMP.search(refusal):
         return datetime.fromisoformat(match[0]).replace(tzinfo=UTC)
     if "6 hours" in refusal and modification is not None and modification.started is not None:
-        return modification.started + OLD_RULE
+        return modification.started + OLD_INTERVAL
     return None
 
 
-async def _changed(cloud: Cloud, watcher: Watcher, volume: Volume, change: Change) -> GiB | None:
-    """Have `volume` as `change` says; the size that it then has, where a modification told."""
-    lacking = missing(change, volume)
-    if lacking == Change():
-        running = await _latest(cloud, volume.id)
-        # EC2 may show the new values before they can be used.
-        if running is None or running.state is not ModificationState.MODIFYING or not brings(running, change):
+async def _apply_change(cloud: Cloud, watcher: Watcher, volume: Volume, change: Change) -> GiB | None:
+    """Change the volume and wait until the change is usable; the new size, if a modification has one."""
+    missing = missing_change(change, volume)
+    if missing == Change():
+        running = await _find_modification(cloud, volume.id)
+        # EC2 may show the new values before they are usable.
+        if running is None or running.state is not ModificationState.MODIFYING or not leads_to(running, change):
             return None
-        return await _usable(watcher, running)
+        return await _wait_until_usable(watcher, running)
     try:
-        return await _usable(watcher, await cloud.modify_volume(volume.id, lacking))
+        return await _wait_until_usable(watcher, await cloud.modify_volume(volume.id, missing))
     except errors.Busy as busy:
-        running = await _latest(cloud, volume.id)
-        if running is None or running.state not in _RUNNING or not brings(running, lacking):
+        running = await _find_modification(cloud, volume.id)
+        if running is None or running.state not in _RUNNING or not leads_to(running, missing):
             raise errors.Busy(f"volume {volume.id} waits for another modification: {busy}") from busy
-        return await _usable(watcher, running)
+        return await _wait_until_usable(watcher, running)
     except errors.RateLimited as limited:
-        when = earliest(await _latest(cloud, volume.id), str(limited))
-        raise errors.RateLimited(str(limited), earliest=when) from limited
+        earliest = earliest_retry(await _find_modification(cloud, volume.id), str(limited))
+        raise errors.RateLimited(str(limited), earliest=earliest) from limited
 
 
-async def _usable(watcher: Watcher, modification: Modification) -> GiB | None:
-    """Wait until what `modification` brings can be used; the size that it brings."""
+async def _wait_until_usable(watcher: Watcher, modification: Modification) -> GiB | None:
+    """Wait until what `modification` changes is usable; its new size, if it has one."""
 
-    def settled(seen: Modification | None) -> bool:
-        # A later one in its place means that this one is over; an earlier one that EC2 has not caught up.
-        return seen is not None and seen.state is not ModificationState.MODIFYING and not _before(seen, modification)
+    def is_over(seen: Modification | None) -> bool:
+        # EC2 may still show an earlier modification; a later one means that this modification is over.
+        return seen is not None and seen.state is not ModificationState.MODIFYING and not _is_older(seen, modification)
 
     last: Modification | None = modification
     if modification.state is ModificationState.MODIFYING:
         try:
-            last = await watcher.modification(modification.volume_id, settled, patience=PATIENCE)
+            last = await watcher.modification(modification.volume_id, is_over, patience=PATIENCE)
         except TimeoutError as late:
             raise errors.Unavailable(
-                f"volume {modification.volume_id} is still being modified after {PATIENCE:g} s; ask again"
+                f"the modification of volume {modification.volume_id} is not complete after {PATIENCE:g} s; retry"
             ) from late
     if last is not None and last.state is ModificationState.FAILED:
         raise errors.Unavailable(
             f"the modification of volume {modification.volume_id} failed: {last.message or 'AWS gives no reason'}; "
-            "ask again"
+            "retry"
         )
     return modification.target.size
 
 
-def _before(seen: Modification, modification: Modification) -> bool:
+def _is_older(seen: Modification, modification: Modification) -> bool:
     return seen.started is not None and modification.started is not None and seen.started < modification.started
 
 
-async def _latest(cloud: Cloud, volume_id: str) -> Modification | None:
+async def _find_modification(cloud: Cloud, volume_id: str) -> Modification | None:
+    """Describe the latest modification of the volume."""
     return (await cloud.modifications([volume_id])).get(volume_id)

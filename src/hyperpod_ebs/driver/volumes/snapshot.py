@@ -1,7 +1,7 @@
-"""Takes snapshots and drops them.
+"""Create snapshots and delete them.
 
-EC2 has no client token for snapshots. So an earlier call's is looked for by its name
-first; where two calls raced past each other's look, the oldest is the one that counts.
+EC2 has no client token for snapshots. So the driver first looks for a snapshot of this name that an earlier call
+created. If two calls miss each other's snapshot in a race, the oldest snapshot counts.
 """
 
 import asyncio
@@ -15,38 +15,38 @@ from hyperpod_ebs.driver.model.volume import Snapshot, SnapshotSpec, SnapshotSta
 from hyperpod_ebs.driver.volumes.cloud import Cloud
 
 LAG: Final = 1.0
-"""Seconds until a snapshot is found by its tags, with a margin."""
+"""Seconds until EC2 finds a new snapshot by its tags, with a margin."""
 
 log = structlog.get_logger(__name__)
 
 
-async def take(cloud: Cloud, spec: SnapshotSpec) -> Snapshot:
-    """The snapshot that `spec` describes, begun now or by an earlier call.
+async def take_snapshot(cloud: Cloud, spec: SnapshotSpec) -> Snapshot:
+    """Start the snapshot that `spec` describes, or adopt the one that an earlier call started.
 
     Raises:
-        VolumeNotFound: No such source.
-        Conflict: The name belongs to a snapshot of another volume.
-        QuotaReached, NotReady: The account's limit, or the source's state.
-        OutcomeUnknown: It may exist; ask again.
+        VolumeNotFound: The source volume does not exist.
+        Conflict: A snapshot of another volume has the name.
+        QuotaReached, NotReady: The account's limit or the state of the volume forbids it.
+        OutcomeUnknown: The snapshot may exist; the caller has to retry.
     """
-    if found := chosen(spec, await cloud.snapshots_named(spec.name)):
-        return found
+    if existing := matching_snapshot(spec, await cloud.snapshots_named(spec.name)):
+        return existing
     try:
         return await cloud.create_snapshot(spec)
     except errors.OutcomeUnknown:
-        # A caller that came back sooner than the name is found would have a second one made.
+        # A caller that retries before EC2 finds the name would create a second snapshot.
         await asyncio.sleep(LAG)
-        with suppress(errors.Error):  # none of which would prove anything
-            if found := chosen(spec, await cloud.snapshots_named(spec.name)):
-                return found
+        with suppress(errors.Error):  # an error of the search proves nothing
+            if existing := matching_snapshot(spec, await cloud.snapshots_named(spec.name)):
+                return existing
         raise
 
 
-async def drop(cloud: Cloud, snapshot_id: str) -> None:
-    """Have the snapshot removed; one that is gone is no error.
+async def delete_snapshot(cloud: Cloud, snapshot_id: str) -> None:
+    """Delete the snapshot; succeed if it is gone.
 
     Raises:
-        InUse: Something is made of it.
+        InUse: An image is made of the snapshot.
     """
     try:
         await cloud.delete_snapshot(snapshot_id)
@@ -54,14 +54,15 @@ async def drop(cloud: Cloud, snapshot_id: str) -> None:
         return
 
 
-def chosen(spec: SnapshotSpec, existing: tuple[Snapshot, ...]) -> Snapshot | None:
-    """The one of `existing` that `spec` means: the oldest; one that failed does not count.
+def matching_snapshot(spec: SnapshotSpec, existing: tuple[Snapshot, ...]) -> Snapshot | None:
+    """The snapshot that `spec` means: the oldest of the existing ones with its name that did not fail.
 
     Raises:
-        Conflict: It is of another volume.
+        Conflict: It is a snapshot of another volume.
     """
     good = sorted(
-        (one for one in existing if one.state is not SnapshotState.ERROR), key=lambda one: (one.started, one.id)
+        (snapshot for snapshot in existing if snapshot.state is not SnapshotState.ERROR),
+        key=lambda snapshot: (snapshot.started, snapshot.id),
     )
     if not good:
         return None
@@ -71,5 +72,6 @@ def chosen(spec: SnapshotSpec, existing: tuple[Snapshot, ...]) -> Snapshot | Non
             f"snapshot {spec.name} exists already: {oldest.id} is of volume {oldest.volume_id}, not {spec.volume_id}"
         )
     if others:
-        log.warning("several snapshots have one name", name=spec.name, taken=oldest.id, left=[one.id for one in others])
+        unused = [snapshot.id for snapshot in others]
+        log.warning("several snapshots have the same name", name=spec.name, used=oldest.id, unused=unused)
     return oldest
