@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from botocore import xform_name
 
-from hyperpod_ebs.emulator import cloud
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.http.dispatch import handlers_of
+from hyperpod_ebs.emulator.services import create_services
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from tests.support.emulator_clients import Aws
 from tests.support.every_operation import OPERATIONS, asked_for_everything, called, refusals, refused_everything
@@ -31,7 +31,7 @@ class Boto3:
 
 async def test_what_is_served_is_what_is_promised(emulator: Emulator) -> None:
     """Ours: an operation enters the emulator's tables and the list of what clients are shown to get together."""
-    services = cloud.services(emulator.world, rate="off")
+    services = create_services(emulator.world, rate="off")
 
     served = {name: frozenset(handlers_of(name, objects)) for name, objects in services.items()}
 

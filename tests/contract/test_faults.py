@@ -69,7 +69,9 @@ class Cloud(NamedTuple):
 async def serving(volumes: Volumes, faults: Faults) -> AsyncGenerator[str]:
     keys = Keys()
     keys.add("AKIDEXAMPLE", Key(secret="a secret", account="123456789012", arn="arn:aws:iam::1:user/me", user_id="AID"))
-    async with Server(services={"ec2": [volumes]}, keys=keys, faults=faults, control=[]).serving("127.0.0.1", 0) as url:
+    async with Server(services={"ec2": [volumes]}, keys=keys, faults=faults, local_routes=[]).serve(
+        "127.0.0.1", 0
+    ) as url:
         yield url
 
 
@@ -84,7 +86,7 @@ async def cloud(session: AioSession) -> AsyncGenerator[Cloud]:
     faults, volumes = Faults(), Volumes()
     async with serving(volumes, faults) as url:
         yield Cloud(url, volumes, faults, session)
-        assert faults.left() == 0
+        assert faults.remaining() == 0
 
 
 async def test_a_fault_before_the_operation_keeps_it_from_happening(cloud: Cloud) -> None:
@@ -258,7 +260,7 @@ def test_plans_for_one_operation_are_met_in_their_order() -> None:
     met = [plan.fault if (plan := faults.take("A", "before")) else None for _ in range(4)]
 
     assert met == [THROTTLED, THROTTLED, FULL, None]
-    assert faults.left() == 1
+    assert faults.remaining() == 1
 
 
 PLANS: st.SearchStrategy[Callable[[], Plan]] = st.builds(

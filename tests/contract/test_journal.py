@@ -81,8 +81,8 @@ def test_the_journal_remembers_so_many_calls_and_counts_them_all() -> None:
     journal = Journal()
 
     for _ in range(REMEMBERED + 5):
-        with journal.entry("ec2:DescribeVolumes", "") as entry:
-            entry.concerns({"VolumeIds": [f"vol-{number}" for number in range(12)]})
+        with journal.record("ec2:DescribeVolumes", "") as entry:
+            entry.add_resources({"VolumeIds": [f"vol-{number}" for number in range(12)]})
 
     told = journal.latest(REMEMBERED + 5)
     assert (len(told), told[0].number) == (REMEMBERED, 6)

@@ -347,7 +347,9 @@ class Everything:
 @pytest.fixture
 async def url() -> AsyncGenerator[str]:
     together = {name: [Everything(getattr(Everything, name))] for name in METHODS}
-    async with Server(services=together, keys=keys(), faults=Faults(), control=[]).serving("127.0.0.1", 0) as address:
+    async with Server(services=together, keys=keys(), faults=Faults(), local_routes=[]).serve(
+        "127.0.0.1", 0
+    ) as address:
         yield address
 
 

@@ -17,7 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from hyperpod_ebs.emulator.http.auth import Key, Keys
-from hyperpod_ebs.emulator.http.control import for_this_machine
+from hyperpod_ebs.emulator.http.control import local_only
 from hyperpod_ebs.emulator.http.dispatch import Service
 from hyperpod_ebs.emulator.http.faults import Faults
 from hyperpod_ebs.emulator.http.server import BODY_LIMIT, Server
@@ -120,15 +120,15 @@ SERVICES: Mapping[str, Sequence[Service]] = {
 
 @asynccontextmanager
 async def serving(
-    services: Mapping[str, Sequence[Service]] = SERVICES, control: Sequence[web.RouteDef] = ()
+    services: Mapping[str, Sequence[Service]] = SERVICES, local_routes: Sequence[web.RouteDef] = ()
 ) -> AsyncGenerator[str]:
     keys = Keys()
     keys.add(
         "AKIDEXAMPLE",
         Key(secret="a secret", account="123456789012", arn="arn:aws:iam::123456789012:user/me", user_id="AIDME"),
     )
-    server = Server(services=services, keys=keys, faults=Faults(), control=control)
-    async with server.serving("127.0.0.1", 0) as url:
+    server = Server(services=services, keys=keys, faults=Faults(), local_routes=local_routes)
+    async with server.serve("127.0.0.1", 0) as url:
         yield url
 
 
@@ -404,7 +404,7 @@ async def test_a_request_for_a_service_that_is_not_here_says_which_are(url: str)
         status, said = answer.status, await answer.text()
 
     assert status == 404
-    assert said == "service s3 is not here: there are ec2, eks, sagemaker, sts"
+    assert said == "service s3 is not emulated; the emulated services are ec2, eks, sagemaker, sts"
 
 
 async def test_a_body_that_is_too_long_is_not_read(url: str) -> None:
@@ -437,7 +437,7 @@ async def test_further_routes_are_served_beside_the_services() -> None:
         return web.Response(text="hello")
 
     async with (
-        serving(control=[web.get("/_metadata/{instance}/hello", hello)]) as url,
+        serving(local_routes=[web.get("/_metadata/{instance}/hello", hello)]) as url,
         aiohttp.ClientSession() as session,
     ):
         said = await (await session.get(f"{url}/_metadata/i-1/hello")).text()
@@ -448,13 +448,13 @@ async def test_further_routes_are_served_beside_the_services() -> None:
 
 
 @pytest.mark.parametrize(("remote", "status"), [("127.0.0.1", 200), ("::1", 200), ("192.0.2.1", 403)])
-async def test_a_control_route_is_for_this_machine_only(remote: str, status: int) -> None:
+async def test_a_control_route_is_only_for_clients_on_this_machine(remote: str, status: int) -> None:
     """Ours: what plans faults and hands out metadata is nothing for the network."""
 
     async def hello(_: web.Request) -> web.Response:
         return web.Response(text="hello")
 
-    route = for_this_machine(web.get("/hello", hello))
+    route = local_only(web.get("/hello", hello))
 
     async def as_if_from_afar(request: web.Request) -> web.StreamResponse:
         handler: Callable[[web.Request], Any] = route.handler
@@ -476,8 +476,8 @@ async def test_a_control_route_is_for_this_machine_only(remote: str, status: int
 
 async def test_an_operation_claimed_by_two_objects_of_a_service_fails_at_start() -> None:
     """Ours: the second would take the first's place and nobody would know."""
-    with pytest.raises(ValueError, match="DescribeVolumes of ec2 is claimed by two objects"):
-        Server(services={"ec2": [Volumes(), Volumes()]}, keys=Keys(), faults=Faults(), control=[])
+    with pytest.raises(ValueError, match="DescribeVolumes of ec2 has two handlers"):
+        Server(services={"ec2": [Volumes(), Volumes()]}, keys=Keys(), faults=Faults(), local_routes=[])
 
 
 async def test_an_operation_that_the_service_does_not_have_fails_at_start() -> None:

@@ -113,7 +113,7 @@ def test_a_request_that_botocore_writes_is_read_back_as_it_was_asked(case: Case,
     request = serialized(operation, asked)
 
     wire = wire_of(model)
-    assert wire.claims(request)
+    assert wire.resembles(request)
     assert wire.operation(request) == case.operation
     assert wire.parse(case.operation, request) == asked
 
@@ -124,9 +124,9 @@ def test_every_operation_of_the_emulated_services_can_be_compiled(service: str) 
     model = models.load(service)
     wire = wire_of(model)
 
-    compiled = [wire._of(name) for name in model.operation_names]  # type: ignore[attr-defined] # compiled on first use otherwise
+    codecs = [wire._codec(name) for name in model.operation_names]  # type: ignore[attr-defined] # compiled on first use otherwise
 
-    assert len(compiled) > 10
+    assert len(codecs) > 10
 
 
 class Drawing(NamedTuple):

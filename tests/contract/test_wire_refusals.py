@@ -388,7 +388,7 @@ def test_a_name_claimed_twice_in_a_table_fails_at_import() -> None:
 
     operations("DeleteVolume")(answer)
 
-    with pytest.raises(ValueError, match="DeleteVolume is claimed twice"):
+    with pytest.raises(ValueError, match="DeleteVolume has two handlers"):
         operations("DeleteVolume")(answer)
 
 

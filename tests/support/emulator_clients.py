@@ -13,6 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from hyperpod_ebs.emulator.emulator import Emulator
+from hyperpod_ebs.emulator.settings import EmulatorSettings
 
 ZONE: Final = "us-west-2a"
 ROLE: Final = "arn:aws:iam::123456789012:role/node"
@@ -120,12 +121,12 @@ def clients(env: Mapping[str, str]) -> Aws:
 
 
 @asynccontextmanager
-async def cloud(state: Path | None = None, **options: Any) -> AsyncGenerator[tuple[Emulator, Aws]]:
+async def cloud(state: Path | None = None, *, port: int = 0, **settings: Any) -> AsyncGenerator[tuple[Emulator, Aws]]:
     """An emulator and its clients."""
-    async with Emulator.running(state, **options) as emulator:
+    async with Emulator.start(EmulatorSettings(state=state, port=port, **settings)) as emulator:
         aws = await asyncio.to_thread(clients, emulator.env)
         yield emulator, aws
-        assert emulator.faults.left() == 0
+        assert emulator.faults.remaining() == 0
 
 
 async def until(look: Callable[[], Awaitable[str]], wanted: str, *, seconds: float = 20) -> None:

@@ -117,7 +117,7 @@ async def test_an_attributes_class_changes_a_volume_and_its_tags(
         emulator.faults.plan("CreateTags", AwsFault("UnauthorizedOperation", "no"))
         emulator.faults.plan("DeleteTags", AwsFault("UnauthorizedOperation", "no"))
         await one.csi.ControllerModifyVolume(request)
-        left = emulator.faults.left()
+        left = emulator.faults.remaining()
         emulator.faults.clear()
 
     shown = await aws.shown(made.volume_id)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperpod_ebs.emulator import lock
+from hyperpod_ebs.emulator import state_directory
 from hyperpod_ebs.kit import command
 from tests.support.emulator_clients import cloud
 
@@ -72,7 +72,7 @@ async def test_while_an_emulator_starts_nobody_is_sent_to_where_the_one_before_i
         pass
 
     with ExitStack() as stack:
-        await asyncio.to_thread(lambda: stack.enter_context(lock.held(state)))
+        await asyncio.to_thread(stack.enter_context, state_directory.lock(state))
         failed = await typed("env", "--state", str(state), code=1)
 
     assert f"no emulator runs on {state}" in failed.err
@@ -97,9 +97,9 @@ async def test_another_address_than_loopback_is_warned_of(short_path: Path) -> N
     elsewhere = await typed("run", "--state", state, "--host", "192.0.2.1", "--port", "0", code=1)
     name = await typed("run", "--state", state, "--host", "localhost", code=2)
 
-    assert "whoever reaches 192.0.2.1 and has the access key" in elsewhere.err
+    assert "every client that can connect to 192.0.2.1 and has the access key" in elsewhere.err
     assert "192.0.2.1" in elsewhere.err.splitlines()[-1]
-    assert "is no IP address" in name.out + name.err
+    assert "is not an IP address" in name.out + name.err
 
 
 async def test_reset_deletes_a_state_with_its_disks(short_path: Path) -> None:

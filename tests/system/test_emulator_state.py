@@ -73,7 +73,7 @@ DAMAGES = [
     Damage("a database that is none", overwritten("state.db", "nonsense" * 1000), "state.db cannot be read"),
     Damage("credentials cut short", overwritten("credentials.json", '{"access_key_id": "A'), "credentials.json cannot"),
     Damage("credentials of other fields", overwritten("credentials.json", '{"key": "A"}'), "credentials.json cannot"),
-    Damage("a pool that is gone", without_disks, "has no bytes of vol-"),
+    Damage("a pool that is gone", without_disks, "lacks the data of vol-"),
     Damage("a pool that is none", overwritten("pool.xfs", "nonsense"), "mount exited with"),
 ]
 
@@ -200,7 +200,7 @@ async def test_without_root_everything_has_its_states_but_no_devices(short_path:
     gone = await typed("reset", *at(state), as_=NOBODY)
 
     assert made["Status"] == "attached"
-    assert b"attachments have states, but no devices" in said
+    assert b"nodes get no devices" in said
     assert "is deleted" in gone.out
 
 

@@ -1,4 +1,4 @@
-"""`hyperpod-ebs emulator`: run the embedded cloud, talk to it, look into it, throw it away."""
+"""`hyperpod-ebs emulator`: run the emulator, show its environment and status, delete its state."""
 
 import asyncio
 import json
@@ -13,12 +13,13 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
-from hyperpod_ebs.emulator import leftovers, lock
-from hyperpod_ebs.emulator.identity import Identity
+from hyperpod_ebs.emulator import state_directory
+from hyperpod_ebs.emulator.credentials import Credentials
+from hyperpod_ebs.emulator.reset import delete_state
 from hyperpod_ebs.emulator.state.store import StateRefused
 
-app = App(name="emulator", help="The embedded cloud: EC2 EBS and SageMaker HyperPod with real block devices.")
-# Named by its path, so that the other commands answer at once, without the server and the SDK's models.
+app = App(name="emulator", help="Run and inspect the embedded cloud.")
+# Loaded by path, so that the other commands start quickly, without the server and the SDK's models.
 app.command("hyperpod_ebs.emulator.process:run", name="run", help="Run the embedded cloud until SIGTERM or Ctrl-C.")
 
 StateDirectory = Annotated[Path | None, Parameter(name="--state")]
@@ -26,26 +27,29 @@ Output = Literal["table", "json"]
 
 
 def default_state() -> Path:
-    """Where the state is unless told otherwise."""
+    """The state directory that a command uses without `--state`."""
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(home) / "hyperpod-ebs" / "emulator"
 
 
 @app.command
 def env(*, state: StateDirectory = None, output: Literal["shell", "json"] = "shell") -> int:
-    """Print what an AWS CLI or SDK needs in its environment.
+    """Print the environment variables with which an AWS CLI or SDK calls the emulator.
 
     Args:
-        state: The state directory of the emulator that runs.
-        output: Lines for a shell's eval, or one JSON object.
+        state: State directory of the running emulator; the default is ~/.local/state/hyperpod-ebs/emulator.
+        output: Format: export commands for a shell's eval, or one JSON object.
     """
-    home = (state or default_state()).resolve()
+    directory = (state or default_state()).resolve()
     try:
-        variables = Identity.read(home).environment(_url(home))
+        credentials, url = Credentials.load(directory), state_directory.published_url(directory)
     except FileNotFoundError:
-        return fail(f"no emulator runs on {home}: start one with `hyperpod-ebs emulator run --state {home}`")
-    except (StateRefused, OSError) as refused:
-        return fail(str(refused))
+        return fail(_not_running(directory))
+    except (StateRefused, OSError) as error:
+        return fail(str(error))
+    if url is None:
+        return fail(_not_running(directory))
+    variables = credentials.environment(url)
     if output == "json":
         say(json.dumps(variables))
     else:
@@ -58,58 +62,57 @@ def status(*, state: StateDirectory = None, output: Output = "table") -> int:
     """Show volumes, snapshots, attachments with their loop devices, instances and clusters.
 
     Args:
-        state: The state directory of the emulator that runs.
-        output: Tables, or one JSON object.
+        state: State directory of the running emulator; the default is ~/.local/state/hyperpod-ebs/emulator.
+        output: Format: tables, or one JSON object.
     """
-    home = (state or default_state()).resolve()
+    directory = (state or default_state()).resolve()
     try:
-        with urllib.request.urlopen(f"{_url(home)}/_emulator/status", timeout=10) as answer:  # noqa: S310 - our own http
-            found: dict[str, list[dict[str, Any]]] = json.load(answer)  # ids, numbers, names
-    except OSError:
-        return fail(f"no emulator answers for {home}: start one with `hyperpod-ebs emulator run --state {home}`")
+        url = state_directory.published_url(directory)
+        if url is None:
+            return fail(_not_running(directory))
+        with urllib.request.urlopen(f"{url}/_emulator/status", timeout=10) as answer:  # noqa: S310 - http, published by the emulator
+            tables: dict[str, list[dict[str, Any]]] = json.load(answer)  # ids, numbers, names
+    except OSError as error:
+        return fail(f"the emulator on {directory} does not answer ({error}); restart it with `{_run(directory)}`")
     if output == "json":
-        say(json.dumps(found))
+        say(json.dumps(tables))
         return 0
-    for title, rows in found.items():
-        _show(title, rows)
+    for title, rows in tables.items():
+        _print_table(title, rows)
     return 0
 
 
 @app.command
 def reset(*, state: StateDirectory = None) -> int:
-    """Delete a state directory with everything in it, unless an emulator runs on it or something is still mounted.
+    """Delete a state directory and everything in it, unless an emulator or a mount uses it.
 
     Args:
-        state: The state directory to delete.
+        state: State directory to delete; the default is ~/.local/state/hyperpod-ebs/emulator.
     """
-    home = (state or default_state()).resolve()
-    if not home.exists():
-        say(f"{home} is not there: nothing to delete")
+    directory = (state or default_state()).resolve()
+    if not directory.exists():
+        say(f"{directory} does not exist: nothing to delete")
         return 0
     try:
-        with lock.held(home):
-            in_use = asyncio.run(leftovers.removed(home))
-    except (StateRefused, OSError) as refused:
-        return fail(str(refused))
+        with state_directory.lock(directory):
+            in_use = asyncio.run(delete_state(directory))
+    except (StateRefused, OSError) as error:
+        return fail(str(error))
     if in_use:
-        return fail("\n".join(["still in use, so nothing more was deleted:", *in_use]))
-    say(f"{home} is deleted")
+        return fail("\n".join([f"cannot delete {directory}: parts of it are in use", *in_use]))
+    say(f"{directory} is deleted")
     return 0
 
 
-def _url(home: Path) -> str:
-    """Where the emulator of `home` answers.
-
-    Raises:
-        FileNotFoundError: None runs.
-    """
-    url = lock.endpoint(home)
-    if url is None:
-        raise FileNotFoundError(home)
-    return url
+def _not_running(directory: Path) -> str:
+    return f"no emulator runs on {directory}; start one with `{_run(directory)}`"
 
 
-def _show(title: str, rows: list[dict[str, Any]]) -> None:  # as status gives them
+def _run(directory: Path) -> str:
+    return f"hyperpod-ebs emulator run --state {directory}"
+
+
+def _print_table(title: str, rows: list[dict[str, Any]]) -> None:  # as status gives them
     if not rows:
         Console().print(f"{title}: none")
         return
@@ -122,13 +125,13 @@ def _show(title: str, rows: list[dict[str, Any]]) -> None:  # as status gives th
 
 
 def say(text: str) -> None:
-    """Tell whoever typed the command."""
+    """Print `text` on stdout."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def fail(text: str) -> int:
-    """Tell what went wrong; the exit code for it."""
+    """Print `text` on stderr; return the exit code of a failure."""
     sys.stderr.write(f"{text}\n")
     return 1
 

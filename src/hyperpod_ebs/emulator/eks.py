@@ -1,4 +1,4 @@
-"""EKS: clusters that orchestrate HyperPod's, as far as their names and states."""
+"""EKS clusters, which orchestrate HyperPod clusters: their names and states, without Kubernetes."""
 
 import hashlib
 from dataclasses import replace
@@ -10,11 +10,11 @@ from hyperpod_ebs.emulator.state.world import World, now, to_datetime
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
 
 VERSION: Final = "1.35"
-"""Kubernetes version of a cluster that names none."""
+"""The default Kubernetes version of a cluster."""
 
 
 class Eks:
-    """Elastic Kubernetes Service, without Kubernetes."""
+    """The operations of EKS."""
 
     name = "eks"
     operations = Operations["Eks"]()
@@ -22,11 +22,11 @@ class Eks:
     def __init__(self, world: World) -> None:
         self._world = world
         self._clusters = world.store.eks_clusters
-        world.clock.register("eks active", self._active)
+        world.clock.register("eks active", self._set_active)
 
     @operations("CreateCluster")
     async def create(self, asked: Asked, _: Call) -> Answer:
-        """A cluster in state CREATING."""
+        """Create a cluster, whose state is CREATING at first."""
         await self._world.clock.run_due_steps()
         name, subnets = asked["name"], asked["resourcesVpcConfig"].get("subnetIds", [])
         if name in self._clusters:
@@ -46,24 +46,24 @@ class Eks:
             )
         )
         self._world.clock.schedule(self._subject(name), "eks active")
-        return await self._world.acknowledge({"cluster": self._shown(cluster)})
+        return await self._world.acknowledge({"cluster": self._members(cluster)})
 
     @operations("DescribeCluster")
     async def describe(self, asked: Asked, _: Call) -> Answer:
-        """The cluster of this name."""
+        """Describe the cluster with this name."""
         await self._world.clock.run_due_steps()
         if (cluster := self._clusters.get(asked["name"])) is None:
             raise AwsFault("ResourceNotFoundException", f"No cluster found for name: {asked['name']}.", 404)
-        return await self._world.acknowledge({"cluster": self._shown(cluster)})
+        return await self._world.acknowledge({"cluster": self._members(cluster)})
 
-    async def _active(self, subject: str) -> None:
+    async def _set_active(self, subject: str) -> None:
         cluster = self._clusters[subject.removeprefix("eks/")]
         self._clusters.put(replace(cluster, state="ACTIVE"))
 
     def _subject(self, name: str) -> str:
         return f"eks/{name}"
 
-    def _shown(self, cluster: EksCluster) -> dict[str, Any]:  # the members of EKS's Cluster
+    def _members(self, cluster: EksCluster) -> dict[str, Any]:  # the members of EKS's Cluster
         region = self._world.region
         host = hashlib.sha256(f"{region.name}/{cluster.id}".encode()).hexdigest()[:32].upper()
         return {
@@ -85,5 +85,5 @@ class Eks:
 
 
 def arn(world: World, name: str) -> str:
-    """The ARN of the EKS cluster of this name."""
+    """The ARN of the EKS cluster with this name."""
     return world.region.arn("eks", f"cluster/{name}")

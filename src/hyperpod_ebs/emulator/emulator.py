@@ -1,4 +1,4 @@
-"""The embedded cloud, running: on the caller's event loop, over real HTTP, with real block devices."""
+"""The embedded cloud, running on the caller's event loop, with HTTP endpoints and block devices."""
 
 import shutil
 import tempfile
@@ -6,23 +6,19 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-from hyperpod_ebs.emulator import cloud, lifecycle, lock
+from hyperpod_ebs.emulator import lifecycle, services, state_directory
+from hyperpod_ebs.emulator.credentials import Credentials
 from hyperpod_ebs.emulator.disks import loop_devices, mountinfo
-from hyperpod_ebs.emulator.ec2.modifications import Rate
+from hyperpod_ebs.emulator.http import status
 from hyperpod_ebs.emulator.http.auth import Keys
 from hyperpod_ebs.emulator.http.faults import Faults
-from hyperpod_ebs.emulator.http.metadata import Metadata
-from hyperpod_ebs.emulator.http.routes import routes
+from hyperpod_ebs.emulator.http.instance_metadata import InstanceMetadata
 from hyperpod_ebs.emulator.http.server import Server
-from hyperpod_ebs.emulator.identity import Identity
-from hyperpod_ebs.emulator.state.clock import Profile
-from hyperpod_ebs.emulator.state.region import ZONES, Region
+from hyperpod_ebs.emulator.settings import EmulatorSettings
+from hyperpod_ebs.emulator.state.region import Region
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.kit import files
-
-LOOPBACK: Final = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,70 +28,52 @@ class Emulator:
     url: str
     state: Path
     env: dict[str, str]
-    """What an AWS CLI or SDK needs in its environment."""
+    """The environment variables with which an AWS CLI or SDK calls this emulator."""
 
     faults: Faults
-    """What is planned to go wrong."""
+    """The planned faults."""
 
     world: World
 
     @classmethod
     @asynccontextmanager
-    async def running(  # noqa: PLR0913 - each has a default and is named
-        cls,
-        state: Path | None = None,
-        *,
-        profile: Profile = "instant",
-        seed: int = 0,
-        host: str = LOOPBACK,
-        port: int = 0,
-        region: str = "us-west-2",
-        account: str = "123456789012",
-        zones: int = ZONES,
-        rate: Rate = "four-a-day",
-    ) -> AsyncGenerator["Emulator"]:
-        """An emulator until the block is left.
+    async def start(cls, settings: EmulatorSettings) -> AsyncGenerator["Emulator"]:
+        """Run an emulator until the block ends.
 
-        Args:
-            state: Where everything is kept; None for a directory that goes with the emulator.
-            profile: How fast states change: `instant`, `aws` or `chaos`.
-            seed: What the times are drawn from.
-            host: The address to listen at. Clients elsewhere than on this machine get the services and the
-                machines' metadata, no control routes.
-            port: The port to listen at; 0 for any that is free.
-            region: The region that it is.
-            account: The account that everything belongs to.
-            zones: How many availability zones the region has, up to three.
-            rate: How often a volume may be modified.
+        Without `settings.state` its state is in a temporary directory, which is deleted at the end. Clients on other
+        machines can use the AWS services and the instance metadata, but not the control routes.
 
         Raises:
-            StateRefused: The directory is in use, is damaged, or is of another region, account, number of zones
-                or version; or it is no state directory.
-            CommandFailed: Its disks cannot be made or mounted.
-            OSError: It cannot be written to, or the port cannot be had.
+            StateRefused: The state directory is in use, is damaged, contains other files, or was created for
+                another region, account, number of zones or version.
+            CommandFailed: The disks cannot be created or mounted.
+            OSError: The directory cannot be written to, or the port is taken.
         """
         async with AsyncExitStack() as stack:
-            home = await files.off_loop(_home, state)
-            if state is None:
-                stack.push_async_callback(_remove, home)
-            await files.off_loop(lambda: stack.enter_context(lock.held(home)))
-            identity = await files.off_loop(lambda: Identity.of(home, Region(region, account, zones)))
+            state = await files.off_loop(_resolve, settings.state)
+            if settings.state is None:
+                stack.push_async_callback(_delete_unless_mounted, state)
+            await files.off_loop(stack.enter_context, state_directory.lock(state))
+            region = Region(settings.region, settings.account, settings.zones)
+            credentials = await files.off_loop(Credentials.load_or_create, state, region)
             world = await stack.enter_async_context(
-                lifecycle.lived_in(home, identity.emulated_region, profile=profile, seed=seed, keep=state is not None)
+                lifecycle.open_world(
+                    state, region, profile=settings.profile, seed=settings.seed, temporary=settings.state is None
+                )
             )
             keys, faults = Keys(), Faults()
-            keys.add(identity.access_key_id, identity.key)
+            keys.add(credentials.access_key_id, credentials.key)
             server = Server(
-                services=cloud.services(world, rate=rate),
+                services=services.create_services(world, rate=settings.rate),
                 keys=keys,
                 faults=faults,
-                control=routes(world),
-                open_to_all=Metadata(world).routes(),
+                local_routes=status.routes(world),
+                public_routes=InstanceMetadata(world).routes(),
             )
             await stack.enter_async_context(world.clock.start_ticker())
-            url = await stack.enter_async_context(server.serving(host, port))
-            await files.off_loop(lambda: stack.enter_context(lock.published(home, url)))
-            yield cls(url=url, state=home, env=identity.environment(url), faults=faults, world=world)
+            url = await stack.enter_async_context(server.serve(settings.host, settings.port))
+            await files.off_loop(stack.enter_context, state_directory.publish_url(state, url))
+            yield cls(url=url, state=state, env=credentials.environment(url), faults=faults, world=world)
 
     def device_directory(self, instance: str) -> Path:
         """The device directory of an instance or HyperPod node."""
@@ -106,13 +84,14 @@ class Emulator:
         return f"{self.url}/_metadata/{instance}"
 
 
-def _home(state: Path | None) -> Path:
-    return Path(tempfile.mkdtemp(prefix="hyperpod-ebs-")).resolve() if state is None else state.resolve()
+def _resolve(state: Path | None) -> Path:
+    """The absolute path of the state directory, or of a new temporary directory."""
+    return (Path(tempfile.mkdtemp(prefix="hyperpod-ebs-")) if state is None else state).resolve()
 
 
-async def _remove(home: Path) -> None:
-    """Remove a directory that was only for this run, unless something in it is in use."""
-    if not await files.off_loop(mountinfo.mount_points, home):
-        # Another mount namespace may still use a device; the kernel frees that one when the namespace ends.
-        await files.off_loop(loop_devices.free_all, home)
-        await files.off_loop(shutil.rmtree, home)
+async def _delete_unless_mounted(state: Path) -> None:
+    """Delete a temporary state directory, unless a mount uses something in it."""
+    if not await files.off_loop(mountinfo.mount_points, state):
+        # Another mount namespace may still use one of the loop devices; the kernel frees that one at its last close.
+        await files.off_loop(loop_devices.free_all, state)
+        await files.off_loop(shutil.rmtree, state)

@@ -1,4 +1,4 @@
-"""A state directory while an emulator lives in it: taken over at the start, left tidy at the end."""
+"""What an emulator does with a state directory at start and stop: recover the previous run's state, release devices."""
 
 import logging
 from collections.abc import AsyncGenerator
@@ -22,59 +22,69 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def lived_in(state: Path, region: Region, *, profile: Profile, seed: int, keep: bool) -> AsyncGenerator[World]:
-    """The world that the locked directory `state` holds, with its disks and devices as the store says.
+async def open_world(
+    state: Path, region: Region, *, profile: Profile, seed: int, temporary: bool
+) -> AsyncGenerator[World]:
+    """Open the world that the locked state directory contains, and make disks and devices match its records.
 
-    Whatever a dead process left is finished, taken over or freed. At the end what nobody
-    uses is released; what a node still has mounted stays, and is said. Without `keep` it is
-    marked to go with its last user, since nobody is going to take it over.
+    At the start, complete or undo what a killed emulator left half done. At the end, release every idle device, and
+    log and leave those that a node still has mounted: the next start takes them over. A `temporary`
+    directory has no next start, so the kernel frees those at their last close.
     """
     async with AsyncExitStack() as stack:
         store = await files.off_loop(Store.open, state / "state.db")
         stack.push_async_callback(files.off_loop, store.close)
         stack.push_async_callback(_close_pool, state)
         disks = await Pool.open(state)
-        world = await _world(disks, store, Clock(store, profile=profile, seed=seed), region, state)
-        stack.push_async_callback(_release, world, keep=keep)
+        if disks.copy_method is CopyMethod.COPY:
+            log.warning("snapshots in %s are %s", state, disks.copy_method.value)
+        clock = Clock(store, profile=profile, seed=seed)
+        backing_files, directories = BackingFiles(disks), DeviceDirectories(state / "nodes")
+        bindings = await _open_bindings(store, backing_files, directories)
+        world = World(
+            region=region,
+            store=store,
+            clock=clock,
+            backing_files=backing_files,
+            directories=directories,
+            bindings=bindings,
+        )
+        stack.push_async_callback(_release_devices, world, temporary=temporary)
         await _recover(world, disks)
         yield world
 
 
-async def _world(disks: Pool, store: Store, clock: Clock, region: Region, state: Path) -> World:
-    """The parts put together; what this machine cannot do is said."""
-    if disks.copy_method is CopyMethod.COPY:
-        log.warning("snapshots in %s are %s", state, disks.copy_method.value)
-    backing_files, directories = BackingFiles(disks), DeviceDirectories(state / "nodes")
+async def _open_bindings(store: Store, backing_files: BackingFiles, directories: DeviceDirectories) -> Bindings:
     await files.off_loop(directories.reconcile, store.instances)
     usable = await files.off_loop(lambda: loop_devices.usable() and directories.usable())
     if not usable:
-        log.warning("attachments have states, but no devices: that takes root, loop devices, and no nodev mount")
-    bindings = Bindings(backing_files, directories, usable=usable)
-    return World(
-        region=region, store=store, clock=clock, backing_files=backing_files, directories=directories, bindings=bindings
-    )
+        log.warning(
+            "attachments change their state, but nodes get no devices: devices need root, loop devices and "
+            "a state directory on a filesystem that is not mounted nodev"
+        )
+    return Bindings(backing_files, directories, usable=usable)
 
 
 async def _recover(world: World, disks: Pool) -> None:
     store = world.store
     client_tokens.forget_expired(store)
-    made = [*store.snapshots, *(volume.id for volume in store.volumes.values() if volume.state == "available")]
-    if missing := await world.backing_files.missing(made):
-        raise StateRefused(f"{disks.path} has no bytes of {', '.join(sorted(missing))}: {RESTORE}")
-    await world.bindings.take_over(_with_devices(store), disks.path)
+    complete = [*store.snapshots, *(volume.id for volume in store.volumes.values() if volume.state == "available")]
+    if missing := await world.backing_files.missing(complete):
+        raise StateRefused(f"{disks.path} lacks the data of {', '.join(sorted(missing))}: {RESTORE}")
+    await world.bindings.take_over(_attachments_with_devices(store), disks.path)
     await world.backing_files.delete_unknown({*store.volumes, *store.snapshots})
 
 
-async def _release(world: World, *, keep: bool) -> None:
-    for attachment in await world.bindings.release_all(_with_devices(world.store), force=not keep):
-        log.warning("%s is still in use on %s: left for the next start", attachment.volume, attachment.instance)
+async def _release_devices(world: World, *, temporary: bool) -> None:
+    for attachment in await world.bindings.release_all(_attachments_with_devices(world.store), force=temporary):
+        log.warning("%s is still in use on %s; the next start takes it over", attachment.volume, attachment.instance)
 
 
 async def _close_pool(state: Path) -> None:
     if not await pool.close(state):
-        log.warning("%s stays mounted: something in it is in use", state / "disks")
+        log.warning("%s stays mounted: a file in it is in use", state / "disks")
 
 
-def _with_devices(store: Store) -> list[Attachment]:
-    """The attachments that a node can have a device of."""
-    return [one for one in store.attachments.values() if one.unit]
+def _attachments_with_devices(store: Store) -> list[Attachment]:
+    """The attachments that have a device on their node: all but root volumes, whose unit is 0."""
+    return [attachment for attachment in store.attachments.values() if attachment.unit]

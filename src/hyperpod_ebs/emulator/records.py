@@ -1,8 +1,8 @@
-"""What the emulated cloud remembers: one flat, frozen record for each thing.
+"""The emulator's records: one flat, frozen value for each resource.
 
-A record has only fields that JSON can hold, so that the store needs no schema of
-its own; instants are seconds since the epoch. What the API shows but another
-record implies (a volume is in use because it has an attachment) is not kept twice.
+The fields are JSON values, so that the store needs no schema. Instants are seconds since the
+epoch. A fact that another record implies is not stored twice: a volume is in use because it
+has an attachment.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ Tags = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
-    """An EBS volume; its bytes are an image of the same id."""
+    """An EBS volume; its data is in the image with the same id."""
 
     id: str
     zone: str
@@ -28,12 +28,12 @@ class Volume:
     """ARN of the KMS key."""
 
     snapshot: str | None = None
-    """The snapshot that it was made from."""
+    """The snapshot that the volume was created from."""
 
     initialization_rate_mib: int | None = None
     multi_attach: bool = False
     state: str = "creating"
-    """creating, available, deleting; in-use is for who has attachments."""
+    """creating, available or deleting; a volume with attachments is shown as in-use."""
 
     created: float = 0.0
     tags: Tags = field(default_factory=dict)
@@ -41,31 +41,31 @@ class Volume:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
-    """A volume on an instance, or on its way there or back."""
+    """The attachment of a volume to an instance, at any stage."""
 
     volume: str
     instance: str
     device: str
-    """The name asked for or chosen: /dev/xvdb."""
+    """The requested or chosen device name: /dev/xvdb."""
 
     unit: int
-    """The N of the node's nvmeN; 0 is the root volume, which has no device here."""
+    """The N of the device nvmeN on the node; 0 for the root volume, which has no device here."""
 
     state: str = "attaching"
-    """attaching, attached, detaching, busy."""
+    """attaching, attached, detaching or busy."""
 
     since: float = 0.0
     delete_on_termination: bool = False
 
     @property
     def id(self) -> str:
-        """One attachment for each volume and instance."""
+        """Volume and instance, of which there is at most one attachment."""
         return f"{self.volume}/{self.instance}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Modification:
-    """The latest change of a volume, as DescribeVolumesModifications shows it."""
+    """The latest modification of a volume, as DescribeVolumesModifications shows it."""
 
     id: str
     """The volume's id."""
@@ -74,24 +74,24 @@ class Modification:
     started: float
     ended: float | None = None
     original: Mapping[str, int | str | bool | None]
-    """Size, VolumeType, Iops, Throughput, MultiAttachEnabled before."""
+    """Size, VolumeType, Iops, Throughput and MultiAttachEnabled before the modification."""
 
     target: Mapping[str, int | str | bool | None]
-    """The same, after."""
+    """The same members after the modification."""
 
     earlier: tuple[float, ...] = ()
-    """When earlier modifications of the volume started, as far as the rate rule looks back."""
+    """The starts of earlier modifications within the period of the rate limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A point in time of a volume; its bytes are an image of the same id."""
+    """A snapshot of a volume; its data is in the image with the same id."""
 
     id: str
     volume: str
     size_gib: int
     stored_bytes: int
-    """Bytes that the image really holds."""
+    """The bytes that the image takes on disk."""
 
     description: str = ""
     encrypted: bool = False
@@ -100,18 +100,18 @@ class Snapshot:
     started: float
     completed: float | None = None
     ripe: float = 0.0
-    """When it is going to be completed: what its progress is counted from."""
+    """When the snapshot will be completed; its progress is computed from this."""
 
     tags: Tags = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """A machine: an EC2 instance of the customer's, or a node of a HyperPod cluster."""
+    """An EC2 instance in the customer's account, or a node of a HyperPod cluster."""
 
     id: str
     kind: str
-    """The instance type; HyperPod's has no `ml.` here."""
+    """The instance type, for HyperPod nodes too without `ml.`."""
 
     zone: str
     image: str = ""
@@ -122,10 +122,10 @@ class Instance:
 
     mac: str = ""
     cluster: str = ""
-    """Id of the HyperPod cluster that owns it; an EC2 instance has none."""
+    """The id of the node's HyperPod cluster; empty for an EC2 instance."""
 
     group: str = ""
-    """Its instance group in the cluster."""
+    """The node's instance group in its cluster."""
 
     reservation: str = ""
     tags: Tags = field(default_factory=dict)
@@ -133,7 +133,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceGroup:
-    """A group of equal nodes in a HyperPod cluster."""
+    """A group of nodes of the same type in a HyperPod cluster."""
 
     name: str
     kind: str
@@ -142,7 +142,7 @@ class InstanceGroup:
     count: int
     role: str
     restricted: bool = False
-    """A Restricted Instance Group takes no volumes."""
+    """Whether it is a Restricted Instance Group, whose nodes accept no volumes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +154,7 @@ class Cluster:
     state: str = "Creating"
     created: float
     eks: str | None = None
-    """ARN of the EKS cluster that orchestrates it; None for Slurm."""
+    """The ARN of the EKS cluster that orchestrates this cluster; None for Slurm."""
 
     groups: tuple[Mapping[str, str | int | bool], ...] = ()
     """The fields of each `InstanceGroup`."""
@@ -166,13 +166,13 @@ class Cluster:
     tags: Tags = field(default_factory=dict)
 
     def instance_groups(self) -> list[InstanceGroup]:
-        """The groups, as values."""
+        """The instance groups as values."""
         return [InstanceGroup(**group) for group in self.groups]  # type: ignore[arg-type] # its own fields, stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EksCluster:
-    """An EKS cluster, by its name: a control plane that nobody runs."""
+    """An EKS cluster, which has no control plane here."""
 
     id: str
     state: str = "CREATING"
@@ -185,26 +185,26 @@ class EksCluster:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """A client token that was used: a repeat gets the same thing, other terms are refused."""
+    """A used client token: the same request gets the same resources again, a different request is an error."""
 
     id: str
-    """Operation, scope and the token itself."""
+    """The operation, the scope and the token itself."""
 
     terms: str
-    """The request that it came with, as canonical JSON."""
+    """The token's request as canonical JSON."""
 
     made: tuple[str, ...]
-    """Ids of what the request made."""
+    """The ids of the resources that the request created."""
 
     used: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """A change of state that is going to happen."""
+    """A pending state change."""
 
     id: str
-    """Whose: the id of a volume, attachment, snapshot, ..."""
+    """The subject: the id of a volume, attachment, snapshot, ..."""
 
     step: str
     at: float
@@ -212,10 +212,10 @@ class Due:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """Something came into a state: what a time line is drawn from."""
+    """An entry of the history: a resource entered a state."""
 
     id: str
-    """A number that grows."""
+    """A number that grows from entry to entry."""
 
     subject: str
     state: str

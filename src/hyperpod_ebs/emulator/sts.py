@@ -1,15 +1,15 @@
-"""STS: who am I."""
+"""Security Token Service (STS): the caller's identity."""
 
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, Call, Operations
 
 
 class Sts:
-    """Security Token Service."""
+    """The operations of STS."""
 
     name = "sts"
     operations = Operations["Sts"]()
 
     @operations("GetCallerIdentity")
     async def identity(self, _: Asked, call: Call) -> Answer:
-        """The caller; nobody needs a permission for it."""
+        """GetCallerIdentity, which needs no permission."""
         return {"UserId": call.user_id, "Account": call.account, "Arn": call.arn}

@@ -1,7 +1,8 @@
-"""What AWS says to a caller whom no policy allows an operation, service by service.
+"""The errors with which each AWS service denies an operation that no policy allows.
 
-The forms are IAM's, "Troubleshoot access denied error messages"; EC2 puts a sentence
-before it and a message after it that only sts:DecodeAuthorizationMessage reads.
+The messages follow the IAM User Guide, "Troubleshoot access denied error messages". EC2
+adds a sentence before the message, and after it an encoded message that
+sts:DecodeAuthorizationMessage can decode.
 """
 
 import secrets
@@ -11,14 +12,14 @@ from typing import Final
 from hyperpod_ebs.emulator.wire.operations import Asked, AwsFault, Call
 
 _BLOB: Final = 300
-"""Bytes of the encoded message; EC2's is some hundreds long."""
+"""Random bytes of the encoded message; EC2's is several hundred bytes long."""
 
 _EC2: Final[Mapping[str, str]] = {
     "VolumeId": "volume",
     "SnapshotId": "snapshot",
     "InstanceId": "instance",
 }
-"""Members with an id, and the kind of resource that it is one of; the first that there is counts."""
+"""The request members that name a resource, and the type of that resource; the first member present counts."""
 
 _NEW: Final[Mapping[str, str]] = {
     "CreateVolume": "volume/*",
@@ -26,37 +27,37 @@ _NEW: Final[Mapping[str, str]] = {
     "CreateTags": "*/*",
     "DeleteTags": "*/*",
 }
-"""What an operation is about that makes or marks something."""
+"""The resource of an operation that creates resources or changes their tags."""
 
 
-def denied(call: Call, asked: Asked) -> AwsFault:
-    """The refusal of `call`, which no identity-based policy allows."""
+def access_denied(call: Call, asked: Asked) -> AwsFault:
+    """The error of a call that no identity-based policy allows."""
     action = f"{call.service}:{call.operation}"
     resource = _resource(call, asked)
     where = f" on resource: {resource}" if resource else ""
-    said = f"User: {call.arn} is not authorized to perform: {action}{where} "
-    said += f"because no identity-based policy allows the {action} action"
+    reason = f"User: {call.arn} is not authorized to perform: {action}{where} "
+    reason += f"because no identity-based policy allows the {action} action"
     match call.service:
         case "ec2":
             blob = f". Encoded authorization failure message: {secrets.token_urlsafe(_BLOB)}" if resource else ""
-            text = f"You are not authorized to perform this operation. {said}{blob}"
+            text = f"You are not authorized to perform this operation. {reason}{blob}"
             return AwsFault("UnauthorizedOperation", text, 403)
         case "sagemaker":
-            return AwsFault("AccessDeniedException", said, 400)
+            return AwsFault("AccessDeniedException", reason, 400)
         case "sts":
-            return AwsFault("AccessDenied", said, 403)
+            return AwsFault("AccessDenied", reason, 403)
         case _:
-            return AwsFault("AccessDeniedException", said, 403)
+            return AwsFault("AccessDeniedException", reason, 403)
 
 
 def _resource(call: Call, asked: Asked) -> str:
-    """The ARN of what the call is about; empty for EC2's Describe calls, which know no resources."""
+    """The ARN of the call's resource; empty for STS and for EC2's Describe calls, which have none."""
     scope = f"arn:{call.arn.split(':')[1]}:{call.service}:{call.region}:{call.account}"
     if call.service == "ec2":
         if call.operation.startswith("Describe"):
             return ""
-        named = (f"{kind}/{asked[member]}" for member, kind in _EC2.items() if asked.get(member))
-        return f"{scope}:{_NEW.get(call.operation) or next(named, '*')}"
+        resources = (f"{kind}/{asked[member]}" for member, kind in _EC2.items() if asked.get(member))
+        return f"{scope}:{_NEW.get(call.operation) or next(resources, '*')}"
     if call.service == "sts":
         return ""
     cluster: str = asked.get("ClusterArn") or asked.get("ClusterName") or asked.get("name") or "*"

@@ -1,4 +1,4 @@
-"""Who calls: every request's signature verified, refused in its service's own words."""
+"""Authentication: verifies every request's signature, and rejects a bad one with the error of its service."""
 
 import hmac
 from collections.abc import Mapping
@@ -12,10 +12,10 @@ from hyperpod_ebs.emulator.wire.messages import Request
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 
 SKEW: Final = timedelta(minutes=5)
-"""How far a caller's clock may be off."""
+"""Maximum difference between the caller's clock and this machine's."""
 
 PRESIGNED: Final = timedelta(minutes=15)
-"""How long STS takes a presigned URL, whatever its X-Amz-Expires says (aws-iam-authenticator, token.go)."""
+"""How long STS accepts a presigned URL, regardless of its X-Amz-Expires (aws-iam-authenticator, token.go)."""
 
 _VALIDATE: Final = "AWS was not able to validate the provided access credentials"
 _INVALID_TOKEN: Final = "The security token included in the request is invalid."  # noqa: S105 - a message
@@ -27,100 +27,100 @@ _MISMATCH: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """An access key's other half, and whose it is."""
+    """The secret and the owner of an access key."""
 
     secret: str = field(repr=False)
     account: str
     arn: str
     user_id: str
     region: str | None = None
-    """The region in which there is anything of the account's; None for each."""
+    """The only region that accepts the key; None for every region."""
 
 
 class Keys:
-    """The access keys that exist, by their ids."""
+    """The existing access keys by id."""
 
     def __init__(self) -> None:
         self._keys: dict[str, Key] = {}
 
     def add(self, key_id: str, key: Key) -> None:
-        """Let `key_id` sign from now on; a second time replaces the first."""
+        """Accept signatures with `key_id`; replaces an earlier key with the same id."""
         self._keys[key_id] = key
 
     def remove(self, key_id: str) -> None:
-        """Let `key_id` sign no more.
+        """Stop accepting signatures with `key_id`.
 
         Raises:
-            KeyError: There is no such key.
+            KeyError: The key does not exist.
         """
         del self._keys[key_id]
 
     def get(self, key_id: str) -> Key | None:
-        """The key of this id, None if there is none."""
+        """The key with this id, None if it does not exist."""
         return self._keys.get(key_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A code and status with which a service turns a caller away; `text` where it has its own."""
+    """A service's error for one kind of bad signature: code, status, and a fixed message if it has one."""
 
     code: str
     status: int
     text: str | None = None
 
     def fault(self, text: str) -> AwsFault:
-        """The refusal, saying `text` unless the service has a text of its own."""
+        """The error; its message is `text` unless the service has a fixed one."""
         return AwsFault(self.code, self.text or text, self.status)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Words:
-    """How a service says each of the things that can be wrong with a signature."""
+class Refusals:
+    """A service's errors for bad signatures."""
 
-    none: Refusal
+    unsigned: Refusal
     malformed: Refusal
-    unknown: Refusal
-    wrong: Refusal
-    skewed: Refusal
-    elsewhere: Refusal
+    unknown_key: Refusal
+    wrong_signature: Refusal
+    wrong_time: Refusal
+    wrong_region: Refusal
 
 
-def _json_words(status: int) -> Words:
-    return Words(
-        none=Refusal("MissingAuthenticationTokenException", status, "Missing Authentication Token"),
+def _json_refusals(status: int) -> Refusals:
+    return Refusals(
+        unsigned=Refusal("MissingAuthenticationTokenException", status, "Missing Authentication Token"),
         malformed=Refusal("IncompleteSignatureException", status),
-        unknown=Refusal("UnrecognizedClientException", status, _INVALID_TOKEN),
-        wrong=Refusal("InvalidSignatureException", status, _MISMATCH),
-        skewed=Refusal("InvalidSignatureException", status),
-        elsewhere=Refusal("InvalidSignatureException", status),
+        unknown_key=Refusal("UnrecognizedClientException", status, _INVALID_TOKEN),
+        wrong_signature=Refusal("InvalidSignatureException", status, _MISMATCH),
+        wrong_time=Refusal("InvalidSignatureException", status),
+        wrong_region=Refusal("InvalidSignatureException", status),
     )
 
 
-_WORDS: Final[Mapping[str, Words]] = {
-    "ec2": Words(
-        none=Refusal("MissingParameter", 400, "The request must contain the parameter AWSAccessKeyId"),
+_REFUSALS: Final[Mapping[str, Refusals]] = {
+    "ec2": Refusals(
+        unsigned=Refusal("MissingParameter", 400, "The request must contain the parameter AWSAccessKeyId"),
         malformed=Refusal("AuthFailure", 401, _VALIDATE),
-        unknown=Refusal("AuthFailure", 401, _VALIDATE),
-        wrong=Refusal("SignatureDoesNotMatch", 403, _MISMATCH),
-        skewed=Refusal("RequestExpired", 400, "Request has expired."),
-        elsewhere=Refusal("AuthFailure", 401),
+        unknown_key=Refusal("AuthFailure", 401, _VALIDATE),
+        wrong_signature=Refusal("SignatureDoesNotMatch", 403, _MISMATCH),
+        wrong_time=Refusal("RequestExpired", 400, "Request has expired."),
+        wrong_region=Refusal("AuthFailure", 401),
     ),
-    "sts": Words(
-        none=Refusal("MissingAuthenticationToken", 403, "Request is missing Authentication Token"),
+    "sts": Refusals(
+        unsigned=Refusal("MissingAuthenticationToken", 403, "Request is missing Authentication Token"),
         malformed=Refusal("IncompleteSignature", 400),
-        unknown=Refusal("InvalidClientTokenId", 403, _INVALID_TOKEN),
-        wrong=Refusal("SignatureDoesNotMatch", 403, _MISMATCH),
-        skewed=Refusal("SignatureDoesNotMatch", 403),
-        elsewhere=Refusal("SignatureDoesNotMatch", 403),
+        unknown_key=Refusal("InvalidClientTokenId", 403, _INVALID_TOKEN),
+        wrong_signature=Refusal("SignatureDoesNotMatch", 403, _MISMATCH),
+        wrong_time=Refusal("SignatureDoesNotMatch", 403),
+        wrong_region=Refusal("SignatureDoesNotMatch", 403),
     ),
-    "eks": _json_words(403),
+    "eks": _json_refusals(403),
 }
-_OTHERS: Final = _json_words(400)
+_OTHERS: Final = _json_refusals(400)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who signed a request, and for what."""
+    """The key that signed a request, and the service and region it was signed for."""
 
     key: Key
     service: str
@@ -128,54 +128,62 @@ class Caller:
 
 
 def service_of(request: Request) -> str | None:
-    """The service that `request` is signed for, None if it does not say."""
+    """The service that the request was signed for; None if it is unsigned or malformed."""
     try:
-        claim = Claim.of(request)
+        claim = Claim.parse(request)
     except signature.Malformed:
         return None
     return claim.service if claim else None
 
 
 def authenticate(request: Request, *, service: str, keys: Keys, now: datetime) -> Caller:
-    """Who signed `request`; `service` words the refusal of one that does not say what it is for.
+    """Verify the request's signature and return its caller.
+
+    Args:
+        request: The request as it was received.
+        service: The service whose errors to use for a request that is unsigned or malformed.
+        keys: The keys to accept.
+        now: The current time.
 
     Raises:
-        AwsFault: Nobody did, nobody that is known, wrongly, too long ago, or for another region.
+        AwsFault: The request is unsigned or malformed; or its key is unknown, its signature wrong, its time too far
+            off, or its region another.
     """
     try:
-        claim = Claim.of(request)
+        claim = Claim.parse(request)
     except signature.Malformed as error:
-        raise _words(service).malformed.fault(str(error)) from error
+        raise _refusals(service).malformed.fault(str(error)) from error
     if claim is None:
-        raise _words(service).none.fault("")
+        raise _refusals(service).unsigned.fault("")
     return _verify(claim, request, keys=keys, now=now)
 
 
 def _verify(claim: Claim, request: Request, *, keys: Keys, now: datetime) -> Caller:
-    words = _words(claim.service)
+    refusals = _refusals(claim.service)
     if (key := keys.get(claim.key_id)) is None:
-        raise words.unknown.fault("")
-    if late := _out_of_time(claim, now):
-        raise words.skewed.fault(late)
-    if not _covers_what_it_must(claim) or not _matches(claim, key, request):
-        raise words.wrong.fault("")
+        raise refusals.unknown_key.fault("")
+    if message := _time_error(claim, now):
+        raise refusals.wrong_time.fault(message)
+    expected = signature.expected_signature(claim, key.secret, request)
+    if not _signs_required_parts(claim) or not hmac.compare_digest(expected.encode(), claim.signature.encode()):
+        raise refusals.wrong_signature.fault("")
     if key.region not in {None, claim.region}:
-        # As the endpoint of one region answers who signed for another.
-        raise words.elsewhere.fault(f"Credential should be scoped to a valid region, not '{claim.region}'.")
+        # An endpoint of one region rejects a signature for another.
+        raise refusals.wrong_region.fault(f"Credential should be scoped to a valid region, not '{claim.region}'.")
     return Caller(key=key, service=claim.service, region=claim.region)
 
 
-def _words(service: str) -> Words:
-    return _WORDS.get(service, _OTHERS)
+def _refusals(service: str) -> Refusals:
+    return _REFUSALS.get(service, _OTHERS)
 
 
-def _out_of_time(claim: Claim, now: datetime) -> str | None:
-    """What is wrong with the time of the claim, None when it is near enough to `now`."""
-    patience = PRESIGNED if claim.presigned else SKEW
+def _time_error(claim: Claim, now: datetime) -> str | None:
+    """The error message about the claim's time, None if the time is near enough to `now`."""
+    age = PRESIGNED if claim.presigned else SKEW
     at, present = f"{claim.at:{signature.TIME_FORMAT}}", f"{now:{signature.TIME_FORMAT}}"
-    if claim.at < now - patience:
-        edge = f"{now - patience:{signature.TIME_FORMAT}}"
-        minutes = patience // timedelta(minutes=1)
+    if claim.at < now - age:
+        edge = f"{now - age:{signature.TIME_FORMAT}}"
+        minutes = age // timedelta(minutes=1)
         return f"Signature expired: {at} is now earlier than {edge} ({present} - {minutes} min.)"
     if claim.at > now + SKEW:
         edge = f"{now + SKEW:{signature.TIME_FORMAT}}"
@@ -183,11 +191,7 @@ def _out_of_time(claim: Claim, now: datetime) -> str | None:
     return None
 
 
-def _covers_what_it_must(claim: Claim) -> bool:
-    """Whether the host and, outside a query, the time are under the signature, and the key is of that day."""
-    wanted = {"host"} if claim.presigned else {"host", "x-amz-date"}
-    return wanted <= set(claim.headers) and claim.day == f"{claim.at:%Y%m%d}"
-
-
-def _matches(claim: Claim, key: Key, request: Request) -> bool:
-    return hmac.compare_digest(signature.expected(claim, key.secret, request).encode(), claim.signature.encode())
+def _signs_required_parts(claim: Claim) -> bool:
+    """Whether the signature covers the host and (in a header) the time, and the scope's day is the claim's."""
+    required = {"host"} if claim.presigned else {"host", "x-amz-date"}
+    return required <= set(claim.headers) and claim.day == f"{claim.at:%Y%m%d}"

@@ -1,4 +1,4 @@
-"""The emulator's own routes: planned faults, what was called, health; for this machine only."""
+"""Control routes for planned faults, the journal of calls, and health; for clients on this machine only."""
 
 import ipaddress
 import re
@@ -16,77 +16,78 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def routes(*, faults: Faults, journal: Journal) -> Sequence[web.RouteDef]:
-    """The routes that every emulator has."""
+    """The control routes of every emulator."""
 
-    async def health(_: web.Request) -> web.Response:
+    async def show_health(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
 
-    return [*_about_faults(faults), *_about_calls(journal), web.get("/_emulator/health", health)]
+    return [*_fault_routes(faults), *_call_routes(journal), web.get("/_emulator/health", show_health)]
 
 
-def _about_faults(faults: Faults) -> Sequence[web.RouteDef]:
-    async def plan(request: web.Request) -> web.Response:
-        # A page in a browser can send a form here, but not JSON: it would have to ask first.
+def _fault_routes(faults: Faults) -> Sequence[web.RouteDef]:
+    async def add_plan(request: web.Request) -> web.Response:
+        # A web page can make a browser send a form here, but not JSON, which needs a preflight request (CORS).
         if request.content_type != "application/json":
-            raise web.HTTPUnsupportedMediaType(text="a plan is a document of type application/json\n")
+            raise web.HTTPUnsupportedMediaType(text="a plan must be a document of type application/json\n")
         try:
             faults.add(Plan.parse(await request.json()))
         except ValueError as error:
             raise web.HTTPBadRequest(text=f"{error}\n") from error
-        return _planned()
+        return plans()
 
-    async def planned(_: web.Request) -> web.Response:
-        return _planned()
+    async def show_plans(_: web.Request) -> web.Response:
+        return plans()
 
-    def _planned() -> web.Response:
-        plans = [plan.document() for plan in faults.plans()]
-        return web.json_response({"left": faults.left(), "plans": plans})
-
-    async def forget(_: web.Request) -> web.Response:
+    async def delete_plans(_: web.Request) -> web.Response:
         faults.clear()
-        return _planned()
+        return plans()
+
+    def plans() -> web.Response:
+        documents = [plan.document() for plan in faults.plans()]
+        return web.json_response({"left": faults.remaining(), "plans": documents})
 
     path = "/_emulator/faults"
-    return [web.post(path, plan), web.get(path, planned), web.delete(path, forget)]
+    return [web.post(path, add_plan), web.get(path, show_plans), web.delete(path, delete_plans)]
 
 
-def _about_calls(journal: Journal) -> Sequence[web.RouteDef]:
-    async def counts(_: web.Request) -> web.Response:
+def _call_routes(journal: Journal) -> Sequence[web.RouteDef]:
+    async def show_counts(_: web.Request) -> web.Response:
         return web.json_response(journal.counts)
 
-    async def forget(_: web.Request) -> web.Response:
-        journal.forget()
+    async def clear(_: web.Request) -> web.Response:
+        journal.clear()
         return web.json_response(journal.counts)
 
-    async def latest(request: web.Request) -> web.Response:
+    async def show_latest(request: web.Request) -> web.Response:
         entries = journal.latest(_number(request, "count", REMEMBERED), after=_number(request, "after", 0))
         return web.json_response({"calls": [entry.document() for entry in entries]})
 
     path = "/_emulator/calls"
-    return [web.get(path, counts), web.delete(path, forget), web.get(f"{path}/latest", latest)]
+    return [web.get(path, show_counts), web.delete(path, clear), web.get(f"{path}/latest", show_latest)]
 
 
-def for_this_machine(route: web.RouteDef) -> web.RouteDef:
-    """`route`, but only for clients on loopback, or at the very address that they call."""
+def local_only(route: web.RouteDef) -> web.RouteDef:
+    """The route, but only for clients on this machine."""
     handler: Handler = route.handler
 
-    async def guarded(request: web.Request) -> web.StreamResponse:
-        if not _is_here(request):
-            raise web.HTTPForbidden(text="only for clients on the emulator's own machine\n")
+    async def check_client(request: web.Request) -> web.StreamResponse:
+        if not _is_local(request):
+            raise web.HTTPForbidden(text="this route is only for clients on the emulator's own machine\n")
         return await handler(request)
 
-    return web.RouteDef(route.method, route.path, guarded, route.kwargs)
+    return web.RouteDef(route.method, route.path, check_client, route.kwargs)
 
 
-def _is_here(request: web.Request) -> bool:
+def _is_local(request: web.Request) -> bool:
+    """Whether the client's address is a loopback address, or the very address that it connected to."""
     if request.remote is None or request.transport is None:
         return False
-    own: tuple[str, int] = request.transport.get_extra_info("sockname")  # where it was reached
+    own: tuple[str, int] = request.transport.get_extra_info("sockname")
     return ipaddress.ip_address(request.remote).is_loopback or request.remote == own[0]
 
 
-def _number(request: web.Request, name: str, otherwise: int) -> int:
-    text = request.query.get(name, str(otherwise))
+def _number(request: web.Request, name: str, default: int) -> int:
+    text = request.query.get(name, str(default))
     if not _NUMBER.fullmatch(text):
         raise web.HTTPBadRequest(text=f"{name} is {text!r}, not a number of at most 9 digits\n")
     return int(text)

@@ -1,4 +1,4 @@
-"""From a request to its reply: who asks, for what, what was planned to go wrong, and the answer."""
+"""From a request to its reply: authenticate, parse, apply planned faults, call the handler, write the answer."""
 
 import asyncio
 import functools
@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from hyperpod_ebs.emulator.http import auth
-from hyperpod_ebs.emulator.http.access_denied import denied
+from hyperpod_ebs.emulator.http.access_denied import access_denied
 from hyperpod_ebs.emulator.http.auth import Keys
 from hyperpod_ebs.emulator.http.faults import Faults, When
-from hyperpod_ebs.emulator.http.journal import Dropped, Journal
+from hyperpod_ebs.emulator.http.journal import ConnectionDropped, Journal
 from hyperpod_ebs.emulator.wire import models
 from hyperpod_ebs.emulator.wire.messages import Reply, Request
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
@@ -22,26 +22,26 @@ from hyperpod_ebs.emulator.wire.protocols import Wire, wire_of
 from hyperpod_ebs.kit.files import off_loop
 
 LOADING: Final = 60.0
-"""Seconds that the services' models may take to load: about 0.3 on an idle machine."""
+"""Maximum seconds to load the services' models: takes about 0.3 on an idle machine."""
 
 log: Final = logging.getLogger(__name__)
 
 Bound = Callable[[Asked, Call], Awaitable[Answer]]
-"""A handler with its object."""
+"""A handler bound to its object."""
 
 
 class Service(Protocol):
-    """An object whose table says which operations it answers; several may make one service."""
+    """An object that answers some operations of a service; several objects together can be one service."""
 
     @property
     def operations(self) -> Operations[Any]:  # Any: the object's own class
-        """The table."""
+        """The operations that the object answers, and its methods for them."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Endpoint:
-    """A service as it is spoken to."""
+    """A service: its wire protocol and its handlers."""
 
     name: str
     wire: Wire
@@ -49,22 +49,22 @@ class _Endpoint:
 
 
 def handlers_of(service: str, objects: Sequence[Service]) -> Mapping[str, Bound]:
-    """What answers each operation of `service`.
+    """The handlers of `service` by operation.
 
     Raises:
-        ValueError: Two of the objects claim an operation.
+        ValueError: Two of the objects answer the same operation.
     """
     handlers: dict[str, Bound] = {}
-    for one in objects:
-        for name in one.operations:
+    for owner in objects:
+        for name in owner.operations:
             if name in handlers:
-                raise ValueError(f"operation {name} of {service} is claimed by two objects: take it from one of them")
-            handlers[name] = functools.partial(one.operations[name], one)
+                raise ValueError(f"operation {name} of {service} has two handlers: remove one of them")
+            handlers[name] = functools.partial(owner.operations[name], owner)
     return handlers
 
 
 class Dispatcher:
-    """The services of one cloud behind one door."""
+    """The services of one emulator behind one HTTP endpoint."""
 
     def __init__(self, *, services: Mapping[str, Sequence[Service]], keys: Keys, faults: Faults) -> None:
         self.journal = Journal()
@@ -76,10 +76,10 @@ class Dispatcher:
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[None]:
-        """Have the services' models ready; delays that are planned end with the block.
+        """Load the services' models; the end of the block ends planned delays.
 
         Raises:
-            ValueError: An operation is not in its service's model.
+            ValueError: A service's model lacks an operation that has a handler.
         """
         await off_loop(self._load, deadline=LOADING)
         self._closing.clear()
@@ -91,35 +91,35 @@ class Dispatcher:
     def _load(self) -> None:
         for name, handlers in self._handlers.items():
             model = models.load(name)
-            if strange := sorted(set(handlers) - set(model.operation_names)):
-                raise ValueError(f"service {name} has no operation {strange[0]}: correct its name in the table")
+            if unknown := sorted(set(handlers) - set(model.operation_names)):
+                raise ValueError(f"service {name} has no operation {unknown[0]}: correct its name in the table")
             self._endpoints[name] = _Endpoint(name=name, wire=wire_of(model), handlers=handlers)
 
     async def answer(self, request: Request) -> Reply:
-        """The reply to `request`, whatever it is.
+        """Answer any request.
 
         Raises:
-            Dropped: It is planned that there be none.
+            ConnectionDropped: A planned fault drops the connection.
         """
         request_id = str(uuid.uuid4())
-        service = auth.service_of(request) or self._likely(request)
+        service = auth.service_of(request) or self._guess_service(request)
         if (endpoint := self._endpoints.get(service)) is None:
-            return _stray(service, sorted(self._endpoints), request_id)
+            return _unknown_service(service, sorted(self._endpoints), request_id)
         try:
             return await self._answer(endpoint, request, request_id)
         except AwsFault as fault:
             return endpoint.wire.refuse(fault, request_id)
-        except Dropped:
+        except ConnectionDropped:
             raise
         except Exception:
             log.exception("call failed", extra={"service": service, "request_id": request_id})
-            return endpoint.wire.refuse(endpoint.wire.broken(), request_id)
+            return endpoint.wire.refuse(endpoint.wire.internal_error(), request_id)
 
     async def _answer(self, endpoint: _Endpoint, request: Request, request_id: str) -> Reply:
         caller = auth.authenticate(request, service=endpoint.name, keys=self._keys, now=datetime.now(UTC))
         operation = endpoint.wire.operation(request)
         if (handler := endpoint.handlers.get(operation)) is None:
-            raise endpoint.wire.unknown(operation)
+            raise endpoint.wire.unknown_operation(operation)
         call = Call(
             service=endpoint.name,
             operation=operation,
@@ -129,49 +129,49 @@ class Dispatcher:
             region=caller.region,
             request_id=request_id,
         )
-        with self.journal.entry(f"{endpoint.name}:{operation}", request.headers.get("user-agent", "")) as entry:
+        with self.journal.record(f"{endpoint.name}:{operation}", request.headers.get("user-agent", "")) as entry:
             asked = endpoint.wire.parse(operation, request)
-            entry.concerns(asked)
-            await self._meet(call, asked, "before")
+            entry.add_resources(asked)
+            await self._apply_fault(call, asked, "before")
             answer = await handler(asked, call)
-            entry.concerns(answer)
+            entry.add_resources(answer)
             reply = endpoint.wire.write(operation, answer, request_id)
-            await self._meet(call, asked, "after")
+            await self._apply_fault(call, asked, "after")
         return reply
 
-    async def _meet(self, call: Call, asked: Asked, when: When) -> None:
-        """Do what is planned for this call.
+    async def _apply_fault(self, call: Call, asked: Asked, when: When) -> None:
+        """Apply the planned fault of this call, if there is one.
 
         Raises:
-            AwsFault: The planned one.
-            Dropped: Silence is planned, or the door closes during a planned delay.
+            AwsFault: The planned error.
+            ConnectionDropped: The plan drops the connection, or the server stops during a planned delay.
         """
         if (plan := self._faults.take(f"{call.service}:{call.operation}", when)) is None:
             return
         closing = plan.delay and await self._closes_within(plan.delay)
         if plan.drop or closing:
-            raise Dropped
+            raise ConnectionDropped
         if plan.deny:
-            raise denied(call, asked)
+            raise access_denied(call, asked)
         if plan.fault is not None:
             raise plan.fault
 
     async def _closes_within(self, seconds: float) -> bool:
-        """Wait; whether the door was closed meanwhile."""
+        """Wait for `seconds` or until the server stops; return whether it stops."""
         try:
             async with asyncio.timeout(seconds):
                 return await self._closing.wait()
         except TimeoutError:
             return False
 
-    def _likely(self, request: Request) -> str:
-        """The service that an unsigned request looks like one for."""
-        return next((name for name, endpoint in self._endpoints.items() if endpoint.wire.claims(request)), "")
+    def _guess_service(self, request: Request) -> str:
+        """The service that an unsigned request is probably for; empty if it resembles no service's requests."""
+        return next((name for name, endpoint in self._endpoints.items() if endpoint.wire.resembles(request)), "")
 
 
-def _stray(service: str, services: Sequence[str], request_id: str) -> Reply:
-    """The reply to a request that is for no service here."""
-    message = f"service {service or 'of this request'} is not here: there are {', '.join(services)}"
+def _unknown_service(service: str, services: Sequence[str], request_id: str) -> Reply:
+    """The reply to a request for a service that is not emulated."""
+    message = f"service {service or 'of this request'} is not emulated; the emulated services are {', '.join(services)}"
     return Reply(
         status=404,
         headers={"content-type": "text/plain;charset=UTF-8", "x-amzn-requestid": request_id},

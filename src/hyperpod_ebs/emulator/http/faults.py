@@ -1,8 +1,8 @@
-"""Trouble on order: planned misbehaviour of operations, each with a count.
+"""Planned faults: an operation fails, is late or gets no answer, a given number of times.
 
-A plan is met before the operation runs, so that nothing happens, or after it, so
-that it has happened and only the answer is lost or replaced. What is left of the
-plans afterwards tells which paths a test did not take.
+A fault applies before the operation runs, so that it changes nothing, or after it, so that
+the operation succeeds and only its answer is replaced or lost. A test checks at its end that
+no planned fault remains, which would mean that a code path was not taken.
 """
 
 from collections.abc import Mapping
@@ -26,62 +26,72 @@ _FIELDS: Final[Mapping[str, type | tuple[type, ...]]] = {
 }
 
 
-class BadPlan(ValueError):  # noqa: N818 - reads as what is wrong with it
-    """A plan that cannot be read, or would do nothing."""
+class BadPlan(ValueError):  # noqa: N818 - named for what is wrong
+    """The plan is malformed, or would have no effect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What goes wrong with an operation, and how often."""
+    """A fault of an operation, and how often it happens."""
 
     operation: str
-    """CreateVolume; or eks:CreateCluster, where another service has one of that name."""
+    """CreateVolume; or eks:CreateCluster, if several services have an operation of that name."""
 
     fault: AwsFault | None = None
-    """Answered in place of the operation's own answer."""
+    """The error to answer in place of the operation's own answer."""
 
     times: int = 1
 
     when: When = "before"
 
     delay: float = 0.0
-    """Seconds to wait before anything is answered."""
+    """Seconds to wait before the answer."""
 
     drop: bool = False
-    """Whether the connection is closed with no answer at all."""
+    """Close the connection without an answer."""
 
     deny: bool = False
-    """Whether the caller is told, in the service's own words, that no policy allows it this."""
+    """Answer the service's error for an operation that no policy allows."""
 
     def __post_init__(self) -> None:
         if self.times < 1 or self.delay < 0:
-            raise BadPlan(f"plan for {self.operation}: {self.times} times after {self.delay} s cannot be met")
+            raise BadPlan(
+                f"plan for {self.operation}: {self.times} times after {self.delay} s is impossible; "
+                "times must be at least 1 and delay at least 0"
+            )
         if self.when not in get_args(When):
             raise BadPlan(f"plan for {self.operation}: when is {self.when!r}, not one of {', '.join(get_args(When))}")
         if self.fault is None and not (self.drop or self.deny or self.delay):
-            raise BadPlan(f"plan for {self.operation} does nothing: give a code, a delay, drop or deny")
+            raise BadPlan(f"plan for {self.operation} does nothing: set a code, a delay, drop or deny")
         if sum([self.fault is not None, self.drop, self.deny]) > 1:
-            raise BadPlan(f"plan for {self.operation} cannot answer in two ways: give one of a code, drop and deny")
+            raise BadPlan(f"plan for {self.operation} cannot answer in two ways: set only one of code, drop and deny")
 
     @classmethod
     def parse(cls, document: object) -> Self:
-        """The plan a JSON document describes.
+        """Parse a plan from a JSON document.
 
         Raises:
-            BadPlan: It describes none.
+            BadPlan: The document is not a plan.
         """
-        given = _checked(document)
-        code, message = given.pop("code", None), given.pop("message", "planned fault")
-        status = given.pop("status", 400)
-        return cls(fault=None if code is None else AwsFault(code, message, status), **given)
+        if not isinstance(document, dict) or "operation" not in document:
+            raise BadPlan("plan has no operation: send a JSON object with the operation's name")
+        for name, value in document.items():
+            if name not in _FIELDS:
+                raise BadPlan(f"plan has an unknown field {name!r}: the fields are {', '.join(_FIELDS)}")
+            if not isinstance(value, _FIELDS[name]) or (isinstance(value, bool) and _FIELDS[name] is not bool):
+                raise BadPlan(f"plan's {name} is {value!r}, which is of the wrong type")
+        fields: dict[str, Any] = dict(document)  # Any: each field has its own type, checked above
+        code, message = fields.pop("code", None), fields.pop("message", "planned fault")
+        status = fields.pop("status", 400)
+        return cls(fault=None if code is None else AwsFault(code, message, status), **fields)
 
     def document(self) -> Mapping[str, object]:
-        """The plan as JSON, the way `parse` takes it."""
+        """The plan as a JSON document that `parse` accepts."""
         fault = self.fault
-        said = {} if fault is None else {"code": fault.code, "message": fault.message, "status": fault.status}
+        error = {} if fault is None else {"code": fault.code, "message": fault.message, "status": fault.status}
         return {
             "operation": self.operation,
-            **said,
+            **error,
             "times": self.times,
             "when": self.when,
             "delay": self.delay,
@@ -90,24 +100,13 @@ class Plan:
         }
 
 
-def _checked(document: object) -> dict[str, Any]:  # Any: each field has a type of its own, checked here
-    if not isinstance(document, dict) or "operation" not in document:
-        raise BadPlan("plan has no operation: give an object with the operation's name")
-    for name, value in document.items():
-        if name not in _FIELDS:
-            raise BadPlan(f"plan has an unknown field {name!r}: it may have {', '.join(_FIELDS)}")
-        if not isinstance(value, _FIELDS[name]) or (isinstance(value, bool) and _FIELDS[name] is not bool):
-            raise BadPlan(f"plan's {name} is {value!r}, which is of the wrong type")
-    return dict(document)
-
-
 class Faults:
-    """The plans that are still to be met, in the order in which they were made."""
+    """The remaining plans, in the order in which they were added."""
 
     def __init__(self) -> None:
         self._plans: list[Plan] = []
 
-    def plan(  # noqa: PLR0913 - a plan is that much, and all but two parts are seldom given
+    def plan(  # noqa: PLR0913 - the fields of a plan; most are rarely given
         self,
         operation: str,
         fault: AwsFault | None = None,
@@ -118,21 +117,23 @@ class Faults:
         drop: bool = False,
         deny: bool = False,
     ) -> None:
-        """Let the next `times` calls of `operation` go wrong.
+        """Plan a fault for the next `times` calls of `operation`.
 
         Raises:
-            BadPlan: Nothing would go wrong.
+            BadPlan: The plan would have no effect.
         """
         self.add(Plan(operation=operation, fault=fault, times=times, when=when, delay=delay, drop=drop, deny=deny))
 
     def add(self, plan: Plan) -> None:
-        """Let `plan` be met once those made earlier for its operation are."""
+        """Add a plan, which applies after the earlier plans for its operation."""
         self._plans.append(plan)
 
     def take(self, operation: str, when: When) -> Plan | None:
-        """The plan that this call of `operation` meets, counted down; None if there is none.
+        """Count down the first plan for this call and return it; None if there is none.
 
-        `operation` has the service before it: eks:CreateCluster.
+        Args:
+            operation: The operation with its service: eks:CreateCluster.
+            when: Whether the operation is about to run or has run.
         """
         names = {operation, operation.rpartition(":")[2]}
         for index, plan in enumerate(self._plans):
@@ -142,14 +143,14 @@ class Faults:
                 return plan
         return None
 
-    def left(self) -> int:
-        """How many planned faults nobody has met."""
+    def remaining(self) -> int:
+        """The number of planned faults that have not happened yet."""
         return sum(plan.times for plan in self._plans)
 
     def plans(self) -> tuple[Plan, ...]:
-        """What is still to be met, with the counts that are left."""
+        """The remaining plans with their remaining counts."""
         return tuple(self._plans)
 
     def clear(self) -> None:
-        """Forget every plan."""
+        """Delete all plans."""
         self._plans.clear()

@@ -1,4 +1,4 @@
-"""What was called: how often each operation, and the latest calls one by one with what became of them."""
+"""The journal of calls: a count for each operation, and the latest calls with their outcomes."""
 
 import time
 from collections import Counter, deque
@@ -10,55 +10,55 @@ from typing import Final
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault
 
 REMEMBERED: Final = 1000
-"""Calls that are told one by one; of older ones only the counts are left."""
+"""The number of calls that the journal keeps; older calls are only counted."""
 
 _SHOWN: Final = 10
-"""Ids that one call is told with."""
+"""The maximum number of ids that a call's document shows."""
 
-_SUBJECTS: Final = (
+_RESOURCES: Final = (
     *("VolumeId", "VolumeIds", "SnapshotId", "SnapshotIds", "Resources", "InstanceId", "InstanceIds"),
     *("NodeId", "NodeIds", "ClusterArn", "ClusterName", "name"),
 )
-"""The members of requests and answers that say what a call is about."""
+"""The members of requests and answers that name a call's resources."""
 
 _FILTERS: Final = frozenset({"volume-id", "snapshot-id", "instance-id"})
 
 
 @dataclass(kw_only=True)
 class Entry:
-    """One call, under way or ended."""
+    """One call, running or ended."""
 
     number: int
-    """Each call's is larger than those of the calls that began before it."""
+    """Grows from call to call, in the order in which they began."""
 
     operation: str
     """ec2:CreateVolume."""
 
     agent: str
-    """Who says that it is calling: the request's user agent."""
+    """The request's user agent."""
 
     began: float
     """Seconds since the epoch."""
 
     outcome: str = "under way"
-    """`ok`, the code of the refusal, `dropped` or `failed`."""
+    """`under way`, `ok`, the code of the error, `dropped` or `failed`."""
 
     seconds: float = 0.0
-    _subjects: dict[str, None] = field(default_factory=dict)
+    _resources: dict[str, None] = field(default_factory=dict)
 
-    def concerns(self, members: Asked | Answer) -> None:
-        """Take down what a request or an answer is about."""
-        self._subjects.update(dict.fromkeys(_subjects(members)))
+    def add_resources(self, members: Asked | Answer) -> None:
+        """Record the resources that a request or an answer names."""
+        self._resources.update(dict.fromkeys(_resources(members)))
 
     def document(self) -> dict[str, object]:
         """The call as JSON."""
-        subjects = list(self._subjects)
+        resources = list(self._resources)
         return {
             "number": self.number,
             "instant": self.began,
             "operation": self.operation,
-            "resources": subjects[:_SHOWN],
-            "further": max(0, len(subjects) - _SHOWN),
+            "resources": resources[:_SHOWN],
+            "further": max(0, len(resources) - _SHOWN),
             "outcome": self.outcome,
             "seconds": round(self.seconds, 6),
             "agent": self.agent,
@@ -66,7 +66,7 @@ class Entry:
 
 
 class Journal:
-    """The calls since the start, or since they were last forgotten."""
+    """The calls since the start or the last `clear`."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -74,8 +74,8 @@ class Journal:
         self._number = 0
 
     @contextmanager
-    def entry(self, operation: str, agent: str) -> Generator[Entry]:
-        """The entry of a call that lasts as long as the block, and ends as the block does."""
+    def record(self, operation: str, agent: str) -> Generator[Entry]:
+        """Record a call: its duration and its outcome are those of the block."""
         self.counts[operation] += 1
         self._number += 1
         entry = Entry(number=self._number, operation=operation, agent=agent, began=time.time())
@@ -87,35 +87,35 @@ class Journal:
         except AwsFault as fault:
             outcome = fault.code
             raise
-        except Dropped:
+        except ConnectionDropped:
             outcome = "dropped"
             raise
         finally:
             entry.outcome, entry.seconds = outcome, time.monotonic() - began
 
     def latest(self, count: int, *, after: int = 0) -> list[Entry]:
-        """The last `count` calls in their order, of those with a number over `after`."""
+        """The last `count` calls whose number is greater than `after`, oldest first."""
         return [entry for entry in self._entries if entry.number > after][-count:] if count else []
 
-    def forget(self) -> None:
-        """Begin anew; the numbers go on."""
+    def clear(self) -> None:
+        """Delete all counts and calls; the numbers continue."""
         self.counts.clear()
         self._entries.clear()
 
 
-class Dropped(Exception):  # noqa: N818 - reads as what becomes of the connection
-    """The connection is to be closed with no answer."""
+class ConnectionDropped(Exception):  # noqa: N818 - named for what happens
+    """A planned fault closes the connection without an answer."""
 
 
-def _subjects(members: Asked | Answer) -> Iterator[str]:
-    for name in _SUBJECTS:
-        yield from _texts(members.get(name))
-    for one in members.get("Filters") or ():
-        if one.get("Name") in _FILTERS:
-            yield from _texts(one.get("Values"))
+def _resources(members: Asked | Answer) -> Iterator[str]:
+    for name in _RESOURCES:
+        yield from _ids(members.get(name))
+    for filter_ in members.get("Filters") or ():
+        if filter_.get("Name") in _FILTERS:
+            yield from _ids(filter_.get("Values"))
 
 
-def _texts(value: object) -> Iterable[str]:
-    """The ids in a member's value; EC2 writes the empty text for none."""
+def _ids(value: object) -> Iterable[str]:
+    """The ids in a member's value; EC2 writes an empty text for a missing id."""
     values = value if isinstance(value, list | tuple) else [value]
-    return [one for one in values if one and isinstance(one, str)]
+    return [id_ for id_ in values if id_ and isinstance(id_, str)]

@@ -1,4 +1,4 @@
-"""The HTTP side of the emulator: one port for every service and for the control routes."""
+"""The emulator's HTTP server: one port for all services, the control routes and the instance metadata."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -6,22 +6,22 @@ from typing import Final
 
 from aiohttp import web
 
-from hyperpod_ebs.emulator.http import control as control_routes
+from hyperpod_ebs.emulator.http import control
 from hyperpod_ebs.emulator.http.auth import Keys
 from hyperpod_ebs.emulator.http.dispatch import Dispatcher, Service
 from hyperpod_ebs.emulator.http.faults import Faults
-from hyperpod_ebs.emulator.http.journal import Dropped
+from hyperpod_ebs.emulator.http.journal import ConnectionDropped
 from hyperpod_ebs.emulator.wire.messages import Request
 
 BODY_LIMIT: Final = 4 * 1024**2
-"""Bytes of the longest request that is taken: 500 ids and their filters are some 30,000."""
+"""Maximum bytes of a request: one with 500 ids and their filters has about 30,000."""
 
 STOPPING: Final = 5.0
-"""Seconds that calls under way have to finish when the server stops."""
+"""Seconds that running calls have to finish when the server stops."""
 
 
 class Server:
-    """Services on a port."""
+    """The services, served on one port."""
 
     def __init__(
         self,
@@ -29,38 +29,41 @@ class Server:
         services: Mapping[str, Sequence[Service]],
         keys: Keys,
         faults: Faults,
-        control: Sequence[web.RouteDef],
-        open_to_all: Sequence[web.RouteDef] = (),
+        local_routes: Sequence[web.RouteDef],
+        public_routes: Sequence[web.RouteDef] = (),
     ) -> None:
-        """Put the services together.
+        """Create the server, which does not listen yet.
 
         Args:
-            services: By signing name, the objects whose tables together serve it.
-            keys: Who may sign.
-            faults: What is planned to go wrong.
-            control: Further plain routes, for clients on this machine only.
-            open_to_all: Plain routes for whoever gets here: what a machine learns of itself.
+            services: The objects that serve each service, by signing name.
+            keys: The access keys to accept.
+            faults: The planned faults.
+            local_routes: Further routes without signatures, for clients on this machine only.
+            public_routes: Further routes without signatures, for all clients.
 
         Raises:
-            ValueError: Two objects of a service claim an operation.
+            ValueError: Two objects of a service answer the same operation.
         """
         self._dispatcher = Dispatcher(services=services, keys=keys, faults=faults)
-        own = [*control_routes.routes(faults=faults, journal=self._dispatcher.journal), *control]
-        self._routes = [*(control_routes.for_this_machine(route) for route in own), *open_to_all]
+        local_routes = [*control.routes(faults=faults, journal=self._dispatcher.journal), *local_routes]
+        self._routes = [*map(control.local_only, local_routes), *public_routes]
 
     @asynccontextmanager
-    async def serving(self, host: str, port: int) -> AsyncGenerator[str]:
-        """The address at which the services answer until the block is left.
+    async def serve(self, host: str, port: int) -> AsyncGenerator[str]:
+        """Serve until the block ends; gives the server's URL.
 
         Args:
-            host: The address to listen at.
-            port: The port to listen at; 0 for any that is free.
+            host: The IP address to listen on.
+            port: The port to listen on; 0 for a free one.
 
         Raises:
-            OSError: The port cannot be had.
-            ValueError: An operation is not in its service's model.
+            OSError: The port is taken.
+            ValueError: A service's model lacks an operation that has a handler.
         """
-        runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=STOPPING)
+        application = web.Application(client_max_size=BODY_LIMIT)
+        application.add_routes(self._routes)
+        application.router.add_route("*", "/{path:.*}", self._answer)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=STOPPING)
         await runner.setup()
         try:
             async with self._dispatcher.open():
@@ -69,27 +72,20 @@ class Server:
         finally:
             await runner.cleanup()
 
-    def _application(self) -> web.Application:
-        application = web.Application(client_max_size=BODY_LIMIT)
-        application.add_routes(self._routes)
-        application.router.add_route("*", "/{path:.*}", self._answer)
-        return application
-
-    async def _answer(self, asked: web.Request) -> web.StreamResponse:
-        request = _request(asked, await asked.read())
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         try:
-            reply = await self._dispatcher.answer(request)
-        except Dropped:
-            if asked.transport is not None:
-                asked.transport.abort()
-            return web.Response()  # goes nowhere: the connection is gone
+            reply = await self._dispatcher.answer(await _read(request))
+        except ConnectionDropped:
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()  # never sent: the connection is closed
         return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
 
 
-def _request(asked: web.Request, body: bytes) -> Request:
-    path, _, query = asked.raw_path.partition("?")
-    headers = {name.lower(): ",".join(asked.headers.getall(name)) for name in asked.headers}
-    return Request(method=asked.method, path=path, query=query, headers=headers, body=body)
+async def _read(request: web.Request) -> Request:
+    path, _, query = request.raw_path.partition("?")
+    headers = {name.lower(): ",".join(request.headers.getall(name)) for name in request.headers}
+    return Request(method=request.method, path=path, query=query, headers=headers, body=await request.read())
 
 
 def _authority(host: str, port: int) -> str:

@@ -1,8 +1,8 @@
-"""AWS Signature Version 4: what a request claims, and the signature it should bear.
+"""AWS Signature Version 4: the claim in a request, and the signature that the request should have.
 
-The claim stands in the Authorization header or, for a presigned URL, in the query.
-Both are computed over what was sent, byte for byte (AWS General Reference,
-"Create a signed AWS API request").
+The claim is in the Authorization header or, for a presigned URL, in the query. The signature
+covers the request as it was sent, byte for byte (IAM User Guide, "Create a signed AWS API
+request").
 """
 
 import hashlib
@@ -23,13 +23,13 @@ _HEADER: Final = re.compile(
 )
 
 
-class Malformed(Exception):  # noqa: N818 - reads as what is wrong with it
-    """There is a signature, but it cannot be read."""
+class Malformed(Exception):  # noqa: N818 - named for what is wrong
+    """The request has a signature that cannot be parsed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Who a request says signed it, when and for what."""
+    """The signer, time and scope that a request claims."""
 
     key_id: str
     day: str
@@ -37,32 +37,33 @@ class Claim:
     service: str
     at: datetime
     headers: tuple[str, ...]
-    """The headers that are signed, names in small letters."""
+    """The names of the signed headers, in lower case."""
+
     signature: str
     presigned: bool
 
     @property
     def scope(self) -> str:
-        """What the signing key is good for."""
+        """The scope of the signing key."""
         return f"{self.day}/{self.region}/{self.service}/aws4_request"
 
     @classmethod
-    def of(cls, request: Request) -> Self | None:
-        """The claim `request` makes, None if it makes none.
+    def parse(cls, request: Request) -> Self | None:
+        """Parse the request's claim; None if the request is not signed.
 
         Raises:
-            Malformed: It makes one that cannot be read.
+            Malformed: The claim cannot be parsed.
         """
         if header := request.headers.get("authorization"):
-            return cls._in_header(header, request)
+            return cls._parse_header(header, request)
         query = dict(parse_qsl(request.query, keep_blank_values=True))
-        return cls._in_query(query) if "X-Amz-Signature" in query else None
+        return cls._parse_query(query) if "X-Amz-Signature" in query else None
 
     @classmethod
-    def _in_header(cls, header: str, request: Request) -> Self:
+    def _parse_header(cls, header: str, request: Request) -> Self:
         if (match := _HEADER.fullmatch(header.strip())) is None:
             raise Malformed("authorization header is not in the form of Signature Version 4")
-        return cls._read(
+        return cls._parse_fields(
             credential=match["credential"],
             time=request.headers.get("x-amz-date", ""),
             headers=match["headers"],
@@ -71,10 +72,10 @@ class Claim:
         )
 
     @classmethod
-    def _in_query(cls, query: dict[str, str]) -> Self:
+    def _parse_query(cls, query: dict[str, str]) -> Self:
         if query.get("X-Amz-Algorithm") != ALGORITHM:
             raise Malformed(f"algorithm is {query.get('X-Amz-Algorithm')}, not {ALGORITHM}")
-        return cls._read(
+        return cls._parse_fields(
             credential=query.get("X-Amz-Credential", ""),
             time=query.get("X-Amz-Date", ""),
             headers=query.get("X-Amz-SignedHeaders", ""),
@@ -83,7 +84,7 @@ class Claim:
         )
 
     @classmethod
-    def _read(cls, *, credential: str, time: str, headers: str, signature: str, presigned: bool) -> Self:
+    def _parse_fields(cls, *, credential: str, time: str, headers: str, signature: str, presigned: bool) -> Self:
         parts = credential.split("/")
         if len(parts) != len(("key", "day", "region", "service", "end")) or parts[-1] != "aws4_request":
             raise Malformed("credential is not key/day/region/service/aws4_request")
@@ -103,8 +104,8 @@ class Claim:
         )
 
 
-def expected(claim: Claim, secret: str, request: Request) -> str:
-    """The signature that `request` bears if the holder of `secret` made `claim`."""
+def expected_signature(claim: Claim, secret: str, request: Request) -> str:
+    """The signature of `request` if it was signed with `secret`."""
     canonical = hashlib.sha256(_bytes(_canonical(claim, request))).hexdigest()
     to_sign = f"{ALGORITHM}\n{claim.at:{TIME_FORMAT}}\n{claim.scope}\n{canonical}"
     key = f"AWS4{secret}".encode()
@@ -114,7 +115,7 @@ def expected(claim: Claim, secret: str, request: Request) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    """`text` as it was sent: aiohttp keeps what is no UTF-8 as lone surrogates."""
+    """The bytes that were sent as `text`: aiohttp represents bytes that are not UTF-8 as lone surrogates."""
     return text.encode(errors="surrogateescape")
 
 
@@ -127,14 +128,14 @@ def _canonical(claim: Claim, request: Request) -> str:
             *(f"{name}:{' '.join(request.headers.get(name, '').split())}" for name in claim.headers),
             "",
             ";".join(claim.headers),
-            # Always what came in: a header that states another digest is a signature over something else.
+            # The digest of the received body: x-amz-content-sha256 could state the digest of another body.
             hashlib.sha256(request.body).hexdigest(),
         )
     )
 
 
 def _canonical_path(path: str) -> str:
-    """`path` without dots and doubled slashes, escaped once more than it was sent."""
+    """The path without dot segments and double slashes, escaped a second time."""
     parts: list[str] = []
     for part in path.split("/"):
         if part == "..":
@@ -147,10 +148,10 @@ def _canonical_path(path: str) -> str:
 
 def _canonical_query(query: str) -> str:
     pairs = (pair.partition("=") for pair in query.split("&") if pair)
-    escaped = ((_escaped(name), _escaped(value)) for name, _, value in pairs)
+    escaped = ((_canonical_part(name), _canonical_part(value)) for name, _, value in pairs)
     return "&".join(f"{name}={value}" for name, value in sorted(escaped) if name != "X-Amz-Signature")
 
 
-def _escaped(part: str) -> str:
-    """A part of the query, escaped the one way that counts."""
+def _canonical_part(part: str) -> str:
+    """A name or value of the query in its canonical escaping."""
     return quote(unquote_to_bytes(_bytes(part)), safe="~")

@@ -1,4 +1,4 @@
-"""What the models demand of values, and how the JSON services say that one does not meet it."""
+"""The constraints of the models, and the errors with which the JSON services report a violation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,49 +15,50 @@ _SINGLE: Final = frozenset({"string", "integer", "long", "float", "double"})
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """One demand, and AWS's words for it."""
+    """One constraint, and AWS's text for it."""
 
-    met_by: Callable[[Any], bool]  # the shape says what it is asked about
+    is_met: Callable[[Any], bool]  # takes a value of the shape's type
     text: str
 
 
-Check = Callable[[Any, str], Sequence[str]]  # the shape says what it is asked about
-"""The violations of a value; the second argument is its name in the messages."""
+Check = Callable[[Any, str], Sequence[str]]  # takes a value of the shape's type
+"""Returns the violations of a value; the second argument is the value's name in the messages."""
 
 
 def constraints(shape: Shape) -> Sequence[Constraint]:
-    """What `shape` demands of a value itself, not of its parts."""
-    return [*_bounds(shape), *_pattern(shape), *_choice(shape)]
+    """The constraints on a value of this shape itself, not on its elements."""
+    return [*_bounds(shape), *_pattern(shape), *_enum(shape)]
 
 
 def checker(shape: Shape) -> Check | None:
-    """What finds the violations of a value of this shape, None when nothing is demanded of it.
+    """A check of values of this shape, None if the shape has no constraints.
 
-    The elements of lists and maps of single values are judged with their list or map, as
-    AWS does; those of structures have checkers of their own.
+    As on AWS, the single values in a list or map are checked with the list or map. Structures in it have their own
+    checks.
     """
-    demands = [*constraints(shape), *_of_elements(shape)]
-    if not demands:
+    all_constraints = [*constraints(shape), *_element_constraints(shape)]
+    if not all_constraints:
         return None
-    show = _shown(shape)
+    is_sensitive = bool(shape.metadata.get("sensitive"))
 
-    def check(value: Any, path: str) -> Sequence[str]:  # Any: the shape says which
+    def check(value: Any, path: str) -> Sequence[str]:  # Any: a value of the shape's type
+        quoted = "" if is_sensitive else f"'{_as_java(value)}' "  # AWS does not quote sensitive values
         return [
-            f"Value {show(value)}at '{path}' failed to satisfy constraint: {demand.text}"
-            for demand in demands
-            if not demand.met_by(value)
+            f"Value {quoted}at '{path}' failed to satisfy constraint: {constraint.text}"
+            for constraint in all_constraints
+            if not constraint.is_met(value)
         ]
 
     return check
 
 
 def missing(path: str) -> str:
-    """The violation of a required member that is not there."""
+    """The violation of a required member that is absent."""
     return f"Value null at '{path}' failed to satisfy constraint: Member must not be null"
 
 
 def validation_fault(violations: Sequence[str]) -> AwsFault:
-    """All violations of a request in one answer."""
+    """The error that reports all violations of a request."""
     errors = "error" if len(violations) == 1 else "errors"
     return AwsFault(
         "ValidationException", f"{len(violations)} validation {errors} detected: {'; '.join(violations)}", 400
@@ -69,14 +70,14 @@ def _bounds(shape: Shape) -> Sequence[Constraint]:
     sized = shape.type_name in _SIZED
     measure: Callable[[Any], float] = len if sized else lambda value: value
     what = "length" if sized else "value"
-    found = []
+    bounds = []
     if highest is not None:
         text = f"Member must have {what} less than or equal to {highest}"
-        found.append(Constraint(lambda value: measure(value) <= highest, text))
+        bounds.append(Constraint(lambda value: measure(value) <= highest, text))
     if lowest is not None:
         text = f"Member must have {what} greater than or equal to {lowest}"
-        found.append(Constraint(lambda value: measure(value) >= lowest, text))
-    return found
+        bounds.append(Constraint(lambda value: measure(value) >= lowest, text))
+    return bounds
 
 
 def _pattern(shape: Shape) -> Sequence[Constraint]:
@@ -87,39 +88,38 @@ def _pattern(shape: Shape) -> Sequence[Constraint]:
     return [Constraint(lambda value: pattern.fullmatch(value) is not None, text)]
 
 
-def _choice(shape: Shape) -> Sequence[Constraint]:
+def _enum(shape: Shape) -> Sequence[Constraint]:
     if not (values := shape.metadata.get("enum")):
         return []
-    choice = frozenset(values)
-    return [Constraint(choice.__contains__, f"Member must satisfy enum value set: [{', '.join(values)}]")]
+    return [Constraint(frozenset(values).__contains__, f"Member must satisfy enum value set: [{', '.join(values)}]")]
 
 
-def _of_elements(shape: Shape) -> Sequence[Constraint]:
+def _element_constraints(shape: Shape) -> Sequence[Constraint]:
+    """The constraints on the single values in a list or map."""
     if shape.type_name == "list":
-        return _together("Member", list, shape.member)  # type: ignore[attr-defined] # a list has one
+        return _all_elements("Member", list, shape.member)  # type: ignore[attr-defined] # a list has one
     if shape.type_name == "map":
-        keys = _together("Map keys", list, shape.key)  # type: ignore[attr-defined] # a map has one
-        values = _together("Map value", lambda value: list(value.values()), shape.value)  # type: ignore[attr-defined] # a map has one
+        keys = _all_elements("Map keys", list, shape.key)  # type: ignore[attr-defined] # a map has one
+        values = _all_elements("Map value", lambda value: list(value.values()), shape.value)  # type: ignore[attr-defined] # a map has one
         return [*keys, *values]
     return []
 
 
-def _together(what: str, parts: Callable[[Any], list[Any]], shape: Shape) -> Sequence[Constraint]:
-    demands = constraints(shape) if shape.type_name in _SINGLE else []
-    if not demands:
+def _all_elements(what: str, elements: Callable[[Any], list[Any]], shape: Shape) -> Sequence[Constraint]:
+    """One constraint that all elements meet the constraints of their shape."""
+    each = constraints(shape) if shape.type_name in _SINGLE else []
+    if not each:
         return []
-    text = f"{what} must satisfy constraint: [{', '.join(demand.text for demand in demands)}]"
-    return [Constraint(lambda value: all(demand.met_by(part) for part in parts(value) for demand in demands), text)]
+    text = f"{what} must satisfy constraint: [{', '.join(constraint.text for constraint in each)}]"
 
+    def is_met(value: Any) -> bool:  # Any: a list or map
+        return all(constraint.is_met(element) for element in elements(value) for constraint in each)
 
-def _shown(shape: Shape) -> Callable[[Any], str]:
-    """How AWS quotes a refused value; a sensitive one not at all."""
-    if shape.metadata.get("sensitive"):
-        return lambda _: ""
-    return lambda value: f"'{_as_java(value)}' "
+    return [Constraint(is_met, text)]
 
 
 def _as_java(value: object) -> str:
+    """The value as Java's toString writes it."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}={_as_java(below)}" for key, below in value.items()) + "}"
     if isinstance(value, list):

@@ -1,8 +1,8 @@
-"""Requests as forms: `Filter.1.Value.2=x` read into members (protocols ec2 and query).
+"""Parser of form requests such as `Filter.1.Value.2=x` (protocols ec2 and query).
 
-A form is split once into a tree by its dots; readers compiled from the shapes then
-walk tree and shape together. The two protocols name things differently and refuse
-differently: that is their `Dialect`.
+The form is first split at the dots of its names into a tree. Readers compiled from the shapes
+then read the tree. The two protocols differ in their names and errors, which are their
+`Dialect`.
 """
 
 import re
@@ -18,32 +18,32 @@ from hyperpod_ebs.emulator.wire.operations import AwsFault
 _NUMBER: Final = re.compile("[0-9]{1,9}")
 
 Node = str | dict[str, "Node"]
-Read = Callable[[Node, str], Any]  # the shape says what comes out
-"""Reads a node of the form; the second argument is its name, for refusals."""
+Read = Callable[[Node, str], Any]  # returns a value of the shape's type
+"""Reads a node of the form; the second argument is the node's name in errors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """How a protocol names the parts of a form, and how it refuses them."""
+    """How a protocol names the parts of a form, and its errors about them."""
 
     name: Callable[[str, Shape], str]
-    """A member's name on the wire, from its name in the model."""
+    """Returns a member's name on the wire, from its name in the model."""
 
     elements: Callable[[Shape], str | None]
-    """What stands between a list's name and the numbers, None for nothing."""
+    """Returns the name between a list's name and its numbers, None if there is none."""
 
     missing: Callable[[str], AwsFault]
-    """The refusal of a form without this required parameter."""
+    """Returns the error for a form without this required parameter."""
 
     unknown: Callable[[str], AwsFault] | None
-    """The refusal of a parameter that no shape has; None where it is ignored."""
+    """Returns the error for a parameter that no shape has; None if such parameters are ignored."""
 
-    unfit: Callable[[str, str], AwsFault]
-    """The refusal of the named parameter's value."""
+    invalid: Callable[[str, str], AwsFault]
+    """Returns the error for this parameter with this value."""
 
 
 def tree(pairs: Iterable[tuple[str, str]]) -> dict[str, Node]:
-    """The parameters of a form by the parts of their names."""
+    """The parameters of a form as a tree, by the parts of their names."""
     root: dict[str, Node] = {}
     for name, value in pairs:
         *parents, last = name.split(".")
@@ -58,15 +58,15 @@ def tree(pairs: Iterable[tuple[str, str]]) -> dict[str, Node]:
 
 
 def structure_reader(shape: StructureShape, dialect: Dialect) -> Read:
-    """What reads a form of this shape into its members.
+    """A reader of forms of this shape.
 
-    The reader raises AwsFault for what the dialect refuses.
+    The reader raises the dialect's `AwsFault` for a form that does not fit the shape.
     """
     return _Compiler(dialect).structure(shape)
 
 
 class _Compiler:
-    """Readers of the shapes of one operation, each structure compiled once."""
+    """Compiles readers for the shapes of one operation, each structure once."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
@@ -77,7 +77,7 @@ class _Compiler:
             return self._structures[shape.name]
         members: dict[str, tuple[str, Read]] = {}
         required = [(name, self._dialect.name(name, shape.members[name])) for name in shape.required_members]
-        # Known before its members are: a shape may hold itself.
+        # Registered before its members are compiled, because a shape may contain itself.
         read = self._structures[shape.name] = _structure(members, required, self._dialect)
         for name, member in shape.members.items():
             members[self._dialect.name(name, member)] = (name, self._reader(member))
@@ -107,30 +107,30 @@ class _Compiler:
 def _structure(members: Mapping[str, tuple[str, Read]], required: list[tuple[str, str]], dialect: Dialect) -> Read:
     def read(node: Node, path: str) -> dict[str, Any]:
         if isinstance(node, str):
-            raise dialect.unfit(path, node)
+            raise dialect.invalid(path, node)
         prefix = f"{path}." if path else ""
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for name, below in node.items():
             if member := members.get(name):
-                found[member[0]] = member[1](below, prefix + name)
+                values[member[0]] = member[1](below, prefix + name)
             elif dialect.unknown is not None:
                 raise dialect.unknown(prefix + name)
         for member_name, name in required:
-            if member_name not in found:
+            if member_name not in values:
                 raise dialect.missing(prefix + name)
-        return found
+        return values
 
     return read
 
 
 def _list(element: Read, between: str | None, dialect: Dialect) -> Read:
     def read(node: Node, path: str) -> list[Any]:
-        if node == "":  # how the query protocol says that a list is empty
+        if node == "":  # an empty list in the query protocol
             return []
         if between is not None and isinstance(node, dict):
             node, path = node.get(between, ""), f"{path}.{between}"
         if isinstance(node, str):
-            raise dialect.unfit(path, node)
+            raise dialect.invalid(path, node)
         for number in node:
             if not _NUMBER.fullmatch(number):
                 raise (dialect.unknown or dialect.missing)(f"{path}.{number}")
@@ -139,13 +139,13 @@ def _list(element: Read, between: str | None, dialect: Dialect) -> Read:
     return read
 
 
-def _scalar(of: scalars.Read, dialect: Dialect) -> Read:
-    def read(node: Node, path: str) -> Any:  # Any: the shape says which
+def _scalar(convert: scalars.Read, dialect: Dialect) -> Read:
+    def read(node: Node, path: str) -> Any:  # Any: a value of the shape's type
         if isinstance(node, dict):
             raise (dialect.unknown or dialect.missing)(f"{path}.{next(iter(node))}")
         try:
-            return of(node)
+            return convert(node)
         except ValueError:
-            raise dialect.unfit(path, node) from None
+            raise dialect.invalid(path, node) from None
 
     return read

@@ -1,4 +1,4 @@
-"""Services that take forms and answer XML: EC2's own protocol, and the older query protocol."""
+"""The protocols with form requests and XML answers: ec2, and the older query protocol."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -9,7 +9,7 @@ from botocore.model import ListShape, OperationModel, Shape
 from hyperpod_ebs.emulator.wire import form_request, xml_answer
 from hyperpod_ebs.emulator.wire.form_request import Dialect
 from hyperpod_ebs.emulator.wire.messages import Reply, Request
-from hyperpod_ebs.emulator.wire.model_wire import Compiled, ModelWire, refuse_members
+from hyperpod_ebs.emulator.wire.model_wire import Codec, ModelWire, require_empty
 from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault
 from hyperpod_ebs.emulator.wire.xml_answer import escape
 
@@ -24,23 +24,21 @@ def _ec2_name(name: str, shape: Shape) -> str:
     return given[:1].upper() + given[1:]
 
 
-def _ec2_unfit(name: str, value: str) -> AwsFault:
-    return AwsFault("InvalidParameterValue", f"Value ({value}) for parameter {name} is invalid.", 400)
-
-
 _EC2: Final = Dialect(
     name=_ec2_name,
     elements=lambda _: None,
     missing=lambda name: AwsFault("MissingParameter", f"The request must contain the parameter {name}", 400),
     unknown=lambda name: AwsFault("UnknownParameter", f"The parameter {name} is not recognized", 400),
-    unfit=_ec2_unfit,
+    invalid=lambda name, value: AwsFault(
+        "InvalidParameterValue", f"Value ({value}) for parameter {name} is invalid.", 400
+    ),
 )
 
 
 def _query_name(name: str, shape: Shape) -> str:
     own = str(shape.serialization.get("name", name))
     if isinstance(shape, ListShape) and shape.serialization.get("flattened"):
-        # The numbered elements stand where the list would, under their own name.
+        # The numbered elements are in the place of the list, under their own name.
         return str(shape.member.serialization.get("name", own))
     return own
 
@@ -66,46 +64,56 @@ _QUERY: Final = Dialect(
         f"Value null at '{_query_path(name)}' failed to satisfy constraint: Member must not be null"
     ),
     unknown=None,
-    unfit=lambda name, value: _query_invalid(
+    invalid=lambda name, value: _query_invalid(
         f"Value '{value}' at '{_query_path(name)}' failed to satisfy constraint: Member must be of its type"
     ),
 )
 
 
 class _FormWire(ModelWire):
-    """What EC2 and the query services share."""
+    """The part that the two form protocols share."""
 
     content_type = "text/xml;charset=UTF-8"
     dialect: Dialect
 
-    def claims(self, request: Request) -> bool:
-        """Whether the form is in the version of this service's API."""
+    def resembles(self, request: Request) -> bool:
+        """Whether the form names the version of this service's API."""
         return _form(request).get("Version") == self._model.api_version
 
     def operation(self, request: Request) -> str:
         """The operation that `Action` names."""
         if not (action := _form(request).get("Action")):
             raise AwsFault("MissingAction", "The request is missing an action or operation parameter.", 400)
-        return self.known(action)
+        return self.require_operation(action)
 
     def parser(self, operation: OperationModel) -> Callable[[Request], Asked]:
-        """What reads a form for `operation`."""
+        """A parser of forms for `operation`."""
         shape = operation.input_shape
         if shape is None:
             return lambda _: {}
         read = form_request.structure_reader(shape, self.dialect)
 
-        def parse(request: Request) -> dict[str, Any]:  # Any: each member has the type its shape gives it
-            members: dict[str, Any] = read(form_request.tree(_parameters(request)), "")
+        def parse(request: Request) -> dict[str, Any]:  # Any: each member has its shape's type
+            parameters = [
+                (name, value)
+                for name, value in _pairs(request)
+                if name not in {"Action", "Version"} and not name.startswith(_SIGNING)
+            ]
+            members: dict[str, Any] = read(form_request.tree(parameters), "")
             return members
 
         return parse
 
-    def content(self, operation: OperationModel, *, element: str | None, nothing: str) -> Callable[[Answer], str]:
-        """What writes the members of an answer to `operation`, or `nothing` if it has no output."""
+    def content(self, operation: OperationModel, *, element: str | None, no_output: str) -> Callable[[Answer], str]:
+        """A writer of the members of an answer; it writes `no_output` if the operation has no output."""
         shape = operation.output_shape
         if shape is None:
-            return lambda answer: _nothing(operation.name, answer, nothing)
+
+            def check(answer: Answer) -> str:
+                require_empty(operation.name, answer)
+                return no_output
+
+            return check
         write = xml_answer.content_writer(shape, element=element)
 
         def content(answer: Answer) -> str:
@@ -121,62 +129,62 @@ class Ec2Wire(_FormWire):
 
     dialect = _EC2
 
-    def unknown(self, operation: str) -> AwsFault:
-        """What EC2 says of an operation that it does not have."""
+    def unknown_operation(self, operation: str) -> AwsFault:
+        """EC2's error for an operation that it does not have."""
         return AwsFault("InvalidAction", f"The action {operation} is not valid for this web service.", 400)
 
-    def broken(self) -> AwsFault:
-        """What EC2 says when it fails itself."""
+    def internal_error(self) -> AwsFault:
+        """EC2's error for a bug in a handler."""
         return AwsFault("InternalError", "An internal error has occurred", 500)
 
-    def compile(self, operation: OperationModel) -> Compiled:
-        """Both directions of `operation`."""
+    def compile(self, operation: OperationModel) -> Codec:
+        """Compile the codec of `operation`."""
         name = f"{operation.name}Response"
         start = f'{_XML}<{name} xmlns="{self._model.metadata["xmlNamespace"]}"><requestId>'
-        content = self.content(operation, element="item", nothing="<return>true</return>")
+        content = self.content(operation, element="item", no_output="<return>true</return>")
 
         def write(answer: Answer, request_id: str) -> bytes:
             return f"{start}{request_id}</requestId>{content(answer)}</{name}>".encode()
 
-        return Compiled(self.parser(operation), write)
+        return Codec(self.parser(operation), write)
 
     def refuse(self, fault: AwsFault, request_id: str) -> Reply:
-        """The refusal as EC2 writes it."""
+        """Write the error as EC2 does."""
         error = f"<Error><Code>{escape(fault.code)}</Code><Message>{escape(fault.message)}</Message></Error>"
         body = f"{_XML}<Response><Errors>{error}</Errors><RequestID>{request_id}</RequestID></Response>"
         return self.reply(self.status(fault), body.encode(), request_id)
 
 
 class QueryWire(_FormWire):
-    """The query protocol: STS speaks it."""
+    """The query protocol, which STS uses."""
 
     dialect = _QUERY
 
-    def unknown(self, operation: str) -> AwsFault:
-        """What the service says of an operation that it does not have."""
+    def unknown_operation(self, operation: str) -> AwsFault:
+        """The service's error for an operation that it does not have."""
         message = f"Could not find operation {operation} for version {self._model.api_version}"
         return AwsFault("InvalidAction", message, 400)
 
-    def broken(self) -> AwsFault:
-        """What the service says when it fails itself."""
+    def internal_error(self) -> AwsFault:
+        """The service's error for a bug in a handler."""
         return AwsFault("InternalFailure", "An internal error has occurred", 500)
 
-    def compile(self, operation: OperationModel) -> Compiled:
-        """Both directions of `operation`."""
+    def compile(self, operation: OperationModel) -> Codec:
+        """Compile the codec of `operation`."""
         name, shape = operation.name, operation.output_shape
         wrapper = None if shape is None else shape.serialization.get("resultWrapper")
         opening, closing = (f"<{wrapper}>", f"</{wrapper}>") if wrapper else ("", "")
         start = f'<{name}Response xmlns="{self._model.metadata["xmlNamespace"]}">{opening}'
-        content = self.content(operation, element=None, nothing="")
+        content = self.content(operation, element=None, no_output="")
 
         def write(answer: Answer, request_id: str) -> bytes:
             metadata = f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>"
             return f"{start}{content(answer)}{closing}{metadata}</{name}Response>".encode()
 
-        return Compiled(self.parser(operation), write)
+        return Codec(self.parser(operation), write)
 
     def refuse(self, fault: AwsFault, request_id: str) -> Reply:
-        """The refusal as query services write it."""
+        """Write the error as query services do."""
         status = self.status(fault)
         kind = "Sender" if status < 500 else "Receiver"  # noqa: PLR2004 - HTTP's own border
         error = f"<Type>{kind}</Type><Code>{escape(fault.code)}</Code><Message>{escape(fault.message)}</Message>"
@@ -186,22 +194,8 @@ class QueryWire(_FormWire):
         return self.reply(status, body.encode(), request_id)
 
 
-def _nothing(operation: str, answer: Answer, text: str) -> str:
-    refuse_members(operation, answer)
-    return text
-
-
 def _form(request: Request) -> dict[str, str]:
     return dict(_pairs(request))
-
-
-def _parameters(request: Request) -> list[tuple[str, str]]:
-    """What the form says of the operation itself."""
-    return [
-        (name, value)
-        for name, value in _pairs(request)
-        if name not in {"Action", "Version"} and not name.startswith(_SIGNING)
-    ]
 
 
 def _pairs(request: Request) -> list[tuple[str, str]]:

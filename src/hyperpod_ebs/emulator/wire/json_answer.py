@@ -1,4 +1,4 @@
-"""Answers as JSON documents (protocols json and rest-json)."""
+"""Writer of answers as JSON documents (protocols json and rest-json)."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,80 +8,80 @@ from botocore.model import ListShape, MapShape, Shape, StructureShape
 from hyperpod_ebs.emulator.wire import scalars
 from hyperpod_ebs.emulator.wire.operations import UnknownMember
 
-Plain = Callable[[Any], Any]  # the shape says what goes in; JSON comes out
-"""Makes JSON of a value."""
+Convert = Callable[[Any], Any]  # takes a value of the shape's type, returns JSON
+"""Converts a value to JSON."""
 
 
-def structure_plain(shape: StructureShape) -> Plain:
-    """What makes a JSON object of an answer of this shape."""
+def structure_converter(shape: StructureShape) -> Convert:
+    """A converter of answers of this shape to JSON objects."""
     return _Compiler().structure(shape)
 
 
 class _Compiler:
-    """Writers of the shapes of one operation, each structure compiled once."""
+    """Compiles converters for the shapes of one operation, each structure once."""
 
     def __init__(self) -> None:
-        self._structures: dict[str, Plain] = {}
+        self._structures: dict[str, Convert] = {}
 
-    def structure(self, shape: StructureShape) -> Plain:
+    def structure(self, shape: StructureShape) -> Convert:
         if shape.name in self._structures:
             return self._structures[shape.name]
-        members: dict[str, tuple[str, Plain]] = {}
-        # Known before its members are: a shape may hold itself.
-        plain = self._structures[shape.name] = _structure(shape.name, members)
+        members: dict[str, tuple[str, Convert]] = {}
+        # Registered before its members are compiled, because a shape may contain itself.
+        convert = self._structures[shape.name] = _structure(shape.name, members)
         for name, member in shape.members.items():
-            members[name] = (member.serialization.get("name", name), self._plain(member))
-        return plain
+            members[name] = (member.serialization.get("name", name), self._converter(member))
+        return convert
 
-    def _plain(self, shape: Shape) -> Plain:
+    def _converter(self, shape: Shape) -> Convert:
         if isinstance(shape, StructureShape):
             return self.structure(shape)
         if isinstance(shape, ListShape):
-            element = self._plain(shape.member)
+            element = self._converter(shape.member)
             return lambda value: [element(below) for below in value]
         if isinstance(shape, MapShape):
-            element = self._plain(shape.value)
+            element = self._converter(shape.value)
             return lambda value: {key: element(below) for key, below in value.items()}
         return _SCALARS[shape.type_name]
 
 
-def _structure(shape_name: str, members: Mapping[str, tuple[str, Plain]]) -> Plain:
-    def plain(value: Mapping[str, Any]) -> dict[str, Any]:
-        found = {}
+def _structure(shape_name: str, members: Mapping[str, tuple[str, Convert]]) -> Convert:
+    def convert(value: Mapping[str, Any]) -> dict[str, Any]:
+        converted = {}
         for name, below in value.items():
             if below is None:
                 continue
             if (member := members.get(name)) is None:
                 raise UnknownMember(f"{shape_name} has no member {name}")
-            found[member[0]] = member[1](below)
-        return found
+            converted[member[0]] = member[1](below)
+        return converted
 
-    return plain
+    return convert
 
 
-def _typed(*kinds: type) -> Plain:
-    def plain(value: Any) -> Any:  # Any: JSON
+def _type_check(*kinds: type) -> Convert:
+    def check(value: Any) -> Any:  # Any: JSON
         if type(value) not in kinds:
             raise TypeError(f"{value!r} is not of type {' or '.join(kind.__name__ for kind in kinds)}")
         return value
 
-    return plain
+    return check
 
 
-def _string(value: Any) -> str:  # Any: a handler may slip
-    if not isinstance(value, str):  # an enum's member is a string too
+def _string(value: Any) -> str:  # Any: a handler may be wrong
+    if not isinstance(value, str):  # accepts members of string enums too
         raise TypeError(f"{value!r} is not of type str")
     return str.__str__(value)
 
 
-_SCALARS: Mapping[str, Plain] = {
+_SCALARS: Mapping[str, Convert] = {
     "string": _string,
     "character": _string,
-    "integer": _typed(int),
-    "long": _typed(int),
-    "float": _typed(float, int),
-    "double": _typed(float, int),
-    "boolean": _typed(bool),
+    "integer": _type_check(int),
+    "long": _type_check(int),
+    "float": _type_check(float, int),
+    "double": _type_check(float, int),
+    "boolean": _type_check(bool),
     "timestamp": scalars.epoch,
     "blob": scalars.base64_text,
 }

@@ -1,4 +1,4 @@
-"""Requests as JSON documents, read into members and held against the model's constraints."""
+"""Parser of JSON requests, with checks of the model's constraints."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -11,15 +11,15 @@ from botocore.model import ListShape, MapShape, Shape, StructureShape
 from hyperpod_ebs.emulator.wire import constraints, scalars
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 
-Read = Callable[[Any, str, list[str]], Any]  # JSON goes in, what the shape says comes out
-"""Reads a value; the second argument is its name in messages, violations go into the third."""
+Read = Callable[[Any, str, list[str]], Any]  # takes JSON, returns a value of the shape's type
+"""Reads a value; the second argument is the value's name in errors, the third collects violations."""
 
 
 def document(body: bytes) -> dict[str, Any]:
     """The JSON object in `body`; an empty body is an empty object.
 
     Raises:
-        AwsFault: It is something else.
+        AwsFault: The body is not a JSON object.
     """
     try:
         value = json.loads(body or b"{}")
@@ -29,18 +29,18 @@ def document(body: bytes) -> dict[str, Any]:
 
 
 def members_reader(shape: StructureShape) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """What reads a JSON object of this shape into its members; unknown ones are ignored.
+    """A reader of JSON objects of this shape; it ignores unknown members.
 
-    The reader raises AwsFault for a value of a wrong type, and one for all violated constraints.
+    The reader raises `AwsFault` for the first value of a wrong type, or else for all violated constraints.
     """
     read = _Compiler().structure(shape)
 
     def members(value: dict[str, Any]) -> dict[str, Any]:
         violations: list[str] = []
-        found: dict[str, Any] = read(value, "", violations)
+        values: dict[str, Any] = read(value, "", violations)
         if violations:
             raise constraints.validation_fault(violations)
-        return found
+        return values
 
     return members
 
@@ -53,7 +53,7 @@ class _Member:
 
 
 class _Compiler:
-    """Readers of the shapes of one operation, each structure compiled once."""
+    """Compiles readers for the shapes of one operation, each structure once."""
 
     def __init__(self) -> None:
         self._structures: dict[str, Read] = {}
@@ -62,55 +62,55 @@ class _Compiler:
         if shape.name in self._structures:
             return self._structures[shape.name]
         members: dict[str, _Member] = {}
-        # Known before its members are: a shape may hold itself.
+        # Registered before its members are compiled, because a shape may contain itself.
         read = self._structures[shape.name] = _structure(members, list(shape.required_members))
         for name, member in shape.members.items():
             wire_name = member.serialization.get("name", name)
-            members[wire_name] = _Member(name, _path_name(name), self._checked(member))
+            members[wire_name] = _Member(name, _path_name(name), self._checking_reader(member))
         return read
 
-    def _checked(self, shape: Shape) -> Read:
-        read = self._unchecked(shape)
+    def _checking_reader(self, shape: Shape) -> Read:
+        read = self._reader(shape)
         check = constraints.checker(shape)
         if check is None:
             return read
 
-        def checked(value: Any, path: str, violations: list[str]) -> Any:  # Any: the shape says which
-            found = read(value, path, violations)
-            violations.extend(check(found, path))
-            return found
+        def read_and_check(value: Any, path: str, violations: list[str]) -> Any:  # Any: a value of the shape's type
+            member = read(value, path, violations)
+            violations.extend(check(member, path))
+            return member
 
-        return checked
+        return read_and_check
 
-    def _unchecked(self, shape: Shape) -> Read:
+    def _reader(self, shape: Shape) -> Read:
         if isinstance(shape, StructureShape):
             return self.structure(shape)
         if isinstance(shape, ListShape):
-            return _list(self._part(shape.member))
+            return _list(self._element_reader(shape.member))
         if isinstance(shape, MapShape):
-            return _map(self._part(shape.value))
+            return _map(self._element_reader(shape.value))
         return _SCALARS[shape.type_name]
 
-    def _part(self, shape: Shape) -> Read:
-        """The reader of an element: single values are checked with the list or map they are in."""
-        single = not isinstance(shape, StructureShape | ListShape | MapShape)
-        return self._unchecked(shape) if single else self._checked(shape)
+    def _element_reader(self, shape: Shape) -> Read:
+        """The reader of an element; single values are checked with their list or map."""
+        is_single = not isinstance(shape, StructureShape | ListShape | MapShape)
+        return self._reader(shape) if is_single else self._checking_reader(shape)
 
 
 def _path_name(member: str) -> str:
-    """How a member is called in a message about it."""
+    """A member's name in errors."""
     return member[:1].lower() + member[1:]
 
 
 def _structure(members: Mapping[str, _Member], required: list[str]) -> Read:
     def read(value: Any, path: str, violations: list[str]) -> dict[str, Any]:  # Any: JSON
         prefix = f"{path}." if path else ""
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for name, below in _object(value).items():
             if below is not None and (member := members.get(name)):
-                found[member.name] = member.read(below, prefix + member.path, violations)
-        violations.extend(constraints.missing(prefix + _path_name(name)) for name in required if name not in found)
-        return found
+                values[member.name] = member.read(below, prefix + member.path, violations)
+        violations.extend(constraints.missing(prefix + _path_name(name)) for name in required if name not in values)
+        return values
 
     return read
 
@@ -137,8 +137,8 @@ def _object(value: object) -> dict[str, Any]:
     return value
 
 
-def _typed(kinds: type | tuple[type, ...], what: str) -> Read:
-    def read(value: Any, path: str, violations: list[str]) -> Any:  # noqa: ARG001 - Any: JSON; single values violate nothing
+def _single(kinds: type | tuple[type, ...], what: str) -> Read:
+    def read(value: Any, path: str, violations: list[str]) -> Any:  # noqa: ARG001 - Any: JSON; constraints are checked by the list, map or structure
         if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
             raise _mismatch(value, what)
         return value
@@ -146,7 +146,7 @@ def _typed(kinds: type | tuple[type, ...], what: str) -> Read:
     return read
 
 
-def _time(value: Any, path: str, violations: list[str]) -> datetime:  # noqa: ARG001 - Any: JSON; single values violate nothing
+def _time(value: Any, path: str, violations: list[str]) -> datetime:  # noqa: ARG001 - Any: JSON; constraints are checked by the list, map or structure
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _mismatch(value, "a timestamp")
     try:
@@ -155,23 +155,23 @@ def _time(value: Any, path: str, violations: list[str]) -> datetime:  # noqa: AR
         raise _mismatch(value, "a timestamp") from error
 
 
-def _blob(value: Any, path: str, violations: list[str]) -> bytes:  # noqa: ARG001 - Any: JSON; single values violate nothing
+def _blob(value: Any, path: str, violations: list[str]) -> bytes:  # noqa: ARG001 - Any: JSON; constraints are checked by the list, map or structure
     try:
         return scalars.blob_of(value)
     except (ValueError, TypeError) as error:
         raise _mismatch(value, "a blob") from error
 
 
-_WHOLE: Final = _typed(int, "an integer")
-_NUMBER: Final = _typed((int, float), "a number")
+_WHOLE: Final = _single(int, "an integer")
+_NUMBER: Final = _single((int, float), "a number")
 _SCALARS: Final[Mapping[str, Read]] = {
-    "string": _typed(str, "a string"),
-    "character": _typed(str, "a string"),
+    "string": _single(str, "a string"),
+    "character": _single(str, "a string"),
     "integer": _WHOLE,
     "long": _WHOLE,
     "float": _NUMBER,
     "double": _NUMBER,
-    "boolean": _typed(bool, "a boolean"),
+    "boolean": _single(bool, "a boolean"),
     "timestamp": _time,
     "blob": _blob,
 }

@@ -1,4 +1,4 @@
-"""A request and its reply, as bytes came in and as bytes go out."""
+"""HTTP requests and replies as bytes, before parsing and after writing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,25 +6,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """An HTTP request, nothing in it decoded yet."""
+    """An HTTP request, not decoded."""
 
     method: str
 
     path: str
-    """As sent: still escaped, without the query."""
+    """The path as it was sent: escaped, without the query."""
 
     query: str
-    """As sent: what follows the question mark."""
+    """The query as it was sent, without the question mark."""
 
     headers: Mapping[str, str]
-    """Names in small letters; the values of a repeated one joined by commas."""
+    """Headers by lower-case name; the values of a repeated header are joined by commas."""
 
     body: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """An HTTP answer."""
+    """An HTTP reply."""
 
     status: int
     headers: Mapping[str, str]

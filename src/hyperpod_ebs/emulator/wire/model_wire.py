@@ -1,4 +1,4 @@
-"""Operations compiled on first use: what every protocol does the same with a model."""
+"""What all wire protocols have in common: codecs compiled from a service's model at the first use of an operation."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Unkno
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
-    """One operation's two directions."""
+class Codec:
+    """The reader of an operation's requests and the writer of its answers."""
 
     parse: Callable[[Request], Asked]
     write: Callable[[Answer, str], bytes]
@@ -21,7 +21,7 @@ class Compiled:
 
 
 class ModelWire(ABC):
-    """The part of a `Wire` that is the same in every protocol."""
+    """The part of a `Wire` that all protocols share."""
 
     content_type: str
 
@@ -29,55 +29,55 @@ class ModelWire(ABC):
         self._model = model
         self._names = frozenset(model.operation_names)
         self._errors = models.error_shapes(model)
-        self._compiled: dict[str, Compiled] = {}
+        self._codecs: dict[str, Codec] = {}
 
     @abstractmethod
-    def unknown(self, operation: str) -> AwsFault:
-        """What the service says of an operation that it does not have."""
+    def unknown_operation(self, operation: str) -> AwsFault:
+        """The service's error for an operation that it does not have."""
 
     @abstractmethod
-    def compile(self, operation: OperationModel) -> Compiled:
-        """Both directions of `operation`."""
+    def compile(self, operation: OperationModel) -> Codec:
+        """Compile the codec of `operation`."""
 
     def parse(self, operation: str, request: Request) -> Asked:
-        """The members of the request."""
-        return self._of(operation).parse(request)
+        """Parse the members of the request."""
+        return self._codec(operation).parse(request)
 
     def write(self, operation: str, answer: Answer, request_id: str) -> Reply:
-        """The answer as it goes out."""
-        return self.reply(200, self._of(operation).write(answer, request_id), request_id)
+        """Write the answer."""
+        return self.reply(200, self._codec(operation).write(answer, request_id), request_id)
 
     def reply(self, status: int, body: bytes, request_id: str, **headers: str) -> Reply:
-        """`body` with the headers that every answer of the service has."""
+        """A reply of `body` with the headers that every answer of the service has."""
         fixed = {"content-type": self.content_type, "x-amzn-requestid": request_id}
         return Reply(status=status, headers={**fixed, **headers}, body=body)
 
-    def known(self, operation: str) -> str:
-        """`operation`, if the model has it.
+    def require_operation(self, operation: str) -> str:
+        """Return `operation` if the model has it.
 
         Raises:
-            AwsFault: It does not.
+            AwsFault: The model does not have it.
         """
         if operation not in self._names:
-            raise self.unknown(operation)
+            raise self.unknown_operation(operation)
         return operation
 
     def status(self, fault: AwsFault) -> int:
-        """The status the model gives the fault, or else the fault's own."""
+        """The fault's HTTP status: the model's if it has one, else the fault's own."""
         shape = self._errors.get(fault.code)
         return (models.error_status(shape) if shape else None) or fault.status
 
-    def _of(self, operation: str) -> Compiled:
-        if (compiled := self._compiled.get(operation)) is None:
-            compiled = self._compiled[operation] = self.compile(self._model.operation_model(operation))
-        return compiled
+    def _codec(self, operation: str) -> Codec:
+        if (codec := self._codecs.get(operation)) is None:
+            codec = self._codecs[operation] = self.compile(self._model.operation_model(operation))
+        return codec
 
 
-def refuse_members(operation: str, answer: Answer) -> None:
-    """Accept an empty answer only, for an operation that has no output.
+def require_empty(operation: str, answer: Answer) -> None:
+    """Check the answer to an operation without output.
 
     Raises:
         UnknownMember: The answer has a member.
     """
     if answer:
-        raise UnknownMember(f"{operation} answers nothing, so it has no member {next(iter(answer))}")
+        raise UnknownMember(f"{operation} has no output, but the answer has a member {next(iter(answer))}")

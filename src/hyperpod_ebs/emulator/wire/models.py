@@ -1,4 +1,4 @@
-"""The SDK's service models, as installed: what each operation takes and gives."""
+"""The service models of the installed SDK: each operation's input, output and errors."""
 
 import functools
 from collections.abc import Mapping
@@ -7,9 +7,9 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel, Shape
 
 
-@functools.cache  # a model is immutable, costs about 0.1 s and 30 MB, and one process may run several emulators
+@functools.cache  # a model is immutable, takes about 0.1 s and 30 MB, and one process may run several emulators
 def load(service: str) -> ServiceModel:
-    """The newest model of `service`, by the name the SDK has for it; reads files.
+    """Load the newest model of `service`, by its name in the SDK; reads files.
 
     Raises:
         botocore.exceptions.UnknownServiceError: The SDK has no such service.
@@ -18,11 +18,11 @@ def load(service: str) -> ServiceModel:
 
 
 def error_shapes(model: ServiceModel) -> Mapping[str, Shape]:
-    """The errors that the service models, by the code that stands on the wire."""
+    """The errors in the service's model, by their code on the wire."""
     return {shape.error_code: shape for shape in model.error_shapes}  # type: ignore[attr-defined] # the stubs call them Shape
 
 
 def error_status(shape: Shape) -> int | None:
-    """The HTTP status that the model gives an error, None where it gives none."""
+    """The HTTP status that the model gives an error, None if it gives none."""
     status: int | None = shape.metadata.get("error", {}).get("httpStatusCode")
     return status

@@ -1,8 +1,8 @@
-"""Tables of operations: how a service says which methods answer which AWS calls.
+"""Tables of operations: which methods of a service answer which AWS calls.
 
 A service is a class with a table `operations = Operations["Ec2"]()`; the decorator
-`@operations("CreateVolume")` enters a method in it. Several classes may make one
-service together. Nothing here knows the wire or the SDK.
+`@operations("CreateVolume")` adds a method to the table. Several classes can make up one
+service. This module depends neither on the wire protocols nor on the SDK.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -12,15 +12,15 @@ from typing import Any, Generic, TypeVar
 S = TypeVar("S")
 
 Asked = Mapping[str, Any]  # members have the types their shapes give them
-"""The members of a request by the model's names; what was not sent is not in it."""
+"""The members of a request by their names in the model; members that were not sent are absent."""
 
 Answer = Mapping[str, Any]  # members have the types their shapes give them
-"""The members of a response by the model's names; those that are None stay off the wire."""
+"""The members of a response by their names in the model; members that are None are not sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """Who asks, for what, and in which scope."""
+    """The caller and the operation of a request."""
 
     service: str
     """The signing name: ec2, sagemaker, eks, sts."""
@@ -35,13 +35,13 @@ class Call:
     user_id: str
 
     region: str
-    """As the signature's scope has it."""
+    """The region in the signature's scope."""
 
     request_id: str
 
 
-class AwsFault(Exception):  # noqa: N818 - a fault is AWS's word for an error answered
-    """An error in AWS's own form; each protocol writes it its own way."""
+class AwsFault(Exception):  # noqa: N818 - fault is AWS's word for an error in an answer
+    """An error to answer; each wire protocol writes it in its own form."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(code, message, status)
@@ -53,8 +53,8 @@ class AwsFault(Exception):  # noqa: N818 - a fault is AWS's word for an error an
         return f"{self.code} ({self.status}): {self.message}"
 
 
-class UnknownMember(TypeError):  # noqa: N818 - reads as what happened
-    """An answer has a member that its shape lacks: a slip of the handler's."""
+class UnknownMember(TypeError):  # noqa: N818 - named for what happened
+    """An answer has a member that its shape lacks: a bug in the handler."""
 
 
 Handler = Callable[[S, Asked, Call], Awaitable[Answer]]
@@ -62,25 +62,25 @@ Handler = Callable[[S, Asked, Call], Awaitable[Answer]]
 
 
 class Operations(Generic[S]):
-    """Which method of `S` answers which operation."""
+    """The methods of `S` by the operation that they answer."""
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler[S]] = {}
 
     def __call__(self, name: str) -> Callable[[Handler[S]], Handler[S]]:
-        """Enter the decorated method as the answer to operation `name`.
+        """Add the decorated method as the handler of operation `name`.
 
         Raises:
-            ValueError: The table has an answer to `name` already.
+            ValueError: The table already has a handler of `name`.
         """
 
-        def enter(handler: Handler[S]) -> Handler[S]:
+        def add(handler: Handler[S]) -> Handler[S]:
             if name in self._handlers:
-                raise ValueError(f"operation {name} is claimed twice: give one of the methods another name")
+                raise ValueError(f"operation {name} has two handlers: remove one of them")
             self._handlers[name] = handler
             return handler
 
-        return enter
+        return add
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._handlers)

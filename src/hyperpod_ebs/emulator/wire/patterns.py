@@ -1,7 +1,7 @@
-r"""Java's regular expressions, which the models are written in, as Python's.
+r"""Translation of the models' regular expressions from Java to Python.
 
-Python has no `\p{L}`: the general categories become ranges of code points, found
-once in `unicodedata`.
+Python's `re` does not support `\p{L}`. General categories become ranges of code points, which
+are computed once from `unicodedata`.
 """
 
 import functools
@@ -12,15 +12,15 @@ from typing import Final
 
 _PROPERTY: Final = re.compile(r"\\p\{(L|M|N|P|S|Z|Alnum)\}")
 
-# Above these planes there are only marks of the tag block, which no AWS pattern is about.
+# Above these code points there are only the tag characters, which no AWS pattern concerns.
 _CODE_POINTS: Final = range(0x32400)
 
 
 def python_pattern(java: str) -> re.Pattern[str] | None:
-    """`java` for Python, None where Python cannot say it.
+    """The pattern for Python, None if Python cannot express it.
 
-    A handful of SageMaker's patterns are none (a quantified `$`, halves of surrogate
-    pairs); what they are about is not checked.
+    That concerns a few of SageMaker's patterns (a quantified `$`, halves of surrogate pairs). Their members are not
+    checked.
     """
     try:
         return re.compile(_with_properties(java))
@@ -29,34 +29,24 @@ def python_pattern(java: str) -> re.Pattern[str] | None:
 
 
 def _with_properties(java: str) -> str:
-    """`java` with each named class written out, which may stand in brackets of its own or within others."""
+    r"""The pattern with each `\p{...}` written out as ranges, in brackets unless it is inside brackets already."""
     parts: list[str] = []
-    at = 0
+    end = 0
     for match in _PROPERTY.finditer(java):
-        before = java[at : match.start()]
-        parts.append(before)
-        inside = _in_brackets(java[: match.start()])
-        parts.append(_ranges(match[1]) if inside else f"[{_ranges(match[1])}]")
-        at = match.end()
-    return "".join(parts) + java[at:]
+        parts.append(java[end : match.start()])
+        ranges = "a-zA-Z0-9" if match[1] == "Alnum" else _categories()[match[1]]
+        unescaped = re.sub(r"\\.", "", java[: match.start()])
+        inside_brackets = unescaped.rfind("[") > unescaped.rfind("]")
+        parts.append(ranges if inside_brackets else f"[{ranges}]")
+        end = match.end()
+    return "".join(parts) + java[end:]
 
 
-def _in_brackets(text: str) -> bool:
-    """Whether a character class is open at the end of `text`."""
-    bare = re.sub(r"\\.", "", text)
-    return bare.rfind("[") > bare.rfind("]")
-
-
-def _ranges(name: str) -> str:
-    if name == "Alnum":
-        return "a-zA-Z0-9"
-    return _categories()[name]
-
-
-@functools.cache  # what Unicode says does not change while we run
+@functools.cache
 def _categories() -> dict[str, str]:
-    found: dict[str, list[str]] = {}
+    """The code points of each general category of Unicode, as ranges of a character class."""
+    ranges: dict[str, list[str]] = {}
     for category, group in groupby(_CODE_POINTS, key=lambda code: unicodedata.category(chr(code))[0]):
         codes = list(group)
-        found.setdefault(category, []).append(f"\\U{codes[0]:08x}-\\U{codes[-1]:08x}")
-    return {category: "".join(ranges) for category, ranges in found.items()}
+        ranges.setdefault(category, []).append(f"\\U{codes[0]:08x}-\\U{codes[-1]:08x}")
+    return {category: "".join(parts) for category, parts in ranges.items()}

@@ -1,4 +1,4 @@
-"""How a service speaks: requests read, answers and refusals written.
+"""The wire protocols of AWS services, and which one a service uses.
 
 protocol    services     request                    answer
 ----------  -----------  -------------------------  ----------------
@@ -20,48 +20,48 @@ from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault
 
 
 class Wire(Protocol):
-    """The protocol of one service, bound to its model."""
+    """The wire protocol of one service, bound to the service's model."""
 
-    def claims(self, request: Request) -> bool:
-        """Whether an unsigned request looks like one for this service."""
+    def resembles(self, request: Request) -> bool:
+        """Whether an unsigned request looks like a request for this service."""
         ...
 
     def operation(self, request: Request) -> str:
-        """The operation that is asked for.
+        """The operation that is requested.
 
         Raises:
-            AwsFault: None is, or one that the model does not have.
+            AwsFault: The request names no operation, or one that the model does not have.
         """
         ...
 
     def parse(self, operation: str, request: Request) -> Asked:
-        """The members of the request.
+        """Parse the members of the request.
 
         Raises:
-            AwsFault: They are not what the operation takes.
+            AwsFault: The members do not fit the operation's input.
         """
         ...
 
     def write(self, operation: str, answer: Answer, request_id: str) -> Reply:
-        """The answer as it goes out.
+        """Write the answer.
 
         Raises:
-            UnknownMember: The operation's output has no such member.
-            TypeError: A member is not of the type that it has there.
+            UnknownMember: The answer has a member that the operation's output lacks.
+            TypeError: A member has the wrong type.
             ValueError: A member cannot be written.
         """
         ...
 
     def refuse(self, fault: AwsFault, request_id: str) -> Reply:
-        """The refusal as it goes out, with the status that the model has for it."""
+        """Write the error, with the HTTP status that the model gives it."""
         ...
 
-    def unknown(self, operation: str) -> AwsFault:
-        """What the service says of an operation that it does not have."""
+    def unknown_operation(self, operation: str) -> AwsFault:
+        """The service's error for an operation that it does not have."""
         ...
 
-    def broken(self) -> AwsFault:
-        """What the service says when it fails itself."""
+    def internal_error(self) -> AwsFault:
+        """The service's error for a bug in a handler."""
         ...
 
 
@@ -74,9 +74,9 @@ _WIRES: Final[Mapping[str, type[Ec2Wire | QueryWire | JsonWire | RestJsonWire]]]
 
 
 def wire_of(model: ServiceModel) -> Wire:
-    """The way the service of `model` speaks.
+    """The wire of the service.
 
     Raises:
-        KeyError: It speaks a protocol that is not spoken here.
+        KeyError: The service's protocol is not implemented.
     """
     return _WIRES[model.protocol](model)

@@ -1,4 +1,4 @@
-"""Requests whose parts lie about: in the path, the query, headers and a JSON body (rest-json)."""
+"""Parser of requests with members in the path, the query, headers and a JSON body (rest-json)."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,16 +17,17 @@ _LABEL: Final = re.compile(r"\\\{(\w+)(\\\+)?\\\}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Which requests are for an operation."""
+    """The method and path of an operation's requests."""
 
     operation: str
     method: str
     path: re.Pattern[str]
     labels: int
+    """The number of labels in the path."""
 
     @classmethod
-    def of(cls, operation: OperationModel) -> "Route":
-        """The route of `operation`; `{name+}` in its path spans slashes, `{name}` does not."""
+    def from_model(cls, operation: OperationModel) -> "Route":
+        """The route of `operation`; a label `{name+}` in its path matches slashes too, `{name}` does not."""
         escaped = re.escape(operation.http["requestUri"])
         pattern, labels = _LABEL.subn(lambda label: f"(?P<{label[1]}>{'.+' if label[2] else '[^/]+'})", escaped)
         return cls(
@@ -35,55 +36,56 @@ class Route:
 
 
 def routes(operations: Sequence[OperationModel]) -> Sequence[Route]:
-    """The routes of `operations`, the most literal first."""
-    return sorted(map(Route.of, operations), key=lambda route: route.labels)
+    """The routes of `operations`, those with the fewest labels first."""
+    return sorted(map(Route.from_model, operations), key=lambda route: route.labels)
 
 
 def operation_of(request: Request, table: Sequence[Route]) -> str | None:
-    """The operation that `request` is for, None if it is for none."""
+    """The operation whose route the request matches, None if it matches none."""
     for route in table:
         if route.method == request.method and route.path.fullmatch(request.path):
             return route.operation
     return None
 
 
-Parse = Callable[[Request], dict[str, Any]]  # each member has the type its shape gives it
+Parse = Callable[[Request], dict[str, Any]]  # each member has its shape's type
 """Reads a request into its members."""
 
 
 def parser(operation: OperationModel) -> Parse:
-    """What reads a request for `operation` into its members.
+    """A parser of requests for `operation`.
 
-    The reader raises AwsFault for values of a wrong type and for violated constraints.
+    The parser raises `AwsFault` for values of a wrong type and for violated constraints.
 
     Raises:
-        NotImplementedError: The operation has members in places that are not read here.
+        NotImplementedError: The operation has members in places that this module does not read.
     """
     shape = operation.input_shape
     if shape is None:
         return lambda _: {}
     if "payload" in shape.serialization:
-        raise NotImplementedError(f"{operation.name} has its payload outside the JSON document")
+        raise NotImplementedError(f"{operation.name} has a payload outside the JSON document")
     outside = [(name, member) for name, member in shape.members.items() if "location" in member.serialization]
-    sources = [_source(name, member, Route.of(operation)) for name, member in outside]
+    sources = [_source(name, member, Route.from_model(operation)) for name, member in outside]
     read = json_request.members_reader(shape)
 
     def parse(request: Request) -> dict[str, Any]:
-        # The texts join the document, so that one reader judges all members and names all violations together.
+        # The members from outside are added to the document, so that one reader checks all members and reports all
+        # violations together.
         query = parse_qsl(request.query, keep_blank_values=True)
-        found = {source.name: source.value(source.texts(request, query)) for source in sources}
-        return read({**json_request.document(request.body), **found})
+        members = {source.name: source.value(source.texts(request, query)) for source in sources}
+        return read({**json_request.document(request.body), **members})
 
     return parse
 
 
 Texts = Callable[[Request, Sequence[tuple[str, str]]], list[str]]
-"""Finds a member's texts in a request, whose query is decoded already."""
+"""Returns a member's texts in a request; the second argument is the decoded query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """Where a member outside the body is found, and what its texts are as JSON: None where there are none."""
+    """How a member outside the body is found, and how its texts become a JSON value (None without texts)."""
 
     name: str
     texts: Texts
@@ -105,9 +107,13 @@ def _source(name: str, shape: Shape, route: Route) -> _Source:
 
 
 def _texts(location: str, name: str, route: Route) -> Texts:
+    def label(request: Request, _: object) -> list[str]:
+        match = route.path.fullmatch(request.path)
+        return [unquote(match[name])] if match else []
+
     match location:
         case "uri":
-            return lambda request, _: _label(route, request.path, name)
+            return label
         case "querystring":
             return lambda _, query: [value for key, value in query if key == name]
         case "header":
@@ -115,12 +121,7 @@ def _texts(location: str, name: str, route: Route) -> Texts:
     raise NotImplementedError(f"{name} is in the {location} of {route.operation}")
 
 
-def _label(route: Route, path: str, name: str) -> list[str]:
-    match = route.path.fullmatch(path)
-    return [unquote(match[name])] if match else []
-
-
-def _converted(type_name: str) -> Callable[[str], Any]:
+def _converter(type_name: str) -> Callable[[str], Any]:
     read = scalars.READ[type_name]
 
     def as_json(text: str) -> Any:  # Any: JSON
@@ -134,5 +135,5 @@ def _converted(type_name: str) -> Callable[[str], Any]:
 
 
 _AS_JSON: Final[Mapping[str, Callable[[str], Any]]] = {
-    type_name: _converted(type_name) for type_name in ("string", "integer", "long", "boolean")
+    type_name: _converter(type_name) for type_name in ("string", "integer", "long", "boolean")
 }

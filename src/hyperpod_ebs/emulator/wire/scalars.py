@@ -1,4 +1,4 @@
-"""Single values as text: how times, blobs, numbers and booleans look on the wire."""
+"""Single values as text: times, blobs, numbers and booleans on the wire."""
 
 import base64
 import binascii
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-Scalar = Any  # str, int, float, bool, datetime or bytes: the shape says which
+Scalar = Any  # str, int, float, bool, datetime or bytes, depending on the shape
 Write = Callable[[Scalar], str]
 Read = Callable[[str], Scalar]
 
@@ -19,10 +19,10 @@ def utc(value: datetime) -> datetime:
     """`value` in UTC.
 
     Raises:
-        ValueError: It does not say its time zone.
+        ValueError: The time has no time zone.
     """
     if value.tzinfo is None:
-        raise ValueError(f"time {value} has no time zone: give it one")
+        raise ValueError(f"time {value} has no time zone")
     return value.astimezone(UTC)
 
 
@@ -38,20 +38,20 @@ def epoch(value: datetime) -> float:
 
 
 def time_of(text: str) -> datetime:
-    """The time an ISO 8601 text names; one without a zone is in UTC.
+    """The time in an ISO 8601 text; without a time zone it is in UTC.
 
     Raises:
-        ValueError: It names none.
+        ValueError: The text is not a time.
     """
     value = datetime.fromisoformat(text)
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value
 
 
 def blob_of(text: str) -> bytes:
-    """The bytes a base64 text stands for.
+    """The bytes that a base64 text encodes.
 
     Raises:
-        ValueError: It is not base64.
+        ValueError: The text is not base64.
     """
     try:
         return base64.b64decode(text, validate=True)
@@ -98,7 +98,7 @@ READ: Final[Mapping[str, Read]] = {
     "timestamp": time_of,
     "blob": blob_of,
 }
-"""How text is read, by the type of the shape. Each raises ValueError for text that does not fit."""
+"""Readers of text by the type of the shape. Each raises ValueError for invalid text."""
 
 WRITE: Final[Mapping[str, Write]] = {
     "integer": _integer,
@@ -109,4 +109,4 @@ WRITE: Final[Mapping[str, Write]] = {
     "timestamp": iso8601,
     "blob": base64_text,
 }
-"""How values other than text are written, by the type of the shape."""
+"""Writers of values other than text, by the type of the shape."""

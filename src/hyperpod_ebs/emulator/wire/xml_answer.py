@@ -1,7 +1,7 @@
-"""Answers as XML (protocols ec2 and query).
+"""Writer of answers as XML (protocols ec2 and query).
 
-Writers compiled from the shapes append text to a list; each knows its tags already,
-so writing 500 volumes is little more than 15,000 appends.
+Writers compiled from the shapes append text to a list. Each has its tags ready, so writing 500
+volumes costs little more than 15,000 appends.
 """
 
 import re
@@ -14,33 +14,33 @@ from hyperpod_ebs.emulator.wire import scalars
 from hyperpod_ebs.emulator.wire.operations import UnknownMember
 
 Append = Callable[[str], None]
-Write = Callable[[Any, Append], None]  # the shape says what goes in
+Write = Callable[[Any, Append], None]  # takes a value of the shape's type
 """Writes a value with its tags."""
 
-# XML 1.0 has no way to write most control characters; AWS does not let them in either.
-_ODD: Final = re.compile("[&<>\r\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+# XML 1.0 cannot represent most control characters, and AWS does not accept them in requests either.
+_SPECIAL: Final = re.compile("[&<>\r\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _REFERENCES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"}
 
 
 def escape(text: str) -> str:
-    """`text` as XML character data; what XML cannot hold becomes a question mark."""
-    if _ODD.search(text) is None:
+    """The text as XML character data; a character that XML cannot represent becomes a question mark."""
+    if _SPECIAL.search(text) is None:
         return text
-    return _ODD.sub(lambda odd: _REFERENCES.get(odd[0], "?"), text)
+    return _SPECIAL.sub(lambda special: _REFERENCES.get(special[0], "?"), text)
 
 
 def content_writer(shape: StructureShape, *, element: str | None) -> Write:
-    """What writes the members of an answer of this shape, without a tag around them.
+    """A writer of the members of an answer, without a tag around them.
 
     Args:
         shape: The operation's output.
-        element: The tag of a list's elements whatever the model says; None to ask the model.
+        element: The tag of every list's elements; None for the tags in the model.
     """
     return _Compiler(element).content(shape)
 
 
 class _Compiler:
-    """Writers of the shapes of one operation, each structure compiled once."""
+    """Compiles writers for the shapes of one operation, each structure once."""
 
     def __init__(self, element: str | None) -> None:
         self._element = element
@@ -50,7 +50,7 @@ class _Compiler:
         if shape.name in self._contents:
             return self._contents[shape.name]
         members: dict[str, Write] = {}
-        # Known before its members are: a shape may hold itself.
+        # Registered before its members are compiled, because a shape may contain itself.
         write = self._contents[shape.name] = _content(shape.name, members)
         for name, member in shape.members.items():
             members[name] = self._writer(member, member.serialization.get("name", name))
@@ -58,7 +58,7 @@ class _Compiler:
 
     def _writer(self, shape: Shape, tag: str) -> Write:
         if isinstance(shape, StructureShape):
-            return _wrapped(tag, self.content(shape))
+            return _element(tag, self.content(shape))
         if isinstance(shape, ListShape):
             return self._list(shape, tag)
         if isinstance(shape, MapShape):
@@ -69,7 +69,7 @@ class _Compiler:
         name = shape.member.serialization.get("name")
         if shape.serialization.get("flattened"):
             return _each(self._writer(shape.member, name or tag))
-        return _wrapped(tag, _each(self._writer(shape.member, self._element or name or "member")))
+        return _element(tag, _each(self._writer(shape.member, self._element or name or "member")))
 
     def _map(self, shape: MapShape, tag: str) -> Write:
         key = self._writer(shape.key, shape.key.serialization.get("name") or "key")
@@ -80,8 +80,8 @@ class _Compiler:
             value(item[1], append)
 
         flattened = shape.serialization.get("flattened")
-        entries = _each(_wrapped(tag if flattened else "entry", pair))
-        whole = entries if flattened else _wrapped(tag, entries)
+        entries = _each(_element(tag if flattened else "entry", pair))
+        whole = entries if flattened else _element(tag, entries)
         return lambda mapping, append: whole(mapping.items(), append)
 
 
@@ -97,7 +97,7 @@ def _content(shape_name: str, members: Mapping[str, Write]) -> Write:
     return write
 
 
-def _wrapped(tag: str, content: Write) -> Write:
+def _element(tag: str, content: Write) -> Write:
     start, end = f"<{tag}>", f"</{tag}>"
 
     def write(value: Any, append: Append) -> None:  # Any: passed on
@@ -109,7 +109,7 @@ def _wrapped(tag: str, content: Write) -> Write:
 
 
 def _each(element: Write) -> Write:
-    def write(values: Any, append: Append) -> None:  # Any: iterable, of what the shape says
+    def write(values: Any, append: Append) -> None:  # Any: an iterable of values of the shape's type
         for value in values:
             element(value, append)
 
@@ -119,7 +119,7 @@ def _each(element: Write) -> Write:
 def _scalar(tag: str, text: scalars.Write) -> Write:
     start, end = f"<{tag}>", f"</{tag}>"
 
-    def write(value: Any, append: Append) -> None:  # Any: the shape says which
+    def write(value: Any, append: Append) -> None:  # Any: a value of the shape's type
         append(start + text(value) + end)
 
     return write

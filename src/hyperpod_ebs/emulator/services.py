@@ -1,4 +1,4 @@
-"""All services together, over one world."""
+"""The AWS services of one emulator."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,8 +24,8 @@ from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.sts import Sts
 
 
-def services(world: World, *, rate: Rate) -> Mapping[str, Sequence[Service]]:
-    """By signing name, the objects that serve it; `rate` is how often a volume may be modified."""
+def create_services(world: World, *, rate: Rate) -> Mapping[str, Sequence[Service]]:
+    """The objects that serve each service, by signing name; `rate` limits how often a volume may be modified."""
     attachments = Attachments(world)
     machines = Machines(world, attachments)
     clusters = Clusters(world, machines)

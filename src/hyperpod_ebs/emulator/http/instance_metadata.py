@@ -1,8 +1,8 @@
-"""The instance metadata service of each machine, version 2, under a path of its own.
+"""The EC2 instance metadata service, version 2: each instance has a path of its own.
 
-`AWS_EC2_METADATA_SERVICE_ENDPOINT=http://127.0.0.1:PORT/_metadata/i-...` leads an SDK
-here. A session token is asked for with PUT and sent with every GET (EC2's user guide,
-"Use the Instance Metadata Service").
+`AWS_EC2_METADATA_SERVICE_ENDPOINT=http://127.0.0.1:PORT/_metadata/i-...` makes an SDK use
+this service. A client requests a session token with PUT and sends it with every GET (EC2
+User Guide, "Use the Instance Metadata Service").
 """
 
 import re
@@ -17,7 +17,7 @@ from hyperpod_ebs.emulator.records import Instance
 from hyperpod_ebs.emulator.state.world import World, to_datetime
 
 LONGEST: Final = 21_600
-"""Seconds that a session may last."""
+"""Maximum seconds that a session lasts."""
 
 _SECONDS: Final = re.compile(r"[0-9]{1,5}")
 
@@ -26,40 +26,40 @@ _TOKEN: Final = "X-aws-ec2-metadata-token"  # noqa: S105 - a header's name
 
 
 @dataclass(frozen=True, slots=True)
-class Metadata:
-    """What each machine can learn of itself."""
+class InstanceMetadata:
+    """What each instance can learn about itself."""
 
     world: World
     sessions: dict[str, tuple[str, float]] = field(default_factory=dict)
-    """Each token's instance and its end."""
+    """The instance of each token, and the instant at which the token expires."""
 
     def routes(self) -> list[web.RouteDef]:
-        """The endpoint of every machine."""
+        """The routes of every instance's metadata endpoint."""
         return [
-            web.put("/_metadata/{instance}/latest/api/token", self._session),
+            web.put("/_metadata/{instance}/latest/api/token", self._create_session),
             web.get("/_metadata/{instance}/latest/{path:.*}", self._answer),
         ]
 
-    async def _session(self, request: web.Request) -> web.Response:
+    async def _create_session(self, request: web.Request) -> web.Response:
         instance = self._instance(request)
         ttl = request.headers.get(_TTL, "")
         if not _SECONDS.fullmatch(ttl) or not 1 <= int(ttl) <= LONGEST:
             raise web.HTTPBadRequest(text=f"{_TTL} must be between 1 and {LONGEST}, not {ttl!r}\n")
-        token, moment = secrets.token_urlsafe(40), time.monotonic()
-        for old in [old for old, (_, end) in self.sessions.items() if end <= moment]:
-            del self.sessions[old]
-        self.sessions[token] = (instance.id, moment + int(ttl))
+        token, instant = secrets.token_urlsafe(40), time.monotonic()
+        for expired in [other for other, (_, end) in self.sessions.items() if end <= instant]:
+            del self.sessions[expired]
+        self.sessions[token] = (instance.id, instant + int(ttl))
         return web.Response(text=token, headers={_TTL: ttl})
 
     async def _answer(self, request: web.Request) -> web.Response:
         instance = self._instance(request)
         owner, end = self.sessions.get(request.headers.get(_TOKEN, ""), ("", 0.0))
         if owner != instance.id or end <= time.monotonic():
-            raise web.HTTPUnauthorized(text="ask for a token with PUT first\n")
+            raise web.HTTPUnauthorized(text="request a session token with PUT first\n")
         path = request.match_info["path"]
         if path.rstrip("/") == "dynamic/instance-identity/document":
             return web.json_response(self._document(instance), content_type="text/plain")
-        text = _leaf_or_list(self._tree(instance), path)
+        text = _content(self._tree(instance), path)
         if text is None:
             raise web.HTTPNotFound
         return web.Response(text=text)
@@ -71,7 +71,7 @@ class Metadata:
         return instance
 
     def _document(self, instance: Instance) -> dict[str, str | None]:
-        """The instance identity document, which real machines sign."""
+        """The instance identity document; AWS also provides a signature of it."""
         launched = to_datetime(instance.launched)
         return {
             "accountId": self.world.region.account,
@@ -79,7 +79,7 @@ class Metadata:
             "availabilityZone": instance.zone,
             "imageId": instance.image,
             "instanceId": instance.id,
-            "instanceType": _kind(instance),
+            "instanceType": _instance_type(instance),
             "pendingTime": f"{launched:%Y-%m-%dT%H:%M:%SZ}",
             "privateIp": instance.address,
             "region": self.world.region.name,
@@ -87,16 +87,20 @@ class Metadata:
         }
 
     def _tree(self, instance: Instance) -> dict[str, str]:
-        """Each path and what is there. No outpost-arn: on an Outpost there would be one."""
+        """The content of each path. outpost-arn is absent, as on every instance that is not on an Outpost."""
         region = self.world.region
-        attached = self.world.store.attachments.where("instance", instance.id)
-        devices = {f"ebs{one.unit}": one.device.removeprefix("/dev/") for one in attached if one.unit}
+        attachments = self.world.store.attachments.where("instance", instance.id)
+        devices = {
+            f"ebs{attachment.unit}": attachment.device.removeprefix("/dev/")
+            for attachment in attachments
+            if attachment.unit
+        }
         mappings = {"ami": "xvda", "root": "/dev/xvda", **devices}
         mac = f"network/interfaces/macs/{instance.mac}"
         leaves = {
             "ami-id": instance.image,
             "instance-id": instance.id,
-            "instance-type": _kind(instance),
+            "instance-type": _instance_type(instance),
             "local-ipv4": instance.address,
             "mac": instance.mac,
             f"{mac}/device-number": "0",
@@ -110,15 +114,15 @@ class Metadata:
         return {f"meta-data/{path}": text for path, text in leaves.items()}
 
 
-def _kind(instance: Instance) -> str:
+def _instance_type(instance: Instance) -> str:
     return f"ml.{instance.kind}" if instance.cluster else instance.kind
 
 
-def _leaf_or_list(tree: dict[str, str], path: str) -> str | None:
-    """What is at `path`, or the names below it, those with names of their own ending in a slash."""
-    bare = path.rstrip("/")
-    if bare in tree:
-        return tree[bare]
-    below = [leaf.removeprefix(f"{bare}/") for leaf in tree if leaf.startswith(f"{bare}/")]
+def _content(tree: dict[str, str], path: str) -> str | None:
+    """The content of a leaf, or the names in a directory (a directory's own name ends in a slash); None if missing."""
+    key = path.rstrip("/")
+    if key in tree:
+        return tree[key]
+    below = [leaf.removeprefix(f"{key}/") for leaf in tree if leaf.startswith(f"{key}/")]
     names = sorted({name.partition("/")[0] + ("/" if "/" in name else "") for name in below})
     return "\n".join(names) or None

@@ -1,0 +1,74 @@
+"""The emulator's settings: each field is a flag of `hyperpod-ebs emulator run`, and its text is the flag's help."""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+from cyclopts import Group, Parameter
+from cyclopts.validators import Number
+
+from hyperpod_ebs.emulator.ec2.modifications import Rate
+from hyperpod_ebs.emulator.state.clock import Profile
+from hyperpod_ebs.emulator.state.region import ZONES
+
+_STATE: Final = Group.create_ordered("State")
+_SERVING: Final = Group.create_ordered("Serving")
+_ACCOUNT: Final = Group.create_ordered("AWS account")
+_BEHAVIOR: Final = Group.create_ordered("Behavior")
+
+
+def _matches(pattern: str, example: str) -> Callable[[type[str], str], None]:
+    """A validator that rejects text that does not match `pattern`."""
+
+    def validate(_: type[str], text: str) -> None:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(f"{text!r} does not have the form of {example}")
+
+    return validate
+
+
+def _is_address(_: type[str], text: str) -> None:
+    """Reject text that is not an IP address: a host name can stand for several addresses, and they can change."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not an IP address; give an address of this machine") from error
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmulatorSettings:
+    """What a user can choose about an emulator."""
+
+    # None: the command takes its default directory, `Emulator.start` a temporary one.
+    state: Annotated[Path | None, Parameter(group=_STATE)] = None
+    """Directory for the emulator's state; the default is ~/.local/state/hyperpod-ebs/emulator."""
+
+    host: Annotated[str, Parameter(group=_SERVING, validator=_is_address)] = "127.0.0.1"
+    """IP address to listen on; an address other than loopback lets other machines connect."""
+
+    port: Annotated[int, Parameter(group=_SERVING)] = 4566
+    """Port to listen on; 0 selects a free port."""
+
+    region: Annotated[str, Parameter(group=_ACCOUNT, validator=_matches(r"[a-z]+(-[a-z]+)+-[0-9]", "us-west-2"))] = (
+        "us-west-2"
+    )
+    """Region to emulate."""
+
+    account: Annotated[str, Parameter(group=_ACCOUNT, validator=_matches("[0-9]{12}", "123456789012"))] = "123456789012"
+    """ID of the account that owns all resources."""
+
+    zones: Annotated[int, Parameter(group=_ACCOUNT, validator=Number(gte=1, lte=ZONES))] = ZONES
+    """Number of Availability Zones in the region, from 1 to 3."""
+
+    profile: Annotated[Profile, Parameter(group=_BEHAVIOR)] = "instant"
+    """Duration of state changes: none (instant), as observed on AWS (aws), or random with a few long delays (chaos)."""
+
+    seed: Annotated[int, Parameter(group=_BEHAVIOR)] = 0
+    """Seed of the random durations of state changes."""
+
+    rate: Annotated[Rate, Parameter(group=_BEHAVIOR)] = "four-a-day"
+    """Limit on modifications of a volume: AWS's current one (four-a-day), the former one (six-hours-apart) or none."""
