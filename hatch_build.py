@@ -1,10 +1,10 @@
-"""Cut botocore's service models down to the operations the driver calls, when the package is built.
+"""Cut botocore's service models down to the operations that the driver calls, when the package is built.
 
-A process that loads the whole ec2 and sagemaker models pays for some thousand
-operations with its memory and its start-up time. The cut ones lie in botocore's own
-data layout, so that putting their directory first on a loader's search path is all
-it takes; what is not there (endpoint rules, partitions) still comes from botocore.
-They are made from the botocore that is installed, never committed.
+A process that loads the whole models of EC2 and SageMaker spends memory and start-up time
+on about a thousand operations. The cut models have the layout of botocore's data directory:
+put first on a loader's search path, they take the place of the whole ones, and botocore
+still provides the rest (endpoint rules, partitions). They are made from the installed
+botocore and never committed.
 """
 
 import json
@@ -19,68 +19,68 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 AWS = Path("src/hyperpod_ebs/driver/aws")
 
 
-class CutModels(BuildHookInterface):  # type: ignore[type-arg] # hatchling's own configuration type is not exported
-    """Writes the models before a wheel, or an editable install, is put together."""
+class CutModels(BuildHookInterface):  # type: ignore[type-arg] # hatchling does not export its configuration type
+    """Writes the cut models before a wheel or an editable install is built."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's signature
-        """Write one model for each service called."""
+        """Write a model for each service that the driver calls."""
         aws = Path(self.root) / AWS
-        for service, operations in runpy.run_path(str(aws / "operations.py"))["CALLED"].items():
-            write(aws / "models", service, operations)
+        for service, operations in runpy.run_path(str(aws / "operations.py"))["OPERATIONS"].items():
+            write_model(aws / "models", service, operations)
 
 
-def write(models: Path, service: str, operations: frozenset[str]) -> None:
-    """Write the model of `service`, with these operations alone, into the directory `models`."""
+def write_model(models: Path, service: str, operations: frozenset[str]) -> None:
+    """Write the model of `service`, cut down to `operations`, into the directory `models`."""
     loader = Loader()
     version = loader.determine_latest_version(service, "service-2")
     path = models / service / version / "service-2.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(cut(loader.load_service_model(service, "service-2", version), operations)))
+    path.write_text(json.dumps(cut_model(loader.load_service_model(service, "service-2", version), operations)))
 
 
-def cut(model: dict[str, Any], operations: frozenset[str]) -> dict[str, Any]:
-    """`model` with these operations, the shapes that they reach, and no documentation.
+def cut_model(model: dict[str, Any], operations: frozenset[str]) -> dict[str, Any]:
+    """`model` with these operations and the shapes that they use, and without documentation.
 
     Raises:
         KeyError: The service has no such operation.
     """
     kept = {name: model["operations"][name] for name in sorted(operations)}
-    shapes = dict(sorted(reached(model["shapes"], kept)))
+    shapes = dict(sorted(used_shapes(model["shapes"], kept)))
     parts = {name: part for name, part in model.items() if name not in {"operations", "shapes", "documentation"}}
-    return {**parts, "operations": undocumented(kept), "shapes": undocumented(shapes)}
+    return {**parts, "operations": without_documentation(kept), "shapes": without_documentation(shapes)}
 
 
-def reached(shapes: dict[str, Any], start: Any) -> Iterator[tuple[str, Any]]:
-    """Each shape that `start` names, directly or through other shapes."""
+def used_shapes(shapes: dict[str, Any], start: Any) -> Iterator[tuple[str, Any]]:
+    """Each shape that `start` refers to, directly or through other shapes."""
     found = set()
-    ahead = list(named(start))
-    while ahead:
-        name = ahead.pop()
+    pending = list(shape_names(start))
+    while pending:
+        name = pending.pop()
         if name not in found:
             found.add(name)
-            ahead.extend(named(shapes[name]))
+            pending.extend(shape_names(shapes[name]))
             yield name, shapes[name]
 
 
-def named(part: Any) -> Iterator[str]:
-    """The shapes that a part of a model refers to."""
+def shape_names(part: Any) -> Iterator[str]:
+    """The names of the shapes that a part of a model refers to."""
     if isinstance(part, dict):
         if isinstance(part.get("shape"), str):
             yield part["shape"]
         part = list(part.values())
     if isinstance(part, list):
         for inner in part:
-            yield from named(inner)
+            yield from shape_names(inner)
 
 
-def undocumented(part: Any) -> Any:
-    """`part` without the texts; a member that is called documentation is kept."""
+def without_documentation(part: Any) -> Any:
+    """`part` without its documentation texts; a structure's own member called "documentation" stays."""
     if isinstance(part, dict):
         return {
-            name: undocumented(inner)
+            name: without_documentation(inner)
             for name, inner in part.items()
             if not (name == "documentation" and isinstance(inner, str))
         }
     if isinstance(part, list):
-        return [undocumented(inner) for inner in part]
+        return [without_documentation(inner) for inner in part]
     return part

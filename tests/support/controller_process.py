@@ -51,7 +51,7 @@ class Controller:
 
     async def looked(self) -> bool:
         """Whether it knows how it stands with AWS."""
-        return not await self.tells("AWS is not reached yet")
+        return not await self.tells("the first check of AWS is still running")
 
     async def tells(self, words: str) -> bool:
         """Whether something is wrong, and told with these words."""

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 import pytest
 
 from hyperpod_ebs.driver.aws import connection
-from hyperpod_ebs.driver.aws.session import Settings
+from hyperpod_ebs.driver.aws.clients import Settings
 from hyperpod_ebs.driver.model import tags
 from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
@@ -52,8 +52,8 @@ class Steered:
         async with cloud(**options) as (emulator, aws):
             for name, value in emulator.env.items():
                 environment.setenv(name, value)
-            environment.setattr(connection, "FIRST_LOOK", 60.0)  # what is asked at once is not to meet a busy machine
-            async with connection.connected(Settings()) as driver, Watcher(driver, AT_ONCE) as watcher:
+            environment.setattr(connection, "FIRST_CHECK_TIMEOUT", 60.0)  # a busy machine connects late
+            async with connection.connect(Settings()) as driver, Watcher(driver, AT_ONCE) as watcher:
                 yield cls(emulator, aws, driver, watcher)
 
     async def volume(self, name: str = "pvc-1", **terms: Any) -> Volume:

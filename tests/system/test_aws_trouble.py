@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from hyperpod_ebs.driver.aws import connection
-from hyperpod_ebs.driver.aws.session import Settings
+from hyperpod_ebs.driver.aws.clients import Settings
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from hyperpod_ebs.pb import csi_pb2
@@ -56,7 +56,7 @@ async def test_a_wrong_role_is_named_and_fixed_without_a_restart(
         status, text = await one.page("/healthz")
 
         assert (status, await one.ready(), (await one.page("/livez"))[0]) == (503, False, 200)
-        assert f"{action} on * is denied: You are not authorized; let the driver's role have " in text
+        assert f"{action} on * is denied: You are not authorized ({code}); allow it in the driver's IAM role: " in text
         assert "aws_ebs_csi_healthy 0.0" in (await one.page("/metrics", metrics=True))[1]
         emulator.faults.clear()
         await eventually(one.well)
@@ -110,7 +110,7 @@ async def test_it_serves_before_aws_has_answered(short_path: Path) -> None:
     async with await asyncio.start_server(silent, "127.0.0.1", 0) as aws:
         env = {**NOWHERE, **KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{aws.sockets[0].getsockname()[1]}"}
         async with controller(short_path, env, looked=False) as one:
-            assert await one.tells("AWS is not reached yet")
+            assert await one.tells("the first check of AWS is still running")
             assert not await one.ready()
 
 
@@ -120,9 +120,9 @@ async def test_calls_before_the_first_answer_of_aws_wait_for_it(
     """An error would only make the sidecar retry a second later."""
     for name, value in emulator.env.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(connection, "FIRST_LOOK", 60.0)
+    monkeypatch.setattr(connection, "FIRST_CHECK_TIMEOUT", 60.0)
 
-    async with connection.connected(Settings()) as aws:
+    async with connection.connect(Settings()) as aws:
         assert await aws.zones()
 
 
@@ -161,7 +161,7 @@ async def test_the_controller_keeps_trying_while_a_proxy_answers_instead_of_aws(
     async with await asyncio.start_server(serve_page, "127.0.0.1", 0) as proxy:
         env = {**NOWHERE, **KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"}
         async with controller(short_path, env) as one:
-            await eventually(lambda: one.tells("the answer is not AWS's"))
+            await eventually(lambda: one.tells("the answer does not come from AWS"))
             assert (await one.refusal()).code() is grpc.StatusCode.UNAVAILABLE
 
 
@@ -233,7 +233,7 @@ async def test_the_sdks_debug_log_shows_requests_and_responses_without_credentia
         await one.process.ended()
         said = "".join(one.process.said)
 
-    assert "aws asked" in said
+    assert "AWS request" in said
     assert "vol-0123456789abcdef0" in said
     assert "GetCallerIdentity" not in said
     assert emulator.env["AWS_SECRET_ACCESS_KEY"] not in said

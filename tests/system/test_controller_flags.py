@@ -200,7 +200,10 @@ async def test_a_missing_permission_is_named_with_the_statement_that_gives_it(
 
     assert code is StatusCode.PERMISSION_DENIED
     assert f"{action} on {resource} is denied" in text
-    assert f'let the driver\'s role have {{"Effect": "Allow", "Action": "{action}", "Resource": "{resource}"}}' in text
+    assert (
+        f'allow it in the driver\'s IAM role: {{"Effect": "Allow", "Action": "{action}", "Resource": "{resource}"}}'
+        in text
+    )
     assert len(text.encode()) <= 900
 
 

@@ -6,8 +6,8 @@ import pytest
 from grpc import StatusCode
 
 from hyperpod_ebs.driver.aws import imds
-from hyperpod_ebs.driver.aws.connection import connected
-from hyperpod_ebs.driver.aws.session import Settings
+from hyperpod_ebs.driver.aws.clients import Settings
+from hyperpod_ebs.driver.aws.connection import connect
 from hyperpod_ebs.driver.csi import status
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
@@ -34,7 +34,7 @@ async def test_another_process_finds_the_volume_by_its_name(steered: Steered) ->
     """The driver keeps state only at AWS, so a controller can be killed at any moment."""
     first = await steered.volume()
 
-    async with connected(Settings()) as cloud, Watcher(cloud) as watcher:
+    async with connect(Settings()) as cloud, Watcher(cloud) as watcher:
         again = await provision_volume(cloud, watcher, a_spec())
 
     assert again.id == first.id
@@ -249,10 +249,10 @@ async def test_a_node_learns_its_identity_from_instance_metadata(steered: Steere
     """EC2 instance metadata service, version 2."""
     node = await steered.instance()
 
-    found = await imds.Metadata(steered.emulator.metadata_url(node.instance)).read_identity()
+    found = await imds.InstanceMetadata(steered.emulator.metadata_url(node.instance)).read_identity()
 
     assert (found.id, found.zone, found.interfaces) == (node, ZONE, 1)
     with pytest.raises(errors.Unavailable, match="404"):
-        await imds.Metadata(steered.emulator.metadata_url("i-0fedcba9876543210")).read_identity()
+        await imds.InstanceMetadata(steered.emulator.metadata_url("i-0fedcba9876543210")).read_identity()
     with pytest.raises(errors.Unavailable):
-        await imds.Metadata("http://127.0.0.1:9").read_identity()
+        await imds.InstanceMetadata("http://127.0.0.1:9").read_identity()

@@ -20,7 +20,7 @@ from hyperpod_ebs.driver.csi.server import Services, serving
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.observe import httpd
 from hyperpod_ebs.driver.observe.condition import Condition
-from hyperpod_ebs.driver.observe.httpd import LONGEST
+from hyperpod_ebs.driver.observe.httpd import MAX_HEAD
 from hyperpod_ebs.driver.observe.metrics import Metrics
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
 from tests.support.driver_process import Program, node_words, program
@@ -79,13 +79,13 @@ async def test_calls_are_counted_by_method_and_code(node: Monitored, short_path:
 
 
 async def test_an_unknown_page_is_refused_with_the_list_of_pages(node: Monitored) -> None:
-    assert await page(f"{node.health}/metrics") == (404, "there are /livez, /healthz\n")
+    assert await page(f"{node.health}/metrics") == (404, "not found; the pages are /livez, /healthz\n")
     assert (await page(f"{node.http}/metrics", "POST"))[0] == 405
     assert await page(f"{node.http}/healthz", "HEAD") == (200, "")
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", b"\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * LONGEST, b"\x16\x03\x01\r\n\r\n"]
+    "sent", [b"", b"\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * MAX_HEAD, b"\x16\x03\x01\r\n\r\n"]
 )
 async def test_malformed_requests_do_not_keep_others_from_being_answered(node: Monitored, sent: bytes) -> None:
     """The port is open to the whole cluster."""
@@ -127,9 +127,9 @@ async def test_a_connection_that_never_speaks_tls_is_closed() -> None:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
 
-    async with httpd.serving("127.0.0.1", 0, {}, tls) as port:
+    async with httpd.serve("127.0.0.1", 0, {}, tls) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        async with asyncio.timeout(4 * httpd.PATIENCE):
+        async with asyncio.timeout(4 * httpd.TIMEOUT):
             with contextlib.suppress(ConnectionError):
                 assert not await reader.read()
         writer.close()

@@ -152,7 +152,7 @@ async def test_a_node_that_is_not_known_starts_says_why_and_heals(short_path: Pa
 
     async with program(*words(short_path, api, "--health-endpoint=127.0.0.1:0"), CSI_NODE_NAME=NODE) as node:
         health = f"http://127.0.0.1:{json.loads(await node.until('pages served'))['port']}/healthz"
-        logged = json.loads(await node.until("not well"))["why"]
+        logged = json.loads(await node.until("unhealthy"))["why"]
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await kubelet.info()
         told = await page(health)

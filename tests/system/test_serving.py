@@ -121,7 +121,7 @@ class ServedController:
 async def running(directory: Path, *, drain: float = 5) -> AsyncGenerator[ServedController]:
     """Serve a controller on top of a `Gate`."""
     text, gate = WatchedLog(), Gate()
-    log.set_up(5, "json", text)
+    log.configure(5, "json", text)
     path = directory / "csi.sock"
     try:
         async with grpc.aio.insecure_channel(f"unix://{path}") as channel, Operations[str]() as operations:

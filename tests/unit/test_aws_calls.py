@@ -1,100 +1,113 @@
-"""Calls to AWS: tried again where that helps, and never taken for void when they may not be."""
+"""Calls to AWS: repeated where that helps, and never taken for void when they may have succeeded."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from hyperpod_ebs.driver.aws.calls import PAUSES, After, answer, pages
+from hyperpod_ebs.driver.aws.calls import RETRY_PAUSES, AwsCaller, NextPage, retry
+from hyperpod_ebs.driver.aws.clients import Clients
 from hyperpod_ebs.driver.model import errors
 from tests.support.virtual_time import run
 
 LOST = ReadTimeoutError(endpoint_url="https://x")
 THROTTLED = ClientError({"Error": {"Code": "RequestLimitExceeded", "Message": "slower"}}, "CreateVolume")
-REFUSED = ClientError({"Error": {"Code": "UnauthorizedOperation", "Message": "no"}}, "CreateVolume")
+DENIED = ClientError({"Error": {"Code": "UnauthorizedOperation", "Message": "no"}}, "CreateVolume")
+CLIENTS: Any = object()
+"""Takes the place of the SDK's clients, which these tests do not use."""
 
 
-def asking(*answers: Exception | str) -> tuple[Callable[[], Awaitable[str]], list[Exception | str]]:
-    """A call that answers so, one after the other; and what it has not yet answered."""
+def scripted(*answers: Exception | str) -> tuple[Callable[[], Awaitable[str]], list[Exception | str]]:
+    """A call that ends with these answers in turn, and the answers that are left."""
     left = list(answers)
 
-    async def ask() -> str:
+    async def attempt() -> str:
         match left.pop(0):
             case Exception() as error:
                 raise error
-            case said:
-                return str(said)
+            case answer:
+                return str(answer)
 
-    return ask, left
+    return attempt, left
 
 
-def test_throttles_and_silence_are_tried_again() -> None:
-    """AWS: both pass."""
-    ask, left = asking(THROTTLED, LOST, "done")
+async def connect() -> Clients:
+    """Return the clients."""
+    clients: Clients = CLIENTS
+    return clients
 
-    assert run(answer("do it", ask, str)) == "done"
+
+def test_a_throttled_or_unanswered_call_is_repeated() -> None:
+    """AWS, "Retry behavior" in the SDKs and Tools reference guide: both failures are transient."""
+    attempt, left = scripted(THROTTLED, LOST, "done")
+
+    assert run(retry("do it", attempt)) == "done"
     assert not left
 
 
 def test_all_pages_are_read() -> None:
-    """EC2: what stands on a page that nobody fetched would be taken for gone, and a live volume for free."""
-    asked: list[After] = []
+    """The driver takes what is on a page that it did not fetch for deleted, and an attached volume for detached."""
+    requested: list[NextPage] = []
     answers: list[Mapping[str, object]] = [
         {"is": "a", "NextToken": "more"},
         {"is": "", "NextToken": "last"},
         {"is": "b", "NextToken": ""},
     ]
 
-    async def ask(after: After) -> Mapping[str, object]:
-        asked.append(after)
+    async def send(_: Clients, page: NextPage) -> Mapping[str, object]:
+        requested.append(page)
         return answers.pop(0)
 
-    assert run(pages("list", ask, lambda said: str(said["is"]))) == ("a", "b")
-    assert asked == [{}, {"NextToken": "more"}, {"NextToken": "last"}]
+    caller = AwsCaller(clients=connect)
+    assert run(caller.call_pages("list", send, lambda answer: str(answer["is"]))) == ("a", "b")
+    assert requested == [{}, {"NextToken": "more"}, {"NextToken": "last"}]
 
 
-def test_patience_is_short() -> None:
-    """Ours: the CO tries again too."""
-    ask, left = asking(*[THROTTLED] * 5)
+def test_a_call_is_repeated_only_a_few_times() -> None:
+    """The sidecar that made the request repeats it as well."""
+    attempt, left = scripted(*[THROTTLED] * 5)
 
     with pytest.raises(errors.Throttled):
-        run(answer("do it", ask, str))
-    assert len(left) == 5 - 1 - len(PAUSES)
+        run(retry("do it", attempt))
+    assert len(left) == 5 - 1 - len(RETRY_PAUSES)
 
 
-def test_a_refusal_is_not_tried_again() -> None:
-    """AWS: it will say the same."""
-    ask, left = asking(REFUSED, "done")
+def test_a_refused_call_is_not_repeated() -> None:
+    """AWS would refuse it again."""
+    attempt, left = scripted(DENIED, "done")
 
     with pytest.raises(errors.Denied):
-        run(answer("do it", ask, str))
+        run(retry("do it", attempt))
     assert left == ["done"]
 
 
-def test_a_refusal_after_a_lost_answer_proves_nothing() -> None:
-    """Provisioner: the first try may have made the volume that the second was denied."""
-    ask, _ = asking(LOST, REFUSED)
+def test_a_refusal_after_a_lost_answer_leaves_the_outcome_unknown() -> None:
+    """The first attempt may have created the volume that the second one was denied."""
+    attempt, _ = scripted(LOST, DENIED)
 
     with pytest.raises(errors.OutcomeUnknown):
-        run(answer("create it", ask, str, creates=True))
+        run(retry("create it", attempt, creates=True))
 
 
-def test_what_cannot_be_repeated_is_not() -> None:
-    """EC2: a second CreateSnapshot is a second snapshot."""
-    ask, left = asking(LOST, "done")
+def test_a_call_that_would_create_a_second_object_is_not_repeated() -> None:
+    """EC2's CreateSnapshot takes no client token: every call makes another snapshot."""
+    attempt, left = scripted(LOST, "done")
 
     with pytest.raises(errors.OutcomeUnknown):
-        run(answer("create it", ask, str, creates=True, repeatable=False))
+        run(retry("create it", attempt, creates=True, repeatable=False))
     assert left == ["done"]
 
 
 @pytest.mark.parametrize("mistake", [KeyError("State"), ValueError("'sleeping' is not a valid VolumeState")])
-def test_an_answer_that_we_do_not_understand_is_not_final(mistake: Exception) -> None:
-    """Provisioner: AWS may have done its work all the same."""
-    ask, _ = asking("done")
+def test_an_answer_that_cannot_be_parsed_is_not_final(mistake: Exception) -> None:
+    """AWS may have done its work all the same."""
 
-    def read(_: str) -> str:
+    async def send(_: Clients) -> str:
+        return "done"
+
+    def parse(_: str) -> str:
         raise mistake
 
     with pytest.raises(errors.CloudError, match="not understood"):
-        run(answer("create it", ask, read, creates=True))
+        run(AwsCaller(clients=connect).call("create it", send, parse, creates=True))

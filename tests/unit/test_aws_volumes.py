@@ -1,4 +1,4 @@
-"""What EC2 shows of volumes: all of it, and what nobody can read is not taken for gone."""
+"""What EC2 describes of volumes: the driver reads all of it, and does not take what it cannot parse for deleted."""
 
 import asyncio
 from collections.abc import Mapping
@@ -6,82 +6,93 @@ from typing import Any
 
 import pytest
 
-from hyperpod_ebs.driver.aws.ec2 import Ec2Volumes
-from hyperpod_ebs.driver.aws.sts import Identity
+from hyperpod_ebs.driver.aws.account import Account
+from hyperpod_ebs.driver.aws.clients import Clients
+from hyperpod_ebs.driver.aws.ec2_volumes import Ec2Volumes
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.volumes.cloud import PartlyRead
 from tests.support.virtual_time import run
 
 
-def shown(volume_id: str, **more: Any) -> Mapping[str, Any]:
-    """A volume as EC2 shows it."""
-    terms = {"VolumeId": volume_id, "Size": 1, "AvailabilityZone": "us-west-2a", "State": "available"}
-    return terms | {"VolumeType": "gp3"} | more
+def described(volume_id: str, **more: Any) -> Mapping[str, Any]:
+    """A volume as EC2 describes it."""
+    shape = {"VolumeId": volume_id, "Size": 1, "AvailabilityZone": "us-west-2a", "State": "available"}
+    return shape | {"VolumeType": "gp3"} | more
 
 
-class Shows:
+class ScriptedAws:
     """As much of EC2 and STS as these tests need: answers that no emulator gives."""
 
     def __init__(self, *pages: list[Mapping[str, Any]]) -> None:
         self.pages = pages
-        self.identities = 0
+        self.identity_calls = 0
 
-    async def describe_volumes(self, **asked: Any) -> Mapping[str, Any]:
-        """One page after the other."""
-        place = int(asked.get("NextToken", 0))
-        more = {"NextToken": str(place + 1)} if place + 1 < len(self.pages) else {}
-        return {"Volumes": self.pages[place], **more}
+    async def describe_volumes(self, **request: Any) -> Mapping[str, Any]:
+        """Answer with one page after the other."""
+        page = int(request.get("NextToken", 0))
+        more = {"NextToken": str(page + 1)} if page + 1 < len(self.pages) else {}
+        return {"Volumes": self.pages[page], **more}
 
     async def get_caller_identity(self) -> Mapping[str, Any]:
-        """The account."""
-        self.identities += 1
+        """Answer with the account."""
+        self.identity_calls += 1
         return {"Account": "123456789012"}
 
 
-def ec2(shows: Any) -> Ec2Volumes:
-    """The driver's way to it."""
-    return Ec2Volumes(ec2=shows, identity=Identity(sts=shows, partition="aws", region="us-west-2"))
+def account(aws: Any) -> Account:
+    """The account that `aws` knows."""
+    return Account(sts=aws, partition="aws", region="us-west-2")
 
 
-ODD = shown("vol-2", State="hibernating")
+def ec2_volumes(aws: Any) -> Ec2Volumes:
+    """The driver's volumes in `aws`."""
+    clients = Clients(ec2=aws, sagemaker=aws, account=account(aws))
+
+    async def connect() -> Clients:
+        return clients
+
+    return Ec2Volumes(clients=connect)
 
 
-def test_a_volume_on_a_later_page_is_not_gone() -> None:
-    """EC2: a filter is applied to each page, and a page may be empty."""
-    found = run(ec2(Shows([shown("vol-1")], [], [shown("vol-2")])).volumes(["vol-1", "vol-2"]))
+UNKNOWN_STATE = described("vol-2", State="hibernating")
+
+
+def test_a_volume_on_a_later_page_is_found() -> None:
+    """EC2 applies a filter to each page, so a page may be empty (DescribeVolumes, MaxResults)."""
+    found = run(ec2_volumes(ScriptedAws([described("vol-1")], [], [described("vol-2")])).volumes(["vol-1", "vol-2"]))
 
     assert sorted(found) == ["vol-1", "vol-2"]
 
 
-@pytest.mark.parametrize("odd", [ODD, shown("vol-2", State="in-use", Attachments=[{}])])
-def test_a_volume_that_cannot_be_read_is_told_apart_from_one_that_is_gone(odd: Mapping[str, Any]) -> None:
-    """Ours: absent would mean detached, or void."""
-    with pytest.raises(PartlyRead, match="vol-2") as some:
-        run(ec2(Shows([shown("vol-1"), odd])).volumes(["vol-1", "vol-2", "vol-3"]))
+@pytest.mark.parametrize("odd", [UNKNOWN_STATE, described("vol-2", State="in-use", Attachments=[{}])])
+def test_a_volume_that_cannot_be_parsed_is_distinguished_from_a_deleted_one(odd: Mapping[str, Any]) -> None:
+    """A volume that is absent counts as detached, or as never created."""
+    with pytest.raises(PartlyRead, match="vol-2") as error:
+        run(ec2_volumes(ScriptedAws([described("vol-1"), odd])).volumes(["vol-1", "vol-2", "vol-3"]))
 
-    assert sorted(some.value.found) == ["vol-1"]
-    assert some.value.unread == {"vol-2"}
+    assert sorted(error.value.found) == ["vol-1"]
+    assert error.value.unread == {"vol-2"}
     with pytest.raises(errors.CloudError, match="vol-2"):
-        run(ec2(Shows([odd])).volumes(["vol-2"]))
+        run(ec2_volumes(ScriptedAws([odd])).volumes(["vol-2"]))
 
 
-def test_a_volume_that_cannot_be_read_does_not_hide_the_others_of_a_list() -> None:
-    """Attacher: without its list it attaches everything again."""
-    page = run(ec2(Shows([shown("vol-1"), ODD])).volume_page(5, None))
+def test_a_volume_that_cannot_be_parsed_does_not_hide_the_others_of_a_list() -> None:
+    """The external-attacher attaches everything again that its list does not show as attached."""
+    page = run(ec2_volumes(ScriptedAws([described("vol-1"), UNKNOWN_STATE])).volume_page(5, None))
 
     assert [volume.id for volume in page.items] == ["vol-1"]
 
 
-def test_the_account_is_asked_for_once_by_however_many() -> None:
-    """STS: hundreds may attach at once when a controller starts."""
-    shows = Shows([])
-    identity = ec2(shows).identity
+def test_simultaneous_calls_look_up_the_account_once() -> None:
+    """Hundreds of volumes may be attached at once when a controller starts."""
+    aws = ScriptedAws([])
+    shared = account(aws)
 
-    async def act() -> None:
+    async def look_up() -> None:
         async with asyncio.TaskGroup() as group:
             for _ in range(100):
-                group.create_task(identity.account())
+                group.create_task(shared.resolve_id())
 
-    run(act())
+    run(look_up())
 
-    assert shows.identities == 1
+    assert aws.identity_calls == 1

@@ -13,7 +13,7 @@ def test_the_log_hears_of_each_change_once() -> None:
         for trouble in ("no role", "no role", None, None):
             condition.report("AWS", trouble)
 
-    assert [line["event"] for line in said] == ["not well", "mended"]
+    assert [line["event"] for line in said] == ["unhealthy", "recovered"]
     assert not str(condition)
 
 

@@ -12,7 +12,7 @@ from aiobotocore.session import get_session
 from botocore.loaders import Loader
 
 from hyperpod_ebs.driver import aws
-from hyperpod_ebs.driver.aws.operations import CALLED
+from hyperpod_ebs.driver.aws.operations import OPERATIONS
 
 MODELS: Final = Path(aws.__path__[0]) / "models"
 PROJECT: Final = Path(__file__).parents[2] / "pyproject.toml"
@@ -43,14 +43,14 @@ def without_texts(part: Any) -> Any:  # any part of a model
             return part
 
 
-@pytest.mark.parametrize("service", CALLED)
+@pytest.mark.parametrize("service", OPERATIONS)
 def test_a_cut_model_has_just_the_operations_called(service: str) -> None:
     """Ours: the list has one place."""
-    assert shipped(service)["operations"].keys() == CALLED[service]
+    assert shipped(service)["operations"].keys() == OPERATIONS[service]
 
 
 @pytest.mark.requirement("source.cut-models")
-@pytest.mark.parametrize("service", CALLED)
+@pytest.mark.parametrize("service", OPERATIONS)
 def test_what_is_kept_is_as_the_installed_botocore_has_it(service: str) -> None:
     """AWS: a member that is missing would be dropped from requests and answers without a word."""
     whole = without_texts(installed(service))
@@ -62,7 +62,7 @@ def test_what_is_kept_is_as_the_installed_botocore_has_it(service: str) -> None:
     assert cut["shapes"] == {name: whole["shapes"][name] for name in cut["shapes"]}
 
 
-@pytest.mark.parametrize("service", CALLED)
+@pytest.mark.parametrize("service", OPERATIONS)
 def test_every_shape_that_is_named_is_there(service: str) -> None:
     """Botocore resolves shapes late, so that a missing one would show in the middle of a call."""
     model = shipped(service)
@@ -78,7 +78,7 @@ def test_every_shape_that_is_named_is_there(service: str) -> None:
     assert named == model["shapes"].keys()
 
 
-@pytest.mark.parametrize("service", CALLED)
+@pytest.mark.parametrize("service", OPERATIONS)
 async def test_a_client_is_made_from_the_cut_model(service: str) -> None:
     """Endpoint rules and partitions still come from botocore's own directory."""
     session: Any = get_session()  # its stubs take no service name that is not a literal
@@ -90,7 +90,7 @@ async def test_a_client_is_made_from_the_cut_model(service: str) -> None:
         aws_access_key_id="id",
         aws_secret_access_key="key",
     ) as client:
-        assert set(client.meta.service_model.operation_names) == CALLED[service]
+        assert set(client.meta.service_model.operation_names) == OPERATIONS[service]
         assert client.meta.endpoint_url.endswith(".amazonaws.com")
 
 

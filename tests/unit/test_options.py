@@ -156,14 +156,14 @@ def test_failures_of_several_tasks_are_told_together(
 )
 def test_verbosity_is_klogs(verbosity: int, level: int) -> None:
     """Upstream's --v."""
-    assert log.level_of(verbosity) == level
+    assert log.level_for(verbosity) == level
 
 
 def test_a_library_that_logs_by_itself_is_told_in_the_same_form() -> None:
     """Ours: one log, warnings only from others, UTC."""
     stream, before = StringIO(), logging.getLogger().handlers
     try:
-        log.set_up(2, "json", stream)
+        log.configure(2, "json", stream)
         logging.getLogger("botocore").info("chatter")
         logging.getLogger("botocore").warning("slow %s", "down")
         structlog.get_logger().info("ours", volume="vol-1")
@@ -181,7 +181,7 @@ def test_text_is_one_plain_line_where_nobody_looks() -> None:
     """Ours: no colours in a file."""
     stream, before = StringIO(), logging.getLogger().handlers
     try:
-        log.set_up(2, "text", stream)
+        log.configure(2, "text", stream)
         structlog.get_logger().info("volume attached", volume="vol-1")
     finally:
         logging.getLogger().handlers = before

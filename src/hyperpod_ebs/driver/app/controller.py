@@ -9,9 +9,9 @@ import uvloop
 from hyperpod_ebs.driver.app import upstream_flags
 from hyperpod_ebs.driver.app.options import CONTROLLER, SERVING, ControllerOptions, ServingOptions
 from hyperpod_ebs.driver.app.process import Process
-from hyperpod_ebs.driver.aws.connection import connected
-from hyperpod_ebs.driver.aws.observed import Observer
-from hyperpod_ebs.driver.aws.session import Settings
+from hyperpod_ebs.driver.aws.call_observer import CallObserver
+from hyperpod_ebs.driver.aws.clients import Settings
+from hyperpod_ebs.driver.aws.connection import connect
 from hyperpod_ebs.driver.csi.controller import Controller
 from hyperpod_ebs.driver.csi.server import Services
 from hyperpod_ebs.driver.volumes.watch import Watcher
@@ -33,14 +33,14 @@ async def _serve(serving: ServingOptions, options: ControllerOptions) -> None:
 async def open_controller(options: ControllerOptions, process: Process) -> AsyncGenerator[Controller]:
     """Connect the controller service to AWS for as long as the block runs."""
     settings = Settings(
-        where=upstream_flags.aws_scope(options),
+        scope=upstream_flags.aws_scope(options),
         ec2_endpoint=options.ec2_endpoint,
         sagemaker_endpoint=options.sagemaker_endpoint,
         user_agent_extra=options.user_agent_extra,
-        observer=Observer(measure=process.metrics, aloud=options.aws_sdk_debug_log),
+        observer=CallObserver(counter=process.metrics, logs_bodies=options.aws_sdk_debug_log),
     )
     async with (
-        connected(settings, process.condition) as cloud,
+        connect(settings, process.condition) as cloud,
         Watcher(cloud) as watcher,
         Operations[str]() as operations,
     ):

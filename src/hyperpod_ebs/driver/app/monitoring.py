@@ -83,7 +83,7 @@ async def shown(
 async def _served(stack: AsyncExitStack, flag: str, text: str, pages: Pages, certificate: ssl.SSLContext | None) -> int:
     address = Address.parse(flag, text)
     try:
-        port = await stack.enter_async_context(httpd.serving(address.host, address.port, pages, certificate))
+        port = await stack.enter_async_context(httpd.serve(address.host, address.port, pages, certificate))
     except OSError as error:
         raise errors.Refused(f"{flag} {text} cannot be had: {error.strerror or error}; take another") from error
     log.info("pages served", flag=flag, port=port, pages=list(pages), tls=certificate is not None)

@@ -12,7 +12,7 @@ import structlog
 
 from hyperpod_ebs.driver.app.options import NODE, SERVING, NodeOptions, ServingOptions
 from hyperpod_ebs.driver.app.process import Process
-from hyperpod_ebs.driver.aws.imds import Metadata
+from hyperpod_ebs.driver.aws.imds import InstanceMetadata
 from hyperpod_ebs.driver.csi.node import Node
 from hyperpod_ebs.driver.csi.registration import Plugin, Registration
 from hyperpod_ebs.driver.csi.server import Services
@@ -30,7 +30,7 @@ _HYPERPOD: Final = "hyperpod-"
 """How a HyperPod node's Kubernetes name begins."""
 
 _LABELER: Final = "metadata-labeler"
-_SOURCES: Final = (Metadata.name, Kubernetes.name, _LABELER)
+_SOURCES: Final = (InstanceMetadata.name, Kubernetes.name, _LABELER)
 _LIVE: Final = "the node's labels are read anew each time, and no labeler is needed for that"
 
 log = structlog.get_logger()
@@ -152,10 +152,10 @@ def _sources(options: NodeOptions, kubernetes: Kubernetes) -> list[Source]:
         raise errors.InvalidRequest(f"--metadata-sources has {unknown[0]!r}; there are {', '.join(_SOURCES)}")
     sources: dict[str, Source] = {}
     for name in names:
-        if name == Metadata.name:
+        if name == InstanceMetadata.name:
             # A HyperPod node's metadata is that of the plain instance that it also is.
             if not (options.node_name or "").startswith(_HYPERPOD) and not _disabled():
-                sources[name] = Metadata(options.metadata_endpoint)
+                sources[name] = InstanceMetadata(options.metadata_endpoint)
         else:
             sources.setdefault(kubernetes.name, kubernetes)
     if _LABELER in names:

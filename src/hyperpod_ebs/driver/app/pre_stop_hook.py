@@ -14,6 +14,6 @@ def run_pre_stop_hook(*, hook: HookOptions = HOOK) -> None:
 
 
 async def _wait(options: HookOptions) -> None:
-    log.set_up(options.v, options.logging_format)
+    log.configure(options.v, options.logging_format)
     async with Kubernetes.connect(options.node_name, options.kubeconfig) as cluster:
         await NodeDrain(cluster).wait_until_detached(options.wait_seconds)

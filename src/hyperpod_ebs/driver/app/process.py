@@ -37,7 +37,7 @@ class Process:
         Raises:
             InvalidRequest: A flag has a value that cannot be used.
         """
-        log.set_up(options.v, options.logging_format)
+        log.configure(options.v, options.logging_format)
         endpoint.parse(options.endpoint)  # before the services start, which may take time
         monitoring.check(options)
         if controller:

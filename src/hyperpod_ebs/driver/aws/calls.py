@@ -1,89 +1,119 @@
-"""How a call to AWS is made: a few tries, and each answer in the driver's own errors.
+"""Call AWS: a few attempts, and every failure as one of the driver's own errors.
 
-The SDK's own retries are off: it does not tell whether an earlier try may have done
-its work, and for a create that is what everything hangs on.
+The SDK's own retries are off. The SDK does not report whether an earlier attempt may have
+taken effect, and after a failed create that decides whether a volume may exist.
 """
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Final, TypedDict, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypedDict, TypeVar
 
-from hyperpod_ebs.driver.aws.errors import translated
+from hyperpod_ebs.driver.aws.errors import translate_sdk_errors
 from hyperpod_ebs.driver.model import errors
 
-T = TypeVar("T")
-P = TypeVar("P", bound=Mapping[str, object])
-R = TypeVar("R")
+if TYPE_CHECKING:
+    from hyperpod_ebs.driver.aws.clients import Clients
 
-PAUSES: Final = (0.25, 0.75)
-"""Seconds, at most, before each further try. The CO tries again too, so these are few."""
+Answer = TypeVar("Answer")
+Listing = TypeVar("Listing", bound=Mapping[str, object])
+Result = TypeVar("Result")
 
-# Exactly these: what they are parents of says more, and that trying again at once will not help.
-_SILENCE: Final = frozenset({errors.Unavailable, errors.OutcomeUnknown})
+RETRY_PAUSES: Final = (0.25, 0.75)
+"""Upper bounds, in seconds, of the pause before each retry. There are few because the caller retries as well."""
+
+# Exactly these classes: for their other subclasses an immediate retry does not help.
+_UNANSWERED: Final = frozenset({errors.Unavailable, errors.OutcomeUnknown})
 
 
-class After(TypedDict, total=False):
-    """Where a page begins; empty for the first."""
+class NextPage(TypedDict, total=False):
+    """The argument that selects a page of a listing; empty for the first page."""
 
     NextToken: str
 
 
-async def pages(doing: str, ask: Callable[[After], Awaitable[P]], read: Callable[[P], Iterable[R]]) -> tuple[R, ...]:
-    """All that AWS answers to `ask`, page by page: what is left out would be taken for gone.
-
-    Raises:
-        Error: As `answer` does.
-    """
-    items: list[R] = []
-    after = After()
-    while True:
-        page, token = await answer(
-            doing,
-            lambda: ask(after),  # noqa: B023 - called before it changes
-            lambda said: (tuple(read(said)), said.get("NextToken")),
-        )
-        items += page
-        if not token:
-            return tuple(items)
-        after = After(NextToken=str(token))
-
-
-async def answer(
-    doing: str,
-    ask: Callable[[], Awaitable[T]],
-    read: Callable[[T], R],
+async def retry(
+    action: str,
+    attempt: Callable[[], Awaitable[Result]],
     *,
     creates: bool = False,
     repeatable: bool = True,
-) -> R:
-    """What AWS answers to `ask`, in our values; tried again when it throttles or does not answer.
+) -> Result:
+    """Make a call to AWS, and repeat it if AWS throttles it or does not answer.
 
     Args:
-        doing: What is being done, for messages.
-        ask: Makes the call.
-        read: Makes our value of the answer.
-        creates: Whether something may come into being.
-        repeatable: Whether the same call twice does the same as once.
+        action: What the call does, for messages that begin with "cannot": `attach volume vol-1 to node i-1`.
+        attempt: Makes the call and returns its result.
+        creates: Whether the call creates something.
+        repeatable: Whether making the call twice has the same effect as making it once.
 
     Raises:
-        OutcomeUnknown: It creates, and one of the tries may have done so.
-        Error: What AWS refused it with.
+        OutcomeUnknown: The call creates something, and one of the attempts may have succeeded.
+        Error: AWS refused the call.
     """
-    pauses = iter(PAUSES)
-    unproved = False
+    pauses = iter(RETRY_PAUSES)
+    outcome_unknown = False
     while True:
         try:
-            with translated(doing, creates=creates):
-                return read(await ask())
+            with translate_sdk_errors(action, creates=creates):
+                return await attempt()
         except errors.Error as error:
-            unproved = unproved or isinstance(error, errors.OutcomeUnknown)
-            again = type(error) is errors.Throttled or (repeatable and type(error) in _SILENCE)
+            outcome_unknown = outcome_unknown or isinstance(error, errors.OutcomeUnknown)
+            helps = type(error) is errors.Throttled or (repeatable and type(error) in _UNANSWERED)
             pause = next(pauses, None)
-            if not again or pause is None:
-                if unproved and not isinstance(error, errors.OutcomeUnknown):
+            if not helps or pause is None:
+                if outcome_unknown and not isinstance(error, errors.OutcomeUnknown):
                     raise errors.OutcomeUnknown(
-                        f"{error}; an earlier try had no answer and may have done it"
+                        f"{error}; an earlier attempt got no answer and may have succeeded"
                     ) from error
                 raise
-        await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads load, keeps no secret
+        await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads the load, protects no secret
+
+
+@dataclass(kw_only=True)
+class AwsCaller:
+    """Calls AWS with the clients of the current connection."""
+
+    clients: Callable[[], Awaitable["Clients"]]
+    """Returns the clients; raises `Unavailable` while there are none."""
+
+    async def call(
+        self,
+        action: str,
+        send: Callable[["Clients"], Awaitable[Answer]],
+        parse: Callable[[Answer], Result],
+        *,
+        creates: bool = False,
+        repeatable: bool = True,
+    ) -> Result:
+        """Send a request and parse the answer; arguments and errors are those of `retry`."""
+
+        async def attempt() -> Result:
+            return parse(await send(await self.clients()))
+
+        return await retry(action, attempt, creates=creates, repeatable=repeatable)
+
+    async def call_pages(
+        self,
+        action: str,
+        send: Callable[["Clients", NextPage], Awaitable[Listing]],
+        parse: Callable[[Listing], Iterable[Result]],
+    ) -> tuple[Result, ...]:
+        """Fetch all pages of a listing: the caller takes anything that is missing for deleted.
+
+        Raises:
+            Error: As `retry` does.
+        """
+        items: list[Result] = []
+        page = NextPage()
+        while True:
+            found, token = await self.call(
+                action,
+                lambda aws: send(aws, page),  # noqa: B023 - called before `page` changes
+                lambda answer: (tuple(parse(answer)), answer.get("NextToken")),
+            )
+            items += found
+            if not token:
+                return tuple(items)
+            page = NextPage(NextToken=str(token))

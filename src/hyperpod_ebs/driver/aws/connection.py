@@ -1,156 +1,143 @@
-"""AWS, reached as soon as it can be: the process starts without it, says what is wrong, and heals.
+"""The connection to AWS. A process starts without one, reports what is wrong, and connects as soon as it can.
 
-Until there are a region and credentials nothing can be asked: a question waits for the
-first look, which is under way, and is then answered with why. From then on a cheap check
-tells whether AWS lets us work: a dry run of the one call that everything here needs, and
-the account's number. While something is wrong it is repeated at a growing pace, afterwards
-now and then.
+A call needs a region and credentials. Until there are both, it waits for the first check,
+which is already running, and then fails with the reason. Afterwards a cheap check reports
+whether AWS lets the driver work: a dry run of DescribeVolumes, which every call here depends
+on, and the account id. The check is repeated with growing pauses while something is wrong,
+and every ten minutes otherwise.
 """
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from itertools import chain, repeat
-from typing import Any, Final, cast
+from typing import Final
 
 from botocore.exceptions import ClientError
 
-from hyperpod_ebs.driver.aws.errors import translated
-from hyperpod_ebs.driver.aws.session import Aws, Settings, clients
+from hyperpod_ebs.driver.aws.attachments import Attachments
+from hyperpod_ebs.driver.aws.clients import Clients, Settings, create_clients
+from hyperpod_ebs.driver.aws.ec2_modifications import Ec2Modifications
+from hyperpod_ebs.driver.aws.ec2_snapshots import Ec2Snapshots
+from hyperpod_ebs.driver.aws.ec2_volumes import Ec2Volumes
+from hyperpod_ebs.driver.aws.errors import TRY_AGAIN, translate_sdk_errors
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.observe.condition import Condition
 from hyperpod_ebs.driver.volumes.cloud import Cloud
 
 PART: Final = "AWS"
-"""What the condition calls it."""
+"""The connection's name in the process's condition."""
 
-FIRST_LOOK: Final = 3.0
-"""Seconds that a question waits for it, where there is nobody to ask yet."""
+FIRST_CHECK_TIMEOUT: Final = 3.0
+"""Seconds for which a call waits for the first check while there are no clients."""
 
-WHILE_WRONG: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-"""Seconds between looks while something is wrong; the last one for ever."""
+PAUSES_WHILE_WRONG: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Seconds between checks while something is wrong; the last one repeats."""
 
-WHILE_WELL: Final = 600.0
-"""Seconds between looks while nothing is."""
+PAUSE_WHILE_WELL: Final = 600.0
+"""Seconds between checks while nothing is wrong."""
 
 _DRY_RUN: Final = "DryRunOperation"
-_REQUEST: Final = re.compile(r", request [^)\s]*(?=\))")
-_AGAIN: Final = "; ask again"
-_NOT_YET: Final = "AWS is not reached yet"
-_SERVICES: Final = ("ec2", "sagemaker", "identity")
-"""What `Aws` is made of."""
+_REQUEST_ID: Final = re.compile(r", request [^)\s]*(?=\))")
+_NOT_CHECKED_YET: Final = "the first check of AWS is still running"
+
+
+@dataclass(kw_only=True)
+class Aws(Ec2Volumes, Ec2Modifications, Ec2Snapshots, Attachments):
+    """All of AWS that the controller needs: implements `volumes.cloud.Cloud`."""
 
 
 @asynccontextmanager
-async def connected(settings: Settings, condition: Condition | None = None) -> AsyncGenerator[Cloud]:
-    """AWS, at once; where it cannot be asked yet, `condition` says why and each question raises `Unavailable`."""
+async def connect(settings: Settings, condition: Condition | None = None) -> AsyncGenerator[Cloud]:
+    """Yield AWS at once, connected or not.
+
+    While AWS is out of reach, `condition` has the reason and every call raises `Unavailable`.
+    """
     connection = Connection(settings, condition or Condition())
-    failed: Exception | None = None
+    failure: Exception | None = None
     async with connection.stack, asyncio.TaskGroup() as tasks:
-        keeping = tasks.create_task(connection.keep())
+        checks = tasks.create_task(connection.check_forever())
         try:
-            yield connection.aws
-        except Exception as error:  # noqa: BLE001 - the block's own error leaves as it is, in no group
-            failed = error
+            yield Aws(clients=connection.clients)
+        except Exception as error:  # noqa: BLE001 - raised again below, because a task group would wrap it
+            failure = error
         finally:
-            keeping.cancel()
-    if failed is not None:
-        raise failed
+            checks.cancel()
+    if failure is not None:
+        raise failure
 
 
 class Connection:
-    """The clients of one process, from when they can be had."""
+    """The clients of one process, from the moment when they can be created."""
 
     def __init__(self, settings: Settings, condition: Condition) -> None:
-        """`condition` is told what keeps AWS from being asked, or from answering."""
+        """`condition` receives whatever keeps AWS from working."""
+        self.stack = AsyncExitStack()
+        """Closes the clients."""
         self._settings = settings
         self._condition = condition
-        self._looked = asyncio.Event()
-        self._why = _NOT_YET
-        ec2, sagemaker, identity = (_Nobody(self, service) for service in _SERVICES)
-        # Each plays one of the SDK's clients, or all of an identity.
-        self.aws = Aws(ec2=cast("Any", ec2), sagemaker=cast("Any", sagemaker), identity=cast("Any", identity))
-        self.stack = AsyncExitStack()
-        condition.report_unknown(PART, _NOT_YET)
+        self._clients: Clients | None = None
+        self._first_check = asyncio.Event()
+        self._problem = _NOT_CHECKED_YET
+        condition.report_unknown(PART, _NOT_CHECKED_YET)
 
-    async def keep(self) -> None:
-        """Look whether AWS lets us work, again and again, until cancelled."""
-        pauses = _pauses()
-        while True:
-            trouble = await self._look()
-            self._condition.report(PART, trouble)
-            self._looked.set()
-            if trouble is None:
-                pauses = _pauses()
-            await asyncio.sleep(WHILE_WELL if trouble is None else next(pauses))
-
-    @property
-    def reached(self) -> bool:
-        """Whether there are clients."""
-        return not isinstance(self.aws.ec2, _Nobody)
-
-    async def somebody(self, service: str) -> object:
-        """Who answers for the service; the first look may be under way.
+    async def clients(self) -> Clients:
+        """Return the clients; wait for the first check if it is still running.
 
         Raises:
-            Unavailable: There is nobody; the text says why.
+            Unavailable: There are no clients; the message has the reason.
         """
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_LOOK):
-                await self._looked.wait()
-        if not self.reached:
-            raise errors.Unavailable(self._why + _AGAIN)
-        return getattr(self.aws, service)
+        if self._clients is None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FIRST_CHECK_TIMEOUT):
+                    await self._first_check.wait()
+        if self._clients is None:
+            raise errors.Unavailable(f"{self._problem}; {TRY_AGAIN}")
+        return self._clients
 
-    async def _look(self) -> str | None:
-        """What is wrong."""
+    async def check_forever(self) -> None:
+        """Check AWS again and again, and report every change to the condition, until cancelled."""
+        pauses = _pauses_while_wrong()
+        while True:
+            problem = await self._check()
+            self._condition.report(PART, problem)
+            self._first_check.set()
+            if problem is None:
+                pauses = _pauses_while_wrong()
+            await asyncio.sleep(PAUSE_WHILE_WELL if problem is None else next(pauses))
+
+    async def _check(self) -> str | None:
+        """Create the clients if there are none, try them, and return what is wrong."""
         try:
-            if not self.reached:
-                await self._reach()
-            await self._check()
+            if self._clients is None:
+                async with AsyncExitStack() as attempt:
+                    self._clients = await create_clients(attempt, self._settings)
+                    self.stack.push_async_exit(attempt.pop_all())
+            await _check_access(self._clients)
         except errors.Error as error:
-            # Without what differs each time: the log hears of a change, and this is none.
-            said = _REQUEST.sub("", str(error)).removesuffix(_AGAIN)
-            self._why = said
-            return said
+            # The request id differs each time; without it the log shows a lasting problem once.
+            self._problem = _REQUEST_ID.sub("", str(error)).removesuffix(f"; {TRY_AGAIN}")
+            return self._problem
         return None
 
-    async def _reach(self) -> None:
-        async with AsyncExitStack() as attempt:
-            self.aws.take(await clients(attempt, self._settings))
-            self.stack.push_async_exit(attempt.pop_all())
 
-    async def _check(self) -> None:
-        """Come back if AWS lets us describe volumes and tells whose they are.
+async def _check_access(clients: Clients) -> None:
+    """Check that AWS lets the driver describe volumes, and look up the account.
 
-        Raises:
-            Denied: It does not; the text has the action and the statement that allows it.
-            Unavailable: It does not answer.
-        """
-        with translated("see whether volumes may be described"):
-            try:
-                await self.aws.ec2.describe_volumes(DryRun=True, MaxResults=5)
-            except ClientError as answer:
-                if answer.response.get("Error", {}).get("Code") != _DRY_RUN:
-                    raise
-        await self.aws.identity.account()
+    Raises:
+        Denied: AWS does not allow it; the message has the action and the IAM statement that allows it.
+        Unavailable: AWS does not answer.
+    """
+    with translate_sdk_errors("check access to EC2"):
+        try:
+            await clients.ec2.describe_volumes(DryRun=True, MaxResults=5)
+        except ClientError as answer:
+            if answer.response.get("Error", {}).get("Code") != _DRY_RUN:
+                raise
+    await clients.account.resolve_id()
 
 
-class _Nobody:
-    """A client before there is one."""
-
-    def __init__(self, connection: Connection, service: str) -> None:
-        self._connection = connection
-        self._service = service
-
-    def __getattr__(self, operation: str) -> Callable[..., Awaitable[Any]]:
-        async def asked(*given: Any, **named: Any) -> Any:  # as the operation that it stands for
-            client = await self._connection.somebody(self._service)
-            return await getattr(client, operation)(*given, **named)
-
-        return asked
-
-
-def _pauses() -> Iterator[float]:
-    return chain(WHILE_WRONG, repeat(WHILE_WRONG[-1]))
+def _pauses_while_wrong() -> Iterator[float]:
+    return chain(PAUSES_WHILE_WRONG, repeat(PAUSES_WHILE_WRONG[-1]))

@@ -1,8 +1,8 @@
-"""What AWS's refusals mean to the driver: one table, code by code.
+"""The driver's error for each refusal of AWS: one table, code by code.
 
-SageMaker hands EC2's refusals on in a ValidationException whose text alone has the
-code: "HyperPod - Ec2ErrCode: VolumeInUse : Ec2ErrMsg: ...". They are unwrapped first,
-so that a code means the same by either road.
+SageMaker passes on EC2's refusals in a ValidationException that names the code only in its text:
+"HyperPod - Ec2ErrCode: VolumeInUse : Ec2ErrMsg: ...". These are unwrapped first, so that
+a code has the same meaning whichever service returns it.
 """
 
 import json
@@ -21,7 +21,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NoConnection
 from botocore.parsers import ResponseParserError
 
-from hyperpod_ebs.driver.aws.operations import CALLED
+from hyperpod_ebs.driver.aws.operations import OPERATIONS
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.volumes.cloud import TokenSpent
 
@@ -32,15 +32,19 @@ _WRAPPED: Final = re.compile(
 _DENIED: Final = re.compile(
     r"not authorized to perform:? (?P<action>[\w-]+:\w+)(?: on resource:? (?P<resource>[^\s]+))?"
 )
-# A blob of a thousand characters that only sts:DecodeAuthorizationMessage reads.
+# A thousand characters that only sts:DecodeAuthorizationMessage can read.
 _ENCODED: Final = re.compile(r"\s*Encoded authorization failure message:.*", re.DOTALL)
+
+TRY_AGAIN: Final = "try again"
+NOT_UNDERSTOOD: Final = "answer not understood"
+"""Takes the place of AWS's code in a `CloudError` for an answer that cannot be parsed."""
 
 NO_CREDENTIALS: Final = (
     "no AWS credentials; give the driver's service account a role (IRSA or Pod Identity), "
     "or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 )
 
-THROTTLES: Final = frozenset(
+THROTTLING: Final = frozenset(
     {
         "EC2ThrottledException",
         "RequestLimitExceeded",
@@ -54,7 +58,7 @@ THROTTLES: Final = frozenset(
     }
 )
 
-REFUSALS: Final = frozenset(
+DENIALS: Final = frozenset(
     {
         "AccessDenied",
         "AccessDeniedException",
@@ -67,15 +71,15 @@ REFUSALS: Final = frozenset(
     }
 )
 
-STRANGERS: Final = frozenset(
+UNKNOWN_CALLER: Final = frozenset(
     {"AuthFailure", "InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClientException"}
 )
-"""Those of the refusals that no policy mends: AWS does not know who asks."""
+"""The denials that no IAM policy fixes: AWS does not recognise the credentials."""
 
-ROLES: Final = frozenset({"AssumeRole", "AssumeRoleWithWebIdentity"})
-"""What the SDK calls for credentials; the role itself says who may have it."""
+ASSUME_ROLE: Final = frozenset({"AssumeRole", "AssumeRoleWithWebIdentity"})
+"""The operations that the SDK calls for credentials. The role's own trust policy decides who may call them."""
 
-BROKEN: Final = frozenset(
+SERVER_ERRORS: Final = frozenset(
     {
         "InternalError",
         "InternalFailure",
@@ -86,10 +90,10 @@ BROKEN: Final = frozenset(
         "Unavailable",
     }
 )
-"""AWS is broken for the moment, and may have done its work all the same."""
+"""AWS failed internally. The request may have taken effect all the same."""
 
 BY_CODE: Final[Mapping[str, type[Exception]]] = {
-    # the request
+    # the request is wrong
     "InvalidParameter": errors.InvalidRequest,
     "InvalidParameterCombination": errors.InvalidRequest,
     "InvalidParameterDependency": errors.InvalidRequest,
@@ -102,7 +106,7 @@ BY_CODE: Final[Mapping[str, type[Exception]]] = {
     "UnknownVolumeType": errors.InvalidRequest,
     "UnsupportedOperation": errors.InvalidRequest,
     "VolumeIOPSLimit": errors.InvalidRequest,
-    # what there is not
+    # no such resource
     "InvalidInstanceID.Malformed": errors.NodeNotFound,
     "InvalidInstanceID.NotFound": errors.NodeNotFound,
     "InvalidSnapshot.NotFound": errors.SnapshotNotFound,
@@ -111,7 +115,7 @@ BY_CODE: Final[Mapping[str, type[Exception]]] = {
     "InvalidVolumeID.Malformed": errors.VolumeNotFound,
     "ResourceNotFound": errors.NodeNotFound,
     "ResourceNotFoundException": errors.NodeNotFound,
-    # what is not ready for it
+    # the resource is in the wrong state
     "ConflictException": errors.NotReady,
     "EncryptedVolumesNotSupported": errors.NotReady,
     "IncorrectInstanceState": errors.NotReady,
@@ -121,9 +125,9 @@ BY_CODE: Final[Mapping[str, type[Exception]]] = {
     "InvalidVolume.ZoneMismatch": errors.NotReady,
     "OperationNotPermitted": errors.NotReady,
     "UnsupportedOperationException": errors.NotReady,
-    "ValidationException": errors.NotReady,  # SageMaker's own: the cluster is updating, or not of the right kind
+    "ValidationException": errors.NotReady,  # SageMaker's own: the cluster is updating or of the wrong kind
     "VolumeInUse": errors.InUse,
-    # keys
+    # KMS keys
     "CustomerKeyHasBeenRevoked": errors.KeyUnusable,
     "InvalidKmsKey.InvalidState": errors.KeyUnusable,
     "InvalidKmsKey.NotFound": errors.KeyUnusable,
@@ -140,7 +144,7 @@ BY_CODE: Final[Mapping[str, type[Exception]]] = {
     "VolumeLimitExceeded": errors.QuotaReached,
     "VolumeModificationSizeLimitExceeded": errors.QuotaReached,
     "VolumeTypeNotAvailableInZone": errors.ZoneFull,
-    # time
+    # later
     "ConcurrentTagAccess": errors.Busy,
     "IdempotentParameterMismatch": TokenSpent,
     "IncorrectModificationState": errors.Busy,
@@ -148,68 +152,80 @@ BY_CODE: Final[Mapping[str, type[Exception]]] = {
     "InvalidPaginationToken": errors.Busy,
     "SnapshotCreationPerVolumeRateExceeded": errors.RateLimited,
     "VolumeModificationRateExceeded": errors.RateLimited,
-    # credentials that are renewed while we run
+    # credentials that are renewed while the driver runs
     "ExpiredToken": errors.Unavailable,
     "ExpiredTokenException": errors.Unavailable,
     "RequestExpired": errors.Unavailable,
-    **dict.fromkeys(BROKEN, errors.Unavailable),
-    **dict.fromkeys(REFUSALS, errors.Denied),
-    **dict.fromkeys(THROTTLES, errors.Throttled),
+    **dict.fromkeys(SERVER_ERRORS, errors.Unavailable),
+    **dict.fromkeys(DENIALS, errors.Denied),
+    **dict.fromkeys(THROTTLING, errors.Throttled),
 }
-"""The driver's error for each of AWS's codes; a code that is not here becomes a `CloudError`."""
+"""The driver's error for each of AWS's codes; any other code becomes a `CloudError`."""
+
+
+NEXT_STEPS: Final[Mapping[type[Exception], str]] = {
+    errors.KeyUnusable: "check the KMS key's state and key policy",
+    errors.NodeFull: "detach a volume from the node, or schedule the pod to another node",
+    errors.QuotaReached: "delete what is unused, or request a higher quota at AWS Service Quotas",
+    errors.ZoneFull: "use another zone or volume type",
+}
+"""What the user can do about an error, where AWS's own message does not say it."""
 
 
 @contextmanager
-def translated(doing: str, *, creates: bool = False) -> Generator[None]:
-    """Let no exception of the SDK out of the block.
+def translate_sdk_errors(action: str, *, creates: bool = False) -> Generator[None]:
+    """Turn every exception of the SDK that the block raises into one of the driver's errors.
 
     Args:
-        doing: What is being done, for the message: "attach volume vol-1 to i-1".
-        creates: Whether something may come into being: then no answer is no proof.
+        action: What the block does, for messages that begin with "cannot": `attach volume vol-1 to node i-1`.
+        creates: Whether the block creates something: then a missing answer does not prove that nothing was created.
 
     Raises:
         Error: The driver's error for AWS's code.
-        TokenSpent: The client token belongs to something else.
-        OutcomeUnknown: No answer of AWS's came, and it may have been made.
-        Unavailable: No answer of AWS's came.
+        TokenSpent: The client token belongs to another request.
+        OutcomeUnknown: AWS did not answer, and something may have been created.
+        Unavailable: AWS did not answer.
     """
+    unanswered = errors.OutcomeUnknown if creates else errors.Unavailable
     try:
         yield
     except ClientError as error:
-        raise of_answer(error, doing, creates=creates) from error
+        raise error_for_response(error, action, creates=creates) from error
     except ParamValidationError as error:
-        raise errors.InvalidRequest(f"{doing}: {error}") from error
+        raise errors.InvalidRequest(f"cannot {action}: {error}") from error
     except (NoConnection, HTTPClientError) as error:
-        kind = errors.OutcomeUnknown if creates else errors.Unavailable
-        raise kind(f"{doing}: no answer from AWS ({error}); ask again") from error
+        raise unanswered(f"cannot {action}: no answer from AWS ({error}); {TRY_AGAIN}") from error
     except NoCredentialsError as error:
-        raise errors.Unavailable(f"{doing}: {NO_CREDENTIALS}; ask again") from error
-    except ResponseParserError as error:  # what stands before AWS has answered: a proxy, a balancer
-        kind = errors.OutcomeUnknown if creates else errors.Unavailable
-        raise kind(f"{doing}: the answer is not AWS's ({error}); ask again") from error
+        raise errors.Unavailable(f"cannot {action}: {NO_CREDENTIALS}; {TRY_AGAIN}") from error
+    except ResponseParserError as error:  # a proxy or load balancer answered in AWS's place
+        raise unanswered(
+            f"cannot {action}: the answer does not come from AWS ({error}); check proxies on the way to AWS"
+        ) from error
     except (BotoCoreError, OSError) as error:  # before anything was sent: credentials and their files, endpoints
-        raise errors.Unavailable(f"{doing}: AWS cannot be asked ({error})") from error
-    except (LookupError, ValueError) as error:  # read by `codec`: a member left out, a word that is new
-        raise errors.CloudError("answer not understood", f"{doing}: {error!r}") from error
+        raise errors.Unavailable(f"cannot {action}: the AWS SDK cannot send the request ({error})") from error
+    except (LookupError, ValueError) as error:  # raised by the functions that parse an answer
+        raise errors.CloudError(NOT_UNDERSTOOD, f"cannot {action}: {parse_problem(error)}") from error
 
 
-def of_answer(error: ClientError, doing: str, *, creates: bool = False) -> Exception:
-    """The driver's error for one of AWS's."""
-    code, message = code_of(error)
-    answer: Any = error.response  # the SDK's type leaves out what a broken proxy may answer
+def error_for_response(error: ClientError, action: str, *, creates: bool = False) -> Exception:
+    """The driver's error for a refusal by AWS."""
+    code, message = code_and_message(error)
+    answer: Any = error.response  # the SDK's type excludes what a broken proxy may answer
     request_id = answer.get("ResponseMetadata", {}).get("RequestId", "?")
     kind = BY_CODE.get(code)
     if kind is None:
-        return errors.CloudError(code, f"{doing}: {message}", request_id=request_id)
-    if code in BROKEN and creates:
+        return errors.CloudError(code, f"cannot {action}: {message}", request_id=request_id)
+    if code in SERVER_ERRORS and creates:
         kind = errors.OutcomeUnknown
     if kind is errors.Denied:
-        message = _allowing(code, message, error.operation_name)
-    return kind(f"{doing}: {message} ({code}, request {request_id})")
+        reason, next_step = _denial(code, message, error.operation_name)
+    else:
+        reason, next_step = message.rstrip(". "), NEXT_STEPS.get(kind, "")
+    return kind(f"cannot {action}: {reason} ({code}, request {request_id})" + (f"; {next_step}" if next_step else ""))
 
 
-def code_of(error: ClientError) -> tuple[str, str]:
-    """The code that tells what happened, EC2's where SageMaker wraps it, and what AWS says about it."""
+def code_and_message(error: ClientError) -> tuple[str, str]:
+    """AWS's code and message; EC2's own where SageMaker wraps them."""
     answer = error.response.get("Error", {})
     code, message = answer.get("Code", "?"), answer.get("Message", "")
     if wrapped := _WRAPPED.search(message):
@@ -217,19 +233,26 @@ def code_of(error: ClientError) -> tuple[str, str]:
     return code, message
 
 
-def _allowing(code: str, message: str, operation: str) -> str:
-    """Who is refused what, and the statement that would allow it, or what else would."""
-    service = next((name for name, called in CALLED.items() if operation in called), "ec2")
+def parse_problem(error: LookupError | ValueError) -> str:
+    """What is wrong with an answer that could not be parsed."""
+    return f"AWS's answer has no {error}" if isinstance(error, LookupError) else f"AWS's answer: {error}"
+
+
+def _denial(code: str, message: str, operation: str) -> tuple[str, str]:
+    """What is denied, and what would allow it."""
+    service = next((name for name, operations in OPERATIONS.items() if operation in operations), "ec2")
     action, resource = f"{service}:{operation}", "*"
     if match := _DENIED.search(message):
         action, resource = match["action"], match["resource"] or "*"
-    statement = json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
-    said = _ENCODED.sub("", message).rstrip(". ")
-    if code in STRANGERS:
-        return f"{action} is refused: {said}; give the driver a role or keys that AWS knows, and the machine the time"
-    if operation in ROLES:
-        return (
-            f"{action} is denied: {said}; the role's trust policy must name the cluster's OIDC provider and the "
-            "driver's service account, and its ARN must be the one in the account's annotation"
+    explanation = _ENCODED.sub("", message).rstrip(". ")
+    if code in UNKNOWN_CALLER:
+        return f"{action} is refused: {explanation}", (
+            "give the driver a role or access keys that AWS recognises, and check the machine's clock"
         )
-    return f"{action} on {resource} is denied: {said}; let the driver's role have {statement}"
+    if operation in ASSUME_ROLE:
+        return f"{action} is denied: {explanation}", (
+            "name the cluster's OIDC provider and the driver's service account in the role's trust policy, and the "
+            "role's ARN in the service account's annotation"
+        )
+    statement = json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
+    return f"{action} on {resource} is denied: {explanation}", f"allow it in the driver's IAM role: {statement}"

@@ -1,6 +1,6 @@
-"""Who this machine is, from EC2's instance metadata service, version 2.
+"""The identity of this machine according to EC2's instance metadata service (IMDS), version 2.
 
-The node process needs it, which loads no SDK: plain HTTP, in a thread.
+Only the node process uses it, and that loads no AWS SDK: plain HTTP, in a thread.
 """
 
 import http.client
@@ -13,67 +13,73 @@ from hyperpod_ebs.driver.model.node_identity import PartialIdentity
 from hyperpod_ebs.kit.files import Unresponsive, off_loop
 
 ENDPOINT: Final = "http://169.254.169.254"
-"""Where every EC2 instance finds it."""
+"""The service's address on every EC2 instance."""
 
-PATIENCE: Final = 10.0
-"""Seconds for all of it."""
+TIMEOUT: Final = 10.0
+"""Seconds for all requests together."""
 
-_ANSWER: Final = 2.0
-_LIFE: Final = "60"
+_ANSWER_TIMEOUT: Final = 2.0
+_LIFETIME_SECONDS: Final = "60"
 _PATHS: Final = ("instance-id", "instance-type", "placement/availability-zone", "network/interfaces/macs/")
 _SAGEMAKER_TYPE: Final = "ml."
 
 
 @dataclass(frozen=True, slots=True)
-class Metadata:
-    """What tells a plain EC2 instance who it is."""
+class InstanceMetadata:
+    """The metadata source for plain EC2 instances."""
 
     endpoint: str | None = None
-    """Another address of the service than the usual one."""
+    """The service's address, if it is not the usual one."""
 
     name: ClassVar[str] = "imds"
-    """What it is called among the metadata sources."""
+    """The source's name in `--metadata-sources`."""
 
     async def read_identity(self) -> PartialIdentity:
-        """Who this machine is.
+        """Read the identity of this machine.
 
-        It does not say how many volumes the machine has anyway: the block device mapping is that of the start,
-        and volumes of ours are in it as well.
+        It has no count of the machine's other volumes: the service's block device mapping shows the volumes
+        at the machine's start, and the driver's own may be among these.
 
         Raises:
-            Unavailable: Nobody answers, or not as the service does.
-            Refused: It is a node of a HyperPod cluster, of which the service does not tell.
+            Unavailable: The service does not answer, or something else answers in its place.
+            Refused: This is a HyperPod node, whose cluster the service does not know.
         """
         base = self.endpoint or ENDPOINT
         try:
-            id_, type_, zone, interfaces = await off_loop(_asked, base, deadline=PATIENCE)
+            id_, type_, zone, interfaces = await off_loop(_read_all, base, deadline=TIMEOUT)
             node = nodes.parse(id_)
         except (OSError, http.client.HTTPException, Unresponsive, ValueError, errors.NodeNotFound) as error:
-            raise errors.Unavailable(f"instance metadata at {base} cannot be read ({error})") from error
+            raise errors.Unavailable(f"cannot read instance metadata at {base}: {error}") from error
         if type_.startswith(_SAGEMAKER_TYPE):
-            raise errors.Refused(f"this {type_} is a HyperPod node, of whose cluster instance metadata does not tell")
+            raise errors.Refused(
+                f"this {type_} is a HyperPod node, and instance metadata does not know its cluster; "
+                "use the metadata source kubernetes"
+            )
         return PartialIdentity(id=node, zone=zone, instance_type=type_, interfaces=len(interfaces.split()) or None)
 
 
-def _asked(base: str) -> list[str]:
-    """The answers for `_PATHS`, on one connection and with one token."""
+def _read_all(base: str) -> list[str]:
+    """Read `_PATHS`, on one connection and with one token."""
     parts = urlsplit(base)
     if parts.scheme != "http" or parts.hostname is None:
         raise ValueError(f"{base!r} is not an address of the form http://host")
     root = parts.path.rstrip("/") + "/latest"
-    connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=_ANSWER)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=_ANSWER_TIMEOUT)
     try:
-        token = _answer(connection, "PUT", f"{root}/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": _LIFE})
+        token = _send(
+            connection, "PUT", f"{root}/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": _LIFETIME_SECONDS}
+        )
         headers = {"X-aws-ec2-metadata-token": token}
-        return [_answer(connection, "GET", f"{root}/meta-data/{path}", headers) for path in _PATHS]
+        return [_send(connection, "GET", f"{root}/meta-data/{path}", headers) for path in _PATHS]
     finally:
         connection.close()
 
 
-def _answer(connection: http.client.HTTPConnection, method: str, path: str, headers: dict[str, str]) -> str:
+def _send(connection: http.client.HTTPConnection, method: str, path: str, headers: dict[str, str]) -> str:
+    """Send a request and return the body of its answer."""
     connection.request(method, path, headers=headers)
     answer = connection.getresponse()
     text = answer.read().decode()
     if answer.status != http.HTTPStatus.OK:
-        raise ValueError(f"{method} {path} is answered with {answer.status} {answer.reason}")
+        raise ValueError(f"{method} {path} returned {answer.status} {answer.reason}")
     return text

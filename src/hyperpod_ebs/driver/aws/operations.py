@@ -1,12 +1,12 @@
-"""The AWS operations that the driver calls, and so all that its processes know of the SDK's models.
+"""The AWS operations that the driver calls. Its processes load the SDK's models of these operations only.
 
-`hatch_build.py` reads this file by itself when the package is built: it imports nothing of ours.
+`hatch_build.py` runs this file on its own when the package is built, so it must not import from the package.
 """
 
 from collections.abc import Mapping
 from typing import Final
 
-CALLED: Final[Mapping[str, frozenset[str]]] = {
+OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
     "ec2": frozenset(
         {
             "AttachVolume",
@@ -26,7 +26,7 @@ CALLED: Final[Mapping[str, frozenset[str]]] = {
         },
     ),
     "sagemaker": frozenset({"AttachClusterNodeVolume", "DetachClusterNodeVolume"}),
-    # The first two are called by the SDK itself: a role given to a service account, a role in a profile.
+    # The SDK itself calls the first two, for the role of a service account and for a role in a profile.
     "sts": frozenset({"AssumeRole", "AssumeRoleWithWebIdentity", "GetCallerIdentity"}),
 }
 """Operations by the name of their botocore service."""

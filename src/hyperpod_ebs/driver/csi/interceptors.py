@@ -59,7 +59,7 @@ log = structlog.get_logger()
 class Measure(Protocol):
     """Counts calls."""
 
-    def answered(self, method: str, code: str, seconds: float) -> None:
+    def count_csi_call(self, method: str, code: str, seconds: float) -> None:
         """Count one, by gRPC's own word for its end."""
 
 
@@ -144,7 +144,7 @@ class Calls(grpc.aio.ServerInterceptor):
 
     def _count(self, call: _Call, code: StatusCode) -> None:
         if self._measure is not None:
-            self._measure.answered(call.name, code.name, time.monotonic() - call.began)
+            self._measure.count_csi_call(call.name, code.name, time.monotonic() - call.began)
 
     async def _bounded(self, call: _Call, context: Context) -> Message:
         """The answer, if it comes before the deadline.

@@ -136,8 +136,8 @@ class OutcomeUnknown(Unavailable):
 class CloudError(Unavailable):
     """AWS answered with something not in this tree. It may have done its work."""
 
-    def __init__(self, code: str, message: str, *, request_id: str = "?") -> None:
-        """`code` and `request_id` are AWS's own."""
+    def __init__(self, code: str, message: str, *, request_id: str = "") -> None:
+        """`code` and `request_id` are AWS's own; `request_id` is empty if the answer could not be parsed."""
         self.code = code
         self.request_id = request_id
-        super().__init__(f"{message} ({code}, request {request_id})")
+        super().__init__(f"{message} ({code}, request {request_id})" if request_id else f"{message} ({code})")

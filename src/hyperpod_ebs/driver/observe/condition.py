@@ -1,4 +1,7 @@
-"""What is wrong with a process that runs all the same: told to the log when it changes, to a probe whenever it asks."""
+"""The condition of a process that keeps running although something is wrong.
+
+Every change is logged; probes, metrics and /healthz read it at any time.
+"""
 
 import structlog
 
@@ -6,31 +9,31 @@ log = structlog.get_logger()
 
 
 class Condition:
-    """The troubles of a process, by the part that has each."""
+    """The problems of a process, by the part that has each."""
 
     def __init__(self) -> None:
-        self._troubles: dict[str, str] = {}
-        self._expected: set[str] = set()
-        """Parts of which nothing is known yet."""
+        self._problems: dict[str, str] = {}
+        self._unknown: set[str] = set()
+        """Parts that have not reported yet."""
 
-    def report_unknown(self, part: str, trouble: str) -> None:
-        """Keep what is only natural at the start, and tells nobody anything: the log does not hear of it."""
-        self._troubles[part] = trouble
-        self._expected.add(part)
+    def report_unknown(self, part: str, reason: str) -> None:
+        """Take a part as unhealthy until its first report, without logging it: that is normal at start."""
+        self._problems[part] = reason
+        self._unknown.add(part)
 
-    def report(self, part: str, trouble: str | None) -> None:
-        """Keep what is wrong with a part, None where nothing is; the log hears of it once for each change."""
-        before = None if part in self._expected else self._troubles.get(part)
-        self._expected.discard(part)
-        if trouble is None:
-            self._troubles.pop(part, None)
+    def report(self, part: str, problem: str | None) -> None:
+        """Record what is wrong with a part, None if nothing is, and log it if it has changed."""
+        before = None if part in self._unknown else self._problems.get(part)
+        self._unknown.discard(part)
+        if problem is None:
+            self._problems.pop(part, None)
             if before is not None:
-                log.info("mended", part=part, was=before)
+                log.info("recovered", part=part, was=before)
         else:
-            self._troubles[part] = trouble
-            if trouble != before:
-                log.warning("not well", part=part, why=trouble)
+            self._problems[part] = problem
+            if problem != before:
+                log.warning("unhealthy", part=part, why=problem)
 
     def __str__(self) -> str:
-        """All that is wrong, in one sentence; empty where nothing is."""
-        return "; ".join(self._troubles.values())
+        """All problems in one line; empty if there are none."""
+        return "; ".join(self._problems.values())

@@ -1,8 +1,8 @@
-"""A few pages over HTTP, for probes and for Prometheus.
+"""A small HTTP server, for probes and for Prometheus.
 
-Each connection is one question: its head is read, within bounds of size and time,
-and answered; then it is closed. That is all of HTTP that its callers need, and so
-the node process loads no HTTP library for it (RFC 9112 §2, §9.6).
+Each connection carries one request: the server reads its head, within limits of size and
+time, answers, and closes the connection. Probes and Prometheus need no more of HTTP, so
+the node process loads no HTTP library (RFC 9112 §2, §9.6).
 """
 
 import asyncio
@@ -13,74 +13,74 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-PATIENCE: Final = 5.0
-"""Seconds for one connection, from its beginning to its end."""
+TIMEOUT: Final = 5.0
+"""Seconds for one connection, from start to end."""
 
-LONGEST: Final = 8192
-"""Bytes of a question."""
+MAX_HEAD: Final = 8192
+"""Bytes of a request's head."""
 
-MOST: Final = 32
-"""Connections at a time; further ones are closed at once."""
+MAX_CONNECTIONS: Final = 32
+"""Simultaneous connections; further ones are closed at once."""
 
-PLAIN: Final = "text/plain; charset=utf-8"
+PLAIN_TEXT: Final = "text/plain; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What is answered."""
+    """The answer to a request."""
 
     text: str
     status: HTTPStatus = HTTPStatus.OK
-    form: str = PLAIN
+    media_type: str = PLAIN_TEXT
 
 
 Pages = Mapping[str, Callable[[], Page]]
-"""What each path shows, made when it is asked for."""
+"""Pages by their path; each is rendered when it is requested."""
 
 
 @asynccontextmanager
-async def serving(
+async def serve(
     host: str | None, port: int, pages: Pages, certificate: ssl.SSLContext | None = None
 ) -> AsyncGenerator[int]:
-    """The pages, served while the block runs; the port on which they are.
+    """Serve the pages while the block runs, and yield the port.
 
     Raises:
-        OSError: The address cannot be had.
+        OSError: The address cannot be used.
     """
     site = _Site(pages)
-    bound = PATIENCE if certificate else None  # of a handshake, before which nobody is counted as a reader
+    timeout = TIMEOUT if certificate else None  # for the TLS handshake, before which a connection is not counted
     server = await asyncio.start_server(
-        site.converse,
+        site.handle_connection,
         host,
         port,
-        limit=LONGEST,
+        limit=MAX_HEAD,
         ssl=certificate,
-        ssl_handshake_timeout=bound,
-        ssl_shutdown_timeout=bound,
+        ssl_handshake_timeout=timeout,
+        ssl_shutdown_timeout=timeout,
     )
     async with server:
         yield server.sockets[0].getsockname()[1]
 
 
 class _Site:
-    """The pages, and how many read them."""
+    """The pages, and the number of open connections."""
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
-        self._readers = 0
+        self._connections = 0
 
-    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one question, unless it is too long, too slow, or one too many."""
-        self._readers += 1
+    async def handle_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one request, unless it is too large, too slow, or there are too many connections."""
+        self._connections += 1
         try:
-            if self._readers <= MOST:
-                async with asyncio.timeout(PATIENCE):
+            if self._connections <= MAX_CONNECTIONS:
+                async with asyncio.timeout(TIMEOUT):
                     writer.write(self._answer(await reader.readuntil(b"\r\n\r\n")))
                     await writer.drain()
         except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
-            pass  # nobody is there who would hear of it
+            pass  # the client is gone or does not speak HTTP
         finally:
-            self._readers -= 1
+            self._connections -= 1
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
@@ -88,20 +88,18 @@ class _Site:
     def _answer(self, head: bytes) -> bytes:
         method, _, rest = head.decode("latin-1").partition(" ")
         path = rest.partition(" ")[0].partition("?")[0]
-        page = self._page(method, path)
+        if method not in {"GET", "HEAD"}:
+            page = Page("only GET is supported\n", HTTPStatus.METHOD_NOT_ALLOWED)
+        elif render := self._pages.get(path):
+            page = render()
+        else:
+            page = Page(f"not found; the pages are {', '.join(self._pages)}\n", HTTPStatus.NOT_FOUND)
         body = page.text.encode()
         lines = (
             f"HTTP/1.1 {page.status.value} {page.status.phrase}",
-            f"Content-Type: {page.form}",
+            f"Content-Type: {page.media_type}",
             f"Content-Length: {len(body)}",
             "Cache-Control: no-store",
             "Connection: close",
         )
         return "\r\n".join([*lines, "", ""]).encode() + (b"" if method == "HEAD" else body)
-
-    def _page(self, method: str, path: str) -> Page:
-        if method not in {"GET", "HEAD"}:
-            return Page("only GET is answered here\n", HTTPStatus.METHOD_NOT_ALLOWED)
-        if show := self._pages.get(path):
-            return show()
-        return Page(f"there are {', '.join(self._pages)}\n", HTTPStatus.NOT_FOUND)

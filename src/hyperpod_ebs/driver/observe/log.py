@@ -1,7 +1,7 @@
-"""What the driver tells its operator: one line an event, on stderr, in UTC, without secrets.
+"""The log: one line for each event, on stderr, in UTC, without secrets.
 
-Secrets never come here: requests are stripped of them before they are told
-(`csi.secrets`), and tracebacks are written without the values of variables.
+No secret reaches it: requests are stripped of secrets before they are logged (`csi.secrets`),
+and tracebacks are written without the values of variables.
 """
 
 import logging
@@ -10,30 +10,30 @@ from typing import Final, Literal, TextIO
 
 import structlog
 
-Form = Literal["text", "json"]
+Format = Literal["text", "json"]
 
 _WARNINGS_ONLY: Final = 0
-_DETAIL: Final = 4
+_DEBUG: Final = 4
 
 
-def level_of(verbosity: int) -> int:
-    """The level for klog's number, as the upstream driver takes it: 0 warnings, 1 to 3 calls, from 4 on everything."""
+def level_for(verbosity: int) -> int:
+    """The log level for klog's verbosity, as the upstream driver takes it: 0 warnings, 1 to 3 info, 4 or more debug."""
     if verbosity <= _WARNINGS_ONLY:
         return logging.WARNING
-    return logging.INFO if verbosity < _DETAIL else logging.DEBUG
+    return logging.INFO if verbosity < _DEBUG else logging.DEBUG
 
 
-def set_up(verbosity: int, form: Form, stream: TextIO = sys.stderr) -> None:
-    """Send our events, and the warnings of the libraries that log by themselves, to `stream`."""
+def configure(verbosity: int, format_: Format, stream: TextIO = sys.stderr) -> None:
+    """Write the driver's events to `stream`, and the warnings of libraries that use Python's own logging."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    last = _renderers(form, colors=stream.isatty())
+    last = _renderers(format_, colors=stream.isatty())
     structlog.configure(
         processors=[*shared, *last],
-        wrapper_class=structlog.make_filtering_bound_logger(level_of(verbosity)),
+        wrapper_class=structlog.make_filtering_bound_logger(level_for(verbosity)),
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
@@ -49,8 +49,8 @@ def set_up(verbosity: int, form: Form, stream: TextIO = sys.stderr) -> None:
     root.setLevel(logging.WARNING)
 
 
-def _renderers(form: Form, *, colors: bool) -> list[structlog.typing.Processor]:
-    if form == "json":
+def _renderers(format_: Format, *, colors: bool) -> list[structlog.typing.Processor]:
+    if format_ == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     plain = structlog.dev.plain_traceback
     return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain, sort_keys=False, pad_event_to=0)]

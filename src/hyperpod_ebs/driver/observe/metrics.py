@@ -1,7 +1,7 @@
-"""What Prometheus is told: upstream's names where it has them, and nothing of other libraries' registries.
+"""Prometheus metrics: under the upstream driver's names where it has them, and nothing from other libraries.
 
-Imported only where an address for metrics is given: the client library costs about
-4 MiB. Calls to AWS are counted one by one, the SDK's own for credentials among them.
+Only a process that serves metrics imports this module: the client library takes about 4 MiB of memory.
+Calls to AWS are counted one by one, including those that the SDK makes on its own for credentials.
 """
 
 import platform
@@ -22,56 +22,56 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from hyperpod_ebs.driver.observe.httpd import Page
 
 AWS_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-"""Seconds; upstream's, so that its dashboards go on."""
+"""Seconds. The same as upstream's, so that its dashboards keep working."""
 
 CSI_BUCKETS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180)
-"""Seconds; a call lasts as long as AWS or a disk lets it, up to the sidecars' deadlines."""
+"""Seconds. A call lasts as long as AWS or a disk takes, up to the sidecars' deadlines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Calls:
-    """Calls to AWS under one set of names."""
+class _AwsMetrics:
+    """Metrics of the calls to AWS, under one set of names."""
 
     seconds: Histogram
     errors: Counter | Gauge
-    told: int
-    """How many labels an error has: the operation, and perhaps the code."""
+    error_label_count: int
+    """2 if an error has the labels operation and code, 1 if it has only the operation."""
     throttles: Counter
 
     @classmethod
-    def upstreams(cls, registry: CollectorRegistry) -> Self:
-        """Upstream's names and labels, as its code has them."""
+    def with_upstream_names(cls, registry: CollectorRegistry) -> Self:
+        """Create the metrics with the names and labels of the upstream driver's code."""
         name = "aws_ebs_csi_api_request"
         return cls(
             seconds=Histogram(
                 f"{name}_duration_seconds",
-                "AWS calls that did as asked",
+                "Duration of successful AWS calls",
                 ("request",),
                 buckets=AWS_BUCKETS,
                 registry=registry,
             ),
-            errors=Counter(f"{name}_errors_total", "AWS calls refused", ("request", "code"), registry=registry),
-            told=2,
-            throttles=Counter(f"{name}_throttles_total", "AWS calls throttled", ("operation_name",), registry=registry),
+            errors=Counter(f"{name}_errors_total", "Failed AWS calls", ("request", "code"), registry=registry),
+            error_label_count=2,
+            throttles=Counter(f"{name}_throttles_total", "Throttled AWS calls", ("operation_name",), registry=registry),
         )
 
     @classmethod
-    def in_tree(cls, registry: CollectorRegistry) -> Self:
-        """The names of the driver that was once in Kubernetes itself, for --deprecated-metrics."""
+    def with_in_tree_names(cls, registry: CollectorRegistry) -> Self:
+        """Create the metrics with the names of Kubernetes' former in-tree driver, for --deprecated-metrics."""
         name = "cloudprovider_aws_api"
         return cls(
             seconds=Histogram(
                 f"{name}_request_duration_seconds",
-                "AWS calls that did as asked",
+                "Duration of successful AWS calls",
                 ("request",),
                 buckets=AWS_BUCKETS,
                 registry=registry,
             ),
-            # A counter's name would get an ending that this one never had.
-            errors=Gauge(f"{name}_request_errors", "AWS calls refused", ("request",), registry=registry),
-            told=1,
+            # Not a Counter: the library would append _total, which this name never had.
+            errors=Gauge(f"{name}_request_errors", "Failed AWS calls", ("request",), registry=registry),
+            error_label_count=1,
             throttles=Counter(
-                f"{name}_throttled_requests_total", "AWS calls throttled", ("operation_name",), registry=registry
+                f"{name}_throttled_requests_total", "Throttled AWS calls", ("operation_name",), registry=registry
             ),
         )
 
@@ -79,40 +79,44 @@ class _Calls:
 class Metrics:
     """The metrics of one process."""
 
-    def __init__(self, version: str, trouble: Callable[[], str], *, deprecated: bool = False) -> None:
-        """`trouble` tells what is wrong now, empty where nothing is; `deprecated` adds the in-tree driver's names."""
-        disable_created_metrics()  # type: ignore[no-untyped-call] # the library left it without types
+    def __init__(self, version: str, problem: Callable[[], str], *, deprecated: bool = False) -> None:
+        """`problem` returns what is wrong now, or ""; `deprecated` adds the in-tree driver's names."""
+        disable_created_metrics()  # type: ignore[no-untyped-call] # the library does not annotate it
         self._registry = CollectorRegistry(auto_describe=False)
-        self._csi = Histogram(
+        self._csi_seconds = Histogram(
             "aws_ebs_csi_rpc_duration_seconds",
-            "CSI calls answered, by method and gRPC code",
+            "Duration of CSI calls, by method and gRPC code",
             ("method", "code"),
             buckets=CSI_BUCKETS,
             registry=self._registry,
         )
-        self._aws = _Calls.upstreams(self._registry)
-        self._in_tree = _Calls.in_tree(self._registry) if deprecated else None
+        self._aws = [_AwsMetrics.with_upstream_names(self._registry)]
+        if deprecated:
+            self._aws.append(_AwsMetrics.with_in_tree_names(self._registry))
         build = Gauge(
-            "aws_ebs_csi_build_info", "1, labelled with what runs", ("version", "python"), registry=self._registry
+            "aws_ebs_csi_build_info",
+            "Always 1; the labels are the versions",
+            ("version", "python"),
+            registry=self._registry,
         )
         build.labels(version, platform.python_version()).set(1)
-        healthy = Gauge("aws_ebs_csi_healthy", "1 where /healthz says ok, 0 where it does not", registry=self._registry)
-        healthy.set_function(lambda: 0.0 if trouble() else 1.0)
+        healthy = Gauge("aws_ebs_csi_healthy", "1 if /healthz returns ok, otherwise 0", registry=self._registry)
+        healthy.set_function(lambda: 0.0 if problem() else 1.0)
 
-    def answered(self, method: str, code: str, seconds: float) -> None:
-        """Count a CSI call."""
-        self._csi.labels(method, code).observe(seconds)
+    def count_csi_call(self, method: str, code: str, seconds: float) -> None:
+        """Count a CSI call that ended with the gRPC code `code`."""
+        self._csi_seconds.labels(method, code).observe(seconds)
 
-    def called(self, operation: str, seconds: float, code: str = "", *, throttled: bool = False) -> None:
-        """Count a call to AWS; `code` is AWS's where it refused, and empty where it did as asked."""
-        for calls in filter(None, (self._aws, self._in_tree)):
+    def count_aws_call(self, operation: str, seconds: float, code: str = "", *, throttled: bool = False) -> None:
+        """Count a call to AWS; `code` is AWS's error code, or the SDK's error if AWS did not answer, or ""."""
+        for metrics in self._aws:
             if throttled:
-                calls.throttles.labels(operation).inc()
+                metrics.throttles.labels(operation).inc()
             elif code:
-                calls.errors.labels(*(operation, code)[: calls.told]).inc()
+                metrics.errors.labels(*(operation, code)[: metrics.error_label_count]).inc()
             else:
-                calls.seconds.labels(operation).observe(seconds)
+                metrics.seconds.labels(operation).observe(seconds)
 
     def page(self) -> Page:
-        """All of it, as Prometheus reads it."""
-        return Page(generate_latest(self._registry).decode(), form=CONTENT_TYPE_PLAIN_0_0_4)
+        """All metrics in Prometheus' text format."""
+        return Page(generate_latest(self._registry).decode(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

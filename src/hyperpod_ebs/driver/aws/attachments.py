@@ -1,0 +1,127 @@
+"""Attach and detach volumes: HyperPod nodes through SageMaker, plain EC2 instances through EC2."""
+# botocore marks every member of an answer as optional. A missing one is a KeyError, which `calls` reports:
+# pyright: reportTypedDictNotRequiredAccess=false
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, assert_never
+
+from hyperpod_ebs.driver.aws.calls import AwsCaller
+from hyperpod_ebs.driver.aws.device_names import DeviceNames
+from hyperpod_ebs.driver.model import errors, nodes
+from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode, Node
+from hyperpod_ebs.driver.model.volume import Attachment, AttachState
+
+if TYPE_CHECKING:
+    from types_aiobotocore_ec2.type_defs import (
+        DescribeInstancesResultTypeDef,
+        VolumeAttachmentResponseTypeDef,
+        VolumeAttachmentTypeDef,
+    )
+    from types_aiobotocore_sagemaker.type_defs import (
+        AttachClusterNodeVolumeResponseTypeDef,
+        DetachClusterNodeVolumeResponseTypeDef,
+    )
+
+NAME_ATTEMPTS: Final = 5
+"""Device names tried for one attachment. Each failure means that another client took the name in the meantime."""
+
+_NAME_TAKEN: Final = "is already in use"
+
+
+@dataclass(kw_only=True)
+class Attachments(AwsCaller):
+    """Implements `volumes.cloud.Attachments`: the kind of node decides which service attaches."""
+
+    device_names: DeviceNames = field(default_factory=DeviceNames)
+
+    async def attach(self, volume_id: str, node: Node) -> Attachment:
+        """Request the attachment and return its state as the service acknowledges it."""
+        match node:
+            case HyperPodNode():
+                aws = await self.clients()
+                cluster_arn = await aws.account.resolve_cluster_arn(node.cluster)
+                return await self.call(
+                    f"attach volume {volume_id} to node {node}",
+                    lambda aws: aws.sagemaker.attach_cluster_node_volume(
+                        ClusterArn=cluster_arn, NodeId=node.instance, VolumeId=volume_id
+                    ),
+                    lambda answer: _cluster_node_attachment(node, answer),
+                )
+            case Ec2Node():
+                return await self._attach_to_instance(volume_id, node)
+            case _:
+                assert_never(node)
+
+    async def detach(self, volume_id: str, node: Node) -> Attachment:
+        """Request the detachment and return the attachment's state as the service acknowledges it."""
+        action = f"detach volume {volume_id} from node {node}"
+        match node:
+            case HyperPodNode():
+                aws = await self.clients()
+                cluster_arn = await aws.account.resolve_cluster_arn(node.cluster)
+                return await self.call(
+                    action,
+                    lambda aws: aws.sagemaker.detach_cluster_node_volume(
+                        ClusterArn=cluster_arn, NodeId=node.instance, VolumeId=volume_id
+                    ),
+                    lambda answer: _cluster_node_attachment(node, answer),
+                )
+            case Ec2Node():
+                return await self.call(
+                    action,
+                    lambda aws: aws.ec2.detach_volume(VolumeId=volume_id, InstanceId=node.instance),
+                    parse_attachment,
+                )
+            case _:
+                assert_never(node)
+
+    async def _attach_to_instance(self, volume_id: str, node: Ec2Node) -> Attachment:
+        """Request the attachment under a free device name; try another name if that one is taken."""
+        used = await self.call(
+            f"describe node {node}",
+            lambda aws: aws.ec2.describe_instances(InstanceIds=[node.instance]),
+            _device_names_in_use,
+        )
+        for attempts_left in reversed(range(NAME_ATTEMPTS)):
+            with self.device_names.reserve(node.instance, used) as name:
+                try:
+                    return await self.call(
+                        f"attach volume {volume_id} to node {node} as {name}",
+                        lambda aws: aws.ec2.attach_volume(VolumeId=volume_id, InstanceId=node.instance, Device=name),
+                        parse_attachment,
+                    )
+                except errors.InvalidRequest as error:
+                    if _NAME_TAKEN not in str(error) or not attempts_left:
+                        raise
+                used.add(name)
+        raise errors.NotReady(f"cannot attach volume {volume_id} to node {node}: no free device name; try again")
+
+
+def parse_attachment(answer: "VolumeAttachmentTypeDef | VolumeAttachmentResponseTypeDef") -> Attachment:
+    """Parse an attachment as EC2 describes it; that of a HyperPod node has a resource instead of an instance."""
+    resource = answer.get("AssociatedResource")
+    node: Node | None = HyperPodNode.from_resource(resource) if resource else None
+    if instance := answer.get("InstanceId"):
+        node = nodes.parse(instance)
+    return Attachment(
+        state=AttachState(answer["State"]),
+        node=node,
+        holder=str(node or resource or "a resource that EC2 does not name"),
+        since=answer.get("AttachTime"),
+    )
+
+
+def _cluster_node_attachment(
+    node: HyperPodNode, answer: "AttachClusterNodeVolumeResponseTypeDef | DetachClusterNodeVolumeResponseTypeDef"
+) -> Attachment:
+    return Attachment(state=AttachState(answer["Status"]), node=node, holder=str(node), since=answer["AttachTime"])
+
+
+def _device_names_in_use(answer: "DescribeInstancesResultTypeDef") -> set[str]:
+    """The device names of the instances in the answer, including those of their root volumes."""
+    return {
+        mapping["DeviceName"]
+        for reservation in answer["Reservations"]
+        for instance in reservation["Instances"]
+        for mapping in instance.get("BlockDeviceMappings", ())
+    }

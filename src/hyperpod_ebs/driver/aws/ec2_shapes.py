@@ -1,0 +1,79 @@
+"""Parts of requests and answers that several EC2 operations share: tags, filters, and answers by id.
+
+What AWS leaves out of an answer, or names by a word that the driver does not know, is a
+LookupError or ValueError in the functions that parse answers; `aws.errors` turns it into a `CloudError`.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.volumes.cloud import PartlyRead
+
+if TYPE_CHECKING:
+    from types_aiobotocore_ec2.type_defs import FilterTypeDef, TagTypeDef
+
+Shape = TypeVar("Shape")
+Value = TypeVar("Value")
+
+
+def parse_tags(tags: "Iterable[TagTypeDef]") -> dict[str, str]:
+    """Parse EC2's list of tags."""
+    return {tag["Key"]: tag["Value"] for tag in tags}
+
+
+def tag_list(tags: Mapping[str, str]) -> "list[TagTypeDef]":
+    """Tags as EC2 takes them, always in the same order."""
+    return [{"Key": key, "Value": tags[key]} for key in sorted(tags)]
+
+
+def filters(name: str, values: Collection[str]) -> "list[FilterTypeDef]":
+    """The filter that selects these values, at most 200."""
+    return [{"Name": name, "Values": sorted(values)}]
+
+
+def parse_by_id(
+    action: str, ids: Collection[str], described: Iterable[tuple[str, Shape]], parse: Callable[[Shape], Value]
+) -> dict[str, Value]:
+    """Parse what AWS describes of the resources `ids`.
+
+    Raises:
+        PartlyRead: Some descriptions cannot be parsed; the others are in the error.
+        CloudError: The only resource asked for has a description that cannot be parsed.
+    """
+    try:
+        return parse_each(action, described, parse)
+    except PartlyRead as error:
+        if len(ids) > 1:
+            raise
+        raise errors.CloudError("answer not understood", str(error)) from error
+
+
+def parse_each(
+    action: str, described: Iterable[tuple[str, Shape]], parse: Callable[[Shape], Value]
+) -> dict[str, Value]:
+    """Parse each description, by the id of its resource.
+
+    Raises:
+        PartlyRead: Some lack a member, or have a value that the driver does not know.
+    """
+    found: dict[str, Value] = {}
+    unread: dict[str, Exception] = {}
+    for id_, shape in described:
+        try:
+            found[id_] = parse(shape)
+        except (LookupError, ValueError) as error:
+            unread[id_] = error
+    if unread:
+        reasons = ", ".join(f"{id_} has {error!r}" for id_, error in unread.items())
+        raise PartlyRead(
+            f"cannot {action}: AWS's answer is not understood: {reasons}; upgrade the driver",
+            found=found,
+            unread=unread,
+        )
+    return found
+
+
+def action_on_volumes(verb: str, ids: Collection[str]) -> str:
+    """What a call does, without listing hundreds of ids: `describe volume vol-1`, `describe 200 volumes`."""
+    return f"{verb} volume {next(iter(ids))}" if len(ids) == 1 else f"{verb} {len(ids)} volumes"

@@ -1,0 +1,95 @@
+"""Snapshots: create, describe, list and delete them at EC2."""
+# botocore marks every member of an answer as optional. A missing one is a KeyError, which `calls` reports:
+# pyright: reportTypedDictNotRequiredAccess=false
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hyperpod_ebs.driver.aws.calls import AwsCaller
+from hyperpod_ebs.driver.aws.ec2_shapes import filters, parse_tags, tag_list
+from hyperpod_ebs.driver.model.sizes import GiB
+from hyperpod_ebs.driver.model.tags import SNAPSHOT_NAME
+from hyperpod_ebs.driver.model.volume import Snapshot, SnapshotSpec, SnapshotState
+from hyperpod_ebs.driver.volumes.cloud import Page
+
+if TYPE_CHECKING:
+    from types_aiobotocore_ec2.type_defs import (
+        DescribeSnapshotsRequestTypeDef,
+        DescribeSnapshotsResultTypeDef,
+        SnapshotResponseTypeDef,
+        SnapshotTypeDef,
+        TagSpecificationTypeDef,
+    )
+
+
+@dataclass(kw_only=True)
+class Ec2Snapshots(AwsCaller):
+    """Implements `volumes.cloud.Snapshots`."""
+
+    async def create_snapshot(self, spec: SnapshotSpec) -> Snapshot:
+        """Request the snapshot and return it as EC2 acknowledges it."""
+        tags: TagSpecificationTypeDef = {"ResourceType": "snapshot", "Tags": tag_list(spec.tags)}
+        # CreateSnapshot takes no client token: a second attempt could create a second snapshot.
+        return await self.call(
+            f"create snapshot {spec.name} of volume {spec.volume_id}",
+            lambda aws: aws.ec2.create_snapshot(VolumeId=spec.volume_id, TagSpecifications=[tags]),
+            _parse_snapshot,
+            creates=True,
+            repeatable=False,
+        )
+
+    async def delete_snapshot(self, snapshot_id: str) -> None:
+        """Delete the snapshot."""
+        await self.call(
+            f"delete snapshot {snapshot_id}",
+            lambda aws: aws.ec2.delete_snapshot(SnapshotId=snapshot_id),
+            lambda _: None,
+        )
+
+    async def snapshot(self, snapshot_id: str) -> Snapshot | None:
+        """Describe the snapshot; it may belong to another account."""
+        by_id = filters("snapshot-id", [snapshot_id])
+        found = await self.call_pages(
+            f"describe snapshot {snapshot_id}",
+            lambda aws, page: aws.ec2.describe_snapshots(Filters=by_id, **page),
+            _parse_snapshots,
+        )
+        return next(iter(found), None)
+
+    async def snapshots_named(self, name: str) -> tuple[Snapshot, ...]:
+        """Describe the account's snapshots that carry `name` as the name of their CreateSnapshot request."""
+        by_name = filters(f"tag:{SNAPSHOT_NAME}", [name])
+        return await self.call_pages(
+            f"look up snapshot {name}",
+            lambda aws, page: aws.ec2.describe_snapshots(OwnerIds=["self"], Filters=by_name, **page),
+            _parse_snapshots,
+        )
+
+    async def snapshot_page(self, size: int, token: str | None, *, volume_id: str | None) -> Page[Snapshot]:
+        """List one page of the account's snapshots, of one volume or of all."""
+        request: DescribeSnapshotsRequestTypeDef = {"OwnerIds": ["self"], "MaxResults": size}
+        if token:
+            request["NextToken"] = token
+        if volume_id:
+            request["Filters"] = filters("volume-id", [volume_id])
+        return await self.call(
+            "list snapshots",
+            lambda aws: aws.ec2.describe_snapshots(**request),
+            lambda answer: Page(_parse_snapshots(answer), answer.get("NextToken") or None),
+        )
+
+
+def _parse_snapshots(answer: "DescribeSnapshotsResultTypeDef") -> tuple[Snapshot, ...]:
+    return tuple(_parse_snapshot(shape) for shape in answer["Snapshots"])
+
+
+def _parse_snapshot(shape: "SnapshotTypeDef | SnapshotResponseTypeDef") -> Snapshot:
+    """Parse a snapshot from the answer of CreateSnapshot or DescribeSnapshots."""
+    return Snapshot(
+        id=shape["SnapshotId"],
+        volume_id=shape["VolumeId"],
+        size=GiB(shape["VolumeSize"]),
+        state=SnapshotState(shape["State"]),
+        started=shape["StartTime"],
+        tags=parse_tags(shape.get("Tags", ())),
+    )

@@ -1,0 +1,189 @@
+"""Volumes: create, describe, list, tag and delete them at EC2."""
+# botocore marks every member of an answer as optional. A missing one is a KeyError, which `calls` reports:
+# pyright: reportTypedDictNotRequiredAccess=false
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from hyperpod_ebs.driver.aws.attachments import parse_attachment
+from hyperpod_ebs.driver.aws.calls import AwsCaller
+from hyperpod_ebs.driver.aws.ec2_shapes import (
+    action_on_volumes,
+    filters,
+    parse_by_id,
+    parse_each,
+    parse_tags,
+    tag_list,
+)
+from hyperpod_ebs.driver.model.sizes import GiB
+from hyperpod_ebs.driver.model.tags import VOLUME_NAME
+from hyperpod_ebs.driver.model.volume import Volume, VolumeSpec, VolumeState
+from hyperpod_ebs.driver.volumes.cloud import Page, PartlyRead
+
+if TYPE_CHECKING:
+    from types_aiobotocore_ec2.type_defs import (
+        CreateVolumeRequestTypeDef,
+        DescribeAvailabilityZonesResultTypeDef,
+        DescribeVolumesRequestTypeDef,
+        DescribeVolumesResultTypeDef,
+        TagTypeDef,
+        VolumeResponseTypeDef,
+        VolumeTypeDef,
+    )
+
+_USABLE: Final = frozenset({"opt-in-not-required", "opted-in"})
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(kw_only=True)
+class Ec2Volumes(AwsCaller):
+    """Implements `volumes.cloud.Volumes`."""
+
+    async def create_volume(self, spec: VolumeSpec, token: str) -> Volume:
+        """Request the volume and return it as EC2 acknowledges it."""
+        request = _create_request(spec, token)
+        return await self.call(
+            f"create volume {spec.name} in {spec.zone}",
+            lambda aws: aws.ec2.create_volume(**request),
+            _parse_volume,
+            creates=True,
+        )
+
+    async def delete_volume(self, volume_id: str) -> None:
+        """Request the volume's deletion."""
+        await self.call(
+            f"delete volume {volume_id}", lambda aws: aws.ec2.delete_volume(VolumeId=volume_id), lambda _: None
+        )
+
+    async def volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
+        """Describe the volumes that exist among `ids`."""
+        action = action_on_volumes("describe", ids)
+        # A filter, not a list of ids: one unknown id would fail the call for all.
+        by_id = filters("volume-id", ids)
+        described = await self.call_pages(
+            action, lambda aws, page: aws.ec2.describe_volumes(Filters=by_id, **page), _with_ids
+        )
+        return parse_by_id(action, ids, described, _parse_volume)
+
+    async def volumes_named(self, name: str) -> tuple[Volume, ...]:
+        """Describe the account's volumes that carry `name` as the name of their CreateVolume request."""
+        account = await (await self.clients()).account.resolve_id()
+        by_name = filters(f"tag:{VOLUME_NAME}", [name])
+        return await self.call_pages(
+            f"look up volume {name}",
+            lambda aws, page: aws.ec2.describe_volumes(Filters=by_name, **page),
+            lambda answer: [_parse_volume(shape) for _, shape in _with_ids(answer, owner=account)],
+        )
+
+    async def volume_page(self, size: int, token: str | None) -> Page[Volume]:
+        """List one page of the account's volumes, without those that cannot be parsed."""
+        account = await (await self.clients()).account.resolve_id()
+        request: DescribeVolumesRequestTypeDef = {"MaxResults": size}
+        if token:
+            request["NextToken"] = token
+        return await self.call(
+            "list volumes",
+            lambda aws: aws.ec2.describe_volumes(**request),
+            lambda answer: Page(_parse_readable(_with_ids(answer, owner=account)), answer.get("NextToken") or None),
+        )
+
+    async def zones(self) -> tuple[str, ...]:
+        """List the names of the region's availability zones that are usable now, in order."""
+        return await self.call(
+            "list availability zones", lambda aws: aws.ec2.describe_availability_zones(), _parse_zones
+        )
+
+    async def tag_volume(self, volume_id: str, tags: Mapping[str, str]) -> None:
+        """Set the tags, each in place of an existing tag of the same key."""
+        ec2_tags = tag_list(tags)
+        await self.call(
+            f"tag volume {volume_id}",
+            lambda aws: aws.ec2.create_tags(Resources=[volume_id], Tags=ec2_tags),
+            lambda _: None,
+        )
+
+    async def untag_volume(self, volume_id: str, keys: Collection[str]) -> None:
+        """Remove the tags of these keys, whatever their values."""
+        ec2_keys: list[TagTypeDef] = [{"Key": key} for key in sorted(keys)]
+        await self.call(
+            f"untag volume {volume_id}",
+            lambda aws: aws.ec2.delete_tags(Resources=[volume_id], Tags=ec2_keys),
+            lambda _: None,
+        )
+
+
+def _create_request(spec: VolumeSpec, token: str) -> "CreateVolumeRequestTypeDef":
+    """The request for a volume; it never differs for one token, as EC2 requires."""
+    request: CreateVolumeRequestTypeDef = {
+        "AvailabilityZone": spec.zone,
+        "Size": spec.size.wanted,
+        "VolumeType": spec.type,  # type: ignore[typeddict-item] # EC2 itself checks the volume type
+        "ClientToken": token,
+        "TagSpecifications": [{"ResourceType": "volume", "Tags": tag_list(spec.tags)}],
+    }
+    if spec.iops is not None:
+        request["Iops"] = spec.iops
+    if spec.throughput is not None:
+        request["Throughput"] = spec.throughput
+    if spec.encrypted:
+        request["Encrypted"] = True
+    if spec.kms_key_id is not None:
+        request["KmsKeyId"] = spec.kms_key_id
+    if spec.snapshot_id is not None:
+        request["SnapshotId"] = spec.snapshot_id
+    return request
+
+
+def _parse_volume(shape: "VolumeTypeDef | VolumeResponseTypeDef") -> Volume:
+    """Parse a volume from the answer of CreateVolume or DescribeVolumes."""
+    return Volume(
+        id=shape["VolumeId"],
+        size=GiB(shape["Size"]),
+        zone=shape["AvailabilityZone"],
+        state=VolumeState(shape["State"]),
+        type=shape["VolumeType"],
+        iops=shape.get("Iops"),
+        throughput=shape.get("Throughput"),
+        encrypted=shape.get("Encrypted", False),
+        kms_key_id=shape.get("KmsKeyId"),
+        snapshot_id=shape.get("SnapshotId") or None,
+        attachments=tuple(parse_attachment(attachment) for attachment in shape.get("Attachments", ())),
+        tags=parse_tags(shape.get("Tags", ())),
+    )
+
+
+def _with_ids(
+    answer: "DescribeVolumesResultTypeDef", *, owner: str | None = None
+) -> "tuple[tuple[str, VolumeTypeDef], ...]":
+    """The volumes in the answer with their ids; with `owner` only that account's: other accounts can share volumes."""
+    return tuple(
+        (shape["VolumeId"], shape)
+        for shape in answer["Volumes"]
+        if owner is None or shape.get("OwnerId", owner) == owner
+    )
+
+
+def _parse_readable(described: "Iterable[tuple[str, VolumeTypeDef]]") -> tuple[Volume, ...]:
+    """Parse the volumes that can be parsed: a single unknown value must not hide all other volumes."""
+    try:
+        return tuple(parse_each("list volumes", described, _parse_volume).values())
+    except PartlyRead as error:
+        log.warning("volumes left out of the list", error=str(error))
+        return tuple(error.found.values())
+
+
+def _parse_zones(answer: "DescribeAvailabilityZonesResultTypeDef") -> tuple[str, ...]:
+    """The names of the usable zones, in order, without local zones and zones that the account has not opted in to."""
+    return tuple(
+        sorted(
+            zone["ZoneName"]
+            for zone in answer["AvailabilityZones"]
+            if zone.get("ZoneType", "availability-zone") == "availability-zone"
+            and zone.get("State", "available") == "available"
+            and zone.get("OptInStatus", "opt-in-not-required") in _USABLE
+        )
+    )
