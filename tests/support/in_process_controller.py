@@ -21,7 +21,7 @@ from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from tests.support.emulator_clients import GROUP, ZONE, Aws, cloud
 
-AT_ONCE: Final = dict.fromkeys(Transition, Belief.of(median=0.01, p95=0.1))
+AT_ONCE: Final = dict.fromkeys(Transition, Belief.from_quantiles(median=0.01, p95=0.1))
 """How long transitions take where the clock is instant."""
 
 

@@ -1,4 +1,4 @@
-"""When the watcher looks: arithmetic, checked against drawn times and against its own promises."""
+"""When the watcher polls: arithmetic, checked against simulated durations and against its own bounds."""
 
 import math
 import random
@@ -9,188 +9,182 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hyperpod_ebs.driver.volumes.pace import (
-    BATCH,
-    BUDGET,
-    CALM,
-    EARLY,
-    LONGEST,
+    BATCH_SIZE,
+    FIRST_POLL_AGE,
+    MAX_CALLS_PER_SECOND,
+    MAX_CROWD_GAP,
+    MAX_GAP,
     PRIORS,
     Belief,
     Pace,
+    PendingWait,
     Transition,
-    Waiting,
 )
 
 ages = st.floats(0, 3600)
 beliefs = st.builds(Belief, mean=st.floats(-3, 5), deviation=st.floats(0.25, 1.2), weight=st.floats(8, 40))
 
 
-def waiting(age_looked: float, *, now: float = 1000.0, transition: Transition = Transition.ATTACH) -> Waiting:
-    """One that was asked for so long ago, and has just been looked at."""
-    return Waiting(transition=transition, since=now - age_looked, looked=now)
+def a_wait(age: float, *, now: float = 1000.0, transition: Transition = Transition.ATTACH) -> PendingWait:
+    """An operation that has waited for `age` seconds and has just been polled."""
+    return PendingWait(transition=transition, since=now - age, polled=now)
 
 
-def test_the_expected_time_unseen_is_that_of_drawn_times() -> None:
-    """Ours: the formula is the right one."""
+def test_the_formula_for_the_unseen_time_agrees_with_simulated_durations() -> None:
     chance = random.Random(7)  # noqa: S311 - a simulation
     belief = PRIORS[Transition.DETACH]
-    drawn = [chance.lognormvariate(belief.mean, belief.deviation) for _ in range(200_000)]
+    durations = [chance.lognormvariate(belief.mean, belief.deviation) for _ in range(200_000)]
 
-    open_at_two = [took for took in drawn if took > 2]
-    simulated = statistics.fmean(max(2.5 - took, 0) for took in open_at_two)
+    longer_than_two = [duration for duration in durations if duration > 2]
+    simulated = statistics.fmean(max(2.5 - duration, 0) for duration in longer_than_two)
 
     assert math.isclose(belief.unseen(2, 2.5), simulated, rel_tol=0.05)
 
 
 @given(beliefs, ages, st.floats(0, 60), st.floats(0, 60))
-def test_time_unseen_grows_and_never_faster_than_time(
-    belief: Belief, looked: float, first: float, second: float
+def test_the_unseen_time_grows_and_not_faster_than_time_itself(
+    belief: Belief, polled: float, first: float, second: float
 ) -> None:
-    """Arithmetic: nothing is wasted for longer than it has been."""
-    near, far = belief.unseen(looked, looked + first), belief.unseen(looked, looked + first + second)
+    near, far = belief.unseen(polled, polled + first), belief.unseen(polled, polled + first + second)
 
     assert -1e-6 <= near <= first + 1e-6
     assert near - 1e-6 <= far <= near + second + 1e-6
 
 
 @given(st.lists(ages, min_size=1, max_size=300), st.integers(0, 10))
-def test_looks_keep_within_the_budget_and_come_at_last(asked: list[float], failures: int) -> None:
-    """AWS: Describe calls refill at 20 a second; the watcher takes a quarter of it at most."""
+def test_polls_keep_within_the_budget_and_come_in_time(waiting_ages: list[float], failures: int) -> None:
+    """EC2 developer guide, request throttling: Describe calls refill at 20 a second; the watcher uses a quarter."""
     pace = Pace(failures=failures)
-    crowd = [waiting(age) for age in asked]
+    crowd = [a_wait(age) for age in waiting_ages]
 
-    due = pace.next_look(crowd, last=1000.0)
+    due = pace.next_poll(crowd, last_poll=1000.0)
 
-    calls = -(-len(crowd) // BATCH)
-    assert calls / BUDGET - 1e-6 <= due - 1000.0 <= 2 * LONGEST + calls / BUDGET
+    least = -(-len(crowd) // BATCH_SIZE) / MAX_CALLS_PER_SECOND
+    assert least - 1e-6 <= due - 1000.0 <= 2 * MAX_GAP + least
 
 
-def test_a_lone_one_is_looked_at_closely_when_its_time_comes_and_seldom_when_it_is_stuck() -> None:
-    """Ours: waste is bounded, and what never comes costs little."""
-    pace = Pace(untried=set())
+def test_a_single_wait_is_polled_often_at_its_expected_time_and_seldom_when_it_is_stuck() -> None:
+    pace = Pace(never_polled=set())
 
-    near = pace.next_look([waiting(2.1)], last=1000.0) - 1000.0
-    minutes = pace.next_look([waiting(120)], last=1000.0) - 1000.0
-    hour = pace.next_look([waiting(3600)], last=1000.0) - 1000.0
+    near = pace.next_poll([a_wait(2.1)], last_poll=1000.0) - 1000.0
+    minutes = pace.next_poll([a_wait(120)], last_poll=1000.0) - 1000.0
+    hour = pace.next_poll([a_wait(3600)], last_poll=1000.0) - 1000.0
 
     assert near < 0.35
-    assert 1 < minutes < 5 < hour <= LONGEST + 1
+    assert 1 < minutes < 5 < hour <= MAX_GAP + 1
 
 
-def test_nobody_looks_before_a_state_can_have_come() -> None:
-    """Ours: a create in the wild takes more than half a second."""
-    asked = Waiting(transition=Transition.CREATE, since=1000.0, looked=1000.0)
+def test_no_poll_comes_before_the_state_can_have_come() -> None:
+    """At AWS, the creation of a volume takes more than half a second."""
+    wait = PendingWait(transition=Transition.CREATE, since=1000.0, polled=1000.0)
 
-    assert 0.5 < Pace(untried=set()).next_look([asked], last=-math.inf) - 1000.0 < 1.2
+    assert 0.5 < Pace(never_polled=set()).next_poll([wait], last_poll=-math.inf) - 1000.0 < 1.2
 
 
-def test_the_first_look_of_a_kind_is_early_and_only_that_one() -> None:
-    """Ours: one call tells an instant cloud from AWS."""
-    asked = Waiting(transition=Transition.CREATE, since=1000.0, looked=1000.0)
+def test_only_the_first_poll_for_a_kind_of_transition_comes_early() -> None:
+    """One call tells an instant cloud from AWS."""
+    wait = PendingWait(transition=Transition.CREATE, since=1000.0, polled=1000.0)
     pace = Pace()
 
-    first = pace.next_look([asked], last=-math.inf) - 1000.0
-    pace.missed(asked)
-    second = pace.next_look([asked], last=-math.inf) - 1000.0
+    first = pace.next_poll([wait], last_poll=-math.inf) - 1000.0
+    pace.note_incomplete(wait)
+    second = pace.next_poll([wait], last_poll=-math.inf) - 1000.0
 
-    assert math.isclose(first, EARLY)
+    assert math.isclose(first, FIRST_POLL_AGE)
     assert 0.5 < second < 1.2
     assert pace.beliefs == PRIORS
 
 
-def test_an_instant_cloud_is_known_by_one_look() -> None:
-    """Ours: nobody waits a second where nothing takes one."""
-    asked = Waiting(transition=Transition.CREATE, since=1000.0, looked=1000.0)
+def test_one_poll_recognizes_an_instant_cloud() -> None:
+    """A caller must not wait a second where no transition takes one."""
+    wait = PendingWait(transition=Transition.CREATE, since=1000.0, polled=1000.0)
     pace = Pace()
 
-    pace.learn(asked, 1000.0 + EARLY)
+    pace.learn(wait, 1000.0 + FIRST_POLL_AGE)
 
-    assert pace.next_look([asked], last=-math.inf) - 1000.0 < 2 * EARLY
+    assert pace.next_poll([wait], last_poll=-math.inf) - 1000.0 < 2 * FIRST_POLL_AGE
 
 
 @given(st.integers(0, 2**32))
-def test_a_cloud_that_was_instant_once_by_chance_is_soon_known_again(seed: int) -> None:
-    """Ours: what an earlier process began is done at the first look, and says nothing of the cloud."""
+def test_the_pace_recovers_from_a_first_transition_that_was_instant_by_chance(seed: int) -> None:
+    """A transition that an earlier process began is complete at the first poll, at AWS too."""
     chance = random.Random(seed)  # noqa: S311 - a simulation
-    asked = Waiting(transition=Transition.ATTACH, since=0.0, looked=0.0)
+    wait = PendingWait(transition=Transition.ATTACH, since=0.0, polled=0.0)
     pace, truth = Pace(), PRIORS[Transition.ATTACH]
-    pace.learn(asked, EARLY)
+    pace.learn(wait, FIRST_POLL_AGE)
 
     for _ in range(12):
         took = chance.lognormvariate(truth.mean, truth.deviation)
-        pace.learn(replace(asked, looked=took * 0.95), took * 1.05)
+        pace.learn(replace(wait, polled=took * 0.95), took * 1.05)
 
-    assert pace.next_look([asked], last=-math.inf) > 0.25
+    assert pace.next_poll([wait], last_poll=-math.inf) > 0.25
 
 
 @given(st.integers(0, 2**32))
-def test_looks_far_apart_do_not_make_a_belief_broader_or_earlier(seed: int) -> None:
-    """Ours: a midpoint would; it cost a call a life."""
+def test_polls_that_are_far_apart_make_a_belief_neither_broader_nor_earlier(seed: int) -> None:
+    """Learning the midpoint of two polls would, and would cost one more call for each volume's life."""
     chance = random.Random(seed)  # noqa: S311 - a simulation
     truth = belief = PRIORS[Transition.CREATE]
-    looks = [0.0, 1.2, 1.8, 2.6, 4.0, 1000.0]
+    polls = [0.0, 1.2, 1.8, 2.6, 4.0, 1000.0]
 
     for _ in range(600):
         took = chance.lognormvariate(truth.mean, truth.deviation)
-        high = next(place for place, look in enumerate(looks) if look >= took)
-        belief = belief.learned(looks[high - 1], looks[high] if high < 5 else 6.0)
+        high = next(index for index, poll in enumerate(polls) if poll >= took)
+        belief = belief.posterior(polls[high - 1], polls[high] if high < 5 else 6.0)
 
     assert abs(belief.mean - truth.mean) < 0.35
     assert 0.5 < belief.deviation / truth.deviation < 1.5
 
 
-def test_a_crowd_shares_its_looks() -> None:
-    """Ours: together calls are dear and waiting is cheap."""
+def test_many_waits_share_their_polls() -> None:
     pace = Pace()
 
-    gap = pace.next_look([waiting(2.1)] * 100, last=1000.0) - 1000.0
+    gap = pace.next_poll([a_wait(2.1)] * 100, last_poll=1000.0) - 1000.0
 
-    assert math.isclose(gap, CALM)
+    assert math.isclose(gap, MAX_CROWD_GAP)
 
 
-def test_the_stuck_do_not_slow_down_a_newcomer() -> None:
-    """Ours: one whose time has long passed is no part of the crowd."""
+def test_waits_that_are_stuck_do_not_slow_down_a_new_wait() -> None:
     pace = Pace()
 
-    gap = pace.next_look([waiting(300)] * 50 + [waiting(2.1)], last=1000.0) - 1000.0
+    gap = pace.next_poll([a_wait(300)] * 50 + [a_wait(2.1)], last_poll=1000.0) - 1000.0
 
     assert gap < 0.35
 
 
-def test_failed_looks_slow_the_pace_until_one_succeeds() -> None:
-    """AWS: a throttle asks for a slower pace."""
+def test_failed_polls_slow_the_pace_until_one_succeeds() -> None:
+    """EC2 developer guide, request throttling: retry with increasing delays."""
     pace = Pace()
     gaps = []
 
     for _ in range(4):
-        gaps.append(pace.next_look([waiting(2.1)], last=1000.0) - 1000.0)
-        pace.failed()
-    pace.succeeded()
+        gaps.append(pace.next_poll([a_wait(2.1)], last_poll=1000.0) - 1000.0)
+        pace.note_failure()
+    pace.note_success()
 
     assert gaps == sorted(set(gaps))
     assert gaps[-1] >= 2
-    assert pace.next_look([waiting(2.1)], last=1000.0) - 1000.0 == gaps[0]
+    assert pace.next_poll([a_wait(2.1)], last_poll=1000.0) - 1000.0 == gaps[0]
 
 
 @given(st.floats(0.2, 30), st.floats(0.25, 0.8), st.integers(0, 2**32))
-def test_times_are_learned(median: float, deviation: float, seed: int) -> None:
-    """Ours: another cloud's times become known by looking, though only between two looks."""
+def test_the_pace_learns_the_durations_of_another_cloud(median: float, deviation: float, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - a simulation
     belief = PRIORS[Transition.ATTACH]
 
     for _ in range(300):
         took = chance.lognormvariate(math.log(median), deviation)
-        belief = belief.learned(took * 0.9, took * 1.1)
+        belief = belief.posterior(took * 0.9, took * 1.1)
 
     assert abs(belief.mean - math.log(median)) < 1
     assert 0.25 <= belief.deviation <= 1.2
 
 
 @given(beliefs, st.floats(0, 10_000), st.floats(0, 10_000))
-def test_one_observation_cannot_carry_a_belief_away(belief: Belief, low: float, more: float) -> None:
-    """Ours: a volume that was still mounted for an hour says nothing about detaching."""
+def test_a_single_observation_moves_a_belief_only_a_little(belief: Belief, low: float, more: float) -> None:
+    """A volume that stayed mounted for an hour says nothing about the duration of a detachment."""
     assume(more > 0)
 
-    after = belief.learned(low, low + more)
+    after = belief.posterior(low, low + more)
 
     assert abs(after.mean - belief.mean) <= 3 * belief.deviation / belief.weight + 1e-9

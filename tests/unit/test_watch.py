@@ -1,4 +1,4 @@
-"""The watcher: everyone described together, woken one by one, and nobody left hanging."""
+"""The watcher describes all volumes together, wakes each waiter on its own, and leaves none hanging."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -9,40 +9,39 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.volume import Volume, VolumeState
 from hyperpod_ebs.driver.volumes.cloud import PartlyRead
 from hyperpod_ebs.driver.volumes.pace import Transition
-from hyperpod_ebs.driver.volumes.watch import ANSWER, Watched, Watcher
+from hyperpod_ebs.driver.volumes.watch import POLL_TIMEOUT, Poller, Watcher
 from tests.support.scripted_cloud import ScriptedCloud, a_volume
 from tests.support.virtual_time import now, run
 
 
-def available(volume: Volume | None) -> bool:
-    """What the waiters of these tests hope for."""
+def is_available(volume: Volume | None) -> bool:
+    """The condition of the waiters in these tests."""
     return volume is not None and volume.state is VolumeState.AVAILABLE
 
 
-def growing_up(at: float) -> Volume:
-    """A volume that is available after two seconds."""
+def available_after_two_seconds(at: float) -> Volume:
+    """The volume that EC2 shows at a time."""
     return a_volume("available" if at >= 2 else "creating")
 
 
-async def waited(watched: Watched[Volume] | Watcher, volume_id: str = "vol-1", patience: float = 60) -> float:
-    """When the wait for a volume was over."""
-    wait = watched.volume if isinstance(watched, Watcher) else watched.wait
-    await wait(volume_id, Transition.CREATE, available, patience=patience)
+async def wait(watcher: Poller[Volume] | Watcher, volume_id: str = "vol-1", patience: float = 60) -> float:
+    """Wait until a volume is available; the time at which the wait was over."""
+    wait_for_volume = watcher.wait_for_volume if isinstance(watcher, Watcher) else watcher.wait_until
+    await wait_for_volume(volume_id, Transition.CREATE, is_available, patience=patience)
     return now()
 
 
-def test_a_waiter_wakes_soon_after_its_state_has_come() -> None:
-    """Ours: the waste of one transition is a fraction of a second."""
+def test_a_waiter_wakes_within_half_a_second_of_its_state() -> None:
 
     async def act() -> float:
-        async with Watcher(ScriptedCloud(shows=growing_up).cloud) as watcher:
-            return await waited(watcher)
+        async with Watcher(ScriptedCloud(shows=available_after_two_seconds).cloud) as watcher:
+            return await wait(watcher)
 
     assert 2 <= run(act()) < 2.5
 
 
-def test_all_waiters_share_calls_of_at_most_two_hundred_ids_and_wake_one_by_one() -> None:
-    """EC2: a filter takes 200 values; an id that it does not know is absent and poisons nobody."""
+def test_waiters_share_calls_of_at_most_200_ids_and_wake_one_by_one() -> None:
+    """EC2 API reference, DescribeVolumes: a request has up to 200 filter values; an unknown value fails no others."""
     asked: list[int] = []
 
     async def describe(ids: Collection[str]) -> Mapping[str, Volume]:
@@ -50,12 +49,12 @@ def test_all_waiters_share_calls_of_at_most_two_hundred_ids_and_wake_one_by_one(
         return {one: a_volume() for one in ids if int(one) < now() * 100}
 
     async def act() -> list[float]:
-        watched = Watched(describe)
+        poller = Poller(describe)
         async with asyncio.TaskGroup() as group:
-            looking = group.create_task(watched.run())
+            polling = group.create_task(poller.run())
             async with asyncio.TaskGroup() as waiters:
-                tasks = [waiters.create_task(waited(watched, str(number))) for number in range(450)]
-            looking.cancel()
+                tasks = [waiters.create_task(wait(poller, str(number))) for number in range(450)]
+            polling.cancel()
         return [task.result() for task in tasks]
 
     ends = run(act())
@@ -67,9 +66,9 @@ def test_all_waiters_share_calls_of_at_most_two_hundred_ids_and_wake_one_by_one(
 
 
 @pytest.mark.requirement("waits.end")
-def test_looks_that_fail_slow_the_pace_and_harm_nobody() -> None:
-    """AWS: throttles and broken connections come and go."""
-    paper = ScriptedCloud(shows=growing_up)
+def test_failed_polls_slow_the_pace_and_fail_no_waiter() -> None:
+    """AWS throttles calls, and connections break."""
+    paper = ScriptedCloud(shows=available_after_two_seconds)
     paper.refusals["volumes"] = [
         errors.Throttled("slower"),
         errors.Unavailable("no answer"),
@@ -78,45 +77,44 @@ def test_looks_that_fail_slow_the_pace_and_harm_nobody() -> None:
 
     async def act() -> float:
         async with Watcher(paper.cloud) as watcher:
-            return await waited(watcher)
+            return await wait(watcher)
 
     assert 2 <= run(act()) < 8
     assert paper.calls["volumes"] < 8
 
 
 @pytest.mark.requirement("waits.end")
-def test_a_look_that_hangs_holds_nobody_up_for_long() -> None:
-    """Ours: one dead connection is given up, and the next look takes another."""
-    paper, looks = ScriptedCloud(shows=growing_up), 0
+def test_a_poll_that_hangs_is_given_up_soon() -> None:
+    """The next poll uses another connection."""
+    paper, polls = ScriptedCloud(shows=available_after_two_seconds), 0
 
     async def describe(ids: Collection[str]) -> Mapping[str, Volume]:
-        nonlocal looks
-        looks += 1
-        if looks == 1:
+        nonlocal polls
+        polls += 1
+        if polls == 1:
             await asyncio.sleep(3600)
         return await paper.volumes(ids)
 
     async def act() -> float:
-        watched = Watched(describe)
+        poller = Poller(describe)
         async with asyncio.TaskGroup() as group:
-            looking = group.create_task(watched.run())
+            polling = group.create_task(poller.run())
             try:
-                return await waited(watched)
+                return await wait(poller)
             finally:
-                looking.cancel()
+                polling.cancel()
 
-    assert run(act()) < ANSWER + 2
+    assert run(act()) < POLL_TIMEOUT + 2
 
 
 @pytest.mark.requirement("waits.end")
-def test_a_wait_ends_with_its_patience_and_is_forgotten() -> None:
-    """Ours: every wait has a deadline, and one that nobody waits for costs nothing."""
+def test_a_wait_ends_after_its_patience_and_causes_no_calls_then() -> None:
     paper = ScriptedCloud(shows=lambda _: a_volume("creating"))
 
     async def act() -> tuple[float, int, int]:
         async with Watcher(paper.cloud) as watcher:
             with pytest.raises(TimeoutError):
-                await waited(watcher, patience=30)
+                await wait(watcher, patience=30)
             ended, calls = now(), paper.calls["volumes"]
             await asyncio.sleep(600)
             return ended, calls, paper.calls["volumes"]
@@ -127,69 +125,68 @@ def test_a_wait_ends_with_its_patience_and_is_forgotten() -> None:
     assert before == after
 
 
-def test_a_cancelled_waiter_is_forgotten_and_the_others_are_not() -> None:
-    """Ours: a caller may go at any time."""
-    paper = ScriptedCloud(shows=growing_up)
+def test_a_cancelled_waiter_does_not_disturb_the_others() -> None:
+    paper = ScriptedCloud(shows=available_after_two_seconds)
 
     async def act() -> float:
         async with Watcher(paper.cloud) as watcher, asyncio.TaskGroup() as group:
-            leaving = group.create_task(waited(watcher, "vol-1"))
-            staying = group.create_task(waited(watcher, "vol-2"))
+            cancelled = group.create_task(wait(watcher, "vol-1"))
+            other = group.create_task(wait(watcher, "vol-2"))
             await asyncio.sleep(1)
-            leaving.cancel()
-            return await staying
+            cancelled.cancel()
+            return await other
 
     assert 2 <= run(act()) < 3
 
 
-def test_an_answer_from_before_the_wait_began_wakes_nobody() -> None:
-    """Ours: it may show what was true before the cloud was asked."""
+def test_a_poll_that_began_before_a_wait_does_not_end_that_wait() -> None:
+    """Its answer may show what was true before the waiter's request to AWS."""
     begun, answered = asyncio.Event(), asyncio.Event()
 
     async def describe(ids: Collection[str]) -> Mapping[str, Volume]:
         if begun.is_set():
-            return dict.fromkeys(ids, growing_up(now()))
+            return dict.fromkeys(ids, available_after_two_seconds(now()))
         begun.set()
         await answered.wait()
         return dict.fromkeys(ids, a_volume("available"))
 
     async def act() -> float:
-        watched = Watched(describe)
+        poller = Poller(describe)
         async with asyncio.TaskGroup() as group:
-            looking = group.create_task(watched.run())
-            first = group.create_task(waited(watched))
+            polling = group.create_task(poller.run())
+            first = group.create_task(wait(poller))
             await begun.wait()
-            late = group.create_task(waited(watched))
+            late = group.create_task(wait(poller))
             await asyncio.sleep(0)
             answered.set()
             await first
             try:
                 return await late
             finally:
-                looking.cancel()
+                polling.cancel()
 
     assert run(act()) >= 2
 
 
-def test_a_volume_that_nobody_can_read_keeps_only_its_own_waiter() -> None:
-    """Ours: one word that is new must not hide the others, nor be taken for a volume that is gone."""
+def test_an_unreadable_volume_delays_only_its_own_waiter() -> None:
+    """A new word in AWS's answer must not hide the other volumes, and is not the absence of a volume."""
 
     async def describe(ids: Collection[str]) -> Mapping[str, Volume]:
-        found = {one: growing_up(now()) for one in ids if one != "vol-odd"}
+        found = {one: available_after_two_seconds(now()) for one in ids if one != "vol-odd"}
         if len(found) < len(ids) and now() < 5:
             raise PartlyRead("odd", found=found, unread=["vol-odd"])
         return found | dict.fromkeys(ids, a_volume())
 
     async def act() -> tuple[float, float]:
-        watched = Watched(describe)
+        poller = Poller(describe)
         async with asyncio.TaskGroup() as group:
-            looking = group.create_task(watched.run())
-            odd = group.create_task(waited(watched, "vol-odd"))
-            plain = await waited(watched, "vol-1")
+            polling = group.create_task(poller.run())
+            odd = group.create_task(wait(poller, "vol-odd"))
+            plain = await wait(poller, "vol-1")
             try:
                 return plain, await odd
             finally:
-                looking.cancel()
+                polling.cancel()
 
     plain, odd = run(act())
 
@@ -197,55 +194,54 @@ def test_a_volume_that_nobody_can_read_keeps_only_its_own_waiter() -> None:
     assert 5 <= odd < 7
 
 
-def test_a_waiters_own_mistake_is_its_own() -> None:
-    """Ours: one bug must not stop everybody's waiting."""
+def test_an_exception_in_a_waiters_condition_reaches_only_that_waiter() -> None:
 
-    def mistaken(_: Volume | None) -> bool:
+    def fail(_: Volume | None) -> bool:
         raise ZeroDivisionError
 
     async def act() -> float:
-        async with Watcher(ScriptedCloud(shows=growing_up).cloud) as watcher:
+        async with Watcher(ScriptedCloud(shows=available_after_two_seconds).cloud) as watcher:
             with pytest.raises(ZeroDivisionError):
-                await watcher.volume("vol-1", Transition.CREATE, mistaken, patience=60)
-            return await waited(watcher)
+                await watcher.wait_for_volume("vol-1", Transition.CREATE, fail, patience=60)
+            return await wait(watcher)
 
     assert run(act()) < 3
 
 
 @pytest.mark.requirement("waits.end")
-def test_the_watchers_death_is_everybodys_error() -> None:
-    """Ours: a bug below it ends in errors, not in a hang."""
-    heard: list[BaseException] = []
+def test_the_death_of_the_watcher_fails_its_waiters() -> None:
+    """A bug in a poll must end in errors, not in a hang."""
+    caught: list[BaseException] = []
 
-    async def wait(watcher: Watcher) -> None:
+    async def wait_twice(watcher: Watcher) -> None:
         try:
-            await waited(watcher)
+            await wait(watcher)
         except errors.Unavailable as error:
-            heard.append(error)
+            caught.append(error)
             with pytest.raises(errors.Unavailable):
-                await waited(watcher)
+                await wait(watcher)
             raise
 
     async def act() -> None:
         paper = ScriptedCloud()
         paper.refusals["volumes"] = [ZeroDivisionError()]
         async with Watcher(paper.cloud) as watcher:
-            await wait(watcher)
+            await wait_twice(watcher)
 
     with pytest.raises(BaseExceptionGroup) as death:
         run(act())
     assert death.group_contains(ZeroDivisionError)
-    assert len(heard) <= 1
+    assert len(caught) <= 1
 
 
 @pytest.mark.requirement("waits.end")
-def test_whoever_still_waits_at_the_end_is_told() -> None:
-    """Ours: the controller stops, and its callers ask the next one."""
+def test_waiters_that_are_left_at_the_end_fail_with_a_retryable_error() -> None:
+    """Their callers retry with the next controller."""
 
     async def act() -> None:
         async with asyncio.TaskGroup() as group:
             async with Watcher(ScriptedCloud(shows=lambda _: a_volume("creating")).cloud) as watcher:
-                waiting = group.create_task(waited(watcher))
+                waiting = group.create_task(wait(watcher))
                 await asyncio.sleep(3)
             with pytest.raises(errors.Unavailable, match="stopping"):
                 await waiting

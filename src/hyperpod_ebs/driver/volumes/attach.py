@@ -132,7 +132,7 @@ async def _wait_for_step(watcher: Watcher, volume_id: str, sighting: AttachSight
     # An attach that AWS refused waits for the volume to leave another node.
     transition = Transition.ATTACH if sighting.acknowledged else Transition.DETACH
     try:
-        volume = await watcher.volume(volume_id, transition, observe, patience=PATIENCE)
+        volume = await watcher.wait_for_volume(volume_id, transition, observe, patience=PATIENCE)
     except TimeoutError as late:
         raise errors.Unavailable(
             f"volume {volume_id} is not attached to node {sighting.node} after {PATIENCE:g} s: AWS has not finished; "
@@ -174,7 +174,7 @@ async def _wait_until_detached(watcher: Watcher, volume_id: str, node: Node, see
         return isinstance(next_step_to_detach(seen), Done)
 
     try:
-        await watcher.volume(volume_id, Transition.DETACH, observe, patience=PATIENCE)
+        await watcher.wait_for_volume(volume_id, Transition.DETACH, observe, patience=PATIENCE)
     except TimeoutError as late:
         if seen is not None and seen.here and seen.state is AttachState.BUSY:
             raise errors.InUse(

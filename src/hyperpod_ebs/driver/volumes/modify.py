@@ -143,7 +143,7 @@ async def _wait_until_usable(watcher: Watcher, modification: Modification) -> Gi
     last: Modification | None = modification
     if modification.state is ModificationState.MODIFYING:
         try:
-            last = await watcher.modification(modification.volume_id, is_over, patience=PATIENCE)
+            last = await watcher.wait_for_modification(modification.volume_id, is_over, patience=PATIENCE)
         except TimeoutError as late:
             raise errors.Unavailable(
                 f"the modification of volume {modification.volume_id} is not complete after {PATIENCE:g} s; retry"

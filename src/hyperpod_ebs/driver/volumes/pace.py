@@ -1,19 +1,18 @@
-"""When to look next: arithmetic over what is waited for, and no I/O.
+"""When to poll AWS next: arithmetic over the waiting operations.
 
-A call costs something, and so does a state that is there and not yet seen. Each
-waiting operation adds the time for which it has probably been done unseen, from
-what is known of how long such a transition takes; the next look is due when these
-add up to the price of a call. One that waits alone is looked at ever more closely
-as its time comes; many share a call and so are looked at together, a little later.
+A poll costs an AWS call, and a state that has come but is not seen yet costs its caller time. For each waiting
+operation, the pace estimates for how long its transition has been complete and unseen, from what it knows of the
+duration of such transitions. The next poll is due when these estimates add up to the price of a call. A single
+operation is polled more and more often as its expected time comes. Many operations share a call, and are polled
+together a little later.
 
-The times are log-normal, as EC2's are in the wild, and learned as they are seen. A look
-tells only that a time lies between two ages: what is learned is what such a time is to
-be expected to be (the moments of a truncated normal, as in the EM algorithm of Dempster,
-Laird and Rubin, 1977). The midpoint instead would take what a first look finds for
-earlier than it was, spread the belief, and cost a call a life.
+Durations are log-normal, as EC2's are, and the pace learns them. A poll shows only that a duration lies between two
+ages. So the pace learns the expected duration in this interval, by the moments of a truncated normal distribution, as
+in the EM algorithm (Dempster, Laird and Rubin, 1977). The midpoint of the interval would be too early for transitions
+that the first poll finds complete: it broadens the belief, and costs one more call for each volume's life.
 
-For T log-normal, E[max(t - T, 0)] is t F(t) - E[T] F'(t), where F' is F with its
-logarithm moved by the variance: the formula of a put option (Black and Scholes, 1973).
+For a log-normal T, E[max(t - T, 0)] is t F(t) - E[T] F'(t), where F' is F with its logarithm shifted by the variance.
+This is the formula for a put option (Black and Scholes, 1973).
 """
 
 import math
@@ -22,33 +21,33 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-PRICE: Final = 0.029
-"""Seconds of being done unseen that are worth a call."""
+CALL_PRICE: Final = 0.029
+"""Seconds of complete and unseen transitions that are worth a call."""
 
-EARLY: Final = 0.05
-"""Seconds until the first look of all for a kind of transition: one call tells whether the cloud is an instant one."""
+FIRST_POLL_AGE: Final = 0.05
+"""Age in seconds of the first poll for each kind of transition: one call shows whether the cloud is instant."""
 
-BUDGET: Final = 5.0
-"""Calls a second at most: a quarter of what EC2 refills for one Describe action (20 a second)."""
+MAX_CALLS_PER_SECOND: Final = 5.0
+"""A quarter of the 20 calls a second that EC2 refills for one Describe action."""
 
-CROWD: Final = 0.037
-"""Seconds between looks for each operation that waits for a state of which the time has come."""
+CROWD_GAP: Final = 0.037
+"""Seconds between two polls for each waiting operation whose state is expected."""
 
-CALM: Final = 1.2
-"""The most that a crowd of any size puts between two looks."""
+MAX_CROWD_GAP: Final = 1.2
+"""The longest gap, in seconds, that a crowd of any size puts between two polls."""
 
-LONGEST: Final = 15.0
-"""Seconds between looks, however long nothing has come."""
+MAX_GAP: Final = 15.0
+"""Seconds between two polls, for however long nothing has come."""
 
 FIRST_BACKOFF: Final = 0.5
-"""Seconds after a look that failed; doubled at each that follows."""
+"""Seconds after a failed poll; doubled after each further failure."""
 
-BATCH: Final = 200
-"""Volumes that one call describes: what a filter's values may be."""
+BATCH_SIZE: Final = 200
+"""Volumes that one call describes: EC2 accepts 200 values in a filter."""
 
 
 class Transition(StrEnum):
-    """What is waited for."""
+    """The kind of change that an operation waits for."""
 
     CREATE = "create"
     ATTACH = "attach"
@@ -56,188 +55,189 @@ class Transition(StrEnum):
     MODIFY = "modify"
 
 
-# Beyond this many deviations a belief is no longer trusted: the operation is stuck, or times have changed.
+# Later than this many deviations, the belief is not trusted: the operation is stuck, or durations have changed.
 _TRUSTED: Final = 2.33
 # How many observations the prior is worth, and the most that are remembered.
-_PRIOR: Final = 8
-_MEMORY: Final = 40
-# One observation moves a belief no further than if it had been this many deviations off.
+_PRIOR_WEIGHT: Final = 8
+_MAX_WEIGHT: Final = 40
+# An observation that is further off than this many deviations counts as if it were this far off.
 _OUTLIER: Final = 3.0
-_SPREADS: Final = (0.25, 1.2)
-# What has less chance than this is far outside of what is believed.
-_HARDLY: Final = 1e-6
-_SOONEST: Final = 0.001
-_P95: Final = 1.645
+_DEVIATIONS: Final = (0.25, 1.2)
+# A probability below this is out of the belief's range.
+_NEGLIGIBLE: Final = 1e-6
+_MIN_AGE: Final = 0.001
+_Z_OF_P95: Final = 1.645
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Belief:
-    """How long a transition takes: log-normal, with the mean and deviation of the logarithm of seconds."""
+    """How long a transition takes: log-normal, with the mean and the deviation of the logarithm of seconds."""
 
     mean: float
     deviation: float
-    weight: float = _PRIOR
+    weight: float = _PRIOR_WEIGHT
 
     @classmethod
-    def of(cls, *, median: float, p95: float) -> "Belief":
-        """The belief with these two marks, in seconds."""
-        return cls(mean=math.log(median), deviation=math.log(p95 / median) / _P95)
+    def from_quantiles(cls, *, median: float, p95: float) -> "Belief":
+        """The belief with this median and 95th percentile, in seconds."""
+        return cls(mean=math.log(median), deviation=math.log(p95 / median) / _Z_OF_P95)
 
     @property
     def late(self) -> float:
-        """Seconds after which a transition is out of the ordinary."""
+        """The age in seconds after which a transition is unusually late."""
         return math.exp(self.mean + _TRUSTED * self.deviation)
 
-    def unseen(self, looked: float, now: float) -> float:
-        """Expected seconds for which it has been done at the age `now`, when at `looked` it was not."""
-        if now <= looked:
+    def unseen(self, polled: float, age: float) -> float:
+        """Expected seconds for which a transition is complete at `age`, if it was not complete at the age `polled`."""
+        if age <= polled:
             return 0.0
-        if looked >= self.late:
-            # Nothing is known any more but its age: take one end in as much time again (a constant rate of 1/age).
-            return (now - looked) - looked * -math.expm1(-(now - looked) / looked)
-        done = self._done(looked)
-        return (self._waste(now) - self._waste(looked) - (now - looked) * done) / (1 - done)
+        if polled >= self.late:
+            # Only the age is known: expect the end after as much time again (a constant rate of 1/age).
+            return (age - polled) - polled * -math.expm1(-(age - polled) / polled)
+        complete = self._probability(polled)
+        return (self._time_complete(age) - self._time_complete(polled) - (age - polled) * complete) / (1 - complete)
 
-    def learned(self, low: float, high: float) -> "Belief":
-        """The belief after a transition that was done between two ages, in seconds."""
-        off, square = _between(self._place(low), self._place(max(high, _SOONEST)))
-        off, square = min(max(off, -_OUTLIER), _OUTLIER), min(square, _OUTLIER**2)
-        part = 1 / (self.weight + 1)
-        spread = self.deviation * math.sqrt((1 - part) + part * square - (part * off) ** 2)
+    def posterior(self, low: float, high: float) -> "Belief":
+        """The belief after an observed transition, which became complete between two ages in seconds."""
+        offset, square = _truncated_moments(self._z(low), self._z(max(high, _MIN_AGE)))
+        offset, square = min(max(offset, -_OUTLIER), _OUTLIER), min(square, _OUTLIER**2)
+        share = 1 / (self.weight + 1)
+        deviation = self.deviation * math.sqrt((1 - share) + share * square - (share * offset) ** 2)
         return Belief(
-            mean=self.mean + part * off * self.deviation,
-            deviation=min(max(spread, _SPREADS[0]), _SPREADS[1]),
-            weight=min(self.weight + 1, _MEMORY),
+            mean=self.mean + share * offset * self.deviation,
+            deviation=min(max(deviation, _DEVIATIONS[0]), _DEVIATIONS[1]),
+            weight=min(self.weight + 1, _MAX_WEIGHT),
         )
 
-    def refuted(self, high: float) -> bool:
-        """Whether next to nothing would be done as early as at the age `high`."""
-        return self._done(high) < _HARDLY
+    def excludes(self, age: float) -> bool:
+        """Whether practically no transition is complete at `age`."""
+        return self._probability(age) < _NEGLIGIBLE
 
-    def _place(self, age: float) -> float:
-        """The age, in deviations from the mean."""
+    def _z(self, age: float) -> float:
+        """The distance of `age` from the mean, in deviations."""
         return (math.log(age) - self.mean) / self.deviation if age > 0 else -math.inf
 
-    def _done(self, age: float) -> float:
-        """The chance that it is done at `age`."""
-        return _normal(self._place(age))
+    def _probability(self, age: float) -> float:
+        """The probability that a transition is complete at `age`."""
+        return _normal_share(self._z(age))
 
-    def _waste(self, age: float) -> float:
-        """Expected seconds for which it has been done at `age`."""
+    def _time_complete(self, age: float) -> float:
+        """Expected seconds for which a transition has been complete at `age`."""
         if age <= 0:
             return 0.0
-        place = self._place(age)
-        whole = math.exp(self.mean + self.deviation**2 / 2)
-        return age * _normal(place) - whole * _normal(place - self.deviation)
+        z = self._z(age)
+        expected_duration = math.exp(self.mean + self.deviation**2 / 2)
+        return age * _normal_share(z) - expected_duration * _normal_share(z - self.deviation)
 
 
 PRIORS: Final[Mapping[Transition, Belief]] = {
-    Transition.CREATE: Belief.of(median=1.6, p95=3.5),
-    Transition.ATTACH: Belief.of(median=2.1, p95=4.0),
-    Transition.DETACH: Belief.of(median=2.1, p95=5.0),
-    Transition.MODIFY: Belief.of(median=3.0, p95=10.0),
+    Transition.CREATE: Belief.from_quantiles(median=1.6, p95=3.5),
+    Transition.ATTACH: Belief.from_quantiles(median=2.1, p95=4.0),
+    Transition.DETACH: Belief.from_quantiles(median=2.1, p95=5.0),
+    Transition.MODIFY: Belief.from_quantiles(median=3.0, p95=10.0),
 }
-"""Times as measured in the wild, until our own are known."""
+"""Durations measured at AWS, which hold until the driver has learned its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """One operation that waits, on the clock of the loop."""
+class PendingWait:
+    """An operation that waits; times are on the clock of the event loop."""
 
     transition: Transition
     since: float
-    """When the cloud was asked for it."""
-    looked: float
-    """When it was last seen not to be done; `since` where nobody has looked."""
+    """When the operation requested the transition."""
+    polled: float
+    """When a poll last showed that the transition is not complete; `since` before the first poll."""
 
 
 @dataclass(slots=True)
 class Pace:
-    """The beliefs, and how the last looks went."""
+    """The beliefs, and the outcomes of the latest polls."""
 
     beliefs: dict[Transition, Belief] = field(default_factory=lambda: dict(PRIORS))
-    """What is known of the times; learned as they are seen."""
-    untried: set[Transition] = field(default_factory=lambda: set(Transition))
-    """Kinds that nobody has looked for yet."""
+    """What the pace knows of the durations."""
+    never_polled: set[Transition] = field(default_factory=lambda: set(Transition))
+    """Kinds of transition that no poll has looked for yet."""
     failures: int = 0
+    """Failed polls since the last successful one."""
 
-    def next_look(self, waiting: Collection[Waiting], last: float) -> float:
-        """When to look at those waiting, after a look at `last`; there is at least one."""
-        soonest = last + self._gap(waiting)
-        due = self._due(waiting, max(soonest, min(one.looked for one in waiting)))
-        early = [one.since + EARLY for one in waiting if one.transition in self.untried]
+    def next_poll(self, waits: Collection[PendingWait], last_poll: float) -> float:
+        """When to poll for these operations, of which there is at least one."""
+        soonest = last_poll + self._min_gap(waits)
+        due = self._next_worthwhile(waits, max(soonest, min(wait.polled for wait in waits)))
+        early = [wait.since + FIRST_POLL_AGE for wait in waits if wait.transition in self.never_polled]
         return max(soonest, min(due, *early)) if early else due
 
-    def learn(self, one: Waiting, seen: float) -> None:
-        """Take note that a look at `seen` found it done."""
-        belief, age = self.beliefs[one.transition], max(seen - one.since, _SOONEST)
-        if one.transition in self.untried and belief.refuted(age):
-            # Not the cloud that was believed in. One look says so, and a few others can take it back.
-            self.beliefs[one.transition] = replace(Belief.of(median=age / 2, p95=age), weight=1)
+    def learn(self, wait: PendingWait, polled: float) -> None:
+        """Learn from a poll at `polled` that found the transition complete."""
+        belief, age = self.beliefs[wait.transition], max(polled - wait.since, _MIN_AGE)
+        if wait.transition in self.never_polled and belief.excludes(age):
+            # This is not the cloud that the prior describes. One poll shows that; a few others can correct it.
+            self.beliefs[wait.transition] = replace(Belief.from_quantiles(median=age / 2, p95=age), weight=1)
         else:
-            self.beliefs[one.transition] = belief.learned(one.looked - one.since, age)
-        self.untried.discard(one.transition)
+            self.beliefs[wait.transition] = belief.posterior(wait.polled - wait.since, age)
+        self.never_polled.discard(wait.transition)
 
-    def missed(self, one: Waiting) -> None:
-        """Take note that a look found it not done."""
-        self.untried.discard(one.transition)
+    def note_incomplete(self, wait: PendingWait) -> None:
+        """Note that a poll found the transition not complete."""
+        self.never_polled.discard(wait.transition)
 
-    def failed(self) -> None:
-        """A look brought no answer: go slower."""
+    def note_failure(self) -> None:
+        """Note that a poll failed, so that the next one comes later."""
         self.failures += 1
 
-    def succeeded(self) -> None:
-        """A look brought an answer."""
+    def note_success(self) -> None:
+        """Note that a poll succeeded."""
         self.failures = 0
 
-    def _due(self, waiting: Collection[Waiting], earliest: float) -> float:
-        """When, from `earliest` on, a look is worth its price."""
-        latest = earliest + LONGEST
-        if self._worth(waiting, earliest):
+    def _next_worthwhile(self, waits: Collection[PendingWait], earliest: float) -> float:
+        """When, from `earliest` on, a poll is worth its price."""
+        latest = earliest + MAX_GAP
+        if self._is_worthwhile(waits, earliest):
             return earliest
-        near, far = earliest, earliest + _SOONEST
-        while far < latest and not self._worth(waiting, far):
+        near, far = earliest, earliest + _MIN_AGE
+        while far < latest and not self._is_worthwhile(waits, far):
             near, far = far, far + 2 * (far - earliest)
-        while far - near > 0.01:  # noqa: PLR2004 - a hundredth of a second is as near as matters
+        while far - near > 0.01:  # noqa: PLR2004 - a hundredth of a second is precise enough
             middle = (near + far) / 2
-            near, far = (near, middle) if self._worth(waiting, middle) else (middle, far)
+            near, far = (near, middle) if self._is_worthwhile(waits, middle) else (middle, far)
         return min(far, latest)
 
-    def _gap(self, waiting: Collection[Waiting]) -> float:
-        """The least time between two looks."""
-        calls = -(-len(waiting) // BATCH)
-        expected = sum(1 for one in waiting if one.looked - one.since < self.beliefs[one.transition].late)
-        gap = max(calls / BUDGET, min(CROWD * expected, CALM))
+    def _min_gap(self, waits: Collection[PendingWait]) -> float:
+        """The least time between two polls, in seconds."""
+        calls = -(-len(waits) // BATCH_SIZE)
+        expected = sum(1 for wait in waits if wait.polled - wait.since < self.beliefs[wait.transition].late)
+        gap = max(calls / MAX_CALLS_PER_SECOND, min(CROWD_GAP * expected, MAX_CROWD_GAP))
         if self.failures:
-            gap = max(gap, min(FIRST_BACKOFF * 2 ** (self.failures - 1), LONGEST))
+            gap = max(gap, min(FIRST_BACKOFF * 2 ** (self.failures - 1), MAX_GAP))
         return gap
 
-    def _worth(self, waiting: Collection[Waiting], at: float) -> bool:
-        """Whether a look then is worth its price."""
+    def _is_worthwhile(self, waits: Collection[PendingWait], at: float) -> bool:
+        """Whether a poll at this time is worth its price."""
         total = 0.0
-        for one in waiting:
-            total += self.beliefs[one.transition].unseen(one.looked - one.since, at - one.since)
-            if total >= PRICE:
+        for wait in waits:
+            total += self.beliefs[wait.transition].unseen(wait.polled - wait.since, at - wait.since)
+            if total >= CALL_PRICE:
                 return True
         return False
 
 
-def _normal(place: float) -> float:
-    """The normal distribution's share below `place` deviations."""
-    return math.erfc(-place / math.sqrt(2)) / 2
+def _normal_share(z: float) -> float:
+    """The share of the normal distribution below `z` deviations."""
+    return math.erfc(-z / math.sqrt(2)) / 2
 
 
-def _density(place: float) -> float:
-    """The normal distribution's density at `place` deviations."""
-    return math.exp(-place * place / 2) / math.sqrt(2 * math.pi)
+def _normal_density(z: float) -> float:
+    """The density of the normal distribution at `z` deviations."""
+    return math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
 
 
-def _between(low: float, high: float) -> tuple[float, float]:
-    """The mean, and the mean square, of a normal place that lies between two places."""
-    share = _normal(high) - _normal(low)
-    if share < _HARDLY:  # so far out that it is the end nearer to the middle
+def _truncated_moments(low: float, high: float) -> tuple[float, float]:
+    """The mean and the mean square of a normal variable that lies between `low` and `high`."""
+    share = _normal_share(high) - _normal_share(low)
+    if share < _NEGLIGIBLE:  # far out, nearly all of it lies at the end that is nearer to the mean
         nearest = low if low > 0 else high
         return nearest, nearest * nearest
-    before, after = _density(low), _density(high)
-    slope = (low * before if before else 0.0) - high * after
-    return (before - after) / share, 1 + slope / share
+    density_low, density_high = _normal_density(low), _normal_density(high)
+    slope = (low * density_low if density_low else 0.0) - high * density_high
+    return (density_low - density_high) / share, 1 + slope / share

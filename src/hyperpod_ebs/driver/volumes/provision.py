@@ -150,7 +150,7 @@ async def _wait_until_final(watcher: Watcher, volume_id: str) -> Volume | None:
         sighting = sighting_after(sighting, volume, loop.time() - acknowledged_at)
         return sighting.is_final
 
-    return await watcher.volume(volume_id, Transition.CREATE, observe, patience=PATIENCE)
+    return await watcher.wait_for_volume(volume_id, Transition.CREATE, observe, patience=PATIENCE)
 
 
 async def _create_or_adopt(cloud: Cloud, spec: VolumeSpec) -> Volume:

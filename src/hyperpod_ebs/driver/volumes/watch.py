@@ -1,13 +1,11 @@
-"""One watcher for all that waits on AWS: everyone described together, woken one by one.
+"""One watcher for all operations that wait for AWS: it describes their volumes together and wakes each on its own.
 
-A waiting operation says which volume, which transition, and what it hopes to see.
-A task asks AWS for all of these volumes together, as often as their `Pace` finds it
-worth a call, and wakes each operation whose hope came true. Looks that fail slow the
-pace and harm nobody. A look serves only those who registered before it began: an
-older answer may show what was true before the cloud was asked.
+A waiting operation registers a volume, a transition, and a condition. A task describes all waited-for volumes together,
+as often as their `Pace` finds a call worthwhile, and wakes each operation whose condition is met. Failed polls slow the
+pace and do not fail an operation. A poll counts only for operations that registered before it began: an answer from an
+earlier poll may show what was true before the operation's request to AWS.
 
-Volumes and modifications are described by two actions of EC2, each with a budget of
-its own, and so with a pace and a task of its own.
+EC2 describes volumes and modifications by two actions with a request budget each. So each has its own pace and task.
 """
 
 import asyncio
@@ -22,146 +20,145 @@ import structlog
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.volume import Modification, Volume
 from hyperpod_ebs.driver.volumes.cloud import Cloud, PartlyRead
-from hyperpod_ebs.driver.volumes.pace import BATCH, PRIORS, Belief, Pace, Transition, Waiting
+from hyperpod_ebs.driver.volumes.pace import BATCH_SIZE, PRIORS, Belief, Pace, PendingWait, Transition
 
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
-ANSWER: Final = 6.0
-"""Seconds that one look may take: everyone waits for it, so that one dead connection must not hold them up for long."""
+POLL_TIMEOUT: Final = 6.0
+"""Seconds for one poll: all operations wait for it, so a dead connection must not delay them for long."""
 
 
 @dataclass(slots=True, eq=False)
 class _Waiter(Generic[T]):
     volume_id: str
     transition: Transition
-    reached: Callable[[T | None], bool]
-    woken: asyncio.Future[T | None]
+    is_reached: Callable[[T | None], bool]
+    result: asyncio.Future[T | None]
     since: float
-    looked: float
+    polled: float
 
     @property
-    def waiting(self) -> Waiting:
-        return Waiting(transition=self.transition, since=self.since, looked=self.looked)
+    def wait(self) -> PendingWait:
+        return PendingWait(transition=self.transition, since=self.since, polled=self.polled)
 
 
-class Watched(Generic[T]):
-    """Those who wait for one kind of object."""
+class Poller(Generic[T]):
+    """Polls all objects of one kind that operations wait for."""
 
     def __init__(
         self,
         describe: Callable[[Collection[str]], Awaitable[Mapping[str, T]]],
         beliefs: Mapping[Transition, Belief] = PRIORS,
     ) -> None:
-        """`describe` answers up to 200 ids, and an unknown one is absent; `beliefs` is what is known of the times."""
+        """`describe` takes up to 200 ids and leaves out unknown ones; `beliefs` say how long transitions take."""
         self._describe = describe
         self._pace = Pace(dict(beliefs))
         self._waiters: set[_Waiter[T]] = set()
         self._arrival = asyncio.Event()
-        self._last = -math.inf
-        self._stopped = False
+        self._last_poll = -math.inf
+        self._has_stopped = False
 
-    async def wait(
-        self, volume_id: str, transition: Transition, reached: Callable[[T | None], bool], *, patience: float
+    async def wait_until(
+        self, volume_id: str, transition: Transition, is_reached: Callable[[T | None], bool], *, patience: float
     ) -> T | None:
-        """What was seen of `volume_id` when `reached` was first true; None stands for nothing at all.
+        """Wait until `is_reached` is true of a description; that description, None for an absent object.
 
         Raises:
-            TimeoutError: It was not within `patience` seconds.
-            Unavailable: The watcher has stopped.
+            TimeoutError: `patience` seconds have passed.
+            Unavailable: The poller has stopped.
         """
-        if self._stopped:
-            raise _stopped(volume_id)
+        if self._has_stopped:
+            raise _stopped_error(volume_id)
         loop = asyncio.get_running_loop()
         now = loop.time()
-        waiter = _Waiter(volume_id, transition, reached, loop.create_future(), now, now)
+        waiter = _Waiter(volume_id, transition, is_reached, loop.create_future(), now, now)
         self._waiters.add(waiter)
         self._arrival.set()
         try:
             async with asyncio.timeout(patience):
-                return await waiter.woken
+                return await waiter.result
         finally:
             self._waiters.discard(waiter)
 
     async def run(self) -> None:
-        """Look whenever it is worth it, for ever; whoever still waits at the end is told."""
+        """Poll whenever it is worthwhile, until cancelled; then fail the operations that still wait."""
         try:
             while True:
-                await self._due()
-                await self._look()
+                await self._wait_until_due()
+                await self._poll()
         finally:
-            self._stopped = True
+            self._has_stopped = True
             for waiter in self._waiters:
-                if not waiter.woken.done():
-                    waiter.woken.set_exception(_stopped(waiter.volume_id))
+                if not waiter.result.done():
+                    waiter.result.set_exception(_stopped_error(waiter.volume_id))
 
-    async def _due(self) -> None:
-        """Return when the next look is due."""
+    async def _wait_until_due(self) -> None:
         while True:
             self._arrival.clear()
-            waiting = [waiter.waiting for waiter in self._waiters]
-            due = self._pace.next_look(waiting, self._last) if waiting else None
+            waits = [waiter.wait for waiter in self._waiters]
+            due = self._pace.next_poll(waits, self._last_poll) if waits else None
             try:
                 async with asyncio.timeout_at(due):
                     await self._arrival.wait()
             except TimeoutError:
                 return
 
-    async def _look(self) -> None:
-        """Describe all that are waited for and wake those whose state has come."""
-        self._last = asyncio.get_running_loop().time()
-        asked = tuple(self._waiters)
-        failed = None
-        for ids in _batches({waiter.volume_id for waiter in asked}):
-            shown = ids
+    async def _poll(self) -> None:
+        """Describe all waited-for objects and wake the operations whose condition is met."""
+        self._last_poll = asyncio.get_running_loop().time()
+        waiters = tuple(self._waiters)
+        failure = None
+        for ids in _batches({waiter.volume_id for waiter in waiters}):
+            readable = ids
             try:
-                async with asyncio.timeout(ANSWER):
-                    seen = await self._describe(ids)
-            except PartlyRead as some:  # the others' waiting is not to suffer
-                log.warning("some of what is waited for cannot be read", error=str(some))
-                seen, shown = some.found, ids - some.unread
+                async with asyncio.timeout(POLL_TIMEOUT):
+                    found = await self._describe(ids)
+            except PartlyRead as partly:  # only the waiters of unreadable objects keep waiting
+                log.warning("cannot read some of the polled objects", error=str(partly))
+                found, readable = partly.found, ids - partly.unread
             except (errors.Error, TimeoutError) as error:
-                failed = error
+                failure = error
                 continue
-            self._wake((waiter for waiter in asked if waiter.volume_id in shown), seen)
-        if failed:
-            self._pace.failed()
-            log.warning("look at waiting volumes failed", error=str(failed), waiting=len(asked))
+            self._wake((waiter for waiter in waiters if waiter.volume_id in readable), found)
+        if failure:
+            self._pace.note_failure()
+            log.warning("poll failed", error=str(failure), waiting=len(waiters))
         else:
-            self._pace.succeeded()
+            self._pace.note_success()
 
-    def _wake(self, waiters: Iterator[_Waiter[T]], seen: Mapping[str, T]) -> None:
+    def _wake(self, waiters: Iterator[_Waiter[T]], found: Mapping[str, T]) -> None:
         for waiter in waiters:
-            if waiter.woken.done():
+            if waiter.result.done():
                 continue
-            found = seen.get(waiter.volume_id)
+            description = found.get(waiter.volume_id)
             try:
-                reached = waiter.reached(found)
-            except Exception as error:  # noqa: BLE001 - one waiter's mistake is its own, not the watcher's death
-                waiter.woken.set_exception(error)
+                is_reached = waiter.is_reached(description)
+            except Exception as error:  # noqa: BLE001 - a bug in one waiter must not stop the others
+                waiter.result.set_exception(error)
                 continue
-            if reached:
-                self._pace.learn(waiter.waiting, self._last)
-                waiter.woken.set_result(found)
+            if is_reached:
+                self._pace.learn(waiter.wait, self._last_poll)
+                waiter.result.set_result(description)
             else:
-                self._pace.missed(waiter.waiting)
-            waiter.looked = self._last
+                self._pace.note_incomplete(waiter.wait)
+            waiter.polled = self._last_poll
 
 
 class Watcher:
-    """All waiting on AWS. The tasks live as long as the `async with`."""
+    """Waits for volumes and modifications; its tasks run as long as the `async with` block."""
 
     def __init__(self, cloud: Cloud, beliefs: Mapping[Transition, Belief] = PRIORS) -> None:
-        self._volumes = Watched[Volume](cloud.volumes, beliefs)
-        self._modifications = Watched[Modification](cloud.modifications, beliefs)
+        self._volumes = Poller[Volume](cloud.volumes, beliefs)
+        self._modifications = Poller[Modification](cloud.modifications, beliefs)
         self._group = asyncio.TaskGroup()
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
         runs = {"volumes": self._volumes.run(), "modifications": self._modifications.run()}
-        self._tasks = tuple(self._group.create_task(run, name=f"watch {what}") for what, run in runs.items())
+        self._tasks = tuple(self._group.create_task(run, name=f"poll {what}") for what, run in runs.items())
         return self
 
     async def __aexit__(
@@ -169,38 +166,38 @@ class Watcher:
     ) -> None:
         for task in self._tasks:
             task.cancel()
-        if isinstance(error, asyncio.CancelledError):  # by the group, if one of ours died; it knows which
+        if isinstance(error, asyncio.CancelledError):  # perhaps from the group, because a poller died
             await self._group.__aexit__(kind, error, trace)
-        else:  # the block's own error leaves as it is, in no group
+        else:  # an error of the block itself leaves unchanged, outside of an exception group
             await self._group.__aexit__(None, None, None)
 
-    async def volume(
-        self, volume_id: str, transition: Transition, reached: Callable[[Volume | None], bool], *, patience: float
+    async def wait_for_volume(
+        self, volume_id: str, transition: Transition, is_reached: Callable[[Volume | None], bool], *, patience: float
     ) -> Volume | None:
-        """The volume as it was when `reached` was first true of it; None where that was its absence.
+        """Wait until `is_reached` is true of a description of the volume; that description, None for no volume.
 
         Raises:
-            TimeoutError: It was not within `patience` seconds.
+            TimeoutError: `patience` seconds have passed.
             Unavailable: The watcher has stopped.
         """
-        return await self._volumes.wait(volume_id, transition, reached, patience=patience)
+        return await self._volumes.wait_until(volume_id, transition, is_reached, patience=patience)
 
-    async def modification(
-        self, volume_id: str, reached: Callable[[Modification | None], bool], *, patience: float
+    async def wait_for_modification(
+        self, volume_id: str, is_reached: Callable[[Modification | None], bool], *, patience: float
     ) -> Modification | None:
-        """The volume's latest modification as it was when `reached` was first true of it.
+        """Wait until `is_reached` is true of the volume's latest modification; that modification, None for none.
 
         Raises:
-            TimeoutError: It was not within `patience` seconds.
+            TimeoutError: `patience` seconds have passed.
             Unavailable: The watcher has stopped.
         """
-        return await self._modifications.wait(volume_id, Transition.MODIFY, reached, patience=patience)
+        return await self._modifications.wait_until(volume_id, Transition.MODIFY, is_reached, patience=patience)
 
 
 def _batches(ids: Collection[str]) -> Iterator[frozenset[str]]:
     ordered = sorted(ids)
-    return (frozenset(ordered[start : start + BATCH]) for start in range(0, len(ordered), BATCH))
+    return (frozenset(ordered[start : start + BATCH_SIZE]) for start in range(0, len(ordered), BATCH_SIZE))
 
 
-def _stopped(volume_id: str) -> errors.Unavailable:
-    return errors.Unavailable(f"volume {volume_id} is no longer watched: the controller is stopping; try again")
+def _stopped_error(volume_id: str) -> errors.Unavailable:
+    return errors.Unavailable(f"cannot wait for volume {volume_id}: the controller is stopping; retry")
