@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 import yaml
 
-from tests.support.helm_chart import CHART, SNAPSHOTS, Pod, Rendered, Values, refused, render
+from tests.support.helm_chart import CHART, SNAPSHOTS, Pod, Rendered, Values, copy_chart, refused, render
 
 UPSTREAM: Final = Path(__file__).with_name("upstream.yaml")
 
@@ -87,19 +87,23 @@ async def test_without_one_upstreams_sidecars_run_as_they_are() -> None:
 
 
 @pytest.mark.requirement("chart.no-unqualified-pull")
-async def test_an_image_of_no_registry_is_not_pulled_unless_the_values_say_always() -> None:
+async def test_an_image_of_no_registry_is_not_pulled_unless_the_values_say_always(tmp_path: Path) -> None:
     """Ours: a public one gives its name to whoever takes it, and the controller's pod has a role at AWS."""
-    nowhere, somewhere = await render(), await render({"image": {"containerRegistry": "localhost"}})
-    wanted = await render({"image": {"pullPolicy": "Always"}})
+    chart = copy_chart(tmp_path, registry="")
+    nowhere = await render(chart=chart)
+    somewhere = await render({"image": {"containerRegistry": "localhost"}}, chart=chart)
+    wanted = await render({"image": {"pullPolicy": "Always"}}, chart=chart)
 
     assert policies(nowhere) == {"Never"}
     assert policies(somewhere) == {"IfNotPresent"}
     assert wanted.node.containers["ebs-plugin"]["imagePullPolicy"] == "Always"
 
 
-async def test_the_testers_image_is_pulled_from_where_its_short_name_leads() -> None:
+async def test_the_testers_image_is_pulled_from_where_its_short_name_leads(tmp_path: Path) -> None:
     """Upstream: helmTester.image; its pod has no role at AWS."""
-    ours, theirs = await render(), await render({"helmTester": {"image": "busybox:1.36"}})
+    chart = copy_chart(tmp_path, registry="")
+
+    ours, theirs = await render(chart=chart), await render({"helmTester": {"image": "busybox:1.36"}}, chart=chart)
 
     assert [trial(one)["imagePullPolicy"] for one in (ours, theirs)] == ["Never", "IfNotPresent"]
     assert trial(theirs)["image"] == "busybox:1.36"

@@ -1,6 +1,7 @@
 """The chart as Helm makes objects of it, and as Helm refuses to."""
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,11 +87,25 @@ class Pod:
         return {one["name"]: one.get("value", one.get("valueFrom")) for one in self.containers[container]["env"]}
 
 
+def copy_chart(directory: Path, *, registry: str) -> Path:
+    """A copy of the chart whose publisher has set this registry; empty for none."""
+    chart = directory / "chart"
+    shutil.copytree(CHART, chart)
+    metadata = yaml.safe_load((chart / "Chart.yaml").read_text())
+    metadata["annotations"]["image-registry"] = registry
+    (chart / "Chart.yaml").write_text(yaml.safe_dump(metadata))
+    return chart
+
+
 async def render(
-    values: Values | Path | None = None, *, apis: tuple[str, ...] = (SNAPSHOTS,), kubernetes: str = KUBERNETES
+    values: Values | Path | None = None,
+    *,
+    chart: Path = CHART,
+    apis: tuple[str, ...] = (SNAPSHOTS,),
+    kubernetes: str = KUBERNETES,
 ) -> Rendered:
     """The objects for these values, on a cluster of this version that serves these APIs."""
-    finished = await _helm("template", "ebs", str(CHART), *_cluster(apis, kubernetes), values=values, ok=0)
+    finished = await _helm("template", "ebs", str(chart), *_cluster(apis, kubernetes), values=values, ok=0)
     return Rendered(tuple(one for one in yaml.safe_load_all(finished.out) if one))
 
 
@@ -100,9 +115,9 @@ async def refused(values: Values, *, apis: tuple[str, ...] = (SNAPSHOTS,), kuber
     return finished.err
 
 
-async def notes(values: Values) -> str:
+async def notes(values: Values, *, chart: Path = CHART) -> str:
     """What is shown after an installation, in a cluster that is as new as Helm is and has no CRDs."""
-    words = ("install", "ebs", str(CHART), "--dry-run=client", "--output=json", "--namespace=kube-system")
+    words = ("install", "ebs", str(chart), "--dry-run=client", "--output=json", "--namespace=kube-system")
     finished = await _helm(*words, values=values, ok=0)
     return str(json.loads(finished.out)["info"]["notes"])
 

@@ -41,7 +41,8 @@ snapshot-controller: v8.6.0
 {{- if and .root.Values.image.containerRegistry (eq (include "hyperpod-ebs.names-registry" $repository) "yes") (regexMatch "/csi-components/[^/]+$" $repository) (hasKey (include "hyperpod-ebs.versions" . | fromYaml) (base $repository)) }}yes{{ end -}}
 {{- end }}
 
-{{/* The name of an image, of (dict "root" $ "image" <repository and tag>). */}}
+{{/* The name of an image, of (dict "root" $ "image" <repository and tag>). Without image.containerRegistry, a name that
+     has no registry is one of the publisher's images (Chart.yaml). */}}
 {{- define "hyperpod-ebs.image" -}}
 {{- $image := .image -}}
 {{- if include "hyperpod-ebs.is-stood-in-for" . }}
@@ -49,6 +50,9 @@ snapshot-controller: v8.6.0
 {{- $image = dict "repository" (printf "csi-components/%s" $name) "tag" (get (include "hyperpod-ebs.versions" . | fromYaml) $name) -}}
 {{- end -}}
 {{- $registry := .root.Values.image.containerRegistry | default "" -}}
+{{- if and (not $registry) (not (include "hyperpod-ebs.names-registry" $image.repository)) }}
+{{- $registry = index .root.Chart.Annotations "image-registry" -}}
+{{- end -}}
 {{- if $registry }}{{ $registry = printf "%s/" (trimSuffix "/" $registry) }}{{ end -}}
 {{ printf "%s%s:%s" $registry $image.repository (toString $image.tag) }}
 {{- end }}

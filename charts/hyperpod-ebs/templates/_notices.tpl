@@ -22,7 +22,7 @@
 {{- end -}}
 {{- end -}}
 {{- with $homeless }}
-{{- $notices = append $notices (printf "image.containerRegistry is empty: nodes run the images that were imported there and pull none of %s, for a public registry gives such a name to whoever takes it. Push them to a registry of yours and name that." (join ", " .)) -}}
+{{- $notices = append $notices (printf "no registry is set, so nodes never pull these images and run only those that were imported there: %s. On a public registry, anyone can take such a name. Push the images to your registry and set image.containerRegistry to it." (join ", " .)) -}}
 {{- end -}}
 {{- with $stood_in_for }}
 {{- $notices = append $notices (printf "image.containerRegistry stands in for the registries that the values name for the sidecars, with this chart's versions: %s." (join ", " .)) -}}
