@@ -67,22 +67,19 @@ class Pool:
         """Copy `source` to `target`, extended to `size` bytes; `target` appears only when it is complete on disk."""
         unready = target.with_suffix(".new")
         try:
-            self._fill(unready, source, size)
+            with source.open("rb") as old, unready.open("wb") as new:
+                os.fchmod(new.fileno(), 0o600)
+                if self.copy_method is CopyMethod.COPY:
+                    _copy(old.fileno(), new.fileno())
+                else:
+                    fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
+                os.ftruncate(new.fileno(), size)
+                os.fsync(new.fileno())
         except OSError:  # mostly a full disk, where a partial copy must not stay
             unready.unlink(missing_ok=True)
             raise
         unready.rename(target)
         sync_directory(target.parent)
-
-    def _fill(self, unready: Path, source: Path, size: int) -> None:
-        with source.open("rb") as old, unready.open("wb") as new:
-            os.fchmod(new.fileno(), 0o600)
-            if self.copy_method is CopyMethod.COPY:
-                _copy(old.fileno(), new.fileno())
-            else:
-                fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
-            os.ftruncate(new.fileno(), size)
-            os.fsync(new.fileno())
 
 
 async def close(state: Path) -> bool:

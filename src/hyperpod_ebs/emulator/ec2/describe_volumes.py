@@ -1,6 +1,5 @@
 """DescribeVolumes, and volumes and attachments as EC2 returns them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -81,19 +80,15 @@ class DescribeVolumes:
         await self.world.clock.run_due_steps()
         request_checks.refuse_dry_run(asked)
         pages.refuse_pages_of_ids(asked, "VolumeIds")
-        fields = self._fields()
+        volumes, ids = self.world.store.volumes, asked.get("VolumeIds")
+        named = {volume.id: volume for volume in resource_ids.find_all(volumes, ids or (), resource_ids.VOLUME)}
+        candidates = named if ids else volumes
         matching = filters.matching(
-            self._candidates(asked), asked, fields, by_id="volume-id", tags=lambda volume: volume.tags
+            candidates, asked, self._fields(), by_id="volume-id", tags=lambda volume: volume.tags
         )
         this_page, token = pages.page(matching, asked, PAGE_SIZES, key=lambda volume: volume.id)
         answer = {"Volumes": [render_volume(self.world, volume) for volume in this_page], "NextToken": token}
         return await self.world.acknowledge(answer)
-
-    def _candidates(self, asked: Asked) -> Mapping[str, Volume]:
-        volumes = self.world.store.volumes
-        if ids := asked.get("VolumeIds"):
-            return {volume.id: volume for volume in resource_ids.find_all(volumes, ids, resource_ids.VOLUME)}
-        return volumes
 
     def _fields(self) -> dict[str, filters.Field[Volume]]:
         world = self.world

@@ -37,7 +37,9 @@ class Instances:
         await self._world.clock.run_due_steps()
         if not 1 <= least <= most:
             raise AwsFault("InvalidParameterValue", f"MinCount {least} is not between 1 and MaxCount {most}")
-        zone, tags = self._zone(asked), self._tags(asked)
+        zone = self._zone(asked)
+        specifications = [item for item in asked.get("TagSpecifications", []) if item.get("ResourceType") == "instance"]
+        tags = tagging.requested_tags({"TagSpecifications": specifications}, "instance")
         reservation, earlier_ids = new_id("r"), self._tokens.earlier_ids(asked, zone)
         request_checks.refuse_dry_run(asked)
         if earlier_ids:
@@ -98,10 +100,6 @@ class Instances:
         if name not in {zone.name for zone in region.zones}:
             raise AwsFault("InvalidParameterValue", f"Invalid availability zone: [{name}]")
         return str(name)
-
-    def _tags(self, asked: Asked) -> dict[str, str]:
-        specifications = [item for item in asked.get("TagSpecifications", []) if item.get("ResourceType") == "instance"]
-        return tagging.requested_tags({"TagSpecifications": specifications}, "instance")
 
     def _new_instance(self, asked: Asked, zone: str, tags: dict[str, str], reservation: str) -> Instance:
         return Instance(

@@ -41,7 +41,12 @@ class Volumes:
         if earlier_ids := self._tokens.earlier_ids(asked, zone):
             # Check nothing else: the snapshot of the first request may be deleted by now.
             request_checks.refuse_dry_run(asked)
-            volume = self._volume_of_token(earlier_ids[0], asked["ClientToken"])
+            volume = self._store.volumes.get(earlier_ids[0])
+            if volume is None or volume.state == "deleting":
+                token = asked["ClientToken"]
+                raise token_mismatch(
+                    f"The client token {token} was used for volume {earlier_ids[0]}, which is deleted."
+                )
         else:
             volume = self._new_volume(asked, zone)
             request_checks.refuse_dry_run(asked)
@@ -130,21 +135,12 @@ class Volumes:
             text = "The parameter KmsKeyId requires the parameter Encrypted to be set."
             raise AwsFault("InvalidParameterDependency", text)
         if key:
-            return True, self._key_arn(key)
+            if not key.startswith("arn:"):
+                key = self._world.region.arn("kms", key if key.startswith("alias/") else f"key/{key}")
+            return True, key
         if snapshot is not None and snapshot.encrypted:
             return True, snapshot.key
         return (True, self._world.region.arn("kms", DEFAULT_KEY)) if encrypted else (False, None)
-
-    def _key_arn(self, key: str) -> str:
-        if key.startswith("arn:"):
-            return key
-        return self._world.region.arn("kms", key if key.startswith("alias/") else f"key/{key}")
-
-    def _volume_of_token(self, id_: str, token: str) -> Volume:
-        volume = self._store.volumes.get(id_)
-        if volume is None or volume.state == "deleting":
-            raise token_mismatch(f"The client token {token} was used for volume {id_}, which is deleted.")
-        return volume
 
     async def _make_available(self, id_: str) -> None:
         volume = self._store.volumes[id_]

@@ -26,16 +26,13 @@ class Zones:
         """List zones by name, id or filter; drivers use a dry run to check that EC2 responds."""
         request_checks.refuse_dry_run(asked)
         zones = {zone.name: zone for zone in self.world.region.zones}
-        names = [*asked.get("ZoneNames", []), *self._names(asked.get("ZoneIds", []))]
+        names_by_id = {zone.id: zone.name for zone in self.world.region.zones}
+        names = [*asked.get("ZoneNames", []), *(names_by_id.get(id_, id_) for id_ in asked.get("ZoneIds", []))]
         if unknown := [name for name in names if name not in zones]:
             raise AwsFault("InvalidParameterValue", f"Invalid availability zone: [{unknown[0]}]")
         known = {name: zones[name] for name in names} if names else zones
         matching = filters.matching(known, asked, self._fields(), by_id="zone-name")
         return {"AvailabilityZones": [self._render(zone) for zone in matching]}
-
-    def _names(self, ids: list[str]) -> list[str]:
-        by_id = {zone.id: zone.name for zone in self.world.region.zones}
-        return [by_id.get(id_, id_) for id_ in ids]
 
     def _fields(self) -> dict[str, filters.Field[Zone]]:
         fixed: dict[str, filters.Field[Zone]] = {name: lambda _, value=value: [value] for name, value in _FIXED.items()}  # type: ignore[misc] # a default binds it

@@ -39,7 +39,9 @@ class Clusters:
         self._store.clusters.put(cluster)
         groups = [group for group in cluster.instance_groups() for _ in range(group.count)]
         for group, zone in zip(groups, itertools.cycle(zones), strict=False):
-            self._machines.start(_new_node(cluster, group, zone))
+            kind = group.kind.removeprefix("ml.")
+            node = Instance(id=new_id("i"), kind=kind, zone=zone, cluster=cluster.id, group=group.name)
+            self._machines.start(node)
         self._world.clock.schedule(cluster.id, "cluster in service")
         return await self._world.acknowledge({"ClusterArn": self.arn(cluster)})
 
@@ -181,13 +183,3 @@ def _groups(asked: Asked) -> Iterable[InstanceGroup]:
                 role=group["ExecutionRole"],
                 restricted=restricted,
             )
-
-
-def _new_node(cluster: Cluster, group: InstanceGroup, zone: str) -> Instance:
-    return Instance(
-        id=new_id("i"),
-        kind=group.kind.removeprefix("ml."),
-        zone=zone,
-        cluster=cluster.id,
-        group=group.name,
-    )
