@@ -1,21 +1,21 @@
-"""AttachVolume, DetachVolume and the instances they are about, as boto3 sees them."""
+"""AttachVolume, DetachVolume, tags, instances, instance types and zones, called through the AWS SDK."""
 
 import pytest
 
 from tests.support.emulator_clients import Aws, cloud, until
 
-UNKNOWN = "vol-0123456789abcdef0"
-NOBODY = "i-0123456789abcdef0"
+UNKNOWN_VOLUME = "vol-0123456789abcdef0"
+UNKNOWN_INSTANCE = "i-0123456789abcdef0"
 
 
-async def attached(aws: Aws, volume: str, instance: str, device: str = "/dev/xvdba") -> None:
-    """Attach, and wait for it."""
+async def attach(aws: Aws, volume: str, instance: str, device: str = "/dev/xvdba") -> None:
+    """Attach a volume, and wait until it is attached."""
     await aws.ec2("attach_volume", VolumeId=volume, InstanceId=instance, Device=device)
     await until(lambda: aws.state(volume), "in-use attached")
 
 
 async def test_an_attachment_is_attaching_then_attached_then_gone(aws: Aws) -> None:
-    """EC2: the life of an attachment, and who shows it."""
+    """EC2 user guide, "Amazon EBS volume lifecycle"; EC2 API reference, VolumeAttachment."""
     volume, instance = await aws.volume(), await aws.instance()
 
     made = await aws.ec2("attach_volume", VolumeId=volume, InstanceId=instance, Device="/dev/xvdba")
@@ -28,9 +28,9 @@ async def test_an_attachment_is_attaching_then_attached_then_gone(aws: Aws) -> N
 
 
 async def test_filters_find_a_volume_by_its_attachment(aws: Aws) -> None:
-    """EC2: the attachment.* filters."""
+    """EC2 API reference, DescribeVolumes: the attachment.* filters."""
     volume, instance = await aws.volume(), await aws.instance()
-    await attached(aws, volume, instance)
+    await attach(aws, volume, instance)
     filters = {
         "attachment.instance-id": instance,
         "attachment.device": "/dev/xvdba",
@@ -42,15 +42,15 @@ async def test_filters_find_a_volume_by_its_attachment(aws: Aws) -> None:
     for name, value in filters.items():
         found = await aws.ec2("describe_volumes", Filters=[{"Name": name, "Values": [value]}])
 
-        assert volume in {one["VolumeId"] for one in found["Volumes"]}, name
+        assert volume in {found_volume["VolumeId"] for found_volume in found["Volumes"]}, name
 
 
 @pytest.mark.requirement("emulator.refuses-as-aws")
-async def test_what_cannot_be_attached_is_refused(aws: Aws) -> None:
-    """EC2: AttachVolume's errors."""
+async def test_an_attachment_that_ec2_does_not_allow_is_refused(aws: Aws) -> None:
+    """EC2 API reference, AttachVolume and "Error codes"."""
     volume, other, far = await aws.volume(), await aws.volume(), await aws.volume(AvailabilityZone="us-west-2b")
     instance, second = await aws.instance(), await aws.instance()
-    await attached(aws, volume, instance)
+    await attach(aws, volume, instance)
 
     async def code(volume: str, instance: str, device: str = "/dev/xvdbb") -> str:
         members = {"VolumeId": volume, "InstanceId": instance, "Device": device}
@@ -58,8 +58,8 @@ async def test_what_cannot_be_attached_is_refused(aws: Aws) -> None:
 
     assert await code(volume, second) == "VolumeInUse"
     assert await code(volume, instance) == "VolumeInUse"
-    assert await code(UNKNOWN, instance) == "InvalidVolume.NotFound"
-    assert await code(other, NOBODY) == "InvalidInstanceID.NotFound"
+    assert await code(UNKNOWN_VOLUME, instance) == "InvalidVolume.NotFound"
+    assert await code(other, UNKNOWN_INSTANCE) == "InvalidInstanceID.NotFound"
     assert await code(far, instance) == "InvalidVolume.ZoneMismatch"
     assert await code(other, instance, "/dev/xvdba") == "InvalidParameterValue"
     assert await code(other, instance, "/dev/xvda") == "InvalidParameterValue"
@@ -67,12 +67,12 @@ async def test_what_cannot_be_attached_is_refused(aws: Aws) -> None:
     assert await aws.state(other) == "available"
 
 
-async def test_a_full_instance_takes_no_more(aws: Aws) -> None:
-    """EC2: AttachmentLimitExceeded; a g5.48xlarge has 9, root included."""
+async def test_a_full_instance_refuses_another_volume(aws: Aws) -> None:
+    """EC2 user guide, "Amazon EBS volume limits": a g5.48xlarge takes 9 volumes, including its root volume."""
     instance = await aws.instance(InstanceType="g5.48xlarge")
     for number in range(8):
         volume = await aws.volume()
-        await attached(aws, volume, instance, f"/dev/xvdb{chr(ord('a') + number)}")
+        await attach(aws, volume, instance, f"/dev/xvdb{chr(ord('a') + number)}")
     members = {"VolumeId": await aws.volume(), "InstanceId": instance, "Device": "/dev/xvdbz"}
 
     refusal = await aws.refused("ec2", "attach_volume", **members)
@@ -81,14 +81,14 @@ async def test_a_full_instance_takes_no_more(aws: Aws) -> None:
 
 
 @pytest.mark.requirement("emulator.refuses-as-aws")
-async def test_what_cannot_be_detached_is_refused(aws: Aws) -> None:
-    """EC2: DetachVolume's errors."""
+async def test_a_detach_that_ec2_does_not_allow_is_refused(aws: Aws) -> None:
+    """EC2 API reference, DetachVolume and "Error codes"."""
     volume, free = await aws.volume(), await aws.volume()
     instance, second = await aws.instance(), await aws.instance()
-    await attached(aws, volume, instance)
-    root = next(one for one in (await aws.ec2("describe_volumes"))["Volumes"] if one["Size"] == 8)
+    await attach(aws, volume, instance)
+    root = next(found for found in (await aws.ec2("describe_volumes"))["Volumes"] if found["Size"] == 8)
 
-    unknown = await aws.refused("ec2", "detach_volume", VolumeId=UNKNOWN)
+    unknown = await aws.refused("ec2", "detach_volume", VolumeId=UNKNOWN_VOLUME)
     available = await aws.refused("ec2", "detach_volume", VolumeId=free)
     elsewhere = await aws.refused("ec2", "detach_volume", VolumeId=volume, InstanceId=second)
     rooted = await aws.refused("ec2", "detach_volume", VolumeId=root["VolumeId"])
@@ -104,8 +104,8 @@ async def test_what_cannot_be_detached_is_refused(aws: Aws) -> None:
     ]
 
 
-async def test_a_shared_volume_is_on_several_instances_and_detached_from_the_one_named(aws: Aws) -> None:
-    """EC2: multi-attach of io2, in one zone."""
+async def test_a_shared_volume_is_attached_to_several_instances_and_detached_from_the_named_one(aws: Aws) -> None:
+    """EC2 user guide, "Attach an EBS volume to multiple EC2 instances"."""
     volume = await aws.volume(VolumeType="io2", Iops=100, Size=4, MultiAttachEnabled=True)
     instances = [await aws.instance(), await aws.instance()]
     for instance in instances:
@@ -116,28 +116,30 @@ async def test_a_shared_volume_is_on_several_instances_and_detached_from_the_one
     await aws.ec2("detach_volume", VolumeId=volume, InstanceId=instances[0])
 
     assert unnamed[0] == "InvalidParameterCombination"
-    assert [one["InstanceId"] for one in (await aws.shown(volume))["Attachments"]] == [instances[1]]
+    assert [attachment["InstanceId"] for attachment in (await aws.shown(volume))["Attachments"]] == [instances[1]]
 
 
-async def test_an_instance_shows_what_is_attached_and_takes_its_root_volume_along(aws: Aws) -> None:
-    """EC2: block device mappings, and DeleteOnTermination."""
+async def test_an_instance_lists_its_volumes_and_deletes_its_root_volume_when_it_terminates(aws: Aws) -> None:
+    """EC2 API reference, InstanceBlockDeviceMapping and DeleteOnTermination."""
     volume, instance = await aws.volume(), await aws.instance(SubnetId="subnet-0000000000000000a")
-    await attached(aws, volume, instance)
+    await attach(aws, volume, instance)
 
     found = await aws.ec2("describe_instances", Filters=[{"Name": "instance-id", "Values": [instance]}])
     shown = found["Reservations"][0]["Instances"][0]
-    mappings = {one["DeviceName"]: one["Ebs"] for one in shown["BlockDeviceMappings"]}
+    mappings = {mapping["DeviceName"]: mapping["Ebs"] for mapping in shown["BlockDeviceMappings"]}
     await aws.ec2("terminate_instances", InstanceIds=[instance])
 
     assert (shown["RootDeviceName"], shown["State"]["Name"]) == ("/dev/xvda", "running")
     assert mappings["/dev/xvdba"]["VolumeId"] == volume
     assert mappings["/dev/xvda"]["DeleteOnTermination"]
-    assert [one["VolumeId"] for one in (await aws.ec2("describe_volumes"))["Volumes"]] == [volume]
+    assert [left["VolumeId"] for left in (await aws.ec2("describe_volumes"))["Volumes"]] == [volume]
     assert await aws.state(volume) == "available"
 
 
-async def test_a_root_volume_that_is_being_modified_goes_with_its_instance(caplog: pytest.LogCaptureFixture) -> None:
-    """Ours: what was to become of a volume ends with it."""
+async def test_a_root_volume_that_is_being_modified_is_deleted_with_its_instance(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The pending steps of a deleted volume are cancelled; otherwise the emulator would fail on them forever."""
     async with cloud(profile="aws") as (emulator, aws):
         instance = await aws.instance()
         (root,) = (await aws.ec2("describe_volumes"))["Volumes"]
@@ -155,8 +157,8 @@ async def test_a_root_volume_that_is_being_modified_goes_with_its_instance(caplo
     assert caplog.records == []
 
 
-async def test_the_root_volume_of_an_instance_that_does_not_run_yet_is_left_alone() -> None:
-    """Ours: it has no bytes to be snapshotted so far."""
+async def test_the_root_volume_of_a_pending_instance_cannot_be_snapshotted() -> None:
+    """Its backing file does not exist before the instance runs."""
     async with cloud(profile="aws") as (_, aws):
         await aws.ec2("run_instances", MinCount=1, MaxCount=1)
         (root,) = (await aws.ec2("describe_volumes"))["Volumes"]
@@ -166,37 +168,39 @@ async def test_the_root_volume_of_an_instance_that_does_not_run_yet_is_left_alon
     assert (root["State"], refusal[0]) == ("in-use", "IncorrectState")
 
 
-async def test_instances_are_told_apart_by_token_zone_and_id(aws: Aws) -> None:
-    """EC2: RunInstances is idempotent by token; Placement names a zone."""
+async def test_instances_are_chosen_by_client_token_zone_and_id(aws: Aws) -> None:
+    """EC2 API reference, RunInstances: ClientToken, Placement and SubnetId."""
     wanted = {"MinCount": 2, "MaxCount": 2, "ClientToken": "t", "Placement": {"AvailabilityZone": "us-west-2c"}}
 
     first = await aws.ec2("run_instances", **wanted)
     again = await aws.ec2("run_instances", **wanted)
-    unknown = await aws.refused("ec2", "describe_instances", InstanceIds=[NOBODY])
+    unknown = await aws.refused("ec2", "describe_instances", InstanceIds=[UNKNOWN_INSTANCE])
     subnet = await aws.refused("ec2", "run_instances", MinCount=1, MaxCount=1, SubnetId="subnet-x")
 
-    assert [one["InstanceId"] for one in again["Instances"]] == [one["InstanceId"] for one in first["Instances"]]
-    assert {one["Placement"]["AvailabilityZone"] for one in first["Instances"]} == {"us-west-2c"}
+    assert [instance["InstanceId"] for instance in again["Instances"]] == [
+        instance["InstanceId"] for instance in first["Instances"]
+    ]
+    assert {instance["Placement"]["AvailabilityZone"] for instance in first["Instances"]} == {"us-west-2c"}
     assert (unknown[0], subnet[0]) == ("InvalidInstanceID.NotFound", "InvalidSubnetID.NotFound")
 
 
 @pytest.mark.parametrize("method", ["attach_volume", "detach_volume", "delete_volume"])
 async def test_a_dry_run_changes_nothing(aws: Aws, method: str) -> None:
-    """EC2: DryRunOperation, with status 412."""
+    """EC2 API reference, "Error codes": DryRunOperation."""
     volume, instance = await aws.volume(), await aws.instance()
     if method == "detach_volume":
-        await attached(aws, volume, instance)
+        await attach(aws, volume, instance)
     before = await aws.state(volume)
-    place = {"InstanceId": instance, "Device": "/dev/xvdba"} if method == "attach_volume" else {}
+    target = {"InstanceId": instance, "Device": "/dev/xvdba"} if method == "attach_volume" else {}
 
-    refusal = await aws.refused("ec2", method, VolumeId=volume, DryRun=True, **place)
+    refusal = await aws.refused("ec2", method, VolumeId=volume, DryRun=True, **target)
 
     assert refusal[0] == "DryRunOperation"
     assert await aws.state(volume) == before
 
 
-async def test_the_zones_are_three_and_a_dry_run_shows_that_ec2_answers(aws: Aws) -> None:
-    """Upstream: DescribeAvailabilityZones with DryRun is the readiness check."""
+async def test_there_are_three_zones_and_a_dry_run_shows_that_ec2_responds(aws: Aws) -> None:
+    """The upstream driver checks its connection with DescribeAvailabilityZones and DryRun (pkg/cloud/cloud.go)."""
     zones = (await aws.ec2("describe_availability_zones"))["AvailabilityZones"]
     dry = await aws.refused("ec2", "describe_availability_zones", DryRun=True)
     named = await aws.ec2("describe_availability_zones", ZoneIds=["usw2-az3"])
@@ -211,24 +215,26 @@ async def test_the_zones_are_three_and_a_dry_run_shows_that_ec2_answers(aws: Aws
     assert (dry[0], unknown[0]) == ("DryRunOperation", "InvalidParameterValue")
 
 
-async def test_tags_are_set_replaced_and_taken_off_together_or_not_at_all(aws: Aws) -> None:
-    """EC2: CreateTags and DeleteTags on several resources."""
-    one, other = await aws.volume(), await aws.instance()
-    both = [one, other]
+async def test_tags_are_set_replaced_and_deleted_on_all_resources_or_on_none(aws: Aws) -> None:
+    """EC2 API reference, CreateTags and DeleteTags."""
+    volume, instance = await aws.volume(), await aws.instance()
+    both = [volume, instance]
     await aws.ec2("create_tags", Resources=both, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}])
 
-    unknown = await aws.refused("ec2", "create_tags", Resources=[one, UNKNOWN], Tags=[{"Key": "c", "Value": "3"}])
-    await aws.ec2("create_tags", Resources=[one], Tags=[{"Key": "a", "Value": "9"}])
+    unknown = await aws.refused(
+        "ec2", "create_tags", Resources=[volume, UNKNOWN_VOLUME], Tags=[{"Key": "c", "Value": "3"}]
+    )
+    await aws.ec2("create_tags", Resources=[volume], Tags=[{"Key": "a", "Value": "9"}])
     await aws.ec2("delete_tags", Resources=both, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b"}, {"Value": "9"}])
 
     assert unknown[0] == "InvalidVolume.NotFound"
-    assert (await aws.shown(one))["Tags"] == [{"Key": "a", "Value": "9"}]
-    found = await aws.ec2("describe_instances", InstanceIds=[other])
+    assert (await aws.shown(volume))["Tags"] == [{"Key": "a", "Value": "9"}]
+    found = await aws.ec2("describe_instances", InstanceIds=[instance])
     assert "Tags" not in found["Reservations"][0]["Instances"][0]
 
 
 async def test_the_fifty_first_tag_is_refused(aws: Aws) -> None:
-    """EC2: TagLimitExceeded."""
+    """EC2 user guide, "Tag restrictions": 50 tags per resource."""
     volume = await aws.volume()
     tags = [{"Key": f"k{number}", "Value": ""} for number in range(50)]
     await aws.ec2("create_tags", Resources=[volume], Tags=tags)
@@ -238,23 +244,23 @@ async def test_the_fifty_first_tag_is_refused(aws: Aws) -> None:
     assert refusal[0] == "TagLimitExceeded"
 
 
-async def test_an_instance_takes_as_many_volumes_as_its_type_with_its_root(aws: Aws) -> None:
-    """EC2: AttachmentLimitExceeded beyond EbsInfo.MaximumEbsAttachments."""
+async def test_an_instance_takes_as_many_volumes_as_its_type_including_its_root_volume(aws: Aws) -> None:
+    """EC2 API reference, EbsInfo: MaximumEbsAttachments."""
     instance = await aws.instance(InstanceType="g5.48xlarge")
     (described,) = (await aws.ec2("describe_instance_types", InstanceTypes=["g5.48xlarge"]))["InstanceTypes"]
     most = described["EbsInfo"]["MaximumEbsAttachments"]
     volumes = [await aws.volume() for _ in range(most)]
 
     for number, volume in enumerate(volumes[:-1]):
-        await attached(aws, volume, instance, f"/dev/xvdb{chr(ord('a') + number)}")
+        await attach(aws, volume, instance, f"/dev/xvdb{chr(ord('a') + number)}")
     one_more = await aws.refused("ec2", "attach_volume", VolumeId=volumes[-1], InstanceId=instance, Device="/dev/xvdcz")
 
     assert most == 9
     assert one_more[0] == "AttachmentLimitExceeded"
 
 
-async def test_instance_types_tell_how_many_volumes_they_take_and_whether_interfaces_share_the_places(aws: Aws) -> None:
-    """EC2: DescribeInstanceTypes, by names, by filters and in pages."""
+async def test_instance_types_show_their_attach_slots_and_whether_interfaces_share_them(aws: Aws) -> None:
+    """EC2 API reference, DescribeInstanceTypes and EbsInfo."""
     by_name = await aws.ec2("describe_instance_types", InstanceTypes=["p5.48xlarge", "m5.large"])
     dedicated = await aws.ec2(
         "describe_instance_types",
@@ -267,16 +273,16 @@ async def test_instance_types_tell_how_many_volumes_they_take_and_whether_interf
     token = ""
     while not pages or token:
         page = await aws.ec2("describe_instance_types", **({"NextToken": token} if token else {}))
-        pages.append([one["InstanceType"] for one in page["InstanceTypes"]])
+        pages.append([instance_type["InstanceType"] for instance_type in page["InstanceTypes"]])
         token = page.get("NextToken", "")
     unknown = await aws.refused("ec2", "describe_instance_types", InstanceTypes=["m5.large", "z9.large"])
 
-    told = {one["InstanceType"]: one["EbsInfo"] for one in by_name["InstanceTypes"]}
-    assert {name: (one["MaximumEbsAttachments"], one["AttachmentLimitType"]) for name, one in told.items()} == {
+    ebs_info = {instance_type["InstanceType"]: instance_type["EbsInfo"] for instance_type in by_name["InstanceTypes"]}
+    assert {name: (info["MaximumEbsAttachments"], info["AttachmentLimitType"]) for name, info in ebs_info.items()} == {
         "p5.48xlarge": (64, "dedicated"),
         "m5.large": (27, "shared"),
     }
-    assert sorted(one["InstanceType"] for one in dedicated["InstanceTypes"]) == ["g6.48xlarge", "g7.48xlarge"]
+    assert sorted(found["InstanceType"] for found in dedicated["InstanceTypes"]) == ["g6.48xlarge", "g7.48xlarge"]
     assert [len(page) for page in pages[:-1]] == [100] * (len(pages) - 1)
     names = [name for page in pages for name in page]
     assert len(set(names)) == len(names) > 150

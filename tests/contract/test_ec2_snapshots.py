@@ -1,4 +1,4 @@
-"""CreateSnapshot, DeleteSnapshot, DescribeSnapshots, ModifyVolume and its describe, as boto3 sees them."""
+"""Snapshots and modifications of volumes, called through the AWS SDK."""
 
 import asyncio
 from typing import Any
@@ -9,8 +9,8 @@ from botocore.exceptions import ClientError
 from tests.support.emulator_clients import ZONE, Aws, cloud, said, until
 
 
-async def snapshot(aws: Aws, volume: str, **members: Any) -> str:
-    """The id of a completed snapshot."""
+async def create_snapshot(aws: Aws, volume: str, **members: Any) -> str:
+    """Create a snapshot, and wait until it is completed; its id."""
     made = await aws.ec2("create_snapshot", VolumeId=volume, **members)
     id_: str = made["SnapshotId"]
 
@@ -22,7 +22,7 @@ async def snapshot(aws: Aws, volume: str, **members: Any) -> str:
 
 
 async def test_a_snapshot_is_pending_and_then_completed(aws: Aws) -> None:
-    """EC2: CreateSnapshot answers at once; Progress ends at 100%."""
+    """EC2 API reference, CreateSnapshot and Snapshot: State and Progress."""
     volume = await aws.volume(Size=3)
     tags = [{"Key": "n", "Value": "1"}]
 
@@ -39,10 +39,10 @@ async def test_a_snapshot_is_pending_and_then_completed(aws: Aws) -> None:
     assert shown["OwnerId"] == "123456789012"
 
 
-async def test_a_volume_from_a_snapshot_is_as_large_or_larger(aws: Aws) -> None:
-    """EC2: Size defaults to the snapshot's and may exceed it; encryption is inherited."""
+async def test_a_volume_from_a_snapshot_is_at_least_as_large(aws: Aws) -> None:
+    """EC2 API reference, CreateVolume: Size, Encrypted and VolumeInitializationRate."""
     source = await aws.volume(Size=2, Encrypted=True)
-    from_it = await snapshot(aws, source)
+    from_it = await create_snapshot(aws, source)
 
     same, larger = await aws.volume(SnapshotId=from_it, Size=2), await aws.volume(SnapshotId=from_it, Size=4)
     members = {"AvailabilityZone": ZONE, "SnapshotId": from_it}
@@ -50,7 +50,7 @@ async def test_a_volume_from_a_snapshot_is_as_large_or_larger(aws: Aws) -> None:
     rate = await aws.refused("ec2", "create_volume", VolumeInitializationRate=99, **members)
 
     shown = [await aws.shown(volume) for volume in (same, larger)]
-    assert [(one["Size"], one["SnapshotId"], one["Encrypted"]) for one in shown] == [
+    assert [(volume["Size"], volume["SnapshotId"], volume["Encrypted"]) for volume in shown] == [
         (2, from_it, True),
         (4, from_it, True),
     ]
@@ -58,7 +58,7 @@ async def test_a_volume_from_a_snapshot_is_as_large_or_larger(aws: Aws) -> None:
 
 
 async def test_snapshots_are_found_by_owner_filter_and_page(aws: Aws) -> None:
-    """EC2: DescribeSnapshots."""
+    """EC2 API reference, DescribeSnapshots."""
     volume = await aws.volume()
     made = {(await aws.ec2("create_snapshot", VolumeId=volume))["SnapshotId"] for _ in range(6)}
     filters = [{"Name": "volume-id", "Values": [volume]}, {"Name": "status", "Values": ["completed"]}]
@@ -68,14 +68,14 @@ async def test_snapshots_are_found_by_owner_filter_and_page(aws: Aws) -> None:
     first = await aws.ec2("describe_snapshots", MaxResults=5)
     second = await aws.ec2("describe_snapshots", MaxResults=5, NextToken=first["NextToken"])
 
-    assert {one["SnapshotId"] for one in own["Snapshots"]} == made
+    assert {snapshot["SnapshotId"] for snapshot in own["Snapshots"]} == made
     assert foreign["Snapshots"] == []
-    assert {one["SnapshotId"] for one in first["Snapshots"] + second["Snapshots"]} == made
+    assert {snapshot["SnapshotId"] for snapshot in first["Snapshots"] + second["Snapshots"]} == made
 
 
-async def test_a_deleted_snapshot_is_unknown_and_its_volumes_are_whole(aws: Aws) -> None:
-    """EC2: deleting a snapshot leaves the volumes made from it."""
-    id_ = await snapshot(aws, await aws.volume())
+async def test_a_deleted_snapshot_is_unknown_and_volumes_created_from_it_stay(aws: Aws) -> None:
+    """EC2 API reference, DeleteSnapshot."""
+    id_ = await create_snapshot(aws, await aws.volume())
     volume = (await aws.ec2("create_volume", AvailabilityZone=ZONE, SnapshotId=id_))["VolumeId"]
 
     await aws.ec2("delete_snapshot", SnapshotId=id_)
@@ -86,7 +86,7 @@ async def test_a_deleted_snapshot_is_unknown_and_its_volumes_are_whole(aws: Aws)
 
 
 async def test_a_second_snapshot_within_fifteen_seconds_and_a_volume_from_a_pending_one_are_refused() -> None:
-    """EC2: one snapshot per volume and 15 s; a volume wants a completed one."""
+    """EC2 API reference, "Error codes": SnapshotCreationPerVolumeRateExceeded, IncorrectState."""
     async with cloud(profile="aws") as (_, aws):
         volume = await aws.volume()
         made = await aws.ec2("create_snapshot", VolumeId=volume)
@@ -97,12 +97,12 @@ async def test_a_second_snapshot_within_fifteen_seconds_and_a_volume_from_a_pend
         assert (again[0], early[0]) == ("SnapshotCreationPerVolumeRateExceeded", "IncorrectState")
 
 
-async def test_a_volume_that_is_deleted_while_it_is_snapshotted_is_in_the_snapshot_or_gone(aws: Aws) -> None:
-    """Ours: whichever comes first, nothing falls over."""
+async def test_a_snapshot_of_a_volume_that_is_being_deleted_succeeds_or_is_refused(aws: Aws) -> None:
+    """The two calls race; in either order, the emulator returns a result that EC2 can return."""
 
     async def code(volume: str) -> str:
         try:
-            await snapshot(aws, volume)
+            await create_snapshot(aws, volume)
         except ClientError as refusal:
             return said(refusal)[0]
         return "none"
@@ -116,7 +116,7 @@ async def test_a_volume_that_is_deleted_while_it_is_snapshotted_is_in_the_snapsh
 
 
 async def test_a_modification_ends_with_the_new_size_and_performance(aws: Aws) -> None:
-    """EC2: ModifyVolume, and the latest modification in DescribeVolumesModifications."""
+    """EC2 API reference, ModifyVolume and DescribeVolumesModifications."""
     volume = await aws.volume(Size=1)
 
     made = await aws.ec2("modify_volume", VolumeId=volume, Size=10, Iops=4000, Throughput=300)
@@ -133,8 +133,8 @@ async def test_a_modification_ends_with_the_new_size_and_performance(aws: Aws) -
     assert (found["ModificationState"], found["Progress"]) == ("completed", 100)
 
 
-async def test_gp2_becomes_gp3_with_the_higher_of_both_performances(aws: Aws) -> None:
-    """EC2: a change of type without numbers keeps the source's performance where it is higher."""
+async def test_a_gp2_volume_becomes_gp3_with_the_higher_iops_of_both(aws: Aws) -> None:
+    """EC2 API reference, ModifyVolume: Iops."""
     volume = await aws.volume(VolumeType="gp2", Size=2000)
 
     await aws.ec2("modify_volume", VolumeId=volume, VolumeType="gp3")
@@ -144,8 +144,8 @@ async def test_gp2_becomes_gp3_with_the_higher_of_both_performances(aws: Aws) ->
 
 
 @pytest.mark.requirement("emulator.refuses-as-aws")
-async def test_what_a_volume_cannot_become_is_refused(aws: Aws) -> None:
-    """EC2: ModifyVolume's errors."""
+async def test_an_invalid_modification_is_refused(aws: Aws) -> None:
+    """EC2 API reference, ModifyVolume and "Error codes"."""
     volume, unknown = await aws.volume(Size=2), "vol-0123456789abcdef0"
 
     async def code(**members: Any) -> str:
@@ -163,7 +163,7 @@ async def test_what_a_volume_cannot_become_is_refused(aws: Aws) -> None:
 
 
 async def test_the_fifth_modification_of_a_day_is_refused(aws: Aws) -> None:
-    """EC2: four modifications per volume in a rolling 24 hours."""
+    """EBS user guide, Elastic Volumes: four modifications of a volume in a rolling 24 hours."""
     volume = await aws.volume(Size=1)
     for size in (2, 3, 4, 5):
         await aws.ec2("modify_volume", VolumeId=volume, Size=size)
@@ -174,8 +174,8 @@ async def test_the_fifth_modification_of_a_day_is_refused(aws: Aws) -> None:
     assert fifth[0] == "VolumeModificationRateExceeded"
 
 
-async def test_a_modification_under_way_refuses_the_next() -> None:
-    """EC2: IncorrectModificationState."""
+async def test_a_second_modification_is_refused_while_the_first_is_under_way() -> None:
+    """EC2 API reference, "Error codes": IncorrectModificationState."""
     async with cloud(profile="aws") as (_, aws):
         volume = await aws.volume(Size=1)
         await aws.ec2("modify_volume", VolumeId=volume, Size=2)
@@ -185,8 +185,8 @@ async def test_a_modification_under_way_refuses_the_next() -> None:
         assert second[0] == "IncorrectModificationState"
 
 
-async def test_the_rate_rule_can_be_switched() -> None:
-    """Ours: AWS has changed it, and most guides tell of the older one."""
+async def test_the_older_modification_rate_can_be_chosen() -> None:
+    """AWS has changed its rule, and most guides still describe six hours between two modifications."""
     async with cloud(rate="six-hours-apart") as (_, aws):
         volume = await aws.volume(Size=1)
         await aws.ec2("modify_volume", VolumeId=volume, Size=2)

@@ -1,4 +1,4 @@
-"""CreateVolume, DeleteVolume and DescribeVolumes, as boto3 sees them."""
+"""CreateVolume, DeleteVolume and DescribeVolumes, called through the AWS SDK."""
 
 from typing import Any, NamedTuple
 
@@ -7,8 +7,8 @@ import pytest
 from tests.support.emulator_clients import ZONE, Aws, cloud, until
 
 
-async def test_a_volume_is_creating_and_then_available_with_what_was_asked_for(aws: Aws) -> None:
-    """EC2: CreateVolume answers before the volume is there."""
+async def test_a_volume_is_creating_and_then_available_with_the_requested_settings(aws: Aws) -> None:
+    """EC2 API reference, CreateVolume and Volume: State."""
     tags = [{"Key": "Name", "Value": "data"}]
 
     made = await aws.ec2(
@@ -28,7 +28,7 @@ async def test_a_volume_is_creating_and_then_available_with_what_was_asked_for(a
 
 
 async def test_a_zone_can_be_given_by_its_id(aws: Aws) -> None:
-    """EC2: AvailabilityZone or AvailabilityZoneId."""
+    """EC2 API reference, CreateVolume: AvailabilityZoneId."""
     made = await aws.ec2("create_volume", AvailabilityZoneId="usw2-az2", Size=1)
 
     assert (made["AvailabilityZone"], made["VolumeType"], made["Iops"]) == ("us-west-2b", "gp2", 100)
@@ -120,8 +120,8 @@ REFUSALS = [
 
 @pytest.mark.requirement("emulator.refuses-as-aws")
 @pytest.mark.parametrize("case", REFUSALS, ids=[case.id for case in REFUSALS])
-async def test_what_no_volume_can_be_is_refused_and_makes_nothing(aws: Aws, case: Refusal) -> None:
-    """EC2: CreateVolume's ranges and ratios; the words are those that the Go driver parses."""
+async def test_an_invalid_create_is_refused_and_creates_nothing(aws: Aws, case: Refusal) -> None:
+    """EC2 API reference, CreateVolume: ranges and ratios. The upstream driver parses these texts."""
     members = {"AvailabilityZone": ZONE, "Size": 1, "VolumeType": "gp3"} | case.members
 
     code, text = await aws.refused("ec2", "create_volume", **members)
@@ -130,8 +130,8 @@ async def test_what_no_volume_can_be_is_refused_and_makes_nothing(aws: Aws, case
     assert (await aws.ec2("describe_volumes"))["Volumes"] == []
 
 
-async def test_the_ranges_are_checked_before_a_dry_run_is_answered(aws: Aws) -> None:
-    """Upstream: the Go driver learns the highest IOPS from a dry run (cloud.go, IopsLimitDryRun)."""
+async def test_a_dry_run_checks_the_ranges_first(aws: Aws) -> None:
+    """The upstream driver reads the highest IOPS from a dry run (pkg/cloud/cloud.go, IopsLimitDryRun)."""
     wanted = {"AvailabilityZone": ZONE, "Size": 4, "VolumeType": "gp3", "DryRun": True}
 
     in_range = await aws.refused("ec2", "create_volume", Iops=3000, **wanted)
@@ -140,8 +140,8 @@ async def test_the_ranges_are_checked_before_a_dry_run_is_answered(aws: Aws) -> 
     assert (in_range[0], beyond[0]) == ("DryRunOperation", "InvalidParameterValue")
 
 
-async def test_a_token_makes_one_volume_and_is_refused_for_another(aws: Aws) -> None:
-    """EC2: a repeated client token with the same parameters returns the same volume."""
+async def test_a_client_token_creates_one_volume_and_is_refused_for_another_request(aws: Aws) -> None:
+    """EC2 developer guide, "Ensuring idempotency in Amazon EC2 API requests"."""
     wanted = {"AvailabilityZone": ZONE, "Size": 1, "ClientToken": "once"}
     first = await aws.ec2("create_volume", **wanted)
 
@@ -153,8 +153,8 @@ async def test_a_token_makes_one_volume_and_is_refused_for_another(aws: Aws) -> 
     assert len((await aws.ec2("describe_volumes"))["Volumes"]) == 1
 
 
-async def test_the_token_of_a_deleted_volume_is_burnt(aws: Aws) -> None:
-    """EC2: a retry after the volume has vanished gives IdempotentParameterMismatch."""
+async def test_the_client_token_of_a_deleted_volume_cannot_be_used_again(aws: Aws) -> None:
+    """The upstream driver handles IdempotentParameterMismatch for a volume that is gone (pkg/cloud/cloud.go)."""
     wanted = {"AvailabilityZone": ZONE, "Size": 1, "ClientToken": "once"}
     first = await aws.ec2("create_volume", **wanted)
     await aws.shown(first["VolumeId"])
@@ -165,8 +165,8 @@ async def test_the_token_of_a_deleted_volume_is_burnt(aws: Aws) -> None:
     assert again[0] == "IdempotentParameterMismatch"
 
 
-async def test_a_token_outlives_the_snapshot_that_its_volume_was_made_from(aws: Aws) -> None:
-    """EC2: what a repeat returns is not made again, so nothing is checked again."""
+async def test_a_client_token_returns_its_volume_after_the_source_snapshot_is_deleted(aws: Aws) -> None:
+    """A repeated request creates nothing, so its parameters are not checked again."""
     source = await aws.volume()
     from_it = (await aws.ec2("create_snapshot", VolumeId=source))["SnapshotId"]
     wanted = {"AvailabilityZone": ZONE, "SnapshotId": from_it, "ClientToken": "once"}
@@ -180,8 +180,8 @@ async def test_a_token_outlives_the_snapshot_that_its_volume_was_made_from(aws: 
     assert dry[0] == "DryRunOperation"
 
 
-async def test_a_key_is_stored_as_its_arn_and_not_looked_at(aws: Aws) -> None:
-    """EC2: KMS keys are authenticated asynchronously."""
+async def test_a_kms_key_is_stored_as_its_arn_without_a_check(aws: Aws) -> None:
+    """EC2 API reference, CreateVolume: EC2 authenticates the KmsKeyId asynchronously."""
     id_ = await aws.volume(Encrypted=True, KmsKeyId="1234abcd-12ab-34cd-56ef-1234567890ab")
 
     shown = await aws.shown(id_)
@@ -191,7 +191,7 @@ async def test_a_key_is_stored_as_its_arn_and_not_looked_at(aws: Aws) -> None:
 
 
 async def test_a_deleted_volume_is_unknown(aws: Aws) -> None:
-    """EC2: InvalidVolume.NotFound."""
+    """EC2 API reference, "Error codes": InvalidVolume.NotFound."""
     id_ = await aws.volume()
 
     await aws.ec2("delete_volume", VolumeId=id_)
@@ -203,8 +203,8 @@ async def test_a_deleted_volume_is_unknown(aws: Aws) -> None:
     assert (await aws.refused("ec2", "delete_volume", VolumeId=id_))[0] == "InvalidVolume.NotFound"
 
 
-async def test_an_unknown_id_fails_the_whole_call_and_a_filter_passes_over_it(aws: Aws) -> None:
-    """EC2: DescribeVolumes by ids is all or nothing."""
+async def test_an_unknown_id_fails_the_whole_call_and_is_ignored_in_a_filter(aws: Aws) -> None:
+    """EC2 API reference, DescribeVolumes: VolumeIds and Filters."""
     id_, unknown = await aws.volume(), "vol-0123456789abcdef0"
 
     code, text = await aws.refused("ec2", "describe_volumes", VolumeIds=[id_, unknown])
@@ -214,8 +214,8 @@ async def test_an_unknown_id_fails_the_whole_call_and_a_filter_passes_over_it(aw
     assert [volume["VolumeId"] for volume in found["Volumes"]] == [id_]
 
 
-async def test_malformed_ids_are_told_from_unknown_ones(aws: Aws) -> None:
-    """EC2: InvalidVolumeID.Malformed, and InvalidParameterValue for what is no volume's id at all."""
+async def test_malformed_ids_have_their_own_errors(aws: Aws) -> None:
+    """EC2 API reference, "Error codes": InvalidVolumeID.Malformed and InvalidParameterValue."""
     malformed = await aws.refused("ec2", "describe_volumes", VolumeIds=["vol-x"])
     other = await aws.refused("ec2", "delete_volume", VolumeId="x")
 
@@ -223,11 +223,11 @@ async def test_malformed_ids_are_told_from_unknown_ones(aws: Aws) -> None:
 
 
 class Filter(NamedTuple):
-    """A filter, and what it finds: a large io2 volume tagged app=db, a small gp3 one without tags."""
+    """A filter, and which of two volumes match: a large io2 volume tagged app=db, a small gp3 volume without tags."""
 
     name: str
     values: list[str]
-    finds: set[str]
+    matches: set[str]
 
 
 FILTERS = [
@@ -250,8 +250,8 @@ FILTERS = [
 ]
 
 
-async def test_filters_find_what_they_say(aws: Aws) -> None:
-    """EC2: the filters of DescribeVolumes, with * and ? for any text and character."""
+async def test_filters_match_values_and_patterns(aws: Aws) -> None:
+    """EC2 API reference, DescribeVolumes: Filters; * is any text and ? any character."""
     tags = [{"ResourceType": "volume", "Tags": [{"Key": "app", "Value": "db"}]}]
     shape = {"Size": 4, "VolumeType": "io2", "Iops": 100, "MultiAttachEnabled": True}
     ids = {"large": await aws.volume(TagSpecifications=tags, **shape), "small": await aws.volume()}
@@ -259,11 +259,11 @@ async def test_filters_find_what_they_say(aws: Aws) -> None:
     for case in FILTERS:
         found = await aws.ec2("describe_volumes", Filters=[{"Name": case.name, "Values": case.values}])
 
-        assert {volume["VolumeId"] for volume in found["Volumes"]} == {ids[size] for size in case.finds}, case
+        assert {volume["VolumeId"] for volume in found["Volumes"]} == {ids[size] for size in case.matches}, case
 
 
 async def test_an_unknown_filter_and_too_many_values_are_refused(aws: Aws) -> None:
-    """EC2: at most 200 values in the filters of a call."""
+    """EC2 API reference, "Error codes": FilterLimitExceeded."""
     values = [f"vol-{number:017x}" for number in range(201)]
 
     unknown = await aws.refused("ec2", "describe_volumes", Filters=[{"Name": "colour", "Values": ["red"]}])
@@ -272,8 +272,8 @@ async def test_an_unknown_filter_and_too_many_values_are_refused(aws: Aws) -> No
     assert (unknown[0], many[0]) == ("InvalidParameterValue", "FilterLimitExceeded")
 
 
-async def test_pages_hold_each_volume_once_in_an_order_that_is_not_promised(aws: Aws) -> None:
-    """EC2: the order of elements is unspecified, the pages of one listing hang together."""
+async def test_pages_have_each_volume_once_in_no_particular_order(aws: Aws) -> None:
+    """EC2 API reference, DescribeVolumes: the order of the elements is not specified."""
     wanted = [(await aws.ec2("create_volume", AvailabilityZone=ZONE, Size=1))["VolumeId"] for _ in range(12)]
     seen: list[str] = []
     token: dict[str, str] = {}
@@ -287,8 +287,8 @@ async def test_pages_hold_each_volume_once_in_an_order_that_is_not_promised(aws:
     assert seen != sorted(wanted)
 
 
-async def test_pages_of_ids_and_broken_tokens_are_refused(aws: Aws) -> None:
-    """EC2: MaxResults goes with filters, not with ids."""
+async def test_pages_of_ids_and_invalid_tokens_are_refused(aws: Aws) -> None:
+    """EC2 API reference, DescribeVolumes: MaxResults cannot be used with VolumeIds."""
     id_ = await aws.volume()
 
     both = await aws.refused("ec2", "describe_volumes", VolumeIds=[id_], MaxResults=5)
@@ -301,15 +301,15 @@ async def test_pages_of_ids_and_broken_tokens_are_refused(aws: Aws) -> None:
     assert {token[0] for token in tokens} == {"InvalidPaginationToken"}
 
 
-async def test_states_take_the_time_that_they_take_in_the_wild() -> None:
-    """Ours: the aws profile draws its times, seeded; a look is never older than the clock."""
+async def test_with_the_aws_profile_states_take_seconds() -> None:
+    """The profile draws its times around those that real AWS calls take; the seed makes them repeatable."""
     async with cloud(profile="aws", seed=7) as (emulator, aws):
         made = await aws.ec2("create_volume", AvailabilityZone=ZONE, Size=1)
 
         first = await aws.state(made["VolumeId"])
         await until(lambda: aws.state(made["VolumeId"]), "available")
 
-        moments = [one for one in emulator.world.store.moments.values() if one.subject == made["VolumeId"]]
+        moments = [moment for moment in emulator.world.store.moments.values() if moment.subject == made["VolumeId"]]
         assert first == "creating"
-        assert [one.state for one in moments] == ["creating", "available"]
+        assert [moment.state for moment in moments] == ["creating", "available"]
         assert 0.2 < moments[1].at - moments[0].at < 10

@@ -1,4 +1,4 @@
-"""HyperPod clusters and the volumes on their nodes, as boto3 sees them; EKS and STS beside them."""
+"""HyperPod clusters and the volumes on their nodes, EKS and STS, called through the AWS SDK."""
 
 import re
 from typing import Any
@@ -8,19 +8,19 @@ import pytest
 from hyperpod_ebs.emulator.sagemaker.node_volumes import DEVICE_NAMES
 from tests.support.emulator_clients import GROUP, ROLE, Aws, cloud, until
 
-NOBODY = "i-0123456789abcdef0"
-UNKNOWN = "vol-0123456789abcdef0"
+UNKNOWN_NODE = "i-0123456789abcdef0"
+UNKNOWN_VOLUME = "vol-0123456789abcdef0"
 
 
-def wrapped(refusal: tuple[str, str]) -> str:
-    """The EC2 code in SageMaker's text."""
+def ec2_code(refusal: tuple[str, str]) -> str:
+    """The EC2 error code in SageMaker's message."""
     code, text = refusal
     assert code == "ValidationException"
     return text.partition("HyperPod - Ec2ErrCode: ")[2].partition(" : Ec2ErrMsg: ")[0]
 
 
-async def test_a_cluster_comes_into_service_with_its_nodes_and_goes(aws: Aws) -> None:
-    """SageMaker: the life of a cluster orchestrated by EKS."""
+async def test_a_cluster_is_created_with_its_nodes_and_deleted(aws: Aws) -> None:
+    """SageMaker API reference, CreateCluster, DescribeCluster, ListClusters and DeleteCluster."""
     groups = [GROUP | {"InstanceCount": 3}]
     vpc = {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-0000000000000000b", "subnet-0000000000000000c"]}
 
@@ -34,16 +34,16 @@ async def test_a_cluster_comes_into_service_with_its_nodes_and_goes(aws: Aws) ->
     deleted = await aws("sagemaker", "delete_cluster", ClusterName=arn)
 
     assert shown["InstanceGroups"][0]["CurrentCount"] == 3
-    assert sorted(one["Placement"]["AvailabilityZoneId"] for one in details) == ["usw2-az2", "usw2-az2", "usw2-az3"]
-    assert {one["InstanceStatus"]["Status"] for one in details} == {"Running"}
-    assert [one["ClusterArn"] for one in listed["ClusterSummaries"]] == [arn]
+    assert sorted(node["Placement"]["AvailabilityZoneId"] for node in details) == ["usw2-az2", "usw2-az2", "usw2-az3"]
+    assert {node["InstanceStatus"]["Status"] for node in details} == {"Running"}
+    assert [cluster["ClusterArn"] for cluster in listed["ClusterSummaries"]] == [arn]
     assert deleted["ClusterArn"] == arn
     assert (await aws("sagemaker", "list_clusters"))["ClusterSummaries"] == []
     assert (await aws.refused("sagemaker", "describe_cluster", ClusterName="hp"))[0] == "ResourceNotFound"
 
 
-async def test_a_volume_on_a_node_is_known_to_ec2_only_by_its_resource(aws: Aws) -> None:
-    """Upstream: the attachment has AssociatedResource, and neither instance nor device (cloud.go)."""
+async def test_ec2_shows_a_volume_on_a_node_only_with_its_associated_resource(aws: Aws) -> None:
+    """The upstream driver reads AssociatedResource, because instance and device are missing (pkg/cloud/cloud.go)."""
     volume = await aws.volume()
     arn, (node,) = await aws.cluster()
 
@@ -60,8 +60,8 @@ async def test_a_volume_on_a_node_is_known_to_ec2_only_by_its_resource(aws: Aws)
     assert by_filter["Volumes"] == []
 
 
-async def test_a_node_is_no_instance_of_the_customers(aws: Aws) -> None:
-    """HyperPod: its machines belong to the service."""
+async def test_ec2_does_not_show_hyperpod_nodes_as_instances(aws: Aws) -> None:
+    """The service owns the instances of HyperPod clusters, so EC2 does not know the nodes' ids."""
     volume = await aws.volume()
     _, (node,) = await aws.cluster()
 
@@ -72,8 +72,8 @@ async def test_a_node_is_no_instance_of_the_customers(aws: Aws) -> None:
     assert (described[0], attached[0]) == ("InvalidInstanceID.NotFound", "InvalidInstanceID.NotFound")
 
 
-async def test_a_detach_through_hyperpod_ends_it_and_through_ec2_is_refused(aws: Aws) -> None:
-    """EC2: DetachVolume of a volume held by a managed resource fails, forced or not."""
+async def test_a_volume_on_a_node_is_detached_by_sagemaker_and_not_by_ec2(aws: Aws) -> None:
+    """EC2 API reference, DetachVolume: it fails for a volume that is attached to a managed resource."""
     volume = await aws.volume()
     arn, (node,) = await aws.cluster()
     on_node = {"ClusterArn": arn, "NodeId": node, "VolumeId": volume}
@@ -87,46 +87,46 @@ async def test_a_detach_through_hyperpod_ends_it_and_through_ec2_is_refused(aws:
     assert (plain[0], forced[0]) == ("UnsupportedOperationException", "UnsupportedOperationException")
     assert ended["Status"] == "detached"
     assert await aws.state(volume) == "available"
-    assert wrapped(again) == "IncorrectState"
+    assert ec2_code(again) == "IncorrectState"
 
 
 @pytest.mark.requirement("emulator.refuses-as-aws")
-async def test_what_ec2_refuses_comes_back_in_a_validation_exception(aws: Aws) -> None:
-    """Upstream: the codes are matched in the text after `HyperPod - Ec2ErrCode:`."""
+async def test_an_ec2_error_is_returned_in_a_validation_exception(aws: Aws) -> None:
+    """The upstream driver matches the code after `HyperPod - Ec2ErrCode:` (pkg/cloud/cloud.go)."""
     here, far = await aws.volume(), await aws.volume(AvailabilityZone="us-west-2b")
     arn, nodes = await aws.cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
 
     async def refused(method: str, volume: str, node: str = nodes[0]) -> str:
         members = {"ClusterArn": arn, "NodeId": node, "VolumeId": volume}
-        return wrapped(await aws.refused("sagemaker", f"{method}_cluster_node_volume", **members))
+        return ec2_code(await aws.refused("sagemaker", f"{method}_cluster_node_volume", **members))
 
-    assert await refused("attach", UNKNOWN) == "InvalidVolume.NotFound"
+    assert await refused("attach", UNKNOWN_VOLUME) == "InvalidVolume.NotFound"
     assert await refused("attach", far) == "InvalidVolume.ZoneMismatch"
     assert await refused("detach", here) == "IncorrectState"
     await aws("sagemaker", "attach_cluster_node_volume", ClusterArn=arn, NodeId=nodes[0], VolumeId=here)
     assert await refused("attach", here) == "VolumeInUse"
     assert await refused("attach", here, nodes[1]) == "VolumeInUse"
     assert await refused("detach", here, nodes[1]) == "InvalidAttachment.NotFound"
-    assert await refused("detach", UNKNOWN) == "InvalidVolume.NotFound"
+    assert await refused("detach", UNKNOWN_VOLUME) == "InvalidVolume.NotFound"
 
 
 @pytest.mark.requirement("emulator.refuses-as-aws")
 async def test_an_unknown_cluster_or_node_is_a_resource_not_found(aws: Aws) -> None:
-    """SageMaker: the one error that the model has for attach and detach."""
+    """SageMaker API reference, AttachClusterNodeVolume and DetachClusterNodeVolume: ResourceNotFound."""
     volume = await aws.volume()
     arn, (node,) = await aws.cluster()
     nowhere = arn.rpartition("/")[0] + "/aaaaaaaaaaaa"
 
     for method in ("attach_cluster_node_volume", "detach_cluster_node_volume"):
         cluster = await aws.refused("sagemaker", method, ClusterArn=nowhere, NodeId=node, VolumeId=volume)
-        other = await aws.refused("sagemaker", method, ClusterArn=arn, NodeId=NOBODY, VolumeId=volume)
+        other = await aws.refused("sagemaker", method, ClusterArn=arn, NodeId=UNKNOWN_NODE, VolumeId=volume)
 
         assert (cluster[0], other[0]) == ("ResourceNotFound", "ResourceNotFound")
 
 
 @pytest.mark.requirement("emulator.refuses-as-aws")
-async def test_volumes_want_eks_an_unrestricted_group_and_a_cluster_in_service() -> None:
-    """SageMaker: the preconditions of AttachClusterNodeVolume."""
+async def test_volumes_need_an_eks_cluster_and_an_unrestricted_group() -> None:
+    """SageMaker API reference, AttachClusterNodeVolume."""
     async with cloud() as (_, aws):
         volume = await aws.volume()
         restricted = {key: value for key, value in GROUP.items() if key != "LifeCycleConfig"}
@@ -144,8 +144,8 @@ async def test_volumes_want_eks_an_unrestricted_group_and_a_cluster_in_service()
             assert "Ec2ErrCode" not in refusal[1], arn
 
 
-async def test_a_node_takes_as_many_volumes_as_its_type_but_for_hyperpod_s_own(aws: Aws) -> None:
-    """EC2: a g5.48xlarge takes 9; HyperPod: a root and a secondary volume are among them."""
+async def test_a_node_takes_as_many_volumes_as_its_type_minus_hyperpods_own(aws: Aws) -> None:
+    """A g5.48xlarge takes 9 volumes (EC2 user guide); HyperPod uses 2 of them, for a root and a secondary volume."""
     arn, (node,) = await aws.cluster(InstanceGroups=[GROUP | {"InstanceType": "ml.g5.48xlarge"}])
     volumes = [await aws.volume() for _ in range(8)]
 
@@ -155,14 +155,14 @@ async def test_a_node_takes_as_many_volumes_as_its_type_but_for_hyperpod_s_own(a
     await aws("sagemaker", "detach_cluster_node_volume", **on_node, VolumeId=volumes[0])
     after_all = await aws("sagemaker", "attach_cluster_node_volume", **on_node, VolumeId=volumes[7])
 
-    assert len({one["DeviceName"] for one in made}) == 7
-    assert wrapped(one_more) == "AttachmentLimitExceeded"
+    assert len({attachment["DeviceName"] for attachment in made}) == 7
+    assert ec2_code(one_more) == "AttachmentLimitExceeded"
     assert "HyperPod - Ec2ErrCode: AttachmentLimitExceeded" in one_more[1]
     assert after_all["Status"] == "attached"
 
 
-def test_device_names_are_what_the_answer_may_say() -> None:
-    """SageMaker: the pattern of DeviceName; no name comes twice, and the root has its own."""
+def test_device_names_match_the_response_s_pattern() -> None:
+    """SageMaker API reference, AttachClusterNodeVolume: the pattern of DeviceName."""
     pattern = re.compile(r"/dev/(xvd[a-z]|sd[b-z]|sd[f-p][1-6])")
 
     assert all(pattern.fullmatch(name) for name in DEVICE_NAMES)
@@ -170,8 +170,8 @@ def test_device_names_are_what_the_answer_may_say() -> None:
     assert "/dev/xvda" not in DEVICE_NAMES
 
 
-async def test_what_cannot_be_a_cluster_is_refused(aws: Aws) -> None:
-    """SageMaker and EKS: names are unique, and what is named has to be there."""
+async def test_an_invalid_cluster_is_refused(aws: Aws) -> None:
+    """SageMaker and EKS API references, CreateCluster: names are unique, and named resources must exist."""
     eks = await aws.eks()
     await aws.cluster()
 
@@ -187,8 +187,8 @@ async def test_what_cannot_be_a_cluster_is_refused(aws: Aws) -> None:
     assert (await aws.refused("eks", "describe_cluster", name="x"))[0] == "ResourceNotFoundException"
 
 
-async def test_under_aws_s_times_an_attachment_is_attaching_first() -> None:
-    """Ours: the answer's Status is the state that the attachment is in."""
+async def test_with_the_aws_profile_an_attachment_is_attaching_first() -> None:
+    """SageMaker API reference, AttachClusterNodeVolume: Status."""
     async with cloud(profile="aws", seed=3) as (_, aws):
         volume = await aws.volume()
         arn, (node,) = await aws.cluster()
@@ -202,8 +202,8 @@ async def test_under_aws_s_times_an_attachment_is_attaching_first() -> None:
         assert (made["Status"], ended["Status"]) == ("attaching", "detaching")
 
 
-async def test_nodes_come_in_pages_and_by_group(aws: Aws) -> None:
-    """SageMaker: ListClusterNodes."""
+async def test_nodes_are_listed_in_pages_and_by_group(aws: Aws) -> None:
+    """SageMaker API reference, ListClusterNodes."""
     groups = [GROUP | {"InstanceCount": 2}, GROUP | {"InstanceGroupName": "spare"}]
     _, nodes = await aws.cluster(InstanceGroups=groups)
 
@@ -219,8 +219,8 @@ async def test_nodes_come_in_pages_and_by_group(aws: Aws) -> None:
     assert [node["InstanceGroupName"] for node in spare["ClusterNodeSummaries"]] == ["spare"]
 
 
-async def test_no_two_machines_have_one_address(aws: Aws) -> None:
-    """Ours: an address comes free with its machine, not with any."""
+async def test_no_two_machines_have_the_same_address(aws: Aws) -> None:
+    """The address of a deleted node becomes free; the addresses of the others stay taken."""
     await aws.cluster()
     second, _ = await aws.cluster(ClusterName="second", InstanceGroups=[GROUP | {"InstanceCount": 2}])
     await aws("sagemaker", "delete_cluster", ClusterName="hp")
@@ -235,8 +235,8 @@ async def test_no_two_machines_have_one_address(aws: Aws) -> None:
     assert len({node["PrivateDnsHostname"] for node in nodes}) == 4
 
 
-async def test_text_that_is_half_a_character_comes_back_as_it_was(aws: Aws) -> None:
-    """Ours: JSON can say it, so it must not break what describes it."""
+async def test_text_with_an_unpaired_surrogate_is_returned_unchanged(aws: Aws) -> None:
+    """JSON can encode an unpaired surrogate (RFC 8259, section 8.2), so a request can contain one."""
     odd = {"name": "odd", "roleArn": ROLE, "resourcesVpcConfig": {}, "tags": {"half": "\ud800"}}
 
     await aws("eks", "create_cluster", **odd)
@@ -244,8 +244,8 @@ async def test_text_that_is_half_a_character_comes_back_as_it_was(aws: Aws) -> N
     assert (await aws("eks", "describe_cluster", name="odd"))["cluster"]["tags"] == {"half": "\ud800"}
 
 
-async def test_the_caller_learns_who_it_is(aws: Aws) -> None:
-    """STS: GetCallerIdentity needs no permission."""
+async def test_the_caller_gets_its_identity(aws: Aws) -> None:
+    """STS API reference, GetCallerIdentity."""
     answer = await aws("sts", "get_caller_identity")
 
     assert (answer["Account"], answer["Arn"]) == ("123456789012", "arn:aws:iam::123456789012:user/emulator")

@@ -1,4 +1,4 @@
-"""Volumes of the emulator as a node has them: devices, their bytes, their size, and who holds them."""
+"""The devices of emulated volumes on a node: their contents, their size, and detach while they are in use."""
 
 import asyncio
 import os
@@ -30,31 +30,31 @@ GIB: Final = 1 << 30
 
 @pytest.fixture
 async def running(short_path: Path) -> AsyncGenerator[tuple[Emulator, Aws]]:
-    """An emulator, whose directory is below the test's own."""
+    """An emulator with a state directory, and its clients."""
     async with cloud(short_path / "state") as both:
         yield both
 
 
-async def attached(aws: Aws, cluster: str, node: str, volume: str) -> None:
-    """Attach to a HyperPod node."""
+async def attach(aws: Aws, cluster: str, node: str, volume: str) -> None:
+    """Attach a volume to a HyperPod node."""
     await aws("sagemaker", "attach_cluster_node_volume", ClusterArn=cluster, NodeId=node, VolumeId=volume)
 
 
-async def detached(aws: Aws, cluster: str, node: str, volume: str) -> str:
-    """Detach from it; the status answered."""
+async def detach(aws: Aws, cluster: str, node: str, volume: str) -> str:
+    """Detach a volume from a HyperPod node; the status that SageMaker returns."""
     members = {"ClusterArn": cluster, "NodeId": node, "VolumeId": volume}
     return str((await aws("sagemaker", "detach_cluster_node_volume", **members))["Status"])
 
 
-def device_of(emulator: Emulator, node: str, volume: str) -> Path:
-    """The device by its by-id name."""
+def device_path(emulator: Emulator, node: str, volume: str) -> Path:
+    """The volume's link in disk/by-id."""
     name = f"nvme-Amazon_Elastic_Block_Store_{volume.replace('-', '')}"
     return emulator.device_directory(node) / "disk" / "by-id" / name
 
 
 @contextmanager
-def direct(device: Path) -> Generator[int]:
-    """The device, open for direct I/O."""
+def open_direct(device: Path) -> Generator[int]:
+    """Open the device for direct I/O; the file descriptor."""
     handle = os.open(device, os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC)
     try:
         yield handle
@@ -63,123 +63,123 @@ def direct(device: Path) -> Generator[int]:
 
 
 def write(device: Path, block: int, number: int) -> None:
-    """Write a block full of `number`."""
-    with direct(device) as handle, mmap(-1, BLOCK) as buffer:
+    """Fill a block with `number`."""
+    with open_direct(device) as handle, mmap(-1, BLOCK) as buffer:
         buffer[:] = struct.pack("<Q", number) * (BLOCK // 8)
         os.pwritev(handle, [buffer], block * BLOCK)
 
 
 def read(device: Path, block: int) -> int:
-    """The number that a block is full of."""
-    with direct(device) as handle, mmap(-1, BLOCK) as buffer:
+    """The number that fills a block."""
+    with open_direct(device) as handle, mmap(-1, BLOCK) as buffer:
         os.preadv(handle, [buffer], block * BLOCK)
         (number,) = set(struct.unpack(f"<{BLOCK // 8}Q", buffer[:]))
         return int(number)
 
 
 def size(device: Path) -> int:
-    """Its bytes, as the kernel tells."""
-    with direct(device) as handle:
+    """The size in bytes, from the kernel."""
+    with open_direct(device) as handle:
         return int(struct.unpack("Q", ioctl(handle, BLKGETSIZE64, bytes(8)))[0])
 
 
-async def test_a_device_is_in_its_node_s_directory_only_and_goes_with_the_attachment(
+async def test_a_device_is_only_in_its_nodes_directory_and_is_removed_by_a_detach(
     running: tuple[Emulator, Aws],
 ) -> None:
-    """Ours: what udev would make of an EBS volume, on the node that has it."""
+    """The entries are those that udev creates for an EBS volume on a Nitro instance."""
     emulator, aws = running
     volume = await aws.volume()
-    cluster, (one, other) = await aws.cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
+    cluster, (first, second) = await aws.cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
 
-    await attached(aws, cluster, one, volume)
-    here = sorted(path.name for path in emulator.device_directory(one).iterdir())
-    there = sorted(path.name for path in emulator.device_directory(other).iterdir())
-    by_id = device_of(emulator, one, volume)
+    await attach(aws, cluster, first, volume)
+    on_first = sorted(path.name for path in emulator.device_directory(first).iterdir())
+    on_second = sorted(path.name for path in emulator.device_directory(second).iterdir())
+    by_id = device_path(emulator, first, volume)
     target = by_id.resolve().name
     bytes_ = size(by_id)
-    status = await detached(aws, cluster, one, volume)
+    status = await detach(aws, cluster, first, volume)
 
-    assert (here, there, target, bytes_) == (["disk", "nvme1n1", "xvdb"], ["disk"], "nvme1n1", GIB)
+    assert (on_first, on_second, target, bytes_) == (["disk", "nvme1n1", "xvdb"], ["disk"], "nvme1n1", GIB)
     assert status == "detached"
     assert list(by_id.parent.iterdir()) == []
 
 
-async def test_a_device_that_udev_looks_at_is_detached_when_it_has_looked(
+async def test_a_detach_waits_while_udev_has_the_device_open(
     running: tuple[Emulator, Aws], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """systemd, "Locking Block Device Access": whatever has changed is open for a moment, under a shared lock."""
+    """systemd, "Locking Block Device Access": udev opens a changed device for a moment, with a shared lock."""
     monkeypatch.setattr(loop_devices, "_UDEV_TIMEOUT", 60.0)
     emulator, aws = running
     volume = await aws.volume()
     cluster, (node,) = await aws.cluster()
-    await attached(aws, cluster, node, volume)
+    await attach(aws, cluster, node, volume)
     (attachment,) = emulator.world.store.attachments.values()
     loop = emulator.world.bindings.device(attachment)
     assert loop
 
-    looking = os.open(loop, os.O_RDONLY | os.O_CLOEXEC)
-    flock(looking, LOCK_SH)
+    udev = os.open(loop, os.O_RDONLY | os.O_CLOEXEC)
+    flock(udev, LOCK_SH)
     async with asyncio.TaskGroup() as group:
-        detaching = group.create_task(detached(aws, cluster, node, volume))
+        detaching = group.create_task(detach(aws, cluster, node, volume))
         await asyncio.wait({detaching}, timeout=0.5)
         assert not detaching.done()
-        os.close(looking)
+        os.close(udev)
 
     assert detaching.result() == "detached"
 
 
-async def test_a_volume_that_grows_while_its_device_is_made_is_as_long_at_the_node(
+async def test_a_volume_that_grows_while_its_device_is_bound_has_the_new_size_on_the_node(
     running: tuple[Emulator, Aws], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ours: "attached" and "optimizing" may be due together, and who grows the image then finds no device yet."""
+    """The clock can attach and grow a volume at once; the backing file can grow before its device is known."""
     emulator, aws = running
     volume = await aws.volume()
     cluster, (node,) = await aws.cluster()
-    await attached(aws, cluster, node, volume)
+    await attach(aws, cluster, node, volume)
     (attachment,) = emulator.world.store.attachments.values()
-    bindings, made, grown, show = emulator.world.bindings, Event(), Event(), DeviceDirectories.add_device
+    bindings, bound, grown, add_device = emulator.world.bindings, Event(), Event(), DeviceDirectories.add_device
 
-    def shown_late(self: DeviceDirectories, of: Attachment, rdev: int) -> None:
-        made.set()
+    def add_device_late(self: DeviceDirectories, to: Attachment, rdev: int) -> None:
+        bound.set()
         grown.wait()
-        show(self, of, rdev)
+        add_device(self, to, rdev)
 
-    monkeypatch.setattr(DeviceDirectories, "add_device", shown_late)
+    monkeypatch.setattr(DeviceDirectories, "add_device", add_device_late)
     assert await bindings.release(attachment)
     async with asyncio.TaskGroup() as group:
         group.create_task(bindings.bind(attachment))
-        await asyncio.to_thread(made.wait)
+        await asyncio.to_thread(bound.wait)
         await emulator.world.backing_files.grow(volume, size_gib=2)
         await bindings.update_sizes([attachment])
         grown.set()
 
-    assert size(device_of(emulator, node, volume)) == 2 * GIB
+    assert size(device_path(emulator, node, volume)) == 2 * GIB
 
 
-async def test_bytes_move_with_the_volume_from_node_to_node(running: tuple[Emulator, Aws]) -> None:
-    """Ours: the image is the volume."""
+async def test_data_moves_with_the_volume_from_node_to_node(running: tuple[Emulator, Aws]) -> None:
+    """EBS user guide: a volume keeps its data when it is detached and attached to another instance."""
     emulator, aws = running
     volume = await aws.volume()
-    cluster, (one, other) = await aws.cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
-    await attached(aws, cluster, one, volume)
-    await asyncio.to_thread(write, device_of(emulator, one, volume), 7, 42)
+    cluster, (first, second) = await aws.cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
+    await attach(aws, cluster, first, volume)
+    await asyncio.to_thread(write, device_path(emulator, first, volume), 7, 42)
 
-    await detached(aws, cluster, one, volume)
-    await attached(aws, cluster, other, volume)
+    await detach(aws, cluster, first, volume)
+    await attach(aws, cluster, second, volume)
 
-    assert await asyncio.to_thread(read, device_of(emulator, other, volume), 7) == 42
+    assert await asyncio.to_thread(read, device_path(emulator, second, volume), 7) == 42
 
 
 @pytest.mark.requirement("data.snapshot-exact")
-async def test_a_snapshot_under_writes_holds_exactly_what_was_written_before_some_moment(
+async def test_a_snapshot_under_writes_is_exactly_one_point_in_time(
     running: tuple[Emulator, Aws],
 ) -> None:
-    """EC2: a point in time at the call: all that was acknowledged before it, nothing from after."""
+    """EC2 API reference, CreateSnapshot: it has the data that was written by the time of the call."""
     emulator, aws = running
     volume = await aws.volume()
     cluster, (node,) = await aws.cluster()
-    await attached(aws, cluster, node, volume)
-    device, written, stop = device_of(emulator, node, volume), [0], threading.Event()
+    await attach(aws, cluster, node, volume)
+    device, written, stop = device_path(emulator, node, volume), [0], threading.Event()
 
     def writer() -> None:
         while not stop.is_set():
@@ -198,8 +198,8 @@ async def test_a_snapshot_under_writes_holds_exactly_what_was_written_before_som
         stop.set()
         await asyncio.to_thread(thread.join)
     restored = await aws.volume(SnapshotId=snapshot)
-    await attached(aws, cluster, node, restored)
-    copy = device_of(emulator, node, restored)
+    await attach(aws, cluster, node, restored)
+    copy = device_path(emulator, node, restored)
     seen = [await asyncio.to_thread(read, copy, block) for block in range(1000)]
 
     last = max(seen)
@@ -210,17 +210,17 @@ async def test_a_snapshot_under_writes_holds_exactly_what_was_written_before_som
 async def test_a_detach_waits_while_the_node_has_the_volume_mounted(
     running: tuple[Emulator, Aws], short_path: Path
 ) -> None:
-    """EC2: the attachment is busy until the node lets go, and the device is not torn away."""
+    """EC2 API reference, VolumeAttachment: a detach of a mounted volume is busy until it is unmounted."""
     emulator, aws = running
     volume = await aws.volume()
     cluster, (node,) = await aws.cluster()
-    await attached(aws, cluster, node, volume)
-    device, mount = device_of(emulator, node, volume), short_path / "mnt"
+    await attach(aws, cluster, node, volume)
+    device, mount = device_path(emulator, node, volume), short_path / "mnt"
     mount.mkdir()
     await command.run(["mkfs.ext4", "-q", str(device)])
     await command.run(["mount", str(device), str(mount)])
     try:
-        status = await detached(aws, cluster, node, volume)
+        status = await detach(aws, cluster, node, volume)
         state = await aws.state(volume)
         (mount / "still").write_text("here")
     finally:
@@ -232,16 +232,16 @@ async def test_a_detach_waits_while_the_node_has_the_volume_mounted(
 
 
 async def test_a_detach_waits_for_a_process_that_has_the_device_open(running: tuple[Emulator, Aws]) -> None:
-    """Ours: a raw block volume is held by an open file, not by a mount."""
+    """A raw block volume is in use through an open file, not through a mount."""
     emulator, aws = running
     volume = await aws.volume()
     cluster, (node,) = await aws.cluster()
-    await attached(aws, cluster, node, volume)
+    await attach(aws, cluster, node, volume)
 
-    device = device_of(emulator, node, volume)
+    device = device_path(emulator, node, volume)
 
-    with direct(device):
-        status = await detached(aws, cluster, node, volume)
+    with open_direct(device):
+        status = await detach(aws, cluster, node, volume)
         state = await aws.state(volume)
         await asyncio.to_thread(write, device, 0, 1)
     await until(lambda: aws.state(volume), "available")
@@ -249,18 +249,18 @@ async def test_a_detach_waits_for_a_process_that_has_the_device_open(running: tu
     assert (status, state) == ("busy", "in-use busy")
 
 
-async def test_a_forced_detach_cuts_a_mounted_volume_off_at_that_moment(
+async def test_a_forced_detach_takes_a_mounted_volume_away_at_once(
     running: tuple[Emulator, Aws], short_path: Path
 ) -> None:
-    """EC2: Force does not wait; what is written on the old node afterwards is lost."""
+    """EC2 API reference, DetachVolume: Force can lose data that the old instance still writes."""
     emulator, aws = running
-    volume, one, other = await aws.volume(), await aws.instance(), await aws.instance()
-    await aws.ec2("attach_volume", VolumeId=volume, InstanceId=one, Device="/dev/xvdba")
+    volume, first, second = await aws.volume(), await aws.instance(), await aws.instance()
+    await aws.ec2("attach_volume", VolumeId=volume, InstanceId=first, Device="/dev/xvdba")
     await until(lambda: aws.state(volume), "in-use attached")
     mount = short_path / "mnt"
     mount.mkdir()
-    await command.run(["mkfs.ext4", "-q", str(device_of(emulator, one, volume))])
-    await command.run(["mount", str(device_of(emulator, one, volume)), str(mount)])
+    await command.run(["mkfs.ext4", "-q", str(device_path(emulator, first, volume))])
+    await command.run(["mount", str(device_path(emulator, first, volume)), str(mount)])
     try:
         (mount / "before").write_text("kept")
         await asyncio.to_thread(os.sync)
@@ -268,9 +268,9 @@ async def test_a_forced_detach_cuts_a_mounted_volume_off_at_that_moment(
         (mount / "after").write_text("lost")
     finally:
         await command.run(["umount", str(mount)])
-    await aws.ec2("attach_volume", VolumeId=volume, InstanceId=other, Device="/dev/xvdba")
+    await aws.ec2("attach_volume", VolumeId=volume, InstanceId=second, Device="/dev/xvdba")
     await until(lambda: aws.state(volume), "in-use attached")
-    await command.run(["mount", str(device_of(emulator, other, volume)), str(mount)])
+    await command.run(["mount", str(device_path(emulator, second, volume)), str(mount)])
     try:
         kept = sorted(path.name for path in mount.iterdir())
     finally:
@@ -280,13 +280,13 @@ async def test_a_forced_detach_cuts_a_mounted_volume_off_at_that_moment(
     assert kept == ["before", "lost+found"]
 
 
-async def test_a_mounted_volume_grows_under_its_node(running: tuple[Emulator, Aws], short_path: Path) -> None:
-    """EC2: ModifyVolume needs no detach."""
+async def test_a_mounted_volume_grows(running: tuple[Emulator, Aws], short_path: Path) -> None:
+    """EC2 API reference, ModifyVolume: no detach is needed."""
     emulator, aws = running
     volume = await aws.volume(Size=1)
     cluster, (node,) = await aws.cluster()
-    await attached(aws, cluster, node, volume)
-    device, mount = device_of(emulator, node, volume), short_path / "mnt"
+    await attach(aws, cluster, node, volume)
+    device, mount = device_path(emulator, node, volume), short_path / "mnt"
     mount.mkdir()
     await command.run(["mkfs.xfs", "-q", str(device)])
     await command.run(["mount", str(device), str(mount)])
@@ -303,29 +303,29 @@ async def test_a_mounted_volume_grows_under_its_node(running: tuple[Emulator, Aw
     assert usage.f_blocks * usage.f_frsize > 1.8 * GIB
 
 
-async def test_a_device_open_over_a_restart_is_there_when_it_is_opened_again(short_path: Path) -> None:
-    """Ours: a stop of the emulator takes no device away that somebody uses, not even at its last close."""
+async def test_a_device_in_use_stays_when_the_emulator_restarts(short_path: Path) -> None:
+    """The stop of the emulator does not take the device away, not even at its last close."""
     async with cloud(short_path / "state") as (emulator, aws):
         volume = await aws.volume()
         cluster, (node,) = await aws.cluster()
-        await attached(aws, cluster, node, volume)
-        device = device_of(emulator, node, volume)
+        await attach(aws, cluster, node, volume)
+        device = device_path(emulator, node, volume)
         handle = os.open(device, os.O_RDWR | os.O_CLOEXEC)
     os.close(handle)
     await asyncio.to_thread(write, device, 0, 5)
 
     async with cloud(short_path / "state") as (_, aws):
         written = await asyncio.to_thread(read, device, 0)
-        status = await detached(aws, cluster, node, volume)
+        status = await detach(aws, cluster, node, volume)
 
     assert (written, status) == (5, "detached")
 
 
-async def test_two_emulators_side_by_side_know_nothing_of_each_other(short_path: Path) -> None:
-    """Ours: a state directory is a world."""
-    async with cloud(short_path / "one") as (_, aws), cloud(short_path / "other") as (_, others):
+async def test_two_emulators_are_independent(short_path: Path) -> None:
+    """Each state directory has its own volumes."""
+    async with cloud(short_path / "first") as (_, aws), cloud(short_path / "second") as (_, other_aws):
         volume = await aws.volume()
 
-        refusal = await others.refused("ec2", "describe_volumes", VolumeIds=[volume])
+        refusal = await other_aws.refused("ec2", "describe_volumes", VolumeIds=[volume])
 
         assert refusal[0] == "InvalidVolume.NotFound"

@@ -1,4 +1,4 @@
-"""Machines that end while their volumes are in use, and device directories that are a whole /dev of a node."""
+"""Machines that terminate while their volumes are in use, and device directories that are a node's whole /dev."""
 
 import os
 import stat
@@ -19,8 +19,8 @@ NULL: Final = os.makedev(1, 3)
 
 
 @asynccontextmanager
-async def mounted(*words: str, at: Path) -> AsyncGenerator[Path]:
-    """What `words` mount at a directory that is made for it."""
+async def mount(*words: str, at: Path) -> AsyncGenerator[Path]:
+    """Create a directory and mount there, with these options of the mount command."""
     at.mkdir(exist_ok=True)
     await command.run(["mount", *words, str(at)])
     try:
@@ -29,18 +29,18 @@ async def mounted(*words: str, at: Path) -> AsyncGenerator[Path]:
         await command.run(["umount", str(at)])
 
 
-async def attached(aws: Aws, cluster: str, node: str, volume: str) -> None:
-    """Attach to a HyperPod node."""
+async def attach(aws: Aws, cluster: str, node: str, volume: str) -> None:
+    """Attach a volume to a HyperPod node."""
     await aws("sagemaker", "attach_cluster_node_volume", ClusterArn=cluster, NodeId=node, VolumeId=volume)
 
 
-async def detached(aws: Aws, cluster: str, node: str, volume: str) -> None:
-    """Detach from it."""
+async def detach(aws: Aws, cluster: str, node: str, volume: str) -> None:
+    """Detach a volume from a HyperPod node."""
     await aws("sagemaker", "detach_cluster_node_volume", ClusterArn=cluster, NodeId=node, VolumeId=volume)
 
 
-def furnish(dev: Path) -> set[str]:
-    """Put into a device directory what else a machine has there; the names."""
+def add_other_entries(dev: Path) -> set[str]:
+    """Create entries that a machine has in /dev besides its volumes; their names."""
     os.mknod(dev / "null", stat.S_IFCHR | 0o666, NULL)
     (dev / "stdin").symlink_to("/proc/self/fd/0")
     (dev / "disk" / "by-uuid").mkdir()
@@ -50,78 +50,78 @@ def furnish(dev: Path) -> set[str]:
 
 
 def names(dev: Path) -> set[str]:
-    """Everything below a device directory, but for what is in shm."""
-    return {str(path.relative_to(dev)) for path in dev.rglob("*")} - {"shm", "shm/theirs"}
+    """All names below a device directory, except shm and its content."""
+    return {str(path.relative_to(dev)) for path in dev.rglob("*")} - {"shm", "shm/other-file"}
 
 
 @pytest.mark.requirement("emulator.own-entries-only")
-async def test_what_else_a_live_node_has_in_its_directory_stays_whatever_the_emulator_does(short_path: Path) -> None:
-    """Ours: a node's directory may be its whole /dev, bound there, with file systems mounted in it."""
+async def test_the_emulator_keeps_other_entries_in_the_device_directory_of_a_live_node(short_path: Path) -> None:
+    """The directory can be bind-mounted as a node's whole /dev, with filesystems mounted in it."""
     async with cloud(short_path / "state") as (emulator, aws):
         volume = await aws.volume()
         cluster, (node,) = await aws.cluster()
         dev = emulator.device_directory(node)
-        foreign = furnish(dev)
+        other = add_other_entries(dev)
 
     async with (
-        mounted("-t", "tmpfs", "none", at=dev / "shm") as shm,
-        mounted("--rbind", str(dev), at=short_path / "dev") as bound,
+        mount("-t", "tmpfs", "none", at=dev / "shm") as shm,
+        mount("--rbind", str(dev), at=short_path / "dev") as bound,
     ):
-        (shm / "theirs").write_text("kept")
+        (shm / "other-file").write_text("kept")
         async with cloud(short_path / "state") as (_, aws):
-            await attached(aws, cluster, node, volume)
+            await attach(aws, cluster, node, volume)
             during = names(bound)
-            await detached(aws, cluster, node, volume)
-            await attached(aws, cluster, node, volume)
-            await detached(aws, cluster, node, volume)
+            await detach(aws, cluster, node, volume)
+            await attach(aws, cluster, node, volume)
+            await detach(aws, cluster, node, volume)
         await command.run(["umount", str(bound / "shm")])
 
-        assert during - foreign == {
+        assert during - other == {
             *("nvme1n1", "xvdb"),
             f"disk/by-id/nvme-Amazon_Elastic_Block_Store_{volume.replace('-', '')}",
             f"disk/by-id/nvme-Amazon_Elastic_Block_Store_{volume.replace('-', '')}_1",
         }
-        assert names(dev) == foreign
+        assert names(dev) == other
         assert (dev / "null").stat().st_rdev == NULL
-        assert (shm / "theirs").read_text() == "kept"
+        assert (shm / "other-file").read_text() == "kept"
 
 
 @pytest.mark.requirement("emulator.own-entries-only")
-async def test_a_node_that_goes_takes_its_directory_along_but_nothing_that_is_mounted_there(short_path: Path) -> None:
-    """Ours: what somebody mounted is not the emulator's, however it came there."""
+async def test_a_deleted_nodes_device_directory_is_deleted_except_for_mounts(short_path: Path) -> None:
+    """A mount in the directory belongs to another process, which may still use it."""
     async with cloud(short_path / "state") as (emulator, aws):
         cluster, (gone, stays) = await aws.cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
         volume = await aws.volume()
-        await attached(aws, cluster, gone, volume)
+        await attach(aws, cluster, gone, volume)
         dev = emulator.device_directory(gone)
-        furnish(dev)
+        add_other_entries(dev)
         (dev / "zero").touch()
-        async with mounted("-t", "tmpfs", "none", at=dev / "shm") as shm, mounted("--bind", str(shm), at=dev / "pts"):
-            (shm / "theirs").write_text("kept")
+        async with mount("-t", "tmpfs", "none", at=dev / "shm") as shm, mount("--bind", str(shm), at=dev / "pts"):
+            (shm / "other-file").write_text("kept")
             await command.run(["mount", "--bind", "/dev/zero", str(dev / "zero")])
             await aws("sagemaker", "batch_delete_cluster_nodes", ClusterName="hp", NodeIds=[gone])
-            await attached(aws, cluster, stays, volume)
+            await attach(aws, cluster, stays, volume)
             left = {str(path.relative_to(dev)) for path in dev.iterdir()}
-            theirs = (shm / "theirs").read_text()
+            content = (shm / "other-file").read_text()
             await command.run(["umount", str(dev / "zero")])
 
         assert left == {"shm", "pts", "zero"}
-        assert theirs == "kept"
+        assert content == "kept"
 
     async with cloud(short_path / "state"):
         assert not dev.parent.exists()
 
 
-async def test_a_node_replaced_in_the_middle_of_its_work_frees_its_volume_with_all_that_was_synced(
+async def test_a_replaced_node_frees_its_mounted_volume_with_all_synced_data(
     short_path: Path,
 ) -> None:
-    """EC2: volumes are detached when their machine ends; what the old one still writes is lost."""
+    """EC2 API reference, TerminateInstances: attached volumes are detached and keep their data."""
     async with cloud(short_path / "state") as (emulator, aws):
         cluster, (lost, other) = await aws.cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
         volume = await aws.volume()
-        await attached(aws, cluster, lost, volume)
+        await attach(aws, cluster, lost, volume)
         await command.run(["mkfs.xfs", "-q", str(device(emulator, lost))])
-        async with mounted(str(device(emulator, lost)), at=short_path / "old") as old:
+        async with mount(str(device(emulator, lost)), at=short_path / "old") as old:
             (old / "before").write_text("kept")
             await command.run(["sync", "-f", str(old)])
 
@@ -129,8 +129,8 @@ async def test_a_node_replaced_in_the_middle_of_its_work_frees_its_volume_with_a
             state = await aws.state(volume)
             (old / "after").write_text("lost")
 
-        await attached(aws, cluster, other, volume)
-        async with mounted(str(device(emulator, other)), at=short_path / "new") as new:
+        await attach(aws, cluster, other, volume)
+        async with mount(str(device(emulator, other)), at=short_path / "new") as new:
             kept = sorted(path.name for path in new.iterdir())
 
         nodes = (await aws("sagemaker", "list_cluster_nodes", ClusterName="hp"))["ClusterNodeSummaries"]

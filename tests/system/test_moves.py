@@ -1,4 +1,7 @@
-"""What csi-sanity does not see: repeats, holders and moves on HyperPod and EC2 nodes, on real devices."""
+"""Repeated calls, volumes in use elsewhere, and moves between nodes, on HyperPod and EC2 nodes with real devices.
+
+The tests of csi-sanity do not cover these cases.
+"""
 
 import os
 from collections.abc import AsyncGenerator
@@ -21,30 +24,29 @@ BOTH = [pytest.param(kind, marks=pytest.mark.xdist_group(f"moves on {kind} nodes
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=BOTH)
-async def shared(request: pytest.FixtureRequest) -> AsyncGenerator[Fleet]:
-    """A fleet of two nodes for all tests of a kind of node: each has volumes of its own."""
+async def shared_fleet(request: pytest.FixtureRequest) -> AsyncGenerator[Fleet]:
+    """A fleet of two nodes, shared by all tests for one kind of node; each test has its own volume."""
     async with Fleet.running(kind=request.param) as running:
         yield running
 
 
 @dataclass(frozen=True)
 class Case:
-    """One test's view of the fleet."""
+    """The fleet, and a name for one test's volume."""
 
     fleet: Fleet
     name: str
-    """The name for this test's volume."""
 
 
 @pytest.fixture
-def case(shared: Fleet, request: pytest.FixtureRequest) -> Case:
-    """The fleet, and a name for a volume that no other test has."""
-    return Case(shared, request.node.name)
+def case(shared_fleet: Fleet, request: pytest.FixtureRequest) -> Case:
+    """The shared fleet, and a unique name for this test's volume."""
+    return Case(shared_fleet, request.node.name)
 
 
 @pytest.mark.requirement("calls.same-answer", "csi.publish-volume.idempotent")
-async def test_a_repeated_attach_answers_what_the_first_one_did(case: Case) -> None:
-    """CSI spec, ControllerPublishVolume is idempotent; upstream's gap H1 on HyperPod."""
+async def test_a_repeated_attach_returns_the_first_response(case: Case) -> None:
+    """CSI spec, ControllerPublishVolume is idempotent, although SageMaker refuses a second attach."""
     co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
     claim = await co.create(case.name, gib=1, capability=filesystem_capability("ext4"))
 
@@ -54,21 +56,21 @@ async def test_a_repeated_attach_answers_what_the_first_one_did(case: Case) -> N
 
 
 @pytest.mark.requirement("csi.publish-volume.elsewhere")
-async def test_a_volume_in_use_elsewhere_is_refused_with_its_holder(case: Case) -> None:
-    """CSI spec, ControllerPublishVolume: FAILED_PRECONDITION, and the node that holds it."""
+async def test_an_attach_of_a_volume_in_use_elsewhere_names_its_node(case: Case) -> None:
+    """CSI spec, ControllerPublishVolume: FAILED_PRECONDITION for a volume that is published to another node."""
     co = case.fleet.orchestrator
     claim = await co.create(case.name, gib=1, capability=filesystem_capability("ext4"))
     await co.attach(claim, co.nodes["node-1"])
 
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
         await co.attach(claim, co.nodes["node-2"])
 
-    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-    assert co.nodes["node-1"].id in (refused.value.details() or "")
+    assert refusal.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert co.nodes["node-1"].id in (refusal.value.details() or "")
 
 
 async def test_a_volume_moves_with_its_data(case: Case) -> None:
-    """The guide: checkpoints are there on whichever node the job resumes."""
+    """docs/guides: a job finds its checkpoints on the node on which it resumes."""
     co = case.fleet.orchestrator
     claim = await co.create(case.name, gib=1, capability=filesystem_capability("ext4"))
     target = await co.mount(claim, co.nodes["node-1"], await co.attach(claim, co.nodes["node-1"]))
@@ -84,7 +86,7 @@ async def test_a_volume_moves_with_its_data(case: Case) -> None:
 
 @pytest.mark.requirement("csi.publish-volume.usable")
 async def test_a_device_appears_on_its_own_node_and_on_no_other(case: Case) -> None:
-    """Ours: an attachment is seen on one node."""
+    """A node must not see the devices of another node."""
     co = case.fleet.orchestrator
     claim = await co.create(case.name, gib=1, capability=block_capability())
 
@@ -99,8 +101,8 @@ async def test_a_device_appears_on_its_own_node_and_on_no_other(case: Case) -> N
 
 
 @pytest.mark.requirement("csi.list-volumes.nodes")
-async def test_an_attached_volume_that_nobody_tagged_is_listed_with_its_node(case: Case) -> None:
-    """The attacher attaches again, every minute, what ListVolumes does not show (what callers do with it)."""
+async def test_an_attached_volume_without_tags_is_listed_with_its_node(case: Case) -> None:
+    """CSI spec, ListVolumes: published_node_ids. The external-attacher attaches volumes again that are not listed."""
     co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
     volume_id = await case.fleet.emulator_client.create_volume(case.fleet.zone, gib=1)
     claim = Claim(id=volume_id, capability=filesystem_capability("ext4"), context={})
@@ -114,7 +116,7 @@ async def test_an_attached_volume_that_nobody_tagged_is_listed_with_its_node(cas
 
 
 @pytest.mark.requirement("csi.unpublish-volume.idempotent")
-async def test_a_detach_of_what_is_gone_succeeds(case: Case) -> None:
+async def test_a_repeated_detach_or_delete_succeeds(case: Case) -> None:
     """CSI spec, ControllerUnpublishVolume is idempotent."""
     co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
     claim = await co.create(case.name, gib=1, capability=filesystem_capability("ext4"))
@@ -127,8 +129,8 @@ async def test_a_detach_of_what_is_gone_succeeds(case: Case) -> None:
     await co.delete(claim)
 
 
-async def test_a_raw_device_keeps_what_was_written_to_it(case: Case) -> None:
-    """The guide: direct block access."""
+async def test_a_raw_device_keeps_its_data(case: Case) -> None:
+    """Kubernetes documentation, "Raw Block Volume Support"."""
     co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
     claim = await co.create(case.name, gib=1, capability=block_capability())
     device = await co.mount(claim, node, await co.attach(claim, node))
@@ -143,7 +145,7 @@ async def test_a_raw_device_keeps_what_was_written_to_it(case: Case) -> None:
 
 @pytest.mark.requirement("csi.expand-volume.online")
 async def test_xfs_grows_while_it_is_written_to(case: Case) -> None:
-    """The guide: a claim's size is raised and the volume grows while workloads go on."""
+    """Kubernetes documentation, "Expanding Persistent Volumes Claims": an in-use claim grows while the pod runs."""
     co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
     claim = await co.create(case.name, gib=1, capability=filesystem_capability("xfs"))
     target = await co.mount(claim, node, await co.attach(claim, node))
@@ -161,7 +163,7 @@ async def test_xfs_grows_while_it_is_written_to(case: Case) -> None:
 
 @pytest.mark.online_ext4_growth
 async def test_ext4_grows_while_it_is_written_to(case: Case) -> None:
-    """The guide: a claim's size is raised and the volume grows while workloads go on."""
+    """Kubernetes documentation, "Expanding Persistent Volumes Claims": an in-use claim grows while the pod runs."""
     co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
     claim = await co.create(case.name, gib=1, capability=filesystem_capability("ext4"))
     target = await co.mount(claim, node, await co.attach(claim, node))
@@ -176,8 +178,8 @@ async def test_ext4_grows_while_it_is_written_to(case: Case) -> None:
     await co.unmount(claim, node)
 
 
-async def test_ext4_that_grew_at_the_cloud_is_grown_when_it_is_next_staged(case: Case) -> None:
-    """Ours: where the kernel may not grow a mounted ext4, staging grows it before it is mounted."""
+async def test_ext4_grows_at_the_next_stage_after_its_volume_grew(case: Case) -> None:
+    """Some kernels refuse to grow a mounted ext4; staging then grows it before the mount."""
     co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
     claim = await co.create(case.name, gib=1, capability=filesystem_capability("ext4"))
     target = await co.mount(claim, node, await co.attach(claim, node))
