@@ -12,8 +12,8 @@ async def test_ec2_says_what_is_not_allowed_and_on_what(emulator: Emulator, aws:
     emulator.faults.plan("DeleteVolume", deny=True)
     volume = "vol-0123456789abcdef0"
 
-    made = await aws.refused("ec2", "create_volume", AvailabilityZone="us-west-2a", Size=1)
-    deleted = await aws.refused("ec2", "delete_volume", VolumeId=volume)
+    made = await aws.expect_error("ec2", "create_volume", AvailabilityZone="us-west-2a", Size=1)
+    deleted = await aws.expect_error("ec2", "delete_volume", VolumeId=volume)
 
     assert (made[0], deleted[0]) == ("UnauthorizedOperation", "UnauthorizedOperation")
     assert made[1].startswith(
@@ -28,7 +28,7 @@ async def test_a_describe_that_is_not_allowed_names_no_resource(emulator: Emulat
     """EC2: Describe calls know none."""
     emulator.faults.plan("DescribeVolumes", deny=True)
 
-    code, text = await aws.refused("ec2", "describe_volumes")
+    code, text = await aws.expect_error("ec2", "describe_volumes")
 
     assert code == "UnauthorizedOperation"
     assert text.endswith(
@@ -38,11 +38,11 @@ async def test_a_describe_that_is_not_allowed_names_no_resource(emulator: Emulat
 
 async def test_sagemaker_says_it_in_its_own_way(emulator: Emulator, aws: Aws) -> None:
     """SageMaker: AccessDeniedException, and the volume stays where it is."""
-    volume = await aws.volume()
-    arn, (node,) = await aws.cluster()
+    volume = await aws.create_volume()
+    arn, (node,) = await aws.create_cluster()
     emulator.faults.plan("AttachClusterNodeVolume", deny=True)
 
-    code, text = await aws.refused(
+    code, text = await aws.expect_error(
         "sagemaker", "attach_cluster_node_volume", ClusterArn=arn, NodeId=node, VolumeId=volume
     )
 
@@ -51,7 +51,7 @@ async def test_sagemaker_says_it_in_its_own_way(emulator: Emulator, aws: Aws) ->
         f"User: {ME} is not authorized to perform: sagemaker:AttachClusterNodeVolume on resource: {arn} "
         "because no identity-based policy allows the sagemaker:AttachClusterNodeVolume action"
     )
-    assert await aws.state(volume) == "available"
+    assert await aws.volume_state(volume) == "available"
 
 
 async def test_eks_and_sts_do_so_too(emulator: Emulator, aws: Aws) -> None:
@@ -60,9 +60,9 @@ async def test_eks_and_sts_do_so_too(emulator: Emulator, aws: Aws) -> None:
     emulator.faults.plan("sagemaker:CreateCluster", deny=True)
     emulator.faults.plan("GetCallerIdentity", deny=True)
 
-    eks = await aws.refused("eks", "create_cluster", name="one", roleArn=ROLE, resourcesVpcConfig={})
-    hyperpod = await aws.refused("sagemaker", "create_cluster", ClusterName="two", InstanceGroups=[GROUP])
-    sts = await aws.refused("sts", "get_caller_identity")
+    eks = await aws.expect_error("eks", "create_cluster", name="one", roleArn=ROLE, resourcesVpcConfig={})
+    hyperpod = await aws.expect_error("sagemaker", "create_cluster", ClusterName="two", InstanceGroups=[GROUP])
+    sts = await aws.expect_error("sts", "get_caller_identity")
 
     assert eks[0] == "AccessDeniedException"
     assert "eks:CreateCluster on resource: arn:aws:eks:us-west-2:123456789012:cluster/one because" in eks[1]

@@ -19,7 +19,13 @@ from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from hyperpod_ebs.kit import command
 from tests.support.emulator_clients import Aws
-from tests.support.every_operation import OPERATIONS, asked_for_everything, called, refusals, refused_everything
+from tests.support.every_operation import (
+    OPERATIONS,
+    call_every_operation,
+    check_every_error,
+    error_cases,
+    read_called_operations,
+)
 
 CLI: Final = Path(__file__).parents[2] / ".tools" / "aws-cli" / "bin" / "aws"
 
@@ -42,7 +48,7 @@ class Cli:
         finished = await self._typed(service, operation, members, code=0)
         return json.loads(finished.out or "{}")
 
-    async def refused(self, service: str, operation: str, **members: Any) -> str:
+    async def expect_error(self, service: str, operation: str, **members: Any) -> str:
         """The code in its error message."""
         finished = await self._typed(service, operation, members, code=REFUSED)
         error = _ERROR.search(finished.err)
@@ -86,14 +92,14 @@ def cli(emulator: Emulator) -> Generator[Cli]:
 
 async def test_the_cli_gets_an_answer_to_every_operation(cli: Cli, emulator: Emulator) -> None:
     """AWS: its CLI takes each answer, with nothing in its environment but what `emulator env` prints."""
-    await asked_for_everything(cli)
+    await call_every_operation(cli)
 
-    assert await called(emulator.url) == OPERATIONS
+    assert await read_called_operations(emulator.url) == OPERATIONS
 
 
 async def test_the_cli_is_refused_by_every_operation(cli: Cli, emulator: Emulator, aws: Aws) -> None:
     """AWS: its CLI tells each refusal's code."""
-    volume, (cluster, (node,)) = await aws.volume(), await aws.cluster()
+    volume, (cluster, (node,)) = await aws.create_volume(), await aws.create_cluster()
     emulator.faults.plan("GetCallerIdentity", AwsFault("ExpiredToken", "The security token is expired", 403))
 
-    await refused_everything(cli, refusals(volume=volume, cluster=cluster, node=node))
+    await check_every_error(cli, error_cases(volume=volume, cluster=cluster, node=node))

@@ -11,25 +11,25 @@ UNKNOWN_INSTANCE = "i-0123456789abcdef0"
 async def attach(aws: Aws, volume: str, instance: str, device: str = "/dev/xvdba") -> None:
     """Attach a volume, and wait until it is attached."""
     await aws.ec2("attach_volume", VolumeId=volume, InstanceId=instance, Device=device)
-    await until(lambda: aws.state(volume), "in-use attached")
+    await until(lambda: aws.volume_state(volume), "in-use attached")
 
 
 async def test_an_attachment_is_attaching_then_attached_then_gone(aws: Aws) -> None:
     """EC2 user guide, "Amazon EBS volume lifecycle"; EC2 API reference, VolumeAttachment."""
-    volume, instance = await aws.volume(), await aws.instance()
+    volume, instance = await aws.create_volume(), await aws.run_instance()
 
     made = await aws.ec2("attach_volume", VolumeId=volume, InstanceId=instance, Device="/dev/xvdba")
-    shown = (await aws.shown(volume))["Attachments"][0]
+    shown = (await aws.describe_volume(volume))["Attachments"][0]
     ended = await aws.ec2("detach_volume", VolumeId=volume)
 
     assert (made["State"], shown["State"], ended["State"]) == ("attaching", "attached", "detaching")
     assert (shown["InstanceId"], shown["Device"]) == (instance, "/dev/xvdba")
-    assert await aws.state(volume) == "available"
+    assert await aws.volume_state(volume) == "available"
 
 
 async def test_filters_find_a_volume_by_its_attachment(aws: Aws) -> None:
     """EC2 API reference, DescribeVolumes: the attachment.* filters."""
-    volume, instance = await aws.volume(), await aws.instance()
+    volume, instance = await aws.create_volume(), await aws.run_instance()
     await attach(aws, volume, instance)
     filters = {
         "attachment.instance-id": instance,
@@ -48,13 +48,17 @@ async def test_filters_find_a_volume_by_its_attachment(aws: Aws) -> None:
 @pytest.mark.requirement("emulator.refuses-as-aws")
 async def test_an_attachment_that_ec2_does_not_allow_is_refused(aws: Aws) -> None:
     """EC2 API reference, AttachVolume and "Error codes"."""
-    volume, other, far = await aws.volume(), await aws.volume(), await aws.volume(AvailabilityZone="us-west-2b")
-    instance, second = await aws.instance(), await aws.instance()
+    volume, other, far = (
+        await aws.create_volume(),
+        await aws.create_volume(),
+        await aws.create_volume(AvailabilityZone="us-west-2b"),
+    )
+    instance, second = await aws.run_instance(), await aws.run_instance()
     await attach(aws, volume, instance)
 
     async def code(volume: str, instance: str, device: str = "/dev/xvdbb") -> str:
         members = {"VolumeId": volume, "InstanceId": instance, "Device": device}
-        return (await aws.refused("ec2", "attach_volume", **members))[0]
+        return (await aws.expect_error("ec2", "attach_volume", **members))[0]
 
     assert await code(volume, second) == "VolumeInUse"
     assert await code(volume, instance) == "VolumeInUse"
@@ -64,18 +68,18 @@ async def test_an_attachment_that_ec2_does_not_allow_is_refused(aws: Aws) -> Non
     assert await code(other, instance, "/dev/xvdba") == "InvalidParameterValue"
     assert await code(other, instance, "/dev/xvda") == "InvalidParameterValue"
     assert await code(other, instance, "nonsense") == "InvalidParameterValue"
-    assert await aws.state(other) == "available"
+    assert await aws.volume_state(other) == "available"
 
 
 async def test_a_full_instance_refuses_another_volume(aws: Aws) -> None:
     """EC2 user guide, "Amazon EBS volume limits": a g5.48xlarge takes 9 volumes, including its root volume."""
-    instance = await aws.instance(InstanceType="g5.48xlarge")
+    instance = await aws.run_instance(InstanceType="g5.48xlarge")
     for number in range(8):
-        volume = await aws.volume()
+        volume = await aws.create_volume()
         await attach(aws, volume, instance, f"/dev/xvdb{chr(ord('a') + number)}")
-    members = {"VolumeId": await aws.volume(), "InstanceId": instance, "Device": "/dev/xvdbz"}
+    members = {"VolumeId": await aws.create_volume(), "InstanceId": instance, "Device": "/dev/xvdbz"}
 
-    refusal = await aws.refused("ec2", "attach_volume", **members)
+    refusal = await aws.expect_error("ec2", "attach_volume", **members)
 
     assert refusal[0] == "AttachmentLimitExceeded"
 
@@ -83,16 +87,16 @@ async def test_a_full_instance_refuses_another_volume(aws: Aws) -> None:
 @pytest.mark.requirement("emulator.refuses-as-aws")
 async def test_a_detach_that_ec2_does_not_allow_is_refused(aws: Aws) -> None:
     """EC2 API reference, DetachVolume and "Error codes"."""
-    volume, free = await aws.volume(), await aws.volume()
-    instance, second = await aws.instance(), await aws.instance()
+    volume, free = await aws.create_volume(), await aws.create_volume()
+    instance, second = await aws.run_instance(), await aws.run_instance()
     await attach(aws, volume, instance)
     root = next(found for found in (await aws.ec2("describe_volumes"))["Volumes"] if found["Size"] == 8)
 
-    unknown = await aws.refused("ec2", "detach_volume", VolumeId=UNKNOWN_VOLUME)
-    available = await aws.refused("ec2", "detach_volume", VolumeId=free)
-    elsewhere = await aws.refused("ec2", "detach_volume", VolumeId=volume, InstanceId=second)
-    rooted = await aws.refused("ec2", "detach_volume", VolumeId=root["VolumeId"])
-    deleted = await aws.refused("ec2", "delete_volume", VolumeId=volume)
+    unknown = await aws.expect_error("ec2", "detach_volume", VolumeId=UNKNOWN_VOLUME)
+    available = await aws.expect_error("ec2", "detach_volume", VolumeId=free)
+    elsewhere = await aws.expect_error("ec2", "detach_volume", VolumeId=volume, InstanceId=second)
+    rooted = await aws.expect_error("ec2", "detach_volume", VolumeId=root["VolumeId"])
+    deleted = await aws.expect_error("ec2", "delete_volume", VolumeId=volume)
 
     codes = [refusal[0] for refusal in (unknown, available, elsewhere, rooted, deleted)]
     assert codes == [
@@ -106,22 +110,24 @@ async def test_a_detach_that_ec2_does_not_allow_is_refused(aws: Aws) -> None:
 
 async def test_a_shared_volume_is_attached_to_several_instances_and_detached_from_the_named_one(aws: Aws) -> None:
     """EC2 user guide, "Attach an EBS volume to multiple EC2 instances"."""
-    volume = await aws.volume(VolumeType="io2", Iops=100, Size=4, MultiAttachEnabled=True)
-    instances = [await aws.instance(), await aws.instance()]
+    volume = await aws.create_volume(VolumeType="io2", Iops=100, Size=4, MultiAttachEnabled=True)
+    instances = [await aws.run_instance(), await aws.run_instance()]
     for instance in instances:
         await aws.ec2("attach_volume", VolumeId=volume, InstanceId=instance, Device="/dev/xvdba")
-    await until(lambda: aws.state(volume), "in-use attached attached")
+    await until(lambda: aws.volume_state(volume), "in-use attached attached")
 
-    unnamed = await aws.refused("ec2", "detach_volume", VolumeId=volume)
+    unnamed = await aws.expect_error("ec2", "detach_volume", VolumeId=volume)
     await aws.ec2("detach_volume", VolumeId=volume, InstanceId=instances[0])
 
     assert unnamed[0] == "InvalidParameterCombination"
-    assert [attachment["InstanceId"] for attachment in (await aws.shown(volume))["Attachments"]] == [instances[1]]
+    assert [attachment["InstanceId"] for attachment in (await aws.describe_volume(volume))["Attachments"]] == [
+        instances[1]
+    ]
 
 
 async def test_an_instance_lists_its_volumes_and_deletes_its_root_volume_when_it_terminates(aws: Aws) -> None:
     """EC2 API reference, InstanceBlockDeviceMapping and DeleteOnTermination."""
-    volume, instance = await aws.volume(), await aws.instance(SubnetId="subnet-0000000000000000a")
+    volume, instance = await aws.create_volume(), await aws.run_instance(SubnetId="subnet-0000000000000000a")
     await attach(aws, volume, instance)
 
     found = await aws.ec2("describe_instances", Filters=[{"Name": "instance-id", "Values": [instance]}])
@@ -133,7 +139,7 @@ async def test_an_instance_lists_its_volumes_and_deletes_its_root_volume_when_it
     assert mappings["/dev/xvdba"]["VolumeId"] == volume
     assert mappings["/dev/xvda"]["DeleteOnTermination"]
     assert [left["VolumeId"] for left in (await aws.ec2("describe_volumes"))["Volumes"]] == [volume]
-    assert await aws.state(volume) == "available"
+    assert await aws.volume_state(volume) == "available"
 
 
 async def test_a_root_volume_that_is_being_modified_is_deleted_with_its_instance(
@@ -141,7 +147,7 @@ async def test_a_root_volume_that_is_being_modified_is_deleted_with_its_instance
 ) -> None:
     """The pending steps of a deleted volume are cancelled; otherwise the emulator would fail on them forever."""
     async with cloud(profile="aws") as (emulator, aws):
-        instance = await aws.instance()
+        instance = await aws.run_instance()
         (root,) = (await aws.ec2("describe_volumes"))["Volumes"]
         await aws.ec2("modify_volume", VolumeId=root["VolumeId"], Size=9)
         await aws.ec2("terminate_instances", InstanceIds=[instance])
@@ -163,7 +169,7 @@ async def test_the_root_volume_of_a_pending_instance_cannot_be_snapshotted() -> 
         await aws.ec2("run_instances", MinCount=1, MaxCount=1)
         (root,) = (await aws.ec2("describe_volumes"))["Volumes"]
 
-        refusal = await aws.refused("ec2", "create_snapshot", VolumeId=root["VolumeId"])
+        refusal = await aws.expect_error("ec2", "create_snapshot", VolumeId=root["VolumeId"])
 
     assert (root["State"], refusal[0]) == ("in-use", "IncorrectState")
 
@@ -174,8 +180,8 @@ async def test_instances_are_chosen_by_client_token_zone_and_id(aws: Aws) -> Non
 
     first = await aws.ec2("run_instances", **wanted)
     again = await aws.ec2("run_instances", **wanted)
-    unknown = await aws.refused("ec2", "describe_instances", InstanceIds=[UNKNOWN_INSTANCE])
-    subnet = await aws.refused("ec2", "run_instances", MinCount=1, MaxCount=1, SubnetId="subnet-x")
+    unknown = await aws.expect_error("ec2", "describe_instances", InstanceIds=[UNKNOWN_INSTANCE])
+    subnet = await aws.expect_error("ec2", "run_instances", MinCount=1, MaxCount=1, SubnetId="subnet-x")
 
     assert [instance["InstanceId"] for instance in again["Instances"]] == [
         instance["InstanceId"] for instance in first["Instances"]
@@ -187,24 +193,24 @@ async def test_instances_are_chosen_by_client_token_zone_and_id(aws: Aws) -> Non
 @pytest.mark.parametrize("method", ["attach_volume", "detach_volume", "delete_volume"])
 async def test_a_dry_run_changes_nothing(aws: Aws, method: str) -> None:
     """EC2 API reference, "Error codes": DryRunOperation."""
-    volume, instance = await aws.volume(), await aws.instance()
+    volume, instance = await aws.create_volume(), await aws.run_instance()
     if method == "detach_volume":
         await attach(aws, volume, instance)
-    before = await aws.state(volume)
+    before = await aws.volume_state(volume)
     target = {"InstanceId": instance, "Device": "/dev/xvdba"} if method == "attach_volume" else {}
 
-    refusal = await aws.refused("ec2", method, VolumeId=volume, DryRun=True, **target)
+    refusal = await aws.expect_error("ec2", method, VolumeId=volume, DryRun=True, **target)
 
     assert refusal[0] == "DryRunOperation"
-    assert await aws.state(volume) == before
+    assert await aws.volume_state(volume) == before
 
 
 async def test_there_are_three_zones_and_a_dry_run_shows_that_ec2_responds(aws: Aws) -> None:
     """The upstream driver checks its connection with DescribeAvailabilityZones and DryRun (pkg/cloud/cloud.go)."""
     zones = (await aws.ec2("describe_availability_zones"))["AvailabilityZones"]
-    dry = await aws.refused("ec2", "describe_availability_zones", DryRun=True)
+    dry = await aws.expect_error("ec2", "describe_availability_zones", DryRun=True)
     named = await aws.ec2("describe_availability_zones", ZoneIds=["usw2-az3"])
-    unknown = await aws.refused("ec2", "describe_availability_zones", ZoneNames=["us-west-2z"])
+    unknown = await aws.expect_error("ec2", "describe_availability_zones", ZoneNames=["us-west-2z"])
 
     assert {zone["ZoneName"]: zone["ZoneId"] for zone in zones} == {
         "us-west-2a": "usw2-az1",
@@ -217,43 +223,45 @@ async def test_there_are_three_zones_and_a_dry_run_shows_that_ec2_responds(aws: 
 
 async def test_tags_are_set_replaced_and_deleted_on_all_resources_or_on_none(aws: Aws) -> None:
     """EC2 API reference, CreateTags and DeleteTags."""
-    volume, instance = await aws.volume(), await aws.instance()
+    volume, instance = await aws.create_volume(), await aws.run_instance()
     both = [volume, instance]
     await aws.ec2("create_tags", Resources=both, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}])
 
-    unknown = await aws.refused(
+    unknown = await aws.expect_error(
         "ec2", "create_tags", Resources=[volume, UNKNOWN_VOLUME], Tags=[{"Key": "c", "Value": "3"}]
     )
     await aws.ec2("create_tags", Resources=[volume], Tags=[{"Key": "a", "Value": "9"}])
     await aws.ec2("delete_tags", Resources=both, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b"}, {"Value": "9"}])
 
     assert unknown[0] == "InvalidVolume.NotFound"
-    assert (await aws.shown(volume))["Tags"] == [{"Key": "a", "Value": "9"}]
+    assert (await aws.describe_volume(volume))["Tags"] == [{"Key": "a", "Value": "9"}]
     found = await aws.ec2("describe_instances", InstanceIds=[instance])
     assert "Tags" not in found["Reservations"][0]["Instances"][0]
 
 
 async def test_the_fifty_first_tag_is_refused(aws: Aws) -> None:
     """EC2 user guide, "Tag restrictions": 50 tags per resource."""
-    volume = await aws.volume()
+    volume = await aws.create_volume()
     tags = [{"Key": f"k{number}", "Value": ""} for number in range(50)]
     await aws.ec2("create_tags", Resources=[volume], Tags=tags)
 
-    refusal = await aws.refused("ec2", "create_tags", Resources=[volume], Tags=[{"Key": "more", "Value": ""}])
+    refusal = await aws.expect_error("ec2", "create_tags", Resources=[volume], Tags=[{"Key": "more", "Value": ""}])
 
     assert refusal[0] == "TagLimitExceeded"
 
 
 async def test_an_instance_takes_as_many_volumes_as_its_type_including_its_root_volume(aws: Aws) -> None:
     """EC2 API reference, EbsInfo: MaximumEbsAttachments."""
-    instance = await aws.instance(InstanceType="g5.48xlarge")
+    instance = await aws.run_instance(InstanceType="g5.48xlarge")
     (described,) = (await aws.ec2("describe_instance_types", InstanceTypes=["g5.48xlarge"]))["InstanceTypes"]
     most = described["EbsInfo"]["MaximumEbsAttachments"]
-    volumes = [await aws.volume() for _ in range(most)]
+    volumes = [await aws.create_volume() for _ in range(most)]
 
     for number, volume in enumerate(volumes[:-1]):
         await attach(aws, volume, instance, f"/dev/xvdb{chr(ord('a') + number)}")
-    one_more = await aws.refused("ec2", "attach_volume", VolumeId=volumes[-1], InstanceId=instance, Device="/dev/xvdcz")
+    one_more = await aws.expect_error(
+        "ec2", "attach_volume", VolumeId=volumes[-1], InstanceId=instance, Device="/dev/xvdcz"
+    )
 
     assert most == 9
     assert one_more[0] == "AttachmentLimitExceeded"
@@ -275,7 +283,7 @@ async def test_instance_types_show_their_attach_slots_and_whether_interfaces_sha
         page = await aws.ec2("describe_instance_types", **({"NextToken": token} if token else {}))
         pages.append([instance_type["InstanceType"] for instance_type in page["InstanceTypes"]])
         token = page.get("NextToken", "")
-    unknown = await aws.refused("ec2", "describe_instance_types", InstanceTypes=["m5.large", "z9.large"])
+    unknown = await aws.expect_error("ec2", "describe_instance_types", InstanceTypes=["m5.large", "z9.large"])
 
     ebs_info = {instance_type["InstanceType"]: instance_type["EbsInfo"] for instance_type in by_name["InstanceTypes"]}
     assert {name: (info["MaximumEbsAttachments"], info["AttachmentLimitType"]) for name, info in ebs_info.items()} == {

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.support.emulator_clients import ZONE, Aws, cloud, said, until
+from tests.support.emulator_clients import ZONE, Aws, cloud, error_of, until
 
 
 async def create_snapshot(aws: Aws, volume: str, **members: Any) -> str:
@@ -23,7 +23,7 @@ async def create_snapshot(aws: Aws, volume: str, **members: Any) -> str:
 
 async def test_a_snapshot_is_pending_and_then_completed(aws: Aws) -> None:
     """EC2 API reference, CreateSnapshot and Snapshot: State and Progress."""
-    volume = await aws.volume(Size=3)
+    volume = await aws.create_volume(Size=3)
     tags = [{"Key": "n", "Value": "1"}]
 
     made = await aws.ec2(
@@ -41,15 +41,18 @@ async def test_a_snapshot_is_pending_and_then_completed(aws: Aws) -> None:
 
 async def test_a_volume_from_a_snapshot_is_at_least_as_large(aws: Aws) -> None:
     """EC2 API reference, CreateVolume: Size, Encrypted and VolumeInitializationRate."""
-    source = await aws.volume(Size=2, Encrypted=True)
+    source = await aws.create_volume(Size=2, Encrypted=True)
     from_it = await create_snapshot(aws, source)
 
-    same, larger = await aws.volume(SnapshotId=from_it, Size=2), await aws.volume(SnapshotId=from_it, Size=4)
+    same, larger = (
+        await aws.create_volume(SnapshotId=from_it, Size=2),
+        await aws.create_volume(SnapshotId=from_it, Size=4),
+    )
     members = {"AvailabilityZone": ZONE, "SnapshotId": from_it}
-    smaller = await aws.refused("ec2", "create_volume", Size=1, **members)
-    rate = await aws.refused("ec2", "create_volume", VolumeInitializationRate=99, **members)
+    smaller = await aws.expect_error("ec2", "create_volume", Size=1, **members)
+    rate = await aws.expect_error("ec2", "create_volume", VolumeInitializationRate=99, **members)
 
-    shown = [await aws.shown(volume) for volume in (same, larger)]
+    shown = [await aws.describe_volume(volume) for volume in (same, larger)]
     assert [(volume["Size"], volume["SnapshotId"], volume["Encrypted"]) for volume in shown] == [
         (2, from_it, True),
         (4, from_it, True),
@@ -59,7 +62,7 @@ async def test_a_volume_from_a_snapshot_is_at_least_as_large(aws: Aws) -> None:
 
 async def test_snapshots_are_found_by_owner_filter_and_page(aws: Aws) -> None:
     """EC2 API reference, DescribeSnapshots."""
-    volume = await aws.volume()
+    volume = await aws.create_volume()
     made = {(await aws.ec2("create_snapshot", VolumeId=volume))["SnapshotId"] for _ in range(6)}
     filters = [{"Name": "volume-id", "Values": [volume]}, {"Name": "status", "Values": ["completed"]}]
 
@@ -75,24 +78,24 @@ async def test_snapshots_are_found_by_owner_filter_and_page(aws: Aws) -> None:
 
 async def test_a_deleted_snapshot_is_unknown_and_volumes_created_from_it_stay(aws: Aws) -> None:
     """EC2 API reference, DeleteSnapshot."""
-    id_ = await create_snapshot(aws, await aws.volume())
+    id_ = await create_snapshot(aws, await aws.create_volume())
     volume = (await aws.ec2("create_volume", AvailabilityZone=ZONE, SnapshotId=id_))["VolumeId"]
 
     await aws.ec2("delete_snapshot", SnapshotId=id_)
 
-    assert (await aws.refused("ec2", "describe_snapshots", SnapshotIds=[id_]))[0] == "InvalidSnapshot.NotFound"
-    assert (await aws.refused("ec2", "delete_snapshot", SnapshotId=id_))[0] == "InvalidSnapshot.NotFound"
-    assert await aws.state(volume) == "available"
+    assert (await aws.expect_error("ec2", "describe_snapshots", SnapshotIds=[id_]))[0] == "InvalidSnapshot.NotFound"
+    assert (await aws.expect_error("ec2", "delete_snapshot", SnapshotId=id_))[0] == "InvalidSnapshot.NotFound"
+    assert await aws.volume_state(volume) == "available"
 
 
 async def test_a_second_snapshot_within_fifteen_seconds_and_a_volume_from_a_pending_one_are_refused() -> None:
     """EC2 API reference, "Error codes": SnapshotCreationPerVolumeRateExceeded, IncorrectState."""
     async with cloud(profile="aws") as (_, aws):
-        volume = await aws.volume()
+        volume = await aws.create_volume()
         made = await aws.ec2("create_snapshot", VolumeId=volume)
 
-        again = await aws.refused("ec2", "create_snapshot", VolumeId=volume)
-        early = await aws.refused("ec2", "create_volume", AvailabilityZone=ZONE, SnapshotId=made["SnapshotId"])
+        again = await aws.expect_error("ec2", "create_snapshot", VolumeId=volume)
+        early = await aws.expect_error("ec2", "create_volume", AvailabilityZone=ZONE, SnapshotId=made["SnapshotId"])
 
         assert (again[0], early[0]) == ("SnapshotCreationPerVolumeRateExceeded", "IncorrectState")
 
@@ -104,10 +107,10 @@ async def test_a_snapshot_of_a_volume_that_is_being_deleted_succeeds_or_is_refus
         try:
             await create_snapshot(aws, volume)
         except ClientError as refusal:
-            return said(refusal)[0]
+            return error_of(refusal)[0]
         return "none"
 
-    for volume in [await aws.volume() for _ in range(10)]:
+    for volume in [await aws.create_volume() for _ in range(10)]:
         async with asyncio.TaskGroup() as group:
             snapshotted = group.create_task(code(volume))
             group.create_task(aws.ec2("delete_volume", VolumeId=volume))
@@ -117,10 +120,10 @@ async def test_a_snapshot_of_a_volume_that_is_being_deleted_succeeds_or_is_refus
 
 async def test_a_modification_ends_with_the_new_size_and_performance(aws: Aws) -> None:
     """EC2 API reference, ModifyVolume and DescribeVolumesModifications."""
-    volume = await aws.volume(Size=1)
+    volume = await aws.create_volume(Size=1)
 
     made = await aws.ec2("modify_volume", VolumeId=volume, Size=10, Iops=4000, Throughput=300)
-    shown = await aws.shown(volume)
+    shown = await aws.describe_volume(volume)
     found = (await aws.ec2("describe_volumes_modifications", VolumeIds=[volume]))["VolumesModifications"][0]
 
     modification = made["VolumeModification"]
@@ -135,21 +138,21 @@ async def test_a_modification_ends_with_the_new_size_and_performance(aws: Aws) -
 
 async def test_a_gp2_volume_becomes_gp3_with_the_higher_iops_of_both(aws: Aws) -> None:
     """EC2 API reference, ModifyVolume: Iops."""
-    volume = await aws.volume(VolumeType="gp2", Size=2000)
+    volume = await aws.create_volume(VolumeType="gp2", Size=2000)
 
     await aws.ec2("modify_volume", VolumeId=volume, VolumeType="gp3")
 
-    shown = await aws.shown(volume)
+    shown = await aws.describe_volume(volume)
     assert (shown["VolumeType"], shown["Iops"]) == ("gp3", 6000)
 
 
 @pytest.mark.requirement("emulator.refuses-as-aws")
 async def test_an_invalid_modification_is_refused(aws: Aws) -> None:
     """EC2 API reference, ModifyVolume and "Error codes"."""
-    volume, unknown = await aws.volume(Size=2), "vol-0123456789abcdef0"
+    volume, unknown = await aws.create_volume(Size=2), "vol-0123456789abcdef0"
 
     async def code(**members: Any) -> str:
-        return (await aws.refused("ec2", "modify_volume", **{"VolumeId": volume} | members))[0]
+        return (await aws.expect_error("ec2", "modify_volume", **{"VolumeId": volume} | members))[0]
 
     assert await code(Size=1) == "InvalidParameterValue"
     assert await code(Iops=2_000_000) == "InvalidParameterValue"
@@ -157,19 +160,19 @@ async def test_an_invalid_modification_is_refused(aws: Aws) -> None:
     assert await code() == "InvalidParameterCombination"
     assert await code(VolumeId=unknown, Size=3) == "InvalidVolume.NotFound"
     assert await code(Size=3, DryRun=True) == "DryRunOperation"
-    missing = await aws.refused("ec2", "describe_volumes_modifications", VolumeIds=[volume])
+    missing = await aws.expect_error("ec2", "describe_volumes_modifications", VolumeIds=[volume])
     assert missing[0] == "InvalidVolumeModification.NotFound"
-    assert (await aws.shown(volume))["Size"] == 2
+    assert (await aws.describe_volume(volume))["Size"] == 2
 
 
 async def test_the_fifth_modification_of_a_day_is_refused(aws: Aws) -> None:
     """EBS user guide, Elastic Volumes: four modifications of a volume in a rolling 24 hours."""
-    volume = await aws.volume(Size=1)
+    volume = await aws.create_volume(Size=1)
     for size in (2, 3, 4, 5):
         await aws.ec2("modify_volume", VolumeId=volume, Size=size)
-        await aws.shown(volume)
+        await aws.describe_volume(volume)
 
-    fifth = await aws.refused("ec2", "modify_volume", VolumeId=volume, Size=6)
+    fifth = await aws.expect_error("ec2", "modify_volume", VolumeId=volume, Size=6)
 
     assert fifth[0] == "VolumeModificationRateExceeded"
 
@@ -177,10 +180,10 @@ async def test_the_fifth_modification_of_a_day_is_refused(aws: Aws) -> None:
 async def test_a_second_modification_is_refused_while_the_first_is_under_way() -> None:
     """EC2 API reference, "Error codes": IncorrectModificationState."""
     async with cloud(profile="aws") as (_, aws):
-        volume = await aws.volume(Size=1)
+        volume = await aws.create_volume(Size=1)
         await aws.ec2("modify_volume", VolumeId=volume, Size=2)
 
-        second = await aws.refused("ec2", "modify_volume", VolumeId=volume, Size=3)
+        second = await aws.expect_error("ec2", "modify_volume", VolumeId=volume, Size=3)
 
         assert second[0] == "IncorrectModificationState"
 
@@ -188,9 +191,9 @@ async def test_a_second_modification_is_refused_while_the_first_is_under_way() -
 async def test_the_older_modification_rate_can_be_chosen() -> None:
     """AWS has changed its rule, and most guides still describe six hours between two modifications."""
     async with cloud(rate="six-hours-apart") as (_, aws):
-        volume = await aws.volume(Size=1)
+        volume = await aws.create_volume(Size=1)
         await aws.ec2("modify_volume", VolumeId=volume, Size=2)
 
-        second = await aws.refused("ec2", "modify_volume", VolumeId=volume, Size=3)
+        second = await aws.expect_error("ec2", "modify_volume", VolumeId=volume, Size=3)
 
     assert second[0] == "VolumeModificationRateExceeded"

@@ -21,7 +21,7 @@ async def test_a_volume_is_creating_and_then_available_with_the_requested_settin
         TagSpecifications=[{"ResourceType": "volume", "Tags": tags}],
     )
 
-    shown = await aws.shown(made["VolumeId"])
+    shown = await aws.describe_volume(made["VolumeId"])
     assert (made["State"], shown["State"]) == ("creating", "available")
     assert (shown["Size"], shown["Iops"], shown["Throughput"], shown["Tags"]) == (10, 4000, 250, tags)
     assert (shown["AvailabilityZone"], shown["AvailabilityZoneId"]) == (ZONE, "usw2-az1")
@@ -124,7 +124,7 @@ async def test_an_invalid_create_is_refused_and_creates_nothing(aws: Aws, case: 
     """EC2 API reference, CreateVolume: ranges and ratios. The upstream driver parses these texts."""
     members = {"AvailabilityZone": ZONE, "Size": 1, "VolumeType": "gp3"} | case.members
 
-    code, text = await aws.refused("ec2", "create_volume", **members)
+    code, text = await aws.expect_error("ec2", "create_volume", **members)
 
     assert (code, case.text in text) == (case.code, True), text
     assert (await aws.ec2("describe_volumes"))["Volumes"] == []
@@ -134,8 +134,8 @@ async def test_a_dry_run_checks_the_ranges_first(aws: Aws) -> None:
     """The upstream driver reads the highest IOPS from a dry run (pkg/cloud/cloud.go, IopsLimitDryRun)."""
     wanted = {"AvailabilityZone": ZONE, "Size": 4, "VolumeType": "gp3", "DryRun": True}
 
-    in_range = await aws.refused("ec2", "create_volume", Iops=3000, **wanted)
-    beyond = await aws.refused("ec2", "create_volume", Iops=2**31 - 1, **wanted)
+    in_range = await aws.expect_error("ec2", "create_volume", Iops=3000, **wanted)
+    beyond = await aws.expect_error("ec2", "create_volume", Iops=2**31 - 1, **wanted)
 
     assert (in_range[0], beyond[0]) == ("DryRunOperation", "InvalidParameterValue")
 
@@ -146,7 +146,7 @@ async def test_a_client_token_creates_one_volume_and_is_refused_for_another_requ
     first = await aws.ec2("create_volume", **wanted)
 
     again = await aws.ec2("create_volume", **wanted)
-    other = await aws.refused("ec2", "create_volume", **wanted | {"Size": 2})
+    other = await aws.expect_error("ec2", "create_volume", **wanted | {"Size": 2})
 
     assert again["VolumeId"] == first["VolumeId"]
     assert other[0] == "IdempotentParameterMismatch"
@@ -157,24 +157,24 @@ async def test_the_client_token_of_a_deleted_volume_cannot_be_used_again(aws: Aw
     """The upstream driver handles IdempotentParameterMismatch for a volume that is gone (pkg/cloud/cloud.go)."""
     wanted = {"AvailabilityZone": ZONE, "Size": 1, "ClientToken": "once"}
     first = await aws.ec2("create_volume", **wanted)
-    await aws.shown(first["VolumeId"])
+    await aws.describe_volume(first["VolumeId"])
     await aws.ec2("delete_volume", VolumeId=first["VolumeId"])
 
-    again = await aws.refused("ec2", "create_volume", **wanted)
+    again = await aws.expect_error("ec2", "create_volume", **wanted)
 
     assert again[0] == "IdempotentParameterMismatch"
 
 
 async def test_a_client_token_returns_its_volume_after_the_source_snapshot_is_deleted(aws: Aws) -> None:
     """A repeated request creates nothing, so its parameters are not checked again."""
-    source = await aws.volume()
+    source = await aws.create_volume()
     from_it = (await aws.ec2("create_snapshot", VolumeId=source))["SnapshotId"]
     wanted = {"AvailabilityZone": ZONE, "SnapshotId": from_it, "ClientToken": "once"}
     first = await aws.ec2("create_volume", **wanted)
     await aws.ec2("delete_snapshot", SnapshotId=from_it)
 
     again = await aws.ec2("create_volume", **wanted)
-    dry = await aws.refused("ec2", "create_volume", DryRun=True, **wanted)
+    dry = await aws.expect_error("ec2", "create_volume", DryRun=True, **wanted)
 
     assert again["VolumeId"] == first["VolumeId"]
     assert dry[0] == "DryRunOperation"
@@ -182,9 +182,9 @@ async def test_a_client_token_returns_its_volume_after_the_source_snapshot_is_de
 
 async def test_a_kms_key_is_stored_as_its_arn_without_a_check(aws: Aws) -> None:
     """EC2 API reference, CreateVolume: EC2 authenticates the KmsKeyId asynchronously."""
-    id_ = await aws.volume(Encrypted=True, KmsKeyId="1234abcd-12ab-34cd-56ef-1234567890ab")
+    id_ = await aws.create_volume(Encrypted=True, KmsKeyId="1234abcd-12ab-34cd-56ef-1234567890ab")
 
-    shown = await aws.shown(id_)
+    shown = await aws.describe_volume(id_)
 
     assert shown["Encrypted"]
     assert shown["KmsKeyId"] == "arn:aws:kms:us-west-2:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -192,22 +192,22 @@ async def test_a_kms_key_is_stored_as_its_arn_without_a_check(aws: Aws) -> None:
 
 async def test_a_deleted_volume_is_unknown(aws: Aws) -> None:
     """EC2 API reference, "Error codes": InvalidVolume.NotFound."""
-    id_ = await aws.volume()
+    id_ = await aws.create_volume()
 
     await aws.ec2("delete_volume", VolumeId=id_)
 
-    assert await aws.refused("ec2", "describe_volumes", VolumeIds=[id_]) == (
+    assert await aws.expect_error("ec2", "describe_volumes", VolumeIds=[id_]) == (
         "InvalidVolume.NotFound",
         f"The volume '{id_}' does not exist.",
     )
-    assert (await aws.refused("ec2", "delete_volume", VolumeId=id_))[0] == "InvalidVolume.NotFound"
+    assert (await aws.expect_error("ec2", "delete_volume", VolumeId=id_))[0] == "InvalidVolume.NotFound"
 
 
 async def test_an_unknown_id_fails_the_whole_call_and_is_ignored_in_a_filter(aws: Aws) -> None:
     """EC2 API reference, DescribeVolumes: VolumeIds and Filters."""
-    id_, unknown = await aws.volume(), "vol-0123456789abcdef0"
+    id_, unknown = await aws.create_volume(), "vol-0123456789abcdef0"
 
-    code, text = await aws.refused("ec2", "describe_volumes", VolumeIds=[id_, unknown])
+    code, text = await aws.expect_error("ec2", "describe_volumes", VolumeIds=[id_, unknown])
     found = await aws.ec2("describe_volumes", Filters=[{"Name": "volume-id", "Values": [id_, unknown]}])
 
     assert (code, unknown in text, id_ in text) == ("InvalidVolume.NotFound", True, False)
@@ -216,8 +216,8 @@ async def test_an_unknown_id_fails_the_whole_call_and_is_ignored_in_a_filter(aws
 
 async def test_malformed_ids_have_their_own_errors(aws: Aws) -> None:
     """EC2 API reference, "Error codes": InvalidVolumeID.Malformed and InvalidParameterValue."""
-    malformed = await aws.refused("ec2", "describe_volumes", VolumeIds=["vol-x"])
-    other = await aws.refused("ec2", "delete_volume", VolumeId="x")
+    malformed = await aws.expect_error("ec2", "describe_volumes", VolumeIds=["vol-x"])
+    other = await aws.expect_error("ec2", "delete_volume", VolumeId="x")
 
     assert (malformed[0], other[0]) == ("InvalidVolumeID.Malformed", "InvalidParameterValue")
 
@@ -254,7 +254,7 @@ async def test_filters_match_values_and_patterns(aws: Aws) -> None:
     """EC2 API reference, DescribeVolumes: Filters; * is any text and ? any character."""
     tags = [{"ResourceType": "volume", "Tags": [{"Key": "app", "Value": "db"}]}]
     shape = {"Size": 4, "VolumeType": "io2", "Iops": 100, "MultiAttachEnabled": True}
-    ids = {"large": await aws.volume(TagSpecifications=tags, **shape), "small": await aws.volume()}
+    ids = {"large": await aws.create_volume(TagSpecifications=tags, **shape), "small": await aws.create_volume()}
 
     for case in FILTERS:
         found = await aws.ec2("describe_volumes", Filters=[{"Name": case.name, "Values": case.values}])
@@ -266,8 +266,8 @@ async def test_an_unknown_filter_and_too_many_values_are_refused(aws: Aws) -> No
     """EC2 API reference, "Error codes": FilterLimitExceeded."""
     values = [f"vol-{number:017x}" for number in range(201)]
 
-    unknown = await aws.refused("ec2", "describe_volumes", Filters=[{"Name": "colour", "Values": ["red"]}])
-    many = await aws.refused("ec2", "describe_volumes", Filters=[{"Name": "volume-id", "Values": values}])
+    unknown = await aws.expect_error("ec2", "describe_volumes", Filters=[{"Name": "colour", "Values": ["red"]}])
+    many = await aws.expect_error("ec2", "describe_volumes", Filters=[{"Name": "volume-id", "Values": values}])
 
     assert (unknown[0], many[0]) == ("InvalidParameterValue", "FilterLimitExceeded")
 
@@ -289,12 +289,13 @@ async def test_pages_have_each_volume_once_in_no_particular_order(aws: Aws) -> N
 
 async def test_pages_of_ids_and_invalid_tokens_are_refused(aws: Aws) -> None:
     """EC2 API reference, DescribeVolumes: MaxResults cannot be used with VolumeIds."""
-    id_ = await aws.volume()
+    id_ = await aws.create_volume()
 
-    both = await aws.refused("ec2", "describe_volumes", VolumeIds=[id_], MaxResults=5)
-    few = await aws.refused("ec2", "describe_volumes", MaxResults=4)
+    both = await aws.expect_error("ec2", "describe_volumes", VolumeIds=[id_], MaxResults=5)
+    few = await aws.expect_error("ec2", "describe_volumes", MaxResults=4)
     tokens = [
-        await aws.refused("ec2", "describe_volumes", MaxResults=5, NextToken=token) for token in ("what", "é", "w6k=")
+        await aws.expect_error("ec2", "describe_volumes", MaxResults=5, NextToken=token)
+        for token in ("what", "é", "w6k=")
     ]
 
     assert (both[0], few[0]) == ("InvalidParameterCombination", "InvalidParameterValue")
@@ -306,8 +307,8 @@ async def test_with_the_aws_profile_states_take_seconds() -> None:
     async with cloud(profile="aws", seed=7) as (emulator, aws):
         made = await aws.ec2("create_volume", AvailabilityZone=ZONE, Size=1)
 
-        first = await aws.state(made["VolumeId"])
-        await until(lambda: aws.state(made["VolumeId"]), "available")
+        first = await aws.volume_state(made["VolumeId"])
+        await until(lambda: aws.volume_state(made["VolumeId"]), "available")
 
         moments = [moment for moment in emulator.world.store.moments.values() if moment.subject == made["VolumeId"]]
         assert first == "creating"

@@ -11,7 +11,13 @@ from hyperpod_ebs.emulator.http.dispatch import handlers_of
 from hyperpod_ebs.emulator.services import create_services
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from tests.support.emulator_clients import Aws
-from tests.support.every_operation import OPERATIONS, asked_for_everything, called, refusals, refused_everything
+from tests.support.every_operation import (
+    OPERATIONS,
+    call_every_operation,
+    check_every_error,
+    error_cases,
+    read_called_operations,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +30,9 @@ class Boto3:
         """What boto3 makes of the answer."""
         return await self.aws(service, xform_name(operation), **members)
 
-    async def refused(self, service: str, operation: str, **members: Any) -> str:
+    async def expect_error(self, service: str, operation: str, **members: Any) -> str:
         """The code in boto3's ClientError."""
-        return (await self.aws.refused(service, xform_name(operation), **members))[0]
+        return (await self.aws.expect_error(service, xform_name(operation), **members))[0]
 
 
 async def test_what_is_served_is_what_is_promised(emulator: Emulator) -> None:
@@ -42,8 +48,8 @@ async def test_a_fault_can_be_planned_for_one_of_two_operations_of_a_name(emulat
     """Ours: CreateCluster is SageMaker's and EKS's."""
     emulator.faults.plan("eks:DescribeCluster", AwsFault("ServerException", "out of order", 500), times=1)
 
-    spared = await aws.refused("sagemaker", "describe_cluster", ClusterName="nowhere")
-    met = await aws.refused("eks", "describe_cluster", name="nowhere")
+    spared = await aws.expect_error("sagemaker", "describe_cluster", ClusterName="nowhere")
+    met = await aws.expect_error("eks", "describe_cluster", name="nowhere")
 
     assert (spared[0], met[0]) == ("ResourceNotFound", "ServerException")
 
@@ -51,17 +57,17 @@ async def test_a_fault_can_be_planned_for_one_of_two_operations_of_a_name(emulat
 @pytest.mark.requirement("emulator.botocore-accepts")
 async def test_boto3_gets_an_answer_to_every_operation(emulator: Emulator, aws: Aws) -> None:
     """AWS: its SDK takes each answer."""
-    await asked_for_everything(Boto3(aws))
+    await call_every_operation(Boto3(aws))
 
-    assert await called(emulator.url) == OPERATIONS
+    assert await read_called_operations(emulator.url) == OPERATIONS
 
 
 @pytest.mark.requirement("emulator.refuses-as-aws")
 async def test_boto3_is_refused_by_every_operation(emulator: Emulator, aws: Aws) -> None:
-    """AWS: its SDK takes each protocol's refusals."""
-    volume, (cluster, (node,)) = await aws.volume(), await aws.cluster()
+    """AWS: its SDK takes each protocol's error_cases."""
+    volume, (cluster, (node,)) = await aws.create_volume(), await aws.create_cluster()
     emulator.faults.plan("GetCallerIdentity", AwsFault("ExpiredToken", "The security token is expired", 403))
 
-    await refused_everything(Boto3(aws), refusals(volume=volume, cluster=cluster, node=node))
+    await check_every_error(Boto3(aws), error_cases(volume=volume, cluster=cluster, node=node))
 
-    assert await called(emulator.url) == OPERATIONS
+    assert await read_called_operations(emulator.url) == OPERATIONS

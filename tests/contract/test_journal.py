@@ -21,9 +21,9 @@ async def latest(emulator: Emulator, query: str = "") -> list[dict[str, Any]]:
 async def test_a_call_is_told_with_its_time_what_it_was_about_and_how_it_ended(emulator: Emulator, aws: Aws) -> None:
     """Ours: the answer's id counts as much as the request's."""
     made = await aws.ec2("create_volume", AvailabilityZone="us-west-2a", Size=1)
-    arn, (node,) = await aws.cluster()
+    arn, (node,) = await aws.create_cluster()
     missing = "vol-0123456789abcdef0"
-    await aws.refused("sagemaker", "attach_cluster_node_volume", ClusterArn=arn, NodeId=node, VolumeId=missing)
+    await aws.expect_error("sagemaker", "attach_cluster_node_volume", ClusterArn=arn, NodeId=node, VolumeId=missing)
 
     first, *_, last = await latest(emulator)
 
@@ -42,7 +42,7 @@ async def test_planned_trouble_is_told_as_the_caller_had_it(emulator: Emulator, 
     volume = "vol-0123456789abcdef0"
     filters = [{"Name": "volume-id", "Values": [volume]}]
 
-    await aws.refused("ec2", "describe_volumes", Filters=filters)
+    await aws.expect_error("ec2", "describe_volumes", Filters=filters)
     await aws.ec2("describe_volumes", Filters=filters)
 
     assert [(one["resources"], one["outcome"]) for one in await latest(emulator)] == [

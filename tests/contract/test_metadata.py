@@ -26,7 +26,7 @@ async def session(url: str) -> str:
 
 async def test_a_machine_learns_who_and_where_it_is(emulator: Emulator, aws: Aws) -> None:
     """EC2: the identity document and the categories of instance metadata."""
-    instance = await aws.instance(InstanceType="c5.large")
+    instance = await aws.run_instance(InstanceType="c5.large")
     url = emulator.metadata_url(instance)
     token = await session(url)
 
@@ -49,13 +49,13 @@ async def test_a_machine_learns_who_and_where_it_is(emulator: Emulator, aws: Aws
 
 async def test_a_volume_attached_is_in_the_block_device_mapping(emulator: Emulator, aws: Aws) -> None:
     """Upstream: the Go driver counts the `ebs` entries (imds.go)."""
-    instance, volume = await aws.instance(), await aws.volume()
+    instance, volume = await aws.run_instance(), await aws.create_volume()
     url = emulator.metadata_url(instance)
     token = await session(url)
     before = await get(url, "meta-data/block-device-mapping", token)
 
     await aws.ec2("attach_volume", VolumeId=volume, InstanceId=instance, Device="/dev/xvdba")
-    await aws.shown(volume)
+    await aws.describe_volume(volume)
 
     assert before == (200, "ami\nroot")
     assert await get(url, "meta-data/block-device-mapping", token) == (200, "ami\nebs1\nroot")
@@ -64,7 +64,7 @@ async def test_a_volume_attached_is_in_the_block_device_mapping(emulator: Emulat
 
 async def test_nobody_is_told_without_a_token_of_the_machine(emulator: Emulator, aws: Aws) -> None:
     """EC2: IMDSv2 answers 401 without a session, 400 for a session of no length."""
-    first, second = await aws.instance(), await aws.instance()
+    first, second = await aws.run_instance(), await aws.run_instance()
     token = await session(emulator.metadata_url(second))
 
     none = await get(emulator.metadata_url(first), "meta-data/instance-id", "")
@@ -82,7 +82,7 @@ async def test_nobody_is_told_without_a_token_of_the_machine(emulator: Emulator,
 
 async def test_a_hyperpod_node_has_metadata_too(emulator: Emulator, aws: Aws) -> None:
     """HyperPod: a node is a machine like any other from within."""
-    _, (node,) = await aws.cluster()
+    _, (node,) = await aws.create_cluster()
     url = emulator.metadata_url(node)
 
     assert await get(url, "meta-data/instance-type", await session(url)) == (200, "ml.m5.large")

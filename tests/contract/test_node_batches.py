@@ -27,8 +27,8 @@ async def group_counts(aws: Aws) -> tuple[int, int]:
 
 async def attach_to_new_node(aws: Aws, count: int = 2) -> tuple[str, list[str], dict[str, str]]:
     """Create a cluster, and attach a volume to its first node; the volume, the nodes and the request."""
-    volume = await aws.volume()
-    arn, nodes = await aws.cluster(InstanceGroups=[GROUP | {"InstanceCount": count}])
+    volume = await aws.create_volume()
+    arn, nodes = await aws.create_cluster(InstanceGroups=[GROUP | {"InstanceCount": count}])
     members = {"ClusterArn": arn, "NodeId": nodes[0], "VolumeId": volume}
     await aws("sagemaker", "attach_cluster_node_volume", **members)
     return volume, nodes, members
@@ -43,11 +43,11 @@ async def test_a_deleted_node_disappears_and_its_group_shrinks(aws: Aws) -> None
     assert answer == {"Successful": [gone]}
     assert list(await nodes_by_id(aws)) == [stays]
     assert await group_counts(aws) == (1, 1)
-    assert await aws.state(volume) == "available"
-    unknown = await aws.refused("sagemaker", "detach_cluster_node_volume", **members)
+    assert await aws.volume_state(volume) == "available"
+    unknown = await aws.expect_error("sagemaker", "detach_cluster_node_volume", **members)
     assert unknown[0] == "ResourceNotFound"
     await aws("sagemaker", "attach_cluster_node_volume", **members | {"NodeId": stays})
-    assert await aws.state(volume) == "in-use attached"
+    assert await aws.volume_state(volume) == "in-use attached"
 
 
 async def test_a_replacement_node_has_a_new_id_and_the_same_group_and_type(aws: Aws) -> None:
@@ -65,9 +65,9 @@ async def test_a_replacement_node_has_a_new_id_and_the_same_group_and_type(aws: 
         assert after[fresh][member] == before[gone][member]
     assert after[fresh]["InstanceStatus"]["Status"] == "Running"
     assert await group_counts(aws) == (2, 2)
-    assert await aws.state(volume) == "available"
+    assert await aws.volume_state(volume) == "available"
     await aws("sagemaker", "attach_cluster_node_volume", **members | {"NodeId": fresh})
-    assert await aws.state(volume) == "in-use attached"
+    assert await aws.volume_state(volume) == "in-use attached"
 
 
 async def test_a_rebooted_node_keeps_its_id_and_its_volumes(aws: Aws) -> None:
@@ -78,12 +78,12 @@ async def test_a_rebooted_node_keeps_its_id_and_its_volumes(aws: Aws) -> None:
 
     assert answer == {"Successful": [nodes[0]]}
     assert list(await nodes_by_id(aws)) == nodes
-    assert await aws.state(volume) == "in-use attached"
+    assert await aws.volume_state(volume) == "in-use attached"
 
 
 async def test_a_batch_changes_valid_nodes_and_returns_an_error_for_each_other(aws: Aws) -> None:
     """SageMaker API reference, BatchDeleteClusterNodesError and BatchRebootClusterNodesError."""
-    _, nodes = await aws.cluster(InstanceGroups=[GROUP | {"InstanceCount": 3}])
+    _, nodes = await aws.create_cluster(InstanceGroups=[GROUP | {"InstanceCount": 3}])
 
     rebooted = await call_batch(aws, "reboot", nodes[0], UNKNOWN_NODE, nodes[0])
     replaced = await call_batch(aws, "replace", UNKNOWN_NODE, nodes[1])
@@ -100,13 +100,13 @@ async def test_a_batch_changes_valid_nodes_and_returns_an_error_for_each_other(a
 
 async def test_a_batch_of_too_many_nodes_or_of_none_is_refused(aws: Aws) -> None:
     """SageMaker API reference: a call deletes 1 to 99 nodes, or replaces or reboots 1 to 25."""
-    await aws.cluster()
+    await aws.create_cluster()
     ids = [f"i-{number:017x}" for number in range(100)]
 
     for verb, most in (("delete", 99), ("replace", 25), ("reboot", 25)):
         method = f"batch_{verb}_cluster_nodes"
-        many = await aws.refused("sagemaker", method, ClusterName="hp", NodeIds=ids[: most + 1])
-        none = await aws.refused("sagemaker", method, ClusterName="hp")
+        many = await aws.expect_error("sagemaker", method, ClusterName="hp", NodeIds=ids[: most + 1])
+        none = await aws.expect_error("sagemaker", method, ClusterName="hp")
         just = await aws("sagemaker", method, ClusterName="hp", NodeIds=ids[:most])
 
         assert (many[0], none[0]) == ("ValidationException", "ValidationException")
@@ -122,7 +122,7 @@ async def test_a_starting_or_terminating_node_is_not_changed_and_its_cluster_is_
         (fresh,) = set(await nodes_by_id(aws)) - {gone, stays}
         again = await call_batch(aws, "delete", gone, fresh)
         status = (await aws("sagemaker", "describe_cluster", ClusterName="hp"))["ClusterStatus"]
-        attach = await aws.refused("sagemaker", "attach_cluster_node_volume", **members | {"NodeId": stays})
+        attach = await aws.expect_error("sagemaker", "attach_cluster_node_volume", **members | {"NodeId": stays})
 
         async def cluster_status() -> str:
             return str((await aws("sagemaker", "describe_cluster", ClusterName="hp"))["ClusterStatus"])
@@ -136,16 +136,16 @@ async def test_a_starting_or_terminating_node_is_not_changed_and_its_cluster_is_
         assert attach[0] == "ValidationException"
         assert "Updating" in attach[1]
         assert set(await nodes_by_id(aws)) == {fresh, stays}
-        assert await aws.state(volume) == "available"
+        assert await aws.volume_state(volume) == "available"
 
 
 async def test_a_cluster_with_continuous_provisioning_stays_in_service() -> None:
     """SageMaker developer guide, "Continuous provisioning for enhanced cluster operations on Amazon EKS"."""
     async with cloud(profile="aws", seed=5) as (_, aws):
-        arn, (gone, stays) = await aws.cluster(
+        arn, (gone, stays) = await aws.create_cluster(
             NodeProvisioningMode="Continuous", InstanceGroups=[GROUP | {"InstanceCount": 2}]
         )
-        volume = await aws.volume()
+        volume = await aws.create_volume()
 
         await call_batch(aws, "delete", gone)
         made = await aws("sagemaker", "attach_cluster_node_volume", ClusterArn=arn, NodeId=stays, VolumeId=volume)

@@ -24,7 +24,7 @@ async def test_a_cluster_is_created_with_its_nodes_and_deleted(aws: Aws) -> None
     groups = [GROUP | {"InstanceCount": 3}]
     vpc = {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-0000000000000000b", "subnet-0000000000000000c"]}
 
-    arn, nodes = await aws.cluster(InstanceGroups=groups, VpcConfig=vpc)
+    arn, nodes = await aws.create_cluster(InstanceGroups=groups, VpcConfig=vpc)
     shown = await aws("sagemaker", "describe_cluster", ClusterName="hp")
     details = [
         (await aws("sagemaker", "describe_cluster_node", ClusterName="hp", NodeId=node))["NodeDetails"]
@@ -39,16 +39,16 @@ async def test_a_cluster_is_created_with_its_nodes_and_deleted(aws: Aws) -> None
     assert [cluster["ClusterArn"] for cluster in listed["ClusterSummaries"]] == [arn]
     assert deleted["ClusterArn"] == arn
     assert (await aws("sagemaker", "list_clusters"))["ClusterSummaries"] == []
-    assert (await aws.refused("sagemaker", "describe_cluster", ClusterName="hp"))[0] == "ResourceNotFound"
+    assert (await aws.expect_error("sagemaker", "describe_cluster", ClusterName="hp"))[0] == "ResourceNotFound"
 
 
 async def test_ec2_shows_a_volume_on_a_node_only_with_its_associated_resource(aws: Aws) -> None:
     """The upstream driver reads AssociatedResource, because instance and device are missing (pkg/cloud/cloud.go)."""
-    volume = await aws.volume()
-    arn, (node,) = await aws.cluster()
+    volume = await aws.create_volume()
+    arn, (node,) = await aws.create_cluster()
 
     made = await aws("sagemaker", "attach_cluster_node_volume", ClusterArn=arn, NodeId=node, VolumeId=volume)
-    shown = await aws.shown(volume)
+    shown = await aws.describe_volume(volume)
     by_filter = await aws.ec2("describe_volumes", Filters=[{"Name": "attachment.instance-id", "Values": [node]}])
 
     assert (made["Status"], made["DeviceName"], made["VolumeId"]) == ("attached", "/dev/xvdb", volume)
@@ -62,11 +62,11 @@ async def test_ec2_shows_a_volume_on_a_node_only_with_its_associated_resource(aw
 
 async def test_ec2_does_not_show_hyperpod_nodes_as_instances(aws: Aws) -> None:
     """The service owns the instances of HyperPod clusters, so EC2 does not know the nodes' ids."""
-    volume = await aws.volume()
-    _, (node,) = await aws.cluster()
+    volume = await aws.create_volume()
+    _, (node,) = await aws.create_cluster()
 
-    described = await aws.refused("ec2", "describe_instances", InstanceIds=[node])
-    attached = await aws.refused("ec2", "attach_volume", VolumeId=volume, InstanceId=node, Device="/dev/xvdba")
+    described = await aws.expect_error("ec2", "describe_instances", InstanceIds=[node])
+    attached = await aws.expect_error("ec2", "attach_volume", VolumeId=volume, InstanceId=node, Device="/dev/xvdba")
 
     assert (await aws.ec2("describe_instances"))["Reservations"] == []
     assert (described[0], attached[0]) == ("InvalidInstanceID.NotFound", "InvalidInstanceID.NotFound")
@@ -74,31 +74,31 @@ async def test_ec2_does_not_show_hyperpod_nodes_as_instances(aws: Aws) -> None:
 
 async def test_a_volume_on_a_node_is_detached_by_sagemaker_and_not_by_ec2(aws: Aws) -> None:
     """EC2 API reference, DetachVolume: it fails for a volume that is attached to a managed resource."""
-    volume = await aws.volume()
-    arn, (node,) = await aws.cluster()
+    volume = await aws.create_volume()
+    arn, (node,) = await aws.create_cluster()
     on_node = {"ClusterArn": arn, "NodeId": node, "VolumeId": volume}
     await aws("sagemaker", "attach_cluster_node_volume", **on_node)
 
-    plain = await aws.refused("ec2", "detach_volume", VolumeId=volume)
-    forced = await aws.refused("ec2", "detach_volume", VolumeId=volume, Force=True)
+    plain = await aws.expect_error("ec2", "detach_volume", VolumeId=volume)
+    forced = await aws.expect_error("ec2", "detach_volume", VolumeId=volume, Force=True)
     ended = await aws("sagemaker", "detach_cluster_node_volume", **on_node)
-    again = await aws.refused("sagemaker", "detach_cluster_node_volume", **on_node)
+    again = await aws.expect_error("sagemaker", "detach_cluster_node_volume", **on_node)
 
     assert (plain[0], forced[0]) == ("UnsupportedOperationException", "UnsupportedOperationException")
     assert ended["Status"] == "detached"
-    assert await aws.state(volume) == "available"
+    assert await aws.volume_state(volume) == "available"
     assert ec2_code(again) == "IncorrectState"
 
 
 @pytest.mark.requirement("emulator.refuses-as-aws")
 async def test_an_ec2_error_is_returned_in_a_validation_exception(aws: Aws) -> None:
     """The upstream driver matches the code after `HyperPod - Ec2ErrCode:` (pkg/cloud/cloud.go)."""
-    here, far = await aws.volume(), await aws.volume(AvailabilityZone="us-west-2b")
-    arn, nodes = await aws.cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
+    here, far = await aws.create_volume(), await aws.create_volume(AvailabilityZone="us-west-2b")
+    arn, nodes = await aws.create_cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
 
     async def refused(method: str, volume: str, node: str = nodes[0]) -> str:
         members = {"ClusterArn": arn, "NodeId": node, "VolumeId": volume}
-        return ec2_code(await aws.refused("sagemaker", f"{method}_cluster_node_volume", **members))
+        return ec2_code(await aws.expect_error("sagemaker", f"{method}_cluster_node_volume", **members))
 
     assert await refused("attach", UNKNOWN_VOLUME) == "InvalidVolume.NotFound"
     assert await refused("attach", far) == "InvalidVolume.ZoneMismatch"
@@ -113,13 +113,13 @@ async def test_an_ec2_error_is_returned_in_a_validation_exception(aws: Aws) -> N
 @pytest.mark.requirement("emulator.refuses-as-aws")
 async def test_an_unknown_cluster_or_node_is_a_resource_not_found(aws: Aws) -> None:
     """SageMaker API reference, AttachClusterNodeVolume and DetachClusterNodeVolume: ResourceNotFound."""
-    volume = await aws.volume()
-    arn, (node,) = await aws.cluster()
+    volume = await aws.create_volume()
+    arn, (node,) = await aws.create_cluster()
     nowhere = arn.rpartition("/")[0] + "/aaaaaaaaaaaa"
 
     for method in ("attach_cluster_node_volume", "detach_cluster_node_volume"):
-        cluster = await aws.refused("sagemaker", method, ClusterArn=nowhere, NodeId=node, VolumeId=volume)
-        other = await aws.refused("sagemaker", method, ClusterArn=arn, NodeId=UNKNOWN_NODE, VolumeId=volume)
+        cluster = await aws.expect_error("sagemaker", method, ClusterArn=nowhere, NodeId=node, VolumeId=volume)
+        other = await aws.expect_error("sagemaker", method, ClusterArn=arn, NodeId=UNKNOWN_NODE, VolumeId=volume)
 
         assert (cluster[0], other[0]) == ("ResourceNotFound", "ResourceNotFound")
 
@@ -128,16 +128,16 @@ async def test_an_unknown_cluster_or_node_is_a_resource_not_found(aws: Aws) -> N
 async def test_volumes_need_an_eks_cluster_and_an_unrestricted_group() -> None:
     """SageMaker API reference, AttachClusterNodeVolume."""
     async with cloud() as (_, aws):
-        volume = await aws.volume()
+        volume = await aws.create_volume()
         restricted = {key: value for key, value in GROUP.items() if key != "LifeCycleConfig"}
         restricted |= {"EnvironmentConfig": {}}
         clusters = [
-            await aws.cluster(ClusterName="slurm", Orchestrator={}),
-            await aws.cluster(ClusterName="rig", InstanceGroups=None, RestrictedInstanceGroups=[restricted]),
+            await aws.create_cluster(ClusterName="slurm", Orchestrator={}),
+            await aws.create_cluster(ClusterName="rig", InstanceGroups=None, RestrictedInstanceGroups=[restricted]),
         ]
 
         for arn, (node,) in clusters:
-            refusal = await aws.refused(
+            refusal = await aws.expect_error(
                 "sagemaker", "attach_cluster_node_volume", ClusterArn=arn, NodeId=node, VolumeId=volume
             )
             assert refusal[0] == "ValidationException", arn
@@ -146,12 +146,12 @@ async def test_volumes_need_an_eks_cluster_and_an_unrestricted_group() -> None:
 
 async def test_a_node_takes_as_many_volumes_as_its_type_minus_hyperpods_own(aws: Aws) -> None:
     """A g5.48xlarge takes 9 volumes (EC2 user guide); HyperPod uses 2 of them, for a root and a secondary volume."""
-    arn, (node,) = await aws.cluster(InstanceGroups=[GROUP | {"InstanceType": "ml.g5.48xlarge"}])
-    volumes = [await aws.volume() for _ in range(8)]
+    arn, (node,) = await aws.create_cluster(InstanceGroups=[GROUP | {"InstanceType": "ml.g5.48xlarge"}])
+    volumes = [await aws.create_volume() for _ in range(8)]
 
     on_node: dict[str, Any] = {"ClusterArn": arn, "NodeId": node}
     made = [await aws("sagemaker", "attach_cluster_node_volume", **on_node, VolumeId=volume) for volume in volumes[:7]]
-    one_more = await aws.refused("sagemaker", "attach_cluster_node_volume", **on_node, VolumeId=volumes[7])
+    one_more = await aws.expect_error("sagemaker", "attach_cluster_node_volume", **on_node, VolumeId=volumes[7])
     await aws("sagemaker", "detach_cluster_node_volume", **on_node, VolumeId=volumes[0])
     after_all = await aws("sagemaker", "attach_cluster_node_volume", **on_node, VolumeId=volumes[7])
 
@@ -172,32 +172,32 @@ def test_device_names_match_the_response_s_pattern() -> None:
 
 async def test_an_invalid_cluster_is_refused(aws: Aws) -> None:
     """SageMaker and EKS API references, CreateCluster: names are unique, and named resources must exist."""
-    eks = await aws.eks()
-    await aws.cluster()
+    eks = await aws.create_eks_cluster()
+    await aws.create_cluster()
 
     async def code(**members: Any) -> str:
         wanted = {"ClusterName": "new", "InstanceGroups": [GROUP]} | members
-        return (await aws.refused("sagemaker", "create_cluster", **wanted))[0]
+        return (await aws.expect_error("sagemaker", "create_cluster", **wanted))[0]
 
     assert await code(ClusterName="hp") == "ResourceInUse"
     assert await code(Orchestrator={"Eks": {"ClusterArn": eks + "x"}}) == "ValidationException"
     assert await code(VpcConfig={"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-x"]}) == "ValidationException"
     again = {"name": "eks", "roleArn": ROLE, "resourcesVpcConfig": {}}
-    assert (await aws.refused("eks", "create_cluster", **again))[0] == "ResourceInUseException"
-    assert (await aws.refused("eks", "describe_cluster", name="x"))[0] == "ResourceNotFoundException"
+    assert (await aws.expect_error("eks", "create_cluster", **again))[0] == "ResourceInUseException"
+    assert (await aws.expect_error("eks", "describe_cluster", name="x"))[0] == "ResourceNotFoundException"
 
 
 async def test_with_the_aws_profile_an_attachment_is_attaching_first() -> None:
     """SageMaker API reference, AttachClusterNodeVolume: Status."""
     async with cloud(profile="aws", seed=3) as (_, aws):
-        volume = await aws.volume()
-        arn, (node,) = await aws.cluster()
+        volume = await aws.create_volume()
+        arn, (node,) = await aws.create_cluster()
         on_node = {"ClusterArn": arn, "NodeId": node, "VolumeId": volume}
 
         made = await aws("sagemaker", "attach_cluster_node_volume", **on_node)
-        await until(lambda: aws.state(volume), "in-use attached")
+        await until(lambda: aws.volume_state(volume), "in-use attached")
         ended = await aws("sagemaker", "detach_cluster_node_volume", **on_node)
-        await until(lambda: aws.state(volume), "available")
+        await until(lambda: aws.volume_state(volume), "available")
 
         assert (made["Status"], ended["Status"]) == ("attaching", "detaching")
 
@@ -205,14 +205,14 @@ async def test_with_the_aws_profile_an_attachment_is_attaching_first() -> None:
 async def test_nodes_are_listed_in_pages_and_by_group(aws: Aws) -> None:
     """SageMaker API reference, ListClusterNodes."""
     groups = [GROUP | {"InstanceCount": 2}, GROUP | {"InstanceGroupName": "spare"}]
-    _, nodes = await aws.cluster(InstanceGroups=groups)
+    _, nodes = await aws.create_cluster(InstanceGroups=groups)
 
     first = await aws("sagemaker", "list_cluster_nodes", ClusterName="hp", MaxResults=2)
     second = await aws("sagemaker", "list_cluster_nodes", ClusterName="hp", MaxResults=2, NextToken=first["NextToken"])
     spare = await aws("sagemaker", "list_cluster_nodes", ClusterName="hp", InstanceGroupNameContains="spa")
 
     for token in ("x", "9" * 5000):
-        refusal = await aws.refused("sagemaker", "list_cluster_nodes", ClusterName="hp", NextToken=token)
+        refusal = await aws.expect_error("sagemaker", "list_cluster_nodes", ClusterName="hp", NextToken=token)
         assert refusal[0] == "ValidationException"
     pages = [node["InstanceId"] for page in (first, second) for node in page["ClusterNodeSummaries"]]
     assert pages == nodes
@@ -221,10 +221,10 @@ async def test_nodes_are_listed_in_pages_and_by_group(aws: Aws) -> None:
 
 async def test_no_two_machines_have_the_same_address(aws: Aws) -> None:
     """The address of a deleted node becomes free; the addresses of the others stay taken."""
-    await aws.cluster()
-    second, _ = await aws.cluster(ClusterName="second", InstanceGroups=[GROUP | {"InstanceCount": 2}])
+    await aws.create_cluster()
+    second, _ = await aws.create_cluster(ClusterName="second", InstanceGroups=[GROUP | {"InstanceCount": 2}])
     await aws("sagemaker", "delete_cluster", ClusterName="hp")
-    third, _ = await aws.cluster(ClusterName="third", InstanceGroups=[GROUP | {"InstanceCount": 2}])
+    third, _ = await aws.create_cluster(ClusterName="third", InstanceGroups=[GROUP | {"InstanceCount": 2}])
 
     nodes = [
         node

@@ -1,4 +1,4 @@
-"""An emulator in this process, and real AWS clients that talk to it."""
+"""An emulator in this process, with boto3 clients that call it."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -28,58 +28,60 @@ GROUP: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Aws:
-    """boto3's clients, each call in a thread."""
+    """boto3 clients of all services; each call runs in a thread."""
 
-    clients: Mapping[str, Any]  # boto3 makes their methods as it goes
+    clients: Mapping[str, Any]  # boto3 creates their methods at run time
 
     async def __call__(self, service: str, method: str, **members: Any) -> Any:
-        """What the service answers."""
+        """Call the service and return its answer."""
         return await asyncio.to_thread(getattr(self.clients[service], method), **members)
 
     async def ec2(self, method: str, **members: Any) -> Any:
-        """What EC2 answers."""
+        """Call EC2 and return its answer."""
         return await self("ec2", method, **members)
 
-    async def refused(self, service: str, method: str, **members: Any) -> tuple[str, str]:
-        """The code and message with which the service refuses."""
-        with pytest.raises(ClientError) as refusal:
+    async def expect_error(self, service: str, method: str, **members: Any) -> tuple[str, str]:
+        """Call the service, which must answer an error; return the error's code and message."""
+        with pytest.raises(ClientError) as raised:
             await self(service, method, **members)
-        return said(refusal.value)
+        return error_of(raised.value)
 
-    async def volume(self, **members: Any) -> str:
-        """The id of a new volume that is available."""
-        made = await self.ec2("create_volume", **{"AvailabilityZone": ZONE, "Size": 1, "VolumeType": "gp3"} | members)
-        id_: str = made["VolumeId"]
-        await until(lambda: self.state(id_), "available")
+    async def create_volume(self, **members: Any) -> str:
+        """Create a volume and wait until it is available; return its id."""
+        created = await self.ec2(
+            "create_volume", **{"AvailabilityZone": ZONE, "Size": 1, "VolumeType": "gp3"} | members
+        )
+        id_: str = created["VolumeId"]
+        await until(lambda: self.volume_state(id_), "available")
         return id_
 
-    async def shown(self, volume: str) -> Any:
-        """The volume as DescribeVolumes has it."""
+    async def describe_volume(self, volume: str) -> Any:
+        """The volume in the answer of DescribeVolumes."""
         return (await self.ec2("describe_volumes", VolumeIds=[volume]))["Volumes"][0]
 
-    async def state(self, volume: str) -> str:
-        """The volume's state, with that of its attachment if it has one."""
-        shown = await self.shown(volume)
-        return " ".join([shown["State"], *(one["State"] for one in shown["Attachments"])])
+    async def volume_state(self, volume: str) -> str:
+        """The volume's state, followed by the states of its attachments."""
+        description = await self.describe_volume(volume)
+        return " ".join([description["State"], *(attachment["State"] for attachment in description["Attachments"])])
 
-    async def instance(self, **members: Any) -> str:
-        """The id of a new EC2 instance that runs."""
-        made = await self.ec2("run_instances", **{"MinCount": 1, "MaxCount": 1, "ImageId": "ami-1"} | members)
-        id_: str = made["Instances"][0]["InstanceId"]
+    async def run_instance(self, **members: Any) -> str:
+        """Run an EC2 instance and wait until it is running; return its id."""
+        answer = await self.ec2("run_instances", **{"MinCount": 1, "MaxCount": 1, "ImageId": "ami-1"} | members)
+        id_: str = answer["Instances"][0]["InstanceId"]
 
         async def state() -> str:
-            found = await self.ec2("describe_instances", InstanceIds=[id_])
-            return str(found["Reservations"][0]["Instances"][0]["State"]["Name"])
+            answer = await self.ec2("describe_instances", InstanceIds=[id_])
+            return str(answer["Reservations"][0]["Instances"][0]["State"]["Name"])
 
         await until(state, "running")
         return id_
 
-    async def cluster(self, **members: Any) -> tuple[str, list[str]]:
-        """The ARN of a new HyperPod cluster in service and the ids of its nodes."""
-        eks = await self.eks()
-        wanted = {"ClusterName": "hp", "InstanceGroups": [GROUP], "Orchestrator": {"Eks": {"ClusterArn": eks}}}
-        wanted = {name: value for name, value in (wanted | members).items() if value is not None}
-        arn = (await self("sagemaker", "create_cluster", **wanted))["ClusterArn"]
+    async def create_cluster(self, **members: Any) -> tuple[str, list[str]]:
+        """Create a HyperPod cluster and wait until it is in service; return its ARN and the ids of its nodes."""
+        eks = await self.create_eks_cluster()
+        request = {"ClusterName": "hp", "InstanceGroups": [GROUP], "Orchestrator": {"Eks": {"ClusterArn": eks}}}
+        request = {name: value for name, value in (request | members).items() if value is not None}
+        arn = (await self("sagemaker", "create_cluster", **request))["ClusterArn"]
 
         async def state() -> str:
             return str((await self("sagemaker", "describe_cluster", ClusterName=arn))["ClusterStatus"])
@@ -88,28 +90,28 @@ class Aws:
         nodes = await self("sagemaker", "list_cluster_nodes", ClusterName=arn)
         return arn, [node["InstanceId"] for node in nodes["ClusterNodeSummaries"]]
 
-    async def eks(self, name: str = "eks") -> str:
-        """The ARN of an EKS cluster of this name, made if need be."""
+    async def create_eks_cluster(self, name: str = "eks") -> str:
+        """Create an EKS cluster, unless it exists; return its ARN once it is active."""
         try:
-            found = await self("eks", "describe_cluster", name=name)
+            answer = await self("eks", "describe_cluster", name=name)
         except ClientError:
-            found = await self("eks", "create_cluster", name=name, roleArn=ROLE, resourcesVpcConfig={"subnetIds": []})
+            answer = await self("eks", "create_cluster", name=name, roleArn=ROLE, resourcesVpcConfig={"subnetIds": []})
 
         async def state() -> str:
             return str((await self("eks", "describe_cluster", name=name))["cluster"]["status"])
 
         await until(state, "ACTIVE")
-        return str(found["cluster"]["arn"])
+        return str(answer["cluster"]["arn"])
 
 
-def said(refusal: ClientError) -> tuple[str, str]:
-    """The code and message of a refusal."""
-    error = refusal.response.get("Error", {})
-    return error.get("Code", ""), error.get("Message", "")
+def error_of(error: ClientError) -> tuple[str, str]:
+    """The code and message of the error that a service answered."""
+    answered = error.response.get("Error", {})
+    return answered.get("Code", ""), answered.get("Message", "")
 
 
 def clients(env: Mapping[str, str]) -> Aws:
-    """Clients for the emulator of this environment, which try everything once."""
+    """Clients with these environment variables, without retries."""
     access = {
         "endpoint_url": env["AWS_ENDPOINT_URL"],
         "aws_access_key_id": env["AWS_ACCESS_KEY_ID"],
@@ -122,7 +124,7 @@ def clients(env: Mapping[str, str]) -> Aws:
 
 @asynccontextmanager
 async def cloud(state: Path | None = None, *, port: int = 0, **settings: Any) -> AsyncGenerator[tuple[Emulator, Aws]]:
-    """An emulator and its clients."""
+    """Start an emulator and its clients; at the end every planned fault must have happened."""
     async with Emulator.start(EmulatorSettings(state=state, port=port, **settings)) as emulator:
         aws = await asyncio.to_thread(clients, emulator.env)
         yield emulator, aws
@@ -130,7 +132,7 @@ async def cloud(state: Path | None = None, *, port: int = 0, **settings: Any) ->
 
 
 async def until(look: Callable[[], Awaitable[str]], wanted: str, *, seconds: float = 20) -> None:
-    """Come back as soon as `look` finds what is wanted; there is nobody to tell, so it looks again."""
+    """Wait until `look` returns what is wanted; AWS has no notifications, so this polls."""
     async with asyncio.timeout(seconds):
         while await look() != wanted:  # noqa: ASYNC110 - see above
             await asyncio.sleep(0.02)

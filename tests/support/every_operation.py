@@ -1,4 +1,4 @@
-"""Every operation of the emulator, each asked for once with success and refused once, by whatever client."""
+"""Scenarios for any AWS client: every operation of the emulator once with success, and once with an error."""
 
 import asyncio
 import json
@@ -28,18 +28,18 @@ OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
     "eks": frozenset({"CreateCluster", "DescribeCluster"}),
     "sts": frozenset({"GetCallerIdentity"}),
 }
-"""What the emulator promises, by service."""
+"""The emulated operations by service."""
 
 UNKNOWN_VOLUME: Final = "vol-0123456789abcdef0"
 UNKNOWN_INSTANCE: Final = "i-0123456789abcdef0"
 UNKNOWN_SNAPSHOT: Final = "snap-0123456789abcdef0"
 
 
-async def called(url: str) -> Mapping[str, frozenset[str]]:
-    """Which operations the emulator at `url` was asked for, by service."""
+async def read_called_operations(url: str) -> Mapping[str, frozenset[str]]:
+    """Read from the emulator's journal which operations were called, by service."""
 
     def read() -> list[str]:
-        with urllib.request.urlopen(f"{url}/_emulator/calls") as answer:  # noqa: S310 - our own http
+        with urllib.request.urlopen(f"{url}/_emulator/calls") as answer:  # noqa: S310 - http, to the emulator
             return list(json.load(answer))
 
     names = [name.split(":") for name in await files.off_loop(read)]
@@ -48,28 +48,28 @@ async def called(url: str) -> Mapping[str, frozenset[str]]:
 
 
 class Client(Protocol):
-    """Whoever asks AWS."""
+    """An AWS client: an SDK or the AWS CLI."""
 
     async def __call__(self, service: str, operation: str, **members: Any) -> Any:
-        """What the service answers, as JSON would have it but for times."""
+        """Call the operation and return its answer; only times may differ from JSON."""
         ...
 
-    async def refused(self, service: str, operation: str, **members: Any) -> str:
-        """The code with which the service refuses."""
+    async def expect_error(self, service: str, operation: str, **members: Any) -> str:
+        """Call the operation, which must answer an error; return the error's code."""
         ...
 
 
-async def together(*calls: Coroutine[Any, Any, Any]) -> Sequence[Any]:
-    """The answers of calls that do not depend on each other."""
+async def run_concurrently(*calls: Coroutine[Any, Any, Any]) -> Sequence[Any]:
+    """Run independent calls at the same time and return their answers."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(call) for call in calls]
     return [task.result() for task in tasks]
 
 
-async def asked_for_everything(aws: Client) -> None:
-    """Ask an emulator with nothing in it for each operation, and look at the answers."""
+async def call_every_operation(aws: Client) -> None:
+    """Call each operation of an empty emulator, and check the answers."""
     tags = [{"ResourceType": "volume", "Tags": [{"Key": "app", "Value": "a b&c"}]}]
-    who, types, zones, made, run, _ = await together(
+    identity, types, zones, created, run, _ = await run_concurrently(
         aws("sts", "GetCallerIdentity"),
         aws("ec2", "DescribeInstanceTypes", InstanceTypes=["g5.48xlarge"]),
         aws("ec2", "DescribeAvailabilityZones"),
@@ -77,12 +77,12 @@ async def asked_for_everything(aws: Client) -> None:
         aws("ec2", "RunInstances", ImageId="ami-1", InstanceType="m5.large", MinCount=1, MaxCount=1),
         aws("eks", "CreateCluster", name="eks", roleArn=ROLE, resourcesVpcConfig={"subnetIds": []}),
     )
-    volume, instance = made["VolumeId"], run["Instances"][0]["InstanceId"]
-    assert who["Account"] == "123456789012"
+    volume, instance = created["VolumeId"], run["Instances"][0]["InstanceId"]
+    assert identity["Account"] == "123456789012"
     assert types["InstanceTypes"][0]["EbsInfo"]["MaximumEbsAttachments"] == 9
     assert [zone["ZoneName"] for zone in zones["AvailabilityZones"]].count(ZONE) == 1
 
-    eks, volumes, instances, _ = await together(
+    eks, volumes, instances, _ = await run_concurrently(
         aws("eks", "DescribeCluster", name="eks"),
         aws("ec2", "DescribeVolumes", VolumeIds=[volume]),
         aws("ec2", "DescribeInstances", Filters=[{"Name": "instance-state-name", "Values": ["running"]}]),
@@ -93,13 +93,13 @@ async def asked_for_everything(aws: Client) -> None:
     assert instances["Reservations"][0]["Instances"][0]["InstanceId"] == instance
 
     orchestrator = {"Eks": {"ClusterArn": eks["cluster"]["arn"]}}
-    attached, _ = await together(
+    attachment, _ = await run_concurrently(
         aws("ec2", "AttachVolume", VolumeId=volume, InstanceId=instance, Device="/dev/xvdba"),
         aws("sagemaker", "CreateCluster", ClusterName="hp", InstanceGroups=[GROUP], Orchestrator=orchestrator),
     )
-    assert attached["State"] in {"attaching", "attached"}
+    assert attachment["State"] in {"attaching", "attached"}
 
-    cluster, clusters, nodes, taken, changed, _ = await together(
+    cluster, clusters, nodes, new_snapshot, modification, _ = await run_concurrently(
         aws("sagemaker", "DescribeCluster", ClusterName="hp"),
         aws("sagemaker", "ListClusters", NameContains="h"),
         aws("sagemaker", "ListClusterNodes", ClusterName="hp"),
@@ -107,11 +107,11 @@ async def asked_for_everything(aws: Client) -> None:
         aws("ec2", "ModifyVolume", VolumeId=volume, Size=2),
         aws("ec2", "DeleteTags", Resources=[instance], Tags=[{"Key": "more"}]),
     )
-    node, snapshot = nodes["ClusterNodeSummaries"][0]["InstanceId"], taken["SnapshotId"]
+    node, snapshot = nodes["ClusterNodeSummaries"][0]["InstanceId"], new_snapshot["SnapshotId"]
     assert cluster["ClusterStatus"] == clusters["ClusterSummaries"][0]["ClusterStatus"] == "InService"
-    assert changed["VolumeModification"]["TargetSize"] == 2
+    assert modification["VolumeModification"]["TargetSize"] == 2
 
-    details, snapshots, changes, detached = await together(
+    details, snapshots, modifications, detachment = await run_concurrently(
         aws("sagemaker", "DescribeClusterNode", ClusterName="hp", NodeId=node),
         aws("ec2", "DescribeSnapshots", SnapshotIds=[snapshot]),
         aws("ec2", "DescribeVolumesModifications", VolumeIds=[volume]),
@@ -119,38 +119,38 @@ async def asked_for_everything(aws: Client) -> None:
     )
     assert details["NodeDetails"]["InstanceStatus"]["Status"] == "Running"
     assert (snapshots["Snapshots"][0]["State"], snapshots["Snapshots"][0]["Description"]) == ("completed", "before")
-    assert changes["VolumesModifications"][0]["ModificationState"] == "completed"
-    assert detached["State"] in {"detaching", "detached"}
+    assert modifications["VolumesModifications"][0]["ModificationState"] == "completed"
+    assert detachment["State"] in {"detaching", "detached"}
 
     on_node = {"ClusterArn": cluster["ClusterArn"], "NodeId": node, "VolumeId": volume}
-    held, ended, _ = await together(
+    node_attachment, terminated, _ = await run_concurrently(
         aws("sagemaker", "AttachClusterNodeVolume", **on_node),
         aws("ec2", "TerminateInstances", InstanceIds=[instance]),
         aws("ec2", "DeleteSnapshot", SnapshotId=snapshot),
     )
-    assert (held["Status"], held["DeviceName"]) == ("attached", "/dev/xvdb")
-    assert ended["TerminatingInstances"][0]["CurrentState"]["Name"] == "shutting-down"
+    assert (node_attachment["Status"], node_attachment["DeviceName"]) == ("attached", "/dev/xvdb")
+    assert terminated["TerminatingInstances"][0]["CurrentState"]["Name"] == "shutting-down"
 
-    released = await aws("sagemaker", "DetachClusterNodeVolume", **on_node)
-    assert released["Status"] == "detached"
+    node_detachment = await aws("sagemaker", "DetachClusterNodeVolume", **on_node)
+    assert node_detachment["Status"] == "detached"
 
     rebooted = await aws("sagemaker", "BatchRebootClusterNodes", ClusterName="hp", NodeIds=[node])
     replaced = await aws("sagemaker", "BatchReplaceClusterNodes", ClusterName="hp", NodeIds=[node])
-    (fresh,) = (await aws("sagemaker", "ListClusterNodes", ClusterName="hp"))["ClusterNodeSummaries"]
-    deleted = await aws("sagemaker", "BatchDeleteClusterNodes", ClusterName="hp", NodeIds=[fresh["InstanceId"]])
+    (new_node,) = (await aws("sagemaker", "ListClusterNodes", ClusterName="hp"))["ClusterNodeSummaries"]
+    deleted = await aws("sagemaker", "BatchDeleteClusterNodes", ClusterName="hp", NodeIds=[new_node["InstanceId"]])
     assert rebooted["Successful"] == replaced["Successful"] == [node]
-    assert deleted["Successful"] == [fresh["InstanceId"]] != [node]
+    assert deleted["Successful"] == [new_node["InstanceId"]] != [node]
 
-    gone, _ = await together(
+    deleted_cluster, _ = await run_concurrently(
         aws("sagemaker", "DeleteCluster", ClusterName="hp"),
         aws("ec2", "DeleteVolume", VolumeId=volume),
     )
-    assert gone["ClusterArn"] == cluster["ClusterArn"]
+    assert deleted_cluster["ClusterArn"] == cluster["ClusterArn"]
     assert (await aws("ec2", "DescribeVolumes"))["Volumes"] == []
 
 
-class Refusal(NamedTuple):
-    """A call that is refused."""
+class ErrorCase(NamedTuple):
+    """A call that must answer an error."""
 
     service: str
     operation: str
@@ -161,10 +161,11 @@ class Refusal(NamedTuple):
 _Cases = Mapping[str, tuple[Mapping[str, Any], str]]
 
 
-def refusals(*, volume: str, cluster: str, node: str) -> Sequence[Refusal]:
-    """One for each operation, where there are an available volume, a HyperPod cluster `hp` and an EKS cluster `eks`.
+def error_cases(*, volume: str, cluster: str, node: str) -> Sequence[ErrorCase]:
+    """A case for each operation.
 
-    STS refuses nothing of its own accord: there, ExpiredToken is to be planned.
+    The emulator must have an available volume, a HyperPod cluster `hp` and an EKS cluster `eks`, and a planned fault
+    ExpiredToken for STS, whose only operation has no errors.
     """
     on_node = {"ClusterArn": cluster, "NodeId": node}
     nowhere = {"ClusterName": "nowhere"}
@@ -209,18 +210,18 @@ def refusals(*, volume: str, cluster: str, node: str) -> Sequence[Refusal]:
     }
     sts: _Cases = {"GetCallerIdentity": ({}, "ExpiredToken")}
     return [
-        Refusal(service, operation, members, code)
+        ErrorCase(service, operation, members, code)
         for service, cases in (("ec2", ec2), ("sagemaker", sagemaker), ("eks", eks), ("sts", sts))
         for operation, (members, code) in cases.items()
     ]
 
 
-async def refused_everything(aws: Client, cases: Sequence[Refusal]) -> None:
-    """Ask for what is refused, and look at the codes."""
-    asked = [aws.refused(case.service, case.operation, **case.members) for case in cases]
+async def check_every_error(aws: Client, cases: Sequence[ErrorCase]) -> None:
+    """Make the calls of `cases`, and check the codes of the errors."""
+    calls = [aws.expect_error(case.service, case.operation, **case.members) for case in cases]
 
-    codes = await together(*asked)
+    codes = await run_concurrently(*calls)
 
-    assert {(one.service, one.operation): code for one, code in zip(cases, codes, strict=True)} == {
-        (one.service, one.operation): one.code for one in cases
+    assert {(case.service, case.operation): code for case, code in zip(cases, codes, strict=True)} == {
+        (case.service, case.operation): case.code for case in cases
     }

@@ -62,12 +62,12 @@ class Steered:
 
     async def nodes(self, count: int = 2) -> list[HyperPodNode]:
         """The nodes of a new cluster."""
-        arn, ids = await self.aws.cluster(InstanceGroups=[GROUP | {"InstanceCount": count}])
+        arn, ids = await self.aws.create_cluster(InstanceGroups=[GROUP | {"InstanceCount": count}])
         return [HyperPodNode(arn.rpartition("/")[2], one) for one in ids]
 
     async def instance(self) -> Ec2Node:
         """A new EC2 node in the zone of the volumes."""
-        return Ec2Node(await self.aws.instance(Placement={"AvailabilityZone": ZONE}))
+        return Ec2Node(await self.aws.run_instance(Placement={"AvailabilityZone": ZONE}))
 
     async def holders(self, volume: Volume) -> list[str]:
         """Who has the volume, in the driver's words."""

@@ -186,7 +186,7 @@ async def test_a_region_is_found_in_metadata(clouds: tuple[Emulator, Aws], short
     """As in the upstream driver, an instance's metadata provides the region."""
     emulator, aws = clouds
     env = environment(emulator, "AWS_REGION", "AWS_DEFAULT_REGION")
-    env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = emulator.metadata_url(await aws.instance())
+    env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = emulator.metadata_url(await aws.run_instance())
 
     async with controller(short_path, env) as one:
         assert await one.well()

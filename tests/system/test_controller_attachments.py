@@ -199,7 +199,7 @@ async def test_a_device_name_taken_by_another_caller_is_followed_by_the_next_nam
 
     await attach_volume(steered.cloud, steered.watcher, volume.id, instance)
 
-    shown = await steered.aws.shown(volume.id)
+    shown = await steered.aws.describe_volume(volume.id)
     assert shown["Attachments"][0]["Device"] == "/dev/xvdab"
 
 

@@ -81,7 +81,7 @@ async def test_volumes_and_snapshots_carry_the_clusters_and_the_users_tags(
         await one.csi.CreateSnapshot(request)
 
     cluster = {"kubernetes.io/cluster/mine": "owned"}
-    assert users(await aws.shown(made.volume_id)) == {
+    assert users(await aws.describe_volume(made.volume_id)) == {
         **cluster,
         "Name": "mine-dynamic-pvc-1",
         "KubernetesCluster": "mine",
@@ -120,7 +120,7 @@ async def test_an_attributes_class_changes_a_volume_and_its_tags(
         left = emulator.faults.remaining()
         emulator.faults.clear()
 
-    shown = await aws.shown(made.volume_id)
+    shown = await aws.describe_volume(made.volume_id)
     assert (users(shown), shown["Iops"], left) == ({"of": "claim"}, 4000, 2)
 
 
@@ -131,7 +131,7 @@ async def test_iops_per_gib_follow_the_size_and_its_growth(clouds: tuple[Emulato
 
     async with controller(short_path, environment(emulator)) as one:
         made = (await one.csi.CreateVolume(create_request(parameters))).volume
-        before = (await aws.shown(made.volume_id))["Iops"]
+        before = (await aws.describe_volume(made.volume_id))["Iops"]
         await one.csi.ControllerExpandVolume(
             csi_pb2.ControllerExpandVolumeRequest(
                 volume_id=made.volume_id,
@@ -140,7 +140,7 @@ async def test_iops_per_gib_follow_the_size_and_its_growth(clouds: tuple[Emulato
             )
         )
 
-    assert (before, (await aws.shown(made.volume_id))["Iops"]) == (1000, 2000)
+    assert (before, (await aws.describe_volume(made.volume_id))["Iops"]) == (1000, 2000)
 
 
 async def test_filesystem_parameters_reach_the_node_in_the_volume_context(
@@ -184,7 +184,7 @@ async def test_a_missing_permission_is_named_with_the_statement_that_gives_it(
 ) -> None:
     """A VolumeAttachment refuses messages of more than 1024 bytes, so the whole message has at most 900."""
     emulator, aws = clouds
-    arn, (instance,) = await aws.cluster(InstanceGroups=[GROUP])
+    arn, (instance,) = await aws.create_cluster(InstanceGroups=[GROUP])
     node = f"hyperpod-{arn.rpartition('/')[2]}-{instance}"
     resource = "arn:aws:ec2:us-west-2:123456789012:volume/*"
     said = (
@@ -239,4 +239,4 @@ async def test_an_invalid_tag_stops_the_start_unless_invalid_tags_are_left_out(
         made = (await one.csi.CreateVolume(create_request({}))).volume
 
     assert (code, "tag key 'kubernetes.io/x' is reserved" in ended.said[-1]) == (2, True)
-    assert users(await aws.shown(made.volume_id)) == {"good": "1"}
+    assert users(await aws.describe_volume(made.volume_id)) == {"good": "1"}

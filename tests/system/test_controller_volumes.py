@@ -195,7 +195,7 @@ async def test_a_volume_that_ec2_does_not_have_is_not_found(steered: Steered) ->
 @pytest.mark.requirement("csi.list-volumes.pages")
 async def test_pages_of_any_size_show_each_volume_once(steered: Steered) -> None:
     """EC2 returns at least five volumes a page in any order; untagged volumes are listed, too."""
-    made = {(await steered.volume(f"pvc-{number}")).id for number in range(6)} | {await steered.aws.volume()}
+    made = {(await steered.volume(f"pvc-{number}")).id for number in range(6)} | {await steered.aws.create_volume()}
 
     for size in (1, 2, 3, 6, 7, 0):
         listed, token = [], ""

@@ -38,8 +38,8 @@ async def test_status_shows_what_there_is(short_path: Path) -> None:
     """Ours: volumes, snapshots, attachments with their loop devices, instances, clusters."""
     state = str(short_path / "state")
     async with cloud(short_path / "state") as (_, aws):
-        volume = await aws.volume()
-        cluster, (node,) = await aws.cluster()
+        volume = await aws.create_volume()
+        cluster, (node,) = await aws.create_cluster()
         await aws("sagemaker", "attach_cluster_node_volume", ClusterArn=cluster, NodeId=node, VolumeId=volume)
 
         table = await typed("status", "--state", state)
@@ -105,7 +105,7 @@ async def test_another_address_than_loopback_is_warned_of(short_path: Path) -> N
 async def test_reset_deletes_a_state_with_its_disks(short_path: Path) -> None:
     """Ours: nothing of it is left on the machine."""
     async with cloud(short_path / "state") as (_, aws):
-        await aws.volume()
+        await aws.create_volume()
 
     said = await typed("reset", "--state", str(short_path / "state"))
 
@@ -116,7 +116,7 @@ async def test_reset_deletes_a_state_with_its_disks(short_path: Path) -> None:
 async def test_a_life_under_chaos_ends_well(short_path: Path) -> None:
     """Ours: wide times and any order change when things happen, not what happens."""
     async with cloud(short_path / "state", profile="chaos", seed=11) as (emulator, aws):
-        volume = await aws.volume()
+        volume = await aws.create_volume()
         await aws.ec2("delete_volume", VolumeId=volume)
 
         moments = [one.state for one in emulator.world.store.moments.values() if one.subject == volume]

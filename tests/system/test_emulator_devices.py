@@ -88,8 +88,8 @@ async def test_a_device_is_only_in_its_nodes_directory_and_is_removed_by_a_detac
 ) -> None:
     """The entries are those that udev creates for an EBS volume on a Nitro instance."""
     emulator, aws = running
-    volume = await aws.volume()
-    cluster, (first, second) = await aws.cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
+    volume = await aws.create_volume()
+    cluster, (first, second) = await aws.create_cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
 
     await attach(aws, cluster, first, volume)
     on_first = sorted(path.name for path in emulator.device_directory(first).iterdir())
@@ -110,8 +110,8 @@ async def test_a_detach_waits_while_udev_has_the_device_open(
     """systemd, "Locking Block Device Access": udev opens a changed device for a moment, with a shared lock."""
     monkeypatch.setattr(loop_devices, "_UDEV_TIMEOUT", 60.0)
     emulator, aws = running
-    volume = await aws.volume()
-    cluster, (node,) = await aws.cluster()
+    volume = await aws.create_volume()
+    cluster, (node,) = await aws.create_cluster()
     await attach(aws, cluster, node, volume)
     (attachment,) = emulator.world.store.attachments.values()
     loop = emulator.world.bindings.device(attachment)
@@ -133,8 +133,8 @@ async def test_a_volume_that_grows_while_its_device_is_bound_has_the_new_size_on
 ) -> None:
     """The clock can attach and grow a volume at once; the backing file can grow before its device is known."""
     emulator, aws = running
-    volume = await aws.volume()
-    cluster, (node,) = await aws.cluster()
+    volume = await aws.create_volume()
+    cluster, (node,) = await aws.create_cluster()
     await attach(aws, cluster, node, volume)
     (attachment,) = emulator.world.store.attachments.values()
     bindings, bound, grown, add_device = emulator.world.bindings, Event(), Event(), DeviceDirectories.add_device
@@ -159,8 +159,8 @@ async def test_a_volume_that_grows_while_its_device_is_bound_has_the_new_size_on
 async def test_data_moves_with_the_volume_from_node_to_node(running: tuple[Emulator, Aws]) -> None:
     """EBS user guide: a volume keeps its data when it is detached and attached to another instance."""
     emulator, aws = running
-    volume = await aws.volume()
-    cluster, (first, second) = await aws.cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
+    volume = await aws.create_volume()
+    cluster, (first, second) = await aws.create_cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
     await attach(aws, cluster, first, volume)
     await asyncio.to_thread(write, device_path(emulator, first, volume), 7, 42)
 
@@ -176,8 +176,8 @@ async def test_a_snapshot_under_writes_is_exactly_one_point_in_time(
 ) -> None:
     """EC2 API reference, CreateSnapshot: it has the data that was written by the time of the call."""
     emulator, aws = running
-    volume = await aws.volume()
-    cluster, (node,) = await aws.cluster()
+    volume = await aws.create_volume()
+    cluster, (node,) = await aws.create_cluster()
     await attach(aws, cluster, node, volume)
     device, written, stop = device_path(emulator, node, volume), [0], threading.Event()
 
@@ -197,7 +197,7 @@ async def test_a_snapshot_under_writes_is_exactly_one_point_in_time(
     finally:
         stop.set()
         await asyncio.to_thread(thread.join)
-    restored = await aws.volume(SnapshotId=snapshot)
+    restored = await aws.create_volume(SnapshotId=snapshot)
     await attach(aws, cluster, node, restored)
     copy = device_path(emulator, node, restored)
     seen = [await asyncio.to_thread(read, copy, block) for block in range(1000)]
@@ -212,8 +212,8 @@ async def test_a_detach_waits_while_the_node_has_the_volume_mounted(
 ) -> None:
     """EC2 API reference, VolumeAttachment: a detach of a mounted volume is busy until it is unmounted."""
     emulator, aws = running
-    volume = await aws.volume()
-    cluster, (node,) = await aws.cluster()
+    volume = await aws.create_volume()
+    cluster, (node,) = await aws.create_cluster()
     await attach(aws, cluster, node, volume)
     device, mount = device_path(emulator, node, volume), short_path / "mnt"
     mount.mkdir()
@@ -221,11 +221,11 @@ async def test_a_detach_waits_while_the_node_has_the_volume_mounted(
     await command.run(["mount", str(device), str(mount)])
     try:
         status = await detach(aws, cluster, node, volume)
-        state = await aws.state(volume)
+        state = await aws.volume_state(volume)
         (mount / "still").write_text("here")
     finally:
         await command.run(["umount", str(mount)])
-    await until(lambda: aws.state(volume), "available")
+    await until(lambda: aws.volume_state(volume), "available")
 
     assert (status, state) == ("busy", "in-use busy")
     assert not device.is_symlink()
@@ -234,17 +234,17 @@ async def test_a_detach_waits_while_the_node_has_the_volume_mounted(
 async def test_a_detach_waits_for_a_process_that_has_the_device_open(running: tuple[Emulator, Aws]) -> None:
     """A raw block volume is in use through an open file, not through a mount."""
     emulator, aws = running
-    volume = await aws.volume()
-    cluster, (node,) = await aws.cluster()
+    volume = await aws.create_volume()
+    cluster, (node,) = await aws.create_cluster()
     await attach(aws, cluster, node, volume)
 
     device = device_path(emulator, node, volume)
 
     with open_direct(device):
         status = await detach(aws, cluster, node, volume)
-        state = await aws.state(volume)
+        state = await aws.volume_state(volume)
         await asyncio.to_thread(write, device, 0, 1)
-    await until(lambda: aws.state(volume), "available")
+    await until(lambda: aws.volume_state(volume), "available")
 
     assert (status, state) == ("busy", "in-use busy")
 
@@ -254,9 +254,9 @@ async def test_a_forced_detach_takes_a_mounted_volume_away_at_once(
 ) -> None:
     """EC2 API reference, DetachVolume: Force can lose data that the old instance still writes."""
     emulator, aws = running
-    volume, first, second = await aws.volume(), await aws.instance(), await aws.instance()
+    volume, first, second = await aws.create_volume(), await aws.run_instance(), await aws.run_instance()
     await aws.ec2("attach_volume", VolumeId=volume, InstanceId=first, Device="/dev/xvdba")
-    await until(lambda: aws.state(volume), "in-use attached")
+    await until(lambda: aws.volume_state(volume), "in-use attached")
     mount = short_path / "mnt"
     mount.mkdir()
     await command.run(["mkfs.ext4", "-q", str(device_path(emulator, first, volume))])
@@ -269,7 +269,7 @@ async def test_a_forced_detach_takes_a_mounted_volume_away_at_once(
     finally:
         await command.run(["umount", str(mount)])
     await aws.ec2("attach_volume", VolumeId=volume, InstanceId=second, Device="/dev/xvdba")
-    await until(lambda: aws.state(volume), "in-use attached")
+    await until(lambda: aws.volume_state(volume), "in-use attached")
     await command.run(["mount", str(device_path(emulator, second, volume)), str(mount)])
     try:
         kept = sorted(path.name for path in mount.iterdir())
@@ -283,8 +283,8 @@ async def test_a_forced_detach_takes_a_mounted_volume_away_at_once(
 async def test_a_mounted_volume_grows(running: tuple[Emulator, Aws], short_path: Path) -> None:
     """EC2 API reference, ModifyVolume: no detach is needed."""
     emulator, aws = running
-    volume = await aws.volume(Size=1)
-    cluster, (node,) = await aws.cluster()
+    volume = await aws.create_volume(Size=1)
+    cluster, (node,) = await aws.create_cluster()
     await attach(aws, cluster, node, volume)
     device, mount = device_path(emulator, node, volume), short_path / "mnt"
     mount.mkdir()
@@ -292,7 +292,7 @@ async def test_a_mounted_volume_grows(running: tuple[Emulator, Aws], short_path:
     await command.run(["mount", str(device), str(mount)])
     try:
         await aws.ec2("modify_volume", VolumeId=volume, Size=2)
-        await aws.shown(volume)
+        await aws.describe_volume(volume)
         grown = size(device)
         await command.run(["xfs_growfs", str(mount)])
         usage = os.statvfs(mount)
@@ -306,8 +306,8 @@ async def test_a_mounted_volume_grows(running: tuple[Emulator, Aws], short_path:
 async def test_a_device_in_use_stays_when_the_emulator_restarts(short_path: Path) -> None:
     """The stop of the emulator does not take the device away, not even at its last close."""
     async with cloud(short_path / "state") as (emulator, aws):
-        volume = await aws.volume()
-        cluster, (node,) = await aws.cluster()
+        volume = await aws.create_volume()
+        cluster, (node,) = await aws.create_cluster()
         await attach(aws, cluster, node, volume)
         device = device_path(emulator, node, volume)
         handle = os.open(device, os.O_RDWR | os.O_CLOEXEC)
@@ -324,8 +324,8 @@ async def test_a_device_in_use_stays_when_the_emulator_restarts(short_path: Path
 async def test_two_emulators_are_independent(short_path: Path) -> None:
     """Each state directory has its own volumes."""
     async with cloud(short_path / "first") as (_, aws), cloud(short_path / "second") as (_, other_aws):
-        volume = await aws.volume()
+        volume = await aws.create_volume()
 
-        refusal = await other_aws.refused("ec2", "describe_volumes", VolumeIds=[volume])
+        refusal = await other_aws.expect_error("ec2", "describe_volumes", VolumeIds=[volume])
 
         assert refusal[0] == "InvalidVolume.NotFound"

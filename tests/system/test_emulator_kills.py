@@ -113,8 +113,8 @@ async def test_a_mounted_volume_survives_the_emulator_s_death_on_the_same_device
     state = short_path / "state"
     async with machine(state) as emulator:
         aws = await emulator.start()
-        volume = await aws.volume()
-        cluster, (node,) = await aws.cluster()
+        volume = await aws.create_volume()
+        cluster, (node,) = await aws.create_cluster()
         on_node = {"ClusterArn": cluster, "NodeId": node, "VolumeId": volume}
         await aws("sagemaker", "attach_cluster_node_volume", **on_node)
         device = device_of(state, node, volume)
@@ -126,12 +126,12 @@ async def test_a_mounted_volume_survives_the_emulator_s_death_on_the_same_device
 
             aws = await emulator.start()
 
-            assert await aws.state(volume) == "in-use attached"
+            assert await aws.volume_state(volume) == "in-use attached"
             assert device.stat().st_rdev == before
             assert (mount / "meanwhile").read_text() == "written"
             await aws("sagemaker", "detach_cluster_node_volume", **on_node)
-            assert await aws.state(volume) == "in-use busy"
-        await until(lambda: aws.state(volume), "available")
+            assert await aws.volume_state(volume) == "in-use busy"
+        await until(lambda: aws.volume_state(volume), "available")
 
 
 @pytest.mark.requirement("emulator.durable")
@@ -140,8 +140,8 @@ async def test_everything_acknowledged_is_there_after_a_kill(short_path: Path) -
     state = short_path / "state"
     async with machine(state) as emulator:
         aws = await emulator.start()
-        volume = await aws.volume()
-        cluster, nodes = await aws.cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
+        volume = await aws.create_volume()
+        cluster, nodes = await aws.create_cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
         on_node: dict[str, Any] = {"ClusterArn": cluster, "NodeId": nodes[0]}
         await aws("sagemaker", "attach_cluster_node_volume", **on_node, VolumeId=volume)
         with opened(device_of(state, nodes[0], volume)) as handle:
@@ -157,9 +157,9 @@ async def test_everything_acknowledged_is_there_after_a_kill(short_path: Path) -
         aws = await emulator.start()
 
         assert (await aws.ec2("create_volume", **token))["VolumeId"] == restored
-        await until(lambda: aws.state(restored), "available")
+        await until(lambda: aws.volume_state(restored), "available")
         await aws("sagemaker", "attach_cluster_node_volume", **on_node, VolumeId=restored)
-        assert await aws.state(volume) == "in-use attached"
+        assert await aws.volume_state(volume) == "in-use attached"
         for id_, wanted in ((volume, b"later"), (restored, b"first")):
             with opened(device_of(state, nodes[0], id_)) as handle:
                 assert os.pread(handle, 5, 0) == wanted
@@ -177,12 +177,12 @@ async def what_was_under_way_is_finished(state: Path, seconds: int) -> None:
     """Kill an emulator so long after everything was begun."""
     async with machine(state, "aws") as emulator:
         aws = await emulator.start()
-        instance = await aws.instance()
+        instance = await aws.run_instance()
         async with asyncio.TaskGroup() as group:
-            making = [group.create_task(aws.volume()) for _ in range(4)]
+            making = [group.create_task(aws.create_volume()) for _ in range(4)]
         to_attach, to_detach, to_modify, to_delete = [made.result() for made in making]
         await aws.ec2("attach_volume", VolumeId=to_detach, InstanceId=instance, Device="/dev/xvdba")
-        await until(lambda: aws.state(to_detach), "in-use attached")
+        await until(lambda: aws.volume_state(to_detach), "in-use attached")
 
         created = (await aws.ec2("create_volume", AvailabilityZone=ZONE, Size=1))["VolumeId"]
         await aws.ec2("attach_volume", VolumeId=to_attach, InstanceId=instance, Device="/dev/xvdbb")
@@ -195,9 +195,9 @@ async def what_was_under_way_is_finished(state: Path, seconds: int) -> None:
         emulator.profile = "instant"
         aws = await emulator.start()
 
-        await until(lambda: aws.state(created), "available")
-        await until(lambda: aws.state(to_attach), "in-use attached")
-        await until(lambda: aws.state(to_detach), "available")
+        await until(lambda: aws.volume_state(created), "available")
+        await until(lambda: aws.volume_state(to_attach), "in-use attached")
+        await until(lambda: aws.volume_state(to_detach), "available")
         await until(lambda: _size(aws, to_modify), "2")
         await until(lambda: _known(aws, to_delete), "no")
         await until(lambda: _snapshot_state(aws, snapshot), "completed")
@@ -209,7 +209,7 @@ async def what_was_under_way_is_finished(state: Path, seconds: int) -> None:
 
 
 async def _size(aws: Aws, volume: str) -> str:
-    return str((await aws.shown(volume))["Size"])
+    return str((await aws.describe_volume(volume))["Size"])
 
 
 async def _known(aws: Aws, volume: str) -> str:
@@ -228,14 +228,14 @@ async def test_a_kill_in_a_burst_of_lives_keeps_each_at_its_last_answer(short_pa
     state = short_path / "state"
     async with machine(state) as emulator:
         aws = await emulator.start()
-        cluster, (node,) = await aws.cluster()
+        cluster, (node,) = await aws.create_cluster()
         answered: dict[str, str] = {}
 
         async def live() -> None:
             while True:
                 volume = (await aws.ec2("create_volume", AvailabilityZone=ZONE, Size=1))["VolumeId"]
                 answered[volume] = "available"
-                await until(partial(aws.state, volume), "available")
+                await until(partial(aws.volume_state, volume), "available")
                 on_node = {"ClusterArn": cluster, "NodeId": node, "VolumeId": volume}
                 await aws("sagemaker", "attach_cluster_node_volume", **on_node)
                 answered[volume] = "in-use attached"
@@ -257,7 +257,7 @@ async def test_a_kill_in_a_burst_of_lives_keeps_each_at_its_last_answer(short_pa
 
         for volume, last in answered.items():
             wanted = {"available": {"available", "in-use attached"}, "in-use attached": {"in-use attached"}}
-            assert await aws.state(volume) in wanted.get(last, {"available", "in-use attached"})
+            assert await aws.volume_state(volume) in wanted.get(last, {"available", "in-use attached"})
         snapshots = (await aws.ec2("describe_snapshots"))["Snapshots"]
         known = (await aws.ec2("describe_volumes"))["Volumes"]
         images = {path.stem for path in (state / "disks").iterdir()}
@@ -282,8 +282,8 @@ async def machines_under_way_are_whole(state: Path, seconds: int) -> None:
     """Kill an emulator so long after everything was begun."""
     async with machine(state, "aws") as emulator:
         aws = await emulator.start()
-        ending, (going, _) = await aws.instance(), await aws.cluster(ClusterName="going")
-        on_it = {"VolumeId": await aws.volume(), "InstanceId": ending}
+        ending, (going, _) = await aws.run_instance(), await aws.create_cluster(ClusterName="going")
+        on_it = {"VolumeId": await aws.create_volume(), "InstanceId": ending}
         await aws.ec2("attach_volume", **on_it, Device="/dev/xvdba")
         wanted = {"MinCount": 2, "MaxCount": 2, "ClientToken": "t"}
 
@@ -302,7 +302,7 @@ async def machines_under_way_are_whole(state: Path, seconds: int) -> None:
         assert [one["InstanceId"] for one in (await aws.ec2("run_instances", **wanted))["Instances"]] == ids
         await until(lambda: _instances(aws), "running 2 terminated 1")
         await until(lambda: _clusters(aws), "coming InService 3")
-        assert await aws.state(on_it["VolumeId"]) == "available"
+        assert await aws.volume_state(on_it["VolumeId"]) == "available"
         roots = [one for one in (await aws.ec2("describe_volumes"))["Volumes"] if one["Size"] == 8]
         assert sorted(one["Attachments"][0]["InstanceId"] for one in roots) == sorted(ids)
         known = {one["VolumeId"] for one in roots} | {on_it["VolumeId"]}
@@ -315,8 +315,8 @@ async def test_a_machine_that_ends_while_volumes_are_still_coming_to_it_keeps_no
     async with machine(state, "aws") as emulator:
         aws = await emulator.start()
         async with asyncio.TaskGroup() as group:
-            begun = [group.create_task(aws.volume()) for _ in range(8)]
-            ending = await aws.instance()
+            begun = [group.create_task(aws.create_volume()) for _ in range(8)]
+            ending = await aws.run_instance()
         volumes = [one.result() for one in begun]
         for letter, volume in zip("abcdefgh", volumes, strict=True):
             await aws.ec2("attach_volume", VolumeId=volume, InstanceId=ending, Device=f"/dev/xvdb{letter}")
@@ -327,7 +327,7 @@ async def test_a_machine_that_ends_while_volumes_are_still_coming_to_it_keeps_no
         aws = await emulator.start()
 
         await until(lambda: _instances(aws), "terminated 1")
-        assert [await aws.state(volume) for volume in volumes] == ["available"] * 8
+        assert [await aws.volume_state(volume) for volume in volumes] == ["available"] * 8
         assert not (state / "nodes" / ending).exists()
 
 
@@ -359,14 +359,14 @@ async def test_half_made_images_are_swept_at_the_start(short_path: Path) -> None
     """Ours: a file without a row is what a kill cut short."""
     state = short_path / "state"
     async with cloud(state) as (_, aws):
-        volume = await aws.volume()
+        volume = await aws.create_volume()
     async with cloud(state):
         orphans = [state / "disks" / name for name in ("snap-00000000000000001.img", "vol-1.new")]
         for orphan in orphans:
             orphan.touch()
 
     async with cloud(state) as (_, aws):
-        assert await aws.state(volume) == "available"
+        assert await aws.volume_state(volume) == "available"
         assert not any(orphan.exists() for orphan in orphans)
 
 
@@ -375,8 +375,8 @@ async def test_a_clean_stop_releases_what_nobody_uses_and_leaves_what_is_mounted
     state = short_path / "state"
     async with machine(state) as emulator:
         aws = await emulator.start()
-        used, unused = await aws.volume(), await aws.volume()
-        cluster, (node,) = await aws.cluster()
+        used, unused = await aws.create_volume(), await aws.create_volume()
+        cluster, (node,) = await aws.create_cluster()
         for volume in (used, unused):
             await aws("sagemaker", "attach_cluster_node_volume", ClusterArn=cluster, NodeId=node, VolumeId=volume)
         await command.run(["mkfs.ext4", "-q", str(device_of(state, node, used))])
@@ -387,7 +387,10 @@ async def test_a_clean_stop_releases_what_nobody_uses_and_leaves_what_is_mounted
             (mount / "meanwhile").write_text("written")
             aws = await emulator.start()
 
-            assert (await aws.state(used), await aws.state(unused)) == ("in-use attached", "in-use attached")
+            assert (await aws.volume_state(used), await aws.volume_state(unused)) == (
+                "in-use attached",
+                "in-use attached",
+            )
             assert device_of(state, node, unused).exists()
         assert code == 0
         assert f"{used} is still in use" in said

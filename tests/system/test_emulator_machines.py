@@ -58,8 +58,8 @@ def names(dev: Path) -> set[str]:
 async def test_the_emulator_keeps_other_entries_in_the_device_directory_of_a_live_node(short_path: Path) -> None:
     """The directory can be bind-mounted as a node's whole /dev, with filesystems mounted in it."""
     async with cloud(short_path / "state") as (emulator, aws):
-        volume = await aws.volume()
-        cluster, (node,) = await aws.cluster()
+        volume = await aws.create_volume()
+        cluster, (node,) = await aws.create_cluster()
         dev = emulator.device_directory(node)
         other = add_other_entries(dev)
 
@@ -90,8 +90,8 @@ async def test_the_emulator_keeps_other_entries_in_the_device_directory_of_a_liv
 async def test_a_deleted_nodes_device_directory_is_deleted_except_for_mounts(short_path: Path) -> None:
     """A mount in the directory belongs to another process, which may still use it."""
     async with cloud(short_path / "state") as (emulator, aws):
-        cluster, (gone, stays) = await aws.cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
-        volume = await aws.volume()
+        cluster, (gone, stays) = await aws.create_cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
+        volume = await aws.create_volume()
         await attach(aws, cluster, gone, volume)
         dev = emulator.device_directory(gone)
         add_other_entries(dev)
@@ -117,8 +117,8 @@ async def test_a_replaced_node_frees_its_mounted_volume_with_all_synced_data(
 ) -> None:
     """EC2 API reference, TerminateInstances: attached volumes are detached and keep their data."""
     async with cloud(short_path / "state") as (emulator, aws):
-        cluster, (lost, other) = await aws.cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
-        volume = await aws.volume()
+        cluster, (lost, other) = await aws.create_cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
+        volume = await aws.create_volume()
         await attach(aws, cluster, lost, volume)
         await command.run(["mkfs.xfs", "-q", str(device(emulator, lost))])
         async with mount(str(device(emulator, lost)), at=short_path / "old") as old:
@@ -126,7 +126,7 @@ async def test_a_replaced_node_frees_its_mounted_volume_with_all_synced_data(
             await command.run(["sync", "-f", str(old)])
 
             await aws("sagemaker", "batch_replace_cluster_nodes", ClusterName="hp", NodeIds=[lost])
-            state = await aws.state(volume)
+            state = await aws.volume_state(volume)
             (old / "after").write_text("lost")
 
         await attach(aws, cluster, other, volume)

@@ -83,7 +83,7 @@ async def test_a_damaged_state_is_refused_in_a_sentence_and_can_be_reset(short_p
     """Ours: nothing is guessed, nothing is lost that a copy could mend, and the next step is said."""
     state = short_path / "state"
     async with cloud(state) as (_, aws):
-        await aws.volume()
+        await aws.create_volume()
     for journal in state.glob("state.db-*"):
         journal.unlink()
     damage.to(state)
@@ -152,7 +152,7 @@ async def test_when_the_disk_is_full_it_ends_and_goes_on_from_its_last_answer(sh
     try:
         async with serving(state) as process:
             aws = await asyncio.to_thread(clients, json.loads((await typed("env", *at(state), "--output", "json")).out))
-            kept = await aws.volume()
+            kept = await aws.create_volume()
             await command.run(["dd", "if=/dev/zero", f"of={disk / 'filler'}", "bs=64k"], ok=frozenset({1}))
             with pytest.raises((ClientError, BotoCoreError)):
                 await volumes_without_end(aws)
@@ -161,7 +161,7 @@ async def test_when_the_disk_is_full_it_ends_and_goes_on_from_its_last_answer(sh
         (disk / "filler").unlink()
         async with serving(state):
             aws = await asyncio.to_thread(clients, json.loads((await typed("env", *at(state), "--output", "json")).out))
-            after = await aws.state(kept)
+            after = await aws.volume_state(kept)
     finally:
         await command.run(["umount", str(disk)])
 
@@ -187,14 +187,14 @@ async def test_without_root_everything_has_its_states_but_no_devices(short_path:
     async with serving(state, as_=NOBODY) as process:
         env = json.loads((await typed("env", *at(state), "--output", "json", as_=NOBODY)).out)
         aws = await asyncio.to_thread(clients, env)
-        volume = await aws.volume()
-        cluster, (node,) = await aws.cluster()
+        volume = await aws.create_volume()
+        cluster, (node,) = await aws.create_cluster()
         on_node = {"ClusterArn": cluster, "NodeId": node, "VolumeId": volume}
         made = await aws("sagemaker", "attach_cluster_node_volume", **on_node)
         snapshot = (await aws.ec2("create_snapshot", VolumeId=volume))["SnapshotId"]
-        restored = await aws.volume(SnapshotId=snapshot)
+        restored = await aws.create_volume(SnapshotId=snapshot)
         await aws("sagemaker", "detach_cluster_node_volume", **on_node)
-        await until(lambda: aws.state(restored), "available")
+        await until(lambda: aws.volume_state(restored), "available")
         assert process.stderr is not None
         said = (await process.stderr.readline()) + (await process.stderr.readline())
     gone = await typed("reset", *at(state), as_=NOBODY)
@@ -208,9 +208,9 @@ async def test_a_path_of_blanks_and_accents_is_a_path_like_any_other(short_path:
     """Ours: what the kernel escapes is read back, so that what is mounted is seen and kept."""
     state = short_path / "café au lait\\1"
     async with cloud(state) as (emulator, aws):
-        volume, instance = await aws.volume(), await aws.instance()
+        volume, instance = await aws.create_volume(), await aws.run_instance()
         await aws.ec2("attach_volume", VolumeId=volume, InstanceId=instance, Device="/dev/xvdba")
-        await until(lambda: aws.state(volume), "in-use attached")
+        await until(lambda: aws.volume_state(volume), "in-use attached")
         devices = sorted(path.name for path in emulator.device_directory(instance).iterdir())
     inside = state / "nodes" / "mnt"
     inside.mkdir(parents=True)
