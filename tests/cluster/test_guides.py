@@ -14,7 +14,7 @@ from localcluster import cloud
 from localcluster.images import REGISTRY
 from localcluster.kubernetes.chart import CHART, HELM, RELEASE, Release
 from tests.support.cluster_namespace import Space
-from tests.support.guide_commands import DIRECTORY, ROOT, Page, typed
+from tests.support.guide_commands import GUIDES, ROOT, Page, run_page
 from tests.support.live_cluster import Live
 
 ON_THE_RELEASE: Final = ("install.md", "migrate.md")
@@ -28,8 +28,8 @@ INSTALLS: Final = 1200.0
 
 OTHERS: Final = sorted(
     path.name
-    for path in DIRECTORY.glob("*.md")
-    if path.name not in {*ON_THE_RELEASE, ON_THE_CLUSTER} and Page.read(path).typed
+    for path in GUIDES.glob("*.md")
+    if path.name not in {*ON_THE_RELEASE, ON_THE_CLUSTER} and Page.read(path).commands
 )
 
 
@@ -97,7 +97,7 @@ async def _values(release: Release) -> Any:  # as a chart's are
 async def test_the_commands_of_a_guide_print_what_it_shows(
     name: str, environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
 ) -> None:
-    await typed(Page.read(DIRECTORY / name), tmp_path, settings, environment)
+    await run_page(Page.read(GUIDES / name), tmp_path, settings, environment)
 
 
 @pytest.mark.requirement("guides.true")
@@ -105,7 +105,7 @@ async def test_the_commands_of_a_guide_print_what_it_shows(
 async def test_the_commands_of_the_local_cluster_guide_print_what_it_shows(
     environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
 ) -> None:
-    await typed(Page.read(DIRECTORY / ON_THE_CLUSTER), tmp_path, settings, environment)
+    await run_page(Page.read(GUIDES / ON_THE_CLUSTER), tmp_path, settings, environment)
 
 
 @pytest.mark.requirement("guides.true")
@@ -114,7 +114,7 @@ async def test_the_commands_of_the_local_cluster_guide_print_what_it_shows(
 async def test_the_guide_installs_upgrades_and_uninstalls_under_a_running_pod(
     release: Release, environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
 ) -> None:
-    await typed(Page.read(DIRECTORY / "install.md"), tmp_path, settings, environment, deadline=INSTALLS)
+    await run_page(Page.read(GUIDES / "install.md"), tmp_path, settings, environment, deadline=INSTALLS)
 
     await release.kubectl("delete", "storageclass", "guide-ebs")
 
@@ -136,7 +136,7 @@ async def test_the_guide_migrates_from_the_upstream_driver_and_back_under_a_runn
     await release.helm("install", upstream, str(CHART), values, *labelled, "--wait", "--timeout=240s")
 
     known = {**settings, "UPSTREAM": upstream}
-    await typed(Page.read(DIRECTORY / "migrate.md"), tmp_path, known, environment, deadline=INSTALLS)
+    await run_page(Page.read(GUIDES / "migrate.md"), tmp_path, known, environment, deadline=INSTALLS)
 
     after = await space.running("writer")
     assert after["metadata"]["uid"] == before["metadata"]["uid"]

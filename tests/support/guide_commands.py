@@ -1,14 +1,14 @@
-"""The guides as a reader types them: their commands, taken out of the Markdown, and a shell that runs them.
+"""The commands in the guides: read from the Markdown, and run in one shell as a reader would run them.
 
 A block of shell says after its language what it is:
 
-    sh settings   names that the reader gives values to; a test gives its own
-    sh run        commands, all run by the tests, one block after the other in one shell
-    sh fails      the same, and the last of them is refused
+    sh settings   names that the reader gives values to; a test sets its own values
+    sh run        commands that the tests run, one block after the other, in one shell
+    sh fails      the same, and the last command fails
     sh shown      commands that cannot be run here; the comment above says why: <!-- shown: why -->
 
-A block of `text` right after commands has lines of what they print, in that order; an ellipsis
-stands for anything.
+A block of `text` right after commands has lines of their output, in this order; an ellipsis
+stands for any text.
 """
 
 import re
@@ -24,14 +24,15 @@ import yaml
 from hyperpod_ebs.kit import command
 
 ROOT: Final = Path(__file__).parents[2]
-DIRECTORY: Final = ROOT / "docs" / "guides"
+GUIDES: Final = ROOT / "docs" / "guides"
+TUTORIALS: Final = ROOT / "docs" / "tutorial"
 
 ANYTHING: Final = "…"
 
 _BLOCK: Final = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
-_WHY: Final = re.compile(r"<!-- shown: (.+?) -->\s*\Z", re.DOTALL)
-_ASSIGNED: Final = re.compile(r"^(\w+)=", re.MULTILINE)
-_HERE: Final = re.compile(r"<<'?EOF'?\n(.*?)^EOF$", re.DOTALL | re.MULTILINE)
+_REASON: Final = re.compile(r"<!-- shown: (.+?) -->\s*\Z", re.DOTALL)
+_SETTING: Final = re.compile(r"^(\w+)=", re.MULTILINE)
+_HERE_DOCUMENT: Final = re.compile(r"<<'?EOF'?\n(.*?)^EOF$", re.DOTALL | re.MULTILINE)
 _FILE: Final = re.compile(r"^cat >>?(\S+) <<EOF\n(.*?)^EOF$", re.DOTALL | re.MULTILINE)
 
 _DEADLINE: Final = 540.0
@@ -45,23 +46,23 @@ class Block:
     text: str
     line: int
     before: str
-    """What stands between it and the block before."""
+    """The text between the previous block and this one."""
 
     @property
-    def why(self) -> str | None:
-        """The reason that is given for not running it."""
-        found = _WHY.search(self.before)
-        return found[1] if found else None
+    def reason(self) -> str | None:
+        """Why the block is not run, as its comment says."""
+        comment = _REASON.search(self.before)
+        return comment[1] if comment else None
 
     @property
     def documents(self) -> Iterator[Any]:  # what YAML holds
-        """What its here-documents hold."""
-        for text in _HERE.findall(self.text):
+        """The YAML documents in its here-documents."""
+        for text in _HERE_DOCUMENT.findall(self.text):
             yield from yaml.safe_load_all(text)
 
     @property
     def files(self) -> Mapping[str, str]:
-        """The files that it writes, or adds to, by their names."""
+        """The files that it writes or appends to, by their names."""
         return dict(_FILE.findall(self.text))
 
 
@@ -74,25 +75,25 @@ class Page:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The one in this file."""
+        """The page in a file."""
         return cls(path, path.read_text())
 
     @property
     def blocks(self) -> list[Block]:
         """Its blocks in their order."""
-        found, end = [], 0
+        blocks, end = [], 0
         for match in _BLOCK.finditer(self.text):
             line = self.text.count("\n", 0, match.start()) + 1
-            found.append(
+            blocks.append(
                 Block(info=match["info"], text=match["text"], line=line, before=self.text[end : match.start()])
             )
             end = match.end()
-        return found
+        return blocks
 
     @property
-    def typed(self) -> list[Block]:
-        """What of it is run."""
-        return [one for one in self.blocks if one.info in {"sh run", "sh fails"}]
+    def commands(self) -> list[Block]:
+        """The blocks that are run."""
+        return [block for block in self.blocks if block.info in {"sh run", "sh fails"}]
 
     @property
     def prose(self) -> str:
@@ -102,20 +103,21 @@ class Page:
     @property
     def settings(self) -> list[str]:
         """The names that a reader gives values to."""
-        return [name for one in self.blocks if one.info == "sh settings" for name in _ASSIGNED.findall(one.text)]
+        return [name for block in self.blocks if block.info == "sh settings" for name in _SETTING.findall(block.text)]
 
-    def shows(self, block: Block) -> list[str]:
-        """The lines that the page promises of a block's output."""
+    def expected_output(self, block: Block) -> list[str]:
+        """The lines of a block's output that the page shows."""
         after = next((right for left, right in pairwise(self.blocks) if left == block), None)
-        adjoins = after is not None and after.info == "text" and not after.before.strip()
-        return [line.strip() for line in after.text.splitlines() if line.strip()] if after and adjoins else []
+        if after is None or after.info != "text" or after.before.strip():
+            return []
+        return [line.strip() for line in after.text.splitlines() if line.strip()]
 
 
-class Refuted(AssertionError):  # noqa: N818 - reads as what happened
-    """A page promises what is not so."""
+class PageMismatch(AssertionError):  # noqa: N818 - reads as what happened
+    """A command of a page failed, or did not print what the page shows."""
 
 
-async def typed(
+async def run_page(
     page: Page,
     directory: Path,
     settings: Mapping[str, str],
@@ -123,27 +125,27 @@ async def typed(
     *,
     deadline: float = _DEADLINE,
 ) -> None:
-    """Run all of a page's commands, in `directory`, within so many seconds.
+    """Run all commands of a page in `directory`, within `deadline` seconds.
 
     Raises:
-        Refuted: A command failed, or did not print what the page shows.
+        PageMismatch: A command failed, or did not print what the page shows.
     """
     missing = set(page.settings) - settings.keys()
     if missing:
-        raise Refuted(f"{page.path.name} asks for {', '.join(sorted(missing))}, which the tests have no value for")
-    blocks = page.typed
-    script = directory / "typed.sh"
+        raise PageMismatch(f"{page.path.name} asks for {', '.join(sorted(missing))}, which the test does not set")
+    blocks = page.commands
+    script = directory / "commands.sh"
     script.touch(mode=0o600)  # the environment has the cloud's keys
     script.write_text(_script(blocks, directory, environment, {name: settings[name] for name in page.settings}))
     finished = await command.run(["bash", str(script)], deadline=deadline, ok=frozenset(range(256)))
-    parts = finished.out.split(_MARK)[1:]
-    for block, printed in zip(blocks, parts, strict=False):
-        where = f"{page.path.name}:{block.line}"
-        last = block is blocks[len(parts) - 1]
+    outputs = finished.out.split(_MARK)[1:]
+    for block, output in zip(blocks, outputs, strict=False):
+        position = f"{page.path.name}:{block.line}"
+        last = block is blocks[len(outputs) - 1]
         if last and finished.code:
-            raise Refuted(f"{where}: exit code {finished.code} of\n{block.text}\nwhich printed\n{printed}")
-        if lacks := next(_lacking(page.shows(block), printed), None):
-            raise Refuted(f"{where}: the page shows {lacks!r}, and this was printed:\n{printed}")
+            raise PageMismatch(f"{position}: exit code {finished.code} of\n{block.text}\nwhich printed\n{output}")
+        if missing_line := next(_missing_lines(page.expected_output(block), output), None):
+            raise PageMismatch(f"{position}: the page shows {missing_line!r}, and the output is:\n{output}")
 
 
 _MARK: Final = "\n@@ block\n"
@@ -162,14 +164,14 @@ def _script(blocks: list[Block], directory: Path, environment: Mapping[str, str]
     return "\n".join(lines)
 
 
-def _lacking(shown: list[str], printed: str) -> Iterator[str]:
-    """The lines that were not printed after the one before."""
-    rest = iter(printed.splitlines())
-    for line in shown:
-        wanted = re.compile(r"\s+".join(map(_pattern, line.split())))
-        if not any(wanted.search(one) for one in rest):
+def _missing_lines(expected: list[str], output: str) -> Iterator[str]:
+    """The expected lines that the output does not have after the line before."""
+    rest = iter(output.splitlines())
+    for line in expected:
+        pattern = re.compile(r"\s+".join(map(_word_pattern, line.split())))
+        if not any(pattern.search(printed) for printed in rest):
             yield line
 
 
-def _pattern(word: str) -> str:
+def _word_pattern(word: str) -> str:
     return ".*".join(map(re.escape, word.split(ANYTHING)))

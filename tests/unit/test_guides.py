@@ -1,4 +1,4 @@
-"""What the guides mention is there: flags, values, parameters, messages, other pages; what is not run says why."""
+"""What the guides name exists: flags, values, parameters, messages, pages; a command that is not run says why."""
 
 import ast
 import json
@@ -13,105 +13,105 @@ import yaml
 
 from hyperpod_ebs.driver.app.options import ControllerOptions, NodeOptions, ServingOptions
 from hyperpod_ebs.driver.model import errors, formatting, parameters
-from tests.support.guide_commands import ANYTHING, DIRECTORY, ROOT, Page
+from tests.support.guide_commands import ANYTHING, GUIDES, ROOT, TUTORIALS, Page
 
-PAGES: Final = [Page.read(path) for path in sorted(DIRECTORY.glob("*.md"))]
+PAGES: Final = [Page.read(path) for path in (*sorted(GUIDES.glob("*.md")), *sorted(TUTORIALS.glob("*.md")))]
 EXAMPLES: Final = [Page.read(path) for path in sorted((ROOT / "examples").glob("**/README.md"))]
 KINDS: Final = {"sh settings", "sh run", "sh fails", "sh shown", "text"}
 
 _OPTIONS: Final = (ServingOptions, ControllerOptions, NodeOptions)
-_OF_OTHERS: Final = {"--preserve", "--base", "--fresh", "--set", "--set-string"}
+_OTHER_PROGRAMS_FLAGS: Final = {"--preserve", "--base", "--fresh", "--set", "--set-string"}
 """Flags of the AWS CLI, of `make image` and of Helm."""
 
-# `code`, outside of blocks.
+# `code` outside of blocks.
 _CODE: Final = re.compile(r"`([^`\n]+)`")
 _LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING: Final = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _DOTTED: Final = re.compile(r"[a-zA-Z]+(?:\.[a-zA-Z0-9]+)+")
-_SAID: Final = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
+_QUOTED: Final = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
 _USED: Final = re.compile(r"(?<![\\'])\$\{?([A-Za-z_]\w*)")
-_GIVEN: Final = re.compile(r"(?:^\s*|for )([A-Za-z_]\w*)(?:=| in )")
-_MIXED: Final = re.compile(r"[a-z]+[A-Z][A-Za-z]*")
-_OF_KUBERNETES: Final = {"volumeClaimTemplates", "mountOptions", "volumeMode"}
-"""Fields that no page has an example of."""
+_ASSIGNED: Final = re.compile(r"(?:^\s*|for )([A-Za-z_]\w*)(?:=| in )")
+_MIXED_CASE: Final = re.compile(r"[a-z]+[A-Z][A-Za-z]*")
+_KUBERNETES_FIELDS: Final = {"volumeClaimTemplates", "mountOptions", "volumeMode"}
+"""Fields of which no page has an example."""
 
 _SET: Final = re.compile(r"--set ([^\s]+)")
 
 
-def names(page: Page) -> str:
-    """A page's name, for the test's."""
-    return page.path.name if page in PAGES else f"the example's of {page.path.parent.name}"
+def page_name(page: Page) -> str:
+    """The page's part of a test's id."""
+    return page.path.name if page in PAGES else f"the README of {page.path.parent.name}"
 
 
-every_page = pytest.mark.parametrize("page", PAGES, ids=names)
-examples_too = pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=names)
+every_page = pytest.mark.parametrize("page", PAGES, ids=page_name)
+examples_too = pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=page_name)
 
 
 @pytest.mark.requirement("guides.true")
 @every_page
 def test_each_block_says_whether_it_is_run_and_if_not_why(page: Page) -> None:
-    """The issue: every command in the guides that can run against the emulator is run."""
+    """Every command in the guides that can run against the emulator is run (decision 0026)."""
     for block in page.blocks:
         assert block.info in KINDS, f"{page.path.name}:{block.line}"
-        assert (block.info == "sh shown") == (block.why is not None), f"{page.path.name}:{block.line}"
+        assert (block.info == "sh shown") == (block.reason is not None), f"{page.path.name}:{block.line}"
 
 
 @pytest.mark.requirement("guides.true")
 @every_page
 def test_each_flag_is_the_drivers(page: Page) -> None:
-    """The house: options in the docs equal those in the code. In blocks they are run."""
-    flags = {f"--{one.name.replace('_', '-')}" for kind in _OPTIONS for one in fields(kind)} | _OF_OTHERS
+    """A guide that names a flag which does not exist fails its reader; flags in blocks are run."""
+    flags = {f"--{field.name.replace('_', '-')}" for kind in _OPTIONS for field in fields(kind)} | _OTHER_PROGRAMS_FLAGS
 
     assert {code.partition("=")[0] for code in _CODE.findall(page.prose) if code.startswith("--")} <= flags
 
 
 @every_page
 def test_no_command_appends_to_a_file_of_values(page: Page) -> None:
-    """Ours: of a key that a file has twice Helm takes the latter, and what stood under the former is gone."""
+    """Helm takes the last of two equal keys in a file, and drops the values under the first."""
     assert [block.line for block in page.blocks if re.search(r">>\s*\S+\.yaml", block.text)] == []
 
 
 @every_page
 def test_each_name_in_a_command_was_given_a_value_before(page: Page) -> None:
-    """Ours: a page is followed from top to bottom, also what of it is not run by the tests."""
+    """A reader follows a page from top to bottom, also the commands that the tests do not run."""
     known = {"PATH", "PWD"}
-    for block in (one for one in page.blocks if one.info.startswith("sh ")):
+    for block in (block for block in page.blocks if block.info.startswith("sh ")):
         for line in block.text.splitlines():
-            used = {*_USED.findall(line)} - known - {*_GIVEN.findall(line.partition("$(")[0])}
+            used = {*_USED.findall(line)} - known - {*_ASSIGNED.findall(line.partition("$(")[0])}
             assert used == set(), f"{page.path.name}, block at line {block.line}: {line}"
-            known |= {*_GIVEN.findall(line)}
+            known |= {*_ASSIGNED.findall(line)}
 
 
 @examples_too
 def test_each_word_in_mixed_case_is_a_key_of_something(page: Page) -> None:
-    """The house: nothing is advised that the driver or the chart refuses."""
+    """No guide advises a key that the driver or the chart refuses."""
     known = {*map(str, keys(page)), *(parameter.key for parameter in parameters.TABLE), *formatting.KEYS.values()}
-    known |= {*parameters.IGNORED, parameters.TAG_PREFIX, *_OF_KUBERNETES}
-    said = {code.partition(":")[0] for code in _CODE.findall(page.prose)}
+    known |= {*parameters.IGNORED, parameters.TAG_PREFIX, *_KUBERNETES_FIELDS}
+    named = {code.partition(":")[0] for code in _CODE.findall(page.prose)}
 
-    unknown = {one for one in said if _MIXED.fullmatch(one)} - known
-    assert {one for one in unknown if one.lower() not in {key.lower() for key in known}} == set()
+    unknown = {word for word in named if _MIXED_CASE.fullmatch(word)} - known
+    assert {word for word in unknown if word.lower() not in {key.lower() for key in known}} == set()
 
 
 def keys(page: Page) -> Iterator[Any]:
-    """The keys of the chart's values and of the objects that a page has, be it in blocks or in manifests beside it."""
-    yield from within(yaml.safe_load((ROOT / "charts" / "hyperpod-ebs" / "values.yaml").read_text()))
+    """The keys of the chart's values, and of the objects in a page's blocks and in the manifests next to it."""
+    yield from nested_keys(yaml.safe_load((ROOT / "charts" / "hyperpod-ebs" / "values.yaml").read_text()))
     for block in page.blocks:
-        yield from (key for document in block.documents for key in within(document))
+        yield from (key for document in block.documents for key in nested_keys(document))
     for manifest in page.path.parent.glob("*.yaml"):
-        yield from (key for document in yaml.safe_load_all(manifest.read_text()) for key in within(document))
+        yield from (key for document in yaml.safe_load_all(manifest.read_text()) for key in nested_keys(document))
 
 
-def within(document: Any) -> Iterator[Any]:
-    """Each key, at whatever depth."""
+def nested_keys(document: Any) -> Iterator[Any]:
+    """Each key, at any depth."""
     match document:
         case dict():
             for key, value in document.items():
                 yield key
-                yield from within(value)
+                yield from nested_keys(value)
         case list():
-            for one in document:
-                yield from within(one)
+            for item in document:
+                yield from nested_keys(item)
         case _:
             pass
 
@@ -119,15 +119,15 @@ def within(document: Any) -> Iterator[Any]:
 @pytest.mark.requirement("guides.true")
 @every_page
 def test_each_value_is_the_charts(page: Page) -> None:
-    """A values file that a page writes, `--set`, and names in the text."""
+    """In a values file that a page writes, in `--set`, and in the text."""
     values: Any = yaml.safe_load((ROOT / "charts" / "hyperpod-ebs" / "values.yaml").read_text())
-    said = {code for code in _CODE.findall(page.prose) if _DOTTED.fullmatch(code) and code.split(".")[0] in values}
+    named = {code for code in _CODE.findall(page.prose) if _DOTTED.fullmatch(code) and code.split(".")[0] in values}
     for block in page.blocks:
-        said |= {one.partition("=")[0] for text in _SET.findall(block.text) for one in text.split(",")}
+        named |= {value.partition("=")[0] for text in _SET.findall(block.text) for value in text.split(",")}
         for written in (text for name, text in block.files.items() if name.endswith(".yaml")):
-            said |= set(paths(yaml.safe_load(written)))
+            named |= set(paths(yaml.safe_load(written)))
 
-    assert {name for name in said if not known(name.split("."), values)} == set()
+    assert {name for name in named if not is_value(name.split("."), values)} == set()
 
 
 def paths(document: Any, prefix: str = "") -> Iterator[str]:
@@ -139,8 +139,8 @@ def paths(document: Any, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
-def known(path: list[str], values: Any) -> bool:
-    """Whether the chart has it."""
+def is_value(path: list[str], values: Any) -> bool:
+    """Whether the chart has a value at this path."""
     for key in path:
         if not isinstance(values, dict) or key not in values:
             return False
@@ -150,7 +150,7 @@ def known(path: list[str], values: Any) -> bool:
 
 @every_page
 def test_each_class_is_taken_by_the_driver(page: Page) -> None:
-    """Parameters, with their values."""
+    """The driver parses the parameters of each class in a guide."""
     for block in page.blocks:
         for document in block.documents:
             match document:
@@ -165,37 +165,37 @@ def test_each_class_is_taken_by_the_driver(page: Page) -> None:
 @pytest.mark.requirement("guides.true")
 @pytest.mark.parametrize("name", ["storage-classes.md", "modification.md"])
 def test_each_parameter_in_a_table_is_one(name: str) -> None:
-    """The house: parameters in the docs equal those in the code."""
-    rows = re.findall(r"^\| ((?:`[\w./-]+`(?:, )?)+) \|", Page.read(DIRECTORY / name).text, re.MULTILINE)
+    """The tables of parameters in the guides equal the table in the code."""
+    rows = re.findall(r"^\| ((?:`[\w./-]+`(?:, )?)+) \|", Page.read(GUIDES / name).text, re.MULTILINE)
     listed = {code for row in rows for code in _CODE.findall(row)}
 
     assert listed
-    assert {key for key in listed if refused_as_unknown(key, mutable=name == "modification.md")} == set()
+    assert {key for key in listed if is_unknown(key, mutable=name == "modification.md")} == set()
     if name == "storage-classes.md":
         assert {parameter.key for parameter in parameters.TABLE} | set(formatting.KEYS.values()) <= listed
     else:
         assert {parameter.key for parameter in parameters.TABLE if parameter.mutable} <= listed
 
 
-def file(page: str, name: str) -> Any:
+def written_json(page: str, name: str) -> Any:
     """The JSON file that a page writes."""
-    (text,) = (one.files[name] for one in Page.read(DIRECTORY / page).blocks if name in one.files)
+    (text,) = (block.files[name] for block in Page.read(GUIDES / page).blocks if name in block.files)
     return json.loads(text)
 
 
 @every_page
 def test_each_policy_is_json(page: Page) -> None:
-    """AWS: a policy that is none is refused, and half of them are not given to anybody by the tests."""
+    """AWS refuses a policy that is not JSON; the tests apply only some of them."""
     for block in page.blocks:
         for statements in (json.loads(text) for name, text in block.files.items() if name.endswith(".json")):
             listed = statements if isinstance(statements, list) else statements["Statement"]
-            assert {one["Effect"] for one in listed} == {"Allow"}
+            assert {statement["Effect"] for statement in listed} == {"Allow"}
 
 
 def test_the_permissions_are_those_of_awss_guide() -> None:
-    """AWS's page on the driver on HyperPod: what its role needs, and what the policy of a key of one's own says."""
-    attach, describe = file("install.md", "hyperpod.json")["Statement"]
-    look, grant = file("encryption.md", "key-statements.json")
+    """AWS's guide to the driver on HyperPod: the role's permissions, the policy of a customer-managed key."""
+    attach, describe = written_json("install.md", "hyperpod.json")["Statement"]
+    look, grant = written_json("encryption.md", "key-statements.json")
 
     assert attach["Action"] == ["sagemaker:AttachClusterNodeVolume", "sagemaker:DetachClusterNodeVolume"]
     assert attach["Resource"] == "arn:aws:sagemaker:$REGION:$ACCOUNT:cluster/*"
@@ -212,7 +212,7 @@ def test_the_permissions_are_those_of_awss_guide() -> None:
     }
 
 
-def refused_as_unknown(key: str, *, mutable: bool) -> bool:
+def is_unknown(key: str, *, mutable: bool) -> bool:
     """Whether the driver does not know a parameter."""
     try:
         if mutable:
@@ -226,8 +226,8 @@ def refused_as_unknown(key: str, *, mutable: bool) -> bool:
 
 @examples_too
 def test_each_link_leads_somewhere(page: Page) -> None:
-    """Ours: to a file, and where it names a heading, to that."""
-    for link in (one for one in _LINK.findall(page.text) if "://" not in one):
+    """To a file and, where the link names a heading, to that heading."""
+    for link in (link for link in _LINK.findall(page.text) if "://" not in link):
         file, _, anchor = link.partition("#")
         target = page.path.parent / file if file else page.path
         assert target.exists(), link
@@ -235,34 +235,29 @@ def test_each_link_leads_somewhere(page: Page) -> None:
 
 
 def anchors(path: Path) -> set[str]:
-    """The names by which a page's headings are linked to."""
-    return {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in _HEADING.findall(path.read_text())}
+    """The anchors of a page's headings."""
+    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in _HEADING.findall(path.read_text())}
 
 
 @pytest.mark.requirement("guides.true")
 def test_each_message_in_troubleshooting_is_one_of_the_drivers() -> None:
-    """The issue: troubleshooting by symptom; its texts are those that the driver really says."""
-    said = set(_SAID.findall((DIRECTORY / "troubleshooting.md").read_text()))
-    real = list(texts())
+    """A user searches the guide for the text of an event or a log line."""
+    quoted = set(_QUOTED.findall((GUIDES / "troubleshooting.md").read_text()))
+    texts = list(source_texts())
 
-    assert said
-    assert {text for text in said if not any(text in one for one in real)} == set()
+    assert quoted
+    assert {text for text in quoted if not any(text in source for source in texts)} == set()
 
 
-def texts() -> Iterator[str]:
-    """Each text in the driver's source, with an ellipsis for what is put into it."""
+def source_texts() -> Iterator[str]:
+    """Each string in the driver's source, with an ellipsis for each field of an f-string."""
     for file in (ROOT / "src" / "hyperpod_ebs").rglob("*.py"):
-        for node in ast.walk(parsed(file)):
+        for node in ast.walk(ast.parse(file.read_text())):
             match node:
                 case ast.JoinedStr():
-                    parts = [str(one.value) if isinstance(one, ast.Constant) else ANYTHING for one in node.values]
+                    parts = [str(part.value) if isinstance(part, ast.Constant) else ANYTHING for part in node.values]
                     yield re.sub(f"{ANYTHING}+", ANYTHING, "".join(parts))
                 case ast.Constant(value=str(text)):
                     yield text
                 case _:
                     pass
-
-
-def parsed(file: Path) -> ast.Module:
-    """A file's source, as Python reads it."""
-    return ast.parse(file.read_text())
