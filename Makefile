@@ -1,6 +1,6 @@
 # The front door. What a target does is in scripts/; pass options on with ARGS="...".
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-kubernetes image cluster cluster-down unit test test-six-minutes check fmt generate snapshots lock clean
+.PHONY: help setup demo demo-kubernetes image cluster cluster-down unit test test-six-minutes check docs fmt generate snapshots lock clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\): ## /\1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -40,6 +40,9 @@ fmt: ## format the Python code and sort its imports
 
 generate: ## make anew what is generated: gRPC stubs, the chart's schema and its page
 	@scripts/setup.sh python && scripts/generate.sh
+
+docs: ## build the documentation into dist/docs
+	@scripts/docs.sh
 
 snapshots: ## render the chart anew for tests/chart/values, to be reviewed as a diff
 	@scripts/setup.sh go-tools && scripts/chart/snapshots.sh

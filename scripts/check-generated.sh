@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fail when what is committed is not what `make generate` makes of proto/ and of the chart's values.
+# Fail when what is committed is not what `make generate` makes of proto/, of the chart's values and of the code.
 set -eu
 cd "$(dirname "$0")/.."
 fresh=$(mktemp -d)
@@ -16,7 +16,9 @@ for file in charts/hyperpod-ebs/values.schema.json docs/reference/chart-values.m
         exit 1
     }
 done
-diff --brief "$fresh/INVARIANTS.md" INVARIANTS.md || {
-    echo "INVARIANTS.md differs from tests/support/requirements.py and the tests' claims: run make generate" >&2
-    exit 1
-}
+for page in INVARIANTS.md docs/reference/command-line.md docs/reference/metrics.md; do
+    diff --brief "$fresh/$page" "$page" || {
+        echo "$page differs from the code that it is made from: run make generate" >&2
+        exit 1
+    }
+done

@@ -20,6 +20,7 @@ check basedpyright basedpyright
 check layers lint-imports --no-logo
 check duplicates pylint src/hyperpod_ebs
 check generated scripts/check-generated.sh
+check docs scripts/docs.sh
 
 [ -z "$failed" ] || {
     echo "failed:${failed%,}" >&2

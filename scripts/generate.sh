@@ -1,5 +1,5 @@
 #!/bin/sh
-# Turn proto/*.proto into Python, and the chart's values into their schema and their page: generate.sh [DIRECTORY].
+# Turn proto/*.proto into Python, the chart's values into their schema and page, and the code into pages: generate.sh [DIRECTORY].
 #
 # Without a directory, Python goes to src and the rest to its place.
 set -eu
@@ -17,4 +17,4 @@ for proto in proto/*.proto; do
 done
 
 python scripts/chart/documents.py --into="${1:-.}"
-PYTHONPATH=. python scripts/docs/invariants.py --into="${1:-.}"
+PYTHONPATH=. python scripts/docs/pages.py --into="${1:-.}"

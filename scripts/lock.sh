@@ -14,6 +14,7 @@ lock() {
 
 lock run.txt pyproject.toml "$@"
 lock dev.txt pyproject.toml --group dev --constraint requirements/run.txt "$@"
+lock docs.txt --group docs "$@"
 lock aws-cli.txt --group aws-cli "$@"
 lock go.txt --group go "$@"
 lock uv.txt --group uv "$@"

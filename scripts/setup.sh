@@ -5,6 +5,7 @@
 #   image     Debian packages, from scripts/debian-packages-image.txt; not among the parts by default
 #   python    .venv, from requirements/uv.txt and requirements/dev.txt
 #   aws-cli   .tools/aws-cli, from requirements/aws-cli.txt (it pins a botocore of its own)
+#   docs      .tools/docs, from requirements/docs.txt; not among the parts by default
 #   go-tools  .tools/bin, from scripts/go-tools/go.mod
 #   cluster   for `make cluster` and its tests: Debian packages, from scripts/debian-packages-cluster.txt, and
 #             .tools/kubernetes, from scripts/kubernetes/*/go.mod, kept in a cache outside the tree
@@ -114,6 +115,13 @@ aws_cli() {
     digest requirements/aws-cli.txt >.tools/aws-cli/made-from
 }
 
+docs() {
+    if is_fresh .tools/docs/made-from requirements/docs.txt; then return; fi
+    say "Zensical in .tools/docs"
+    uv_environment .tools/docs requirements/docs.txt
+    digest requirements/docs.txt >.tools/docs/made-from
+}
+
 # The machine's Go when it is new enough for go.mod, else the one on PyPI.
 find_go() {
     wanted=$(sed -n 's/^go //p' scripts/go-tools/go.mod)
@@ -188,6 +196,7 @@ for part; do
     image) debian scripts/debian-packages-image.txt ;;
     python) python_environment ;;
     aws-cli) aws_cli ;;
+    docs) docs ;;
     go-tools) go_tools ;;
     cluster)
         debian scripts/debian-packages-cluster.txt

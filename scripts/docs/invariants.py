@@ -1,6 +1,5 @@
 """INVARIANTS.md, made from the requirements that the tests claim."""
 
-import argparse
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -67,12 +66,6 @@ def _source(source: str) -> str:
     return f"[{name}{f', {heading}' if heading else ''}]({source})"
 
 
-def main() -> None:
-    """Write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--into", type=Path, default=ROOT, help="the directory to write it to")
-    (parser.parse_args().into / PAGE).write_text(page())
-
-
-if __name__ == "__main__":
-    main()
+def write(root: Path) -> None:
+    """Write the page below a directory."""
+    (root / PAGE).write_text(page())

@@ -1,0 +1,99 @@
+"""The page of all commands and flags, made from the command itself."""
+
+import inspect
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Literal
+
+from cyclopts import App, Argument
+
+from hyperpod_ebs import cli
+
+PAGE: Final = "docs/reference/command-line.md"
+HEAD: Final = """\
+<!-- Made from the command's own help by make generate; do not edit. -->
+
+# Command line
+
+A setting of the driver is a flag or an environment variable. A flag wins over its variable; of several variables the
+first one that is set counts. When a flag is given twice, the last one counts; flags that are lists add up. Exit codes:
+0 done, 1 failed, 2 wrong usage, 130 interrupted.
+
+Flags without a command run both services in one process, as the upstream driver does.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n".join([HEAD, *_commands(cli.app, "hyperpod-ebs")])
+
+
+def _commands(app: App, path: str) -> Iterator[str]:
+    """A section for each command, and for the commands in it."""
+    for name in dict.fromkeys(command.name[0] for command in _subcommands(app)):
+        command = app[name]
+        yield f"## `{path} {name}`\n\n{_summary(command)}\n"
+        if command.default_command is not None:
+            yield from _flags(command)
+        yield from _commands(command, f"{path} {name}")
+
+
+def _subcommands(app: App) -> Iterator[App]:
+    yield from (app[name] for name in app if not name.startswith("-"))
+
+
+def _summary(command: App) -> str:
+    """The help without the part that describes the arguments."""
+    return inspect.cleandoc(command.help).partition("\n\nArgs:")[0]
+
+
+def _flags(command: App) -> Iterator[str]:
+    """A table for each group of flags."""
+    groups: dict[str, list[Argument]] = {}
+    for argument in command.assemble_argument_collection(parse_docstring=True):
+        if argument.show and argument.name.startswith("-"):
+            groups.setdefault(_group(argument), []).append(argument)
+    for group, arguments in groups.items():
+        if len(groups) > 1:
+            yield f"### {group}\n"
+        yield "| flag | meaning | default | variables |\n|---|---|---|---|"
+        yield from (_row(argument) for argument in arguments)
+        yield ""
+
+
+def _group(argument: Argument) -> str:
+    """The title under which `--help` shows the flag."""
+    group = argument.parameter.group
+    if not isinstance(group, tuple):
+        raise TypeError(f"{argument.name} is in no group")
+    return str(group[0].name)
+
+
+def _row(argument: Argument) -> str:
+    names = ", ".join(f"`{name}`" for name in argument.names if name not in argument.negatives)
+    variables = ", ".join(f"`{name}`" for name in argument.parameter.env_var or ())
+    choices = ", ".join(f"`{choice}`" for choice in _choices(argument.hint))
+    meaning = f"{argument.parameter.help or ''}{f' One of {choices}.' if choices else ''}"
+    return f"| {names} | {_cell(meaning)} | {_default(argument)} | {variables} |"
+
+
+def _choices(hint: object) -> tuple[object, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+
+
+def _default(argument: Argument) -> str:
+    value = argument.field_info.default
+    if value in {None, "", ()}:
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def write(root: Path) -> None:
+    """Write the page below a directory."""
+    (root / PAGE).parent.mkdir(parents=True, exist_ok=True)
+    (root / PAGE).write_text(page())

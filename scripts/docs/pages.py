@@ -1,0 +1,24 @@
+"""Write the pages that are made from code: invariants, command line, metrics."""
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+import command_line
+import invariants
+import metrics
+
+ROOT: Final = Path(__file__).parents[2]
+
+
+def main() -> None:
+    """Write all of them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--into", type=Path, default=ROOT, help="the directory to write them to")
+    into = parser.parse_args().into
+    for module in (invariants, command_line, metrics):
+        module.write(into)
+
+
+if __name__ == "__main__":
+    main()
