@@ -25,6 +25,7 @@ PATTERNS: Final = {
     r"(?:of|by) (?:ours|theirs|yours|its own accord)": "the driver's, this project's, the emulator's",
     r"ours\b(?=:)": "a source that a stranger can open, or the reason, or nothing",
     r"[Tt]he issue (?:asks|says|wants|names|demands)": "a source that a stranger can open, or the reason, or nothing",
+    r'"""(?:The )?(?:Issues?|Guide|Design)\b|Issue \d+': "a source that a stranger can open, or the reason",
     r"mend(?:s|ed|ing)?": "fix, repair",
     r"bears?|bore|borne": "tolerate, carry, have",
     r"(?:is|are|was|were) no(?! longer| more than| later| less|$)": "is not a; say what it is",

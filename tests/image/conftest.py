@@ -1,4 +1,4 @@
-"""The image, built once for all who look at it: from the cache where these very sources were built before."""
+"""The image, built once for all tests, or taken from the cache if the same sources were built before."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The container image: what is in it, what is not, and that it runs as it is told."""
+"""The container image: what is in it, what is not in it, and that its programs run."""
 
 import asyncio
 import base64
@@ -29,7 +29,7 @@ from tests.support.image_archives import ROOT, Archive, build, contained
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("image"), pytest.mark.timeout(900)]
 
 LIMIT: Final = 64 * 2**20
-"""Bytes of all layers, compressed; issue 4 allows 120 MiB."""
+"""Bytes of all layers, compressed."""
 
 SITE: Final = "opt/hyperpod-ebs/lib/python3.11/site-packages"
 
@@ -53,7 +53,7 @@ def directories(rootfs: Path) -> Iterator[Path]:
 
 
 def test_the_image_is_small(archive: Archive) -> None:
-    """Ours: every node of a cluster fetches it before it can mount anything."""
+    """Every node of a cluster fetches the image before it can mount a volume."""
     layers = [layer["size"] for layer in archive.manifest["layers"]]
 
     assert sum(layers) < LIMIT
@@ -61,8 +61,7 @@ def test_the_image_is_small(archive: Archive) -> None:
 
 
 @pytest.mark.requirement("image.minimal")
-def test_it_runs_as_nobody_special_and_says_what_it_is(archive: Archive) -> None:
-    """Issue 4, section 1: non-root by default, labels."""
+def test_it_runs_as_a_user_without_privileges_and_has_labels(archive: Archive) -> None:
     config = archive.config["config"]
 
     assert config["User"] == "1000:1000"
@@ -95,14 +94,14 @@ def test_it_runs_as_nobody_special_and_says_what_it_is(archive: Archive) -> None
         ("sh -c id", "uid=1000(hyperpod-ebs)"),
     ],
 )
-async def test_what_the_driver_calls_is_there_for_uid_1000(rootfs: Path, words: str, answer: str) -> None:
-    """Issue 4, section 1. Some answer a question for their version with 1."""
+async def test_uid_1000_can_run_the_programs_that_the_driver_calls(rootfs: Path, words: str, answer: str) -> None:
+    """Some programs exit with 1 when they print their version."""
     assert answer in await inside(rootfs, *words.split(), ok=frozenset({0, 1}))
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
-async def test_a_filesystem_that_the_image_makes_is_one_that_it_knows(rootfs: Path, kind: str) -> None:
-    """Ours: the tools find the libraries and files that they read only when they work."""
+async def test_the_image_makes_filesystems_and_recognizes_them(rootfs: Path, kind: str) -> None:
+    """A tool loads some libraries and files only when it does real work."""
     device = rootfs / "tmp" / kind
     with device.open("wb") as file:
         file.truncate(512 * 2**20)
@@ -116,7 +115,7 @@ async def test_a_filesystem_that_the_image_makes_is_one_that_it_knows(rootfs: Pa
 
 @pytest.mark.requirement("image.minimal")
 def test_it_has_no_compiler_and_no_package_manager(rootfs: Path) -> None:
-    """Issue 4, section 1: what is not there cannot be used by who gets in."""
+    """An intruder cannot use a tool that is not there."""
     unwanted = {"apt", "apt-get", "cc", "curl", "dpkg", "gcc", "ld", "make", "perl", "pip", "pip3", "ssh", "su", "wget"}
 
     found = {file.name for file in (rootfs / "usr/bin").iterdir()} | {
@@ -128,8 +127,8 @@ def test_it_has_no_compiler_and_no_package_manager(rootfs: Path) -> None:
 
 
 @pytest.mark.requirement("image.minimal")
-def test_nothing_in_it_raises_anybody_above_himself(rootfs: Path) -> None:
-    """Ours: no file or directory is setuid or setgid, none but /tmp can be written by all, and all belong to root."""
+def test_no_file_in_it_grants_privileges(rootfs: Path) -> None:
+    """Nothing is setuid or setgid, only /tmp is world-writable, and everything belongs to root."""
     odd = [
         path
         for path in (*files(rootfs), *directories(rootfs))
@@ -142,7 +141,7 @@ def test_nothing_in_it_raises_anybody_above_himself(rootfs: Path) -> None:
 
 
 async def test_every_program_finds_its_libraries(rootfs: Path) -> None:
-    """Ours: packages were left out (image/left-out.txt), and none that a program is linked with."""
+    """No library that a program is linked with is among the packages left out (image/left-out.txt)."""
     loader = next((rootfs / "usr").glob("lib*/**/ld-linux-*.so.*"))
     linked = [str(path.relative_to(rootfs)) for path in files(rootfs) if is_dynamic(path)]
     script = f'for file; do echo "$file"; /{loader.relative_to(rootfs)} --list "/$file" 2>&1; done; true'
@@ -161,25 +160,24 @@ def is_dynamic(path: Path) -> bool:
         return file.read(4) == b"\x7fELF"
 
 
-def test_it_goes_without_the_embedded_cloud_and_the_demo(rootfs: Path) -> None:
-    """Issue 4, section 1."""
+def test_it_has_the_driver_without_the_embedded_cloud_and_the_demo(rootfs: Path) -> None:
     package = rootfs / SITE / "hyperpod_ebs"
 
-    assert (package / "app.py").exists()
+    assert (package / "driver" / "app" / "controller.py").exists()
     assert not (package / "emulator").exists()
     assert not (package / "demo").exists()
+    assert not (package / "sandbox").exists()
 
 
-async def test_a_word_of_the_demo_is_refused_in_a_sentence(rootfs: Path) -> None:
-    """Ours."""
+async def test_the_demo_command_is_refused_with_one_sentence(rootfs: Path) -> None:
     said = await inside(rootfs, "hyperpod-ebs", "demo", ok=frozenset({2}))
 
     assert said.startswith("hyperpod-ebs: ")
     assert "demo" in said
 
 
-def test_all_of_python_is_compiled(rootfs: Path) -> None:
-    """Ours: with a read-only root nobody compiles it later, and a start would take three times as long."""
+def test_every_python_module_is_compiled(rootfs: Path) -> None:
+    """With a read-only root filesystem nothing is compiled later, and each start would take three times as long."""
     sources = {*rootfs.glob(f"{SITE}/**/*.py"), *rootfs.glob("usr/lib/python3.11/**/*.py")}
 
     compiled = {path for path in files(rootfs) if path.parent.name == "__pycache__"}
@@ -188,8 +186,8 @@ def test_all_of_python_is_compiled(rootfs: Path) -> None:
     assert compiled == {path.parent / "__pycache__" / f"{path.stem}.cpython-311.pyc" for path in sources}
 
 
-def test_the_list_of_parts_has_every_package_and_nothing_else(archive: Archive, rootfs: Path) -> None:
-    """Issue 4, section 1: a CycloneDX list in the image, and the same beside the archive."""
+def test_the_sbom_lists_exactly_the_packages_of_the_image(archive: Archive, rootfs: Path) -> None:
+    """The CycloneDX SBOM is in the image, and the same file is next to the archive."""
     inner = (rootfs / "usr/share/sbom/hyperpod-ebs.cdx.json").read_text()
     notes = [*debian_notes(rootfs), *rootfs.glob(f"{SITE}/*.dist-info/METADATA")]
     installed = {(said["Package"] or said["Name"], said["Version"]) for said in map(fields, notes)}
@@ -215,9 +213,9 @@ def debian_notes(rootfs: Path) -> list[Path]:
 
 
 @pytest.mark.requirement("image.minimal")
-def test_every_file_in_it_is_of_a_package_of_the_list(rootfs: Path) -> None:
-    """Ours: what no part of the list accounts for, no scanner finds a hole in."""
-    listed = (*of_debian(rootfs), *(path for path, _ in of_python(rootfs)))
+def test_every_file_in_it_belongs_to_a_package_of_the_sbom(rootfs: Path) -> None:
+    """A vulnerability scanner finds nothing in a file that no package accounts for."""
+    listed = (*debian_files(rootfs), *(path for path, _ in python_files(rootfs)))
     # By their numbers, since /bin is /usr/bin.
     accounted = {path.stat().st_ino for path in listed}
 
@@ -234,7 +232,7 @@ def test_every_file_in_it_is_of_a_package_of_the_list(rootfs: Path) -> None:
     }
 
 
-def of_debian(rootfs: Path) -> Iterator[Path]:
+def debian_files(rootfs: Path) -> Iterator[Path]:
     """The files of Debian's packages, each with the sum that its package notes."""
     for note in debian_notes(rootfs):
         for line in note.with_name(f"{note.name}.md5sums").read_text().splitlines():
@@ -243,18 +241,18 @@ def of_debian(rootfs: Path) -> Iterator[Path]:
             yield rootfs / path
 
 
-def of_python(rootfs: Path) -> Iterator[tuple[Path, str]]:
+def python_files(rootfs: Path) -> Iterator[tuple[Path, str]]:
     """The files of Python's packages, and the digest that is on record for each."""
     for record in rootfs.glob(f"{SITE}/*.dist-info/RECORD"):
         for path, digest, _ in csv.reader(record.read_text().splitlines()):
             yield rootfs / SITE / path, digest
 
 
-def test_what_is_on_record_of_pythons_packages_is_so(rootfs: Path) -> None:
-    """Ours: a digest of what is not there (a command, whose first line has the builder's path) is the builder's own."""
+def test_the_digests_in_the_records_of_python_packages_are_right(rootfs: Path) -> None:
+    """RECORD lists no file that is missing from the image, such as a script whose first line has the builder's path."""
     wrong = [
         path
-        for path, digest in of_python(rootfs)
+        for path, digest in python_files(rootfs)
         if not path.is_file() or (digest and digest != f"sha256={sha256(path)}")
     ]
 
@@ -267,8 +265,8 @@ def sha256(path: Path) -> str:
 
 
 @pytest.mark.requirement("image.reproducible")
-async def test_pythons_part_is_the_same_wherever_it_is_laid_out(rootfs: Path, tmp_path: Path) -> None:
-    """Issue 4, section 1: reproducible. In a tree of its own, with an environment of its own."""
+async def test_the_python_layer_is_reproducible_in_another_directory(rootfs: Path, tmp_path: Path) -> None:
+    """The second layer is built in a tree of its own, with an environment of its own."""
     for name in ("scripts/image", "requirements", "image"):
         shutil.copytree(ROOT / name, tmp_path / "tree" / name)
     environment = tmp_path / "tree/.venv"
@@ -288,7 +286,7 @@ async def test_pythons_part_is_the_same_wherever_it_is_laid_out(rootfs: Path, tm
 
 
 def test_every_package_comes_with_its_licence(rootfs: Path) -> None:
-    """Debian policy 12.5; who passes the image on passes the copyright notices on."""
+    """Debian Policy 12.5: copyright information is distributed with each package."""
     documented = {path.name for path in (rootfs / "usr/share/doc").iterdir() if (path / "copyright").exists()}
 
     assert {note.name for note in debian_notes(rootfs)} - documented == set()
@@ -296,14 +294,14 @@ def test_every_package_comes_with_its_licence(rootfs: Path) -> None:
 
 @pytest.mark.requirement("image.reproducible")
 def test_the_same_sources_give_the_same_image(archive: Archive, tmp_path: Path) -> None:
-    """Issue 4, section 1: reproducible; the archive of the cache is not looked at."""
+    """The second build does not use the cached archive."""
     again = build(tmp_path, "--again")
 
     assert again.digest == archive.digest
 
 
 async def test_the_controller_serves_in_it_without_root(rootfs: Path) -> None:
-    """Ours: with the image's own files alone, and a /dev as containers have."""
+    """The process sees only the image's own files, and a /dev like a container's."""
     words = [*contained(rootfs, 1000), "hyperpod-ebs", "controller"]
     words += ["--endpoint=unix:///tmp/csi.sock", "--region=us-west-2"]
     path = rootfs / "tmp/csi.sock"

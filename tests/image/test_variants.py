@@ -1,4 +1,4 @@
-"""What `scripts/image.sh` makes besides: on another base, for other machines, for the demo, or laid out for Docker."""
+"""The other images of `scripts/image.sh`: on another base, for other machines, for the demo, laid out for Docker."""
 
 import tarfile
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ AARCH64: Final = 183
 """EM_AARCH64 of elf.h."""
 
 
-def test_on_a_base_of_ones_own_the_image_has_the_base_and_the_driver(archive: Archive, tmp_path: Path) -> None:
-    """Issue 4, section 1: the base is an argument. Python's layer is the very one of the image on Debian's packages."""
+def test_an_image_on_a_custom_base_has_the_base_and_the_driver(archive: Archive, tmp_path: Path) -> None:
+    """Its Python layer is identical to the one of the image on Debian's packages."""
     base = tmp_path / "base.oci.tar"
     oci.write([oci.Image(name="localhost/base:1", files={"/etc/ours": Path(__file__)}, entrypoint=["/none"])], base)
 
@@ -36,8 +36,8 @@ def test_on_a_base_of_ones_own_the_image_has_the_base_and_the_driver(archive: Ar
     assert built.config["config"]["User"] == "1000:1000"
 
 
-def test_for_graviton_all_programs_and_libraries_are_of_that_kind(tmp_path: Path) -> None:
-    """Issue 4, section 1: arm64, put together without running any of it."""
+def test_in_the_arm64_image_all_programs_and_libraries_are_for_arm64(tmp_path: Path) -> None:
+    """The image is built on amd64 without running any of its programs."""
     try:
         built = build(tmp_path, "--arch=arm64")
     except BuildError as error:
@@ -60,8 +60,8 @@ def heads(archive: Archive, layer: str) -> Iterator[tuple[str, bytes]]:
                 yield member.name, content.read(20)
 
 
-def test_where_apt_knows_no_debian_the_build_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ours: as on Ubuntu."""
+def test_without_a_debian_mirror_the_build_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Ubuntu, apt has no Debian mirror."""
     (tmp_path / "lists/partial").mkdir(parents=True)
     config = tmp_path / "apt.conf"
     config.write_text(
@@ -77,8 +77,8 @@ def test_where_apt_knows_no_debian_the_build_says_what_to_set(tmp_path: Path, mo
 
 
 @pytest.mark.requirement("image.asks-no-registry")
-async def test_laid_out_for_docker_it_is_complete_and_asks_no_registry(tmp_path: Path) -> None:
-    """Ours: with what `docker build` has, one directory; and, of the demo's, that the embedded cloud runs in it."""
+async def test_the_layout_for_docker_is_complete_and_needs_no_registry(tmp_path: Path) -> None:
+    """`docker build` gets one directory; the embedded cloud runs in the demo image built from it."""
     layout = lay_out(tmp_path / "layout", "--demo")
 
     lines = [line for file in layout.glob("*Containerfile") for line in file.read_text().splitlines()]
