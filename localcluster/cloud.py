@@ -1,4 +1,4 @@
-"""The cloud under the cluster: the emulator, with the machines that the nodes are."""
+"""The emulator of the cluster, and the instances that are its nodes."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -13,23 +13,23 @@ from hyperpod_ebs.demo.emulator_client import INSTANCE_TYPE, EmulatorClient, Hyp
 from hyperpod_ebs.sandbox.processes import COMMAND
 from hyperpod_ebs.sandbox.sandbox import Sandbox
 from localcluster.machines import network
-from localcluster.machines.network import Namespace
+from localcluster.machines.network import Namespaces
 
 PORT: Final = 4566
 URL: Final = f"http://{network.GATEWAY}:{PORT}"
 
 NAME: Final = "training"
-"""The name of the EKS cluster, and of the HyperPod cluster that it orchestrates."""
+"""The name of the EKS cluster and of the HyperPod cluster."""
 
-EC2_TYPE: Final = "m6i.xlarge"
+EC2_INSTANCE_TYPE: Final = "m6i.xlarge"
 
-_READY: Final = 180.0
-_ASK: Final = 0.1
+_READY_TIMEOUT: Final = 180.0
+_POLL: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """A machine at the cloud, as its Kubernetes node is to show it."""
+    """An instance, with the attributes of its Kubernetes node."""
 
     id: str
     name: str
@@ -37,40 +37,40 @@ class Instance:
     provider_id: str
     labels: Mapping[str, str]
     devices: Path
-    """The directory in which the cloud shows its volumes."""
+    """The directory in which the emulator creates the devices of its volumes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """The emulator, and its machines in the order in which they were made."""
+    """The running emulator."""
 
     client: EmulatorClient
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, sandbox: Sandbox, hub: Namespace, door: str, profile: str) -> AsyncGenerator["Cloud"]:
-        """The emulator in the hub's network; spoken to at `door`, a URL that leads there."""
+    async def start(cls, sandbox: Sandbox, hub: Namespaces, endpoint: str, profile: str) -> AsyncGenerator["Cloud"]:
+        """Start the emulator in the hub's network; `endpoint` is the URL of its forwarded port on this machine."""
         state = sandbox.path / "cloud"
         words = ("--state", str(state), "--host", network.GATEWAY, "--port", str(PORT), "--profile", profile)
-        await sandbox.start(hub.inside(*COMMAND, "emulator", "run", *words), log="emulator.log")
-        environment = {**await wait_for_environment(sandbox, state), "AWS_ENDPOINT_URL": door}
-        async with aiohttp.ClientSession(door) as http:
+        await sandbox.start(hub.network_argv(*COMMAND, "emulator", "run", *words), log="emulator.log")
+        environment = {**await wait_for_environment(sandbox, state), "AWS_ENDPOINT_URL": endpoint}
+        async with aiohttp.ClientSession(endpoint) as http:
             yield cls(EmulatorClient(state, environment, http))
 
-    async def hyperpod(self, nodes: int) -> list[Instance]:
-        """The nodes of a new HyperPod cluster, orchestrated by a new EKS cluster."""
-        return [self._instance_of(node) for node in await self.client.create_cluster(nodes, NAME)]
+    async def create_hyperpod_cluster(self, nodes: int) -> list[Instance]:
+        """Create a HyperPod cluster and the EKS cluster that orchestrates it; the instances of its nodes."""
+        return [self._hyperpod_instance(node) for node in await self.client.create_cluster(nodes, NAME)]
 
     async def running_instances(self) -> dict[str, bool]:
-        """Each instance that runs, and whether it is of the HyperPod cluster."""
-        listed = (await self.client.status())["instances"]
-        return {one["id"]: bool(one["cluster"]) for one in listed if one["state"] == "running"}
+        """The ids of the running instances, and whether each belongs to the HyperPod cluster."""
+        instances = (await self.client.status())["instances"]
+        return {row["id"]: bool(row["cluster"]) for row in instances if row["state"] == "running"}
 
-    async def hyperpod_instance(self, instance: str) -> Instance:
-        """A node of the HyperPod cluster."""
-        return self._instance_of(await self.client.describe_node(instance, NAME))
+    async def describe_hyperpod_instance(self, instance: str) -> Instance:
+        """The instance of a node of the HyperPod cluster."""
+        return self._hyperpod_instance(await self.client.describe_node(instance, NAME))
 
-    def _instance_of(self, node: HyperPodNode) -> Instance:
+    def _hyperpod_instance(self, node: HyperPodNode) -> Instance:
         name = f"hyperpod-{node.instance}"
         return Instance(
             id=node.instance,
@@ -86,32 +86,32 @@ class Cloud:
             devices=self._devices(node.instance),
         )
 
-    async def ec2_instance(self, zone: str) -> Instance:
-        """A new plain instance."""
-        async with self.client.client("ec2") as ec2, asyncio.timeout(_READY):
-            made = await ec2.run_instances(
+    async def create_ec2_instance(self, zone: str) -> Instance:
+        """Create an instance without HyperPod, and wait until it runs."""
+        async with self.client.client("ec2") as ec2, asyncio.timeout(_READY_TIMEOUT):
+            response = await ec2.run_instances(
                 ImageId="ami-0123456789abcdef0",
-                InstanceType=EC2_TYPE,
+                InstanceType=EC2_INSTANCE_TYPE,
                 MinCount=1,
                 MaxCount=1,
                 Placement={"AvailabilityZone": zone},
             )
-            instance = made["Instances"][0]["InstanceId"]
-            while (await self._described(ec2, instance))["State"]["Name"] != "running":  # noqa: ASYNC110 - a poll
-                await asyncio.sleep(_ASK)
-            address = (await self._described(ec2, instance))["PrivateIpAddress"]
+            instance = response["Instances"][0]["InstanceId"]
+            while (await self._describe(ec2, instance))["State"]["Name"] != "running":  # noqa: ASYNC110 - a poll
+                await asyncio.sleep(_POLL)
+            address = (await self._describe(ec2, instance))["PrivateIpAddress"]
         region = self.client.environment["AWS_REGION"]
         return Instance(
             id=instance,
             name=f"ip-{address.replace('.', '-')}.{region}.compute.internal",
             provider_id=f"aws:///{zone}/{instance}",
-            labels=self._labels(EC2_TYPE, zone),
+            labels=self._labels(EC2_INSTANCE_TYPE, zone),
             devices=self._devices(instance),
         )
 
-    async def _described(self, ec2: Any, instance: str) -> Any:  # the SDK's client and its dictionaries
-        answer = await ec2.describe_instances(InstanceIds=[instance])
-        return answer["Reservations"][0]["Instances"][0]
+    async def _describe(self, ec2: Any, instance: str) -> Any:  # the SDK's untyped client and response
+        response = await ec2.describe_instances(InstanceIds=[instance])
+        return response["Reservations"][0]["Instances"][0]
 
     def _labels(self, kind: str, zone: str) -> dict[str, str]:
         return {

@@ -1,4 +1,4 @@
-"""A whole Kubernetes in a sandbox: the cloud, the control plane, the nodes, and the driver installed from its chart."""
+"""A Kubernetes cluster in a sandbox: the emulator, the control plane and the nodes."""
 
 import asyncio
 import socket
@@ -13,103 +13,106 @@ from typing import Final
 from hyperpod_ebs.sandbox.sandbox import Sandbox
 from localcluster import cloud, progress
 from localcluster.cloud import Cloud, Instance
-from localcluster.images import pause
+from localcluster.images import build_pause_archive
+from localcluster.kubernetes.certificates import ADMINS, CertificateAuthority
 from localcluster.kubernetes.control_plane import PORT, ControlPlane
-from localcluster.kubernetes.keys import ADMINS, Keys
+from localcluster.kubernetes.infrastructure import Infrastructure
 from localcluster.kubernetes.kubectl import Kubectl
 from localcluster.kubernetes.node import Node
-from localcluster.kubernetes.site import Site
 from localcluster.machines import network
 from localcluster.machines.daemon import Daemon
-from localcluster.machines.network import Namespace
+from localcluster.machines.network import Namespaces
 from localcluster.programs import Programs
-from localcluster.roster import Roster
+from localcluster.reconcile import NodeReconciler
 
 HYPERPOD_NODES: Final = 2
 
-_READY: Final = 180.0
-_APART: Final = 60.0
+_READY_TIMEOUT: Final = 180.0
+_NAMESPACE_TIMEOUT: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """What runs, and how to speak to it from the machine."""
+    """A running cluster."""
 
     sandbox: Sandbox
     cloud: Cloud
-    roster: Roster
+    reconciler: NodeReconciler
     kubectl: Kubectl
 
     @classmethod
     @asynccontextmanager
-    async def running(
+    async def start(
         cls, sandbox: Sandbox, programs: Programs, images: Sequence[Path], *, profile: str, step: progress.Step
     ) -> AsyncGenerator["Cluster"]:
-        """A cluster of two HyperPod nodes and a plain EC2 node, with these images on each; it ends with the sandbox."""
-        hub = await _hub(sandbox)
-        site = Site(sandbox=sandbox, programs=programs, keys=Keys.made(sandbox.path / "keys"), hub=hub)
-        server = await _door(site, PORT, name="api-server")
-        door = await _door(site, cloud.PORT, name="cloud")
+        """Start a cluster of two HyperPod nodes and an EC2 node with these images; it ends with the sandbox."""
+        hub = await _start_hub(sandbox)
+        authority = CertificateAuthority.create(sandbox.path / "keys")
+        infrastructure = Infrastructure(sandbox=sandbox, programs=programs, authority=authority, hub=hub)
+        api_server_address = await _forward_port(infrastructure, PORT, name="api-server")
+        emulator_address = await _forward_port(infrastructure, cloud.PORT, name="cloud")
         with step("start etcd, the API server, the controllers and the scheduler"):
-            await ControlPlane(site).start()
-        async with Cloud.running(sandbox, hub, f"http://{door}", profile) as emulator:
-            with step("make an EKS cluster, a HyperPod cluster and an EC2 instance at the cloud"):
-                instances = await _instances(emulator)
-            with step("start the nodes and bring their images"):
-                archives = [pause(programs), *images]
-                nodes = await _started(site, instances, archives)
-                roster = Roster(site, emulator, nodes, archives)
-            admin = site.keys.kubeconfig("me", f"https://{server}", user="admin", group=ADMINS)
+            await ControlPlane(infrastructure).start()
+        async with Cloud.start(sandbox, hub, f"http://{emulator_address}", profile) as emulator:
+            with step("create an EKS cluster, a HyperPod cluster and an EC2 instance"):
+                instances = await emulator.create_hyperpod_cluster(HYPERPOD_NODES)
+                zone = instances[0].labels["topology.kubernetes.io/zone"]
+                instances.append(await emulator.create_ec2_instance(zone))
+            with step("start the nodes and import their images"):
+                archives = [build_pause_archive(programs), *images]
+                nodes = await _start_nodes(infrastructure, instances, archives)
+                reconciler = NodeReconciler(infrastructure, emulator, nodes, archives)
+            admin = authority.write_kubeconfig("me", f"https://{api_server_address}", user="admin", group=ADMINS)
             kubectl = Kubectl(programs["kubectl"], str(admin))
             with step("wait until the nodes are ready"):
                 for node in nodes:
-                    await node.kubelet.until(partial(_ready, kubectl, node.instance.name), seconds=_READY)
+                    is_ready = partial(_is_node_ready, kubectl, node.instance.name)
+                    await node.kubelet.wait_until(is_ready, seconds=_READY_TIMEOUT)
                 definitions = ("--filename", str(programs.snapshot_definitions))
                 await kubectl("apply", *definitions)
-                # A chart leaves out what needs a kind that is not served yet.
-                until = ("--for=condition=Established", f"--timeout={_READY:g}s")
-                await kubectl("wait", *definitions, *until, deadline=_READY + 10)
-            yield cls(sandbox=sandbox, cloud=emulator, roster=roster, kubectl=kubectl)
+                # The chart omits objects whose kinds the API server does not serve yet.
+                until = ("--for=condition=Established", f"--timeout={_READY_TIMEOUT:g}s")
+                await kubectl("wait", *definitions, *until, deadline=_READY_TIMEOUT + 10)
+            yield cls(sandbox=sandbox, cloud=emulator, reconciler=reconciler, kubectl=kubectl)
 
 
-async def _ready(kubectl: Kubectl, name: str) -> bool:
-    """Whether a node is known and ready."""
+async def _is_node_ready(kubectl: Kubectl, name: str) -> bool:
+    """Whether a node is registered and ready."""
     ready = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'
     return (await kubectl("get", "node", name, f"--output={ready}", ok=(0, 1))).out == "True"
 
 
-async def _instances(emulator: Cloud) -> list[Instance]:
-    hyperpod = await emulator.hyperpod(HYPERPOD_NODES)
-    return [*hyperpod, await emulator.ec2_instance(hyperpod[0].labels["topology.kubernetes.io/zone"])]
+async def _start_nodes(
+    infrastructure: Infrastructure, instances: Sequence[Instance], images: Sequence[Path]
+) -> tuple[Node, ...]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(Node.start(infrastructure, instance, number, images))
+            for number, instance in enumerate(instances, 1)
+        ]
+    return tuple(task.result() for task in tasks)
 
 
-async def _started(site: Site, instances: Sequence[Instance], images: Sequence[Path]) -> tuple[Node, ...]:
-    async with asyncio.TaskGroup() as tasks:
-        starts = [Node.start(site, instance, number, images) for number, instance in enumerate(instances, 1)]
-        started = [tasks.create_task(start) for start in starts]
-    return tuple(task.result() for task in started)
+async def _start_hub(sandbox: Sandbox) -> Namespaces:
+    """Start the control plane's network: a namespace with a bridge, held by a process that does nothing."""
+    holder = await Daemon.start(sandbox, "hub", ["unshare", "--net", "sleep", "infinity"])
+    hub = Namespaces(holder.process.pid)
 
+    async def has_own_network() -> bool:
+        return hub.network_id() != Namespaces.own_network_id()
 
-async def _hub(sandbox: Sandbox) -> Namespace:
-    """The control plane's network, held open by a process that does nothing else."""
-    holder = await Daemon.started(sandbox, "hub", ["unshare", "--net", "sleep", "infinity"])
-    hub = Namespace(holder.process.pid)
-
-    async def is_apart() -> bool:
-        return hub.id() != Namespace.machines_own()
-
-    await holder.until(is_apart, seconds=_APART)
-    await network.open_hub(hub)
+    await holder.wait_until(has_own_network, seconds=_NAMESPACE_TIMEOUT)
+    await network.create_bridge(hub)
     return hub
 
 
-async def _door(site: Site, port: int, *, name: str) -> str:
-    """An address on the machine, at a port that was free, that leads to a port of the hub's."""
+async def _forward_port(infrastructure: Infrastructure, port: int, *, name: str) -> str:
+    """Forward a free port of this machine to a port of the hub; the address with the free port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        number = listening.getsockname()[1]
+        local_port = listening.getsockname()[1]
         handle = listening.fileno()
-        argv = site.hub.inside(
+        argv = infrastructure.hub.network_argv(
             sys.executable, "-m", "localcluster.machines.forward", str(handle), network.GATEWAY, str(port)
         )
-        await site.sandbox.start(argv, log=f"door-{name}.log", pass_fds=(handle,))
-    return f"127.0.0.1:{number}"
+        await infrastructure.sandbox.start(argv, log=f"forward-{name}.log", pass_fds=(handle,))
+    return f"127.0.0.1:{local_port}"

@@ -1,4 +1,4 @@
-"""The images that the nodes have besides the driver's: the official sidecars, and one that does nothing."""
+"""The images that the nodes have besides the driver's: the upstream sidecars, and the pause image."""
 
 import shutil
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from localcluster.oci import Image
 from localcluster.programs import Programs
 
 REGISTRY: Final = "localhost/"
-"""Where images that are nowhere but on the node are said to come from."""
+"""The registry in the names of images that exist only on the nodes."""
 
 PAUSE: Final = f"{REGISTRY}pause:latest"
-"""Holds a pod's namespaces open; has a shell, and so serves for pods that do little else."""
+"""The image that holds a pod's namespaces open; it has a shell, so tests use it for their pods, too."""
 
 SIDECARS: Final = {
     "csi-provisioner": "v6.4.0",
@@ -23,22 +23,22 @@ SIDECARS: Final = {
     "csi-snapshotter": "v8.6.0",
     "snapshot-controller": "v8.6.0",
 }
-"""Each official image, by the version of its program (scripts/kubernetes/sidecars/go.mod)."""
+"""The tag of each upstream image, which is the version of its program (scripts/kubernetes/sidecars/go.mod)."""
 
 
-def pause(programs: Programs) -> Path:
-    """An archive of the image that does nothing, without which no pod runs."""
+def build_pause_archive(programs: Programs) -> Path:
+    """Build the archive of the pause image, which every pod needs."""
     image = Image(
         name=PAUSE,
         files={"/bin/busybox": Path(shutil.which("busybox") or "busybox")},
         entrypoint=("/bin/busybox", "sleep", "2147483647"),
         user="0:0",
     )
-    return _archived([image], programs, "pause")
+    return _build_archive([image], programs, "pause")
 
 
-def sidecars(programs: Programs) -> Path:
-    """An archive of the official images that the chart asks for."""
+def build_sidecar_archive(programs: Programs) -> Path:
+    """Build the archive of the upstream images that the chart uses."""
     images = [
         Image(
             name=f"{REGISTRY}csi-components/{program}:{version}",
@@ -47,14 +47,14 @@ def sidecars(programs: Programs) -> Path:
         )
         for program, version in SIDECARS.items()
     ]
-    return _archived(images, programs, "-".join(["sidecars", *SIDECARS.values()]))
+    return _build_archive(images, programs, "-".join(["sidecars", *SIDECARS.values()]))
 
 
-def _archived(images: Sequence[Image], programs: Programs, name: str) -> Path:
-    """An archive made now or for an earlier cluster; it lies beside the programs that are in it."""
+def _build_archive(images: Sequence[Image], programs: Programs, name: str) -> Path:
+    """Build the archive next to the programs, unless an earlier cluster has; its path."""
     archive = programs.built / "images" / f"{name}.tar"
     archive.parent.mkdir(exist_ok=True)
-    with lock_directory(archive.parent):  # two clusters may come up at once, and the first ones of a machine do
+    with lock_directory(archive.parent):  # two clusters can start at the same time
         if not archive.exists():
             oci.write(images, archive)
     return archive

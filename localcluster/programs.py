@@ -1,7 +1,6 @@
-"""The programs of a Kubernetes: where they lie, and which are missing."""
+"""The programs of a Kubernetes cluster: where they are, and which are missing."""
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -41,25 +40,32 @@ FROM_DEBIAN: Final = (
 HELM: Final = BUILT.parent / "bin" / "helm"
 
 CNI: Final = Path("/usr/lib/cni")
-"""Where Debian keeps the network plugins."""
+"""Where Debian installs the network plugins."""
 
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """The directory of those that are built from Go modules; the others are on PATH."""
+    """The directory of the programs built from Go modules; the others are on PATH."""
 
     built: Path
 
     @classmethod
-    def here(cls) -> "Programs":
-        """Those that `make cluster` or `make test` has brought.
+    def find(cls) -> "Programs":
+        """The programs that the setup has installed.
 
         Raises:
-            PrerequisiteMissing: Some are missing; the message says how to get them.
+            PrerequisiteMissing: Some are missing; the message says how to install them.
         """
         programs = cls(BUILT.resolve())
-        if missing := list(programs._missing()):
-            raise PrerequisiteMissing(f"{', '.join(missing)}: not there; scripts/setup.sh go-tools cluster brings them")
+        missing = [
+            *(name for name in FROM_GO if not (programs.built / name).is_file()),
+            *(name for name in FROM_DEBIAN if shutil.which(name) is None),
+            *(str(file) for file in (HELM, CNI / "bridge") if not file.exists()),
+        ]
+        if missing:
+            raise PrerequisiteMissing(
+                f"these programs are missing: {', '.join(missing)}; run scripts/setup.sh machine go-tools cluster"
+            )
         return programs
 
     def __getitem__(self, name: str) -> str:
@@ -70,8 +76,3 @@ class Programs:
     def snapshot_definitions(self) -> Path:
         """The directory of the snapshot API's custom resource definitions."""
         return self.built / "snapshot-crds"
-
-    def _missing(self) -> Iterator[str]:
-        yield from (name for name in FROM_GO if not (self.built / name).is_file())
-        yield from (name for name in FROM_DEBIAN if shutil.which(name) is None)
-        yield from (str(file) for file in (HELM, CNI / "bridge") if not file.exists())

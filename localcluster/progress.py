@@ -1,4 +1,4 @@
-"""What is being done, told as it is done: in lines of JSON to a process that waits, or in words to a person."""
+"""Progress reports: JSON lines for a process that reads them, or text for a person."""
 
 import json
 import sys
@@ -7,31 +7,31 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 
 Step = Callable[[str], AbstractContextManager[None]]
-"""Tells that a thing is done, when the block that does it ends."""
+"""Reports a step, with its duration, when the block that does it ends."""
 
 
 @contextmanager
-def in_json(what: str) -> Generator[None]:
-    """Tell it on stdout, to the process that waits."""
+def json_step(name: str) -> Generator[None]:
+    """Report the step on stdout in JSON."""
     start = time.monotonic()
     yield
-    tell(done=what, seconds=round(time.monotonic() - start, 1))
+    print_event(done=name, seconds=round(time.monotonic() - start, 1))
 
 
 @contextmanager
-def in_words(what: str) -> Generator[None]:
-    """Tell it on stderr, to a person."""
+def text_step(name: str) -> Generator[None]:
+    """Report the step on stderr in text."""
     start = time.monotonic()
     yield
-    sys.stderr.write(line(what, time.monotonic() - start))
+    sys.stderr.write(text_line(name, time.monotonic() - start))
 
 
-def line(what: str, seconds: float) -> str:
-    """How a person is told."""
-    return f"{seconds:7.2f} s  {what}\n"
+def text_line(name: str, seconds: float) -> str:
+    """The report of a step in text."""
+    return f"{seconds:7.2f} s  {name}\n"
 
 
-def tell(**said: object) -> None:
-    """Tell one thing on stdout."""
-    sys.stdout.write(json.dumps(said) + "\n")
+def print_event(**fields: object) -> None:
+    """Print a line of JSON on stdout."""
+    sys.stdout.write(json.dumps(fields) + "\n")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""What a running cluster says of itself, in a file in its directory: how to speak to it, and who holds it."""
+"""The record of a running cluster: a file in its directory with its process, its nodes and how to use it."""
 
 import json
 from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -11,47 +11,48 @@ import aiohttp
 
 from hyperpod_ebs.demo.emulator_client import EmulatorClient
 from hyperpod_ebs.sandbox import sandbox
-from localcluster.machines.life import Life
+from localcluster.machines.supervised_process import SupervisedProcess
 
 _FILE: Final = "cluster.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeRecord:
-    """A node, and the process that holds its namespaces."""
+    """A node of the cluster."""
 
     name: str
     instance: str
     provider_id: str
     number: int
-    holder: int
+    pid: int
+    """The node's first process, which holds its namespaces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """A cluster; without a kubeconfig it is still coming up."""
+    """A cluster; while it is starting, it has no kubeconfig and no nodes."""
 
     directory: str
-    holder: Life
-    """The process that holds it: SIGTERM ends all in order."""
+    process: SupervisedProcess
+    """The process that runs the cluster; SIGTERM stops the cluster."""
     kubectl: str
     kubeconfig: str = ""
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
-    """What an AWS CLI or SDK needs to talk to the cloud from the machine."""
+    """The variables that an AWS CLI or SDK on this machine needs to use the emulator."""
     nodes: tuple[NodeRecord, ...] = ()
-    """Those of HyperPod first."""
+    """HyperPod nodes come first."""
 
     def write(self) -> None:
-        """Put it where others find it; it has the cloud's keys in it, so for the owner alone."""
+        """Write the file, readable by the owner only, since it contains the emulator's access key."""
         file = Path(self.directory) / _FILE
-        unready = file.with_suffix(".new")
-        unready.touch(mode=0o600)
-        unready.write_text(json.dumps(asdict(self)))
-        unready.rename(file)
+        temporary = file.with_suffix(".new")
+        temporary.touch(mode=0o600)
+        temporary.write_text(json.dumps(asdict(self)))
+        temporary.rename(file)
 
     @classmethod
     def read(cls, directory: Path) -> Self:
-        """That of the cluster in `directory`.
+        """The record of the cluster in `directory`.
 
         Raises:
             OSError: There is none.
@@ -60,28 +61,25 @@ class Record:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """That which `write` has written."""
-        said = json.loads(text)
-        nodes = tuple(NodeRecord(**node) for node in said["nodes"])
-        return cls(**{**said, "holder": Life(**said["holder"]), "nodes": nodes})
+        """The record in the content of a file."""
+        fields = json.loads(text)
+        nodes = tuple(NodeRecord(**node) for node in fields["nodes"])
+        return cls(**{**fields, "process": SupervisedProcess(**fields["process"]), "nodes": nodes})
 
     @asynccontextmanager
-    async def cloud(self) -> AsyncGenerator[EmulatorClient]:
-        """Its cloud, to be spoken to."""
+    async def connect_cloud(self) -> AsyncGenerator[EmulatorClient]:
+        """A client of the cluster's emulator."""
         async with aiohttp.ClientSession(self.environment["AWS_ENDPOINT_URL"]) as http:
             yield EmulatorClient(Path(self.directory) / "cloud", self.environment, http)
 
 
 def directories(name: str) -> list[Path]:
-    """Those of clusters called `name`, held or abandoned."""
+    """The directories of clusters called `name`, running or abandoned."""
     return sorted(sandbox.parent_directory().resolve().glob(f"{name}-*"))
 
 
-def found(name: str) -> Iterator[Record]:
-    """The clusters called `name`, held or abandoned.
-
-    Without those whose holder has yet to write its record, or has written it as another version does.
-    """
+def records(name: str) -> Iterator[Record]:
+    """The records of clusters called `name`, running or abandoned; without unreadable ones of other versions."""
     for directory in directories(name):
         with suppress(FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError):
             yield Record.read(directory)

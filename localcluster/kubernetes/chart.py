@@ -1,4 +1,4 @@
-"""The driver, installed from its chart as its users do it."""
+"""The driver, installed from its chart as users install it."""
 
 import json
 from dataclasses import dataclass
@@ -18,44 +18,43 @@ HELM: Final = programs.HELM
 RELEASE: Final = "hyperpod-ebs"
 NAMESPACE: Final = "kube-system"
 
-_ELECTION: Final = {"leaseDuration": "8s", "renewDeadline": "6s", "retryPeriod": "1s"}
-_ELECTED: Final = ("lease-duration=8s", "renew-deadline=6s", "retry-period=1s")
-"""Shorter than the sidecars' own 15 s, which whoever kills a leader to look what happens would wait for; but a leader
-that cannot renew in time ends, and on a busy machine that must not happen."""
+_LEADER_ELECTION: Final = {"leaseDuration": "8s", "renewDeadline": "6s", "retryPeriod": "1s"}
+_SNAPSHOTTER_FLAGS: Final = ("lease-duration=8s", "renew-deadline=6s", "retry-period=1s")
+"""Shorter than the sidecars' default of 15 s, for which a test that kills a leader would have to wait. They are not
+shorter still, because a leader on a busy machine would exit if it could not renew its lease in time."""
 
-_PATIENCE: Final = 240
+_TIMEOUT: Final = 240
 
 
-class NotInstalled(Failure):
-    """The release is not there, or not well; the message shows its pods and what they said last."""
+class InstallFailed(Failure):
+    """Installing the release failed; the message shows its pods and the end of their logs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The chart's release in a cluster."""
+    """The release of the chart in a cluster."""
 
     kubectl: Kubectl
     home: Path
-    """A directory for the values, and for Helm's own files."""
+    """The directory of the values, and of Helm's own files."""
 
     def values(self, region: str) -> dict[str, Any]:  # values of any kind, as a chart's are
-        """What is said to the chart: where the cloud is, and that images come from no registry."""
+        """The chart's values: the emulator's endpoint, and images that are on the nodes already."""
         return {
             "image": {"containerRegistry": REGISTRY},
             "embeddedCloud": {"endpoint": cloud.URL},
             "controller": {"region": region},
             "snapshotController": {"enabled": True},
-            "node": {
-                "updateStrategy": {"rollingUpdate": {"maxUnavailable": "100%"}}
-            },  # one by one takes a minute longer
+            # Updating one node at a time takes a minute longer.
+            "node": {"updateStrategy": {"rollingUpdate": {"maxUnavailable": "100%"}}},
             "sidecars": {
-                **{name: {"leaderElection": _ELECTION} for name in ("provisioner", "attacher", "resizer")},
-                "snapshotter": {"additionalArgs": [f"--leader-election-{name}" for name in _ELECTED]},
+                **{name: {"leaderElection": _LEADER_ELECTION} for name in ("provisioner", "attacher", "resizer")},
+                "snapshotter": {"additionalArgs": [f"--leader-election-{name}" for name in _SNAPSHOTTER_FLAGS]},
             },
         }
 
-    async def credentials(self, key_id: str, key: str) -> None:
-        """Have the secret in which the chart looks for access keys."""
+    async def apply_credentials(self, key_id: str, key: str) -> None:
+        """Create or update the secret from which the driver reads its access key."""
         await self.kubectl.apply(
             {
                 "apiVersion": "v1",
@@ -66,21 +65,21 @@ class Release:
         )
 
     async def upgrade(self, values: dict[str, Any]) -> None:  # as above
-        """Come back when the release is installed or upgraded, and all of it is ready.
+        """Install or upgrade the release, and wait until all its pods are ready.
 
         Raises:
-            NotInstalled: Helm refuses, or something does not become ready.
+            InstallFailed: Helm failed, or a pod did not become ready in time.
         """
         file = self.home / "values.json"
         file.write_text(json.dumps(values, indent=2))
-        wait = ("--wait", f"--timeout={_PATIENCE}s")
+        wait = ("--wait", f"--timeout={_TIMEOUT}s")
         try:
             await self.helm("upgrade", "--install", RELEASE, str(CHART), f"--values={file}", *wait)
         except command.CommandFailed as failed:
-            raise NotInstalled(f"{failed}\n{await self._looks()}") from failed
+            raise InstallFailed(f"{failed}\n{await self._status()}") from failed
 
-    async def _looks(self) -> str:
-        """What of the release is not well, as an operator would look."""
+    async def _status(self) -> str:
+        """The pods of the release, and the end of their logs."""
         pods = await self.kubectl("get", "pods", f"--namespace={NAMESPACE}", "--output=wide")
         logs = await self.kubectl(
             "logs", f"--namespace={NAMESPACE}", "--selector=app.kubernetes.io/name=hyperpod-ebs", "--all-containers",
@@ -89,18 +88,18 @@ class Release:
         return f"{pods.out}{logs.out}"
 
     async def uninstall(self) -> None:
-        """Take the release away."""
-        await self.helm("uninstall", RELEASE, "--wait", f"--timeout={_PATIENCE}s")
+        """Uninstall the release."""
+        await self.helm("uninstall", RELEASE, "--wait", f"--timeout={_TIMEOUT}s")
 
     async def helm(self, *words: str) -> command.Finished:
-        """What Helm prints."""
-        own = self.home / "helm"
-        kept = {
-            "HELM_CACHE_HOME": own / "cache",
-            "HELM_CONFIG_HOME": own / "config",
-            "HELM_DATA_HOME": own / "data",
+        """Run Helm, with its files in `home`."""
+        directory = self.home / "helm"
+        environment = {
+            "HELM_CACHE_HOME": directory / "cache",
+            "HELM_CONFIG_HOME": directory / "config",
+            "HELM_DATA_HOME": directory / "data",
             "KUBECACHEDIR": self.kubectl.cache,
         }
-        where = (f"--kubeconfig={self.kubectl.kubeconfig}", f"--namespace={NAMESPACE}")
-        argv = ["env", *(f"{name}={value}" for name, value in kept.items()), str(HELM), *words, *where]
-        return await command.run(argv, deadline=_PATIENCE + 30)
+        cluster = (f"--kubeconfig={self.kubectl.kubeconfig}", f"--namespace={NAMESPACE}")
+        argv = ["env", *(f"{name}={value}" for name, value in environment.items()), str(HELM), *words, *cluster]
+        return await command.run(argv, deadline=_TIMEOUT + 30)

@@ -1,36 +1,36 @@
-"""The control plane: etcd, the API server, the controllers and the scheduler, as they come."""
+"""The control plane: etcd, the API server, the controller manager and the scheduler."""
 
 from dataclasses import dataclass
 from typing import Final
 
 from hyperpod_ebs.kit import command
-from localcluster.kubernetes.keys import ADMINS
-from localcluster.kubernetes.site import Site
+from localcluster.kubernetes.certificates import ADMINS
+from localcluster.kubernetes.infrastructure import Infrastructure
 from localcluster.machines import network
 from localcluster.machines.daemon import Daemon
 
 PORT: Final = 443
-"""The API server's own port is its service's, so that no proxy has to lead from one to the other."""
+"""The API server's port; also that of its service, so that no proxy is needed between the two."""
 
 SERVER: Final = f"https://{network.GATEWAY}:{PORT}"
 
-LOST: Final = 16
-"""Seconds without a sign of life after which a node counts as lost; Kubernetes' own are 50."""
+NODE_GRACE_PERIOD: Final = 16
+"""Seconds without a heartbeat after which a node is not ready; Kubernetes' default is 50."""
 
-_READY: Final = 180.0
+_READY_TIMEOUT: Final = 180.0
 
 
 @dataclass(frozen=True, slots=True)
 class ControlPlane:
-    """How to start it: each program a process of the sandbox, in the hub's network."""
+    """The control plane's programs, each a process of the sandbox in the hub's network."""
 
-    site: Site
+    infrastructure: Infrastructure
 
     async def start(self) -> None:
-        """Start all of it; done when the API server says that it is ready.
+        """Start all programs, and wait until the API server is ready.
 
         Raises:
-            ProcessEnded, ProcessNotReady: It does not come up.
+            ProcessEnded, ProcessNotReady: The API server did not become ready.
         """
         await self._start_api_server(await self._start_etcd())
         await self._start_controllers()
@@ -41,7 +41,7 @@ class ControlPlane:
         return await self._start(
             "etcd",
             "etcd",
-            f"--data-dir={self.site.sandbox.path / 'etcd'}",
+            f"--data-dir={self.infrastructure.sandbox.path / 'etcd'}",
             f"--listen-client-urls={url}",
             f"--advertise-client-urls={url}",
             "--listen-peer-urls=http://127.0.0.1:2380",
@@ -52,65 +52,69 @@ class ControlPlane:
 
     async def _start_api_server(self, etcd: Daemon) -> None:
         hosts = (network.GATEWAY, network.API_SERVICE, "127.0.0.1", "localhost", "kubernetes.default.svc")
-        certificate, key = self.site.keys.pair("api-server", *hosts, user="kube-apiserver")
-        to_nodes, to_nodes_key = self.site.keys.pair("api-server-kubelet", user="kube-apiserver", group=ADMINS)
-        tokens, tokens_key = self.site.keys.pair("service-accounts", user="service-accounts")
+        certificate, key = self.infrastructure.authority.issue("api-server", *hosts, user="kube-apiserver")
+        kubelet_certificate, kubelet_key = self.infrastructure.authority.issue(
+            "api-server-kubelet", user="kube-apiserver", group=ADMINS
+        )
+        token_certificate, token_key = self.infrastructure.authority.issue("service-accounts", user="service-accounts")
         api_server = await self._start(
             "kube-apiserver",
-            self.site.programs["kube-apiserver"],
+            self.infrastructure.programs["kube-apiserver"],
             "--etcd-servers=http://127.0.0.1:2379",
             "--bind-address=0.0.0.0",
             f"--advertise-address={network.GATEWAY}",
             f"--secure-port={PORT}",
             f"--service-cluster-ip-range={network.SERVICES}",
-            f"--client-ca-file={self.site.keys.ca}",
+            f"--client-ca-file={self.infrastructure.authority.certificate}",
             f"--tls-cert-file={certificate}",
             f"--tls-private-key-file={key}",
-            f"--kubelet-client-certificate={to_nodes}",
-            f"--kubelet-client-key={to_nodes_key}",
+            f"--kubelet-client-certificate={kubelet_certificate}",
+            f"--kubelet-client-key={kubelet_key}",
             "--kubelet-preferred-address-types=InternalIP",
-            f"--service-account-key-file={tokens}",
-            f"--service-account-signing-key-file={tokens_key}",
+            f"--service-account-key-file={token_certificate}",
+            f"--service-account-signing-key-file={token_key}",
             "--service-account-issuer=https://kubernetes.default.svc",
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
             "--allow-privileged=true",
             "--profiling=false",
         )
-        admin = self.site.keys.kubeconfig("admin", SERVER, user="admin", group=ADMINS)
-        ready = [self.site.programs["kubectl"], f"--kubeconfig={admin}", "get", "--raw=/readyz"]
+        admin = self.infrastructure.authority.write_kubeconfig("admin", SERVER, user="admin", group=ADMINS)
+        ready = [self.infrastructure.programs["kubectl"], f"--kubeconfig={admin}", "get", "--raw=/readyz"]
 
-        async def answers() -> bool:
-            return not (await command.run(self.site.hub.inside(*ready), ok=frozenset({0, 1}))).code
+        async def is_ready() -> bool:
+            return not (await command.run(self.infrastructure.hub.network_argv(*ready), ok=frozenset({0, 1}))).code
 
-        await api_server.until(answers, seconds=_READY, needs=[etcd])
+        await api_server.wait_until(is_ready, seconds=_READY_TIMEOUT, dependencies=[etcd])
 
     async def _start_controllers(self) -> None:
-        kubeconfig = self.site.keys.kubeconfig("controller-manager", SERVER, user="system:kube-controller-manager")
+        kubeconfig = self.infrastructure.authority.write_kubeconfig(
+            "controller-manager", SERVER, user="system:kube-controller-manager"
+        )
         await self._start(
             "kube-controller-manager",
-            self.site.programs["kube-controller-manager"],
+            self.infrastructure.programs["kube-controller-manager"],
             f"--kubeconfig={kubeconfig}",
-            f"--root-ca-file={self.site.keys.ca}",
-            f"--service-account-private-key-file={self.site.keys.directory / 'service-accounts.key'}",
+            f"--root-ca-file={self.infrastructure.authority.certificate}",
+            f"--service-account-private-key-file={self.infrastructure.authority.directory / 'service-accounts.key'}",
             "--use-service-account-credentials",
             "--leader-elect=false",
             "--node-monitor-period=2s",
-            f"--node-monitor-grace-period={LOST}s",
+            f"--node-monitor-grace-period={NODE_GRACE_PERIOD}s",
             "--attach-detach-reconcile-sync-period=10s",
-            f"--flex-volume-plugin-dir={self.site.sandbox.path / 'flex'}",  # its own is in /usr
+            f"--flex-volume-plugin-dir={self.infrastructure.sandbox.path / 'flex'}",  # the default is below /usr
             "--profiling=false",
         )
 
     async def _start_scheduler(self) -> None:
-        kubeconfig = self.site.keys.kubeconfig("scheduler", SERVER, user="system:kube-scheduler")
+        kubeconfig = self.infrastructure.authority.write_kubeconfig("scheduler", SERVER, user="system:kube-scheduler")
         await self._start(
             "kube-scheduler",
-            self.site.programs["kube-scheduler"],
+            self.infrastructure.programs["kube-scheduler"],
             f"--kubeconfig={kubeconfig}",
             "--leader-elect=false",
             "--profiling=false",
         )
 
     async def _start(self, name: str, *argv: str) -> Daemon:
-        return await Daemon.started(self.site.sandbox, name, self.site.hub.inside(*argv))
+        return await Daemon.start(self.infrastructure.sandbox, name, self.infrastructure.hub.network_argv(*argv))

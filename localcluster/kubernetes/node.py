@@ -1,4 +1,4 @@
-"""A Kubernetes node: a machine on which containerd and kubelet run."""
+"""A Kubernetes node: a machine that runs containerd and kubelet."""
 
 import json
 from collections.abc import Sequence
@@ -10,77 +10,79 @@ from hyperpod_ebs.kit import command, files
 from localcluster import programs
 from localcluster.cloud import Instance
 from localcluster.images import PAUSE
+from localcluster.kubernetes.certificates import NODES
 from localcluster.kubernetes.control_plane import SERVER
-from localcluster.kubernetes.keys import NODES
-from localcluster.kubernetes.site import Site
+from localcluster.kubernetes.infrastructure import Infrastructure
 from localcluster.machines import network
 from localcluster.machines.daemon import Daemon
 from localcluster.machines.machine import Machine
-from localcluster.machines.network import Namespace
+from localcluster.machines.network import Namespaces
 
 TAINT: Final = {"key": "ebs.csi.aws.com/agent-not-ready", "value": "", "effect": "NoExecute"}
-"""What a node has until the driver runs on it."""
+"""The taint that a node has until the driver runs on it."""
 
 SOCKET: Final = "/run/containerd/containerd.sock"
 
-_READY: Final = 180.0
+_READY_TIMEOUT: Final = 180.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One that runs."""
+    """A running node."""
 
     instance: Instance
     machine: Machine
     kubelet: Daemon
 
     @classmethod
-    async def start(cls, site: Site, instance: Instance, number: int, images: Sequence[Path]) -> "Node":
-        """Start the machine, its containerd and its kubelet; it makes itself known while the images are brought.
+    async def start(
+        cls, infrastructure: Infrastructure, instance: Instance, number: int, images: Sequence[Path]
+    ) -> "Node":
+        """Start the machine, its containerd and its kubelet, and import the images.
 
-        The first image is the one that holds a pod's namespaces open.
+        The first image is the pause image. It is imported before kubelet starts, the others while the node registers.
 
         Raises:
-            CommandFailed, ProcessEnded, ProcessNotReady: It does not come up, and is off again.
+            CommandFailed, ProcessEnded, ProcessNotReady: The node did not start; its machine is stopped.
         """
-        machine = await Machine.start(site.sandbox, site.hub, instance.id, number, instance.devices)
+        machine = await Machine.start(infrastructure.sandbox, infrastructure.hub, instance.id, number, instance.devices)
         try:
             await _start_containerd(machine, instance.name)
-            await take_in(machine.namespace, images[0])
-            kubelet = await _start_kubelet(site, instance, machine)
+            await import_images(machine.namespaces, images[0])
+            kubelet = await _start_kubelet(infrastructure, instance, machine)
             for archive in images[1:]:
-                await take_in(machine.namespace, archive)
+                await import_images(machine.namespaces, archive)
         except BaseException:
-            machine.end()
+            machine.stop()
             raise
         return cls(instance=instance, machine=machine, kubelet=kubelet)
 
 
 async def _start_containerd(machine: Machine, name: str) -> None:
-    """Start containerd; done when it answers."""
+    """Start containerd, and wait until it answers."""
     config = machine.home / "containerd.toml"
     cni = machine.home / "cni"
     await files.off_loop(cni.mkdir)
-    await files.off_loop(lambda: config.write_text(_containerd(cni)))
-    await files.off_loop(lambda: (cni / "10-pods.conflist").write_text(_pod_network(machine.number)))
-    containerd = await machine.run(f"{name}-containerd", "containerd", f"--config={config}")
+    await files.off_loop(config.write_text, _containerd_config(cni))
+    await files.off_loop((cni / "10-pods.conflist").write_text, _cni_config(machine.number))
+    containerd = await machine.start_daemon(f"{name}-containerd", "containerd", f"--config={config}")
 
     async def answers() -> bool:
-        return not (await ctr(machine.namespace, "version", ok=frozenset({0, 1}))).code
+        return not (await run_ctr(machine.namespaces, "version", ok=frozenset({0, 1}))).code
 
-    await containerd.until(answers, seconds=_READY)
+    await containerd.wait_until(answers, seconds=_READY_TIMEOUT)
 
 
-async def _start_kubelet(site: Site, instance: Instance, machine: Machine) -> Daemon:
-    """Start kubelet, which makes itself known as the node."""
+async def _start_kubelet(infrastructure: Infrastructure, instance: Instance, machine: Machine) -> Daemon:
+    """Start kubelet, which registers the node."""
     user = f"system:node:{instance.name}"
-    kubeconfig = site.keys.kubeconfig(instance.id, SERVER, user=user, group=NODES)
+    kubeconfig = infrastructure.authority.write_kubeconfig(instance.id, SERVER, user=user, group=NODES)
     config = machine.home / "kubelet.json"
-    document = json.dumps(_kubelet(site, instance, machine), indent=2)
+    document = json.dumps(_kubelet_config(infrastructure, instance, machine), indent=2)
     await files.off_loop(config.write_text, document)
-    return await machine.run(
+    return await machine.start_daemon(
         f"{instance.name}-kubelet",
-        site.programs["kubelet"],
+        infrastructure.programs["kubelet"],
         f"--config={config}",
         f"--kubeconfig={kubeconfig}",
         f"--hostname-override={instance.name}",
@@ -89,15 +91,15 @@ async def _start_kubelet(site: Site, instance: Instance, machine: Machine) -> Da
     )
 
 
-def _kubelet(site: Site, instance: Instance, machine: Machine) -> dict[str, object]:
-    """Its settings (Kubernetes' reference of KubeletConfiguration)."""
+def _kubelet_config(infrastructure: Infrastructure, instance: Instance, machine: Machine) -> dict[str, object]:
+    """Kubelet's configuration (Kubernetes reference, KubeletConfiguration v1beta1)."""
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "authentication": {
             "anonymous": {"enabled": False},
             "webhook": {"enabled": True},
-            "x509": {"clientCAFile": str(site.keys.ca)},
+            "x509": {"clientCAFile": str(infrastructure.authority.certificate)},
         },
         "authorization": {"mode": "Webhook"},
         "cgroupDriver": "cgroupfs",
@@ -107,36 +109,36 @@ def _kubelet(site: Site, instance: Instance, machine: Machine) -> dict[str, obje
         "containerRuntimeEndpoint": f"unix://{SOCKET}",
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
         "imageGCHighThresholdPercent": 100,
-        "podCIDR": network.pods_of(machine.number),
+        "podCIDR": network.pod_range(machine.number),
         "providerID": instance.provider_id,
         "registerWithTaints": [TAINT],
         "resolvConf": "",
-        # Kubelet tells which volumes it uses with its status, and neither mounts nor lets go before it has. That a
-        # volume has grown, it sees when it next looks at the pod. Its own are 10 s, 5 minutes and one minute.
+        # Kubelet reports the volumes in use with its status, and waits for that before it mounts and unmounts. It
+        # notices that a volume has grown when it next syncs the pod. The defaults are 10 s, 5 minutes and 1 minute.
         "nodeStatusUpdateFrequency": "1s",
         "nodeStatusReportFrequency": "10s",
-        "nodeLeaseDurationSeconds": 8,  # a sign of life every 2 s: one that comes late is no lost node yet
+        "nodeLeaseDurationSeconds": 8,  # renewed every 2 s, so that a late renewal does not make the node not ready
         "syncFrequency": "5s",
         "rotateCertificates": False,
         "serverTLSBootstrap": False,
-        "volumePluginDir": "/var/lib/kubelet/volumeplugins",  # its own is in /usr
+        "volumePluginDir": "/var/lib/kubelet/volumeplugins",  # the default is below /usr
     }
 
 
-async def take_in(namespace: Namespace, archive: Path) -> None:
-    """Let the node have the image in an archive."""
-    await ctr(namespace, "images", "import", "--digests=false", str(archive))
+async def import_images(node: Namespaces, archive: Path) -> None:
+    """Import the images of an archive on the node with these namespaces."""
+    await run_ctr(node, "images", "import", "--digests=false", str(archive))
 
 
-async def ctr(namespace: Namespace, *words: str, ok: frozenset[int] = frozenset({0})) -> command.Finished:
-    """What containerd's own command answers on the node of these namespaces, in Kubernetes' namespace."""
+async def run_ctr(node: Namespaces, *words: str, ok: frozenset[int] = frozenset({0})) -> command.Finished:
+    """Run containerd's command on the node with these namespaces, for the containers of Kubernetes."""
     argv = ["ctr", "--namespace=k8s.io", f"--address={SOCKET}", *words]
-    return await command.run(namespace.wholly(*argv), ok=ok, deadline=300)
+    return await command.run(node.node_argv(*argv), ok=ok, deadline=300)
 
 
-def _pod_network(number: int) -> str:
-    """How the node's pods are joined to its network (CNI specification 1.0.0)."""
-    addresses = {"type": "host-local", "ranges": [[{"subnet": network.pods_of(number)}]]}
+def _cni_config(number: int) -> str:
+    """The network configuration of the node's pods (CNI specification 1.0.0)."""
+    addresses = {"type": "host-local", "ranges": [[{"subnet": network.pod_range(number)}]]}
     bridge = {
         "type": "bridge",
         "bridge": "pods",
@@ -148,8 +150,8 @@ def _pod_network(number: int) -> str:
     return json.dumps({"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge]})
 
 
-def _containerd(cni: Path) -> str:
-    """The settings of containerd (its man page containerd-config.toml, and those of its plugin cri)."""
+def _containerd_config(cni: Path) -> str:
+    """The configuration of containerd (containerd-config.toml(5), and docs/cri/config.md of containerd)."""
     return f"""
 version = 2
 root = "/var/lib/containerd"

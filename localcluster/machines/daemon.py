@@ -1,4 +1,4 @@
-"""A program that runs for as long as the cluster, and is waited for no longer than it lives."""
+"""A program that runs as long as the cluster."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -9,43 +9,40 @@ from hyperpod_ebs.sandbox.failures import ProcessEnded, ProcessNotReady
 from hyperpod_ebs.sandbox.processes import log_tail
 from hyperpod_ebs.sandbox.sandbox import Sandbox
 
-_LOOK: Final = 0.1
+_POLL: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Daemon:
-    """One that was started."""
+    """A started program."""
 
     name: str
-    """Its log is called so, too."""
+    """Also the name of its log."""
     sandbox: Sandbox
     process: asyncio.subprocess.Process
 
     @classmethod
-    async def started(cls, sandbox: Sandbox, name: str, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> Self:
-        """Start it; `pass_fds` are open files that it inherits."""
-        return cls(name=name, sandbox=sandbox, process=await sandbox.start(argv, log=f"{name}.log", pass_fds=pass_fds))
+    async def start(cls, sandbox: Sandbox, name: str, argv: Sequence[str]) -> Self:
+        """Start a program in the sandbox, with the log `<name>.log`."""
+        return cls(name=name, sandbox=sandbox, process=await sandbox.start(argv, log=f"{name}.log"))
 
-    async def until(
-        self, true: Callable[[], Awaitable[bool]], *, seconds: float, needs: Sequence["Daemon"] = ()
+    async def wait_until(
+        self, condition: Callable[[], Awaitable[bool]], *, seconds: float, dependencies: Sequence["Daemon"] = ()
     ) -> None:
-        """Come back when it is so; `needs` are programs without which it never will be.
+        """Wait until the condition holds, as long as this program and those that it depends on run.
 
         Raises:
-            ProcessEnded: The program, or one of those, ended first; the message has its last words.
-            ProcessNotReady: It was not so within `seconds`; as above.
+            ProcessEnded: One of the programs ended first; the message has the end of its log.
+            ProcessNotReady: The condition did not hold within `seconds`; the message has the end of the log.
         """
         try:
             async with asyncio.timeout(seconds):
-                while not await true():
-                    for daemon in (*needs, self):
-                        await daemon._look()  # noqa: SLF001 - one of ours
-                    await asyncio.sleep(_LOOK)
+                while not await condition():
+                    for daemon in (*dependencies, self):
+                        if (code := daemon.process.returncode) is not None:
+                            tail = await log_tail(daemon.sandbox, daemon.name)
+                            raise ProcessEnded(f"{daemon.name} exited with code {code}: {tail}")
+                    await asyncio.sleep(_POLL)
         except TimeoutError as error:
-            said = await log_tail(self.sandbox, self.name)
-            raise ProcessNotReady(f"{self.name} is not ready after {seconds:g} s: {said}") from error
-
-    async def _look(self) -> None:
-        if (code := self.process.returncode) is not None:
-            said = await log_tail(self.sandbox, self.name)
-            raise ProcessEnded(f"{self.name} ended with exit code {code}: {said}")
+            tail = await log_tail(self.sandbox, self.name)
+            raise ProcessNotReady(f"{self.name} is not ready after {seconds:g} s: {tail}") from error

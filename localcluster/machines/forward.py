@@ -1,7 +1,7 @@
-"""A door from the machine into the cluster's network: a socket of the one, connections in the other.
+"""Forwards a port of this machine to an address in the cluster's network.
 
-A socket stays in the network namespace in which it was made. So the listening one is
-made outside and handed to this process, which runs inside.
+A socket stays in the network namespace in which it was created. So the listening socket is
+created outside and inherited by this process, which runs inside and opens its connections there.
 """
 
 import asyncio
@@ -14,17 +14,17 @@ _CHUNK: Final = 1 << 16
 
 
 async def forward(listening: socket.socket, host: str, port: int) -> None:
-    """Lead every connection to `host` and `port` until killed."""
+    """Forward every connection to `host` and `port` until killed."""
 
-    async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def forward_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
-            there, back = await asyncio.open_connection(host, port)
-            async with asyncio.TaskGroup() as both:
-                both.create_task(_copy(reader, back))
-                both.create_task(_copy(there, writer))
+            target_reader, target_writer = await asyncio.open_connection(host, port)
+            async with asyncio.TaskGroup() as directions:
+                directions.create_task(_copy(reader, target_writer))
+                directions.create_task(_copy(target_reader, writer))
         writer.close()
 
-    server = await asyncio.start_server(lead, sock=listening)
+    server = await asyncio.start_server(forward_connection, sock=listening)
     await server.serve_forever()
 
 
@@ -37,5 +37,5 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 if __name__ == "__main__":
-    _, handle, to, number = sys.argv
-    asyncio.run(forward(socket.socket(fileno=int(handle)), to, int(number)))
+    _, handle, target_host, target_port = sys.argv
+    asyncio.run(forward(socket.socket(fileno=int(handle)), target_host, int(target_port)))

@@ -1,7 +1,7 @@
-"""The first process of a node: it collects what has ended, and the node ends with it.
+"""The first process of a node: it reaps its children, and when it ends, the kernel ends all others.
 
-A node is a PID namespace, so that its containers, which carry no mark of ours, die with
-this process whatever it dies of (pid_namespaces(7)).
+A node is a PID namespace. The node's containers do not have the sandbox's environment variable,
+but the kernel kills them with this process, however it ends (pid_namespaces(7)).
 """
 
 import os
@@ -9,16 +9,16 @@ import signal
 
 
 def main() -> None:
-    """Collect children until killed."""
+    """Reap children until killed."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     while True:
         signal.sigwait({signal.SIGCHLD})
-        while _collected():
+        while reap_child():
             pass
 
 
-def _collected() -> bool:
-    """Whether there was a child that had ended."""
+def reap_child() -> bool:
+    """Reap a child that has ended; whether there was one."""
     try:
         return os.waitpid(-1, os.WNOHANG)[0] != 0
     except ChildProcessError:

@@ -1,8 +1,8 @@
-"""A machine, of namespaces: processes, mounts and a network of its own, with a /dev and a root for what it keeps.
+"""The machine of a node, made of namespaces: its own processes, mounts, network, /dev, and directories for its files.
 
-The order matters. Its mounts are cut off from this machine's before they are shared among
-themselves, which kubelet wants: shared first, they would come to lie on this machine's own
-/dev and /run.
+The order of the steps matters. kubelet needs mounts that are shared among themselves. They are
+first made private, since mounts that were shared first would propagate to the /dev and /run of the
+host, the machine that the cluster runs on.
 """
 
 import os
@@ -19,8 +19,8 @@ from hyperpod_ebs.sandbox import cgroups, kernel_tables
 from hyperpod_ebs.sandbox.sandbox import Sandbox
 from localcluster.machines import network, sysctls
 from localcluster.machines.daemon import Daemon
-from localcluster.machines.life import Life
-from localcluster.machines.network import Namespace
+from localcluster.machines.network import Namespaces
+from localcluster.machines.supervised_process import SupervisedProcess
 
 _DEVICES: Final = {
     "full": (1, 7),
@@ -33,66 +33,70 @@ _DEVICES: Final = {
     "urandom": (1, 9),
     "zero": (1, 5),
 }
-"""Each device that every machine has, with its numbers (Linux's admin-guide/devices.txt)."""
+"""The character devices of a machine, with their numbers (Linux Documentation/admin-guide/devices.txt)."""
 
-_LOOPS: Final = 256
-"""Loop devices that a node knows by name: kubelet holds the device of each raw block volume through one of its own."""
+_LOOP_DEVICES: Final = 256
+"""Loop devices in a node's /dev: kubelet binds one to the device of each raw block volume."""
 
 _LINKS: Final = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 
-_READY: Final = 180.0
+_READY_TIMEOUT: Final = 180.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """One that runs."""
+    """A started machine."""
 
     name: str
     number: int
-    """From 1; its address and its pods' follow from it."""
+    """From 1; the addresses of the node and of its pods derive from it."""
     sandbox: Sandbox
-    init: Life
-    """Its first process, with which all that runs on it ends."""
+    init: SupervisedProcess
+    """Its first process; when it ends, all its processes end."""
     home: Path
-    """A directory with what it keeps, and with the settings of what runs on it."""
+    """The directory of its files, and of the configuration of its programs."""
 
     @classmethod
-    async def start(cls, sandbox: Sandbox, hub: Namespace, name: str, number: int, devices: Path) -> "Machine":
-        """Start it, joined to the network of the hub, with the directory `devices` as its /dev."""
+    async def start(cls, sandbox: Sandbox, hub: Namespaces, name: str, number: int, devices: Path) -> "Machine":
+        """Start a machine in the hub's network, with the directory `devices` as its /dev."""
         home = sandbox.path / "nodes" / name
-        await files.off_loop(_furnish, home, devices)
-        machine = cls(name=name, number=number, sandbox=sandbox, init=await _init(sandbox, name), home=home)
+        await files.off_loop(_create_files, home, devices)
+        machine = cls(name=name, number=number, sandbox=sandbox, init=await _start_init(sandbox, name), home=home)
         try:
             await files.off_loop(cgroups.create, machine.group)
-            await network.join(hub, machine.namespace, number)
+            await network.join_node(hub, machine.namespaces, number)
             await machine._mount(devices)
         except BaseException:
-            machine.end()
+            machine.stop()
             raise
         return machine
 
     @property
-    def namespace(self) -> Namespace:
-        """Its namespaces."""
-        return Namespace(self.init.pid)
+    def namespaces(self) -> Namespaces:
+        """The namespaces of its processes."""
+        return Namespaces(self.init.pid)
 
     @property
     def group(self) -> Path:
-        """The control group of what runs on it; the sandbox removes it."""
+        """The control group of its pods; the sandbox removes it."""
         return Path(self.sandbox.path.name) / self.name
 
-    def end(self) -> None:
-        """Let it be off, with all that runs on it; one that is off already stays so."""
+    def stop(self) -> None:
+        """Kill all its processes; idempotent."""
         self.init.signal(signal.SIGKILL)
 
-    async def run(self, name: str, *argv: str) -> Daemon:
-        """A program that runs on it."""
-        return await Daemon.started(self.sandbox, name, self.namespace.wholly(*argv))
+    async def start_daemon(self, name: str, *argv: str) -> Daemon:
+        """Start a program on the machine."""
+        return await Daemon.start(self.sandbox, name, self.namespaces.node_argv(*argv))
 
     async def _mount(self, devices: Path) -> None:
-        """Give it what is its own: first cut off (unshare did), then shared for kubelet."""
-        steps = (
-            *([["umount", "--lazy", *others]] if (others := await self._on_loop_devices()) else []),
+        """Mount its own directories; unshare has made all mounts private before."""
+        # The machine's copies of mounts of loop devices would keep the devices busy after the host unmounts them.
+        table = await files.off_loop(Path(f"/proc/{self.init.pid}/mountinfo").read_bytes)
+        mounts = kernel_tables.mounts(table)
+        on_loop_devices = [str(mount.point) for mount in mounts if mount.major == kernel_tables.LOOP_MAJOR]
+        commands = (
+            *([["umount", "--lazy", *on_loop_devices]] if on_loop_devices else []),
             ["mount", "--make-rshared", "/"],
             ["mount", "--bind", str(devices), "/dev"],
             ["mount", "-t", "devpts", "-o", "newinstance,ptmxmode=0666,mode=620", "devpts", "/dev/pts"],
@@ -101,52 +105,55 @@ class Machine:
             ["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"],
             ["mount", "--bind", str(self.home / "lib"), "/var/lib"],
             ["mount", "--bind", str(self.home / "log"), "/var/log"],
-            *sysctls.mounts(self.home / "sys"),
+            *sysctls.mount_commands(self.home / "sys"),
         )
-        for argv in steps:
-            await command.run(self.namespace.wholly(*argv))
-
-    async def _on_loop_devices(self) -> list[str]:
-        """What else on this machine is mounted from a loop device, which our copy of the mount would keep busy."""
-        table = await files.off_loop(Path(f"/proc/{self.init.pid}/mountinfo").read_bytes)
-        return [str(mount.point) for mount in kernel_tables.mounts(table) if mount.major == kernel_tables.LOOP_MAJOR]
+        for argv in commands:
+            await command.run(self.namespaces.node_argv(*argv))
 
 
-async def _init(sandbox: Sandbox, name: str) -> Life:
-    """The first process of a machine, in namespaces of its own."""
-    apart = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private"]
+async def _start_init(sandbox: Sandbox, name: str) -> SupervisedProcess:
+    """Start the first process of a machine, in namespaces of its own."""
+    unshare = [
+        "unshare",
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "--propagation=private",
+    ]
     program = [sys.executable, "-m", "localcluster.machines.init"]
-    outer = await Daemon.started(sandbox, f"{name}-init", [*apart, *program])
+    outer = await Daemon.start(sandbox, f"{name}-init", [*unshare, *program])
     children = Path(f"/proc/{outer.process.pid}/task/{outer.process.pid}/children")
 
-    async def cut_off() -> bool:
-        # unshare's child cuts its mounts off after the fork, and runs the program then: before, ours would be the
-        # machine's own.
-        return await files.off_loop(_runs, children, program[0])
+    async def has_private_mounts() -> bool:
+        # After the fork, unshare's child makes its mounts private, and then executes the program.
+        return await files.off_loop(_has_executed, children, program[0])
 
-    await outer.until(cut_off, seconds=_READY)
-    return await files.off_loop(lambda: Life.of(int(children.read_text())))
+    await outer.wait_until(has_private_mounts, seconds=_READY_TIMEOUT)
+    return await files.off_loop(lambda: SupervisedProcess.find(int(children.read_text())))
 
 
-def _runs(children: Path, program: str) -> bool:
-    """Whether the process listed in `children` has come to run `program`."""
-    with suppress(OSError):  # it ends just now, which its parent tells
-        if found := children.read_text().split():
-            return Path(f"/proc/{found[0]}/cmdline").read_bytes().split(b"\0")[0] == os.fsencode(program)
+def _has_executed(children: Path, program: str) -> bool:
+    """Whether the process listed in the file `children` has executed `program`."""
+    with suppress(OSError):  # it has ended, and so will its parent
+        if pids := children.read_text().split():
+            return Path(f"/proc/{pids[0]}/cmdline").read_bytes().split(b"\0")[0] == os.fsencode(program)
     return False
 
 
-def _furnish(home: Path, dev: Path) -> None:
-    """Make its directories, and put into its /dev what every machine has."""
+def _create_files(home: Path, dev: Path) -> None:
+    """Create a machine's directories, and the devices and links of its /dev."""
     for directory in ("lib", "log"):
         (home / directory).mkdir(parents=True)
-    sysctls.written(home / "sys")
+    sysctls.write_files(home / "sys")
     for directory in ("pts", "shm", "mqueue"):
         (dev / directory).mkdir(exist_ok=True)
     for name, (major, minor) in _DEVICES.items():
         os.mknod(dev / name, stat.S_IFCHR, os.makedev(major, minor))
         (dev / name).chmod(0o600 if name == "kmsg" else 0o666)
-    for number in range(_LOOPS):
+    for number in range(_LOOP_DEVICES):
         os.mknod(dev / f"loop{number}", stat.S_IFBLK | 0o660, os.makedev(kernel_tables.LOOP_MAJOR, number))
     for name, target in _LINKS.items():
         (dev / name).symlink_to(target)

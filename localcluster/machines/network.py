@@ -1,7 +1,7 @@
-"""The cluster's network: a namespace with a bridge, to which each node's namespace is joined.
+"""The cluster's network: a network namespace with a bridge, the hub, to which each node's namespace is joined.
 
-Nothing of it shows on the machine. There is no proxy for services: the one that pods
-need, the API server's, has its address on the bridge's own machine, and is routed.
+Nothing of it is visible outside. There is no proxy for services: the only service that pods need, the API server,
+has its address on the hub itself, and is routed.
 """
 
 from collections.abc import Sequence
@@ -12,57 +12,57 @@ from typing import Final
 from hyperpod_ebs.kit import command
 
 GATEWAY: Final = "10.66.0.1"
-"""The control plane's and the cloud's address."""
+"""The address of the control plane and of the emulator."""
 
 SERVICES: Final = "10.96.0.0/16"
 API_SERVICE: Final = "10.96.0.1"
 PODS: Final = "10.67.0.0/16"
 
 _BRIDGE: Final = "02:00:0a:42:00:01"
-"""The hardware address of the gateway; the second bit says that nobody has assigned it."""
+"""The gateway's hardware address; its second-lowest bit marks it as locally administered."""
 
 
 @dataclass(frozen=True, slots=True)
-class Namespace:
-    """The namespaces of a process that holds them open."""
+class Namespaces:
+    """The Linux namespaces of a process, which exist as long as it runs."""
 
-    holder: int
+    pid: int
 
-    def id(self) -> str:
-        """The network's own name, the same for all who are in it (namespaces(7))."""
-        return str(Path(f"/proc/{self.holder}/ns/net").readlink())
+    def network_id(self) -> str:
+        """The identity of the network namespace (namespaces(7))."""
+        return str(Path(f"/proc/{self.pid}/ns/net").readlink())
 
     @staticmethod
-    def machines_own() -> str:
-        """The name of the network that we are in."""
+    def own_network_id() -> str:
+        """The identity of this process's network namespace."""
         return str(Path("/proc/self/ns/net").readlink())
 
-    def inside(self, *argv: str) -> list[str]:
-        """`argv`, to be run in the network alone."""
-        return ["nsenter", f"--net=/proc/{self.holder}/ns/net", "--", *argv]
+    def network_argv(self, *argv: str) -> list[str]:
+        """The command that runs `argv` in the network namespace only."""
+        return ["nsenter", f"--net=/proc/{self.pid}/ns/net", "--", *argv]
 
-    def wholly(self, *argv: str) -> list[str]:
-        """`argv`, to be run in the network, the mounts and the processes of a node."""
-        return ["nsenter", f"--target={self.holder}", "--net", "--mount", "--pid", "--", *argv]
+    def node_argv(self, *argv: str) -> list[str]:
+        """The command that runs `argv` in the network, mount and PID namespaces."""
+        return ["nsenter", f"--target={self.pid}", "--net", "--mount", "--pid", "--", *argv]
 
 
 def node_address(number: int) -> str:
-    """The address of the node of this number, from 1."""
+    """The address of the node with this number, from 1."""
     return f"10.66.0.{10 + number}"
 
 
-def pods_of(number: int) -> str:
-    """The range of the pods on the node of this number."""
+def pod_range(number: int) -> str:
+    """The addresses of the pods on the node with this number."""
     return f"10.67.{number}.0/24"
 
 
-async def open_hub(hub: Namespace) -> None:
-    """Make the bridge, with the addresses at which the control plane is found."""
-    await _each(
+async def create_bridge(hub: Namespaces) -> None:
+    """Create the bridge in the hub, with the addresses of the control plane."""
+    await _run_all(
         hub,
         ["ip", "link", "set", "lo", "up"],
-        # By itself a bridge has the lowest address of its ports, and another when that port's node is gone: the others
-        # would go on speaking to the old one, until they ask anew.
+        # A bridge takes the lowest hardware address of its ports unless it is set. When that port's node ended, the
+        # address would change, and the other nodes would send to the old one until their ARP entries expired.
         ["ip", "link", "add", "bridge", "address", _BRIDGE, "type", "bridge"],
         ["ip", "address", "add", f"{GATEWAY}/24", "dev", "bridge"],
         ["ip", "address", "add", f"{API_SERVICE}/32", "dev", "lo"],
@@ -71,15 +71,15 @@ async def open_hub(hub: Namespace) -> None:
     )
 
 
-async def join(hub: Namespace, node: Namespace, number: int) -> None:
+async def join_node(hub: Namespaces, node: Namespaces, number: int) -> None:
     """Join a node to the bridge, and route its pods."""
-    await _each(
+    await _run_all(
         hub,
-        ["ip", "link", "add", f"node{number}", "type", "veth", "peer", "name", "eth0", "netns", str(node.holder)],
+        ["ip", "link", "add", f"node{number}", "type", "veth", "peer", "name", "eth0", "netns", str(node.pid)],
         ["ip", "link", "set", f"node{number}", "master", "bridge", "up"],
-        ["ip", "route", "replace", pods_of(number), "via", node_address(number)],
+        ["ip", "route", "replace", pod_range(number), "via", node_address(number)],
     )
-    await _each(
+    await _run_all(
         node,
         ["ip", "link", "set", "lo", "up"],
         ["ip", "address", "add", f"{node_address(number)}/24", "dev", "eth0"],
@@ -89,6 +89,6 @@ async def join(hub: Namespace, node: Namespace, number: int) -> None:
     )
 
 
-async def _each(namespace: Namespace, *steps: Sequence[str]) -> None:
-    for argv in steps:
-        await command.run(namespace.inside(*argv))
+async def _run_all(namespaces: Namespaces, *commands: Sequence[str]) -> None:
+    for argv in commands:
+        await command.run(namespaces.network_argv(*argv))

@@ -1,15 +1,15 @@
-"""Settings of the kernel that no namespace holds: a machine reads its own, and what is written there reaches nobody.
+"""Kernel settings that no namespace isolates: a machine has files of its own mounted over them.
 
-kubelet reads six of them when it starts, and writes those that are not as it wants (setupKernelTunables in its
-pkg/kubelet/cm): a panic on every oops and a reboot after it, memory that may be promised without end. Files with just
-what it wants lie over them in a machine's own /proc.
+When kubelet starts, it reads six settings and writes those that differ from what it needs (setupKernelTunables in
+pkg/kubelet/cm of Kubernetes): a panic on every oops, a reboot after a panic, and unlimited memory overcommitment.
+Each machine's /proc has files with these values mounted over the settings, so kubelet does not change the kernel's.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-WANTED: Final = {
+KUBELET_VALUES: Final = {
     "kernel/keys/root_maxbytes": 25_000_000,
     "kernel/keys/root_maxkeys": 1_000_000,
     "kernel/panic": 10,
@@ -18,23 +18,23 @@ WANTED: Final = {
     "vm/panic_on_oom": 0,
 }
 
-_ALL: Final = Path("/proc/sys")
+_PROC_SYS: Final = Path("/proc/sys")
 
 
-def of_the_kernel() -> dict[str, str]:
-    """What they are where nothing lies over them."""
-    return {name: (_ALL / name).read_text().strip() for name in WANTED}
+def current_values() -> dict[str, str]:
+    """The values of these settings in this process's /proc."""
+    return {name: (_PROC_SYS / name).read_text().strip() for name in KUBELET_VALUES}
 
 
-def written(directory: Path) -> None:
-    """Write the files."""
-    for name, value in WANTED.items():
+def write_files(directory: Path) -> None:
+    """Write a file with kubelet's value for each setting."""
+    for name, value in KUBELET_VALUES.items():
         file = directory / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{value}\n")
 
 
-def mounts(directory: Path) -> Iterator[list[str]]:
-    """The commands that lay the files over the settings."""
-    for name in WANTED:
-        yield ["mount", "--bind", str(directory / name), str(_ALL / name)]
+def mount_commands(directory: Path) -> Iterator[list[str]]:
+    """The commands that mount the files over the settings."""
+    for name in KUBELET_VALUES:
+        yield ["mount", "--bind", str(directory / name), str(_PROC_SYS / name)]

@@ -112,8 +112,8 @@ async def _without_route_to_aws(live: Live) -> AsyncGenerator[None]:
 async def _with_wrong_key(live: Live) -> AsyncGenerator[None]:
     """Put an access key into the Secret that the cloud does not know."""
     release, environment = Release(live.kubectl, Path(live.record.directory)), live.record.environment
-    await release.credentials(environment["AWS_ACCESS_KEY_ID"], "another")
+    await release.apply_credentials(environment["AWS_ACCESS_KEY_ID"], "another")
     try:
         yield
     finally:
-        await release.credentials(environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"])
+        await release.apply_credentials(environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"])

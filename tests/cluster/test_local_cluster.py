@@ -1,4 +1,4 @@
-"""The cluster of `make cluster` itself: how it is begun, used and ended, and what it leaves behind."""
+"""The cluster of `make cluster`: starting, using and stopping it, and what it leaves behind."""
 
 import asyncio
 import json
@@ -25,24 +25,24 @@ from tests.support.machine_state import left_of, of_the_machine
 pytestmark = [
     pytest.mark.root,
     pytest.mark.timeout(1200, func_only=True),
-    pytest.mark.xdist_group("another cluster"),  # one at a time beside that of the others
+    pytest.mark.xdist_group("another cluster"),  # at most one besides the cluster of the other tests
 ]
 
 COMMAND: Final = (sys.executable, "-m", "localcluster")
 
 RAW: Final = {"volumeMounts": [], "volumeDevices": [{"name": "data", "devicePath": "/dev/data"}]}
-"""A container that has the claim's volume as a device."""
+"""A container with the claim's volume as a raw block device."""
 
 Finished = command.Finished
 
 
 @pytest.fixture
 def home(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """That of a user; the cluster is below the same directory, beside any other of this machine."""
-    place = short_path / "home"
-    place.mkdir()
-    monkeypatch.setenv("HOME", str(place))
-    return place
+    """A user's home directory; TMPDIR is set to its parent, which isolates the cluster from others on the machine."""
+    directory = short_path / "home"
+    directory.mkdir()
+    monkeypatch.setenv("HOME", str(directory))
+    return directory
 
 
 @pytest.fixture
@@ -54,24 +54,24 @@ def driver() -> str:
     return images.split(os.pathsep)[0]
 
 
-async def said(*words: str, code: int = 0) -> command.Finished:
-    """What our command says, which ends with `code`."""
+async def run_command(*words: str, code: int = 0) -> command.Finished:
+    """Run `python -m localcluster`, which must exit with `code`."""
     return await command.run([*COMMAND, *words], ok=frozenset({code}), deadline=600)
 
 
-async def recorded() -> Path:
-    """The directory of a cluster that has just begun, once it is in its record."""
+async def wait_for_record() -> Path:
+    """Wait until a starting cluster has written its record; the cluster's directory."""
 
-    async def known() -> Path | None:
+    async def directory_with_record() -> Path | None:
         return next((file.parent for file in Path(os.environ["TMPDIR"]).glob("hpc-*/cluster.json")), None)
 
-    found: Path = await eventually(known, seconds=30)
-    return found
+    directory: Path = await eventually(directory_with_record, seconds=30)
+    return directory
 
 
 @asynccontextmanager
-async def begun(*words: str) -> AsyncGenerator[tuple[asyncio.subprocess.Process, asyncio.StreamReader]]:
-    """Our command, and what it prints."""
+async def start_command(*words: str) -> AsyncGenerator[tuple[asyncio.subprocess.Process, asyncio.StreamReader]]:
+    """The process of `python -m localcluster`, and its output."""
     process = await asyncio.create_subprocess_exec(*COMMAND, *words, stdout=asyncio.subprocess.PIPE)
     assert process.stdout
     try:
@@ -82,41 +82,41 @@ async def begun(*words: str) -> AsyncGenerator[tuple[asyncio.subprocess.Process,
         await process.wait()
 
 
-async def gone(directory: Path) -> None:
-    """Come back when nothing is left of a cluster."""
+async def wait_until_removed(directory: Path) -> None:
+    """Wait until nothing of a cluster is left."""
 
-    async def nothing() -> bool:
+    async def is_removed() -> bool:
         return not left_of(directory)
 
-    await eventually(nothing, seconds=120)
+    await eventually(is_removed, seconds=120)
 
 
 @pytest.mark.requirement("cluster.machine-as-before")
-async def test_a_used_cluster_whose_holder_is_killed_leaves_the_machine_as_it_was(home: Path, driver: str) -> None:
-    """The issue: one command brings it up and says how to look around, one takes it down, also after kill -9."""
+async def test_a_used_cluster_whose_process_is_killed_leaves_the_machine_as_it_was(home: Path, driver: str) -> None:
+    """The guide: `make cluster` prints how to use it, and `make cluster-down` cleans up, also after kill -9."""
     before = of_the_machine()
-    first = await said("up", f"--image={driver}")
+    first = await run_command("up", f"--image={driver}")
     kubeconfig = Path(first.out.splitlines()[-1].removeprefix("KUBECONFIG="))
     cluster = Record.read(kubeconfig.parent.parent)
     directory = Path(cluster.directory)
-    second = await said("up", f"--image={driver}")
+    second = await run_command("up", f"--image={driver}")
     environment = await command.run(["sh", "-c", f'eval "$({sys.executable} -m localcluster env)" && env'])
     await use(cluster, directory)
 
-    os.kill(cluster.holder.pid, signal.SIGKILL)
-    await said("down")
+    os.kill(cluster.process.pid, signal.SIGKILL)
+    await run_command("down")
 
     assert f"localcluster load {driver}" in second.out
     assert second.out.splitlines()[-1] == f"KUBECONFIG={kubeconfig}"
     assert f"KUBECONFIG={kubeconfig}" in environment.out.splitlines()
     assert left_of(directory) == []
-    assert not any(Path(f"/proc/{node.holder}").exists() for node in cluster.nodes)
+    assert not any(Path(f"/proc/{node.pid}").exists() for node in cluster.nodes)
     assert [entry.name for entry in home.iterdir()] == []
     assert of_the_machine() == before
 
 
 async def use(cluster: Record, directory: Path) -> None:
-    """Have pods with a filesystem and with a raw device, one of an image that was brought later."""
+    """Run pods with a filesystem and with a raw device, one of them from an image that is loaded later."""
     busybox = Image(
         name="localhost/mine:1",
         files={"/bin/busybox": Path(shutil.which("busybox") or "busybox")},
@@ -124,7 +124,7 @@ async def use(cluster: Record, directory: Path) -> None:
         user="0:0",
     )
     write([busybox], directory / "mine.tar")
-    await said("load", str(directory / "mine.tar"))
+    await run_command("load", str(directory / "mine.tar"))
     async with aiohttp.ClientSession(cluster.environment["AWS_ENDPOINT_URL"]) as http:
         space = await Space.opened(Live(cluster, http))
         await space.claim("raw", of=await space.storage_class(), volumeMode="Block")
@@ -138,28 +138,28 @@ async def use(cluster: Record, directory: Path) -> None:
 
 
 @pytest.mark.usefixtures("home")
-async def test_a_cluster_that_comes_up_is_known_to_a_second_one_and_can_be_ended() -> None:
-    """Ours: who has begun it may be at another terminal, or gone."""
+async def test_a_starting_cluster_is_found_by_a_second_up_and_can_be_stopped() -> None:
+    """The user may have started it in another terminal."""
     before = of_the_machine()
-    async with begun("up", "--no-install") as (first, _):
-        directory = await recorded()
-        second = await said("up", "--no-install", code=1)
+    async with start_command("up", "--no-install") as (first, _):
+        directory = await wait_for_record()
+        second = await run_command("up", "--no-install", code=1)
 
-        await said("down")
+        await run_command("down")
 
         assert await first.wait() == 128 + signal.SIGTERM
-    assert f"coming up in {directory}:" in second.err
+    assert f"a cluster is starting in {directory};" in second.err
     assert left_of(directory) == []
     assert of_the_machine() == before
-    assert "no cluster runs" in (await said("down")).err
+    assert "no cluster runs" in (await run_command("down")).err
 
 
 @pytest.mark.requirement("cluster.machine-as-before")
 @pytest.mark.usefixtures("home")
-async def test_a_cluster_whose_beginner_is_interrupted_is_gone_when_he_is() -> None:
-    """Ours: Ctrl-C in `make cluster`."""
-    async with begun("up", "--no-install") as (process, _):
-        directory = await recorded()
+async def test_after_ctrl_c_in_up_nothing_of_the_cluster_is_left() -> None:
+    """The cluster runs in another session, so the terminal does not send it the signal."""
+    async with start_command("up", "--no-install") as (process, _):
+        directory = await wait_for_record()
 
         process.send_signal(signal.SIGINT)
 
@@ -169,30 +169,30 @@ async def test_a_cluster_whose_beginner_is_interrupted_is_gone_when_he_is() -> N
 
 @pytest.mark.requirement("cluster.machine-as-before")
 @pytest.mark.usefixtures("home")
-async def test_a_cluster_that_is_killed_half_way_leaves_the_machine_as_it_was() -> None:
-    """Ours: its janitor lives on."""
+async def test_a_cluster_that_is_killed_while_starting_leaves_the_machine_as_it_was() -> None:
+    """Its janitor is another process, and cleans up."""
     before = of_the_machine()
-    async with begun("run", "--no-install") as (holder, lines):
+    async with start_command("run", "--no-install") as (process, lines):
         directory = Path(json.loads(await lines.readline())["begun"])
         while "EC2 instance" not in json.loads(await lines.readline())["done"]:
-            pass  # from then on nodes are starting
+            pass  # the nodes start after this step
 
-        holder.kill()
+        process.kill()
 
-    await gone(directory)
+    await wait_until_removed(directory)
     assert of_the_machine() == before
 
 
 @pytest.mark.usefixtures("home")
-async def test_a_cluster_that_cannot_come_up_says_why(monkeypatch: pytest.MonkeyPatch, short_path: Path) -> None:
-    """Ours: with the last words of the program that ended."""
+async def test_a_cluster_that_cannot_start_reports_why(monkeypatch: pytest.MonkeyPatch, short_path: Path) -> None:
+    """The message has the end of the log of the program that exited."""
     programs = short_path / "bin"
     programs.mkdir()
     (programs / "etcd").write_text("#!/bin/sh\necho the disk is made of cheese\nexit 3\n")
     (programs / "etcd").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
 
-    failed = await said("up", "--no-install", code=1)
+    failed = await run_command("up", "--no-install", code=1)
 
-    assert re.search(r"etcd ended with exit code 3: the disk is made of cheese", failed.err)
+    assert re.search(r"etcd exited with code 3: the disk is made of cheese", failed.err)
     assert not list(short_path.glob("hpc-*"))

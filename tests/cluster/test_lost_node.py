@@ -89,7 +89,7 @@ async def _kill_node(space: Space, live: Live) -> NodeRecord:
     """Kill everything on the node of the StatefulSet's pod, let HyperPod replace it, and return it."""
     name = (await space.get("pod", "user-0"))["spec"]["nodeName"]
     lost = next(node for node in live.record.nodes if node.name == name)
-    os.kill(lost.holder, signal.SIGKILL)
+    os.kill(lost.pid, signal.SIGKILL)
     async with live.sagemaker() as sagemaker:
         answer = await sagemaker.batch_replace_cluster_nodes(ClusterName=cloud.NAME, NodeIds=[lost.instance])
     assert answer["Successful"] == [lost.instance]

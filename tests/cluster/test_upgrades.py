@@ -130,7 +130,7 @@ async def _start_counter(space: Space, node: NodeRecord) -> str:
 async def _mounts(space: Space, node: NodeRecord) -> dict[Path, int]:
     """The mount points of the volume of the claim `data` on a node, with their mount ids."""
     name = (await space.bound("data"))["spec"]["volumeName"]
-    table = mountinfo.parse(await files.off_loop(Path(f"/proc/{node.holder}/mountinfo").read_bytes))
+    table = mountinfo.parse(await files.off_loop(Path(f"/proc/{node.pid}/mountinfo").read_bytes))
     devices = {mount.number for mount in table if name in mount.mount_point.parts}
     return {mount.mount_point: mount.id for mount in table if mount.number in devices}
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from localcluster.kubernetes.node import ctr
+from localcluster.kubernetes.node import run_ctr
 from tests.support.live_cluster import DRIVER, SYSTEM, Live, eventually
 
 CONTROLLER: Final = "deployment/ebs-csi-controller"
@@ -95,7 +95,7 @@ async def kill(live: Live, name: str) -> None:
     """Kill the driver's container in a pod, as the kernel does it when there is no more memory: with no warning."""
     found = await pod(live, name)
     id_ = container(found)["containerID"].rpartition("/")[2]
-    await ctr(live.namespace(found["spec"]["nodeName"]), "tasks", "kill", "--signal=SIGKILL", id_)
+    await run_ctr(live.namespaces(found["spec"]["nodeName"]), "tasks", "kill", "--signal=SIGKILL", id_)
 
 
 async def whole(live: Live) -> None:

@@ -10,7 +10,7 @@ import aiohttp
 from hyperpod_ebs.demo.emulator_client import EmulatorClient
 from hyperpod_ebs.kit import command
 from localcluster.kubernetes.kubectl import Kubectl
-from localcluster.machines.network import Namespace
+from localcluster.machines.network import Namespaces
 from localcluster.record import Record
 
 DRIVER: Final = "ebs.csi.aws.com"
@@ -68,11 +68,11 @@ class Live:
 
     async def on_node(self, name: str, *argv: str) -> str:
         """What a program on a node prints."""
-        return (await command.run(self.namespace(name).wholly(*argv))).out
+        return (await command.run(self.namespaces(name).node_argv(*argv))).out
 
-    def namespace(self, name: str) -> Namespace:
+    def namespaces(self, name: str) -> Namespaces:
         """Where a node's programs run."""
-        return Namespace(next(node.holder for node in self.record.nodes if node.name == name))
+        return Namespaces(next(node.pid for node in self.record.nodes if node.name == name))
 
     def ec2(self) -> Any:  # an untyped context manager of aiobotocore's
         """EC2, for what the cloud's own pages do not show."""

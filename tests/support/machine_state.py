@@ -29,7 +29,7 @@ def of_the_machine() -> dict[str, object]:
 def of_kubernetes() -> dict[str, object]:
     """What nobody else changes, however long the cluster runs."""
     return {
-        "settings of the kernel": sysctls.of_the_kernel(),
+        "settings of the kernel": sysctls.current_values(),
         "Kubernetes' directories": {
             str(entry) for root in _KUBERNETES for entry in (Path(root), *Path(root).rglob("*")) if entry.exists()
         },

@@ -119,7 +119,7 @@ async def _tagged(live: Live, namespace: str) -> list[str]:
 
 
 async def _mounts(live: Live, node: NodeRecord, of: Known) -> list[str]:
-    table = mountinfo.parse(await files.off_loop(Path(f"/proc/{node.holder}/mountinfo").read_bytes))
+    table = mountinfo.parse(await files.off_loop(Path(f"/proc/{node.pid}/mountinfo").read_bytes))
     attached = [one["volume"] for one in await live.cloud("attachments") if one["instance"] == node.instance]
     theirs, there = _digests(of.ids), _digests(attached)
     staged = [

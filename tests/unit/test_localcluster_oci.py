@@ -1,4 +1,4 @@
-"""Images that are written by hand, for programs that need nothing but themselves."""
+"""OCI archives that are built without a builder."""
 
 import hashlib
 import io
@@ -18,7 +18,7 @@ NAME = "localhost/csi-components/csi-attacher:v4.12.0"
 
 
 def image(directory: Path) -> oci.Image:
-    """An image of two files."""
+    """An image with two files."""
     program, certificates = directory / "program", directory / "certificates"
     program.write_bytes(b"\x7fELF" + bytes(100_000))
     certificates.write_text("none")
@@ -30,7 +30,7 @@ def image(directory: Path) -> oci.Image:
 
 
 def blob(archive: tarfile.TarFile, descriptor: dict[str, Any]) -> bytes:
-    """What a descriptor points to, whose size and digest are right."""
+    """The blob of a descriptor, after a check of its size and digest."""
     algorithm, _, digest = descriptor["digest"].partition(":")
     member = archive.extractfile(f"blobs/{algorithm}/{digest}")
     assert member is not None
@@ -40,8 +40,8 @@ def blob(archive: tarfile.TarFile, descriptor: dict[str, Any]) -> bytes:
     return content
 
 
-def test_an_archive_leads_from_its_name_to_its_files(tmp_path: Path) -> None:
-    """The OCI image layout: index, manifest, configuration, layer."""
+def test_an_archive_leads_from_the_images_name_to_its_files(tmp_path: Path) -> None:
+    """OCI image layout specification: index, manifest, configuration, layer."""
     oci.write([image(tmp_path)], tmp_path / "image.tar")
 
     with tarfile.open(tmp_path / "image.tar") as archive:
@@ -60,8 +60,8 @@ def test_an_archive_leads_from_its_name_to_its_files(tmp_path: Path) -> None:
         assert {(file.uid, file.mtime) for file in files} == {(0, 0)}
 
 
-def test_an_archive_of_several_images_leads_from_each_name_to_its_own(tmp_path: Path) -> None:
-    """Ours: a node takes them in at one go."""
+def test_an_archive_of_several_images_leads_from_each_name_to_its_image(tmp_path: Path) -> None:
+    """A node imports all sidecars at once."""
     other = oci.Image(name="localhost/other:1", files={"/x": Path(__file__)}, entrypoint=["/x"])
 
     oci.write([image(tmp_path), other], tmp_path / "images.tar")
@@ -69,9 +69,10 @@ def test_an_archive_of_several_images_leads_from_each_name_to_its_own(tmp_path: 
     with tarfile.open(tmp_path / "images.tar") as archive:
         named = archive.extractfile("index.json")
         assert named is not None
-        entries = {one["annotations"]["io.containerd.image.name"]: one for one in json.load(named)["manifests"]}
+        entries = {entry["annotations"]["io.containerd.image.name"]: entry for entry in json.load(named)["manifests"]}
         configs = {
-            name: json.loads(blob(archive, json.loads(blob(archive, one))["config"])) for name, one in entries.items()
+            name: json.loads(blob(archive, json.loads(blob(archive, entry))["config"]))
+            for name, entry in entries.items()
         }
     assert {name: config["config"]["Entrypoint"] for name, config in configs.items()} == {
         NAME: ["/csi-attacher"],
@@ -80,7 +81,7 @@ def test_an_archive_of_several_images_leads_from_each_name_to_its_own(tmp_path: 
 
 
 def test_the_same_files_give_the_same_archive_to_the_byte(tmp_path: Path) -> None:
-    """Ours: who has imported an image knows it again."""
+    """A node that has imported the image does not import it again."""
     first, second = tmp_path / "first.tar", tmp_path / "second.tar"
 
     oci.write([image(tmp_path)], first)
@@ -89,29 +90,29 @@ def test_the_same_files_give_the_same_archive_to_the_byte(tmp_path: Path) -> Non
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_a_file_that_is_not_there_leaves_no_archive(tmp_path: Path) -> None:
-    """Ours: half an image under the name of a whole one would be imported."""
-    lacking = oci.Image(name=NAME, files={"/x": tmp_path / "missing"}, entrypoint=["/x"])
+def test_a_missing_file_leaves_no_archive(tmp_path: Path) -> None:
+    """An incomplete archive would be imported by the next cluster."""
+    incomplete = oci.Image(name=NAME, files={"/x": tmp_path / "missing"}, entrypoint=["/x"])
 
     with pytest.raises(FileNotFoundError):
-        oci.write([lacking], tmp_path / "image.tar")
+        oci.write([incomplete], tmp_path / "image.tar")
 
     assert not (tmp_path / "image.tar").exists()
 
 
-def test_clusters_that_come_up_at_once_have_one_whole_archive(tmp_path: Path) -> None:
-    """Ours: of the first cluster on a machine nothing is there yet, and the tests bring up two."""
+def test_clusters_that_start_at_the_same_time_build_one_complete_archive(tmp_path: Path) -> None:
+    """The tests start two clusters, and on a new machine there is no archive yet."""
     for program in images.SIDECARS:
         (tmp_path / program).write_bytes(b"\x7fELF" + bytes(1_000_000))
-    begin = Barrier(4)
+    all_started = Barrier(4)
 
-    def come_up(_: int) -> tuple[Path, str]:
-        begin.wait()
-        archive = images.sidecars(Programs(tmp_path))
+    def start_cluster(_: int) -> tuple[Path, str]:
+        all_started.wait()
+        archive = images.build_sidecar_archive(Programs(tmp_path))
         return archive, hashlib.sha256(archive.read_bytes()).hexdigest()
 
     with ThreadPoolExecutor(4) as clusters:
-        found = set(clusters.map(come_up, range(4)))
+        archives = set(clusters.map(start_cluster, range(4)))
 
-    ((archive, _),) = found
+    ((archive, _),) = archives
     assert [path.name for path in archive.parent.iterdir()] == [archive.name]

@@ -1,4 +1,4 @@
-"""A process, told from a later one that has got its number."""
+"""A process, identified by id and start time, so that a later process with the same id is never signalled."""
 
 import os
 import signal
@@ -9,46 +9,47 @@ from typing import Final, Self
 
 _STATE: Final = 0
 _STARTED: Final = 19
-"""Where both are in /proc/PID/stat, counted from what follows the name in parentheses (proc_pid_stat(5): 3 and 22)."""
+"""Positions in /proc/PID/stat after the name in parentheses (fields 3 and 22 of proc_pid_stat(5))."""
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
-    """One life of a process id."""
+class SupervisedProcess:
+    """A process that runs or has run."""
 
     pid: int
     started: int
-    """In clock ticks since the machine's start."""
+    """In clock ticks since boot."""
 
     @classmethod
-    def of(cls, pid: int) -> Self:
-        """That of the process which has this id now.
+    def find(cls, pid: int) -> Self:
+        """The process that has this id now.
 
         Raises:
             ProcessLookupError: There is none.
         """
-        fields = _fields(pid)
+        fields = _stat_fields(pid)
         if fields is None:
             raise ProcessLookupError(pid)
         return cls(pid, int(fields[_STARTED]))
 
-    def lasts(self) -> bool:
-        """Whether it still runs."""
-        fields = _fields(self.pid)
+    def is_running(self) -> bool:
+        """Whether the process still runs."""
+        fields = _stat_fields(self.pid)
         return fields is not None and fields[_STATE] != "Z" and int(fields[_STARTED]) == self.started
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal it, if it still runs; never another."""
+        """Signal the process, if it still runs."""
         with suppress(ProcessLookupError):
             handle = os.pidfd_open(self.pid)
             try:
-                if self.lasts():  # looked at with the handle in hand, which stays with whom we have looked at
+                # Checked after opening the handle, which refers to the same process even if the id is used again.
+                if self.is_running():
                     signal.pidfd_send_signal(handle, number)
             finally:
                 os.close(handle)
 
 
-def _fields(pid: int) -> list[str] | None:
+def _stat_fields(pid: int) -> list[str] | None:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

@@ -12,27 +12,27 @@ NODES: Final = "system:nodes"
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
-    """An authority in a directory of its own, and what it has signed."""
+class CertificateAuthority:
+    """A certificate authority, and the directory of the files that it issues."""
 
     directory: Path
     authority: trustme.CA
 
     @classmethod
-    def made(cls, directory: Path) -> "Keys":
-        """A new authority; `directory` is made, for its owner alone."""
+    def create(cls, directory: Path) -> "CertificateAuthority":
+        """Create a new authority, and its directory with access for the owner only."""
         directory.mkdir(mode=0o700)
-        keys = cls(directory, trustme.CA())
-        keys.authority.cert_pem.write_to_path(keys.ca)
-        return keys
+        created = cls(directory, trustme.CA())
+        created.authority.cert_pem.write_to_path(created.certificate)
+        return created
 
     @property
-    def ca(self) -> Path:
-        """The authority's certificate."""
+    def certificate(self) -> Path:
+        """The authority's own certificate."""
         return self.directory / "ca.pem"
 
-    def pair(self, name: str, *hosts: str, user: str, group: str | None = None) -> tuple[Path, Path]:
-        """Files with a new certificate for `user` of `group`, good for `hosts`, and with its key."""
+    def issue(self, name: str, *hosts: str, user: str, group: str | None = None) -> tuple[Path, Path]:
+        """Issue a certificate for the user and the hosts; the files of the certificate and of its key."""
         leaf = self.authority.issue_cert(*(hosts or (name,)), common_name=user, organization_name=group)
         certificate, key = self.directory / f"{name}.pem", self.directory / f"{name}.key"
         leaf.cert_chain_pems[0].write_to_path(certificate)
@@ -40,19 +40,20 @@ class Keys:
         leaf.private_key_pem.write_to_path(key)
         return certificate, key
 
-    def kubeconfig(self, name: str, server: str, *, user: str, group: str | None = None) -> Path:
-        """A file with which `user` speaks to the API server at the address `server`."""
-        certificate, key = self.pair(name, user=user, group=group)
+    def write_kubeconfig(self, name: str, server: str, *, user: str, group: str | None = None) -> Path:
+        """Issue a certificate for the user, and write a kubeconfig with it for the API server at the URL `server`."""
+        certificate, key = self.issue(name, user=user, group=group)
         file = self.directory / f"{name}.kubeconfig"
         file.touch(mode=0o600)
-        # YAML takes JSON as it is.
         document = {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "cluster", "cluster": {"server": server, "certificate-authority": str(self.ca)}}],
+            "clusters": [
+                {"name": "cluster", "cluster": {"server": server, "certificate-authority": str(self.certificate)}}
+            ],
             "users": [{"name": name, "user": {"client-certificate": str(certificate), "client-key": str(key)}}],
             "contexts": [{"name": "cluster", "context": {"cluster": "cluster", "user": name}}],
             "current-context": "cluster",
         }
-        file.write_text(json.dumps(document, indent=2))
+        file.write_text(json.dumps(document, indent=2))  # JSON is valid YAML
         return file
