@@ -1,7 +1,4 @@
-"""The command: one word for each process or job, and errors as one sentence.
-
-Exit codes: 0 done, 1 failed, 2 misused, 130 interrupted.
-"""
+"""The command `hyperpod-ebs`: one subcommand for each process or job, and one line for each error."""
 
 import json
 import platform
@@ -16,56 +13,67 @@ from hyperpod_ebs import __version__
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.observe import structlog_without_rich
 
-_FAILED: Final = 1
-_MISUSED: Final = 2
+_FAILURE: Final = 1
+_WRONG_USAGE: Final = 2
 _INTERRUPTED: Final = 130
 
 _ALL: Final = "all"
 _HOOK: Final = "pre-stop-hook"
-_SERVES: Final = frozenset({"controller", "node", _ALL})
-_LISTS: Final = frozenset({"--extra-tags", "--extra-volume-tags"})
-_SHORT: Final = {"-v": "--v"}
-_ASKS: Final = frozenset({"--help", "-h", "--version"})
+_SERVICES: Final = frozenset({"controller", "node", _ALL})
+_REPEATABLE: Final = frozenset({"--extra-tags", "--extra-volume-tags"})
+_LONG_NAMES: Final = {"-v": "--v"}
+_INFORMATION: Final = frozenset({"--help", "-h", "--version"})
 
 
 def _version() -> str:
-    """What runs, as JSON, in upstream's words where there are any."""
-    said = {
+    """The versions as JSON, under upstream's names where it has them."""
+    versions = {
         "driverVersion": __version__,
         "pythonVersion": platform.python_version(),
         "platform": f"{platform.system()}/{platform.machine()}".lower(),
     }
-    return json.dumps(said, indent=2)
+    return json.dumps(versions, indent=2)
 
 
 app = App(
     name="hyperpod-ebs",
-    help="Amazon EBS volumes for SageMaker HyperPod clusters, and for plain EC2 nodes.",
+    help="CSI driver for Amazon EBS volumes on SageMaker HyperPod clusters and plain EC2 nodes.",
+    help_epilogue="Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted.",
     version=_version,
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
-# Named by their paths, so that each is imported only when it is called.
+# Registered by path, so that a command's module is imported only when the command runs.
 app.command(
-    "hyperpod_ebs.driver.app.controller:run_controller", name="controller", help="Run the CSI controller service."
+    "hyperpod_ebs.driver.app.controller:run_controller",
+    name="controller",
+    help="Run the CSI controller service, which creates, attaches, modifies and deletes volumes and snapshots.",
 )
-app.command("hyperpod_ebs.driver.app.node:run_node", name="node", help="Run the CSI node service.")
-app.command("hyperpod_ebs.driver.app.all:run_all", name=_ALL, help="Run both CSI services on one socket.")
+app.command(
+    "hyperpod_ebs.driver.app.node:run_node",
+    name="node",
+    help="Run the CSI node service, which formats, mounts and unmounts the volumes of this node.",
+)
+app.command(
+    "hyperpod_ebs.driver.app.all:run_all",
+    name=_ALL,
+    help="Run both CSI services in one process, on one socket. Flags without a command do the same.",
+)
 app.command(
     "hyperpod_ebs.driver.app.pre_stop_hook:run_pre_stop_hook",
     name=_HOOK,
-    help="Wait until no volume is attached to this node any more, where the node is leaving.",
+    help="Wait until all volumes are detached from this node, if the node is being drained or removed.",
 )
 app.command(
     "hyperpod_ebs.driver.app.metadata_labeler:run_metadata_labeler",
     name=["metadata-labeler", "metadataLabeler"],
-    help="Not offered, and not needed: nodes read their own labels.",
+    help="Not supported: the node service reads the node's labels itself.",
 )
-# The image for real clusters goes without these two.
+# The image for production clusters leaves out these two packages.
 if find_spec("hyperpod_ebs.emulator"):
     app.command("hyperpod_ebs.emulator.commands:app", name="emulator", help="Run and inspect the embedded cloud.")
 if find_spec("hyperpod_ebs.demo"):
-    app.command("hyperpod_ebs.demo.command:app", name="demo", help="Show the life of a volume on the embedded cloud.")
+    app.command("hyperpod_ebs.demo.command:app", name="demo", help="Show a volume's whole life on the embedded cloud.")
 
 
 def main() -> None:
@@ -74,55 +82,52 @@ def main() -> None:
 
 
 def run(words: Sequence[str]) -> int:
-    """The exit code of a command line; what went wrong is told on stderr."""
-    words = _as_upstream(words)
-    if words and words[0] in {*_SERVES, _HOOK}:
+    """Run a command line, write errors to stderr, and return the exit code."""
+    words = _translate_upstream_syntax(words)
+    if words and words[0] in {*_SERVICES, _HOOK}:
         structlog_without_rich.load()
     try:
-        answer = app(words, print_error=False, exit_on_error=False, result_action="return_value")
+        result = app(words, print_error=False, exit_on_error=False, result_action="return_value")
     except KeyboardInterrupt:
         return _INTERRUPTED
     except CycloptsError as error:
-        return _told(str(error), _MISUSED)
-    except Exception as error:  # noqa: BLE001 - nobody who types a command is shown a traceback
-        misused = isinstance(error, errors.InvalidRequest)
-        return _told("; ".join(_sentences(error)), _MISUSED if misused else _FAILED)
-    return answer if isinstance(answer, int) else 0
+        _write_error(str(error))
+        return _WRONG_USAGE
+    except Exception as error:  # noqa: BLE001 - users of a command see no traceback
+        _write_error("; ".join(_messages(error)))
+        return _WRONG_USAGE if isinstance(error, errors.InvalidRequest) else _FAILURE
+    return result if isinstance(result, int) else 0
 
 
-def _as_upstream(words: Sequence[str]) -> Sequence[str]:
-    """The command line as upstream reads it.
+def _translate_upstream_syntax(words: Sequence[str]) -> Sequence[str]:
+    """The command line that means here what `words` mean to the upstream driver.
 
-    Only flags run both services in one process; of a flag that is given twice, as a chart's default and then among
-    its additional arguments, the last one counts.
+    Flags without a command run both services. If a flag is given twice, as a chart's default and again among its
+    additional arguments, the last one counts (spf13/pflag).
     """
-    flags_alone = bool(words) and words[0].startswith("-") and words[0] not in _ASKS
-    words = [_ALL, *words] if flags_alone else words
-    return _last_of_each(words) if words and words[0] in _SERVES else words
+    if words and words[0].startswith("-") and words[0] not in _INFORMATION:
+        words = [_ALL, *words]
+    if not words or words[0] not in _SERVICES:
+        return words
+    last = {flag: index for index, word in enumerate(words) if (flag := _assigned_flag(word))}
+    return [word for index, word in enumerate(words) if last.get(_assigned_flag(word), index) == index]
 
 
-def _last_of_each(words: Sequence[str]) -> Sequence[str]:
-    """The words without flags, `--flag=value`, that come again later."""
-    last = {flag: number for number, word in enumerate(words) if (flag := _set_by(word))}
-    return [word for number, word in enumerate(words) if last.get(_set_by(word), number) == number]
-
-
-def _set_by(word: str) -> str:
-    """The flag that a word sets; none where it is another word, or adds to a list."""
+def _assigned_flag(word: str) -> str:
+    """The flag in a word of the form `--flag=value`; empty for other words and for flags that may be repeated."""
     flag, equals, _ = word.partition("=")
-    return _SHORT.get(flag, flag) if equals and flag.startswith("-") and flag not in _LISTS else ""
+    return _LONG_NAMES.get(flag, flag) if equals and flag.startswith("-") and flag not in _REPEATABLE else ""
 
 
-def _told(sentence: str, code: int) -> int:
-    sys.stderr.write(f"hyperpod-ebs: {' '.join(sentence.split())}\n")
-    return code
+def _write_error(message: str) -> None:
+    sys.stderr.write(f"hyperpod-ebs: {' '.join(message.split())}\n")
 
 
-def _sentences(error: BaseException) -> Iterator[str]:
-    """What went wrong, once for each of a group; a fault of ours also says of which kind."""
+def _messages(error: BaseException) -> Iterator[str]:
+    """The message of each error in a group; an unexpected error also has its type."""
     if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:
-            yield from _sentences(one)
+        for inner in error.exceptions:
+            yield from _messages(inner)
     elif isinstance(error, errors.Error):
         yield str(error)
     else:

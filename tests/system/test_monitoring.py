@@ -13,7 +13,7 @@ import grpc
 import pytest
 import trustme
 
-from hyperpod_ebs.driver.app.monitoring import HTTP, check, metrics, shown
+from hyperpod_ebs.driver.app.monitoring import HTTP, check_options, create_metrics, serve_pages
 from hyperpod_ebs.driver.app.options import ServingOptions
 from hyperpod_ebs.driver.csi.identity import WHY
 from hyperpod_ebs.driver.csi.server import Services, serving
@@ -143,7 +143,7 @@ async def test_an_address_in_use_stops_the_start_with_one_sentence(node: Monitor
         code = await second.ended()
 
     assert code == 1
-    assert second.said[-1].startswith(f"hyperpod-ebs: --health-endpoint 127.0.0.1:{port} cannot be had: ")
+    assert second.said[-1].startswith(f"hyperpod-ebs: cannot serve on --health-endpoint 127.0.0.1:{port}: ")
 
 
 @pytest.mark.requirement("process.condition-reported", "csi.probe")
@@ -151,11 +151,11 @@ async def test_the_page_the_probe_and_the_metrics_report_the_same_condition(shor
     """A bad condition does not make the liveness probe fail: see docs/decisions/0014."""
     condition = Condition()
     options = ServingOptions(endpoint=str(short_path / "csi.sock"), http_endpoint="127.0.0.1:0")
-    found = metrics(options, condition, deprecated=False)
+    found = create_metrics(options, condition, deprecated=False)
     assert isinstance(found, Metrics)
     async with (
         serving(options.endpoint, Services(), condition=condition),
-        shown(options, condition, found) as ports,
+        serve_pages(options, condition, found) as ports,
         grpc.aio.insecure_channel(f"unix:{options.endpoint}") as channel,
     ):
         address = f"http://127.0.0.1:{ports[HTTP]}"
@@ -183,18 +183,18 @@ async def test_the_page_the_probe_and_the_metrics_report_the_same_condition(shor
     [
         (ServingOptions(health_endpoint="9808"), "not host:port"),
         (ServingOptions(health_endpoint=":99999"), "not host:port"),
-        (ServingOptions(health_endpoint=":9808", http_endpoint="127.0.0.1:9808"), "one port"),
-        (ServingOptions(metrics_cert_file=Path("/c"), http_endpoint=":1"), "need each other"),
-        (ServingOptions(metrics_cert_file=Path("/c"), metrics_key_file=Path("/k")), "need each other"),
+        (ServingOptions(health_endpoint=":9808", http_endpoint="127.0.0.1:9808"), "the same port"),
+        (ServingOptions(metrics_cert_file=Path("/c"), http_endpoint=":1"), "require each other"),
+        (ServingOptions(metrics_cert_file=Path("/c"), metrics_key_file=Path("/k")), "require each other"),
     ],
     ids=["no colon", "no port", "one port for two", "a certificate without its key", "nothing to secure"],
 )
 def test_flags_that_contradict_each_other_are_refused(options: ServingOptions, says: str) -> None:
     """The upstream driver has the same rule for its pair of certificate files."""
     with pytest.raises(errors.InvalidRequest, match=says):
-        check(options)
+        check_options(options)
 
 
 def test_both_servers_may_ask_for_any_free_port() -> None:
     """Port zero means any free port, so two zeros do not collide."""
-    check(ServingOptions(health_endpoint="127.0.0.1:0", http_endpoint="[::1]:0"))
+    check_options(ServingOptions(health_endpoint="127.0.0.1:0", http_endpoint="[::1]:0"))

@@ -82,8 +82,8 @@ def test_a_flag_wins_over_its_variable_and_ours_over_aws_own(monkeypatch: pytest
         (["node", "--volume-attach-limit=-2"], "--volume-attach-limit"),
         (["node", "--volume-attach-limit=2", "--reserved-volume-attachments=1"], "not both"),
         (["node", "--plugin-registration-path=/registration"], "needs --kubelet-registration-path"),
-        (["node", "--metadata-sources=imds,nobody"], "there are imds, kubernetes, metadata-labeler"),
-        (["node", "--windows-host-process"], "Windows are not served"),
+        (["node", "--metadata-sources=imds,nobody"], "the sources are imds, kubernetes, metadata-labeler"),
+        (["node", "--windows-host-process"], "does not run on Windows"),
     ],
     ids=[
         "an unknown word",

@@ -103,7 +103,7 @@ def test_a_snapshots_tags_are_filled_from_what_the_snapshotter_tells() -> None:
 def test_a_wrong_tag_is_left_out_and_told_where_that_is_wished() -> None:
     """Upstream's --warn-on-invalid-tag."""
     told: list[str] = []
-    policy = tags.TagPolicy(extra=("kubernetes.io/x=y", "good=1"), tell=told.append)
+    policy = tags.TagPolicy(extra=("kubernetes.io/x=y", "good=1"), on_invalid=told.append)
 
     made = policy.volume_tags("pvc-1", {}, ["bad"])
 

@@ -57,7 +57,7 @@ def test_each_flag_that_does_nothing_is_told_once() -> None:
     words = [word.replace("tracing=false", "tracing=true") for word in UPSTREAM]
     serving, controller, _ = read(*words)
 
-    told = list(upstream_flags.notices(serving, controller))
+    told = list(upstream_flags.warnings(serving, controller))
 
     assert [one.split(" ")[0].partition("=")[0] for one in told] == [
         "--enable-otel-tracing",
@@ -72,23 +72,23 @@ def test_each_flag_that_does_nothing_is_told_once() -> None:
 
 def test_what_was_not_asked_for_is_not_told() -> None:
     """Ours."""
-    assert not list(upstream_flags.notices(ServingOptions(), ControllerOptions()))
-    assert not list(upstream_flags.notices(SERVING, None))
+    assert not list(upstream_flags.warnings(ServingOptions(), ControllerOptions()))
+    assert not list(upstream_flags.warnings(SERVING, None))
 
 
 @pytest.mark.requirement("flags.upstream")
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (ControllerOptions(enable_node_local_volumes=True), "--enable-node-local-volumes is not offered"),
-        (ControllerOptions(modify_volume_request_handler_timeout="0s"), "may not be zero"),
+        (ControllerOptions(enable_node_local_volumes=True), "--enable-node-local-volumes is not supported"),
+        (ControllerOptions(modify_volume_request_handler_timeout="0s"), "must not be zero"),
     ],
     ids=["node-local volumes", "no time at all"],
 )
 def test_what_cannot_be_honoured_is_refused(options: ControllerOptions, says: str) -> None:
     """Ours: a claim would wait for ever for what nobody makes. Upstream's rule for the time."""
     with pytest.raises(errors.InvalidRequest, match=says):
-        upstream_flags.check(options)
+        upstream_flags.check_options(options)
 
 
 def test_flags_without_a_word_run_both_services(capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,7 +102,7 @@ def test_of_a_flag_that_is_given_twice_the_last_one_counts() -> None:
     """Upstream's flags (spf13/pflag): charts put their additional arguments behind their own."""
     given = ["all", "--drain-seconds", "2", "--zone", "2", "--v=3", "--extra-tags=a=b", "-v=5", "--extra-tags=c=d"]
 
-    assert cli._as_upstream(given) == [word for word in given if word != "--v=3"]
+    assert cli._translate_upstream_syntax(given) == [word for word in given if word != "--v=3"]
 
 
 @pytest.mark.requirement("flags.upstream")

@@ -1,4 +1,4 @@
-"""Both CSI services in one process, as the upstream driver runs them without a subcommand."""
+"""Both CSI services in one process, as the upstream driver runs them without a command."""
 
 import uvloop
 
@@ -25,4 +25,4 @@ async def _serve(serving: ServingOptions, controller: ControllerOptions, node: N
         open_node(node, serving.kubeconfig, process.condition) as opened,
         open_controller(controller, process) as service,
     ):
-        await process.serve(Services(controller=service, node=opened.service), opened.standing())
+        await process.serve(Services(controller=service, node=opened.service), opened.stay_registered())

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 import structlog
 import uvloop
 
-from hyperpod_ebs.driver.app import upstream_flags
 from hyperpod_ebs.driver.app.options import CONTROLLER, SERVING, ControllerOptions, ServingOptions
 from hyperpod_ebs.driver.app.process import Process
 from hyperpod_ebs.driver.aws.call_observer import CallObserver
@@ -31,9 +30,9 @@ async def _serve(serving: ServingOptions, options: ControllerOptions) -> None:
 
 @asynccontextmanager
 async def open_controller(options: ControllerOptions, process: Process) -> AsyncGenerator[Controller]:
-    """Connect the controller service to AWS for as long as the block runs."""
+    """Yield the controller service, connected to AWS while the block runs."""
     settings = Settings(
-        scope=upstream_flags.aws_scope(options),
+        scope=options.aws_scope(),
         ec2_endpoint=options.ec2_endpoint,
         sagemaker_endpoint=options.sagemaker_endpoint,
         user_agent_extra=options.user_agent_extra,
@@ -44,6 +43,6 @@ async def open_controller(options: ControllerOptions, process: Process) -> Async
         Watcher(cloud) as watcher,
         Operations[str]() as operations,
     ):
-        policy = upstream_flags.policy(options, lambda why: structlog.get_logger().warning("tag left out", why=why))
-        # The generated base class answers UNIMPLEMENTED for missing methods; only its stubs call them abstract.
+        policy = options.tag_policy(lambda reason: structlog.get_logger().warning("tag left out", why=reason))
+        # The generated base class implements every method (UNIMPLEMENTED); only its type stubs declare them abstract.
         yield Controller(cloud, watcher, operations, policy)  # type: ignore[abstract]

@@ -1,4 +1,4 @@
-"""The subcommand that upstream's metadata-labeler sidecar runs, refused with the reason."""
+"""The command of upstream's metadata-labeler sidecar, which this driver refuses."""
 
 from typing import Annotated
 
@@ -7,13 +7,13 @@ from cyclopts import Parameter
 from hyperpod_ebs.driver.model import errors
 
 
-def run_metadata_labeler(*_: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
-    """Refuse to run: no node has to be labeled.
+def run_metadata_labeler(*_: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]) -> None:
+    """Refuse to run.
 
     Raises:
         InvalidRequest: Always.
     """
     raise errors.InvalidRequest(
-        "metadata-labeler is not offered, and not needed: the node process reads its own labels and interfaces anew "
-        "each time that kubelet asks; leave the sidecar out (sidecars.metadataLabeler.enabled=false)"
+        "metadata-labeler is not supported and not needed: the node process reads the node's labels and network "
+        "interfaces whenever kubelet asks for them; remove the sidecar (sidecars.metadataLabeler.enabled=false)"
     )

@@ -1,15 +1,14 @@
-"""What a process shows of itself over HTTP: whether it lives, whether all is well, and its metrics.
+"""What a process serves over HTTP: /livez, /healthz and /metrics.
 
-`/livez` says ok for as long as the event loop answers: a restart would mend nothing
-else that can be wrong here, and would cut off calls under way. `/healthz` and CSI's
-Probe tell all that is wrong; see docs/decisions/0014.
+`/livez` returns ok as long as the event loop responds: a restart would fix nothing else that can be
+wrong here, and would interrupt running calls. `/healthz` and CSI's Probe report every problem; see
+docs/decisions/0014.
 """
 
 import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -32,82 +31,81 @@ HTTP: Final = "--http-endpoint"
 log = structlog.get_logger()
 
 
-def check(options: ServingOptions) -> None:
-    """Accept flags that can be followed.
+def check_options(options: ServingOptions) -> None:
+    """Check the addresses and the certificate's flags.
 
     Raises:
-        InvalidRequest: They cannot; the text says which.
+        InvalidRequest: An address cannot be parsed, or the flags contradict each other.
     """
-    given = ((HEALTH, options.health_endpoint), (HTTP, options.http_endpoint))
-    ports = [address.port for flag, text in given if text and (address := Address.parse(flag, text)).port]
+    endpoints = ((HEALTH, options.health_endpoint), (HTTP, options.http_endpoint))
+    ports = [address.port for flag, text in endpoints if text and (address := Address.parse(flag, text)).port]
     if len(ports) != len(set(ports)):
         raise errors.InvalidRequest(
-            f"{HEALTH} and {HTTP} have one port; take two, or {HTTP} alone: it has /healthz too"
+            f"{HEALTH} and {HTTP} have the same port {ports[0]}; use two ports, or only {HTTP}: it serves /healthz too"
         )
     pair = (options.metrics_cert_file, options.metrics_key_file)
     if any(pair) and not (all(pair) and options.http_endpoint):
-        raise errors.InvalidRequest(f"--metrics-cert-file and --metrics-key-file need each other, and {HTTP}")
+        raise errors.InvalidRequest(f"--metrics-cert-file and --metrics-key-file require each other and {HTTP}")
 
 
-def metrics(options: ServingOptions, condition: Condition, *, deprecated: bool) -> "Metrics | None":
-    """What will be told to Prometheus; None where it is not to come."""
+def create_metrics(options: ServingOptions, condition: Condition, *, deprecated: bool) -> "Metrics | None":
+    """Create the process's metrics if they are to be served."""
     if not options.http_endpoint:
         return None
-    from hyperpod_ebs.driver.observe.metrics import Metrics  # noqa: PLC0415 - the client library, see there
+    from hyperpod_ebs.driver.observe.metrics import Metrics  # noqa: PLC0415 - saves the client library's 4 MiB
 
     return Metrics(__version__, lambda: str(condition), deprecated=deprecated)
 
 
 @asynccontextmanager
-async def shown(
-    options: ServingOptions, condition: Condition, found: "Metrics | None"
+async def serve_pages(
+    options: ServingOptions, condition: Condition, metrics: "Metrics | None"
 ) -> AsyncGenerator[Mapping[str, int]]:
-    """The pages that the options ask for, served while the block runs; the port of each flag.
+    """Serve the pages that the options ask for while the block runs, and yield the port of each flag.
 
     Raises:
-        Refused: An address is taken, or the certificate cannot be used.
+        Refused: An address is in use, or the certificate cannot be loaded.
     """
-    health: Pages = {"/livez": lambda: Page("ok\n"), "/healthz": lambda: _health(condition)}
+    health: Pages = {"/livez": lambda: Page("ok\n"), "/healthz": lambda: _health_page(condition)}
     ports: dict[str, int] = {}
     async with AsyncExitStack() as stack:
         if options.health_endpoint:
-            ports[HEALTH] = await _served(stack, HEALTH, options.health_endpoint, health, None)
-        if options.http_endpoint and found is not None:
-            certificate = await _certificate(options)
-            ports[HTTP] = await _served(
-                stack, HTTP, options.http_endpoint, {**health, "/metrics": found.page}, certificate
-            )
+            ports[HEALTH] = await _serve(stack, HEALTH, options.health_endpoint, health, None)
+        if options.http_endpoint and metrics is not None:
+            certificate = await _load_certificate(options)
+            pages = {**health, "/metrics": metrics.page}
+            ports[HTTP] = await _serve(stack, HTTP, options.http_endpoint, pages, certificate)
         yield ports
 
 
-async def _served(stack: AsyncExitStack, flag: str, text: str, pages: Pages, certificate: ssl.SSLContext | None) -> int:
+async def _serve(stack: AsyncExitStack, flag: str, text: str, pages: Pages, certificate: ssl.SSLContext | None) -> int:
+    """Serve pages at the address in a flag until the stack closes, and return the port."""
     address = Address.parse(flag, text)
     try:
         port = await stack.enter_async_context(httpd.serve(address.host, address.port, pages, certificate))
     except OSError as error:
-        raise errors.Refused(f"{flag} {text} cannot be had: {error.strerror or error}; take another") from error
+        raise errors.Refused(
+            f"cannot serve on {flag} {text}: {error.strerror or error}; choose another address"
+        ) from error
     log.info("pages served", flag=flag, port=port, pages=list(pages), tls=certificate is not None)
     return port
 
 
-async def _certificate(options: ServingOptions) -> ssl.SSLContext | None:
-    if not (options.metrics_cert_file and options.metrics_key_file):
+async def _load_certificate(options: ServingOptions) -> ssl.SSLContext | None:
+    """Load the certificate of the HTTP endpoint, if there is one."""
+    certificate, key = options.metrics_cert_file, options.metrics_key_file
+    if not (certificate and key):
         return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # TLS 1.2 or later
     try:
-        return await off_loop(_loaded, options.metrics_cert_file, options.metrics_key_file)
-    except OSError as error:  # ssl's own among them
+        await off_loop(context.load_cert_chain, str(certificate), str(key))
+    except OSError as error:  # includes the ssl module's own errors
         raise errors.Refused(
-            f"--metrics-cert-file {options.metrics_cert_file} with --metrics-key-file {options.metrics_key_file} "
-            f"cannot be used: {error}"
+            f"cannot load --metrics-cert-file {certificate} with --metrics-key-file {key}: {error}"
         ) from error
-
-
-def _loaded(certificate: Path | None, key: Path | None) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # TLS 1.2 at least
-    context.load_cert_chain(str(certificate), str(key))
     return context
 
 
-def _health(condition: Condition) -> Page:
-    trouble = str(condition)
-    return Page(f"{trouble}\n", HTTPStatus.SERVICE_UNAVAILABLE) if trouble else Page("ok\n")
+def _health_page(condition: Condition) -> Page:
+    problems = str(condition)
+    return Page(f"{problems}\n", HTTPStatus.SERVICE_UNAVAILABLE) if problems else Page("ok\n")

@@ -27,42 +27,44 @@ from hyperpod_ebs.driver.observe.condition import Condition
 from hyperpod_ebs.kit.operations import Operations
 
 _HYPERPOD: Final = "hyperpod-"
-"""How a HyperPod node's Kubernetes name begins."""
+"""The prefix of a HyperPod node's name in Kubernetes."""
 
 _LABELER: Final = "metadata-labeler"
+"""Upstream's name for labels that its sidecar writes; this driver reads the labels of Kubernetes instead."""
+
 _SOURCES: Final = (InstanceMetadata.name, Kubernetes.name, _LABELER)
-_LIVE: Final = "the node's labels are read anew each time, and no labeler is needed for that"
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeProcess:
-    """What a node process is made of."""
+    """The node service, and what makes the node known to kubelet and to Kubernetes."""
 
     service: Node
-    who: IdentityLookup
+    identity: IdentityLookup
     registration: Registration | None
-    taint: StartUpTaint | None
+    startup_taint: StartUpTaint | None
 
     @asynccontextmanager
-    async def standing(self) -> AsyncGenerator[None]:
-        """Known to kubelet and to the cluster for as long as the block runs; the service has to be served already."""
+    async def stay_registered(self) -> AsyncGenerator[None]:
+        """Register with kubelet and remove the start-up taint, while the block runs. Serve the service before."""
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(self._introduced())]
-            if self.taint:
-                running.append(tasks.create_task(self.taint.watch_and_remove()))
+            running = [tasks.create_task(self._register())]
+            if self.startup_taint:
+                running.append(tasks.create_task(self.startup_taint.watch_and_remove()))
             try:
                 yield
             finally:
                 for task in running:
                     task.cancel()
 
-    async def _introduced(self) -> None:
+    async def _register(self) -> None:
+        """Look up the node's identity and register with kubelet, unless a sidecar does."""
         if self.registration:
-            await self.registration.keep(self.who.wait_until_known)
+            await self.registration.keep(self.identity.wait_until_known)
         else:
-            await self.who.wait_until_known()
+            await self.identity.wait_until_known()
 
 
 def run_node(*, serving: ServingOptions = SERVING, node: NodeOptions = NODE) -> None:
@@ -73,43 +75,59 @@ def run_node(*, serving: ServingOptions = SERVING, node: NodeOptions = NODE) -> 
 async def _serve(serving: ServingOptions, options: NodeOptions) -> None:
     process = Process.prepare(serving)
     async with open_node(options, serving.kubeconfig, process.condition) as node:
-        await process.serve(Services(node=node.service), node.standing())
+        await process.serve(Services(node=node.service), node.stay_registered())
 
 
 @asynccontextmanager
-async def open_node(options: NodeOptions, config: Path | None, condition: Condition) -> AsyncGenerator[NodeProcess]:
-    """The node's process, put together by its options; `config` is a kubeconfig, for one that is no pod.
+async def open_node(options: NodeOptions, kubeconfig: Path | None, condition: Condition) -> AsyncGenerator[NodeProcess]:
+    """Yield the node service as the options describe it; a pod needs no `kubeconfig`.
 
     Raises:
-        InvalidRequest: Options that cannot be, or cannot be together.
+        InvalidRequest: An option has an invalid value, or two options exclude each other.
     """
     _check(options)
     async with AsyncExitStack() as stack:
-        kubernetes = await stack.enter_async_context(Kubernetes.connect(options.node_name, config))
-        who = IdentityLookup(_given(options), _sources(options, kubernetes), _allowance(options), condition)
-        registration = _registration(options, condition)
+        kubernetes = await stack.enter_async_context(Kubernetes.connect(options.node_name, kubeconfig))
+        limit, reserved = options.volume_attach_limit, options.reserved_volume_attachments
+        identity = IdentityLookup(
+            PartialIdentity(
+                id=nodes.parse(options.node_id) if options.node_id else None,
+                zone=options.zone,
+                instance_type=options.instance_type,
+            ),
+            _metadata_sources(options, kubernetes),
+            AttachLimitSettings(limit=limit if limit >= 0 else None, reserved=reserved if reserved >= 0 else None),
+            condition,
+        )
+        registration: Registration | None = None
+        if options.plugin_registration_path and options.kubelet_registration_path:
+            plugin = Plugin(directory=options.plugin_registration_path, endpoint=str(options.kubelet_registration_path))
+            registration = Registration(plugin, condition)
         host = LinuxHost(
             devices=options.device_directory,
             root=options.kubelet_root,
             makers=mkfs.LEGACY if options.legacy_xfs else mkfs.PROGRAMS,
         )
         operations = await stack.enter_async_context(Operations[str]())
-        watched = options.node_name and _in_cluster(config) and not options.disable_taint_watcher
-        taken = registration.taken if registration else asyncio.Event()
+        startup_taint: StartUpTaint | None = None
+        has_cluster = kubeconfig is not None or "KUBERNETES_SERVICE_HOST" in os.environ
+        if options.node_name and has_cluster and not options.disable_taint_watcher:
+            taken = registration.taken if registration else asyncio.Event()
+            startup_taint = StartUpTaint(kubernetes, taken, has_limit=lambda: identity.has_attach_limit)
         yield NodeProcess(
-            # The generated base answers what a servicer leaves out; only its stubs call it abstract.
-            service=Node(host, who, operations),  # type: ignore[abstract] # as said
-            who=who,
+            # The generated base class implements every method; only its type stubs declare them abstract.
+            service=Node(host, identity, operations),  # type: ignore[abstract] # as said
+            identity=identity,
             registration=registration,
-            taint=StartUpTaint(kubernetes, taken, has_limit=lambda: who.has_attach_limit) if watched else None,
+            startup_taint=startup_taint,
         )
 
 
 def _check(options: NodeOptions) -> None:
-    """Refuse what cannot be; say of what is taken without need that it is.
+    """Check the options.
 
     Raises:
-        InvalidRequest: As said.
+        InvalidRequest: An option has an invalid value, or two options exclude each other.
     """
     if options.node_id:
         try:
@@ -120,63 +138,49 @@ def _check(options: NodeOptions) -> None:
         raise errors.InvalidRequest("give --volume-attach-limit or --reserved-volume-attachments, not both")
     if options.plugin_registration_path and not options.kubelet_registration_path:
         raise errors.InvalidRequest(
-            "--plugin-registration-path needs --kubelet-registration-path: where kubelet sees this process' own socket"
+            "--plugin-registration-path needs --kubelet-registration-path, the path of this process's socket as "
+            "kubelet sees it"
         )
     if options.windows_host_process:
-        raise errors.InvalidRequest("--windows-host-process is not possible: nodes that run Windows are not served")
+        raise errors.InvalidRequest(
+            "--windows-host-process is not supported: this driver does not run on Windows; remove the flag"
+        )
     if options.csi_mount_point_prefix:
-        log.info("option not needed", option="--csi-mount-point-prefix", why="volumes are told by their serial numbers")
+        log.info(
+            "flag has no effect",
+            flag="--csi-mount-point-prefix",
+            why="the driver recognises a volume's device by its serial number",
+        )
 
 
-def _given(options: NodeOptions) -> PartialIdentity:
-    return PartialIdentity(
-        id=nodes.parse(options.node_id) if options.node_id else None,
-        zone=options.zone,
-        instance_type=options.instance_type,
-    )
-
-
-def _allowance(options: NodeOptions) -> AttachLimitSettings:
-    limit, reserved = options.volume_attach_limit, options.reserved_volume_attachments
-    return AttachLimitSettings(limit=limit if limit >= 0 else None, reserved=reserved if reserved >= 0 else None)
-
-
-def _sources(options: NodeOptions, kubernetes: Kubernetes) -> list[Source]:
-    """Those that are asked, in their order.
+def _metadata_sources(options: NodeOptions, kubernetes: Kubernetes) -> list[Source]:
+    """The sources of the node's identity, in order of precedence.
 
     Raises:
-        InvalidRequest: One is named that there is not.
+        InvalidRequest: The options name a source that does not exist.
     """
     names = [name.strip() for name in options.metadata_sources.split(",") if name.strip()]
     if unknown := [name for name in names if name not in _SOURCES]:
-        raise errors.InvalidRequest(f"--metadata-sources has {unknown[0]!r}; there are {', '.join(_SOURCES)}")
+        raise errors.InvalidRequest(
+            f"--metadata-sources has the unknown source {unknown[0]!r}; the sources are {', '.join(_SOURCES)}"
+        )
     sources: dict[str, Source] = {}
     for name in names:
-        if name == InstanceMetadata.name:
-            # A HyperPod node's metadata is that of the plain instance that it also is.
-            if not (options.node_name or "").startswith(_HYPERPOD) and not _disabled():
-                sources[name] = InstanceMetadata(options.metadata_endpoint)
-        else:
+        if name != InstanceMetadata.name:
             sources.setdefault(kubernetes.name, kubernetes)
+        # Instance metadata describes a HyperPod node as a plain EC2 instance, without its cluster.
+        elif not (options.node_name or "").startswith(_HYPERPOD) and not _is_imds_disabled():
+            sources[name] = InstanceMetadata(options.metadata_endpoint)
     if _LABELER in names:
         log.info(
-            "option taken as another", option=f"--metadata-sources={_LABELER}", taken_as=kubernetes.name, why=_LIVE
+            "flag has another meaning",
+            flag=f"--metadata-sources={_LABELER}",
+            meaning=kubernetes.name,
+            why="the driver reads the node's labels itself, whenever it needs them",
         )
     return list(sources.values())
 
 
-def _registration(options: NodeOptions, condition: Condition) -> Registration | None:
-    directory, endpoint = options.plugin_registration_path, options.kubelet_registration_path
-    if not (directory and endpoint):
-        return None
-    return Registration(Plugin(directory=directory, endpoint=str(endpoint)), condition)
-
-
-def _in_cluster(config: Path | None) -> bool:
-    """Whether there is a cluster to speak to, as far as can be told without asking."""
-    return config is not None or "KUBERNETES_SERVICE_HOST" in os.environ
-
-
-def _disabled() -> bool:
-    """Whether instance metadata is switched off, as every AWS SDK reads it."""
+def _is_imds_disabled() -> bool:
+    """Whether instance metadata is disabled by the variable that every AWS SDK reads."""
     return os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true"

@@ -1,31 +1,62 @@
-"""Every setting of the driver's processes: a field is the flag, the variable and the help.
+"""Every setting of the driver's processes: one field is the flag, the environment variable and the help text.
 
-A flag wins over its variable, and of several variables the first. Words and
-meanings are the upstream driver's wherever it has the setting.
+A flag overrides its variables, and of several variables the first one that is set counts.
+Names and meanings are those of the upstream driver, where it has the setting.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
+from hyperpod_ebs.driver.model import tags
+from hyperpod_ebs.driver.model.aws_scope import AwsScope
+from hyperpod_ebs.driver.model.tags import TagPolicy
+
 PREFIX: Final = "HYPERPOD_EBS_"
-"""Comes before a flag's name in its environment variable."""
+"""Precedes a flag's name in its environment variable."""
+
+_SERVING: Final = Group("Serving", sort_key=1)
+_AWS: Final = Group("AWS", sort_key=2)
+_IDENTITY: Final = Group("HyperPod and node identity", sort_key=3)
+_TAGS: Final = Group("Tags", sort_key=4)
+_KUBERNETES: Final = Group("Kubelet and Kubernetes", sort_key=5)
+_UPSTREAM: Final = Group(
+    "Compatibility with upstream",
+    "Flags of the upstream AWS EBS CSI driver, accepted so that its charts and scripts work with this driver.",
+    sort_key=6,
+)
 
 
-def _variable(name: str, *others: str) -> Parameter:
-    """The environment variables of a field: ours, then those that AWS's or Kubernetes' own tools read."""
-    return Parameter(env_var=[PREFIX + name, *others])
+def _setting(group: Group | None, name: str, *others: str) -> Parameter:
+    """The group of a flag in the help, and its variables: the driver's own, then those of AWS's or other tools."""
+    return Parameter(group=group, env_var=[PREFIX + name, *others], show_default=_shown_default)
 
 
-def _list(name: str) -> Parameter:
-    """As `_variable`, for a flag that may be given several times; its variable is one text, blanks and all."""
-    return Parameter(env_var=[PREFIX + name], env_var_split=_whole, consume_multiple=False)
+def _list_setting(group: Group, name: str) -> Parameter:
+    """As `_setting`, for a flag that may be repeated; its variable is one item, including its blanks."""
+    return Parameter(
+        group=group,
+        env_var=[PREFIX + name],
+        env_var_split=_unsplit,
+        consume_multiple=False,
+        show_default=_shown_default,
+    )
 
 
-def _whole(_: object, text: str, *, delimiter: str | None = None) -> list[str]:
+def _shown_default(default: object) -> object:
+    """The default as help shows it; None for an empty one, which help leaves out."""
+    return None if default in {"", ()} else default
+
+
+def _ignore(_: str) -> None:
+    pass
+
+
+def _unsplit(_: object, text: str, *, delimiter: str | None = None) -> list[str]:
     del delimiter
     return [text]
 
@@ -33,193 +64,217 @@ def _whole(_: object, text: str, *, delimiter: str | None = None) -> list[str]:
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingOptions:
-    """What every process of the driver takes."""
+    """The settings of every driver process."""
 
-    endpoint: Annotated[str, _variable("ENDPOINT")] = "unix:///tmp/csi.sock"
-    """The unix socket on which the CSI services are served."""
+    endpoint: Annotated[str, _setting(_SERVING, "ENDPOINT")] = "unix:///tmp/csi.sock"
+    """Unix socket on which to serve CSI."""
 
-    v: Annotated[int, Parameter(name=["--v", "-v"]), _variable("V")] = 2
-    """How much is logged: 0 warnings only, 1 to 3 calls, from 4 on everything."""
+    v: Annotated[int, Parameter(name=["--v", "-v"]), _setting(_SERVING, "V")] = 2
+    """Log verbosity: 0 logs warnings, 1 to 3 also CSI calls, 4 and above everything."""
 
-    logging_format: Annotated[Literal["text", "json"], _variable("LOGGING_FORMAT")] = "text"
-    """The form of the log on stderr."""
+    logging_format: Annotated[Literal["text", "json"], _setting(_SERVING, "LOGGING_FORMAT")] = "text"
+    """Format of the log on stderr."""
 
-    health_endpoint: Annotated[str, _variable("HEALTH_ENDPOINT")] = ""
-    """Where /livez and /healthz are served, as host:port or :port; nowhere where empty."""
+    health_endpoint: Annotated[str, _setting(_SERVING, "HEALTH_ENDPOINT")] = ""
+    """Address, as host:port or :port, on which to serve /livez and /healthz. Disabled if empty."""
 
-    http_endpoint: Annotated[str, _variable("HTTP_ENDPOINT")] = ""
-    """Where /metrics is served, and both of those."""
+    http_endpoint: Annotated[str, _setting(_SERVING, "HTTP_ENDPOINT")] = ""
+    """Address, as host:port or :port, on which to serve /metrics, /livez and /healthz. Disabled if empty."""
 
-    metrics_cert_file: Annotated[Path | None, _variable("METRICS_CERT_FILE")] = None
-    """The certificate, with its chain, of the HTTP endpoint; plain HTTP without."""
+    metrics_cert_file: Annotated[Path | None, _setting(_SERVING, "METRICS_CERT_FILE")] = None
+    """TLS certificate chain for --http-endpoint. Without it, the endpoint serves plain HTTP."""
 
-    metrics_key_file: Annotated[Path | None, _variable("METRICS_KEY_FILE")] = None
-    """The certificate's key."""
+    metrics_key_file: Annotated[Path | None, _setting(_SERVING, "METRICS_KEY_FILE")] = None
+    """Private key of --metrics-cert-file."""
 
-    kubeconfig: Annotated[Path | None, _variable("KUBECONFIG")] = None
-    """How to reach Kubernetes from outside of it; a pod needs none. The controller does not ask it anything."""
+    drain_seconds: Annotated[float, _setting(_SERVING, "DRAIN_SECONDS"), Parameter(validator=Number(gte=0))] = 20.0
+    """Seconds for which a stopping process waits for running calls."""
 
-    enable_otel_tracing: Annotated[bool, _variable("ENABLE_OTEL_TRACING")] = False
-    """Taken, and told in the log: there are no traces."""
+    kubeconfig: Annotated[Path | None, _setting(_KUBERNETES, "KUBECONFIG")] = None
+    """Kubeconfig file of the node process. A pod needs none, and the controller does not use Kubernetes."""
 
-    vmodule: Annotated[str, _variable("VMODULE")] = ""
-    """Taken, and told in the log: take --v."""
+    enable_otel_tracing: Annotated[bool, _setting(_UPSTREAM, "ENABLE_OTEL_TRACING")] = False
+    """Ignored, with a warning: this driver has no tracing."""
 
-    logtostderr: Annotated[bool, _variable("LOGTOSTDERR")] = True
-    """Taken: the log goes to stderr, and nowhere else."""
+    vmodule: Annotated[str, _setting(_UPSTREAM, "VMODULE")] = ""
+    """Ignored, with a warning: use --v."""
 
-    log_flush_frequency: Annotated[str, _variable("LOG_FLUSH_FREQUENCY")] = ""
-    """Taken, and told in the log, as those that follow: each line is written at once."""
+    logtostderr: Annotated[bool, _setting(_UPSTREAM, "LOGTOSTDERR")] = True
+    """Ignored: the log always goes to stderr."""
 
-    log_json_info_buffer_size: Annotated[str, _variable("LOG_JSON_INFO_BUFFER_SIZE")] = ""
-    """See --log-flush-frequency."""
+    log_flush_frequency: Annotated[str, _setting(_UPSTREAM, "LOG_FLUSH_FREQUENCY")] = ""
+    """Ignored, with a warning: every log line is written at once."""
 
-    log_json_split_stream: Annotated[bool, _variable("LOG_JSON_SPLIT_STREAM")] = False
-    """See --log-flush-frequency."""
+    log_json_info_buffer_size: Annotated[str, _setting(_UPSTREAM, "LOG_JSON_INFO_BUFFER_SIZE")] = ""
+    """Ignored, with a warning: the log is not buffered."""
 
-    log_text_info_buffer_size: Annotated[str, _variable("LOG_TEXT_INFO_BUFFER_SIZE")] = ""
-    """See --log-flush-frequency."""
+    log_json_split_stream: Annotated[bool, _setting(_UPSTREAM, "LOG_JSON_SPLIT_STREAM")] = False
+    """Ignored, with a warning: the whole log goes to stderr."""
 
-    log_text_split_stream: Annotated[bool, _variable("LOG_TEXT_SPLIT_STREAM")] = False
-    """See --log-flush-frequency."""
+    log_text_info_buffer_size: Annotated[str, _setting(_UPSTREAM, "LOG_TEXT_INFO_BUFFER_SIZE")] = ""
+    """Ignored, with a warning: the log is not buffered."""
 
-    drain_seconds: Annotated[float, _variable("DRAIN_SECONDS"), Parameter(validator=Number(gte=0))] = 20.0
-    """Seconds that running calls have to finish when the process is told to stop."""
+    log_text_split_stream: Annotated[bool, _setting(_UPSTREAM, "LOG_TEXT_SPLIT_STREAM")] = False
+    """Ignored, with a warning: the whole log goes to stderr."""
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerOptions:
-    """What the controller takes. Credentials come as they do to any AWS SDK."""
+    """The settings of the controller. The AWS SDK finds its credentials as usual."""
 
-    region: Annotated[str | None, _variable("REGION", "AWS_REGION", "AWS_DEFAULT_REGION")] = None
-    """The AWS region of the volumes."""
+    region: Annotated[str | None, _setting(_AWS, "REGION", "AWS_REGION", "AWS_DEFAULT_REGION")] = None
+    """AWS region of the volumes. If absent, the AWS profile or instance metadata provides it."""
 
-    account_id: Annotated[str | None, _variable("ACCOUNT_ID")] = None
-    """The account of the volumes and of the HyperPod clusters; STS tells where it is absent."""
+    account_id: Annotated[str | None, _setting(_AWS, "ACCOUNT_ID")] = None
+    """AWS account of the volumes and HyperPod clusters, twelve digits. If absent, STS provides it."""
 
-    partition: Annotated[str | None, _variable("PARTITION")] = None
-    """The partition of ARNs: aws, aws-cn, aws-us-gov; it follows from the region where it is absent."""
+    partition: Annotated[str | None, _setting(_AWS, "PARTITION")] = None
+    """AWS partition for ARNs: aws, aws-cn or aws-us-gov. If absent, it follows from the region."""
 
-    cluster_arn: Annotated[str | None, _variable("CLUSTER_ARN")] = None
-    """The HyperPod cluster's ARN, which tells partition, region and account."""
+    ec2_endpoint: Annotated[str | None, _setting(_AWS, "EC2_ENDPOINT", "AWS_EC2_ENDPOINT")] = None
+    """URL of the EC2 API, in place of AWS's own."""
 
-    ec2_endpoint: Annotated[str | None, _variable("EC2_ENDPOINT", "AWS_EC2_ENDPOINT")] = None
-    """Another address for EC2."""
+    sagemaker_endpoint: Annotated[str | None, _setting(_AWS, "SAGEMAKER_ENDPOINT", "AWS_SAGEMAKER_ENDPOINT")] = None
+    """URL of the SageMaker API, in place of AWS's own."""
 
-    sagemaker_endpoint: Annotated[str | None, _variable("SAGEMAKER_ENDPOINT", "AWS_SAGEMAKER_ENDPOINT")] = None
-    """Another address for SageMaker."""
+    user_agent_extra: Annotated[str, _setting(_AWS, "USER_AGENT_EXTRA")] = ""
+    """Text to append to the user agent of requests to AWS."""
 
-    user_agent_extra: Annotated[str, _variable("USER_AGENT_EXTRA")] = ""
-    """Added to the user agent that AWS sees."""
+    aws_sdk_debug_log: Annotated[bool, _setting(_AWS, "AWS_SDK_DEBUG_LOG")] = False
+    """Log every request to AWS and its answer, without credentials."""
 
-    aws_sdk_debug_log: Annotated[bool, _variable("AWS_SDK_DEBUG_LOG")] = False
-    """Log what AWS is asked and what it answers, but for credentials."""
+    cluster_arn: Annotated[str | None, _setting(_IDENTITY, "CLUSTER_ARN")] = None
+    """ARN of the HyperPod cluster, from which region, account and partition are taken."""
 
-    extra_tags: Annotated[tuple[str, ...], _list("EXTRA_TAGS")] = ()
-    """Tags for each volume and snapshot, as key=value,key=value; a value may be a template."""
+    extra_tags: Annotated[tuple[str, ...], _list_setting(_TAGS, "EXTRA_TAGS")] = ()
+    """Tags for every volume and snapshot, as key=value,key=value; values may be templates."""
 
-    extra_volume_tags: Annotated[tuple[str, ...], _list("EXTRA_VOLUME_TAGS")] = ()
-    """The former name of --extra-tags."""
+    k8s_tag_cluster_id: Annotated[str, _setting(_TAGS, "K8S_TAG_CLUSTER_ID")] = ""
+    """Cluster name with which to tag every volume and snapshot."""
 
-    k8s_tag_cluster_id: Annotated[str, _variable("K8S_TAG_CLUSTER_ID")] = ""
-    """The cluster's name, with which volumes and snapshots are tagged as its own."""
+    warn_on_invalid_tag: Annotated[bool, _setting(_TAGS, "WARN_ON_INVALID_TAG")] = False
+    """Leave out invalid tags with a warning, instead of rejecting the volume."""
 
-    warn_on_invalid_tag: Annotated[bool, _variable("WARN_ON_INVALID_TAG")] = False
-    """Leave out a user's tag that is wrong, and say so in the log, instead of refusing the volume."""
+    extra_volume_tags: Annotated[tuple[str, ...], _list_setting(_UPSTREAM, "EXTRA_VOLUME_TAGS")] = ()
+    """Deprecated name of --extra-tags."""
 
-    batching: Annotated[bool, _variable("BATCHING")] = True
-    """Taken: volumes are always described together."""
+    batching: Annotated[bool, _setting(_UPSTREAM, "BATCHING")] = True
+    """Ignored, false with a warning: the driver always describes volumes in batches."""
 
-    modify_volume_request_handler_timeout: Annotated[str, _variable("MODIFY_VOLUME_REQUEST_HANDLER_TIMEOUT")] = ""
-    """Taken, and told in the log: modifications are joined without a pause."""
+    modify_volume_request_handler_timeout: Annotated[
+        str, _setting(_UPSTREAM, "MODIFY_VOLUME_REQUEST_HANDLER_TIMEOUT")
+    ] = ""
+    """Ignored, with a warning: the driver does not delay a modification to merge it with others."""
 
-    deprecated_metrics: Annotated[bool, _variable("DEPRECATED_METRICS")] = False
-    """Show the calls to AWS under the names cloudprovider_aws_* as well."""
+    deprecated_metrics: Annotated[bool, _setting(_UPSTREAM, "DEPRECATED_METRICS")] = False
+    """Also serve the metrics of AWS calls under their former names, cloudprovider_aws_*."""
 
-    enable_node_local_volumes: Annotated[bool, _variable("ENABLE_NODE_LOCAL_VOLUMES")] = False
-    """Refused: node-local volumes are not offered."""
+    enable_node_local_volumes: Annotated[bool, _setting(_UPSTREAM, "ENABLE_NODE_LOCAL_VOLUMES")] = False
+    """Must be false: this driver does not support node-local volumes."""
+
+    def aws_scope(self) -> AwsScope:
+        """The partition, region and account that the flags name.
+
+        Raises:
+            InvalidRequest: A value is invalid, or the flags contradict each other.
+        """
+        return AwsScope.from_flags(
+            cluster=self.cluster_arn, partition=self.partition, region=self.region, account=self.account_id
+        )
+
+    def tag_policy(self, on_invalid_tag: Callable[[str], None] = _ignore) -> TagPolicy:
+        """The tags for every volume and snapshot; `on_invalid_tag` gets the reason for each tag that is left out."""
+        return TagPolicy(
+            cluster=self.k8s_tag_cluster_id,
+            extra=tags.split_flags([*self.extra_volume_tags, *self.extra_tags]),
+            on_invalid=on_invalid_tag if self.warn_on_invalid_tag else None,
+        )
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeOptions:
-    """What the node process takes. Who the node is, the metadata sources tell unless it is said here."""
+    """The settings of the node process. The metadata sources provide the identity that the settings leave out."""
 
-    node_id: Annotated[str | None, _variable("NODE_ID")] = None
-    """The node's CSI id: i-<hex>, or hyperpod-<cluster id>-i-<hex> for a HyperPod node."""
+    node_id: Annotated[str | None, _setting(_IDENTITY, "NODE_ID")] = None
+    """CSI node id: hyperpod-<cluster id>-i-<hex> for a HyperPod node, i-<hex> for a plain EC2 instance."""
 
-    zone: Annotated[str | None, _variable("ZONE")] = None
-    """The node's availability zone."""
+    zone: Annotated[str | None, _setting(_IDENTITY, "ZONE")] = None
+    """Availability zone of the node."""
 
-    instance_type: Annotated[str | None, _variable("INSTANCE_TYPE")] = None
-    """The node's instance type, from which its attach limit follows."""
+    instance_type: Annotated[str | None, _setting(_IDENTITY, "INSTANCE_TYPE")] = None
+    """Instance type of the node, which determines how many volumes it can have."""
 
-    node_name: Annotated[str | None, _variable("NODE_NAME", "CSI_NODE_NAME")] = None
-    """The Kubernetes node's name; one that begins with hyperpod- tells a HyperPod node."""
+    node_name: Annotated[str | None, _setting(_IDENTITY, "NODE_NAME", "CSI_NODE_NAME")] = None
+    """Name of the node in Kubernetes. Names of HyperPod nodes begin with hyperpod-."""
 
-    metadata_sources: Annotated[str, _variable("METADATA_SOURCES")] = "imds,kubernetes"
-    """Where it is found out who the node is, what is believed first comes first: imds, kubernetes."""
+    metadata_sources: Annotated[str, _setting(_IDENTITY, "METADATA_SOURCES")] = "imds,kubernetes"
+    """Sources of the node's identity, in order of precedence: imds, kubernetes."""
 
-    metadata_endpoint: Annotated[str | None, _variable("METADATA_ENDPOINT", "AWS_EC2_METADATA_SERVICE_ENDPOINT")] = None
-    """Another address for instance metadata."""
+    metadata_endpoint: Annotated[
+        str | None, _setting(_IDENTITY, "METADATA_ENDPOINT", "AWS_EC2_METADATA_SERVICE_ENDPOINT")
+    ] = None
+    """URL of the EC2 instance metadata service, in place of its usual address."""
 
-    volume_attach_limit: Annotated[int, _variable("VOLUME_ATTACH_LIMIT"), Parameter(validator=Number(gte=-1))] = -1
-    """How many volumes the node takes; -1 asks the table of instance types."""
+    volume_attach_limit: Annotated[
+        int, _setting(_IDENTITY, "VOLUME_ATTACH_LIMIT"), Parameter(validator=Number(gte=-1))
+    ] = -1
+    """Maximum number of volumes on the node; -1 derives it from the instance type."""
 
     reserved_volume_attachments: Annotated[
-        int, _variable("RESERVED_VOLUME_ATTACHMENTS"), Parameter(validator=Number(gte=-1))
+        int, _setting(_IDENTITY, "RESERVED_VOLUME_ATTACHMENTS"), Parameter(validator=Number(gte=-1))
     ] = -1
-    """How many of the instance type's places are not for volumes of ours; -1 asks the sources. Not with a limit."""
+    """Attach slots that the driver must not use; -1 asks the metadata sources. Excludes --volume-attach-limit."""
 
-    kubelet_registration_path: Annotated[Path | None, _variable("KUBELET_REGISTRATION_PATH")] = None
-    """The path of this process' own socket as kubelet sees it."""
+    kubelet_root: Annotated[Path, _setting(_KUBERNETES, "KUBELET_ROOT")] = Path("/var/lib/kubelet")
+    """Root directory of kubelet. The driver mounts nothing outside it."""
 
-    plugin_registration_path: Annotated[Path | None, _variable("PLUGIN_REGISTRATION_PATH")] = None
-    """Kubelet's directory plugins_registry as this process sees it; without one, somebody else registers us."""
+    kubelet_registration_path: Annotated[Path | None, _setting(_KUBERNETES, "KUBELET_REGISTRATION_PATH")] = None
+    """Path of this process's CSI socket as kubelet sees it."""
 
-    disable_taint_watcher: Annotated[str, _variable("DISABLE_TAINT_WATCHER", "DISABLE_TAINT_WATCHER")] = ""
-    """Any text: the start-up taint ebs.csi.aws.com/agent-not-ready is left to whoever set it."""
+    plugin_registration_path: Annotated[Path | None, _setting(_KUBERNETES, "PLUGIN_REGISTRATION_PATH")] = None
+    """Kubelet's directory plugins_registry as this process sees it. If absent, a sidecar must register the driver."""
 
-    device_directory: Annotated[Path, _variable("DEVICE_DIRECTORY")] = Path("/dev")
-    """Where the node's block devices are."""
+    disable_taint_watcher: Annotated[str, _setting(_KUBERNETES, "DISABLE_TAINT_WATCHER", "DISABLE_TAINT_WATCHER")] = ""
+    """If set to any text, do not remove the start-up taint ebs.csi.aws.com/agent-not-ready."""
 
-    kubelet_root: Annotated[Path, _variable("KUBELET_ROOT")] = Path("/var/lib/kubelet")
-    """The directory below which kubelet keeps volumes; nothing is mounted outside of it."""
+    device_directory: Annotated[Path, _setting(_KUBERNETES, "DEVICE_DIRECTORY")] = Path("/dev")
+    """Directory of the node's block devices."""
 
-    legacy_xfs: Annotated[bool, _variable("LEGACY_XFS")] = False
-    """Make XFS as kernels up to 5.4 can mount it."""
+    legacy_xfs: Annotated[bool, _setting(_KUBERNETES, "LEGACY_XFS")] = False
+    """Create XFS filesystems that kernels up to 5.4 can mount."""
 
-    csi_mount_point_prefix: Annotated[str, _variable("CSI_MOUNT_POINT_PREFIX")] = ""
-    """Taken for upstream's charts, and not needed: volumes are told by their serial numbers, not by their paths."""
+    csi_mount_point_prefix: Annotated[str, _setting(_UPSTREAM, "CSI_MOUNT_POINT_PREFIX")] = ""
+    """Ignored: the driver recognises a volume's device by its serial number."""
 
-    windows_host_process: Annotated[bool, _variable("WINDOWS_HOST_PROCESS")] = False
-    """Taken for upstream's charts while it is false: nodes that run Windows are not served."""
+    windows_host_process: Annotated[bool, _setting(_UPSTREAM, "WINDOWS_HOST_PROCESS")] = False
+    """Must be false: this driver does not support Windows."""
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HookOptions:
-    """What the pre-stop hook of the node's container takes."""
+    """The settings of the pre-stop hook of the node's container."""
 
-    node_name: Annotated[str | None, _variable("NODE_NAME", "CSI_NODE_NAME")] = None
-    """The Kubernetes node's name."""
+    wait_seconds: Annotated[float, _setting(None, "WAIT_SECONDS"), Parameter(validator=Number(gt=0))] = 20.0
+    """Maximum seconds to wait. The pod's grace period must be longer: the node process stops after the hook."""
 
-    kubeconfig: Annotated[Path | None, _variable("KUBECONFIG")] = None
-    """How to reach Kubernetes from outside of it; a pod needs none."""
+    v: Annotated[int, Parameter(name=["--v", "-v"]), _setting(None, "V")] = 2
+    """Log verbosity: 0 logs warnings, 1 to 3 also progress, 4 and above everything."""
 
-    wait_seconds: Annotated[float, _variable("WAIT_SECONDS"), Parameter(validator=Number(gt=0))] = 20.0
-    """Seconds to wait at most; the rest of the pod's grace period is for the process itself."""
+    logging_format: Annotated[Literal["text", "json"], _setting(None, "LOGGING_FORMAT")] = "text"
+    """Format of the log on stderr."""
 
-    v: Annotated[int, Parameter(name=["--v", "-v"]), _variable("V")] = 2
-    """How much is logged: 0 warnings only, 1 to 3 calls, from 4 on everything."""
+    node_name: Annotated[str | None, _setting(None, "NODE_NAME", "CSI_NODE_NAME")] = None
+    """Name of the node in Kubernetes."""
 
-    logging_format: Annotated[Literal["text", "json"], _variable("LOGGING_FORMAT")] = "text"
-    """The form of the log on stderr."""
+    kubeconfig: Annotated[Path | None, _setting(None, "KUBECONFIG")] = None
+    """Kubeconfig file. A pod needs none."""
 
 
 SERVING: Final = ServingOptions()
 CONTROLLER: Final = ControllerOptions()
 NODE: Final = NodeOptions()
 HOOK: Final = HookOptions()
-"""Nothing said."""
+"""The defaults."""

@@ -1,4 +1,4 @@
-"""The pre-stop hook of the node's container."""
+"""The pre-stop hook of the node's container, which keeps the node process alive while volumes are detached."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from hyperpod_ebs.driver.observe import log
 
 
 def run_pre_stop_hook(*, hook: HookOptions = HOOK) -> None:
-    """Wait until no volume is attached to this node, if the node is leaving its cluster."""
+    """Wait until no volume is attached to this node, if the node is being drained or removed."""
     asyncio.run(_wait(hook))
 
 

@@ -16,13 +16,13 @@ from hyperpod_ebs.driver.csi.server import Services
 from hyperpod_ebs.driver.observe import log
 from hyperpod_ebs.driver.observe.condition import Condition
 
-if TYPE_CHECKING:  # the metrics client is loaded only where metrics are served
+if TYPE_CHECKING:  # only a process that serves metrics loads their client library
     from hyperpod_ebs.driver.observe.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """What the services of a process share, and the signal that ends it."""
+    """What the services of a process share, and the signal that stops it."""
 
     options: ServingOptions
     condition: Condition
@@ -32,26 +32,27 @@ class Process:
 
     @classmethod
     def prepare(cls, options: ServingOptions, controller: ControllerOptions | None = None) -> Self:
-        """Set up the log, check the flags and handle signals from now on.
+        """Configure the log, check the flags, and handle signals from now on.
 
         Raises:
-            InvalidRequest: A flag has a value that cannot be used.
+            InvalidRequest: A flag has an invalid value.
         """
         log.configure(options.v, options.logging_format)
-        endpoint.parse(options.endpoint)  # before the services start, which may take time
-        monitoring.check(options)
+        endpoint.parse(options.endpoint)  # before the services start, which may take a while
+        monitoring.check_options(options)
         if controller:
-            upstream_flags.check(controller)
-        for notice in upstream_flags.notices(options, controller):
-            structlog.get_logger().warning("flag taken", why=notice)
+            upstream_flags.check_options(controller)
+        for warning in upstream_flags.warnings(options, controller):
+            structlog.get_logger().warning("compatibility flag", why=warning)
         condition = Condition()
-        metrics = monitoring.metrics(options, condition, deprecated=bool(controller and controller.deprecated_metrics))
+        deprecated_metrics = controller is not None and controller.deprecated_metrics
+        metrics = monitoring.create_metrics(options, condition, deprecated=deprecated_metrics)
         return cls(options=options, condition=condition, metrics=metrics, stop=_stop_signal())
 
     async def serve(self, services: Services, alongside: AbstractAsyncContextManager[None] | None = None) -> None:
         """Serve the CSI services and the monitoring pages until a signal arrives.
 
-        `alongside` is entered once the services answer, and left before they stop.
+        `alongside` is entered as soon as the services answer, and left before they stop.
         """
         serving = server.serving(
             self.options.endpoint,
@@ -60,7 +61,7 @@ class Process:
             condition=self.condition,
             measure=self.metrics,
         )
-        async with serving as path, monitoring.shown(self.options, self.condition, self.metrics):
+        async with serving as path, monitoring.serve_pages(self.options, self.condition, self.metrics):
             structlog.get_logger().info("serving", socket=str(path), services=services.names, version=__version__)
             async with alongside or nullcontext():
                 await self.stop.wait()
@@ -68,7 +69,7 @@ class Process:
 
 
 def _stop_signal() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set."""
+    """Return an event that SIGTERM and SIGINT set."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -1,33 +1,28 @@
-"""Upstream's flags that mean nothing here: each is taken with one notice, or refused where silence would be a lie.
+"""Flags of the upstream driver that have no effect here: each is accepted with a warning, or refused.
 
-Whoever starts the driver with upstream's chart or script gets a driver that runs, and
-the log says at its start what was asked for and is otherwise here.
+A flag is refused if ignoring it would mislead the user. All others are accepted, so that upstream's
+charts and scripts start this driver, and the log says what has no effect.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from hyperpod_ebs.driver.app.options import ControllerOptions, ServingOptions
-from hyperpod_ebs.driver.model import errors, tags
-from hyperpod_ebs.driver.model.aws_scope import AwsScope
+from hyperpod_ebs.driver.model import errors
 
-_NOTHING: Final = re.compile(r"[-+]?[0.]+(?:ns|us|µs|ms|s|m|h)?")
-_LOG: Final = "the log is written line by line to stderr, all of it"
-
-
-def _nobody(_: str) -> None:
-    pass
+_ZERO_DURATION: Final = re.compile(r"[-+]?[0.]+(?:ns|us|µs|ms|s|m|h)?")
+_UNBUFFERED: Final = "the whole log goes to stderr, line by line"
 
 
-def notices(serving: ServingOptions, controller: ControllerOptions | None) -> Iterator[str]:
-    """What is to be told of the flags that were given and do nothing."""
+def warnings(serving: ServingOptions, controller: ControllerOptions | None) -> Iterator[str]:
+    """A warning for each flag that was given and has no effect, or is deprecated."""
     if serving.enable_otel_tracing:
-        yield "--enable-otel-tracing does nothing: there are no traces here; calls and their times are in the metrics"
+        yield "--enable-otel-tracing has no effect: there is no tracing; the metrics have the calls and their durations"
     if serving.vmodule:
-        yield f"--vmodule={serving.vmodule} does nothing: it names files of another program; take --v=4"
+        yield f"--vmodule={serving.vmodule} has no effect: it names the upstream driver's source files; use --v=4"
     if serving.log_flush_frequency:
-        yield f"--log-flush-frequency does nothing: {_LOG}"
+        yield f"--log-flush-frequency has no effect: {_UNBUFFERED}"
     if any(
         (
             serving.log_json_split_stream,
@@ -36,59 +31,33 @@ def notices(serving: ServingOptions, controller: ControllerOptions | None) -> It
             serving.log_text_info_buffer_size,
         )
     ):
-        yield f"--log-json-* and --log-text-* do nothing: {_LOG}"
-    if controller is not None:
-        yield from _of_controller(controller)
-
-
-def _of_controller(options: ControllerOptions) -> Iterator[str]:
-    if not options.batching:
-        yield "--batching=false does nothing: volumes that are waited for are always described together"
-    if options.modify_volume_request_handler_timeout:
+        yield f"--log-json-* and --log-text-* have no effect: {_UNBUFFERED}"
+    if controller is None:
+        return
+    if not controller.batching:
+        yield "--batching=false has no effect: volumes are always described in batches"
+    if controller.modify_volume_request_handler_timeout:
         yield (
-            "--modify-volume-request-handler-timeout does nothing: a modification waits for no other, and identical "
-            "ones are joined"
+            "--modify-volume-request-handler-timeout has no effect: a modification starts at once, and identical "
+            "requests join it"
         )
-    if options.extra_volume_tags:
-        yield "--extra-volume-tags is deprecated: take --extra-tags, which it is read as"
+    if controller.extra_volume_tags:
+        yield "--extra-volume-tags is deprecated: use --extra-tags, which has the same effect"
 
 
-def check(controller: ControllerOptions) -> None:
-    """Accept what can be honoured.
+def check_options(controller: ControllerOptions) -> None:
+    """Check the controller's flags.
 
     Raises:
-        InvalidRequest: A flag asks for what is not offered, or cannot be.
+        InvalidRequest: A flag asks for something that the driver does not support, or has an invalid value.
     """
     if controller.enable_node_local_volumes:
         raise errors.InvalidRequest(
-            "--enable-node-local-volumes is not offered: volume handles local-ebs://… name no volume here; "
-            "leave it out, and give each volume's id as its handle"
+            "--enable-node-local-volumes is not supported: the driver cannot mount volume handles local-ebs://…; "
+            "remove the flag, and use volume ids as volume handles"
         )
     timeout = controller.modify_volume_request_handler_timeout
-    if timeout and _NOTHING.fullmatch(timeout):
-        raise errors.InvalidRequest(f"--modify-volume-request-handler-timeout is {timeout}; it may not be zero")
-    aws_scope(controller)
-    policy(controller).snapshot_tags("")  # so that a tag that cannot be is told now, and not with each volume
-
-
-def policy(controller: ControllerOptions, tell: Callable[[str], None] = _nobody) -> tags.TagPolicy:
-    """How everything is tagged that the controller makes; `tell` hears of what is left out."""
-    return tags.TagPolicy(
-        cluster=controller.k8s_tag_cluster_id,
-        extra=tags.split_flags([*controller.extra_volume_tags, *controller.extra_tags]),
-        tell=tell if controller.warn_on_invalid_tag else None,
-    )
-
-
-def aws_scope(controller: ControllerOptions) -> AwsScope:
-    """Where the clusters are, as far as the flags say it.
-
-    Raises:
-        InvalidRequest: They do not agree.
-    """
-    return AwsScope.from_flags(
-        cluster=controller.cluster_arn,
-        partition=controller.partition,
-        region=controller.region,
-        account=controller.account_id,
-    )
+    if timeout and _ZERO_DURATION.fullmatch(timeout):
+        raise errors.InvalidRequest(f"--modify-volume-request-handler-timeout is {timeout}; it must not be zero")
+    controller.aws_scope()
+    controller.tag_policy().snapshot_tags("")  # reports an invalid --extra-tags now, not with every volume

@@ -70,7 +70,7 @@ class TagPolicy:
     """The cluster's name, where its volumes are to be told from those of others."""
     extra: tuple[str, ...] = ()
     """What else each volume and snapshot is tagged with, as `key=value`."""
-    tell: Callable[[str], None] | None = None
+    on_invalid: Callable[[str], None] | None = None
     """Hears of each user's tag that is wrong, which is then left out; without it a wrong one is an error."""
 
     def volume_tags(
@@ -128,9 +128,9 @@ class TagPolicy:
             try:
                 key, value = _specified(text, metadata)
             except errors.InvalidRequest as error:
-                if self.tell is None:
+                if self.on_invalid is None:
                     raise
-                self.tell(str(error))
+                self.on_invalid(str(error))
             else:
                 tags[key] = value
         return tags
