@@ -1,7 +1,7 @@
-"""Devices' first and last bytes, as each kind of content that blkid knows has them.
+"""The first and last bytes of a device, for each type of contents that blkid knows.
 
-Each was made from the format's own definition and is believed only because blkid, asked
-about the finished image, gives the wanted answer: see the test that goes through the table.
+Each signature was written from the definition of its format. That it is right is proved by blkid, which recognises the
+finished image: see the test that goes through the table.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 Patches = Mapping[int, bytes]
-"""Bytes by their offset; from the end of the device where it is negative."""
+"""Bytes by their offset; a negative offset counts from the end of the device."""
 
 SIZE: Final = 64 * 2**20
 """Bytes of the device that a signature is written to."""
@@ -57,7 +57,7 @@ def _crc64(data: bytes) -> int:
 
 
 def _crc32(seed: int, data: bytes) -> int:
-    """The reflected CRC-32 begun at `seed` and not inverted at the end."""
+    """The reflected CRC-32 with initial value `seed`, not inverted at the end."""
     return zlib.crc32(data, seed ^ 0xFFFFFFFF) ^ 0xFFFFFFFF
 
 
@@ -456,14 +456,14 @@ MADE_BY_MKFS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 NOT_MADE: Final[Mapping[str, str]] = {
-    "bcachefs": "came with util-linux 2.39; the blkid at hand could not confirm an image",
-    "cs_fvault2": "came with util-linux 2.39; the blkid at hand could not confirm an image",
+    "bcachefs": "since util-linux 2.39; no blkid that knows it was available to confirm an image",
+    "cs_fvault2": "since util-linux 2.39; no blkid that knows it was available to confirm an image",
 }
-"""Kinds that a newer blkid knows and for which there is no image, with the reason."""
+"""Types that a newer blkid knows and for which there is no image, with the reason."""
 
 
 def write(image: Path, patches: Patches) -> None:
-    """Put the bytes into an image, which stays sparse."""
+    """Write the bytes into an image, which stays sparse."""
     with image.open("r+b") as file:
         for offset, data in patches.items():
             file.seek(offset, os.SEEK_SET if offset >= 0 else os.SEEK_END)

@@ -1,4 +1,4 @@
-"""A node for one test: a device directory with loop devices in it, as an emulated node has, and a root for mounts."""
+"""A node for one test: a device directory with loop devices, as on an emulated node, and a directory for mounts."""
 
 import os
 from collections.abc import AsyncGenerator
@@ -21,7 +21,7 @@ _BLOCK_NODE: Final = 0o060600
 
 @dataclass
 class LoopNode:
-    """Loop devices as volumes, and the host that is tested."""
+    """Loop devices as volumes, and the host under test."""
 
     directory: Path
     host: LinuxHost
@@ -29,8 +29,8 @@ class LoopNode:
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, directory: Path) -> AsyncGenerator[Self]:
-        """A node that leaves no mount and no loop device behind, whatever its test did."""
+    async def create(cls, directory: Path) -> AsyncGenerator[Self]:
+        """Create a node; at the end remove every mount and loop device, even after a failed test."""
         (directory / "dev" / "disk" / "by-id").mkdir(parents=True)
         (directory / "kubelet").mkdir()
         node = cls(directory, LinuxHost(devices=directory / "dev", root=directory / "kubelet", patience=0.3))
@@ -56,7 +56,7 @@ class LoopNode:
         return self.directory / "kubelet" / name
 
     async def attach(self, volume_id: str = VOLUME, *, size: int = GIB) -> Path:
-        """Make a volume, unless its image is there, and show it; the loop device behind it."""
+        """Create a volume unless its image exists, and attach it; return its loop device."""
         image = self.image(volume_id)
         if not image.exists():
             with image.open("wb") as file:
@@ -69,14 +69,14 @@ class LoopNode:
         return loop
 
     async def detach(self, volume_id: str = VOLUME) -> None:
-        """Take the volume's device and its names away."""
+        """Remove the volume's device and its names."""
         link = self.link(volume_id)
         link.resolve().unlink()
         link.unlink()
         await command.run(["losetup", "-d", str(self.loops.pop(volume_id))])
 
     async def resize(self, size: int, volume_id: str = VOLUME) -> None:
-        """Let the volume be larger."""
+        """Change the volume's size."""
         os.truncate(self.image(volume_id), size)
         await command.run(["losetup", "-c", str(self.loops[volume_id])])
 
@@ -86,5 +86,5 @@ class LoopNode:
 
 
 def mounts_at(path: Path) -> tuple[MountEntry, ...]:
-    """What is mounted at `path`."""
+    """The mounts at `path`."""
     return mountinfo.stack(mountinfo.parse(mountinfo.TABLE.read_bytes()), path)

@@ -1,4 +1,4 @@
-"""Nothing but a blank device is ever formatted: shown with every signature that this machine's blkid knows."""
+"""The driver formats only blank devices: tested with every signature that this machine's blkid knows."""
 
 import asyncio
 import fcntl
@@ -29,11 +29,11 @@ LARGE_ENOUGH_FOR_XFS = 512 * MIB
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncGenerator[LoopNode]:
-    async with LoopNode.running(tmp_path) as running:
+    async with LoopNode.create(tmp_path) as running:
         yield running
 
 
-def wanting(node: LoopNode, filesystem: str, volume_id: str = VOLUME) -> Staging:
+def staging(node: LoopNode, filesystem: str, volume_id: str = VOLUME) -> Staging:
     capability = Capability(Mount(filesystem), AccessMode.SINGLE_NODE_WRITER)
     return Staging(volume_id=volume_id, target=node.staging(volume_id), capability=capability)
 
@@ -42,33 +42,32 @@ def digest(image: Path) -> int:
     return zlib.crc32(image.read_bytes())
 
 
-async def known() -> set[str]:
+async def known_to_blkid() -> set[str]:
     return set((await command.run(["blkid", "-k"])).out.split())
 
 
-async def test_every_signature_that_blkid_knows_is_tried_here() -> None:
-    """Ours: blkid -k lists them; one that has no image is named with the reason."""
+async def test_these_tests_cover_every_signature_that_blkid_knows() -> None:
+    """blkid(8), --list-filesystems. A signature without an image is in NOT_MADE with the reason."""
     made = {*blkid_signatures.SIGNATURES, *blkid_signatures.MADE_BY_MKFS}
 
-    assert await known() <= made | set(blkid_signatures.NOT_MADE)
+    assert await known_to_blkid() <= made | set(blkid_signatures.NOT_MADE)
 
 
 @pytest.mark.requirement("data.format-only-blank")
 @pytest.mark.parametrize("kind", blkid_signatures.SIGNATURES)
-async def test_a_device_with_a_signature_is_left_as_it_is(node: LoopNode, kind: str) -> None:
-    """Ours: no mkfs on a device not proved blank."""
-    if kind not in await known():
-        pytest.skip("this blkid does not know it")
+async def test_a_device_with_a_signature_is_not_changed(node: LoopNode, kind: str) -> None:
+    if kind not in await known_to_blkid():
+        pytest.skip("this version of blkid does not know the signature")
     await node.attach(size=blkid_signatures.SIZE)
     blkid_signatures.write(node.image(), blkid_signatures.SIGNATURES[kind]())
     before = digest(node.image())
 
-    tags = await blkid.found(node.loops[VOLUME])
+    tags = await blkid.probe(node.loops[VOLUME])
     assert tags is not None
     assert tags["TYPE"] == kind
     for filesystem in FILESYSTEMS:
         with pytest.raises(errors.NotReady, match=rf"holds {kind}.*, not {filesystem}"):
-            await stage(node.host, wanting(node, filesystem))
+            await stage(node.host, staging(node, filesystem))
 
     assert digest(node.image()) == before
     assert not mounts_at(node.staging())
@@ -76,119 +75,118 @@ async def test_a_device_with_a_signature_is_left_as_it_is(node: LoopNode, kind: 
 
 @pytest.mark.requirement("data.format-only-blank")
 @pytest.mark.parametrize("kind", blkid_signatures.PARTITION_TABLES)
-async def test_a_device_with_a_partition_table_is_left_as_it_is(node: LoopNode, kind: str) -> None:
-    """Ours: partitions are somebody's, even with nothing in them."""
+async def test_a_device_with_a_partition_table_is_not_changed(node: LoopNode, kind: str) -> None:
+    """Even without a filesystem in any partition, some other program made the table."""
     await node.attach(size=blkid_signatures.SIZE)
     blkid_signatures.write(node.image(), blkid_signatures.PARTITION_TABLES[kind]())
     before = digest(node.image())
 
     for filesystem in FILESYSTEMS:
         with pytest.raises(errors.NotReady, match=rf"a partition table \({kind}\), not {filesystem}"):
-            await stage(node.host, wanting(node, filesystem))
+            await stage(node.host, staging(node, filesystem))
 
     assert digest(node.image()) == before
 
 
 @pytest.mark.requirement("data.format-only-blank")
 @pytest.mark.parametrize("kind", blkid_signatures.MADE_BY_MKFS)
-async def test_what_another_program_made_is_left_as_it_is(node: LoopNode, kind: str) -> None:
-    """Ours."""
+async def test_a_filesystem_that_another_program_made_is_not_changed(node: LoopNode, kind: str) -> None:
     loop = await node.attach(size=LARGE_ENOUGH_FOR_XFS)
     await command.run([*blkid_signatures.MADE_BY_MKFS[kind], str(loop)])
     before = digest(node.image())
 
-    tags = await blkid.found(loop)
+    tags = await blkid.probe(loop)
     assert tags is not None
     assert tags["TYPE"] == kind
     for filesystem in set(FILESYSTEMS) - {kind}:
         with pytest.raises(errors.NotReady, match=rf"holds {kind}, not {filesystem}"):
-            await stage(node.host, wanting(node, filesystem))
+            await stage(node.host, staging(node, filesystem))
 
     assert digest(node.image()) == before
 
 
 @pytest.mark.requirement("data.format-only-blank")
 @pytest.mark.parametrize("at", [0, 5000, MIB, 2 * MIB, 4 * MIB, -0x181E00, -600, -512 * 1024])
-async def test_raw_data_is_left_as_it_is(node: LoopNode, at: int) -> None:
-    """Ours: a database on a raw volume has no signature."""
+async def test_raw_data_is_not_changed(node: LoopNode, at: int) -> None:
+    """A database on a raw volume has no signature."""
     await node.attach(size=blkid_signatures.SIZE)
-    blkid_signatures.write(node.image(), {at: b"somebody's data"})
+    blkid_signatures.write(node.image(), {at: b"a user's data"})
     before = digest(node.image())
 
-    with pytest.raises(errors.NotReady, match="data that no filesystem known here explains"):
-        await stage(node.host, wanting(node, "ext4"))
+    with pytest.raises(errors.NotReady, match="holds unrecognised data, not ext4"):
+        await stage(node.host, staging(node, "ext4"))
 
     assert digest(node.image()) == before
 
 
 @pytest.mark.requirement("data.format-only-blank")
-async def test_a_device_that_does_not_read_is_not_blank(node: LoopNode) -> None:
-    """Ours: blkid's exit code is the same for both."""
+async def test_an_unreadable_device_is_not_blank(node: LoopNode) -> None:
+    """blkid(8), exit code 2: the same for a blank device and for an unreadable one."""
     await node.attach()
-    device = await node.host.device(VOLUME)
+    device = await node.host.find_device(VOLUME)
     os.truncate(node.image(), 0)
 
     with pytest.raises(errors.Unavailable):
-        await node.host.contents(device, VOLUME)
+        await node.host.read_contents(device, VOLUME)
 
     assert node.image().stat().st_size == 0
 
 
 @pytest.mark.requirement("data.format-only-blank")
-async def test_a_device_that_another_program_holds_is_not_formatted(node: LoopNode) -> None:
-    """Ours: an mkfs of a killed predecessor may still run."""
+async def test_a_device_in_use_by_another_program_is_not_formatted(node: LoopNode) -> None:
+    """An mkfs that a killed node process started may still run."""
     loop = await node.attach()
-    held = os.open(loop, os.O_RDONLY | os.O_EXCL)
+    handle = os.open(loop, os.O_RDONLY | os.O_EXCL)
 
     try:
-        with pytest.raises(errors.Unavailable, match="held by another program"):
-            await stage(node.host, wanting(node, "ext4"))
+        with pytest.raises(errors.Unavailable, match="in use by another program"):
+            await stage(node.host, staging(node, "ext4"))
     finally:
-        os.close(held)
+        os.close(handle)
 
-    await stage(node.host, wanting(node, "ext4"))
+    await stage(node.host, staging(node, "ext4"))
     await unstage(node.host, VOLUME, node.staging())
 
 
 @pytest.mark.requirement("data.killed-mkfs-heals")
 @pytest.mark.parametrize("filesystem", FILESYSTEMS)
-async def test_an_mkfs_that_is_killed_at_any_moment_heals(node: LoopNode, filesystem: str) -> None:
-    """Ours: kill -9 of the node leaves nothing that the next one cannot finish."""
+async def test_staging_recovers_from_an_mkfs_that_was_killed_at_any_moment(node: LoopNode, filesystem: str) -> None:
+    """A SIGKILL of the node process leaves nothing that the next node process cannot finish."""
     await node.attach()
-    device = await node.host.device(VOLUME)
+    device = await node.host.find_device(VOLUME)
     marker.begin_mkfs(device.path, device.size, VOLUME)
-    assert await node.host.contents(device, VOLUME) == Unfinished()  # killed before mkfs did anything
+    assert await node.host.read_contents(device, VOLUME) == Unfinished()  # killed before mkfs started
 
     for moment in range(1, 25):
         marker.begin_mkfs(device.path, device.size, VOLUME)
         with suppress(command.CommandTimedOut):
             await command.run([*mkfs.PROGRAMS[filesystem], str(device.path)], deadline=moment / 1000)
-        left = await node.host.contents(device, VOLUME)
-        if isinstance(left, Filesystem):  # it had ended by then, sooner on a busy machine
+        left = await node.host.read_contents(device, VOLUME)
+        if isinstance(left, Filesystem):  # mkfs finished before the kill
             assert left.marked_unfinished
             break
         assert isinstance(left, Unfinished)
 
-    await stage(node.host, wanting(node, filesystem))
+    await stage(node.host, staging(node, filesystem))
     (node.staging() / "kept").write_text("data")
     await unstage(node.host, VOLUME, node.staging())
-    after = await node.host.contents(device, VOLUME)
+    after = await node.host.read_contents(device, VOLUME)
     assert isinstance(after, Filesystem)
     assert (after.marked_unfinished, after.damaged) == (False, False)
-    await stage(node.host, wanting(node, filesystem))
+    await stage(node.host, staging(node, filesystem))
     assert (node.staging() / "kept").read_text() == "data"
 
 
 @pytest.mark.requirement("data.killed-mkfs-heals")
 @pytest.mark.parametrize("wanted", FILESYSTEMS)
-async def test_an_unfinished_mkfs_of_the_other_filesystem_heals_too(node: LoopNode, wanted: str) -> None:
-    """Ours: the class may have been changed in between."""
+async def test_staging_recovers_from_an_unfinished_mkfs_of_the_other_filesystem(node: LoopNode, wanted: str) -> None:
+    """The StorageClass may have been replaced after the kill."""
     (other,) = set(FILESYSTEMS) - {wanted}
     await node.attach()
-    device = await node.host.device(VOLUME)
+    device = await node.host.find_device(VOLUME)
     marker.begin_mkfs(device.path, device.size, VOLUME)
     await command.run([*mkfs.PROGRAMS[other], str(device.path)])
-    # What a kill right before the end leaves: ext4 has no superblock yet, XFS one in progress.
+    # The state after a kill right before the end: ext4 has no superblock yet, XFS has one in progress.
     with device.path.open("r+b", buffering=0) as raw:
         start = bytearray(raw.read(4096))
         if other == "xfs":
@@ -197,37 +195,37 @@ async def test_an_unfinished_mkfs_of_the_other_filesystem_heals_too(node: LoopNo
             start[1024:2048] = bytes(1024)
         raw.seek(0)
         raw.write(start)
-    assert await node.host.contents(device, VOLUME) == Unfinished()
+    assert await node.host.read_contents(device, VOLUME) == Unfinished()
 
-    await stage(node.host, wanting(node, wanted))
+    await stage(node.host, staging(node, wanted))
 
     assert mounts_at(node.staging())[-1].filesystem == wanted
 
 
-async def test_a_complete_filesystem_is_not_formatted_though_the_note_still_stands(node: LoopNode) -> None:
-    """Ours: a kill between the end of mkfs and the removal of the note."""
+async def test_a_complete_filesystem_with_a_leftover_marker_is_not_formatted(node: LoopNode) -> None:
+    """The node process was killed after mkfs and before it removed the marker."""
     await node.attach()
-    device = await node.host.device(VOLUME)
+    device = await node.host.find_device(VOLUME)
     marker.begin_mkfs(device.path, device.size, VOLUME)
     await command.run([*mkfs.PROGRAMS["ext4"], "-U", "11111111-2222-3333-4444-555555555555", str(device.path)])
 
-    await stage(node.host, wanting(node, "ext4"))
+    await stage(node.host, staging(node, "ext4"))
 
-    tags = await blkid.found(node.loops[VOLUME])
+    tags = await blkid.probe(node.loops[VOLUME])
     assert tags is not None
     assert tags["UUID"] == "11111111-2222-3333-4444-555555555555"
     await unstage(node.host, VOLUME, node.staging())
-    found = await node.host.contents(device, VOLUME)
+    found = await node.host.read_contents(device, VOLUME)
     assert isinstance(found, Filesystem)
     assert not found.marked_unfinished
 
 
 @pytest.mark.requirement("data.format-only-blank")
-async def test_a_filesystem_that_was_made_in_between_is_not_overwritten(node: LoopNode) -> None:
-    """Ours: an orphaned mkfs may end between the look at the device and the claim to it."""
+async def test_a_filesystem_made_after_the_device_was_read_is_not_overwritten(node: LoopNode) -> None:
+    """An orphaned mkfs may end after the driver read the device and before it locked the device."""
     loop = await node.attach()
-    device = await node.host.device(VOLUME)
-    assert await node.host.contents(device, VOLUME) == Blank()
+    device = await node.host.find_device(VOLUME)
+    assert await node.host.read_contents(device, VOLUME) == Blank()
     await command.run(["mkfs.ext4", "-q", str(loop)])
 
     with pytest.raises(errors.Unavailable):
@@ -239,13 +237,13 @@ async def test_a_filesystem_that_was_made_in_between_is_not_overwritten(node: Lo
 
 @pytest.mark.requirement("data.format-only-blank")
 @pytest.mark.parametrize("filesystem", FILESYSTEMS)
-async def test_raw_data_that_was_written_in_between_is_not_overwritten(node: LoopNode, filesystem: str) -> None:
-    """Ours: mkfs.ext4 asks nobody whether it may, where it has no terminal to ask at."""
+async def test_raw_data_written_after_the_device_was_read_is_not_overwritten(node: LoopNode, filesystem: str) -> None:
+    """Without a terminal mkfs.ext4 overwrites existing data without asking."""
     await node.attach(size=blkid_signatures.SIZE)
-    device = await node.host.device(VOLUME)
-    assert await node.host.contents(device, VOLUME) == Blank()
+    device = await node.host.find_device(VOLUME)
+    assert await node.host.read_contents(device, VOLUME) == Blank()
     with device.path.open("r+b", buffering=0) as raw:
-        raw.write(b"LABELONE".rjust(520).ljust(4096))  # about what LVM writes
+        raw.write(b"LABELONE".rjust(520).ljust(4096))  # similar to LVM's label
     before = digest(node.image())
 
     with pytest.raises(errors.Unavailable):
@@ -257,9 +255,9 @@ async def test_raw_data_that_was_written_in_between_is_not_overwritten(node: Loo
 @pytest.mark.requirement("data.own-device-only")
 @pytest.mark.parametrize("renamed", ["another device", "another volume"])
 async def test_a_device_that_became_another_volumes_is_neither_read_nor_formatted(node: LoopNode, renamed: str) -> None:
-    """Ours: the kernel gives a disk's name, and its number too, to the next one that comes."""
+    """The kernel gives the name and number of a removed disk to the next disk."""
     await node.attach(size=blkid_signatures.SIZE)
-    device = await node.host.device(VOLUME)
+    device = await node.host.find_device(VOLUME)
     if renamed == "another volume":  # the same name and number
         node.link().rename(node.link(OTHER))
     else:
@@ -268,19 +266,19 @@ async def test_a_device_that_became_another_volumes_is_neither_read_nor_formatte
         os.mknod(device.path, 0o060600, loop.stat().st_rdev)
 
     with pytest.raises(errors.Unavailable, match=f"no longer the device of volume {VOLUME}"):
-        await node.host.contents(device, VOLUME)
+        await node.host.read_contents(device, VOLUME)
     with pytest.raises(errors.Unavailable, match=f"no longer the device of volume {VOLUME}"):
         await node.host.format(device, VOLUME, "ext4")
 
     assert not any(any(image.read_bytes()[:4096]) for image in node.directory.glob("*.img"))
 
 
-async def test_an_orphaned_program_keeps_the_device_before_it_has_opened_it(
+async def test_an_orphaned_program_keeps_the_lock_before_it_has_opened_the_device(
     node: LoopNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ours: an mkfs whose node process was killed may begin after its successor has mounted and unmounted."""
+    """An mkfs whose node process was killed may start only after the next node process has mounted and unmounted."""
     await node.attach()
-    device = await node.host.device(VOLUME)
+    device = await node.host.find_device(VOLUME)
     monkeypatch.setattr(device_lock, "PATIENCE", 0.1)
     handle = os.open(device.path, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
@@ -288,36 +286,36 @@ async def test_an_orphaned_program_keeps_the_device_before_it_has_opened_it(
 
     async with asyncio.TaskGroup() as group:
         group.create_task(command.run(["cat", f"/dev/fd/{waits}"], keep=[handle, waits]))
-        await node.host.device(VOLUME)  # by now it has a copy of the open file
+        await node.host.find_device(VOLUME)  # after this await the program has inherited the open file
         os.close(handle)
         try:
-            with pytest.raises(errors.Unavailable, match="held by another program"):
-                await stage(node.host, wanting(node, "ext4"))
+            with pytest.raises(errors.Unavailable, match="in use by another program"):
+                await stage(node.host, staging(node, "ext4"))
         finally:
             os.close(ends)
     os.close(waits)
 
-    await stage(node.host, wanting(node, "ext4"))
+    await stage(node.host, staging(node, "ext4"))
     assert mounts_at(node.staging())
 
 
-async def test_a_copy_of_a_volume_that_was_being_formatted_is_not_that_volume(node: LoopNode) -> None:
-    """Ours: a snapshot may be taken in the middle of an mkfs."""
+async def test_a_copy_of_an_unfinished_volume_is_not_formatted(node: LoopNode) -> None:
+    """A snapshot may be taken during mkfs."""
     await node.attach(size=GIB)
-    device = await node.host.device(VOLUME)
+    device = await node.host.find_device(VOLUME)
     marker.begin_mkfs(device.path, device.size, VOLUME)
     os.link(node.image(), node.image(OTHER))
     await node.detach()
     await node.attach(OTHER)
 
-    with pytest.raises(errors.NotReady, match=f"the beginnings of a filesystem of volume {VOLUME}"):
-        await stage(node.host, wanting(node, "ext4", OTHER))
+    with pytest.raises(errors.NotReady, match=f"an unfinished filesystem of volume {VOLUME}"):
+        await stage(node.host, staging(node, "ext4", OTHER))
 
 
-async def test_the_notes_place_is_past_what_either_mkfs_clears(node: LoopNode) -> None:
-    """Ours: mkfs.xfs clears the last 128 KiB, mkfs.ext4 the last 64."""
+async def test_the_marker_is_where_no_mkfs_clears_it(node: LoopNode) -> None:
+    """mkfs.xfs clears the last 128 KiB, mkfs.ext4 the last 64."""
     await node.attach()
-    device = await node.host.device(VOLUME)
+    device = await node.host.find_device(VOLUME)
 
     for filesystem in FILESYSTEMS:
         blkid_signatures.write(node.image(), {0: bytes(MIB)})

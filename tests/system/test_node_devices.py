@@ -1,4 +1,4 @@
-"""A volume's device is found by what cannot lie, and nothing else is taken for it."""
+"""A volume's device is found by reliable evidence, and no other device is accepted as the volume's."""
 
 import os
 from collections.abc import AsyncGenerator
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.root
 
 BLOCK_NODE = 0o060600
 INSTANCE_STORE = "Amazon EC2 NVMe Instance Storage"
-# Numbers that no driver has: a mistake in a test opens nothing.
+# A number that no device has, so that a mistake in a test opens nothing.
 DISK = DeviceNumber(4000, 1)
 
 
@@ -30,7 +30,7 @@ class Machine:
     dev: Path
 
     def disk(self, name: str, number: DeviceNumber = DISK, *, serial: str = "", model: str = MODEL) -> None:
-        """Have a disk, as the kernel and udev show it."""
+        """Add a disk, as the kernel and udev show it."""
         entry = self.sysfs / "devices" / name
         (entry / "device").mkdir(parents=True)
         (entry / "size").write_text(f"{GIB // 512}\n")
@@ -42,18 +42,18 @@ class Machine:
         os.mknod(self.dev / name, BLOCK_NODE, os.makedev(number.major, number.minor))
 
     def link(self, volume_id: str, name: str, *, variant: str = "") -> None:
-        """Have a by-id link."""
+        """Add a by-id link."""
         link = self.dev / "disk" / "by-id" / f"nvme-Amazon_Elastic_Block_Store_{nvme_serial(volume_id)}{variant}"
         link.symlink_to(f"../../{name}")
 
     @property
     def devices(self) -> Devices:
-        """What finds devices on it."""
+        """The finder of this machine's devices."""
         return Devices(self.dev, self.sysfs)
 
     @property
     def host(self) -> LinuxHost:
-        """What waits for devices on it, and not long."""
+        """The host of this machine, without patience."""
         return LinuxHost(devices=self.dev, sysfs=self.sysfs, root=self.dev, patience=0)
 
 
@@ -67,7 +67,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def test_a_serial_number_in_sysfs_is_enough(machine: Machine) -> None:
-    """Nitro: the NVMe serial is the volume's id without its dash; udev may be late."""
+    """EC2, NVMe on Linux: the serial number is the volume's id without its dash; udev's link may be late."""
     machine.disk("nvme0n1", DeviceNumber(4000, 0), serial=nvme_serial(OTHER))
     machine.disk("nvme1n1", serial=nvme_serial(VOLUME))
 
@@ -77,8 +77,8 @@ def test_a_serial_number_in_sysfs_is_enough(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("variant", ["", "_1", "-ns-1"])
-def test_a_link_by_id_leads_there_too(machine: Machine, variant: str) -> None:
-    """Udev's rules of different ages; a loop device of an emulated node has nothing but its link."""
+def test_a_by_id_link_is_enough(machine: Machine, variant: str) -> None:
+    """The udev rules differ between versions; a loop device of an emulated node has only its link."""
     machine.disk("loop7")
     machine.link(VOLUME, "loop7", variant=variant)
 
@@ -86,7 +86,7 @@ def test_a_link_by_id_leads_there_too(machine: Machine, variant: str) -> None:
 
 
 def test_a_stale_link_does_not_hide_the_device_that_sysfs_knows(machine: Machine) -> None:
-    """Upstream ends with an error where a published name belongs to another volume."""
+    """aws-ebs-csi-driver fails if the published name is another volume's."""
     machine.disk("nvme1n1", DeviceNumber(4000, 9), serial=nvme_serial(OTHER))
     machine.disk("nvme2n1", serial=nvme_serial(VOLUME))
     machine.link(VOLUME, "nvme1n1")
@@ -96,17 +96,17 @@ def test_a_stale_link_does_not_hide_the_device_that_sysfs_knows(machine: Machine
 
 @pytest.mark.requirement("data.own-device-only")
 async def test_a_link_to_another_volumes_device_is_refused_with_both_serials(machine: Machine) -> None:
-    """Ours: never the wrong device; udev may put it right, so the call is tried again."""
+    """The rules of udev may correct the link later, so the error is retryable."""
     machine.disk("nvme1n1", serial=nvme_serial(OTHER))
     machine.link(VOLUME, "nvme1n1")
 
     with pytest.raises(errors.DeviceNotReady, match=f"{nvme_serial(OTHER)}, not {nvme_serial(VOLUME)}"):
-        await machine.host.device(VOLUME, udev_link(VOLUME))
+        await machine.host.find_device(VOLUME, udev_link(VOLUME))
 
 
 @pytest.mark.requirement("data.own-device-only")
-async def test_a_disk_of_another_kind_is_never_taken(machine: Machine) -> None:
-    """Instance store, LVM, a virtual disk: whatever a link or a published name says."""
+async def test_a_disk_of_another_kind_is_never_accepted(machine: Machine) -> None:
+    """Instance store, LVM, a virtual disk: not even if a link or a published name leads to it."""
     machine.disk("nvme3n1", serial=nvme_serial(VOLUME), model=INSTANCE_STORE)
     machine.disk("dm-0", DeviceNumber(4000, 2))
     machine.disk("vda", DeviceNumber(4000, 3))
@@ -116,11 +116,11 @@ async def test_a_disk_of_another_kind_is_never_taken(machine: Machine) -> None:
 
     for published in ("", "/dev/loop0", "/dev/dm-0", "/dev/vda", "/dev/nvme3n1"):
         with pytest.raises(errors.DeviceNotReady):
-            await machine.host.device(VOLUME, published)
+            await machine.host.find_device(VOLUME, published)
 
 
-def test_a_xen_disk_is_taken_by_its_published_name_alone(machine: Machine) -> None:
-    """Instances before Nitro show no serial number."""
+def test_a_xen_disk_is_accepted_by_its_published_name_alone(machine: Machine) -> None:
+    """Xen instances, which came before Nitro, show no serial number."""
     machine.disk("xvdba")
 
     assert machine.devices.find(VOLUME, "/dev/xvdba").number == DISK
@@ -128,67 +128,67 @@ def test_a_xen_disk_is_taken_by_its_published_name_alone(machine: Machine) -> No
 
 @pytest.mark.requirement("data.own-device-only")
 async def test_a_link_that_leads_out_of_the_nodes_directory_is_not_followed(machine: Machine, tmp_path: Path) -> None:
-    """Ours: an emulated node sees its own devices only."""
+    """An emulated node must see only its own devices."""
     machine.disk("loop7")
     (machine.dev / "loop7").rename(tmp_path / "loop7")
     (machine.dev / "loop7").symlink_to(tmp_path / "loop7")
     machine.link(VOLUME, "loop7")
 
     with pytest.raises(errors.DeviceNotReady, match="leads out of"):
-        await machine.host.device(VOLUME)
+        await machine.host.find_device(VOLUME)
 
 
-async def test_a_device_that_does_not_come_is_named_with_where_it_was_looked_for(machine: Machine) -> None:
-    """kubelet: a late device is UNAVAILABLE, and tried again."""
+async def test_the_error_for_an_absent_device_names_the_places_that_were_searched(machine: Machine) -> None:
+    """A late device is UNAVAILABLE, so kubelet tries again."""
     with pytest.raises(errors.DeviceNotReady) as late:
-        await machine.host.device(VOLUME, "/dev/xvdba")
+        await machine.host.find_device(VOLUME, "/dev/xvdba")
 
     for name in ("sysfs", f"nvme-Amazon_Elastic_Block_Store_{nvme_serial(VOLUME)}", str(machine.dev / "xvdba")):
         assert name in str(late.value)
 
 
 @pytest.mark.parametrize("odd", ["", "vol-1\0", "../../nvme1n1"])
-def test_an_id_that_no_volume_has_leads_to_no_path(machine: Machine, odd: str) -> None:
-    """csi-sanity unstages volumes of odd ids, and a name made of one may lead anywhere."""
+def test_an_id_that_no_volume_can_have_leads_to_no_path(machine: Machine, odd: str) -> None:
+    """csi-sanity unstages volumes with odd ids, and a path built from such an id could lead anywhere."""
     machine.disk("nvme1n1", serial=nvme_serial(VOLUME))
 
     with pytest.raises(Absent, match="no volume has the id"):
         machine.devices.find(odd)
 
 
-def test_whose_a_device_is_can_be_told_or_not(machine: Machine) -> None:
-    """Ours: what is somebody else's is not unmounted; what died cannot say whose it was."""
+def test_a_device_is_the_volumes_or_another_volumes_or_unknown(machine: Machine) -> None:
+    """Another volume's mount is never unmounted; nothing identifies a removed device any more."""
     for minor, name in enumerate(["nvme1n1", "nvme2n1", "loop1", "loop2", "vda"]):
         machine.disk(
             name, DeviceNumber(4000, minor), serial={0: nvme_serial(VOLUME), 1: nvme_serial(OTHER)}.get(minor, "")
         )
     machine.link(VOLUME, "loop1")
 
-    answers = [machine.devices.belongs(VOLUME, DeviceNumber(4000, minor)) for minor in range(6)]
+    answers = [machine.devices.is_device_of(VOLUME, DeviceNumber(4000, minor)) for minor in range(6)]
 
     assert answers == [True, False, True, None, False, None]
-    assert machine.devices.belongs(VOLUME, DeviceNumber(0, 40)) is False
+    assert machine.devices.is_device_of(VOLUME, DeviceNumber(0, 40)) is False
 
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncGenerator[LoopNode]:
-    async with LoopNode.running(tmp_path / "node") as running:
+    async with LoopNode.create(tmp_path / "node") as running:
         yield running
 
 
 async def test_an_emulated_nodes_device_is_a_loop_device_by_its_link(node: LoopNode) -> None:
-    """Ours: the real sysfs, a real device."""
+    """With the real sysfs and a real device."""
     loop = await node.attach()
 
-    device = await node.host.device(VOLUME, udev_link(VOLUME))
+    device = await node.host.find_device(VOLUME, udev_link(VOLUME))
 
     assert device.size == GIB
     assert os.makedev(device.number.major, device.number.minor) == loop.stat().st_rdev
 
 
-async def test_a_size_that_does_not_come_is_named_with_the_size_that_is(node: LoopNode) -> None:
-    """kubelet, expand: never FAILED_PRECONDITION."""
+async def test_the_error_for_a_late_size_names_both_sizes(node: LoopNode) -> None:
+    """The kubelet never retries an expansion after FAILED_PRECONDITION, so the error is UNAVAILABLE."""
     await node.attach()
 
     with pytest.raises(errors.DeviceNotReady, match=f"has {GIB} bytes, not {2 * GIB}"):
-        await node.host.device(VOLUME, size=2 * GIB)
+        await node.host.find_device(VOLUME, size=2 * GIB)

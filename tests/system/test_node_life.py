@@ -1,4 +1,4 @@
-"""Stage, publish, grow, measure, unpublish, unstage: on loop devices, with the kernel's own mounts."""
+"""Stage, publish, expand, measure, unpublish, unstage: on loop devices, with real mounts."""
 
 import fcntl
 import os
@@ -17,7 +17,7 @@ from hyperpod_ebs.driver.model.formatting import Formatting
 from hyperpod_ebs.driver.mounts.expand import expand
 from hyperpod_ebs.driver.mounts.publish import Publishing, publish, unpublish
 from hyperpod_ebs.driver.mounts.stage import Staging, stage, unstage
-from hyperpod_ebs.driver.mounts.usage import usage
+from hyperpod_ebs.driver.mounts.usage import measure_usage
 from hyperpod_ebs.kit import command
 from tests.support.loop_device_node import GIB, OTHER, VOLUME, LoopNode, mounts_at
 
@@ -31,21 +31,21 @@ WRITER = AccessMode.SINGLE_NODE_WRITER
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncGenerator[LoopNode]:
-    async with LoopNode.running(tmp_path) as running:
+    async with LoopNode.create(tmp_path) as running:
         yield running
 
 
 @pytest.fixture
 def programs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The programs that were run, in order."""
+    """The names of the programs that ran, in order."""
     ran: list[str] = []
     run = command.run
 
-    async def noted(argv: list[str], **how: object) -> command.Finished:
+    async def run_and_record(argv: list[str], **how: object) -> command.Finished:
         ran.append(argv[0])
-        return await run(argv, **how)  # type: ignore[arg-type] # handed on as given
+        return await run(argv, **how)  # type: ignore[arg-type] # passed on unchanged
 
-    monkeypatch.setattr(command, "run", noted)
+    monkeypatch.setattr(command, "run", run_and_record)
     return ran
 
 
@@ -54,10 +54,10 @@ def staging(node: LoopNode, *flags: str, filesystem: str = "ext4", volume_id: st
     return Staging(volume_id=volume_id, target=node.staging(volume_id), capability=capability)
 
 
-def formatted(node: LoopNode, filesystem: str, **said: str) -> Staging:
+def staging_with_format(node: LoopNode, filesystem: str, **parameters: str) -> Staging:
     capability = Capability(Mount(filesystem), WRITER)
-    wish = Formatting.parse(said)
-    return Staging(volume_id=VOLUME, target=node.staging(), capability=capability, formatting=wish)
+    formatting = Formatting.parse(parameters)
+    return Staging(volume_id=VOLUME, target=node.staging(), capability=capability, formatting=formatting)
 
 
 def publishing(node: LoopNode, *flags: str, read_only: bool = False, block: bool = False) -> Publishing:
@@ -71,7 +71,7 @@ def publishing(node: LoopNode, *flags: str, read_only: bool = False, block: bool
 
 
 @contextmanager
-def used(path: Path) -> Iterator[None]:
+def open_file(path: Path) -> Iterator[None]:
     handle = os.open(path, os.O_RDONLY)
     try:
         yield
@@ -80,7 +80,7 @@ def used(path: Path) -> Iterator[None]:
 
 
 def shut_down(path: Path) -> None:
-    """Make an XFS fail as it does when its device dies."""
+    """Make an XFS fail as if its device had failed (XFS_IOC_GOINGDOWN)."""
     handle = os.open(path, os.O_RDONLY)
     fcntl.ioctl(handle, XFS_IOC_GOINGDOWN, (2).to_bytes(4, "little"))
     os.close(handle)
@@ -88,10 +88,10 @@ def shut_down(path: Path) -> None:
 
 @pytest.mark.requirement("csi.stage-volume.idempotent")
 @pytest.mark.parametrize("filesystem", FILESYSTEMS)
-async def test_staging_runs_no_program_that_it_does_not_need(
+async def test_staging_runs_only_the_programs_that_it_needs(
     node: LoopNode, programs: list[str], filesystem: str
 ) -> None:
-    """Ours: three programs for a blank volume, two for a formatted one, none for a repeat."""
+    """Each program costs start-up time of the pod."""
     await node.attach()
     wanted = staging(node, filesystem=filesystem)
 
@@ -110,8 +110,8 @@ async def test_staging_runs_no_program_that_it_does_not_need(
 
 
 @pytest.mark.requirement("csi.node-publish.target")
-async def test_a_volume_keeps_its_data_on_its_way_to_another_node(node: LoopNode, tmp_path: Path) -> None:
-    """CSI spec §NodeStageVolume."""
+async def test_a_volume_keeps_its_data_when_it_moves_to_another_node(node: LoopNode, tmp_path: Path) -> None:
+    """CSI spec, Volume Lifecycle."""
     await node.attach()
     await stage(node.host, staging(node))
     await publish(node.host, publishing(node))
@@ -120,7 +120,7 @@ async def test_a_volume_keeps_its_data_on_its_way_to_another_node(node: LoopNode
     await unstage(node.host, VOLUME, node.staging())
     await node.detach()
 
-    async with LoopNode.running(tmp_path / "other") as other:
+    async with LoopNode.create(tmp_path / "other") as other:
         os.link(node.image(), other.image())
         await other.attach()
         await stage(other.host, staging(other))
@@ -128,8 +128,8 @@ async def test_a_volume_keeps_its_data_on_its_way_to_another_node(node: LoopNode
 
 
 @pytest.mark.requirement("csi.stage-volume.conflict")
-async def test_a_stage_on_other_terms_is_refused(node: LoopNode) -> None:
-    """CSI spec: a repeat that is incompatible is ALREADY_EXISTS."""
+async def test_staging_again_with_other_options_is_refused(node: LoopNode) -> None:
+    """CSI spec, NodeStageVolume: a repeat with an incompatible capability is ALREADY_EXISTS."""
     await node.attach()
     await node.attach(OTHER)
     await stage(node.host, staging(node, "noatime"))
@@ -146,8 +146,7 @@ async def test_a_stage_on_other_terms_is_refused(node: LoopNode) -> None:
     await stage(node.host, staging(node, "noatime"))
 
 
-async def test_a_raw_block_volume_is_staged_when_its_device_is_there(node: LoopNode, programs: list[str]) -> None:
-    """CSI spec: nothing else is to be done."""
+async def test_staging_a_raw_block_volume_only_waits_for_its_device(node: LoopNode, programs: list[str]) -> None:
     wanted = Staging(volume_id=VOLUME, target=node.staging(), capability=Capability(Block(), WRITER))
     with pytest.raises(errors.DeviceNotReady):
         await stage(node.host, wanted)
@@ -160,8 +159,8 @@ async def test_a_raw_block_volume_is_staged_when_its_device_is_there(node: LoopN
     assert programs == []
 
 
-async def test_a_restored_copy_is_mounted_beside_its_source(node: LoopNode) -> None:
-    """XFS: two filesystems of one UUID exclude each other without nouuid."""
+async def test_a_restored_copy_can_be_mounted_next_to_its_source(node: LoopNode) -> None:
+    """xfs(5), nouuid: without it the kernel refuses a second filesystem with the same UUID."""
     await node.attach(size=GIB)
     await stage(node.host, staging(node, filesystem="xfs"))
     await command.run(["sync"])
@@ -170,11 +169,11 @@ async def test_a_restored_copy_is_mounted_beside_its_source(node: LoopNode) -> N
 
     await stage(node.host, staging(node, filesystem="xfs", volume_id=OTHER))
 
-    assert len({mounts_at(node.staging(one))[0].number for one in (VOLUME, OTHER)}) == 2
+    assert len({mounts_at(node.staging(volume_id))[0].number for volume_id in (VOLUME, OTHER)}) == 2
 
 
-async def test_what_fails_after_a_mount_is_unmounted(node: LoopNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    """kubelet: it never unstages what failed with a final code, so a mount would leak."""
+async def test_staging_that_fails_after_the_mount_unmounts(node: LoopNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kubelet never unstages after a final error, so mounts leak (Kubernetes, csi_client.go, isFinalError)."""
     await node.attach()
     await stage(node.host, staging(node, filesystem="xfs"))
     await unstage(node.host, VOLUME, node.staging())
@@ -187,10 +186,10 @@ async def test_what_fails_after_a_mount_is_unmounted(node: LoopNode, monkeypatch
     assert mounts_at(node.staging()) == ()
 
 
-async def test_what_fails_after_a_mount_and_cannot_be_unmounted_is_asked_for_again(
+async def test_staging_that_fails_and_cannot_unmount_returns_a_retryable_error(
     node: LoopNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """kubelet: after a final code it would forget the mount, and never unstage it."""
+    """After a final error kubelet would forget the mount (Kubernetes, csi_client.go, isFinalError)."""
     await node.attach()
     await stage(node.host, staging(node, filesystem="xfs"))
     await unstage(node.host, VOLUME, node.staging())
@@ -198,26 +197,26 @@ async def test_what_fails_after_a_mount_and_cannot_be_unmounted_is_asked_for_aga
     monkeypatch.setattr(growth, "RESIZE_DEADLINE", 0.0)
 
     async def in_use(target: Path) -> None:
-        raise errors.InUse(f"{target} is still used by a process")
+        raise errors.InUse(f"a process still uses {target}")
 
-    with monkeypatch.context() as held:
-        held.setattr(node.host, "unmount", in_use)
-        with pytest.raises(errors.Unavailable, match="what was mounted stays"):
+    with monkeypatch.context() as patch:
+        patch.setattr(node.host, "unmount", in_use)
+        with pytest.raises(errors.Unavailable, match="stays mounted"):
             await stage(node.host, staging(node, filesystem="xfs"))
 
     await unstage(node.host, VOLUME, node.staging())
 
 
-async def test_a_mount_program_that_fails_after_mounting_leaves_nothing_or_is_asked_again(
+async def test_publishing_whose_mount_program_fails_unmounts_or_returns_a_retryable_error(
     node: LoopNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """kubelet, as above: mount(8) binds first and sets the options after."""
+    """mount(8), Bind mount options: it binds first and remounts with the options second, so it can fail in between."""
     await node.attach()
     await stage(node.host, staging(node))
     run = command.run
 
     async def fails_after(argv: list[str], **how: object) -> command.Finished:
-        finished = await run(argv, **how)  # type: ignore[arg-type] # handed on as given
+        finished = await run(argv, **how)  # type: ignore[arg-type] # passed on unchanged
         if argv[0] == "mount":
             raise command.CommandFailed(argv, "exited with 32", code=32)
         return finished
@@ -229,16 +228,16 @@ async def test_a_mount_program_that_fails_after_mounting_leaves_nothing_or_is_as
 
     async def busy(argv: list[str], **how: object) -> command.Finished:
         if argv[0] == "umount":
-            raise command.CommandFailed(argv, "exited with 32", code=32, said="target is busy")
+            raise command.CommandFailed(argv, "exited with 32", code=32, output="target is busy")
         return await fails_after(argv, **how)
 
     monkeypatch.setattr(command, "run", busy)
-    with pytest.raises(errors.Unavailable, match="what was mounted stays"):
+    with pytest.raises(errors.Unavailable, match="stays mounted"):
         await publish(node.host, publishing(node))
 
 
 async def test_a_damaged_filesystem_is_repaired_before_it_is_mounted(node: LoopNode, programs: list[str]) -> None:
-    """Ours: a check only where the superblock itself asks for it."""
+    """A check runs only if the superblock records errors."""
     loop = await node.attach()
     await command.run([*mkfs.PROGRAMS["ext4"], str(loop)])
     await command.run(["debugfs", "-w", "-R", "ssv state 3", str(loop)])
@@ -250,8 +249,8 @@ async def test_a_damaged_filesystem_is_repaired_before_it_is_mounted(node: LoopN
 
 
 @pytest.mark.requirement("csi.node-publish.idempotent", "csi.node-publish.conflict", "csi.node-publish.read-only")
-async def test_publishing_again_is_success_and_on_other_terms_refused(node: LoopNode) -> None:
-    """csi-sanity: a changed readonly is ALREADY_EXISTS."""
+async def test_publishing_again_succeeds_and_with_other_options_is_refused(node: LoopNode) -> None:
+    """CSI spec, NodePublishVolume: a repeat with an incompatible readonly is ALREADY_EXISTS."""
     await node.attach()
     await stage(node.host, staging(node))
 
@@ -269,7 +268,7 @@ async def test_publishing_again_is_success_and_on_other_terms_refused(node: Loop
 
 @pytest.mark.requirement("csi.node-publish.not-staged")
 async def test_an_unstaged_volume_is_not_published(node: LoopNode) -> None:
-    """CSI spec: FAILED_PRECONDITION."""
+    """CSI spec, NodePublishVolume: a volume that is not staged is FAILED_PRECONDITION."""
     await node.attach()
 
     with pytest.raises(errors.NotReady, match="is not staged"):
@@ -279,8 +278,8 @@ async def test_an_unstaged_volume_is_not_published(node: LoopNode) -> None:
 
 
 @pytest.mark.requirement("csi.unstage-volume.idempotent", "csi.node-unpublish.undone")
-async def test_unpublish_and_unstage_leave_nothing_and_may_be_repeated(node: LoopNode) -> None:
-    """CSI spec: success where nothing is there; stacked mounts are all ours."""
+async def test_unpublish_and_unstage_remove_everything_and_may_be_repeated(node: LoopNode) -> None:
+    """CSI spec, NodeUnpublishVolume and NodeUnstageVolume: idempotent. All stacked mounts of the volume are removed."""
     await node.attach()
     await stage(node.host, staging(node))
     await publish(node.host, publishing(node))
@@ -295,19 +294,19 @@ async def test_unpublish_and_unstage_leave_nothing_and_may_be_repeated(node: Loo
         assert not node.staging().exists()
 
 
-async def test_a_directory_with_something_in_it_is_not_removed(node: LoopNode) -> None:
-    """Ours: nothing is ever deleted with what is in it."""
+async def test_a_target_directory_with_files_in_it_is_not_removed(node: LoopNode) -> None:
+    """The files may be a user's."""
     node.target().mkdir()
-    (node.target() / "somebody's").touch()
+    (node.target() / "a user's").touch()
 
     await unpublish(node.host, VOLUME, node.target())
 
-    assert (node.target() / "somebody's").exists()
+    assert (node.target() / "a user's").exists()
 
 
 @pytest.mark.requirement("unstage.device-free")
 async def test_a_published_volume_is_not_unstaged(node: LoopNode) -> None:
-    """Ours: the device would stay in use, and its detach hang."""
+    """The device would stay in use, and its detach would hang."""
     await node.attach()
     await stage(node.host, staging(node))
     await publish(node.host, publishing(node))
@@ -320,10 +319,10 @@ async def test_a_published_volume_is_not_unstaged(node: LoopNode) -> None:
 
 @pytest.mark.requirement("unstage.device-free")
 @pytest.mark.parametrize("block", [False, True], ids=["mounted", "raw block"])
-async def test_a_published_volume_is_not_unstaged_though_nothing_is_at_its_staging_path(
+async def test_a_published_volume_is_not_unstaged_even_if_its_staging_mount_is_gone(
     node: LoopNode, *, block: bool
 ) -> None:
-    """Ours: success lets the attacher detach the device, below a pod that writes to it."""
+    """After a success the controller may detach the device from a pod that still writes to it."""
     await node.attach()
     await stage(node.host, staging(node))
     await publish(node.host, publishing(node, block=block))
@@ -338,12 +337,12 @@ async def test_a_published_volume_is_not_unstaged_though_nothing_is_at_its_stagi
 
 @pytest.mark.requirement("unstage.device-free")
 async def test_a_volume_that_a_process_uses_is_not_unstaged(node: LoopNode) -> None:
-    """Ours: no lazy unmount, which would hide that the device is still written to."""
+    """A lazy unmount would hide that the device is still in use."""
     await node.attach()
     await stage(node.host, staging(node))
     (node.staging() / "open").touch()
 
-    with used(node.staging() / "open"), pytest.raises(errors.InUse, match="still used by a process"):
+    with open_file(node.staging() / "open"), pytest.raises(errors.InUse, match="a process still uses it"):
         await unstage(node.host, VOLUME, node.staging())
 
     await unstage(node.host, VOLUME, node.staging())
@@ -351,8 +350,8 @@ async def test_a_volume_that_a_process_uses_is_not_unstaged(node: LoopNode) -> N
 
 @pytest.mark.requirement("data.foreign-mounts-stay")
 @pytest.mark.parametrize("holder", ["another volume", "a tmpfs"])
-async def test_what_is_somebody_elses_is_not_unmounted(node: LoopNode, holder: str) -> None:
-    """Upstream unmounts whatever is there."""
+async def test_a_mount_that_is_not_the_volumes_is_not_unmounted(node: LoopNode, holder: str) -> None:
+    """aws-ebs-csi-driver unmounts everything at the path."""
     if holder == "a tmpfs":
         node.staging().mkdir()
         await command.run(["mount", "-t", "tmpfs", "tmpfs", str(node.staging())])
@@ -371,7 +370,7 @@ async def test_what_is_somebody_elses_is_not_unmounted(node: LoopNode, holder: s
 
 @pytest.mark.requirement("csi.node-publish.target")
 async def test_a_raw_block_volume_is_published_as_a_device_node(node: LoopNode) -> None:
-    """CSI spec: the target is a file."""
+    """CSI spec, NodePublishVolume: the target of a block volume is a file."""
     loop = await node.attach()
 
     await publish(node.host, publishing(node, block=True))
@@ -379,7 +378,7 @@ async def test_a_raw_block_volume_is_published_as_a_device_node(node: LoopNode) 
 
     assert node.target().is_block_device()
     assert node.target().stat().st_rdev == loop.stat().st_rdev
-    assert (await usage(node.host, VOLUME, node.target())).bytes.total == GIB
+    assert (await measure_usage(node.host, VOLUME, node.target())).bytes.total == GIB
     await node.resize(2 * GIB)
     assert await expand(node.host, VOLUME, node.target(), wanted=2 * GIB) == 2 * GIB
     with pytest.raises(errors.Conflict):
@@ -389,8 +388,8 @@ async def test_a_raw_block_volume_is_published_as_a_device_node(node: LoopNode) 
 
 
 @pytest.mark.parametrize("path", ["relative", "{root}", "{root}/../x", "/", "/outside", "{root}/out/x", "{root}/link"])
-async def test_a_path_that_is_not_the_nodes_own_is_refused(node: LoopNode, path: str) -> None:
-    """Ours: nothing outside the kubelet's directory is mounted on or unmounted."""
+async def test_a_path_outside_the_kubelets_directory_is_refused(node: LoopNode, path: str) -> None:
+    """The driver must not mount on or unmount any other directory of the host."""
     root = node.directory / "kubelet"
     (root / "out").symlink_to(node.directory)
     (root / "link").symlink_to(root / "elsewhere")
@@ -399,8 +398,8 @@ async def test_a_path_that_is_not_the_nodes_own_is_refused(node: LoopNode, path:
         await unpublish(node.host, VOLUME, Path(path.format(root=root)))
 
 
-async def test_a_path_with_odd_characters_is_a_path(node: LoopNode) -> None:
-    """Ours: the kernel writes them escaped."""
+async def test_a_path_may_contain_spaces_and_other_special_characters(node: LoopNode) -> None:
+    """proc_pid_mountinfo(5): the kernel escapes them."""
     await node.attach()
     target = node.directory / "kubelet" / "a b\tc\\d\nü,e"
     wanted = Staging(volume_id=VOLUME, target=target, capability=Capability(Mount(), WRITER))
@@ -413,8 +412,8 @@ async def test_a_path_with_odd_characters_is_a_path(node: LoopNode) -> None:
 
 
 @pytest.mark.requirement("csi.node-expand.idempotent", "csi.node-expand.while-used")
-async def test_xfs_grows_while_it_is_used_and_only_when_it_must(node: LoopNode, programs: list[str]) -> None:
-    """CSI spec §NodeExpandVolume."""
+async def test_a_mounted_xfs_grows_only_if_its_device_is_larger(node: LoopNode, programs: list[str]) -> None:
+    """CSI spec, NodeExpandVolume: idempotent."""
     await node.attach()
     await stage(node.host, staging(node, filesystem="xfs"))
     await node.resize(2 * GIB)
@@ -424,13 +423,13 @@ async def test_xfs_grows_while_it_is_used_and_only_when_it_must(node: LoopNode, 
     assert await expand(node.host, VOLUME, node.staging(), wanted=2 * GIB) == 2 * GIB
 
     assert programs == ["xfs_growfs"]
-    assert (await usage(node.host, VOLUME, node.staging())).bytes.total > 1.8 * GIB
+    assert (await measure_usage(node.host, VOLUME, node.staging())).bytes.total > 1.8 * GIB
 
 
 @pytest.mark.requirement("csi.create-volume.larger-copy")
 @pytest.mark.parametrize("filesystem", FILESYSTEMS)
-async def test_a_volume_that_was_restored_larger_is_grown_when_it_is_staged(node: LoopNode, filesystem: str) -> None:
-    """Ours: with or without the capability to grow a mounted ext4."""
+async def test_staging_grows_a_volume_that_was_restored_with_a_larger_size(node: LoopNode, filesystem: str) -> None:
+    """With and without CAP_SYS_RESOURCE, which growing a mounted ext4 needs."""
     await node.attach()
     await stage(node.host, staging(node, filesystem=filesystem))
     (node.staging() / "kept").write_text("data")
@@ -439,36 +438,36 @@ async def test_a_volume_that_was_restored_larger_is_grown_when_it_is_staged(node
 
     await stage(node.host, staging(node, filesystem=filesystem))
 
-    assert (await usage(node.host, VOLUME, node.staging())).bytes.total > 1.8 * GIB
+    assert (await measure_usage(node.host, VOLUME, node.staging())).bytes.total > 1.8 * GIB
     assert (node.staging() / "kept").read_text() == "data"
 
 
 @pytest.mark.requirement("data.killed-mkfs-heals")
-async def test_a_growth_that_is_killed_at_any_moment_heals(node: LoopNode) -> None:
-    """Ours: resize2fs leaves what e2fsck repairs only when it is told that it may."""
+async def test_staging_recovers_from_a_growth_that_was_killed_at_any_moment(node: LoopNode) -> None:
+    """A killed resize2fs leaves damage that e2fsck does not repair with -p (e2fsck(8))."""
     await node.attach()
     await stage(node.host, staging(node))
     (node.staging() / "kept").write_text("data")
     await unstage(node.host, VOLUME, node.staging())
-    whole, seen = 60.0, set()
+    duration, seen = 60.0, set()
 
     for step in range(-2, 60):
         await node.resize(GIB + (step + 3) * 128 * MIB)
-        device = await node.host.device(VOLUME)
+        device = await node.host.find_device(VOLUME)
         await command.run(["e2fsck", "-fp", str(device.path)], ok=frozenset({0, 1}))
         marker.begin_resize(device.path, device.size, VOLUME)
         began = time.monotonic()
         with suppress(command.CommandTimedOut):
-            await command.run(["resize2fs", str(device.path)], deadline=60 if step < 1 else whole * step / 24)
-        if step < 1:  # it was left in peace, to learn how long it takes here
-            whole = min(whole, time.monotonic() - began)
-        left = await node.host.contents(device, VOLUME)
+            await command.run(["resize2fs", str(device.path)], deadline=60 if step < 1 else duration * step / 24)
+        if step < 1:  # not interrupted, to measure how long it takes on this machine
+            duration = min(duration, time.monotonic() - began)
+        left = await node.host.read_contents(device, VOLUME)
         assert isinstance(left, Filesystem)
         seen.add(left.damaged)
         await node.host.repair(device, VOLUME, left, grow=True)
-        healed = await node.host.contents(device, VOLUME)
-        assert isinstance(healed, Filesystem)
-        assert (healed.damaged, healed.marked_growing, healed.is_smaller_than(device)) == (False, False, False)
+        repaired = await node.host.read_contents(device, VOLUME)
+        assert isinstance(repaired, Filesystem)
+        assert (repaired.damaged, repaired.marked_growing, repaired.is_smaller_than(device)) == (False, False, False)
         if seen == {True, False} and not left.is_smaller_than(device):
             break
 
@@ -478,13 +477,13 @@ async def test_a_growth_that_is_killed_at_any_moment_heals(node: LoopNode) -> No
 
 
 @pytest.mark.requirement("csi.node-expand.while-used")
-async def test_a_mounted_ext4_grows_or_says_what_it_lacks(node: LoopNode) -> None:
-    """kubelet, expand: a refusal that can heal is UNAVAILABLE."""
+async def test_a_mounted_ext4_grows_or_the_error_names_the_missing_capability(node: LoopNode) -> None:
+    """UNAVAILABLE, because kubelet never retries an expansion after a final error."""
     await node.attach()
     await stage(node.host, staging(node))
     await node.resize(2 * GIB)
 
-    if await node.host.grows_mounted("ext4"):
+    if await node.host.can_grow_mounted("ext4"):
         assert await expand(node.host, VOLUME, node.staging(), wanted=2 * GIB) == 2 * GIB
         return
     with pytest.raises(errors.Unavailable, match="CAP_SYS_RESOURCE"):
@@ -493,48 +492,47 @@ async def test_a_mounted_ext4_grows_or_says_what_it_lacks(node: LoopNode) -> Non
 
 @pytest.mark.requirement("csi.volume-stats.missing", "csi.node-expand.missing")
 async def test_a_volume_that_is_not_at_a_path_is_not_found_there(node: LoopNode) -> None:
-    """csi-sanity, NodeGetVolumeStats; kubelet calls a growth infeasible for ever after NOT_FOUND."""
+    """CSI spec, NodeGetVolumeStats: NOT_FOUND. For an expansion kubelet would never retry after NOT_FOUND."""
     await node.attach()
     await node.attach(OTHER)
     await stage(node.host, staging(node, volume_id=OTHER))
 
     for path in (node.target(), node.directory / "kubelet" / "x", node.staging(OTHER)):
         with pytest.raises(errors.VolumeNotFound):
-            await usage(node.host, VOLUME, path)
+            await measure_usage(node.host, VOLUME, path)
         with pytest.raises(errors.Unavailable, match="stage it, then try again"):
             await expand(node.host, VOLUME, path, wanted=0)
 
 
-async def test_a_dead_filesystem_is_told_and_staged_anew(node: LoopNode) -> None:
-    """Ours: statistics survive a dead device, and so does the volume."""
+async def test_a_dead_filesystem_is_reported_and_can_be_staged_again(node: LoopNode) -> None:
     await node.attach()
     await stage(node.host, staging(node, filesystem="xfs"))
     await publish(node.host, publishing(node))
     shut_down(node.staging())
 
     with pytest.raises(errors.Unavailable, match="does not answer"):
-        await usage(node.host, VOLUME, node.target())
+        await measure_usage(node.host, VOLUME, node.target())
     with pytest.raises(errors.NotReady, match="is dead"):
         await publish(node.host, publishing(node))
     await unpublish(node.host, VOLUME, node.target())
     await stage(node.host, staging(node, filesystem="xfs"))
     await publish(node.host, publishing(node))
 
-    assert (await usage(node.host, VOLUME, node.target())).bytes.used is not None
+    assert (await measure_usage(node.host, VOLUME, node.target())).bytes.used is not None
 
 
-async def test_a_device_that_died_under_a_filesystem_that_did_not_notice_is_told(node: LoopNode) -> None:
-    """Ours: ext4 answers statfs from memory."""
+async def test_a_dead_device_is_reported_even_if_its_filesystem_still_answers(node: LoopNode) -> None:
+    """ext4 answers statfs(2) from memory."""
     await node.attach()
     await stage(node.host, staging(node))
     os.truncate(node.image(), 0)
 
-    with pytest.raises(errors.Unavailable, match="measuring"):
-        await usage(node.host, VOLUME, node.staging())
+    with pytest.raises(errors.Unavailable, match="cannot measure the usage"):
+        await measure_usage(node.host, VOLUME, node.staging())
 
 
 async def test_a_dead_device_can_be_unstaged(node: LoopNode) -> None:
-    """Ours: whose it was cannot be told any more, and nobody else's is there."""
+    """Nothing identifies the device any more, and no other volume is mounted there."""
     await node.attach()
     await stage(node.host, staging(node))
     node.link().unlink()
@@ -545,10 +543,10 @@ async def test_a_dead_device_can_be_unstaged(node: LoopNode) -> None:
     assert mounts_at(node.staging()) == ()
 
 
-async def test_a_filesystem_is_made_as_its_class_says(node: LoopNode) -> None:
-    """Upstream's blockSize, inodeSize and the like: seen by the kernel, and by the next look at the device."""
+async def test_an_ext4_is_made_with_the_parameters_of_its_storage_class(node: LoopNode) -> None:
+    """aws-ebs-csi-driver, docs/parameters.md: blockSize, inodeSize and the other formatting parameters."""
     device = await node.attach()
-    wanted = formatted(
+    wanted = staging_with_format(
         node,
         "ext4",
         blocksize="2048",
@@ -561,23 +559,23 @@ async def test_a_filesystem_is_made_as_its_class_says(node: LoopNode) -> None:
 
     await stage(node.host, wanted)
     await stage(node.host, wanted)
-    told = (await command.run(["dumpe2fs", "-h", str(device)])).out
+    header = (await command.run(["dumpe2fs", "-h", str(device)])).out
     block = os.statvfs(node.staging()).f_bsize
     await unstage(node.host, VOLUME, node.staging())
 
     assert block == 2048
     for name, value in {"Block size": "2048", "Cluster size": "16384", "Inode size": "512"}.items():
-        assert f"{name}: {value}" in " ".join(told.split())
-    assert {"bigalloc", "encrypt"} <= set(told.split())
+        assert f"{name}: {value}" in " ".join(header.split())
+    assert {"bigalloc", "encrypt"} <= set(header.split())
 
 
-async def test_an_xfs_is_made_as_its_class_says(node: LoopNode) -> None:
-    """As above; what a filesystem has no word for is refused before anything is written."""
+async def test_an_xfs_is_made_with_the_parameters_of_its_storage_class(node: LoopNode) -> None:
+    """A parameter that XFS does not support is refused before anything is written."""
     await node.attach()
 
     with pytest.raises(errors.InvalidRequest, match="bytesPerInode"):
-        await stage(node.host, formatted(node, "xfs", bytesperinode="8192"))
-    await stage(node.host, formatted(node, "xfs", blocksize="2048", inodesize="1024"))
+        await stage(node.host, staging_with_format(node, "xfs", bytesperinode="8192"))
+    await stage(node.host, staging_with_format(node, "xfs", blocksize="2048", inodesize="1024"))
     block = os.statvfs(node.staging()).f_bsize
     await unstage(node.host, VOLUME, node.staging())
 

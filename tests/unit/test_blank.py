@@ -12,7 +12,7 @@ from hyperpod_ebs.driver.model.disk import Blank, Contents, Filesystem, Foreign,
 VOLUME = "vol-0123456789abcdef0"
 OTHER = "vol-0fedcba9876543210"
 EMPTY = bytes(4096)
-NOTE = marker.encode(VOLUME)
+MARKER = marker.encode(VOLUME)
 
 
 def ext4() -> bytes:
@@ -30,60 +30,62 @@ def xfs(*, in_progress: bool) -> bytes:
     return bytes(block)
 
 
-class Found(NamedTuple):
-    """What is seen on a device, and what it is."""
+class Case(NamedTuple):
+    """What blkid and the driver read from a device, and the contents that follow."""
 
     id: str
     start: bytes
     tags: dict[str, str]
-    note: bytes
-    answer: Contents
+    marker_block: bytes
+    contents: Contents
 
 
 @pytest.mark.parametrize(
-    "found",
+    "case",
     [
-        Found("ext4", ext4(), {"TYPE": "ext4"}, EMPTY, Filesystem(kind="ext4", size=2**30)),
-        Found(
-            "ext4 with our note",
+        Case("ext4", ext4(), {"TYPE": "ext4"}, EMPTY, Filesystem(kind="ext4", size=2**30)),
+        Case(
+            "ext4 with the mkfs marker",
             ext4(),
             {"TYPE": "ext4"},
-            NOTE,
+            MARKER,
             Filesystem(kind="ext4", size=2**30, marked_unfinished=True),
         ),
-        Found(
-            "ext4 that was growing",
+        Case(
+            "ext4 with the resize marker",
             ext4(),
             {"TYPE": "ext4"},
             marker.encode(VOLUME, marker.GROWING),
             Filesystem(kind="ext4", size=2**30, marked_growing=True),
         ),
-        Found("xfs", xfs(in_progress=False), {"TYPE": "xfs"}, EMPTY, Filesystem(kind="xfs", size=2**30)),
-        Found("our xfs in progress", xfs(in_progress=True), {"TYPE": "xfs"}, NOTE, Unfinished()),
-        Found(
-            "somebody's xfs in progress",
+        Case("xfs", xfs(in_progress=False), {"TYPE": "xfs"}, EMPTY, Filesystem(kind="xfs", size=2**30)),
+        Case("xfs in progress with the mkfs marker", xfs(in_progress=True), {"TYPE": "xfs"}, MARKER, Unfinished()),
+        Case(
+            "xfs in progress without a marker",
             xfs(in_progress=True),
             {"TYPE": "xfs"},
             EMPTY,
-            Foreign("an xfs that somebody else was making or copying, and did not finish"),
+            Foreign("an unfinished xfs that another program was making or copying"),
         ),
-        Found("ext4 that we cannot read", EMPTY, {"TYPE": "ext4"}, EMPTY, Foreign("ext4")),
-        Found("another kind over ext4", ext4(), {"TYPE": "LVM2_member"}, EMPTY, Foreign("LVM2_member")),
-        Found("only partitions", EMPTY, {"PTTYPE": "gpt"}, EMPTY, Foreign("a partition table (gpt)")),
-        Found(
-            "ext4 and partitions",
+        Case("ext4 with an unreadable superblock", EMPTY, {"TYPE": "ext4"}, EMPTY, Foreign("ext4")),
+        Case("LVM over ext4", ext4(), {"TYPE": "LVM2_member"}, EMPTY, Foreign("LVM2_member")),
+        Case("only a partition table", EMPTY, {"PTTYPE": "gpt"}, EMPTY, Foreign("a partition table (gpt)")),
+        Case(
+            "ext4 and a partition table",
             ext4(),
             {"TYPE": "ext4", "PTTYPE": "dos"},
             EMPTY,
             Foreign("ext4 and a partition table (dos)"),
         ),
-        Found("a tag of no kind", EMPTY, {"USAGE": "other"}, EMPTY, Foreign("USAGE=other")),
+        Case("a tag without a type", EMPTY, {"USAGE": "other"}, EMPTY, Foreign("USAGE=other")),
     ],
-    ids=lambda found: found.id,
+    ids=lambda case: case.id,
 )
-def test_what_blkid_and_the_superblock_say_together(found: Found) -> None:
-    """Ours: both must agree, else it is somebody's."""
-    assert contents.recognised(found.start, found.tags, volume_id=VOLUME, note=found.note) == found.answer
+def test_a_filesystem_counts_only_if_blkid_and_the_superblock_agree(case: Case) -> None:
+    """If they disagree, the device may hold another program's data."""
+    answer = contents.contents_by_signature(case.start, case.tags, volume_id=VOLUME, marker_block=case.marker_block)
+
+    assert answer == case.contents
 
 
 @pytest.mark.requirement("data.format-only-blank")
@@ -91,9 +93,9 @@ def test_what_blkid_and_the_superblock_say_together(found: Found) -> None:
     start=st.sampled_from([EMPTY, ext4(), xfs(in_progress=True), xfs(in_progress=False)]),
     tags=st.dictionaries(st.sampled_from(["TYPE", "PTTYPE", "USAGE", "LABEL"]), st.text(), min_size=1),
 )
-def test_whatever_blkid_recognises_is_never_blank(start: bytes, tags: dict[str, str]) -> None:
-    """Ours: a kind that a later blkid learns is refused by its name alone."""
-    answer = contents.recognised(start, tags, volume_id=VOLUME)
+def test_a_device_on_which_blkid_recognises_anything_is_never_blank(start: bytes, tags: dict[str, str]) -> None:
+    """A later blkid may report types that the driver does not know."""
+    answer = contents.contents_by_signature(start, tags, volume_id=VOLUME)
 
     assert isinstance(answer, Filesystem | Foreign)
     if tags.get("TYPE") not in {"ext4", "xfs"}:
@@ -103,39 +105,37 @@ def test_whatever_blkid_recognises_is_never_blank(start: bytes, tags: dict[str, 
 @pytest.mark.requirement("data.format-only-blank")
 @given(window=st.integers(0, 4), at=st.integers(0, 4095), byte=st.integers(1, 255))
 def test_a_single_byte_where_blkid_looks_makes_a_device_not_blank(window: int, at: int, byte: int) -> None:
-    """Ours: raw data has no signature, and is somebody's all the same."""
+    """Raw data has no signature, and mkfs would still destroy it."""
     windows = [bytearray(4096) for _ in range(5)]
     windows[window][at] = byte
 
-    answer = contents.unexplained([bytes(one) for one in windows], EMPTY, VOLUME)
+    answer = contents.contents_without_signature([bytes(each) for each in windows], EMPTY, VOLUME)
 
     assert isinstance(answer, Foreign)
 
 
-def test_zeros_everywhere_are_blank() -> None:
-    """Ours."""
-    assert contents.unexplained([EMPTY] * 5, EMPTY, VOLUME) == Blank()
+def test_a_device_with_zeros_everywhere_is_blank() -> None:
+    assert contents.contents_without_signature([EMPTY] * 5, EMPTY, VOLUME) == Blank()
 
 
-def test_only_the_volumes_own_note_lets_mkfs_begin_again() -> None:
-    """Ours: a restored snapshot of a volume that was being formatted is not the volume."""
+def test_only_the_volumes_own_marker_lets_mkfs_start_again() -> None:
+    """A volume restored from a snapshot taken during mkfs has the marker of the snapshot's source."""
     data = [b"\1" * 4096]
 
-    assert contents.unexplained(data, NOTE, VOLUME) == Unfinished()
-    assert isinstance(contents.unexplained(data, marker.encode(VOLUME, marker.GROWING), VOLUME), Foreign)
-    assert contents.unexplained(data, marker.encode(OTHER), VOLUME) == Foreign(
-        f"the beginnings of a filesystem of volume {OTHER}"
+    assert contents.contents_without_signature(data, MARKER, VOLUME) == Unfinished()
+    assert isinstance(contents.contents_without_signature(data, marker.encode(VOLUME, marker.GROWING), VOLUME), Foreign)
+    assert contents.contents_without_signature(data, marker.encode(OTHER), VOLUME) == Foreign(
+        f"an unfinished filesystem of volume {OTHER}"
     )
 
 
 @given(st.binary(max_size=4096))
-def test_no_other_block_is_a_note(block: bytes) -> None:
-    """Ours."""
+def test_no_other_block_is_a_marker(block: bytes) -> None:
     assert marker.decode(block) is None
-    assert marker.decode(NOTE[:-1] + b"\1") is None
+    assert marker.decode(MARKER[:-1] + b"\1") is None
 
 
-def test_a_device_of_which_blkid_says_only_its_name_has_no_tags() -> None:
-    """The export format of blkid: the device's own name says nothing about what is on it."""
-    assert blkid.read("DEVNAME=/dev/x\n") is None
-    assert blkid.read("\nDEVNAME=/dev/x\nTYPE=swap\n") == {"TYPE": "swap"}
+def test_the_device_name_alone_is_not_a_tag() -> None:
+    """blkid(8), --output export: DEVNAME says nothing about what is on the device."""
+    assert blkid.parse("DEVNAME=/dev/x\n") is None
+    assert blkid.parse("\nDEVNAME=/dev/x\nTYPE=swap\n") == {"TYPE": "swap"}

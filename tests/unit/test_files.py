@@ -1,4 +1,4 @@
-"""File-system calls that may hang have a thread and a deadline."""
+"""File-system calls that may hang run in a thread with a deadline."""
 
 import threading
 from pathlib import Path
@@ -8,29 +8,27 @@ import pytest
 from hyperpod_ebs.kit import files
 
 
-async def test_the_answer_comes_from_another_thread() -> None:
-    """Ours: the loop goes on."""
+async def test_a_call_runs_in_another_thread() -> None:
     assert await files.off_loop(threading.get_ident) != threading.get_ident()
 
 
-async def test_what_goes_wrong_there_goes_wrong_here(tmp_path: Path) -> None:
-    """Ours."""
+async def test_an_exception_of_the_call_reaches_the_caller(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         await files.off_loop((tmp_path / "absent").read_bytes)
 
 
-async def test_a_call_that_times_out_by_itself_is_not_taken_for_a_hang() -> None:
-    """Ours: the system's ETIMEDOUT is a TimeoutError too."""
+async def test_a_timeout_error_of_the_call_is_not_mistaken_for_a_missed_deadline() -> None:
+    """Python's OSError for ETIMEDOUT is a TimeoutError too."""
 
     def fail() -> None:
-        raise TimeoutError("of its own")
+        raise TimeoutError("from the call")
 
-    with pytest.raises(TimeoutError, match="of its own"):
+    with pytest.raises(TimeoutError, match="from the call"):
         await files.off_loop(fail)
 
 
-async def test_a_call_that_hangs_is_left_behind() -> None:
-    """A dead device hangs `stat` for ever; ours: the caller hears of it in time."""
+async def test_a_call_that_hangs_is_abandoned_at_its_deadline() -> None:
+    """A dead device hangs `stat` for ever."""
     hang = threading.Event()
     try:
         with pytest.raises(files.Unresponsive, match=r"within 0\.05 s"):
@@ -39,8 +37,8 @@ async def test_a_call_that_hangs_is_left_behind() -> None:
         hang.set()
 
 
-async def test_a_path_on_which_a_call_is_stuck_costs_one_thread_however_often_it_is_asked_about(tmp_path: Path) -> None:
-    """Kubelet asks for statistics every minute, of a dead device too; ours: no thread for each time."""
+async def test_repeated_calls_about_a_stuck_path_start_no_further_thread(tmp_path: Path) -> None:
+    """Kubelet asks for a volume's statistics every minute, even if its device is dead."""
     hang, dead = threading.Event(), tmp_path / "dead"
     try:
         with pytest.raises(files.Unresponsive, match="no answer"):
@@ -51,14 +49,14 @@ async def test_a_path_on_which_a_call_is_stuck_costs_one_thread_however_often_it
             with pytest.raises(files.Unresponsive, match=f"earlier call about {dead} still has no answer"):
                 await files.off_loop(hang.wait, about=dead, deadline=0.05)
 
-        assert set(threading.enumerate()) <= threads  # others' may have ended
+        assert set(threading.enumerate()) <= threads  # unrelated threads may have ended
         assert await files.off_loop(lambda: "alive", about=tmp_path / "alive") == "alive"
     finally:
         hang.set()
 
 
-async def test_a_path_that_answers_again_is_asked_again(tmp_path: Path) -> None:
-    """Ours: a device may come back."""
+async def test_a_path_that_answers_again_can_be_used_again(tmp_path: Path) -> None:
+    """A device may come back."""
     hang = threading.Event()
     with pytest.raises(files.Unresponsive):
         await files.off_loop(hang.wait, about=tmp_path, deadline=0.05)
@@ -69,8 +67,7 @@ async def test_a_path_that_answers_again_is_asked_again(tmp_path: Path) -> None:
     assert await files.off_loop(tmp_path.is_dir, about=tmp_path)
 
 
-async def test_a_direct_read_gives_the_bytes_from_an_offset(tmp_path: Path) -> None:
-    """Ours; O_DIRECT on a file, at its end fewer bytes than asked."""
+async def test_a_direct_read_returns_the_bytes_from_an_offset_up_to_the_end(tmp_path: Path) -> None:
     path = tmp_path / "image"
     path.write_bytes(b"a" * files.BLOCK + b"b" * files.BLOCK)
 
@@ -79,6 +76,6 @@ async def test_a_direct_read_gives_the_bytes_from_an_offset(tmp_path: Path) -> N
 
 
 async def test_a_device_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
-    """Ours: never taken for an empty one."""
+    """It must not be mistaken for an empty device."""
     with pytest.raises(OSError, match="absent"):
         await files.read_direct(tmp_path / "absent")

@@ -14,11 +14,11 @@ def line(*, number: int, parent: int, point: bytes, root: bytes = b"/") -> bytes
 
 
 def escaped(path: str) -> bytes:
-    """As the kernel's mangle() writes it."""
+    """A path as the kernel's mangle() in fs/proc_namespace.c writes it."""
     return b"".join(b"\\%03o" % byte if byte in b" \t\n\\" else bytes([byte]) for byte in path.encode())
 
 
-def test_each_field_is_read() -> None:
+def test_each_field_is_parsed() -> None:
     """proc_pid_mountinfo(5): optional fields end at a lone dash, paths are escaped."""
     (mounted,) = mountinfo.parse(LINE + b"\n")
 
@@ -31,7 +31,7 @@ def test_each_field_is_read() -> None:
 
 @given(st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1).map("/{}x".format))
 def test_any_path_survives_the_kernels_escapes(path: str) -> None:
-    """Ours: a pod's path may hold whatever a file name may."""
+    """A pod's path may contain any character that a file name may."""
     (mounted,) = mountinfo.parse(line(number=2, parent=1, point=escaped(path), root=escaped(path)))
 
     assert mounted.mount_point == Path(path)
@@ -39,18 +39,17 @@ def test_any_path_survives_the_kernels_escapes(path: str) -> None:
 
 
 @given(st.permutations(range(2, 7)))
-def test_the_top_of_a_stack_is_told_by_parents_and_not_by_the_order_of_lines(order: list[int]) -> None:
-    """Linux 6.8 sorts the table by mount id, and ids are used again."""
+def test_a_stack_is_ordered_by_the_mounts_parents_and_not_by_the_order_of_lines(order: list[int]) -> None:
+    """Linux 6.8 and later sort the table by mount id, and the kernel reuses ids."""
     ids = [10, 90, 20, 80, 30]
     lines = {at: line(number=ids[at - 2], parent=[1, *ids][at - 2], point=b"/p") for at in range(2, 7)}
 
-    pile = mountinfo.stack(mountinfo.parse(b"".join(lines[at] for at in order)), Path("/p"))
+    stack = mountinfo.stack(mountinfo.parse(b"".join(lines[at] for at in order)), Path("/p"))
 
-    assert [mounted.id for mounted in pile] == ids
+    assert [mounted.id for mounted in stack] == ids
 
 
-def test_a_mount_elsewhere_is_no_part_of_a_stack() -> None:
-    """Ours."""
+def test_a_mount_at_another_path_is_not_part_of_a_stack() -> None:
     table = mountinfo.parse(line(number=2, parent=1, point=b"/p") + line(number=3, parent=2, point=b"/p/below"))
 
     assert [mounted.id for mounted in mountinfo.stack(table, Path("/p"))] == [2]

@@ -21,7 +21,7 @@ def ext(*, blocks: int = 2**20, shift: int = 2, state: int = VALID, compatible: 
 
 @given(blocks=st.integers(1, 2**48), shift=st.integers(0, 6))
 def test_ext4_has_the_size_that_its_superblock_says(blocks: int, shift: int) -> None:
-    """Kernel, ext4/super.rst: the block count is in two halves, the block size a shift of 1024."""
+    """Kernel, Documentation/filesystems/ext4/super.rst: s_blocks_count_lo and _hi, and s_log_block_size."""
     seen = Ext.read(ext(blocks=blocks, shift=shift))
 
     assert seen is not None
@@ -29,7 +29,7 @@ def test_ext4_has_the_size_that_its_superblock_says(blocks: int, shift: int) -> 
 
 
 def test_ext4_is_damaged_when_it_says_so_or_was_left_open_without_a_journal() -> None:
-    """Ours: a journal is replayed by the mount, and wants no check."""
+    """With a journal the mount replays it, and no check is needed."""
     states = {
         (VALID, JOURNAL): False,
         (0, JOURNAL): False,
@@ -46,7 +46,7 @@ def test_ext4_is_damaged_when_it_says_so_or_was_left_open_without_a_journal() ->
 
 @given(blocks=st.integers(1, 2**52), size_log=st.integers(9, 16), in_progress=st.booleans())
 def test_xfs_has_the_size_that_its_superblock_says(blocks: int, size_log: int, *, in_progress: bool) -> None:
-    """Kernel, xfs_format.h."""
+    """Kernel, fs/xfs/libxfs/xfs_format.h, struct xfs_dsb."""
     block = bytearray(SIZE)
     struct.pack_into(">4sIQ", block, 0, b"XFSB", 1 << size_log, blocks)
     block[126] = in_progress
@@ -55,7 +55,7 @@ def test_xfs_has_the_size_that_its_superblock_says(blocks: int, size_log: int, *
 
 
 @given(st.binary(max_size=SIZE) | st.binary(max_size=SIZE).map(lambda rest: (b"XFSB" + rest).ljust(SIZE, b"\1")))
-def test_any_bytes_at_all_are_read_or_refused(start: bytes) -> None:
-    """Ours: what is on a device is not ours to choose."""
+def test_no_bytes_on_a_device_make_the_readers_fail(start: bytes) -> None:
+    """Users and other programs write to devices too."""
     Ext.read(start)
     Xfs.read(start)

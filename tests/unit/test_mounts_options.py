@@ -25,8 +25,8 @@ def mounted(shown: str = "rw,relatime", of_filesystem: str = "rw") -> MountEntry
     )
 
 
-def test_xfs_is_mounted_beside_what_it_was_restored_from() -> None:
-    """mount(8), xfs: two filesystems of one UUID exclude each other without nouuid."""
+def test_xfs_can_be_mounted_next_to_the_volume_it_was_restored_from() -> None:
+    """xfs(5), nouuid: without it the kernel refuses a second filesystem with the same UUID."""
     access = Mount("xfs", ("noatime",))
 
     assert options.for_staging(Capability(access, WRITER), access) == ("noatime", "nouuid")
@@ -34,15 +34,15 @@ def test_xfs_is_mounted_beside_what_it_was_restored_from() -> None:
 
 @pytest.mark.requirement("csi.node-publish.read-only")
 def test_a_reader_gets_a_read_only_mount() -> None:
-    """CSI spec: SINGLE_NODE_READER_ONLY."""
+    """CSI spec, VolumeCapability.AccessMode: SINGLE_NODE_READER_ONLY."""
     access = Mount("ext4", ("ro",))
 
     assert options.for_staging(Capability(access, READER), access) == ("ro",)
     assert options.for_publishing(Capability(Mount(), READER), Mount(), read_only=False, staged=mounted()) == ("ro",)
 
 
-def test_a_bind_mount_keeps_what_its_staged_mount_has() -> None:
-    """mount(2): a remount of a bind mount replaces all its options."""
+def test_a_bind_mount_keeps_the_options_of_its_staged_mount() -> None:
+    """mount(2), MS_REMOUNT | MS_BIND: a remount of a bind mount replaces all its options."""
     access = Mount("ext4", ("noexec", "data=ordered"))
     staged = mounted("rw,nosuid,relatime")
 
@@ -53,23 +53,23 @@ def test_a_bind_mount_keeps_what_its_staged_mount_has() -> None:
 
 @pytest.mark.requirement("csi.stage-volume.conflict")
 def test_options_that_the_kernel_shows_are_compared_both_ways() -> None:
-    """CSI spec: a repeat on other terms is ALREADY_EXISTS."""
+    """CSI spec, NodeStageVolume: a repeat with an incompatible capability is ALREADY_EXISTS."""
     assert list(options.differences(["discard", "noatime"], mounted("rw,noatime", "rw,discard"))) == []
     assert list(options.differences(["discard"], mounted())) == ["is not discard"]
     assert list(options.differences([], mounted("ro,relatime", "ro"))) == ["is ro"]
 
 
 def test_an_option_is_known_by_its_other_name() -> None:
-    """ext4 shows noload as norecovery."""
+    """ext4(5), norecovery/noload: the kernel shows noload as norecovery."""
     assert list(options.differences(["noload"], mounted(of_filesystem="rw,norecovery"))) == []
 
 
-def test_options_that_the_kernel_hides_at_will_are_not_compared() -> None:
-    """Ours: a difference that cannot be seen must not refuse a repeat."""
+def test_options_that_the_kernel_does_not_always_show_are_not_compared() -> None:
+    """A repeated call must not fail because of a difference that may not exist."""
     assert list(options.differences(["data=ordered", "inode64", "defaults"], mounted())) == []
 
 
-def test_a_filesystem_that_stopped_writing_is_known() -> None:
-    """ext4, errors=remount-ro: only the shared options change."""
-    assert options.turned_read_only(mounted("rw,relatime", "ro"))
-    assert not options.turned_read_only(mounted("ro,relatime", "ro"))
+def test_a_filesystem_that_became_read_only_after_an_error_is_recognised() -> None:
+    """ext4(5), errors=remount-ro: only the options shared by all mounts change."""
+    assert options.has_turned_read_only(mounted("rw,relatime", "ro"))
+    assert not options.has_turned_read_only(mounted("ro,relatime", "ro"))

@@ -30,7 +30,7 @@ class Case(NamedTuple):
     contents: Contents
     wanted: Staging
     step: Step | type[errors.Error]
-    grows_mounted: bool = True
+    can_grow_mounted: bool = True
 
 
 READING = wanted("ro")
@@ -40,60 +40,64 @@ READING = wanted("ro")
     "case",
     [
         Case("blank is formatted", Blank(), wanted(), Format()),
-        Case("an unfinished mkfs begins again", Unfinished(), wanted(), Format()),
-        Case("blank is not written to for a reader", Blank(), READING, errors.NotReady),
-        Case("unfinished is not written to for a reader", Unfinished(), READING, errors.NotReady),
+        Case("an unfinished mkfs starts again", Unfinished(), wanted(), Format()),
+        Case("a reader does not format a blank device", Blank(), READING, errors.NotReady),
+        Case("a reader does not format an unfinished device", Unfinished(), READING, errors.NotReady),
         Case(
-            "a mode may forbid writing too",
+            "a read-only access mode does not format a blank device",
             Blank(),
             wanted(mode=AccessMode.SINGLE_NODE_READER_ONLY),
             errors.NotReady,
         ),
-        Case("sound is mounted as it is", SOUND, wanted(), Ready()),
-        Case("sound needs no capability", SOUND, wanted(), Ready(), grows_mounted=False),
-        Case("damaged is mended", DAMAGED, wanted(), Repair(DAMAGED, grow=False)),
-        Case("damaged is left to a reader", DAMAGED, READING, Ready()),
-        Case("small grows after the mount", SMALL, wanted(), Ready()),
+        Case("a sound filesystem is mounted as it is", SOUND, wanted(), Ready()),
+        Case("a sound filesystem needs no CAP_SYS_RESOURCE", SOUND, wanted(), Ready(), can_grow_mounted=False),
+        Case("a damaged filesystem is repaired", DAMAGED, wanted(), Repair(DAMAGED, grow=False)),
+        Case("a reader gets a damaged filesystem as it is", DAMAGED, READING, Ready()),
+        Case("a small filesystem grows after the mount", SMALL, wanted(), Ready()),
         Case(
-            "small grows before the mount where it must", SMALL, wanted(), Repair(SMALL, grow=True), grows_mounted=False
+            "a small filesystem grows before the mount if it must",
+            SMALL,
+            wanted(),
+            Repair(SMALL, grow=True),
+            can_grow_mounted=False,
         ),
-        Case("small is left to a reader", SMALL, READING, Ready(), grows_mounted=False),
+        Case("a reader gets a small filesystem as it is", SMALL, READING, Ready(), can_grow_mounted=False),
         Case(
-            "what is held is not touched",
+            "a filesystem in use is not touched",
             Filesystem(kind="ext4", size=GIB, damaged=True, in_use=True),
             wanted(),
             Ready(),
-            grows_mounted=False,
+            can_grow_mounted=False,
         ),
         Case("another filesystem is refused", Filesystem(kind="xfs", size=GIB), wanted(), errors.NotReady),
         Case("anything else is refused", Foreign("swap"), wanted(), errors.NotReady),
     ],
     ids=lambda case: case.id,
 )
-def test_what_is_on_the_device_decides_what_is_done(case: Case) -> None:
-    """Ours: the table in the module's docstring."""
+def test_the_contents_of_the_device_decide_the_next_step(case: Case) -> None:
+    """The table in the docstring of driver/mounts/stage.py."""
     if isinstance(case.step, type):
         with pytest.raises(case.step, match=re.escape("device /dev/nvme1n1 of volume vol-0123456789abcdef0")):
-            stage.preparation(case.contents, case.wanted, DEVICE, grows_mounted=case.grows_mounted)
+            stage.preparation(case.contents, case.wanted, DEVICE, can_grow_mounted=case.can_grow_mounted)
         return
-    assert stage.preparation(case.contents, case.wanted, DEVICE, grows_mounted=case.grows_mounted) == case.step
+    assert stage.preparation(case.contents, case.wanted, DEVICE, can_grow_mounted=case.can_grow_mounted) == case.step
 
 
-def test_a_note_that_still_stands_is_taken_away_first() -> None:
-    """Ours: else a superblock that is lost one day would look like an mkfs that was cut off."""
+def test_a_leftover_mkfs_marker_is_removed_before_the_mount() -> None:
+    """If the superblock were lost later, the volume would look like an interrupted mkfs and be formatted."""
     found = Filesystem(kind="ext4", size=4 * GIB, marked_unfinished=True)
 
-    assert stage.preparation(found, wanted(), DEVICE, grows_mounted=True) == Repair(found, grow=False)
+    assert stage.preparation(found, wanted(), DEVICE, can_grow_mounted=True) == Repair(found, grow=False)
 
 
-def test_a_growth_that_was_cut_off_is_mended_first() -> None:
-    """Ours: also where a mounted filesystem may grow, and by itself goes on to."""
+def test_an_interrupted_growth_is_repaired_before_the_mount() -> None:
+    """Even if the process may grow a mounted filesystem."""
     found = Filesystem(kind="ext4", size=2 * GIB, marked_growing=True)
 
-    assert stage.preparation(found, wanted(), DEVICE, grows_mounted=True) == Repair(found, grow=False)
+    assert stage.preparation(found, wanted(), DEVICE, can_grow_mounted=True) == Repair(found, grow=False)
 
 
 def test_a_refusal_names_what_is_there_and_what_was_wanted() -> None:
-    """Ours: the operator should not have to look."""
+    """The operator then need not look at the device."""
     with pytest.raises(errors.NotReady, match="holds crypto_LUKS, not ext4"):
-        stage.preparation(Foreign("crypto_LUKS"), wanted(), DEVICE, grows_mounted=True)
+        stage.preparation(Foreign("crypto_LUKS"), wanted(), DEVICE, can_grow_mounted=True)

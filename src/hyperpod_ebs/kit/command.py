@@ -1,9 +1,8 @@
-"""The only door to other programs.
+"""The only way to run other programs.
 
-Arguments are a list, never a shell string; every call has a deadline; a
-non-zero exit is a `CommandFailed` that carries what the program said. The
-program runs in a session of its own, so that a Ctrl-C meant for us does not
-stop an mkfs half-way, and is killed with its children when its time is up.
+Arguments are a list, never a shell string. Every call has a deadline. An unexpected exit code is a `CommandFailed` that
+carries what the program wrote to stderr. The program runs in a session of its own, so that a Ctrl-C in the driver's
+terminal does not stop an mkfs half-way. At its deadline it is killed together with its children.
 """
 
 import asyncio
@@ -15,18 +14,18 @@ from dataclasses import dataclass
 from typing import Final
 
 DEADLINE: Final = 60.0
-"""Seconds a program may run when the caller names no other bound."""
+"""Seconds a program may run if the caller sets no other deadline."""
 
-_TO_DIE: Final = 2.0
-"""Seconds a killed program has to go; one stuck in the kernel does not hold us longer."""
+_KILL_WAIT: Final = 2.0
+"""Seconds to wait for a killed program to end; a program that is stuck in the kernel is left behind."""
 
-_SAID: Final = 400
-"""Characters of a program's own words that an error quotes."""
+_QUOTED: Final = 400
+"""Characters of a program's output that an error quotes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """What a program left."""
+    """A finished program's exit code and output."""
 
     code: int
     out: str
@@ -34,14 +33,14 @@ class Finished:
 
 
 class CommandFailed(Exception):  # noqa: N818 - reads as what happened, like its siblings in model.errors
-    """A program could not be started, exited with a code that was not expected, or ran out of time."""
+    """A program could not be started, exited with an unexpected code, or ran past its deadline."""
 
-    def __init__(self, argv: Sequence[str], why: str, *, code: int | None = None, said: str = "") -> None:
-        """`code` is None where the program never ended by itself."""
+    def __init__(self, argv: Sequence[str], why: str, *, code: int | None = None, output: str = "") -> None:
+        """`code` is None if the program did not exit by itself."""
         self.argv = tuple(argv)
         self.code = code
-        self.said = said.strip()[-_SAID:]
-        super().__init__(f"{argv[0]} {why}" + (f": {self.said}" if self.said else ""))
+        self.output = output.strip()[-_QUOTED:]
+        super().__init__(f"{argv[0]} {why}" + (f": {self.output}" if self.output else ""))
 
 
 class CommandTimedOut(CommandFailed):
@@ -56,14 +55,15 @@ async def run(
     stdin: bytes = b"",
     keep: Sequence[int] = (),
 ) -> Finished:
-    """What `argv` printed and its exit code, which is one of `ok`.
+    """Run a program to its end and return its exit code and output.
 
     Args:
         argv: The program and its arguments; the program is looked up on PATH.
-        ok: Exit codes that are answers rather than failures.
+        ok: The expected exit codes.
         deadline: Seconds until the program and its children are killed.
         stdin: Bytes that the program reads.
-        keep: Open files that it gets too, with the locks on them: those last until it ends, even without us.
+        keep: Open file descriptors that the program inherits. Their locks last until the program ends, even if this
+            process dies first.
 
     Raises:
         CommandFailed: It could not be started, or exited with another code.
@@ -72,7 +72,7 @@ async def run(
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,
-            # No pipe where there is nothing to say: uvloop fails to write to one whose reader has ended already.
+            # A pipe only if there is input: uvloop fails to write to a pipe whose reader has already ended.
             stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -91,16 +91,16 @@ async def run(
         await _end(process)
     code = process.returncode
     if code is None or code not in ok:
-        raise CommandFailed(argv, f"exited with {code}", code=code, said=err.decode(errors="replace"))
+        raise CommandFailed(argv, f"exited with {code}", code=code, output=err.decode(errors="replace"))
     return Finished(code=code, out=out.decode(errors="replace"), err=err.decode(errors="replace"))
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Leave no program running: kill its whole session and collect it."""
+    """Kill the program's whole session if it still runs, and collect its exit code."""
     if process.returncode is not None:
         return
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     with suppress(TimeoutError):
-        async with asyncio.timeout(_TO_DIE):
+        async with asyncio.timeout(_KILL_WAIT):
             await process.wait()

@@ -1,4 +1,4 @@
-"""One at a time in a directory, among all processes of ours: the kernel lets go when the holder dies."""
+"""A lock on a directory, shared by all processes of this project; the kernel releases it when its holder dies."""
 
 import fcntl
 import os
@@ -9,7 +9,10 @@ from pathlib import Path
 
 @contextmanager
 def lock_directory(directory: Path) -> Generator[int]:
-    """Nobody else of ours looks and then acts in `directory` meanwhile; who comes second waits. The lock's handle.
+    """Hold the lock on `directory` within the block, after waiting for its current holder.
+
+    Yields:
+        The lock's descriptor.
 
     Raises:
         OSError: The directory cannot be opened.

@@ -1,10 +1,9 @@
-"""File-system calls that may hang, kept off the event loop and given a deadline.
+"""File-system calls that may hang, run off the event loop and with a deadline.
 
-A dead block device hangs `stat` for ever, and a thread that hangs cannot be
-ended. So each call has a thread of its own, a daemon: the loop goes on when the
-deadline passes, and a stuck thread neither starves a pool nor holds up exit. While
-one is stuck on a path, further calls about that path are refused at once: whoever
-asks every minute would otherwise leave a thread each time.
+A dead block device hangs `stat` for ever, and a hanging thread cannot be ended. So each call gets a daemon thread of
+its own: the loop continues when the deadline passes, and a stuck thread neither exhausts a pool nor delays exit. While
+a thread is stuck on a path, further calls about that path fail at once. Otherwise a caller that asks every minute would
+leave another stuck thread each time.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 DEADLINE: Final = 10.0
-"""Seconds a file-system call may take when the caller names no other bound."""
+"""Seconds a file-system call may take if the caller sets no other deadline."""
 
 BLOCK: Final = 4096
 """Bytes of one direct read: a multiple of every logical block size in use."""
@@ -36,16 +35,16 @@ async def off_loop(act: Callable[[*Ts], T], *args: *Ts, about: Path | None = Non
     Args:
         act: A function that may block.
         args: Its positional arguments.
-        about: The path that the call may hang on, if that may lie on a dead device.
+        about: The path that the call may hang on, if the path may be on a dead device.
         deadline: Seconds after which the call is abandoned.
 
     Raises:
-        Unresponsive: It did not come back within `deadline` seconds, and may still be running; or an earlier
-            call about the same path is.
-        Exception: Whatever `act` raises.
+        Unresponsive: The call did not return within `deadline` seconds and may still be running, or an earlier
+            call about the same path is still stuck.
+        Exception: Any exception of `act`.
     """
     stuck = f"stuck on {about}"
-    # The threads themselves are the register of what is stuck: one that ends is out of it.
+    # The names of the running threads are the register of stuck paths: a thread that ends leaves the register.
     if about and any(thread.name == stuck for thread in threading.enumerate()):
         raise Unresponsive(f"an earlier call about {about} still has no answer from the file system")
     loop = asyncio.get_running_loop()
@@ -63,9 +62,9 @@ async def off_loop(act: Callable[[*Ts], T], *args: *Ts, about: Path | None = Non
         result, error = None, None
         try:
             result = act(*args)
-        except BaseException as raised:  # noqa: BLE001 - handed to the caller whole
+        except BaseException as raised:  # noqa: BLE001 - passed to the caller
             error = raised
-        with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, and no caller waits any more
             loop.call_soon_threadsafe(settle, result, error)
 
     thread = threading.Thread(target=call, daemon=True, name="files")
@@ -81,7 +80,7 @@ async def off_loop(act: Callable[[*Ts], T], *args: *Ts, about: Path | None = Non
 
 
 async def read_direct(device: Path, *, offset: int = 0, size: int = BLOCK, deadline: float = DEADLINE) -> bytes:
-    """`size` bytes of `device` from `offset`, past the page cache; fewer at its end.
+    """Read `size` bytes of `device` from `offset`, bypassing the page cache; fewer at the device's end.
 
     `offset` and `size` are multiples of `BLOCK`.
 
@@ -93,7 +92,7 @@ async def read_direct(device: Path, *, offset: int = 0, size: int = BLOCK, deadl
     def read() -> bytes:
         handle = os.open(device, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
         try:
-            with mmap.mmap(-1, size) as buffer:  # O_DIRECT wants page-aligned memory
+            with mmap.mmap(-1, size) as buffer:  # O_DIRECT needs page-aligned memory
                 count = os.preadv(handle, [buffer], offset)
                 return buffer[:count]
         finally:

@@ -119,7 +119,7 @@ class Node(csi_pb2_grpc.NodeServicer):
         del context
         parse.required(request.volume_id, "volume id")
         path = mounting.path(request.volume_path, "volume path")
-        return render.stats(await usage.usage(self._host, volume.parse_volume_id(request.volume_id), path))
+        return render.stats(await usage.measure_usage(self._host, volume.parse_volume_id(request.volume_id), path))
 
     async def NodeExpandVolume(  # noqa: N802
         self, request: csi_pb2.NodeExpandVolumeRequest, context: Context

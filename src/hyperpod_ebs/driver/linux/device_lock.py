@@ -1,12 +1,12 @@
-"""Holds a volume's device while it is looked at and written to, so that it stays that volume's.
+"""A lock on a volume's device that lasts while the device is read and formatted.
 
-The kernel gives the number and the name of a disk that went away to the next one that comes,
-but not while somebody has it open. So the device is opened first, and proved again after.
+The kernel gives the number and the name of a removed disk to the next disk that appears, but not while the removed
+disk is still open. So the device is opened first, and its identity is verified after that.
 
-The open file carries a lock, which the programs that are started inherit: an mkfs that outlives
-its node process keeps it, from before it opens the device for itself alone until it ends. The
-next process waits for it instead of racing it. udev heeds the same lock, and takes it for
-moments (systemd's "Locking Block Device Access").
+The lock belongs to the open file, and the programs that the driver starts inherit it. An mkfs that outlives its node
+process keeps the lock from before it opens the device exclusively until it ends. The next node process waits for the
+lock instead of racing with that mkfs. udev respects the same lock and takes it for moments (systemd, "Locking Block
+Device Access").
 """
 
 import asyncio
@@ -18,59 +18,67 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from hyperpod_ebs.driver.linux import system_errors
-from hyperpod_ebs.driver.linux.devices import Devices, number_of
+from hyperpod_ebs.driver.linux.devices import Devices, device_number
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Device
 from hyperpod_ebs.kit import files
 
 PATIENCE: Final = 3.0
-"""Seconds for another holder of the lock, which is udev if it lets go at all soon."""
+"""Seconds to wait for the lock: udev gives it back sooner, an mkfs does not."""
 
 _PAUSE: Final = 0.02
 
 
 @asynccontextmanager
 async def open_locked(devices: Devices, device: Device, volume_id: str) -> AsyncGenerator[int]:
-    """An open file of the device, which is the volume's for as long as the block lasts.
+    """Open and lock the device; within the block it stays the device of this volume.
+
+    Yields:
+        The open file's descriptor, for the programs that are to inherit the lock.
 
     Raises:
-        Unavailable: Another program holds it, or it is the volume's no longer.
+        Unavailable: Another program holds the lock, or the device is no longer the volume's.
     """
-    doing = f"claiming {device.path} of volume {volume_id}"
-    with system_errors.translate(doing):
-        handle = await files.off_loop(_opened, devices, device, volume_id, about=device.path)
+    with system_errors.translate(f"open {device.path} of volume {volume_id}"):
+        handle = await files.off_loop(_open_verified, devices, device, volume_id, about=device.path)
     try:
         clock = asyncio.get_running_loop().time
         give_up = clock() + PATIENCE
-        while not _locked(handle):
+        while not _try_lock(handle):
             if clock() >= give_up:
-                raise errors.Unavailable(
-                    f"{device.path} of volume {volume_id} is held by another program, perhaps by an mkfs; try again"
-                )
+                raise in_use_error(device, volume_id)
             await asyncio.sleep(_PAUSE)
         yield handle
     finally:
-        with suppress(files.Unresponsive):  # the last to close a device writes back what it has cached
+        with suppress(files.Unresponsive):  # the last close of a device writes back its cached data
             await files.off_loop(os.close, handle)
 
 
-def _opened(devices: Devices, device: Device, volume_id: str) -> int:
+def in_use_error(device: Device, volume_id: str) -> errors.Unavailable:
+    """The error for a device that another program uses: an orphaned mkfs, or a process of another container."""
+    return errors.Unavailable(
+        f"{device.path} of volume {volume_id} is in use by another program, possibly an mkfs that still runs; try again"
+    )
+
+
+def _open_verified(devices: Devices, device: Device, volume_id: str) -> int:
+    """Open the device and verify through the open file that it is the volume's."""
     handle = os.open(device.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _prove(devices, device, volume_id, os.fstat(handle))
+        _verify(devices, device, volume_id, os.fstat(handle))
     except BaseException:
         os.close(handle)
         raise
     return handle
 
 
-def _prove(devices: Devices, device: Device, volume_id: str, found: os.stat_result) -> None:
-    same = stat.S_ISBLK(found.st_mode) and number_of(found) == device.number
-    if not (same and devices.still(volume_id, device.number)):
+def _verify(devices: Devices, device: Device, volume_id: str, opened: os.stat_result) -> None:
+    same = stat.S_ISBLK(opened.st_mode) and device_number(opened) == device.number
+    if not (same and devices.is_still_device_of(volume_id, device.number)):
         raise errors.Unavailable(f"{device.path} is no longer the device of volume {volume_id}; try again")
 
 
-def _locked(handle: int) -> bool:
+def _try_lock(handle: int) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

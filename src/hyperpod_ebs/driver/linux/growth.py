@@ -1,10 +1,10 @@
-"""Repairs filesystems and makes them as large as their devices.
+"""Repair of filesystems, and growth to the size of their devices.
 
-ext4 grows best while mounted: the kernel does it in moments and journals it. That needs
-CAP_SYS_RESOURCE; where the node process has it not, staging grows it before the mount,
-which costs the full check that resize2fs demands. XFS grows only while mounted, without
-that capability. A resize2fs that is cut off leaves a note of ours (`linux.marker`), by
-which the next staging knows that e2fsck may repair what it left, and grows it again.
+An ext4 is best grown while it is mounted: the kernel takes moments and journals the change. That needs
+CAP_SYS_RESOURCE. If the node process does not have it, staging grows the ext4 before the mount, which costs the full
+check that resize2fs demands. XFS grows only while it is mounted, and without that capability. An interrupted resize2fs
+leaves a marker (`linux.marker`), which tells the next staging that e2fsck may repair the filesystem and that the
+filesystem must be grown again.
 """
 
 import fcntl
@@ -17,12 +17,12 @@ from hyperpod_ebs.driver.linux import marker, superblock, system_errors
 from hyperpod_ebs.driver.linux.superblock import Ext
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Device, Filesystem
-from hyperpod_ebs.driver.model.path_state import MountEntry, PathState
+from hyperpod_ebs.driver.model.path_state import MountEntry
 from hyperpod_ebs.kit import command, files
 from hyperpod_ebs.kit.command import CommandFailed
 
 CHECK_DEADLINE: Final = 6 * 3600.0
-"""Seconds. A full check reads all inode tables, of 16 TiB for hours."""
+"""Seconds. A full check reads all inode tables, which takes hours at 16 TiB."""
 
 RESIZE_DEADLINE: Final = 3600.0
 
@@ -39,20 +39,20 @@ _XFS_BLOCKS: Final = 32
 
 
 async def repair(device: Device, volume_id: str, found: Filesystem, lock: int, *, grow: bool) -> None:
-    """Repair the filesystem, which is not mounted, and make it as large as `device` with `grow`.
+    """Repair the unmounted filesystem and, with `grow`, make it as large as `device`.
 
-    `lock` is the device's open file, see `linux.device_lock`.
+    `lock` is the device's locked descriptor, see `linux.device_lock`.
 
     Raises:
         NotReady: The repair needs a person's decisions.
-        Unavailable: It did not end in time, or somebody holds the device.
+        Unavailable: A program did not end in time, or another program uses the device.
     """
-    with system_errors.translate(f"repairing {found.kind} on {device.path} of volume {volume_id}"):
+    with system_errors.translate(f"repair {found.kind} on {device.path} of volume {volume_id}"):
         if found.marked_unfinished:
             await files.off_loop(marker.remove, device.path, device.size, volume_id, about=device.path)
         if found.kind == "ext4" and (found.damaged or found.marked_growing or grow):
             await command.run(
-                ["e2fsck", _how(found, grow=grow), str(device.path)],
+                ["e2fsck", _e2fsck_mode(found, grow=grow), str(device.path)],
                 ok=_REPAIRED,
                 deadline=CHECK_DEADLINE,
                 keep=[lock],
@@ -64,36 +64,36 @@ async def repair(device: Device, volume_id: str, found: Filesystem, lock: int, *
             await files.off_loop(marker.remove, device.path, device.size, volume_id, about=device.path)
 
 
-async def grow(device: Device, place: PathState, mounted: MountEntry) -> None:
-    """Make the filesystem mounted at `place` as large as `device`; no program runs when it is.
+async def grow(device: Device, path: Path, mounted: MountEntry) -> None:
+    """Make the filesystem mounted at `path` as large as `device`; run no program if it already is.
 
     Raises:
-        Unavailable: The kernel would not let it grow, or did not answer.
+        Unavailable: The kernel refused, or did not answer in time.
     """
-    doing = f"growing {mounted.filesystem} at {place.path} to the {device.size} bytes of {device.path}"
-    with system_errors.translate(doing):
-        size = await files.off_loop(size_of, device, place.path, mounted.filesystem, about=place.path)
+    action = f"grow {mounted.filesystem} at {path} to the {device.size} bytes of {device.path}"
+    with system_errors.translate(action):
+        size = await files.off_loop(mounted_size, device, path, mounted.filesystem, about=path)
         if not Filesystem(kind=mounted.filesystem, size=size).is_smaller_than(device):
             return
-        tool = ["xfs_growfs", str(place.path)] if mounted.filesystem == "xfs" else ["resize2fs", str(device.path)]
+        tool = ["xfs_growfs", str(path)] if mounted.filesystem == "xfs" else ["resize2fs", str(device.path)]
         try:
             await command.run(tool, deadline=RESIZE_DEADLINE)
         except CommandFailed as error:
-            # Whatever it is, growing may go well later, and kubelet never tries again after a refusal.
-            raise errors.Unavailable(f"{doing}: {error}{_advice(error)}") from error
+            # Always a retryable error: growth may succeed later, and kubelet never retries after a final one.
+            raise errors.Unavailable(f"cannot {action}: {error}{_advice(error)}") from error
 
 
-def size_of(device: Device, path: Path, filesystem: str) -> int:
-    """Bytes of a mounted filesystem as the kernel has it now. Blocks: run it off the loop."""
+def mounted_size(device: Device, path: Path, filesystem: str) -> int:
+    """Bytes of a mounted filesystem, according to the kernel. Blocks: run it off the loop."""
     if filesystem == "xfs":
         return _xfs_size(path)
-    # ext4 keeps its superblock in the device's page cache: an ordinary read sees the newest.
+    # ext4 keeps its superblock in the device's page cache, so an ordinary read gets the newest one.
     with device.path.open("rb", buffering=0) as start:
-        seen = Ext.read(start.read(superblock.SIZE))
-    return seen.size if seen else 0
+        found = Ext.read(start.read(superblock.SIZE))
+    return found.size if found else 0
 
 
-def may_grow_mounted(filesystem: str) -> bool:
+def can_grow_mounted(filesystem: str) -> bool:
     """Whether the kernel lets this process grow such a filesystem while it is mounted. Blocks: run it off the loop."""
     if filesystem == "xfs":
         return True
@@ -101,8 +101,8 @@ def may_grow_mounted(filesystem: str) -> bool:
     return bool(int(fields["CapEff"], 16) >> _CAP_SYS_RESOURCE & 1)
 
 
-def _how(found: Filesystem, *, grow: bool) -> str:
-    """-p repairs what needs no decision, -y everything; -f checks even what looks clean, as resize2fs demands."""
+def _e2fsck_mode(found: Filesystem, *, grow: bool) -> str:
+    """-p repairs what is safe unattended, -y everything; -f also checks a clean filesystem, as resize2fs demands."""
     if found.marked_growing:
         return "-fy"
     return "-fp" if grow else "-p"
@@ -120,9 +120,9 @@ def _xfs_size(path: Path) -> int:
 
 
 def _advice(error: CommandFailed) -> str:
-    if "ermission denied" not in error.said:
+    if "ermission denied" not in error.output:
         return ""
     return (
-        "; the node process lacks CAP_SYS_RESOURCE, which ext4 wants for this: give it, "
-        "or stop the pod, and the volume grows when it is staged again"
+        "; the node process lacks CAP_SYS_RESOURCE, which growing a mounted ext4 needs: add the capability, "
+        "or restart the pod, and the volume grows when it is staged again"
     )

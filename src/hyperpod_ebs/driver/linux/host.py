@@ -1,4 +1,4 @@
-"""The machine under the node service: `mounts.host.Host`, on Linux."""
+"""The machine under the node service: `mounts.host.Host` on Linux."""
 
 import asyncio
 import errno
@@ -16,7 +16,7 @@ from hyperpod_ebs.kit import files
 from hyperpod_ebs.kit.files import Unresponsive
 
 PATIENCE: Final = 20.0
-"""Seconds that a device, or its new size, may take to appear."""
+"""Seconds to wait for a device, or for its new size."""
 
 _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 0.5
@@ -35,7 +35,7 @@ class LinuxHost:
         patience: float = PATIENCE,
         makers: Mapping[str, Sequence[str]] = mkfs.PROGRAMS,
     ) -> None:
-        """`devices` is this node's device directory; nothing outside `root` is mounted on or unmounted.
+        """`devices` is this node's device directory; paths outside `root` are neither mounted on nor unmounted.
 
         `makers` are the programs that make each filesystem.
         """
@@ -44,131 +44,135 @@ class LinuxHost:
         self._patience = patience
         self._makers = makers
 
-    async def device(self, volume_id: str, published: str = "", *, size: int = 0) -> Device:
-        """The volume's device, waited for until it is there and has `size` bytes.
+    async def find_device(self, volume_id: str, published: str = "", *, size: int = 0) -> Device:
+        """Wait until the volume's device exists and has at least `size` bytes, and return it.
 
         Raises:
-            DeviceNotReady: It, or its size, did not come in time.
+            DeviceNotReady: The device or its size did not appear in time.
         """
         clock = asyncio.get_running_loop().time
         give_up, pause = clock() + self._patience, _FIRST_PAUSE
         while True:
-            found = await self._look(volume_id, published)
+            found = await self._look_for_device(volume_id, published)
             if isinstance(found, Device) and found.size >= size:
                 return found
             if clock() >= give_up:
-                raise errors.DeviceNotReady(self._late(volume_id, found, size))
+                break
             await asyncio.sleep(pause)
             pause = min(pause * _SLOWER, _LONGEST_PAUSE)
+        if isinstance(found, Device):
+            raise errors.DeviceNotReady(
+                f"device {found.path} of volume {volume_id} has {found.size} bytes, not {size}, "
+                f"after {self._patience:g} s; try again"
+            )
+        raise errors.DeviceNotReady(
+            f"no device of volume {volume_id} appeared within {self._patience:g} s; looked in sysfs and at: {found}"
+        )
 
-    async def belongs(self, volume_id: str, number: DeviceNumber) -> bool | None:
-        """Whether a device is this volume's; None where its identity went with the device."""
-        with system_errors.translate(f"asking whose device {number} is"):
-            return await files.off_loop(self._devices.belongs, volume_id, number)
+    async def is_device_of(self, volume_id: str, number: DeviceNumber) -> bool | None:
+        """Whether a device is this volume's; None if nothing identifies the device any more."""
+        with system_errors.translate(f"identify device {number}"):
+            return await files.off_loop(self._devices.is_device_of, volume_id, number)
 
-    async def contents(self, device: Device, volume_id: str) -> Contents:
-        """What is on the device."""
+    async def read_contents(self, device: Device, volume_id: str) -> Contents:
+        """Find out what is on the device."""
         async with device_lock.open_locked(self._devices, device, volume_id):
-            return await contents.contents(device, volume_id)
+            return await contents.read_contents(device, volume_id)
 
     async def format(self, device: Device, volume_id: str, filesystem: str, formatting: Formatting = PLAIN) -> None:
-        """Make a filesystem on a device that is blank, or where making one was cut off."""
+        """Make a filesystem on a device that is blank, or that an interrupted mkfs left unfinished."""
         async with device_lock.open_locked(self._devices, device, volume_id) as lock:
             program = [*self._makers[filesystem], *mkfs.flags(filesystem, formatting)]
-            await mkfs.make(device, volume_id, program, filesystem, lock)
+            await mkfs.make_filesystem(device, volume_id, program, filesystem, lock)
 
     async def repair(self, device: Device, volume_id: str, found: Filesystem, *, grow: bool) -> None:
-        """Repair a filesystem that is not mounted, and grow it."""
+        """Repair an unmounted filesystem and, with `grow`, make it as large as its device."""
         async with device_lock.open_locked(self._devices, device, volume_id) as lock:
             await growth.repair(device, volume_id, found, lock, grow=grow)
 
-    async def grow(self, device: Device, place: PathState) -> None:
-        """Make the filesystem mounted at `place` as large as its device."""
-        if place.top:
-            await growth.grow(device, place, place.top)
+    async def grow(self, device: Device, state: PathState) -> None:
+        """Make the filesystem mounted at a path as large as its device."""
+        if state.top:
+            await growth.grow(device, state.path, state.top)
 
-    async def grows_mounted(self, filesystem: str) -> bool:
+    async def can_grow_mounted(self, filesystem: str) -> bool:
         """Whether this process may grow such a filesystem while it is mounted."""
-        with system_errors.translate(f"asking whether a mounted {filesystem} may grow"):
-            return await files.off_loop(growth.may_grow_mounted, filesystem)
+        with system_errors.translate(f"find out whether a mounted {filesystem} may grow"):
+            return await files.off_loop(growth.can_grow_mounted, filesystem)
 
-    async def place(self, path: Path) -> PathState:
-        """What is at `path`."""
-        with system_errors.translate(f"looking at {path}"):
-            spot = await files.off_loop(paths.spot, path, self._root)
-            if spot.mounts and not await self._alive(spot.mounts[-1].number):
-                return paths.place(spot, paths.Nature(PathKind.UNKNOWN, broken="its device is gone"))
-            try:
-                nature = await files.off_loop(paths.nature, spot.path, about=spot.path)
-            except Unresponsive as error:
-                nature = paths.Nature(PathKind.UNKNOWN, broken=str(error))
-            if nature.node and not await self._alive(nature.node):
-                nature = paths.Nature(PathKind.UNKNOWN, node=nature.node, broken="its device is gone")
-        return paths.place(spot, nature)
+    async def inspect_path(self, path: Path) -> PathState:
+        """Find out what is at `path` and what is mounted there."""
+        with system_errors.translate(f"inspect {path}"):
+            found = await files.off_loop(paths.read_mounts, path, self._root)
+            if found.mounts and not await self._is_present(found.mounts[-1].number):
+                inode = paths.Inode(PathKind.UNKNOWN, broken="its device is gone")
+            else:
+                inode = await self._inspect_inode(found.path)
+        return paths.path_state(found, inode)
 
     async def mount(self, device: Device, target: Path, filesystem: str, options: Iterable[str]) -> None:
         """Mount the device's filesystem at a directory."""
         await mount.mount(device, target, filesystem, options)
 
-    async def bind(self, source: Path, target: Path, options: Iterable[str]) -> None:
-        """Show `source` at `target` too."""
+    async def bind_mount(self, source: Path, target: Path, options: Iterable[str]) -> None:
+        """Bind-mount `source` at `target`."""
         await mount.bind(source, target, options)
 
-    async def shown_at(self, source: Path) -> tuple[Path, ...]:
-        """Where else `source` is shown by a bind mount."""
-        with system_errors.translate(f"looking where {source} is shown"):
-            return await files.off_loop(paths.shown_at, source, self._root)
+    async def find_bind_mounts(self, source: Path) -> tuple[Path, ...]:
+        """Find the bind mounts of `source`."""
+        with system_errors.translate(f"find the bind mounts of {source}"):
+            return await files.off_loop(paths.bind_mounts_of, source, self._root)
 
-    async def uses(self, volume_id: str) -> tuple[Path, ...]:
-        """Where the volume is mounted or its device shown; nowhere that can be told where it has no device."""
-        found = await self._look(volume_id, "")
+    async def find_mounts(self, volume_id: str) -> tuple[Path, ...]:
+        """Find the mounts of the volume and the bind mounts of its device node; none if the volume has no device."""
+        found = await self._look_for_device(volume_id, "")
         if isinstance(found, Absent):
             return ()
-        with system_errors.translate(f"looking where volume {volume_id} is used"):
-            return await files.off_loop(paths.uses, found, self._root)
+        with system_errors.translate(f"find the mounts of volume {volume_id}"):
+            return await files.off_loop(paths.mounts_of_device, found, self._root)
 
     async def unmount(self, target: Path) -> None:
-        """Take the top mount off `target`."""
+        """Unmount the top mount at `target`."""
         await mount.unmount(target)
 
-    async def clear(self, target: Path) -> None:
-        """Remove an empty directory or empty file."""
-        with system_errors.translate(f"removing {target}"):
-            await files.off_loop(paths.clear, target)
+    async def remove_empty(self, path: Path) -> None:
+        """Remove an empty directory or an empty file."""
+        with system_errors.translate(f"remove {path}"):
+            await files.off_loop(paths.remove_empty, path)
 
-    async def usage(self, place: PathState) -> Usage:
-        """How full the filesystem at `place` is, or how large the device there."""
-        with system_errors.translate(f"measuring {place.path}"):
-            await self._answering(place)
-            if place.device_node:
-                return await files.off_loop(usage.of_device, place.path, about=place.path, deadline=usage.DEADLINE)
-            return await files.off_loop(usage.of_filesystem, place.path, about=place.path, deadline=usage.DEADLINE)
+    async def measure_usage(self, state: PathState) -> Usage:
+        """Measure how full the filesystem at a path is, or how large the device there is."""
+        with system_errors.translate(f"measure the usage of {state.path}"):
+            await self._check_device_answers(state)
+            measure = usage.device_usage if state.device_node else usage.filesystem_usage
+            return await files.off_loop(measure, state.path, about=state.path, deadline=usage.DEADLINE)
 
-    async def _look(self, volume_id: str, published: str) -> Device | Absent:
-        with system_errors.translate(f"looking for the device of volume {volume_id}"):
+    async def _look_for_device(self, volume_id: str, published: str) -> Device | Absent:
+        with system_errors.translate(f"look for the device of volume {volume_id}"):
             try:
                 return await files.off_loop(self._devices.find, volume_id, published)
             except Absent as reason:
                 return reason
 
-    async def _answering(self, place: PathState) -> None:
-        """A read past every cache: a filesystem answers from memory long after its device died.
+    async def _check_device_answers(self, state: PathState) -> None:
+        """Read from the device past every cache: a filesystem answers from memory long after its device failed.
 
         Raises:
-            OSError: The device does not read.
+            OSError: The device cannot be read.
         """
-        number = place.number
+        number = state.number
         path = await files.off_loop(self._devices.path_of, number) if number else None
         if path and not await files.read_direct(path, deadline=usage.DEADLINE):
-            raise OSError(errno.EIO, "the device does not read")
+            raise OSError(errno.EIO, "the device cannot be read")
 
-    async def _alive(self, number: DeviceNumber) -> bool:
-        return await files.off_loop(self._devices.alive, number)
+    async def _inspect_inode(self, path: Path) -> paths.Inode:
+        try:
+            inode = await files.off_loop(paths.read_inode, path, about=path)
+        except Unresponsive as error:
+            return paths.Inode(PathKind.UNKNOWN, broken=str(error))
+        if inode.device_node and not await self._is_present(inode.device_node):
+            return paths.Inode(PathKind.UNKNOWN, device_node=inode.device_node, broken="its device is gone")
+        return inode
 
-    def _late(self, volume_id: str, found: Device | Absent, size: int) -> str:
-        if isinstance(found, Device):
-            return (
-                f"device {found.path} of volume {volume_id} has {found.size} bytes, not {size}, "
-                f"after {self._patience:g} s; try again"
-            )
-        return f"no device of volume {volume_id} came within {self._patience:g} s; looked in sysfs and at: {found}"
+    async def _is_present(self, number: DeviceNumber) -> bool:
+        return await files.off_loop(self._devices.is_present, number)

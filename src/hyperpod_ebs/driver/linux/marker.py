@@ -1,14 +1,13 @@
-"""A note on the device itself that an mkfs or a resize2fs of ours is under way.
+"""A marker on the device that records that this driver's mkfs or resize2fs is in progress.
 
-mkfs.ext4 writes its superblock last, so one that is killed leaves bytes that no
-signature explains: the same as somebody's raw data would look. mkfs.xfs writes one that
-says that it is in progress, as an xfs_copy under way does. So before mkfs a block near the
-device's end gets a note with the volume's id, and loses it after. Whoever finds the note
-and no complete filesystem knows that nothing was ever stored, and may begin again.
+mkfs.ext4 writes its superblock last, so a killed mkfs.ext4 leaves bytes that no signature explains, exactly as a
+user's raw data would look. mkfs.xfs writes a superblock that says "in progress", as a running xfs_copy does. So before
+mkfs the driver writes a marker with the volume's id to a block near the device's end, and clears that block after
+mkfs. A marker without a complete filesystem proves that nothing was ever stored, and that mkfs may start again.
 
-A resize2fs that is killed leaves a superblock with errors and an invalid resize inode, which
-e2fsck repairs without loss, but not unasked (-p). A note of another wording, in the room that
-the filesystem is to get, says that it may.
+A killed resize2fs leaves a superblock with errors and an invalid resize inode. e2fsck can repair them without loss, but
+does not with -p, its unattended mode. A marker with another wording, in the space that the filesystem is about to get,
+says that the repair is safe.
 """
 
 import errno
@@ -20,46 +19,46 @@ from typing import Final
 from hyperpod_ebs.driver.linux.superblock import Ext, Xfs
 from hyperpod_ebs.kit.files import BLOCK
 
-PLACE: Final = 0x30000
-"""Bytes before the end: mkfs.xfs clears the last 128 KiB, mkfs.ext4 the last 64."""
+DISTANCE: Final = 0x30000
+"""Bytes from the marker to the device's end: mkfs.xfs clears the last 128 KiB, mkfs.ext4 the last 64."""
 
 MAKING: Final = "making a filesystem on"
 GROWING: Final = "growing the filesystem of"
 
 
 def encode(volume_id: str, work: str = MAKING) -> bytes:
-    """The block that says so."""
+    """The marker's block."""
     return f"hyperpod-ebs is {work} {volume_id}\n".encode().ljust(BLOCK, b"\0")
 
 
 def decode(block: bytes, work: str = MAKING) -> str | None:
-    """The volume whose note `block` is, if it is one."""
+    """The id of the volume that `block` is a marker of; None if it is not a marker."""
     volume_id = block.rstrip(b"\0").decode("ascii", errors="replace").rpartition(" ")[2].removesuffix("\n")
     return volume_id if volume_id and block == encode(volume_id, work) else None
 
 
 def offset(size: int) -> int:
-    """Where the note stands on a device of `size` bytes."""
-    return size // BLOCK * BLOCK - PLACE
+    """The marker's position on a device of `size` bytes."""
+    return size // BLOCK * BLOCK - DISTANCE
 
 
 def begin_mkfs(device: Path, size: int, volume_id: str) -> None:
-    """Write the note, then clear the first block, so that mkfs finds no superblock to stumble over.
+    """Write the mkfs marker, then clear the first block, so that mkfs finds no old superblock.
 
     Blocks: run it off the loop.
 
     Raises:
-        OSError: The device is held by somebody else, cannot be written, or is not blank by now.
+        OSError: The device is in use by another program, cannot be written, or is no longer blank.
     """
     handle = _open_exclusively(device)
     try:
-        # An orphaned mkfs may have ended between our look at the device and our claim to it,
-        # and mkfs.ext4 asks nobody whether it may overwrite what it finds.
+        # An orphaned mkfs may have finished after the driver read the device and before it locked the device,
+        # and mkfs.ext4 overwrites without asking.
         start = _read(handle, 0)
         xfs = Xfs.read(start)
-        ours = decode(_read(handle, offset(size))) == volume_id
-        if Ext.read(start) or (xfs and not xfs.in_progress) or (start != bytes(BLOCK) and not ours):
-            raise OSError(errno.EEXIST, "something was written there just now")
+        has_marker = decode(_read(handle, offset(size))) == volume_id
+        if Ext.read(start) or (xfs and not xfs.in_progress) or (start != bytes(BLOCK) and not has_marker):
+            raise OSError(errno.EEXIST, "another program has just written to it")
         _write(handle, encode(volume_id), offset(size))
         os.fsync(handle)
         if start != bytes(BLOCK):
@@ -70,10 +69,10 @@ def begin_mkfs(device: Path, size: int, volume_id: str) -> None:
 
 
 def begin_resize(device: Path, size: int, volume_id: str) -> None:
-    """Write the note beyond a filesystem that is to grow. Blocks: run it off the loop.
+    """Write the resize marker beyond the end of the filesystem. Blocks: run it off the loop.
 
     Raises:
-        OSError: The device is held by somebody else, or cannot be written.
+        OSError: The device is in use by another program, or cannot be written.
     """
     handle = _open_exclusively(device)
     try:
@@ -84,27 +83,27 @@ def begin_resize(device: Path, size: int, volume_id: str) -> None:
 
 
 def remove(device: Path, size: int, volume_id: str) -> None:
-    """Take the note away, where it still stands. Blocks: run it off the loop.
+    """Clear the marker's block if it still holds a marker. Blocks: run it off the loop.
 
     Raises:
-        OSError: The device is held by somebody else, or cannot be written.
+        OSError: The device is in use by another program, or cannot be written.
     """
     handle = _open_exclusively(device)
     try:
         if _read(handle, offset(size)) in {encode(volume_id), encode(volume_id, GROWING)}:
-            # No fsync: a note that comes back is taken away by the next staging.
+            # No fsync: if a crash brings the marker back, the next staging removes it.
             _write(handle, bytes(BLOCK), offset(size))
     finally:
         os.close(handle)
 
 
 def _open_exclusively(device: Path) -> int:
-    """A handle that no mount and no mkfs can be beside: O_EXCL on a block device is the kernel's claim."""
+    """Open the device so that nothing can mount it or run mkfs on it: O_EXCL is an exclusive claim in the kernel."""
     return os.open(device, os.O_RDWR | os.O_EXCL | os.O_DIRECT | os.O_CLOEXEC)
 
 
 def _read(handle: int, at: int) -> bytes:
-    with mmap.mmap(-1, BLOCK) as buffer:  # O_DIRECT wants page-aligned memory
+    with mmap.mmap(-1, BLOCK) as buffer:  # O_DIRECT needs page-aligned memory
         count = os.preadv(handle, [buffer], at)
         return buffer[:count]
 

@@ -1,8 +1,8 @@
-"""Makes filesystems. Only ever called for contents that are `Blank` or `Unfinished`.
+"""Makes filesystems, only on devices whose contents are `Blank` or `Unfinished`.
 
-No force flag is given: mkfs then opens the device for itself alone and refuses what is
-mounted; mkfs.xfs also refuses what already holds something. mkfs.ext4 does not, where it
-has no terminal to ask at: so the device is claimed, and looked at once more, before.
+mkfs gets no force flag. Without one it opens the device exclusively and refuses a mounted device, and mkfs.xfs also
+refuses a device that already holds something. mkfs.ext4 does not refuse that if it has no terminal to ask at, so the
+driver locks the device and reads it once more before.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ from hyperpod_ebs.driver.model.formatting import Formatting
 from hyperpod_ebs.kit import command, files
 
 DEADLINE: Final = 3600.0
-"""Seconds. Lazy as below, 16 TiB takes seconds on a fast volume and minutes on a slow one."""
+"""Seconds. With the lazy initialisation below, 16 TiB takes seconds on a fast volume and minutes on a slow one."""
 
 PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
-    # -m0: no blocks for root alone. Inode tables are cleared by the kernel later. The journal is not
-    # cleared either: its blocks carry checksums seeded with its own UUID, so old ones never replay.
-    # nodiscard: there is nothing to give back on a blank device, and 16 TiB of it takes long.
+    # -m0: no blocks reserved for root. lazy_itable_init: the kernel clears the inode tables later.
+    # lazy_journal_init: the journal is not cleared; the checksums of its blocks are seeded with its own UUID, so old
+    # blocks never replay. nodiscard: a blank device has nothing to discard, and discarding 16 TiB takes long.
     "ext4": ("mkfs.ext4", "-q", "-m0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"),
     # -K: nodiscard, as above.
     "xfs": ("mkfs.xfs", "-q", "-K"),
@@ -27,10 +27,10 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
 
 LEGACY: Final[Mapping[str, Sequence[str]]] = {
     **PROGRAMS,
-    # What kernels up to 5.4 cannot mount, or can only read: upstream's --legacy-xfs.
+    # Without the features that kernels up to 5.4 cannot mount, or mount only read-only: upstream's --legacy-xfs.
     "xfs": (*PROGRAMS["xfs"], "-m", "bigtime=0,inobtcount=0,reflink=0", "-i", "nrext64=0"),
 }
-"""The same, for old kernels."""
+"""The same programs, for old kernels."""
 
 
 _FLAGS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -48,20 +48,20 @@ _FLAGS: Final[Mapping[str, Mapping[str, str]]] = {
 
 
 def flags(filesystem: str, formatting: Formatting) -> list[str]:
-    """What the program is told of how to make the filesystem, which can be made so."""
+    """The flags of mkfs for `formatting`, which this filesystem must support."""
     return [word for key, value in formatting.said for word in _FLAGS[filesystem][key].format(value).split()]
 
 
-async def make(device: Device, volume_id: str, program: Sequence[str], filesystem: str, lock: int) -> None:
-    """Make it, so that being killed at any moment leaves what `contents` calls `Blank` or `Unfinished`.
+async def make_filesystem(device: Device, volume_id: str, program: Sequence[str], filesystem: str, lock: int) -> None:
+    """Make a filesystem; a kill at any moment leaves contents that are `Blank` or `Unfinished`.
 
-    `program` makes `filesystem`; `lock` is the device's open file, see `linux.device_lock`.
+    `program` makes `filesystem`; `lock` is the device's locked descriptor, see `linux.device_lock`.
 
     Raises:
-        NotReady: mkfs refused, in its own words.
-        Unavailable: The device is held, or does not answer.
+        NotReady: mkfs failed; the text has its own words.
+        Unavailable: Another program uses the device, or the device does not answer.
     """
-    with system_errors.translate(f"making {filesystem} on {device.path} of volume {volume_id}"):
+    with system_errors.translate(f"make {filesystem} on {device.path} of volume {volume_id}"):
         await files.off_loop(marker.begin_mkfs, device.path, device.size, volume_id, about=device.path)
         await command.run([*program, str(device.path)], deadline=DEADLINE, keep=[lock])
         await files.off_loop(marker.remove, device.path, device.size, volume_id, about=device.path)

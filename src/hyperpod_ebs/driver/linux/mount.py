@@ -1,4 +1,4 @@
-"""Mounts, binds and unmounts through mount(8) and umount(8)."""
+"""Mounts, bind-mounts and unmounts with mount(8) and umount(8)."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -15,87 +15,85 @@ MOUNT_DEADLINE: Final = 600.0
 """Seconds. A mount replays the journal, which takes long on a slow volume."""
 
 UNMOUNT_DEADLINE: Final = 600.0
-"""Seconds. An unmount first writes back all that is dirty: gigabytes, on a slow volume."""
+"""Seconds. An unmount first writes back all dirty data: gigabytes, on a slow volume."""
 
 
 async def mount(device: Device, target: Path, filesystem: str, options: Iterable[str]) -> None:
-    """Mount the filesystem on `device` at the directory `target`, made where it is absent.
+    """Mount the filesystem on `device` at the directory `target`; create the directory if it is absent.
 
     Raises:
         NotReady: The kernel refused.
-        Unavailable: It did not answer in time, or somebody else holds the device.
+        Unavailable: The kernel did not answer in time, or another program uses the device.
     """
-    argv = ["mount", "-t", filesystem, *_given(options), str(device.path), str(target)]
-    await _mounted(argv, target, directory=True, doing=f"mounting {device.path} as {filesystem} at {target}")
+    argv = ["mount", "-t", filesystem, *_option_arguments(options), str(device.path), str(target)]
+    await _run_mount(argv, target, directory=True, action=f"mount {device.path} as {filesystem} at {target}")
 
 
 async def bind(source: Path, target: Path, options: Iterable[str]) -> None:
-    """Show the directory or device node `source` at `target` too.
+    """Bind-mount the directory or device node `source` at `target`; create `target` if it is absent.
 
     Raises:
         NotReady: The kernel refused.
-        Unavailable: It did not answer in time.
+        Unavailable: The kernel did not answer in time.
     """
-    # mount(8) makes the two calls that options of a bind mount need: bind, then remount.
-    argv = ["mount", *_given(["bind", *options]), str(source), str(target)]
-    doing = f"binding {source} to {target}"
-    with system_errors.translate(doing):
+    # mount(8) makes the two calls that the options of a bind mount need: bind, then remount.
+    argv = ["mount", *_option_arguments(["bind", *options]), str(source), str(target)]
+    action = f"bind-mount {source} at {target}"
+    with system_errors.translate(action):
         directory = await files.off_loop(source.is_dir, about=source)
-    await _mounted(argv, target, directory=directory, doing=doing)
+    await _run_mount(argv, target, directory=directory, action=action)
 
 
 async def unmount(target: Path) -> None:
-    """Take the top mount off `target`; success where nothing is mounted.
+    """Unmount the top mount at `target`; succeed if nothing is mounted.
 
     Raises:
-        InUse: A process still uses it.
-        Unavailable: The kernel did not finish in time; it may yet.
+        InUse: A process still uses the mount.
+        Unavailable: The kernel did not finish in time; it may finish later.
     """
-    with system_errors.translate(f"unmounting {target}"):
+    with system_errors.translate(f"unmount {target}"):
         try:
-            # -c: the path is resolved already, and a look at it may hang.
+            # -c: the path is already resolved, and resolving it again could hang.
             await command.run(["umount", "-c", str(target)], deadline=UNMOUNT_DEADLINE)
         except CommandFailed as error:
-            if "not mounted" in error.said or "no mount point" in error.said:
+            if "not mounted" in error.output or "no mount point" in error.output:
                 return
-            if "busy" in error.said:
+            if "busy" in error.output:
                 raise errors.InUse(
-                    f"{target} is still used by a process; end what has files open below it, then try again"
+                    f"cannot unmount {target}: a process still uses it; end the process that has files open there, "
+                    "then try again"
                 ) from error
             raise
 
 
-async def _mounted(argv: list[str], target: Path, *, directory: bool, doing: str) -> None:
-    """Run a mount program, so that where it fails it leaves nothing mounted and nothing made."""
-    with system_errors.translate(doing):
-        made = await files.off_loop(lambda: paths.make(target, directory=directory))
-        before = await files.off_loop(_height, target)
+async def _run_mount(argv: list[str], target: Path, *, directory: bool, action: str) -> None:
+    """Run a mount program; if it fails, undo the mount and remove the mount point that was created for it."""
+    with system_errors.translate(action):
+        created = await files.off_loop(lambda: paths.create_mount_point(target, directory=directory))
+        before = await files.off_loop(_mount_count, target)
         try:
             await command.run(argv, deadline=MOUNT_DEADLINE)
         except BaseException as error:
             try:
-                await _lowered(target, before)
-            except errors.Error as stays:
-                # kubelet never unstages what failed with a final code: the mount would leak.
-                raise errors.Unavailable(f"{doing}: {error}; and what was mounted stays: {stays}") from error
-            if made:
+                for _ in range(await files.off_loop(_mount_count, target) - before):
+                    await unmount(target)
+            except errors.Error as stuck:
+                # kubelet never unstages after a final error, so the mount would leak: return a retryable one.
+                raise errors.Unavailable(f"cannot {action}: {error}; {target} stays mounted: {stuck}") from error
+            if created:
                 with suppress(OSError, files.Unresponsive):
-                    await files.off_loop(paths.clear, target)
-            if isinstance(error, CommandFailed) and "busy" in error.said:
-                raise errors.Unavailable(f"{doing}: {error}; somebody else holds it, try again") from error
+                    await files.off_loop(paths.remove_empty, target)
+            if isinstance(error, CommandFailed) and "busy" in error.output:
+                raise errors.Unavailable(
+                    f"cannot {action}: {error}; another program uses the device, try again"
+                ) from error
             raise
 
 
-async def _lowered(target: Path, height: int) -> None:
-    """Unmount what was mounted over the first `height` mounts at `target`."""
-    for _ in range(await files.off_loop(_height, target) - height):
-        await unmount(target)
+def _mount_count(target: Path) -> int:
+    return len(mountinfo.stack(mountinfo.read(), target))
 
 
-def _height(target: Path) -> int:
-    return len(mountinfo.stack(mountinfo.parse(mountinfo.TABLE.read_bytes()), target))
-
-
-def _given(options: Iterable[str]) -> list[str]:
+def _option_arguments(options: Iterable[str]) -> list[str]:
     joined = ",".join(options)
     return ["-o", joined] if joined else []

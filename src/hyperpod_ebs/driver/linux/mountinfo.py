@@ -1,7 +1,7 @@
 """The kernel's mount table, parsed (proc_pid_mountinfo(5)).
 
-A line is `36 35 98:0 /root /point rw,noatime shared:1 - ext4 /dev/x rw,errors=continue`;
-in paths a space, tab, newline or backslash is written as a backslash and three octal digits.
+A line is `36 35 98:0 /root /point rw,noatime shared:1 - ext4 /dev/x rw,errors=continue`. In paths a space, tab, newline
+or backslash is written as a backslash and three octal digits.
 """
 
 import re
@@ -16,19 +16,24 @@ TABLE: Final = Path("/proc/self/mountinfo")
 
 _ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
 _FIXED: Final = 6
-"""Fields before the optional ones, which a lone dash ends."""
+"""Number of fields before the optional ones, which a lone dash ends."""
+
+
+def read() -> tuple[MountEntry, ...]:
+    """Read the mounts that this process sees, in the kernel's order."""
+    return parse(TABLE.read_bytes())
 
 
 def parse(table: bytes) -> tuple[MountEntry, ...]:
     """Each mount, in the kernel's order."""
-    return tuple(_mounted(line) for line in table.split(b"\n") if line)
+    return tuple(_parse_line(line) for line in table.split(b"\n") if line)
 
 
 def stack(mounts: Iterable[MountEntry], point: Path) -> tuple[MountEntry, ...]:
-    """What is mounted at `point`, the top one last.
+    """The mounts at `point`, the top one last.
 
-    The order of lines says nothing since the kernel sorts them by an id that it uses
-    again; that each mount's parent is the one below it does.
+    The order of the lines means nothing, because the kernel sorts them by mount id and reuses ids. What counts is that
+    the parent of each mount is the mount below it.
     """
     here = {mount.id: mount for mount in mounts if mount.mount_point == point}
     above = {mount.parent: mount for mount in here.values()}
@@ -40,7 +45,7 @@ def stack(mounts: Iterable[MountEntry], point: Path) -> tuple[MountEntry, ...]:
     return tuple(pile)
 
 
-def _mounted(line: bytes) -> MountEntry:
+def _parse_line(line: bytes) -> MountEntry:
     fields = line.split(b" ")
     dash = fields.index(b"-", _FIXED)
     filesystem, source, super_options = fields[dash + 1 : dash + 4]
@@ -48,19 +53,19 @@ def _mounted(line: bytes) -> MountEntry:
         id=int(fields[0]),
         parent=int(fields[1]),
         number=DeviceNumber.parse(fields[2].decode()),
-        root=_text(fields[3]),
-        mount_point=Path(_text(fields[4])),
-        options=_options(fields[5]),
-        filesystem=_text(filesystem),
-        source=_text(source),
-        super_options=_options(super_options),
+        root=_unescape(fields[3]),
+        mount_point=Path(_unescape(fields[4])),
+        options=_parse_options(fields[5]),
+        filesystem=_unescape(filesystem),
+        source=_unescape(source),
+        super_options=_parse_options(super_options),
     )
 
 
-def _text(field: bytes) -> str:
+def _unescape(field: bytes) -> str:
     plain = _ESCAPE.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), field)
     return plain.decode(errors="surrogateescape")
 
 
-def _options(field: bytes) -> frozenset[str]:
-    return frozenset(_text(option) for option in field.split(b","))
+def _parse_options(field: bytes) -> frozenset[str]:
+    return frozenset(_unescape(option) for option in field.split(b","))

@@ -1,19 +1,18 @@
-"""Looks at the paths that volumes are staged and published at, and never past the node's root directory.
+"""Looks at the paths where volumes are staged and published; refuses paths outside the node's root directory.
 
-A path on which something is mounted is not touched before the mount table was read: a dead
-device hangs `stat` for ever, and what hangs has to be found, so that it can be unmounted.
+A path is not touched before the mount table has been read: `stat` on a mount of a dead device hangs for ever, and such
+a mount must be found so that it can be unmounted.
 """
 
 import errno
 import os
 import stat
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from hyperpod_ebs.driver.linux import mountinfo
-from hyperpod_ebs.driver.linux.devices import number_of
+from hyperpod_ebs.driver.linux.devices import device_number
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Device, DeviceNumber
 from hyperpod_ebs.driver.model.path_state import MountEntry, PathKind, PathState
@@ -21,98 +20,106 @@ from hyperpod_ebs.driver.model.path_state import MountEntry, PathKind, PathState
 DEAD: Final = frozenset(
     {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENXIO, errno.ENODEV, errno.ESHUTDOWN, errno.EHOSTDOWN}
 )
-"""What the kernel says of a filesystem whose device went away."""
+"""The errors of a filesystem whose device was removed or failed."""
 
 _UNCLEAN: Final = 117
-"""EUCLEAN, which errno has no name for on every platform: the filesystem's own structures are broken."""
+"""EUCLEAN, for which errno has no name on some platforms: the filesystem's own structures are corrupt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spot:
-    """A path that is allowed, and what the mount table has of it. Nothing there was touched."""
+class PathMounts:
+    """An allowed path, resolved, and its mounts according to the mount table; nothing at the path was touched."""
 
     path: Path
     mounts: tuple[MountEntry, ...]
     siblings: tuple[Path, ...]
+    """Other mount points of the top mount's device below the root directory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Nature:
+class Inode:
     """What a path leads to."""
 
     kind: PathKind
-    node: DeviceNumber | None = None
+    device_node: DeviceNumber | None = None
+    """The block device, if the path is a device node."""
     broken: str = ""
+    """Why it cannot be used; empty if it can."""
 
 
-def allowed(path: Path, root: Path) -> Path:
-    """`path` with the links of its parents followed. Blocks: run it off the loop.
+def resolve(path: Path, root: Path) -> Path:
+    """Resolve the symbolic links of the path's parents. Blocks: run it off the loop.
 
     Raises:
-        InvalidRequest: It is relative, not normal, or does not end up below `root`.
+        InvalidRequest: The path is relative, is not normal, or is not below `root` when resolved.
     """
     if not path.is_absolute() or ".." in path.parts or "\0" in str(path):
-        raise errors.InvalidRequest(f"path {str(path)!r} is not absolute and normal; give one without '..'")
+        raise errors.InvalidRequest(f"path {str(path)!r} is not absolute and normal; use a path without '..'")
     top = root.resolve()
     real = path.parent.resolve() / path.name
     if real == top or not real.is_relative_to(top):
-        raise errors.InvalidRequest(f"path {path} ends up at {real}, which is not below {top}")
+        raise errors.InvalidRequest(f"path {path} resolves to {real}, which is not below {top}")
     return real
 
 
-def spot(path: Path, root: Path) -> Spot:
-    """What the mount table has of `path`. Blocks: run it off the loop.
+def read_mounts(path: Path, root: Path) -> PathMounts:
+    """Look up `path` in the mount table. Blocks: run it off the loop.
 
     Raises:
         InvalidRequest: The path is not allowed, or is a symbolic link.
     """
-    real = allowed(path, root)
-    table = mountinfo.parse(mountinfo.TABLE.read_bytes())
-    pile = mountinfo.stack(table, real)
-    if not pile and real.is_symlink():
-        raise errors.InvalidRequest(f"path {path} is a symbolic link; give the path that it leads to")
-    top = root.resolve()
-    return Spot(path=real, mounts=pile, siblings=_siblings(table, pile, top))
+    real = resolve(path, root)
+    table = mountinfo.read()
+    mounts = mountinfo.stack(table, real)
+    if not mounts and real.is_symlink():
+        raise errors.InvalidRequest(f"path {path} is a symbolic link; use the path that it leads to")
+    siblings: set[Path] = set()
+    if mounts and not mounts[-1].number.is_anonymous:
+        number, top = mounts[-1].number, root.resolve()
+        siblings = {
+            mount.mount_point for mount in table if mount.number == number and mount.mount_point.is_relative_to(top)
+        }
+    return PathMounts(path=real, mounts=mounts, siblings=tuple(sorted(siblings - {real})))
 
 
-def nature(path: Path) -> Nature:
-    """What is at `path`. Blocks, for ever where a device is dead: run it off the loop.
+def read_inode(path: Path) -> Inode:
+    """Look at `path` itself. Blocks, for ever if a device is dead: run it off the loop.
 
     Raises:
-        OSError: It is neither there, nor absent, nor dead.
+        OSError: The path exists and is not dead, but cannot be read.
     """
     try:
         found = path.stat()
     except FileNotFoundError:
-        return Nature(PathKind.ABSENT)
+        return Inode(PathKind.ABSENT)
     except OSError as error:
         if error.errno not in {*DEAD, _UNCLEAN}:
             raise
-        return Nature(PathKind.UNKNOWN, broken=os.strerror(error.errno or 0))
+        return Inode(PathKind.UNKNOWN, broken=os.strerror(error.errno or 0))
     if stat.S_ISDIR(found.st_mode):
-        return Nature(PathKind.DIRECTORY)
+        return Inode(PathKind.DIRECTORY)
     if stat.S_ISREG(found.st_mode):
-        return Nature(PathKind.FILE)
-    return Nature(PathKind.OTHER, node=number_of(found) if stat.S_ISBLK(found.st_mode) else None)
+        return Inode(PathKind.FILE)
+    return Inode(PathKind.OTHER, device_node=device_number(found) if stat.S_ISBLK(found.st_mode) else None)
 
 
-def place(spot: Spot, nature: Nature) -> PathState:
-    """Both looks put together."""
+def path_state(found: PathMounts, inode: Inode) -> PathState:
+    """Both views of a path as one value."""
     return PathState(
-        path=spot.path,
-        kind=nature.kind,
-        mounts=spot.mounts,
-        device_node=nature.node,
-        broken=nature.broken,
-        siblings=spot.siblings,
+        path=found.path,
+        kind=inode.kind,
+        mounts=found.mounts,
+        device_node=inode.device_node,
+        broken=inode.broken,
+        siblings=found.siblings,
     )
 
 
-def clear(path: Path) -> None:
-    """Remove `path` where it is an empty directory or an empty file. Blocks: run it off the loop.
+def remove_empty(path: Path) -> None:
+    """Remove `path` if it is an empty directory or an empty file. Blocks: run it off the loop.
 
     Raises:
-        OSError: It is neither, and not simply in use.
+        OSError: It cannot be removed, for a reason other than that it is in use or not empty.
     """
     try:
         found = path.lstat()
@@ -127,11 +134,11 @@ def clear(path: Path) -> None:
             raise
 
 
-def make(path: Path, *, directory: bool) -> bool:
-    """Make an empty directory or file to mount on; whether it was not there. Blocks: run it off the loop.
+def create_mount_point(path: Path, *, directory: bool) -> bool:
+    """Create an empty directory or file to mount on; return False if it exists. Blocks: run it off the loop.
 
     Raises:
-        NotReady: Its parent is absent, or something of another kind is there.
+        NotReady: The parent directory is absent, or something of another kind is there.
     """
     try:
         if directory:
@@ -141,40 +148,31 @@ def make(path: Path, *, directory: bool) -> bool:
     except FileExistsError:
         if path.is_dir() != directory:
             wanted = PathKind.DIRECTORY if directory else PathKind.FILE
-            raise errors.NotReady(f"{path} is not {wanted}, so nothing can be mounted there") from None
+            raise errors.NotReady(f"cannot mount at {path}: it is not {wanted}") from None
         return False
     except FileNotFoundError:
-        raise errors.NotReady(f"{path.parent} is absent: who calls makes the directory around a target") from None
+        raise errors.NotReady(
+            f"cannot mount at {path}: directory {path.parent} is absent; the caller must create it first"
+        ) from None
     return True
 
 
-def shown_at(source: Path, root: Path) -> tuple[Path, ...]:
-    """Where below `root` a bind mount shows `source`, a directory or a device node. Blocks: run it off the loop."""
-    table = mountinfo.parse(mountinfo.TABLE.read_bytes())
+def bind_mounts_of(source: Path, root: Path) -> tuple[Path, ...]:
+    """The bind mounts of `source`, a directory or a device node, below `root`. Blocks: run it off the loop."""
+    table = mountinfo.read()
     around = max(
-        (mount for mount in table if source.is_relative_to(mount.mount_point)), key=lambda m: len(m.mount_point.parts)
+        (mount.mount_point for mount in table if source.is_relative_to(mount.mount_point)),
+        key=lambda point: len(point.parts),
     )
-    top = mountinfo.stack(table, around.mount_point)[-1]
+    top = mountinfo.stack(table, around)[-1]
     inside = Path(top.root) / source.relative_to(top.mount_point)
     points = {mount.mount_point for mount in table if (mount.number, Path(mount.root)) == (top.number, inside)}
     return tuple(sorted(point for point in points - {source} if point.is_relative_to(root.resolve())))
 
 
-def uses(device: Device, root: Path) -> tuple[Path, ...]:
-    """Where below `root` the device is mounted, or its node shown. Blocks: run it off the loop."""
+def mounts_of_device(device: Device, root: Path) -> tuple[Path, ...]:
+    """The mounts of the device and the bind mounts of its device node below `root`. Blocks: run it off the loop."""
     top = root.resolve()
-    table = mountinfo.parse(mountinfo.TABLE.read_bytes())
-    mounted = {
-        mount.mount_point for mount in table if mount.number == device.number and mount.mount_point.is_relative_to(top)
-    }
-    return tuple(sorted({*mounted, *shown_at(device.path, root)}))
-
-
-def _siblings(table: Sequence[MountEntry], pile: Sequence[MountEntry], root: Path) -> tuple[Path, ...]:
-    if not pile or pile[-1].number.is_anonymous:
-        return ()
-    top = pile[-1]
-    others = {
-        mount.mount_point for mount in table if mount.number == top.number and mount.mount_point != top.mount_point
-    }
-    return tuple(sorted(point for point in others if point.is_relative_to(root)))
+    mounts = {mount.mount_point for mount in mountinfo.read() if mount.number == device.number}
+    mounts = {point for point in mounts if point.is_relative_to(top)}
+    return tuple(sorted({*mounts, *bind_mounts_of(device.path, root)}))

@@ -1,4 +1,4 @@
-"""What a filesystem's own superblock says, read without another program.
+"""The superblocks of ext4 and XFS, read without another program.
 
 ext4: kernel Documentation/filesystems/ext4/super.rst, little-endian, at byte 1024.
 XFS: struct xfs_dsb in the kernel's fs/xfs/libxfs/xfs_format.h, big-endian, at byte 0.
@@ -30,11 +30,11 @@ class Ext:
     size: int
     """Bytes."""
     damaged: bool
-    """It has errors, or was left open and has no journal that would put it right."""
+    """Whether it records errors, or was not unmounted cleanly and has no journal to replay."""
 
     @classmethod
     def read(cls, start: bytes) -> Self | None:
-        """The superblock in the first `SIZE` bytes of a device, if one is there."""
+        """The superblock in the first `SIZE` bytes of a device; None if there is none."""
         block = start[_EXT : _EXT + _EXT_SIZE]
         if len(block) < _EXT_SIZE or _u16(block, 56) != _EXT_MAGIC or _u32(block, 24) > _EXT_LARGEST_SHIFT:
             return None
@@ -55,11 +55,11 @@ class Xfs:
     size: int
     """Bytes."""
     in_progress: bool
-    """It is being made: the kernel refuses to mount it."""
+    """Whether mkfs or xfs_copy has not finished: the kernel refuses to mount such a filesystem."""
 
     @classmethod
     def read(cls, start: bytes) -> Self | None:
-        """The superblock in the first `SIZE` bytes of a device, if one is there."""
+        """The superblock in the first `SIZE` bytes of a device; None if there is none."""
         if len(start) < SIZE or start[:4] != _XFS_MAGIC:
             return None
         block_size, blocks = struct.unpack_from(">IQ", start, 4)

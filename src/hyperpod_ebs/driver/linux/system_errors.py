@@ -1,4 +1,4 @@
-"""No error of a program or of the kernel leaves `linux/` as such: here they become the driver's own."""
+"""Translation of errors of programs and of the kernel into the driver's: no other error leaves `linux/`."""
 
 import os
 from collections.abc import Generator
@@ -10,19 +10,20 @@ from hyperpod_ebs.kit.files import Unresponsive
 
 
 @contextmanager
-def translate(doing: str) -> Generator[None]:
-    """Let nothing foreign out of the block; `doing` names the object and the act.
+def translate(action: str) -> Generator[None]:
+    """Translate what the block raises; `action` completes the sentence "cannot …" and names the object.
 
     Raises:
-        Unavailable: No answer in time, or the kernel failed at it: it may go better next time.
-        NotReady: A program refused, in its own words.
+        Unavailable: A program or the kernel did not answer in time, or the kernel reported an error. A retry may
+            succeed.
+        NotReady: A program failed; the text has its own words.
     """
     try:
         yield
     except (CommandTimedOut, Unresponsive) as error:
-        raise errors.Unavailable(f"{doing}: {error}; try again") from error
+        raise errors.Unavailable(f"cannot {action}: {error}; try again") from error
     except CommandFailed as error:
-        raise errors.NotReady(f"{doing}: {error}") from error
+        raise errors.NotReady(f"cannot {action}: {error}") from error
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise errors.Unavailable(f"{doing}: {reason}; try again") from error
+        raise errors.Unavailable(f"cannot {action}: {reason}; try again") from error

@@ -1,4 +1,4 @@
-"""How full a volume is, told in time or not at all."""
+"""How full a volume is."""
 
 import fcntl
 import os
@@ -9,25 +9,25 @@ from typing import Final
 from hyperpod_ebs.driver.model.disk import Amount, Usage
 
 DEADLINE: Final = 5.0
-"""Seconds. kubelet asks each minute, for all volumes one after the other."""
+"""Seconds. Short, because kubelet asks every minute, for one volume after the other."""
 
 _BLKGETSIZE64: Final = 0x80081272
 
 
-def of_filesystem(path: Path) -> Usage:
+def filesystem_usage(path: Path) -> Usage:
     """How full the filesystem mounted at `path` is. Blocks: run it off the loop."""
-    seen = os.statvfs(path)
+    stats = os.statvfs(path)
     return Usage(
         bytes=Amount(
-            total=seen.f_blocks * seen.f_frsize,
-            used=(seen.f_blocks - seen.f_bfree) * seen.f_frsize,
-            available=seen.f_bavail * seen.f_frsize,
+            total=stats.f_blocks * stats.f_frsize,
+            used=(stats.f_blocks - stats.f_bfree) * stats.f_frsize,
+            available=stats.f_bavail * stats.f_frsize,
         ),
-        inodes=Amount(total=seen.f_files, used=seen.f_files - seen.f_ffree, available=seen.f_favail),
+        inodes=Amount(total=stats.f_files, used=stats.f_files - stats.f_ffree, available=stats.f_favail),
     )
 
 
-def of_device(path: Path) -> Usage:
+def device_usage(path: Path) -> Usage:
     """How large the block device at `path` is. Blocks: run it off the loop."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -1,7 +1,7 @@
-"""The node's machine as staging and publishing need it: two roles that one host plays.
+"""What staging and publishing need of the node's machine: two roles, which one host has.
 
-Every method may raise `Unavailable`, when the kernel or a program does not answer in
-time; besides that what it names. None touches anything but what it is given.
+Every method may raise `Unavailable` if the kernel or a program does not answer in time, besides the errors that it
+names. No method touches anything except its arguments.
 """
 
 from collections.abc import Iterable
@@ -14,27 +14,27 @@ from hyperpod_ebs.driver.model.path_state import PathState
 
 
 class Disks(Protocol):
-    """Finds volumes' devices, says what is on them, and makes filesystems."""
+    """Finds the devices of volumes, reads what is on them, and makes filesystems."""
 
-    async def device(self, volume_id: str, published: str = "", *, size: int = 0) -> Device:
-        """The volume's device, waited for until it is there and has `size` bytes.
+    async def find_device(self, volume_id: str, published: str = "", *, size: int = 0) -> Device:
+        """Wait until the volume's device exists and has at least `size` bytes, and return it.
 
-        `published` is the name that the controller gave it, a hint only.
+        `published` is the device name that the controller returned, a hint only.
 
         Raises:
-            DeviceNotReady: It, or its size, did not come within the host's patience.
+            DeviceNotReady: The device or its size did not appear within the host's patience.
         """
         ...
 
-    async def belongs(self, volume_id: str, number: DeviceNumber) -> bool | None:
-        """Whether a device is this volume's; None where its identity went with the device."""
+    async def is_device_of(self, volume_id: str, number: DeviceNumber) -> bool | None:
+        """Whether a device is this volume's; None if nothing identifies the device any more."""
         ...
 
-    async def contents(self, device: Device, volume_id: str) -> Contents:
-        """What is on the device, read from the device itself.
+    async def read_contents(self, device: Device, volume_id: str) -> Contents:
+        """Find out what is on the device, by reading the device itself.
 
         Raises:
-            Unavailable: It cannot be read, or another program is writing to it.
+            Unavailable: The device cannot be read, or another program uses it.
         """
         ...
 
@@ -42,33 +42,33 @@ class Disks(Protocol):
         """Make a filesystem on a device whose contents are `Blank` or `Unfinished`.
 
         Raises:
-            NotReady: mkfs refused.
+            NotReady: mkfs failed.
         """
 
     async def repair(self, device: Device, volume_id: str, found: Filesystem, *, grow: bool) -> None:
-        """Repair a filesystem that is not mounted and, with `grow`, make it as large as its device.
+        """Repair an unmounted filesystem and, with `grow`, make it as large as its device.
 
         Raises:
-            NotReady: It needs a person.
+            NotReady: The repair needs a person's decisions.
         """
 
-    async def grow(self, device: Device, place: PathState) -> None:
-        """Make the filesystem mounted at `place` as large as its device; nothing runs when it is.
+    async def grow(self, device: Device, state: PathState) -> None:
+        """Make the filesystem mounted at a path as large as its device; run no program if it already is.
 
         Raises:
-            Unavailable: The kernel would not let it grow.
+            Unavailable: The kernel refused.
         """
 
-    async def grows_mounted(self, filesystem: str) -> bool:
+    async def can_grow_mounted(self, filesystem: str) -> bool:
         """Whether this process may grow such a filesystem while it is mounted."""
         ...
 
 
-class Places(Protocol):
+class Paths(Protocol):
     """Looks at paths, mounts and unmounts."""
 
-    async def place(self, path: Path) -> PathState:
-        """What is at `path`.
+    async def inspect_path(self, path: Path) -> PathState:
+        """Find out what is at `path` and what is mounted there.
 
         Raises:
             InvalidRequest: It is not a normal absolute path below the node's root directory.
@@ -76,41 +76,44 @@ class Places(Protocol):
         ...
 
     async def mount(self, device: Device, target: Path, filesystem: str, options: Iterable[str]) -> None:
-        """Mount the device's filesystem at a directory, which is made where it is absent.
+        """Mount the device's filesystem at a directory; create the directory if it is absent.
 
         Raises:
             NotReady: The kernel refused; nothing is mounted.
         """
 
-    async def bind(self, source: Path, target: Path, options: Iterable[str]) -> None:
-        """Show `source`, a directory or a device node, at `target` too, with options of its own.
+    async def bind_mount(self, source: Path, target: Path, options: Iterable[str]) -> None:
+        """Bind-mount `source`, a directory or a device node, at `target`, with options of its own.
 
         Raises:
             NotReady: The kernel refused; nothing is mounted.
         """
 
-    async def shown_at(self, source: Path) -> tuple[Path, ...]:
-        """Where else below the node's root directory `source` is shown by a bind mount."""
+    async def find_bind_mounts(self, source: Path) -> tuple[Path, ...]:
+        """Find the bind mounts of `source` below the node's root directory."""
         ...
 
-    async def uses(self, volume_id: str) -> tuple[Path, ...]:
-        """Where below the node's root directory the volume is mounted or its device shown, as far as can be told."""
+    async def find_mounts(self, volume_id: str) -> tuple[Path, ...]:
+        """Find the mounts of the volume and the bind mounts of its device node below the node's root directory.
+
+        None if the volume's device cannot be found.
+        """
         ...
 
     async def unmount(self, target: Path) -> None:
-        """Take the top mount off `target`; success where nothing is mounted.
+        """Unmount the top mount at `target`; succeed if nothing is mounted.
 
         Raises:
-            InUse: A process still uses it.
+            InUse: A process still uses the mount.
         """
 
-    async def clear(self, target: Path) -> None:
-        """Remove an empty directory or empty file; leave everything else."""
+    async def remove_empty(self, path: Path) -> None:
+        """Remove an empty directory or an empty file; leave everything else."""
 
-    async def usage(self, place: PathState) -> Usage:
-        """How full the filesystem at `place` is, or how large the device there."""
+    async def measure_usage(self, state: PathState) -> Usage:
+        """Measure how full the filesystem at a path is, or how large the device there is."""
         ...
 
 
-class Host(Disks, Places, Protocol):
-    """Both."""
+class Host(Disks, Paths, Protocol):
+    """Both roles."""

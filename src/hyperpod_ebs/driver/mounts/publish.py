@@ -1,7 +1,7 @@
 """Publishes a staged volume to a pod: a bind mount of its directory, or of its device node.
 
-A read-only raw block volume has a read-only bind mount for the record; that the device
-is not written to is up to the container runtime, which gives out the device's permissions.
+A read-only raw block volume gets a read-only bind mount, but that does not stop writes to the device. The container
+runtime must do that: it decides the permissions with which the container gets the device.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Publishing:
     capability: Capability
     read_only: bool = False
     device: str = ""
-    """The name that the controller published, a hint only."""
+    """The device name that the controller published, a hint only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,92 +36,89 @@ class Bind:
     source: Path
     number: DeviceNumber
     root: str | None
-    """The part of the filesystem that is shown; None for a device node."""
+    """The mounted part of the filesystem; None for a device node."""
     options: tuple[str, ...]
 
 
 async def publish(host: Host, wanted: Publishing) -> None:
-    """Show the volume at its target path as wanted; success where it already is.
+    """Bind-mount the volume at its target path; succeed if it already is there as wanted.
 
     Raises:
-        InvalidRequest: A path is not one of this node's.
-        Conflict: Something else is mounted there, or the volume on other terms.
+        InvalidRequest: A path is outside this node's root directory.
+        Conflict: Something else is mounted there, or the volume with other options.
         NotReady: The volume is not staged.
-        InUse: It may be at one place only, and is at another.
+        InUse: The access mode allows one target path, and the volume is published at another.
     """
-    place = await host.place(wanted.target)
-    bind = await _bind(host, wanted)
-    if place.broken:
-        place = await unmount.unmount_all(host, wanted.volume_id, place)
-    if not standing(place, bind):
-        if wanted.capability.mode is AccessMode.SINGLE_NODE_SINGLE_WRITER:
-            await _refuse_second(host, wanted.volume_id, bind)
-        await host.bind(bind.source, place.path, bind.options)
+    state = await host.inspect_path(wanted.target)
+    bind = await _plan_bind(host, wanted)
+    if state.broken:
+        state = await unmount.unmount_all(host, wanted.volume_id, state)
+    if is_published(state, bind):
+        return
+    # CSI spec, NodePublishVolume: FAILED_PRECONDITION for a second target of a volume with a single writer.
+    single = wanted.capability.mode is AccessMode.SINGLE_NODE_SINGLE_WRITER
+    if single and (others := await host.find_bind_mounts(bind.source)):
+        raise errors.InUse(
+            f"volume {wanted.volume_id} is published at {', '.join(map(str, others))}, and its access mode "
+            f"{AccessMode.SINGLE_NODE_SINGLE_WRITER} allows one target path; unpublish it there first"
+        )
+    await host.bind_mount(bind.source, state.path, bind.options)
 
 
 async def unpublish(host: Host, volume_id: str, target: Path) -> None:
-    """Take the volume off its target path, and the path with it; success where it is not there.
+    """Unmount the volume from its target path and remove the path; succeed if it is not there.
 
     Raises:
-        NotReady: What is mounted there is somebody else's.
-        InUse: A process still uses it.
+        NotReady: Something else than the volume is mounted there.
+        InUse: A process still uses the mount.
     """
     await unmount.unmount_and_remove(host, volume_id, target)
 
 
-def standing(place: PathState, bind: Bind) -> bool:
+def is_published(state: PathState, bind: Bind) -> bool:
     """Whether the bind mount is there already.
 
     Raises:
-        Conflict: Something else is, or it is on other terms.
+        Conflict: Something else is mounted there, or the volume with other options.
     """
-    if place.top is None:
+    if state.top is None:
         return False
-    described = f"{place.path} is a mount of {place.top.source} (device {place.number})"
-    if place.number != bind.number or (bind.root is not None and place.top.root != bind.root):
+    described = f"{state.path} is a mount of {state.top.source} (device {state.number})"
+    if state.number != bind.number or (bind.root is not None and state.top.root != bind.root):
         raise errors.Conflict(f"{described}, not of {bind.source} (device {bind.number}); unpublish it first")
-    if unlike := list(options.differences_of_bind(bind.options, place.top)):
-        raise errors.Conflict(f"{described}, but it {', '.join(unlike)}; unpublish it first")
+    if differences := list(options.differences_of_bind(bind.options, state.top)):
+        raise errors.Conflict(f"{described}, but it {', '.join(differences)}; unpublish it first")
     return True
 
 
-async def _refuse_second(host: Host, volume_id: str, bind: Bind) -> None:
-    # CSI spec, NodePublishVolume: FAILED_PRECONDITION for a second target of a volume with a single writer.
-    if others := await host.shown_at(bind.source):
-        raise errors.InUse(
-            f"volume {volume_id} is published at {', '.join(map(str, others))}, and its access mode "
-            f"{AccessMode.SINGLE_NODE_SINGLE_WRITER} allows one place; unpublish it there first"
-        )
-
-
-async def _bind(host: Host, wanted: Publishing) -> Bind:
+async def _plan_bind(host: Host, wanted: Publishing) -> Bind:
     match wanted.capability.access:
         case Block():
-            device = await host.device(wanted.volume_id, wanted.device)
+            device = await host.find_device(wanted.volume_id, wanted.device)
             ro = wanted.read_only or wanted.capability.read_only
             return Bind(source=device.path, number=device.number, root=None, options=("ro",) if ro else ())
         case Mount() as access:
-            path, staged = await _staged(host, wanted)
+            path, staged = await _find_staged_mount(host, wanted)
             given = options.for_publishing(wanted.capability, access, read_only=wanted.read_only, staged=staged)
             return Bind(source=path, number=staged.number, root=staged.root, options=given)
         case _:
             assert_never(wanted.capability.access)
 
 
-async def _staged(host: Host, wanted: Publishing) -> tuple[Path, MountEntry]:
-    """The path that the volume is staged at, and its mount.
+async def _find_staged_mount(host: Host, wanted: Publishing) -> tuple[Path, MountEntry]:
+    """Return the path where the volume is staged, and its mount.
 
     Raises:
-        NotReady: It is not staged there, or what is there is dead or somebody else's.
+        NotReady: The volume is not staged there, or the mount there is dead or not the volume's.
     """
-    place = await host.place(wanted.staging)
-    if place.top is None:
+    state = await host.inspect_path(wanted.staging)
+    if state.top is None:
         raise errors.NotReady(
-            f"volume {wanted.volume_id} is not staged at {wanted.staging}; NodeStageVolume comes first"
+            f"volume {wanted.volume_id} is not staged at {wanted.staging}; call NodeStageVolume first"
         )
-    if place.broken:
+    if state.broken:
         raise errors.NotReady(
-            f"the mount of volume {wanted.volume_id} at {place.path} is dead: {place.broken}; stage it again"
+            f"the mount of volume {wanted.volume_id} at {state.path} is dead: {state.broken}; stage the volume again"
         )
-    await unmount.refuse_foreign_mount(host, wanted.volume_id, place)
-    return place.path, place.top
+    await unmount.refuse_foreign_mount(host, wanted.volume_id, state)
+    return state.path, state.top

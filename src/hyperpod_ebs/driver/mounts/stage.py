@@ -1,16 +1,16 @@
-"""Stages a volume: its device found, formatted where it is blank, and mounted once for the node.
+"""Stages a volume: finds its device, formats the device if it is blank, and mounts it once for the node.
 
 on the device               wanted            next
---------------------------  ----------------  ------------------------------
-blank, or unfinished mkfs   writing           Format
-blank, or unfinished mkfs   reading only      refused
+--------------------------  ----------------  --------------------------------
+blank, or unfinished mkfs   read and write    Format
+blank, or unfinished mkfs   read only         refuse
 the filesystem, sound       either            Ready
-the filesystem, damaged     writing           Repair
-the filesystem, too small   writing           Repair where it grows unmounted
+the filesystem, damaged     read and write    Repair
+the filesystem, too small   read and write    Repair if it must grow unmounted
 the filesystem, held        either            Ready
-anything else               either            refused
+anything else               either            refuse
 
-A raw block volume is staged when its device is there.
+Staging a raw block volume means that its device exists.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import Block, Capability, Mount
 from hyperpod_ebs.driver.model.disk import Blank, Contents, Device, Filesystem, Foreign, Unfinished
 from hyperpod_ebs.driver.model.formatting import PLAIN, Formatting
-from hyperpod_ebs.driver.model.path_state import PathState
+from hyperpod_ebs.driver.model.path_state import MountEntry, PathState
 from hyperpod_ebs.driver.mounts import options, unmount
 from hyperpod_ebs.driver.mounts.host import Host
 
@@ -34,9 +34,9 @@ class Staging:
     target: Path
     capability: Capability
     device: str = ""
-    """The name that the controller published, a hint only."""
+    """The device name that the controller published, a hint only."""
     formatting: Formatting = PLAIN
-    """How to make the filesystem, where there is none."""
+    """How to make the filesystem, if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """Repair it, and grow it, before it is mounted."""
+    """Repair the filesystem and, with `grow`, make it as large as its device, before it is mounted."""
 
     found: Filesystem
     grow: bool
@@ -54,108 +54,114 @@ class Repair:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Mount it as it is."""
+    """Mount the filesystem as it is."""
 
 
 Step = Format | Repair | Ready
 
 
 async def stage(host: Host, wanted: Staging) -> None:
-    """Mount the volume as wanted; success where it already is.
+    """Mount the volume at its staging path; succeed if it already is mounted as wanted.
 
     Raises:
-        InvalidRequest: The path is not one of this node's.
-        DeviceNotReady: The device did not come in time.
-        Conflict: Something else is mounted there, or the volume on other terms.
+        InvalidRequest: The path is outside this node's root directory.
+        DeviceNotReady: The device did not appear in time.
+        Conflict: Something else is mounted there, or the volume with other options.
         NotReady: The device holds something other than the wanted filesystem.
     """
-    place = await host.place(wanted.target)
-    device = await host.device(wanted.volume_id, wanted.device)
+    state = await host.inspect_path(wanted.target)
+    device = await host.find_device(wanted.volume_id, wanted.device)
     match wanted.capability.access:
         case Block():
             return
         case Mount() as access:
-            if not await _standing(host, wanted, access, device, place):
-                await _mount(host, wanted, access, device, place.path)
+            if state.top and (state.broken or _has_failed(state, device)):
+                state = await unmount.unmount_all(host, wanted.volume_id, state)
+            if state.top:
+                _check_mount(wanted, access, device, state, state.top)
+            else:
+                await _mount(host, wanted, access, device, state.path)
         case _:
             assert_never(wanted.capability.access)
 
 
 async def unstage(host: Host, volume_id: str, target: Path) -> None:
-    """Unmount the volume from its staging path; success where it is not mounted.
+    """Unmount the volume from its staging path; succeed if it is not mounted.
 
     Raises:
-        NotReady: What is mounted there is somebody else's.
-        InUse: It is still published, or a process uses it.
+        NotReady: Something else than the volume is mounted there.
+        InUse: The volume is still published, or a process uses the mount.
     """
-    place = await host.place(target)
-    # Asked by the volume too: its mount here may be gone while a pod still has it, and a success frees the volume.
-    if others := {*place.siblings, *await host.uses(volume_id)} - {place.path}:
+    state = await host.inspect_path(target)
+    # The path's own siblings are not enough: its mount may be gone while a pod still has the volume,
+    # and a success here lets the controller detach it.
+    if others := {*state.siblings, *await host.find_mounts(volume_id)} - {state.path}:
         points = ", ".join(str(point) for point in sorted(others))
         raise errors.InUse(f"volume {volume_id} is still mounted at {points}; unpublish it there first")
     await unmount.unmount_and_remove(host, volume_id, target)
 
 
-def preparation(contents: Contents, wanted: Staging, device: Device, *, grows_mounted: bool) -> Step:
-    """What has to be done to the device before it is mounted.
+def preparation(contents: Contents, wanted: Staging, device: Device, *, can_grow_mounted: bool) -> Step:
+    """What must be done to the device before it is mounted.
 
     Raises:
-        NotReady: Nothing may be done to it.
+        NotReady: The device must not be mounted.
     """
-    capability = wanted.capability
-    filesystem = capability.access.filesystem if isinstance(capability.access, Mount) else ""
-    reading = "ro" in options.for_staging(capability, Mount(filesystem, _flags(capability)))
+    access = wanted.capability.access if isinstance(wanted.capability.access, Mount) else Mount("")
+    filesystem = access.filesystem
+    reading = "ro" in options.for_staging(wanted.capability, access)
     holder = f"device {device.path} of volume {wanted.volume_id}"
     match contents:
         case Blank() | Unfinished():
             if reading:
                 raise errors.NotReady(
-                    f"{holder} holds no filesystem, and is wanted for reading only; write to it first"
+                    f"{holder} holds no filesystem, but the volume is wanted read-only; mount it for writing once first"
                 )
             return Format()
         case Foreign(what):
             raise errors.NotReady(
-                f"{holder} holds {what}, not {filesystem}; it is left as it is: wipe it or use it as it is"
+                f"{holder} holds {what}, not {filesystem}; the driver does not overwrite it: wipe the device if its "
+                "data is not needed"
             )
         case Filesystem() if contents.kind != filesystem:
             raise errors.NotReady(
-                f"{holder} holds {contents.kind}, not {filesystem}; ask for what is there, or wipe it"
+                f"{holder} holds {contents.kind}, not {filesystem}; set fsType to {contents.kind}, or wipe the "
+                "device if its data is not needed"
             )
         case Filesystem():
-            grow = contents.is_smaller_than(device) and not grows_mounted
-            wants = grow or contents.damaged or contents.marked_unfinished or contents.marked_growing
-            return Repair(contents, grow) if wants and not contents.in_use and not reading else Ready()
+            grow = contents.is_smaller_than(device) and not can_grow_mounted
+            needs_repair = grow or contents.damaged or contents.marked_unfinished or contents.marked_growing
+            return Repair(contents, grow) if needs_repair and not contents.in_use and not reading else Ready()
         case _:
             assert_never(contents)
 
 
-async def _standing(host: Host, wanted: Staging, access: Mount, device: Device, place: PathState) -> bool:
-    """Whether the volume is mounted there as wanted; what is dead there is taken away.
+def _has_failed(state: PathState, device: Device) -> bool:
+    """Whether the device's filesystem became read-only after an error."""
+    return state.top is not None and state.number == device.number and options.has_turned_read_only(state.top)
+
+
+def _check_mount(wanted: Staging, access: Mount, device: Device, state: PathState, top: MountEntry) -> None:
+    """Accept the mount of the volume if it is as wanted.
 
     Raises:
-        Conflict: Something else is mounted there, or the volume on other terms.
+        Conflict: Something else is mounted there, or the volume with other options.
     """
-    if place.top is None:
-        return False
-    if place.broken or (place.number == device.number and options.turned_read_only(place.top)):
-        await unmount.unmount_all(host, wanted.volume_id, place)
-        return False
-    described = f"{place.path} is a mount of {place.top.source} (device {place.top.number})"
-    if place.number != device.number or place.top.root != "/":
+    described = f"{state.path} is a mount of {top.source} (device {state.number})"
+    if state.number != device.number or top.root != "/":
         raise errors.Conflict(
             f"{described}, not of volume {wanted.volume_id} (device {device.number}); unstage it first"
         )
-    if place.top.filesystem != access.filesystem:
-        raise errors.Conflict(f"{described} as {place.top.filesystem}, not {access.filesystem}; unstage it first")
-    if unlike := list(options.differences(options.for_staging(wanted.capability, access), place.top)):
-        raise errors.Conflict(f"{described}, but it {', '.join(unlike)}; unstage it first")
-    return True
+    if top.filesystem != access.filesystem:
+        raise errors.Conflict(f"{described} as {top.filesystem}, not {access.filesystem}; unstage it first")
+    if differences := list(options.differences(options.for_staging(wanted.capability, access), top)):
+        raise errors.Conflict(f"{described}, but it {', '.join(differences)}; unstage it first")
 
 
 async def _mount(host: Host, wanted: Staging, access: Mount, device: Device, target: Path) -> None:
-    contents = await host.contents(device, wanted.volume_id)
-    grows_mounted = await host.grows_mounted(access.filesystem)
-    match preparation(contents, wanted, device, grows_mounted=grows_mounted):
+    contents = await host.read_contents(device, wanted.volume_id)
+    can_grow_mounted = await host.can_grow_mounted(access.filesystem)
+    match preparation(contents, wanted, device, can_grow_mounted=can_grow_mounted):
         case Format():
             wanted.formatting.check(access.filesystem)
             await host.format(device, wanted.volume_id, access.filesystem, wanted.formatting)
@@ -165,21 +171,17 @@ async def _mount(host: Host, wanted: Staging, access: Mount, device: Device, tar
             pass
     given = options.for_staging(wanted.capability, access)
     await host.mount(device, target, access.filesystem, given)
-    if isinstance(contents, Filesystem) and contents.is_smaller_than(device) and grows_mounted and "ro" not in given:
-        await _grow_or_undo(host, device, target)
+    if isinstance(contents, Filesystem) and contents.is_smaller_than(device) and can_grow_mounted and "ro" not in given:
+        await _grow_or_unmount(host, device, target)
 
 
-async def _grow_or_undo(host: Host, device: Device, target: Path) -> None:
+async def _grow_or_unmount(host: Host, device: Device, target: Path) -> None:
     try:
-        await host.grow(device, await host.place(target))
+        await host.grow(device, await host.inspect_path(target))
     except BaseException as error:
-        # kubelet never unstages what failed with a final code: the mount would leak.
+        # kubelet never unstages after a final error, so the mount would leak (Kubernetes, csi_client.go, isFinalError).
         try:
             await host.unmount(target)
-        except errors.Error as stays:
-            raise errors.Unavailable(f"{error}; and what was mounted stays: {stays}") from error
+        except errors.Error as stuck:
+            raise errors.Unavailable(f"{error}; the volume stays mounted at {target}: {stuck}") from error
         raise
-
-
-def _flags(capability: Capability) -> tuple[str, ...]:
-    return capability.access.flags if isinstance(capability.access, Mount) else ()

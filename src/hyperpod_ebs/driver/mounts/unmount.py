@@ -1,4 +1,4 @@
-"""Takes a volume's mounts off a path, and nobody else's."""
+"""Unmounts a volume from a path, and refuses to unmount anything else."""
 
 from pathlib import Path
 
@@ -8,41 +8,40 @@ from hyperpod_ebs.driver.mounts.host import Host
 
 
 async def unmount_and_remove(host: Host, volume_id: str, target: Path) -> None:
-    """Leave nothing of the volume at `target`, not even the empty directory; success where nothing is.
+    """Unmount the volume from `target` and remove the empty mount point; succeed if nothing is there.
 
     Raises:
-        NotReady: What is mounted there is somebody else's.
-        InUse: A process still uses it.
+        NotReady: Something else than the volume is mounted there.
+        InUse: A process still uses the mount.
     """
-    place = await host.place(target)
-    place = await unmount_all(host, volume_id, place)
-    await host.clear(place.path)
+    state = await unmount_all(host, volume_id, await host.inspect_path(target))
+    await host.remove_empty(state.path)
 
 
-async def unmount_all(host: Host, volume_id: str, place: PathState) -> PathState:
-    """The place with no mounts left on it, however many were stacked.
+async def unmount_all(host: Host, volume_id: str, state: PathState) -> PathState:
+    """Unmount all the stacked mounts of the volume at a path, and return the path's new state.
 
     Raises:
-        NotReady: One of them is somebody else's.
-        InUse: A process still uses one.
+        NotReady: One of the mounts is not the volume's.
+        InUse: A process still uses one of them.
     """
-    for _ in place.mounts:
-        await refuse_foreign_mount(host, volume_id, place)
-        await host.unmount(place.path)
-        place = await host.place(place.path)
-    if place.top:
-        raise errors.Unavailable(f"{place.path} was mounted again while it was unmounted; try again")
-    return place
+    for _ in state.mounts:
+        await refuse_foreign_mount(host, volume_id, state)
+        await host.unmount(state.path)
+        state = await host.inspect_path(state.path)
+    if state.top:
+        raise errors.Unavailable(f"cannot unmount {state.path}: something was mounted there meanwhile; try again")
+    return state
 
 
-async def refuse_foreign_mount(host: Host, volume_id: str, place: PathState) -> None:
-    """Accept what is this volume's, or was before its device went away.
+async def refuse_foreign_mount(host: Host, volume_id: str, state: PathState) -> None:
+    """Accept a mount of this volume, and a mount of a removed device that may have been this volume's.
 
     Raises:
-        NotReady: It is known to be somebody else's.
+        NotReady: The mount is known not to be this volume's.
     """
-    if place.top and place.number and await host.belongs(volume_id, place.number) is False:
+    if state.top and state.number and await host.is_device_of(volume_id, state.number) is False:
         raise errors.NotReady(
-            f"{place.path} is a mount of {place.top.source} (device {place.number}), not of volume {volume_id}; "
-            "whoever mounted it has to unmount it"
+            f"{state.path} is a mount of {state.top.source} (device {state.number}), not of volume {volume_id}; "
+            "the program that mounted it must unmount it"
         )

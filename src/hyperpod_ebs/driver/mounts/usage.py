@@ -8,35 +8,35 @@ from hyperpod_ebs.driver.model.path_state import PathState
 from hyperpod_ebs.driver.mounts.host import Host
 
 
-async def usage(host: Host, volume_id: str, path: Path) -> Usage:
-    """How full the volume at `path` is; of a raw block volume only how large.
+async def measure_usage(host: Host, volume_id: str, path: Path) -> Usage:
+    """Measure how full the volume at `path` is; of a raw block volume only how large.
 
     Raises:
         VolumeNotFound: The volume is not at that path.
-        Unavailable: Its device is dead, or does not answer in time.
+        Unavailable: The volume's device is dead, or does not answer in time.
     """
-    return await host.usage(await at(host, volume_id, path))
+    return await host.measure_usage(await find_volume(host, volume_id, path))
 
 
-async def at(host: Host, volume_id: str, path: Path) -> PathState:
-    """The place at `path`, where the volume is and answers.
+async def find_volume(host: Host, volume_id: str, path: Path) -> PathState:
+    """Return the state of `path` after checking that the volume is mounted there and answers.
 
     Raises:
         VolumeNotFound: The volume is not there.
-        Unavailable: It is there, but dead.
+        Unavailable: The volume is there, but its mount is dead.
     """
     try:
-        place = await host.place(path)
+        state = await host.inspect_path(path)
     except errors.InvalidRequest as error:
         raise errors.VolumeNotFound(f"volume {volume_id} cannot be at {path}: {error}") from error
-    if place.top is None or place.number is None:
+    if state.top is None or state.number is None:
         raise errors.VolumeNotFound(
-            f"volume {volume_id} is not at {path}: {place.kind} is there, and nothing is mounted"
+            f"volume {volume_id} is not at {path}: {state.kind} is there, and nothing is mounted"
         )
-    if await host.belongs(volume_id, place.number) is False:
+    if await host.is_device_of(volume_id, state.number) is False:
         raise errors.VolumeNotFound(
-            f"volume {volume_id} is not at {path}: {place.top.source} (device {place.number}) is mounted there"
+            f"volume {volume_id} is not at {path}: {state.top.source} (device {state.number}) is mounted there"
         )
-    if place.broken:
-        raise errors.Unavailable(f"volume {volume_id} at {path} does not answer: {place.broken}; stage it again")
-    return place
+    if state.broken:
+        raise errors.Unavailable(f"volume {volume_id} at {path} does not answer: {state.broken}; stage it again")
+    return state
