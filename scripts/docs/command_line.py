@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal
 
-from cyclopts import App, Argument
+from cyclopts import App, Argument, Group
 
 from hyperpod_ebs import cli
 
@@ -49,25 +49,27 @@ def _summary(command: App) -> str:
 
 
 def _flags(command: App) -> Iterator[str]:
-    """A table for each group of flags."""
-    groups: dict[str, list[Argument]] = {}
+    """A table for each group of flags, in the order in which `--help` shows them."""
+    groups: dict[Group, list[Argument]] = {}
     for argument in command.assemble_argument_collection(parse_docstring=True):
         if argument.show and argument.name.startswith("-"):
             groups.setdefault(_group(argument), []).append(argument)
-    for group, arguments in groups.items():
+    for group in sorted(groups, key=lambda group: group.sort_key or 0):
+        arguments = groups[group]
         if len(groups) > 1:
-            yield f"### {group}\n"
+            yield f"### {group.name}\n"
         yield "| flag | meaning | default | variables |\n|---|---|---|---|"
         yield from (_row(argument) for argument in arguments)
         yield ""
 
 
-def _group(argument: Argument) -> str:
-    """The title under which `--help` shows the flag."""
-    group = argument.parameter.group
-    if not isinstance(group, tuple):
-        raise TypeError(f"{argument.name} is in no group")
-    return str(group[0].name)
+def _group(argument: Argument) -> Group:
+    """The group in which `--help` shows the flag."""
+    match argument.parameter.group:
+        case (Group() as group, *_):
+            return group
+        case _:
+            raise TypeError(f"{argument.name} is in no group")
 
 
 def _row(argument: Argument) -> str:

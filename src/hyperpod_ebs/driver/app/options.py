@@ -20,6 +20,7 @@ PREFIX: Final = "HYPERPOD_EBS_"
 """Precedes a flag's name in its environment variable."""
 
 _SERVING: Final = Group("Serving", sort_key=1)
+_WAITING: Final = Group("Waiting and log", sort_key=1)
 _AWS: Final = Group("AWS", sort_key=2)
 _IDENTITY: Final = Group("HyperPod and node identity", sort_key=3)
 _TAGS: Final = Group("Tags", sort_key=4)
@@ -31,7 +32,7 @@ _UPSTREAM: Final = Group(
 )
 
 
-def _setting(group: Group | None, name: str, *others: str) -> Parameter:
+def _setting(group: Group, name: str, *others: str) -> Parameter:
     """The group of a flag in the help, and its variables: the driver's own, then those of AWS's or other tools."""
     return Parameter(group=group, env_var=[PREFIX + name, *others], show_default=_shown_default)
 
@@ -257,19 +258,19 @@ class NodeOptions:
 class HookOptions:
     """The settings of the pre-stop hook of the node's container."""
 
-    wait_seconds: Annotated[float, _setting(None, "WAIT_SECONDS"), Parameter(validator=Number(gt=0))] = 20.0
+    wait_seconds: Annotated[float, _setting(_WAITING, "WAIT_SECONDS"), Parameter(validator=Number(gt=0))] = 20.0
     """Maximum seconds to wait. The pod's grace period must be longer: the node process stops after the hook."""
 
-    v: Annotated[int, Parameter(name=["--v", "-v"]), _setting(None, "V")] = 2
+    v: Annotated[int, Parameter(name=["--v", "-v"]), _setting(_WAITING, "V")] = 2
     """Log verbosity: 0 logs warnings, 1 to 3 also progress, 4 and above everything."""
 
-    logging_format: Annotated[Literal["text", "json"], _setting(None, "LOGGING_FORMAT")] = "text"
+    logging_format: Annotated[Literal["text", "json"], _setting(_WAITING, "LOGGING_FORMAT")] = "text"
     """Format of the log on stderr."""
 
-    node_name: Annotated[str | None, _setting(None, "NODE_NAME", "CSI_NODE_NAME")] = None
+    node_name: Annotated[str | None, _setting(_KUBERNETES, "NODE_NAME", "CSI_NODE_NAME")] = None
     """Name of the node in Kubernetes."""
 
-    kubeconfig: Annotated[Path | None, _setting(None, "KUBECONFIG")] = None
+    kubeconfig: Annotated[Path | None, _setting(_KUBERNETES, "KUBECONFIG")] = None
     """Kubeconfig file. A pod needs none."""
 
 
