@@ -5,7 +5,8 @@ from typing import NamedTuple
 import pytest
 
 from tests.support.cluster_namespace import Space
-from tests.support.live_cluster import Live, eventually
+from tests.support.live_cluster import Live
+from tests.support.waiting import wait_for_cluster
 
 
 class Wrong(NamedTuple):
@@ -88,12 +89,12 @@ async def test_a_snapshot_class_with_an_unknown_parameter_is_reported_on_the_sna
         message = status.get("error", {}).get("message", "")  # retryable errors may come first
         return status.get("boundVolumeSnapshotContentName") if says in message else None
 
-    content: str = await eventually(content_name)
+    content: str = await wait_for_cluster(content_name)
 
     async def is_reported_on_content() -> bool:
         return any(says in one for one in await live.events("default", content))
 
-    await eventually(is_reported_on_content)
+    await wait_for_cluster(is_reported_on_content)
     volume = (await live.volume(await space.bound("data")))["id"]
     assert volume not in {one["volume"] for one in await live.cloud("snapshots")}
     await space.gone("volumesnapshot", "moment")

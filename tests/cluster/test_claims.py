@@ -7,8 +7,9 @@ import pytest
 
 from tests.support import static_volume
 from tests.support.cluster_namespace import XFS, Space
-from tests.support.live_cluster import DRIVER, Live, eventually
+from tests.support.live_cluster import DRIVER, Live
 from tests.support.pod_manifests import COUNT, NOTICED
+from tests.support.waiting import wait_for_cluster
 
 GIB: Final = 2**30
 
@@ -105,7 +106,7 @@ async def test_a_raw_block_claim_is_a_device_in_the_pod_and_grows_and_moves_with
     digest = await space.shell("first", "dd if=/dev/data bs=1M skip=900 count=8 | sha256sum")
 
     await space.resize("data", "2Gi")
-    await eventually(lambda: _is_sized(space, "first", 2 * GIB))
+    await wait_for_cluster(lambda: _is_sized(space, "first", 2 * GIB))
     await space.sized("data", "2Gi")
     await space.gone("pod", "first")
     await space.pod("second", "data", on=there, container=RAW)
@@ -134,7 +135,7 @@ async def test_a_generic_ephemeral_volume_is_created_and_deleted_with_its_pod(sp
     async def is_deleted() -> bool:
         return volume["id"] not in {one["id"] for one in await live.cloud("volumes")}
 
-    await eventually(is_deleted)
+    await wait_for_cluster(is_deleted)
     assert (await space.get("pvc"))["items"] == []
 
 

@@ -12,7 +12,8 @@ from localcluster.machines import network
 from tests.support import driver_pods
 from tests.support.cluster_namespace import Space
 from tests.support.driver_pods import CONTROLLER, PLUGIN
-from tests.support.live_cluster import SYSTEM, Live, eventually
+from tests.support.live_cluster import SYSTEM, Live
+from tests.support.waiting import wait_for_cluster
 
 pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("replace_damaged_pods")]
 
@@ -73,7 +74,7 @@ async def _replace_controller(live: Live) -> str:
         well = (one for one in new if one["status"].get("containerStatuses"))
         return next((one["metadata"]["name"] for one in well if "running" in driver_pods.container(one)["state"]), None)
 
-    name: str = await eventually(running)
+    name: str = await wait_for_cluster(running)
     return name
 
 
@@ -87,7 +88,7 @@ async def _assert_unhealthy(live: Live, name: str, because: str) -> None:
     async def is_probed() -> bool:
         return UNREADY in await live.events(SYSTEM, name)
 
-    await eventually(is_probed)
+    await wait_for_cluster(is_probed)
     assert not driver_pods.container(await driver_pods.pod(live, name))["ready"]
 
 

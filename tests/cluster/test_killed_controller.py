@@ -8,7 +8,8 @@ import pytest
 
 from tests.support.cluster_namespace import Space
 from tests.support.driver_pods import Sidecar, killed_in_the_middle
-from tests.support.live_cluster import Live, eventually
+from tests.support.live_cluster import Live
+from tests.support.waiting import wait_for_cluster
 
 pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("replace_damaged_pods")]
 
@@ -97,7 +98,7 @@ async def test_a_volume_grows_once_when_the_controller_is_killed_during_the_call
         bound = await live.kubectl.get("persistentvolume", (await space.bound("data"))["spec"]["volumeName"])
         return bool(bound["spec"]["capacity"]["storage"] == "2Gi")
 
-    await eventually(is_grown)
+    await wait_for_cluster(is_grown)
 
     assert (await live.volume(await space.bound("data")))["size_gib"] == 2
     assert await live.modifications(volume) == 1

@@ -19,8 +19,9 @@ from hyperpod_ebs.kit import command
 from localcluster.oci import Image, write
 from localcluster.record import Record
 from tests.support.cluster_namespace import XFS, Space
-from tests.support.live_cluster import Live, eventually
+from tests.support.live_cluster import Live
 from tests.support.machine_state import left_of, of_the_machine
+from tests.support.waiting import wait_for_cluster
 
 pytestmark = [
     pytest.mark.root,
@@ -65,7 +66,7 @@ async def wait_for_record() -> Path:
     async def directory_with_record() -> Path | None:
         return next((file.parent for file in Path(os.environ["TMPDIR"]).glob("hpc-*/cluster.json")), None)
 
-    directory: Path = await eventually(directory_with_record, seconds=30)
+    directory: Path = await wait_for_cluster(directory_with_record, seconds=30)
     return directory
 
 
@@ -88,7 +89,7 @@ async def wait_until_removed(directory: Path) -> None:
     async def is_removed() -> bool:
         return not left_of(directory)
 
-    await eventually(is_removed, seconds=120)
+    await wait_for_cluster(is_removed, seconds=120)
 
 
 @pytest.mark.requirement("cluster.machine-as-before")

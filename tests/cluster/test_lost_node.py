@@ -14,8 +14,9 @@ from localcluster import cloud
 from localcluster.record import NodeRecord, Record
 from tests.support import driver_pods
 from tests.support.cluster_namespace import Space
-from tests.support.live_cluster import Live, eventually
+from tests.support.live_cluster import Live
 from tests.support.pod_manifests import stateful
+from tests.support.waiting import wait_for_cluster
 
 pytestmark = pytest.mark.exclusive
 
@@ -105,7 +106,7 @@ async def _wait_until_moved(space: Space, live: Live, lost: NodeRecord, *, secon
         found = (one for one in listed["items"] if one["spec"].get("nodeName", lost.name) != lost.name)
         return next((one for one in found if _condition(one, "Ready")["status"] == "True"), None)
 
-    moved: dict[str, Any] = await eventually(elsewhere, seconds=seconds)
+    moved: dict[str, Any] = await wait_for_cluster(elsewhere, seconds=seconds)
     volume = (await live.volume(await space.bound("data-user-0")))["id"]
     attached = [one["instance"] for one in await live.cloud("attachments") if one["volume"] == volume]
     assert [moved["spec"]["nodeName"]] == [f"hyperpod-{instance}" for instance in attached]
@@ -123,7 +124,7 @@ async def _replace_lost_nodes(live: Live) -> None:
         record = await files.off_loop(lambda: Record.read(Path(live.record.directory)))
         return record if {node.instance for node in record.nodes} == running else None
 
-    live.record = await eventually(current_record)
+    live.record = await wait_for_cluster(current_record)
     names = {node.name for node in live.record.nodes}
 
     async def all_ready() -> bool:
@@ -138,7 +139,7 @@ async def _replace_lost_nodes(live: Live) -> None:
         ]
         return {node["metadata"]["name"] for node in well} == names
 
-    await eventually(all_ready)
+    await wait_for_cluster(all_ready)
 
 
 def _condition(of: Mapping[str, Any], kind: str) -> Mapping[str, str]:

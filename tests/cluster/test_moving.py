@@ -7,8 +7,9 @@ import pytest
 
 from localcluster.kubernetes.node import TAINT
 from tests.support.cluster_namespace import XFS, Space
-from tests.support.live_cluster import DRIVER, SYSTEM, Live, eventually
+from tests.support.live_cluster import DRIVER, SYSTEM, Live
 from tests.support.pod_manifests import CORDONED, GO_ON, stateful
+from tests.support.waiting import wait_for_cluster
 
 HOST: Final = "kubernetes.io/hostname"
 
@@ -24,17 +25,17 @@ async def test_a_stateful_sets_pod_moves_from_a_hyperpod_node_to_an_ec2_node_and
     hyperpod, ec2 = live.record.nodes[0], live.record.nodes[-1]
     class_ = await space.storage_class(**XFS)
     await space.apply(_job(class_, on=[hyperpod.name]))
-    await eventually(lambda: _runs_on(space, [hyperpod.name]))
+    await wait_for_cluster(lambda: _runs_on(space, [hyperpod.name]))
     claim = await space.bound("data-job-0")
     assert await _holders(live, claim) == {hyperpod.instance}
     written = await _write_noise(space)
 
     await space.apply(_job(class_, on=[ec2.name]))
-    await eventually(lambda: _runs_on(space, [ec2.name]))
+    await wait_for_cluster(lambda: _runs_on(space, [ec2.name]))
     assert await _noise_digest(space) == written
     assert await _holders(live, claim) == {ec2.instance}
     await space.apply(_job(class_, on=[hyperpod.name]))
-    await eventually(lambda: _runs_on(space, [hyperpod.name]))
+    await wait_for_cluster(lambda: _runs_on(space, [hyperpod.name]))
 
     assert await _noise_digest(space) == written
     assert await _holders(live, claim) == {hyperpod.instance}
@@ -48,12 +49,12 @@ async def test_a_pod_of_a_drained_node_moves_with_its_data(space: Space, live: L
     """The drain evicts the driver's controller pods as well; only the node pods stay."""
     nodes = [node.name for node in live.record.nodes[:2]]
     await space.apply(_job(await space.storage_class(**XFS), on=nodes))
-    drained = await eventually(lambda: _runs_on(space, nodes))
+    drained = await wait_for_cluster(lambda: _runs_on(space, nodes))
     written = await _write_noise(space)
 
     try:
         await live.kubectl("drain", drained, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=120s")
-        await eventually(lambda: _runs_on(space, [node for node in nodes if node != drained]))
+        await wait_for_cluster(lambda: _runs_on(space, [node for node in nodes if node != drained]))
     finally:
         await live.kubectl("uncordon", drained)
 
@@ -99,7 +100,7 @@ async def test_the_start_up_taint_is_removed_when_the_driver_runs_on_the_node(li
         await live.kubectl("delete", "pod", *where, "--wait")
         await live.kubectl("rollout", "status", "daemonset/ebs-csi-node", f"--namespace={SYSTEM}", "--timeout=120s")
 
-        await eventually(lambda: _has_no_taint(live, node.name))
+        await wait_for_cluster(lambda: _has_no_taint(live, node.name))
     finally:
         await live.kubectl("taint", "node", node.name, f"{TAINT['key']}-", ok=(0, 1))
 

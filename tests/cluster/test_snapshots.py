@@ -7,8 +7,9 @@ import pytest
 
 from tests.support import static_volume
 from tests.support.cluster_namespace import XFS, Space
-from tests.support.live_cluster import DRIVER, SNAPSHOTS, Live, eventually
+from tests.support.live_cluster import DRIVER, SNAPSHOTS, Live
 from tests.support.pod_manifests import COUNT
+from tests.support.waiting import wait_for_cluster
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ async def existing_snapshot(live: Live) -> AsyncGenerator[str]:
         volume = await static_volume.written(live, ec2, gib=1)
         id_: str = (await ec2.create_snapshot(VolumeId=volume))["SnapshotId"]
         try:
-            await eventually(lambda: _is_in(live, "snapshots", id_, "completed"))
+            await wait_for_cluster(lambda: _is_in(live, "snapshots", id_, "completed"))
             await ec2.delete_volume(VolumeId=volume)
             yield id_
         finally:

@@ -15,8 +15,9 @@ from localcluster.record import NodeRecord
 from tests.support import driver_pods
 from tests.support.cluster_namespace import Space
 from tests.support.driver_pods import CONTROLLER, NODE
-from tests.support.live_cluster import DRIVER, SYSTEM, Live, eventually
+from tests.support.live_cluster import DRIVER, SYSTEM, Live
 from tests.support.pod_manifests import COUNT, NOTICED
+from tests.support.waiting import wait_for_cluster
 
 pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("replace_damaged_pods")]
 
@@ -42,7 +43,7 @@ async def test_a_killed_node_process_disturbs_no_mount_and_registers_with_kubele
         found = driver_pods.container(await driver_pods.pod(live, killed))
         return bool(found["restartCount"] and found["ready"] and await _socket(live, node) not in {socket, ""})
 
-    await eventually(is_registered_again)
+    await wait_for_cluster(is_registered_again)
     await space.counts_on("counter")
     assert await space.longest_pause("counter") < NOTICED
     assert await _mounts(space, node) == mounts
@@ -113,7 +114,7 @@ async def test_a_node_process_without_an_identity_unmounts_volumes_and_registers
     async def is_registered() -> bool:
         return await _socket(live, node) not in {before, ""}
 
-    await eventually(is_registered)
+    await wait_for_cluster(is_registered)
     await live.kubectl("wait", _IN, "--for=condition=Ready", f"pod/{name}", "--timeout=120s")
 
 

@@ -6,7 +6,8 @@ from typing import Any
 from localcluster import cloud
 from localcluster.record import NodeRecord
 from tests.support.cluster_namespace import Space
-from tests.support.live_cluster import DRIVER, Live, eventually
+from tests.support.live_cluster import DRIVER, Live
+from tests.support.waiting import wait_for_cluster
 
 
 async def test_a_volume_that_the_upstream_driver_created_and_attached_keeps_working(space: Space, live: Live) -> None:
@@ -28,7 +29,7 @@ async def test_a_volume_that_the_upstream_driver_created_and_attached_keeps_work
     assert await space.shell("user", "cat /data/file") == "kept"
     await space.gone("pod", "user")
     # Before that the volume is not deleted, and tried again ever later.
-    await eventually(lambda: _is_detached(live, space.name))
+    await wait_for_cluster(lambda: _is_detached(live, space.name))
     await space.gone("pvc", "data")
     await live.kubectl("wait", "--for=delete", f"pv/{space.name}", "--timeout=120s")
     assert volume not in {one["id"] for one in await live.cloud("volumes")}

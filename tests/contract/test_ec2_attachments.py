@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.support.emulator_clients import Aws, cloud, until
+from tests.support.emulator_clients import Aws, cloud
+from tests.support.waiting import wait_until_equal
 
 UNKNOWN_VOLUME = "vol-0123456789abcdef0"
 UNKNOWN_INSTANCE = "i-0123456789abcdef0"
@@ -11,7 +12,7 @@ UNKNOWN_INSTANCE = "i-0123456789abcdef0"
 async def attach(aws: Aws, volume: str, instance: str, device: str = "/dev/xvdba") -> None:
     """Attach a volume, and wait until it is attached."""
     await aws.ec2("attach_volume", VolumeId=volume, InstanceId=instance, Device=device)
-    await until(lambda: aws.volume_state(volume), "in-use attached")
+    await wait_until_equal(lambda: aws.volume_state(volume), "in-use attached")
 
 
 async def test_an_attachment_is_attaching_then_attached_then_gone(aws: Aws) -> None:
@@ -114,7 +115,7 @@ async def test_a_shared_volume_is_attached_to_several_instances_and_detached_fro
     instances = [await aws.run_instance(), await aws.run_instance()]
     for instance in instances:
         await aws.ec2("attach_volume", VolumeId=volume, InstanceId=instance, Device="/dev/xvdba")
-    await until(lambda: aws.volume_state(volume), "in-use attached attached")
+    await wait_until_equal(lambda: aws.volume_state(volume), "in-use attached attached")
 
     unnamed = await aws.expect_error("ec2", "detach_volume", VolumeId=volume)
     await aws.ec2("detach_volume", VolumeId=volume, InstanceId=instances[0])
@@ -156,7 +157,7 @@ async def test_a_root_volume_that_is_being_modified_is_deleted_with_its_instance
             found = await aws.ec2("describe_instances", InstanceIds=[instance])
             return str(found["Reservations"][0]["Instances"][0]["State"]["Name"])
 
-        await until(state, "terminated")
+        await wait_until_equal(state, "terminated")
 
         assert [due.step for due in emulator.world.store.dues.values()] == ["instance forgotten"]
         assert (await aws.ec2("describe_volumes"))["Volumes"] == []

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.support.emulator_clients import ZONE, Aws, cloud, error_of, until
+from tests.support.emulator_clients import ZONE, Aws, cloud, error_of
+from tests.support.waiting import wait_until_equal
 
 
 async def create_snapshot(aws: Aws, volume: str, **members: Any) -> str:
@@ -17,7 +18,7 @@ async def create_snapshot(aws: Aws, volume: str, **members: Any) -> str:
     async def state() -> str:
         return str((await aws.ec2("describe_snapshots", SnapshotIds=[id_]))["Snapshots"][0]["State"])
 
-    await until(state, "completed")
+    await wait_until_equal(state, "completed")
     return id_
 
 

@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support.emulator_clients import ZONE, Aws, cloud, until
+from tests.support.emulator_clients import ZONE, Aws, cloud
+from tests.support.waiting import wait_until_equal
 
 
 async def test_a_volume_is_creating_and_then_available_with_the_requested_settings(aws: Aws) -> None:
@@ -308,7 +309,7 @@ async def test_with_the_aws_profile_states_take_seconds() -> None:
         made = await aws.ec2("create_volume", AvailabilityZone=ZONE, Size=1)
 
         first = await aws.volume_state(made["VolumeId"])
-        await until(lambda: aws.volume_state(made["VolumeId"]), "available")
+        await wait_until_equal(lambda: aws.volume_state(made["VolumeId"]), "available")
 
         moments = [moment for moment in emulator.world.store.moments.values() if moment.subject == made["VolumeId"]]
         assert first == "creating"

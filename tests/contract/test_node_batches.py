@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from tests.support.emulator_clients import GROUP, Aws, cloud, until
+from tests.support.emulator_clients import GROUP, Aws, cloud
+from tests.support.waiting import wait_until_equal
 
 UNKNOWN_NODE = "i-0123456789abcdef0"
 
@@ -127,7 +128,7 @@ async def test_a_starting_or_terminating_node_is_not_changed_and_its_cluster_is_
         async def cluster_status() -> str:
             return str((await aws("sagemaker", "describe_cluster", ClusterName="hp"))["ClusterStatus"])
 
-        await until(cluster_status, "InService")
+        await wait_until_equal(cluster_status, "InService")
         assert [(error["NodeId"], error["Code"]) for error in again["Failed"]] == [
             (gone, "NodeIdInUse"),
             (fresh, "InvalidNodeStatus"),

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from hyperpod_ebs.emulator.sagemaker.node_volumes import DEVICE_NAMES
-from tests.support.emulator_clients import GROUP, ROLE, Aws, cloud, until
+from tests.support.emulator_clients import GROUP, ROLE, Aws, cloud
+from tests.support.waiting import wait_until_equal
 
 UNKNOWN_NODE = "i-0123456789abcdef0"
 UNKNOWN_VOLUME = "vol-0123456789abcdef0"
@@ -195,9 +196,9 @@ async def test_with_the_aws_profile_an_attachment_is_attaching_first() -> None:
         on_node = {"ClusterArn": arn, "NodeId": node, "VolumeId": volume}
 
         made = await aws("sagemaker", "attach_cluster_node_volume", **on_node)
-        await until(lambda: aws.volume_state(volume), "in-use attached")
+        await wait_until_equal(lambda: aws.volume_state(volume), "in-use attached")
         ended = await aws("sagemaker", "detach_cluster_node_volume", **on_node)
-        await until(lambda: aws.volume_state(volume), "available")
+        await wait_until_equal(lambda: aws.volume_state(volume), "available")
 
         assert (made["Status"], ended["Status"]) == ("attaching", "detaching")
 

@@ -12,8 +12,9 @@ import pytest
 
 from hyperpod_ebs.kit import command
 from tests.support import volume_leftovers
-from tests.support.live_cluster import DRIVER, SNAPSHOTS, Live, eventually
+from tests.support.live_cluster import DRIVER, SNAPSHOTS, Live
 from tests.support.pod_manifests import IDLE, SHELL, pod
+from tests.support.waiting import wait_for_cluster
 
 XFS: Final = {"csi.storage.k8s.io/fstype": "xfs"}
 """The parameter of a StorageClass for the filesystem that grows here while it is mounted."""
@@ -50,7 +51,7 @@ class Space:
         # not deleted: the provisioner asks again, after longer each time.
         await self("delete", "pods,volumesnapshots", "--all", "--grace-period=1", "--wait=false")
         with suppress(TimeoutError):  # what stays attached is told below
-            await eventually(lambda: volume_leftovers.detached(self.live, known), seconds=60)
+            await wait_for_cluster(lambda: volume_leftovers.detached(self.live, known), seconds=60)
         await self("delete", "pvc", "--all", "--wait=false")
         try:
             await volume_leftovers.gone(self.live, known)
@@ -141,7 +142,7 @@ class Space:
         async def further() -> bool:
             return await self.counted(name) > so_far
 
-        await eventually(further)
+        await wait_for_cluster(further)
         (container,) = (await self.get("pod", name))["status"]["containerStatuses"]
         assert container["restartCount"] == 0
 
@@ -177,7 +178,7 @@ class Space:
             return next((one for one in events if re.search(pattern, one)), None)
 
         try:
-            found: str = await eventually(said, seconds=seconds)
+            found: str = await wait_for_cluster(said, seconds=seconds)
         except TimeoutError:
             pytest.fail(f"about {of} nothing is said like {pattern}, but {events}", pytrace=False)
         return found

@@ -11,8 +11,8 @@ import pytest
 
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
-from tests.support.driver_fleet import eventually
 from tests.support.driver_process import Program, program
+from tests.support.waiting import wait_until
 
 NOWHERE: Final = {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
 FLAGS: Final = ("--health-endpoint=127.0.0.1:0", "--http-endpoint=127.0.0.1:0")
@@ -78,5 +78,5 @@ async def controller(
         ports = [(await process.until("pages served")).partition("port=")[2].split()[0] for _ in FLAGS]
         one = Controller(process, channel, http, ports)
         if looked:
-            await eventually(one.looked)
+            await wait_until(one.looked)
         yield one

@@ -7,14 +7,13 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 import aiohttp
-import grpc
 
 from hyperpod_ebs.demo.emulator_client import INSTANCE_TYPE, EmulatorClient, wait_for_environment
 from hyperpod_ebs.demo.orchestrator import Orchestrator
@@ -22,28 +21,6 @@ from hyperpod_ebs.sandbox.sandbox import Sandbox
 
 OURS: Final = (sys.executable, "-m", "hyperpod_ebs.cli")
 Kind = Literal["hyperpod", "ec2"]
-
-
-async def eventually(true: Callable[[], Awaitable[bool]], *, seconds: float = 60) -> None:
-    """Come back as soon as `true` holds.
-
-    It looks again and again, since other processes and threads tell nobody what they do.
-    """
-    async with asyncio.timeout(seconds):
-        while not await true():  # noqa: ASYNC110 - see above
-            await asyncio.sleep(0.01)
-
-
-async def again(call: Callable[[], Awaitable[Any]]) -> Any:
-    """What `call` answers at last: the sidecars try again what is unavailable."""
-    async with asyncio.timeout(90):
-        while True:
-            try:
-                return await call()
-            except grpc.aio.AioRpcError as error:
-                if error.code() not in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED}:
-                    raise
-                await asyncio.sleep(0.2)
 
 
 @dataclass

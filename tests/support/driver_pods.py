@@ -12,7 +12,8 @@ from typing import Any, Final
 import pytest
 
 from localcluster.kubernetes.node import run_ctr
-from tests.support.live_cluster import DRIVER, SYSTEM, Live, eventually
+from tests.support.live_cluster import DRIVER, SYSTEM, Live
+from tests.support.waiting import wait_for_cluster
 
 CONTROLLER: Final = "deployment/ebs-csi-controller"
 NODE: Final = "daemonset/ebs-csi-node"
@@ -62,7 +63,7 @@ async def leader(live: Live, sidecar: Sidecar) -> str:
         staying = (one for one in items if _is_ours(one) and _is_staying(one) and _is_ready(one))
         return next((one["metadata"]["name"] for one in staying if one["metadata"]["name"] in holders), None)
 
-    found: str = await eventually(leads)
+    found: str = await wait_for_cluster(leads)
     return found
 
 
@@ -86,7 +87,7 @@ async def unhealthy(live: Live, name: str, because: str) -> None:
         return " 503 " in said.partition("\n")[0] and because in said
 
     try:
-        await eventually(told)
+        await wait_for_cluster(told)
     except TimeoutError:
         pytest.fail(f"{name} does not say {because!r}, but: {said}", pytrace=False)
 
@@ -111,7 +112,7 @@ async def settled(live: Live) -> None:
         items = (await live.kubectl.get(_IN, "pods,deployments,daemonsets,csinodes"))["items"]
         return _is_whole(items, {node.name for node in live.record.nodes})
 
-    await eventually(ready, seconds=240)
+    await wait_for_cluster(ready, seconds=240)
 
 
 async def relieved(live: Live) -> None:
@@ -195,4 +196,4 @@ async def killed_in_the_middle(live: Live, sidecar: Sidecar, operation: str) -> 
         ended = found["lastState"].get("terminated", {})
         return bool(found["restartCount"] == before + 1 and ended.get("exitCode") == _KILLED)
 
-    await eventually(killed)
+    await wait_for_cluster(killed)

@@ -1,7 +1,7 @@
 """An emulator in this process, with boto3 clients that call it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.settings import EmulatorSettings
+from tests.support.waiting import wait_until_equal
 
 ZONE: Final = "us-west-2a"
 ROLE: Final = "arn:aws:iam::123456789012:role/node"
@@ -52,7 +53,7 @@ class Aws:
             "create_volume", **{"AvailabilityZone": ZONE, "Size": 1, "VolumeType": "gp3"} | members
         )
         id_: str = created["VolumeId"]
-        await until(lambda: self.volume_state(id_), "available")
+        await wait_until_equal(lambda: self.volume_state(id_), "available")
         return id_
 
     async def describe_volume(self, volume: str) -> Any:
@@ -73,7 +74,7 @@ class Aws:
             answer = await self.ec2("describe_instances", InstanceIds=[id_])
             return str(answer["Reservations"][0]["Instances"][0]["State"]["Name"])
 
-        await until(state, "running")
+        await wait_until_equal(state, "running")
         return id_
 
     async def create_cluster(self, **members: Any) -> tuple[str, list[str]]:
@@ -86,7 +87,7 @@ class Aws:
         async def state() -> str:
             return str((await self("sagemaker", "describe_cluster", ClusterName=arn))["ClusterStatus"])
 
-        await until(state, "InService")
+        await wait_until_equal(state, "InService")
         nodes = await self("sagemaker", "list_cluster_nodes", ClusterName=arn)
         return arn, [node["InstanceId"] for node in nodes["ClusterNodeSummaries"]]
 
@@ -100,7 +101,7 @@ class Aws:
         async def state() -> str:
             return str((await self("eks", "describe_cluster", name=name))["cluster"]["status"])
 
-        await until(state, "ACTIVE")
+        await wait_until_equal(state, "ACTIVE")
         return str(answer["cluster"]["arn"])
 
 
@@ -129,10 +130,3 @@ async def cloud(state: Path | None = None, *, port: int = 0, **settings: Any) ->
         aws = await asyncio.to_thread(clients, emulator.env)
         yield emulator, aws
         assert emulator.faults.remaining() == 0
-
-
-async def until(look: Callable[[], Awaitable[str]], wanted: str, *, seconds: float = 20) -> None:
-    """Wait until `look` returns what is wanted; AWS has no notifications, so this polls."""
-    async with asyncio.timeout(seconds):
-        while await look() != wanted:  # noqa: ASYNC110 - see above
-            await asyncio.sleep(0.02)

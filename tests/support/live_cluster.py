@@ -1,7 +1,6 @@
 """The cluster as a test sees it: kubectl, the cloud's own pages, and a look into its nodes."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,14 +15,6 @@ from localcluster.record import Record
 DRIVER: Final = "ebs.csi.aws.com"
 SNAPSHOTS: Final = "snapshot.storage.k8s.io/v1"
 SYSTEM: Final = "kube-system"
-
-
-async def eventually(true: Callable[[], Awaitable[Any]], *, seconds: float = 120) -> Any:
-    """The first thing that is true; it looks again and again, since much of Kubernetes tells nobody."""
-    async with asyncio.timeout(seconds):
-        while not (found := await true()):  # noqa: ASYNC110 - see above
-            await asyncio.sleep(0.5)
-        return found
 
 
 class Live:

@@ -18,7 +18,8 @@ import pytest
 from hyperpod_ebs.driver.linux import mountinfo
 from hyperpod_ebs.kit import files
 from localcluster.record import NodeRecord
-from tests.support.live_cluster import DRIVER, Live, eventually
+from tests.support.live_cluster import DRIVER, Live
+from tests.support.waiting import wait_for_cluster
 
 _OF_NAMESPACE: Final = "tag:kubernetes.io/created-for/pvc/namespace"
 _MADE: Final = re.compile(r"Successfully provisioned volume (\S+)")
@@ -72,7 +73,7 @@ async def gone(live: Live, of: Known) -> None:
         return not left
 
     try:
-        await eventually(clean)
+        await wait_for_cluster(clean)
     except TimeoutError:
         pytest.fail(f"left behind: {', '.join(left)}", pytrace=False)
 

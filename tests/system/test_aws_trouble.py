@@ -16,8 +16,8 @@ from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from hyperpod_ebs.pb import csi_pb2
 from tests.support.controller_process import NOWHERE, UNKNOWN, controller, environment
-from tests.support.driver_fleet import eventually
 from tests.support.emulator_clients import Aws, cloud
+from tests.support.waiting import wait_until
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-west-2"}
 """Environment variables that send the SDK to another endpoint than AWS."""
@@ -59,7 +59,7 @@ async def test_a_wrong_role_is_named_and_fixed_without_a_restart(
         assert f"{action} on * is denied: You are not authorized ({code}); allow it in the driver's IAM role: " in text
         assert "aws_ebs_csi_healthy 0.0" in (await one.page("/metrics", metrics=True))[1]
         emulator.faults.clear()
-        await eventually(one.well)
+        await wait_until(one.well)
         assert (await one.refusal()).code() is grpc.StatusCode.NOT_FOUND
         one.process.running.terminate()
         await one.process.ended()
@@ -75,7 +75,7 @@ async def test_the_controller_waits_for_an_aws_that_does_not_answer(emulator: Em
         assert not await one.well()
         assert "no answer from AWS" in (await one.page("/healthz"))[1]
         emulator.faults.clear()
-        await eventually(one.well)
+        await wait_until(one.well)
 
 
 @pytest.mark.requirement("controller.starts-without-aws")
@@ -95,7 +95,7 @@ async def test_without_credentials_each_call_says_which_to_provide_and_later_one
 
         key, secret = emulator.env["AWS_ACCESS_KEY_ID"], emulator.env["AWS_SECRET_ACCESS_KEY"]
         file.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n")
-        await eventually(one.well)
+        await wait_until(one.well)
         assert (await one.refusal()).code() is grpc.StatusCode.NOT_FOUND
 
 
@@ -145,7 +145,7 @@ async def test_a_token_that_is_not_mounted_is_named_and_waited_for(
     env = environment(emulator, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") | credentials
 
     async with controller(short_path, env) as one:
-        await eventually(lambda: one.tells("/nonexistent/token"))
+        await wait_until(lambda: one.tells("/nonexistent/token"))
         assert (await one.refusal()).code() is grpc.StatusCode.UNAVAILABLE
 
 
@@ -161,7 +161,7 @@ async def test_the_controller_keeps_trying_while_a_proxy_answers_instead_of_aws(
     async with await asyncio.start_server(serve_page, "127.0.0.1", 0) as proxy:
         env = {**NOWHERE, **KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"}
         async with controller(short_path, env) as one:
-            await eventually(lambda: one.tells("the answer does not come from AWS"))
+            await wait_until(lambda: one.tells("the answer does not come from AWS"))
             assert (await one.refusal()).code() is grpc.StatusCode.UNAVAILABLE
 
 

@@ -9,8 +9,8 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode, Node
 from hyperpod_ebs.driver.volumes.attach import attach_volume, detach_volume
 from hyperpod_ebs.driver.volumes.provision import delete_volume
-from tests.support.driver_fleet import eventually
 from tests.support.in_process_controller import Steered
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(name="steered")
@@ -143,7 +143,7 @@ async def unpublish_with_retries(steered: Steered, volume_id: str, node: Node) -
             return False
         return True
 
-    await eventually(succeeds)
+    await wait_until(succeeds)
 
 
 async def publish_with_retries(steered: Steered, volume_id: str, node: Node) -> None:
@@ -156,7 +156,7 @@ async def publish_with_retries(steered: Steered, volume_id: str, node: Node) -> 
             return False
         return True
 
-    await eventually(succeeds)
+    await wait_until(succeeds)
 
 
 @pytest.mark.requirement("csi.unpublish-volume.all-nodes")

@@ -19,7 +19,8 @@ from hyperpod_ebs.emulator.disks.device_directories import DeviceDirectories
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.records import Attachment
 from hyperpod_ebs.kit import command
-from tests.support.emulator_clients import GROUP, Aws, cloud, until
+from tests.support.emulator_clients import GROUP, Aws, cloud
+from tests.support.waiting import wait_until_equal
 
 pytestmark = pytest.mark.root
 
@@ -225,7 +226,7 @@ async def test_a_detach_waits_while_the_node_has_the_volume_mounted(
         (mount / "still").write_text("here")
     finally:
         await command.run(["umount", str(mount)])
-    await until(lambda: aws.volume_state(volume), "available")
+    await wait_until_equal(lambda: aws.volume_state(volume), "available")
 
     assert (status, state) == ("busy", "in-use busy")
     assert not device.is_symlink()
@@ -244,7 +245,7 @@ async def test_a_detach_waits_for_a_process_that_has_the_device_open(running: tu
         status = await detach(aws, cluster, node, volume)
         state = await aws.volume_state(volume)
         await asyncio.to_thread(write, device, 0, 1)
-    await until(lambda: aws.volume_state(volume), "available")
+    await wait_until_equal(lambda: aws.volume_state(volume), "available")
 
     assert (status, state) == ("busy", "in-use busy")
 
@@ -256,7 +257,7 @@ async def test_a_forced_detach_takes_a_mounted_volume_away_at_once(
     emulator, aws = running
     volume, first, second = await aws.create_volume(), await aws.run_instance(), await aws.run_instance()
     await aws.ec2("attach_volume", VolumeId=volume, InstanceId=first, Device="/dev/xvdba")
-    await until(lambda: aws.volume_state(volume), "in-use attached")
+    await wait_until_equal(lambda: aws.volume_state(volume), "in-use attached")
     mount = short_path / "mnt"
     mount.mkdir()
     await command.run(["mkfs.ext4", "-q", str(device_path(emulator, first, volume))])
@@ -269,7 +270,7 @@ async def test_a_forced_detach_takes_a_mounted_volume_away_at_once(
     finally:
         await command.run(["umount", str(mount)])
     await aws.ec2("attach_volume", VolumeId=volume, InstanceId=second, Device="/dev/xvdba")
-    await until(lambda: aws.volume_state(volume), "in-use attached")
+    await wait_until_equal(lambda: aws.volume_state(volume), "in-use attached")
     await command.run(["mount", str(device_path(emulator, second, volume)), str(mount)])
     try:
         kept = sorted(path.name for path in mount.iterdir())

@@ -22,7 +22,8 @@ from botocore.exceptions import BotoCoreError
 
 from hyperpod_ebs.emulator.state.store import StateRefused
 from hyperpod_ebs.kit import command
-from tests.support.emulator_clients import GROUP, ZONE, Aws, clients, cloud, until
+from tests.support.emulator_clients import GROUP, ZONE, Aws, clients, cloud
+from tests.support.waiting import wait_until_equal
 
 pytestmark = pytest.mark.root
 
@@ -131,7 +132,7 @@ async def test_a_mounted_volume_survives_the_emulator_s_death_on_the_same_device
             assert (mount / "meanwhile").read_text() == "written"
             await aws("sagemaker", "detach_cluster_node_volume", **on_node)
             assert await aws.volume_state(volume) == "in-use busy"
-        await until(lambda: aws.volume_state(volume), "available")
+        await wait_until_equal(lambda: aws.volume_state(volume), "available")
 
 
 @pytest.mark.requirement("emulator.durable")
@@ -157,7 +158,7 @@ async def test_everything_acknowledged_is_there_after_a_kill(short_path: Path) -
         aws = await emulator.start()
 
         assert (await aws.ec2("create_volume", **token))["VolumeId"] == restored
-        await until(lambda: aws.volume_state(restored), "available")
+        await wait_until_equal(lambda: aws.volume_state(restored), "available")
         await aws("sagemaker", "attach_cluster_node_volume", **on_node, VolumeId=restored)
         assert await aws.volume_state(volume) == "in-use attached"
         for id_, wanted in ((volume, b"later"), (restored, b"first")):
@@ -182,7 +183,7 @@ async def what_was_under_way_is_finished(state: Path, seconds: int) -> None:
             making = [group.create_task(aws.create_volume()) for _ in range(4)]
         to_attach, to_detach, to_modify, to_delete = [made.result() for made in making]
         await aws.ec2("attach_volume", VolumeId=to_detach, InstanceId=instance, Device="/dev/xvdba")
-        await until(lambda: aws.volume_state(to_detach), "in-use attached")
+        await wait_until_equal(lambda: aws.volume_state(to_detach), "in-use attached")
 
         created = (await aws.ec2("create_volume", AvailabilityZone=ZONE, Size=1))["VolumeId"]
         await aws.ec2("attach_volume", VolumeId=to_attach, InstanceId=instance, Device="/dev/xvdbb")
@@ -195,12 +196,12 @@ async def what_was_under_way_is_finished(state: Path, seconds: int) -> None:
         emulator.profile = "instant"
         aws = await emulator.start()
 
-        await until(lambda: aws.volume_state(created), "available")
-        await until(lambda: aws.volume_state(to_attach), "in-use attached")
-        await until(lambda: aws.volume_state(to_detach), "available")
-        await until(lambda: _size(aws, to_modify), "2")
-        await until(lambda: _known(aws, to_delete), "no")
-        await until(lambda: _snapshot_state(aws, snapshot), "completed")
+        await wait_until_equal(lambda: aws.volume_state(created), "available")
+        await wait_until_equal(lambda: aws.volume_state(to_attach), "in-use attached")
+        await wait_until_equal(lambda: aws.volume_state(to_detach), "available")
+        await wait_until_equal(lambda: _size(aws, to_modify), "2")
+        await wait_until_equal(lambda: _known(aws, to_delete), "no")
+        await wait_until_equal(lambda: _snapshot_state(aws, snapshot), "completed")
         assert device_of(state, instance, to_attach).exists()
         assert not device_of(state, instance, to_detach).exists()
         images = {path.stem for path in (state / "disks").iterdir()}
@@ -235,7 +236,7 @@ async def test_a_kill_in_a_burst_of_lives_keeps_each_at_its_last_answer(short_pa
             while True:
                 volume = (await aws.ec2("create_volume", AvailabilityZone=ZONE, Size=1))["VolumeId"]
                 answered[volume] = "available"
-                await until(partial(aws.volume_state, volume), "available")
+                await wait_until_equal(partial(aws.volume_state, volume), "available")
                 on_node = {"ClusterArn": cluster, "NodeId": node, "VolumeId": volume}
                 await aws("sagemaker", "attach_cluster_node_volume", **on_node)
                 answered[volume] = "in-use attached"
@@ -300,8 +301,8 @@ async def machines_under_way_are_whole(state: Path, seconds: int) -> None:
 
         ids = [one["InstanceId"] for one in running.result()["Instances"]]
         assert [one["InstanceId"] for one in (await aws.ec2("run_instances", **wanted))["Instances"]] == ids
-        await until(lambda: _instances(aws), "running 2 terminated 1")
-        await until(lambda: _clusters(aws), "coming InService 3")
+        await wait_until_equal(lambda: _instances(aws), "running 2 terminated 1")
+        await wait_until_equal(lambda: _clusters(aws), "coming InService 3")
         assert await aws.volume_state(on_it["VolumeId"]) == "available"
         roots = [one for one in (await aws.ec2("describe_volumes"))["Volumes"] if one["Size"] == 8]
         assert sorted(one["Attachments"][0]["InstanceId"] for one in roots) == sorted(ids)
@@ -326,7 +327,7 @@ async def test_a_machine_that_ends_while_volumes_are_still_coming_to_it_keeps_no
         emulator.profile = "instant"
         aws = await emulator.start()
 
-        await until(lambda: _instances(aws), "terminated 1")
+        await wait_until_equal(lambda: _instances(aws), "terminated 1")
         assert [await aws.volume_state(volume) for volume in volumes] == ["available"] * 8
         assert not (state / "nodes" / ending).exists()
 

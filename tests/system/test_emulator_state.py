@@ -13,7 +13,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from hyperpod_ebs.emulator.state.store import StateRefused
 from hyperpod_ebs.kit import command
-from tests.support.emulator_clients import ZONE, Aws, clients, cloud, until
+from tests.support.emulator_clients import ZONE, Aws, clients, cloud
+from tests.support.waiting import wait_until_equal
 
 pytestmark = pytest.mark.root
 
@@ -194,7 +195,7 @@ async def test_without_root_everything_has_its_states_but_no_devices(short_path:
         snapshot = (await aws.ec2("create_snapshot", VolumeId=volume))["SnapshotId"]
         restored = await aws.create_volume(SnapshotId=snapshot)
         await aws("sagemaker", "detach_cluster_node_volume", **on_node)
-        await until(lambda: aws.volume_state(restored), "available")
+        await wait_until_equal(lambda: aws.volume_state(restored), "available")
         assert process.stderr is not None
         said = (await process.stderr.readline()) + (await process.stderr.readline())
     gone = await typed("reset", *at(state), as_=NOBODY)
@@ -210,7 +211,7 @@ async def test_a_path_of_blanks_and_accents_is_a_path_like_any_other(short_path:
     async with cloud(state) as (emulator, aws):
         volume, instance = await aws.create_volume(), await aws.run_instance()
         await aws.ec2("attach_volume", VolumeId=volume, InstanceId=instance, Device="/dev/xvdba")
-        await until(lambda: aws.volume_state(volume), "in-use attached")
+        await wait_until_equal(lambda: aws.volume_state(volume), "in-use attached")
         devices = sorted(path.name for path in emulator.device_directory(instance).iterdir())
     inside = state / "nodes" / "mnt"
     inside.mkdir(parents=True)

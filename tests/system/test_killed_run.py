@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from hyperpod_ebs.sandbox import janitor
-from tests.support.driver_fleet import eventually
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -58,4 +58,4 @@ async def test_a_test_run_that_is_killed_leaves_no_mount_no_loop_device_and_no_p
         )
 
     assert run.returncode == -signal.SIGKILL, out
-    await eventually(gone)
+    await wait_until(gone)

@@ -19,7 +19,8 @@ import pytest
 from hyperpod_ebs.demo import checkpoint
 from hyperpod_ebs.demo.orchestrator import Claim, filesystem_capability
 from hyperpod_ebs.pb import csi_pb2
-from tests.support.driver_fleet import Fleet, Process, again, eventually
+from tests.support.driver_fleet import Fleet, Process
+from tests.support.waiting import retry_while_unavailable, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
@@ -50,7 +51,7 @@ async def kill_during(process: Process, call: Awaitable[object], until: Callable
 
     async with asyncio.TaskGroup() as group:
         group.create_task(ignore_failure())
-        await eventually(until)
+        await wait_until(until)
         await process.kill()
 
 
@@ -60,7 +61,7 @@ async def restart_emulator_during(
     """Kill and restart the emulator while `call` is under way, as soon as `until` is true; the result of `call`."""
     async with asyncio.TaskGroup() as group:
         task = group.create_task(call)
-        await eventually(until)
+        await wait_until(until)
         await fleet.emulator.kill()
         await fleet.restart_emulator()
     return task.result()
@@ -113,8 +114,8 @@ def more_than(journal: checkpoint.Journal, lines: int) -> Callable[[], Awaitable
 async def mount(fleet: Fleet, claim: Claim, node: str) -> Path:
     """Attach, stage and publish a volume; the path where a pod has it."""
     on = fleet.orchestrator.nodes[node]
-    context = await again(lambda: fleet.orchestrator.attach(claim, on))
-    path: Path = await again(lambda: fleet.orchestrator.mount(claim, on, context))
+    context = await retry_while_unavailable(lambda: fleet.orchestrator.attach(claim, on))
+    path: Path = await retry_while_unavailable(lambda: fleet.orchestrator.mount(claim, on, context))
     return path
 
 
@@ -132,7 +133,9 @@ async def test_a_controller_killed_before_it_acknowledges_a_create_creates_one_v
         until=is_created,
     )
     await fleet.controller.start()
-    claim = await again(lambda: fleet.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4")))
+    claim = await retry_while_unavailable(
+        lambda: fleet.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4"))
+    )
 
     assert await ids(fleet, "volumes") == [claim.id]
 
@@ -144,7 +147,9 @@ async def test_a_controller_killed_after_it_acknowledged_a_create_returns_the_sa
 
     await fleet.controller.kill()
     await fleet.controller.start()
-    second = await again(lambda: fleet.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4")))
+    second = await retry_while_unavailable(
+        lambda: fleet.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4"))
+    )
 
     assert second.id == first.id
     assert await ids(fleet, "volumes") == [second.id]
@@ -161,7 +166,7 @@ async def test_a_controller_killed_during_an_attach_finishes_it_in_a_repeated_ca
 
     await kill_during(slow.controller, slow.orchestrator.attach(claim, node), until=attaching)
     await slow.controller.start()
-    await again(lambda: slow.orchestrator.attach(claim, node))
+    await retry_while_unavailable(lambda: slow.orchestrator.attach(claim, node))
 
     assert await states(slow, "attachments") == ["attached"]
 
@@ -177,7 +182,7 @@ async def test_a_controller_killed_during_a_snapshot_creates_one_snapshot(fleet:
 
     await kill_during(fleet.controller, fleet.orchestrator.snapshot(claim, "data-1"), until=is_created)
     await fleet.controller.start()
-    snapshot = await again(lambda: fleet.orchestrator.snapshot(claim, "data-1"))
+    snapshot = await retry_while_unavailable(lambda: fleet.orchestrator.snapshot(claim, "data-1"))
 
     assert await ids(fleet, "snapshots") == [snapshot.snapshot_id]
 
@@ -205,7 +210,7 @@ async def test_the_next_node_process_recovers_from_a_kill_during_mkfs(
     os.kill(int(paused.pid.read_text()), signal.SIGKILL if with_mkfs else signal.SIGCONT)
     node.env = {key: value for key, value in node.env.items() if key != "PATH"}
     await node.start()
-    target = await again(lambda: fleet.orchestrator.mount(claim, on, context))
+    target = await retry_while_unavailable(lambda: fleet.orchestrator.mount(claim, on, context))
     digests = checkpoint.write(target / "checkpoint")
 
     assert checkpoint.digests(target / "checkpoint") == digests
@@ -222,7 +227,7 @@ async def test_a_node_process_killed_under_a_running_pod_does_not_disturb_it(fle
         await fleet.nodes["node-1"].kill()
         await fleet.nodes["node-1"].start()
         again_target = await mount(fleet, claim, "node-1")
-        await eventually(more_than(journal, journal.written))
+        await wait_until(more_than(journal, journal.written))
 
     assert again_target == target
     assert journal.error is None
@@ -244,7 +249,7 @@ async def test_a_killed_emulator_loses_no_acknowledged_volume_attachment_or_snap
 
     assert checkpoint.digests(target / "checkpoint") == digests
     assert await states(fleet, "attachments") == ["attached"]
-    restored = await again(
+    restored = await retry_while_unavailable(
         lambda: co.create("restored", gib=1, capability=filesystem_capability("ext4"), snapshot_id=snapshot.snapshot_id)
     )
     found = checkpoint.digests(await mount(fleet, restored, "node-2") / "checkpoint")
@@ -288,7 +293,7 @@ async def test_a_snapshot_is_exact_although_the_emulator_is_killed_meanwhile(slo
     claim = await co.create("data", gib=1, capability=filesystem_capability("xfs"))
     target = await mount(slow, claim, "node-1")
     async with checkpoint.Journal.start(target / "journal") as journal:
-        await eventually(more_than(journal, 10))
+        await wait_until(more_than(journal, 10))
         before = journal.written
         snapshot = await co.snapshot(claim, "data-1")
         after = journal.written + 1
@@ -296,9 +301,9 @@ async def test_a_snapshot_is_exact_although_the_emulator_is_killed_meanwhile(slo
         await slow.restart_emulator()
 
     async def ready() -> bool:
-        return bool((await again(lambda: co.snapshot(claim, "data-1"))).ready_to_use)
+        return bool((await retry_while_unavailable(lambda: co.snapshot(claim, "data-1"))).ready_to_use)
 
-    await eventually(ready)
+    await wait_until(ready)
     restored = await co.create(
         "restored", gib=1, capability=filesystem_capability("xfs"), snapshot_id=snapshot.snapshot_id
     )

@@ -15,7 +15,8 @@ import pytest_asyncio
 from hyperpod_ebs.demo import checkpoint
 from hyperpod_ebs.demo.orchestrator import Claim, block_capability, filesystem_capability
 from hyperpod_ebs.pb import csi_pb2
-from tests.support.driver_fleet import Fleet, Kind, again
+from tests.support.driver_fleet import Fleet, Kind
+from tests.support.waiting import retry_while_unavailable
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
@@ -106,7 +107,7 @@ async def test_an_attached_volume_without_tags_is_listed_with_its_node(case: Cas
     co, node = case.fleet.orchestrator, case.fleet.orchestrator.nodes["node-1"]
     volume_id = await case.fleet.emulator_client.create_volume(case.fleet.zone, gib=1)
     claim = Claim(id=volume_id, capability=filesystem_capability("ext4"), context={})
-    await again(lambda: co.attach(claim, node))
+    await retry_while_unavailable(lambda: co.attach(claim, node))
 
     listed = await co._controller.ListVolumes(csi_pb2.ListVolumesRequest())
 

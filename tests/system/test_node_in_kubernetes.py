@@ -15,8 +15,8 @@ import pytest
 from hyperpod_ebs.kit import files
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc, pluginregistration_pb2, pluginregistration_pb2_grpc
 from tests.support.api_server import LABELS, NODE, OTHER, PROVIDER, TAINT, ApiServer
-from tests.support.driver_fleet import eventually
 from tests.support.driver_process import program
+from tests.support.waiting import wait_until
 
 HYPERPOD: Final = "hyperpod-abcdefghijkl-i-0123456789abcdef0"
 INTERFACES: Final = "sagemaker.amazonaws.com/num-eni-attachments"
@@ -35,7 +35,7 @@ class Kubelet:
 
     async def finds(self) -> tuple[int, int]:
         """What one socket is told from the next by, once there is one: a number alone may be given again."""
-        await eventually(self._there, seconds=30)
+        await wait_until(self._there, seconds=30)
         found = await files.off_loop(self.socket.stat)
         return found.st_ino, found.st_mtime_ns
 
@@ -183,7 +183,7 @@ async def test_after_a_failed_registration_there_is_a_new_socket(short_path: Pat
         async def made_anew() -> bool:
             return await files.off_loop(kubelet.socket.exists) and await kubelet.finds() != first
 
-        await eventually(made_anew, seconds=20)
+        await wait_until(made_anew, seconds=20)
         await kubelet.notify()
         await node.until("registered with kubelet")
 
@@ -215,7 +215,7 @@ async def test_the_start_up_taint_goes_when_kubelet_knows_the_driver_and_no_othe
 
     async with program(*words(short_path, api), CSI_NODE_NAME=NODE) as node:
         await Kubelet(short_path).finds()
-        await eventually(_asked(api, "GET /apis/storage.k8s.io/v1/csinodes/"))
+        await wait_until(_asked(api, "GET /apis/storage.k8s.io/v1/csinodes/"))
         before = list(api.nodes[NODE]["spec"]["taints"])
         api.enrol(NODE, 23)
         await Kubelet(short_path).notify()
@@ -231,9 +231,9 @@ async def test_a_taint_that_comes_late_goes_too(short_path: Path, api: ApiServer
     api.enrol(NODE, 23)
 
     async with program(*words(short_path, api), CSI_NODE_NAME=NODE) as node:
-        await eventually(_asked(api, "watch /api/v1/nodes"))
+        await wait_until(_asked(api, "watch /api/v1/nodes"))
         await api.tell("END", {})
-        await eventually(_asked(api, "watch /api/v1/nodes", times=2))
+        await wait_until(_asked(api, "watch /api/v1/nodes", times=2))
         await api.tell("MODIFIED", api.node(NODE, PROVIDER, LABELS, OTHER, TAINT))
         await node.until("start-up taint removed")
 
@@ -247,7 +247,7 @@ async def test_the_taint_stays_while_the_scheduler_does_not_know_the_limit(short
     api.enrol(NODE, None)
 
     async with program(*words(short_path, api), CSI_NODE_NAME=NODE):
-        await eventually(_asked(api, "GET /apis/storage.k8s.io/v1/csinodes/", times=3))
+        await wait_until(_asked(api, "GET /apis/storage.k8s.io/v1/csinodes/", times=3))
 
     assert api.nodes[NODE]["spec"]["taints"] == [TAINT]
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 import pytest
 
 from tests.support.api_server import NODE, ApiServer
-from tests.support.driver_fleet import eventually
 from tests.support.driver_process import program
+from tests.support.waiting import wait_until
 
 CORDONED: Final = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 LIST: Final = "GET /apis/storage.k8s.io/v1/volumeattachments"
@@ -61,7 +61,7 @@ async def test_a_node_that_leaves_waits_for_its_own_volumes(api: ApiServer, leav
 
     async with program(*words(api), CSI_NODE_NAME=NODE) as hook:
         await hook.until("volumes still attached")
-        await eventually(_watched(api))
+        await wait_until(_watched(api))
         await api.tell("DELETED", api.attach("csi-elsewhere-1", "another-node"))
         await api.tell("DELETED", api.attachments.pop("csi-here"))
         code = await hook.ended()
@@ -76,7 +76,7 @@ async def test_a_watch_that_is_lost_is_begun_anew(api: ApiServer) -> None:
 
     async with program(*words(api), CSI_NODE_NAME=NODE) as hook:
         await hook.until("volumes still attached")
-        await eventually(_watched(api))
+        await wait_until(_watched(api))
         del api.attachments["csi-here"]
         await api.tell("ERROR", {"message": "too old resource version"})
         code = await hook.ended()
