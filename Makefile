@@ -1,6 +1,6 @@
 # The front door. What a target does is in scripts/; pass options on with ARGS="...".
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-kubernetes image cluster cluster-down unit test test-six-minutes check docs fmt generate snapshots lock clean
+.PHONY: help setup demo demo-kubernetes image cluster cluster-down unit test test-six-minutes check docs fmt generate snapshots lock release clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\): ## /\1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -49,6 +49,9 @@ snapshots: ## render the chart anew for tests/chart/values, to be reviewed as a 
 
 lock: ## pin the dependencies of pyproject.toml; with ARGS=--upgrade the newest
 	@scripts/setup.sh python && scripts/lock.sh $(ARGS)
+
+release: ## build all files of a release into dist/, from its tag; with ARGS=--snapshot from any tree
+	@scripts/release.sh $(ARGS)
 
 clean: ## remove what the other targets made
 	@rm -rf .venv .tools dist .*_cache .hypothesis .coverage* src/hyperpod_ebs/driver/aws/models

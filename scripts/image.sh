@@ -232,6 +232,11 @@ ours() {
     assembled "$1" "$2" "oci-archive:$work/built/image.oci.tar:$4" "$SOURCE_DATE_EPOCH" --layers=false --disable-compression=false \
         --build-arg "BASE=$3" --label "$label.version=$version" --label "$label.revision=$revision" \
         --label "$label.created=$(date --utc --date "@$SOURCE_DATE_EPOCH" +%FT%TZ)"
+    # buildah gives the archive's own members the time of the build.
+    mkdir "$work/archive"
+    tar --extract --file "$work/built/image.oci.tar" --directory "$work/archive"
+    tar --create --file "$work/built/image.oci.tar" --directory "$work/archive" --sort=name --format=ustar \
+        --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner blobs index.json oci-layout
 }
 
 mkdir "$work/none" "$work/context" "$work/built"
