@@ -68,7 +68,7 @@ async def test_an_invalid_attributes_class_is_reported_on_the_claim_and_a_new_cl
     await space.pod("user", "data")
     await space.running("user")
 
-    assert said.endswith("make the claim anew with another")
+    assert said.endswith("recreate the claim with another class")
     volumes = await _volumes_of(live, (await space.bound("data"))["spec"]["volumeName"])
     assert [one["Iops"] for one in volumes] == [4000]
     assert await _volumes_of(live, f"pvc-{wrong['metadata']['uid']}") == []
@@ -80,7 +80,7 @@ async def test_a_snapshot_class_with_an_unknown_parameter_is_reported_on_the_sna
     await space.claim("data", of=await space.storage_class())
     await space.pod("user", "data")
     await space.running("user")
-    says = "snapshot parameter 'colour' is not offered; remove it from the class"
+    says = "snapshot parameter 'colour' is not supported; remove it from the VolumeSnapshotClass"
 
     await space.snapshot("moment", "data", of=await space.snapshot_class(colour="red"))
 

@@ -15,8 +15,8 @@ import trustme
 
 from hyperpod_ebs.driver.app.monitoring import HTTP, check_options, create_metrics, serve_pages
 from hyperpod_ebs.driver.app.options import ServingOptions
-from hyperpod_ebs.driver.csi.identity import WHY
-from hyperpod_ebs.driver.csi.server import Services, serving
+from hyperpod_ebs.driver.csi.identity import NOT_READY_REASON
+from hyperpod_ebs.driver.csi.server import Services, serve
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.observe import httpd
 from hyperpod_ebs.driver.observe.condition import Condition
@@ -154,7 +154,7 @@ async def test_the_page_the_probe_and_the_metrics_report_the_same_condition(shor
     found = create_metrics(options, condition, deprecated=False)
     assert isinstance(found, Metrics)
     async with (
-        serving(options.endpoint, Services(), condition=condition),
+        serve(options.endpoint, Services(), condition=condition),
         serve_pages(options, condition, found) as ports,
         grpc.aio.insecure_channel(f"unix:{options.endpoint}") as channel,
     ):
@@ -163,7 +163,7 @@ async def test_the_page_the_probe_and_the_metrics_report_the_same_condition(shor
         async def reports() -> tuple[object, ...]:
             call = csi_pb2_grpc.IdentityStub(channel).Probe(csi_pb2.ProbeRequest())
             ready = (await call).ready.value
-            why = b"".join(bytes(value) for key, value in await call.trailing_metadata() if key == WHY)  # type: ignore[arg-type] # binary, by the key's ending
+            why = b"".join(bytes(value) for key, value in await call.trailing_metadata() if key == NOT_READY_REASON)  # type: ignore[arg-type] # binary, by the key's ending
             gauge = "aws_ebs_csi_healthy 1.0" in (await page(f"{address}/metrics"))[1]
             pages = [await page(f"{address}/{name}") for name in ("healthz", "livez")]
             return ready, why.decode(), gauge, *pages

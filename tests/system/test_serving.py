@@ -22,7 +22,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from hyperpod_ebs.driver.csi import interceptors
 from hyperpod_ebs.driver.csi.controller import Controller
-from hyperpod_ebs.driver.csi.server import Services, serving
+from hyperpod_ebs.driver.csi.server import Services, serve
 from hyperpod_ebs.driver.model import errors, nodes
 from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.volume import Attachment, AttachState, Volume, VolumeSpec, VolumeState
@@ -108,7 +108,7 @@ class ServedController:
     async def wait_for_calls(self, calls: int) -> None:
         """Wait until this many calls have arrived."""
         async with asyncio.timeout(5):
-            while sum(event["event"] == "call came" for event in self.events) < calls:
+            while sum(event["event"] == "call received" for event in self.events) < calls:
                 self.log.grown.clear()
                 await self.log.grown.wait()
 
@@ -126,7 +126,7 @@ async def running(directory: Path, *, drain: float = 5) -> AsyncGenerator[Served
     try:
         async with grpc.aio.insecure_channel(f"unix://{path}") as channel, Operations[str]() as operations:
             controller = Controller(gate, None, operations)  # type: ignore[abstract, arg-type] # one role is played
-            async with serving(f"unix://{path}", Services(controller=controller), drain=drain):
+            async with serve(f"unix://{path}", Services(controller=controller), drain=drain):
                 yield ServedController(gate, path, channel, text)
     finally:
         structlog.reset_defaults()
@@ -177,7 +177,7 @@ async def test_a_stale_socket_is_replaced(short_path: Path) -> None:
 async def test_a_live_socket_is_refused_and_stays(served: ServedController) -> None:
     """Two drivers on one socket would steal calls from each other."""
     with pytest.raises(errors.Refused, match="served by a live process"):
-        async with serving(str(served.path), Services()):
+        async with serve(str(served.path), Services()):
             pass
 
     assert (await csi_pb2_grpc.IdentityStub(served.channel).Probe(csi_pb2.ProbeRequest())).ready.value
@@ -188,7 +188,7 @@ async def test_a_file_that_is_not_a_socket_is_refused_and_stays(short_path: Path
     (short_path / "csi.sock").write_text("precious")
 
     with pytest.raises(errors.Refused, match="not a socket"):
-        async with serving(str(short_path / "csi.sock"), Services()):
+        async with serve(str(short_path / "csi.sock"), Services()):
             pass
 
     assert (short_path / "csi.sock").read_text() == "precious"
@@ -257,7 +257,7 @@ async def test_a_different_call_is_refused_with_what_runs_and_since_when(served:
     error = await error_of(served.controller.ControllerUnpublishVolume(wanted))
 
     assert error.code() is StatusCode.ABORTED
-    message = rf"ControllerUnpublishVolume of {VOLUME} has to wait: DeleteVolume for \d+\.\d s"
+    message = rf"ControllerUnpublishVolume of {VOLUME} has to wait: DeleteVolume has been running for \d+\.\d s"
     assert re.match(message, error.details() or "")
     served.gate.opened.set()
     await first
@@ -290,7 +290,7 @@ async def test_the_callers_deadline_is_answered_before_it_passes(
     error = await error_of(served.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=VOLUME), timeout=30.3))
 
     assert error.code() is StatusCode.DEADLINE_EXCEEDED
-    message = r"DeleteVolume is not done after \d+\.\d s and goes on; ask again to join it"
+    message = r"DeleteVolume is still running after \d+\.\d s; retry to join it"
     assert re.fullmatch(message, error.details() or "")
 
 
@@ -305,8 +305,8 @@ async def test_no_secret_is_ever_logged(served: ServedController) -> None:
     await error_of(served.controller.CreateVolume(create))
 
     assert SECRET not in served.log.getvalue()
-    asked = [event["asked"] for event in served.events if event["event"] == "call came"]
-    assert asked == [f'volume_id: "{VOLUME}"', 'name: "pvc-1"']
+    fields = [event["fields"] for event in served.events if event["event"] == "call received"]
+    assert fields == [f'volume_id: "{VOLUME}"', 'name: "pvc-1"']
 
 
 @pytest.mark.requirement("csi.status-code")
@@ -316,7 +316,7 @@ async def test_a_bug_is_logged_and_the_caller_gets_only_the_request_id(served: S
 
     error = await error_of(served.deletion())
 
-    logged = next(event for event in served.events if event["event"] == "call failed by a fault of ours")
+    logged = next(event for event in served.events if event["event"] == "call failed because of a bug in the driver")
     assert error.code() is StatusCode.INTERNAL
     assert "inner_detail" not in (error.details() or "")
     assert f"request={logged['request']}" in (error.details() or "")
@@ -339,7 +339,7 @@ async def test_an_rpc_that_is_not_offered_is_unimplemented(served: ServedControl
     error = await error_of(served.controller.GetCapacity(csi_pb2.GetCapacityRequest()))
 
     assert error.code() is StatusCode.UNIMPLEMENTED
-    assert error.details() == "GetCapacity is not offered by this driver"
+    assert error.details() == "GetCapacity is not implemented by this driver"
 
 
 @pytest.mark.requirement("csi.status-details-empty")
@@ -443,7 +443,7 @@ async def test_calls_that_do_not_finish_in_time_get_unavailable(short_path: Path
         error = await error_of(call)
 
     assert error.code() is StatusCode.UNAVAILABLE
-    assert "the driver is stopping; ask again" in (error.details() or "")
+    assert "the driver is stopping; retry" in (error.details() or "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
@@ -468,9 +468,8 @@ async def test_a_second_process_on_a_live_socket_exits_with_one_sentence_on_stde
             code = await second.ended()
 
     assert code == 1
-    assert second.said == [
-        f"hyperpod-ebs: {short_path / 'csi.sock'} is served by a live process; end it or take another endpoint\n"
-    ]
+    message = f"{short_path / 'csi.sock'} is served by a live process; stop that process or use another endpoint"
+    assert second.said == [f"hyperpod-ebs: {message}\n"]
 
 
 @pytest.mark.requirement("node.small")

@@ -1,4 +1,4 @@
-"""Which endpoints are served, and where a socket is bound."""
+"""The endpoints that the driver accepts."""
 
 import contextlib
 from pathlib import Path
@@ -21,8 +21,8 @@ from hyperpod_ebs.driver.model import errors
         ("/csi/csi.sock", "/csi/csi.sock"),
     ],
 )
-def test_upstreams_forms_of_a_unix_socket_are_taken(text: str, path: str) -> None:
-    """Upstream's ParseEndpoint, and what charts write."""
+def test_all_of_upstreams_forms_of_a_unix_socket_are_accepted(text: str, path: str) -> None:
+    """ParseEndpoint in pkg/util/util.go of aws-ebs-csi-driver."""
     assert endpoint.parse(text) == Path(path)
 
 
@@ -39,17 +39,15 @@ def test_upstreams_forms_of_a_unix_socket_are_taken(text: str, path: str) -> Non
     ],
     ids=["tcp", "nothing", "empty", "a relative path", "a directory", "a zero byte", "longer than a socket address"],
 )
-def test_anything_else_is_refused_with_what_to_do(text: str, says: str) -> None:
-    """Ours."""
+def test_any_other_endpoint_is_refused_with_the_next_step(text: str, says: str) -> None:
     with pytest.raises(errors.InvalidRequest, match=says) as caught:
         endpoint.parse(text)
 
-    assert "take " in str(caught.value)
+    assert "use " in str(caught.value)
 
 
 @given(st.text())
 def test_any_text_is_an_absolute_path_or_refused(text: str) -> None:
-    """Ours."""
     with contextlib.suppress(errors.InvalidRequest):
         path = endpoint.parse(text)
 

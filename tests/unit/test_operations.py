@@ -1,4 +1,4 @@
-"""One operation per object at a time, joined by whoever asks for the same."""
+"""One operation per object at a time, which callers that ask for the same join."""
 
 import asyncio
 import re
@@ -12,32 +12,31 @@ from hyperpod_ebs.kit.operations import Busy, Operation, Operations
 
 @dataclass
 class Work:
-    """Work that waits to be let through."""
+    """Work that waits for an event."""
 
     opened: asyncio.Event = field(default_factory=asyncio.Event)
-    begun: int = 0
+    started: int = 0
     ended: int = 0
 
     async def __call__(self) -> int:
-        """How often it was begun."""
-        self.begun += 1
+        """Wait for the event; how often the work was started."""
+        self.started += 1
         try:
             await self.opened.wait()
         finally:
             self.ended += 1
-        return self.begun
+        return self.started
 
 
 @pytest.fixture
 async def operations() -> AsyncGenerator[Operations[str]]:
-    """Operations with an owner."""
-    async with Operations[str]() as owned, asyncio.timeout(5):
-        yield owned
+    """Operations that are closed at the end of the test."""
+    async with Operations[str]() as opened, asyncio.timeout(5):
+        yield opened
 
 
 @pytest.mark.requirement("calls.join")
-async def test_an_identical_call_joins(operations: Operations[str]) -> None:
-    """Ours: the work is done once, and both get its result."""
+async def test_an_identical_call_joins_the_running_operation_and_gets_its_result(operations: Operations[str]) -> None:
     work = Work()
 
     async with asyncio.TaskGroup() as tasks:
@@ -47,27 +46,27 @@ async def test_an_identical_call_joins(operations: Operations[str]) -> None:
         await asyncio.sleep(0)
         work.opened.set()
 
-    assert (first.result(), second.result(), work.begun) == (1, 1, 1)
+    assert (first.result(), second.result(), work.started) == (1, 1, 1)
 
 
 @pytest.mark.requirement("calls.join")
 @pytest.mark.parametrize("other", [Operation("detach", "node-1"), Operation("attach", "node-2")], ids=repr)
-async def test_a_different_call_is_turned_away_with_what_runs(operations: Operations[str], other: Operation) -> None:
-    """Ours: another name, or other terms."""
+async def test_a_different_call_is_refused_with_the_name_and_age_of_the_running_operation(
+    operations: Operations[str], other: Operation
+) -> None:
     work = Work()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(operations.run("vol-1", Operation("attach", "node-1"), work))
         await asyncio.sleep(0)
 
-        with pytest.raises(Busy, match=rf"{other.name} of vol-1 has to wait: attach for \d+\.\d s is under way"):
+        with pytest.raises(Busy, match=rf"{other.name} of vol-1 has to wait: attach has been running for \d+\.\d s"):
             await operations.run("vol-1", other, work)
 
-        assert re.match(r"vol-1: attach for \d+\.\d s", repr(operations))
+        assert re.match(r"vol-1: attach has been running for \d+\.\d s", repr(operations))
         work.opened.set()
 
 
-async def test_other_objects_are_free(operations: Operations[str]) -> None:
-    """Ours."""
+async def test_operations_on_other_objects_do_not_wait(operations: Operations[str]) -> None:
     slow, quick = Work(), Work()
     quick.opened.set()
     async with asyncio.TaskGroup() as tasks:
@@ -79,31 +78,30 @@ async def test_other_objects_are_free(operations: Operations[str]) -> None:
         slow.opened.set()
 
 
-async def test_parts_are_free_of_one_another_but_not_of_their_whole(operations: Operations[str]) -> None:
-    """Ours: a volume that is being published is not unstaged, nor published while it is unstaged."""
+async def test_operations_on_two_parts_run_together_but_not_with_one_on_the_whole(operations: Operations[str]) -> None:
+    """A volume is published at several targets at the same time, but not while it is unstaged."""
     part, whole, quick = Work(), Work(), Work()
     quick.opened.set()
 
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(operations.run("vol-1 at /a", Operation("publish"), part, under="vol-1"))
+        tasks.create_task(operations.run("vol-1 at /a", Operation("publish"), part, part_of="vol-1"))
         await asyncio.sleep(0)
-        assert await operations.run("vol-1 at /b", Operation("publish"), quick, under="vol-1") == 1
+        assert await operations.run("vol-1 at /b", Operation("publish"), quick, part_of="vol-1") == 1
         assert await operations.run("vol-2", Operation("unstage"), quick) == 2
-        with pytest.raises(Busy, match=r"unstage of vol-1 has to wait: publish for 0\.\d s is under way"):
+        with pytest.raises(Busy, match=r"unstage of vol-1 has to wait: publish has been running for 0\.\d s"):
             await operations.run("vol-1", Operation("unstage"), whole)
         part.opened.set()
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(operations.run("vol-1", Operation("unstage"), whole))
         await asyncio.sleep(0)
-        with pytest.raises(Busy, match=r"publish of vol-1 at /a has to wait: unstage for 0\.\d s is under way"):
-            await operations.run("vol-1 at /a", Operation("publish"), part, under="vol-1")
+        with pytest.raises(Busy, match=r"publish of vol-1 at /a has to wait: unstage has been running for 0\.\d s"):
+            await operations.run("vol-1 at /a", Operation("publish"), part, part_of="vol-1")
         whole.opened.set()
 
 
 @pytest.mark.requirement("calls.join")
-async def test_a_cancelled_caller_leaves_the_work_to_be_joined(operations: Operations[str]) -> None:
-    """Ours: the work belongs to the driver."""
+async def test_the_operation_of_a_cancelled_caller_continues_and_can_be_joined(operations: Operations[str]) -> None:
     work = Work()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
@@ -112,11 +110,10 @@ async def test_a_cancelled_caller_leaves_the_work_to_be_joined(operations: Opera
     work.opened.set()
     result = await operations.run("vol-1", Operation("attach"), work)
 
-    assert (result, work.begun) == (1, 1)
+    assert (result, work.started) == (1, 1)
 
 
-async def test_a_failure_reaches_everyone_and_frees_the_object(operations: Operations[str]) -> None:
-    """Ours."""
+async def test_a_failure_reaches_all_callers_and_frees_the_object(operations: Operations[str]) -> None:
 
     async def fail() -> None:
         await asyncio.sleep(0)
@@ -124,24 +121,24 @@ async def test_a_failure_reaches_everyone_and_frees_the_object(operations: Opera
 
     async with asyncio.TaskGroup() as tasks:
         calls = [
-            tasks.create_task(_caught(operations, Operation("attach"), fail)),
-            tasks.create_task(_caught(operations, Operation("attach"), fail)),
+            tasks.create_task(run_to_failure(operations, Operation("attach"), fail)),
+            tasks.create_task(run_to_failure(operations, Operation("attach"), fail)),
         ]
 
     assert [call.result() for call in calls] == ["no", "no"]
     assert repr(operations) == "idle"
 
 
-async def _caught(operations: Operations[str], what: Operation, act: object) -> str:
+async def run_to_failure(operations: Operations[str], operation: Operation, act: object) -> str:
+    """Run an operation that fails; the text of its error."""
     try:
-        await operations.run("vol-1", what, act)  # type: ignore[arg-type] # it never gives a result
+        await operations.run("vol-1", operation, act)  # type: ignore[arg-type] # it never returns a result
     except ValueError as error:
         return str(error)
     return ""
 
 
-async def test_draining_takes_nothing_new_and_waits_for_what_runs(operations: Operations[str]) -> None:
-    """Ours: a clean stop."""
+async def test_draining_refuses_new_operations_and_waits_for_running_ones(operations: Operations[str]) -> None:
     work = Work()
     async with asyncio.TaskGroup() as tasks:
         call = tasks.create_task(operations.run("vol-1", Operation("attach"), work))
@@ -157,12 +154,11 @@ async def test_draining_takes_nothing_new_and_waits_for_what_runs(operations: Op
     assert (in_time, finished) == (False, True)
 
 
-async def test_nothing_outlives_its_owner() -> None:
-    """Ours: what still runs at the end is cancelled, and waited for."""
+async def test_an_operation_that_still_runs_at_the_end_is_cancelled() -> None:
     work = Work()
     async with Operations[str]() as operations:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 await operations.run("vol-1", Operation("attach"), work)
 
-    assert (work.begun, work.ended) == (1, 1)
+    assert (work.started, work.ended) == (1, 1)

@@ -1,4 +1,4 @@
-"""Requests become values, or are refused with the right kind of error."""
+"""The driver turns requests into values, or refuses them with the right kind of error."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from hyperpod_ebs.driver.csi import mounting, parse
-from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.csi import node_requests, parse
+from hyperpod_ebs.driver.model import errors, parameters
 from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
 from hyperpod_ebs.driver.model.nodes import Ec2Node
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
@@ -24,7 +24,7 @@ ZONE: Final = "topology.kubernetes.io/zone"
 
 
 def mount(filesystem: str = "", *flags: str, mode: Any = MODES.SINGLE_NODE_WRITER) -> csi_pb2.VolumeCapability:
-    """A filesystem for one writer, or as `mode` says."""
+    """The capability of a filesystem, by default for a single writer."""
     return csi_pb2.VolumeCapability(
         mount=csi_pb2.VolumeCapability.MountVolume(fs_type=filesystem, mount_flags=flags),
         access_mode=csi_pb2.VolumeCapability.AccessMode(mode=mode),
@@ -32,12 +32,11 @@ def mount(filesystem: str = "", *flags: str, mode: Any = MODES.SINGLE_NODE_WRITE
 
 
 def create(**changes: Any) -> csi_pb2.CreateVolumeRequest:
-    """A plain request, but for `changes`."""
+    """A CreateVolume request with these fields, and the required ones."""
     return csi_pb2.CreateVolumeRequest(**{"name": "pvc-1", "volume_capabilities": [mount()], **changes})
 
 
-def test_a_request_for_a_volume_is_read_whole() -> None:
-    """Ours: the example has everything that this driver takes."""
+def test_every_field_of_a_create_request_becomes_part_of_the_spec() -> None:
     request = create(
         capacity_range=csi_pb2.CapacityRange(required_bytes=5 * GIB - 1, limit_bytes=6 * GIB),
         parameters={
@@ -77,18 +76,18 @@ def test_a_request_for_a_volume_is_read_whole() -> None:
     )
 
 
-def test_a_request_that_says_little_gets_the_defaults() -> None:
-    """Upstream's defaults: gp3, 100 GiB, any zone."""
+def test_a_minimal_create_request_gets_the_defaults() -> None:
+    """The defaults of the upstream driver, aws-ebs-csi-driver: gp3, 100 GiB, any zone."""
     spec = parse.volume_spec(create())
 
     assert (spec.type, spec.size, spec.zone, spec.snapshot_id) == ("gp3", SizeRange(GiB(100)), "", None)
 
 
 class Refusal(NamedTuple):
-    """A request that is turned away."""
+    """A wrong request, and the error with which the driver refuses it."""
 
     id: str
-    parsed: Callable[[], object]
+    parse: Callable[[], object]
     error: type[errors.Error]
     says: str
 
@@ -103,10 +102,10 @@ REFUSALS: Final = [
         "capabilities",
     ),
     Refusal(
-        "an unreadable value in an attributes class",
+        "a wrong value in a VolumeAttributesClass",
         lambda: parse.volume_spec(create(mutable_parameters={"iops": "many"})),
         errors.Refused,
-        "iops is 'many'.*make the claim anew with another",
+        "iops is 'many'.*recreate the claim with another class",
     ),
     Refusal(
         "a capability without an access type",
@@ -121,13 +120,13 @@ REFUSALS: Final = [
         "MULTI_NODE_MULTI_WRITER",
     ),
     Refusal(
-        "a filesystem that is not made here",
+        "a filesystem that is not supported",
         lambda: parse.volume_spec(create(volume_capabilities=[mount("ntfs")])),
         errors.InvalidRequest,
         "ext4, xfs",
     ),
     Refusal(
-        "such a filesystem as a parameter",
+        "a parameter with a filesystem that is not supported",
         lambda: parse.volume_spec(create(parameters={"csi.storage.k8s.io/fstype": "ntfs"})),
         errors.InvalidRequest,
         "ext4, xfs",
@@ -153,7 +152,7 @@ REFUSALS: Final = [
         "take a snapshot",
     ),
     Refusal(
-        "a source that no snapshot can be",
+        "a source with an id that no snapshot can have",
         lambda: parse.volume_spec(
             create(volume_content_source=SOURCE(snapshot=SOURCE.SnapshotSource(snapshot_id="non-existing")))
         ),
@@ -174,7 +173,7 @@ REFUSALS: Final = [
     ),
     Refusal(
         "an expansion to no size",
-        lambda: parse.larger_size(csi_pb2.ControllerExpandVolumeRequest(volume_id=VOLUME)),
+        lambda: parse.expansion_size(csi_pb2.ControllerExpandVolumeRequest(volume_id=VOLUME)),
         errors.InvalidRequest,
         "capacity range",
     ),
@@ -182,7 +181,7 @@ REFUSALS: Final = [
     Refusal("an odd node id", lambda: parse.node("some-fake-node-id"), errors.NodeNotFound, "some-fake-node-id"),
     Refusal(
         "a publish without a capability",
-        lambda: parse.offered(csi_pb2.ControllerPublishVolumeRequest(volume_id=VOLUME)),
+        lambda: parse.supported_capability(csi_pb2.ControllerPublishVolumeRequest(volume_id=VOLUME)),
         errors.InvalidRequest,
         "capability",
     ),
@@ -208,13 +207,13 @@ REFUSALS: Final = [
     ),
     Refusal(
         "a stage without a path",
-        lambda: mounting.staging(csi_pb2.NodeStageVolumeRequest(volume_id=VOLUME, volume_capability=mount())),
+        lambda: node_requests.staging(csi_pb2.NodeStageVolumeRequest(volume_id=VOLUME, volume_capability=mount())),
         errors.InvalidRequest,
         "staging target path",
     ),
     Refusal(
-        "a stage of a part",
-        lambda: mounting.staging(
+        "a stage of a partition",
+        lambda: node_requests.staging(
             csi_pb2.NodeStageVolumeRequest(
                 volume_id=VOLUME,
                 staging_target_path="/s",
@@ -227,7 +226,7 @@ REFUSALS: Final = [
     ),
     Refusal(
         "a publish without a target",
-        lambda: mounting.publishing(
+        lambda: node_requests.publishing(
             csi_pb2.NodePublishVolumeRequest(volume_id=VOLUME, staging_target_path="/s", volume_capability=mount())
         ),
         errors.InvalidRequest,
@@ -243,21 +242,20 @@ REFUSALS: Final = [
     "csi.create-volume.source-unsupported",
 )
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.id)
-def test_a_wrong_request_is_refused_for_what_is_wrong(refusal: Refusal) -> None:
-    """CSI spec, the error tables of each RPC."""
+def test_a_wrong_request_is_refused_with_the_cause(refusal: Refusal) -> None:
+    """CSI spec, the error table of each RPC."""
     with pytest.raises(refusal.error, match=refusal.says) as caught:
-        refusal.parsed()
+        refusal.parse()
 
     assert type(caught.value) is refusal.error
 
 
 def test_every_access_mode_of_the_spec_is_known() -> None:
-    """CSI spec §VolumeCapability: a mode that we do not know would be a ValueError, and so a bug."""
+    """CSI spec, CreateVolume: an unknown access mode would raise ValueError, which the caller sees as a bug."""
     assert {mode.value for mode in AccessMode} == set(MODES.keys())
 
 
-def test_a_capability_is_read() -> None:
-    """Ours."""
+def test_the_access_type_and_mode_of_a_capability_are_read() -> None:
     writer = AccessMode.SINGLE_NODE_WRITER
 
     assert parse.capability(mount("xfs", "noatime")) == Capability(Mount("xfs", ("noatime",)), writer)
@@ -267,8 +265,7 @@ def test_a_capability_is_read() -> None:
     assert parse.capability(block) == Capability(Block(), writer)
 
 
-def test_a_stage_is_read() -> None:
-    """Ours: the published device is a hint, and may be missing for a volume of a static PV."""
+def test_the_fields_of_a_stage_request_are_read() -> None:
     request = csi_pb2.NodeStageVolumeRequest(
         volume_id=VOLUME,
         staging_target_path="/stage",
@@ -277,7 +274,7 @@ def test_a_stage_is_read() -> None:
         volume_context={"partition": "0"},
     )
 
-    assert mounting.staging(request) == Staging(
+    assert node_requests.staging(request) == Staging(
         volume_id=VOLUME, target=Path("/stage"), capability=parse.capability(mount()), device="/dev/xvdaa"
     )
 
@@ -289,7 +286,7 @@ def test_a_stage_is_read() -> None:
     ids=["asked for", "by its access mode"],
 )
 def test_a_publish_is_read_only_when_either_says_so(readonly: bool, mode: Any) -> None:  # noqa: FBT001 - a case
-    """CSI spec §NodePublishVolume."""
+    """CSI spec, NodePublishVolume."""
     request = csi_pb2.NodePublishVolumeRequest(
         volume_id=VOLUME,
         staging_target_path="/stage",
@@ -298,7 +295,7 @@ def test_a_publish_is_read_only_when_either_says_so(readonly: bool, mode: Any) -
         readonly=readonly,
     )
 
-    assert mounting.publishing(request) == Publishing(
+    assert node_requests.publishing(request) == Publishing(
         volume_id=VOLUME,
         staging=Path("/stage"),
         target=Path("/target"),
@@ -307,14 +304,13 @@ def test_a_publish_is_read_only_when_either_says_so(readonly: bool, mode: Any) -
     )
 
 
-def test_the_rest_is_read() -> None:
-    """Ours."""
+def test_node_ids_changes_and_snapshot_requests_are_read() -> None:
     metadata = {"csi.storage.k8s.io/volumesnapshot/name": "s"}
     wanted = csi_pb2.CreateSnapshotRequest(name="s", source_volume_id=VOLUME, parameters=metadata)
 
     assert parse.node("i-0123456789abcdef0") == Ec2Node("i-0123456789abcdef0")
-    wished = csi_pb2.ControllerModifyVolumeRequest(mutable_parameters={"type": "io2", "iops": "9"})
-    assert parse.change(wished) == (Change(type="io2", iops=9), TagChanges())
+    modification = csi_pb2.ControllerModifyVolumeRequest(mutable_parameters={"type": "io2", "iops": "9"})
+    assert parameters.parse_change(modification.mutable_parameters) == (Change(type="io2", iops=9), TagChanges())
     assert parse.snapshot_spec(wanted) == SnapshotSpec(
         name="s",
         volume_id=VOLUME,

@@ -1,4 +1,4 @@
-"""Answers hold all that the CSI specification asks for, the same at every repeat."""
+"""Answers have all fields that the CSI specification requires, and are the same for a repeated call."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from hyperpod_ebs.driver.csi import confirm, identity, render
+from hyperpod_ebs.driver.csi import capability_validation, identity, render
 from hyperpod_ebs.driver.model import nodes, topology
 from hyperpod_ebs.driver.model.disk import Amount, Usage
 from hyperpod_ebs.driver.model.formatting import KEYS, Formatting
@@ -32,14 +32,14 @@ ROX: Final = csi_pb2.VolumeCapability(
 )
 
 
-def attached(state: AttachState, node: str | None = NODE) -> Attachment:
-    """An attachment in a state."""
+def an_attachment(state: AttachState, node: str | None = NODE) -> Attachment:
+    """An attachment to a node, or to another service without one."""
     return Attachment(state=state, node=nodes.parse(node) if node else None, holder=node or "a service")
 
 
 @pytest.mark.requirement("csi.create-volume.answer")
 def test_a_volume_is_rendered_with_its_actual_size_and_zone() -> None:
-    """CSI spec §CreateVolume: the actual capacity, and where the volume can be reached."""
+    """CSI spec, CreateVolumeResponse: the actual capacity, and from where the volume is accessible."""
     assert render.volume(VOLUME) == csi_pb2.Volume(
         volume_id="vol-0123456789abcdef0",
         capacity_bytes=5 * GIB,
@@ -49,23 +49,23 @@ def test_a_volume_is_rendered_with_its_actual_size_and_zone() -> None:
 
 @pytest.mark.requirement("csi.create-volume.answer")
 def test_a_restored_volume_names_its_source() -> None:
-    """CSI spec §CreateVolume: content_source is required when one was asked for."""
+    """CSI spec, CreateVolumeResponse: content_source is required if the request had a source."""
     rendered = render.volume(replace(VOLUME, snapshot_id="snap-0123456789abcdef0"))
 
     assert rendered.content_source.snapshot.snapshot_id == "snap-0123456789abcdef0"
 
 
 @pytest.mark.requirement("csi.list-volumes.nodes")
-def test_only_nodes_that_can_use_a_volume_are_listed_as_having_it() -> None:
-    """The attacher's sources: a volume that is not listed on its node is attached again."""
+def test_a_volume_is_listed_only_on_nodes_that_can_use_it() -> None:
+    """The external-attacher attaches a volume again if it is not listed on its node."""
     volume = replace(
         VOLUME,
         attachments=(
-            attached(AttachState.ATTACHED),
-            attached(AttachState.BUSY, "i-11111111"),
-            attached(AttachState.ATTACHING, "i-22222222"),
-            attached(AttachState.DETACHING, "i-33333333"),
-            attached(AttachState.ATTACHED, None),
+            an_attachment(AttachState.ATTACHED),
+            an_attachment(AttachState.BUSY, "i-11111111"),
+            an_attachment(AttachState.ATTACHING, "i-22222222"),
+            an_attachment(AttachState.DETACHING, "i-33333333"),
+            an_attachment(AttachState.ATTACHED, None),
         ),
     )
 
@@ -78,8 +78,8 @@ def test_only_nodes_that_can_use_a_volume_are_listed_as_having_it() -> None:
 
 
 @pytest.mark.requirement("csi.publish-volume.idempotent")
-def test_the_publish_context_follows_from_the_volume_alone() -> None:
-    """CSI spec §ControllerPublishVolume: a repeat answers the same, also where AWS would give another name."""
+def test_the_publish_context_depends_only_on_the_volume() -> None:
+    """CSI spec, ControllerPublishVolume: a repeated call answers the same, also if AWS chose another device name."""
     assert render.publish_context("vol-0123456789abcdef0") == {
         "devicePath": "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0123456789abcdef0"
     }
@@ -87,7 +87,7 @@ def test_the_publish_context_follows_from_the_volume_alone() -> None:
 
 @pytest.mark.requirement("csi.create-snapshot.answer")
 def test_a_snapshot_is_rendered() -> None:
-    """CSI spec §CreateSnapshot."""
+    """CSI spec, CreateSnapshotResponse."""
     started = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     snapshot = Snapshot(id="snap-1", volume_id="vol-1", size=GiB(2), state=SnapshotState.PENDING, started=started)
 
@@ -102,7 +102,7 @@ def test_a_snapshot_is_rendered() -> None:
 
 @pytest.mark.requirement("csi.volume-stats.usage")
 def test_usage_of_a_filesystem_is_in_bytes_and_inodes() -> None:
-    """CSI spec §NodeGetVolumeStats."""
+    """CSI spec, NodeGetVolumeStatsResponse."""
     usage = Usage(Amount(total=10, used=4, available=6), Amount(total=3, used=1, available=2))
 
     rendered = render.stats(usage).usage
@@ -116,23 +116,23 @@ def test_usage_of_a_filesystem_is_in_bytes_and_inodes() -> None:
 
 @pytest.mark.requirement("csi.volume-stats.usage")
 def test_usage_of_a_block_volume_is_its_size_alone() -> None:
-    """CSI spec §NodeGetVolumeStats: used and available may be left out."""
+    """CSI spec, NodeGetVolumeStatsResponse: used and available are optional."""
     rendered = render.stats(Usage(Amount(total=10))).usage
 
     assert [(one.total, one.used, one.available) for one in rendered] == [(10, 0, 0)]
 
 
-def ask(**changes: object) -> csi_pb2.ValidateVolumeCapabilitiesResponse:
-    """The answer to a question about `VOLUME`."""
+def validate(**changes: object) -> csi_pb2.ValidateVolumeCapabilitiesResponse:
+    """The answer of ValidateVolumeCapabilities for `VOLUME`."""
     asked = {"volume_id": VOLUME.id, "volume_capabilities": [BLOCK], **changes}
-    request = csi_pb2.ValidateVolumeCapabilitiesRequest(**asked)  # type: ignore[arg-type] # the caller's to get right
-    return confirm.answer(request, VOLUME)
+    request = csi_pb2.ValidateVolumeCapabilitiesRequest(**asked)  # type: ignore[arg-type] # each test passes the right types
+    return capability_validation.response(request, VOLUME)
 
 
 @pytest.mark.requirement("csi.validate-capabilities.all")
-def test_what_is_all_right_is_confirmed_as_it_was_asked() -> None:
-    """CSI spec §ValidateVolumeCapabilities: confirmed holds what was validated."""
-    answer = ask(parameters={"type": "gp3"}, mutable_parameters={"iops": "3000"})
+def test_a_matching_request_is_confirmed_with_everything_that_it_asked_about() -> None:
+    """CSI spec, ValidateVolumeCapabilitiesResponse: `confirmed` has what was validated."""
+    answer = validate(parameters={"type": "gp3"}, mutable_parameters={"iops": "3000"})
 
     assert answer == csi_pb2.ValidateVolumeCapabilitiesResponse(
         confirmed=csi_pb2.ValidateVolumeCapabilitiesResponse.Confirmed(
@@ -142,14 +142,14 @@ def test_what_is_all_right_is_confirmed_as_it_was_asked() -> None:
 
 
 @pytest.mark.requirement("csi.validate-capabilities.all")
-def test_one_wrong_part_is_enough_not_to_confirm() -> None:
-    """CSI spec §ValidateVolumeCapabilities: only if all that is asked about is supported; a message otherwise."""
+def test_a_single_difference_prevents_the_confirmation() -> None:
+    """CSI spec, ValidateVolumeCapabilities: confirmed only if all of it is supported, otherwise a message."""
     answers = {
-        "MULTI_NODE_READER_ONLY": ask(volume_capabilities=[BLOCK, ROX]),
-        "type gp3, not io2": ask(parameters={"type": "io2"}),
-        "iops 3000, not 4000": ask(mutable_parameters={"iops": "4000"}),
-        "'speed'": ask(parameters={"speed": "high"}),
-        "partition": ask(volume_context={"partition": "1"}),
+        "MULTI_NODE_READER_ONLY": validate(volume_capabilities=[BLOCK, ROX]),
+        "type gp3, not io2": validate(parameters={"type": "io2"}),
+        "iops 3000, not 4000": validate(mutable_parameters={"iops": "4000"}),
+        "'speed'": validate(parameters={"speed": "high"}),
+        "partition": validate(volume_context={"partition": "1"}),
     }
 
     for reason, answer in answers.items():
@@ -158,8 +158,8 @@ def test_one_wrong_part_is_enough_not_to_confirm() -> None:
 
 
 @pytest.mark.requirement("csi.get-plugin-capabilities.same-everywhere")
-def test_every_process_names_what_all_of_them_can_do() -> None:
-    """CSI spec §GetPluginCapabilities: every instance answers the same, wherever it is deployed."""
+def test_every_process_names_the_capabilities_of_all_processes() -> None:
+    """CSI spec, GetPluginCapabilities: all instances of the plugin answer the same."""
     kinds = csi_pb2.PluginCapability.Service.Type
     named = [
         one.service.type or one.volume_expansion.type + 100  # they share numbers

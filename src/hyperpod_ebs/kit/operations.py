@@ -1,10 +1,9 @@
-"""One operation per object at a time, shared by everyone who asks for the same.
+"""Run one operation per object at a time, and share it among all callers that ask for the same.
 
-The CO gives up on a slow call and asks again. The second call joins the first's
-operation instead of queueing behind it or being told to go away; a call for
-something else is refused with what runs and for how long. The operation belongs
-to the driver, not to the call that began it: a cancelled call leaves it running
-to be joined.
+A container orchestrator gives up on a slow call and repeats it. The repeated call joins the operation of the first
+call; it does not queue behind it and is not refused. A call for something else is refused, with the name and the age of
+the running operation. The operation belongs to the driver and not to the call that started it: if the call is
+cancelled, the operation continues, and a repeated call can join it.
 """
 
 import asyncio
@@ -19,43 +18,43 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What is asked: two calls are identical when both fields are equal."""
+    """What a call asks for: two calls are identical if both fields are equal."""
 
     name: str
     terms: Hashable = ()
 
 
-class Busy(Exception):  # noqa: N818 - reads as what happened
+class Busy(Exception):  # noqa: N818 - named for what happened
     """Another operation holds the object."""
 
 
 @dataclass(slots=True)
 class _Running:
-    what: Operation
+    operation: Operation
     task: asyncio.Task[Any]  # each key's operation has a result type of its own
-    under: Hashable
+    part_of: Hashable
     since: float = field(default_factory=time.monotonic)
 
     def __str__(self) -> str:
-        return f"{self.what.name} for {time.monotonic() - self.since:.1f} s"
+        return f"{self.operation.name} has been running for {time.monotonic() - self.since:.1f} s"
 
 
 class Operations(Generic[K]):
-    """The operations under way; `async with` it, so that none outlives its owner.
+    """The running operations; with `async with`, none of them outlives its owner.
 
-    Between the look and the store there is no await, so a plain dict needs no lock.
+    No await separates the check of the dict from its change, so the dict needs no lock.
     """
 
     def __init__(self) -> None:
         self._running: dict[K, _Running] = {}
-        self._closed = False
+        self._is_closed = False
 
     async def __aenter__(self) -> "Operations[K]":
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Cancel what still runs and wait for it; call `drain` first to let it finish."""
-        self._closed = True
+        """Cancel the running operations and wait for them; call `drain` first to let them finish."""
+        self._is_closed = True
         while self._running:
             tasks = [running.task for running in self._running.values()]
             for task in tasks:
@@ -63,46 +62,46 @@ class Operations(Generic[K]):
             await asyncio.wait(tasks)
 
     async def run(
-        self, key: K, what: Operation, act: Callable[[], Coroutine[Any, Any, T]], *, under: K | None = None
+        self, key: K, operation: Operation, act: Callable[[], Coroutine[Any, Any, T]], *, part_of: K | None = None
     ) -> T:
-        """The result of `act`, or of the identical operation already under way on `key`.
+        """Run `act`, or join the identical operation that is running on `key`; the result.
 
-        With `under`, `key` is a part of that object: parts are free of one another, but none is worked on while
-        an operation holds the whole, nor the whole while one holds a part.
+        With `part_of`, `key` is a part of that object. Operations on two parts run at the same time, but no operation
+        on a part runs together with one on the whole object.
 
         Raises:
             Busy: A different operation holds `key`, its whole or a part of it, or the owner is closing.
-            Exception: Whatever the operation raises, to each who joined it.
+            Exception: The error of the operation, for each caller that joined it.
         """
         running = self._running.get(key)
         if running is None:
-            if self._closed:
-                raise Busy(f"{what.name} of {key}: stopping")
-            if other := self._in_the_way(key, under):
-                raise Busy(f"{what.name} of {key} has to wait: {other} is under way")
-            task = asyncio.get_running_loop().create_task(act(), name=f"{what.name} {key}")
-            running = self._running[key] = _Running(what, task, under)
-            task.add_done_callback(lambda done: self._finish(key, done))
-        elif running.what != what:
-            raise Busy(f"{what.name} of {key} has to wait: {running} is under way")
+            if self._is_closed:
+                raise Busy(f"cannot start {operation.name} of {key}: the process is stopping")
+            if other := self._conflict(key, part_of):
+                raise Busy(f"{operation.name} of {key} has to wait: {other}")
+            task = asyncio.get_running_loop().create_task(act(), name=f"{operation.name} {key}")
+            running = self._running[key] = _Running(operation, task, part_of)
+            task.add_done_callback(lambda finished: self._remove(key, finished))
+        elif running.operation != operation:
+            raise Busy(f"{operation.name} of {key} has to wait: {running}")
         return cast("T", await asyncio.shield(running.task))
 
     async def drain(self, seconds: float) -> bool:
-        """Start nothing new and wait for what runs; whether all of it finished in time."""
-        self._closed = True
+        """Start nothing new and wait for the running operations; whether all of them finished in time."""
+        self._is_closed = True
         if tasks := [running.task for running in self._running.values()]:
             await asyncio.wait(tasks, timeout=seconds)
         return not self._running
 
-    def _in_the_way(self, key: K, under: K | None) -> _Running | None:
-        """What holds the whole that `key` is a part of, or a part of `key`."""
-        whole = self._running.get(under) if under is not None else None
-        return whole or next((one for one in self._running.values() if one.under == key), None)
+    def _conflict(self, key: K, part_of: K | None) -> _Running | None:
+        """The operation that holds the whole of which `key` is a part, or a part of `key`."""
+        whole = self._running.get(part_of) if part_of is not None else None
+        return whole or next((running for running in self._running.values() if running.part_of == key), None)
 
-    def _finish(self, key: K, task: asyncio.Task[Any]) -> None:
+    def _remove(self, key: K, task: asyncio.Task[Any]) -> None:
         del self._running[key]
         if not task.cancelled():
-            task.exception()  # someone may have stopped listening; that is no unretrieved error
+            task.exception()  # retrieve it: if no caller listens any more, asyncio would log it as never retrieved
 
     def __repr__(self) -> str:
         return "; ".join(f"{key}: {running}" for key, running in self._running.items()) or "idle"

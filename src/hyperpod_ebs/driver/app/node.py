@@ -62,7 +62,7 @@ class NodeProcess:
     async def _register(self) -> None:
         """Look up the node's identity and register with kubelet, unless a sidecar does."""
         if self.registration:
-            await self.registration.keep(self.identity.wait_until_known)
+            await self.registration.run(self.identity.wait_until_known)
         else:
             await self.identity.wait_until_known()
 
@@ -112,7 +112,7 @@ async def open_node(options: NodeOptions, kubeconfig: Path | None, condition: Co
         startup_taint: StartUpTaint | None = None
         has_cluster = kubeconfig is not None or "KUBERNETES_SERVICE_HOST" in os.environ
         if options.node_name and has_cluster and not options.disable_taint_watcher:
-            taken = registration.taken if registration else asyncio.Event()
+            taken = registration.registered if registration else asyncio.Event()
             startup_taint = StartUpTaint(kubernetes, taken, has_limit=lambda: identity.has_attach_limit)
         yield NodeProcess(
             # The generated base class implements every method; only its type stubs declare them abstract.

@@ -54,7 +54,7 @@ class Process:
 
         `alongside` is entered as soon as the services answer, and left before they stop.
         """
-        serving = server.serving(
+        serving = server.serve(
             self.options.endpoint,
             services,
             drain=self.options.drain_seconds,

@@ -1,24 +1,20 @@
-"""The controller service: each call is parsed, joined or begun, and rendered (CSI spec §Controller Service)."""
+"""The CSI controller service: parse each call, join or start its operation, answer (CSI spec, Controller Service)."""
 
-from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import structlog
-from google.protobuf.message import Message
 
-from hyperpod_ebs.driver.csi import confirm, parse, render, secrets
+from hyperpod_ebs.driver.csi import capability_validation, parse, render
 from hyperpod_ebs.driver.csi.interceptors import Context
-from hyperpod_ebs.driver.model import errors, sizes, volume
+from hyperpod_ebs.driver.model import errors, parameters, sizes
 from hyperpod_ebs.driver.model.tags import DEFAULT_POLICY, TagPolicy
-from hyperpod_ebs.driver.model.volume import AttachState, Volume
+from hyperpod_ebs.driver.model.volume import AttachState, parse_snapshot_id, parse_volume_id
 from hyperpod_ebs.driver.volumes import attach, listing, modify, provision, snapshot
 from hyperpod_ebs.driver.volumes.cloud import Cloud, get_volume
 from hyperpod_ebs.driver.volumes.watch import Watcher
-from hyperpod_ebs.kit.operations import Operation, Operations
+from hyperpod_ebs.kit.operations import Operations
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
-
-T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -35,17 +31,16 @@ CAPABILITIES: Final = (
     _RPC.Type.MODIFY_VOLUME,
     _RPC.Type.SINGLE_NODE_MULTI_WRITER,
 )
-# PUBLISH_READONLY is not among them: EC2 attaches for writing only, and NodePublishVolume is where
-# read-only is enforced.
+# PUBLISH_READONLY is missing: EC2 attaches volumes for writing only, and NodePublishVolume enforces read-only.
 
 
 class Controller(csi_pb2_grpc.ControllerServicer):
-    """Makes, attaches, changes, lists and removes volumes and snapshots."""
+    """Creates, attaches, modifies, lists and deletes volumes and snapshots."""
 
     def __init__(
         self, cloud: Cloud, watcher: Watcher, operations: Operations[str], policy: TagPolicy = DEFAULT_POLICY
     ) -> None:
-        """`operations` are this service's own: keys are ids, or a name and its kind; `policy` tags what is made."""
+        """`operations` belong to this service; a key is an id, or "volume" or "snapshot" and a name."""
         self._cloud = cloud
         self._watcher = watcher
         self.operations = operations
@@ -54,42 +49,47 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     async def ControllerGetCapabilities(  # noqa: N802 - CSI's name, as all below
         self, request: csi_pb2.ControllerGetCapabilitiesRequest, context: Context
     ) -> csi_pb2.ControllerGetCapabilitiesResponse:
-        """What this service can do."""
+        """Name the calls that this service implements."""
         del request, context
         capability = csi_pb2.ControllerServiceCapability
         return csi_pb2.ControllerGetCapabilitiesResponse(
-            capabilities=[capability(rpc=_RPC(type=one)) for one in CAPABILITIES]
+            capabilities=[capability(rpc=_RPC(type=type_)) for type_ in CAPABILITIES]
         )
 
     async def CreateVolume(  # noqa: N802
         self, request: csi_pb2.CreateVolumeRequest, context: Context
     ) -> csi_pb2.CreateVolumeResponse:
-        """Make a volume, blank or from a snapshot."""
+        """Create a volume, blank or from a snapshot."""
         del context
         spec, formatting = parse.volume_spec(request, self._policy), parse.formatting(request)
-        for key, why in parse.ignored(request).items():
+        for key, why in parse.ignored_parameters(request).items():
             log.info("parameter ignored", volume=spec.name, parameter=key, why=why)
         try:
-            made = await self._joined(
-                f"volume {spec.name}", request, lambda: provision.provision_volume(self._cloud, self._watcher, spec)
+            volume = await self.operations.run(
+                f"volume {spec.name}",
+                parse.operation(request),
+                lambda: provision.provision_volume(self._cloud, self._watcher, spec),
             )
         except errors.OutOfRange:
             raise
         except errors.InvalidRequest as error:
             if not request.mutable_parameters:
                 raise
-            # Perhaps the VolumeAttributesClass is to blame; then the StorageClass need not be made anew.
+            # The VolumeAttributesClass may be the cause. InvalidRequest would make the provisioner wait until the
+            # StorageClass is recreated, which does not help then.
             raise errors.Refused(str(error)) from error
-        return csi_pb2.CreateVolumeResponse(volume=render.volume(made, formatting))
+        return csi_pb2.CreateVolumeResponse(volume=render.volume(volume, formatting))
 
     async def DeleteVolume(  # noqa: N802
         self, request: csi_pb2.DeleteVolumeRequest, context: Context
     ) -> csi_pb2.DeleteVolumeResponse:
-        """Remove a volume; success when there is none."""
+        """Delete a volume; succeed if it does not exist."""
         del context
         with suppress(errors.VolumeNotFound):
-            volume_id = volume.parse_volume_id(request.volume_id)
-            await self._joined(volume_id, request, lambda: provision.delete_volume(self._cloud, volume_id))
+            volume_id = parse_volume_id(request.volume_id)
+            await self.operations.run(
+                volume_id, parse.operation(request), lambda: provision.delete_volume(self._cloud, volume_id)
+            )
         return csi_pb2.DeleteVolumeResponse()
 
     async def ControllerPublishVolume(  # noqa: N802
@@ -97,36 +97,41 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     ) -> csi_pb2.ControllerPublishVolumeResponse:
         """Attach a volume to a node."""
         del context
-        parse.offered(request)
-        volume_id, node_id = parse.required(request.volume_id, "volume id"), request.node_id
-        node = parse.node(node_id)
-        volume.parse_volume_id(volume_id)
-        await self._joined(
-            volume_id, request, lambda: attach.attach_volume(self._cloud, self._watcher, volume_id, node)
+        parse.supported_capability(request)
+        parse.required_field(request.volume_id, "volume id")  # report a missing id before an unknown node
+        node = parse.node(request.node_id)
+        volume_id = parse_volume_id(request.volume_id)
+        await self.operations.run(
+            volume_id,
+            parse.operation(request),
+            lambda: attach.attach_volume(self._cloud, self._watcher, volume_id, node),
         )
         return csi_pb2.ControllerPublishVolumeResponse(publish_context=render.publish_context(volume_id))
 
     async def ControllerUnpublishVolume(  # noqa: N802
         self, request: csi_pb2.ControllerUnpublishVolumeRequest, context: Context
     ) -> csi_pb2.ControllerUnpublishVolumeResponse:
-        """Take a volume off a node, or off whichever has it; success when none has."""
+        """Detach a volume from a node, or from all nodes without a node id; succeed if it is not attached."""
         del context
         with suppress(errors.VolumeNotFound):
-            volume_id = volume.parse_volume_id(request.volume_id)
-            await self._joined(volume_id, request, lambda: self._unpublished(volume_id, request.node_id))
+            volume_id = parse_volume_id(request.volume_id)
+            await self.operations.run(
+                volume_id, parse.operation(request), lambda: self._detach_volume(volume_id, request.node_id)
+            )
         return csi_pb2.ControllerUnpublishVolumeResponse()
 
     async def ValidateVolumeCapabilities(  # noqa: N802
         self, request: csi_pb2.ValidateVolumeCapabilitiesRequest, context: Context
     ) -> csi_pb2.ValidateVolumeCapabilitiesResponse:
-        """Say whether a volume is what the caller takes it for."""
+        """Compare a volume with what the caller asks about it."""
         del context
-        return confirm.answer(request, await self._existing(request.volume_id))
+        volume = await get_volume(self._cloud, parse_volume_id(request.volume_id))
+        return capability_validation.response(request, volume)
 
     async def ListVolumes(  # noqa: N802
         self, request: csi_pb2.ListVolumesRequest, context: Context
     ) -> csi_pb2.ListVolumesResponse:
-        """List volumes, and which nodes have them."""
+        """List volumes, each with the nodes that it is attached to."""
         del context
         page = await listing.list_volumes(self._cloud, request.max_entries, request.starting_token)
         return render.volume_page(page)
@@ -134,21 +139,23 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     async def ControllerGetVolume(  # noqa: N802
         self, request: csi_pb2.ControllerGetVolumeRequest, context: Context
     ) -> csi_pb2.ControllerGetVolumeResponse:
-        """Show one volume, and which nodes have it."""
+        """Show a volume, with the nodes that it is attached to."""
         del context
-        return render.volume_status(await self._existing(request.volume_id))
+        return render.volume_status(await get_volume(self._cloud, parse_volume_id(request.volume_id)))
 
     async def ControllerExpandVolume(  # noqa: N802
         self, request: csi_pb2.ControllerExpandVolumeRequest, context: Context
     ) -> csi_pb2.ControllerExpandVolumeResponse:
-        """Make a volume larger; its filesystem is the node's to grow."""
+        """Grow a volume; NodeExpandVolume then grows its filesystem."""
         del context
-        volume_id, size = volume.parse_volume_id(request.volume_id), parse.larger_size(request)
-        after = await self._joined(
-            volume_id, request, lambda: modify.expand_volume(self._cloud, self._watcher, volume_id, size)
+        volume_id, size = parse_volume_id(request.volume_id), parse.expansion_size(request)
+        new_size = await self.operations.run(
+            volume_id,
+            parse.operation(request),
+            lambda: modify.expand_volume(self._cloud, self._watcher, volume_id, size),
         )
         return csi_pb2.ControllerExpandVolumeResponse(
-            capacity_bytes=sizes.to_bytes(after),
+            capacity_bytes=sizes.to_bytes(new_size),
             node_expansion_required=not request.volume_capability.HasField("block"),
         )
 
@@ -157,36 +164,42 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     ) -> csi_pb2.ControllerModifyVolumeResponse:
         """Change a volume's type, IOPS or throughput, and its tags."""
         del context
-        volume_id = volume.parse_volume_id(request.volume_id)
-        change, retagging = parse.change(request, self._policy)
-        await self._joined(
-            volume_id, request, lambda: modify.modify_volume(self._cloud, self._watcher, volume_id, change, retagging)
+        volume_id = parse_volume_id(request.volume_id)
+        change, tag_changes = parameters.parse_change(request.mutable_parameters, self._policy)
+        await self.operations.run(
+            volume_id,
+            parse.operation(request),
+            lambda: modify.modify_volume(self._cloud, self._watcher, volume_id, change, tag_changes),
         )
         return csi_pb2.ControllerModifyVolumeResponse()
 
     async def CreateSnapshot(  # noqa: N802
         self, request: csi_pb2.CreateSnapshotRequest, context: Context
     ) -> csi_pb2.CreateSnapshotResponse:
-        """Take a snapshot; the caller asks again until it is ready."""
+        """Start a snapshot; the caller repeats the call until the snapshot is ready."""
         del context
         spec = parse.snapshot_spec(request, self._policy)
-        taken = await self._joined(f"snapshot {spec.name}", request, lambda: snapshot.take_snapshot(self._cloud, spec))
+        taken = await self.operations.run(
+            f"snapshot {spec.name}", parse.operation(request), lambda: snapshot.take_snapshot(self._cloud, spec)
+        )
         return csi_pb2.CreateSnapshotResponse(snapshot=render.snapshot(taken))
 
     async def DeleteSnapshot(  # noqa: N802
         self, request: csi_pb2.DeleteSnapshotRequest, context: Context
     ) -> csi_pb2.DeleteSnapshotResponse:
-        """Remove a snapshot; success when there is none."""
+        """Delete a snapshot; succeed if it does not exist."""
         del context
         with suppress(errors.SnapshotNotFound):
-            snapshot_id = volume.parse_snapshot_id(request.snapshot_id)
-            await self._joined(snapshot_id, request, lambda: snapshot.delete_snapshot(self._cloud, snapshot_id))
+            snapshot_id = parse_snapshot_id(request.snapshot_id)
+            await self.operations.run(
+                snapshot_id, parse.operation(request), lambda: snapshot.delete_snapshot(self._cloud, snapshot_id)
+            )
         return csi_pb2.DeleteSnapshotResponse()
 
     async def ListSnapshots(  # noqa: N802
         self, request: csi_pb2.ListSnapshotsRequest, context: Context
     ) -> csi_pb2.ListSnapshotsResponse:
-        """List snapshots: all of ours, those of a volume, or one by its id."""
+        """List snapshots: all of the account's, those of a volume, or the one with an id."""
         del context
         page = await listing.list_snapshots(
             self._cloud,
@@ -197,16 +210,11 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         )
         return render.snapshot_page(page)
 
-    async def _joined(self, key: str, request: Message, act: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """What `act` gives, or the identical call that holds `key`."""
-        name = type(request).__name__.removesuffix("Request")
-        return await self.operations.run(key, Operation(name, secrets.terms(request)), act)
+    async def _detach_volume(self, volume_id: str, node_id: str) -> None:
+        """Detach the volume from the node with this id, or from all nodes if the id is empty.
 
-    async def _existing(self, volume_id: str) -> Volume:
-        return await get_volume(self._cloud, volume.parse_volume_id(volume_id))
-
-    async def _unpublished(self, volume_id: str, node_id: str) -> None:
-        """Take the volume off the node; an id that no node can have is no licence to call it free.
+        A success allows the attacher to attach the volume elsewhere. So an id that no node can have is a success only
+        if no node has the volume.
 
         Raises:
             NodeNotFound: No node can have the id, and some node has the volume.
@@ -214,8 +222,8 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         try:
             node = parse.node(node_id) if node_id else None
         except errors.NodeNotFound:
-            found = await get_volume(self._cloud, volume_id)
-            if any(one.state is not AttachState.DETACHED for one in found.attachments):
+            volume = await get_volume(self._cloud, volume_id)
+            if any(attachment.state is not AttachState.DETACHED for attachment in volume.attachments):
                 raise
         else:
             await attach.detach_volume(self._cloud, self._watcher, volume_id, node)

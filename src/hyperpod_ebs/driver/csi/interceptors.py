@@ -1,8 +1,7 @@
-"""What stands before every call: a deadline, a request id, the error table, one line in the log.
+"""Surround each call with a deadline, a request id, the error table, and one line in the log.
 
-The deadline passes a moment before the caller's own, so that the caller still
-hears what is under way and that asking again joins it. Deadlines are also how
-calls are handed back at the end: each is moved to now.
+The driver's deadline passes a moment before the caller's. So the caller still receives the message that the operation
+is running and that a repeated call joins it. At the end of the process, moving all deadlines to now ends the calls.
 """
 
 import asyncio
@@ -19,16 +18,16 @@ from google.protobuf import text_format
 from google.protobuf.message import Message
 from grpc import StatusCode
 
-from hyperpod_ebs.driver.csi import secrets, status
+from hyperpod_ebs.driver.csi import parse, status
 from hyperpod_ebs.driver.model import errors
 
 DEADLINE: Final = 120.0
-"""Seconds for a call that comes without a deadline: what kubelet gives its own."""
+"""Seconds for a call without a deadline; kubelet gives its calls as many."""
 
 MARGIN: Final = 0.1
-"""Seconds before the caller's deadline at which it is answered."""
+"""Seconds before the caller's deadline at which the driver answers."""
 
-OBJECTS: Final = (
+OBJECT_FIELDS: Final = (
     "name",
     "volume_id",
     "snapshot_id",
@@ -38,9 +37,9 @@ OBJECTS: Final = (
     "target_path",
     "volume_path",
 )
-"""Fields that tell what a call is about."""
+"""The fields of a request that say which object the call is about."""
 
-QUIET: Final = frozenset(
+FREQUENT_CALLS: Final = frozenset(
     {
         "Check",
         "ControllerGetCapabilities",
@@ -51,7 +50,7 @@ QUIET: Final = frozenset(
         "Probe",
     }
 )
-"""Calls that come every few seconds and change nothing: told only in detail."""
+"""Calls that come every few seconds and change nothing; their answers are logged at level debug only."""
 
 log = structlog.get_logger()
 
@@ -60,57 +59,55 @@ class Measure(Protocol):
     """Counts calls."""
 
     def count_csi_call(self, method: str, code: str, seconds: float) -> None:
-        """Count one, by gRPC's own word for its end."""
+        """Count a call by its gRPC code's name."""
 
 
-Method = Callable[[Any, Any], Any]  # a servicer's method: grpc's own types say no more
+Method = Callable[[Any, Any], Any]  # a servicer's method; gRPC's own types do not say more
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Call:
-    """One call."""
-
     name: str
     method: Method
     id: str
     request: Message
-    began: float
+    started_at: float
 
     def __call__(self, context: Context) -> Awaitable[Message]:
-        """Answer it. What the generated base class answers is no coroutine, but raises at once."""
+        """Answer the call. A method of the generated base class raises at once instead of returning a coroutine."""
         answer: Awaitable[Message] = self.method(self.request, context)
         return answer
 
     @property
-    def told(self) -> dict[str, object]:
-        """What the log says of it."""
-        objects = {name: value for name in OBJECTS if (value := getattr(self.request, name, ""))}
-        return {"call": self.name, **objects, "took": round(time.monotonic() - self.began, 3)}
+    def log_fields(self) -> dict[str, object]:
+        """The call's name, objects and age, for the log."""
+        objects = {name: value for name in OBJECT_FIELDS if (value := getattr(self.request, name, ""))}
+        return {"call": self.name, **objects, "took": round(time.monotonic() - self.started_at, 3)}
 
 
 class Calls(grpc.aio.ServerInterceptor):
-    """All calls of a server, and the door that they leave by."""
+    """All calls of a server."""
 
     def __init__(self, measure: Measure | None = None) -> None:
-        """`measure` is told of each call that is answered."""
-        self._bounds: set[asyncio.Timeout] = set()
-        self._stopping = False
+        """`measure` counts the calls that are answered."""
+        self._timeouts: set[asyncio.Timeout] = set()
+        self._is_stopping = False
         self._measure = measure
 
     def hand_back(self) -> None:
-        """Answer every call that still runs with UNAVAILABLE, now."""
-        self._stopping = True
-        for bound in self._bounds:
-            if not bound.expired():
-                bound.reschedule(asyncio.get_running_loop().time())
+        """Answer every running call with UNAVAILABLE now."""
+        self._is_stopping = True
+        for timeout in self._timeouts:
+            if not timeout.expired():
+                timeout.reschedule(asyncio.get_running_loop().time())
 
     async def intercept_service(
         self,
         continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]]",
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:  # grpc allows None for an unknown method, its stubs do not
-        """The handler of a call, with everything of this module around it; streams pass as they are."""
+    ) -> Any:  # gRPC allows None for an unknown method, its stubs do not
+        """Wrap the handler of a call; streams stay as they are."""
         handler = await continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
             return handler
@@ -122,76 +119,67 @@ class Calls(grpc.aio.ServerInterceptor):
         )
 
     async def _answer(self, name: str, method: Method, request: Message, context: Context) -> Message:
-        call = _Call(name=name, method=method, id=os.urandom(4).hex(), request=request, began=time.monotonic())
+        call = _Call(name=name, method=method, id=os.urandom(4).hex(), request=request, started_at=time.monotonic())
         with structlog.contextvars.bound_contextvars(request=call.id):
-            log.debug("call came", call=name, asked=_text(request))
+            text = text_format.MessageToString(parse.without_secrets(request), as_one_line=True)
+            log.debug("call received", call=name, fields=text)
             try:
-                answer = await self._bounded(call, context)
+                answer = await self._run_with_deadline(call, context)
             except asyncio.CancelledError:
-                if _given_up():
-                    log.info("call given up by its caller", **call.told)
+                # The cancellation may be that of the call itself, or of an operation that the call joined.
+                task = asyncio.current_task()
+                if task is not None and task.cancelling() > 0:
+                    log.info("call cancelled by its caller", **call.log_fields)
                     self._count(call, StatusCode.CANCELLED)
                     raise
-                error: Exception = errors.Unavailable(f"{name} was cut off: the driver is stopping; ask again")
-            except Exception as raised:  # noqa: BLE001 - the one place where errors become answers
+                error: Exception = errors.Unavailable(f"{name} was interrupted: the driver is stopping; retry")
+            except Exception as raised:  # noqa: BLE001 - the only place where errors become answers
                 error = raised
             else:
-                (log.debug if name in QUIET else log.info)("call answered", **call.told)
+                (log.debug if name in FREQUENT_CALLS else log.info)("call answered", **call.log_fields)
                 self._count(call, StatusCode.OK)
                 return answer
             self._count(call, status.code_for(error, call.name))
-            return await _refuse(call, error, context)
+            return await _fail(call, error, context)
 
     def _count(self, call: _Call, code: StatusCode) -> None:
         if self._measure is not None:
-            self._measure.count_csi_call(call.name, code.name, time.monotonic() - call.began)
+            self._measure.count_csi_call(call.name, code.name, time.monotonic() - call.started_at)
 
-    async def _bounded(self, call: _Call, context: Context) -> Message:
-        """The answer, if it comes before the deadline.
+    async def _run_with_deadline(self, call: _Call, context: Context) -> Message:
+        """Run the call until its deadline.
 
         Raises:
-            TimedOut: The deadline passed; what was begun goes on and can be joined.
+            TimedOut: The deadline has passed; the operation continues, and another call can join it.
             Unavailable: The driver is stopping.
         """
         remaining = context.time_remaining()
         seconds = DEADLINE if remaining is None else max(remaining - MARGIN, 0.0)
-        bound = asyncio.timeout(seconds)
+        timeout = asyncio.timeout(seconds)
         try:
-            async with bound:
-                self._bounds.add(bound)
+            async with timeout:
+                self._timeouts.add(timeout)
                 return await call(context)
         except TimeoutError as error:
-            if not bound.expired():
+            if not timeout.expired():
                 raise
-            took = time.monotonic() - call.began
-            if self._stopping:
+            took = time.monotonic() - call.started_at
+            if self._is_stopping:
                 raise errors.Unavailable(
-                    f"{call.name} was cut off after {took:.1f} s: the driver is stopping; ask again"
+                    f"{call.name} was interrupted after {took:.1f} s: the driver is stopping; retry"
                 ) from error
-            raise errors.TimedOut(
-                f"{call.name} is not done after {took:.1f} s and goes on; ask again to join it"
-            ) from error
+            raise errors.TimedOut(f"{call.name} is still running after {took:.1f} s; retry to join it") from error
         finally:
-            self._bounds.discard(bound)
+            self._timeouts.discard(timeout)
 
 
-async def _refuse(call: _Call, error: Exception, context: Context) -> Message:
-    """Tell the log once, and the caller."""
+async def _fail(call: _Call, error: Exception, context: Context) -> Message:
+    """Log the error once, and answer the caller with it."""
     code, message = status.code_for(error, call.name), status.message_for(error, call.name, call.id)
-    if not status.known(error):
-        log.error("call failed by a fault of ours", **call.told, code=code.name, exc_info=error)
+    if not status.is_expected(error):
+        log.error("call failed because of a bug in the driver", **call.log_fields, code=code.name, exc_info=error)
     elif code is StatusCode.UNIMPLEMENTED:
-        log.debug("call refused", **call.told, code=code.name)
+        log.debug("call failed", **call.log_fields, code=code.name)
     else:
-        log.warning("call refused", **call.told, code=code.name, why=message)
+        log.warning("call failed", **call.log_fields, code=code.name, why=message)
     await context.abort(code, message)
-
-
-def _given_up() -> bool:
-    """Whether the call itself is cancelled, rather than an operation that it joined."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def _text(request: Message) -> str:
-    return text_format.MessageToString(secrets.stripped(request), as_one_line=True)

@@ -1,22 +1,17 @@
-"""The node service: each call is parsed, joined or begun, and rendered (CSI spec §Node Service)."""
+"""The CSI node service: parse each call, join or start its operation, answer (CSI spec, Node Service)."""
 
-from collections.abc import Callable, Coroutine
-from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol
 
-from google.protobuf.message import Message
-
-from hyperpod_ebs.driver.csi import mounting, parse, render, secrets
+from hyperpod_ebs.driver.csi import node_requests, parse, render
 from hyperpod_ebs.driver.csi.interceptors import Context
-from hyperpod_ebs.driver.model import topology, volume
+from hyperpod_ebs.driver.model import topology
 from hyperpod_ebs.driver.model.capability import AccessMode
 from hyperpod_ebs.driver.model.node_identity import NodeIdentity
+from hyperpod_ebs.driver.model.volume import parse_volume_id
 from hyperpod_ebs.driver.mounts import expand, publish, stage, usage
 from hyperpod_ebs.driver.mounts.host import Host
-from hyperpod_ebs.kit.operations import Operation, Operations
+from hyperpod_ebs.kit.operations import Operations
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
-
-T = TypeVar("T")
 
 _RPC: Final = csi_pb2.NodeServiceCapability.RPC
 CAPABILITIES: Final = (
@@ -25,18 +20,18 @@ CAPABILITIES: Final = (
     _RPC.Type.EXPAND_VOLUME,
     _RPC.Type.SINGLE_NODE_MULTI_WRITER,
 )
-# VOLUME_MOUNT_GROUP is not among them: a kubelet that sees it leaves fsGroup to the driver, and neither ext4
-# nor xfs has a mount option for it.
+# VOLUME_MOUNT_GROUP is missing: with it, kubelet leaves fsGroup to the driver, and neither ext4 nor xfs has a mount
+# option for a group.
 
 
-class Who(Protocol):
-    """Knows which node this is."""
+class IdentitySource(Protocol):
+    """Knows the identity of this node."""
 
     async def identify(self) -> NodeIdentity:
-        """This node, as it is now.
+        """Find out the identity of this node, as it is now.
 
         Raises:
-            Unavailable: Not enough is known of it yet.
+            Unavailable: The sources do not know enough of the node yet.
         """
         ...
 
@@ -44,105 +39,106 @@ class Who(Protocol):
 class Node(csi_pb2_grpc.NodeServicer):
     """Formats, mounts, grows and measures volumes on this node."""
 
-    def __init__(self, host: Host, who: Who, operations: Operations[str]) -> None:
-        """`operations` are this service's own: keys are volume ids, for a target with its path."""
+    def __init__(self, host: Host, identity: IdentitySource, operations: Operations[str]) -> None:
+        """`operations` belong to this service; a key is a volume id, or a volume id and a target path."""
         self._host = host
-        self._who = who
+        self._identity = identity
         self.operations = operations
 
     async def NodeGetCapabilities(  # noqa: N802 - CSI's name, as all below
         self, request: csi_pb2.NodeGetCapabilitiesRequest, context: Context
     ) -> csi_pb2.NodeGetCapabilitiesResponse:
-        """What this service can do."""
+        """Name the calls that this service implements."""
         del request, context
         return csi_pb2.NodeGetCapabilitiesResponse(
-            capabilities=[csi_pb2.NodeServiceCapability(rpc=_RPC(type=one)) for one in CAPABILITIES]
+            capabilities=[csi_pb2.NodeServiceCapability(rpc=_RPC(type=type_)) for type_ in CAPABILITIES]
         )
 
     async def NodeGetInfo(  # noqa: N802
         self, request: csi_pb2.NodeGetInfoRequest, context: Context
     ) -> csi_pb2.NodeGetInfoResponse:
-        """Who this node is, where it is, and how many volumes it takes: found out anew, for kubelet asks again."""
+        """Name this node, its zone and its attachment limit; kubelet asks repeatedly, so look them up each time."""
         del request, context
-        myself = await self._who.identify()
+        identity = await self._identity.identify()
         return csi_pb2.NodeGetInfoResponse(
-            node_id=myself.id,
-            max_volumes_per_node=myself.volumes,
-            accessible_topology=csi_pb2.Topology(segments=topology.node_segments(myself.zone)),
+            node_id=identity.id,
+            max_volumes_per_node=identity.volumes,
+            accessible_topology=csi_pb2.Topology(segments=topology.node_segments(identity.zone)),
         )
 
     async def NodeStageVolume(  # noqa: N802
         self, request: csi_pb2.NodeStageVolumeRequest, context: Context
     ) -> csi_pb2.NodeStageVolumeResponse:
-        """Format a blank volume and mount it where all its users share it."""
+        """Format a blank volume, and mount the volume at the path that all its users share."""
         del context
-        wanted = mounting.staging(request)
-        await self._joined(wanted.volume_id, request, lambda: stage.stage(self._host, wanted))
+        wanted = node_requests.staging(request)
+        await self.operations.run(wanted.volume_id, parse.operation(request), lambda: stage.stage(self._host, wanted))
         return csi_pb2.NodeStageVolumeResponse()
 
     async def NodeUnstageVolume(  # noqa: N802
         self, request: csi_pb2.NodeUnstageVolumeRequest, context: Context
     ) -> csi_pb2.NodeUnstageVolumeResponse:
-        """Unmount it there; success when it is not."""
+        """Unmount the volume from its staging path; succeed if it is not mounted there."""
         del context
-        volume_id = parse.required(request.volume_id, "volume id")
-        target = mounting.path(request.staging_target_path, "staging target path")
-        await self._joined(volume_id, request, lambda: stage.unstage(self._host, volume_id, target))
+        volume_id = parse.required_field(request.volume_id, "volume id")
+        target = node_requests.required_path(request.staging_target_path, "staging target path")
+        await self.operations.run(
+            volume_id, parse.operation(request), lambda: stage.unstage(self._host, volume_id, target)
+        )
         return csi_pb2.NodeUnstageVolumeResponse()
 
     async def NodePublishVolume(  # noqa: N802
         self, request: csi_pb2.NodePublishVolumeRequest, context: Context
     ) -> csi_pb2.NodePublishVolumeResponse:
-        """Show a staged volume at a pod's path."""
+        """Mount a staged volume at a pod's path."""
         del context
-        wanted = mounting.publishing(request)
-        # A single writer is at one target only, so two targets must not be looked at side by side.
-        alone = wanted.capability.mode is AccessMode.SINGLE_NODE_SINGLE_WRITER
-        at = None if alone else wanted.target
-        await self._joined(wanted.volume_id, request, lambda: publish.publish(self._host, wanted), at=at)
+        wanted = node_requests.publishing(request)
+        # A single writer may have only one target, so two targets must not be checked at the same time.
+        is_exclusive = wanted.capability.mode is AccessMode.SINGLE_NODE_SINGLE_WRITER
+        await self.operations.run(
+            wanted.volume_id if is_exclusive else f"{wanted.volume_id} at {wanted.target}",
+            parse.operation(request),
+            lambda: publish.publish(self._host, wanted),
+            part_of=None if is_exclusive else wanted.volume_id,
+        )
         return csi_pb2.NodePublishVolumeResponse()
 
     async def NodeUnpublishVolume(  # noqa: N802
         self, request: csi_pb2.NodeUnpublishVolumeRequest, context: Context
     ) -> csi_pb2.NodeUnpublishVolumeResponse:
-        """Take it off a pod's path; success when it is not there."""
+        """Unmount a volume from a pod's path; succeed if it is not mounted there."""
         del context
-        volume_id = parse.required(request.volume_id, "volume id")
-        target = mounting.path(request.target_path, "target path")
-        await self._joined(volume_id, request, lambda: publish.unpublish(self._host, volume_id, target), at=target)
+        volume_id = parse.required_field(request.volume_id, "volume id")
+        target = node_requests.required_path(request.target_path, "target path")
+        await self.operations.run(
+            f"{volume_id} at {target}",
+            parse.operation(request),
+            lambda: publish.unpublish(self._host, volume_id, target),
+            part_of=volume_id,
+        )
         return csi_pb2.NodeUnpublishVolumeResponse()
 
     async def NodeGetVolumeStats(  # noqa: N802
         self, request: csi_pb2.NodeGetVolumeStatsRequest, context: Context
     ) -> csi_pb2.NodeGetVolumeStatsResponse:
-        """How full a volume is."""
+        """Measure how full a volume is."""
         del context
-        parse.required(request.volume_id, "volume id")
-        path = mounting.path(request.volume_path, "volume path")
-        return render.stats(await usage.measure_usage(self._host, volume.parse_volume_id(request.volume_id), path))
+        parse.required_field(request.volume_id, "volume id")
+        path = node_requests.required_path(request.volume_path, "volume path")
+        return render.stats(await usage.measure_usage(self._host, parse_volume_id(request.volume_id), path))
 
     async def NodeExpandVolume(  # noqa: N802
         self, request: csi_pb2.NodeExpandVolumeRequest, context: Context
     ) -> csi_pb2.NodeExpandVolumeResponse:
-        """Let a volume in use have the size that it was given."""
+        """Grow the filesystem of a volume to the size of its device."""
         del context
-        parse.required(request.volume_id, "volume id")
-        path = mounting.path(request.volume_path, "volume path")
-        volume_id = volume.parse_volume_id(request.volume_id)
+        parse.required_field(request.volume_id, "volume id")
+        path = node_requests.required_path(request.volume_path, "volume path")
+        volume_id = parse_volume_id(request.volume_id)
         wanted, block = request.capacity_range.required_bytes, request.volume_capability.HasField("block")
-        after = await self._joined(
-            volume_id, request, lambda: expand.expand(self._host, volume_id, path, wanted=wanted, block=block)
+        new_size = await self.operations.run(
+            volume_id,
+            parse.operation(request),
+            lambda: expand.expand(self._host, volume_id, path, wanted=wanted, block=block),
         )
-        return csi_pb2.NodeExpandVolumeResponse(capacity_bytes=after)
-
-    async def _joined(
-        self, volume_id: str, request: Message, act: Callable[[], Coroutine[Any, Any, T]], *, at: Path | None = None
-    ) -> T:
-        """What `act` gives, or the identical call that holds the volume, or holds it `at` a target.
-
-        Targets are free of one another, but a volume is not unstaged while it is being published.
-        """
-        what = Operation(type(request).__name__.removesuffix("Request"), secrets.terms(request))
-        if at is None:
-            return await self.operations.run(volume_id, what, act)
-        return await self.operations.run(f"{volume_id} at {at}", what, act, under=volume_id)
+        return csi_pb2.NodeExpandVolumeResponse(capacity_bytes=new_size)

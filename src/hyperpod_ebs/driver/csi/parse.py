@@ -1,9 +1,12 @@
-"""Requests become values here, or are refused: nothing behind this module knows protobuf.
+"""Turn requests into values, or refuse them: no module below this one knows protobuf.
 
-What the node alone is asked is read in `csi.mounting`.
+`csi.node_requests` reads the requests that only a node receives.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from google.protobuf.message import Message
 
 from hyperpod_ebs.driver.model import errors, iops, nodes, parameters, tags, topology, volume
 from hyperpod_ebs.driver.model.capability import (
@@ -17,44 +20,74 @@ from hyperpod_ebs.driver.model.capability import (
 )
 from hyperpod_ebs.driver.model.formatting import Formatting
 from hyperpod_ebs.driver.model.nodes import Node
-from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
-from hyperpod_ebs.driver.model.volume import Change, SnapshotSpec, VolumeSpec
+from hyperpod_ebs.driver.model.sizes import SizeRange
+from hyperpod_ebs.driver.model.volume import SnapshotSpec, VolumeSpec
+from hyperpod_ebs.kit.operations import Operation
 from hyperpod_ebs.pb import csi_pb2
+
+M = TypeVar("M", bound=Message)
 
 _WithCapability = (
     csi_pb2.ControllerPublishVolumeRequest | csi_pb2.NodeStageVolumeRequest | csi_pb2.NodePublishVolumeRequest
 )
 
 
+def operation(request: Message) -> Operation:
+    """The operation that a request asks for, so that identical requests join.
+
+    Secrets do not count: a request with a rotated secret is the same request.
+    """
+    terms = without_secrets(request).SerializeToString(deterministic=True)
+    return Operation(type(request).__name__.removesuffix("Request"), terms)
+
+
+def without_secrets(message: M) -> M:
+    """A copy of `message` without the fields that the CSI proto marks as `csi_secret`, at any depth."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    unread: list[Message] = [copy]
+    while unread:
+        part = unread.pop()
+        for field, value in part.ListFields():
+            if field.GetOptions().Extensions[csi_pb2.csi_secret]:
+                part.ClearField(field.name)
+            elif (inner_type := field.message_type) and not inner_type.GetOptions().map_entry:
+                unread.extend(value if field.is_repeated else (value,))
+    return copy
+
+
 def volume_spec(request: csi_pb2.CreateVolumeRequest, policy: tags.TagPolicy = tags.DEFAULT_POLICY) -> VolumeSpec:
-    """The volume that is asked for; its zone is empty where any will do.
+    """The volume that a request asks for; its zone is empty if the request allows any zone.
 
     Raises:
         InvalidRequest: The request is wrong.
-        OutOfRange: No size fits its capacity range.
-        Refused: Its VolumeAttributesClass has a value that cannot be read.
-        SnapshotNotFound: No snapshot can have the id of its source.
+        OutOfRange: No size fits the capacity range.
+        Refused: A value in the VolumeAttributesClass is wrong.
+        SnapshotNotFound: No snapshot can have the id of the source.
     """
-    name = required(request.name, "name")
+    name = required_field(request.name, "name")
     for capability in capabilities(request.volume_capabilities):
         check(capability)
-    given = parameters_of(request.parameters, request.mutable_parameters)
+    given = class_parameters(request.parameters, request.mutable_parameters)
     requirements = request.accessibility_requirements
     zone = topology.requested_zone(
         [dict(term.segments) for term in requirements.requisite],
         [dict(term.segments) for term in requirements.preferred],
     )
-    size, type_ = size_range(request.capacity_range), given.type or parameters.DEFAULT_TYPE
+    size = SizeRange.from_capacity_range(request.capacity_range.required_bytes, request.capacity_range.limit_bytes)
+    type_, fixed_iops = given.type or parameters.DEFAULT_TYPE, given.iops
+    if given.iops_per_gib is not None:
+        fixed_iops = iops.for_size(type_, given.iops_per_gib, size.wanted, at_least=given.at_least)
     return VolumeSpec(
         name=name,
         size=size,
         zone=zone or "",
         type=type_,
-        iops=iops_of(given, type_, size.wanted),
+        iops=fixed_iops,
         throughput=given.throughput,
         encrypted=given.encrypted,
         kms_key_id=given.kms_key_id,
-        snapshot_id=source(request),
+        snapshot_id=source_snapshot(request),
         tags={
             **policy.volume_tags(name, given.metadata, given.tag_specifications, given.tag_deletions),
             **({iops.PER_GIB: str(given.iops_per_gib)} if given.iops_per_gib else {}),
@@ -64,123 +97,96 @@ def volume_spec(request: csi_pb2.CreateVolumeRequest, policy: tags.TagPolicy = t
 
 
 def formatting(request: csi_pb2.CreateVolumeRequest) -> Formatting:
-    """How the filesystem of a new volume is to be made.
+    """How to create the filesystem of a new volume.
 
     Raises:
-        InvalidRequest: Not every way in which the volume will be used allows it.
+        InvalidRequest: A capability of the request does not allow the formatting.
     """
     wanted = Formatting.parse(request.parameters)
-    for one in capabilities(request.volume_capabilities):
-        wanted.check(one.access.filesystem if isinstance(one.access, Mount) else None)
+    for capability in capabilities(request.volume_capabilities):
+        wanted.check(capability.access.filesystem if isinstance(capability.access, Mount) else None)
     return wanted
 
 
-def ignored(request: csi_pb2.CreateVolumeRequest) -> Mapping[str, str]:
-    """The parameters that are taken and mean nothing, and why."""
+def ignored_parameters(request: csi_pb2.CreateVolumeRequest) -> Mapping[str, str]:
+    """The parameters that the driver accepts and ignores, each with the reason."""
     known = parameters.IGNORED
     return {key: known[key.lower()] for key in sorted(request.parameters) if key.lower() in known}
 
 
-def iops_of(given: parameters.Parameters, type_: str, size: GiB) -> int | None:
-    """The IOPS that a class asks for, by number or in proportion to the size.
+def class_parameters(given: Mapping[str, str], mutable: Mapping[str, str]) -> parameters.Parameters:
+    """The parameters of a StorageClass together with those of a VolumeAttributesClass.
+
+    After INVALID_ARGUMENT, the provisioner waits half an hour, or until the StorageClass is recreated. A wrong value in
+    the VolumeAttributesClass cannot be fixed there, so it is not an InvalidRequest. An unknown key is one: csi-sanity
+    demands it ("should not create volume with an invalid volume attribute class"). Only a bound claim may name another
+    VolumeAttributesClass, and a class's parameters cannot change, so the user has to recreate the claim.
 
     Raises:
-        InvalidRequest: In proportion, for a type that has none to ask for.
-    """
-    if given.iops_per_gib is None:
-        return given.iops
-    return iops.for_size(type_, given.iops_per_gib, size, at_least=given.at_least)
-
-
-def parameters_of(given: Mapping[str, str], mutable: Mapping[str, str]) -> parameters.Parameters:
-    """What a StorageClass and a VolumeAttributesClass say together.
-
-    The provisioner waits half an hour after INVALID_ARGUMENT, unless the StorageClass is made anew. It is not
-    that class which is wrong when a value of the VolumeAttributesClass is, so that is no InvalidRequest; an
-    unknown key is one (csi-sanity: "should not create volume with an invalid volume attribute class").
-    Kubernetes lets only a bound claim name another class, and a class's parameters do not change: what heals
-    is another claim.
-
-    Raises:
-        InvalidRequest: A key is unknown, or a value of the StorageClass cannot be read.
-        Refused: A value of the VolumeAttributesClass cannot be read.
+        InvalidRequest: A key is unknown, or a value in the StorageClass is wrong.
+        Refused: A value in the VolumeAttributesClass is wrong.
     """
     try:
         parameters.parse_change(mutable)
     except errors.InvalidRequest as error:
         if parameters.has_only_known_keys(mutable):
             raise errors.Refused(
-                f"the VolumeAttributesClass is wrong: {error}; make the claim anew with another"
+                f"the VolumeAttributesClass is wrong: {error}; recreate the claim with another class"
             ) from error
         raise
-    read = parameters.parse_classes(given, mutable)
-    if read.filesystem not in {None, *FILESYSTEMS}:
+    parsed = parameters.parse_classes(given, mutable)
+    if parsed.filesystem not in {None, *FILESYSTEMS}:
         raise errors.InvalidRequest(
-            f"filesystem {read.filesystem!r} is not offered; take one of {', '.join(sorted(FILESYSTEMS))}"
+            f"filesystem {parsed.filesystem!r} is not supported; use one of {', '.join(sorted(FILESYSTEMS))}"
         )
-    return read
+    return parsed
 
 
-def source(request: csi_pb2.CreateVolumeRequest) -> str | None:
-    """The snapshot that the volume is made of, if any.
+def source_snapshot(request: csi_pb2.CreateVolumeRequest) -> str | None:
+    """The id of the snapshot from which to create the volume; None for a blank volume.
 
     Raises:
-        InvalidRequest: The source is another volume, or nothing.
+        InvalidRequest: The source is not a snapshot.
         SnapshotNotFound: No snapshot can have the id.
     """
     if not request.HasField("volume_content_source"):
         return None
     content = request.volume_content_source
     if not content.HasField("snapshot"):
-        raise errors.InvalidRequest("a volume can be made of a snapshot, not of a volume: take a snapshot of it first")
+        raise errors.InvalidRequest(
+            "cannot clone a volume; take a snapshot of it and create the new volume from the snapshot"
+        )
     return volume.parse_snapshot_id(content.snapshot.snapshot_id)
 
 
-def size_range(asked: csi_pb2.CapacityRange) -> SizeRange:
-    """The size that is asked for.
+def expansion_size(request: csi_pb2.ControllerExpandVolumeRequest) -> SizeRange:
+    """The size to which a volume has to grow.
 
     Raises:
-        OutOfRange: No whole number of GiB lies in it.
+        InvalidRequest: The request has no size.
+        OutOfRange: No whole number of GiB fits the capacity range.
     """
-    return SizeRange.from_capacity_range(asked.required_bytes, asked.limit_bytes)
-
-
-def larger_size(request: csi_pb2.ControllerExpandVolumeRequest) -> SizeRange:
-    """The size that a volume is to grow to.
-
-    Raises:
-        InvalidRequest: None is given.
-        OutOfRange: No whole number of GiB lies in it.
-    """
-    if not request.capacity_range.required_bytes:
-        raise errors.InvalidRequest("an expansion needs a capacity range with required bytes, but has none")
-    return size_range(request.capacity_range)
-
-
-def change(
-    request: csi_pb2.ControllerModifyVolumeRequest, policy: tags.TagPolicy = tags.DEFAULT_POLICY
-) -> tuple[Change, tags.TagChanges]:
-    """What a VolumeAttributesClass asks to change, of the volume and of its tags.
-
-    Raises:
-        InvalidRequest: A key is unknown, or a value cannot be read.
-    """
-    return parameters.parse_change(request.mutable_parameters, policy)
+    wanted = request.capacity_range
+    if not wanted.required_bytes:
+        raise errors.InvalidRequest("the request has no capacity range with required bytes")
+    return SizeRange.from_capacity_range(wanted.required_bytes, wanted.limit_bytes)
 
 
 def snapshot_spec(request: csi_pb2.CreateSnapshotRequest, policy: tags.TagPolicy = tags.DEFAULT_POLICY) -> SnapshotSpec:
-    """The snapshot that is asked for.
+    """The snapshot that a request asks for.
 
     Raises:
-        InvalidRequest: A name or source is missing, or a parameter is unknown.
-        VolumeNotFound: No volume can have the id of its source.
+        InvalidRequest: The name or the source is missing, or a parameter is unknown.
+        VolumeNotFound: No volume can have the id of the source.
     """
-    name = required(request.name, "name")
+    name = required_field(request.name, "name")
     given = request.parameters
     specifications = sorted(key for key in given if key.startswith(parameters.TAG_PREFIX))
     metadata = {key: given[key] for key in given if key in tags.SNAPSHOT_METADATA}
     if unknown := sorted(given.keys() - metadata.keys() - set(specifications)):
-        raise errors.InvalidRequest(f"snapshot parameter {unknown[0]!r} is not offered; remove it from the class")
+        raise errors.InvalidRequest(
+            f"snapshot parameter {unknown[0]!r} is not supported; remove it from the VolumeSnapshotClass"
+        )
     return SnapshotSpec(
         name=name,
         volume_id=volume.parse_volume_id(request.source_volume_id),
@@ -189,63 +195,63 @@ def snapshot_spec(request: csi_pb2.CreateSnapshotRequest, policy: tags.TagPolicy
 
 
 def node(node_id: str) -> Node:
-    """The node that an id names.
+    """The node with this CSI node id.
 
     Raises:
-        InvalidRequest: It is empty.
-        NodeNotFound: No node can have it.
+        InvalidRequest: The id is empty.
+        NodeNotFound: No node can have the id.
     """
-    return nodes.parse(required(node_id, "node id"))
+    return nodes.parse(required_field(node_id, "node id"))
 
 
-def capabilities(asked: Iterable[csi_pb2.VolumeCapability]) -> tuple[Capability, ...]:
-    """Every capability of a list that may not be empty.
+def capabilities(requested: Iterable[csi_pb2.VolumeCapability]) -> tuple[Capability, ...]:
+    """The volume capabilities of a request, of which there is at least one.
 
     Raises:
-        InvalidRequest: There is none, or one says nothing.
+        InvalidRequest: There is none, or one has no access type.
     """
-    found = tuple(capability(one) for one in asked)
+    found = tuple(capability(each) for each in requested)
     if not found:
-        raise errors.InvalidRequest("volume capabilities are needed, but there are none")
+        raise errors.InvalidRequest("the request has no volume capabilities")
     return found
 
 
-def offered(request: _WithCapability) -> Capability:
-    """The one capability of a request, which is one that we offer.
+def supported_capability(request: _WithCapability) -> Capability:
+    """The volume capability of a request, which the driver supports.
 
     Raises:
-        InvalidRequest: It is missing or not offered.
+        InvalidRequest: It is missing, or the driver does not support it.
     """
     if not request.HasField("volume_capability"):
-        raise errors.InvalidRequest("a volume capability is needed, but there is none")
+        raise errors.InvalidRequest("the request has no volume capability")
     wanted = capability(request.volume_capability)
     check(wanted)
     return wanted
 
 
-def capability(asked: csi_pb2.VolumeCapability) -> Capability:
-    """One way in which a volume will be used.
+def capability(requested: csi_pb2.VolumeCapability) -> Capability:
+    """A way in which a workload uses a volume.
 
     Raises:
-        InvalidRequest: It names neither block nor mount.
+        InvalidRequest: It has no access type.
     """
-    mode = AccessMode(csi_pb2.VolumeCapability.AccessMode.Mode.Name(asked.access_mode.mode))
-    match asked.WhichOneof("access_type"):
+    mode = AccessMode(csi_pb2.VolumeCapability.AccessMode.Mode.Name(requested.access_mode.mode))
+    match requested.WhichOneof("access_type"):
         case "block":
             return Capability(Block(), mode)
         case "mount":
-            mount = asked.mount
+            mount = requested.mount
             return Capability(Mount(mount.fs_type or DEFAULT_FILESYSTEM, tuple(mount.mount_flags)), mode)
         case _:
-            raise errors.InvalidRequest("a volume capability needs an access type, block or mount, but has none")
+            raise errors.InvalidRequest("a volume capability has no access type; it needs block or mount")
 
 
-def required(text: str, what: str) -> str:
-    """`text`, which is not empty.
+def required_field(text: str, what: str) -> str:
+    """The value of a field that must not be empty.
 
     Raises:
-        InvalidRequest: It is.
+        InvalidRequest: It is empty.
     """
     if not text:
-        raise errors.InvalidRequest(f"a {what} is needed, but is empty")
+        raise errors.InvalidRequest(f"the request has no {what}")
     return text

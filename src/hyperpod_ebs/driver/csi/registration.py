@@ -1,10 +1,10 @@
-"""Makes the driver known to this node's kubelet, without a registrar beside it.
+"""Register the driver with this node's kubelet, without a node-driver-registrar.
 
-Kubelet finds the socket, asks who is there, then asks the driver's own socket who the
-node is, writes that into the CSINode, and tells here what became of it. So the socket
-appears when the node is known, and not before: an attempt that must fail is only an
-error event. After an attempt that did fail the socket is taken away and made anew,
-upon which kubelet tries again. At the end it goes, and kubelet forgets the driver.
+Kubelet finds the socket and asks for the plugin's name. Then it asks the driver's own socket for the node's identity,
+writes that into the CSINode, and reports the result here. An attempt that must fail causes only an error event, so the
+socket appears when the node's identity is known, and not before. After a failed attempt the driver removes the socket
+and creates it again, which makes kubelet try again. When the process ends it removes the socket, and kubelet
+unregisters the driver.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import Final
 import grpc
 import structlog
 
-from hyperpod_ebs.driver.csi import listening
+from hyperpod_ebs.driver.csi.endpoint import start_server
 from hyperpod_ebs.driver.csi.interceptors import Context
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.kubernetes_node import DRIVER
@@ -26,16 +26,16 @@ from hyperpod_ebs.pb import pluginregistration_pb2, pluginregistration_pb2_grpc
 PART: Final = "registration with kubelet"
 TYPE: Final = "CSIPlugin"
 VERSIONS: Final = ("1.0.0",)
-"""Kubelet reads it as "any 1.x"."""
+"""Kubelet reads this as "any version 1.x"."""
 
 PATIENCE: Final = 60.0
-"""Seconds in which kubelet should have said something: it looks at a new socket at once."""
+"""Seconds within which kubelet should report a result: it notices a new socket at once."""
 
 _FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 15.0
-_SLOWER: Final = 2.0
-_LAST_WORDS: Final = 1.0
-"""Seconds that an answer under way has to reach kubelet."""
+_MAX_PAUSE: Final = 15.0
+_BACKOFF_FACTOR: Final = 2.0
+_GRACE: Final = 1.0
+"""Seconds that a running answer has to reach kubelet."""
 
 log = structlog.get_logger()
 
@@ -44,7 +44,7 @@ _Status = pluginregistration_pb2.RegistrationStatus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plugin:
-    """How kubelet is to know the driver."""
+    """How kubelet finds the driver."""
 
     directory: Path
     """Kubelet's `plugins_registry`, as this process sees it."""
@@ -53,12 +53,12 @@ class Plugin:
 
     @property
     def socket(self) -> Path:
-        """Where kubelet finds it; it looks at every socket in its directory."""
+        """The path of the registration socket; kubelet looks at every socket in its directory."""
         return self.directory / f"{DRIVER}-reg.sock"
 
 
 class Registrar(pluginregistration_pb2_grpc.RegistrationServicer):
-    """Answers kubelet, and keeps what it says."""
+    """Answers kubelet, and keeps the results that kubelet reports."""
 
     def __init__(self, plugin: Plugin) -> None:
         self._plugin = plugin
@@ -67,7 +67,7 @@ class Registrar(pluginregistration_pb2_grpc.RegistrationServicer):
     async def GetInfo(  # noqa: N802 - kubelet's name
         self, request: pluginregistration_pb2.InfoRequest, context: Context
     ) -> pluginregistration_pb2.PluginInfo:
-        """Who is there."""
+        """Name the plugin and its socket."""
         del request, context
         return pluginregistration_pb2.PluginInfo(
             type=TYPE, name=DRIVER, endpoint=self._plugin.endpoint, supported_versions=VERSIONS
@@ -76,62 +76,59 @@ class Registrar(pluginregistration_pb2_grpc.RegistrationServicer):
     async def NotifyRegistrationStatus(  # noqa: N802 - as above
         self, request: _Status, context: Context
     ) -> pluginregistration_pb2.RegistrationStatusResponse:
-        """What became of an attempt."""
+        """Keep the result of a registration."""
         del context
         self.statuses.put_nowait(request)
         return pluginregistration_pb2.RegistrationStatusResponse()
 
 
 class Registration:
-    """The driver, known to kubelet for as long as `keep` runs."""
+    """The driver's registration with kubelet, which holds while `run` runs."""
 
     def __init__(self, plugin: Plugin, condition: Condition, *, patience: float = PATIENCE) -> None:
-        """`condition` is told what keeps the driver from being known."""
+        """`condition` receives the reason for which the driver is not registered."""
         self._plugin = plugin
         self._condition = condition
         self._patience = patience
         self._pause = _FIRST_PAUSE
-        self.taken = asyncio.Event()
-        """Set each time that kubelet has taken the driver; for its reader to clear."""
+        self.registered = asyncio.Event()
+        """Set each time that kubelet has registered the driver; its reader clears it."""
 
-    async def keep(self, known: Callable[[], Awaitable[object]]) -> None:
-        """Stay known to kubelet, until cancelled.
+    async def run(self, wait_until_known: Callable[[], Awaitable[object]]) -> None:
+        """Register the driver, and register it again after each failure, until cancelled.
 
         Args:
-            known: Comes back once NodeGetInfo can answer.
+            wait_until_known: Returns when the driver can answer NodeGetInfo.
         """
         while True:
-            await known()
+            await wait_until_known()
             try:
-                trouble = await self._attempt()
+                failure = await self._serve_until_failure()
             except errors.Error as error:
-                trouble = str(error)
-            self._condition.report(PART, trouble)
+                failure = str(error)
+            self._condition.report(PART, failure)
             await asyncio.sleep(self._pause)
-            self._pause = min(self._pause * _SLOWER, _LONGEST_PAUSE)
+            self._pause = min(self._pause * _BACKOFF_FACTOR, _MAX_PAUSE)
 
-    async def _attempt(self) -> str:
-        """Serve the socket until an attempt of kubelet's fails, or it makes none; why."""
+    async def _serve_until_failure(self) -> str:
+        """Serve the socket until kubelet reports a failure, or does not report in time; the reason."""
         registrar, server = Registrar(self._plugin), grpc.aio.server()
         pluginregistration_pb2_grpc.add_RegistrationServicer_to_server(registrar, server)
-        async with listening.listening(server, self._plugin.socket):
+        async with start_server(server, self._plugin.socket):
             log.info("registration offered", socket=str(self._plugin.socket), endpoint=self._plugin.endpoint)
             try:
                 async with asyncio.timeout(self._patience):
                     status = await registrar.statuses.get()
             except TimeoutError:
                 return (
-                    f"kubelet has not taken the driver: it did not ask at {self._plugin.socket} within "
-                    f"{self._patience:g} s; --plugin-registration-path has to be its directory plugins_registry"
+                    f"kubelet has not registered the driver: it did not use {self._plugin.socket} within "
+                    f"{self._patience:g} s; set --plugin-registration-path to kubelet's directory plugins_registry"
                 )
             while status.plugin_registered:
-                self._succeeded()
+                log.info("registered with kubelet", endpoint=self._plugin.endpoint)
+                self._pause = _FIRST_PAUSE
+                self._condition.report(PART, None)
+                self.registered.set()
                 status = await registrar.statuses.get()
-            await server.stop(_LAST_WORDS)
-            return f"kubelet has not taken the driver: {status.error or 'it did not say why'}"
-
-    def _succeeded(self) -> None:
-        log.info("registered with kubelet", endpoint=self._plugin.endpoint)
-        self._pause = _FIRST_PAUSE
-        self._condition.report(PART, None)
-        self.taken.set()
+            await server.stop(_GRACE)
+            return f"kubelet has not registered the driver: {status.error or 'it gave no reason'}"

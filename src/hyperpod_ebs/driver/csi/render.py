@@ -1,6 +1,5 @@
-"""The only place that builds answers, so that a repeat cannot answer less than the first call."""
+"""Build the answers: a repeated call cannot answer less than the first, because no other module builds answers."""
 
-from collections.abc import Iterator
 from typing import Final
 
 from hyperpod_ebs.driver.model import sizes, topology
@@ -11,52 +10,59 @@ from hyperpod_ebs.driver.volumes.cloud import Page
 from hyperpod_ebs.pb import csi_pb2
 
 DEVICE_PATH: Final = "devicePath"
-"""The one entry of the publish context."""
+"""The only key in the publish context."""
 
 PUBLISHED: Final = frozenset({AttachState.ATTACHED, AttachState.BUSY})
-"""A node has the volume and may use it. A busy detach waits for it to be unmounted."""
+"""The states in which a node may use the volume: in state `busy`, a detach waits until the node unmounts it."""
 
 
-def volume(made: Volume, formatting: Formatting = PLAIN) -> csi_pb2.Volume:
-    """A volume; its context is what the node has to know where it formats it, and mostly empty."""
+def volume(created: Volume, formatting: Formatting = PLAIN) -> csi_pb2.Volume:
+    """A volume; its context tells the node how to format it, and is empty by default."""
     content = None
-    if made.snapshot_id:
+    if created.snapshot_id:
         content = csi_pb2.VolumeContentSource(
-            snapshot=csi_pb2.VolumeContentSource.SnapshotSource(snapshot_id=made.snapshot_id)
+            snapshot=csi_pb2.VolumeContentSource.SnapshotSource(snapshot_id=created.snapshot_id)
         )
     return csi_pb2.Volume(
-        volume_id=made.id,
+        volume_id=created.id,
         volume_context=formatting.context(),
-        capacity_bytes=sizes.to_bytes(made.size),
+        capacity_bytes=sizes.to_bytes(created.size),
         content_source=content,
-        accessible_topology=[csi_pb2.Topology(segments=topology.volume_segments(made.zone))],
+        accessible_topology=[csi_pb2.Topology(segments=topology.volume_segments(created.zone))],
     )
 
 
 def volume_page(page: Page[Volume]) -> csi_pb2.ListVolumesResponse:
-    """Some of the volumes, each with the nodes that have it."""
+    """A page of volumes, each with the nodes that it is attached to."""
     entry, status = csi_pb2.ListVolumesResponse.Entry, csi_pb2.ListVolumesResponse.VolumeStatus
     return csi_pb2.ListVolumesResponse(
-        entries=[entry(volume=volume(one), status=status(published_node_ids=nodes_of(one))) for one in page.items],
+        entries=[
+            entry(volume=volume(listed), status=status(published_node_ids=published_nodes(listed)))
+            for listed in page.items
+        ],
         next_token=page.next_token or "",
     )
 
 
 def volume_status(found: Volume) -> csi_pb2.ControllerGetVolumeResponse:
-    """A volume, with the nodes that have it."""
+    """A volume, with the nodes that it is attached to."""
     return csi_pb2.ControllerGetVolumeResponse(
         volume=volume(found),
-        status=csi_pb2.ControllerGetVolumeResponse.VolumeStatus(published_node_ids=nodes_of(found)),
+        status=csi_pb2.ControllerGetVolumeResponse.VolumeStatus(published_node_ids=published_nodes(found)),
     )
 
 
-def nodes_of(found: Volume) -> list[str]:
-    """The CSI ids of the nodes that have the volume."""
-    return [str(one.node) for one in found.attachments if one.node is not None and one.state in PUBLISHED]
+def published_nodes(found: Volume) -> list[str]:
+    """The CSI ids of the nodes that may use the volume."""
+    return [
+        str(attachment.node)
+        for attachment in found.attachments
+        if attachment.node is not None and attachment.state in PUBLISHED
+    ]
 
 
 def publish_context(volume_id: str) -> dict[str, str]:
-    """What the node gets to know: made from the volume's id alone, so that a repeat answers the same."""
+    """The publish context; it follows from the volume's id alone, so that a repeated call answers the same."""
     return {DEVICE_PATH: udev_link(volume_id)}
 
 
@@ -73,22 +79,20 @@ def snapshot(taken: Snapshot) -> csi_pb2.Snapshot:
 
 
 def snapshot_page(page: Page[Snapshot]) -> csi_pb2.ListSnapshotsResponse:
-    """Some of the snapshots."""
+    """A page of snapshots."""
     return csi_pb2.ListSnapshotsResponse(
-        entries=[csi_pb2.ListSnapshotsResponse.Entry(snapshot=snapshot(one)) for one in page.items],
+        entries=[csi_pb2.ListSnapshotsResponse.Entry(snapshot=snapshot(listed)) for listed in page.items],
         next_token=page.next_token or "",
     )
 
 
 def stats(usage: Usage) -> csi_pb2.NodeGetVolumeStatsResponse:
-    """How full a volume is, in bytes and inodes, as far as that is known."""
-    return csi_pb2.NodeGetVolumeStatsResponse(usage=_usages(usage))
-
-
-def _usages(usage: Usage) -> Iterator[csi_pb2.VolumeUsage]:
-    yield _usage(usage.bytes, csi_pb2.VolumeUsage.Unit.BYTES)
+    """How full a volume is, in bytes and, for a filesystem, in inodes."""
+    units = csi_pb2.VolumeUsage.Unit
+    amounts = [_usage(usage.bytes, units.BYTES)]
     if usage.inodes is not None:
-        yield _usage(usage.inodes, csi_pb2.VolumeUsage.Unit.INODES)
+        amounts.append(_usage(usage.inodes, units.INODES))
+    return csi_pb2.NodeGetVolumeStatsResponse(usage=amounts)
 
 
 def _usage(amount: Amount, unit: csi_pb2.VolumeUsage.Unit.ValueType) -> csi_pb2.VolumeUsage:

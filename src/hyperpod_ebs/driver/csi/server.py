@@ -1,4 +1,4 @@
-"""A gRPC server on a unix socket, with health and reflection, that ends in order."""
+"""Serve the CSI services on a unix socket, with health and reflection, and stop them in order."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
@@ -13,7 +13,6 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from hyperpod_ebs.driver.csi import endpoint as endpoints
-from hyperpod_ebs.driver.csi import listening
 from hyperpod_ebs.driver.csi.identity import Identity
 from hyperpod_ebs.driver.csi.interceptors import Calls, Measure
 from hyperpod_ebs.driver.observe.condition import Condition
@@ -25,34 +24,34 @@ if TYPE_CHECKING:  # a process loads only what it serves
     from hyperpod_ebs.driver.csi.node import Node
 
 DRAIN: Final = 20.0
-"""Seconds that running calls have to finish; Kubernetes gives a container thirty."""
+"""Seconds that running calls have to finish; Kubernetes gives a container 30."""
 
-_LAST_WORDS: Final = 2.0
-"""Seconds that handed-back calls have to reach their callers."""
+_GRACE: Final = 2.0
+"""Seconds that the answers of handed-back calls have to reach their callers."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What a process serves, besides identity."""
+    """The services of a process, apart from the identity service."""
 
     controller: "Controller | None" = None
     node: "Node | None" = None
 
     @property
     def names(self) -> list[str]:
-        """The services' full names."""
+        """The full names of the services."""
         served = ["Identity"] + ["Controller"] * bool(self.controller) + ["Node"] * bool(self.node)
         return [csi_pb2.DESCRIPTOR.services_by_name[name].full_name for name in served]
 
     @property
     def operations(self) -> list[Operations[str]]:
-        """Where each service's operations run."""
+        """The operations of each service."""
         return [service.operations for service in (self.controller, self.node) if service]
 
     def add_to(self, server: grpc.aio.Server, condition: Condition) -> None:
-        """Have `server` answer for them."""
+        """Add the services to `server`."""
         csi_pb2_grpc.add_IdentityServicer_to_server(Identity(condition), server)
         if self.controller:
             csi_pb2_grpc.add_ControllerServicer_to_server(self.controller, server)
@@ -61,7 +60,7 @@ class Services:
 
 
 @asynccontextmanager
-async def serving(
+async def serve(
     endpoint: str,
     services: Services,
     *,
@@ -69,46 +68,52 @@ async def serving(
     condition: Condition | None = None,
     measure: Measure | None = None,
 ) -> AsyncGenerator[Path]:
-    """The services on their socket, which is there when the block begins; the path of the socket.
+    """Serve the services on a socket, which exists when the block begins; the path of the socket.
 
-    At the end of the block no new call is taken, and what runs has `drain` seconds. Then each call that is
-    left is answered with UNAVAILABLE; the operations themselves end with whoever made them.
-    `condition` is what Probe tells, `measure` counts the calls.
+    At the end of the block, the server refuses new calls, and running calls have `drain` seconds to finish. Then it
+    answers the remaining calls with UNAVAILABLE; the owner of the operations ends these.
+
+    Args:
+        endpoint: Where to serve.
+        services: What to serve.
+        drain: Seconds that running calls have to finish.
+        condition: What Probe reports.
+        measure: Counts the calls.
 
     Raises:
-        InvalidRequest: The endpoint is none that is served.
-        Refused: Another process serves it, or it cannot be made.
+        InvalidRequest: The endpoint is not a unix socket.
+        Refused: Another process serves at the endpoint, or the socket cannot be created.
     """
     path = endpoints.parse(endpoint)
     calls = Calls(measure)
     server = grpc.aio.server(interceptors=[calls])
     services.add_to(server, condition or Condition())
-    state = await _healthy(server, services.names)
-    async with listening.listening(server, path):
+    health_service = await _add_health_and_reflection(server, services.names)
+    async with endpoints.start_server(server, path):
         try:
             yield path
         finally:
-            await state.enter_graceful_shutdown()
+            await health_service.enter_graceful_shutdown()
             await _drain(server, calls, services.operations, drain)
 
 
-async def _healthy(server: grpc.aio.Server, names: Iterable[str]) -> health.aio.HealthServicer:
-    """Add health, true for the server and for each service, and reflection."""
-    state = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(state, server)
+async def _add_health_and_reflection(server: grpc.aio.Server, names: Iterable[str]) -> health.aio.HealthServicer:
+    """Add the health service, which reports each service as serving, and the reflection service."""
+    service = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(service, server)
     for name in (health.OVERALL_HEALTH, *names):
-        await state.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await service.set(name, health_pb2.HealthCheckResponse.SERVING)
     reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
-    return state
+    return service
 
 
 async def _drain(server: grpc.aio.Server, calls: Calls, operations: Iterable[Operations[str]], seconds: float) -> None:
-    """Take no new call; let what runs finish, but not for longer than `seconds`."""
+    """Refuse new calls; give running calls `seconds` to finish, then hand them back to their callers."""
     async with asyncio.TaskGroup() as tasks:
-        # gRPC refuses new calls from here on and comes back when the last one has ended.
-        ended = tasks.create_task(server.stop(seconds + _LAST_WORDS))
+        # From here on gRPC refuses new calls; it returns when the last running call has ended.
+        stopped = tasks.create_task(server.stop(seconds + _GRACE))
         drained = [tasks.create_task(each.drain(seconds)) for each in operations]
-        await asyncio.wait([ended, *drained], timeout=seconds)
-        if not ended.done():
+        await asyncio.wait([stopped, *drained], timeout=seconds)
+        if not stopped.done():
             log.warning("calls handed back", after=seconds)
             calls.hand_back()

@@ -1,15 +1,13 @@
-"""What an error is in gRPC: one table, looked up by ancestry, and the text that goes with it.
+"""The gRPC code and the message of each error: one table, looked up by ancestry.
 
-A code is an instruction to the sidecars and to kubelet, so a few calls read an
-error differently from the rest (`IN_CALL`): a resizer that hears
-FAILED_PRECONDITION stops growing the claim while any pod uses it, one that hears
-RESOURCE_EXHAUSTED never tries another size, and the snapshotter takes
-RESOURCE_EXHAUSTED for "perhaps it was made" and then blocks deletion.
+A code is an instruction to the sidecars and to kubelet, so some calls map an error differently from the others
+(`IN_CALL`). After FAILED_PRECONDITION, the resizer stops growing the claim while a pod uses it; after
+RESOURCE_EXHAUSTED, it never tries another size. The snapshotter reads RESOURCE_EXHAUSTED as "the snapshot may exist",
+and then blocks its deletion.
 
-What is in no table is a bug of ours. It is INTERNAL, but for the calls in
-`MAY_HAVE_BEGUN`: the provisioner forgets a claim after INTERNAL, and with it the
-volume that may exist by then; kubelet after a final code never unstages what may
-be mounted. Those answer UNAVAILABLE, which keeps the caller at it.
+An error that is in no table is a bug in the driver. Its code is INTERNAL, except for the calls in `MAY_HAVE_BEGUN`:
+after INTERNAL, the provisioner forgets the claim, and with it a volume that may exist already; after a final code,
+kubelet never unstages a volume that may be mounted already. These calls answer UNAVAILABLE, so that the caller retries.
 """
 
 from collections.abc import Mapping
@@ -37,7 +35,7 @@ CODES: Final[Codes] = {
     errors.Unavailable: StatusCode.UNAVAILABLE,
     NotImplementedError: StatusCode.UNIMPLEMENTED,
 }
-"""The code of each error; one that is not here has the code of its nearest ancestor."""
+"""The code of each error; an error that is not here has the code of its nearest ancestor."""
 
 IN_CALL: Final[Mapping[str, Codes]] = {
     "ControllerExpandVolume": {
@@ -52,45 +50,45 @@ IN_CALL: Final[Mapping[str, Codes]] = {
     "CreateSnapshot": {errors.NoRoom: StatusCode.FAILED_PRECONDITION},
     "NodeExpandVolume": {errors.Refused: StatusCode.UNAVAILABLE},
 }
-"""Where a call's usual caller would take the usual code for something else."""
+"""The codes of calls whose usual caller would misread the code in `CODES`."""
 
 MAY_HAVE_BEGUN: Final = frozenset({"CreateVolume", "CreateSnapshot", "NodeStageVolume", "NodePublishVolume"})
-"""Calls after whose final codes the caller forgets what may be there."""
+"""Calls whose caller forgets, after a final code, what the call may have created."""
 
-LONGEST: Final = 900
-"""Bytes of a message: a VolumeAttachment refuses more than 1,024, and then shows nothing."""
+MAX_MESSAGE_BYTES: Final = 900
+"""Bytes of a message: Kubernetes refuses a VolumeAttachment with more than 1,024, and then shows none of it."""
 
-_HEAD: Final = 350
-_CUT: Final = " … "
+_START_BYTES: Final = 350
+_ELLIPSIS: Final = " … "
 
 
-def known(error: BaseException) -> bool:
-    """Whether the error is one that we raise on purpose."""
+def is_expected(error: BaseException) -> bool:
+    """Whether the error is in the table; any other error is a bug in the driver."""
     return any(cls in CODES for cls in type(error).__mro__)
 
 
 def code_for(error: BaseException, call: str = "") -> StatusCode:
-    """The code of the nearest ancestor that has one, in this call or at all."""
-    here = IN_CALL.get(call, {})
+    """The code of the error's nearest ancestor that has one, in this call or in general."""
+    in_call = IN_CALL.get(call, {})
     for cls in type(error).__mro__:
-        if code := here.get(cls) or CODES.get(cls):
+        if code := in_call.get(cls) or CODES.get(cls):
             return code
     return StatusCode.UNAVAILABLE if call in MAY_HAVE_BEGUN else StatusCode.INTERNAL
 
 
 def message_for(error: BaseException, call: str, request: str) -> str:
-    """What the caller is told: the error's own text, or where to look for that of a bug."""
-    if not known(error):
-        return f"{call} failed by a fault of the driver itself; its log tells more, under request={request}"
+    """The message for the caller: the error's own text, or where to find that of a bug."""
+    if not is_expected(error):
+        return f"{call} failed because of a bug in the driver; see request={request} in the driver's log"
     if isinstance(error, NotImplementedError):
-        return f"{call} is not offered by this driver"
-    return cut(str(error) or f"{call} failed: {code_for(error, call).name}")
+        return f"{call} is not implemented by this driver"
+    return short_message(str(error) or f"{call} failed: {code_for(error, call).name}")
 
 
-def cut(text: str) -> str:
-    """`text` on one line and in at most `LONGEST` bytes: its beginning names the object, its end says what to do."""
+def short_message(text: str) -> str:
+    """`text` on one line, without its middle if it is too long: the start names the object, the end the next step."""
     raw = " ".join(text.split()).encode(errors="replace")
-    if len(raw) <= LONGEST:
+    if len(raw) <= MAX_MESSAGE_BYTES:
         return raw.decode()
-    tail = LONGEST - _HEAD - len(_CUT.encode())
-    return raw[:_HEAD].decode(errors="ignore") + _CUT + raw[-tail:].decode(errors="ignore")
+    end = MAX_MESSAGE_BYTES - _START_BYTES - len(_ELLIPSIS.encode())
+    return raw[:_START_BYTES].decode(errors="ignore") + _ELLIPSIS + raw[-end:].decode(errors="ignore")

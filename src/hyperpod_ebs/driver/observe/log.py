@@ -1,6 +1,6 @@
 """The log: one line for each event, on stderr, in UTC, without secrets.
 
-No secret reaches it: requests are stripped of secrets before they are logged (`csi.secrets`),
+No secret reaches it: requests are stripped of secrets before they are logged (`csi.parse`),
 and tracebacks are written without the values of variables.
 """
 
