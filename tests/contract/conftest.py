@@ -1,4 +1,4 @@
-"""A cloud that takes no time, for each test that asks for it."""
+"""An emulator for each test that needs one, with the profile `instant`."""
 
 from collections.abc import AsyncGenerator
 
@@ -10,7 +10,7 @@ from tests.support.emulator_clients import Aws, cloud
 
 @pytest.fixture
 async def running() -> AsyncGenerator[tuple[Emulator, Aws]]:
-    """The emulator and its clients."""
+    """A running emulator and its clients."""
     async with cloud() as both:
         yield both
 
@@ -23,5 +23,5 @@ def emulator(running: tuple[Emulator, Aws]) -> Emulator:
 
 @pytest.fixture
 def aws(running: tuple[Emulator, Aws]) -> Aws:
-    """Real clients of an emulator of this test's own."""
+    """boto3 clients of the test's emulator."""
     return running[1]

@@ -1,4 +1,4 @@
-"""A permission that is missing, on order: the words of each service, as boto3 reads them."""
+"""Planned access denials: boto3 gets the error that each service answers for a missing permission."""
 
 from hyperpod_ebs.emulator.emulator import Emulator
 from tests.support.emulator_clients import GROUP, ROLE, Aws
@@ -6,17 +6,17 @@ from tests.support.emulator_clients import GROUP, ROLE, Aws
 ME = "arn:aws:iam::123456789012:user/emulator"
 
 
-async def test_ec2_says_what_is_not_allowed_and_on_what(emulator: Emulator, aws: Aws) -> None:
-    """EC2: UnauthorizedOperation, with a message that only STS decodes."""
+async def test_ec2_names_the_denied_action_and_its_resource(emulator: Emulator, aws: Aws) -> None:
+    """EC2 API reference, "Error codes": UnauthorizedOperation. Only STS decodes the end of the message."""
     emulator.faults.plan("CreateVolume", deny=True)
     emulator.faults.plan("DeleteVolume", deny=True)
     volume = "vol-0123456789abcdef0"
 
-    made = await aws.expect_error("ec2", "create_volume", AvailabilityZone="us-west-2a", Size=1)
+    created = await aws.expect_error("ec2", "create_volume", AvailabilityZone="us-west-2a", Size=1)
     deleted = await aws.expect_error("ec2", "delete_volume", VolumeId=volume)
 
-    assert (made[0], deleted[0]) == ("UnauthorizedOperation", "UnauthorizedOperation")
-    assert made[1].startswith(
+    assert (created[0], deleted[0]) == ("UnauthorizedOperation", "UnauthorizedOperation")
+    assert created[1].startswith(
         f"You are not authorized to perform this operation. User: {ME} is not authorized to perform: ec2:CreateVolume "
         "on resource: arn:aws:ec2:us-west-2:123456789012:volume/* because no identity-based policy allows the "
         "ec2:CreateVolume action. Encoded authorization failure message: "
@@ -24,8 +24,8 @@ async def test_ec2_says_what_is_not_allowed_and_on_what(emulator: Emulator, aws:
     assert f"on resource: arn:aws:ec2:us-west-2:123456789012:volume/{volume} because" in deleted[1]
 
 
-async def test_a_describe_that_is_not_allowed_names_no_resource(emulator: Emulator, aws: Aws) -> None:
-    """EC2: Describe calls know none."""
+async def test_a_denied_describe_call_names_no_resource(emulator: Emulator, aws: Aws) -> None:
+    """Service Authorization Reference, EC2: Describe actions have no resource-level permissions."""
     emulator.faults.plan("DescribeVolumes", deny=True)
 
     code, text = await aws.expect_error("ec2", "describe_volumes")
@@ -36,8 +36,8 @@ async def test_a_describe_that_is_not_allowed_names_no_resource(emulator: Emulat
     )
 
 
-async def test_sagemaker_says_it_in_its_own_way(emulator: Emulator, aws: Aws) -> None:
-    """SageMaker: AccessDeniedException, and the volume stays where it is."""
+async def test_sagemaker_names_the_denied_action_and_the_cluster(emulator: Emulator, aws: Aws) -> None:
+    """IAM User Guide, "Troubleshoot access denied error messages"; the denied call changes nothing."""
     volume = await aws.create_volume()
     arn, (node,) = await aws.create_cluster()
     emulator.faults.plan("AttachClusterNodeVolume", deny=True)
@@ -54,8 +54,8 @@ async def test_sagemaker_says_it_in_its_own_way(emulator: Emulator, aws: Aws) ->
     assert await aws.volume_state(volume) == "available"
 
 
-async def test_eks_and_sts_do_so_too(emulator: Emulator, aws: Aws) -> None:
-    """EKS: by the cluster's name; STS: for completeness, since AWS allows GetCallerIdentity to everybody."""
+async def test_eks_names_the_cluster_and_sts_answers_its_own_code(emulator: Emulator, aws: Aws) -> None:
+    """IAM User Guide, "Troubleshoot access denied error messages"; real STS never denies GetCallerIdentity."""
     emulator.faults.plan("eks:CreateCluster", deny=True)
     emulator.faults.plan("sagemaker:CreateCluster", deny=True)
     emulator.faults.plan("GetCallerIdentity", deny=True)

@@ -1,6 +1,6 @@
-"""The AWS CLI, as a user types it, as a client of every operation.
+"""The AWS CLI as a client of every operation.
 
-It starts in most of a second, so independent calls run at the same time, a few at once.
+The CLI takes most of a second to start, so a few independent calls run at the same time.
 """
 
 import asyncio
@@ -39,30 +39,30 @@ _ERROR: Final = re.compile(r"An error occurred \((?P<code>[\w.]+)\) when calling
 
 @dataclass(frozen=True, slots=True)
 class Cli:
-    """The AWS CLI in this process's environment."""
+    """The AWS CLI with this process's environment."""
 
-    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    semaphore: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     async def __call__(self, service: str, operation: str, **members: Any) -> Any:
-        """The JSON that it prints; nothing is an empty answer."""
-        finished = await self._typed(service, operation, members, code=0)
+        """Run the command and return the JSON that it prints; no output is an empty answer."""
+        finished = await self._run(service, operation, members, code=0)
         return json.loads(finished.out or "{}")
 
     async def expect_error(self, service: str, operation: str, **members: Any) -> str:
-        """The code in its error message."""
-        finished = await self._typed(service, operation, members, code=REFUSED)
+        """Run the command, which must fail; return the code in its error message."""
+        finished = await self._run(service, operation, members, code=REFUSED)
         error = _ERROR.search(finished.err)
         assert error is not None, finished.err
         return error["code"]
 
-    async def _typed(self, service: str, operation: str, members: Mapping[str, Any], *, code: int) -> command.Finished:
+    async def _run(self, service: str, operation: str, members: Mapping[str, Any], *, code: int) -> command.Finished:
         words = [service, xform_name(operation, "-"), *flags(members), "--output", "json"]
-        async with self.turns:
+        async with self.semaphore:
             return await command.run([str(CLI), *words], ok=frozenset({code}))
 
 
 def flags(members: Mapping[str, Any]) -> list[str]:
-    """A request's members as flags: single values as they are, the rest as JSON."""
+    """A request's members as flags: single values as text, the others as JSON."""
     words = []
     for name, value in members.items():
         if name == "MaxCount":  # the CLI has one flag for both counts
@@ -77,28 +77,32 @@ def flags(members: Mapping[str, Any]) -> list[str]:
 
 @pytest.fixture
 def cli(emulator: Emulator) -> Generator[Cli]:
-    """The CLI with what `emulator env` prints in its environment, and no configuration of the user's."""
+    """The CLI with the environment variables that `emulator env` prints, without the user's configuration."""
     if not CLI.exists():
-        want = f"there is no AWS CLI at {CLI}: scripts/setup.sh aws-cli makes it"
+        missing = f"there is no AWS CLI at {CLI}: scripts/setup.sh aws-cli installs it"
         if os.environ.get("CI") == "true":
-            pytest.fail(f"CI has to run the AWS CLI, but {want}", pytrace=False)
-        pytest.skip(want)
+            pytest.fail(f"CI must run the AWS CLI, but {missing}", pytrace=False)
+        pytest.skip(missing)
     with pytest.MonkeyPatch.context() as patch:
-        nothing = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_MAX_ATTEMPTS": "1"}
-        for name, value in (emulator.env | nothing).items():
+        no_configuration = {
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_MAX_ATTEMPTS": "1",
+        }
+        for name, value in (emulator.env | no_configuration).items():
             patch.setenv(name, value)
         yield Cli()
 
 
 async def test_the_cli_gets_an_answer_to_every_operation(cli: Cli, emulator: Emulator) -> None:
-    """AWS: its CLI takes each answer, with nothing in its environment but what `emulator env` prints."""
+    """The AWS CLI parses each answer, and needs no configuration but the output of `emulator env`."""
     await call_every_operation(cli)
 
     assert await read_called_operations(emulator.url) == OPERATIONS
 
 
-async def test_the_cli_is_refused_by_every_operation(cli: Cli, emulator: Emulator, aws: Aws) -> None:
-    """AWS: its CLI tells each refusal's code."""
+async def test_the_cli_gets_an_error_from_every_operation(cli: Cli, emulator: Emulator, aws: Aws) -> None:
+    """The AWS CLI parses each protocol's errors."""
     volume, (cluster, (node,)) = await aws.create_volume(), await aws.create_cluster()
     emulator.faults.plan("GetCallerIdentity", AwsFault("ExpiredToken", "The security token is expired", 403))
 

@@ -1,4 +1,4 @@
-"""No operation is forgotten: what is promised, what is served, and what real clients are shown to get."""
+"""Every operation of the emulator, called by boto3: the list of operations, the answers and the errors."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,21 +22,21 @@ from tests.support.every_operation import (
 
 @dataclass(frozen=True, slots=True)
 class Boto3:
-    """boto3 as a client of everything."""
+    """boto3 as a client of every service."""
 
     aws: Aws
 
     async def __call__(self, service: str, operation: str, **members: Any) -> Any:
-        """What boto3 makes of the answer."""
+        """Call the operation and return the answer that boto3 parsed."""
         return await self.aws(service, xform_name(operation), **members)
 
     async def expect_error(self, service: str, operation: str, **members: Any) -> str:
-        """The code in boto3's ClientError."""
+        """Call the operation, which must fail; return the code in boto3's ClientError."""
         return (await self.aws.expect_error(service, xform_name(operation), **members))[0]
 
 
-async def test_what_is_served_is_what_is_promised(emulator: Emulator) -> None:
-    """Ours: an operation enters the emulator's tables and the list of what clients are shown to get together."""
+async def test_every_served_operation_is_called_by_these_tests(emulator: Emulator) -> None:
+    """A new operation must be added to the list that boto3 and the AWS CLI call."""
     services = create_services(emulator.world, rate="off")
 
     served = {name: frozenset(handlers_of(name, objects)) for name, objects in services.items()}
@@ -44,27 +44,29 @@ async def test_what_is_served_is_what_is_promised(emulator: Emulator) -> None:
     assert served == OPERATIONS
 
 
-async def test_a_fault_can_be_planned_for_one_of_two_operations_of_a_name(emulator: Emulator, aws: Aws) -> None:
-    """Ours: CreateCluster is SageMaker's and EKS's."""
+async def test_a_fault_can_be_planned_for_one_of_two_services_with_an_operation_of_the_same_name(
+    emulator: Emulator, aws: Aws
+) -> None:
+    """Both SageMaker and EKS have DescribeCluster."""
     emulator.faults.plan("eks:DescribeCluster", AwsFault("ServerException", "out of order", 500), times=1)
 
-    spared = await aws.expect_error("sagemaker", "describe_cluster", ClusterName="nowhere")
-    met = await aws.expect_error("eks", "describe_cluster", name="nowhere")
+    other = await aws.expect_error("sagemaker", "describe_cluster", ClusterName="nowhere")
+    planned = await aws.expect_error("eks", "describe_cluster", name="nowhere")
 
-    assert (spared[0], met[0]) == ("ResourceNotFound", "ServerException")
+    assert (other[0], planned[0]) == ("ResourceNotFound", "ServerException")
 
 
 @pytest.mark.requirement("emulator.botocore-accepts")
 async def test_boto3_gets_an_answer_to_every_operation(emulator: Emulator, aws: Aws) -> None:
-    """AWS: its SDK takes each answer."""
+    """boto3 parses each answer."""
     await call_every_operation(Boto3(aws))
 
     assert await read_called_operations(emulator.url) == OPERATIONS
 
 
 @pytest.mark.requirement("emulator.refuses-as-aws")
-async def test_boto3_is_refused_by_every_operation(emulator: Emulator, aws: Aws) -> None:
-    """AWS: its SDK takes each protocol's error_cases."""
+async def test_boto3_gets_an_error_from_every_operation(emulator: Emulator, aws: Aws) -> None:
+    """boto3 parses each protocol's errors."""
     volume, (cluster, (node,)) = await aws.create_volume(), await aws.create_cluster()
     emulator.faults.plan("GetCallerIdentity", AwsFault("ExpiredToken", "The security token is expired", 403))
 

@@ -1,4 +1,4 @@
-"""Planned faults: an operation goes wrong as often as planned, before or after it has done its work."""
+"""Planned faults: an operation fails as often as planned, before or after it has run."""
 
 import asyncio
 import json
@@ -25,26 +25,26 @@ FULL = AwsFault("RequestLimitExceeded", "Request limit exceeded.", 503)
 
 
 class Volumes:
-    """Volumes that are deleted, one after the other."""
+    """A service that deletes volumes."""
 
     operations = Operations["Volumes"]()
 
     def __init__(self) -> None:
         self.deleted: list[str] = []
-        self.one_is_deleted = asyncio.Event()
+        self.first_deleted = asyncio.Event()
 
     @operations("DeleteVolume")
     async def delete(self, asked: Asked, _: Call) -> Answer:
-        """Delete it, or say that it is gone."""
+        """Delete the volume, or answer that it does not exist."""
         if asked["VolumeId"] in self.deleted:
             raise AwsFault("InvalidVolume.NotFound", f"The volume '{asked['VolumeId']}' does not exist.")
         self.deleted.append(asked["VolumeId"])
-        self.one_is_deleted.set()
+        self.first_deleted.set()
         return {}
 
 
 class Cloud(NamedTuple):
-    """A small cloud under way."""
+    """A running server with one service."""
 
     url: str
     volumes: Volumes
@@ -52,7 +52,7 @@ class Cloud(NamedTuple):
     session: AioSession
 
     async def delete(self, volume: str) -> None:
-        """Ask for it once."""
+        """Call DeleteVolume without retries."""
         client = self.session.create_client(
             "ec2",
             endpoint_url=self.url,
@@ -77,7 +77,7 @@ async def serving(volumes: Volumes, faults: Faults) -> AsyncGenerator[str]:
 
 @pytest.fixture(scope="module")
 def session() -> AioSession:
-    """One for all tests: it keeps the models that it has loaded."""
+    """One session for all tests, because it caches the models that it has loaded."""
     return get_session()
 
 
@@ -89,8 +89,8 @@ async def cloud(session: AioSession) -> AsyncGenerator[Cloud]:
         assert faults.remaining() == 0
 
 
-async def test_a_fault_before_the_operation_keeps_it_from_happening(cloud: Cloud) -> None:
-    """Ours: what AWS throttles it does not do."""
+async def test_a_fault_before_the_operation_prevents_it(cloud: Cloud) -> None:
+    """AWS does not run an operation that it throttles."""
     cloud.faults.plan("DeleteVolume", FULL)
 
     with pytest.raises(ClientError, match="RequestLimitExceeded") as refused:
@@ -102,7 +102,7 @@ async def test_a_fault_before_the_operation_keeps_it_from_happening(cloud: Cloud
 
 
 async def test_a_fault_after_the_operation_replaces_only_its_answer(cloud: Cloud) -> None:
-    """Ours: done and not acknowledged is what every caller must survive."""
+    """A caller must be able to handle an operation that succeeded without an acknowledgement."""
     cloud.faults.plan("DeleteVolume", FULL, when="after")
 
     with pytest.raises(ClientError, match="RequestLimitExceeded"):
@@ -112,8 +112,7 @@ async def test_a_fault_after_the_operation_replaces_only_its_answer(cloud: Cloud
 
 
 @pytest.mark.parametrize(("when", "deleted"), [("before", []), ("after", ["vol-1"])])
-async def test_a_dropped_connection_answers_nothing(cloud: Cloud, when: Any, deleted: list[str]) -> None:
-    """Ours: a lost answer is not an error answered."""
+async def test_a_dropped_connection_is_closed_without_an_answer(cloud: Cloud, when: Any, deleted: list[str]) -> None:
     cloud.faults.plan("DeleteVolume", when=when, drop=True)
 
     with pytest.raises(ConnectionClosedError):
@@ -122,8 +121,7 @@ async def test_a_dropped_connection_answers_nothing(cloud: Cloud, when: Any, del
     assert cloud.volumes.deleted == deleted
 
 
-async def test_a_fault_is_met_as_often_as_it_is_planned(cloud: Cloud) -> None:
-    """Ours: a test says how much patience is asked for."""
+async def test_a_fault_happens_as_often_as_it_is_planned(cloud: Cloud) -> None:
     cloud.faults.plan("DeleteVolume", FULL, times=2)
 
     for _ in range(2):
@@ -134,8 +132,7 @@ async def test_a_fault_is_met_as_often_as_it_is_planned(cloud: Cloud) -> None:
     assert cloud.volumes.deleted == ["vol-1"]
 
 
-async def test_an_answer_may_be_late(cloud: Cloud) -> None:
-    """Ours: slow is a way to go wrong."""
+async def test_a_planned_delay_makes_the_answer_late(cloud: Cloud) -> None:
     cloud.faults.plan("DeleteVolume", delay=0.2)
     began = time.monotonic()
 
@@ -145,39 +142,39 @@ async def test_an_answer_may_be_late(cloud: Cloud) -> None:
     assert cloud.volumes.deleted == ["vol-1"]
 
 
-async def test_calls_are_answered_while_another_is_late(cloud: Cloud) -> None:
-    """Ours: a delay is that call's alone, and does not hold up the end of the server either."""
+async def test_other_calls_are_answered_during_a_delay(cloud: Cloud) -> None:
+    """Nor does the delay hold up the end of the server."""
     cloud.faults.plan("DeleteVolume", when="after", delay=600)
 
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         late = group.create_task(cloud.delete("vol-1"))
-        await cloud.volumes.one_is_deleted.wait()
+        await cloud.volumes.first_deleted.wait()
         await cloud.delete("vol-2")
         late.cancel()
 
     assert cloud.volumes.deleted == ["vol-1", "vol-2"]
 
 
-async def test_a_late_answer_is_dropped_when_the_server_stops(session: AioSession) -> None:
-    """Ours: Ctrl-C ends the emulator at once."""
+async def test_a_delayed_answer_is_dropped_when_the_server_stops(session: AioSession) -> None:
+    """Ctrl-C must end the emulator at once."""
     volumes, faults = Volumes(), Faults()
     faults.plan("DeleteVolume", when="after", delay=600)
 
     async with asyncio.timeout(60), asyncio.TaskGroup() as group, serving(volumes, faults) as url:
-        late = group.create_task(refused(Cloud(url, volumes, faults, session)))
-        await volumes.one_is_deleted.wait()
+        late = group.create_task(error_of_delete(Cloud(url, volumes, faults, session)))
+        await volumes.first_deleted.wait()
 
     assert isinstance(late.result(), ConnectionClosedError)
 
 
-async def refused(cloud: Cloud) -> Exception:
+async def error_of_delete(cloud: Cloud) -> Exception:
     with pytest.raises((ClientError, ConnectionClosedError)) as error:
         await cloud.delete("vol-1")
     return error.value
 
 
-async def test_a_plan_for_afterwards_waits_for_an_operation_that_succeeds(cloud: Cloud) -> None:
-    """Ours: an answer is lost of something that was done."""
+async def test_a_fault_after_the_operation_waits_for_one_that_succeeds(cloud: Cloud) -> None:
+    """A fault `after` stands for the lost answer of an operation that took effect."""
     cloud.volumes.deleted.append("vol-0")
     cloud.faults.plan("DeleteVolume", FULL, when="after")
 
@@ -189,8 +186,8 @@ async def test_a_plan_for_afterwards_waits_for_an_operation_that_succeeds(cloud:
     assert cloud.volumes.deleted == ["vol-0", "vol-1"]
 
 
-async def test_faults_are_planned_over_http_and_asked_after(cloud: Cloud) -> None:
-    """Ours: a shell user and csi-sanity have faults, too."""
+async def test_faults_are_planned_shown_and_deleted_over_http(cloud: Cloud) -> None:
+    """Shell users and tests in other processes can plan faults too."""
     plan = {"operation": "DeleteVolume", "code": "RequestLimitExceeded", "message": "no", "status": 503, "times": 2}
     rest = {"when": "before", "delay": 0.0, "drop": False, "deny": False}
     route = f"{cloud.url}/_emulator/faults"
@@ -211,55 +208,54 @@ async def test_faults_are_planned_over_http_and_asked_after(cloud: Cloud) -> Non
 
 
 class Bad(NamedTuple):
-    """A plan that is none, and what is said about it."""
+    """An invalid plan and its error message."""
 
     id: str
     document: object
-    says: str
+    message: str
 
 
 BAD = [
-    Bad("no object", [], "has no operation"),
+    Bad("not an object", [], "has no operation"),
     Bad("no operation", {"code": "x"}, "has no operation"),
     Bad("an unknown field", {"operation": "X", "kode": "x"}, "unknown field 'kode'"),
     Bad("a wrong type", {"operation": "X", "code": "x", "times": "2"}, "times is '2'"),
     Bad("a boolean for a number", {"operation": "X", "code": "x", "times": True}, "times is True"),
-    Bad("never", {"operation": "X", "code": "x", "times": 0}, "0 times"),
-    Bad("at no time", {"operation": "X", "code": "x", "when": "during"}, "when is 'during'"),
-    Bad("nothing", {"operation": "X"}, "does nothing"),
+    Bad("zero times", {"operation": "X", "code": "x", "times": 0}, "0 times"),
+    Bad("an unknown moment", {"operation": "X", "code": "x", "when": "during"}, "when is 'during'"),
+    Bad("no effect", {"operation": "X"}, "does nothing"),
     Bad("two answers", {"operation": "X", "deny": True, "drop": True}, "two ways"),
 ]
 
 
 @pytest.mark.parametrize("case", BAD, ids=[case.id for case in BAD])
-async def test_a_plan_that_is_none_is_refused(cloud: Cloud, case: Bad) -> None:
-    """Ours: a fault that would never be met makes a test lie."""
+async def test_an_invalid_plan_is_rejected(cloud: Cloud, case: Bad) -> None:
+    """A test with a fault that can never happen would prove nothing."""
     async with aiohttp.ClientSession() as session:
         answer = await session.post(f"{cloud.url}/_emulator/faults", json=case.document)
-        said = await answer.text()
+        text = await answer.text()
 
     assert answer.status == 400
-    assert case.says in said
+    assert case.message in text
 
 
-async def test_a_plan_is_taken_as_json_only(cloud: Cloud) -> None:
-    """Ours: a web page in the user's browser must not plan faults."""
+async def test_a_plan_must_be_json(cloud: Cloud) -> None:
+    """A web page in the user's browser can post a form without a preflight request, and must not plan faults."""
     async with aiohttp.ClientSession() as session:
         answer = await session.post(f"{cloud.url}/_emulator/faults", data='{"operation": "X", "drop": true}')
 
     assert answer.status == 415
 
 
-def test_plans_for_one_operation_are_met_in_their_order() -> None:
-    """Ours: a test says what happens first."""
+def test_plans_for_one_operation_apply_in_their_order() -> None:
     faults = Faults()
     faults.plan("A", THROTTLED, times=2)
     faults.plan("B", THROTTLED)
     faults.plan("A", FULL)
 
-    met = [plan.fault if (plan := faults.take("A", "before")) else None for _ in range(4)]
+    applied = [plan.fault if (plan := faults.take("A", "before")) else None for _ in range(4)]
 
-    assert met == [THROTTLED, THROTTLED, FULL, None]
+    assert applied == [THROTTLED, THROTTLED, FULL, None]
     assert faults.remaining() == 1
 
 
@@ -276,8 +272,8 @@ PLANS: st.SearchStrategy[Callable[[], Plan]] = st.builds(
 
 
 @given(PLANS)
-def test_a_plan_survives_its_document(make: Callable[[], Plan]) -> None:
-    """Ours: what GET shows, POST takes."""
+def test_a_plan_is_equal_after_a_round_trip_through_json(make: Callable[[], Plan]) -> None:
+    """POST accepts the plans that GET shows."""
     try:
         plan = make()
     except BadPlan:

@@ -1,4 +1,4 @@
-"""The metadata service of a machine, as the node process and the Go driver ask it."""
+"""The instance metadata service, as the node process and the upstream driver use it."""
 
 from typing import Any
 
@@ -12,23 +12,23 @@ TOKEN = "X-aws-ec2-metadata-token"
 
 
 async def get(url: str, path: str, token: str) -> tuple[int, str]:
-    """Status and text at a path of the endpoint."""
+    """Request a path of the endpoint; return the status and the text."""
     async with aiohttp.request("GET", f"{url}/latest/{path}", headers={TOKEN: token}) as answer:
         return answer.status, await answer.text()
 
 
-async def session(url: str) -> str:
-    """A token."""
+async def create_session(url: str) -> str:
+    """Request a session token."""
     async with aiohttp.request("PUT", f"{url}/latest/api/token", headers={TTL: "60"}) as answer:
         assert answer.status == 200
         return await answer.text()
 
 
-async def test_a_machine_learns_who_and_where_it_is(emulator: Emulator, aws: Aws) -> None:
-    """EC2: the identity document and the categories of instance metadata."""
+async def test_an_instance_learns_its_id_type_and_location(emulator: Emulator, aws: Aws) -> None:
+    """EC2 User Guide, "Instance identity documents" and "Instance metadata categories"."""
     instance = await aws.run_instance(InstanceType="c5.large")
     url = emulator.metadata_url(instance)
-    token = await session(url)
+    token = await create_session(url)
 
     async with aiohttp.request(
         "GET", f"{url}/latest/dynamic/instance-identity/document", headers={TOKEN: token}
@@ -47,11 +47,11 @@ async def test_a_machine_learns_who_and_where_it_is(emulator: Emulator, aws: Aws
     assert (status, macs.endswith("/"), "\n" in macs) == (200, True, False)
 
 
-async def test_a_volume_attached_is_in_the_block_device_mapping(emulator: Emulator, aws: Aws) -> None:
-    """Upstream: the Go driver counts the `ebs` entries (imds.go)."""
+async def test_an_attached_volume_is_in_the_block_device_mapping(emulator: Emulator, aws: Aws) -> None:
+    """The upstream driver counts the `ebs` entries (kubernetes-sigs/aws-ebs-csi-driver, pkg/cloud/metadata/imds.go)."""
     instance, volume = await aws.run_instance(), await aws.create_volume()
     url = emulator.metadata_url(instance)
-    token = await session(url)
+    token = await create_session(url)
     before = await get(url, "meta-data/block-device-mapping", token)
 
     await aws.ec2("attach_volume", VolumeId=volume, InstanceId=instance, Device="/dev/xvdba")
@@ -62,27 +62,27 @@ async def test_a_volume_attached_is_in_the_block_device_mapping(emulator: Emulat
     assert await get(url, "meta-data/block-device-mapping/ebs1", token) == (200, "xvdba")
 
 
-async def test_nobody_is_told_without_a_token_of_the_machine(emulator: Emulator, aws: Aws) -> None:
-    """EC2: IMDSv2 answers 401 without a session, 400 for a session of no length."""
+async def test_metadata_needs_a_session_token_of_the_instance(emulator: Emulator, aws: Aws) -> None:
+    """EC2 User Guide, "Use the Instance Metadata Service": 401 without a valid token, 400 for an invalid TTL."""
     first, second = await aws.run_instance(), await aws.run_instance()
-    token = await session(emulator.metadata_url(second))
+    token = await create_session(emulator.metadata_url(second))
 
-    none = await get(emulator.metadata_url(first), "meta-data/instance-id", "")
+    missing = await get(emulator.metadata_url(first), "meta-data/instance-id", "")
     foreign = await get(emulator.metadata_url(first), "meta-data/instance-id", token)
     unknown = await get(emulator.metadata_url("i-0123456789abcdef0"), "meta-data/instance-id", token)
-    odd = []
+    invalid = []
     for seconds in ("", "0", "21601", "x", "9" * 5000):
         headers = {"X-aws-ec2-metadata-token-ttl-seconds": seconds}
         url = f"{emulator.metadata_url(first)}/latest/api/token"
         async with aiohttp.request("PUT", url, headers=headers) as answer:
-            odd.append(answer.status)
+            invalid.append(answer.status)
 
-    assert (none[0], foreign[0], unknown[0], set(odd)) == (401, 401, 404, {400})
+    assert (missing[0], foreign[0], unknown[0], set(invalid)) == (401, 401, 404, {400})
 
 
 async def test_a_hyperpod_node_has_metadata_too(emulator: Emulator, aws: Aws) -> None:
-    """HyperPod: a node is a machine like any other from within."""
+    """Software on a HyperPod node reads the metadata service as on any EC2 instance."""
     _, (node,) = await aws.create_cluster()
     url = emulator.metadata_url(node)
 
-    assert await get(url, "meta-data/instance-type", await session(url)) == (200, "ml.m5.large")
+    assert await get(url, "meta-data/instance-type", await create_session(url)) == (200, "ml.m5.large")

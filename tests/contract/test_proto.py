@@ -1,4 +1,4 @@
-"""Our csi.proto says on the wire what the CSI specification says."""
+"""The project's csi.proto is compatible on the wire with the CSI specification."""
 
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -59,11 +59,11 @@ WITHOUT_SECRETS: Final = {
     "NodeUnpublishVolumeRequest",
     "NodeUnstageVolumeRequest",
 }
-"""Requests with fields of which none is secret; the specification names no other."""
+"""The requests that have fields but no secrets in the specification."""
 
 
 class Kept(NamedTuple):
-    """A field of 1.12 that 1.13 took out."""
+    """A field of CSI 1.12 that CSI 1.13 removed."""
 
     id: str
     message: Descriptor
@@ -75,25 +75,25 @@ KEPT: Final = [
     Kept("listed volume", csi_pb2.ListVolumesResponse.VolumeStatus.DESCRIPTOR, "volume_condition", 2),
     Kept("looked-up volume", csi_pb2.ControllerGetVolumeResponse.VolumeStatus.DESCRIPTOR, "volume_condition", 2),
     Kept("volume on a node", csi_pb2.NodeGetVolumeStatsResponse.DESCRIPTOR, "volume_condition", 2),
-    Kept("what is wrong", csi_pb2.VolumeCondition.DESCRIPTOR, "abnormal", 1),
-    Kept("in words", csi_pb2.VolumeCondition.DESCRIPTOR, "message", 2),
+    Kept("the condition", csi_pb2.VolumeCondition.DESCRIPTOR, "abnormal", 1),
+    Kept("the condition's message", csi_pb2.VolumeCondition.DESCRIPTOR, "message", 2),
 ]
 
 
 def requests() -> Iterator[Descriptor]:
-    """The messages that a caller sends."""
+    """The request messages."""
     for name, message in csi_pb2.DESCRIPTOR.message_types_by_name.items():
         if name.endswith("Request"):
             yield message
 
 
-def secret(field: FieldDescriptor) -> bool:
-    """Whether the field carries the option csi_secret."""
+def is_secret(field: FieldDescriptor) -> bool:
+    """Whether the field has the option csi_secret."""
     return field.GetOptions().Extensions[csi_pb2.csi_secret]
 
 
-def test_the_wire_knows_every_method_by_the_specifications_path() -> None:
-    """CSI spec: the package is csi.v1, whatever the file is called."""
+def test_every_method_has_the_path_of_the_specification() -> None:
+    """CSI spec, "RPC Interface": the package is csi.v1."""
     services = csi_pb2.DESCRIPTOR.services_by_name
 
     paths = {f"/{service.full_name}/{method.name}" for service in services.values() for method in service.methods}
@@ -102,35 +102,35 @@ def test_the_wire_knows_every_method_by_the_specifications_path() -> None:
 
 
 @pytest.mark.requirement("secrets.not-logged", "csi.secrets-marked")
-def test_every_field_of_secrets_is_marked_and_no_other() -> None:
-    """CSI spec §Secrets: what is marked csi_secret must not be logged."""
+def test_exactly_the_fields_named_secrets_have_the_option_csi_secret() -> None:
+    """CSI spec, "Secrets Requirements": a field with csi_secret must not be logged."""
     fields = [field for message in requests() for field in message.fields]
 
-    marked = {field.full_name for field in fields if secret(field)}
+    marked = {field.full_name for field in fields if is_secret(field)}
 
     assert marked == {field.full_name for field in fields if field.name == "secrets"}
 
 
-def test_every_request_with_fields_has_secrets_but_those_that_the_specification_leaves_out() -> None:
-    """A forgotten mark would put a secret into the log."""
-    unmarked = {m.name for m in requests() if m.fields and not any(secret(field) for field in m.fields)}
+def test_every_request_with_fields_has_secrets_except_those_of_the_specification_without() -> None:
+    """Without the option on a field, the driver would log a secret."""
+    unmarked = {m.name for m in requests() if m.fields and not any(is_secret(field) for field in m.fields)}
 
     assert unmarked == WITHOUT_SECRETS
 
 
 @pytest.mark.requirement("csi.secrets-marked")
-def test_the_option_for_secrets_has_the_specifications_number() -> None:
-    """CSI spec: FieldOptions 1059; a CO that reflects on us reads the number, not the name."""
+def test_the_option_csi_secret_has_the_number_of_the_specification() -> None:
+    """CSI spec, csi.proto: FieldOptions 1059. A CO that uses reflection reads the number, not the name."""
     assert csi_pb2.csi_secret.number == 1059
 
 
 @pytest.mark.parametrize("kept", KEPT, ids=[kept.id for kept in KEPT])
 def test_a_field_of_1_12_keeps_its_number(kept: Kept) -> None:
-    """1.13 reserves these numbers; the COs of today read them."""
+    """CSI spec 1.13 reserves these numbers; current COs still read the fields."""
     assert kept.message.fields_by_name[kept.field].number == kept.number
 
 
 def test_the_capabilities_of_1_12_keep_their_numbers() -> None:
-    """1.13 leaves both numbers free."""
+    """CSI spec 1.13 does not use these numbers."""
     assert csi_pb2.ControllerServiceCapability.RPC.VOLUME_CONDITION == 11
     assert csi_pb2.NodeServiceCapability.RPC.VOLUME_CONDITION == 4

@@ -1,4 +1,4 @@
-"""Every request's signature is verified, and refused in its service's own words."""
+"""Signatures: each request's is verified, and a bad one is answered with the error of its service."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -46,7 +46,7 @@ def keys() -> Keys:
     return known
 
 
-def signed(  # noqa: PLR0913 - a request is that much
+def sign(  # noqa: PLR0913 - a request is that much
     *,
     service: str = "ec2",
     method: str = "POST",
@@ -58,7 +58,7 @@ def signed(  # noqa: PLR0913 - a request is that much
     secret: str = KEY.secret,
     presigned: bool = False,
 ) -> Request:
-    """A request as botocore signs it, now."""
+    """Sign a request with botocore, now."""
     url = f"http://127.0.0.1:4566{path}" + (f"?{query}" if query else "")
     request = AWSRequest(method=method, url=url, data=body, headers=headers or {})
     signer = SigV4QueryAuth if presigned else SigV4Auth
@@ -74,14 +74,14 @@ def verify(request: Request, *, service: str = "ec2", later: timedelta = timedel
     return authenticate(request, service=service, keys=keys(), now=datetime.now(UTC) + later)
 
 
-def changed(request: Request, **parts: Any) -> Request:
+def replace_parts(request: Request, **parts: Any) -> Request:
     fields = {name: getattr(request, name) for name in ("method", "path", "query", "headers", "body")}
     return Request(**{**fields, **parts})
 
 
-def test_the_caller_is_the_owner_of_the_key_in_the_scope_of_the_signature() -> None:
-    """Ours: one endpoint serves all, so the signature says for which service and region."""
-    caller = verify(signed(service="sagemaker"))
+def test_the_caller_has_the_key_service_and_region_of_the_signature() -> None:
+    """One endpoint serves all services, so it learns the service and region from the signature."""
+    caller = verify(sign(service="sagemaker"))
 
     assert caller == Caller(key=KEY, service="sagemaker", region="us-west-2")
 
@@ -107,11 +107,11 @@ PAIRS = st.lists(
     header=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E) | st.just(" "), max_size=8),
     presigned=st.booleans(),
 )
-def test_whatever_botocore_signs_is_accepted(  # noqa: PLR0913 - a request is that much
+def test_every_request_that_botocore_signs_is_accepted(  # noqa: PLR0913 - a request is that much
     *, path: list[str], pairs: list[tuple[str, str]], body: bytes, method: str, header: str, presigned: bool
 ) -> None:
-    """AWS General Reference: what is signed is what was sent, in its canonical form."""
-    request = signed(
+    """IAM User Guide, "Create a signed AWS API request": the signature covers the canonical form of the request."""
+    request = sign(
         method=method,
         path="/" + "/".join(quote(part, safe="~") for part in path),
         query="&".join(f"{quote(name, safe='~')}={quote(value, safe='~')}" for name, value in pairs),
@@ -124,19 +124,21 @@ def test_whatever_botocore_signs_is_accepted(  # noqa: PLR0913 - a request is th
 
 
 class Change(NamedTuple):
-    """Something that is not as it was when it was signed."""
+    """A change of a request after it was signed."""
 
     id: str
     change: Callable[[Request], Request]
 
 
 CHANGES = [
-    Change("method", lambda request: changed(request, method="PUT")),
-    Change("path", lambda request: changed(request, path="/other")),
-    Change("query", lambda request: changed(request, query="a=c")),
-    Change("body", lambda request: changed(request, body=b"Action=DeleteVolume")),
-    Change("host", lambda request: changed(request, headers={**request.headers, "host": "elsewhere"})),
-    Change("a signed header", lambda request: changed(request, headers={**request.headers, "x-amz-target": "Other"})),
+    Change("method", lambda request: replace_parts(request, method="PUT")),
+    Change("path", lambda request: replace_parts(request, path="/other")),
+    Change("query", lambda request: replace_parts(request, query="a=c")),
+    Change("body", lambda request: replace_parts(request, body=b"Action=DeleteVolume")),
+    Change("host", lambda request: replace_parts(request, headers={**request.headers, "host": "elsewhere"})),
+    Change(
+        "a signed header", lambda request: replace_parts(request, headers={**request.headers, "x-amz-target": "Other"})
+    ),
     Change(
         "the digest of the body", lambda request: with_authorization(request, "host;", "x-amz-content-sha256;host;")
     ),
@@ -149,13 +151,13 @@ CHANGES = [
 
 def with_authorization(request: Request, old: str, new: str, *, cut: int = 0) -> Request:
     value = request.headers["authorization"].replace(old, new)
-    return changed(request, headers={**request.headers, "authorization": value[: len(value) - cut]})
+    return replace_parts(request, headers={**request.headers, "authorization": value[: len(value) - cut]})
 
 
 @pytest.mark.parametrize("case", CHANGES, ids=[case.id for case in CHANGES])
-def test_what_was_changed_on_the_way_is_refused(case: Change) -> None:
-    """AWS General Reference: that is what signatures are for."""
-    request = signed(path="/here", query="a=b", headers={"x-amz-target": "One"})
+def test_a_request_that_was_changed_after_signing_is_rejected(case: Change) -> None:
+    """IAM User Guide, "AWS Signature Version 4 for API requests"."""
+    request = sign(path="/here", query="a=b", headers={"x-amz-target": "One"})
 
     with pytest.raises(AwsFault) as refused:
         verify(case.change(request))
@@ -163,16 +165,16 @@ def test_what_was_changed_on_the_way_is_refused(case: Change) -> None:
     assert (refused.value.code, refused.value.message, refused.value.status) == ("SignatureDoesNotMatch", MISMATCH, 403)
 
 
-def test_a_body_other_than_the_digest_in_the_header_is_refused() -> None:
-    """Ours: a digest that is signed proves nothing about another body."""
-    request = signed(headers={"x-amz-content-sha256": "0" * 64})
+def test_a_body_that_differs_from_the_signed_digest_is_rejected() -> None:
+    """A signature over the header x-amz-content-sha256 proves nothing about the body that was received."""
+    request = sign(headers={"x-amz-content-sha256": "0" * 64})
 
     with pytest.raises(AwsFault, match="SignatureDoesNotMatch"):
         verify(request)
 
 
-class Trouble(NamedTuple):
-    """What is wrong with a request, and how a service says it."""
+class ErrorCase(NamedTuple):
+    """A service's error for a request with a bad signature."""
 
     service: str
     code: str
@@ -181,71 +183,70 @@ class Trouble(NamedTuple):
 
 
 UNKNOWN = [
-    Trouble("ec2", "AuthFailure", VALIDATE, 401),
-    Trouble("sagemaker", "UnrecognizedClientException", INVALID_TOKEN, 400),
-    Trouble("eks", "UnrecognizedClientException", INVALID_TOKEN, 403),
-    Trouble("sts", "InvalidClientTokenId", INVALID_TOKEN, 403),
+    ErrorCase("ec2", "AuthFailure", VALIDATE, 401),
+    ErrorCase("sagemaker", "UnrecognizedClientException", INVALID_TOKEN, 400),
+    ErrorCase("eks", "UnrecognizedClientException", INVALID_TOKEN, 403),
+    ErrorCase("sts", "InvalidClientTokenId", INVALID_TOKEN, 403),
 ]
 WRONG = [
-    Trouble("ec2", "SignatureDoesNotMatch", MISMATCH, 403),
-    Trouble("sagemaker", "InvalidSignatureException", MISMATCH, 400),
-    Trouble("eks", "InvalidSignatureException", MISMATCH, 403),
-    Trouble("sts", "SignatureDoesNotMatch", MISMATCH, 403),
+    ErrorCase("ec2", "SignatureDoesNotMatch", MISMATCH, 403),
+    ErrorCase("sagemaker", "InvalidSignatureException", MISMATCH, 400),
+    ErrorCase("eks", "InvalidSignatureException", MISMATCH, 403),
+    ErrorCase("sts", "SignatureDoesNotMatch", MISMATCH, 403),
 ]
 UNSIGNED = [
-    Trouble("ec2", "MissingParameter", "The request must contain the parameter AWSAccessKeyId", 400),
-    Trouble("sagemaker", "MissingAuthenticationTokenException", "Missing Authentication Token", 400),
-    Trouble("eks", "MissingAuthenticationTokenException", "Missing Authentication Token", 403),
-    Trouble("sts", "MissingAuthenticationToken", "Request is missing Authentication Token", 403),
+    ErrorCase("ec2", "MissingParameter", "The request must contain the parameter AWSAccessKeyId", 400),
+    ErrorCase("sagemaker", "MissingAuthenticationTokenException", "Missing Authentication Token", 400),
+    ErrorCase("eks", "MissingAuthenticationTokenException", "Missing Authentication Token", 403),
+    ErrorCase("sts", "MissingAuthenticationToken", "Request is missing Authentication Token", 403),
 ]
 SKEWED = [
-    Trouble("ec2", "RequestExpired", "Request has expired.", 400),
-    Trouble("sagemaker", "InvalidSignatureException", "Signature expired: ", 400),
-    Trouble("eks", "InvalidSignatureException", "Signature expired: ", 403),
-    Trouble("sts", "SignatureDoesNotMatch", "Signature expired: ", 403),
+    ErrorCase("ec2", "RequestExpired", "Request has expired.", 400),
+    ErrorCase("sagemaker", "InvalidSignatureException", "Signature expired: ", 400),
+    ErrorCase("eks", "InvalidSignatureException", "Signature expired: ", 403),
+    ErrorCase("sts", "SignatureDoesNotMatch", "Signature expired: ", 403),
 ]
 
 
-def services(cases: list[Trouble]) -> list[str]:
+def services(cases: list[ErrorCase]) -> list[str]:
     return [case.service for case in cases]
 
 
 @pytest.mark.parametrize("case", SKEWED, ids=services(SKEWED))
 @pytest.mark.parametrize("minutes", [6, -6])
-def test_a_clock_that_is_more_than_five_minutes_off_is_refused(case: Trouble, minutes: int) -> None:
-    """AWS: the signature is good for five minutes either way."""
-    request = signed(service=case.service)
+def test_a_request_from_a_clock_more_than_five_minutes_off_is_rejected(case: ErrorCase, minutes: int) -> None:
+    """IAM User Guide, "AWS Signature Version 4": a request must arrive within five minutes of its timestamp."""
+    request = sign(service=case.service)
 
     with pytest.raises(AwsFault) as refused:
         verify(request, later=timedelta(minutes=minutes))
 
-    said = case.message if minutes > 0 else case.message.replace("Signature expired", "Signature not yet current")
+    message = case.message if minutes > 0 else case.message.replace("Signature expired", "Signature not yet current")
     assert (refused.value.code, refused.value.status) == (case.code, case.status)
-    assert refused.value.message.startswith(said)
+    assert refused.value.message.startswith(message)
 
 
-def test_a_late_request_is_told_by_how_much() -> None:
-    """AWS: the two times and the border between them stand in the message."""
-    request = signed(service="sagemaker")
+def test_the_errorfor_a_late_request_contains_both_times_and_the_limit() -> None:
+    """The message has the form of AWS's: the request's time, the limit, the server's time and the allowed skew."""
+    request = sign(service="sagemaker")
     sent = request.headers["x-amz-date"]
     now = datetime.strptime(sent, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) + timedelta(minutes=6)
 
     with pytest.raises(AwsFault) as refused:
         authenticate(request, service="sagemaker", keys=keys(), now=now)
 
-    border, present = (f"{time:%Y%m%dT%H%M%SZ}" for time in (now - timedelta(minutes=5), now))
-    assert refused.value.message == f"Signature expired: {sent} is now earlier than {border} ({present} - 5 min.)"
+    limit, present = (f"{time:%Y%m%dT%H%M%SZ}" for time in (now - timedelta(minutes=5), now))
+    assert refused.value.message == f"Signature expired: {sent} is now earlier than {limit} ({present} - 5 min.)"
 
 
 @pytest.mark.parametrize("minutes", [4, -4])
-def test_a_clock_that_is_less_off_is_accepted(minutes: int) -> None:
-    """AWS: clocks are never quite right."""
-    assert verify(signed(), later=timedelta(minutes=minutes)).key == KEY
+def test_a_request_from_a_clock_less_than_five_minutes_off_is_accepted(minutes: int) -> None:
+    assert verify(sign(), later=timedelta(minutes=minutes)).key == KEY
 
 
-def test_a_presigned_url_is_good_for_fifteen_minutes() -> None:
-    """AWS: STS takes no longer one, and EKS's tokens are made of them."""
-    request = signed(service="sts", method="GET", query="Action=GetCallerIdentity", body=b"", presigned=True)
+def test_a_presigned_url_is_valid_for_fifteen_minutes() -> None:
+    """aws-iam-authenticator, pkg/token/token.go: STS accepts the presigned URL in an EKS token for fifteen minutes."""
+    request = sign(service="sts", method="GET", query="Action=GetCallerIdentity", body=b"", presigned=True)
 
     verify(request, later=timedelta(minutes=14))
 
@@ -254,71 +255,72 @@ def test_a_presigned_url_is_good_for_fifteen_minutes() -> None:
 
 
 @pytest.mark.parametrize("case", UNKNOWN, ids=services(UNKNOWN))
-def test_an_unknown_key_is_refused(case: Trouble) -> None:
-    """AWS: each service has its own words for it."""
+def test_an_unknown_key_is_rejected(case: ErrorCase) -> None:
+    """Each service has its own error."""
     with pytest.raises(AwsFault) as refused:
-        verify(signed(service=case.service, key_id="AKIDOTHER"))
+        verify(sign(service=case.service, key_id="AKIDOTHER"))
 
     fault = refused.value
     assert (fault.code, fault.message, fault.status) == (case.code, case.message, case.status)
 
 
 ELSEWHERE = [
-    Trouble("ec2", "AuthFailure", "Credential should be scoped to a valid region, not 'us-west-2'.", 401),
-    Trouble("sts", "SignatureDoesNotMatch", "Credential should be scoped to a valid region, not 'us-west-2'.", 403),
-    Trouble("eks", "InvalidSignatureException", "Credential should be scoped to a valid region, not 'us-west-2'.", 403),
-    Trouble(
+    ErrorCase("ec2", "AuthFailure", "Credential should be scoped to a valid region, not 'us-west-2'.", 401),
+    ErrorCase("sts", "SignatureDoesNotMatch", "Credential should be scoped to a valid region, not 'us-west-2'.", 403),
+    ErrorCase(
+        "eks", "InvalidSignatureException", "Credential should be scoped to a valid region, not 'us-west-2'.", 403
+    ),
+    ErrorCase(
         "sagemaker", "InvalidSignatureException", "Credential should be scoped to a valid region, not 'us-west-2'.", 400
     ),
 ]
 
 
 @pytest.mark.parametrize("case", ELSEWHERE, ids=[case.service for case in ELSEWHERE])
-def test_a_signature_for_another_region_is_refused(case: Trouble) -> None:
-    """AWS: an endpoint is of one region; ours has nothing of any other."""
+def test_a_signature_for_another_region_is_rejected(case: ErrorCase) -> None:
+    """An AWS endpoint belongs to one region, and so does the emulator."""
     known = Keys()
     known.add("AKIDEXAMPLE", replace(KEY, region="us-east-1"))
 
     with pytest.raises(AwsFault) as refused:
-        authenticate(signed(service=case.service), service=case.service, keys=known, now=datetime.now(UTC))
+        authenticate(sign(service=case.service), service=case.service, keys=known, now=datetime.now(UTC))
 
     fault = refused.value
     assert (fault.code, fault.message, fault.status) == (case.code, case.message, case.status)
 
 
 @pytest.mark.parametrize("part", ["path", "query", "header"])
-def test_bytes_that_are_no_text_are_no_match_and_never_fall_over(part: str) -> None:
-    """Ours: aiohttp hands on what is no UTF-8 as lone surrogates."""
-    honest = signed(headers={"x-note": "plain"})
-    parts = {"path": "/\udcff", "query": "a=\udcff", "headers": {**honest.headers, "x-note": "\udcff"}}
+def test_a_request_with_bytes_that_are_not_utf_8_is_rejected_without_a_crash(part: str) -> None:
+    """Aiohttp represents bytes that are not UTF-8 as lone surrogates, which cannot be encoded again."""
+    original = sign(headers={"x-note": "plain"})
+    parts = {"path": "/\udcff", "query": "a=\udcff", "headers": {**original.headers, "x-note": "\udcff"}}
     name = "headers" if part == "header" else part
 
     with pytest.raises(AwsFault, match="SignatureDoesNotMatch"):
-        verify(changed(honest, **{name: parts[name]}))
+        verify(replace_parts(original, **{name: parts[name]}))
 
 
-def test_a_key_that_was_removed_is_unknown() -> None:
-    """Ours: keys come and go while the emulator runs."""
+def test_a_removed_key_is_unknown() -> None:
     known = keys()
     known.remove("AKIDEXAMPLE")
 
     with pytest.raises(AwsFault, match="AuthFailure"):
-        authenticate(signed(), service="ec2", keys=known, now=datetime.now(UTC))
+        authenticate(sign(), service="ec2", keys=known, now=datetime.now(UTC))
 
 
 @settings(deadline=None)
 @given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=60))
-def test_any_authorization_at_all_is_refused_and_never_falls_over(text: str) -> None:
-    """Ours: what a client sends never looks like a bug of the emulator."""
+def test_any_authorization_header_is_rejected_without_a_crash(text: str) -> None:
+    """A bad request must never look like a bug of the emulator."""
     for value in (text, f"AWS4-HMAC-SHA256 {text}", f"AWS4-HMAC-SHA256 Credential={text}"):
-        request = changed(signed(), headers={"host": "h", "authorization": value})
+        request = replace_parts(sign(), headers={"host": "h", "authorization": value})
 
         with pytest.raises(AwsFault):
             verify(request)
 
 
 class Everything:
-    """One operation of each service, so that there is something to be turned away from."""
+    """One operation of each service."""
 
     ec2 = Operations["Everything"]()
     sagemaker = Operations["Everything"]()
@@ -333,7 +335,7 @@ class Everything:
     @eks("ListClusters")
     @sts("GetCallerIdentity")
     async def answer(self, _: Asked, call: Call) -> Answer:
-        """What says who asked, where the operation has room for it."""
+        """Answer the caller's ARN in a member that the operation's output has."""
         match call.service:
             case "ec2":
                 return {"NextToken": call.arn}
@@ -372,35 +374,34 @@ async def ask(url: str, service: str, *, key_id: str = "AKIDEXAMPLE", secret: st
 
 
 @pytest.mark.parametrize("service", METHODS)
-async def test_boto3_with_the_right_secret_is_let_in(url: str, service: str) -> None:
-    """Ours: the emulator is for every SDK."""
+async def test_boto3_with_the_right_secret_gets_an_answer(url: str, service: str) -> None:
     answer = await ask(url, service)
 
     assert KEY.arn in answer.values()
 
 
-def refusal_of(error: ClientError) -> tuple[object, ...]:
-    response: Any = error.response
-    said, metadata = response["Error"], response["ResponseMetadata"]
-    return said["Code"], said["Message"], metadata["HTTPStatusCode"]
+def error_of(raised: ClientError) -> tuple[object, ...]:
+    response: Any = raised.response
+    error, metadata = response["Error"], response["ResponseMetadata"]
+    return error["Code"], error["Message"], metadata["HTTPStatusCode"]
 
 
 @pytest.mark.parametrize("case", WRONG, ids=services(WRONG))
-async def test_boto3_with_a_wrong_secret_is_turned_away(url: str, case: Trouble) -> None:
-    """AWS: each service has its own words for it."""
+async def test_boto3_with_a_wrong_secret_gets_the_service_s_error(url: str, case: ErrorCase) -> None:
+    """Each service has its own error."""
     with pytest.raises(ClientError) as refused:
         await ask(url, case.service, secret="another")
 
-    assert refusal_of(refused.value) == (case.code, case.message, case.status)
+    assert error_of(refused.value) == (case.code, case.message, case.status)
 
 
 @pytest.mark.parametrize("case", UNKNOWN, ids=services(UNKNOWN))
-async def test_boto3_with_an_unknown_key_is_turned_away(url: str, case: Trouble) -> None:
-    """AWS: each service has its own words for it."""
+async def test_boto3_with_an_unknown_key_gets_the_service_s_error(url: str, case: ErrorCase) -> None:
+    """Each service has its own error."""
     with pytest.raises(ClientError) as refused:
         await ask(url, case.service, key_id="AKIDOTHER")
 
-    assert refusal_of(refused.value) == (case.code, case.message, case.status)
+    assert error_of(refused.value) == (case.code, case.message, case.status)
 
 
 BARE: Final[dict[str, dict[str, Any]]] = {
@@ -412,25 +413,23 @@ BARE: Final[dict[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", UNSIGNED, ids=services(UNSIGNED))
-async def test_a_request_without_a_signature_is_refused_in_the_words_of_the_service_it_looks_like(
-    url: str, case: Trouble
-) -> None:
-    """AWS: each service has its own words for it; here there is only one endpoint for all."""
+async def test_an_unsigned_request_gets_the_error_of_the_service_that_it_resembles(url: str, case: ErrorCase) -> None:
+    """Each service has its own error, but all services have one endpoint here."""
     method, path = ("GET", "/clusters") if case.service == "eks" else ("POST", "/")
 
     async with aiohttp.ClientSession() as session, session.request(method, url + path, **BARE[case.service]) as answer:
-        status, said = answer.status, await answer.text()
+        status, text = answer.status, await answer.text()
         code_in_header = answer.headers.get("x-amzn-errortype", "")
 
     assert status == case.status
-    assert case.code in said + code_in_header
-    assert case.message in said
+    assert case.code in text + code_in_header
+    assert case.message in text
 
 
-async def test_a_presigned_url_says_who_signed_it(url: str) -> None:
-    """AWS: EKS's tokens are presigned calls of GetCallerIdentity."""
+async def test_sts_answers_the_signer_of_a_presigned_url(url: str) -> None:
+    """aws-iam-authenticator: an EKS token is a presigned call of GetCallerIdentity."""
 
-    def presigned() -> str:
+    def create_presigned_url() -> str:
         client: Any = boto3.client(
             "sts",
             endpoint_url=url,
@@ -439,15 +438,15 @@ async def test_a_presigned_url_says_who_signed_it(url: str) -> None:
             aws_secret_access_key=KEY.secret,
         )
         try:
-            made: str = client.generate_presigned_url("get_caller_identity", HttpMethod="GET")
-            return made
+            address: str = client.generate_presigned_url("get_caller_identity", HttpMethod="GET")
+            return address
         finally:
             client.close()
 
-    address = await asyncio.to_thread(presigned)
+    address = await asyncio.to_thread(create_presigned_url)
 
     async with aiohttp.ClientSession() as session, session.get(address) as answer:
-        status, said = answer.status, await answer.text()
+        status, text = answer.status, await answer.text()
 
     assert status == 200
-    assert f"<Arn>{KEY.arn}</Arn>" in said
+    assert f"<Arn>{KEY.arn}</Arn>" in text

@@ -1,4 +1,4 @@
-"""Real AWS clients over real sockets get what the services answer, whatever the protocol."""
+"""boto3 and aiobotocore get the answers and errors of the services over HTTP, in every protocol."""
 
 import asyncio
 import io
@@ -33,80 +33,80 @@ ATTACH = {"ClusterArn": ARN, "NodeId": "i-0123456789abcdef0", "VolumeId": "vol-0
 
 
 class Volumes:
-    """Volumes as far as these tests need them."""
+    """A part of EC2."""
 
     operations = Operations["Volumes"]()
 
     @operations("DescribeVolumes")
     async def describe(self, asked: Asked, call: Call) -> Answer:
-        """Every volume asked for."""
+        """Answer every requested volume."""
         volumes = [{"VolumeId": name, "Size": 4, "Encrypted": True, "CreateTime": TIME} for name in asked["VolumeIds"]]
         return {"Volumes": volumes, "NextToken": f"{call.account} {call.region}"}
 
     @operations("DeleteVolume")
     async def delete(self, asked: Asked, _: Call) -> Answer:
-        """None exists."""
+        """Answer that the volume does not exist."""
         raise AwsFault("InvalidVolume.NotFound", f"The volume '{asked['VolumeId']}' does not exist. <&>")
 
     @operations("CreateVolume")
     async def create(self, _: Asked, __: Call) -> Answer:
-        """A volume with a misspelt member."""
+        """Answer a volume with a misspelt member."""
         return {"VolumeID": "vol-1"}
 
 
 class Tags:
-    """The other half of EC2."""
+    """Another part of EC2."""
 
     operations = Operations["Tags"]()
 
     @operations("CreateTags")
     async def create(self, _: Asked, __: Call) -> Answer:
-        """Nothing."""
+        """Answer nothing."""
         return {}
 
 
 class SageMaker:
-    """One cluster's worth."""
+    """A part of SageMaker."""
 
     operations = Operations["SageMaker"]()
 
     @operations("AttachClusterNodeVolume")
     async def attach(self, asked: Asked, _: Call) -> Answer:
-        """As asked."""
+        """Answer the members of the request and some more."""
         return {**asked, "AttachTime": TIME, "Status": "attached", "DeviceName": "/dev/sdb"}
 
     @operations("DescribeCluster")
     async def describe(self, asked: Asked, _: Call) -> Answer:
-        """No cluster exists."""
+        """Answer that the cluster does not exist."""
         raise AwsFault("ResourceNotFound", f"Cluster {asked['ClusterName']} not found.")
 
     @operations("ListClusters")
     async def list(self, _: Asked, __: Call) -> Answer:
-        """A slip."""
-        raise RuntimeError("a handler's slip")
+        """Fail with a bug."""
+        raise RuntimeError("a bug in a handler")
 
 
 class Eks:
-    """The cluster named mine."""
+    """A part of EKS."""
 
     operations = Operations["Eks"]()
 
     @operations("DescribeCluster")
     async def describe(self, asked: Asked, _: Call) -> Answer:
-        """One cluster exists."""
+        """Answer the only cluster."""
         if asked["name"] != "mine":
             raise AwsFault("ResourceNotFoundException", f"No cluster found for name: {asked['name']}.")
         return {"cluster": {"name": "mine", "createdAt": TIME, "tags": {"a": "b"}}}
 
 
 class Sts:
-    """Who is it."""
+    """STS."""
 
     operations = Operations["Sts"]()
 
     @operations("GetCallerIdentity")
     async def identity(self, _: Asked, call: Call) -> Answer:
-        """The caller."""
+        """Answer the caller."""
         return {"Account": call.account, "Arn": call.arn, "UserId": call.user_id}
 
 
@@ -139,7 +139,7 @@ async def url() -> AsyncGenerator[str]:
 
 
 async def ask(url: str, service: str, operation: str, *, more: Mapping[str, str] | None = None, **asked: Any) -> Any:
-    """What boto3 makes of the answer; `more` are further parameters of its form."""
+    """Call the operation with boto3 and return the answer; `more` are additional parameters of the form."""
 
     def call() -> Any:
         config = Config(retries={"total_max_attempts": 1}, parameter_validation=False)
@@ -164,7 +164,7 @@ async def ask(url: str, service: str, operation: str, *, more: Mapping[str, str]
 
 
 class Case(NamedTuple):
-    """A call and what comes of it."""
+    """A call and its answer."""
 
     id: str
     service: str
@@ -213,7 +213,6 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
 async def test_boto3_gets_the_answer(url: str, case: Case) -> None:
-    """Ours: the emulator is for every SDK, and boto3 is the one everybody has."""
     answer = await ask(url, case.service, case.operation, **case.asked)
 
     assert answer == case.answer
@@ -221,7 +220,7 @@ async def test_boto3_gets_the_answer(url: str, case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
 async def test_aiobotocore_gets_the_answer(url: str, case: Case) -> None:
-    """Ours: the driver talks through aiobotocore."""
+    """The driver uses aiobotocore."""
     session: Any = get_session()  # its own types want each service's name as a literal
     client = session.create_client(
         case.service,
@@ -238,8 +237,8 @@ async def test_aiobotocore_gets_the_answer(url: str, case: Case) -> None:
     assert answer == case.answer
 
 
-class Refused(NamedTuple):
-    """A call and how it is refused."""
+class ErrorCase(NamedTuple):
+    """A call and its error."""
 
     id: str
     service: str
@@ -251,9 +250,9 @@ class Refused(NamedTuple):
     status: int
 
 
-REFUSALS = [
-    Refused(
-        "a fault of ec2's",
+ERRORS = [
+    ErrorCase(
+        "an error of ec2",
         "ec2",
         "delete_volume",
         {"VolumeId": "vol-1"},
@@ -262,8 +261,8 @@ REFUSALS = [
         "The volume 'vol-1' does not exist. <&>",
         400,
     ),
-    Refused(
-        "a fault that sagemaker's model knows",
+    ErrorCase(
+        "an error in sagemaker's model",
         "sagemaker",
         "describe_cluster",
         {"ClusterName": "x"},
@@ -272,8 +271,8 @@ REFUSALS = [
         "Cluster x not found.",
         400,
     ),
-    Refused(
-        "a fault to which eks's model gives a status",
+    ErrorCase(
+        "an error with a status in eks's model",
         "eks",
         "describe_cluster",
         {"name": "x"},
@@ -282,7 +281,7 @@ REFUSALS = [
         "No cluster found for name: x.",
         404,
     ),
-    Refused(
+    ErrorCase(
         "ec2 without a required parameter",
         "ec2",
         "delete_volume",
@@ -292,7 +291,7 @@ REFUSALS = [
         "The request must contain the parameter VolumeId",
         400,
     ),
-    Refused(
+    ErrorCase(
         "ec2 with an unknown parameter",
         "ec2",
         "describe_volumes",
@@ -302,8 +301,8 @@ REFUSALS = [
         "The parameter Colour is not recognized",
         400,
     ),
-    Refused(
-        "ec2 with a number that is none",
+    ErrorCase(
+        "ec2 with an invalid number",
         "ec2",
         "describe_volumes",
         {},
@@ -312,8 +311,8 @@ REFUSALS = [
         "Value (many) for parameter MaxResults is invalid.",
         400,
     ),
-    Refused(
-        "an operation of ec2's that is not served",
+    ErrorCase(
+        "an operation of ec2 that is not emulated",
         "ec2",
         "describe_snapshots",
         {},
@@ -322,10 +321,21 @@ REFUSALS = [
         "The action DescribeSnapshots is not valid for this web service.",
         400,
     ),
-    Refused("one of sagemaker's", "sagemaker", "list_domains", {}, {}, "UnknownOperationException", "", 400),
-    Refused("one of eks's", "eks", "list_clusters", {}, {}, "UnknownOperationException", "", 404),
-    Refused(
-        "one of sts's",
+    ErrorCase(
+        "an operation of sagemaker that is not emulated",
+        "sagemaker",
+        "list_domains",
+        {},
+        {},
+        "UnknownOperationException",
+        "",
+        400,
+    ),
+    ErrorCase(
+        "an operation of eks that is not emulated", "eks", "list_clusters", {}, {}, "UnknownOperationException", "", 404
+    ),
+    ErrorCase(
+        "an operation of sts that is not emulated",
         "sts",
         "get_session_token",
         {},
@@ -334,7 +344,7 @@ REFUSALS = [
         "Could not find operation GetSessionToken for version 2011-06-15",
         400,
     ),
-    Refused(
+    ErrorCase(
         "sagemaker with a malformed id",
         "sagemaker",
         "attach_cluster_node_volume",
@@ -345,8 +355,8 @@ REFUSALS = [
         "regular expression pattern: i-[a-f0-9]{8}(?:[a-f0-9]{9})?",
         400,
     ),
-    Refused(
-        "an answer of ec2's with a misspelt member",
+    ErrorCase(
+        "an answer of ec2 with a misspelt member",
         "ec2",
         "create_volume",
         {"Size": 4},
@@ -355,8 +365,8 @@ REFUSALS = [
         "An internal error has occurred",
         500,
     ),
-    Refused(
-        "a handler of sagemaker's that slips",
+    ErrorCase(
+        "a bug in a handler of sagemaker",
         "sagemaker",
         "list_clusters",
         {},
@@ -368,9 +378,9 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize("case", REFUSALS, ids=[case.id for case in REFUSALS])
-async def test_boto3_gets_the_refusal(url: str, case: Refused) -> None:
-    """AWS: code, message and status of each protocol."""
+@pytest.mark.parametrize("case", ERRORS, ids=[case.id for case in ERRORS])
+async def test_boto3_gets_the_error(url: str, case: ErrorCase) -> None:
+    """Code, message and HTTP status arrive in every protocol."""
     with pytest.raises(ClientError) as refused:
         await ask(url, case.service, case.operation, more=case.more, **case.asked)
 
@@ -380,35 +390,35 @@ async def test_boto3_gets_the_refusal(url: str, case: Refused) -> None:
     assert response["ResponseMetadata"]["RequestId"]
 
 
-async def test_a_slip_is_logged_with_its_traceback_and_without_secrets(
+async def test_a_bug_is_logged_with_its_traceback_and_without_secrets(
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ours: whoever runs the emulator must be able to tell us what happened."""
+    """A user must be able to report the bug."""
     caplog.set_level(logging.DEBUG, logger="hyperpod_ebs")
 
     with pytest.raises(ClientError):
         await ask(url, "sagemaker", "list_clusters")
 
-    ours = "\n".join(caplog.handler.format(record) for record in caplog.records if "hyperpod_ebs" in record.name)
-    assert "a handler's slip" in ours
-    assert "Traceback" in ours
-    assert "a secret" not in ours
-    assert "Signature=" not in ours
+    log = "\n".join(caplog.handler.format(record) for record in caplog.records if "hyperpod_ebs" in record.name)
+    assert "a bug in a handler" in log
+    assert "Traceback" in log
+    assert "a secret" not in log
+    assert "Signature=" not in log
 
 
-async def test_a_request_for_a_service_that_is_not_here_says_which_are(url: str) -> None:
-    """Ours: a wrong endpoint variable is the first mistake that people make."""
+async def test_the_error_for_an_unknown_service_lists_the_emulated_ones(url: str) -> None:
+    """A wrong endpoint variable is a common mistake."""
     headers = {"authorization": AUTHORIZATION.replace("SERVICE", "s3"), "x-amz-date": "20260102T030405Z"}
 
     async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
-        status, said = answer.status, await answer.text()
+        status, text = answer.status, await answer.text()
 
     assert status == 404
-    assert said == "service s3 is not emulated; the emulated services are ec2, eks, sagemaker, sts"
+    assert text == "service s3 is not emulated; the emulated services are ec2, eks, sagemaker, sts"
 
 
-async def test_a_body_that_is_too_long_is_not_read(url: str) -> None:
-    """Ours: a stray upload must not fill the memory."""
+async def test_a_body_that_is_too_long_is_rejected(url: str) -> None:
+    """An upload by mistake must not fill the memory."""
     body = io.BytesIO(b"x" * (BODY_LIMIT + 1))
 
     async with aiohttp.ClientSession() as session, session.post(url, data=body) as answer:
@@ -416,7 +426,7 @@ async def test_a_body_that_is_too_long_is_not_read(url: str) -> None:
 
 
 async def test_calls_are_counted_by_service_and_operation(url: str) -> None:
-    """Ours: the demo shows what each step cost in calls."""
+    """The demo shows the number of AWS calls of each step."""
     await ask(url, "sts", "get_caller_identity")
     await ask(url, "ec2", "describe_volumes", VolumeIds=["vol-1"])
     await ask(url, "ec2", "describe_volumes", VolumeIds=["vol-2"])
@@ -430,8 +440,8 @@ async def test_calls_are_counted_by_service_and_operation(url: str) -> None:
     assert afterwards == {}
 
 
-async def test_further_routes_are_served_beside_the_services() -> None:
-    """Ours: instance metadata and the emulator's status share its port."""
+async def test_additional_routes_are_served_on_the_same_port() -> None:
+    """Instance metadata and the emulator's status use the port of the AWS services."""
 
     async def hello(_: web.Request) -> web.Response:
         return web.Response(text="hello")
@@ -449,39 +459,39 @@ async def test_further_routes_are_served_beside_the_services() -> None:
 
 @pytest.mark.parametrize(("remote", "status"), [("127.0.0.1", 200), ("::1", 200), ("192.0.2.1", 403)])
 async def test_a_control_route_is_only_for_clients_on_this_machine(remote: str, status: int) -> None:
-    """Ours: what plans faults and hands out metadata is nothing for the network."""
+    """Other machines must not be able to plan faults or to read the journal."""
 
     async def hello(_: web.Request) -> web.Response:
         return web.Response(text="hello")
 
     route = local_only(web.get("/hello", hello))
 
-    async def as_if_from_afar(request: web.Request) -> web.StreamResponse:
+    async def with_another_client_address(request: web.Request) -> web.StreamResponse:
         handler: Callable[[web.Request], Any] = route.handler
         return await handler(request.clone(remote=remote))  # type: ignore[no-any-return] # what handlers return
 
     application = web.Application()
-    application.router.add_get("/hello", as_if_from_afar)
+    application.router.add_get("/hello", with_another_client_address)
     runner = web.AppRunner(application)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]
 
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/hello") as answer:
-        seen = answer.status
+        answered = answer.status
 
     await runner.cleanup()
-    assert seen == status
+    assert answered == status
 
 
-async def test_an_operation_claimed_by_two_objects_of_a_service_fails_at_start() -> None:
-    """Ours: the second would take the first's place and nobody would know."""
+async def test_an_operation_with_handlers_in_two_objects_fails_at_start() -> None:
+    """The second handler would replace the first without notice."""
     with pytest.raises(ValueError, match="DescribeVolumes of ec2 has two handlers"):
         Server(services={"ec2": [Volumes(), Volumes()]}, keys=Keys(), faults=Faults(), local_routes=[])
 
 
 async def test_an_operation_that_the_service_does_not_have_fails_at_start() -> None:
-    """Ours: a misspelt name in a table would never be called."""
+    """A handler with a misspelt name would never be called."""
     with pytest.raises(ValueError, match="service sts has no operation AttachClusterNodeVolume"):
         async with serving({"sts": [SageMaker()]}):
             pass

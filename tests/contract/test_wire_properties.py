@@ -1,4 +1,4 @@
-"""Whatever an operation may take or give survives the wire, judged by botocore's own parser and serializer."""
+"""Any input and output of an operation survives a round trip through botocore's own serializer and parser."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ thorough = settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
 
-# What XML 1.0 can hold; EC2 and STS let nothing else in.
+# The characters that XML 1.0 can represent; EC2 and STS accept no others.
 TEXTS = st.text(
     st.one_of(
         st.characters(min_codepoint=0x20, exclude_categories=["Cs"], exclude_characters="￾￿"),
@@ -33,7 +33,7 @@ MILLISECONDS = TIMES.map(lambda time: time - timedelta(microseconds=time.microse
 
 
 class Case(NamedTuple):
-    """An operation of a service; some are here for a shape that the emulator's own services lack."""
+    """An operation of a service; some have a kind of shape that the emulated services lack."""
 
     service: str
     operation: str
@@ -83,8 +83,7 @@ def ids(cases: list[Case]) -> list[str]:
 @pytest.mark.parametrize("case", ANSWERS, ids=ids(ANSWERS))
 @thorough
 @given(data=st.data())
-def test_an_answer_is_read_back_by_botocore_as_it_was_given(case: Case, data: st.DataObject) -> None:
-    """Ours: every client must understand what the emulator says."""
+def test_botocore_parses_every_answer_to_the_members_that_were_written(case: Case, data: st.DataObject) -> None:
     model = models.load(case.service)
     operation = model.operation_model(case.operation)
     shape = operation.output_shape
@@ -102,15 +101,14 @@ def test_an_answer_is_read_back_by_botocore_as_it_was_given(case: Case, data: st
 @pytest.mark.parametrize("case", REQUESTS, ids=ids(REQUESTS))
 @thorough
 @given(data=st.data())
-def test_a_request_that_botocore_writes_is_read_back_as_it_was_asked(case: Case, data: st.DataObject) -> None:
-    """Ours: the emulator must understand what every client says."""
+def test_every_request_of_botocore_is_parsed_to_the_members_that_were_sent(case: Case, data: st.DataObject) -> None:
     model = models.load(case.service)
     operation = model.operation_model(case.operation)
     assert operation.input_shape is not None
-    drawing = Drawing(times=TIMES, valid=model.protocol in {"json", "rest-json"}, hollow=False)
+    drawing = Drawing(times=TIMES, valid=model.protocol in {"json", "rest-json"}, may_be_empty=False)
     asked = data.draw(values(operation.input_shape, drawing))
 
-    request = serialized(operation, asked)
+    request = serialize(operation, asked)
 
     wire = wire_of(model)
     assert wire.resembles(request)
@@ -120,11 +118,11 @@ def test_a_request_that_botocore_writes_is_read_back_as_it_was_asked(case: Case,
 
 @pytest.mark.parametrize("service", ["ec2", "sagemaker", "eks", "sts"])
 def test_every_operation_of_the_emulated_services_can_be_compiled(service: str) -> None:
-    """Ours: adding an operation is a method and a line in a table, whatever its shapes."""
+    """A new operation must need only a method with a decorator, for any shapes."""
     model = models.load(service)
     wire = wire_of(model)
 
-    codecs = [wire._codec(name) for name in model.operation_names]  # type: ignore[attr-defined] # compiled on first use otherwise
+    codecs = [wire._codec(name) for name in model.operation_names]  # type: ignore[attr-defined] # otherwise compiled at the first call
 
     assert len(codecs) > 10
 
@@ -135,10 +133,10 @@ class Drawing(NamedTuple):
     times: st.SearchStrategy[datetime]
 
     valid: bool = False
-    """Whether values keep to what the model demands: only requests of the JSON services are held against it."""
+    """Whether values meet the model's constraints: only the JSON services check them."""
 
-    hollow: bool = True
-    """Whether lists and structures may be empty: a form cannot say so."""
+    may_be_empty: bool = True
+    """Whether lists and structures may be empty: a form cannot represent that."""
 
     depth: int = 5
 
@@ -168,13 +166,13 @@ def structures(shape: StructureShape, drawing: Drawing) -> st.SearchStrategy[dic
     chosen = drawn.flatmap(
         lambda names: st.fixed_dictionaries({**needed, **{name: others[name] for name in sorted(names)}})
     )
-    return chosen if drawing.hollow else chosen.filter(bool)
+    return chosen if drawing.may_be_empty else chosen.filter(bool)
 
 
 def sizes(shape: Shape, drawing: Drawing) -> tuple[int, int]:
     low = shape.metadata.get("min", 0) if drawing.valid else 0
-    flattened = shape.serialization.get("flattened")  # an empty one leaves no trace
-    low = max(low, 0 if drawing.hollow and not flattened else 1)
+    flattened = shape.serialization.get("flattened")  # an empty flattened list is not written at all
+    low = max(low, 0 if drawing.may_be_empty and not flattened else 1)
     return low, max(low, min(3, shape.metadata.get("max", 3) if drawing.valid else 3))
 
 
@@ -200,12 +198,12 @@ def scalars(shape: Shape, drawing: Drawing) -> st.SearchStrategy[Any]:
     return st.booleans()
 
 
-def strings(shape: Shape, valid: bool) -> st.SearchStrategy[str]:  # noqa: FBT001 - the other half of a case
+def strings(shape: Shape, valid: bool) -> st.SearchStrategy[str]:  # noqa: FBT001 - always passed on from a `Drawing`
     if valid and (choice := shape.metadata.get("enum")):
         return st.sampled_from(list(choice))
     if not valid:
         return TEXTS
-    in_path = shape.serialization.get("location") == "uri"  # where an empty text would be another path
+    in_path = shape.serialization.get("location") == "uri"  # an empty text would make another path
     low, high = shape.metadata.get("min", int(in_path)), shape.metadata.get("max", 10**6)
     if pattern := shape.metadata.get("pattern"):
         matching = st.from_regex(re.compile(plain(pattern)), fullmatch=True)
@@ -216,13 +214,13 @@ def strings(shape: Shape, valid: bool) -> st.SearchStrategy[str]:  # noqa: FBT00
 
 
 def plain(pattern: str) -> str:
-    """A narrower pattern without Java's named classes, which Python does not have."""
+    """A narrower pattern without Java's named classes, which Python does not support."""
     for java, python in ((r"\p{L}", "a-zà-ö"), (r"\p{Z}", " \u00a0"), (r"\p{N}", "0-9½")):
         pattern = pattern.replace(java, python)
     return pattern
 
 
-def serialized(operation: OperationModel, asked: dict[str, Any]) -> Request:
+def serialize(operation: OperationModel, asked: dict[str, Any]) -> Request:
     protocol = operation.service_model.protocol
     written = create_serializer(protocol, include_validation=False).serialize_to_request(asked, operation)
     headers = {name.lower(): value for name, value in written["headers"].items()}

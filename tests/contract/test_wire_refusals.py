@@ -1,4 +1,4 @@
-"""What the wire refuses, and that it refuses in AWS's words and never falls over."""
+"""Invalid requests get AWS's errors, invalid answers of handlers are found, and neither crashes the emulator."""
 
 import json
 from contextlib import suppress
@@ -37,14 +37,14 @@ def document(value: object, *, target: str = "") -> Request:
     return Request(method="POST", path="/", query="", headers=headers, body=json.dumps(value).encode())
 
 
-def refusal(service: str, operation: str, request: Request) -> AwsFault:
+def parse_error(service: str, operation: str, request: Request) -> AwsFault:
     with pytest.raises(AwsFault) as refused:
         wire_of(models.load(service)).parse(operation, request)
     return refused.value
 
 
 class Form(NamedTuple):
-    """A form of EC2's, and how EC2 refuses it."""
+    """An invalid form, and EC2's error."""
 
     id: str
     operation: str
@@ -111,21 +111,21 @@ FORMS = [
         "Value (size) for parameter Filter.1 is invalid.",
     ),
     Form(
-        "an integer is none",
+        "an integer is invalid",
         "CreateVolume",
         {"Size": "4.5"},
         "InvalidParameterValue",
         "Value (4.5) for parameter Size is invalid.",
     ),
     Form(
-        "a boolean is none",
+        "a boolean is invalid",
         "CreateVolume",
         {"Encrypted": "perhaps"},
         "InvalidParameterValue",
         "Value (perhaps) for parameter Encrypted is invalid.",
     ),
     Form(
-        "a time is none",
+        "a time is invalid",
         "DescribeSpotPriceHistory",
         {"StartTime": "noon"},
         "InvalidParameterValue",
@@ -136,15 +136,15 @@ FORMS = [
 
 @pytest.mark.requirement("emulator.refuses-as-aws")
 @pytest.mark.parametrize("case", FORMS, ids=[case.id for case in FORMS])
-def test_ec2_refuses_a_form_in_its_own_words(case: Form) -> None:
-    """AWS: EC2 API errors, common to all actions."""
-    fault = refusal("ec2", case.operation, form(**case.members))
+def test_ec2_answers_its_error_for_an_invalid_form(case: Form) -> None:
+    """EC2 API reference, "Error codes", common client errors."""
+    fault = parse_error("ec2", case.operation, form(**case.members))
 
     assert (fault.code, fault.message, fault.status) == (case.code, case.message, 400)
 
 
 class Document(NamedTuple):
-    """A document of SageMaker's, and how SageMaker refuses it."""
+    """An invalid document, and SageMaker's error."""
 
     id: str
     operation: str
@@ -155,7 +155,7 @@ class Document(NamedTuple):
 
 DOCUMENTS = [
     Document(
-        "a text is not of its pattern",
+        "a text does not match its pattern",
         "AttachClusterNodeVolume",
         {**ATTACH, "VolumeId": "vol-1"},
         "ValidationException",
@@ -187,7 +187,7 @@ DOCUMENTS = [
         "constraint: Member must have length less than or equal to 63",
     ),
     Document(
-        "a choice is none",
+        "a value is not in the enum",
         "ListClusterNodes",
         {"ClusterName": "c", "SortBy": "AGE"},
         "ValidationException",
@@ -246,16 +246,16 @@ DOCUMENTS = [
 
 @pytest.mark.requirement("emulator.refuses-as-aws")
 @pytest.mark.parametrize("case", DOCUMENTS, ids=[case.id for case in DOCUMENTS])
-def test_sagemaker_refuses_a_document_in_its_own_words(case: Document) -> None:
-    """AWS: the JSON services hold requests against their models before anything else."""
-    fault = refusal("sagemaker", case.operation, document(case.members))
+def test_sagemaker_answers_its_error_for_an_invalid_document(case: Document) -> None:
+    """SageMaker API reference, "Common errors": ValidationException. The service checks the constraints first."""
+    fault = parse_error("sagemaker", case.operation, document(case.members))
 
     assert (fault.code, fault.message, fault.status) == (case.code, case.message, 400)
 
 
-def test_sts_refuses_a_form_without_a_required_parameter() -> None:
-    """AWS: STS is a query service and validates like one."""
-    fault = refusal("sts", "AssumeRole", form(RoleArn="arn:aws:iam::123456789012:role/x"))
+def test_sts_rejects_a_form_without_a_required_parameter() -> None:
+    """Services with the query protocol have an error of their own for this."""
+    fault = parse_error("sts", "AssumeRole", form(RoleArn="arn:aws:iam::123456789012:role/x"))
 
     assert fault.code == "ValidationError"
     assert fault.message == (
@@ -264,8 +264,8 @@ def test_sts_refuses_a_form_without_a_required_parameter() -> None:
     )
 
 
-def test_sts_ignores_a_parameter_that_it_does_not_know() -> None:
-    """AWS: only EC2 knows UnknownParameter."""
+def test_sts_ignores_an_unknown_parameter() -> None:
+    """Of the emulated services only EC2 has the error UnknownParameter."""
     request = form(RoleArn="r", RoleSessionName="s", Colour="red", Tags_member_1_Key="k", Tags_member_1_Value="")
 
     asked = wire_of(models.load("sts")).parse("AssumeRole", request)
@@ -273,15 +273,15 @@ def test_sts_ignores_a_parameter_that_it_does_not_know() -> None:
     assert asked == {"RoleArn": "r", "RoleSessionName": "s", "Tags": [{"Key": "k", "Value": ""}]}
 
 
-def test_a_query_service_takes_an_empty_list() -> None:
-    """An empty list is an empty parameter: botocore writes it so."""
+def test_a_query_service_accepts_an_empty_list() -> None:
+    """Botocore writes an empty list as an empty parameter."""
     request = form(RoleArn="r", RoleSessionName="s", PolicyArns="")
 
     assert wire_of(models.load("sts")).parse("AssumeRole", request)["PolicyArns"] == []
 
 
-def test_sagemaker_ignores_members_that_it_does_not_know_and_those_that_are_null() -> None:
-    """AWS: a newer SDK may know more members than the service."""
+def test_sagemaker_ignores_unknown_members_and_null() -> None:
+    """A newer SDK may send members that the service does not have."""
     request = document({**ATTACH, "Colour": "red", "Tags": None})
 
     assert wire_of(models.load("sagemaker")).parse("AttachClusterNodeVolume", request) == ATTACH
@@ -309,8 +309,8 @@ def test_sagemaker_ignores_members_that_it_does_not_know_and_those_that_are_null
     ],
     ids=["ec2", "ec2 without one", "sts", "sagemaker", "eks by path", "eks by method"],
 )
-def test_an_unknown_operation_is_refused(service: str, request_: Request, code: str, status: int) -> None:
-    """AWS: each protocol has a code for it."""
+def test_an_unknown_operation_is_rejected(service: str, request_: Request, code: str, status: int) -> None:
+    """Each protocol has a code for it."""
     with pytest.raises(AwsFault) as refused:
         wire_of(models.load(service)).operation(request_)
 
@@ -328,10 +328,10 @@ def test_an_unknown_operation_is_refused(service: str, request_: Request, code: 
         ("sts", "GetCallerIdentity", {"User": "x"}),
     ],
 )
-def test_an_answer_with_a_member_that_the_shape_lacks_is_refused(
+def test_an_answer_with_a_member_that_the_shape_lacks_is_an_error(
     service: str, operation: str, answer: dict[str, Any]
 ) -> None:
-    """Ours: a misspelt member would vanish on the wire and nobody would know."""
+    """A misspelt member would otherwise be dropped without notice."""
     wire = wire_of(models.load(service))
 
     with pytest.raises(UnknownMember):
@@ -350,18 +350,18 @@ def test_an_answer_with_a_member_that_the_shape_lacks_is_refused(
         ("sagemaker", "DescribeCluster", {"InstanceGroups": [{"CurrentCount": True}]}),
     ],
 )
-def test_an_answer_with_a_member_of_a_wrong_type_is_refused(
+def test_an_answer_with_a_member_of_a_wrong_type_is_an_error(
     service: str, operation: str, answer: dict[str, Any]
 ) -> None:
-    """Ours: a client would read something else than was meant."""
+    """A client would otherwise parse another value."""
     wire = wire_of(models.load(service))
 
     with pytest.raises((TypeError, ValueError, AttributeError)):
         wire.write(operation, answer, "an-id")
 
 
-def test_members_that_are_none_stay_off_the_wire() -> None:
-    """Ours: a handler writes None for what AWS leaves out."""
+def test_members_that_are_none_are_not_sent() -> None:
+    """A handler answers None for a member that AWS leaves out."""
     wire = wire_of(models.load("ec2"))
 
     body = wire.write("CreateVolume", {"VolumeId": "vol-1", "KmsKeyId": None}, "an-id").body
@@ -370,8 +370,8 @@ def test_members_that_are_none_stay_off_the_wire() -> None:
     assert b"kmsKeyId" not in body
 
 
-def test_text_that_xml_cannot_hold_becomes_a_question_mark() -> None:
-    """XML 1.0 has no way to write most control characters."""
+def test_a_character_that_xml_cannot_represent_becomes_a_question_mark() -> None:
+    """XML 1.0, "Characters": most control characters are not allowed."""
     wire = wire_of(models.load("ec2"))
 
     body = wire.write("CreateVolume", {"VolumeId": "a\x00b\ud800c"}, "an-id").body
@@ -379,8 +379,8 @@ def test_text_that_xml_cannot_hold_becomes_a_question_mark() -> None:
     assert b"<volumeId>a?b?c</volumeId>" in body
 
 
-def test_a_name_claimed_twice_in_a_table_fails_at_import() -> None:
-    """Ours: the second method would take the first's place and nobody would know."""
+def test_a_second_handler_of_an_operation_fails_at_import() -> None:
+    """The second handler would replace the first without notice."""
     operations = Operations[object]()
 
     async def answer(*_: object) -> dict[str, Any]:
@@ -393,7 +393,7 @@ def test_a_name_claimed_twice_in_a_table_fails_at_import() -> None:
 
 
 @pytest.mark.parametrize(
-    ("java", "fits", "does_not"),
+    ("java", "match", "mismatch"),
     [
         (r"([\p{L}\p{Z}\p{N}_.:/=+\-@]*)", "Grüße 5_ツ½", "a!"),
         (r"\p{L}+", "é", "5"),
@@ -401,13 +401,13 @@ def test_a_name_claimed_twice_in_a_table_fails_at_import() -> None:
         (r"[^\p{P}]", "a", "!"),
     ],
 )
-def test_javas_named_classes_mean_the_same_in_python(java: str, fits: str, does_not: str) -> None:
-    """The models' patterns are Java's."""
+def test_java_s_named_classes_have_the_same_meaning_in_python(java: str, match: str, mismatch: str) -> None:
+    """The models' patterns are written for Java."""
     pattern = python_pattern(java)
 
     assert pattern is not None
-    assert pattern.fullmatch(fits)
-    assert not pattern.fullmatch(does_not)
+    assert pattern.fullmatch(match)
+    assert not pattern.fullmatch(mismatch)
 
 
 NAMES = st.text("VolumeIdFilterSzTagKySpcon.1290", max_size=20) | st.sampled_from(
@@ -425,8 +425,8 @@ JSON = st.recursive(
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(NAMES, st.text(max_size=5)), max_size=6))
-def test_any_form_at_all_is_read_or_refused(pairs: list[tuple[str, str]]) -> None:
-    """Ours: what a client sends never looks like a bug of the emulator."""
+def test_any_form_is_parsed_or_rejected(pairs: list[tuple[str, str]]) -> None:
+    """A bad request must never look like a bug of the emulator."""
     headers = {"content-type": "application/x-www-form-urlencoded"}
     request = Request(
         method="POST", path="/", query="", headers=headers, body=urlencode(pairs, errors="replace").encode()
@@ -440,8 +440,8 @@ def test_any_form_at_all_is_read_or_refused(pairs: list[tuple[str, str]]) -> Non
 
 @settings(deadline=None)
 @given(JSON | st.binary(max_size=10))
-def test_any_document_at_all_is_read_or_refused(value: object) -> None:
-    """Ours: what a client sends never looks like a bug of the emulator."""
+def test_any_document_is_parsed_or_rejected(value: object) -> None:
+    """A bad request must never look like a bug of the emulator."""
     body = value if isinstance(value, bytes) else json.dumps(value).encode()
     request = Request(method="POST", path="/", query="", headers={}, body=body)
 
@@ -481,7 +481,7 @@ def rest(path: str, query: str = "", **headers: str) -> Request:
 
 
 def test_members_are_read_from_path_query_header_and_body_by_their_names_on_the_wire() -> None:
-    """AWS: rest-json puts members where the model says."""
+    """Smithy, "HTTP bindings": the model says where each member is."""
     request = rest("/do/a/b%2Fc%20d", "kind=x&max-results=5&kind=y", **{"x-sure": "true"})
 
     asked = wire_of(REST).parse("Do", request)
@@ -489,12 +489,10 @@ def test_members_are_read_from_path_query_header_and_body_by_their_names_on_the_
     assert asked == {"Rest": "a/b/c d", "Most": 5, "Kinds": ["x", "y"], "Sure": True, "Note": "n"}
 
 
-def test_members_that_are_nowhere_are_left_out() -> None:
-    """Ours: absent is absent, wherever it could have been."""
+def test_absent_members_are_absent_from_the_parsed_request() -> None:
     assert wire_of(REST).parse("Do", rest("/do/a")) == {"Rest": "a", "Note": "n"}
 
 
-def test_a_number_that_is_none_is_refused_outside_the_body_too() -> None:
-    """AWS: a document of the wrong type is one wherever it stands."""
+def test_an_invalid_number_outside_the_body_is_rejected_too() -> None:
     with pytest.raises(AwsFault, match="STRING_VALUE cannot be converted to integer"):
         wire_of(REST).parse("Do", rest("/do/a", "max-results=many"))

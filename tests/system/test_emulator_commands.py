@@ -1,4 +1,4 @@
-"""`emulator run`, `env`, `status` and `reset`, as a user types them."""
+"""The commands `emulator run`, `env`, `status` and `reset`."""
 
 import asyncio
 import json
@@ -14,36 +14,34 @@ from tests.support.emulator_clients import cloud
 
 pytestmark = pytest.mark.root
 
-OURS = (sys.executable, "-m", "hyperpod_ebs.emulator.commands")
+COMMAND = (sys.executable, "-m", "hyperpod_ebs.emulator.commands")
 
 
-async def typed(*words: str, code: int = 0) -> command.Finished:
-    """What a command leaves."""
-    return await command.run([*OURS, *words], ok=frozenset({code}))
+async def run(*words: str, code: int = 0) -> command.Finished:
+    """Run an `emulator` command, which must exit with `code`."""
+    return await command.run([*COMMAND, *words], ok=frozenset({code}))
 
 
-async def test_env_prints_what_a_shell_or_a_program_needs(short_path: Path) -> None:
-    """Ours: one line for eval, or JSON."""
+async def test_env_prints_the_environment_for_a_shell_or_as_json(short_path: Path) -> None:
     state = str(short_path / "state")
     async with cloud(short_path / "state") as (emulator, _):
-        shell = await typed("env", "--state", state)
-        document = await typed("env", "--state", state, "--output", "json")
+        shell = await run("env", "--state", state)
+        document = await run("env", "--state", state, "--output", "json")
 
     lines = dict(line.removeprefix("export ").split("=", 1) for line in shell.out.splitlines())
     assert lines == json.loads(document.out) == emulator.env
     assert emulator.env["AWS_REGION"] == "us-west-2"
 
 
-async def test_status_shows_what_there_is(short_path: Path) -> None:
-    """Ours: volumes, snapshots, attachments with their loop devices, instances, clusters."""
+async def test_status_shows_all_resources_as_tables_or_json(short_path: Path) -> None:
     state = str(short_path / "state")
     async with cloud(short_path / "state") as (_, aws):
         volume = await aws.create_volume()
         cluster, (node,) = await aws.create_cluster()
         await aws("sagemaker", "attach_cluster_node_volume", ClusterArn=cluster, NodeId=node, VolumeId=volume)
 
-        table = await typed("status", "--state", state)
-        document = json.loads((await typed("status", "--state", state, "--output", "json")).out)
+        table = await run("status", "--state", state)
+        document = json.loads((await run("status", "--state", state, "--output", "json")).out)
 
     assert {"volumes (1)", "snapshots: none", "clusters (1)"} <= set(table.out.split("\n")) | {
         line.strip() for line in table.out.split("\n")
@@ -53,72 +51,70 @@ async def test_status_shows_what_there_is(short_path: Path) -> None:
     assert attachment["loop"].startswith("/dev/loop")
 
 
-async def test_without_an_emulator_the_commands_say_how_to_start_one(short_path: Path) -> None:
-    """Ours: an exit code that scripts can trust, and the next step."""
+async def test_without_an_emulator_the_commands_fail_and_say_how_to_start_one(short_path: Path) -> None:
     state = str(short_path / "state")
 
     for words in (("env",), ("status",)):
-        failed = await typed(*words, "--state", state, code=1)
+        failed = await run(*words, "--state", state, code=1)
 
         assert f"emulator run --state {state}" in failed.err
-    assert "nothing to delete" in (await typed("reset", "--state", state)).out
+    assert "nothing to delete" in (await run("reset", "--state", state)).out
     assert not (short_path / "state").exists()
 
 
-async def test_while_an_emulator_starts_nobody_is_sent_to_where_the_one_before_it_was(short_path: Path) -> None:
-    """Ours: clients that were started beside it would find nobody there, or somebody else."""
+async def test_env_never_prints_the_url_of_an_emulator_that_has_ended(short_path: Path) -> None:
+    """Until the next emulator is ready, the old port is closed or belongs to another process."""
     state = short_path / "state"
     async with cloud(state):
         pass
 
     with ExitStack() as stack:
         await asyncio.to_thread(stack.enter_context, state_directory.lock(state))
-        failed = await typed("env", "--state", str(state), code=1)
+        failed = await run("env", "--state", str(state), code=1)
 
     assert f"no emulator runs on {state}" in failed.err
 
 
-async def test_a_port_that_is_taken_is_said_and_nothing_is_left(short_path: Path) -> None:
-    """Ours: no traceback for what a user can mend."""
+async def test_a_taken_port_is_an_error_and_leaves_no_mount(short_path: Path) -> None:
+    """A user can fix this, so there is no traceback."""
     async with cloud(short_path / "one") as (emulator, _):
         port = emulator.url.rpartition(":")[2]
 
-        failed = await typed("run", "--state", str(short_path / "other"), "--port", port, code=1)
+        failed = await run("run", "--state", str(short_path / "other"), "--port", port, code=1)
 
     assert "address already in use" in failed.err
     assert "Traceback" not in failed.err
     assert not (short_path / "other" / "disks").is_mount()
 
 
-async def test_another_address_than_loopback_is_warned_of(short_path: Path) -> None:
-    """Ours: whoever opens it to a network is told what that means; what is no address is refused at once."""
+async def test_run_warns_about_an_address_other_than_loopback_and_rejects_a_host_name(short_path: Path) -> None:
+    """Clients on the network can use the emulator; a host name can stand for several addresses."""
     state = str(short_path / "state")
 
-    elsewhere = await typed("run", "--state", state, "--host", "192.0.2.1", "--port", "0", code=1)
-    name = await typed("run", "--state", state, "--host", "localhost", code=2)
+    elsewhere = await run("run", "--state", state, "--host", "192.0.2.1", "--port", "0", code=1)
+    name = await run("run", "--state", state, "--host", "localhost", code=2)
 
     assert "every client that can connect to 192.0.2.1 and has the access key" in elsewhere.err
     assert "192.0.2.1" in elsewhere.err.splitlines()[-1]
     assert "is not an IP address" in name.out + name.err
 
 
-async def test_reset_deletes_a_state_with_its_disks(short_path: Path) -> None:
-    """Ours: nothing of it is left on the machine."""
+async def test_reset_deletes_the_state_directory_with_its_disks(short_path: Path) -> None:
     async with cloud(short_path / "state") as (_, aws):
         await aws.create_volume()
 
-    said = await typed("reset", "--state", str(short_path / "state"))
+    finished = await run("reset", "--state", str(short_path / "state"))
 
-    assert "is deleted" in said.out
+    assert "is deleted" in finished.out
     assert not (short_path / "state").exists()
 
 
-async def test_a_life_under_chaos_ends_well(short_path: Path) -> None:
-    """Ours: wide times and any order change when things happen, not what happens."""
+async def test_the_profile_chaos_changes_durations_but_not_the_sequence_of_states(short_path: Path) -> None:
+    """A volume is creating, available and deleting, for any durations."""
     async with cloud(short_path / "state", profile="chaos", seed=11) as (emulator, aws):
         volume = await aws.create_volume()
         await aws.ec2("delete_volume", VolumeId=volume)
 
-        moments = [one.state for one in emulator.world.store.moments.values() if one.subject == volume]
+        moments = [moment.state for moment in emulator.world.store.moments.values() if moment.subject == volume]
 
     assert moments == ["creating", "available", "deleting"]

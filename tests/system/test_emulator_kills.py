@@ -1,6 +1,7 @@
-"""The emulator killed, stopped and started again: what it acknowledged is there, and nothing else is left.
+"""Kills, stops and restarts of the emulator.
 
-Ours: acknowledged is durable, and a dead process leaves nothing that the next one cannot finish or undo.
+A restarted emulator has every change that it acknowledged. It completes or undoes every other change that the previous
+process had begun.
 """
 
 import asyncio
@@ -27,69 +28,69 @@ from tests.support.waiting import wait_until_equal
 
 pytestmark = pytest.mark.root
 
-OURS = (sys.executable, "-m", "hyperpod_ebs.emulator.commands")
+COMMAND = (sys.executable, "-m", "hyperpod_ebs.emulator.commands")
 
 
 @dataclass
 class Machine:
-    """An emulator as a process on a state directory, started as often as need be."""
+    """An emulator process, which can be started again on the same state directory."""
 
     state: Path
     profile: str = "instant"
     process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> Aws:
-        """Start it; its clients once it answers."""
+        """Start the emulator; return clients once it is ready."""
         words = ("run", "--state", str(self.state), "--port", "0", "--profile", self.profile)
         pipe = asyncio.subprocess.PIPE
-        self.process = await asyncio.create_subprocess_exec(*OURS, *words, stdout=pipe, stderr=pipe)
+        self.process = await asyncio.create_subprocess_exec(*COMMAND, *words, stdout=pipe, stderr=pipe)
         assert self.process.stdout is not None
         async with asyncio.timeout(30):
             ready = await self.process.stdout.readline()
-        assert b"ready at http://127.0.0.1:" in ready, await self.said()
-        shown = await command.run([*OURS, "env", "--state", str(self.state), "--output", "json"])
+        assert b"ready at http://127.0.0.1:" in ready, await self.read_stderr()
+        shown = await command.run([*COMMAND, "env", "--state", str(self.state), "--output", "json"])
         return await asyncio.to_thread(clients, json.loads(shown.out))
 
     async def end(self, number: signal.Signals) -> int:
-        """Send it a signal and wait; its exit code."""
+        """Send a signal to the emulator and wait for its end; return the exit code."""
         assert self.process is not None
         self.process.send_signal(number)
         async with asyncio.timeout(20):
             return await self.process.wait()
 
-    async def said(self) -> str:
-        """What it has written to stderr, once it has ended."""
+    async def read_stderr(self) -> str:
+        """Read what the emulator has written to stderr; it must have ended."""
         assert self.process is not None
         assert self.process.stderr is not None
         return (await self.process.stderr.read()).decode()
 
     async def reset(self) -> command.Finished:
-        """Delete the state, as a user would."""
-        return await command.run([*OURS, "reset", "--state", str(self.state)], ok=frozenset({0, 1}))
+        """Run `emulator reset` on the state directory."""
+        return await command.run([*COMMAND, "reset", "--state", str(self.state)], ok=frozenset({0, 1}))
 
 
 @asynccontextmanager
 async def machine(state: Path, profile: str = "instant") -> AsyncGenerator[Machine]:
-    """A machine that is gone at the end, whatever happens."""
-    one = Machine(state, profile)
+    """A machine; at the end its process is killed and its state deleted."""
+    emulator = Machine(state, profile)
     try:
-        yield one
+        yield emulator
     finally:
-        if one.process is not None and one.process.returncode is None:
-            await one.end(signal.SIGKILL)
-        gone = await one.reset()
-        assert gone.code == 0, gone.err
+        if emulator.process is not None and emulator.process.returncode is None:
+            await emulator.end(signal.SIGKILL)
+        reset = await emulator.reset()
+        assert reset.code == 0, reset.err
 
 
 def device_of(state: Path, node: str, volume: str) -> Path:
-    """The device by its by-id name."""
+    """The device of a volume by its by-id name."""
     name = f"nvme-Amazon_Elastic_Block_Store_{volume.replace('-', '')}"
     return state / "nodes" / node / "dev" / "disk" / "by-id" / name
 
 
 @contextmanager
-def opened(path: Path) -> Generator[int]:
-    """A device, open."""
+def open_device(path: Path) -> Generator[int]:
+    """Open a device."""
     handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         yield handle
@@ -98,8 +99,8 @@ def opened(path: Path) -> Generator[int]:
 
 
 @asynccontextmanager
-async def mounted(device: Path, at: Path) -> AsyncGenerator[Path]:
-    """The device, mounted."""
+async def mount(device: Path, at: Path) -> AsyncGenerator[Path]:
+    """Mount a device."""
     at.mkdir(exist_ok=True)
     await command.run(["mount", str(device), str(at)])
     try:
@@ -109,8 +110,8 @@ async def mounted(device: Path, at: Path) -> AsyncGenerator[Path]:
 
 
 @pytest.mark.requirement("emulator.durable")
-async def test_a_mounted_volume_survives_the_emulator_s_death_on_the_same_device(short_path: Path) -> None:
-    """Ours: the next emulator takes the loop device over while the node goes on writing."""
+async def test_a_mounted_volume_stays_on_its_device_when_the_emulator_is_killed(short_path: Path) -> None:
+    """The next emulator takes over the loop device while the node writes to it."""
     state = short_path / "state"
     async with machine(state) as emulator:
         aws = await emulator.start()
@@ -120,24 +121,23 @@ async def test_a_mounted_volume_survives_the_emulator_s_death_on_the_same_device
         await aws("sagemaker", "attach_cluster_node_volume", **on_node)
         device = device_of(state, node, volume)
         await command.run(["mkfs.ext4", "-q", str(device)])
-        async with mounted(device, short_path / "mnt") as mount:
+        async with mount(device, short_path / "mnt") as directory:
             before = device.stat().st_rdev
             await emulator.end(signal.SIGKILL)
-            (mount / "meanwhile").write_text("written")
+            (directory / "meanwhile").write_text("written")
 
             aws = await emulator.start()
 
             assert await aws.volume_state(volume) == "in-use attached"
             assert device.stat().st_rdev == before
-            assert (mount / "meanwhile").read_text() == "written"
+            assert (directory / "meanwhile").read_text() == "written"
             await aws("sagemaker", "detach_cluster_node_volume", **on_node)
             assert await aws.volume_state(volume) == "in-use busy"
         await wait_until_equal(lambda: aws.volume_state(volume), "available")
 
 
 @pytest.mark.requirement("emulator.durable")
-async def test_everything_acknowledged_is_there_after_a_kill(short_path: Path) -> None:
-    """Ours: volumes, snapshots and attachments, each with its bytes."""
+async def test_acknowledged_volumes_snapshots_and_attachments_survive_a_kill(short_path: Path) -> None:
     state = short_path / "state"
     async with machine(state) as emulator:
         aws = await emulator.start()
@@ -145,7 +145,7 @@ async def test_everything_acknowledged_is_there_after_a_kill(short_path: Path) -
         cluster, nodes = await aws.create_cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
         on_node: dict[str, Any] = {"ClusterArn": cluster, "NodeId": nodes[0]}
         await aws("sagemaker", "attach_cluster_node_volume", **on_node, VolumeId=volume)
-        with opened(device_of(state, nodes[0], volume)) as handle:
+        with open_device(device_of(state, nodes[0], volume)) as handle:
             os.pwrite(handle, b"first", 0)
             os.fsync(handle)
             snapshot = (await aws.ec2("create_snapshot", VolumeId=volume))["SnapshotId"]
@@ -162,26 +162,26 @@ async def test_everything_acknowledged_is_there_after_a_kill(short_path: Path) -
         await aws("sagemaker", "attach_cluster_node_volume", **on_node, VolumeId=restored)
         assert await aws.volume_state(volume) == "in-use attached"
         for id_, wanted in ((volume, b"later"), (restored, b"first")):
-            with opened(device_of(state, nodes[0], id_)) as handle:
+            with open_device(device_of(state, nodes[0], id_)) as handle:
                 assert os.pread(handle, 5, 0) == wanted
 
 
 @pytest.mark.requirement("emulator.durable")
-async def test_what_was_under_way_is_finished_after_a_kill(short_path: Path) -> None:
-    """Ours: creating, attaching, detaching, modifying, deleting and a pending snapshot all come to their ends."""
+async def test_pending_volume_operations_are_completed_after_a_kill(short_path: Path) -> None:
+    """Operations: create, attach, detach, modify and delete a volume, and create a snapshot."""
     async with asyncio.TaskGroup() as group:
-        for seconds in range(3):  # a different place in the cloud's times each time
-            group.create_task(what_was_under_way_is_finished(short_path / f"state-{seconds}", seconds))
+        for seconds in range(3):  # each kill interrupts other steps
+            group.create_task(check_pending_volume_operations(short_path / f"state-{seconds}", seconds))
 
 
-async def what_was_under_way_is_finished(state: Path, seconds: int) -> None:
-    """Kill an emulator so long after everything was begun."""
+async def check_pending_volume_operations(state: Path, seconds: int) -> None:
+    """Begin the operations, kill the emulator after `seconds`, and check a restarted one."""
     async with machine(state, "aws") as emulator:
         aws = await emulator.start()
         instance = await aws.run_instance()
         async with asyncio.TaskGroup() as group:
-            making = [group.create_task(aws.create_volume()) for _ in range(4)]
-        to_attach, to_detach, to_modify, to_delete = [made.result() for made in making]
+            creations = [group.create_task(aws.create_volume()) for _ in range(4)]
+        to_attach, to_detach, to_modify, to_delete = [creation.result() for creation in creations]
         await aws.ec2("attach_volume", VolumeId=to_detach, InstanceId=instance, Device="/dev/xvdba")
         await wait_until_equal(lambda: aws.volume_state(to_detach), "in-use attached")
 
@@ -200,7 +200,7 @@ async def what_was_under_way_is_finished(state: Path, seconds: int) -> None:
         await wait_until_equal(lambda: aws.volume_state(to_attach), "in-use attached")
         await wait_until_equal(lambda: aws.volume_state(to_detach), "available")
         await wait_until_equal(lambda: _size(aws, to_modify), "2")
-        await wait_until_equal(lambda: _known(aws, to_delete), "no")
+        await wait_until_equal(lambda: _exists(aws, to_delete), "no")
         await wait_until_equal(lambda: _snapshot_state(aws, snapshot), "completed")
         assert device_of(state, instance, to_attach).exists()
         assert not device_of(state, instance, to_detach).exists()
@@ -213,9 +213,9 @@ async def _size(aws: Aws, volume: str) -> str:
     return str((await aws.describe_volume(volume))["Size"])
 
 
-async def _known(aws: Aws, volume: str) -> str:
-    found = await aws.ec2("describe_volumes", Filters=[{"Name": "volume-id", "Values": [volume]}])
-    return "yes" if found["Volumes"] else "no"
+async def _exists(aws: Aws, volume: str) -> str:
+    answer = await aws.ec2("describe_volumes", Filters=[{"Name": "volume-id", "Values": [volume]}])
+    return "yes" if answer["Volumes"] else "no"
 
 
 async def _snapshot_state(aws: Aws, snapshot: str) -> str:
@@ -223,16 +223,16 @@ async def _snapshot_state(aws: Aws, snapshot: str) -> str:
 
 
 @pytest.mark.requirement("emulator.durable")
-@pytest.mark.parametrize("lives", [10, 25, 40])
-async def test_a_kill_in_a_burst_of_lives_keeps_each_at_its_last_answer(short_path: Path, lives: int) -> None:
-    """Ours: an answer leaves only after the commit, and what no answer told of is whole or not there."""
+@pytest.mark.parametrize("volumes", [10, 25, 40])
+async def test_a_kill_under_load_loses_no_acknowledged_change(short_path: Path, volumes: int) -> None:
+    """An unacknowledged change is complete or absent after the restart: no file or device without a record."""
     state = short_path / "state"
     async with machine(state) as emulator:
         aws = await emulator.start()
         cluster, (node,) = await aws.create_cluster()
         answered: dict[str, str] = {}
 
-        async def live() -> None:
+        async def create_attach_and_detach_volumes() -> None:
             while True:
                 volume = (await aws.ec2("create_volume", AvailabilityZone=ZONE, Size=1))["VolumeId"]
                 answered[volume] = "available"
@@ -244,14 +244,14 @@ async def test_a_kill_in_a_burst_of_lives_keeps_each_at_its_last_answer(short_pa
                 answered[volume] += ", or not any more"
                 await aws("sagemaker", "detach_cluster_node_volume", **on_node)
 
-        async def until_it_dies() -> None:
+        async def call_until_the_kill() -> None:
             with suppress(BotoCoreError):
-                await live()
+                await create_attach_and_detach_volumes()
 
         async with asyncio.TaskGroup() as group:
             for _ in range(3):
-                group.create_task(until_it_dies())
-            while len(answered) < lives:  # noqa: ASYNC110 - whichever gets there
+                group.create_task(call_until_the_kill())
+            while len(answered) < volumes:  # noqa: ASYNC110 - three tasks count together
                 await asyncio.sleep(0.002)
             await emulator.end(signal.SIGKILL)
         aws = await emulator.start()
@@ -262,102 +262,102 @@ async def test_a_kill_in_a_burst_of_lives_keeps_each_at_its_last_answer(short_pa
         snapshots = (await aws.ec2("describe_snapshots"))["Snapshots"]
         known = (await aws.ec2("describe_volumes"))["Volumes"]
         images = {path.stem for path in (state / "disks").iterdir()}
-        assert images == {one["SnapshotId"] for one in snapshots} | {one["VolumeId"] for one in known}
+        assert images == {snapshot["SnapshotId"] for snapshot in snapshots} | {volume["VolumeId"] for volume in known}
         devices = {path.name for path in (state / "nodes" / node / "dev" / "disk" / "by-id").glob("*[0-9a-f]_1")}
-        attached = {one["VolumeId"] for one in known if one["State"] == "in-use"}
-        assert devices == {f"nvme-Amazon_Elastic_Block_Store_{one.replace('-', '')}_1" for one in attached}
-        assert sum(one["State"] == "completed" for one in snapshots) >= sum(
-            "not any" in one for one in answered.values()
+        attached = {volume["VolumeId"] for volume in known if volume["State"] == "in-use"}
+        assert devices == {f"nvme-Amazon_Elastic_Block_Store_{volume.replace('-', '')}_1" for volume in attached}
+        assert sum(snapshot["State"] == "completed" for snapshot in snapshots) >= sum(
+            "not any" in last_state for last_state in answered.values()
         )
 
 
 @pytest.mark.requirement("emulator.durable")
-async def test_machines_under_way_are_whole_or_not_there_after_a_kill(short_path: Path) -> None:
-    """Ours: RunInstances, TerminateInstances, CreateCluster and DeleteCluster come to their ends, roots and all."""
+async def test_pending_instance_and_cluster_operations_are_completed_after_a_kill(short_path: Path) -> None:
+    """Operations: RunInstances, TerminateInstances, CreateCluster and DeleteCluster, with the root volumes."""
     async with asyncio.TaskGroup() as group:
-        for seconds in range(3):  # a different place in the cloud's times each time
-            group.create_task(machines_under_way_are_whole(short_path / f"state-{seconds}", seconds))
+        for seconds in range(3):  # each kill interrupts other steps
+            group.create_task(check_pending_instance_operations(short_path / f"state-{seconds}", seconds))
 
 
-async def machines_under_way_are_whole(state: Path, seconds: int) -> None:
-    """Kill an emulator so long after everything was begun."""
+async def check_pending_instance_operations(state: Path, seconds: int) -> None:
+    """Begin the operations, kill the emulator after `seconds`, and check a restarted one."""
     async with machine(state, "aws") as emulator:
         aws = await emulator.start()
-        ending, (going, _) = await aws.run_instance(), await aws.create_cluster(ClusterName="going")
-        on_it = {"VolumeId": await aws.create_volume(), "InstanceId": ending}
-        await aws.ec2("attach_volume", **on_it, Device="/dev/xvdba")
+        terminating, (deleting, _) = await aws.run_instance(), await aws.create_cluster(ClusterName="deleting")
+        attachment = {"VolumeId": await aws.create_volume(), "InstanceId": terminating}
+        await aws.ec2("attach_volume", **attachment, Device="/dev/xvdba")
         wanted = {"MinCount": 2, "MaxCount": 2, "ClientToken": "t"}
 
         async with asyncio.TaskGroup() as group:
             running = group.create_task(aws.ec2("run_instances", **wanted))
-            group.create_task(aws.ec2("terminate_instances", InstanceIds=[ending]))
+            group.create_task(aws.ec2("terminate_instances", InstanceIds=[terminating]))
             groups = [GROUP | {"InstanceCount": 3}]
-            group.create_task(aws("sagemaker", "create_cluster", ClusterName="coming", InstanceGroups=groups))
-            group.create_task(aws("sagemaker", "delete_cluster", ClusterName=going))
+            group.create_task(aws("sagemaker", "create_cluster", ClusterName="creating", InstanceGroups=groups))
+            group.create_task(aws("sagemaker", "delete_cluster", ClusterName=deleting))
         await asyncio.sleep(seconds)
         await emulator.end(signal.SIGKILL)
         emulator.profile = "instant"
         aws = await emulator.start()
 
-        ids = [one["InstanceId"] for one in running.result()["Instances"]]
-        assert [one["InstanceId"] for one in (await aws.ec2("run_instances", **wanted))["Instances"]] == ids
+        ids = [instance["InstanceId"] for instance in running.result()["Instances"]]
+        assert [instance["InstanceId"] for instance in (await aws.ec2("run_instances", **wanted))["Instances"]] == ids
         await wait_until_equal(lambda: _instances(aws), "running 2 terminated 1")
-        await wait_until_equal(lambda: _clusters(aws), "coming InService 3")
-        assert await aws.volume_state(on_it["VolumeId"]) == "available"
-        roots = [one for one in (await aws.ec2("describe_volumes"))["Volumes"] if one["Size"] == 8]
-        assert sorted(one["Attachments"][0]["InstanceId"] for one in roots) == sorted(ids)
-        known = {one["VolumeId"] for one in roots} | {on_it["VolumeId"]}
+        await wait_until_equal(lambda: _clusters(aws), "creating InService 3")
+        assert await aws.volume_state(attachment["VolumeId"]) == "available"
+        roots = [volume for volume in (await aws.ec2("describe_volumes"))["Volumes"] if volume["Size"] == 8]
+        assert sorted(volume["Attachments"][0]["InstanceId"] for volume in roots) == sorted(ids)
+        known = {volume["VolumeId"] for volume in roots} | {attachment["VolumeId"]}
         assert {path.stem for path in (state / "disks").iterdir()} == known
 
 
-async def test_a_machine_that_ends_while_volumes_are_still_coming_to_it_keeps_none(short_path: Path) -> None:
-    """Ours: its end comes after what is due with it, so that no late attachment outlives it."""
+async def test_an_instance_that_terminates_while_volumes_are_attaching_releases_them_all(short_path: Path) -> None:
+    """The termination runs after the attachments that are due at the same time, so that none of them stays."""
     state = short_path / "state"
     async with machine(state, "aws") as emulator:
         aws = await emulator.start()
         async with asyncio.TaskGroup() as group:
-            begun = [group.create_task(aws.create_volume()) for _ in range(8)]
-            ending = await aws.run_instance()
-        volumes = [one.result() for one in begun]
+            creations = [group.create_task(aws.create_volume()) for _ in range(8)]
+            instance = await aws.run_instance()
+        volumes = [creation.result() for creation in creations]
         for letter, volume in zip("abcdefgh", volumes, strict=True):
-            await aws.ec2("attach_volume", VolumeId=volume, InstanceId=ending, Device=f"/dev/xvdb{letter}")
-        await aws.ec2("terminate_instances", InstanceIds=[ending])
+            await aws.ec2("attach_volume", VolumeId=volume, InstanceId=instance, Device=f"/dev/xvdb{letter}")
+        await aws.ec2("terminate_instances", InstanceIds=[instance])
         await emulator.end(signal.SIGKILL)
-        await all_is_due(state)
+        await wait_until_all_steps_are_due(state)
         emulator.profile = "instant"
         aws = await emulator.start()
 
         await wait_until_equal(lambda: _instances(aws), "terminated 1")
         assert [await aws.volume_state(volume) for volume in volumes] == ["available"] * 8
-        assert not (state / "nodes" / ending).exists()
+        assert not (state / "nodes" / instance).exists()
 
 
-async def all_is_due(state: Path) -> None:
-    """Come back when the time of everything that a dead emulator had before it has come."""
+async def wait_until_all_steps_are_due(state: Path) -> None:
+    """Wait until all pending steps in the state of a killed emulator are due."""
     with closing(sqlite3.connect(state / "state.db")) as store:
         bodies = [json.loads(body) for (body,) in store.execute("select body from record where kind = 'Due'")]
     last = max(due["at"] for due in bodies if "forgotten" not in due["step"])
     async with asyncio.timeout(60):
-        while time.time() < last:  # noqa: ASYNC110 - time tells nobody
+        while time.time() < last:  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.02)
 
 
 async def _instances(aws: Aws) -> str:
     found = (await aws.ec2("describe_instances"))["Reservations"]
-    states = [one["State"]["Name"] for reservation in found for one in reservation["Instances"]]
+    states = [instance["State"]["Name"] for reservation in found for instance in reservation["Instances"]]
     return " ".join(f"{state} {states.count(state)}" for state in sorted(set(states)))
 
 
 async def _clusters(aws: Aws) -> str:
-    """The name and status of each, and the number of nodes that run in the one called `coming`."""
+    """The name and status of each cluster, and the number of running nodes of the cluster `creating`."""
     found = (await aws("sagemaker", "list_clusters"))["ClusterSummaries"]
-    nodes = (await aws("sagemaker", "list_cluster_nodes", ClusterName="coming"))["ClusterNodeSummaries"]
+    nodes = (await aws("sagemaker", "list_cluster_nodes", ClusterName="creating"))["ClusterNodeSummaries"]
     running = sum(node["InstanceStatus"]["Status"] == "Running" for node in nodes)
-    return " ".join([*(f"{one['ClusterName']} {one['ClusterStatus']}" for one in found), str(running)])
+    return " ".join([*(f"{cluster['ClusterName']} {cluster['ClusterStatus']}" for cluster in found), str(running)])
 
 
-async def test_half_made_images_are_swept_at_the_start(short_path: Path) -> None:
-    """Ours: a file without a row is what a kill cut short."""
+async def test_files_without_a_record_are_deleted_at_the_start(short_path: Path) -> None:
+    """A kill can leave a file for which no record was committed."""
     state = short_path / "state"
     async with cloud(state) as (_, aws):
         volume = await aws.create_volume()
@@ -371,8 +371,8 @@ async def test_half_made_images_are_swept_at_the_start(short_path: Path) -> None
         assert not any(orphan.exists() for orphan in orphans)
 
 
-async def test_a_clean_stop_releases_what_nobody_uses_and_leaves_what_is_mounted(short_path: Path) -> None:
-    """Ours: a device that a node has mounted is never torn away; it is said, and taken over later."""
+async def test_a_stop_frees_idle_devices_and_leaves_mounted_ones_for_the_next_start(short_path: Path) -> None:
+    """A mounted device must not disappear; a warning names its volume."""
     state = short_path / "state"
     async with machine(state) as emulator:
         aws = await emulator.start()
@@ -381,11 +381,11 @@ async def test_a_clean_stop_releases_what_nobody_uses_and_leaves_what_is_mounted
         for volume in (used, unused):
             await aws("sagemaker", "attach_cluster_node_volume", ClusterArn=cluster, NodeId=node, VolumeId=volume)
         await command.run(["mkfs.ext4", "-q", str(device_of(state, node, used))])
-        async with mounted(device_of(state, node, used), short_path / "mnt") as mount:
+        async with mount(device_of(state, node, used), short_path / "mnt") as directory:
             code = await emulator.end(signal.SIGTERM)
-            said = await emulator.said()
+            stderr = await emulator.read_stderr()
             refused = await emulator.reset()
-            (mount / "meanwhile").write_text("written")
+            (directory / "meanwhile").write_text("written")
             aws = await emulator.start()
 
             assert (await aws.volume_state(used), await aws.volume_state(unused)) == (
@@ -394,31 +394,31 @@ async def test_a_clean_stop_releases_what_nobody_uses_and_leaves_what_is_mounted
             )
             assert device_of(state, node, unused).exists()
         assert code == 0
-        assert f"{used} is still in use" in said
-        assert unused not in said
+        assert f"{used} is still in use" in stderr
+        assert unused not in stderr
         assert (refused.code, str(short_path / "mnt") in refused.err, used in refused.err) == (1, True, True)
         assert await emulator.end(signal.SIGINT) == 0
         assert not (state / "disks").is_mount()
 
 
-async def test_a_second_emulator_on_a_directory_is_refused_with_the_pid_of_the_first(short_path: Path) -> None:
-    """Ours: a state directory has one owner, and a reset waits for it."""
+async def test_the_error_about_a_directory_in_use_has_the_pid_of_its_emulator(short_path: Path) -> None:
+    """`run` and `reset` need the directory for themselves; `status` does not."""
     state = short_path / "state"
     async with machine(state) as emulator:
         await emulator.start()
         assert emulator.process is not None
 
-        second = await command.run([*OURS, "run", "--state", str(state), "--port", "0"], ok=frozenset({1}))
+        second = await command.run([*COMMAND, "run", "--state", str(state), "--port", "0"], ok=frozenset({1}))
         reset = await emulator.reset()
-        shown = await command.run([*OURS, "status", "--state", str(state), "--output", "json"])
+        shown = await command.run([*COMMAND, "status", "--state", str(state), "--output", "json"])
 
         for refused in (second, reset):
             assert (refused.code, f"pid {emulator.process.pid}" in refused.err) == (1, True)
         assert json.loads(shown.out)["volumes"] == []
 
 
-async def test_state_is_private_and_that_of_a_newer_program_or_another_account_is_refused(short_path: Path) -> None:
-    """Ours: nothing is guessed about a state that is not ours."""
+async def test_state_is_private_and_is_rejected_for_another_account_or_from_a_newer_version(short_path: Path) -> None:
+    """The state contains a secret key, and the emulator must not misread it."""
     state = short_path / "state"
     async with cloud(state):
         pass

@@ -1,4 +1,4 @@
-"""State directories that are not as they should be: said in a sentence, and nothing of somebody else's touched."""
+"""State directories that are damaged, foreign, read-only or full, and emulators without root."""
 
 import asyncio
 import json
@@ -18,28 +18,28 @@ from tests.support.waiting import wait_until_equal
 
 pytestmark = pytest.mark.root
 
-OURS: Final = (sys.executable, "-m", "hyperpod_ebs.emulator.commands")
+COMMAND: Final = (sys.executable, "-m", "hyperpod_ebs.emulator.commands")
 SMALL: Final = 96 << 20
-"""Bytes of the file system that is filled."""
+"""Bytes of the filesystem that the test fills."""
 
-# Root, by its capabilities, may still read where the program is.
-NOBODY: Final = (
+# These capabilities allow reading the program, which root owns.
+WITHOUT_ROOT: Final = (
     *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
     *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", "--bounding-set=+all"),
 )
 
 
-async def typed(*words: str, code: int = 0, as_: tuple[str, ...] = ()) -> command.Finished:
-    """What a command leaves."""
-    return await command.run([*as_, *OURS, *words], ok=frozenset({code}))
+async def run(*words: str, code: int = 0, as_: tuple[str, ...] = ()) -> command.Finished:
+    """Run an `emulator` command, which must exit with `code`; `as_` is a command that changes the user."""
+    return await command.run([*as_, *COMMAND, *words], ok=frozenset({code}))
 
 
 @asynccontextmanager
-async def serving(state: Path, *, as_: tuple[str, ...] = ()) -> AsyncGenerator[asyncio.subprocess.Process]:
-    """An emulator as a process, once it answers."""
+async def start(state: Path, *, as_: tuple[str, ...] = ()) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """Start an emulator as a process and wait until it is ready; stop it at the end."""
     words = ("run", "--state", str(state), "--port", "0")
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*as_, *OURS, *words, stdout=pipe, stderr=pipe)
+    process = await asyncio.create_subprocess_exec(*as_, *COMMAND, *words, stdout=pipe, stderr=pipe)
     try:
         assert process.stdout is not None
         async with asyncio.timeout(30):
@@ -53,52 +53,52 @@ async def serving(state: Path, *, as_: tuple[str, ...] = ()) -> AsyncGenerator[a
 
 
 class Damage(NamedTuple):
-    """Something done to a state directory, and what is said of it."""
+    """Damage to a state directory, and the error message."""
 
     id: str
-    to: Callable[[Path], object]
-    said: str
+    apply: Callable[[Path], object]
+    message: str
 
 
-def overwritten(name: str, text: str) -> Callable[[Path], object]:
-    """What replaces a file of the state."""
+def overwrite(name: str, text: str) -> Callable[[Path], object]:
+    """A function that replaces a file of the state."""
     return lambda state: (state / name).write_text(text)
 
 
-def without_disks(state: Path) -> None:
-    """Lose the pool."""
+def delete_pool(state: Path) -> None:
+    """Delete the file that contains the volumes' data."""
     (state / "pool.xfs").unlink()
 
 
 DAMAGES = [
-    Damage("a database that is none", overwritten("state.db", "nonsense" * 1000), "state.db cannot be read"),
-    Damage("credentials cut short", overwritten("credentials.json", '{"access_key_id": "A'), "credentials.json cannot"),
-    Damage("credentials of other fields", overwritten("credentials.json", '{"key": "A"}'), "credentials.json cannot"),
-    Damage("a pool that is gone", without_disks, "lacks the data of vol-"),
-    Damage("a pool that is none", overwritten("pool.xfs", "nonsense"), "mount exited with"),
+    Damage("an invalid database", overwrite("state.db", "nonsense" * 1000), "state.db cannot be read"),
+    Damage("truncated credentials", overwrite("credentials.json", '{"access_key_id": "A'), "credentials.json cannot"),
+    Damage("credentials with other fields", overwrite("credentials.json", '{"key": "A"}'), "credentials.json cannot"),
+    Damage("a missing pool", delete_pool, "lacks the data of vol-"),
+    Damage("an invalid pool", overwrite("pool.xfs", "nonsense"), "mount exited with"),
 ]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=[damage.id for damage in DAMAGES])
-async def test_a_damaged_state_is_refused_in_a_sentence_and_can_be_reset(short_path: Path, damage: Damage) -> None:
-    """Ours: nothing is guessed, nothing is lost that a copy could mend, and the next step is said."""
+async def test_a_damaged_state_is_rejected_with_a_message_and_can_be_reset(short_path: Path, damage: Damage) -> None:
+    """The emulator does not guess at damaged state or change it: the user may have a copy to restore."""
     state = short_path / "state"
     async with cloud(state) as (_, aws):
         await aws.create_volume()
     for journal in state.glob("state.db-*"):
         journal.unlink()
-    damage.to(state)
+    damage.apply(state)
 
-    refused = await typed("run", "--state", str(state), "--port", "0", code=1)
-    await typed("reset", "--state", str(state))
+    refused = await run("run", "--state", str(state), "--port", "0", code=1)
+    await run("reset", "--state", str(state))
 
-    assert damage.said in refused.err
+    assert damage.message in refused.err
     assert "Traceback" not in refused.err
     assert not state.exists()
 
 
-async def test_a_row_of_a_kind_that_nobody_knows_is_refused(short_path: Path) -> None:
-    """Ours: a program that does not understand all of a state does not go on with a part."""
+async def test_a_state_with_an_unknown_kind_of_record_is_rejected(short_path: Path) -> None:
+    """The emulator must not run with a part of its state."""
     state = short_path / "state"
     async with cloud(state):
         pass
@@ -116,97 +116,101 @@ database.execute("INSERT INTO record VALUES ('Moon', '1', '{}')")
 
 
 @pytest.mark.parametrize("word", ["run", "reset"])
-async def test_a_directory_of_another_use_is_left_alone(short_path: Path, word: str) -> None:
-    """Ours: `reset --state ~` must not delete a home."""
+async def test_a_directory_with_other_files_is_rejected_and_not_changed(short_path: Path, word: str) -> None:
+    """`reset --state ~` must not delete a home directory."""
     home = short_path / "home"
     home.mkdir(mode=0o755)
     (home / "thesis.tex").write_text("years of work")
 
-    refused = await typed(word, "--state", str(home), code=1)
+    refused = await run(word, "--state", str(home), code=1)
 
     assert "thesis.tex" in refused.err
     assert [path.name for path in home.iterdir()] == ["thesis.tex"]
     assert home.stat().st_mode & 0o777 == 0o755
 
 
-async def test_a_state_that_cannot_be_written_to_is_said(short_path: Path) -> None:
-    """Ours: no traceback for what a user can mend."""
+async def test_a_read_only_state_directory_is_an_error_without_a_traceback(short_path: Path) -> None:
+    """A user can fix this."""
     state = short_path / "state"
     async with cloud(state):
         pass
     await command.run(["mount", "--bind", "-o", "ro", str(state), str(state)])
     try:
-        refused = [await typed(word, "--state", str(state), code=1) for word in ("run", "reset")]
+        refused = [await run(word, "--state", str(state), code=1) for word in ("run", "reset")]
     finally:
         await command.run(["umount", str(state)])
 
-    for one in refused:
-        assert "Read-only file system" in one.err
-        assert "Traceback" not in one.err
+    for finished in refused:
+        assert "Read-only file system" in finished.err
+        assert "Traceback" not in finished.err
 
 
-async def test_when_the_disk_is_full_it_ends_and_goes_on_from_its_last_answer(short_path: Path) -> None:
-    """Ours: an answer that cannot be made durable is not given."""
+async def test_a_full_disk_ends_the_emulator_and_a_restart_has_every_acknowledged_change(short_path: Path) -> None:
+    """A request whose changes cannot be written gets no answer."""
     disk, state = short_path / "disk", short_path / "disk" / "state"
     disk.mkdir()
     await command.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL}", "none", str(disk)])
     try:
-        async with serving(state) as process:
-            aws = await asyncio.to_thread(clients, json.loads((await typed("env", *at(state), "--output", "json")).out))
-            kept = await aws.create_volume()
+        async with start(state) as process:
+            aws = await asyncio.to_thread(
+                clients, json.loads((await run("env", *state_flag(state), "--output", "json")).out)
+            )
+            acknowledged = await aws.create_volume()
             await command.run(["dd", "if=/dev/zero", f"of={disk / 'filler'}", "bs=64k"], ok=frozenset({1}))
             with pytest.raises((ClientError, BotoCoreError)):
-                await volumes_without_end(aws)
+                await create_volumes_until_an_error(aws)
             async with asyncio.timeout(20):
-                _, said = await process.communicate()
+                _, stderr = await process.communicate()
         (disk / "filler").unlink()
-        async with serving(state):
-            aws = await asyncio.to_thread(clients, json.loads((await typed("env", *at(state), "--output", "json")).out))
-            after = await aws.volume_state(kept)
+        async with start(state):
+            aws = await asyncio.to_thread(
+                clients, json.loads((await run("env", *state_flag(state), "--output", "json")).out)
+            )
+            after = await aws.volume_state(acknowledged)
     finally:
         await command.run(["umount", str(disk)])
 
     assert (process.returncode, after) == (1, "available")
-    assert f"{state} cannot be written" in said.decode()
+    assert f"{state} cannot be written" in stderr.decode()
 
 
-async def volumes_without_end(aws: Aws) -> None:
-    """Ask for one volume after another."""
+async def create_volumes_until_an_error(aws: Aws) -> None:
+    """Create one volume after another until a call fails."""
     while True:
         await aws.ec2("create_volume", AvailabilityZone=ZONE, Size=1)
 
 
-def at(state: Path) -> tuple[str, str]:
-    """The flag that names a state directory."""
+def state_flag(state: Path) -> tuple[str, str]:
+    """The flag for a state directory."""
     return "--state", str(state)
 
 
-async def test_without_root_everything_has_its_states_but_no_devices(short_path: Path) -> None:
-    """Ours: an emulator for who only wants the API; what is missing is said."""
+async def test_without_root_resources_change_their_states_but_nodes_get_no_devices(short_path: Path) -> None:
+    """Some users need only the AWS API; a warning says what is missing."""
     short_path.chmod(0o777)
     state = short_path / "state"
-    async with serving(state, as_=NOBODY) as process:
-        env = json.loads((await typed("env", *at(state), "--output", "json", as_=NOBODY)).out)
+    async with start(state, as_=WITHOUT_ROOT) as process:
+        env = json.loads((await run("env", *state_flag(state), "--output", "json", as_=WITHOUT_ROOT)).out)
         aws = await asyncio.to_thread(clients, env)
         volume = await aws.create_volume()
         cluster, (node,) = await aws.create_cluster()
         on_node = {"ClusterArn": cluster, "NodeId": node, "VolumeId": volume}
-        made = await aws("sagemaker", "attach_cluster_node_volume", **on_node)
+        attachment = await aws("sagemaker", "attach_cluster_node_volume", **on_node)
         snapshot = (await aws.ec2("create_snapshot", VolumeId=volume))["SnapshotId"]
         restored = await aws.create_volume(SnapshotId=snapshot)
         await aws("sagemaker", "detach_cluster_node_volume", **on_node)
         await wait_until_equal(lambda: aws.volume_state(restored), "available")
         assert process.stderr is not None
-        said = (await process.stderr.readline()) + (await process.stderr.readline())
-    gone = await typed("reset", *at(state), as_=NOBODY)
+        warnings = (await process.stderr.readline()) + (await process.stderr.readline())
+    reset = await run("reset", *state_flag(state), as_=WITHOUT_ROOT)
 
-    assert made["Status"] == "attached"
-    assert b"nodes get no devices" in said
-    assert "is deleted" in gone.out
+    assert attachment["Status"] == "attached"
+    assert b"nodes get no devices" in warnings
+    assert "is deleted" in reset.out
 
 
-async def test_a_path_of_blanks_and_accents_is_a_path_like_any_other(short_path: Path) -> None:
-    """Ours: what the kernel escapes is read back, so that what is mounted is seen and kept."""
+async def test_a_state_path_may_contain_spaces_backslashes_and_accents(short_path: Path) -> None:
+    """proc(5): mountinfo escapes such characters; an emulator that missed a mount would delete its files."""
     state = short_path / "café au lait\\1"
     async with cloud(state) as (emulator, aws):
         volume, instance = await aws.create_volume(), await aws.run_instance()
@@ -217,18 +221,18 @@ async def test_a_path_of_blanks_and_accents_is_a_path_like_any_other(short_path:
     inside.mkdir(parents=True)
     await command.run(["mount", "-t", "tmpfs", "none", str(inside)])
     try:
-        kept = await typed("reset", *at(state), code=1)
+        refused = await run("reset", *state_flag(state), code=1)
     finally:
         await command.run(["umount", str(inside)])
-    gone = await typed("reset", *at(state))
+    reset = await run("reset", *state_flag(state))
 
     assert devices == ["disk", "nvme1n1", "xvdba"]
-    assert f"{inside} is mounted" in kept.err
-    assert "is deleted" in gone.out
+    assert f"{inside} is mounted" in refused.err
+    assert "is deleted" in reset.out
 
 
-async def test_env_and_help_answer_without_the_server_s_weight(short_path: Path) -> None:
-    """Ours: what is typed in every shell is quick; neither aiohttp nor the SDK is loaded for it."""
+async def test_help_env_and_status_do_not_import_the_server_or_the_sdk(short_path: Path) -> None:
+    """Users run `env` in every shell, so it must be quick."""
     program = (
         "import sys\n"
         "from hyperpod_ebs.emulator.commands import app\n"
@@ -238,7 +242,11 @@ async def test_env_and_help_answer_without_the_server_s_weight(short_path: Path)
     async with cloud(short_path / "state"):
         loaded = [
             (await command.run([sys.executable, "-c", program, *words])).out.splitlines()[-1]
-            for words in (["--help"], ["env", *at(short_path / "state")], ["status", *at(short_path / "state")])
+            for words in (
+                ["--help"],
+                ["env", *state_flag(short_path / "state")],
+                ["status", *state_flag(short_path / "state")],
+            )
         ]
 
     assert loaded == ["", "", ""]
