@@ -1,9 +1,9 @@
-"""What the driver adds to the cloud's own time, over many lives of one volume under AWS's times.
+"""Measure the time that the driver adds to AWS's own, over the lives of many volumes.
 
-A life is create, attach to a HyperPod node, detach, delete, through the real
-controller and the emulator's `aws` profile. Waste is the time between the moment
-in which the cloud was done and the moment in which the driver's call came back,
-summed over the life. Prints one line for each life, and the mean and p95 of all.
+A life is create, attach to a HyperPod node, detach and delete, through the real controller and
+the emulator with its `aws` profile. Waste is the time from the end of a state change in the
+emulator to the driver's response, summed over the life. The benchmark prints one line for each
+life, and the mean and p95 of all.
 
     .venv/bin/python bench/lifecycle.py --lives 50
 """
@@ -23,18 +23,19 @@ from hyperpod_ebs.sandbox.sandbox import Sandbox
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """One volume's life."""
+    """The measurements of one volume's life."""
 
     waste: float
     """Seconds."""
+
     calls: int
     """AWS calls."""
 
 
-async def lived(everything: Fleet, number: int) -> Life:
-    """One life, from create to delete."""
-    co, node = everything.orchestrator, next(iter(everything.orchestrator.nodes.values()))
-    before = await everything.emulator.call_counts()
+async def run_life(fleet: Fleet, number: int) -> Life:
+    """Create, attach, detach and delete a volume."""
+    co, node = fleet.orchestrator, next(iter(fleet.orchestrator.nodes.values()))
+    before = await fleet.emulator.call_counts()
     returned: dict[str, float] = {}
     claim = await co.create(f"life-{number}", gib=1, capability=block_capability())
     returned["available"] = time.time()
@@ -43,9 +44,9 @@ async def lived(everything: Fleet, number: int) -> Life:
     await co.detach(claim, node)
     returned["detached"] = time.time()
     await co.delete(claim)
-    after = await everything.emulator.call_counts()
+    after = await fleet.emulator.call_counts()
     done: dict[str, float] = {}
-    for moment in await everything.emulator.history():
+    for moment in await fleet.emulator.history():
         if moment.volume == claim.id:
             done.setdefault(moment.state, moment.instant)
     waste = sum(returned[state] - done[state] for state in returned)
@@ -53,19 +54,19 @@ async def lived(everything: Fleet, number: int) -> Life:
 
 
 def p95(values: Sequence[float]) -> float:
-    """The value that 95 in a hundred do not exceed."""
+    """The value that 95 % of the values do not exceed."""
     return sorted(values)[max(0, -(-95 * len(values) // 100) - 1)]
 
 
 async def main() -> None:
-    """Live them all, one after the other."""
+    """Run all lives, one after the other, and print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lives", type=int, default=50)
+    parser.add_argument("--lives", type=int, default=50, help="lives to measure")
     lives: list[Life] = []
     count = parser.parse_args().lives
-    async with Sandbox.open("hp-bench") as sandbox, start_fleet(sandbox, "aws") as everything:
+    async with Sandbox.open("hp-bench") as sandbox, start_fleet(sandbox, "aws") as fleet:
         for number in range(count):
-            lives.append(life := await lived(everything, number))
+            lives.append(life := await run_life(fleet, number))
             sys.stdout.write(f"life {number:3d}: waste {life.waste:.3f} s, {life.calls} AWS calls\n")
             sys.stdout.flush()
     waste, calls = [life.waste for life in lives], [life.calls for life in lives]

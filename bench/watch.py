@@ -1,24 +1,23 @@
-"""What waiting costs: seconds lost and AWS calls made, when 1, 10, 100 or 500 volumes live at once.
+"""Simulate what waiting costs in seconds and AWS calls, for 1, 10, 100 or 500 volumes at once.
 
     python -m bench.watch [--lives N] [--seed N]
 
-Each volume is created, attached to a HyperPod node, detached and deleted by the
-controller's own code, against a cloud of a few lines whose transitions take as long
-as they do in the wild (log-normal), on a clock that jumps to whatever comes next.
-With buckets, the cloud makes mutating calls wait as EC2's token buckets would have
-a patient client wait: 100 or 50 at once, then five a second.
+The controller's own code creates each volume, attaches it to a HyperPod node, detaches it and
+deletes it. The cloud is a stand-in whose transitions take as long as AWS's (log-normal), on a
+clock that jumps to the next event. With buckets, mutating calls wait as long as a client that
+respects EC2's token buckets: 100 or 50 calls at once, then five a second.
 
-Waste is the time from a state's arrival until the caller had it, summed over the three.
+Waste is the time from the end of a transition to the caller's result, summed over the three.
 """
 
 import argparse
 import asyncio
-import random
 import statistics
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from random import Random
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from hyperpod_ebs.driver.model.nodes import HyperPodNode, Node
@@ -37,135 +36,137 @@ ROUND_TRIP: Final = 0.03
 NODE: Final = HyperPodNode("abcdefghijkl", "i-0123456789abcdef0")
 BUCKETS: Final = {"create": (100, 5.0), "attach": (50, 5.0), "detach": (50, 5.0), "delete": (100, 5.0)}
 TARGETS: Final = {1: 20.0, 10: 8.0, 100: 5.0, 500: 4.2}
-DRAWN: Final = dict(PRIORS)
-"""The truth that is drawn from; the watcher begins with the same belief and goes on learning."""
+DISTRIBUTIONS: Final = dict(PRIORS)
+"""The distributions of the simulated times; the watcher starts with the same ones and keeps learning."""
 
 
 @dataclass
 class Bucket:
-    """A token bucket in which calls queue."""
+    """A token bucket in which calls wait for their turn."""
 
     capacity: float
     refill: float
     free: float = 0.0
-    """When the bucket would be full again, as a time."""
+    """The time at which the bucket is full again."""
 
-    def wait(self, now: float) -> float:
-        """Seconds until a token is there for the call that comes now."""
+    def take(self, now: float) -> float:
+        """Take a token; the seconds until it is available."""
         self.free = max(self.free, now) + 1 / self.refill
         return max(0.0, self.free - now - self.capacity / self.refill)
 
 
 @dataclass
-class DrawnCloud:
-    """Just enough of EC2 and SageMaker, with drawn times."""
+class SimulatedCloud:
+    """The part of EC2 and SageMaker that the benchmark needs, with random times."""
 
-    chance: random.Random
+    random: Random
     buckets: dict[str, Bucket] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     known: dict[str, Volume] = field(default_factory=dict)
-    arrived: dict[str, float] = field(default_factory=dict)
-    """When each volume's latest transition is, or was, done."""
+    done_at: dict[str, float] = field(default_factory=dict)
+    """By volume, the time at which its latest transition ends."""
 
     async def create_volume(self, spec: VolumeSpec, token: str) -> Volume:
-        """A volume that is creating."""
-        await self._called("create")
+        """Create a volume, which is creating."""
+        await self._count_and_delay("create")
         volume = Volume(
             id=f"vol-{token[:17]}", size=spec.size.wanted, zone=spec.zone, state=VolumeState.CREATING, type=spec.type
         )
-        return self._begun(volume, Transition.CREATE)
+        return self._begin_transition(volume, Transition.CREATE)
 
     async def delete_volume(self, volume_id: str) -> None:
-        """It is gone."""
-        await self._called("delete")
+        """Delete a volume at once."""
+        await self._count_and_delay("delete")
         del self.known[volume_id]
 
     async def attach(self, volume_id: str, node: Node) -> Attachment:
-        """An attachment on its way."""
-        await self._called("attach")
-        return self._moved(volume_id, node, AttachState.ATTACHING, Transition.ATTACH)
+        """Attach a volume, which is attaching."""
+        await self._count_and_delay("attach")
+        return self._change_attachment(volume_id, node, AttachState.ATTACHING, Transition.ATTACH)
 
     async def detach(self, volume_id: str, node: Node) -> Attachment:
-        """An attachment on its way off."""
-        await self._called("detach")
-        return self._moved(volume_id, node, AttachState.DETACHING, Transition.DETACH)
+        """Detach a volume, which is detaching."""
+        await self._count_and_delay("detach")
+        return self._change_attachment(volume_id, node, AttachState.DETACHING, Transition.DETACH)
 
     async def volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
-        """As they are now."""
-        await self._called("describe")
-        return {one: self._now(one) for one in ids if one in self.known}
+        """The volumes in their current states."""
+        await self._count_and_delay("describe")
+        return {volume_id: self._current(volume_id) for volume_id in ids if volume_id in self.known}
 
     async def modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
-        """There are none."""
-        raise NotImplementedError(f"nobody here modifies volumes: {ids}")
+        """The benchmark modifies no volumes."""
+        raise NotImplementedError(f"modifications of volumes are not simulated: {ids}")
 
-    async def _called(self, name: str) -> None:
+    async def _count_and_delay(self, name: str) -> None:
         self.calls[name] += 1
         if bucket := self.buckets.get(name):
-            await asyncio.sleep(bucket.wait(asyncio.get_running_loop().time()))
+            await asyncio.sleep(bucket.take(asyncio.get_running_loop().time()))
         await asyncio.sleep(ROUND_TRIP)
 
-    def _moved(self, volume_id: str, node: Node, state: AttachState, transition: Transition) -> Attachment:
+    def _change_attachment(self, volume_id: str, node: Node, state: AttachState, transition: Transition) -> Attachment:
         attachment = Attachment(state=state, node=node, holder=str(node), since=datetime.now(UTC))
-        self._begun(replace(self._now(volume_id), attachments=(attachment,)), transition)
+        self._begin_transition(replace(self._current(volume_id), attachments=(attachment,)), transition)
         return attachment
 
-    def _begun(self, volume: Volume, transition: Transition) -> Volume:
-        drawn = DRAWN[transition]
-        took = self.chance.lognormvariate(drawn.mean, drawn.deviation)
+    def _begin_transition(self, volume: Volume, transition: Transition) -> Volume:
+        distribution = DISTRIBUTIONS[transition]
+        seconds = self.random.lognormvariate(distribution.mean, distribution.deviation)
         self.known[volume.id] = volume
-        self.arrived[volume.id] = asyncio.get_running_loop().time() + took
+        self.done_at[volume.id] = asyncio.get_running_loop().time() + seconds
         return volume
 
-    def _now(self, volume_id: str) -> Volume:
+    def _current(self, volume_id: str) -> Volume:
         volume = self.known[volume_id]
-        if asyncio.get_running_loop().time() < self.arrived[volume_id]:
+        if asyncio.get_running_loop().time() < self.done_at[volume_id]:
             return volume
         if volume.state is VolumeState.CREATING:
             return replace(volume, state=VolumeState.AVAILABLE)
         match volume.attachments:
-            case (one,) if one.state is AttachState.ATTACHING:
-                return replace(volume, attachments=(replace(one, state=AttachState.ATTACHED),))
-            case (one,) if one.state is AttachState.DETACHING:
+            case (attachment,) if attachment.state is AttachState.ATTACHING:
+                return replace(volume, attachments=(replace(attachment, state=AttachState.ATTACHED),))
+            case (attachment,) if attachment.state is AttachState.DETACHING:
                 return replace(volume, attachments=())
         return volume
 
 
-async def life(cloud: DrawnCloud, watcher: Watcher, name: str) -> float:
-    """One volume's life; the seconds that it waited for states that were there already."""
-    real = cast("Cloud", cloud)  # as much of one as this life needs
+async def run_life(cloud: SimulatedCloud, watcher: Watcher, name: str) -> float:
+    """Run one volume's life; its waste in seconds."""
+    whole_cloud = cast("Cloud", cloud)  # it has all methods that a life calls
     loop = asyncio.get_running_loop()
     spec = VolumeSpec(name=name, size=SizeRange(GiB(1)), zone="us-west-2a", type="gp3")
-    volume = await provision_volume(real, watcher, spec)
-    waste = loop.time() - cloud.arrived[volume.id]
-    await attach_volume(real, watcher, volume.id, NODE)
-    waste += loop.time() - cloud.arrived[volume.id]
-    await detach_volume(real, watcher, volume.id, NODE)
-    waste += loop.time() - cloud.arrived[volume.id]
-    await delete_volume(real, volume.id)
+    volume = await provision_volume(whole_cloud, watcher, spec)
+    waste = loop.time() - cloud.done_at[volume.id]
+    await attach_volume(whole_cloud, watcher, volume.id, NODE)
+    waste += loop.time() - cloud.done_at[volume.id]
+    await detach_volume(whole_cloud, watcher, volume.id, NODE)
+    waste += loop.time() - cloud.done_at[volume.id]
+    await delete_volume(whole_cloud, volume.id)
     return waste
 
 
-async def lives(count: int, at_once: int, seed: int, *, buckets: bool) -> tuple[list[float], Counter[str], float]:
-    """The waste of each of `count` lives, `at_once` of them at a time, all calls, and the seconds it took."""
-    cloud = DrawnCloud(random.Random(seed))  # noqa: S311 - a simulation
+async def run_lives(count: int, at_once: int, seed: int, *, buckets: bool) -> tuple[list[float], Counter[str], float]:
+    """Run `count` lives, `at_once` at a time; the waste of each, the calls, and the simulated seconds."""
+    cloud = SimulatedCloud(Random(seed))  # noqa: S311 - a simulation
     if buckets:
         cloud.buckets = {name: Bucket(*bucket) for name, bucket in BUCKETS.items()}
     wastes: list[float] = []
     async with Watcher(cast("Cloud", cloud)) as watcher:
         for start in range(0, count, at_once):
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(life(cloud, watcher, f"{seed}-{start + i}")) for i in range(at_once)]
+                tasks = [group.create_task(run_life(cloud, watcher, f"{seed}-{start + i}")) for i in range(at_once)]
             wastes += [task.result() for task in tasks]
-        took = asyncio.get_running_loop().time()
-    return wastes, cloud.calls, took
+        seconds = asyncio.get_running_loop().time()
+    return wastes, cloud.calls, seconds
 
 
 def main() -> None:
-    """Print one line for each number of lives at once."""
+    """Print a table with one line for each number of volumes at once."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--lives", type=int, default=2000, help="lives to simulate for each line, at least")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--lives", type=int, default=2000, help="the smallest number of lives to simulate for each line"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="seed of the simulated times")
     options = parser.parse_args()
     print(
         f"{'at once':>8} {'buckets':>8} {'waste mean':>11} {'p95':>6} {'calls each':>11} {'at most':>8} {'seconds':>8}"
@@ -175,11 +176,11 @@ def main() -> None:
         count = max(options.lives // at_once, 1) * at_once
         runner: Any = asyncio.Runner(loop_factory=VirtualLoop)
         with runner:
-            wastes, calls, took = runner.run(lives(count, at_once, options.seed, buckets=buckets))
+            wastes, calls, seconds = runner.run(run_lives(count, at_once, options.seed, buckets=buckets))
         p95 = statistics.quantiles(wastes, n=20)[-1]
         print(
             f"{at_once:>8} {'yes' if buckets else 'no':>8} {statistics.fmean(wastes):>11.3f} {p95:>6.2f} "
-            f"{calls.total() / count:>11.2f} {TARGETS[at_once]:>8} {took * at_once / count:>8.1f}"
+            f"{calls.total() / count:>11.2f} {TARGETS[at_once]:>8} {seconds * at_once / count:>8.1f}"
         )
 
 

@@ -1,12 +1,14 @@
-"""An inference server's event log, of which no event is lost: not by a kill, not by a full disk, not by rotation.
+"""An inference server's event log that loses no event: not by a kill, a full disk or a rotation.
 
-Events are numbered, and each line begins with a digest of itself and of all lines before
-it. They are written in batches; a batch counts when it is on the disk, and only then is it
-acknowledged. A segment that is full is sealed: its bounds are told by a file of their own.
+Events are numbered. Each line begins with a digest of itself and of all lines before it.
+Events are written in batches, and a batch is acknowledged only when it is on the disk. A full
+segment is sealed: a second file has its first and last event and its digest.
 
-One writer has the log at a time: two on one node, as pods of one claim may be for a moment,
-would each write over what the other has acknowledged. And since a kill leaves a batch at the
-most, more than that after the last whole line is damage, which no writer takes upon itself.
+Only one writer has the log at a time. Two pods of one claim can run on the same node for a
+moment, and each would overwrite what the other has acknowledged.
+
+A kill leaves at most one batch after the last complete line. More data than that means that
+the log is damaged; the writer then changes nothing.
 """
 
 import argparse
@@ -24,102 +26,103 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-import durable
-import ending
+import atomic_file
+import events
+import shutdown
 
-BEGIN: Final = "0" * 64
-"""What stands for all lines before the first."""
+NO_LINES: Final = "0" * 64
+"""The digest before the first line."""
 
-AGAIN: Final = 0.5
-"""Seconds until a full disk, or a log that another has, is tried again."""
+RETRY_INTERVAL: Final = 0.5
+"""Seconds until a write to a full disk, or a lock that another writer has, is tried again."""
 
-BESIDE: Final = 256
-"""Bytes of a line beside its answer, at the most."""
+OVERHEAD: Final = 256
+"""The largest size of a line without its answer, in bytes."""
 
 
 class Lost(Exception):  # noqa: N818 - reads as what happened
-    """The log is not what was written."""
+    """Events are missing or damaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Where the log ends: the number of its last event, and the digest of everything."""
+    """The end of the log: the number of its last event, and the digest of all lines."""
 
     number: int = 0
-    chain: str = BEGIN
+    chain: str = NO_LINES
 
 
 @dataclass(slots=True)
 class Log:
-    """A log that is written to."""
+    """A log that is open for writing."""
 
     directory: Path
     segment_bytes: int
     end: End
     lock: int
-    """Of the directory; it is the process's for as long as that lives."""
+    """The directory's lock; the process has it until it ends."""
 
     handle: int
     first: int
     size: int
 
     @classmethod
-    def opened(cls, directory: Path, segment_bytes: int, batch_bytes: int) -> Self:
-        """The log in `directory` at its last whole line, once no other writer has it.
+    def open(cls, directory: Path, segment_bytes: int, batch_bytes: int) -> Self:
+        """Open the log in `directory` at its last complete line, when no other writer has it.
 
-        What a kill left after that line was never acknowledged; it is cut, and a copy kept.
+        An unfinished batch after that line was never acknowledged; it is copied and cut off.
 
         Raises:
-            Lost: More is there than a kill leaves.
+            Lost: There is more data after that line than a kill leaves, or a segment is missing.
         """
         directory.mkdir(parents=True, exist_ok=True)
-        lock = _alone(directory)
-        sealed = [_bounds(path) for path in sorted(directory.glob("*.sealed"))]
-        before = sealed[-1] if sealed else End()
-        path = _segment(directory, before.number + 1)
+        lock = _wait_for_lock(directory)
+        sealed = [_read_seal(path) for path in sorted(directory.glob("*.sealed"))]
+        previous = sealed[-1] if sealed else End()
+        path = _segment(directory, previous.number + 1)
         if (last := max(directory.glob("*.log"), default=path)) > path:
-            raise Lost(f"{last.name} is there, but nothing says where {path.name} was sealed")
+            raise Lost(f"{last.name} exists, but {path.name} is not sealed")
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        end, size, torn = _read(path, before)
-        if torn > batch_bytes:
-            raise _damaged(path, end, torn)
-        log = cls(directory, segment_bytes, end, lock, handle, before.number + 1, size)
-        if torn:
-            log._cut(torn)
+        end, size, rest = _read(path, previous)
+        if rest > batch_bytes:
+            raise _damage(path, end, rest)
+        log = cls(directory, segment_bytes, end, lock, handle, previous.number + 1, size)
+        if rest:
+            log._cut(rest)
         os.fsync(handle)
-        durable.sync_directory(directory)
+        atomic_file.sync_directory(directory)
         return log
 
     def append(self, answers: list[str]) -> None:
-        """Have the events on the disk, however long that takes."""
+        """Write the events to the disk; while the disk is full, wait."""
         end, lines = self.end, []
         for answer in answers:
             body = json.dumps({"n": end.number + 1, "at": round(time.time(), 3), "answer": answer})
-            end = _after(end, body)
+            end = _next_end(end, body)
             lines.append(f"{end.chain} {body}\n")
         data = "".join(lines).encode()
-        while not self._written(data):
-            self._wait_for_room()
+        while not self._write(data):
+            self._wait_for_space()
         self.end, self.size = end, self.size + len(data)
-        while self.size >= self.segment_bytes and not self._rotated():
-            self._wait_for_room()
+        while self.size >= self.segment_bytes and not self._rotate():
+            self._wait_for_space()
 
-    def _cut(self, torn: int) -> None:
-        """Take off what follows the last whole line, when there is a copy of it."""
-        content = os.pread(self.handle, torn, self.size)
+    def _cut(self, rest: int) -> None:
+        """Copy the data after the last complete line, and cut it off."""
+        content = os.pread(self.handle, rest, self.size)
         name = f"events-{self.end.number + 1:012d}-{hashlib.sha256(content).hexdigest()[:8]}.torn"
-        while not _stored(self.directory / name, content):
-            self._wait_for_room()
+        while not _store(self.directory / name, content):
+            self._wait_for_space()
         os.ftruncate(self.handle, self.size)
-        durable.say(event="cut", after=self.end.number, bytes=torn, kept=name)
+        events.report(event="cut", after=self.end.number, bytes=rest, kept=name)
 
-    def _wait_for_room(self) -> None:
-        durable.say(event="full", waiting_at=self.end.number)
-        if ending.within(AGAIN):
-            sys.exit(ending.TOLD)  # the batch was not acknowledged
+    def _wait_for_space(self) -> None:
+        events.report(event="full", waiting_at=self.end.number)
+        if shutdown.is_requested_within(RETRY_INTERVAL):
+            sys.exit(shutdown.EXIT_CODE)  # the batch was not acknowledged
 
-    def _written(self, data: bytes) -> bool:
-        """Whether all of it is on the disk; where there is no room, none of it is."""
+    def _write(self, data: bytes) -> bool:
+        """Write and sync all of the data; on a full disk, write nothing and return False."""
         try:
             done = 0
             while done < len(data):
@@ -132,11 +135,11 @@ class Log:
             return False
         return True
 
-    def _rotated(self) -> bool:
-        """Seal the segment and begin the next; False where there is no room."""
-        bounds = {"first": self.first, "last": self.end.number, "chain": self.end.chain}
-        seal = _segment(self.directory, self.first).with_suffix(".sealed")
-        if not _stored(seal, json.dumps(bounds).encode()):
+    def _rotate(self) -> bool:
+        """Seal the segment and begin the next one; False if the disk is full."""
+        seal = {"first": self.first, "last": self.end.number, "chain": self.end.chain}
+        path = _segment(self.directory, self.first).with_suffix(".sealed")
+        if not _store(path, json.dumps(seal).encode()):
             return False
         try:
             following = _segment(self.directory, self.end.number + 1)
@@ -147,12 +150,12 @@ class Log:
             return False
         os.close(self.handle)
         self.handle, self.first, self.size = handle, self.end.number + 1, 0
-        durable.say(event="rotated", sealed=bounds)
+        events.report(event="rotated", sealed=seal)
         return True
 
 
-def _alone(directory: Path) -> int:
-    """The directory's lock, once no other process has it."""
+def _wait_for_lock(directory: Path) -> int:
+    """Wait until no other process has the directory's lock, and take it."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     for tries in itertools.count():
         try:
@@ -160,16 +163,16 @@ def _alone(directory: Path) -> int:
             break
         except BlockingIOError:
             if not tries:
-                durable.say(event="held", reason="another writer has the log: its pod has to end first")
-        if ending.within(AGAIN):
-            sys.exit(ending.TOLD)
+                events.report(event="locked", reason="another writer has the log; waiting until its pod ends")
+        if shutdown.is_requested_within(RETRY_INTERVAL):
+            sys.exit(shutdown.EXIT_CODE)
     return handle
 
 
-def _stored(path: Path, content: bytes) -> bool:
-    """Whether it is on the disk now; False where there is no room."""
+def _store(path: Path, content: bytes) -> bool:
+    """Write a file atomically; False if the disk is full."""
     try:
-        durable.write(path, content)
+        atomic_file.write(path, content)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -177,114 +180,114 @@ def _stored(path: Path, content: bytes) -> bool:
     return True
 
 
-def verified(directory: Path, batch_bytes: int) -> tuple[End, int]:
-    """The end of a log that is whole from its first event, and the number of its segments.
+def verify(directory: Path, batch_bytes: int) -> tuple[End, int]:
+    """Check every line from the first event on; the end of the log, and the number of its segments.
 
     Raises:
-        Lost: It is not whole.
+        Lost: Events are missing or damaged.
     """
     end, segments = End(), sorted(directory.glob("*.log"))
     for path in segments:
         if path != _segment(directory, end.number + 1):
-            raise Lost(f"the log goes on with {path.name}, not with event {end.number + 1}")
-        end, _, torn = _read(path, end)
-        stated = path.with_suffix(".sealed")
-        if stated.exists() and _bounds(stated) != end:
-            raise Lost(f"{path.name} ends with event {end.number}, not as it was sealed")
-        if torn > (batch_bytes if path == segments[-1] else 0):
-            raise _damaged(path, end, torn)
+            raise Lost(f"the next segment is {path.name}, but the next event is {end.number + 1}")
+        end, _, rest = _read(path, end)
+        seal = path.with_suffix(".sealed")
+        if seal.exists() and _read_seal(seal) != end:
+            raise Lost(f"{path.name} ends with event {end.number}, which does not match its seal")
+        if rest > (batch_bytes if path == segments[-1] else 0):
+            raise _damage(path, end, rest)
     return end, len(segments)
 
 
 def _read(path: Path, end: End) -> tuple[End, int, int]:
-    """Where the log ends with a segment, the bytes until there, and those of what follows."""
-    there, size = path.stat().st_size, 0  # first: it may be written to meanwhile
-    for line, reached in _lines(path, end):
-        end, size = reached, size + len(line)
-    return end, size, max(0, there - size)
+    """The end of the log after a segment, the size of its complete lines, and the size of the rest."""
+    file_size, size = path.stat().st_size, 0  # before the lines, because a writer may append meanwhile
+    for line, line_end in _lines(path, end):
+        end, size = line_end, size + len(line)
+    return end, size, max(0, file_size - size)
 
 
-def _damaged(path: Path, end: End, bytes_: int) -> Lost:
-    return Lost(f"{path.name} is damaged after event {end.number}: {bytes_} bytes follow that do not belong to it")
+def _damage(path: Path, end: End, rest: int) -> Lost:
+    return Lost(f"{path.name} is damaged after event {end.number}: {rest} bytes follow that are not valid events")
 
 
 def _lines(path: Path, end: End) -> Iterator[tuple[bytes, End]]:
-    """Each whole line of a segment that follows `end`, and where the log ends with it."""
+    """The complete lines of a segment that continue the log after `end`, each with the end of the log there."""
     with path.open("rb") as file:
         for line in file:
             chain, _, body = line.decode(errors="replace").rstrip("\n").partition(" ")
-            end = _after(end, body)
+            end = _next_end(end, body)
             if not line.endswith(b"\n") or end.chain != chain:
                 return
             yield line, end
 
 
-def _after(end: End, body: str) -> End:
+def _next_end(end: End, body: str) -> End:
     return End(end.number + 1, hashlib.sha256(f"{end.chain} {body}".encode()).hexdigest())
 
 
-def _bounds(path: Path) -> End:
+def _read_seal(path: Path) -> End:
     try:
-        found = json.loads(path.read_bytes())
-        return End(found["last"], found["chain"])
+        seal = json.loads(path.read_bytes())
+        return End(seal["last"], seal["chain"])
     except (ValueError, KeyError) as error:
-        raise Lost(f"{path.name} is not what was written") from error
+        raise Lost(f"{path.name} is not a valid seal") from error
 
 
 def _segment(directory: Path, first: int) -> Path:
     return directory / f"events-{first:012d}.log"
 
 
-def write(asked: argparse.Namespace) -> None:
-    """Answer requests, which are made up, and log each answer, until so many events are in the log.
+def write(options: argparse.Namespace) -> None:
+    """Generate answers and log each of them, until the log has the requested number of events.
 
     Raises:
-        Lost: The log is not whole.
+        Lost: Events are missing or damaged.
     """
-    log = Log.opened(asked.directory, asked.segment_mib * 2**20, _batch_bytes(asked))
-    durable.say(event="opened", last=log.end.number)
-    while log.end.number < asked.events:
-        following = range(log.end.number + 1, min(log.end.number + asked.batch, asked.events) + 1)
-        log.append([random.Random(number).randbytes(asked.event_bytes // 2).hex() for number in following])
-        durable.say(event="acknowledged", last=log.end.number)
-        if ending.within(asked.pace):
+    log = Log.open(options.directory, options.segment_mib * 2**20, _batch_bytes(options))
+    events.report(event="opened", last=log.end.number)
+    while log.end.number < options.events:
+        numbers = range(log.end.number + 1, min(log.end.number + options.batch, options.events) + 1)
+        log.append([random.Random(number).randbytes(options.event_bytes // 2).hex() for number in numbers])
+        events.report(event="acknowledged", last=log.end.number)
+        if shutdown.is_requested_within(options.pace):
             return
-    durable.say(event="done", events=log.end.number, chain=log.end.chain)
-    if asked.stay:
-        ending.wait()
+    events.report(event="done", events=log.end.number, chain=log.end.chain)
+    if options.stay:
+        shutdown.wait()
 
 
-def _batch_bytes(asked: argparse.Namespace) -> int:
-    return int(asked.batch * (asked.event_bytes + BESIDE))
+def _batch_bytes(options: argparse.Namespace) -> int:
+    return int(options.batch * (options.event_bytes + OVERHEAD))
 
 
 def main() -> int:
     """Write or verify."""
-    asked = arguments().parse_args()
+    options = arguments().parse_args()
     try:
-        if asked.act == "write":
-            ending.heed()
-            write(asked)
+        if options.action == "write":
+            shutdown.block_signals()
+            write(options)
             return 0
-        end, segments = verified(asked.directory, _batch_bytes(asked))
+        end, segments = verify(options.directory, _batch_bytes(options))
     except Lost as lost:
-        durable.say(event="lost", reason=str(lost))
+        events.report(event="lost", reason=str(lost))
         return 1
-    durable.say(event="verified", events=end.number, segments=segments, chain=end.chain)
+    events.report(event="verified", events=end.number, segments=segments, chain=end.chain)
     return 0
 
 
 def arguments() -> argparse.ArgumentParser:
-    """What it takes."""
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("act", choices=["write", "verify"])
-    parser.add_argument("--directory", type=Path, required=True, help="where the log is")
-    parser.add_argument("--events", type=int, default=1000, help="write: events that the log is to have in the end")
+    parser.add_argument("action", choices=["write", "verify"])
+    parser.add_argument("--directory", type=Path, required=True, help="the directory of the log")
+    parser.add_argument("--events", type=int, default=1000, help="write: the number of events in the finished log")
     parser.add_argument("--event-bytes", type=int, default=16384, help="size of an answer")
-    parser.add_argument("--batch", type=int, default=64, help="events that go to the disk together")
+    parser.add_argument("--batch", type=int, default=64, help="events that are written and acknowledged together")
     parser.add_argument("--segment-mib", type=int, default=64, help="write: size at which a segment is sealed")
-    parser.add_argument("--pace", type=float, default=0.0, help="write: seconds between batches")
-    parser.add_argument("--stay", action="store_true", help="write: stay until told to end")
+    parser.add_argument("--pace", type=float, default=0.0, help="write: seconds between two batches")
+    parser.add_argument("--stay", action="store_true", help="write: keep running after the last event")
     return parser
 
 

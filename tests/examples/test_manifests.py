@@ -1,4 +1,4 @@
-"""The examples' manifests, as far as they can be held to their word without a cluster."""
+"""The examples' manifests and READMEs, checked without a cluster."""
 
 import importlib
 import re
@@ -19,7 +19,7 @@ Object = Mapping[str, Any]  # a Kubernetes object as JSON has it
 
 
 def name_of(path: Path) -> str:
-    """As a test's id."""
+    """The path below examples/, as the id of a test."""
     return str(path.relative_to(EXAMPLES))
 
 
@@ -30,16 +30,16 @@ def objects(path: Path) -> list[Object]:
 
 def pods(path: Path) -> Iterator[Object]:
     """The pod specs of a file."""
-    return (one["spec"]["template"]["spec"] for one in objects(path) if one["kind"] in {"Job", "Deployment"})
+    return (found["spec"]["template"]["spec"] for found in objects(path) if found["kind"] in {"Job", "Deployment"})
 
 
 def containers(path: Path) -> Iterator[Object]:
     """The containers of a file."""
-    return (one for pod in pods(path) for one in [*pod.get("initContainers", ()), *pod["containers"]])
+    return (container for pod in pods(path) for container in [*pod.get("initContainers", ()), *pod["containers"]])
 
 
-def test_there_are_the_six_uses_of_the_guide() -> None:
-    """The guide: three of training, three of inference."""
+def test_there_are_six_examples() -> None:
+    """AWS describes three uses for training and three for inference."""
     assert [name_of(path) for path in DIRECTORIES] == [
         "inference/container-cache",
         "inference/event-log",
@@ -51,23 +51,24 @@ def test_there_are_the_six_uses_of_the_guide() -> None:
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=name_of)
-def test_a_container_runs_a_program_that_there_is_with_words_that_it_takes(path: Path) -> None:
-    """Ours: a manifest does not rot beside its program."""
+def test_a_container_runs_an_existing_program_with_valid_arguments(path: Path) -> None:
+    """A program can change without its manifest."""
     for container in containers(path):
         python, program = container["command"]
         words = [re.sub(r"\$\(\w+\)", "1", word) for word in container["args"]]
 
         assert (container["image"], container["imagePullPolicy"]) == (IMAGE, "IfNotPresent")
-        assert python == "python3"  # wherever the image has it
+        assert python == "python3"
         module = importlib.import_module(Path(program).stem)
         assert Path(module.__file__ or "") == EXAMPLES / "workload" / Path(program).name
-        directory = getattr(asked := module.arguments().parse_args(words), "directory", None) or asked.cache
+        options = module.arguments().parse_args(words)
+        directory = getattr(options, "directory", None) or options.cache
         assert str(directory) in {mount["mountPath"] for mount in container["volumeMounts"]}
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=name_of)
-def test_a_pod_asks_for_no_more_rights_than_it_needs(path: Path) -> None:
-    """Kubernetes: the restricted pod security standard, which the namespaces enforce."""
+def test_a_pod_has_only_the_rights_that_it_needs(path: Path) -> None:
+    """Kubernetes documentation, "Pod Security Standards": restricted, which the namespaces enforce."""
     for pod in pods(path):
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -78,8 +79,8 @@ def test_a_pod_asks_for_no_more_rights_than_it_needs(path: Path) -> None:
         assert context["readOnlyRootFilesystem"] is True
         assert context["capabilities"] == {"drop": ["ALL"]}
         with_token = any(mount["name"] == "account" for mount in container["volumeMounts"])
-        assert with_token == container["command"][1].endswith("claim.py")
-    for role in (one for one in objects(path) if one["kind"] == "Role"):
+        assert with_token == container["command"][1].endswith("grow_claim.py")
+    for role in (found for found in objects(path) if found["kind"] == "Role"):
         (rule,) = role["rules"]
         assert (rule["resources"], rule["verbs"], len(rule["resourceNames"])) == (
             ["persistentvolumeclaims"],
@@ -89,14 +90,16 @@ def test_a_pod_asks_for_no_more_rights_than_it_needs(path: Path) -> None:
 
 
 @pytest.mark.parametrize("directory", DIRECTORIES, ids=name_of)
-def test_an_example_is_in_a_namespace_and_a_storage_class_of_its_own(directory: Path) -> None:
-    """Ours: it goes with its namespace, and harms no other."""
-    all_objects = [one for path in sorted(directory.glob("*.yaml")) for one in objects(path)]
-    (namespace,) = {one["metadata"]["name"] for one in all_objects if one["kind"] == "Namespace"}
-    (storage_class,) = (one for one in all_objects if one["kind"] == "StorageClass")
+def test_an_example_has_its_own_namespace_and_storage_class(directory: Path) -> None:
+    """An example is deleted with its namespace, and does not affect the others."""
+    all_objects = [found for path in sorted(directory.glob("*.yaml")) for found in objects(path)]
+    (namespace,) = {found["metadata"]["name"] for found in all_objects if found["kind"] == "Namespace"}
+    (storage_class,) = (found for found in all_objects if found["kind"] == "StorageClass")
 
-    wide = {"Namespace", "StorageClass", "VolumeSnapshotClass"}
-    assert {one["metadata"]["namespace"] for one in all_objects if one["kind"] not in wide} == {namespace}
+    cluster_scoped = {"Namespace", "StorageClass", "VolumeSnapshotClass"}
+    assert {found["metadata"]["namespace"] for found in all_objects if found["kind"] not in cluster_scoped} == {
+        namespace
+    }
     assert storage_class["provisioner"] == "ebs.csi.aws.com"
     used = re.findall(r"storageClassName: (\S+)", "".join(path.read_text() for path in directory.glob("*.yaml")))
     assert set(used) == {storage_class["metadata"]["name"]}
@@ -104,8 +107,8 @@ def test_an_example_is_in_a_namespace_and_a_storage_class_of_its_own(directory: 
 
 @pytest.mark.requirement("examples.readme")
 @pytest.mark.parametrize("directory", DIRECTORIES, ids=name_of)
-def test_a_readme_has_a_picture_and_applies_every_manifest(directory: Path) -> None:
-    """The issue: manifests, one README with a picture of what happens."""
+def test_a_readme_has_a_diagram_and_applies_every_manifest(directory: Path) -> None:
+    """examples/README.md: manifests, and a README with a diagram, the commands and their output."""
     text = (directory / "README.md").read_text()
     commands = [shlex.split(line) for line in text.splitlines() if line.startswith("kubectl ")]
     applied = {word for words in commands if words[1] == "apply" for word in words[2:] if word != "-f"}

@@ -1,4 +1,4 @@
-"""The training examples' programs: data sets, checkpoints and shared artifacts on a directory."""
+"""The programs of the training examples, each on a directory: data sets, checkpoints and shared artifacts."""
 
 import asyncio
 import os
@@ -6,40 +6,42 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-import checkpoints as checkpoints_
+import checkpoints
 import pytest
 from checkpoints import Checkpoint
-from network import Network
+from neural_network import Network
 
-from tests.support.example_programs import Line, run, running
+from tests.support.example_programs import Event, run, start
 
+DAMAGED: Final = "its digest does not match its content"
 STEPS: Final = ("--steps", "600", "--every", "20")
 
 
-async def trained(directory: Path, *words: str) -> list[Line]:
-    """What a training says that runs to its end."""
+async def train(directory: Path, *words: str) -> list[Event]:
+    """Run a training to its end; its events."""
     return await run("train.py", "--directory", directory, *STEPS, *words)
 
 
-def checkpoints(directory: Path) -> list[Path]:
-    """The files, oldest first."""
+def checkpoint_files(directory: Path) -> list[Path]:
+    """The checkpoints, oldest first."""
     return sorted(directory.glob("step-*.ckpt"))
 
 
 @pytest.mark.requirement("examples.lose-nothing")
-async def test_a_training_killed_again_and_again_ends_with_the_weights_of_one_that_was_not(tmp_path: Path) -> None:
-    """The guide: checkpoints and intermediate results are saved; ours: not a bit is different."""
+async def test_a_repeatedly_killed_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    """examples/training/checkpoint: the weights are exactly equal."""
     steps: list[int] = []
     while len(steps) < 5:
-        async with running("train.py", "--directory", tmp_path / "killed", *STEPS, "--pace", "0.02") as training:
-            begun = await training.line()
+        async with start("train.py", "--directory", tmp_path / "killed", *STEPS, "--pace", "0.02") as training:
+            begun = await training.next_event()
             steps.append(begun["step"])
-            last = await training.says("checkpoint")
-            said = await training.killed()
-            assert [last["step"], *(one["step"] for one in said if one["event"] == "checkpoint")][-1] > begun["step"]
+            last = await training.wait_for("checkpoint")
+            rest = await training.kill()
+            saved = [event["step"] for event in (last, *rest) if event["event"] == "checkpoint"]
+            assert saved[-1] > begun["step"]
 
-    ended = await trained(tmp_path / "killed")
-    whole = await trained(tmp_path / "whole")
+    ended = await train(tmp_path / "killed")
+    whole = await train(tmp_path / "whole")
 
     assert steps == sorted(set(steps))
     assert ended[0]["event"] == "resumed"
@@ -51,11 +53,11 @@ async def test_a_training_killed_again_and_again_ends_with_the_weights_of_one_th
 
 @pytest.mark.requirement("examples.lose-nothing")
 @pytest.mark.parametrize("harm", ["cut short", "changed", "emptied"])
-async def test_a_checkpoint_that_is_torn_is_passed_over(tmp_path: Path, harm: str) -> None:
-    """Ours: the last complete one counts, whatever lies about being later."""
-    await trained(tmp_path / "whole")
+async def test_a_damaged_checkpoint_is_skipped(tmp_path: Path, harm: str) -> None:
+    """The training resumes from the latest valid checkpoint, although a later file exists."""
+    await train(tmp_path / "whole")
     await run("train.py", "--directory", tmp_path / "torn", "--steps", "200", "--every", "20")
-    torn = checkpoints(tmp_path / "torn")[-1]
+    torn = checkpoint_files(tmp_path / "torn")[-1]
     content = torn.read_bytes()
     match harm:
         case "cut short":
@@ -65,52 +67,52 @@ async def test_a_checkpoint_that_is_torn_is_passed_over(tmp_path: Path, harm: st
         case _:
             torn.write_bytes(b"")
 
-    resumed = await trained(tmp_path / "torn")
+    resumed = await train(tmp_path / "torn")
 
-    assert resumed[0] == {"event": "passed over", "checkpoint": torn.name, "reason": "it is not what was written"}
+    assert resumed[0] == {"event": "skipped", "checkpoint": torn.name, "reason": DAMAGED}
     assert (resumed[1]["event"], resumed[1]["step"]) == ("resumed", 180)
-    assert resumed[-1]["weights"] == (await trained(tmp_path / "whole"))[-1]["weights"]
+    assert resumed[-1]["weights"] == (await train(tmp_path / "whole"))[-1]["weights"]
 
 
-async def test_checkpoints_do_not_fill_the_volume_and_what_was_being_written_does_not_count(tmp_path: Path) -> None:
-    """Ours: three stay."""
+async def test_three_checkpoints_are_kept_and_unfinished_files_are_ignored(tmp_path: Path) -> None:
+    """Old checkpoints would fill the volume."""
     (tmp_path / ".step-000000040.ckpt.new").write_bytes(b"half")
 
-    said = await run("train.py", "--directory", tmp_path, "--steps", "200", "--every", "20", "--node", "n1")
+    events = await run("train.py", "--directory", tmp_path, "--steps", "200", "--every", "20", "--node", "n1")
 
-    assert said[0] == {"event": "started", "step": 0, "node": "n1"}
-    assert [path.name for path in checkpoints(tmp_path)] == [f"step-{step:09d}.ckpt" for step in (160, 180, 200)]
+    assert events[0] == {"event": "started", "step": 0, "node": "n1"}
+    assert [path.name for path in checkpoint_files(tmp_path)] == [f"step-{step:09d}.ckpt" for step in (160, 180, 200)]
 
 
 @pytest.mark.parametrize("step", [50, 950])
-async def test_the_checkpoint_just_saved_stays_whatever_else_is_there(tmp_path: Path, step: int) -> None:
-    """Ours: what is half copied from elsewhere does not count among the three, be it later or earlier."""
+async def test_the_new_checkpoint_is_kept_although_damaged_files_have_later_steps(tmp_path: Path, step: int) -> None:
+    """Incomplete copies from another directory are not counted among the three that are kept."""
     foreign = [f"step-{later:09d}.ckpt" for later in (900, 910, 920, 1000)]
     for name in foreign:
         (tmp_path / name).write_bytes(b"half")
 
     for done in (step - 1, step):
-        checkpoints_.save(tmp_path, Checkpoint(done, Network.untaught(1)))
-    found = checkpoints_.last(tmp_path)
+        checkpoints.save(tmp_path, Checkpoint(done, Network.initial(1)))
+    found = checkpoints.latest(tmp_path)
 
     assert found is not None
     assert found.step == step
-    assert {path.name for path in checkpoints(tmp_path)} >= {f"step-{one:09d}.ckpt" for one in (step - 1, step)}
+    assert {path.name for path in checkpoint_files(tmp_path)} >= {f"step-{kept:09d}.ckpt" for kept in (step - 1, step)}
     assert (tmp_path / foreign[-1]).exists()
 
 
-async def test_a_training_ends_at_once_when_it_is_told_to(tmp_path: Path) -> None:
-    """Kubernetes: a pod that is evicted has SIGTERM first; the first process of a container has to heed it."""
-    async with running("train.py", "--directory", tmp_path, *STEPS, "--pace", "0.05") as training:
-        await training.line()
+async def test_a_training_ends_at_once_on_sigterm(tmp_path: Path) -> None:
+    """Kubernetes documentation, "Termination of Pods": the first process of a container must handle SIGTERM."""
+    async with start("train.py", "--directory", tmp_path, *STEPS, "--pace", "0.05") as training:
+        await training.next_event()
 
-        code, _ = await training.told_to_end()
+        code, _ = await training.terminate()
 
     assert code == 143
 
 
 async def test_a_data_set_is_written_once_and_verified_byte_by_byte(tmp_path: Path) -> None:
-    """The guide: a volume with the data set outlives its pods; ours: a Job that is run again changes nothing."""
+    """examples/training/dataset: a Job that runs again changes nothing."""
     small = ("--directory", tmp_path, "--files", "3", "--mib", "1")
 
     written = await run("dataset.py", "write", *small)
@@ -120,21 +122,21 @@ async def test_a_data_set_is_written_once_and_verified_byte_by_byte(tmp_path: Pa
     damaged = await run("dataset.py", "verify", "--directory", tmp_path, code=1)
 
     assert again[0]["event"] == "present"
-    assert {one[-1]["digest"] for one in (written, again, verified)} == {written[-1]["digest"]}
+    assert {events[-1]["digest"] for events in (written, again, verified)} == {written[-1]["digest"]}
     assert verified[-1]["bytes"] == 3 * 2**20
     assert "part-00001.bin has the digest" in damaged[0]["reason"]
 
 
-async def test_a_data_set_whose_writer_was_killed_is_not_there_until_another_completes_it(tmp_path: Path) -> None:
-    """Ours: the list of digests comes last."""
+async def test_a_data_set_of_a_killed_writer_is_incomplete_until_another_finishes_it(tmp_path: Path) -> None:
+    """The list of digests is written last."""
     many = ("--directory", tmp_path, "--files", "40", "--mib", "1")
     stop = tmp_path / ".part-00003.bin.new"
-    os.mkfifo(stop)  # where nobody reads, so that it comes no further
-    async with running("dataset.py", "write", *many) as writer:
+    os.mkfifo(stop)  # the writer blocks here, because no process reads the pipe
+    async with start("dataset.py", "write", *many) as writer:
         async with asyncio.timeout(60):
-            while not (tmp_path / "part-00002.bin").exists():  # noqa: ASYNC110 - a process tells nobody
+            while not (tmp_path / "part-00002.bin").exists():  # noqa: ASYNC110 - the process reports no event for it
                 await asyncio.sleep(0.005)
-        await writer.killed()
+        await writer.kill()
     stop.unlink()
 
     absent = await run("dataset.py", "verify", "--directory", tmp_path, code=1)
@@ -145,8 +147,8 @@ async def test_a_data_set_whose_writer_was_killed_is_not_there_until_another_com
     assert completed[0]["files"] == 40
 
 
-async def test_who_has_a_copy_of_the_artifacts_has_the_version_of_its_moment(tmp_path: Path) -> None:
-    """The guide: artifacts are shared by several jobs; ours: what is published later is not in an earlier snapshot."""
+async def test_a_snapshot_of_the_artifacts_keeps_the_version_of_its_time(tmp_path: Path) -> None:
+    """examples/training/shared-artifacts: a later version is not in an earlier snapshot."""
     here = ("--directory", tmp_path / "store", "--mib", "1")
     first = await run("artifacts.py", "publish", *here, "--version", "1")
     shutil.copytree(tmp_path / "store", tmp_path / "snapshot")
@@ -162,4 +164,4 @@ async def test_who_has_a_copy_of_the_artifacts_has_the_version_of_its_moment(tmp
     assert (old[0]["version"], old[0]["digest"]) == (1, first[0]["digest"])
     assert (new[0]["version"], new[0]["digest"]) == (2, second[0]["digest"])
     assert first[0]["digest"] != second[0]["digest"]
-    assert {one[-1]["event"] for one in (nothing, damaged, unused)} == {"damaged"}
+    assert {events[-1]["event"] for events in (nothing, damaged, unused)} == {"damaged"}

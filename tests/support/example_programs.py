@@ -1,4 +1,4 @@
-"""The examples' programs, run as their containers run them: as processes that tell what they do in lines of JSON."""
+"""The example programs, started as their containers start them: processes that report events as lines of JSON."""
 
 import asyncio
 import json
@@ -11,50 +11,52 @@ from typing import Any, Final
 
 PROGRAMS: Final = Path(__file__).parents[2] / "examples" / "workload"
 
-Line = dict[str, Any]  # the facts of an event
+Event = dict[str, Any]  # as JSON
+"""An event that a program reports."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One that runs."""
+    """A running program."""
 
     process: asyncio.subprocess.Process
 
-    async def says(self, event: str) -> Line:
-        """The next line that tells of `event`."""
-        while (line := await self.line())["event"] != event:
+    async def wait_for(self, event: str) -> Event:
+        """The next event of this kind; others before it are ignored."""
+        while (found := await self.next_event())["event"] != event:
             pass
-        return line
+        return found
 
-    async def line(self) -> Line:
-        """The next line."""
+    async def next_event(self) -> Event:
+        """The next event."""
         assert self.process.stdout is not None
-        text = await self.process.stdout.readline()
-        assert text, "it has ended"
-        line: Line = json.loads(text)
-        return line
+        line = await self.process.stdout.readline()
+        assert line, "the program has ended"
+        event: Event = json.loads(line)
+        return event
 
-    async def killed(self) -> list[Line]:
-        """Kill it at whatever line it is; what it said until then."""
+    async def kill(self) -> list[Event]:
+        """Kill the program; the events that were not read yet."""
         self.process.kill()
-        return (await self._end())[1]
+        return (await self.wait())[1]
 
-    async def told_to_end(self) -> tuple[int, list[Line]]:
-        """End it as kubelet does; its exit code and what it said."""
+    async def terminate(self) -> tuple[int, list[Event]]:
+        """Send SIGTERM, as kubelet does; the exit code, and the events that were not read yet."""
         self.process.terminate()
-        return await self._end()
+        return await self.wait()
 
-    async def _end(self) -> tuple[int, list[Line]]:
+    async def wait(self) -> tuple[int, list[Event]]:
+        """Wait until the program ends; the exit code, and the events that were not read yet."""
         out, _ = await self.process.communicate()
-        # The last line may be torn.
-        lines = [json.loads(line) for line in out.splitlines(keepends=True) if line.endswith(b"\n")]
+        # A killed program can leave an unfinished last line.
+        events = [json.loads(line) for line in out.splitlines(keepends=True) if line.endswith(b"\n")]
         assert self.process.returncode is not None
-        return self.process.returncode, lines
+        return self.process.returncode, events
 
 
 @asynccontextmanager
-async def running(program: str, *words: str | Path) -> AsyncGenerator[Program]:
-    """A program that runs for as long as the block, at the most."""
+async def start(program: str, *words: str | Path) -> AsyncGenerator[Program]:
+    """Start a program, and kill it at the end of the block if it still runs."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(PROGRAMS / program),
@@ -71,9 +73,9 @@ async def running(program: str, *words: str | Path) -> AsyncGenerator[Program]:
             await process.communicate()
 
 
-async def run(program: str, *words: str | Path, code: int = 0) -> list[Line]:
-    """What a program says until it ends of itself."""
-    async with asyncio.timeout(100), running(program, *words) as started:
-        ended, lines = await started._end()
-    assert ended == code, lines
-    return lines
+async def run(program: str, *words: str | Path, code: int = 0) -> list[Event]:
+    """Run a program until it ends with this exit code; its events."""
+    async with asyncio.timeout(100), start(program, *words) as started:
+        actual, events = await started.wait()
+    assert actual == code, events
+    return events
