@@ -73,7 +73,7 @@ def stop() -> int:
     parent, directories = parent_directory().resolve(), record.directories(NAME)
     if not directories:
         sys.stderr.write(
-            f"localcluster: no cluster runs: there is no directory {parent}/{NAME}-*; if it was started with another "
+            f"localcluster: no cluster runs: {parent} contains no {NAME}-*; if the cluster was started with another "
             "TMPDIR, set TMPDIR to the same directory\n"
         )
     deadline = time.monotonic() + _STOP_TIMEOUT

@@ -1,7 +1,7 @@
-"""What every test lives under: no privilege assumed, no blocked event loop, nothing left behind.
+"""What applies to every test: privileges are checked, the event loop must not block, and nothing may be left behind.
 
-Tests run side by side (xdist), so that a test answers only for the loop devices and
-mounts below its own directories, and for the processes that it started.
+Tests run at the same time (xdist), so a test is responsible only for the loop devices and mounts below
+its own directories, and for the processes that it started.
 """
 
 import ctypes
@@ -22,34 +22,34 @@ from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
 from hyperpod_ebs.sandbox import janitor
-from tests.support.privileges import CAP_SYS_RESOURCE, has, want_of_privilege
+from tests.support.privileges import CAP_SYS_RESOURCE, has_capability, missing_privilege
 
 # <linux/loop.h>, <sys/mount.h>
 LOOP_CLR_FD: Final = 0x4C01
 MNT_DETACH: Final = 2
 
 LINGER: Final = 15.0
-"""Seconds that what is on its way out has to be gone: udev holds a loop device after its last user, and a janitor or a
-filesystem that is unmounted waits for a disk on which others write. What is really left stays longer than that."""
+"""Seconds that leftovers have to disappear: udev holds a loop device after its last user, and a janitor or an unmount
+waits for a disk to which other tests write."""
 
-settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("ours")  # how long an example takes says more of the machine than of us
+settings.register_profile("hyperpod-ebs", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hyperpod-ebs")  # without deadlines, since the machine may be busy
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Keep a test from a machine that cannot run it: skipped at home, failed in CI."""
-    if item.get_closest_marker("root") and (want := want_of_privilege()):
+    """Skip a test that this machine cannot run; in CI, fail it."""
+    if item.get_closest_marker("root") and (reason := missing_privilege()):
         if os.environ.get("CI") == "true":
-            pytest.fail(f"CI has to be able to run this test, but {want}", pytrace=False)
-        pytest.skip(want)
-    if item.get_closest_marker("online_ext4_growth") and not has(CAP_SYS_RESOURCE):
-        pytest.skip("growing a mounted ext4 needs CAP_SYS_RESOURCE, which this machine withholds")
+            pytest.fail(f"CI must be able to run this test, but {reason}", pytrace=False)
+        pytest.skip(reason)
+    if item.get_closest_marker("online_ext4_growth") and not has_capability(CAP_SYS_RESOURCE):
+        pytest.skip("growing a mounted ext4 needs CAP_SYS_RESOURCE, which this process does not have")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell what a test recorded as its `summary`; with xdist nothing that it prints would be seen."""
+    """Print the property `summary` of each test that has one; with xdist, the output of tests is not shown."""
     for reports in terminalreporter.stats.values():
-        for report in (one for one in reports if getattr(one, "when", "") == "call"):
+        for report in (report for report in reports if getattr(report, "when", "") == "call"):
             for name, value in getattr(report, "user_properties", ()):
                 if name == "summary":
                     terminalreporter.write_line(str(value))
@@ -57,48 +57,51 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True)
 def no_blocking_calls() -> Generator[None]:
-    """A call of ours that would block the event loop fails the test that made it.
+    """Fail a test in which the product's code calls something that blocks the event loop.
 
-    The demo is left out: it is a client, and nobody waits for its loop.
+    The demo and the sandbox are excluded: they are clients, and no other process waits for their loop.
     """
     with blockbuster_ctx("hyperpod_ebs", excluded_modules=["hyperpod_ebs.demo", "hyperpod_ebs.sandbox"]):
         yield
 
 
 @pytest.fixture(scope="session")
-def minded() -> Generator[Path]:
-    """A directory of which nothing is left when this worker ends, and be it by SIGKILL: a janitor minds it.
+def worker_directory() -> Generator[Path]:
+    """A directory that a janitor cleans when this worker ends, even by SIGKILL.
 
-    What a test starts carries the sandbox's mark, by which the janitor knows it.
+    The processes that tests start inherit the sandbox's variable, by which the janitor finds them.
     """
     with tempfile.TemporaryDirectory(prefix="hp-") as outer, pytest.MonkeyPatch.context() as patch:
         path = Path(outer).resolve()
-        seal = janitor.create_lock_file(path)
+        lock = janitor.create_lock_file(path)
         argv = [sys.executable, "-m", "hyperpod_ebs.sandbox.janitor", str(path)]
-        process = psutil.Popen(argv, stdin=-1, pass_fds=(seal,), start_new_session=True)
+        process = psutil.Popen(argv, stdin=-1, pass_fds=(lock,), start_new_session=True)
         patch.setenv(janitor.SANDBOX_VARIABLE, str(path))
         try:
             yield path
         finally:
-            os.close(seal)
+            os.close(lock)
             process.communicate()
-            path.mkdir(exist_ok=True)  # the janitor has removed it already
+            path.mkdir(exist_ok=True)  # the janitor has removed it, but TemporaryDirectory expects it
 
 
 @pytest.fixture
-def tmp_path(minded: Path) -> Path:
-    """A directory of this test alone; pytest's own would outlive a killed run."""
-    return Path(tempfile.mkdtemp(prefix="p-", dir=minded))
+def tmp_path(worker_directory: Path) -> Path:
+    """A directory of this test; pytest's own fixture would leave it behind after a killed run."""
+    return Path(tempfile.mkdtemp(prefix="p-", dir=worker_directory))
 
 
 @pytest.fixture
-def short_path(minded: Path) -> Generator[Path]:
-    """The directory for temporary files, of this test alone.
+def short_path(worker_directory: Path) -> Generator[Path]:
+    """The directory for temporary files during this test.
 
-    Its path is so short that a socket below it can be bound (unix(7): at most 107 bytes), and
-    what the test starts finds it in TMPDIR, by which the processes of a test are known.
+    Its path is short enough for sockets below it (unix(7): at most 107 bytes). Processes that the test
+    starts have it in TMPDIR, by which the processes of a test are recognised.
     """
-    with tempfile.TemporaryDirectory(prefix="t-", dir=minded) as directory, pytest.MonkeyPatch.context() as patch:
+    with (
+        tempfile.TemporaryDirectory(prefix="t-", dir=worker_directory) as directory,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setattr(tempfile, "tempdir", directory)
         patch.setenv("TMPDIR", directory)
         yield Path(directory)
@@ -106,27 +109,27 @@ def short_path(minded: Path) -> Generator[Path]:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(request: pytest.FixtureRequest) -> Generator[None]:
-    """A root test that leaves a loop device, a mount or a process behind fails, and is cleaned up after."""
+    """Fail a root test that leaves a loop device, a mount or a process behind, and clean up."""
     if request.node.get_closest_marker("root") is None:
         yield
         return
     directories: list[Path] = [request.getfixturevalue(name) for name in ("tmp_path", "short_path")]
     before = children()
     yield
-    report(directories, before)
+    fail_if_left_behind(directories, before)
 
 
 @pytest.fixture(autouse=True, scope="session")
-def nothing_left_by_the_session(minded: Path) -> Generator[None]:
-    """What fixtures of a wider scope set up is gone at the end, too."""
+def nothing_left_by_the_session(worker_directory: Path) -> Generator[None]:
+    """Fail a session whose fixtures leave something behind."""
     before = children()
     yield
-    report([minded], before)
+    fail_if_left_behind([worker_directory], before)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leftovers:
-    """What should be gone."""
+    """What a test has left behind."""
 
     processes: tuple[psutil.Process, ...]
     mounts: tuple[Path, ...]
@@ -145,7 +148,7 @@ class Leftovers:
         )
 
     def remove(self) -> None:
-        """Make good, innermost first, so that the next test starts clean."""
+        """Remove everything, innermost mounts first, so that the next test starts clean."""
         for process in self.processes:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -155,39 +158,39 @@ class Leftovers:
             libc.umount2(bytes(mount), MNT_DETACH)
         for loop in self.loops:
             device = os.open(loop, os.O_RDONLY | os.O_CLOEXEC)
-            with suppress(OSError):  # mount -o loop: the unmounting has freed it
+            with suppress(OSError):  # unmounting has freed it already (mount -o loop)
                 fcntl.ioctl(device, LOOP_CLR_FD)
             os.close(device)
 
 
-def report(directories: Sequence[Path], before: set[psutil.Process]) -> None:
-    """Fail when something is still left after a moment."""
+def fail_if_left_behind(directories: Sequence[Path], before: set[psutil.Process]) -> None:
+    """Remove what is left after a short while, and fail the test."""
     deadline = time.monotonic() + LINGER
     while (left := leftovers(directories, before)) and time.monotonic() < deadline:
-        time.sleep(0.02)  # neither udev nor a dying process tells when it lets go
+        time.sleep(0.02)  # udev and dying processes send no notification
     if left:
-        said = str(left)
+        description = str(left)
         left.remove()
-        pytest.fail(f"left behind: {said}", pytrace=False)
+        pytest.fail(f"left behind: {description}", pytrace=False)
 
 
 def leftovers(directories: Sequence[Path], before: set[psutil.Process]) -> Leftovers:
-    """What is below the directories, and the processes of theirs or ours that were not there `before`."""
-    of_theirs = {process for process in psutil.process_iter() if temporary_directory(process) in directories}
+    """What is below the directories, and the new processes that use them or were started by this process."""
+    users = {process for process in psutil.process_iter() if temporary_directory(process) in directories}
     return Leftovers(
-        processes=tuple((of_theirs | children()) - before - {psutil.Process()}),
+        processes=tuple((users | children()) - before - {psutil.Process()}),
         mounts=tuple(mount for directory in directories for mount in janitor.mounts_below(directory)),
         loops=tuple(loop for directory in directories for loop in janitor.loops_below(directory)),
     )
 
 
 def children() -> set[psutil.Process]:
-    """The processes that this one, or a child of it, has started and that still run."""
+    """The running processes that this process or one of its children has started."""
     return {child for child in psutil.Process().children(recursive=True) if temporary_directory(child) is not None}
 
 
 def temporary_directory(process: psutil.Process) -> Path | None:
-    """The one that a process was started with; None for one that has ended."""
+    """The TMPDIR with which a process was started; None if the process has ended."""
     try:
         ended = process.status() == psutil.STATUS_ZOMBIE
         return None if ended else Path(process.environ().get("TMPDIR", "/tmp"))  # noqa: S108 - not used, only compared

@@ -32,7 +32,7 @@ class CertificateAuthority:
         return self.directory / "ca.pem"
 
     def issue(self, name: str, *hosts: str, user: str, group: str | None = None) -> tuple[Path, Path]:
-        """Issue a certificate for the user and the hosts; the files of the certificate and of its key."""
+        """Create a certificate for the user and the hosts; the files of the certificate and of its key."""
         leaf = self.authority.issue_cert(*(hosts or (name,)), common_name=user, organization_name=group)
         certificate, key = self.directory / f"{name}.pem", self.directory / f"{name}.key"
         leaf.cert_chain_pems[0].write_to_path(certificate)
@@ -41,7 +41,7 @@ class CertificateAuthority:
         return certificate, key
 
     def write_kubeconfig(self, name: str, server: str, *, user: str, group: str | None = None) -> Path:
-        """Issue a certificate for the user, and write a kubeconfig with it for the API server at the URL `server`."""
+        """Create a certificate for the user, and a kubeconfig with it for the API server at the URL `server`."""
         certificate, key = self.issue(name, user=user, group=group)
         file = self.directory / f"{name}.kubeconfig"
         file.touch(mode=0o600)

@@ -1,7 +1,7 @@
 """The cluster's network: a network namespace with a bridge, the hub, to which each node's namespace is joined.
 
-Nothing of it is visible outside. There is no proxy for services: the only service that pods need, the API server,
-has its address on the hub itself, and is routed.
+Nothing of it is visible outside. Services need no proxy: the only service that pods use, the API server, has its
+address on the hub itself, and is routed.
 """
 
 from collections.abc import Sequence

@@ -21,10 +21,10 @@ import pytest
 from localcluster.kubernetes.kubectl import Kubectl
 from localcluster.record import Record
 from tests.support import driver_pods
-from tests.support.cluster_namespace import Space
-from tests.support.live_cluster import Live
-from tests.support.machine_state import left_of, of_kubernetes
-from tests.support.privileges import want_of_privilege
+from tests.support.cluster_namespace import ClusterNamespace
+from tests.support.live_cluster import LiveCluster
+from tests.support.machine_state import cluster_leftovers, kubernetes_state
+from tests.support.privileges import missing_privilege
 
 ROOT: Final = Path(__file__).parent.parent.parent
 
@@ -58,12 +58,12 @@ def shared_directory(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -
 
 
 @pytest.fixture(scope="session")
-def record(minded: Path, shared_directory: Path) -> Generator[Record]:
+def record(worker_directory: Path, shared_directory: Path) -> Generator[Record]:
     """A cluster with the driver installed, which stops in order and leaves the machine as it was."""
     if running := os.environ.get(CLUSTER):
         yield Record.read(Path(running))
         return
-    if want := want_of_privilege() or (None if os.environ.get(IMAGES) else f"{IMAGES} names no image: make test does"):
+    if want := missing_privilege() or (None if os.environ.get(IMAGES) else f"{IMAGES} names no image: make test does"):
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI has to be able to run this test, but {want}", pytrace=False)
         pytest.skip(want)
@@ -71,9 +71,9 @@ def record(minded: Path, shared_directory: Path) -> Generator[Record]:
     before: dict[str, object] = {}
     with _lock(shared_directory / "cluster.begin"):
         if not known.exists():
-            before = of_kubernetes()
-            started = _start_cluster(minded / "cluster.log")
-            known.write_text(str(_wait_until_ready(started, minded / "cluster.log", known)))
+            before = kubernetes_state()
+            started = _start_cluster(worker_directory / "cluster.log")
+            known.write_text(str(_wait_until_ready(started, worker_directory / "cluster.log", known)))
     try:
         with _lock(shared_directory / "cluster.users", fcntl.LOCK_SH):
             yield _read_record(known)
@@ -84,9 +84,9 @@ def record(minded: Path, shared_directory: Path) -> Generator[Record]:
                 known.unlink()
                 started.terminate()
                 started.communicate()
-            assert started.returncode == 0, (minded / "cluster.log").read_text()
-            assert left_of(directory) == []
-            assert of_kubernetes() == before
+            assert started.returncode == 0, (worker_directory / "cluster.log").read_text()
+            assert cluster_leftovers(directory) == []
+            assert kubernetes_state() == before
 
 
 def _read_record(known: Path) -> Record:
@@ -129,24 +129,28 @@ def _lock(file: Path, kind: int = fcntl.LOCK_EX) -> Generator[None]:
 
 
 @pytest.fixture
-async def live(record: Record, turn: None, request: pytest.FixtureRequest) -> AsyncGenerator[Live]:
+async def live(record: Record, turn: None, request: pytest.FixtureRequest) -> AsyncGenerator[LiveCluster]:
     """The cluster with a healthy driver; the test fails if a fault that it planned did not happen."""
     del turn
     async with aiohttp.ClientSession(record.environment["AWS_ENDPOINT_URL"]) as http:
-        found = Live(Record.read(Path(record.directory)), http)  # read again: an earlier test may have replaced nodes
+        found = LiveCluster(
+            Record.read(Path(record.directory)), http
+        )  # read again: an earlier test may have replaced nodes
         # An exclusive test may have run just before, and its damaged pods may still be terminating.
-        await (driver_pods.whole if request.node.get_closest_marker("exclusive") else driver_pods.settled)(found)
+        await (
+            driver_pods.restore_driver if request.node.get_closest_marker("exclusive") else driver_pods.wait_until_ready
+        )(found)
         try:
             yield found
-            assert await found.faults() == []
+            assert await found.list_faults() == []
         finally:
-            await found.forget_faults()
+            await found.cancel_faults()
 
 
 @pytest.fixture
-async def space(live: Live) -> AsyncGenerator[Space]:
+async def namespace(live: LiveCluster) -> AsyncGenerator[ClusterNamespace]:
     """A namespace of this test; the test fails if it leaves anything at the cloud or on the nodes."""
-    opened = await Space.opened(live)
+    opened = await ClusterNamespace.create(live)
     try:
         yield opened
     finally:
@@ -154,11 +158,11 @@ async def space(live: Live) -> AsyncGenerator[Space]:
 
 
 @pytest.fixture
-async def replace_damaged_pods(live: Live, space: Space) -> AsyncGenerator[None]:
+async def replace_damaged_pods(live: LiveCluster, namespace: ClusterNamespace) -> AsyncGenerator[None]:
     """Replace the driver pods that the test damages; the new ones start while the test's namespace is deleted."""
-    del space
+    del namespace
     yield
-    await driver_pods.relieved(live)
+    await driver_pods.replace_damaged_pods(live)
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support.cluster_namespace import Space
-from tests.support.live_cluster import Live
+from tests.support.cluster_namespace import ClusterNamespace
+from tests.support.live_cluster import LiveCluster
 from tests.support.waiting import wait_for_cluster
 
 
@@ -32,60 +32,62 @@ CLASSES = (
 @pytest.mark.requirement("classes.refusal-reported")
 @pytest.mark.parametrize("wrong", [pytest.param(each, id=each.id) for each in CLASSES])
 async def test_an_invalid_storage_class_is_reported_once_on_the_claim_and_leaves_nothing_behind(
-    space: Space, live: Live, wrong: Wrong
+    namespace: ClusterNamespace, live: LiveCluster, wrong: Wrong
 ) -> None:
-    class_ = await space.storage_class(**wrong.parameters)
+    class_ = await namespace.create_storage_class(**wrong.parameters)
 
-    await space.claim("data", of=class_)
-    await space.pod("user", "data")
-    said = await space.says("data", f"^ProvisioningFailed: .*{wrong.says}")
+    await namespace.create_claim("data", of=class_)
+    await namespace.create_pod("user", "data")
+    said = await namespace.wait_for_event("data", f"^ProvisioningFailed: .*{wrong.says}")
 
-    claim = await space.get("pvc", "data")
+    claim = await namespace.get("pvc", "data")
     assert claim["status"]["phase"] == "Pending"
-    await space.gone("pod", "user")
-    await space.gone("pvc", "data")
-    assert {one for one in await live.events(space.name, "data") if one.startswith("ProvisioningFailed")} == {said}
+    await namespace.delete("pod", "user")
+    await namespace.delete("pvc", "data")
+    assert {one for one in await live.events(namespace.name, "data") if one.startswith("ProvisioningFailed")} == {said}
     assert await _volumes_of(live, f"pvc-{claim['metadata']['uid']}") == []
 
 
 @pytest.mark.requirement("classes.refusal-reported")
 async def test_an_invalid_attributes_class_is_reported_on_the_claim_and_a_new_claim_with_another_class_works(
-    space: Space, live: Live
+    namespace: ClusterNamespace, live: LiveCluster
 ) -> None:
     """Kubernetes lets only a bound claim name another class, so the event says what to do instead."""
-    class_ = await space.storage_class()
-    await space.claim(
-        "data", of=class_, size="8Gi", volumeAttributesClassName=await space.attributes_class(iops="many")
+    class_ = await namespace.create_storage_class()
+    await namespace.create_claim(
+        "data", of=class_, size="8Gi", volumeAttributesClassName=await namespace.create_attributes_class(iops="many")
     )
-    await space.pod("user", "data")
-    said = await space.says("data", "^ProvisioningFailed: .*FailedPrecondition desc = .*iops is 'many'")
-    wrong = await space.get("pvc", "data")
+    await namespace.create_pod("user", "data")
+    said = await namespace.wait_for_event("data", "^ProvisioningFailed: .*FailedPrecondition desc = .*iops is 'many'")
+    wrong = await namespace.get("pvc", "data")
 
-    await space.gone("pod", "user")
-    await space.gone("pvc", "data")
-    good = await space.attributes_class(iops="4000")
-    await space.claim("data", of=class_, size="8Gi", volumeAttributesClassName=good)
-    await space.pod("user", "data")
-    await space.running("user")
+    await namespace.delete("pod", "user")
+    await namespace.delete("pvc", "data")
+    good = await namespace.create_attributes_class(iops="4000")
+    await namespace.create_claim("data", of=class_, size="8Gi", volumeAttributesClassName=good)
+    await namespace.create_pod("user", "data")
+    await namespace.wait_for_pod("user")
 
     assert said.endswith("recreate the claim with another class")
-    volumes = await _volumes_of(live, (await space.bound("data"))["spec"]["volumeName"])
+    volumes = await _volumes_of(live, (await namespace.wait_until_bound("data"))["spec"]["volumeName"])
     assert [one["Iops"] for one in volumes] == [4000]
     assert await _volumes_of(live, f"pvc-{wrong['metadata']['uid']}") == []
 
 
 @pytest.mark.requirement("classes.refusal-reported")
-async def test_a_snapshot_class_with_an_unknown_parameter_is_reported_on_the_snapshot(space: Space, live: Live) -> None:
+async def test_a_snapshot_class_with_an_unknown_parameter_is_reported_on_the_snapshot(
+    namespace: ClusterNamespace, live: LiveCluster
+) -> None:
     """The snapshotter writes its events on the content and its error on the snapshot."""
-    await space.claim("data", of=await space.storage_class())
-    await space.pod("user", "data")
-    await space.running("user")
+    await namespace.create_claim("data", of=await namespace.create_storage_class())
+    await namespace.create_pod("user", "data")
+    await namespace.wait_for_pod("user")
     says = "snapshot parameter 'colour' is not supported; remove it from the VolumeSnapshotClass"
 
-    await space.snapshot("moment", "data", of=await space.snapshot_class(colour="red"))
+    await namespace.create_snapshot("moment", "data", of=await namespace.create_snapshot_class(colour="red"))
 
     async def content_name() -> str | None:
-        status = (await space.get("volumesnapshot", "moment")).get("status", {})
+        status = (await namespace.get("volumesnapshot", "moment")).get("status", {})
         message = status.get("error", {}).get("message", "")  # retryable errors may come first
         return status.get("boundVolumeSnapshotContentName") if says in message else None
 
@@ -95,43 +97,47 @@ async def test_a_snapshot_class_with_an_unknown_parameter_is_reported_on_the_sna
         return any(says in one for one in await live.events("default", content))
 
     await wait_for_cluster(is_reported_on_content)
-    volume = (await live.volume(await space.bound("data")))["id"]
+    volume = (await live.volume(await namespace.wait_until_bound("data")))["id"]
     assert volume not in {one["volume"] for one in await live.cloud("snapshots")}
-    await space.gone("volumesnapshot", "moment")
+    await namespace.delete("volumesnapshot", "moment")
 
 
 @pytest.mark.requirement("denied.names-the-statement")
 @pytest.mark.exclusive
-async def test_a_missing_permission_to_create_volumes_is_named_on_the_claim_and_heals(space: Space, live: Live) -> None:
-    await live.plan("CreateVolume", deny=True, times=1000)
+async def test_a_missing_permission_to_create_volumes_is_named_on_the_claim_and_heals(
+    namespace: ClusterNamespace, live: LiveCluster
+) -> None:
+    await live.plan_fault("CreateVolume", deny=True, times=1000)
 
-    await space.claim("data", of=await space.storage_class())
-    await space.pod("user", "data")
+    await namespace.create_claim("data", of=await namespace.create_storage_class())
+    await namespace.create_pod("user", "data")
 
-    await space.says("data", "^ProvisioningFailed: .*PermissionDenied.*not authorized to perform: ec2:CreateVolume")
-    await live.forget_faults()
-    await space.running("user")
+    await namespace.wait_for_event(
+        "data", "^ProvisioningFailed: .*PermissionDenied.*not authorized to perform: ec2:CreateVolume"
+    )
+    await live.cancel_faults()
+    await namespace.wait_for_pod("user")
 
 
 @pytest.mark.requirement("denied.names-the-statement")
 @pytest.mark.exclusive
 async def test_a_missing_permission_to_attach_to_hyperpod_nodes_is_named_on_the_pod_and_heals(
-    space: Space, live: Live
+    namespace: ClusterNamespace, live: LiveCluster
 ) -> None:
     """The permission that HyperPod needs beyond AWS's managed policy for the driver."""
-    await live.plan("AttachClusterNodeVolume", deny=True, times=1000)
+    await live.plan_fault("AttachClusterNodeVolume", deny=True, times=1000)
 
-    await space.claim("data", of=await space.storage_class())
-    await space.pod("user", "data", on=live.record.nodes[0].name)
+    await namespace.create_claim("data", of=await namespace.create_storage_class())
+    await namespace.create_pod("user", "data", on=live.record.nodes[0].name)
 
-    await space.says(
+    await namespace.wait_for_event(
         "user", "^FailedAttachVolume: .*PermissionDenied.*not authorized to perform: sagemaker:AttachClusterNodeVolume"
     )
-    await live.forget_faults()
-    await space.running("user")
+    await live.cancel_faults()
+    await namespace.wait_for_pod("user")
 
 
-async def _volumes_of(live: Live, name: str) -> list[dict[str, object]]:
+async def _volumes_of(live: LiveCluster, name: str) -> list[dict[str, object]]:
     """The cloud's volumes that were created for a persistent volume."""
     async with live.ec2() as ec2:
         asked = [{"Name": "tag:CSIVolumeName", "Values": [name]}]

@@ -6,11 +6,11 @@ import sys
 import pytest
 
 from hyperpod_ebs.kit import command
-from tests.support.live_cluster import Live
+from tests.support.live_cluster import LiveCluster
 
 
 @pytest.mark.usefixtures("cordon")
-async def test_the_demo_shows_a_training_job_that_moves_and_gets_the_same_weights(live: Live) -> None:
+async def test_the_demo_shows_a_training_job_that_moves_and_gets_the_same_weights(live: LiveCluster) -> None:
     """The training job's weights at the end are those of a job that was not interrupted."""
     argv = [sys.executable, "-m", "localcluster", "demo", f"--directory={live.record.directory}", "--output=json"]
 

@@ -12,7 +12,7 @@ import pytest
 
 from hyperpod_ebs.kit import command
 from tests.support import volume_leftovers
-from tests.support.live_cluster import Live
+from tests.support.live_cluster import LiveCluster
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 
@@ -23,7 +23,7 @@ Line = dict[str, Any]  # an event of an example program, as JSON
 class Example:
     """A directory with a README, and the cluster to run it on."""
 
-    live: Live
+    live: LiveCluster
     directory: Path
     namespace: str
 
@@ -33,15 +33,15 @@ class Example:
 
     async def clean_up(self) -> None:
         """Run the commands under "Clean up"; fail if anything is left in Kubernetes, at the cloud or on the nodes."""
-        known = await volume_leftovers.known(self.live, self.namespace)
+        known = await volume_leftovers.list_volumes(self.live, self.namespace)
         assert known.ids
         await self._run_section("Clean up")
-        await volume_leftovers.gone(self.live, known)
+        await volume_leftovers.wait_until_removed(self.live, known)
         assert await self.live.kubectl("get", "namespace", self.namespace, ok=(1,))
 
     async def sizes_gib(self) -> list[int]:
         """The sizes of its volumes at the cloud."""
-        known = (await volume_leftovers.known(self.live, self.namespace)).ids
+        known = (await volume_leftovers.list_volumes(self.live, self.namespace)).ids
         return [one["size_gib"] for one in await self.live.cloud("volumes") if one["id"] in known]
 
     async def _run_section(self, section: str) -> str:
@@ -58,14 +58,14 @@ class Example:
 
 
 @pytest.fixture
-async def example(request: pytest.FixtureRequest, live: Live) -> AsyncGenerator[Example]:
+async def example(request: pytest.FixtureRequest, live: LiveCluster) -> AsyncGenerator[Example]:
     """The example that the test's parameter names; its namespace and volumes are deleted also after a failure."""
     directory = EXAMPLES / request.param
     manifests = "".join(path.read_text() for path in directory.glob("*.yaml"))
     (namespace,) = re.findall(r"^kind: Namespace\nmetadata:\n  name: (\S+)", manifests, re.MULTILINE)
     found = Example(live, directory, namespace)
     yield found
-    for volume in (await volume_leftovers.known(live, namespace)).claimed:
+    for volume in (await volume_leftovers.list_volumes(live, namespace)).existing:
         await live.kubectl("patch", "pv", volume, '--patch={"spec":{"persistentVolumeReclaimPolicy":"Delete"}}')
     await live.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait", deadline=300)
 

@@ -13,9 +13,9 @@ from hyperpod_ebs import __version__
 from localcluster import cloud
 from localcluster.images import REGISTRY
 from localcluster.kubernetes.chart import CHART, HELM, RELEASE, Release
-from tests.support.cluster_namespace import Space
+from tests.support.cluster_namespace import ClusterNamespace
 from tests.support.guide_commands import GUIDES, ROOT, Page, run_page
-from tests.support.live_cluster import Live
+from tests.support.live_cluster import LiveCluster
 
 ON_THE_RELEASE: Final = ("install.md", "migrate.md")
 """Pages that change the driver's Helm release."""
@@ -34,11 +34,11 @@ OTHERS: Final = sorted(
 
 
 @pytest.fixture
-def environment(live: Live, space: Space, tmp_path: Path) -> Mapping[str, str]:
+def environment(live: LiveCluster, namespace: ClusterNamespace, tmp_path: Path) -> Mapping[str, str]:
     """A reader's environment: programs on the path, a kubeconfig whose current namespace is the test's, credentials."""
     said = yaml.safe_load(Path(live.record.kubeconfig).read_text())
     for one in said["contexts"]:
-        one["context"]["namespace"] = space.name
+        one["context"]["namespace"] = namespace.name
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(yaml.safe_dump(said))
     programs = [HELM.parent, Path(live.record.kubectl).parent, ROOT / ".tools" / "aws-cli" / "bin"]
@@ -53,7 +53,7 @@ def environment(live: Live, space: Space, tmp_path: Path) -> Mapping[str, str]:
 
 
 @pytest.fixture
-async def settings(live: Live, environment: Mapping[str, str]) -> Mapping[str, str]:
+async def settings(live: LiveCluster, environment: Mapping[str, str]) -> Mapping[str, str]:
     """The values that a reader fills in for this cluster."""
     account = "123456789012"
     return {
@@ -71,9 +71,9 @@ async def settings(live: Live, environment: Mapping[str, str]) -> Mapping[str, s
 
 
 @pytest.fixture
-async def release(live: Live, space: Space) -> AsyncGenerator[Release]:
+async def release(live: LiveCluster, namespace: ClusterNamespace) -> AsyncGenerator[Release]:
     """The driver's release; it is restored after the test, before the test's namespace is deleted."""
-    del space
+    del namespace
     found = Release(live.kubectl, Path(live.record.directory))
     try:
         yield found
@@ -123,13 +123,17 @@ async def test_the_guide_installs_upgrades_and_uninstalls_under_a_running_pod(
 @pytest.mark.exclusive
 @pytest.mark.timeout(1500, func_only=True)
 async def test_the_guide_migrates_from_the_upstream_driver_and_back_under_a_running_pod(
-    release: Release, space: Space, environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
+    release: Release,
+    namespace: ClusterNamespace,
+    environment: Mapping[str, str],
+    settings: Mapping[str, str],
+    tmp_path: Path,
 ) -> None:
     """A release of this chart under the upstream name and labels stands in for the upstream chart."""
     upstream = "aws-ebs-csi-driver"
-    await space.claim("data", of=await space.storage_class(type="gp3"))
-    await space.pod("writer", "data", script="while :; do date >>/data/log; sync; sleep 1; done")
-    before = await space.running("writer")
+    await namespace.create_claim("data", of=await namespace.create_storage_class(type="gp3"))
+    await namespace.create_pod("writer", "data", script="while :; do date >>/data/log; sync; sleep 1; done")
+    before = await namespace.wait_for_pod("writer")
     await release.uninstall()
     values = f"--values={release.home / 'values.json'}"
     labelled = ("--set", f"nameOverride={upstream}")
@@ -138,8 +142,8 @@ async def test_the_guide_migrates_from_the_upstream_driver_and_back_under_a_runn
     known = {**settings, "UPSTREAM": upstream}
     await run_page(Page.read(GUIDES / "migrate.md"), tmp_path, known, environment, deadline=INSTALLS)
 
-    after = await space.running("writer")
+    after = await namespace.wait_for_pod("writer")
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert after["status"]["containerStatuses"][0]["restartCount"] == 0
-    lines = int(await space.shell("writer", "wc -l </data/log"))
-    await space.shell("writer", f"until [ $(wc -l </data/log) -gt {lines} ]; do sleep 0.2; done")
+    lines = int(await namespace.run_script("writer", "wc -l </data/log"))
+    await namespace.run_script("writer", f"until [ $(wc -l </data/log) -gt {lines} ]; do sleep 0.2; done")

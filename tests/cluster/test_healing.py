@@ -10,9 +10,9 @@ import pytest
 from localcluster.kubernetes.chart import Release
 from localcluster.machines import network
 from tests.support import driver_pods
-from tests.support.cluster_namespace import Space
+from tests.support.cluster_namespace import ClusterNamespace
 from tests.support.driver_pods import CONTROLLER, PLUGIN
-from tests.support.live_cluster import SYSTEM, Live
+from tests.support.live_cluster import SYSTEM, LiveCluster
 from tests.support.waiting import wait_for_cluster
 
 pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("replace_damaged_pods")]
@@ -24,36 +24,38 @@ _IN = f"--namespace={SYSTEM}"
 
 @pytest.mark.requirement("controller.starts-without-aws")
 async def test_a_controller_that_cannot_reach_aws_reports_it_and_recovers_without_a_restart(
-    space: Space, live: Live
+    namespace: ClusterNamespace, live: LiveCluster
 ) -> None:
     """The log, the health page and the claim show the cause, and the pod is not ready."""
-    name = await space.storage_class(type="gp3")
+    name = await namespace.create_storage_class(type="gp3")
     async with _without_route_to_aws(live):
         started = await _replace_controller(live)
         await _assert_unhealthy(live, started, because="no answer from AWS")
-        await space.claim("data", of=name)
-        await space.pod("user", "data")
-        await space.says("data", "ProvisioningFailed: .*no answer from AWS")
+        await namespace.create_claim("data", of=name)
+        await namespace.create_pod("user", "data")
+        await namespace.wait_for_event("data", "ProvisioningFailed: .*no answer from AWS")
 
     await _wait_until_ready(live, started)
-    await space.running("user", seconds=240)
+    await namespace.wait_for_pod("user", seconds=240)
 
 
 @pytest.mark.requirement("controller.starts-without-aws")
 async def test_a_controller_whose_role_lacks_an_action_names_the_action_and_recovers_without_a_restart(
-    live: Live,
+    live: LiveCluster,
 ) -> None:
     """An IAM policy takes effect when it is changed."""
-    await live.plan("DescribeVolumes", deny=True, times=1000)
+    await live.plan_fault("DescribeVolumes", deny=True, times=1000)
 
     started = await _replace_controller(live)
     await _assert_unhealthy(live, started, because="ec2:DescribeVolumes on * is denied")
-    await live.forget_faults()
+    await live.cancel_faults()
 
     await _wait_until_ready(live, started)
 
 
-async def test_a_controller_with_wrong_keys_reports_them_and_works_after_a_start_with_right_keys(live: Live) -> None:
+async def test_a_controller_with_wrong_keys_reports_them_and_works_after_a_start_with_right_keys(
+    live: LiveCluster,
+) -> None:
     """A container reads a Secret's environment variables when it starts."""
     async with _with_wrong_key(live):
         started = await _replace_controller(live)
@@ -63,54 +65,56 @@ async def test_a_controller_with_wrong_keys_reports_them_and_works_after_a_start
     await live.kubectl("rollout", _IN, "status", CONTROLLER, "--timeout=180s")
 
 
-async def _replace_controller(live: Live) -> str:
+async def _replace_controller(live: LiveCluster) -> str:
     """Delete a controller pod and return the name of the running pod that replaces it."""
-    before = await driver_pods.pods(live, CONTROLLER)
+    before = await driver_pods.list_pods(live, CONTROLLER)
     names = {one["metadata"]["name"] for one in before}
     await live.kubectl("delete", _IN, "pod", min(names), "--wait=false")
 
     async def running() -> str | None:
-        new = (one for one in await driver_pods.pods(live, CONTROLLER) if one["metadata"]["name"] not in names)
+        new = (one for one in await driver_pods.list_pods(live, CONTROLLER) if one["metadata"]["name"] not in names)
         well = (one for one in new if one["status"].get("containerStatuses"))
-        return next((one["metadata"]["name"] for one in well if "running" in driver_pods.container(one)["state"]), None)
+        return next(
+            (one["metadata"]["name"] for one in well if "running" in driver_pods.container_status(one)["state"]), None
+        )
 
     name: str = await wait_for_cluster(running)
     return name
 
 
-async def _assert_unhealthy(live: Live, name: str, because: str) -> None:
+async def _assert_unhealthy(live: LiveCluster, name: str, because: str) -> None:
     """Check that a controller pod's health page and log show the cause, and that it is live but not ready."""
-    await driver_pods.unhealthy(live, name, because)
+    await driver_pods.wait_until_unhealthy(live, name, because)
     assert because in (await live.kubectl("logs", _IN, name, f"--container={PLUGIN}")).out
-    pod = await driver_pods.pod(live, name)
-    assert " 200 " in (await driver_pods.page(live, pod, "/livez")).partition("\n")[0]
+    pod = await driver_pods.get_pod(live, name)
+    assert " 200 " in (await driver_pods.get_page(live, pod, "/livez")).partition("\n")[0]
 
     async def is_probed() -> bool:
         return UNREADY in await live.events(SYSTEM, name)
 
     await wait_for_cluster(is_probed)
-    assert not driver_pods.container(await driver_pods.pod(live, name))["ready"]
+    assert not driver_pods.container_status(await driver_pods.get_pod(live, name))["ready"]
 
 
-async def _wait_until_ready(live: Live, name: str) -> None:
+async def _wait_until_ready(live: LiveCluster, name: str) -> None:
     """Wait until the pod is ready; fail if its container was restarted."""
     await live.kubectl("wait", _IN, "--for=condition=Ready", f"pod/{name}", "--timeout=120s")
-    assert driver_pods.container(await driver_pods.pod(live, name))["restartCount"] == 0
+    assert driver_pods.container_status(await driver_pods.get_pod(live, name))["restartCount"] == 0
 
 
 @asynccontextmanager
-async def _without_route_to_aws(live: Live) -> AsyncGenerator[None]:
+async def _without_route_to_aws(live: LiveCluster) -> AsyncGenerator[None]:
     """Block the route from pods to the cloud; the Kubernetes API has another address, and nodes another route."""
     rule = ("from", network.PODS, "to", network.GATEWAY, "unreachable")
     async with AsyncExitStack() as stack:
         for node in live.record.nodes:
-            await live.on_node(node.name, "ip", "rule", "add", *rule)
-            stack.push_async_callback(live.on_node, node.name, "ip", "rule", "delete", *rule)
+            await live.run_on_node(node.name, "ip", "rule", "add", *rule)
+            stack.push_async_callback(live.run_on_node, node.name, "ip", "rule", "delete", *rule)
         yield
 
 
 @asynccontextmanager
-async def _with_wrong_key(live: Live) -> AsyncGenerator[None]:
+async def _with_wrong_key(live: LiveCluster) -> AsyncGenerator[None]:
     """Put an access key into the Secret that the cloud does not know."""
     release, environment = Release(live.kubectl, Path(live.record.directory)), live.record.environment
     await release.apply_credentials(environment["AWS_ACCESS_KEY_ID"], "another")

@@ -18,9 +18,9 @@ import pytest
 from hyperpod_ebs.kit import command
 from localcluster.oci import Image, write
 from localcluster.record import Record
-from tests.support.cluster_namespace import XFS, Space
-from tests.support.live_cluster import Live
-from tests.support.machine_state import left_of, of_the_machine
+from tests.support.cluster_namespace import XFS, ClusterNamespace
+from tests.support.live_cluster import LiveCluster
+from tests.support.machine_state import cluster_leftovers, machine_state
 from tests.support.waiting import wait_for_cluster
 
 pytestmark = [
@@ -87,15 +87,15 @@ async def wait_until_removed(directory: Path) -> None:
     """Wait until nothing of a cluster is left."""
 
     async def is_removed() -> bool:
-        return not left_of(directory)
+        return not cluster_leftovers(directory)
 
     await wait_for_cluster(is_removed, seconds=120)
 
 
 @pytest.mark.requirement("cluster.machine-as-before")
 async def test_a_used_cluster_whose_process_is_killed_leaves_the_machine_as_it_was(home: Path, driver: str) -> None:
-    """The guide: `make cluster` prints how to use it, and `make cluster-down` cleans up, also after kill -9."""
-    before = of_the_machine()
+    """`make cluster` prints how to use it, and `make cluster-down` cleans up, also after kill -9."""
+    before = machine_state()
     first = await run_command("up", f"--image={driver}")
     kubeconfig = Path(first.out.splitlines()[-1].removeprefix("KUBECONFIG="))
     cluster = Record.read(kubeconfig.parent.parent)
@@ -110,10 +110,10 @@ async def test_a_used_cluster_whose_process_is_killed_leaves_the_machine_as_it_w
     assert f"localcluster load {driver}" in second.out
     assert second.out.splitlines()[-1] == f"KUBECONFIG={kubeconfig}"
     assert f"KUBECONFIG={kubeconfig}" in environment.out.splitlines()
-    assert left_of(directory) == []
+    assert cluster_leftovers(directory) == []
     assert not any(Path(f"/proc/{node.pid}").exists() for node in cluster.nodes)
     assert [entry.name for entry in home.iterdir()] == []
-    assert of_the_machine() == before
+    assert machine_state() == before
 
 
 async def use(cluster: Record, directory: Path) -> None:
@@ -127,21 +127,21 @@ async def use(cluster: Record, directory: Path) -> None:
     write([busybox], directory / "mine.tar")
     await run_command("load", str(directory / "mine.tar"))
     async with aiohttp.ClientSession(cluster.environment["AWS_ENDPOINT_URL"]) as http:
-        space = await Space.opened(Live(cluster, http))
-        await space.claim("raw", of=await space.storage_class(), volumeMode="Block")
-        await space.claim("files", of=await space.storage_class(**XFS))
-        await space.pod("raw", "raw", container=RAW)
-        await space.pod("files", "files", container={"image": "localhost/mine:1"})
+        namespace = await ClusterNamespace.create(LiveCluster(cluster, http))
+        await namespace.create_claim("raw", of=await namespace.create_storage_class(), volumeMode="Block")
+        await namespace.create_claim("files", of=await namespace.create_storage_class(**XFS))
+        await namespace.create_pod("raw", "raw", container=RAW)
+        await namespace.create_pod("files", "files", container={"image": "localhost/mine:1"})
         for name in ("raw", "files"):
-            await space.running(name)
-        await space.shell("raw", "dd if=/dev/urandom of=/dev/data bs=1M count=8 conv=fsync")
-        await space.shell("files", "dd if=/dev/urandom of=/data/file bs=1M count=8 conv=fsync")
+            await namespace.wait_for_pod(name)
+        await namespace.run_script("raw", "dd if=/dev/urandom of=/dev/data bs=1M count=8 conv=fsync")
+        await namespace.run_script("files", "dd if=/dev/urandom of=/data/file bs=1M count=8 conv=fsync")
 
 
 @pytest.mark.usefixtures("home")
 async def test_a_starting_cluster_is_found_by_a_second_up_and_can_be_stopped() -> None:
     """The user may have started it in another terminal."""
-    before = of_the_machine()
+    before = machine_state()
     async with start_command("up", "--no-install") as (first, _):
         directory = await wait_for_record()
         second = await run_command("up", "--no-install", code=1)
@@ -150,8 +150,8 @@ async def test_a_starting_cluster_is_found_by_a_second_up_and_can_be_stopped() -
 
         assert await first.wait() == 128 + signal.SIGTERM
     assert f"a cluster is starting in {directory};" in second.err
-    assert left_of(directory) == []
-    assert of_the_machine() == before
+    assert cluster_leftovers(directory) == []
+    assert machine_state() == before
     assert "no cluster runs" in (await run_command("down")).err
 
 
@@ -165,14 +165,14 @@ async def test_after_ctrl_c_in_up_nothing_of_the_cluster_is_left() -> None:
         process.send_signal(signal.SIGINT)
 
         assert await process.wait() == 128 + signal.SIGINT
-    assert left_of(directory) == []
+    assert cluster_leftovers(directory) == []
 
 
 @pytest.mark.requirement("cluster.machine-as-before")
 @pytest.mark.usefixtures("home")
 async def test_a_cluster_that_is_killed_while_starting_leaves_the_machine_as_it_was() -> None:
     """Its janitor is another process, and cleans up."""
-    before = of_the_machine()
+    before = machine_state()
     async with start_command("run", "--no-install") as (process, lines):
         directory = Path(json.loads(await lines.readline())["begun"])
         while "EC2 instance" not in json.loads(await lines.readline())["done"]:
@@ -181,7 +181,7 @@ async def test_a_cluster_that_is_killed_while_starting_leaves_the_machine_as_it_
         process.kill()
 
     await wait_until_removed(directory)
-    assert of_the_machine() == before
+    assert machine_state() == before
 
 
 @pytest.mark.usefixtures("home")

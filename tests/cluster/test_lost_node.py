@@ -13,9 +13,9 @@ from hyperpod_ebs.kit import files
 from localcluster import cloud
 from localcluster.record import NodeRecord, Record
 from tests.support import driver_pods
-from tests.support.cluster_namespace import Space
-from tests.support.live_cluster import Live
-from tests.support.pod_manifests import stateful
+from tests.support.cluster_namespace import ClusterNamespace
+from tests.support.live_cluster import LiveCluster
+from tests.support.pod_manifests import stateful_set_manifest
 from tests.support.waiting import wait_for_cluster
 
 pytestmark = pytest.mark.exclusive
@@ -28,67 +28,69 @@ OUT_OF_SERVICE: Final = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecut
 
 
 @pytest.fixture(autouse=True)
-async def nodes(live: Live, space: Space) -> AsyncGenerator[None]:
+async def nodes(live: LiveCluster, namespace: ClusterNamespace) -> AsyncGenerator[None]:
     """Wait until all nodes run the driver again before the namespace is deleted."""
-    del space
+    del namespace
     yield
     await _replace_lost_nodes(live)
-    await driver_pods.whole(live)
+    await driver_pods.restore_driver(live)
 
 
 @pytest.mark.requirement("data.lost-node")
 async def test_a_pod_of_a_lost_node_moves_with_its_data_after_the_out_of_service_taint_and_a_replacement_node_works(
-    space: Space, live: Live
+    namespace: ClusterNamespace, live: LiveCluster
 ) -> None:
     """Kubernetes, non-graceful node shutdown."""
-    await _create_stateful_set(space)
-    lost = await _kill_node(space, live)
+    await _create_stateful_set(namespace)
+    lost = await _kill_node(namespace, live)
 
     await live.kubectl("taint", "node", lost.name, OUT_OF_SERVICE)
-    moved = await _wait_until_moved(space, live, lost, seconds=240)
+    moved = await _wait_until_moved(namespace, live, lost, seconds=240)
 
     took = _ready_since(moved) - await _unready_since(live, lost)
     assert took < SIX_MINUTES / 2, f"the pod was ready {took} after its node was not"
-    assert await space.shell("user-0", "cat /data/file") == "kept"
+    assert await namespace.run_script("user-0", "cat /data/file") == "kept"
     before = live.record.nodes
     await _replace_lost_nodes(live)
     fresh = next(node for node in live.record.nodes if node not in before)
-    await space.claim("more", of=await space.storage_class(type="gp3"))
-    await space.pod("more", "more", on=fresh.name)
-    await space.running("more")
+    await namespace.create_claim("more", of=await namespace.create_storage_class(type="gp3"))
+    await namespace.create_pod("more", "more", on=fresh.name)
+    await namespace.wait_for_pod("more")
 
 
 @pytest.mark.requirement("data.lost-node")
 @pytest.mark.six_minutes
 @pytest.mark.timeout(1200, func_only=True)
 async def test_a_pod_of_a_lost_node_moves_with_its_data_after_six_minutes_without_the_taint(
-    space: Space, live: Live
+    namespace: ClusterNamespace, live: LiveCluster
 ) -> None:
     """The pod still has to be deleted by force: Kubernetes cannot know that it no longer runs."""
-    await _create_stateful_set(space)
-    lost = await _kill_node(space, live)
+    await _create_stateful_set(namespace)
+    lost = await _kill_node(namespace, live)
 
-    await space("delete", "pod", "user-0", "--force", "--grace-period=0")
+    await namespace("delete", "pod", "user-0", "--force", "--grace-period=0")
     deleted = datetime.now().astimezone()
-    await space.says("user-0", "Multi-Attach error for volume")
-    moved = await _wait_until_moved(space, live, lost, seconds=600)
+    await namespace.wait_for_event("user-0", "Multi-Attach error for volume")
+    moved = await _wait_until_moved(namespace, live, lost, seconds=600)
 
     took = _ready_since(moved) - deleted
     assert SIX_MINUTES - timedelta(seconds=5) < took < SIX_MINUTES + timedelta(minutes=2)
-    assert await space.shell("user-0", "cat /data/file") == "kept"
+    assert await namespace.run_script("user-0", "cat /data/file") == "kept"
 
 
-async def _create_stateful_set(space: Space) -> None:
+async def _create_stateful_set(namespace: ClusterNamespace) -> None:
     """Create a StatefulSet whose only pod runs on a HyperPod node, and write to its volume."""
     of_hyperpod = {"sagemaker.amazonaws.com/cluster-name": cloud.NAME}
-    await space.apply(stateful("user", await space.storage_class(type="gp3"), nodeSelector=of_hyperpod))
-    await space("rollout", "status", "statefulset/user", "--timeout=120s")
-    await space.shell("user-0", "echo kept > /data/file && sync")
+    await namespace.apply(
+        stateful_set_manifest("user", await namespace.create_storage_class(type="gp3"), nodeSelector=of_hyperpod)
+    )
+    await namespace("rollout", "status", "statefulset/user", "--timeout=120s")
+    await namespace.run_script("user-0", "echo kept > /data/file && sync")
 
 
-async def _kill_node(space: Space, live: Live) -> NodeRecord:
+async def _kill_node(namespace: ClusterNamespace, live: LiveCluster) -> NodeRecord:
     """Kill everything on the node of the StatefulSet's pod, let HyperPod replace it, and return it."""
-    name = (await space.get("pod", "user-0"))["spec"]["nodeName"]
+    name = (await namespace.get("pod", "user-0"))["spec"]["nodeName"]
     lost = next(node for node in live.record.nodes if node.name == name)
     os.kill(lost.pid, signal.SIGKILL)
     async with live.sagemaker() as sagemaker:
@@ -98,22 +100,24 @@ async def _kill_node(space: Space, live: Live) -> NodeRecord:
     return lost
 
 
-async def _wait_until_moved(space: Space, live: Live, lost: NodeRecord, *, seconds: float) -> dict[str, Any]:
+async def _wait_until_moved(
+    namespace: ClusterNamespace, live: LiveCluster, lost: NodeRecord, *, seconds: float
+) -> dict[str, Any]:
     """Wait until the StatefulSet's pod is ready on another node, check where its volume is, and return the pod."""
 
     async def elsewhere() -> dict[str, Any] | None:
-        listed = await space.get("pods", "--selector=app=user")
+        listed = await namespace.get("pods", "--selector=app=user")
         found = (one for one in listed["items"] if one["spec"].get("nodeName", lost.name) != lost.name)
         return next((one for one in found if _condition(one, "Ready")["status"] == "True"), None)
 
     moved: dict[str, Any] = await wait_for_cluster(elsewhere, seconds=seconds)
-    volume = (await live.volume(await space.bound("data-user-0")))["id"]
+    volume = (await live.volume(await namespace.wait_until_bound("data-user-0")))["id"]
     attached = [one["instance"] for one in await live.cloud("attachments") if one["volume"] == volume]
     assert [moved["spec"]["nodeName"]] == [f"hyperpod-{instance}" for instance in attached]
     return moved
 
 
-async def _replace_lost_nodes(live: Live) -> None:
+async def _replace_lost_nodes(live: LiveCluster) -> None:
     """Delete the Node objects of machines that are gone, as EKS does, and wait until the new nodes accept pods.
 
     The pods of a deleted node are deleted, too: Kubernetes' garbage collector would do it a minute later.
@@ -151,5 +155,5 @@ def _ready_since(of: Mapping[str, Any]) -> datetime:
     return datetime.fromisoformat(_condition(of, "Ready")["lastTransitionTime"])
 
 
-async def _unready_since(live: Live, node: NodeRecord) -> datetime:
+async def _unready_since(live: LiveCluster, node: NodeRecord) -> datetime:
     return _ready_since(await live.kubectl.get("node", node.name))

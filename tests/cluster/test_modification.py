@@ -4,9 +4,9 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.cluster_namespace import Space
-from tests.support.live_cluster import Live
-from tests.support.pod_manifests import COUNT, NOTICED
+from tests.support.cluster_namespace import ClusterNamespace
+from tests.support.live_cluster import LiveCluster
+from tests.support.pod_manifests import COUNT, INTERRUPTION
 
 TOO_MANY: Final = "Iops to volume size ratio of 1875.000000 is too high; maximum is 500"
 """AWS's error text for 15000 IOPS on 8 GiB."""
@@ -14,73 +14,79 @@ TOO_MANY: Final = "Iops to volume size ratio of 1875.000000 is too high; maximum
 
 @pytest.mark.requirement("data.changes-under-pod")
 async def test_type_iops_and_throughput_change_at_the_cloud_while_the_pod_keeps_writing(
-    space: Space, live: Live
+    namespace: ClusterNamespace, live: LiveCluster
 ) -> None:
     """CSI spec, ControllerModifyVolume."""
-    await space.claim("data", of=await space.storage_class(type="gp2"), size="8Gi")
-    await space.pod("writer", "data", script=COUNT)
-    await space.running("writer")
-    await space.counts_on("writer")
+    await namespace.create_claim("data", of=await namespace.create_storage_class(type="gp2"), size="8Gi")
+    await namespace.create_pod("writer", "data", script=COUNT)
+    await namespace.wait_for_pod("writer")
+    await namespace.wait_for_more_numbers("writer")
 
-    fast = await space.attributes_class(type="gp3", iops="4000", throughput="250")
-    await _set_class(space, fast)
-    await _wait_for_class(space, fast)
+    fast = await namespace.create_attributes_class(type="gp3", iops="4000", throughput="250")
+    await _set_class(namespace, fast)
+    await _wait_for_class(namespace, fast)
 
-    volume = await _ec2_volume(space, live)
+    volume = await _ec2_volume(namespace, live)
     assert (volume["VolumeType"], volume["Iops"], volume["Throughput"]) == ("gp3", 4000, 250)
-    await space.counts_on("writer")
-    assert await space.longest_pause("writer") < NOTICED
-    await space.says("data", f"^VolumeModify: external resizer is modifying volume data with vac {fast}$")
-    await space.says("data", f"^VolumeModifySuccessful: external resizer modified volume data with vac {fast} success")
+    await namespace.wait_for_more_numbers("writer")
+    assert await namespace.longest_pause("writer") < INTERRUPTION
+    await namespace.wait_for_event("data", f"^VolumeModify: external resizer is modifying volume data with vac {fast}$")
+    await namespace.wait_for_event(
+        "data", f"^VolumeModifySuccessful: external resizer modified volume data with vac {fast} success"
+    )
 
 
-async def test_a_claim_with_an_attributes_class_gets_its_attributes_at_creation(space: Space, live: Live) -> None:
+async def test_a_claim_with_an_attributes_class_gets_its_attributes_at_creation(
+    namespace: ClusterNamespace, live: LiveCluster
+) -> None:
     """CSI spec, CreateVolume: mutable_parameters take precedence over parameters."""
-    fast = await space.attributes_class(iops="4000")
-    await space.claim("data", of=await space.storage_class(type="gp3"), size="8Gi", volumeAttributesClassName=fast)
+    fast = await namespace.create_attributes_class(iops="4000")
+    await namespace.create_claim(
+        "data", of=await namespace.create_storage_class(type="gp3"), size="8Gi", volumeAttributesClassName=fast
+    )
 
-    await space.pod("user", "data")
-    await space.running("user")
+    await namespace.create_pod("user", "data")
+    await namespace.wait_for_pod("user")
 
-    volume = await _ec2_volume(space, live)
+    volume = await _ec2_volume(namespace, live)
     assert (volume["VolumeType"], volume["Iops"]) == ("gp3", 4000)
-    await _wait_for_class(space, fast)
+    await _wait_for_class(namespace, fast)
 
 
 async def test_a_modification_that_aws_refuses_is_explained_on_the_claim_and_another_class_fixes_it(
-    space: Space, live: Live
+    namespace: ClusterNamespace, live: LiveCluster
 ) -> None:
     """A gp3 volume has at most 500 IOPS for each GiB."""
-    await space.claim("data", of=await space.storage_class(type="gp3"), size="8Gi")
-    await space.pod("user", "data")
-    await space.running("user")
+    await namespace.create_claim("data", of=await namespace.create_storage_class(type="gp3"), size="8Gi")
+    await namespace.create_pod("user", "data")
+    await namespace.wait_for_pod("user")
 
-    await _set_class(space, await space.attributes_class(iops="15000"))
-    said = await space.says("data", "^VolumeModifyFailed: ")
+    await _set_class(namespace, await namespace.create_attributes_class(iops="15000"))
+    said = await namespace.wait_for_event("data", "^VolumeModifyFailed: ")
 
     assert TOO_MANY in said
-    claim = await space.get("pvc", "data")
+    claim = await namespace.get("pvc", "data")
     condition = next(one for one in claim["status"]["conditions"] if one["type"] == "ModifyVolumeError")
     assert TOO_MANY in condition["message"]
     assert claim["status"]["modifyVolumeStatus"]["status"] == "Infeasible"
-    good = await space.attributes_class(iops="4000")
-    await _set_class(space, good)
-    await _wait_for_class(space, good)
-    assert (await _ec2_volume(space, live))["Iops"] == 4000
+    good = await namespace.create_attributes_class(iops="4000")
+    await _set_class(namespace, good)
+    await _wait_for_class(namespace, good)
+    assert (await _ec2_volume(namespace, live))["Iops"] == 4000
 
 
-async def _set_class(space: Space, class_: str) -> None:
+async def _set_class(namespace: ClusterNamespace, class_: str) -> None:
     """Set the claim's attributes class."""
-    await space("patch", "pvc", "data", f'--patch={{"spec":{{"volumeAttributesClassName":"{class_}"}}}}')
+    await namespace("patch", "pvc", "data", f'--patch={{"spec":{{"volumeAttributesClassName":"{class_}"}}}}')
 
 
-async def _wait_for_class(space: Space, class_: str) -> None:
+async def _wait_for_class(namespace: ClusterNamespace, class_: str) -> None:
     """Wait until the claim's volume has the attributes of the class."""
     of = "jsonpath={.status.currentVolumeAttributesClassName}"
-    await space("wait", f"--for={of}={class_}", "pvc/data", "--timeout=120s")
+    await namespace("wait", f"--for={of}={class_}", "pvc/data", "--timeout=120s")
 
 
-async def _ec2_volume(space: Space, live: Live) -> Any:  # a dictionary of the SDK's
-    id_ = (await live.volume(await space.bound("data")))["id"]
+async def _ec2_volume(namespace: ClusterNamespace, live: LiveCluster) -> Any:  # a dictionary of the SDK's
+    id_ = (await live.volume(await namespace.wait_until_bound("data")))["id"]
     async with live.ec2() as ec2:
         return (await ec2.describe_volumes(VolumeIds=[id_]))["Volumes"][0]

@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 
 from tests.support import static_volume
-from tests.support.cluster_namespace import XFS, Space
-from tests.support.live_cluster import DRIVER, SNAPSHOTS, Live
+from tests.support.cluster_namespace import XFS, ClusterNamespace
+from tests.support.live_cluster import DRIVER, SNAPSHOTS, LiveCluster
 from tests.support.pod_manifests import COUNT
 from tests.support.waiting import wait_for_cluster
 
 
 @pytest.fixture
-async def existing_snapshot(live: Live) -> AsyncGenerator[str]:
+async def existing_snapshot(live: LiveCluster) -> AsyncGenerator[str]:
     """A snapshot of a volume with a file, created and deleted through the EC2 API."""
     async with live.ec2() as ec2:
-        volume = await static_volume.written(live, ec2, gib=1)
+        volume = await static_volume.create_volume(live, ec2, gib=1)
         id_: str = (await ec2.create_snapshot(VolumeId=volume))["SnapshotId"]
         try:
             await wait_for_cluster(lambda: _is_in(live, "snapshots", id_, "completed"))
@@ -27,70 +27,78 @@ async def existing_snapshot(live: Live) -> AsyncGenerator[str]:
 
 
 @pytest.mark.requirement("data.snapshot-exact")
-async def test_a_snapshot_taken_while_a_pod_writes_holds_exactly_what_was_written_up_to_it(space: Space) -> None:
+async def test_a_snapshot_taken_while_a_pod_writes_holds_exactly_what_was_written_up_to_it(
+    namespace: ClusterNamespace,
+) -> None:
     """The restored volume is mounted on the node of its source, which has the same filesystem UUID."""
-    class_ = await space.storage_class(**XFS)
-    await space.claim("data", of=class_)
-    await space.pod("writer", "data", script=COUNT)
-    node = (await space.running("writer"))["spec"]["nodeName"]
-    before = await space.counted("writer")
+    class_ = await namespace.create_storage_class(**XFS)
+    await namespace.create_claim("data", of=class_)
+    await namespace.create_pod("writer", "data", script=COUNT)
+    node = (await namespace.wait_for_pod("writer"))["spec"]["nodeName"]
+    before = await namespace.last_number("writer")
 
-    await space.snapshot("moment", "data", of=await space.snapshot_class())
-    await space.ready("moment")
-    after = await space.counted("writer")
-    await space.claim("copy", of=class_, dataSource=_snapshot("moment"))
-    await space.pod("reader", "copy", on=node)
-    await space.running("reader")
+    await namespace.create_snapshot("moment", "data", of=await namespace.create_snapshot_class())
+    await namespace.wait_for_snapshot("moment")
+    after = await namespace.last_number("writer")
+    await namespace.create_claim("copy", of=class_, dataSource=_snapshot("moment"))
+    await namespace.create_pod("reader", "copy", on=node)
+    await namespace.wait_for_pod("reader")
 
-    copied = await space.counted("reader")
+    copied = await namespace.last_number("reader")
     assert before <= copied <= after
-    assert await space.shell("reader", "sha256sum < /data/log") == await space.shell(
+    assert await namespace.run_script("reader", "sha256sum < /data/log") == await namespace.run_script(
         "writer", f"head -n {copied} /data/log | sha256sum"
     )
-    await space.counts_on("writer")
-    await space.says("moment", "^SnapshotCreated: Snapshot .*/moment was successfully created by the CSI driver.$")
-    await space.says("moment", "^SnapshotReady: Snapshot .*/moment is ready to use.$")
+    await namespace.wait_for_more_numbers("writer")
+    await namespace.wait_for_event(
+        "moment", "^SnapshotCreated: Snapshot .*/moment was successfully created by the CSI driver.$"
+    )
+    await namespace.wait_for_event("moment", "^SnapshotReady: Snapshot .*/moment is ready to use.$")
 
 
 @pytest.mark.requirement("csi.create-snapshot.restorable")
 async def test_a_snapshot_made_outside_of_kubernetes_is_imported_restored_and_kept(
-    live: Live, existing_snapshot: str, space: Space
+    live: LiveCluster, existing_snapshot: str, namespace: ClusterNamespace
 ) -> None:
     """Kubernetes, pre-provisioned snapshots: a VolumeSnapshotContent names the snapshot's handle."""
-    content = f"{space.name}-content"
-    await live.kubectl.apply(_content(content, existing_snapshot, space.name))
-    await space.apply(_imported_snapshot("found", content))
-    await space.ready("found")
+    content = f"{namespace.name}-content"
+    await live.kubectl.apply(_content(content, existing_snapshot, namespace.name))
+    await namespace.apply(_imported_snapshot("found", content))
+    await namespace.wait_for_snapshot("found")
 
-    await space.claim("copy", of=await space.storage_class(**XFS), dataSource=_snapshot("found"))
-    await space.pod("reader", "copy")
-    await space.running("reader")
+    await namespace.create_claim("copy", of=await namespace.create_storage_class(**XFS), dataSource=_snapshot("found"))
+    await namespace.create_pod("reader", "copy")
+    await namespace.wait_for_pod("reader")
 
-    assert await space.shell("reader", "cat /data/file") == static_volume.WORDS
+    assert await namespace.run_script("reader", "cat /data/file") == static_volume.CONTENT
     async with live.ec2() as ec2:
-        id_ = (await live.volume(await space.bound("copy")))["id"]
+        id_ = (await live.volume(await namespace.wait_until_bound("copy")))["id"]
         volume = (await ec2.describe_volumes(VolumeIds=[id_]))["Volumes"][0]
     assert volume["SnapshotId"] == existing_snapshot
-    await space.gone("volumesnapshot", "found")
+    await namespace.delete("volumesnapshot", "found")
     await live.kubectl("delete", "volumesnapshotcontent", content, "--wait")
     assert await _is_in(live, "snapshots", existing_snapshot, "completed")
 
 
-async def test_a_snapshot_of_a_class_with_policy_delete_is_deleted_with_its_object(space: Space, live: Live) -> None:
+async def test_a_snapshot_of_a_class_with_policy_delete_is_deleted_with_its_object(
+    namespace: ClusterNamespace, live: LiveCluster
+) -> None:
     """Kubernetes, DeletionPolicy."""
-    content = await _take_snapshot(space, "Delete")
+    content = await _take_snapshot(namespace, "Delete")
 
-    await space.gone("volumesnapshot", "moment")
+    await namespace.delete("volumesnapshot", "moment")
 
     await live.kubectl("wait", "--for=delete", f"volumesnapshotcontent/{content['metadata']['name']}", "--timeout=60s")
     assert content["status"]["snapshotHandle"] not in {one["id"] for one in await live.cloud("snapshots")}
 
 
-async def test_a_snapshot_of_a_class_with_policy_retain_stays_at_the_cloud(space: Space, live: Live) -> None:
+async def test_a_snapshot_of_a_class_with_policy_retain_stays_at_the_cloud(
+    namespace: ClusterNamespace, live: LiveCluster
+) -> None:
     """Kubernetes, DeletionPolicy."""
-    content = await _take_snapshot(space, "Retain")
+    content = await _take_snapshot(namespace, "Retain")
 
-    await space.gone("volumesnapshot", "moment")
+    await namespace.delete("volumesnapshot", "moment")
     await live.kubectl("delete", "volumesnapshotcontent", content["metadata"]["name"], "--wait")
 
     assert await _is_in(live, "snapshots", content["status"]["snapshotHandle"], "completed")
@@ -98,13 +106,13 @@ async def test_a_snapshot_of_a_class_with_policy_retain_stays_at_the_cloud(space
         await ec2.delete_snapshot(SnapshotId=content["status"]["snapshotHandle"])
 
 
-async def _take_snapshot(space: Space, policy: str) -> Any:  # a document of Kubernetes'
+async def _take_snapshot(namespace: ClusterNamespace, policy: str) -> Any:  # a document of Kubernetes'
     """Take a snapshot of a new volume and return its VolumeSnapshotContent."""
-    await space.claim("data", of=await space.storage_class())
-    await space.pod("user", "data")
-    await space.running("user")
-    await space.snapshot("moment", "data", of=await space.snapshot_class(policy))
-    return await space.ready("moment")
+    await namespace.create_claim("data", of=await namespace.create_storage_class())
+    await namespace.create_pod("user", "data")
+    await namespace.wait_for_pod("user")
+    await namespace.create_snapshot("moment", "data", of=await namespace.create_snapshot_class(policy))
+    return await namespace.wait_for_snapshot("moment")
 
 
 def _snapshot(name: str) -> Mapping[str, Any]:
@@ -136,5 +144,5 @@ def _imported_snapshot(name: str, content: str) -> Mapping[str, Any]:
     }
 
 
-async def _is_in(live: Live, kind: str, id_: str, state: str) -> bool:
+async def _is_in(live: LiveCluster, kind: str, id_: str, state: str) -> bool:
     return any(one["id"] == id_ and one["state"] == state for one in await live.cloud(kind))

@@ -5,42 +5,44 @@ from typing import Any
 
 from localcluster import cloud
 from localcluster.record import NodeRecord
-from tests.support.cluster_namespace import Space
-from tests.support.live_cluster import DRIVER, Live
+from tests.support.cluster_namespace import ClusterNamespace
+from tests.support.live_cluster import DRIVER, LiveCluster
 from tests.support.waiting import wait_for_cluster
 
 
-async def test_a_volume_that_the_upstream_driver_created_and_attached_keeps_working(space: Space, live: Live) -> None:
+async def test_a_volume_that_the_upstream_driver_created_and_attached_keeps_working(
+    namespace: ClusterNamespace, live: LiveCluster
+) -> None:
     """A migration takes over the PersistentVolume and the VolumeAttachment as they are."""
     node = live.record.nodes[0]
     volume = await _upstreams_volume(live, node)
     attached_at = [one for one in await live.cloud("attachments") if one["volume"] == volume]
-    name = await _upstreams_objects(space, live, node, volume)
+    name = await _upstreams_objects(namespace, live, node, volume)
 
-    await space.pod("user", "data", on=node.name)
-    await space.running("user")
-    await space.shell("user", "echo kept > /data/file && sync")
+    await namespace.create_pod("user", "data", on=node.name)
+    await namespace.wait_for_pod("user")
+    await namespace.run_script("user", "echo kept > /data/file && sync")
 
     assert [one for one in await live.cloud("attachments") if one["volume"] == volume] == attached_at
-    await space.gone("pod", "user")
+    await namespace.delete("pod", "user")
     await live.kubectl("wait", "--for=delete", f"volumeattachment/{name}", "--timeout=120s")
-    await space.pod("user", "data", on=live.record.nodes[1].name)
-    await space.running("user")
-    assert await space.shell("user", "cat /data/file") == "kept"
-    await space.gone("pod", "user")
+    await namespace.create_pod("user", "data", on=live.record.nodes[1].name)
+    await namespace.wait_for_pod("user")
+    assert await namespace.run_script("user", "cat /data/file") == "kept"
+    await namespace.delete("pod", "user")
     # Before that the volume is not deleted, and tried again ever later.
-    await wait_for_cluster(lambda: _is_detached(live, space.name))
-    await space.gone("pvc", "data")
-    await live.kubectl("wait", "--for=delete", f"pv/{space.name}", "--timeout=120s")
+    await wait_for_cluster(lambda: _is_detached(live, namespace.name))
+    await namespace.delete("pvc", "data")
+    await live.kubectl("wait", "--for=delete", f"pv/{namespace.name}", "--timeout=120s")
     assert volume not in {one["id"] for one in await live.cloud("volumes")}
 
 
-async def _is_detached(live: Live, volume: str) -> bool:
+async def _is_detached(live: LiveCluster, volume: str) -> bool:
     listed = (await live.kubectl.get("volumeattachments"))["items"]
     return volume not in {one["spec"]["source"].get("persistentVolumeName") for one in listed}
 
 
-async def _upstreams_volume(live: Live, node: NodeRecord) -> str:
+async def _upstreams_volume(live: LiveCluster, node: NodeRecord) -> str:
     """The id of a volume with the tags that upstream's driver gives, attached to a HyperPod node."""
     labels = (await live.kubectl.get("node", node.name))["metadata"]["labels"]
     tags = [{"Key": "CSIVolumeName", "Value": "pvc-of-upstream"}, {"Key": "ebs.csi.aws.com/cluster", "Value": "true"}]
@@ -61,14 +63,14 @@ async def _upstreams_volume(live: Live, node: NodeRecord) -> str:
     return volume
 
 
-async def _upstreams_objects(space: Space, live: Live, node: NodeRecord, volume: str) -> str:
+async def _upstreams_objects(namespace: ClusterNamespace, live: LiveCluster, node: NodeRecord, volume: str) -> str:
     """The name of the VolumeAttachment of the claim `data`, made with its volume as upstream's sidecars make them."""
     labels = (await live.kubectl.get("node", node.name))["metadata"]["labels"]
     csi_node = await live.kubectl.get("csinode", node.name)
     id_ = next(one["nodeID"] for one in csi_node["spec"]["drivers"] if one["name"] == DRIVER)
-    await live.kubectl.apply(_upstreams_pv(space, volume, labels["topology.kubernetes.io/zone"]))
-    await space.claim("data", of="", volumeName=space.name)
-    await space.bound("data")
+    await live.kubectl.apply(_upstreams_pv(namespace, volume, labels["topology.kubernetes.io/zone"]))
+    await namespace.create_claim("data", of="", volumeName=namespace.name)
+    await namespace.wait_until_bound("data")
     name = f"csi-{hashlib.sha256(f'{volume}{DRIVER}{node.name}'.encode()).hexdigest()}"
     await live.kubectl.apply(
         {
@@ -79,19 +81,19 @@ async def _upstreams_objects(space: Space, live: Live, node: NodeRecord, volume:
                 "annotations": {"csi.alpha.kubernetes.io/node-id": id_},
                 "finalizers": ["external-attacher/ebs-csi-aws-com"],
             },
-            "spec": {"attacher": DRIVER, "nodeName": node.name, "source": {"persistentVolumeName": space.name}},
+            "spec": {"attacher": DRIVER, "nodeName": node.name, "source": {"persistentVolumeName": namespace.name}},
         }
     )
     return name
 
 
-def _upstreams_pv(space: Space, volume: str, zone: str) -> dict[str, Any]:
+def _upstreams_pv(namespace: ClusterNamespace, volume: str, zone: str) -> dict[str, Any]:
     in_zone = {"key": "topology.ebs.csi.aws.com/zone", "operator": "In", "values": [zone]}
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
         "metadata": {
-            "name": space.name,
+            "name": namespace.name,
             "annotations": {
                 "pv.kubernetes.io/provisioned-by": DRIVER,
                 "volume.kubernetes.io/provisioner-deletion-secret-name": "",
@@ -116,6 +118,6 @@ def _upstreams_pv(space: Space, volume: str, zone: str) -> dict[str, Any]:
                 "volumeAttributes": {"storage.kubernetes.io/csiProvisionerIdentity": f"1700000000000-1-{DRIVER}"},
             },
             "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [in_zone]}]}},
-            "claimRef": {"namespace": space.name, "name": "data"},
+            "claimRef": {"namespace": namespace.name, "name": "data"},
         },
     }

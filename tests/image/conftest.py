@@ -8,17 +8,17 @@ from tests.support.image_archives import Archive, build
 
 
 @pytest.fixture(scope="session")
-def archive(minded: Path) -> Archive:
+def archive(worker_directory: Path) -> Archive:
     """The image of this kind of machine."""
-    return build(minded)
+    return build(worker_directory)
 
 
 @pytest.fixture(scope="session")
-def rootfs(minded: Path, archive: Archive) -> Path:
+def rootfs(worker_directory: Path, archive: Archive) -> Path:
     """Its files."""
-    directory = minded / "rootfs"
+    directory = worker_directory / "rootfs"
     directory.mkdir(mode=0o755)
     archive.unpack(directory)
     # Those who are not root have to get there, too.
-    minded.chmod(0o711)
+    worker_directory.chmod(0o711)
     return directory

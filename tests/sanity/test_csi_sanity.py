@@ -98,7 +98,7 @@ async def test_csi_sanity_finds_no_fault(run: Run, record_property: Callable[[st
     """The CSI spec, as kubernetes-csi/csi-test tests it."""
     assert SANITY.exists(), f"{SANITY} is missing: make setup builds it"
     # One zone, since csi-sanity names none: with more, a volume may be made where its node is not.
-    async with Fleet.running(kind=run.kind, count=1, zones=1) as fleet:
+    async with Fleet.start(kind=run.kind, count=1, zones=1) as fleet:
         node = fleet.sockets["node-1"]
         report = fleet.sandbox.path / "junit.xml"
 

@@ -1,31 +1,30 @@
-"""Every process of the product, started as a user would, and killed as no user should.
+"""All processes of the product, started as a user starts them, and killed at any moment.
 
-A fleet lives in a sandbox, whose janitor ends it even when the test process is killed.
+A fleet runs in a sandbox, so it is cleaned up even if the test process is killed.
 """
 
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Literal, Self
 
 import aiohttp
 
 from hyperpod_ebs.demo.emulator_client import INSTANCE_TYPE, EmulatorClient, wait_for_environment
 from hyperpod_ebs.demo.orchestrator import Orchestrator
+from hyperpod_ebs.sandbox.processes import COMMAND
 from hyperpod_ebs.sandbox.sandbox import Sandbox
 
-OURS: Final = (sys.executable, "-m", "hyperpod_ebs.cli")
 Kind = Literal["hyperpod", "ec2"]
 
 
 @dataclass
-class Process:
-    """One of our processes: what starts it, and the one that runs now."""
+class FleetProcess:
+    """A process of the fleet, which can be started again."""
 
     sandbox: Sandbox
     name: str
@@ -35,79 +34,80 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The id of the one that runs."""
+        """The id of the process that was started last."""
         assert self.running is not None
         return self.running.pid
 
     async def start(self) -> Self:
-        """Start it, again if need be."""
-        self.running = await self.sandbox.start([*OURS, *self.argv], log=f"{self.name}.log", env=self.env)
+        """Start the process."""
+        self.running = await self.sandbox.start([*COMMAND, *self.argv], log=f"{self.name}.log", env=self.env)
         return self
 
     async def kill(self) -> None:
-        """Kill it at whatever line it is."""
+        """Kill the process with SIGKILL."""
         assert self.running is not None
         os.kill(self.running.pid, signal.SIGKILL)
         await self.running.wait()
 
     async def stop(self) -> int:
-        """End it as an init system does; its exit code."""
+        """Stop the process with SIGTERM; its exit code."""
         assert self.running is not None
         if self.running.returncode is None:
             self.running.terminate()
         return await self.running.wait()
 
     def log(self) -> str:
-        """All that it has said."""
+        """The log of all its starts."""
         return (self.sandbox.path / f"{self.name}.log").read_text()
 
 
 @dataclass
 class Fleet:
-    """An emulator, a controller, and node processes; and an orchestrator that speaks to them."""
+    """An emulator, a controller and node processes, and clients of them."""
 
     sandbox: Sandbox
     emulator_client: EmulatorClient
     orchestrator: Orchestrator
-    emulator: Process
-    controller: Process
-    nodes: Mapping[str, Process]
+    emulator: FleetProcess
+    controller: FleetProcess
+    nodes: Mapping[str, FleetProcess]
     sockets: Mapping[str, Path]
     zone: str
     cluster: str | None
+    """The id of the HyperPod cluster; None with EC2 nodes."""
     _http: aiohttp.ClientSession
 
     @classmethod
     @asynccontextmanager
-    async def running(
+    async def start(
         cls, *, kind: Kind = "hyperpod", count: int = 2, profile: str = "instant", seed: int = 0, zones: int = 3
     ) -> AsyncGenerator[Self]:
-        """A fleet that serves; stopped in order at the end."""
+        """A fleet whose processes are ready; they are stopped in order at the end."""
         async with Sandbox.open("hp-test") as sandbox:
             state = sandbox.path / "cloud"
-            cloud = ("--state", str(state), "--profile", profile, "--seed", str(seed), "--zones", str(zones))
-            words = ("emulator", "run", *cloud, "--port")
-            emulator = await Process(sandbox, "emulator", (*words, "0")).start()
+            options = ("--state", str(state), "--profile", profile, "--seed", str(seed), "--zones", str(zones))
+            words = ("emulator", "run", *options, "--port")
+            emulator = await FleetProcess(sandbox, "emulator", (*words, "0")).start()
             env = await wait_for_environment(sandbox, state)
+            # A restarted emulator gets the same port.
             emulator.argv = (*words, env["AWS_ENDPOINT_URL"].rpartition(":")[2])
             async with aiohttp.ClientSession(env["AWS_ENDPOINT_URL"]) as http:
-                emulator_client = EmulatorClient(state, env, http)
-                zone, cluster, described = await _nodes(emulator_client, kind, count)
+                client = EmulatorClient(state, env, http)
+                zone, cluster, nodes_options = await _create_nodes(client, kind, count)
                 socket = sandbox.path / "controller.sock"
-                controller = await Process(
-                    sandbox, "controller", ("controller", f"--endpoint=unix://{socket}"), env
-                ).start()
+                controller_argv = ("controller", f"--endpoint=unix://{socket}")
+                controller = await FleetProcess(sandbox, "controller", controller_argv, env).start()
                 nodes, sockets = {}, {}
-                for name, options in described.items():
+                for name, node_options in nodes_options.items():
                     root = sandbox.path / name
                     root.mkdir()
                     sockets[name] = root / "csi.sock"
-                    argv = ("node", f"--endpoint=unix://{sockets[name]}", f"--kubelet-root={root}", *options.flags)
-                    nodes[name] = await Process(sandbox, name, argv, options.env).start()
+                    argv = ("node", f"--endpoint=unix://{sockets[name]}", f"--kubelet-root={root}", *node_options.flags)
+                    nodes[name] = await FleetProcess(sandbox, name, argv, node_options.env).start()
                 async with Orchestrator.connect(socket, sockets) as orchestrator:
                     fleet = cls(
                         sandbox=sandbox,
-                        emulator_client=emulator_client,
+                        emulator_client=client,
                         orchestrator=orchestrator,
                         emulator=emulator,
                         controller=controller,
@@ -124,39 +124,43 @@ class Fleet:
                             await process.stop()
 
     async def restart_emulator(self) -> None:
-        """Start the emulator again on its directory and port, and wait until it serves."""
+        """Start the emulator again with the same directory and port, and wait until it answers."""
         await self.emulator.start()
         await wait_for_environment(self.sandbox, self.emulator_client.state)
 
     async def status(self) -> dict[str, list[dict[str, Any]]]:
-        """What the cloud has now, by kind: see the emulator's `/_emulator/status`."""
+        """The emulator's resources, by kind: see the emulator's `/_emulator/status`."""
         return await self.emulator_client.status()
 
-    async def plan(self, operation: str, **fault: Any) -> None:
-        """Order trouble: see the emulator's `/_emulator/faults`."""
-        async with self._http.post("/_emulator/faults", json={"operation": operation, **fault}) as answer:
-            assert answer.status < 300, await answer.text()
+    async def plan_fault(self, operation: str, **fault: Any) -> None:
+        """Plan a fault: see the emulator's `/_emulator/faults`."""
+        async with self._http.post("/_emulator/faults", json={"operation": operation, **fault}) as response:
+            assert response.status < 300, await response.text()
 
-    async def faults_left(self) -> int:
-        """How many planned faults nobody met."""
-        async with self._http.get("/_emulator/faults") as answer:
-            left: int = (await answer.json())["left"]
-            return left
+    async def remaining_faults(self) -> int:
+        """The number of planned faults that have not happened."""
+        async with self._http.get("/_emulator/faults") as response:
+            remaining: int = (await response.json())["left"]
+            return remaining
 
 
 @dataclass(frozen=True)
-class _Node:
+class _NodeOptions:
+    """The options of a node process."""
+
     flags: tuple[str, ...]
     env: Mapping[str, str]
 
 
-async def _nodes(emulator_client: EmulatorClient, kind: Kind, count: int) -> tuple[str, str | None, dict[str, _Node]]:
-    """The zone, the HyperPod cluster's id if there is one, and how to start each node's process."""
-    devices = emulator_client.state / "nodes"
+async def _create_nodes(
+    client: EmulatorClient, kind: Kind, count: int
+) -> tuple[str, str | None, dict[str, _NodeOptions]]:
+    """Create the nodes' instances; their zone, the HyperPod cluster's id, and the options of each node's process."""
+    devices = client.state / "nodes"
     if kind == "hyperpod":
-        nodes = await emulator_client.create_cluster(count)
-        described = {
-            f"node-{number}": _Node(
+        nodes = await client.create_cluster(count)
+        options = {
+            f"node-{number}": _NodeOptions(
                 (
                     f"--node-id=hyperpod-{node.cluster}-{node.instance}",
                     f"--zone={node.zone}",
@@ -167,22 +171,22 @@ async def _nodes(emulator_client: EmulatorClient, kind: Kind, count: int) -> tup
             )
             for number, node in enumerate(nodes, 1)
         }
-        return nodes[0].zone, nodes[0].cluster, described
-    async with emulator_client.client("ec2") as ec2:
-        made = await ec2.run_instances(
+        return nodes[0].zone, nodes[0].cluster, options
+    async with client.client("ec2") as ec2:
+        response = await ec2.run_instances(
             ImageId="ami-00000000000000000",
             InstanceType=INSTANCE_TYPE.removeprefix("ml."),
             MinCount=count,
             MaxCount=count,
             Placement={"AvailabilityZone": "us-west-2a"},
         )
-    ids = [instance["InstanceId"] for instance in made["Instances"]]
-    endpoint = emulator_client.environment["AWS_ENDPOINT_URL"]
-    described = {
-        f"node-{number}": _Node(
+    ids = [instance["InstanceId"] for instance in response["Instances"]]
+    endpoint = client.environment["AWS_ENDPOINT_URL"]
+    options = {
+        f"node-{number}": _NodeOptions(
             (f"--device-directory={devices / id_ / 'dev'}",),
             {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{endpoint}/_metadata/{id_}"},
         )
         for number, id_ in enumerate(ids, 1)
     }
-    return "us-west-2a", None, described
+    return "us-west-2a", None, options

@@ -1,4 +1,4 @@
-"""The driver's own pods on a cluster: who leads, killed, and whole again."""
+"""The driver's pods on a cluster: finding the leader, killing the driver, and waiting until it is ready again."""
 
 import asyncio
 import signal
@@ -12,24 +12,27 @@ from typing import Any, Final
 import pytest
 
 from localcluster.kubernetes.node import run_ctr
-from tests.support.live_cluster import DRIVER, SYSTEM, Live
+from tests.support.live_cluster import DRIVER, SYSTEM, LiveCluster
 from tests.support.waiting import wait_for_cluster
 
 CONTROLLER: Final = "deployment/ebs-csi-controller"
 NODE: Final = "daemonset/ebs-csi-node"
 PLUGIN: Final = "ebs-plugin"
-"""The container of the driver, in both."""
+"""The name of the driver's container, in both workloads."""
 
-_IN: Final = f"--namespace={SYSTEM}"
+_NAMESPACE: Final = f"--namespace={SYSTEM}"
 
-_TO_BE_READY: Final = timedelta(seconds=30)
-_ANSWERS: Final = 30
-"""Seconds after which the cloud answers a call whose caller is to be killed before."""
+_START_TIME: Final = timedelta(seconds=30)
+"""The age from which a pod that is not ready counts as damaged."""
+
+_ANSWER_DELAY: Final = 30
+"""Seconds by which the emulator delays its response to a caller that is to be killed meanwhile."""
+
 _KILLED: Final = 128 + signal.SIGKILL
 
 
 class Sidecar(StrEnum):
-    """A sidecar of the controller's, by the lease that its leader holds."""
+    """A sidecar of the controller, by the name of its leader's lease."""
 
     PROVISIONER = "ebs-csi-aws-com"
     ATTACHER = "external-attacher-leader-ebs-csi-aws-com"
@@ -37,163 +40,159 @@ class Sidecar(StrEnum):
     SNAPSHOTTER = "external-snapshotter-leader-ebs-csi-aws-com"
 
 
-async def pods(live: Live, of: str) -> list[dict[str, Any]]:
-    """The pods of a workload that are not on their way out."""
-    listed = await live.kubectl.get(_IN, "pods", f"--selector=app={of.partition('/')[2]}")
-    return [one for one in listed["items"] if _is_staying(one)]
+async def list_pods(live: LiveCluster, workload: str) -> list[dict[str, Any]]:
+    """The pods of a workload that are not terminating."""
+    pods = await live.kubectl.get(_NAMESPACE, "pods", f"--selector=app={workload.partition('/')[2]}")
+    return [pod for pod in pods["items"] if not _is_terminating(pod)]
 
 
-async def pod(live: Live, name: str) -> dict[str, Any]:
-    """One of them."""
-    found: dict[str, Any] = await live.kubectl.get(_IN, "pod", name)
-    return found
+async def get_pod(live: LiveCluster, name: str) -> dict[str, Any]:
+    """A pod of the driver."""
+    pod: dict[str, Any] = await live.kubectl.get(_NAMESPACE, "pod", name)
+    return pod
 
 
-def container(of: dict[str, Any], name: str = PLUGIN) -> dict[str, Any]:
-    """The state of a container of a pod."""
-    return next(one for one in of["status"]["containerStatuses"] if one["name"] == name)
+def container_status(pod: dict[str, Any], name: str = PLUGIN) -> dict[str, Any]:
+    """The status of a container of a pod."""
+    return next(status for status in pod["status"]["containerStatuses"] if status["name"] == name)
 
 
-async def leader(live: Live, sidecar: Sidecar) -> str:
-    """The controller pod whose sidecar does the work: one that is there and ready."""
+async def wait_for_leader(live: LiveCluster, sidecar: Sidecar) -> str:
+    """Wait until a ready controller pod holds the sidecar's lease; the pod's name."""
 
-    async def leads() -> str | None:
-        items = (await live.kubectl.get(_IN, "pods,leases"))["items"]
-        holders = {one["spec"].get("holderIdentity") for one in items if _is(one, "Lease", sidecar)}
-        staying = (one for one in items if _is_ours(one) and _is_staying(one) and _is_ready(one))
-        return next((one["metadata"]["name"] for one in staying if one["metadata"]["name"] in holders), None)
+    async def ready_leader() -> str | None:
+        items = (await live.kubectl.get(_NAMESPACE, "pods,leases"))["items"]
+        leases = (item for item in items if (item["kind"], item["metadata"]["name"]) == ("Lease", sidecar))
+        holders = {lease["spec"].get("holderIdentity") for lease in leases}
+        pods = (item for item in items if _is_driver_pod(item) and not _is_terminating(item) and _is_ready(item))
+        return next((pod["metadata"]["name"] for pod in pods if pod["metadata"]["name"] in holders), None)
 
-    found: str = await wait_for_cluster(leads)
-    return found
-
-
-async def page(live: Live, of: dict[str, Any], path: str) -> str:
-    """What a driver pod answers at its health port, status line and all; asked from its node."""
-    asked = f"printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 5 {of['status']['podIP']} 9808 || true"
-    return await live.on_node(of["spec"]["nodeName"], "busybox", "sh", "-c", asked)
+    return await wait_for_cluster(ready_leader)
 
 
-async def unhealthy(live: Live, name: str, because: str) -> None:
-    """Come back when the page of a driver pod says that this is wrong with it; at its start it may not know yet.
+async def get_page(live: LiveCluster, pod: dict[str, Any], path: str) -> str:
+    """A page of a pod's health endpoint, with the status line, requested from the pod's node."""
+    request = f"printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 5 {pod['status']['podIP']} 9808 || true"
+    return await live.run_on_node(pod["spec"]["nodeName"], "busybox", "sh", "-c", request)
+
+
+async def wait_until_unhealthy(live: LiveCluster, name: str, because: str) -> None:
+    """Wait until the health page of a pod reports this condition.
 
     Raises:
-        AssertionError: It does not come to say so; the message has what it said last.
+        AssertionError: It did not in time; the message has the last page.
     """
-    said = ""
+    page = ""
 
-    async def told() -> bool:
-        nonlocal said
-        said = await page(live, await pod(live, name), "/healthz")
-        return " 503 " in said.partition("\n")[0] and because in said
+    async def is_unhealthy() -> bool:
+        nonlocal page
+        page = await get_page(live, await get_pod(live, name), "/healthz")
+        return " 503 " in page.partition("\n")[0] and because in page
 
     try:
-        await wait_for_cluster(told)
+        await wait_for_cluster(is_unhealthy)
     except TimeoutError:
-        pytest.fail(f"{name} does not say {because!r}, but: {said}", pytrace=False)
+        pytest.fail(f"{name} does not report {because!r}; its last page is: {page}", pytrace=False)
 
 
-async def kill(live: Live, name: str) -> None:
-    """Kill the driver's container in a pod, as the kernel does it when there is no more memory: with no warning."""
-    found = await pod(live, name)
-    id_ = container(found)["containerID"].rpartition("/")[2]
-    await run_ctr(live.namespaces(found["spec"]["nodeName"]), "tasks", "kill", "--signal=SIGKILL", id_)
+async def kill_driver(live: LiveCluster, name: str) -> None:
+    """Kill the driver's container in a pod without warning, as the kernel does when memory runs out."""
+    pod = await get_pod(live, name)
+    id_ = container_status(pod)["containerID"].rpartition("/")[2]
+    await run_ctr(live.namespaces(pod["spec"]["nodeName"]), "tasks", "kill", "--signal=SIGKILL", id_)
 
 
-async def whole(live: Live) -> None:
-    """Come back when all of the driver is ready; pods that are hurt give way first."""
-    await relieved(live)
-    await settled(live)
+async def restore_driver(live: LiveCluster) -> None:
+    """Replace damaged pods, and wait until the driver is ready."""
+    await replace_damaged_pods(live)
+    await wait_until_ready(live)
 
 
-async def settled(live: Live) -> None:
-    """Come back when all of the driver is ready."""
+async def wait_until_ready(live: LiveCluster) -> None:
+    """Wait until all pods of the driver are ready."""
 
-    async def ready() -> bool:
-        items = (await live.kubectl.get(_IN, "pods,deployments,daemonsets,csinodes"))["items"]
-        return _is_whole(items, {node.name for node in live.record.nodes})
+    async def is_ready() -> bool:
+        items = (await live.kubectl.get(_NAMESPACE, "pods,deployments,daemonsets,csinodes"))["items"]
+        return _is_driver_ready(items, {node.name for node in live.record.nodes})
 
-    await wait_for_cluster(ready, seconds=240)
+    await wait_for_cluster(is_ready, seconds=240)
 
 
-async def relieved(live: Live) -> None:
-    """Let pods that had to restart, or are not well, give way to new ones; those that go already may be gone meanwhile.
+async def replace_damaged_pods(live: LiveCluster) -> None:
+    """Delete pods whose containers were restarted or are not ready; terminating pods may be gone meanwhile.
 
-    Kubelet lets a container wait longer after each time that it has ended: a later test has not to wait for that.
+    kubelet's restart backoff grows with each restart of a container, and later tests would have to wait for it.
     """
-    items = (await live.kubectl.get(_IN, "pods"))["items"]
-    staying = [one for one in items if _is_ours(one) and _is_staying(one)]
-    if hurt := [one["metadata"]["name"] for one in staying if _is_hurt(one)]:
-        await live.kubectl("delete", _IN, "pod", *hurt, "--wait=false", "--ignore-not-found")
+    items = (await live.kubectl.get(_NAMESPACE, "pods"))["items"]
+    pods = [item for item in items if _is_driver_pod(item) and not _is_terminating(item)]
+    if damaged := [pod["metadata"]["name"] for pod in pods if _is_damaged(pod)]:
+        await live.kubectl("delete", _NAMESPACE, "pod", *damaged, "--wait=false", "--ignore-not-found")
 
 
-def _is_whole(items: Sequence[Mapping[str, Any]], nodes: AbstractSet[str]) -> bool:
-    """Whether these objects show the driver as it is asked for on the nodes, with no pod on its way out."""
-    named = {(one["kind"], one["metadata"]["name"]): one for one in items}
+def _is_driver_ready(items: Sequence[Mapping[str, Any]], nodes: AbstractSet[str]) -> bool:
+    """Whether these objects show the driver ready on these nodes, and no terminating pod."""
+    named = {(item["kind"], item["metadata"]["name"]): item for item in items}
     controller, node = named["Deployment", "ebs-csi-controller"], named["DaemonSet", "ebs-csi-node"]
     replicas = controller["spec"]["replicas"]
     counts = [controller["status"].get(count) for count in ("replicas", "updatedReplicas", "readyReplicas")]
     counts += [node["status"].get(count) for count in ("updatedNumberScheduled", "numberReady")]
-    # Counts may be of before, and hold pods that are going: so the pods themselves are looked at as well.
-    pods_ = [one for one in items if _is_ours(one) and one["spec"].get("nodeName") in nodes]
-    knowing = {one["metadata"]["name"] for one in items if one["kind"] == "CSINode" and _knows_the_driver(one)}
+    # Counts can be outdated and include terminating pods, so the pods themselves are checked as well.
+    pods = [item for item in items if _is_driver_pod(item) and item["spec"].get("nodeName") in nodes]
+    registered = {item["metadata"]["name"] for item in items if item["kind"] == "CSINode" and _has_driver(item)}
     return (
-        all(one["status"].get("observedGeneration") == one["metadata"]["generation"] for one in (controller, node))
+        all(item["status"].get("observedGeneration") == item["metadata"]["generation"] for item in (controller, node))
         and counts == [*[replicas] * 3, *[len(nodes)] * 2]
-        and len(pods_) == replicas + len(nodes)
-        and all(_is_staying(one) and _is_ready(one) for one in pods_)
-        and knowing >= nodes  # kubelet registers a driver some time after its pod is ready
+        and len(pods) == replicas + len(nodes)
+        and all(not _is_terminating(pod) and _is_ready(pod) for pod in pods)
+        and registered >= nodes  # kubelet registers the driver some time after its pod is ready
         and bool(named["Deployment", "snapshot-controller"]["status"].get("readyReplicas"))
     )
 
 
-def _knows_the_driver(csinode: Mapping[str, Any]) -> bool:
-    return any(driver["name"] == DRIVER for driver in csinode["spec"].get("drivers") or ())
+def _has_driver(csi_node: Mapping[str, Any]) -> bool:
+    return any(driver["name"] == DRIVER for driver in csi_node["spec"].get("drivers") or ())
 
 
-def _is_ours(one: Mapping[str, Any]) -> bool:
-    app = one["metadata"].get("labels", {}).get("app")
-    return one["kind"] == "Pod" and app in {"ebs-csi-controller", "ebs-csi-node"}
-
-
-def _is(one: Mapping[str, Any], kind: str, name: str) -> bool:
-    return (one["kind"], one["metadata"]["name"]) == (kind, name)
+def _is_driver_pod(item: Mapping[str, Any]) -> bool:
+    app = item["metadata"].get("labels", {}).get("app")
+    return item["kind"] == "Pod" and app in {"ebs-csi-controller", "ebs-csi-node"}
 
 
 def _is_ready(pod: Mapping[str, Any]) -> bool:
     conditions = pod["status"].get("conditions", ())
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
-def _is_staying(one: Mapping[str, Any]) -> bool:
-    return "deletionTimestamp" not in one["metadata"]
+def _is_terminating(item: Mapping[str, Any]) -> bool:
+    return "deletionTimestamp" in item["metadata"]
 
 
-def _is_hurt(of: Mapping[str, Any]) -> bool:
-    age = datetime.now().astimezone() - datetime.fromisoformat(of["metadata"]["creationTimestamp"])
-    containers = of["status"].get("containerStatuses", ())
-    return any(one["restartCount"] or (not one["ready"] and age > _TO_BE_READY) for one in containers)
+def _is_damaged(pod: Mapping[str, Any]) -> bool:
+    age = datetime.now().astimezone() - datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
+    statuses = pod["status"].get("containerStatuses", ())
+    return any(status["restartCount"] or (not status["ready"] and age > _START_TIME) for status in statuses)
 
 
 @asynccontextmanager
-async def killed_in_the_middle(live: Live, sidecar: Sidecar, operation: str) -> AsyncGenerator[None]:
-    """Kill the controller that works for a sidecar, once what the block begins has come as far as `operation`.
+async def kill_during_operation(live: LiveCluster, sidecar: Sidecar, operation: str) -> AsyncGenerator[None]:
+    """Kill the leading controller of a sidecar during an AWS operation that the block causes.
 
-    The cloud has then done it, and has not answered yet.
+    The emulator has carried the operation out, and has not responded yet.
     """
-    name = await leader(live, sidecar)
-    before = container(await pod(live, name))["restartCount"]
-    await live.plan(operation, when="after", delay=_ANSWERS)
+    name = await wait_for_leader(live, sidecar)
+    restarts = container_status(await get_pod(live, name))["restartCount"]
+    await live.plan_fault(operation, when="after", delay=_ANSWER_DELAY)
     yield
     async with asyncio.timeout(120):
-        while await live.faults():  # noqa: ASYNC110 - a poll
+        while await live.list_faults():  # noqa: ASYNC110 - the emulator is polled
             await asyncio.sleep(0.1)
-    async with asyncio.timeout(_ANSWERS / 2):
-        assert await leader(live, sidecar) == name
-        await kill(live, name)
+    async with asyncio.timeout(_ANSWER_DELAY / 2):
+        assert await wait_for_leader(live, sidecar) == name
+        await kill_driver(live, name)
 
-    async def killed() -> bool:
-        found = container(await pod(live, name))
-        ended = found["lastState"].get("terminated", {})
-        return bool(found["restartCount"] == before + 1 and ended.get("exitCode") == _KILLED)
+    async def was_killed() -> bool:
+        status = container_status(await get_pod(live, name))
+        terminated = status["lastState"].get("terminated", {})
+        return bool(status["restartCount"] == restarts + 1 and terminated.get("exitCode") == _KILLED)
 
-    await wait_for_cluster(killed)
+    await wait_for_cluster(was_killed)

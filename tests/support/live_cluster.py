@@ -1,4 +1,4 @@
-"""The cluster as a test sees it: kubectl, the cloud's own pages, and a look into its nodes."""
+"""The cluster as a test uses it: kubectl, the emulator, and programs on its nodes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,65 +17,66 @@ SNAPSHOTS: Final = "snapshot.storage.k8s.io/v1"
 SYSTEM: Final = "kube-system"
 
 
-class Live:
+class LiveCluster:
     """A running cluster."""
 
     def __init__(self, record: Record, http: aiohttp.ClientSession) -> None:
-        """`http` speaks to the cloud."""
+        """`http` is a client session for the emulator."""
         self.record = record
         self.kubectl = Kubectl(record.kubectl, record.kubeconfig)
         self._http = http
         self._emulator_client = EmulatorClient(Path(record.directory) / "cloud", record.environment, http)
 
     async def cloud(self, kind: str) -> list[dict[str, Any]]:
-        """What the cloud has of a kind: volumes, snapshots, attachments, instances, clusters."""
+        """The emulator's resources of a kind: volumes, snapshots, attachments, instances or clusters."""
         return (await self._emulator_client.status())[kind]
 
     async def volume(self, claim: Mapping[str, Any]) -> dict[str, Any]:
-        """The cloud's volume behind a bound claim."""
-        bound = await self.kubectl.get("persistentvolume", claim["spec"]["volumeName"])
-        id_ = bound["spec"]["csi"]["volumeHandle"]
-        return next(one for one in await self.cloud("volumes") if one["id"] == id_)
+        """The emulator's volume of a bound claim."""
+        persistent_volume = await self.kubectl.get("persistentvolume", claim["spec"]["volumeName"])
+        id_ = persistent_volume["spec"]["csi"]["volumeHandle"]
+        return next(volume for volume in await self.cloud("volumes") if volume["id"] == id_)
 
-    async def plan(self, operation: str, **fault: Any) -> None:
-        """Order trouble: see the emulator's `/_emulator/faults`."""
-        async with self._http.post("/_emulator/faults", json={"operation": operation, **fault}) as answer:
-            assert answer.ok, await answer.text()
+    async def plan_fault(self, operation: str, **fault: Any) -> None:
+        """Plan a fault: see the emulator's `/_emulator/faults`."""
+        async with self._http.post("/_emulator/faults", json={"operation": operation, **fault}) as response:
+            assert response.ok, await response.text()
 
-    async def faults(self) -> list[Any]:
-        """What is ordered, and was not met yet."""
-        async with self._http.get("/_emulator/faults") as answer:
-            found: list[Any] = (await answer.json())["plans"]
-            return found
+    async def list_faults(self) -> list[Any]:
+        """The planned faults that have not happened yet."""
+        async with self._http.get("/_emulator/faults") as response:
+            plans: list[Any] = (await response.json())["plans"]
+            return plans
 
-    async def forget_faults(self) -> None:
-        """Call off all that is ordered."""
-        async with self._http.delete("/_emulator/faults") as answer:
-            assert answer.ok
+    async def cancel_faults(self) -> None:
+        """Cancel all planned faults."""
+        async with self._http.delete("/_emulator/faults") as response:
+            assert response.ok
 
-    async def modifications(self, volume: str) -> int:
-        """How often a volume of the cloud's has begun to be another."""
-        return sum(one.volume == volume and one.state == "modifying" for one in await self._emulator_client.history())
+    async def modification_count(self, volume: str) -> int:
+        """The number of modifications that the emulator has started on a volume."""
+        history = await self._emulator_client.history()
+        return sum(moment.volume == volume and moment.state == "modifying" for moment in history)
 
-    async def on_node(self, name: str, *argv: str) -> str:
-        """What a program on a node prints."""
+    async def run_on_node(self, name: str, *argv: str) -> str:
+        """Run a program on a node; its output."""
         return (await command.run(self.namespaces(name).node_argv(*argv))).out
 
     def namespaces(self, name: str) -> Namespaces:
-        """Where a node's programs run."""
+        """The Linux namespaces of a node."""
         return Namespaces(next(node.pid for node in self.record.nodes if node.name == name))
 
     def ec2(self) -> Any:  # an untyped context manager of aiobotocore's
-        """EC2, for what the cloud's own pages do not show."""
+        """A client of EC2, for what the emulator's own pages do not show."""
         return self._emulator_client.client("ec2")
 
     def sagemaker(self) -> Any:  # as above
-        """SageMaker, to replace nodes."""
+        """A client of SageMaker, for operations on nodes."""
         return self._emulator_client.client("sagemaker")
 
     async def events(self, namespace: str, of: str) -> list[str]:
-        """What Kubernetes says about an object, newest last: each reason with its message."""
-        listed = await self.kubectl.get(f"--namespace={namespace}", "events")
-        about = [one for one in listed["items"] if one["involvedObject"].get("name") == of]
-        about.sort(key=lambda one: one["lastTimestamp"] or one["eventTime"] or "")
-        return [f"{one['reason']}: {one['message']}" for one in about]
+        """The events of the object called `of`, newest last: each reason with its message."""
+        items = (await self.kubectl.get(f"--namespace={namespace}", "events"))["items"]
+        events = [item for item in items if item["involvedObject"].get("name") == of]
+        events.sort(key=lambda event: event["lastTimestamp"] or event["eventTime"] or "")
+        return [f"{event['reason']}: {event['message']}" for event in events]

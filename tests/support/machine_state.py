@@ -1,4 +1,4 @@
-"""What a cluster on this machine has to leave as it was, and what is left of one."""
+"""The state of the machine that a local cluster must not change, and the leftovers of a cluster."""
 
 import re
 from pathlib import Path
@@ -7,12 +7,18 @@ from typing import Final
 from hyperpod_ebs.sandbox import cgroups, janitor, kernel_tables
 from localcluster.machines import sysctls
 
-_KUBERNETES: Final = ("/opt/containerd", "/usr/libexec/kubernetes", "/etc/cni", "/var/lib/cni", "/var/lib/kubelet")
-"""Where its programs would write by themselves."""
+_KUBERNETES_DIRECTORIES: Final = (
+    "/opt/containerd",
+    "/usr/libexec/kubernetes",
+    "/etc/cni",
+    "/var/lib/cni",
+    "/var/lib/kubelet",
+)
+"""Where Kubernetes' programs write by default."""
 
 
-def of_the_machine() -> dict[str, object]:
-    """All of it; loop devices, and mounts in the sandboxes of others, come and go meanwhile."""
+def machine_state() -> dict[str, object]:
+    """The state of the machine, without loop devices and mounts that sandboxes of other processes change."""
     points = [mount.point for mount in kernel_tables.mounts()]
     return {
         "interfaces": {interface.name for interface in Path("/sys/class/net").iterdir()},
@@ -20,23 +26,26 @@ def of_the_machine() -> dict[str, object]:
         "devices": {entry.name for entry in Path("/dev").iterdir() if not re.match(r"loop\d", entry.name)},
         "run": {entry.name for entry in Path("/run").iterdir()},
         "mounts": sorted(
-            str(point) for point in points if not any((above / janitor.LOCK_FILE).exists() for above in point.parents)
+            str(point) for point in points if not any((parent / janitor.LOCK_FILE).exists() for parent in point.parents)
         ),
-        **of_kubernetes(),
+        **kubernetes_state(),
     }
 
 
-def of_kubernetes() -> dict[str, object]:
-    """What nobody else changes, however long the cluster runs."""
+def kubernetes_state() -> dict[str, object]:
+    """The part of the machine's state that only Kubernetes' programs would change."""
     return {
-        "settings of the kernel": sysctls.current_values(),
+        "kernel settings": sysctls.current_values(),
         "Kubernetes' directories": {
-            str(entry) for root in _KUBERNETES for entry in (Path(root), *Path(root).rglob("*")) if entry.exists()
+            str(entry)
+            for root in _KUBERNETES_DIRECTORIES
+            for entry in (Path(root), *Path(root).rglob("*"))
+            if entry.exists()
         },
     }
 
 
-def left_of(directory: Path) -> list[str]:
+def cluster_leftovers(directory: Path) -> list[str]:
     """What is left of the cluster in a directory."""
     return [
         *(f"process {pid}" for pid in janitor.processes_of(directory)),

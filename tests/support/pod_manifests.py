@@ -1,4 +1,4 @@
-"""Documents of pods that run a shell script with a volume at /data: alone, and as a StatefulSet of one."""
+"""Manifests of pods that run a shell script with a volume at /data: a single pod, and a StatefulSet of one pod."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -9,26 +9,26 @@ from localcluster.images import PAUSE
 SHELL: Final = ("/bin/busybox", "sh", "-c")
 
 IDLE: Final = "trap exit TERM; sleep 2147483647 & wait"
-"""A script that waits to be told to end, and then ends at once: the shell does not hear it while a program runs."""
+"""A script that ends at once on SIGTERM: a shell runs the trap only while no program is in the foreground."""
 
-_ON: Final = (
+_LOOP: Final = (
     "while :; do n=$((n+1)); read now rest < /proc/uptime; echo $n $now >> /data/log; sync -d /data/log; "
     "usleep 50000; done"
 )
-COUNT: Final = f"trap exit TERM; n=0; {_ON}"
-"""A script that writes the numbers from 1 on with the second of each, each to the disk before the next."""
+COUNT: Final = f"trap exit TERM; n=0; {_LOOP}"
+"""A script that writes the numbers from 1 with their times to /data/log, and syncs each to disk before the next."""
 
-GO_ON: Final = f"trap exit TERM; n=$(cat /data/log 2>/dev/null | wc -l); {_ON}"
-"""The same, from where the one before it was stopped."""
+CONTINUE_COUNT: Final = f"trap exit TERM; n=$(cat /data/log 2>/dev/null | wc -l); {_LOOP}"
+"""The same script, but it continues after the last number in the file."""
 
-NOTICED: Final = 30.0
-"""Seconds between two of these numbers that would be an interruption; a busy machine takes some, too."""
+INTERRUPTION: Final = 30.0
+"""Seconds between two numbers that count as an interruption; a busy machine causes shorter pauses."""
 
-CORDONED: Final = {"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}
-"""Lets a pod onto a node that takes no pods: tests beside it cordon one for a while."""
+TOLERATE_CORDON: Final = {"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}
+"""A toleration for cordoned nodes, because tests that run at the same time cordon nodes."""
 
 
-def pod(
+def pod_manifest(
     name: str,
     claim: str,
     *,
@@ -37,9 +37,15 @@ def pod(
     container: Mapping[str, Any] = MappingProxyType({}),
     **spec: Any,
 ) -> dict[str, Any]:
-    """The document of a pod with the claim's volume.
+    """The manifest of a pod with the claim's volume.
 
-    `spec` is laid over its specification, `container` over that of its one container.
+    Args:
+        name: The pod's name, and its label `app`.
+        claim: The name of the claim.
+        on: The node on which it runs, if that matters.
+        script: The shell script that its container runs.
+        container: Overrides fields of the container.
+        spec: Overrides fields of the pod's spec.
     """
     main = {
         "name": "main",
@@ -49,16 +55,16 @@ def pod(
         "volumeMounts": [{"name": "data", "mountPath": "/data"}],
         **container,
     }
-    where = {"nodeSelector": {"kubernetes.io/hostname": on}, "tolerations": [CORDONED]} if on else {}
+    placement = {"nodeSelector": {"kubernetes.io/hostname": on}, "tolerations": [TOLERATE_CORDON]} if on else {}
     volume = {"name": "data", "persistentVolumeClaim": {"claimName": claim}}
-    said = {"containers": [main], "volumes": [volume], "terminationGracePeriodSeconds": 1, **where, **spec}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": said}
+    merged = {"containers": [main], "volumes": [volume], "terminationGracePeriodSeconds": 1, **placement, **spec}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": merged}
 
 
-def stateful(name: str, class_: str, *, script: str = IDLE, **spec: Any) -> dict[str, Any]:
-    """The document of a StatefulSet of one pod, with a volume of this StorageClass; `spec` is laid over the pod's."""
-    template = pod(name, "", script=script, volumes=[], **spec)
-    asked = {
+def stateful_set_manifest(name: str, class_: str, *, script: str = IDLE, **spec: Any) -> dict[str, Any]:
+    """The manifest of a StatefulSet of one pod, with a volume of the StorageClass; `spec` overrides the pod's spec."""
+    pod = pod_manifest(name, "", script=script, volumes=[], **spec)
+    claim = {
         "storageClassName": class_,
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": "1Gi"}},
@@ -70,7 +76,7 @@ def stateful(name: str, class_: str, *, script: str = IDLE, **spec: Any) -> dict
         "spec": {
             "serviceName": name,
             "selector": {"matchLabels": {"app": name}},
-            "template": {"metadata": {"labels": {"app": name}}, "spec": template["spec"]},
-            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": asked}],
+            "template": {"metadata": {"labels": {"app": name}}, "spec": pod["spec"]},
+            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": claim}],
         },
     }

@@ -1,4 +1,4 @@
-"""What this process may do, without which some tests cannot run."""
+"""The privileges of this process, without which some tests cannot run."""
 
 import fcntl
 import os
@@ -14,27 +14,27 @@ LOOP_CTL_GET_FREE: Final = 0x4C82
 
 
 @cache
-def want_of_privilege() -> str | None:
-    """What keeps this process from attaching and mounting loop devices, if anything does."""
+def missing_privilege() -> str | None:
+    """Why this process cannot attach and mount loop devices; None if it can."""
     if os.geteuid() != 0:
-        return "this is not root"
-    if not has(CAP_SYS_ADMIN):
-        return "this root may not mount: CAP_SYS_ADMIN is withheld"
+        return "this process does not run as root"
+    if not has_capability(CAP_SYS_ADMIN):
+        return "root has no CAP_SYS_ADMIN, so it cannot mount"
     try:
         control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        return f"there are no loop devices: /dev/loop-control: {error.strerror}"
+        return f"/dev/loop-control cannot be opened: {error.strerror}"
     try:
         fcntl.ioctl(control, LOOP_CTL_GET_FREE)
     except OSError as error:
-        return f"no loop device can be had: {error.strerror}"
+        return f"/dev/loop-control provides no free loop device: {error.strerror}"
     finally:
         os.close(control)
     return None
 
 
-def has(capability: int) -> bool:
-    """Whether this process has a capability, by its number."""
+def has_capability(capability: int) -> bool:
+    """Whether this process has the capability with this number."""
     status = Path("/proc/self/status").read_text()
     effective = re.search(r"^CapEff:\s*(\w+)", status, re.MULTILINE)
     return effective is not None and bool(int(effective[1], 16) >> capability & 1)

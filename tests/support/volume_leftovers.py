@@ -1,9 +1,9 @@
-"""What is left of the volumes of a namespace: in Kubernetes, at the cloud and on the nodes.
+"""What is left of the volumes of a namespace: in Kubernetes, at the emulator and on the nodes.
 
-A mount that kubelet has staged is called by a digest of the volume's id, and the volume of a
-claim that a test has deleted itself is known to nobody any more. So whatever is mounted or held
-of a volume that the cloud has not attached there counts as well, whoever's it is: Kubernetes
-unmounts before it detaches, and mounts after it has attached.
+kubelet names the directory of a staged volume by a digest of the volume's id. If a test has deleted
+a claim, the id of its volume is not known any more. Therefore a mount or loop device of any volume
+that is not attached to the node counts as a leftover, too. That is correct for volumes of other tests
+as well, because Kubernetes mounts after attaching and unmounts before detaching.
 """
 
 import hashlib
@@ -15,150 +15,136 @@ from typing import Any, Final
 
 import pytest
 
-from hyperpod_ebs.driver.linux import mountinfo
 from hyperpod_ebs.kit import files
+from hyperpod_ebs.sandbox import kernel_tables
 from localcluster.record import NodeRecord
-from tests.support.live_cluster import DRIVER, Live
+from tests.support.live_cluster import DRIVER, LiveCluster
 from tests.support.waiting import wait_for_cluster
 
-_OF_NAMESPACE: Final = "tag:kubernetes.io/created-for/pvc/namespace"
-_MADE: Final = re.compile(r"Successfully provisioned volume (\S+)")
-_VOLUME: Final = re.compile(r"vol-[0-9a-f]+")
+_NAMESPACE_TAG: Final = "tag:kubernetes.io/created-for/pvc/namespace"
+_PROVISIONED: Final = re.compile(r"Successfully provisioned volume (\S+)")
+_VOLUME_ID: Final = re.compile(r"vol-[0-9a-f]+")
 _KINDS: Final = "persistentvolumes,volumeattachments,volumesnapshotcontents"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class NamespaceVolumes:
     """The volumes of a namespace."""
 
     namespace: str
-    claimed: frozenset[str]
-    """The persistent volumes that there are."""
+    existing: frozenset[str]
+    """The names of its existing persistent volumes."""
     names: frozenset[str]
-    """Those, and those that there were."""
+    """The names of its existing and deleted persistent volumes."""
     ids: frozenset[str]
-    """Those that they have at the cloud."""
+    """The ids of the existing ones at the emulator."""
 
 
-async def known(live: Live, namespace: str) -> Known:
-    """Those that there are, and the names of those that there were."""
-    listed = (await live.kubectl.get(f"--namespace={namespace}", "persistentvolumes,events"))["items"]
-    volumes = [one for one in listed if _is_claimed(one, namespace)]
-    told = [_MADE.search(one["message"] or "") for one in listed if one["kind"] == "Event"]
-    claimed = frozenset(one["metadata"]["name"] for one in volumes)
-    return Known(
+async def list_volumes(live: LiveCluster, namespace: str) -> NamespaceVolumes:
+    """The volumes of a namespace; the deleted ones are found in its events."""
+    items = (await live.kubectl.get(f"--namespace={namespace}", "persistentvolumes,events"))["items"]
+    volumes = [item for item in items if _is_claimed(item, namespace)]
+    matches = [_PROVISIONED.search(item["message"] or "") for item in items if item["kind"] == "Event"]
+    existing = frozenset(volume["metadata"]["name"] for volume in volumes)
+    return NamespaceVolumes(
         namespace=namespace,
-        claimed=claimed,
-        names=claimed | {made[1] for made in told if made},
-        ids=frozenset(one["spec"]["csi"]["volumeHandle"] for one in volumes),
+        existing=existing,
+        names=existing | {match[1] for match in matches if match},
+        ids=frozenset(volume["spec"]["csi"]["volumeHandle"] for volume in volumes),
     )
 
 
-async def detached(live: Live, of: Known) -> bool:
-    """Whether Kubernetes has none of them attached, and wants none to be."""
-    listed = (await live.kubectl.get("volumeattachments"))["items"]
-    return not any(_is_attached(one, of) for one in listed)
+async def are_detached(live: LiveCluster, volumes: NamespaceVolumes) -> bool:
+    """Whether these volumes have no VolumeAttachment."""
+    items = (await live.kubectl.get("volumeattachments"))["items"]
+    return not any(_is_attachment(item, volumes) for item in items)
 
 
-async def gone(live: Live, of: Known) -> None:
-    """Come back when nothing is left.
+async def wait_until_removed(live: LiveCluster, volumes: NamespaceVolumes) -> None:
+    """Wait until nothing is left of the volumes.
 
     Raises:
-        AssertionError: Something stays; the message names it.
+        AssertionError: Something is left; the message names it.
     """
-    left: list[str] = []
+    leftovers: list[str] = []
 
-    async def clean() -> bool:
-        left[:] = await _left(live, of)
-        return not left
+    async def is_clean() -> bool:
+        leftovers[:] = await _leftovers(live, volumes)
+        return not leftovers
 
     try:
-        await wait_for_cluster(clean)
+        await wait_for_cluster(is_clean)
     except TimeoutError:
-        pytest.fail(f"left behind: {', '.join(left)}", pytrace=False)
+        pytest.fail(f"left behind: {', '.join(leftovers)}", pytrace=False)
 
 
-async def _left(live: Live, of: Known) -> list[str]:
-    found = await _in_kubernetes(live, of)
-    volumes, snapshots = await live.cloud("volumes"), await live.cloud("snapshots")
-    found += [f"volume {one['id']}" for one in volumes if one["id"] in of.ids]
-    found += [f"snapshot {one['id']}" for one in snapshots if one["volume"] in of.ids]
+async def _leftovers(live: LiveCluster, volumes: NamespaceVolumes) -> list[str]:
+    found = await _kubernetes_objects(live, volumes)
+    found += [f"volume {volume['id']}" for volume in await live.cloud("volumes") if volume["id"] in volumes.ids]
+    snapshots = await live.cloud("snapshots")
+    found += [f"snapshot {snapshot['id']}" for snapshot in snapshots if snapshot["volume"] in volumes.ids]
     for node in live.record.nodes:
-        found += [f"{what} on {node.name}" for what in await _mounts(live, node, of)]
-    found += await _loops(live, of)
-    # Asked last, since it costs most: a volume that was made while all the rest went.
-    return found or [f"volume {id_}" for id_ in await _tagged(live, of.namespace)]
-
-
-async def _in_kubernetes(live: Live, of: Known) -> list[str]:
-    def is_theirs(one: Mapping[str, Any]) -> bool:
-        match one["kind"]:
-            case "PersistentVolume":
-                return _is_claimed(one, of.namespace)
-            case "VolumeAttachment":
-                return _is_attached(one, of)
-            case _:
-                return bool(one["spec"]["volumeSnapshotRef"]["namespace"] == of.namespace)
-
-    listed = (await live.kubectl.get(_KINDS))["items"]
-    return [f"{one['kind']} {one['metadata']['name']}" for one in listed if is_theirs(one)]
-
-
-def _is_claimed(one: Mapping[str, Any], namespace: str) -> bool:
-    return bool(one["kind"] == "PersistentVolume" and one["spec"].get("claimRef", {}).get("namespace") == namespace)
-
-
-def _is_attached(one: Mapping[str, Any], of: Known) -> bool:
-    return bool(one["spec"]["source"].get("persistentVolumeName") in of.names)
-
-
-async def _tagged(live: Live, namespace: str) -> list[str]:
-    """The ids of the volumes at the cloud that were made for claims of the namespace."""
+        found += [f"mount {point} on {node.name}" for point in await _mounts(live, node, volumes)]
+    found += await _loop_devices(live, volumes)
+    if found:
+        return found
+    # Only at the end, since this call takes longest: volumes that were created while the namespace was being deleted.
     async with live.ec2() as ec2:
-        found = await ec2.describe_volumes(Filters=[{"Name": _OF_NAMESPACE, "Values": [namespace]}])
-    return [one["VolumeId"] for one in found["Volumes"]]
+        filters = [{"Name": _NAMESPACE_TAG, "Values": [volumes.namespace]}]
+        return [f"volume {volume['VolumeId']}" for volume in (await ec2.describe_volumes(Filters=filters))["Volumes"]]
 
 
-async def _mounts(live: Live, node: NodeRecord, of: Known) -> list[str]:
-    table = mountinfo.parse(await files.off_loop(Path(f"/proc/{node.pid}/mountinfo").read_bytes))
-    attached = [one["volume"] for one in await live.cloud("attachments") if one["instance"] == node.instance]
-    theirs, there = _digests(of.ids), _digests(attached)
-    staged = [
-        mount.mount_point.parts
-        for mount in table
-        if mount.mount_point.name == "globalmount" and DRIVER in mount.mount_point.parts
+async def _kubernetes_objects(live: LiveCluster, volumes: NamespaceVolumes) -> list[str]:
+    def is_leftover(item: Mapping[str, Any]) -> bool:
+        match item["kind"]:
+            case "PersistentVolume":
+                return _is_claimed(item, volumes.namespace)
+            case "VolumeAttachment":
+                return _is_attachment(item, volumes)
+            case _:
+                return bool(item["spec"]["volumeSnapshotRef"]["namespace"] == volumes.namespace)
+
+    items = (await live.kubectl.get(_KINDS))["items"]
+    return [f"{item['kind']} {item['metadata']['name']}" for item in items if is_leftover(item)]
+
+
+def _is_claimed(item: Mapping[str, Any], namespace: str) -> bool:
+    if item["kind"] != "PersistentVolume":
+        return False
+    return bool(item["spec"].get("claimRef", {}).get("namespace") == namespace)
+
+
+def _is_attachment(item: Mapping[str, Any], volumes: NamespaceVolumes) -> bool:
+    return bool(item["spec"]["source"].get("persistentVolumeName") in volumes.names)
+
+
+async def _mounts(live: LiveCluster, node: NodeRecord, volumes: NamespaceVolumes) -> list[Path]:
+    """Mount points on a node of these volumes, and of any volume that is not attached to the node."""
+    table = await files.off_loop(Path(f"/proc/{node.pid}/mountinfo").read_bytes)
+    points = [mount.point for mount in kernel_tables.mounts(table)]
+    attached = [
+        attachment["volume"]
+        for attachment in await live.cloud("attachments")
+        if attachment["instance"] == node.instance
     ]
-    strays = {parts for parts in staged if parts[-2] not in there or parts[-2] in theirs}
-    points = [
-        mount.mount_point
-        for mount in table
-        if mount.mount_point.parts in strays or of.names & {*mount.mount_point.parts}
-    ]
-    return [f"mount {point}" for point in points]
+    own_digests, attached_digests = _digests(volumes.ids), _digests(attached)
+    staged = [point.parts for point in points if point.name == "globalmount" and DRIVER in point.parts]
+    leftovers = {parts for parts in staged if parts[-2] not in attached_digests or parts[-2] in own_digests}
+    return [point for point in points if point.parts in leftovers or volumes.names & {*point.parts}]
 
 
 def _digests(ids: Iterable[str]) -> set[str]:
-    """What kubelet calls the directories in which it stages volumes."""
+    """The names of the directories in which kubelet stages the volumes."""
     return {hashlib.sha256(id_.encode()).hexdigest() for id_ in ids}
 
 
-async def _loops(live: Live, of: Known) -> list[str]:
-    attached = {one["volume"] for one in await live.cloud("attachments")}
-    ours = f"{live.record.directory}/"
+async def _loop_devices(live: LiveCluster, volumes: NamespaceVolumes) -> list[str]:
+    """Loop devices of these volumes, and those of the cluster's volumes that are not attached."""
+    attached = {attachment["volume"] for attachment in await live.cloud("attachments")}
     found = []
-    for loop, backing in (await files.off_loop(_held)).items():
-        stray = backing.startswith(ours) and not attached.issuperset(_VOLUME.findall(backing))
-        if stray or any(each in backing for each in of.names | of.ids):
-            found.append(f"loop device {loop} of {backing}")
+    for loop in await files.off_loop(lambda: list(kernel_tables.loop_devices())):
+        file = str(loop.file)
+        is_stray = loop.file.is_relative_to(live.record.directory) and not attached.issuperset(_VOLUME_ID.findall(file))
+        if is_stray or any(name in file for name in volumes.names | volumes.ids):
+            found.append(f"loop device {loop.path} of {file}")
     return found
-
-
-def _held() -> dict[str, str]:
-    """The file that each loop device of the machine holds."""
-    held = {}
-    for file in Path("/sys/block").glob("loop*/loop/backing_file"):
-        try:
-            held[file.parts[-3]] = file.read_text().strip()
-        except OSError:  # it has just let go
-            continue
-    return held

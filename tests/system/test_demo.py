@@ -59,7 +59,7 @@ class Outcome:
     """The demo's sandbox, if the test looked for it while the demo ran."""
 
     def assert_nothing_is_left(self) -> None:
-        """Check that there is no loop device, process or file left, and no mount except the directory itself."""
+        """Check that no loop device, process or file is left, and no mount except the directory itself."""
         assert not janitor.loops_below(self.directory)
         assert [point for point in janitor.mounts_below(self.directory) if point != self.directory] == []
         assert self.sandbox is None or not janitor.processes_of(self.sandbox)
@@ -195,7 +195,7 @@ async def run_in_shell(line: str, home: Path) -> command.Finished:
 
 
 async def test_a_terminal_gets_a_live_view_that_fits(short_path: Path) -> None:
-    """The view is no wider than the terminal and does not clear it; at the end there are a table and the states."""
+    """The view fits the width of the terminal and does not clear it; at the end there are a table and the states."""
     columns = 80
     terminal_end, demo_end = os.openpty()
     output = bytearray()

@@ -19,7 +19,7 @@ import pytest
 from hyperpod_ebs.demo import checkpoint
 from hyperpod_ebs.demo.orchestrator import Claim, filesystem_capability
 from hyperpod_ebs.pb import csi_pb2
-from tests.support.driver_fleet import Fleet, Process
+from tests.support.driver_fleet import Fleet, FleetProcess
 from tests.support.waiting import retry_while_unavailable, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
@@ -30,19 +30,19 @@ T = TypeVar("T")
 @pytest.fixture
 async def fleet() -> AsyncGenerator[Fleet]:
     """A fleet on an emulator whose steps take no time."""
-    async with Fleet.running() as running:
+    async with Fleet.start() as running:
         yield running
-        assert await running.faults_left() == 0
+        assert await running.remaining_faults() == 0
 
 
 @pytest.fixture
 async def slow() -> AsyncGenerator[Fleet]:
     """A fleet on an emulator whose steps take as long as AWS's."""
-    async with Fleet.running(profile="aws") as running:
+    async with Fleet.start(profile="aws") as running:
         yield running
 
 
-async def kill_during(process: Process, call: Awaitable[object], until: Callable[[], Awaitable[bool]]) -> None:
+async def kill_during(process: FleetProcess, call: Awaitable[object], until: Callable[[], Awaitable[bool]]) -> None:
     """Kill `process` while `call` is under way, as soon as `until` is true."""
 
     async def ignore_failure() -> None:
@@ -122,7 +122,7 @@ async def mount(fleet: Fleet, claim: Claim, node: str) -> Path:
 @pytest.mark.requirement("kills.nothing-twice", "csi.create-volume.idempotent")
 async def test_a_controller_killed_before_it_acknowledges_a_create_creates_one_volume(fleet: Fleet) -> None:
     """CSI spec, CreateVolume is idempotent: a repeated call returns the same volume."""
-    await fleet.plan("CreateVolume", when="after", delay=30.0)
+    await fleet.plan_fault("CreateVolume", when="after", delay=30.0)
 
     async def is_created() -> bool:
         return len(await ids(fleet, "volumes")) == 1
@@ -175,7 +175,7 @@ async def test_a_controller_killed_during_an_attach_finishes_it_in_a_repeated_ca
 async def test_a_controller_killed_during_a_snapshot_creates_one_snapshot(fleet: Fleet) -> None:
     """CSI spec, CreateSnapshot is idempotent; EC2 has no client token for snapshots."""
     claim = await fleet.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4"))
-    await fleet.plan("CreateSnapshot", when="after", delay=30.0)
+    await fleet.plan_fault("CreateSnapshot", when="after", delay=30.0)
 
     async def is_created() -> bool:
         return len(await ids(fleet, "snapshots")) == 1
@@ -316,7 +316,7 @@ async def test_a_snapshot_is_exact_although_the_emulator_is_killed_meanwhile(slo
 
 async def test_processes_exit_cleanly_on_sigterm() -> None:
     """Kubernetes sends SIGTERM; each process then exits with 0 and leaves nothing behind."""
-    async with Fleet.running() as fleet:
+    async with Fleet.start() as fleet:
         claim = await fleet.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4"))
         await mount(fleet, claim, "node-1")
         await fleet.orchestrator.unmount(claim, fleet.orchestrator.nodes["node-1"])

@@ -27,7 +27,7 @@ BOTH = [pytest.param(kind, marks=pytest.mark.xdist_group(f"moves on {kind} nodes
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=BOTH)
 async def shared_fleet(request: pytest.FixtureRequest) -> AsyncGenerator[Fleet]:
     """A fleet of two nodes, shared by all tests for one kind of node; each test has its own volume."""
-    async with Fleet.running(kind=request.param) as running:
+    async with Fleet.start(kind=request.param) as running:
         yield running
 
 

@@ -101,7 +101,7 @@ def test_a_missing_file_leaves_no_archive(tmp_path: Path) -> None:
 
 
 def test_clusters_that_start_at_the_same_time_build_one_complete_archive(tmp_path: Path) -> None:
-    """The tests start two clusters, and on a new machine there is no archive yet."""
+    """The tests start two clusters, and a new machine has no archive yet."""
     for program in images.SIDECARS:
         (tmp_path / program).write_bytes(b"\x7fELF" + bytes(1_000_000))
     all_started = Barrier(4)

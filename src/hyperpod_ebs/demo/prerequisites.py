@@ -50,7 +50,7 @@ def _directory_problems() -> Iterator[str]:
         directory = sandbox.parent_directory().resolve()
         free = shutil.disk_usage(directory).free
     except OSError as error:
-        yield f"there is no directory for temporary files ({error.strerror or error}); set TMPDIR to one"
+        yield f"no directory for temporary files can be used ({error.strerror or error}); set TMPDIR to one"
         return
     if not sandbox.allows_devices(directory):
         yield f"devices in {directory} cannot be opened (it is mounted with nodev); set TMPDIR to another directory"

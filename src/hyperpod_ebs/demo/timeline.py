@@ -80,7 +80,7 @@ def lines(
 
 
 def states(moments: Sequence[Moment], *, first: float, last: float, ends: Sequence[float]) -> list[str]:
-    """The state of one volume at each of the instants `ends`; empty where there is no volume, and after `last`."""
+    """The state of one volume at each of the instants `ends`; empty before and after its life, and after `last`."""
     shown_states, next_, base, modification = [], 0, "", ""
     before = first
     for end in ends:

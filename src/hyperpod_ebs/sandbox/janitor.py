@@ -1,8 +1,8 @@
-"""Cleans a sandbox up after its owner has finished or died, by whatever signal.
+"""Cleans a sandbox up after its owner has finished or was killed.
 
 `python -m hyperpod_ebs.sandbox.janitor DIRECTORY` waits until its standard input
 closes. Then it ends the processes that have the sandbox's directory in their environment
-(children inherit the variable, so there is no list of processes that could miss one),
+(children inherit the variable, so the janitor needs no list of processes, which could miss one),
 unmounts everything mounted below the directory, frees the loop devices whose files are in it,
 removes the control groups of the same name, and removes the directory.
 
@@ -77,7 +77,7 @@ def _loops_below(path: Path) -> list[LoopDevice]:
     loops = list(kernel_tables.loop_devices())
     below = [loop for loop in loops if loop.file.is_relative_to(path)]
     # kubelet binds a loop device of its own to the device of a raw block volume. Its backing file has the path that
-    # the device has on the node; in this mount namespace there is no file at that path.
+    # the device has on the node; that path does not exist in this mount namespace.
     elsewhere = [loop for loop in loops if not loop.file.is_relative_to(path) and not _may_be_file(loop.file)]
     numbers = {loop.number for loop in below} if elsewhere else set()
     return [loop for loop in elsewhere if loop.backing_device() in numbers] + below
