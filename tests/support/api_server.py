@@ -1,4 +1,4 @@
-"""A stand-in for the API server: real HTTPS, the few paths that a node process asks, and a node that can be changed."""
+"""A stand-in for the API server: HTTPS, the few paths that a node process uses, and objects that tests can change."""
 
 import asyncio
 import json
@@ -22,49 +22,49 @@ LABELS: Final = {
     "topology.kubernetes.io/zone": "us-west-2a",
 }
 TAINT: Final = {"key": "ebs.csi.aws.com/agent-not-ready", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}
-OTHER: Final = {"key": "somebody.else/taint", "effect": "NoSchedule"}
+OTHER: Final = {"key": "another.program/taint", "effect": "NoSchedule"}
 _CA: Final = trustme.CA()
 
 
 @dataclass
 class ApiServer:
-    """One cluster."""
+    """The API server of one cluster."""
 
     directory: Path
-    """Where a pod would find its service account's files."""
+    """The directory where a pod would find its service account's files."""
     port: int = 0
     nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
     csinodes: dict[str, dict[str, Any]] = field(default_factory=dict)
     attachments: dict[str, dict[str, Any]] = field(default_factory=dict)
     token: str = "first"
     forbidden: set[str] = field(default_factory=set)
-    """Methods and verbs that are answered with 403: GET, PATCH, watch."""
+    """Methods and verbs that are answered with status 403: GET, PATCH, watch."""
     broken: bool = False
-    """Whether everything is answered with 500."""
-    asked: list[str] = field(default_factory=list)
-    """Each request's method and path."""
+    """Whether every request is answered with status 500."""
+    requests: list[str] = field(default_factory=list)
+    """The method and path of each request; the method of a watch is "watch"."""
     watches: list[int] = field(default_factory=list)
-    """After how many seconds each watch was to end."""
+    """The requested duration of each watch in seconds."""
     peers: set[object] = field(default_factory=set)
-    """The other ends of all connections."""
-    meddle: list[dict[str, Any]] = field(default_factory=list)
-    """Taints that somebody else puts before all others just before a patch is looked at, one each."""
+    """The client addresses of all connections."""
+    taints_before_patch: list[dict[str, Any]] = field(default_factory=list)
+    """Taints to insert before all others, one just before each patch is applied, as if another program added them."""
     version: int = 1
     stop: Callable[[], Awaitable[None]] = field(init=False)
-    """Ends it before its time."""
+    """Stops the server early."""
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, directory: Path, *, port: int = 0) -> AsyncGenerator[Self]:
-        """A cluster with one HyperPod node."""
+    async def start(cls, directory: Path, *, port: int = 0) -> AsyncGenerator[Self]:
+        """Start the API server of a cluster with one HyperPod node."""
         server = cls(directory)
-        server.node(NODE, PROVIDER, LABELS)
-        app = web.Application(middlewares=[server._admit])
-        app.router.add_route("*", "/{api:apis?}/{group:.*}/{kind}/{name}", server._one)
-        app.router.add_get("/api/v1/nodes", server._all)
-        app.router.add_get("/apis/storage.k8s.io/v1/volumeattachments", server._all)
+        server.put_node(NODE, PROVIDER, LABELS)
+        app = web.Application(middlewares=[server._authorize])
+        app.router.add_route("*", "/{api:apis?}/{group:.*}/{kind}/{name}", server._answer_object)
+        app.router.add_get("/api/v1/nodes", server._answer_list)
+        app.router.add_get("/apis/storage.k8s.io/v1/volumeattachments", server._answer_list)
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         _CA.issue_cert("127.0.0.1").configure_cert(tls)
         _CA.cert_pem.write_to_path(str(directory / "ca.crt"))
@@ -82,15 +82,15 @@ class ApiServer:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a pod has in its environment."""
+        """The environment variables that Kubernetes sets in a pod."""
         return {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(self.port)}
 
     def access(self) -> Access:
-        """What a pod would find."""
+        """The access that a pod of the cluster has."""
         return Access.from_pod(self.environment, self.directory)
 
     def kubeconfig(self) -> Path:
-        """A file for a process that is no pod."""
+        """Write a kubeconfig file for a process that is not in a pod."""
         config = {
             "current-context": "test",
             "contexts": [{"name": "test", "context": {"cluster": "c", "user": "u"}}],
@@ -106,105 +106,107 @@ class ApiServer:
         path.write_text(json.dumps(config))
         return path
 
-    def node(self, name: str, provider: str, labels: dict[str, str], *taints: dict[str, Any]) -> dict[str, Any]:
-        """Have a node, new or in place of the one of that name."""
-        made = {
+    def put_node(self, name: str, provider: str, labels: dict[str, str], *taints: dict[str, Any]) -> dict[str, Any]:
+        """Create a node, or replace the node with that name."""
+        node = {
             "metadata": {"name": name, "labels": dict(labels)},
             "spec": {"providerID": provider, "taints": list(taints)},
         }
-        self.nodes[name] = made
-        return made
+        self.nodes[name] = node
+        return node
 
-    def enrol(self, name: str, count: int | None, driver: str = "ebs.csi.aws.com") -> None:
-        """Have kubelet write the driver into the node's CSINode."""
+    def register_driver(self, name: str, count: int | None, driver: str = "ebs.csi.aws.com") -> None:
+        """Write the driver into the node's CSINode, as kubelet does."""
         allocatable = {} if count is None else {"allocatable": {"count": count}}
         self.csinodes[name] = {"spec": {"drivers": [{"name": driver, "nodeID": "i", **allocatable}]}}
 
     def attach(self, name: str, node: str, attacher: str = "ebs.csi.aws.com") -> dict[str, Any]:
-        """Have a VolumeAttachment."""
-        made = {
+        """Create a VolumeAttachment."""
+        attachment = {
             "metadata": {"name": name},
             "spec": {"attacher": attacher, "nodeName": node, "source": {"persistentVolumeName": f"pv-{name}"}},
         }
-        self.attachments[name] = made
-        return made
+        self.attachments[name] = attachment
+        return attachment
 
-    async def tell(self, kind: str, about: dict[str, Any]) -> None:
+    async def send_event(self, kind: str, changed: dict[str, Any]) -> None:
         """Send an event to every watch."""
         async with self._changed:
             self.version += 1
-            self._events.append((kind, about))
+            self._events.append((kind, changed))
             self._changed.notify_all()
 
     @web.middleware
-    async def _admit(
+    async def _authorize(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """Note who asks for what, and refuse what is to be refused."""
+        """Record the request, and reject it if the test says so."""
         verb = "watch" if "watch" in request.query else request.method
-        self.asked.append(f"{verb} {request.path}")
+        self.requests.append(f"{verb} {request.path}")
         self.peers.add(request.transport.get_extra_info("peername") if request.transport else None)
         if self.broken:
-            return _status(500, "etcd is away")
+            return _status(500, "etcd is down")
         if request.headers.get("Authorization") != f"Bearer {self.token}":
             return _status(401, "Unauthorized")
         if verb in self.forbidden:
             return _status(403, f'User "node" cannot {verb.lower()} {request.path}')
         return await handler(request)
 
-    async def _one(self, request: web.Request) -> web.Response:
-        """An object by its kind and name; a node can be patched."""
+    async def _answer_object(self, request: web.Request) -> web.Response:
+        """Answer a GET of an object by its kind and name, or a PATCH of a node."""
         kind, name = request.match_info["kind"], request.match_info["name"]
         found = {"nodes": self.nodes, "csinodes": self.csinodes}.get(kind, {}).get(name)
         if found is None:
             return _status(404, f'{kind} "{name}" not found')
         return (
-            await self._patched(found, await request.json()) if request.method == "PATCH" else web.json_response(found)
+            await self._apply_patch(found, await request.json())
+            if request.method == "PATCH"
+            else web.json_response(found)
         )
 
-    async def _all(self, request: web.Request) -> web.StreamResponse:
-        """A watch of one node or of all attachments, or a page of these."""
+    async def _answer_list(self, request: web.Request) -> web.StreamResponse:
+        """Answer a watch of one node or of all attachments, or a page of the attachments."""
         only = request.query.get("fieldSelector", "").removeprefix("metadata.name=")
         if "watch" in request.query:
             self.watches.append(int(request.query["timeoutSeconds"]))
-            return await self._watched(request, [self.nodes[only]] if only in self.nodes else [])
+            return await self._answer_watch(request, [self.nodes[only]] if only in self.nodes else [])
         return self._page(request)
 
     def _page(self, request: web.Request) -> web.Response:
-        """At most `limit` attachments, from where the last page ended."""
+        """A page of at most `limit` attachments, which continues the page before."""
         items, begin = list(self.attachments.values()), int(request.query.get("continue", "0"))
         end = begin + int(request.query.get("limit", len(items)))
         metadata = {"resourceVersion": str(self.version), "continue": str(end) if end < len(items) else ""}
         return web.json_response({"metadata": metadata, "items": items[begin:end]})
 
-    async def _watched(self, request: web.Request, first: list[dict[str, Any]]) -> web.StreamResponse:
-        """What is there, and then every event that comes."""
+    async def _answer_watch(self, request: web.Request, first: list[dict[str, Any]]) -> web.StreamResponse:
+        """Send the objects in `first`, and then each event, until an END event."""
         response = web.StreamResponse()
         await response.prepare(request)
         seen = len(self._events)
-        for one in first:
-            await response.write(json.dumps({"type": "ADDED", "object": one}).encode() + b"\n")
+        for found in first:
+            await response.write(json.dumps({"type": "ADDED", "object": found}).encode() + b"\n")
         while True:
             async with self._changed:
                 while not (new := self._events[seen:]):
                     await self._changed.wait()
             seen += len(new)
-            for kind, about in new:
+            for kind, changed in new:
                 if kind == "END":
                     return response
-                await response.write(json.dumps({"type": kind, "object": about}).encode() + b"\n")
+                await response.write(json.dumps({"type": kind, "object": changed}).encode() + b"\n")
 
-    async def _patched(self, node: dict[str, Any], changes: list[dict[str, Any]]) -> web.Response:
-        """JSON patch of taints, all or nothing: RFC 6902's `test` and `remove`."""
-        if self.meddle:
-            node["spec"]["taints"].insert(0, self.meddle.pop(0))
+    async def _apply_patch(self, node: dict[str, Any], changes: list[dict[str, Any]]) -> web.Response:
+        """Apply a JSON patch to the taints, completely or not at all: `test` and `remove` of RFC 6902."""
+        if self.taints_before_patch:
+            node["spec"]["taints"].insert(0, self.taints_before_patch.pop(0))
         taints = list(node["spec"]["taints"])
         for change in changes:
-            place = int(change["path"].removeprefix("/spec/taints/"))
-            if place >= len(taints) or (change["op"] == "test" and taints[place] != change["value"]):
+            index = int(change["path"].removeprefix("/spec/taints/"))
+            if index >= len(taints) or (change["op"] == "test" and taints[index] != change["value"]):
                 return _status(422, "the server rejected our request due to an error in our request")
             if change["op"] == "remove":
-                del taints[place]
+                del taints[index]
         node["spec"]["taints"] = taints
         return web.json_response(node)
 

@@ -11,7 +11,7 @@ import pytest
 
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
-from tests.support.driver_process import Program, program
+from tests.support.driver_process import DriverProcess, start_driver
 from tests.support.waiting import wait_until
 
 NOWHERE: Final = {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
@@ -28,7 +28,7 @@ class Controller:
     """A controller process that is asked from all sides."""
 
     def __init__(
-        self, process: Program, channel: grpc.aio.Channel, http: aiohttp.ClientSession, ports: Sequence[str]
+        self, process: DriverProcess, channel: grpc.aio.Channel, http: aiohttp.ClientSession, ports: Sequence[str]
     ) -> None:
         self.process = process
         self.csi = csi_pb2_grpc.ControllerStub(channel)
@@ -71,11 +71,11 @@ async def controller(
 ) -> AsyncGenerator[Controller]:
     """A controller process, and clients of it, once it serves, and has looked for AWS unless that may be waited for."""
     async with (
-        program("controller", f"--endpoint=unix://{path / 'csi.sock'}", *FLAGS, *flags, **env) as process,
+        start_driver("controller", f"--endpoint=unix://{path / 'csi.sock'}", *FLAGS, *flags, **env) as process,
         grpc.aio.insecure_channel(f"unix://{path / 'csi.sock'}") as channel,
         aiohttp.ClientSession() as http,
     ):
-        ports = [(await process.until("pages served")).partition("port=")[2].split()[0] for _ in FLAGS]
+        ports = [(await process.wait_for_log("pages served")).partition("port=")[2].split()[0] for _ in FLAGS]
         one = Controller(process, channel, http, ports)
         if looked:
             await wait_until(one.looked)

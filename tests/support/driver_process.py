@@ -1,4 +1,4 @@
-"""Processes of ours, started as they are in a pod, and what they say."""
+"""Processes of the driver, started as in a pod, and their logs."""
 
 import asyncio
 import os
@@ -9,54 +9,54 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-HOLDER: Final = "hyperpod-abcdefghijkl-i-0123456789abcdef0"
+HYPERPOD_NODE: Final = "hyperpod-abcdefghijkl-i-0123456789abcdef0"
 
 
 @dataclass
-class Program:
-    """A process of ours, and all that it has said."""
+class DriverProcess:
+    """A process of the driver, and the lines of its log that were read."""
 
-    running: asyncio.subprocess.Process
-    said: list[str] = field(default_factory=list)
+    subprocess: asyncio.subprocess.Process
+    log: list[str] = field(default_factory=list)
 
-    async def until(self, word: str) -> str:
-        """Read its log until a line has `word`; the line."""
-        assert self.running.stderr is not None
+    async def wait_for_log(self, text: str) -> str:
+        """Read the log until a line contains `text`, and return that line."""
+        assert self.subprocess.stderr is not None
         async with asyncio.timeout(60):
-            while word not in (line := (await self.running.stderr.readline()).decode()):
-                assert line, "".join(self.said)
-                self.said.append(line)
+            while text not in (line := (await self.subprocess.stderr.readline()).decode()):
+                assert line, "".join(self.log)
+                self.log.append(line)
         return line
 
-    async def ended(self) -> int:
-        """Its exit code, and the rest of its log read."""
+    async def wait(self) -> int:
+        """Wait until the process ends, read the rest of its log, and return its exit code."""
         async with asyncio.timeout(60):
-            _, rest = await self.running.communicate()
-        self.said.append(rest.decode())
-        assert self.running.returncode is not None
-        return self.running.returncode
+            _, rest = await self.subprocess.communicate()
+        self.log.append(rest.decode())
+        assert self.subprocess.returncode is not None
+        return self.subprocess.returncode
 
 
 @asynccontextmanager
-async def program(*words: str, **env: str) -> AsyncGenerator[Program]:
-    """A process of ours, killed if it does not end by itself."""
-    started = await asyncio.create_subprocess_exec(
+async def start_driver(*arguments: str, **env: str) -> AsyncGenerator[DriverProcess]:
+    """Start a process of the driver; kill it at the end if it still runs."""
+    process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "hyperpod_ebs.cli",
-        *words,
+        *arguments,
         env={**os.environ, **env},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        yield Program(started)
+        yield DriverProcess(process)
     finally:
-        if started.returncode is None:
-            started.kill()
-            await started.wait()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
-def node_words(directory: Path) -> tuple[str, ...]:
-    """What starts a node process that needs no metadata."""
-    return ("node", f"--endpoint=unix://{directory / 'csi.sock'}", f"--node-id={HOLDER}", "--zone=us-west-2a")
+def node_arguments(directory: Path) -> tuple[str, ...]:
+    """The arguments of a node process that needs no metadata."""
+    return ("node", f"--endpoint=unix://{directory / 'csi.sock'}", f"--node-id={HYPERPOD_NODE}", "--zone=us-west-2a")

@@ -1,4 +1,4 @@
-"""The API server spoken to over real TLS: one connection, new credentials, and every error as one of ours."""
+"""Requests to an API server over real TLS: shared connections, changing credentials, and errors."""
 
 import asyncio
 import contextlib
@@ -18,37 +18,37 @@ from tests.support.api_server import LABELS, NODE, OTHER, PROVIDER, TAINT, ApiSe
 
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncGenerator[ApiServer]:
-    """A cluster."""
-    async with ApiServer.running(tmp_path) as running:
-        yield running
+    """The API server of a cluster."""
+    async with ApiServer.start(tmp_path) as server:
+        yield server
 
 
 @contextlib.asynccontextmanager
-async def client(server: ApiServer) -> AsyncGenerator[Kubernetes]:
-    """This node's view of the cluster."""
-    found = Api(server.access)
+async def connect(server: ApiServer) -> AsyncGenerator[Kubernetes]:
+    """The cluster, as the driver's node process uses it."""
+    api = Api(server.access)
     try:
-        yield Kubernetes(found, NODE)
+        yield Kubernetes(api, NODE)
     finally:
-        await found.close()
+        await api.close()
 
 
-async def test_requests_share_a_connection_and_outlive_it(tmp_path: Path) -> None:
-    """Ours: a thousand nodes must not make a thousand handshakes every few seconds; and API servers restart."""
-    async with ApiServer.running(tmp_path) as before, client(before) as cluster:
+async def test_requests_share_a_connection_until_it_is_closed(tmp_path: Path) -> None:
+    """A thousand nodes must not make a thousand TLS handshakes every few seconds, and API servers restart."""
+    async with ApiServer.start(tmp_path) as before, connect(before) as cluster:
         for _ in range(5):
             await cluster.read_node()
         shared = len(before.peers)
         await before.stop()
-        async with ApiServer.running(tmp_path, port=before.port) as after:
+        async with ApiServer.start(tmp_path, port=before.port) as after:
             await cluster.read_node()
 
     assert (shared, len(after.peers)) == (1, 1)
 
 
-async def test_watches_that_begin_together_do_not_end_together(api: ApiServer) -> None:
-    """Ours: those of five thousand nodes begin at once when the API server comes back, and would do so for ever."""
-    async with client(api) as cluster:
+async def test_watches_that_start_together_do_not_end_together(api: ApiServer) -> None:
+    """When an API server comes back, thousands of nodes start a watch at once, and would again at each watch's end."""
+    async with connect(api) as cluster:
         for _ in range(10):
             async with contextlib.aclosing(cluster.watch_node()) as nodes:
                 await anext(nodes)
@@ -58,92 +58,89 @@ async def test_watches_that_begin_together_do_not_end_together(api: ApiServer) -
 
 
 class Refusal(NamedTuple):
-    """What is wrong with the API server, and what becomes of it."""
+    """A failure of the API server, and the error that follows."""
 
     id: str
-    wrong: dict[str, Any]
+    settings: dict[str, Any]
     error: type[errors.Error]
-    says: str
+    message: str
 
 
 @pytest.mark.parametrize(
     "case",
     [
         Refusal("forbidden", {"forbidden": {"GET"}}, errors.Denied, "cannot get /api/v1/nodes/"),
-        Refusal("broken", {"broken": True}, errors.Unavailable, "etcd is away"),
-        Refusal("unknown to it", {"token": "other"}, errors.Denied, "Unauthorized"),
+        Refusal("broken", {"broken": True}, errors.Unavailable, "etcd is down"),
+        Refusal("wrong token", {"token": "other"}, errors.Denied, "Unauthorized"),
     ],
     ids=lambda case: case.id,
 )
-async def test_what_the_api_server_refuses_is_an_error_of_ours_in_its_words(api: ApiServer, case: Refusal) -> None:
-    """Ours: the sentence names the right that is missing."""
-    for name, value in case.wrong.items():
+async def test_an_error_of_the_api_server_keeps_its_message(api: ApiServer, case: Refusal) -> None:
+    """The message names the right that is missing."""
+    for name, value in case.settings.items():
         setattr(api, name, value)
 
-    async with client(api) as cluster:
-        with pytest.raises(case.error, match=case.says):
+    async with connect(api) as cluster:
+        with pytest.raises(case.error, match=case.message):
             await cluster.read_node()
 
 
-async def test_a_node_that_is_gone_is_told_from_one_that_cannot_be_read(api: ApiServer) -> None:
-    """The pre-stop hook waits for the volumes of the one and asks again for the other."""
+async def test_a_deleted_node_has_an_error_of_its_own(api: ApiServer) -> None:
+    """The pre-stop hook waits for the volumes of a deleted node, but retries if the node cannot be read."""
     del api.nodes[NODE]
 
-    async with client(api) as cluster:
+    async with connect(api) as cluster:
         with pytest.raises(errors.NodeNotFound, match="CSI_NODE_NAME"):
             await cluster.read_node()
 
 
 @pytest.mark.usefixtures("api")
-async def test_where_nobody_listens_is_told_within_time(tmp_path: Path) -> None:
-    """Ours."""
+async def test_an_address_where_no_server_listens_is_an_error(tmp_path: Path) -> None:
     environment = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "9"}
     nowhere = Api(lambda: Access.from_pod(environment, tmp_path))
 
-    with pytest.raises(errors.Unavailable, match="cannot be asked"):
+    with pytest.raises(errors.Unavailable, match=r"cannot send GET /api/v1/nodes/.* to the API server"):
         await Kubernetes(nowhere, NODE).read_node()
 
 
-async def test_a_certificate_of_somebody_else_is_not_trusted(api: ApiServer) -> None:
-    """Ours."""
-    found = Api(lambda: Access(server=f"https://localhost:{api.port}", tls=api.access().tls))
+async def test_a_certificate_for_another_host_is_not_trusted(api: ApiServer) -> None:
+    server = Api(lambda: Access(server=f"https://localhost:{api.port}", tls=api.access().tls))
 
     with pytest.raises(errors.Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
-        await Kubernetes(found, NODE).read_node()
+        await Kubernetes(server, NODE).read_node()
 
 
-async def test_outside_of_a_pod_it_is_said_what_is_missing(tmp_path: Path) -> None:
-    """Ours."""
-    with pytest.raises(errors.Refused, match="KUBERNETES_SERVICE_HOST is not set; give --kubeconfig"):
+async def test_outside_a_pod_the_error_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(errors.Refused, match=r"KUBERNETES_SERVICE_HOST is not set, .*; set --kubeconfig"):
         Access.from_pod({}, tmp_path)
-    with pytest.raises(errors.Refused, match=r"ca\.crt cannot be used"):
+    with pytest.raises(errors.Refused, match=r"cannot use the cluster's certificate .*ca\.crt"):
         Access.from_pod({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, tmp_path)
     assert os.environ.get("KUBERNETES_SERVICE_HOST") is None
 
 
-async def test_a_watch_shows_what_is_and_what_comes_and_ends_when_it_is_left(api: ApiServer) -> None:
-    """Kubernetes' watch without a version: first what there is."""
-    async with client(api) as cluster, asyncio.timeout(20), contextlib.aclosing(cluster.watch_node()) as nodes:
+async def test_a_watch_yields_the_node_now_and_after_each_change(api: ApiServer) -> None:
+    """Kubernetes API concepts, resourceVersion unset: a watch starts with synthetic ADDED events."""
+    async with connect(api) as cluster, asyncio.timeout(20), contextlib.aclosing(cluster.watch_node()) as nodes:
         before = await anext(nodes)
-        await api.tell("MODIFIED", api.node(NODE, PROVIDER, LABELS, TAINT))
+        await api.send_event("MODIFIED", api.put_node(NODE, PROVIDER, LABELS, TAINT))
         after = await anext(nodes)
 
     assert (before.has_startup_taint, after.has_startup_taint) == (False, True)
 
 
 @pytest.mark.requirement("node.startup-taint")
-async def test_a_taint_is_taken_off_only_while_it_stands_where_it_was_read(api: ApiServer) -> None:
-    """Kubernetes' JSON patch: a test that does not hold changes nothing."""
-    api.node(NODE, PROVIDER, LABELS, OTHER, TAINT)
-    async with client(api) as cluster:
-        read = await cluster.read_node()
-        ours = [taint for taint in read.taints if taint.key == TAINT["key"]]
-        api.meddle.append({"key": "late/comer", "effect": "NoSchedule"})
+async def test_a_taint_is_removed_only_if_its_index_has_not_changed(api: ApiServer) -> None:
+    """RFC 6902, section 5: a patch with a failed test changes nothing."""
+    api.put_node(NODE, PROVIDER, LABELS, OTHER, TAINT)
+    async with connect(api) as cluster:
+        node = await cluster.read_node()
+        startup = [taint for taint in node.taints if taint.key == TAINT["key"]]
+        api.taints_before_patch.append({"key": "late/comer", "effect": "NoSchedule"})
 
         with pytest.raises(errors.Conflict):
-            await cluster.remove_taints(read, ours)
-        between = list(api.nodes[NODE]["spec"]["taints"])
-        await cluster.remove_taints(await cluster.read_node(), ours)
+            await cluster.remove_taints(node, startup)
+        unchanged = list(api.nodes[NODE]["spec"]["taints"])
+        await cluster.remove_taints(await cluster.read_node(), startup)
 
-    assert [taint["key"] for taint in between] == ["late/comer", OTHER["key"], TAINT["key"]]
+    assert [taint["key"] for taint in unchanged] == ["late/comer", OTHER["key"], TAINT["key"]]
     assert [taint["key"] for taint in api.nodes[NODE]["spec"]["taints"]] == ["late/comer", OTHER["key"]]

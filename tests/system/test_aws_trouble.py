@@ -61,9 +61,9 @@ async def test_a_wrong_role_is_named_and_fixed_without_a_restart(
         emulator.faults.clear()
         await wait_until(one.well)
         assert (await one.refusal()).code() is grpc.StatusCode.NOT_FOUND
-        one.process.running.terminate()
-        await one.process.ended()
-        logged = [line for line in "".join(one.process.said).splitlines() if action in line]
+        one.process.subprocess.terminate()
+        await one.process.wait()
+        logged = [line for line in "".join(one.process.log).splitlines() if action in line]
         assert len(logged) == 2, "once when it appeared, once when it was fixed"
 
 
@@ -229,9 +229,9 @@ async def test_the_sdks_debug_log_shows_requests_and_responses_without_credentia
     """The upstream flag --aws-sdk-debug-log; upstream prints credentials as well."""
     async with controller(short_path, environment(emulator), "--aws-sdk-debug-log") as one:
         await one.refusal()
-        one.process.running.terminate()
-        await one.process.ended()
-        said = "".join(one.process.said)
+        one.process.subprocess.terminate()
+        await one.process.wait()
+        said = "".join(one.process.log)
 
     assert "AWS request" in said
     assert "vol-0123456789abcdef0" in said

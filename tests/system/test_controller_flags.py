@@ -13,7 +13,7 @@ from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from hyperpod_ebs.pb import csi_pb2
 from tests.support.controller_process import Controller, controller, environment
-from tests.support.driver_process import program
+from tests.support.driver_process import start_driver
 from tests.support.emulator_clients import GROUP, ZONE, Aws, cloud
 
 BLOCK: Final = csi_pb2.VolumeCapability(
@@ -233,10 +233,10 @@ async def test_an_invalid_tag_stops_the_start_unless_invalid_tags_are_left_out(
     emulator, aws = clouds
     wrong = "--extra-tags=kubernetes.io/x=y,good=1"
 
-    async with program("controller", f"--endpoint={short_path / 'csi.sock'}", wrong) as ended:
-        code = await ended.ended()
+    async with start_driver("controller", f"--endpoint={short_path / 'csi.sock'}", wrong) as ended:
+        code = await ended.wait()
     async with controller(short_path, environment(emulator), wrong, "--warn-on-invalid-tag=true") as one:
         made = (await one.csi.CreateVolume(create_request({}))).volume
 
-    assert (code, "tag key 'kubernetes.io/x' is reserved" in ended.said[-1]) == (2, True)
+    assert (code, "tag key 'kubernetes.io/x' is reserved" in ended.log[-1]) == (2, True)
     assert users(await aws.describe_volume(made.volume_id)) == {"good": "1"}

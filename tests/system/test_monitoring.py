@@ -23,20 +23,20 @@ from hyperpod_ebs.driver.observe.condition import Condition
 from hyperpod_ebs.driver.observe.httpd import MAX_HEAD
 from hyperpod_ebs.driver.observe.metrics import Metrics
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
-from tests.support.driver_process import Program, node_words, program
+from tests.support.driver_process import DriverProcess, node_arguments, start_driver
 
 
 class Monitored(NamedTuple):
     """A running process and the addresses of its pages."""
 
-    program: Program
+    program: DriverProcess
     health: str
     http: str
 
 
-async def wait_for_addresses(process: Program) -> tuple[str, str]:
+async def wait_for_addresses(process: DriverProcess) -> tuple[str, str]:
     """Wait for the log lines of both servers and return their addresses."""
-    ports = [(await process.until(word)).partition("port=")[2].split()[0] for word in ("--health-", "--http-")]
+    ports = [(await process.wait_for_log(word)).partition("port=")[2].split()[0] for word in ("--health-", "--http-")]
     return f"http://127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}"
 
 
@@ -44,7 +44,7 @@ async def wait_for_addresses(process: Program) -> tuple[str, str]:
 async def node(short_path: Path) -> AsyncGenerator[Monitored]:
     """A node process with both servers."""
     flags = ("--health-endpoint=127.0.0.1:0", "--http-endpoint=127.0.0.1:0")
-    async with program(*node_words(short_path), *flags) as process:
+    async with start_driver(*node_arguments(short_path), *flags) as process:
         health, http = await wait_for_addresses(process)
         yield Monitored(process, health, f"http://{http}")
 
@@ -115,7 +115,7 @@ async def test_metrics_are_served_over_tls_if_a_certificate_is_given(short_path:
     trust = ssl.create_default_context()
     authority.configure_trust(trust)
 
-    async with program(*node_words(short_path), *flags, *tls) as process:
+    async with start_driver(*node_arguments(short_path), *flags, *tls) as process:
         health, http = await wait_for_addresses(process)
 
         assert (await page(f"https://{http}/metrics", trust=trust))[0] == 200
@@ -137,13 +137,13 @@ async def test_a_connection_that_never_speaks_tls_is_closed() -> None:
 
 async def test_an_address_in_use_stops_the_start_with_one_sentence(node: Monitored, short_path: Path) -> None:
     port = node.health.rpartition(":")[2]
-    words = (*node_words(short_path / "second"), f"--health-endpoint=127.0.0.1:{port}")
+    words = (*node_arguments(short_path / "second"), f"--health-endpoint=127.0.0.1:{port}")
 
-    async with program(*words) as second:
-        code = await second.ended()
+    async with start_driver(*words) as second:
+        code = await second.wait()
 
     assert code == 1
-    assert second.said[-1].startswith(f"hyperpod-ebs: cannot serve on --health-endpoint 127.0.0.1:{port}: ")
+    assert second.log[-1].startswith(f"hyperpod-ebs: cannot serve on --health-endpoint 127.0.0.1:{port}: ")
 
 
 @pytest.mark.requirement("process.condition-reported", "csi.probe")

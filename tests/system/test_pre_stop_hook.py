@@ -1,4 +1,4 @@
-"""The node's pre-stop hook: it waits where the node leaves, for this node's volumes alone, and never too long."""
+"""The node's pre-stop hook: it waits if the node is leaving, only for this node's volumes, and with a time limit."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support.api_server import NODE, ApiServer
-from tests.support.driver_process import program
+from tests.support.driver_process import start_driver
 from tests.support.waiting import wait_until
 
 CORDONED: Final = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
@@ -17,27 +17,27 @@ LIST: Final = "GET /apis/storage.k8s.io/v1/volumeattachments"
 
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncGenerator[ApiServer]:
-    """A cluster, with a volume on this node, one of another driver, and many on another node."""
-    async with ApiServer.running(tmp_path) as running:
-        running.attach("csi-of-another-driver", NODE, "efs.csi.aws.com")
+    """A cluster with a volume on this node, one of another driver, and many on another node."""
+    async with ApiServer.start(tmp_path) as server:
+        server.attach("csi-of-another-driver", NODE, "efs.csi.aws.com")
         for number in range(1200):
-            running.attach(f"csi-elsewhere-{number}", "another-node")
-        running.attach("csi-here", NODE)
-        yield running
+            server.attach(f"csi-elsewhere-{number}", "another-node")
+        server.attach("csi-here", NODE)
+        yield server
 
 
-def words(api: ApiServer, *more: str) -> tuple[str, ...]:
-    """What starts the hook."""
+def hook_arguments(api: ApiServer, *more: str) -> tuple[str, ...]:
+    """The arguments of the hook."""
     return ("pre-stop-hook", f"--kubeconfig={api.kubeconfig()}", "--logging-format=json", *more)
 
 
-async def test_a_node_that_stays_keeps_nobody_waiting(api: ApiServer) -> None:
-    """Upstream's rule: an upgrade of the driver is no drain."""
-    async with program(*words(api), CSI_NODE_NAME=NODE) as hook:
-        code = await hook.ended()
+async def test_the_hook_of_a_node_that_stays_does_not_wait(api: ApiServer) -> None:
+    """aws-ebs-csi-driver, pre-stop hook: an upgrade of the driver is not a drain."""
+    async with start_driver(*hook_arguments(api), CSI_NODE_NAME=NODE) as hook:
+        code = await hook.wait()
 
     assert code == 0
-    assert LIST not in api.asked
+    assert LIST not in api.requests
 
 
 @pytest.mark.requirement("node.pre-stop")
@@ -53,100 +53,100 @@ async def test_a_node_that_stays_keeps_nobody_waiting(api: ApiServer) -> None:
     ids=["drained", "disrupted", "out of service", "just cordoned", "gone"],
 )
 async def test_a_node_that_leaves_waits_for_its_own_volumes(api: ApiServer, leaving: dict[str, Any] | None) -> None:
-    """Upstream's hook, and the out-of-service taint; what other nodes and drivers have attached is not waited for."""
+    """aws-ebs-csi-driver, pre-stop hook. In addition the out-of-service taint counts as leaving."""
     if leaving is None:
         del api.nodes[NODE]
     else:
         api.nodes[NODE]["spec"] |= leaving
 
-    async with program(*words(api), CSI_NODE_NAME=NODE) as hook:
-        await hook.until("volumes still attached")
-        await wait_until(_watched(api))
-        await api.tell("DELETED", api.attach("csi-elsewhere-1", "another-node"))
-        await api.tell("DELETED", api.attachments.pop("csi-here"))
-        code = await hook.ended()
+    async with start_driver(*hook_arguments(api), CSI_NODE_NAME=NODE) as hook:
+        await hook.wait_for_log("volumes still attached")
+        await wait_until(_has_watch(api))
+        await api.send_event("DELETED", api.attach("csi-elsewhere-1", "another-node"))
+        await api.send_event("DELETED", api.attachments.pop("csi-here"))
+        code = await hook.wait()
 
-    assert code == 0, hook.said
-    assert api.asked.count(LIST) == 3  # pages of one list: what changes is told by the watch
+    assert code == 0, hook.log
+    assert api.requests.count(LIST) == 3  # the pages of one list; the watch reports later changes
 
 
-async def test_a_watch_that_is_lost_is_begun_anew(api: ApiServer) -> None:
-    """Upstream then waits for ever."""
+async def test_a_watch_that_fails_is_started_again(api: ApiServer) -> None:
+    """The hook of aws-ebs-csi-driver then waits for ever."""
     api.nodes[NODE]["spec"]["taints"] = [CORDONED]
 
-    async with program(*words(api), CSI_NODE_NAME=NODE) as hook:
-        await hook.until("volumes still attached")
-        await wait_until(_watched(api))
+    async with start_driver(*hook_arguments(api), CSI_NODE_NAME=NODE) as hook:
+        await hook.wait_for_log("volumes still attached")
+        await wait_until(_has_watch(api))
         del api.attachments["csi-here"]
-        await api.tell("ERROR", {"message": "too old resource version"})
-        code = await hook.ended()
+        await api.send_event("ERROR", {"message": "too old resource version"})
+        code = await hook.wait()
 
-    assert code == 0, hook.said
+    assert code == 0, hook.log
 
 
 @pytest.mark.requirement("node.pre-stop")
-async def test_it_ends_within_the_grace_period_and_names_what_is_left(api: ApiServer) -> None:
-    """Ours: a hook that is killed says nothing."""
+async def test_the_hook_ends_before_the_grace_period_and_names_the_volumes_that_are_left(api: ApiServer) -> None:
+    """The kubelet kills a hook at the end of the grace period, and a killed hook reports nothing."""
     api.nodes[NODE]["spec"]["taints"] = [CORDONED]
     for number in range(1, 1200):
-        del api.attachments[f"csi-elsewhere-{number}"]  # to read them all may take as long as it waits here
+        del api.attachments[f"csi-elsewhere-{number}"]  # reading them all could take longer than the wait here
 
-    async with program(*words(api, "--wait-seconds=5"), CSI_NODE_NAME=NODE) as hook, asyncio.timeout(60):
-        code = await hook.ended()
+    async with start_driver(*hook_arguments(api, "--wait-seconds=5"), CSI_NODE_NAME=NODE) as hook, asyncio.timeout(60):
+        code = await hook.wait()
 
     assert code == 1
-    assert "still attached after 5 s: pv-csi-here; their pods have not ended" in hook.said[-1]
+    assert "still attached after 5 s: pv-csi-here; their pods have not ended" in hook.log[-1]
 
 
-async def test_an_api_server_that_is_away_is_asked_again_until_the_time_is_over(api: ApiServer) -> None:
-    """Ours: a node that leaves with its control plane still ends."""
+async def test_the_hook_retries_an_api_server_that_is_down_until_its_time_is_over(api: ApiServer) -> None:
+    """A node that leaves together with its control plane must still stop."""
     api.broken = True
 
-    async with program(*words(api, "--wait-seconds=2"), CSI_NODE_NAME=NODE) as hook:
-        code = await hook.ended()
+    async with start_driver(*hook_arguments(api, "--wait-seconds=2"), CSI_NODE_NAME=NODE) as hook:
+        code = await hook.wait()
 
     assert code == 1
-    assert "not known after 2 s" in hook.said[-1]
-    assert "etcd is away" in hook.said[-1]
+    assert "it is not known after 2 s whether volumes are still attached" in hook.log[-1]
+    assert "etcd is down" in hook.log[-1]
 
 
-async def test_an_uninstallation_is_no_failure_of_the_hook(api: ApiServer) -> None:
-    """Ours: Helm takes the rights and the account along without waiting for the pods, and nobody leaves."""
+async def test_the_hook_succeeds_during_an_uninstallation(api: ApiServer) -> None:
+    """Helm deletes the rights and the service account without waiting for the pods, and the node stays."""
     api.nodes[NODE]["spec"]["taints"] = [CORDONED]
     api.forbidden.add("GET")
 
-    async with program(*words(api), CSI_NODE_NAME=NODE) as hook:
-        code = await hook.ended()
+    async with start_driver(*hook_arguments(api), CSI_NODE_NAME=NODE) as hook:
+        code = await hook.wait()
 
     assert code == 0
-    assert "cluster does not tell whether the node leaves" in "".join(hook.said)
-    assert LIST not in api.asked
+    assert "cannot read the node; not waiting for its volumes" in "".join(hook.log)
+    assert LIST not in api.requests
 
 
-async def test_a_node_that_leaves_and_may_not_see_its_volumes_says_so(api: ApiServer) -> None:
-    """Ours: the hook alone needs that right, so that nobody else would tell that it is missing."""
+async def test_the_hook_reports_that_it_may_not_watch_attachments(api: ApiServer) -> None:
+    """Only the hook needs that right, so no other process would report that it is missing."""
     del api.nodes[NODE]
     api.forbidden.add("watch")
 
-    async with program(*words(api), CSI_NODE_NAME=NODE) as hook:
-        code = await hook.ended()
+    async with start_driver(*hook_arguments(api), CSI_NODE_NAME=NODE) as hook:
+        code = await hook.wait()
 
     assert code == 1
-    assert 'User "node" cannot watch' in hook.said[-1]
+    assert 'User "node" cannot watch' in hook.log[-1]
 
 
-@pytest.mark.parametrize("word", ["metadata-labeler", "metadataLabeler"])
-async def test_a_labeler_is_refused_with_what_to_do(word: str) -> None:
-    """Upstream's word, in both its forms, with flags after it."""
-    async with program(word, "--v=2", "--metrics-endpoint=:1") as labeler:
-        code = await labeler.ended()
+@pytest.mark.parametrize("command", ["metadata-labeler", "metadataLabeler"])
+async def test_the_command_metadata_labeler_is_refused_with_what_to_do_instead(command: str) -> None:
+    """aws-ebs-csi-driver, metadata labeler: its command in both spellings, with flags."""
+    async with start_driver(command, "--v=2", "--metrics-endpoint=:1") as labeler:
+        code = await labeler.wait()
 
     assert code == 2
-    assert "sidecars.metadataLabeler.enabled=false" in labeler.said[-1]
+    assert "sidecars.metadataLabeler.enabled=false" in labeler.log[-1]
 
 
-def _watched(api: ApiServer) -> Any:
-    async def watched() -> bool:
-        return any(one.startswith("watch") for one in api.asked)
+def _has_watch(api: ApiServer) -> Any:
+    async def has_watch() -> bool:
+        return any(request.startswith("watch") for request in api.requests)
 
-    return watched
+    return has_watch

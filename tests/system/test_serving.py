@@ -29,7 +29,7 @@ from hyperpod_ebs.driver.model.volume import Attachment, AttachState, Volume, Vo
 from hyperpod_ebs.driver.observe import log
 from hyperpod_ebs.kit.operations import Operations
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
-from tests.support.driver_process import HOLDER, node_words, program
+from tests.support.driver_process import HYPERPOD_NODE, node_arguments, start_driver
 
 VOLUME = "vol-0123456789abcdef0"
 SECRET = "correct horse battery staple"
@@ -66,7 +66,7 @@ class Gate:
     async def volumes(self, ids: list[str]) -> dict[str, Volume]:
         """The one volume."""
         assert ids == [VOLUME]
-        held = Attachment(state=AttachState.ATTACHED, node=nodes.parse(HOLDER), holder=HOLDER)
+        held = Attachment(state=AttachState.ATTACHED, node=nodes.parse(HYPERPOD_NODE), holder=HYPERPOD_NODE)
         state = VolumeState.IN_USE
         return {VOLUME: Volume(id=VOLUME, size=GiB(1), zone="z", state=state, type="gp3", attachments=(held,))}
 
@@ -253,7 +253,7 @@ async def test_a_different_call_is_refused_with_what_runs_and_since_when(served:
     first = served.deletion()
     await served.gate.entered.wait()
 
-    wanted = csi_pb2.ControllerUnpublishVolumeRequest(volume_id=VOLUME, node_id=HOLDER)
+    wanted = csi_pb2.ControllerUnpublishVolumeRequest(volume_id=VOLUME, node_id=HYPERPOD_NODE)
     error = await error_of(served.controller.ControllerUnpublishVolume(wanted))
 
     assert error.code() is StatusCode.ABORTED
@@ -367,7 +367,7 @@ async def test_removing_an_object_whose_id_cannot_exist_succeeds(served: ServedC
 
     deleted = await stub.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id="reallyfakevolumeid"))
     detached = await stub.ControllerUnpublishVolume(
-        csi_pb2.ControllerUnpublishVolumeRequest(volume_id="reallyfakevolumeid", node_id=HOLDER)
+        csi_pb2.ControllerUnpublishVolumeRequest(volume_id="reallyfakevolumeid", node_id=HYPERPOD_NODE)
     )
     dropped = await stub.DeleteSnapshot(csi_pb2.DeleteSnapshotRequest(snapshot_id="reallyfakesnapshotid"))
 
@@ -448,39 +448,39 @@ async def test_calls_that_do_not_finish_in_time_get_unavailable(short_path: Path
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 async def test_a_process_that_is_signalled_to_stop_exits_with_zero(short_path: Path, number: signal.Signals) -> None:
-    async with program(*node_words(short_path)) as node:
-        await node.until("serving")
+    async with start_driver(*node_arguments(short_path)) as node:
+        await node.wait_for_log("serving")
 
-        node.running.send_signal(number)
-        code = await node.ended()
+        node.subprocess.send_signal(number)
+        code = await node.wait()
 
     assert code == 0
-    assert "Traceback" not in "".join(node.said)
+    assert "Traceback" not in "".join(node.log)
     assert list(short_path.iterdir()) == []
 
 
 @pytest.mark.requirement("socket.owner-only")
 async def test_a_second_process_on_a_live_socket_exits_with_one_sentence_on_stderr(short_path: Path) -> None:
-    async with program(*node_words(short_path)) as first:
-        await first.until("serving")
+    async with start_driver(*node_arguments(short_path)) as first:
+        await first.wait_for_log("serving")
 
-        async with program(*node_words(short_path)) as second:
-            code = await second.ended()
+        async with start_driver(*node_arguments(short_path)) as second:
+            code = await second.wait()
 
     assert code == 1
     message = f"{short_path / 'csi.sock'} is served by a live process; stop that process or use another endpoint"
-    assert second.said == [f"hyperpod-ebs: {message}\n"]
+    assert second.log == [f"hyperpod-ebs: {message}\n"]
 
 
 @pytest.mark.requirement("node.small")
 async def test_a_node_process_loads_neither_the_sdk_nor_an_http_client(short_path: Path) -> None:
     """Each package costs memory on every node of a cluster."""
-    async with program(*node_words(short_path), PYTHONPROFILEIMPORTTIME="1") as node:
-        await node.until("serving")
-        node.running.terminate()
-        await node.ended()
+    async with start_driver(*node_arguments(short_path), PYTHONPROFILEIMPORTTIME="1") as node:
+        await node.wait_for_log("serving")
+        node.subprocess.terminate()
+        await node.wait()
 
-    imported = {line.rpartition("|")[2].strip() for line in "".join(node.said).splitlines() if "import time:" in line}
+    imported = {line.rpartition("|")[2].strip() for line in "".join(node.log).splitlines() if "import time:" in line}
     packages = {name.partition(".")[0] for name in imported if "." in name}  # a bare name may be a failed attempt
     assert "grpc" in packages
     assert packages.isdisjoint({"aiobotocore", "botocore", "aiohttp", "rich", "uvloop", "pygments"})

@@ -1,4 +1,4 @@
-"""How a node finds out who it is, from sources that come and go."""
+"""How a node process finds the identity of its node, from sources that may fail."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -14,99 +14,100 @@ KNOWN = PartialIdentity(id=nodes.parse("i-0123456789abcdef0"), zone="us-west-2a"
 
 
 @dataclass
-class Steered:
-    """A source that tells what it is ordered to."""
+class FirstSource:
+    """A source whose answer the test sets."""
 
-    name: ClassVar[str] = "steered"
-    told: PartialIdentity | None = None
-    asked: int = 0
+    name: ClassVar[str] = "first"
+    identity: PartialIdentity | None = None
+    """The answer; the source fails if it is None."""
+    requests: int = 0
 
     async def read_identity(self) -> PartialIdentity:
-        """Tell it."""
-        self.asked += 1
-        if self.told is None:
-            raise errors.Unavailable("nobody is at home")
-        return self.told
+        """Answer, or fail."""
+        self.requests += 1
+        if self.identity is None:
+            raise errors.Unavailable("connection refused")
+        return self.identity
 
 
 @dataclass
-class Second(Steered):
-    """Another."""
+class SecondSource(FirstSource):
+    """Another source, with another name."""
 
     name: ClassVar[str] = "second"
 
 
 @dataclass
-class Bench:
-    """What is tested, and what is around it."""
+class Setup:
+    """Two sources and the condition that a lookup reports to."""
 
-    first: Steered = field(default_factory=Steered)
-    second: Second = field(default_factory=Second)
+    first: FirstSource = field(default_factory=FirstSource)
+    second: SecondSource = field(default_factory=SecondSource)
     condition: Condition = field(default_factory=Condition)
 
-    def who(self, given: PartialIdentity = PartialIdentity()) -> IdentityLookup:  # noqa: B008 - frozen
-        """It."""
+    def lookup(self, given: PartialIdentity = PartialIdentity()) -> IdentityLookup:  # noqa: B008 - frozen
+        """The lookup under test."""
         return IdentityLookup(given, [self.first, self.second], AttachLimitSettings(), self.condition)
 
 
-async def test_a_node_that_is_told_who_it_is_asks_nobody() -> None:
-    """Explicit options win wherever they are given."""
-    bench = Bench()
+async def test_a_node_whose_options_give_its_identity_asks_no_source() -> None:
+    """Options have priority over all sources."""
+    setup = Setup()
 
-    known = await bench.who(KNOWN).identify()
+    identity = await setup.lookup(KNOWN).identify()
 
-    assert (known.id, known.zone, known.volumes) == ("i-0123456789abcdef0", "us-west-2a", 26)
-    assert (bench.first.asked, bench.second.asked) == (0, 0)
+    assert (identity.id, identity.zone, identity.volumes) == ("i-0123456789abcdef0", "us-west-2a", 26)
+    assert (setup.first.requests, setup.second.requests) == (0, 0)
 
 
 @pytest.mark.requirement("node.starts-unidentified")
-async def test_a_node_that_is_not_known_says_what_is_missing_why_and_what_to_do() -> None:
-    """Ours: it starts all the same, and heals when one source tells."""
-    bench = Bench()
-    who = bench.who(PartialIdentity(zone="us-west-2a"))
+async def test_an_unknown_node_reports_what_is_missing_and_why_and_what_to_do() -> None:
+    """The process keeps running, and recovers when one source answers."""
+    setup = Setup()
+    lookup = setup.lookup(PartialIdentity(zone="us-west-2a"))
 
     with pytest.raises(errors.Unavailable) as caught:
-        await who.identify()
-    said = str(bench.condition)
-    bench.second.told = KNOWN
-    known = await who.identify()
+        await lookup.identify()
+    reported = str(setup.condition)
+    setup.second.identity = KNOWN
+    identity = await lookup.identify()
 
-    assert str(caught.value) == said
-    assert said.startswith(
-        "this node does not know its id (steered: nobody is at home; second: nobody is at home); mend that, or say"
+    assert str(caught.value) == reported
+    assert reported.startswith(
+        "this node does not know its id (first: connection refused; second: connection refused); fix the cause, or set"
     )
-    assert known.id == "i-0123456789abcdef0"
-    assert str(bench.condition) == ""
+    assert identity.id == "i-0123456789abcdef0"
+    assert str(setup.condition) == ""
 
 
-async def test_what_a_source_tells_is_read_anew_each_time() -> None:
-    """Kubernetes asks NodeGetInfo periodically: the limit changes with the node."""
-    bench = Bench(first=Steered(KNOWN))
-    who = bench.who()
-    before = (await who.identify()).volumes
+async def test_a_source_is_asked_again_for_each_lookup() -> None:
+    """Kubernetes, CSIDriver nodeAllocatableUpdatePeriodSeconds: kubelet repeats NodeGetInfo, and the limit changes."""
+    setup = Setup(first=FirstSource(KNOWN))
+    lookup = setup.lookup()
+    before = (await lookup.identify()).volumes
 
-    bench.first.told = PartialIdentity(id=KNOWN.id, zone=KNOWN.zone, instance_type="m5.large", interfaces=3)
+    setup.first.identity = PartialIdentity(id=KNOWN.id, zone=KNOWN.zone, instance_type="m5.large", interfaces=3)
 
-    assert (before, (await who.identify()).volumes) == (26, 24)
-
-
-async def test_a_source_that_is_away_for_a_while_takes_nothing_from_a_node_that_is_known() -> None:
-    """Ours: an API server that restarts must not shrink what the scheduler knows."""
-    bench = Bench(first=Steered(KNOWN))
-    who = bench.who()
-    before = await who.identify()
-
-    bench.first.told = None
-
-    assert await who.identify() == before
+    assert (before, (await lookup.identify()).volumes) == (26, 24)
 
 
-async def test_a_source_that_failed_and_is_not_needed_is_left_in_peace() -> None:
-    """Ours: metadata that a pod cannot reach costs seconds each time that it is asked."""
-    bench = Bench(first=Steered(KNOWN))
-    who = bench.who()
+async def test_a_known_node_stays_known_while_its_source_is_down() -> None:
+    """A restart of the API server must not change the attach limit that the scheduler knows."""
+    setup = Setup(first=FirstSource(KNOWN))
+    lookup = setup.lookup()
+    before = await lookup.identify()
+
+    setup.first.identity = None
+
+    assert await lookup.identify() == before
+
+
+async def test_a_failed_source_that_is_not_needed_is_not_asked_again_at_once() -> None:
+    """Instance metadata that a pod cannot reach costs seconds for each request."""
+    setup = Setup(first=FirstSource(KNOWN))
+    lookup = setup.lookup()
 
     for _ in range(3):
-        await who.identify()
+        await lookup.identify()
 
-    assert (bench.first.asked, bench.second.asked) == (3, 1)
+    assert (setup.first.requests, setup.second.requests) == (3, 1)

@@ -1,4 +1,4 @@
-"""Which kubeconfig files are taken, and what is said of the others."""
+"""Which kubeconfig files are supported, and how the others are refused."""
 
 import base64
 from pathlib import Path
@@ -12,17 +12,17 @@ from hyperpod_ebs.driver.kubernetes import kubeconfig
 from hyperpod_ebs.driver.model import errors
 
 CA = trustme.CA()
-OURS = CA.issue_cert("node")
+CERTIFICATE = CA.issue_cert("node")
 
 
-def data(text: bytes) -> str:
-    """Text as a kubeconfig holds it."""
+def encode(text: bytes) -> str:
+    """Text as it is in a kubeconfig."""
     return base64.b64encode(text).decode()
 
 
-def written(path: Path, cluster: dict[str, Any] | None = None, user: dict[str, Any] | None = None) -> Path:
-    """A file with one context."""
-    authority = {"certificate-authority-data": data(CA.cert_pem.bytes())}
+def write(path: Path, cluster: dict[str, Any] | None = None, user: dict[str, Any] | None = None) -> Path:
+    """Write a file with one context."""
+    authority = {"certificate-authority-data": encode(CA.cert_pem.bytes())}
     server = {"server": "https://k8s.example:6443/base/", **authority, **(cluster or {})}
     config = {
         "current-context": "here",
@@ -35,63 +35,62 @@ def written(path: Path, cluster: dict[str, Any] | None = None, user: dict[str, A
     return file
 
 
-def test_an_address_and_a_token_are_taken(tmp_path: Path) -> None:
-    """Kubernetes' kubeconfig; the token is not shown by accident."""
-    found = kubeconfig.read_access(written(tmp_path))
+def test_an_address_and_a_token_are_read(tmp_path: Path) -> None:
+    """Kubernetes, kubeconfig (v1). The token is not part of the value's repr, so that it cannot get into a log."""
+    access = kubeconfig.read_access(write(tmp_path))
 
-    assert (found.host, found.port, found.path) == ("k8s.example", 6443, "/base")
-    assert found.headers() == {"Authorization": "Bearer secret"}
-    assert "secret" not in repr(found)
+    assert (access.host, access.port, access.path) == ("k8s.example", 6443, "/base")
+    assert access.headers() == {"Authorization": "Bearer secret"}
+    assert "secret" not in repr(access)
 
 
-def test_a_tokens_file_beside_it_is_read_at_each_request(tmp_path: Path) -> None:
-    """Tokens are changed while the process runs."""
-    found = kubeconfig.read_access(written(tmp_path, user={"tokenFile": "token"}))
+def test_a_token_file_next_to_the_kubeconfig_is_read_for_each_request(tmp_path: Path) -> None:
+    """Tokens change while the process runs."""
+    access = kubeconfig.read_access(write(tmp_path, user={"tokenFile": "token"}))
 
     (tmp_path / "token").write_text("new\n")
 
-    assert found.headers() == {"Authorization": "Bearer new"}
+    assert access.headers() == {"Authorization": "Bearer new"}
 
 
-def test_a_client_certificate_is_taken_from_the_entry_itself(tmp_path: Path) -> None:
-    """What `kubectl config` writes with --embed-certs."""
-    chain = b"".join(blob.bytes() for blob in OURS.cert_chain_pems)
-    user = {"client-certificate-data": data(chain), "client-key-data": data(OURS.private_key_pem.bytes())}
+def test_an_embedded_client_certificate_is_used(tmp_path: Path) -> None:
+    """The output of `kubectl config set-credentials --embed-certs`."""
+    chain = b"".join(blob.bytes() for blob in CERTIFICATE.cert_chain_pems)
+    user = {"client-certificate-data": encode(chain), "client-key-data": encode(CERTIFICATE.private_key_pem.bytes())}
 
-    found = kubeconfig.read_access(written(tmp_path, user=user))
+    access = kubeconfig.read_access(write(tmp_path, user=user))
 
-    assert found.headers() == {}
+    assert access.headers() == {}
 
 
 @pytest.mark.parametrize(
-    ("cluster", "user", "says"),
+    ("cluster", "user", "message"),
     [
         ({}, {"exec": {"command": "aws"}}, "runs a program for its credentials"),
-        ({"insecure-skip-tls-verify": True}, {}, "trusts whoever answers"),
-        ({"server": "http://k8s.example"}, {}, "not spoken to with TLS"),
-        ({"certificate-authority-data": "%"}, {}, "cannot be used"),
-        ({}, {"client-certificate-data": data(b"none"), "client-key-data": data(b"none")}, "cannot be used"),
+        ({"insecure-skip-tls-verify": True}, {}, "does not verify the server"),
+        ({"server": "http://k8s.example"}, {}, "does not use TLS"),
+        ({"certificate-authority-data": "%"}, {}, "cannot use kubeconfig"),
+        ({}, {"client-certificate-data": encode(b"none"), "client-key-data": encode(b"none")}, "cannot use kubeconfig"),
     ],
-    ids=["a program", "no trust", "no TLS", "no base64", "no certificate"],
+    ids=["a program", "no verification", "no TLS", "not base64", "not a certificate"],
 )
-def test_what_cannot_be_used_is_refused_with_a_sentence(
-    tmp_path: Path, cluster: dict[str, Any], user: dict[str, Any], says: str
+def test_an_unsupported_kubeconfig_is_refused_with_the_reason(
+    tmp_path: Path, cluster: dict[str, Any], user: dict[str, Any], message: str
 ) -> None:
-    """Ours."""
-    file = written(tmp_path, cluster, user)
+    file = write(tmp_path, cluster, user)
 
-    with pytest.raises(errors.Refused, match=says) as caught:
+    with pytest.raises(errors.Refused, match=message) as caught:
         kubeconfig.read_access(file)
 
     assert str(file) in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "{", "current-context: nowhere\n", "current-context: [1]\n"])
-def test_what_is_no_kubeconfig_is_refused(tmp_path: Path, text: str) -> None:
-    """Ours: a sentence, never a traceback."""
+def test_a_file_that_is_not_a_kubeconfig_is_refused(tmp_path: Path, text: str) -> None:
+    """The user gets a message, not a traceback."""
     (tmp_path / "kubeconfig").write_text(text)
 
-    with pytest.raises(errors.Refused, match="cannot be used"):
+    with pytest.raises(errors.Refused, match="cannot use kubeconfig"):
         kubeconfig.read_access(tmp_path / "kubeconfig")
-    with pytest.raises(errors.Refused, match="cannot be used"):
+    with pytest.raises(errors.Refused, match="cannot use kubeconfig"):
         kubeconfig.read_access(tmp_path / "absent")

@@ -1,8 +1,7 @@
-"""Where the API server is, and as whom it is spoken to.
+"""The API server's address, and the identity with which it is called.
 
-In a pod both come from Kubernetes itself: the address from the environment, the
-token and the certificate from files that are changed while the process runs. So an
-`Access` is made anew for each connection, and the token is read for each request.
+In a pod both come from Kubernetes: the address from the environment, the token and the certificate from files that
+change while the process runs. So a new `Access` is made for each connection, and the token is read for each request.
 """
 
 import ssl
@@ -20,51 +19,54 @@ _HTTPS: Final = 443
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """One API server, and one identity there."""
+    """An API server, and an identity there."""
 
     server: str
     """Its address: https://host[:port][/path]."""
     tls: ssl.SSLContext
     token: str | Path = field(default="", repr=False)
-    """A bearer token, or the file that holds the newest; empty where a certificate says who we are."""
+    """A bearer token, or the file that holds the newest token; empty if a client certificate is used instead."""
 
     @classmethod
     def from_pod(cls, environment: Mapping[str, str], directory: Path = SERVICE_ACCOUNT) -> Self:
-        """What Kubernetes gives to a pod. Reads files: off the loop.
+        """The access that Kubernetes gives to a pod. Reads files: off the loop.
 
         Raises:
-            Refused: This is no pod, or one without a service account's token.
+            Refused: The process is not in a pod, or the pod has no service account token.
         """
         host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT")
         if not host:
-            raise errors.Refused("this is no pod of a cluster: KUBERNETES_SERVICE_HOST is not set; give --kubeconfig")
+            raise errors.Refused(
+                "cannot find the API server: KUBERNETES_SERVICE_HOST is not set, so this process is not in a pod; "
+                "set --kubeconfig"
+            )
         try:
             tls = ssl.create_default_context(cafile=directory / "ca.crt")
         except OSError as error:
             raise errors.Refused(
-                f"the cluster's certificate {directory / 'ca.crt'} cannot be used ({error.strerror or error}); "
-                "let the pod's service account have its token mounted"
+                f"cannot use the cluster's certificate {directory / 'ca.crt'} ({error.strerror or error}); "
+                "mount the service account's token into the pod"
             ) from error
-        named = f"[{host}]" if ":" in host else host
-        return cls(server=f"https://{named}:{port or _HTTPS}", tls=tls, token=directory / "token")
+        address = f"[{host}]" if ":" in host else host
+        return cls(server=f"https://{address}:{port or _HTTPS}", tls=tls, token=directory / "token")
 
     @property
     def host(self) -> str:
-        """Whom to connect to."""
+        """The server's host name or IP address."""
         return urlsplit(self.server).hostname or ""
 
     @property
     def port(self) -> int:
-        """Where."""
+        """The server's port."""
         return urlsplit(self.server).port or _HTTPS
 
     @property
     def path(self) -> str:
-        """What comes before every path there."""
+        """The prefix of every path on the server."""
         return urlsplit(self.server).path.rstrip("/")
 
     def headers(self) -> dict[str, str]:
-        """Who we are, as a request says it. May read a file: off the loop.
+        """The headers that authenticate a request. May read a file: off the loop.
 
         Raises:
             OSError: The token's file cannot be read.

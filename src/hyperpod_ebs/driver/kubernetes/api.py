@@ -1,9 +1,8 @@
-"""HTTP to the API server: a few requests, and one kind of stream. Python's own client, in threads.
+"""HTTP to the API server: single requests, and watches. It uses Python's own client in threads.
 
-A node process has neither the memory nor the start-up time for a client library, and
-needs five paths of the API. Requests share a connection while it lives: a new one each
-time would be a TLS handshake of every node every few seconds. A watch has a connection
-and a thread of its own, and ends when that connection is shut.
+A node process has neither the memory nor the start-up time for a client library, and needs five paths of the API.
+Requests reuse a connection as long as it lasts; otherwise every node would make a TLS handshake every few seconds. A
+watch has a connection and a thread of its own, and ends when that connection is shut down.
 """
 
 import asyncio
@@ -27,69 +26,68 @@ Object = dict[str, Any]  # JSON as the API server writes it; becomes a value in 
 DEADLINE: Final = 10.0
 """Seconds for a request."""
 
-_ANSWER: Final = 5.0
-"""Seconds for each step of it: the connection, a read."""
+_STEP_TIMEOUT: Final = 5.0
+"""Seconds for each step of a request: the connection, a read."""
 
 _WATCH: Final = (300, 600)
-"""Seconds after which the API server ends a watch, to be asked for another; drawn, so that nodes which began together
-do not go on together."""
+"""Range of seconds after which the API server ends a watch. Each watch draws its own, so that watches which nodes begin
+at the same time do not end at the same time."""
 
-_SILENCE: Final = _WATCH[1] + 30.0
-"""Seconds without a byte after which a watch is given up."""
+_WATCH_TIMEOUT: Final = _WATCH[1] + 30.0
+"""Seconds without a byte after which a watch has failed."""
 
-_ALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
-"""How the kernel finds out within a minute that the other side is gone without a word: the API server was replaced."""
+_KEEP_ALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+"""Lets the kernel detect within a minute that the API server was replaced without closing the connection."""
 
 _JSON_PATCH: Final = "application/json-patch+json"
 
 
 class Api:
-    """The API server, as one identity sees it."""
+    """The API server, called with one identity."""
 
     def __init__(self, access: Callable[[], Access]) -> None:
-        """`access` is asked for each new connection, off the loop: certificates are changed while we run."""
+        """`access` is called off the loop for each new connection, because certificates change meanwhile."""
         self._access = access
         self._idle: list[_Connection] = []
 
     async def get(self, path: str, **query: str) -> Object:
-        """The object or list at `path`.
+        """Read the object or list at `path`.
 
         Raises:
-            NotFound: There is none.
-            Denied: We may not see it.
-            Refused: There is no way to the API server; the text says what is missing.
-            Unavailable: The API server does not answer, or with an error of its own.
+            NotFound: It does not exist.
+            Denied: The identity may not read it.
+            Refused: There is no access to an API server; the text says what is missing.
+            Unavailable: The API server does not answer, or answers with another error.
         """
-        return await self._ask("GET", _target(path, query))
+        return await self._call("GET", _target(path, query))
 
     async def patch(self, path: str, changes: list[Object]) -> Object:
-        """The object at `path` after a JSON patch: all of it, or nothing.
+        """Apply a JSON patch, completely or not at all, and return the object at `path` after it.
 
         Raises:
-            Conflict: One of its tests does not hold (any more).
+            Conflict: One of the patch's tests does not hold.
             Error: As `get`.
         """
-        return await self._ask("PATCH", path, json.dumps(changes).encode())
+        return await self._call("PATCH", path, json.dumps(changes).encode())
 
     async def close(self) -> None:
-        """Give up the connections that are kept."""
+        """Close the idle connections."""
         while self._idle:
             await off_loop(self._idle.pop().close)
 
-    async def _ask(self, method: str, target: str, body: bytes | None = None) -> Object:
-        doing = f"{method} {target.partition('?')[0]}"
-        with api_errors.translate(doing):
-            return await off_loop(self._exchanged, method, target, body, deadline=DEADLINE)
+    async def _call(self, method: str, target: str, body: bytes | None = None) -> Object:
+        with api_errors.translate(f"{method} {target.partition('?')[0]}"):
+            return await off_loop(self._send, method, target, body, deadline=DEADLINE)
 
-    def _exchanged(self, method: str, target: str, body: bytes | None) -> Object:
-        """The answer. A kept connection may have been closed by the other side: then once more on a new one."""
-        with suppress(IndexError, ConnectionError, ssl.SSLEOFError):  # none is kept, or the one that is is dead
-            return self._on(self._idle.pop(), method, target, body)
-        return self._on(_Connection(self._access()), method, target, body)
+    def _send(self, method: str, target: str, body: bytes | None) -> Object:
+        """Send on an idle connection; if the API server has closed it meanwhile, once more on a new one."""
+        with suppress(IndexError, ConnectionError, ssl.SSLEOFError):  # no idle connection, or a closed one
+            return self._send_on(self._idle.pop(), method, target, body)
+        return self._send_on(_Connection(self._access()), method, target, body)
 
-    def _on(self, connection: "_Connection", method: str, target: str, body: bytes | None) -> Object:
+    def _send_on(self, connection: "_Connection", method: str, target: str, body: bytes | None) -> Object:
         try:
-            answer: Object = json.loads(connection.ask(method, target, body).read())
+            answer: Object = json.loads(connection.request(method, target, body).read())
         except BaseException:
             connection.close()
             raise
@@ -97,7 +95,7 @@ class Api:
         return answer
 
     async def watch(self, path: str, **query: str) -> AsyncGenerator[Object]:
-        """Each event of what is at `path`, as the API server sends it, until it ends the watch.
+        """Yield each event of the objects at `path`, until the API server ends the watch.
 
         Close it (`contextlib.aclosing`) when the loop over it is left.
 
@@ -110,15 +108,15 @@ class Api:
         loop = asyncio.get_running_loop()
 
         def put(event: Object | Exception | None) -> None:
-            with suppress(RuntimeError):  # the loop is closed, and nobody watches any more
+            with suppress(RuntimeError):  # the loop is closed, and no caller watches any more
                 loop.call_soon_threadsafe(events.put_nowait, event)
 
-        reader = _Reader(self._access, target, put)
+        reader = _WatchReader(self._access, target, put)
         reader.start()
         try:
             while (event := await events.get()) is not None:
                 if isinstance(event, Exception):
-                    with api_errors.translate(f"watching {path}"):
+                    with api_errors.translate(f"GET {path} (a watch)"):
                         raise event
                 yield event
         finally:
@@ -126,24 +124,25 @@ class Api:
 
 
 class _Connection:
-    """One connection, and the answers on it."""
+    """A connection to the API server."""
 
-    def __init__(self, access: Access, *, silence: float = _ANSWER) -> None:
+    def __init__(self, access: Access, *, timeout: float = _STEP_TIMEOUT) -> None:
+        """`timeout` is for each read."""
         self._access = access
-        self._http = http.client.HTTPSConnection(access.host, access.port, timeout=_ANSWER, context=access.tls)
+        self._http = http.client.HTTPSConnection(access.host, access.port, timeout=_STEP_TIMEOUT, context=access.tls)
         self._http.connect()
         self.socket = self._http.sock
-        self.socket.settimeout(silence)
+        self.socket.settimeout(timeout)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _ALIVE:
+        for option, value in _KEEP_ALIVE:
             self.socket.setsockopt(socket.IPPROTO_TCP, option, value)
 
-    def ask(self, method: str, target: str, body: bytes | None = None) -> http.client.HTTPResponse:
-        """The answer, its body unread.
+    def request(self, method: str, target: str, body: bytes | None = None) -> http.client.HTTPResponse:
+        """Send a request and return the answer with its body unread.
 
         Raises:
-            api_errors.ErrorAnswer: It is an error.
-            OSError, HTTPException: There is none.
+            api_errors.ErrorAnswer: The answer is an error.
+            OSError, HTTPException: There is no answer.
         """
         headers = {"Accept": "application/json", "User-Agent": "hyperpod-ebs", **self._access.headers()}
         if body is not None:
@@ -155,43 +154,43 @@ class _Connection:
         return answer
 
     def close(self) -> None:
-        """End it."""
+        """Close the connection."""
         self._http.close()
 
 
-class _Reader(threading.Thread):
-    """Reads a watch, a line an event, and hands each on; None at the end."""
+class _WatchReader(threading.Thread):
+    """Reads a watch, one event in each line, and passes each event to `put`; None at the end."""
 
     def __init__(
         self, access: Callable[[], Access], target: str, put: Callable[[Object | Exception | None], None]
     ) -> None:
         super().__init__(daemon=True, name="watch")
-        self._open, self._target, self._put = access, target, put
+        self._access, self._target, self._put = access, target, put
         self._socket: ssl.SSLSocket | socket.socket | None = None
         self._ended = False
 
     def run(self) -> None:
-        """Read until the end, whoever brings it about."""
+        """Read until the API server or `end` ends the watch."""
         try:
-            connection = _Connection(self._open(), silence=_SILENCE)
+            connection = _Connection(self._access(), timeout=_WATCH_TIMEOUT)
             self._socket = connection.socket
             try:
-                answer = connection.ask("GET", self._target)
+                answer = connection.request("GET", self._target)
                 while not self._ended and (line := answer.readline()):
                     self._put(json.loads(line))
             finally:
                 connection.close()
-        except Exception as error:  # noqa: BLE001 - handed to whoever watches, whole
+        except Exception as error:  # noqa: BLE001 - passed to the caller of `watch`
             if not self._ended:
                 self._put(error)
         self._put(None)
 
     def end(self) -> None:
-        """Have the thread end: shutting its connection wakes it. Does not block."""
+        """End the thread by shutting down its connection, which wakes it. Does not block."""
         self._ended = True
         if self._socket:
             with suppress(OSError):
-                # The plain socket's: TLS's own would take the connection apart under the reader.
+                # The shutdown of the plain socket: TLS's own would destroy the connection while the thread reads.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 

@@ -1,4 +1,4 @@
-"""The API server's errors as the driver's: nothing else leaves `kubernetes/`."""
+"""Translation of the API server's errors into the driver's: no other error leaves `kubernetes/`."""
 
 import http.client
 import json
@@ -14,7 +14,7 @@ _BY_STATUS: Final[Mapping[int, type[errors.Error]]] = {
     403: errors.Denied,
     404: errors.NotFound,
     409: errors.Conflict,
-    422: errors.Conflict,  # what a JSON patch whose test does not hold is answered with
+    422: errors.Conflict,  # a JSON patch whose test does not hold
 }
 
 
@@ -23,28 +23,28 @@ class ErrorAnswer(Exception):  # noqa: N818 - reads as what happened; never leav
 
     def __init__(self, status: int, body: bytes) -> None:
         self.status = status
-        super().__init__(_message(body) or http.client.responses.get(status, f"status {status}"))
+        super().__init__(_status_message(body) or http.client.responses.get(status, f"status {status}"))
 
 
 @contextmanager
-def translate(doing: str) -> Generator[None]:
-    """Let nothing but the driver's errors out of the block.
+def translate(request: str) -> Generator[None]:
+    """Translate what the block raises; `request` is the method and path that were sent.
 
     Raises:
-        Error: The one for the answer's status, else `Unavailable`.
+        Error: The error for the answer's status; `Unavailable` for other statuses and for no answer.
     """
     try:
         yield
     except ErrorAnswer as error:
-        raise _BY_STATUS.get(error.status, errors.Unavailable)(f"the API server answers {doing}: {error}") from error
+        raise _BY_STATUS.get(error.status, errors.Unavailable)(f"the API server answered {request}: {error}") from error
     except Unresponsive as error:
-        raise errors.Unavailable(f"the API server does not answer {doing} in time") from error
+        raise errors.Unavailable(f"the API server did not answer {request} in time") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise errors.Unavailable(f"the API server cannot be asked to {doing}: {str(error) or repr(error)}") from error
+        raise errors.Unavailable(f"cannot send {request} to the API server: {str(error) or repr(error)}") from error
 
 
-def _message(body: bytes) -> str:
-    """The sentence of a `Status`, with which the API server says what it does not like."""
+def _status_message(body: bytes) -> str:
+    """The message of the `Status` object with which the API server reports an error; empty if there is none."""
     try:
         status = json.loads(body)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The cluster as this node's process needs it: its own node, its CSINode, its attachments."""
+"""This node's objects in its cluster: its Node, its CSINode, its VolumeAttachments."""
 
 import os
 from collections.abc import AsyncGenerator, Iterable
@@ -19,14 +19,14 @@ _STORAGE: Final = "/apis/storage.k8s.io/v1"
 _CSINODES: Final = f"{_STORAGE}/csinodes"
 _ATTACHMENTS: Final = f"{_STORAGE}/volumeattachments"
 _PAGE: Final = "500"
-"""Attachments a page: those of all nodes are listed together, for the API cannot tell one node's from the rest."""
+"""VolumeAttachments in a page. Those of all nodes are listed, because the API cannot select by node."""
 
 
 class Kubernetes:
-    """One node's view of its cluster."""
+    """The cluster, as one node needs it."""
 
     name: ClassVar[str] = "kubernetes"
-    """What it is called among the metadata sources."""
+    """Its name in `--metadata-sources`."""
 
     def __init__(self, api: Api, node: str) -> None:
         """`node` is the Kubernetes node's name."""
@@ -36,7 +36,7 @@ class Kubernetes:
     @classmethod
     @asynccontextmanager
     async def connect(cls, node: str | None, config: Path | None) -> AsyncGenerator[Self]:
-        """The cluster that a kubeconfig file, or else the pod's own environment, leads to."""
+        """Use the cluster of a kubeconfig file, or the cluster that this pod runs in."""
         api = Api((lambda: kubeconfig.read_access(config)) if config else lambda: Access.from_pod(os.environ))
         try:
             yield cls(api, node or "")
@@ -44,37 +44,37 @@ class Kubernetes:
             await api.close()
 
     async def read_identity(self) -> PartialIdentity:
-        """Who this node is, by its object.
+        """Read what this node's object says about its identity.
 
         Raises:
-            Error: It cannot be read, or does not say.
+            Error: The object cannot be read, or lacks a label or the provider id.
         """
         return (await self.read_node()).identity()
 
     async def read_node(self) -> KubernetesNode:
-        """This node.
+        """Read this node's object.
 
         Raises:
-            NodeNotFound: It is gone, or never was.
+            NodeNotFound: It does not exist.
         """
         if not self._node:
             raise errors.Refused("the Kubernetes node's name is not known; set CSI_NODE_NAME from spec.nodeName")
         try:
-            return _node(await self._api.get(self._path))
+            return _parse_node(await self._api.get(self._path))
         except errors.NotFound as error:
             raise errors.NodeNotFound(f"{error}; is CSI_NODE_NAME the node's name?") from error
 
     async def watch_node(self) -> AsyncGenerator[KubernetesNode]:
-        """This node as it is, and after each change, until the API server ends the watch or the node is gone."""
+        """Yield this node's object, now and after each change, until the watch ends or the node is deleted."""
         events = self._api.watch(_NODES, fieldSelector=f"metadata.name={self._node}")
         async with aclosing(events) as watched:
             async for event in watched:
                 if event.get("type") == "DELETED":
                     return
-                yield _node(_object(event))
+                yield _parse_node(_changed_object(event))
 
-    async def csinode_entry(self) -> CsiNodeEntry | None:
-        """What the node's CSINode says of our driver; None while kubelet has not taken it."""
+    async def read_csinode_entry(self) -> CsiNodeEntry | None:
+        """Read the driver's entry in this node's CSINode; None if kubelet has not registered the driver."""
         try:
             csinode = await self._api.get(f"{_CSINODES}/{quote(self._node)}")
         except errors.NotFound:
@@ -85,55 +85,57 @@ class Kubernetes:
         return None
 
     async def watch_attachments(self) -> AsyncGenerator[frozenset[str]]:
-        """The PersistentVolumes attached to this node by our driver, now and after each change, until the watch ends.
+        """Yield the PersistentVolumes that the driver has attached to this node, now and after each change.
 
-        They are listed once; what changes afterwards is told by the watch alone.
+        The attachments are listed once; the watch reports later changes.
         """
-        ours, version = await self._listed()
-        yield frozenset(ours.values())
+        volumes, version = await self._list_attachments()
+        yield frozenset(volumes.values())
         async with aclosing(self._api.watch(_ATTACHMENTS, resourceVersion=version)) as watched:
             async for event in watched:
-                about = _object(event)
-                if not self._is_ours(about):
+                attachment = _changed_object(event)
+                if not self._is_to_this_node(attachment):
                     continue
-                name = about["metadata"]["name"]
+                name = attachment["metadata"]["name"]
                 if event.get("type") == "DELETED":
-                    ours.pop(name, None)
+                    volumes.pop(name, None)
                 else:
-                    ours[name] = _volume(about)
-                yield frozenset(ours.values())
+                    volumes[name] = _volume_name(attachment)
+                yield frozenset(volumes.values())
 
-    async def _listed(self) -> tuple[dict[str, str], str]:
-        """Our attachments to this node, each with its volume; and the state of the cluster that they were read at."""
-        ours: dict[str, str] = {}
+    async def _list_attachments(self) -> tuple[dict[str, str], str]:
+        """List the driver's attachments to this node, each with its volume, and the list's resource version."""
+        volumes: dict[str, str] = {}
         query = {"limit": _PAGE}
         while True:
             page = await self._api.get(_ATTACHMENTS, **query)
-            ours |= {one["metadata"]["name"]: _volume(one) for one in page.get("items") or () if self._is_ours(one)}
+            here = [attachment for attachment in page.get("items") or () if self._is_to_this_node(attachment)]
+            volumes |= {attachment["metadata"]["name"]: _volume_name(attachment) for attachment in here}
             metadata = page.get("metadata") or {}
             if not metadata.get("continue"):
-                return ours, metadata.get("resourceVersion", "")
+                return volumes, metadata.get("resourceVersion", "")
             query = {"limit": _PAGE, "continue": metadata["continue"]}
 
-    def _is_ours(self, attachment: Object) -> bool:
+    def _is_to_this_node(self, attachment: Object) -> bool:
+        """Whether the driver attaches a volume to this node."""
         spec = attachment.get("spec") or {}
         return bool(spec.get("attacher") == DRIVER and spec.get("nodeName") == self._node)
 
     async def remove_taints(self, node: KubernetesNode, taints: Iterable[Taint]) -> None:
-        """Take taints off the node as it was read, and leave every other as it is.
+        """Remove taints from the node; `node` is its object as last read.
 
-        Each is named by its place and taken off only if it still is what stands there: no change that somebody
-        else makes meanwhile is lost, as it would be were the whole list written.
+        The patch names each taint by its index, and applies only if the taint is still there. To write the whole list
+        instead would undo what other programs change at the same time.
 
         Raises:
-            Conflict: The taints have changed since the node was read.
+            Conflict: The node's taints have changed since the node was read.
         """
         changes: list[Object] = []
-        # From the last to the first, so that none moves the place of the next.
-        for place in reversed([node.taints.index(taint) for taint in node.taints if taint in set(taints)]):
-            path = f"/spec/taints/{place}"
+        # From the last to the first, so that no removal changes the index of the next taint.
+        for index in reversed([node.taints.index(taint) for taint in node.taints if taint in set(taints)]):
+            path = f"/spec/taints/{index}"
             changes += [
-                {"op": "test", "path": path, "value": _written(node.taints[place])},
+                {"op": "test", "path": path, "value": _render_taint(node.taints[index])},
                 {"op": "remove", "path": path},
             ]
         if changes:
@@ -144,25 +146,25 @@ class Kubernetes:
         return f"{_NODES}/{quote(self._node)}"
 
 
-def _object(event: Object) -> Object:
-    """What an event is about.
+def _changed_object(event: Object) -> Object:
+    """The object that a watch event is about.
 
     Raises:
-        Unavailable: It is the API server's word that the watch has to begin anew.
+        Unavailable: The API server has ended the watch with an error, and it must be started again.
     """
-    about: Object = event.get("object") or {}
+    changed: Object = event.get("object") or {}
     if event.get("type") == "ERROR":
-        raise errors.Unavailable(f"the API server ends a watch: {about.get('message', 'no reason given')}")
-    return about
+        raise errors.Unavailable(f"the API server ended a watch: {changed.get('message', 'no reason given')}")
+    return changed
 
 
-def _volume(attachment: Object) -> str:
-    """The PersistentVolume that is attached, else the attachment's own name."""
+def _volume_name(attachment: Object) -> str:
+    """The name of the attached PersistentVolume; of the attachment itself if it has none."""
     name: str = attachment["spec"].get("source", {}).get("persistentVolumeName") or attachment["metadata"]["name"]
     return name
 
 
-def _node(found: Object) -> KubernetesNode:
+def _parse_node(found: Object) -> KubernetesNode:
     spec: dict[str, Any] = found.get("spec") or {}  # JSON, of which the types below are made
     metadata: dict[str, Any] = found.get("metadata") or {}  # as above
     return KubernetesNode(
@@ -182,7 +184,7 @@ def _node(found: Object) -> KubernetesNode:
     )
 
 
-def _written(taint: Taint) -> Object:
-    """A taint as the API server writes it: what is empty is left out."""
+def _render_taint(taint: Taint) -> Object:
+    """A taint as the API server writes it, without its empty fields."""
     fields = {"key": taint.key, "value": taint.value, "effect": taint.effect, "timeAdded": taint.added}
     return {name: value for name, value in fields.items() if value}

@@ -1,9 +1,9 @@
-"""Holds a node process that is to stop until its node's volumes are gone, where the node itself is leaving.
+"""Keeps a node process of a leaving node running until the node's volumes are detached.
 
-A drained node's pods end, their volumes are unmounted by this very process, and then
-detached. If it stopped before them, each volume would stay attached to a node that is no
-more, and its next pod would wait for Kubernetes' six minutes. Where the node stays (an
-upgrade of the driver) there is nothing to wait for.
+When a node is drained, its pods end, this process unmounts their volumes, and the volumes are detached. If this process
+stopped before, each volume would stay attached to a node that no longer exists, and the volume's next pod would wait
+for six minutes, Kubernetes' limit. If the node stays, for example during an upgrade of the driver, there is nothing to
+wait for.
 """
 
 import asyncio
@@ -17,97 +17,107 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.kubernetes_node import KubernetesNode
 
 _PAUSE: Final = 0.5
-"""Seconds between two attempts at an API server that does not answer."""
+"""Seconds between two requests to an API server that does not answer."""
 
 _NAMED: Final = 5
-"""Volumes that a sentence names; of more it says how many."""
+"""Number of volumes that a message names; the rest are counted."""
 
 log = structlog.get_logger()
 
 
 class Cluster(Protocol):
-    """This node's cluster, as far as leaving it goes."""
+    """The requests to the API server that a drain needs."""
 
     async def read_node(self) -> KubernetesNode:
-        """This node.
+        """Read this node's object.
 
         Raises:
-            NodeNotFound: It is gone.
+            NodeNotFound: It no longer exists.
         """
         ...
 
     def watch_attachments(self) -> AsyncGenerator[frozenset[str]]:
-        """The volumes that are attached to this node for us, now and after each change, until the watch ends."""
+        """Yield the driver's volumes that are attached to this node, now and after each change."""
         ...
 
 
 class NodeDrain:
-    """The end of one node process."""
+    """The wait of one node process before it stops."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._left: frozenset[str] = frozenset()
-        self._why = ""
+        self._attached: frozenset[str] = frozenset()
+        self._failure = ""
 
     async def wait_until_detached(self, seconds: float) -> None:
-        """Come back when the process may stop.
+        """Return when the process may stop: at once if the node stays.
 
         Raises:
-            TimedOut: It may not yet, after so many seconds; the text says what is left.
-            Denied: The node leaves, and we may not see its attachments.
-            Refused: There is no way to it.
+            TimedOut: Volumes are still attached after `seconds`; the text names them.
+            Denied: The node is leaving, and the process may not read its attachments.
+            Refused: The options do not lead to an API server.
         """
         try:
             async with asyncio.timeout(seconds):
-                if await self._leaving():
-                    await self._emptied()
+                if await self._is_leaving():
+                    await self._watch_until_detached()
         except TimeoutError as error:
-            raise errors.TimedOut(self._sentence(seconds)) from error
+            raise errors.TimedOut(self._timeout_message(seconds)) from error
 
-    async def _leaving(self) -> bool:
-        """Whether the node is on its way out, or gone already."""
+    async def _is_leaving(self) -> bool:
+        """Whether the node is being drained or no longer exists."""
         while True:
             try:
                 node = await self._cluster.read_node()
             except errors.NodeNotFound:
-                log.info("node is gone; waiting for its volumes to be detached")
+                log.info("node no longer exists; waiting for its volumes to be detached")
                 return True
             except errors.Denied as error:
-                # At an uninstallation our rights and our account go while this hook begins; an event about it would
-                # only alarm. Where the right is missing for good, the node process says so: it reads its node too.
-                log.warning("cluster does not tell whether the node leaves; not waiting", why=str(error))
+                # During an uninstallation the rights and the service account are deleted while this hook starts, and
+                # a failure event would only alarm. If the right is missing for good, the node process reports that:
+                # it reads its node too.
+                log.warning("cannot read the node; not waiting for its volumes", why=str(error))
                 return False
             except errors.Unavailable as error:
-                await self._again(error)
+                await self._log_and_pause(error)
             else:
-                log.info("node leaves; waiting for its volumes" if node.leaving else "node stays", node=node.name)
+                log.info(
+                    "node is leaving; waiting for its volumes to be detached"
+                    if node.leaving
+                    else "node is not leaving; not waiting for its volumes",
+                    node=node.name,
+                )
                 return node.leaving
 
-    async def _emptied(self) -> None:
-        """Come back when nothing is attached any more."""
+    async def _watch_until_detached(self) -> None:
         while True:
             try:
-                async with aclosing(self._cluster.watch_attachments()) as looks:
-                    async for self._left in looks:
-                        if not self._left:
-                            log.info("no volume is attached any more")
+                async with aclosing(self._cluster.watch_attachments()) as attachments:
+                    async for self._attached in attachments:
+                        if not self._attached:
+                            log.info("all volumes are detached")
                             return
-                        log.info("volumes still attached", volumes=sorted(self._left)[:_NAMED], count=len(self._left))
+                        log.info(
+                            "volumes still attached",
+                            volumes=sorted(self._attached)[:_NAMED],
+                            count=len(self._attached),
+                        )
             except errors.Unavailable as error:
-                await self._again(error)
+                await self._log_and_pause(error)
 
-    async def _again(self, error: errors.Unavailable) -> None:
-        if str(error) != self._why:
-            self._why = str(error)
-            log.warning("cluster cannot be asked", why=self._why)
+    async def _log_and_pause(self, error: errors.Unavailable) -> None:
+        if str(error) != self._failure:
+            self._failure = str(error)
+            log.warning("API server does not answer", why=self._failure)
         await asyncio.sleep(_PAUSE)
 
-    def _sentence(self, seconds: float) -> str:
-        if not self._left:
-            return f"whether volumes are still attached is not known after {seconds:g} s: {self._why or 'no answer'}"
-        names = sorted(self._left)
+    def _timeout_message(self, seconds: float) -> str:
+        if not self._attached:
+            failure = self._failure or "no answer"
+            return f"it is not known after {seconds:g} s whether volumes are still attached: {failure}"
+        names = sorted(self._attached)
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         return (
             f"still attached after {seconds:g} s: {', '.join(names[:_NAMED])}{more}; their pods have not ended, or the "
-            "detach takes long: a longer terminationGracePeriodSeconds with a larger --wait-seconds waits for it"
+            "detach takes long: to wait longer, raise terminationGracePeriodSeconds and --wait-seconds"
         )

@@ -1,9 +1,8 @@
-"""Finds out who this node is, and again whenever it is asked: labels and interfaces change while it runs.
+"""Finds out which node this is, each time it is asked: labels and network interfaces change while the process runs.
 
-The sources are asked side by side. What one has told stands until it tells something
-newer: a metadata service or an API server that is away for a while takes nothing from
-a node that is known. One that failed, and that the others can do without, is left in
-peace for a minute.
+All sources are asked at the same time. The last answer of a source stays valid until the source answers again, so a
+metadata service or an API server that is down for a while does not make a known node unknown. A source that failed and
+that is not needed, because the others answer, is asked only once a minute.
 """
 
 import asyncio
@@ -24,7 +23,7 @@ from hyperpod_ebs.driver.model.node_identity import (
 from hyperpod_ebs.driver.observe.condition import Condition
 
 PART: Final = "node identity"
-_PEACE: Final = 60.0
+_BACKOFF: Final = 60.0
 """Seconds for which a source that failed and is not needed is not asked again."""
 
 _FIRST_PAUSE: Final = 0.5
@@ -39,78 +38,78 @@ log = structlog.get_logger()
 
 
 class Source(Protocol):
-    """Something that knows this node."""
+    """A service that knows this node."""
 
     name: ClassVar[str]
-    """What it is called in `--metadata-sources`."""
+    """Its name in `--metadata-sources`."""
 
     async def read_identity(self) -> PartialIdentity:
-        """What it knows now.
+        """Read what the source knows of this node.
 
         Raises:
-            Error: It does not answer, or does not know this node; the text says what to do.
+            Error: The source does not answer, or does not know this node; the text says what to do.
         """
         ...
 
 
 @dataclass(slots=True)
-class _Asked:
-    """A source, and how it last went."""
+class _SourceState:
+    """A source, its last answer and its last failure."""
 
     source: Source
-    told: PartialIdentity | None = None
-    why: str = ""
-    """Why it did not tell; empty where it did."""
-    peace: float = 0.0
-    """Not asked before this moment, unless it is needed."""
+    answer: PartialIdentity | None = None
+    failure: str = ""
+    """Why the last request failed; empty if it succeeded."""
+    retry_at: float = 0.0
+    """The loop's time before which the source is not asked again, unless it is needed."""
 
     async def ask(self, now: float) -> None:
-        """Let it tell; the log hears of each change once."""
-        before = self.why
+        """Ask the source, and log its failure or recovery if that has changed."""
+        before = self.failure
         try:
-            self.told, self.why = await self.source.read_identity(), ""
+            self.answer, self.failure = await self.source.read_identity(), ""
         except errors.Error as error:
-            self.why, self.peace = str(error), now + _PEACE
-        if self.why and self.why != before:
-            log.warning("metadata source does not tell", source=self.source.name, why=self.why)
-        elif before and not self.why:
-            log.info("metadata source tells again", source=self.source.name)
+            self.failure, self.retry_at = str(error), now + _BACKOFF
+        if self.failure and self.failure != before:
+            log.warning("metadata source failed", source=self.source.name, why=self.failure)
+        elif before and not self.failure:
+            log.info("metadata source recovered", source=self.source.name)
 
 
 class IdentityLookup:
-    """This node, as far as it is known."""
+    """Looks up the identity of this node."""
 
     def __init__(
-        self, given: PartialIdentity, sources: Sequence[Source], allowance: AttachLimitSettings, condition: Condition
+        self, given: PartialIdentity, sources: Sequence[Source], limit: AttachLimitSettings, condition: Condition
     ) -> None:
-        """`given` is what the operator says, and is believed first; then the sources in their order."""
+        """`given` comes from the operator's options and has priority; then the sources in their order."""
         self._given = given
-        self._sources = [_Asked(source) for source in sources]
-        self._allowance = allowance
+        self._sources = [_SourceState(source) for source in sources]
+        self._limit = limit
         self._condition = condition
-        self._limitless = False
+        self._warned_of_limit = False
 
     async def identify(self) -> NodeIdentity:
-        """This node by all that can be found out now.
+        """Ask the sources and return this node's identity.
 
         Raises:
-            Unavailable: Not enough is known of it.
+            Unavailable: The node's id or zone is not known.
         """
         if missing_fields([self._given]):
-            await self._ask(asyncio.get_running_loop().time())
-        myself = self._known()
-        if myself is None:
-            sentence = self._unknown()
-            self._condition.report(PART, sentence)
-            raise errors.Unavailable(sentence)
+            await self._ask_sources(asyncio.get_running_loop().time())
+        identity = self._identity()
+        if identity is None:
+            problem = self._problem()
+            self._condition.report(PART, problem)
+            raise errors.Unavailable(problem)
         self._condition.report(PART, None)
-        if not myself.volumes and not self._limitless:
-            self._limitless = True
+        if not identity.volumes and not self._warned_of_limit:
+            self._warned_of_limit = True
             log.warning("attach limit not known: the scheduler may overfill this node", do="--volume-attach-limit=N")
-        return myself
+        return identity
 
     async def wait_until_known(self) -> None:
-        """Come back once it is known; asked now and then, so that it heals without a call."""
+        """Ask the sources until the node's identity is known, without waiting for a call that needs it."""
         pause = _FIRST_PAUSE
         while True:
             try:
@@ -123,26 +122,26 @@ class IdentityLookup:
 
     @property
     def has_attach_limit(self) -> bool:
-        """Whether the node, as it is known, has an attach limit."""
-        known = self._known()
-        return known is None or known.volumes > 0
+        """Whether the node has an attach limit, as far as is known; true while the node is not known."""
+        identity = self._identity()
+        return identity is None or identity.volumes > 0
 
-    async def _ask(self, now: float) -> None:
-        needed = self._known() is None
+    async def _ask_sources(self, now: float) -> None:
+        needed = self._identity() is None
         async with asyncio.TaskGroup() as tasks:
-            for asked in self._sources:
-                if needed or not asked.why or now >= asked.peace:
-                    tasks.create_task(asked.ask(now))
+            for state in self._sources:
+                if needed or not state.failure or now >= state.retry_at:
+                    tasks.create_task(state.ask(now))
 
-    def _told(self) -> list[PartialIdentity]:
-        return [self._given, *(asked.told for asked in self._sources if asked.told)]
+    def _answers(self) -> list[PartialIdentity]:
+        return [self._given, *(state.answer for state in self._sources if state.answer)]
 
-    def _known(self) -> NodeIdentity | None:
-        return merged_identity(self._told(), self._allowance)
+    def _identity(self) -> NodeIdentity | None:
+        return merged_identity(self._answers(), self._limit)
 
-    def _unknown(self) -> str:
-        """What is missing, why each source does not tell it, and what to do."""
-        reasons = [f"{asked.source.name}: {asked.why}" for asked in self._sources if asked.why]
-        what = " and ".join(f"its {name}" for name in missing_fields(self._told()))
-        asked = f" ({'; '.join(reasons)})" if reasons else ""
-        return f"this node does not know {what}{asked}; mend that, or say it with {_OPTIONS}"
+    def _problem(self) -> str:
+        """What is missing, why no source answers it, and what to do."""
+        failures = [f"{state.source.name}: {state.failure}" for state in self._sources if state.failure]
+        what = " and ".join(f"its {name}" for name in missing_fields(self._answers()))
+        why = f" ({'; '.join(failures)})" if failures else ""
+        return f"this node does not know {what}{why}; fix the cause, or set {_OPTIONS}"

@@ -1,9 +1,8 @@
-"""Takes the start-up taint off this node once kubelet knows the driver, whenever that is.
+"""Removes the start-up taint from this node once kubelet has registered the driver.
 
-Whoever makes nodes puts `ebs.csi.aws.com/agent-not-ready` on a new one, so that no pod
-with a volume lands on it too early. The watch on the one node costs next to nothing and
-lasts as long as the process: a taint that comes late, or a registration that takes half
-an hour, is no exception.
+The program that creates nodes puts the taint `ebs.csi.aws.com/agent-not-ready` on a new node, so that no pod with a
+volume is scheduled there too early. The watch on this single node costs next to nothing and lasts as long as the
+process, so a taint that is added late and a registration that takes half an hour need no special handling.
 """
 
 import asyncio
@@ -21,54 +20,54 @@ PART: Final = "start-up taint"
 
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
-_LONGEST_AWAY: Final = 30.0
-"""Seconds between attempts at an API server that is away: thousands of nodes wait for it to come back."""
+_LONGEST_OUTAGE_PAUSE: Final = 30.0
+"""Longest pause between requests to an API server that is down: thousands of nodes wait for it to come back."""
 _SLOWER: Final = 1.5
-_REST: Final = 300.0
-"""Seconds until it is tried again where the API server forbids it."""
+_DENIED_PAUSE: Final = 300.0
+"""Seconds until the next attempt after the API server has denied one."""
 
 log = structlog.get_logger()
 
 
 class Cluster(Protocol):
-    """This node's cluster, as far as taints go."""
+    """The requests to the API server that the start-up taint needs."""
 
     async def read_node(self) -> KubernetesNode:
-        """This node.
+        """Read this node's object.
 
         Raises:
-            NodeNotFound: It is gone.
+            NodeNotFound: It no longer exists.
         """
         ...
 
     def watch_node(self) -> AsyncGenerator[KubernetesNode]:
-        """This node as it is, and after each change, until the watch ends."""
+        """Yield this node's object, now and after each change, until the watch ends."""
         ...
 
-    async def csinode_entry(self) -> CsiNodeEntry | None:
-        """What the CSINode says of our driver; None while kubelet has not taken it."""
+    async def read_csinode_entry(self) -> CsiNodeEntry | None:
+        """Read the driver's entry in this node's CSINode; None if kubelet has not registered the driver."""
         ...
 
     async def remove_taints(self, node: KubernetesNode, taints: Iterable[Taint]) -> None:
-        """Take taints off the node as it was read.
+        """Remove taints from the node; `node` is its object as last read.
 
         Raises:
-            Conflict: The taints have changed since.
+            Conflict: The node's taints have changed since.
         """
 
 
 class StartUpTaint:
-    """The taint of one node."""
+    """The start-up taint of one node."""
 
-    def __init__(self, cluster: Cluster, taken: asyncio.Event, *, has_limit: Callable[[], bool]) -> None:
-        """`taken` is set when kubelet has taken the driver; `has_limit` says whether the node has an attach limit."""
+    def __init__(self, cluster: Cluster, registered: asyncio.Event, *, has_limit: Callable[[], bool]) -> None:
+        """`registered` is set when kubelet registers the driver; `has_limit`: whether the node has an attach limit."""
         self._cluster = cluster
-        self._taken = taken
+        self._registered = registered
         self._has_limit = has_limit
-        self._told = ""
+        self._failure = ""
 
     async def watch_and_remove(self) -> None:
-        """Take it off whenever it is there and the driver is ready, until cancelled."""
+        """Remove the taint whenever the node has it and the driver is ready, until cancelled."""
         pause = _FIRST_PAUSE
         while True:
             try:
@@ -76,26 +75,26 @@ class StartUpTaint:
                     async for node in nodes:
                         pause = _FIRST_PAUSE
                         if node.has_startup_taint:
-                            await self._take_off(node)
-                self._tell("")
+                            await self._remove(node)
+                self._log_failure("")
             except errors.Denied as error:
-                self._tell(f"{error}; the taint {NOT_READY} is left to whoever set it")
-                pause = _REST
+                self._log_failure(f"{error}; the driver does not remove the taint {NOT_READY} from this node")
+                pause = _DENIED_PAUSE
             except errors.Error as error:
-                self._tell(str(error))
+                self._log_failure(str(error))
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads load, keeps no secret
-            pause = min(pause * _SLOWER, _LONGEST_AWAY)
+            pause = min(pause * _SLOWER, _LONGEST_OUTAGE_PAUSE)
 
-    async def _take_off(self, node: KubernetesNode) -> None:
-        """Take it off as soon as the driver is ready.
+    async def _remove(self, node: KubernetesNode) -> None:
+        """Remove the taint as soon as the driver is ready.
 
         Raises:
-            Error: The API server does not let us.
+            Error: The API server refuses, or does not answer.
         """
-        await self._ready()
-        while ours := [taint for taint in node.taints if taint.key == NOT_READY]:
+        await self._wait_until_ready()
+        while taints := [taint for taint in node.taints if taint.key == NOT_READY]:
             try:
-                await self._cluster.remove_taints(node, ours)
+                await self._cluster.remove_taints(node, taints)
             except errors.Conflict:
                 await asyncio.sleep(_FIRST_PAUSE)
             else:
@@ -103,21 +102,22 @@ class StartUpTaint:
                 return
             node = await self._cluster.read_node()
 
-    async def _ready(self) -> None:
-        """Wait until the scheduler knows how many volumes the node takes: only then may pods come."""
+    async def _wait_until_ready(self) -> None:
+        """Wait until the scheduler knows how many volumes the node takes; before that no pod may come."""
         pause = _FIRST_PAUSE
         while True:
-            self._taken.clear()
-            enrolled = await self._cluster.csinode_entry()
-            if enrolled and (enrolled.volumes is not None or not self._has_limit()):
+            self._registered.clear()
+            entry = await self._cluster.read_csinode_entry()
+            if entry and (entry.volumes is not None or not self._has_limit()):
                 return
             try:
                 async with asyncio.timeout(pause):
-                    await self._taken.wait()
+                    await self._registered.wait()
             except TimeoutError:
                 pause = min(pause * _SLOWER, _LONGEST_PAUSE)
 
-    def _tell(self, why: str) -> None:
-        if why and why != self._told:
-            log.warning("start-up taint cannot be watched", why=why)
-        self._told = why
+    def _log_failure(self, why: str) -> None:
+        """Log why the taint cannot be watched or removed, if that has changed; `why` is empty if it can."""
+        if why and why != self._failure:
+            log.warning("cannot watch or remove the start-up taint", why=why)
+        self._failure = why
