@@ -139,7 +139,7 @@ async def test_an_instance_lists_its_volumes_and_deletes_its_root_volume_when_it
     assert (shown["RootDeviceName"], shown["State"]["Name"]) == ("/dev/xvda", "running")
     assert mappings["/dev/xvdba"]["VolumeId"] == volume
     assert mappings["/dev/xvda"]["DeleteOnTermination"]
-    assert [left["VolumeId"] for left in (await aws.ec2("describe_volumes"))["Volumes"]] == [volume]
+    assert [found["VolumeId"] for found in (await aws.ec2("describe_volumes"))["Volumes"]] == [volume]
     assert await aws.volume_state(volume) == "available"
 
 
@@ -177,10 +177,10 @@ async def test_the_root_volume_of_a_pending_instance_cannot_be_snapshotted() -> 
 
 async def test_instances_are_chosen_by_client_token_zone_and_id(aws: Aws) -> None:
     """EC2 API reference, RunInstances: ClientToken, Placement and SubnetId."""
-    wanted = {"MinCount": 2, "MaxCount": 2, "ClientToken": "t", "Placement": {"AvailabilityZone": "us-west-2c"}}
+    request = {"MinCount": 2, "MaxCount": 2, "ClientToken": "t", "Placement": {"AvailabilityZone": "us-west-2c"}}
 
-    first = await aws.ec2("run_instances", **wanted)
-    again = await aws.ec2("run_instances", **wanted)
+    first = await aws.ec2("run_instances", **request)
+    again = await aws.ec2("run_instances", **request)
     unknown = await aws.expect_error("ec2", "describe_instances", InstanceIds=[UNKNOWN_INSTANCE])
     subnet = await aws.expect_error("ec2", "run_instances", MinCount=1, MaxCount=1, SubnetId="subnet-x")
 

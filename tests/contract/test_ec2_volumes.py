@@ -133,21 +133,21 @@ async def test_an_invalid_create_is_refused_and_creates_nothing(aws: Aws, case: 
 
 async def test_a_dry_run_checks_the_ranges_first(aws: Aws) -> None:
     """The upstream driver reads the highest IOPS from a dry run (pkg/cloud/cloud.go, IopsLimitDryRun)."""
-    wanted = {"AvailabilityZone": ZONE, "Size": 4, "VolumeType": "gp3", "DryRun": True}
+    request = {"AvailabilityZone": ZONE, "Size": 4, "VolumeType": "gp3", "DryRun": True}
 
-    in_range = await aws.expect_error("ec2", "create_volume", Iops=3000, **wanted)
-    beyond = await aws.expect_error("ec2", "create_volume", Iops=2**31 - 1, **wanted)
+    in_range = await aws.expect_error("ec2", "create_volume", Iops=3000, **request)
+    beyond = await aws.expect_error("ec2", "create_volume", Iops=2**31 - 1, **request)
 
     assert (in_range[0], beyond[0]) == ("DryRunOperation", "InvalidParameterValue")
 
 
 async def test_a_client_token_creates_one_volume_and_is_refused_for_another_request(aws: Aws) -> None:
     """EC2 developer guide, "Ensuring idempotency in Amazon EC2 API requests"."""
-    wanted = {"AvailabilityZone": ZONE, "Size": 1, "ClientToken": "once"}
-    first = await aws.ec2("create_volume", **wanted)
+    request = {"AvailabilityZone": ZONE, "Size": 1, "ClientToken": "once"}
+    first = await aws.ec2("create_volume", **request)
 
-    again = await aws.ec2("create_volume", **wanted)
-    other = await aws.expect_error("ec2", "create_volume", **wanted | {"Size": 2})
+    again = await aws.ec2("create_volume", **request)
+    other = await aws.expect_error("ec2", "create_volume", **request | {"Size": 2})
 
     assert again["VolumeId"] == first["VolumeId"]
     assert other[0] == "IdempotentParameterMismatch"
@@ -156,12 +156,12 @@ async def test_a_client_token_creates_one_volume_and_is_refused_for_another_requ
 
 async def test_the_client_token_of_a_deleted_volume_cannot_be_used_again(aws: Aws) -> None:
     """The upstream driver handles IdempotentParameterMismatch for a volume that is gone (pkg/cloud/cloud.go)."""
-    wanted = {"AvailabilityZone": ZONE, "Size": 1, "ClientToken": "once"}
-    first = await aws.ec2("create_volume", **wanted)
+    request = {"AvailabilityZone": ZONE, "Size": 1, "ClientToken": "once"}
+    first = await aws.ec2("create_volume", **request)
     await aws.describe_volume(first["VolumeId"])
     await aws.ec2("delete_volume", VolumeId=first["VolumeId"])
 
-    again = await aws.expect_error("ec2", "create_volume", **wanted)
+    again = await aws.expect_error("ec2", "create_volume", **request)
 
     assert again[0] == "IdempotentParameterMismatch"
 
@@ -170,12 +170,12 @@ async def test_a_client_token_returns_its_volume_after_the_source_snapshot_is_de
     """A repeated request creates nothing, so its parameters are not checked again."""
     source = await aws.create_volume()
     from_it = (await aws.ec2("create_snapshot", VolumeId=source))["SnapshotId"]
-    wanted = {"AvailabilityZone": ZONE, "SnapshotId": from_it, "ClientToken": "once"}
-    first = await aws.ec2("create_volume", **wanted)
+    request = {"AvailabilityZone": ZONE, "SnapshotId": from_it, "ClientToken": "once"}
+    first = await aws.ec2("create_volume", **request)
     await aws.ec2("delete_snapshot", SnapshotId=from_it)
 
-    again = await aws.ec2("create_volume", **wanted)
-    dry = await aws.expect_error("ec2", "create_volume", DryRun=True, **wanted)
+    again = await aws.ec2("create_volume", **request)
+    dry = await aws.expect_error("ec2", "create_volume", DryRun=True, **request)
 
     assert again["VolumeId"] == first["VolumeId"]
     assert dry[0] == "DryRunOperation"
@@ -275,7 +275,7 @@ async def test_an_unknown_filter_and_too_many_values_are_refused(aws: Aws) -> No
 
 async def test_pages_have_each_volume_once_in_no_particular_order(aws: Aws) -> None:
     """EC2 API reference, DescribeVolumes: the order of the elements is not specified."""
-    wanted = [(await aws.ec2("create_volume", AvailabilityZone=ZONE, Size=1))["VolumeId"] for _ in range(12)]
+    created = [(await aws.ec2("create_volume", AvailabilityZone=ZONE, Size=1))["VolumeId"] for _ in range(12)]
     seen: list[str] = []
     token: dict[str, str] = {}
 
@@ -284,8 +284,8 @@ async def test_pages_have_each_volume_once_in_no_particular_order(aws: Aws) -> N
         seen += [volume["VolumeId"] for volume in page["Volumes"]]
         token = {"NextToken": page["NextToken"]} if "NextToken" in page else {}
 
-    assert sorted(seen) == sorted(wanted)
-    assert seen != sorted(wanted)
+    assert sorted(seen) == sorted(created)
+    assert seen != sorted(created)
 
 
 async def test_pages_of_ids_and_invalid_tokens_are_refused(aws: Aws) -> None:

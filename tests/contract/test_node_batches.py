@@ -37,37 +37,37 @@ async def attach_to_new_node(aws: Aws, count: int = 2) -> tuple[str, list[str], 
 
 async def test_a_deleted_node_disappears_and_its_group_shrinks(aws: Aws) -> None:
     """SageMaker API reference, BatchDeleteClusterNodes; volumes attached later are available again."""
-    volume, (gone, stays), members = await attach_to_new_node(aws)
+    volume, (old, other), members = await attach_to_new_node(aws)
 
-    answer = await call_batch(aws, "delete", gone)
+    answer = await call_batch(aws, "delete", old)
 
-    assert answer == {"Successful": [gone]}
-    assert list(await nodes_by_id(aws)) == [stays]
+    assert answer == {"Successful": [old]}
+    assert list(await nodes_by_id(aws)) == [other]
     assert await group_counts(aws) == (1, 1)
     assert await aws.volume_state(volume) == "available"
     unknown = await aws.expect_error("sagemaker", "detach_cluster_node_volume", **members)
     assert unknown[0] == "ResourceNotFound"
-    await aws("sagemaker", "attach_cluster_node_volume", **members | {"NodeId": stays})
+    await aws("sagemaker", "attach_cluster_node_volume", **members | {"NodeId": other})
     assert await aws.volume_state(volume) == "in-use attached"
 
 
 async def test_a_replacement_node_has_a_new_id_and_the_same_group_and_type(aws: Aws) -> None:
     """SageMaker API reference, BatchReplaceClusterNodes."""
-    volume, (gone, stays), members = await attach_to_new_node(aws)
+    volume, (old, other), members = await attach_to_new_node(aws)
     before = await nodes_by_id(aws)
 
-    answer = await call_batch(aws, "replace", gone)
+    answer = await call_batch(aws, "replace", old)
 
-    assert answer == {"Successful": [gone]}
+    assert answer == {"Successful": [old]}
     after = await nodes_by_id(aws)
-    (fresh,) = set(after) - set(before)
-    assert set(after) == {stays, fresh}
+    (replacement,) = set(after) - set(before)
+    assert set(after) == {other, replacement}
     for member in ("InstanceGroupName", "InstanceType"):
-        assert after[fresh][member] == before[gone][member]
-    assert after[fresh]["InstanceStatus"]["Status"] == "Running"
+        assert after[replacement][member] == before[old][member]
+    assert after[replacement]["InstanceStatus"]["Status"] == "Running"
     assert await group_counts(aws) == (2, 2)
     assert await aws.volume_state(volume) == "available"
-    await aws("sagemaker", "attach_cluster_node_volume", **members | {"NodeId": fresh})
+    await aws("sagemaker", "attach_cluster_node_volume", **members | {"NodeId": replacement})
     assert await aws.volume_state(volume) == "in-use attached"
 
 
@@ -90,13 +90,13 @@ async def test_a_batch_changes_valid_nodes_and_returns_an_error_for_each_other(a
     replaced = await call_batch(aws, "replace", UNKNOWN_NODE, nodes[1])
     deleted = await call_batch(aws, "delete", nodes[2], UNKNOWN_NODE)
 
-    words = f"Node {UNKNOWN_NODE} is not in cluster hp."
+    message = f"Node {UNKNOWN_NODE} is not in cluster hp."
     assert rebooted["Successful"] == [nodes[0]]
     assert replaced["Successful"] == [nodes[1]]
     assert deleted["Successful"] == [nodes[2]]
-    missing = {"NodeId": UNKNOWN_NODE, "ErrorCode": "InstanceIdNotFound", "Message": words}
-    assert rebooted["Failed"] == replaced["Failed"] == [missing]
-    assert deleted["Failed"] == [{"NodeId": UNKNOWN_NODE, "Code": "NodeIdNotFound", "Message": words}]
+    error = {"NodeId": UNKNOWN_NODE, "ErrorCode": "InstanceIdNotFound", "Message": message}
+    assert rebooted["Failed"] == replaced["Failed"] == [error]
+    assert deleted["Failed"] == [{"NodeId": UNKNOWN_NODE, "Code": "NodeIdNotFound", "Message": message}]
 
 
 async def test_a_batch_of_too_many_nodes_or_of_none_is_refused(aws: Aws) -> None:
@@ -108,47 +108,47 @@ async def test_a_batch_of_too_many_nodes_or_of_none_is_refused(aws: Aws) -> None
         method = f"batch_{verb}_cluster_nodes"
         many = await aws.expect_error("sagemaker", method, ClusterName="hp", NodeIds=ids[: most + 1])
         none = await aws.expect_error("sagemaker", method, ClusterName="hp")
-        just = await aws("sagemaker", method, ClusterName="hp", NodeIds=ids[:most])
+        allowed = await aws("sagemaker", method, ClusterName="hp", NodeIds=ids[:most])
 
         assert (many[0], none[0]) == ("ValidationException", "ValidationException")
-        assert len(just["Failed"]) == most
+        assert len(allowed["Failed"]) == most
 
 
 async def test_a_starting_or_terminating_node_is_not_changed_and_its_cluster_is_updating() -> None:
     """SageMaker API reference: InvalidNodeStatus and NodeIdInUse; AttachClusterNodeVolume needs InService."""
     async with cloud(profile="aws", seed=5) as (_, aws):
-        volume, (gone, stays), members = await attach_to_new_node(aws)
-        await call_batch(aws, "replace", gone)
+        volume, (old, other), members = await attach_to_new_node(aws)
+        await call_batch(aws, "replace", old)
 
-        (fresh,) = set(await nodes_by_id(aws)) - {gone, stays}
-        again = await call_batch(aws, "delete", gone, fresh)
+        (replacement,) = set(await nodes_by_id(aws)) - {old, other}
+        again = await call_batch(aws, "delete", old, replacement)
         status = (await aws("sagemaker", "describe_cluster", ClusterName="hp"))["ClusterStatus"]
-        attach = await aws.expect_error("sagemaker", "attach_cluster_node_volume", **members | {"NodeId": stays})
+        attach = await aws.expect_error("sagemaker", "attach_cluster_node_volume", **members | {"NodeId": other})
 
         async def cluster_status() -> str:
             return str((await aws("sagemaker", "describe_cluster", ClusterName="hp"))["ClusterStatus"])
 
         await wait_until_equal(cluster_status, "InService")
         assert [(error["NodeId"], error["Code"]) for error in again["Failed"]] == [
-            (gone, "NodeIdInUse"),
-            (fresh, "InvalidNodeStatus"),
+            (old, "NodeIdInUse"),
+            (replacement, "InvalidNodeStatus"),
         ]
         assert status == "Updating"
         assert attach[0] == "ValidationException"
         assert "Updating" in attach[1]
-        assert set(await nodes_by_id(aws)) == {fresh, stays}
+        assert set(await nodes_by_id(aws)) == {replacement, other}
         assert await aws.volume_state(volume) == "available"
 
 
 async def test_a_cluster_with_continuous_provisioning_stays_in_service() -> None:
     """SageMaker developer guide, "Continuous provisioning for enhanced cluster operations on Amazon EKS"."""
     async with cloud(profile="aws", seed=5) as (_, aws):
-        arn, (gone, stays) = await aws.create_cluster(
+        arn, (old, other) = await aws.create_cluster(
             NodeProvisioningMode="Continuous", InstanceGroups=[GROUP | {"InstanceCount": 2}]
         )
         volume = await aws.create_volume()
 
-        await call_batch(aws, "delete", gone)
-        made = await aws("sagemaker", "attach_cluster_node_volume", ClusterArn=arn, NodeId=stays, VolumeId=volume)
+        await call_batch(aws, "delete", old)
+        attached = await aws("sagemaker", "attach_cluster_node_volume", ClusterArn=arn, NodeId=other, VolumeId=volume)
 
-        assert made["Status"] == "attaching"
+        assert attached["Status"] == "attaching"

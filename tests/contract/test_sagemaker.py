@@ -97,18 +97,18 @@ async def test_an_ec2_error_is_returned_in_a_validation_exception(aws: Aws) -> N
     here, far = await aws.create_volume(), await aws.create_volume(AvailabilityZone="us-west-2b")
     arn, nodes = await aws.create_cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
 
-    async def refused(method: str, volume: str, node: str = nodes[0]) -> str:
+    async def error_code(method: str, volume: str, node: str = nodes[0]) -> str:
         members = {"ClusterArn": arn, "NodeId": node, "VolumeId": volume}
         return ec2_code(await aws.expect_error("sagemaker", f"{method}_cluster_node_volume", **members))
 
-    assert await refused("attach", UNKNOWN_VOLUME) == "InvalidVolume.NotFound"
-    assert await refused("attach", far) == "InvalidVolume.ZoneMismatch"
-    assert await refused("detach", here) == "IncorrectState"
+    assert await error_code("attach", UNKNOWN_VOLUME) == "InvalidVolume.NotFound"
+    assert await error_code("attach", far) == "InvalidVolume.ZoneMismatch"
+    assert await error_code("detach", here) == "IncorrectState"
     await aws("sagemaker", "attach_cluster_node_volume", ClusterArn=arn, NodeId=nodes[0], VolumeId=here)
-    assert await refused("attach", here) == "VolumeInUse"
-    assert await refused("attach", here, nodes[1]) == "VolumeInUse"
-    assert await refused("detach", here, nodes[1]) == "InvalidAttachment.NotFound"
-    assert await refused("detach", UNKNOWN_VOLUME) == "InvalidVolume.NotFound"
+    assert await error_code("attach", here) == "VolumeInUse"
+    assert await error_code("attach", here, nodes[1]) == "VolumeInUse"
+    assert await error_code("detach", here, nodes[1]) == "InvalidAttachment.NotFound"
+    assert await error_code("detach", UNKNOWN_VOLUME) == "InvalidVolume.NotFound"
 
 
 @pytest.mark.requirement("emulator.refuses-as-aws")
@@ -177,8 +177,8 @@ async def test_an_invalid_cluster_is_refused(aws: Aws) -> None:
     await aws.create_cluster()
 
     async def code(**members: Any) -> str:
-        wanted = {"ClusterName": "new", "InstanceGroups": [GROUP]} | members
-        return (await aws.expect_error("sagemaker", "create_cluster", **wanted))[0]
+        request = {"ClusterName": "new", "InstanceGroups": [GROUP]} | members
+        return (await aws.expect_error("sagemaker", "create_cluster", **request))[0]
 
     assert await code(ClusterName="hp") == "ResourceInUse"
     assert await code(Orchestrator={"Eks": {"ClusterArn": eks + "x"}}) == "ValidationException"

@@ -90,22 +90,22 @@ async def test_the_emulator_keeps_other_entries_in_the_device_directory_of_a_liv
 async def test_a_deleted_nodes_device_directory_is_deleted_except_for_mounts(short_path: Path) -> None:
     """A mount in the directory belongs to another process, which may still use it."""
     async with cloud(short_path / "state") as (emulator, aws):
-        cluster, (gone, stays) = await aws.create_cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
+        cluster, (deleted, other) = await aws.create_cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
         volume = await aws.create_volume()
-        await attach(aws, cluster, gone, volume)
-        dev = emulator.device_directory(gone)
+        await attach(aws, cluster, deleted, volume)
+        dev = emulator.device_directory(deleted)
         add_other_entries(dev)
         (dev / "zero").touch()
         async with mount("-t", "tmpfs", "none", at=dev / "shm") as shm, mount("--bind", str(shm), at=dev / "pts"):
             (shm / "other-file").write_text("kept")
             await command.run(["mount", "--bind", "/dev/zero", str(dev / "zero")])
-            await aws("sagemaker", "batch_delete_cluster_nodes", ClusterName="hp", NodeIds=[gone])
-            await attach(aws, cluster, stays, volume)
-            left = {str(path.relative_to(dev)) for path in dev.iterdir()}
+            await aws("sagemaker", "batch_delete_cluster_nodes", ClusterName="hp", NodeIds=[deleted])
+            await attach(aws, cluster, other, volume)
+            remaining = {str(path.relative_to(dev)) for path in dev.iterdir()}
             content = (shm / "other-file").read_text()
             await command.run(["umount", str(dev / "zero")])
 
-        assert left == {"shm", "pts", "zero"}
+        assert remaining == {"shm", "pts", "zero"}
         assert content == "kept"
 
     async with cloud(short_path / "state"):

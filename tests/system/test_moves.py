@@ -25,7 +25,7 @@ BOTH = [pytest.param(kind, marks=pytest.mark.xdist_group(f"moves on {kind} nodes
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=BOTH)
-async def shared_fleet(request: pytest.FixtureRequest) -> AsyncGenerator[Fleet]:
+async def fleet_of_two_nodes(request: pytest.FixtureRequest) -> AsyncGenerator[Fleet]:
     """A fleet of two nodes, shared by all tests for one kind of node; each test has its own volume."""
     async with Fleet.start(kind=request.param) as running:
         yield running
@@ -40,9 +40,9 @@ class Case:
 
 
 @pytest.fixture
-def case(shared_fleet: Fleet, request: pytest.FixtureRequest) -> Case:
+def case(fleet_of_two_nodes: Fleet, request: pytest.FixtureRequest) -> Case:
     """The shared fleet, and a unique name for this test's volume."""
-    return Case(shared_fleet, request.node.name)
+    return Case(fleet_of_two_nodes, request.node.name)
 
 
 @pytest.mark.requirement("calls.same-answer", "csi.publish-volume.idempotent")
