@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hyperpod_ebs.emulator.http.auth import Key, Keys
 from hyperpod_ebs.emulator.http.faults import BadPlan, Faults, Plan
 from hyperpod_ebs.emulator.http.server import Server
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
 THROTTLED = AwsFault("ThrottlingException", "Rate exceeded")
 FULL = AwsFault("RequestLimitExceeded", "Request limit exceeded.", 503)
@@ -34,11 +34,11 @@ class Volumes:
         self.first_deleted = asyncio.Event()
 
     @operations("DeleteVolume")
-    async def delete(self, asked: Asked, _: Call) -> Answer:
+    async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Delete the volume, or answer that it does not exist."""
-        if asked["VolumeId"] in self.deleted:
-            raise AwsFault("InvalidVolume.NotFound", f"The volume '{asked['VolumeId']}' does not exist.")
-        self.deleted.append(asked["VolumeId"])
+        if parameters["VolumeId"] in self.deleted:
+            raise AwsFault("InvalidVolume.NotFound", f"The volume '{parameters['VolumeId']}' does not exist.")
+        self.deleted.append(parameters["VolumeId"])
         self.first_deleted.set()
         return {}
 

@@ -22,7 +22,7 @@ from hyperpod_ebs.emulator.http.auth import Caller, Key, Keys, authenticate
 from hyperpod_ebs.emulator.http.faults import Faults
 from hyperpod_ebs.emulator.http.server import Server
 from hyperpod_ebs.emulator.wire.messages import Request
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
 KEY: Final = Key(secret="a/secret+", account="123456789012", arn="arn:aws:iam::123456789012:user/me", user_id="AIDME")
 FORM: Final = "application/x-www-form-urlencoded; charset=utf-8"
@@ -334,7 +334,7 @@ class Everything:
     @sagemaker("ListClusters")
     @eks("ListClusters")
     @sts("GetCallerIdentity")
-    async def answer(self, _: Asked, call: Call) -> Answer:
+    async def answer(self, _: Parameters, call: Call) -> Answer:
         """Answer the caller's ARN in a member that the operation's output has."""
         match call.service:
             case "ec2":

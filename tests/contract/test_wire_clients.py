@@ -21,7 +21,7 @@ from hyperpod_ebs.emulator.http.control import local_only
 from hyperpod_ebs.emulator.http.dispatch import Service
 from hyperpod_ebs.emulator.http.faults import Faults
 from hyperpod_ebs.emulator.http.server import BODY_LIMIT, Server
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 ARN = "arn:aws:sagemaker:us-west-2:123456789012:cluster/abcdefghijkl"
@@ -38,18 +38,20 @@ class Volumes:
     operations = Operations["Volumes"]()
 
     @operations("DescribeVolumes")
-    async def describe(self, asked: Asked, call: Call) -> Answer:
+    async def describe(self, parameters: Parameters, call: Call) -> Answer:
         """Answer every requested volume."""
-        volumes = [{"VolumeId": name, "Size": 4, "Encrypted": True, "CreateTime": TIME} for name in asked["VolumeIds"]]
+        volumes = [
+            {"VolumeId": name, "Size": 4, "Encrypted": True, "CreateTime": TIME} for name in parameters["VolumeIds"]
+        ]
         return {"Volumes": volumes, "NextToken": f"{call.account} {call.region}"}
 
     @operations("DeleteVolume")
-    async def delete(self, asked: Asked, _: Call) -> Answer:
+    async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Answer that the volume does not exist."""
-        raise AwsFault("InvalidVolume.NotFound", f"The volume '{asked['VolumeId']}' does not exist. <&>")
+        raise AwsFault("InvalidVolume.NotFound", f"The volume '{parameters['VolumeId']}' does not exist. <&>")
 
     @operations("CreateVolume")
-    async def create(self, _: Asked, __: Call) -> Answer:
+    async def create(self, _: Parameters, __: Call) -> Answer:
         """Answer a volume with a misspelt member."""
         return {"VolumeID": "vol-1"}
 
@@ -60,7 +62,7 @@ class Tags:
     operations = Operations["Tags"]()
 
     @operations("CreateTags")
-    async def create(self, _: Asked, __: Call) -> Answer:
+    async def create(self, _: Parameters, __: Call) -> Answer:
         """Answer nothing."""
         return {}
 
@@ -71,17 +73,17 @@ class SageMaker:
     operations = Operations["SageMaker"]()
 
     @operations("AttachClusterNodeVolume")
-    async def attach(self, asked: Asked, _: Call) -> Answer:
+    async def attach(self, parameters: Parameters, _: Call) -> Answer:
         """Answer the members of the request and some more."""
-        return {**asked, "AttachTime": TIME, "Status": "attached", "DeviceName": "/dev/sdb"}
+        return {**parameters, "AttachTime": TIME, "Status": "attached", "DeviceName": "/dev/sdb"}
 
     @operations("DescribeCluster")
-    async def describe(self, asked: Asked, _: Call) -> Answer:
+    async def describe(self, parameters: Parameters, _: Call) -> Answer:
         """Answer that the cluster does not exist."""
-        raise AwsFault("ResourceNotFound", f"Cluster {asked['ClusterName']} not found.")
+        raise AwsFault("ResourceNotFound", f"Cluster {parameters['ClusterName']} not found.")
 
     @operations("ListClusters")
-    async def list(self, _: Asked, __: Call) -> Answer:
+    async def list(self, _: Parameters, __: Call) -> Answer:
         """Fail with a bug."""
         raise RuntimeError("a bug in a handler")
 
@@ -92,10 +94,10 @@ class Eks:
     operations = Operations["Eks"]()
 
     @operations("DescribeCluster")
-    async def describe(self, asked: Asked, _: Call) -> Answer:
+    async def describe(self, parameters: Parameters, _: Call) -> Answer:
         """Answer the only cluster."""
-        if asked["name"] != "mine":
-            raise AwsFault("ResourceNotFoundException", f"No cluster found for name: {asked['name']}.")
+        if parameters["name"] != "mine":
+            raise AwsFault("ResourceNotFoundException", f"No cluster found for name: {parameters['name']}.")
         return {"cluster": {"name": "mine", "createdAt": TIME, "tags": {"a": "b"}}}
 
 
@@ -105,7 +107,7 @@ class Sts:
     operations = Operations["Sts"]()
 
     @operations("GetCallerIdentity")
-    async def identity(self, _: Asked, call: Call) -> Answer:
+    async def identity(self, _: Parameters, call: Call) -> Answer:
         """Answer the caller."""
         return {"Account": call.account, "Arn": call.arn, "UserId": call.user_id}
 
@@ -138,7 +140,9 @@ async def url() -> AsyncGenerator[str]:
         yield address
 
 
-async def ask(url: str, service: str, operation: str, *, more: Mapping[str, str] | None = None, **asked: Any) -> Any:
+async def ask(
+    url: str, service: str, operation: str, *, more: Mapping[str, str] | None = None, **parameters: Any
+) -> Any:
     """Call the operation with boto3 and return the answer; `more` are additional parameters of the form."""
 
     def call() -> Any:
@@ -154,7 +158,7 @@ async def ask(url: str, service: str, operation: str, *, more: Mapping[str, str]
         if more:
             client.meta.events.register("before-call", lambda params, **_: params["body"].update(more))
         try:
-            answer = getattr(client, operation)(**asked)
+            answer = getattr(client, operation)(**parameters)
             answer.pop("ResponseMetadata")
             return answer
         finally:
@@ -169,7 +173,7 @@ class Case(NamedTuple):
     id: str
     service: str
     operation: str
-    asked: dict[str, Any]
+    parameters: dict[str, Any]
     answer: dict[str, Any]
 
 
@@ -213,7 +217,7 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
 async def test_boto3_gets_the_answer(url: str, case: Case) -> None:
-    answer = await ask(url, case.service, case.operation, **case.asked)
+    answer = await ask(url, case.service, case.operation, **case.parameters)
 
     assert answer == case.answer
 
@@ -231,7 +235,7 @@ async def test_aiobotocore_gets_the_answer(url: str, case: Case) -> None:
     )
 
     async with client as connected:
-        answer = await getattr(connected, case.operation)(**case.asked)
+        answer = await getattr(connected, case.operation)(**case.parameters)
 
     answer.pop("ResponseMetadata")
     assert answer == case.answer
@@ -243,7 +247,7 @@ class ErrorCase(NamedTuple):
     id: str
     service: str
     operation: str
-    asked: dict[str, Any]
+    parameters: dict[str, Any]
     more: dict[str, str]
     code: str
     message: str
@@ -382,7 +386,7 @@ ERRORS = [
 async def test_boto3_gets_the_error(url: str, case: ErrorCase) -> None:
     """Code, message and HTTP status arrive in every protocol."""
     with pytest.raises(ClientError) as refused:
-        await ask(url, case.service, case.operation, more=case.more, **case.asked)
+        await ask(url, case.service, case.operation, more=case.more, **case.parameters)
 
     response: Any = refused.value.response
     assert (response["Error"]["Code"], response["Error"]["Message"]) == (case.code, case.message)

@@ -7,7 +7,7 @@ from typing import Any, Final
 from hyperpod_ebs.emulator.records import EksCluster
 from hyperpod_ebs.emulator.state.region import SECURITY_GROUP, VPC
 from hyperpod_ebs.emulator.state.world import World, now, to_datetime
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
 VERSION: Final = "1.35"
 """The default Kubernetes version of a cluster."""
@@ -25,10 +25,10 @@ class Eks:
         world.clock.register("eks active", self._set_active)
 
     @operations("CreateCluster")
-    async def create(self, asked: Asked, _: Call) -> Answer:
+    async def create(self, parameters: Parameters, _: Call) -> Answer:
         """Create a cluster, whose state is CREATING at first."""
         await self._world.clock.run_due_steps()
-        name, subnets = asked["name"], asked["resourcesVpcConfig"].get("subnetIds", [])
+        name, subnets = parameters["name"], parameters["resourcesVpcConfig"].get("subnetIds", [])
         if name in self._clusters:
             raise AwsFault("ResourceInUseException", f"Cluster already exists with name: {name}", 409)
         for subnet in subnets:
@@ -39,21 +39,21 @@ class Eks:
             EksCluster(
                 id=name,
                 created=now(),
-                role=asked["roleArn"],
-                version=asked.get("version", VERSION),
+                role=parameters["roleArn"],
+                version=parameters.get("version", VERSION),
                 subnets=tuple(subnets),
-                tags=dict(asked.get("tags", {})),
+                tags=dict(parameters.get("tags", {})),
             )
         )
         self._world.clock.schedule(self._subject(name), "eks active")
         return await self._world.acknowledge({"cluster": self._members(cluster)})
 
     @operations("DescribeCluster")
-    async def describe(self, asked: Asked, _: Call) -> Answer:
+    async def describe(self, parameters: Parameters, _: Call) -> Answer:
         """Describe the cluster with this name."""
         await self._world.clock.run_due_steps()
-        if (cluster := self._clusters.get(asked["name"])) is None:
-            raise AwsFault("ResourceNotFoundException", f"No cluster found for name: {asked['name']}.", 404)
+        if (cluster := self._clusters.get(parameters["name"])) is None:
+            raise AwsFault("ResourceNotFoundException", f"No cluster found for name: {parameters['name']}.", 404)
         return await self._world.acknowledge({"cluster": self._members(cluster)})
 
     async def _set_active(self, subject: str) -> None:

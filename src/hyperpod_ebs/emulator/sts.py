@@ -1,6 +1,6 @@
 """Security Token Service (STS): the caller's identity."""
 
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, Call, Operations
+from hyperpod_ebs.emulator.wire.operations import Answer, Call, Operations, Parameters
 
 
 class Sts:
@@ -10,6 +10,6 @@ class Sts:
     operations = Operations["Sts"]()
 
     @operations("GetCallerIdentity")
-    async def identity(self, _: Asked, call: Call) -> Answer:
+    async def identity(self, _: Parameters, call: Call) -> Answer:
         """GetCallerIdentity, which needs no permission."""
         return {"UserId": call.user_id, "Account": call.account, "Arn": call.arn}

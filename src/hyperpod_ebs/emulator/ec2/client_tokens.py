@@ -8,7 +8,7 @@ from typing import Final
 
 from hyperpod_ebs.emulator.records import Token
 from hyperpod_ebs.emulator.state.store import Store
-from hyperpod_ebs.emulator.wire.operations import Asked, AwsFault
+from hyperpod_ebs.emulator.wire.operations import AwsFault, Parameters
 
 MAX_LENGTH: Final = 64
 
@@ -25,13 +25,13 @@ class ClientTokens:
     store: Store
     operation: str
 
-    def earlier_ids(self, asked: Asked, scope: str) -> Sequence[str]:
+    def earlier_ids(self, parameters: Parameters, scope: str) -> Sequence[str]:
         """The ids of the resources that the same request created before; empty for a new request.
 
         Raises:
             AwsFault: The token is invalid or was used with other parameters.
         """
-        token = asked.get("ClientToken")
+        token = parameters.get("ClientToken")
         if not token:
             return ()
         if len(token) > MAX_LENGTH or not token.isascii():
@@ -40,15 +40,15 @@ class ClientTokens:
         known = self.store.tokens.get(self._id(token, scope))
         if known is None or known.used < time.time() - LIFETIME:
             return ()
-        if known.terms != _terms(asked):
+        if known.terms != _terms(parameters):
             text = f"Arguments on this idempotent request are inconsistent with arguments used in {token}."
             raise token_mismatch(text)
         return known.made
 
-    def remember(self, asked: Asked, scope: str, ids: Sequence[str]) -> None:
+    def remember(self, parameters: Parameters, scope: str, ids: Sequence[str]) -> None:
         """Store the ids of the resources that this request creates."""
-        if token := asked.get("ClientToken"):
-            record = Token(id=self._id(token, scope), terms=_terms(asked), made=tuple(ids), used=time.time())
+        if token := parameters.get("ClientToken"):
+            record = Token(id=self._id(token, scope), terms=_terms(parameters), made=tuple(ids), used=time.time())
             self.store.tokens.put(record)
 
     def _id(self, token: str, scope: str) -> str:
@@ -66,7 +66,7 @@ def token_mismatch(text: str) -> AwsFault:
     return AwsFault("IdempotentParameterMismatch", text)
 
 
-def _terms(asked: Asked) -> str:
+def _terms(parameters: Parameters) -> str:
     """The parameters that a repeated request must have in common with the first, as canonical JSON."""
-    terms = {name: value for name, value in asked.items() if name not in _NOT_COMPARED}
+    terms = {name: value for name, value in parameters.items() if name not in _NOT_COMPARED}
     return json.dumps(terms, sort_keys=True, default=str)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from hyperpod_ebs.emulator.ec2 import filters, pages, request_checks, resource_ids
 from hyperpod_ebs.emulator.records import Snapshot
 from hyperpod_ebs.emulator.state.world import World, tag_list, to_datetime
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, Call, Operations
+from hyperpod_ebs.emulator.wire.operations import Answer, Call, Operations, Parameters
 
 PAGE_SIZES: Final = (5, 1000)
 
@@ -50,26 +50,26 @@ class DescribeSnapshots:
     operations = Operations["DescribeSnapshots"]()
 
     @operations("DescribeSnapshots")
-    async def describe(self, asked: Asked, _: Call) -> Answer:
+    async def describe(self, parameters: Parameters, _: Call) -> Answer:
         """List snapshots by id or by filter; an unknown id fails the call. No other account has snapshots."""
         await self.world.clock.run_due_steps()
-        request_checks.refuse_dry_run(asked)
-        pages.refuse_pages_of_ids(asked, "SnapshotIds")
+        request_checks.refuse_dry_run(parameters)
+        pages.refuse_pages_of_ids(parameters, "SnapshotIds")
         fields = self._fields()
         matching = filters.matching(
-            self._candidates(asked), asked, fields, by_id="snapshot-id", tags=lambda snapshot: snapshot.tags
+            self._candidates(parameters), parameters, fields, by_id="snapshot-id", tags=lambda snapshot: snapshot.tags
         )
-        this_page, token = pages.page(matching, asked, PAGE_SIZES, key=lambda snapshot: snapshot.id)
+        this_page, token = pages.page(matching, parameters, PAGE_SIZES, key=lambda snapshot: snapshot.id)
         answer = {"Snapshots": [render_snapshot(self.world, snapshot) for snapshot in this_page], "NextToken": token}
         return await self.world.acknowledge(answer)
 
-    def _candidates(self, asked: Asked) -> Mapping[str, Snapshot]:
+    def _candidates(self, parameters: Parameters) -> Mapping[str, Snapshot]:
         snapshots = self.world.store.snapshots
-        if ids := asked.get("SnapshotIds"):
+        if ids := parameters.get("SnapshotIds"):
             return {snapshot.id: snapshot for snapshot in resource_ids.find_all(snapshots, ids, resource_ids.SNAPSHOT)}
         own = {"self", self.world.region.account}
         for member in ("OwnerIds", "RestorableByUserIds"):
-            if (owners := asked.get(member)) and not own & set(owners):
+            if (owners := parameters.get(member)) and not own & set(owners):
                 return {}
         return snapshots
 

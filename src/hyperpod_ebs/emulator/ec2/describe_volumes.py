@@ -6,7 +6,7 @@ from typing import Any, Final
 from hyperpod_ebs.emulator.ec2 import filters, pages, request_checks, resource_ids
 from hyperpod_ebs.emulator.records import Attachment, Instance, Volume
 from hyperpod_ebs.emulator.state.world import World, tag_list, to_datetime
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, Call, Operations
+from hyperpod_ebs.emulator.wire.operations import Answer, Call, Operations, Parameters
 
 HYPERPOD: Final = "sagemaker.amazonaws.com"
 """The service that owns the instances of HyperPod clusters."""
@@ -75,18 +75,18 @@ class DescribeVolumes:
     operations = Operations["DescribeVolumes"]()
 
     @operations("DescribeVolumes")
-    async def describe(self, asked: Asked, _: Call) -> Answer:
+    async def describe(self, parameters: Parameters, _: Call) -> Answer:
         """List volumes by id or by filter; an unknown id fails the call."""
         await self.world.clock.run_due_steps()
-        request_checks.refuse_dry_run(asked)
-        pages.refuse_pages_of_ids(asked, "VolumeIds")
-        volumes, ids = self.world.store.volumes, asked.get("VolumeIds")
+        request_checks.refuse_dry_run(parameters)
+        pages.refuse_pages_of_ids(parameters, "VolumeIds")
+        volumes, ids = self.world.store.volumes, parameters.get("VolumeIds")
         named = {volume.id: volume for volume in resource_ids.find_all(volumes, ids or (), resource_ids.VOLUME)}
         candidates = named if ids else volumes
         matching = filters.matching(
-            candidates, asked, self._fields(), by_id="volume-id", tags=lambda volume: volume.tags
+            candidates, parameters, self._fields(), by_id="volume-id", tags=lambda volume: volume.tags
         )
-        this_page, token = pages.page(matching, asked, PAGE_SIZES, key=lambda volume: volume.id)
+        this_page, token = pages.page(matching, parameters, PAGE_SIZES, key=lambda volume: volume.id)
         answer = {"Volumes": [render_volume(self.world, volume) for volume in this_page], "NextToken": token}
         return await self.world.acknowledge(answer)
 

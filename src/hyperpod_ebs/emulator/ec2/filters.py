@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
-from hyperpod_ebs.emulator.wire.operations import Asked, AwsFault
+from hyperpod_ebs.emulator.wire.operations import AwsFault, Parameters
 
 R = TypeVar("R")
 
@@ -20,13 +20,18 @@ MAX_VALUES: Final = 200
 
 
 def matching(
-    records: Mapping[str, R], asked: Asked, fields: Mapping[str, Field[R]], *, by_id: str, tags: Tags[R] | None = None
+    records: Mapping[str, R],
+    parameters: Parameters,
+    fields: Mapping[str, Field[R]],
+    *,
+    by_id: str,
+    tags: Tags[R] | None = None,
 ) -> list[R]:
     """The records that match every filter of the request.
 
     Args:
         records: All candidates by id.
-        asked: A request with or without Filters.
+        parameters: The parameters of the request, which may include Filters.
         fields: The filters by name.
         by_id: The name of the filter that compares the id.
         tags: None if the records have no tags.
@@ -34,7 +39,7 @@ def matching(
     Raises:
         AwsFault: A filter is unknown, or there are too many values.
     """
-    filters = [(filter_.get("Name", ""), list(filter_.get("Values", []))) for filter_ in asked.get("Filters", [])]
+    filters = [(filter_.get("Name", ""), list(filter_.get("Values", []))) for filter_ in parameters.get("Filters", [])]
     if sum(len(values) for _, values in filters) > MAX_VALUES:
         text = f"The maximum number of filter values specified on a single call is {MAX_VALUES}"
         raise AwsFault("FilterLimitExceeded", text)

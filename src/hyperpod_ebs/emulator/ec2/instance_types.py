@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from hyperpod_ebs.emulator.ec2 import filters, pages, request_checks
 from hyperpod_ebs.emulator.nodes.attach_slots import ATTACH_SLOTS, AttachSlots
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
 PAGE_SIZES: Final = (5, 100)
 
@@ -37,18 +37,18 @@ class InstanceTypes:
     operations = Operations["InstanceTypes"]()
 
     @operations("DescribeInstanceTypes")
-    async def describe(self, asked: Asked, _: Call) -> Answer:
+    async def describe(self, parameters: Parameters, _: Call) -> Answer:
         """List instance types by name or by filter; an unknown name fails the call."""
-        request_checks.refuse_dry_run(asked)
-        names = asked.get("InstanceTypes", [])
+        request_checks.refuse_dry_run(parameters)
+        names = parameters.get("InstanceTypes", [])
         if len(names) > _MAX_TYPES:
             raise AwsFault("InvalidParameterValue", f"The maximum number of instance types per call is {_MAX_TYPES}")
         if unknown := sorted(set(names) - set(_INSTANCE_TYPES)):
             text = f"The following supplied instance types do not exist: [{', '.join(unknown)}]"
             raise AwsFault("InvalidInstanceType", text)
         known = {name: _INSTANCE_TYPES[name] for name in names} if names else _INSTANCE_TYPES
-        matching = filters.matching(known, asked, _FIELDS, by_id="instance-type")
-        limited = asked if names else {"MaxResults": PAGE_SIZES[1], **asked}
+        matching = filters.matching(known, parameters, _FIELDS, by_id="instance-type")
+        limited = parameters if names else {"MaxResults": PAGE_SIZES[1], **parameters}
         this_page, token = pages.page(matching, limited, PAGE_SIZES, key=lambda instance_type: instance_type.name)
         return {"InstanceTypes": [_render(instance_type) for instance_type in this_page], "NextToken": token}
 

@@ -10,7 +10,7 @@ from hyperpod_ebs.emulator.nodes.machines import ROOT_DEVICE, Machines, customer
 from hyperpod_ebs.emulator.records import Attachment, Instance
 from hyperpod_ebs.emulator.state.region import VPC
 from hyperpod_ebs.emulator.state.world import World, new_id, tag_list, to_datetime
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
 PAGE_SIZES: Final = (5, 1000)
 
@@ -31,34 +31,38 @@ class Instances:
         self._tokens = ClientTokens(world.store, "RunInstances")
 
     @operations("RunInstances")
-    async def run(self, asked: Asked, _: Call) -> Answer:
+    async def run(self, parameters: Parameters, _: Call) -> Answer:
         """Start instances, each with a root volume; they are pending."""
-        least, most = request_checks.require(asked, "MinCount", "MaxCount")
+        least, most = request_checks.require(parameters, "MinCount", "MaxCount")
         await self._world.clock.run_due_steps()
         if not 1 <= least <= most:
             raise AwsFault("InvalidParameterValue", f"MinCount {least} is not between 1 and MaxCount {most}")
-        zone = self._zone(asked)
-        specifications = [item for item in asked.get("TagSpecifications", []) if item.get("ResourceType") == "instance"]
+        zone = self._zone(parameters)
+        specifications = [
+            item for item in parameters.get("TagSpecifications", []) if item.get("ResourceType") == "instance"
+        ]
         tags = tagging.requested_tags({"TagSpecifications": specifications}, "instance")
-        reservation, earlier_ids = new_id("r"), self._tokens.earlier_ids(asked, zone)
-        request_checks.refuse_dry_run(asked)
+        reservation, earlier_ids = new_id("r"), self._tokens.earlier_ids(parameters, zone)
+        request_checks.refuse_dry_run(parameters)
         if earlier_ids:
             instances = resource_ids.find_all(customer_instances(self._world), earlier_ids, resource_ids.INSTANCE)
         else:
-            new = [self._new_instance(asked, zone, tags, reservation) for _ in range(most)]
-            self._tokens.remember(asked, zone, [instance.id for instance in new])
+            new = [self._new_instance(parameters, zone, tags, reservation) for _ in range(most)]
+            self._tokens.remember(parameters, zone, [instance.id for instance in new])
             instances = [self._machines.start(instance) for instance in new]
             for instance in instances:
                 self._machines.add_root_volume(instance)
         return await self._world.acknowledge(self._render_reservation(instances))
 
     @operations("TerminateInstances")
-    async def terminate(self, asked: Asked, _: Call) -> Answer:
+    async def terminate(self, parameters: Parameters, _: Call) -> Answer:
         """Terminate instances and delete their root volumes; other volumes are force-detached."""
-        request_checks.require(asked, "InstanceIds")
+        request_checks.require(parameters, "InstanceIds")
         await self._world.clock.run_due_steps()
-        before = resource_ids.find_all(customer_instances(self._world), asked["InstanceIds"], resource_ids.INSTANCE)
-        request_checks.refuse_dry_run(asked)
+        before = resource_ids.find_all(
+            customer_instances(self._world), parameters["InstanceIds"], resource_ids.INSTANCE
+        )
+        request_checks.refuse_dry_run(parameters)
         changes = []
         for instance in before:
             ending = instance.state in {"shutting-down", "terminated"}
@@ -72,41 +76,41 @@ class Instances:
         return await self._world.acknowledge({"TerminatingInstances": changes})
 
     @operations("DescribeInstances")
-    async def describe(self, asked: Asked, _: Call) -> Answer:
+    async def describe(self, parameters: Parameters, _: Call) -> Answer:
         """List instances, grouped by reservation, by id or by filter; an unknown id fails the call."""
         await self._world.clock.run_due_steps()
-        request_checks.refuse_dry_run(asked)
-        pages.refuse_pages_of_ids(asked, "InstanceIds")
+        request_checks.refuse_dry_run(parameters)
+        pages.refuse_pages_of_ids(parameters, "InstanceIds")
         known = customer_instances(self._world)
-        if ids := asked.get("InstanceIds"):
+        if ids := parameters.get("InstanceIds"):
             known = {instance.id: instance for instance in resource_ids.find_all(known, ids, resource_ids.INSTANCE)}
         matching = filters.matching(
-            known, asked, self._fields(), by_id="instance-id", tags=lambda instance: instance.tags
+            known, parameters, self._fields(), by_id="instance-id", tags=lambda instance: instance.tags
         )
-        this_page, token = pages.page(matching, asked, PAGE_SIZES, key=lambda instance: instance.id)
+        this_page, token = pages.page(matching, parameters, PAGE_SIZES, key=lambda instance: instance.id)
         ordered = sorted(this_page, key=lambda instance: instance.reservation)
         by_reservation = groupby(ordered, key=lambda instance: instance.reservation)
         reservations = [self._render_reservation(list(group)) for _, group in by_reservation]
         return await self._world.acknowledge({"Reservations": reservations, "NextToken": token})
 
-    def _zone(self, asked: Asked) -> str:
+    def _zone(self, parameters: Parameters) -> str:
         region = self._world.region
-        if subnet := asked.get("SubnetId"):
+        if subnet := parameters.get("SubnetId"):
             zone = next((zone for zone in region.zones if zone.subnet == subnet), None)
             if zone is None:
                 raise AwsFault("InvalidSubnetID.NotFound", f"The subnet ID '{subnet}' does not exist")
             return zone.name
-        name = asked.get("Placement", {}).get("AvailabilityZone") or region.zones[0].name
+        name = parameters.get("Placement", {}).get("AvailabilityZone") or region.zones[0].name
         if name not in {zone.name for zone in region.zones}:
             raise AwsFault("InvalidParameterValue", f"Invalid availability zone: [{name}]")
         return str(name)
 
-    def _new_instance(self, asked: Asked, zone: str, tags: dict[str, str], reservation: str) -> Instance:
+    def _new_instance(self, parameters: Parameters, zone: str, tags: dict[str, str], reservation: str) -> Instance:
         return Instance(
             id=new_id("i"),
-            kind=asked.get("InstanceType", DEFAULT_TYPE),
+            kind=parameters.get("InstanceType", DEFAULT_TYPE),
             zone=zone,
-            image=asked.get("ImageId", ""),
+            image=parameters.get("ImageId", ""),
             tags=tags,
             reservation=reservation,
         )

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from hyperpod_ebs.emulator.ec2 import filters, pages, request_checks, resource_ids, volume_limits
 from hyperpod_ebs.emulator.records import Modification, Volume
 from hyperpod_ebs.emulator.state.world import World, modification_subject, now, to_datetime
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
 PAGE_SIZES: Final = (1, 500)
 
@@ -43,15 +43,15 @@ class Modifications:
         world.clock.register("modified", self._complete)
 
     @operations("ModifyVolume")
-    async def modify(self, asked: Asked, _: Call) -> Answer:
+    async def modify(self, parameters: Parameters, _: Call) -> Answer:
         """Modify a volume; the modification is modifying."""
-        request_checks.require(asked, "VolumeId")
+        request_checks.require(parameters, "VolumeId")
         await self._world.clock.run_due_steps()
-        volume = resource_ids.find(self._store.volumes, asked["VolumeId"], resource_ids.VOLUME)
-        target = self._target(asked, volume)
+        volume = resource_ids.find(self._store.volumes, parameters["VolumeId"], resource_ids.VOLUME)
+        target = self._target(parameters, volume)
         before = self._store.modifications.get(volume.id)
         recent = self._recent_starts(before)
-        request_checks.refuse_dry_run(asked)
+        request_checks.refuse_dry_run(parameters)
         modification = self._store.modifications.put(
             Modification(
                 id=volume.id,
@@ -66,18 +66,18 @@ class Modifications:
         return await self._world.acknowledge({"VolumeModification": _render(modification)})
 
     @operations("DescribeVolumesModifications")
-    async def describe(self, asked: Asked, _: Call) -> Answer:
+    async def describe(self, parameters: Parameters, _: Call) -> Answer:
         """List modifications by volume id or by filter; the id of a volume that was never modified fails the call."""
         await self._world.clock.run_due_steps()
-        request_checks.refuse_dry_run(asked)
-        matching = filters.matching(self._candidates(asked), asked, _FIELDS, by_id="volume-id")
-        this_page, token = pages.page(matching, asked, PAGE_SIZES, key=lambda modification: modification.id)
+        request_checks.refuse_dry_run(parameters)
+        matching = filters.matching(self._candidates(parameters), parameters, _FIELDS, by_id="volume-id")
+        this_page, token = pages.page(matching, parameters, PAGE_SIZES, key=lambda modification: modification.id)
         answer = {"VolumesModifications": [_render(modification) for modification in this_page], "NextToken": token}
         return await self._world.acknowledge(answer)
 
-    def _candidates(self, asked: Asked) -> Mapping[str, Modification]:
+    def _candidates(self, parameters: Parameters) -> Mapping[str, Modification]:
         modifications = self._store.modifications
-        if not (ids := asked.get("VolumeIds")):
+        if not (ids := parameters.get("VolumeIds")):
             return modifications
         resource_ids.find_all(self._store.volumes, ids, resource_ids.VOLUME)
         if missing := [id_ for id_ in ids if id_ not in modifications]:
@@ -85,33 +85,33 @@ class Modifications:
             raise AwsFault("InvalidVolumeModification.NotFound", text)
         return {id_: modifications[id_] for id_ in ids}
 
-    def _target(self, asked: Asked, volume: Volume) -> volume_limits.Settings:
+    def _target(self, parameters: Parameters, volume: Volume) -> volume_limits.Settings:
         """The settings that the volume gets."""
         if volume.state != "available":
             text = f"The volume '{volume.id}' is in the '{volume.state}' state."
             raise AwsFault("IncorrectState", text)
-        if not any(name in asked for name in _MEMBERS):
+        if not any(name in parameters for name in _MEMBERS):
             raise AwsFault("InvalidParameterCombination", "The request must contain a parameter to modify.")
-        if (size := asked.get("Size", volume.size_gib)) < volume.size_gib:
+        if (size := parameters.get("Size", volume.size_gib)) < volume.size_gib:
             text = f"New size cannot be smaller than existing size: {size} GiB is less than {volume.size_gib} GiB."
             raise AwsFault("InvalidParameterValue", text)
-        self._check_multi_attach(asked, volume)
-        kind = asked.get("VolumeType", volume.kind)
+        self._check_multi_attach(parameters, volume)
+        kind = parameters.get("VolumeType", volume.kind)
         return volume_limits.valid_settings(
             kind=kind,
             size_gib=size,
-            iops=_iops(asked, volume, kind),
-            throughput_mib=_throughput(asked, volume, kind),
-            multi_attach=asked.get("MultiAttachEnabled", volume.multi_attach),
+            iops=_iops(parameters, volume, kind),
+            throughput_mib=_throughput(parameters, volume, kind),
+            multi_attach=parameters.get("MultiAttachEnabled", volume.multi_attach),
         )
 
-    def _check_multi_attach(self, asked: Asked, volume: Volume) -> None:
-        requested = asked.get("MultiAttachEnabled", volume.multi_attach)
+    def _check_multi_attach(self, parameters: Parameters, volume: Volume) -> None:
+        requested = parameters.get("MultiAttachEnabled", volume.multi_attach)
         if requested != volume.multi_attach and self._store.attachments.where("volume", volume.id):
             text = f"Multi-Attach of volume '{volume.id}' can be changed only while it is detached."
             raise AwsFault("IncorrectState", text)
         fixed = {"io1": ("VolumeType", "Size", "Iops"), "io2": ("VolumeType",)}.get(volume.kind, ())
-        if volume.multi_attach and (given := [name for name in fixed if name in asked]):
+        if volume.multi_attach and (given := [name for name in fixed if name in parameters]):
             text = f"{given[0]} of the Multi-Attach enabled {volume.kind} volume '{volume.id}' cannot be modified."
             raise AwsFault("InvalidParameterCombination", text)
 
@@ -183,19 +183,19 @@ def _current_settings(volume: Volume) -> volume_limits.Settings:
     )
 
 
-def _iops(asked: Asked, volume: Volume, kind: str) -> int | None:
+def _iops(parameters: Parameters, volume: Volume, kind: str) -> int | None:
     """The IOPS to check: the requested ones, the current ones, or AWS's default for a new type."""
-    if "Iops" in asked or volume_limits.VOLUME_TYPES.get(kind, volume_limits.VOLUME_TYPES["gp2"]).iops is None:
-        return asked.get("Iops")
+    if "Iops" in parameters or volume_limits.VOLUME_TYPES.get(kind, volume_limits.VOLUME_TYPES["gp2"]).iops is None:
+        return parameters.get("Iops")
     if kind == volume.kind:
         return volume.iops
     # From gp2 to gp3, the volume gets the higher of its own IOPS and gp3's baseline.
     return max(3000, volume.iops or 0) if volume.kind == "gp2" else 3000
 
 
-def _throughput(asked: Asked, volume: Volume, kind: str) -> int | None:
-    if "Throughput" in asked or kind != "gp3":
-        return asked.get("Throughput")
+def _throughput(parameters: Parameters, volume: Volume, kind: str) -> int | None:
+    if "Throughput" in parameters or kind != "gp3":
+        return parameters.get("Throughput")
     return volume.throughput_mib if volume.kind == "gp3" else _GP2_THROUGHPUT_MIB if volume.kind == "gp2" else None
 
 

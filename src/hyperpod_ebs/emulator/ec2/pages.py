@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from hyperpod_ebs.emulator.wire.operations import Asked, AwsFault
+from hyperpod_ebs.emulator.wire.operations import AwsFault, Parameters
 
 R = TypeVar("R")
 
@@ -20,7 +20,7 @@ PageSizes = tuple[int, int]
 
 
 def page(
-    records: Sequence[R], asked: Asked, sizes: PageSizes, *, key: Callable[[R], str]
+    records: Sequence[R], parameters: Parameters, sizes: PageSizes, *, key: Callable[[R], str]
 ) -> tuple[list[R], str | None]:
     """The requested page of `records`, and the token of the next page.
 
@@ -28,7 +28,7 @@ def page(
         AwsFault: MaxResults or NextToken is invalid.
     """
     smallest, largest = sizes
-    max_results, token = asked.get("MaxResults"), asked.get("NextToken")
+    max_results, token = parameters.get("MaxResults"), parameters.get("NextToken")
     if max_results is not None and max_results < smallest:
         text = (
             f"Value ( {max_results} ) for parameter maxResults is invalid. Expecting a value greater than {smallest}."
@@ -47,13 +47,13 @@ def page(
     return [rest[at] for at in this_page], base64.urlsafe_b64encode(f"{seed}{this_page[-1]}".encode()).decode()
 
 
-def refuse_pages_of_ids(asked: Asked, ids: str) -> None:
+def refuse_pages_of_ids(parameters: Parameters, ids: str) -> None:
     """Refuse a request that has both a list of ids and MaxResults.
 
     Raises:
         AwsFault: The request has both.
     """
-    if asked.get(ids) and asked.get("MaxResults") is not None:
+    if parameters.get(ids) and parameters.get("MaxResults") is not None:
         lower = ids[0].lower() + ids[1:]
         text = f"The parameter {lower} cannot be used with the parameter maxResults"
         raise AwsFault("InvalidParameterCombination", text)

@@ -13,7 +13,7 @@ from hyperpod_ebs.emulator.ec2 import request_checks, resource_ids, tagging
 from hyperpod_ebs.emulator.ec2.describe_snapshots import render_snapshot
 from hyperpod_ebs.emulator.records import Snapshot, Volume
 from hyperpod_ebs.emulator.state.world import World, new_id, now
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
 INTERVAL: Final = 15.0
 """Seconds between two snapshots of a volume, unless the clock's profile is instant."""
@@ -37,25 +37,25 @@ class Snapshots:
         world.clock.register("snapshot completed", self._complete)
 
     @operations("CreateSnapshot")
-    async def create(self, asked: Asked, _: Call) -> Answer:
+    async def create(self, parameters: Parameters, _: Call) -> Answer:
         """Create a snapshot in state pending; without client tokens, each repeat creates another one."""
-        request_checks.require(asked, "VolumeId")
+        request_checks.require(parameters, "VolumeId")
         async with self._world.clock.pause():  # the volume cannot be deleted while it is cloned
-            volume = resource_ids.find(self._store.volumes, asked["VolumeId"], resource_ids.VOLUME)
-            tags = tagging.requested_tags(asked, "snapshot")
-            self._check(asked, volume)
-            request_checks.refuse_dry_run(asked)
+            volume = resource_ids.find(self._store.volumes, parameters["VolumeId"], resource_ids.VOLUME)
+            tags = tagging.requested_tags(parameters, "snapshot")
+            self._check(parameters, volume)
+            request_checks.refuse_dry_run(parameters)
             self._latest[volume.id] = time.time()
-            snapshot = await self._clone(volume, description=asked.get("Description", ""), tags=tags)
+            snapshot = await self._clone(volume, description=parameters.get("Description", ""), tags=tags)
         return await self._world.acknowledge(render_snapshot(self._world, snapshot))
 
     @operations("DeleteSnapshot")
-    async def delete(self, asked: Asked, _: Call) -> Answer:
+    async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Delete a snapshot; volumes created from it keep their contents."""
-        request_checks.require(asked, "SnapshotId")
+        request_checks.require(parameters, "SnapshotId")
         async with self._world.clock.pause():
-            snapshot = resource_ids.find(self._store.snapshots, asked["SnapshotId"], resource_ids.SNAPSHOT)
-            request_checks.refuse_dry_run(asked)
+            snapshot = resource_ids.find(self._store.snapshots, parameters["SnapshotId"], resource_ids.SNAPSHOT)
+            request_checks.refuse_dry_run(parameters)
             await self._fill_dependents(snapshot.id)
             self._world.clock.cancel(snapshot.id)
             self._store.snapshots.drop(snapshot.id)
@@ -64,8 +64,8 @@ class Snapshots:
             await self._world.backing_files.delete(snapshot.id)
         return await self._world.acknowledge({})
 
-    def _check(self, asked: Asked, volume: Volume) -> None:
-        if given := [name for name in _UNSUPPORTED if asked.get(name)]:
+    def _check(self, parameters: Parameters, volume: Volume) -> None:
+        if given := [name for name in _UNSUPPORTED if parameters.get(name)]:
             raise AwsFault("UnsupportedOperation", f"The emulator does not support the parameter {given[0]}.")
         if volume.state != "available":
             raise AwsFault("IncorrectState", f"The volume '{volume.id}' is in the '{volume.state}' state.")

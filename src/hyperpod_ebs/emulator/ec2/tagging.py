@@ -8,7 +8,7 @@ from hyperpod_ebs.emulator.ec2 import request_checks, resource_ids
 from hyperpod_ebs.emulator.nodes.machines import customer_instances
 from hyperpod_ebs.emulator.state.store import Table
 from hyperpod_ebs.emulator.state.world import World
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
 MAX_TAGS: Final = 50
 MAX_KEY_LENGTH: Final = 128
@@ -33,14 +33,14 @@ def merge_tags(tags: Mapping[str, str], new: list[Mapping[str, str]]) -> dict[st
     return result
 
 
-def requested_tags(asked: Asked, resource: str) -> dict[str, str]:
+def requested_tags(parameters: Parameters, resource: str) -> dict[str, str]:
     """The tags in the TagSpecifications of a request that creates a resource of the type `resource`.
 
     Raises:
         AwsFault: A specification is for another type of resource, or a tag is invalid.
     """
     tags: list[Mapping[str, str]] = []
-    for specification in asked.get("TagSpecifications", []):
+    for specification in parameters.get("TagSpecifications", []):
         if (kind := specification.get("ResourceType")) != resource:
             text = f"'{kind}' is not a valid taggable resource type for this operation."
             raise AwsFault("InvalidParameterValue", text)
@@ -69,25 +69,29 @@ class Tagging:
     operations = Operations["Tagging"]()
 
     @operations("CreateTags")
-    async def create(self, asked: Asked, _: Call) -> Answer:
+    async def create(self, parameters: Parameters, _: Call) -> Answer:
         """Set tags on all of the resources, or on none if one of them is unknown."""
-        request_checks.require(asked, "Resources", "Tags")
+        request_checks.require(parameters, "Resources", "Tags")
         await self.world.clock.run_due_steps()
-        self._change(asked, {id_: merge_tags(tags, asked["Tags"]) for id_, tags in self._tags(asked).items()})
+        self._change(
+            parameters, {id_: merge_tags(tags, parameters["Tags"]) for id_, tags in self._tags(parameters).items()}
+        )
         return await self.world.acknowledge({})
 
     @operations("DeleteTags")
-    async def delete(self, asked: Asked, _: Call) -> Answer:
+    async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Delete tags: all of them if the request names none, and a tag with a value only if it has that value."""
-        request_checks.require(asked, "Resources")
+        request_checks.require(parameters, "Resources")
         await self.world.clock.run_due_steps()
-        self._change(asked, {id_: _without(tags, asked.get("Tags")) for id_, tags in self._tags(asked).items()})
+        self._change(
+            parameters, {id_: _without(tags, parameters.get("Tags")) for id_, tags in self._tags(parameters).items()}
+        )
         return await self.world.acknowledge({})
 
-    def _tags(self, asked: Asked) -> dict[str, Mapping[str, str]]:
+    def _tags(self, parameters: Parameters) -> dict[str, Mapping[str, str]]:
         tables = {kind.prefix: (kind, table) for kind, table in self._tables()}
         result = {}
-        for id_ in asked["Resources"]:
+        for id_ in parameters["Resources"]:
             prefix = f"{id_.partition('-')[0]}-"
             if prefix not in tables:
                 raise AwsFault("InvalidID", f"The ID '{id_}' is not valid")
@@ -97,8 +101,8 @@ class Tagging:
             result[id_] = resource_ids.find(known, id_, kind).tags
         return result
 
-    def _change(self, asked: Asked, tags: Mapping[str, Mapping[str, str]]) -> None:
-        request_checks.refuse_dry_run(asked)
+    def _change(self, parameters: Parameters, tags: Mapping[str, Mapping[str, str]]) -> None:
+        request_checks.refuse_dry_run(parameters)
         for _, table in self._tables():
             for id_ in [id_ for id_ in tags if id_ in table]:
                 table.put(replace(table[id_], tags=dict(tags[id_])))

@@ -10,7 +10,7 @@ from hyperpod_ebs.emulator.nodes.attachments import Attachments
 from hyperpod_ebs.emulator.nodes.machines import customer_instances
 from hyperpod_ebs.emulator.records import Attachment, Instance, Volume
 from hyperpod_ebs.emulator.state.world import World
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
 _DEVICE: Final = re.compile(r"/dev/(?:xvd(?:[b-z]|[a-c][a-z]|d[a-x])|sd[b-z][1-6]?)")
 """Device names that EC2 accepts for a data volume; source: the Go driver, which found the bounds by trial."""
@@ -27,30 +27,30 @@ class VolumeAttachments:
     operations = Operations["VolumeAttachments"]()
 
     @operations("AttachVolume")
-    async def attach(self, asked: Asked, _: Call) -> Answer:
+    async def attach(self, parameters: Parameters, _: Call) -> Answer:
         """Attach a volume; the attachment is attaching."""
-        request_checks.require(asked, "Device", "InstanceId", "VolumeId")
+        request_checks.require(parameters, "Device", "InstanceId", "VolumeId")
         await self.world.clock.run_due_steps()
-        volume = resource_ids.find(self.world.store.volumes, asked["VolumeId"], resource_ids.VOLUME)
-        instance = resource_ids.find(customer_instances(self.world), asked["InstanceId"], resource_ids.INSTANCE)
-        if asked.get("EbsCardIndex"):
-            text = f"Instance type {instance.kind} has no EBS card {asked['EbsCardIndex']}."
+        volume = resource_ids.find(self.world.store.volumes, parameters["VolumeId"], resource_ids.VOLUME)
+        instance = resource_ids.find(customer_instances(self.world), parameters["InstanceId"], resource_ids.INSTANCE)
+        if parameters.get("EbsCardIndex"):
+            text = f"Instance type {instance.kind} has no EBS card {parameters['EbsCardIndex']}."
             raise AwsFault("InvalidParameterValue", text)
-        self._check_device(asked["Device"], instance)
-        request_checks.refuse_dry_run(asked)
-        attachment = self.attachments.attach(volume, instance, asked["Device"])
+        self._check_device(parameters["Device"], instance)
+        request_checks.refuse_dry_run(parameters)
+        attachment = self.attachments.attach(volume, instance, parameters["Device"])
         return await self.world.acknowledge(render_attachment(self.world, attachment))
 
     @operations("DetachVolume")
-    async def detach(self, asked: Asked, _: Call) -> Answer:
+    async def detach(self, parameters: Parameters, _: Call) -> Answer:
         """Detach a volume; the attachment is detaching, or already gone with Force."""
-        request_checks.require(asked, "VolumeId")
+        request_checks.require(parameters, "VolumeId")
         async with self.world.clock.pause():
-            volume = resource_ids.find(self.world.store.volumes, asked["VolumeId"], resource_ids.VOLUME)
-            attachment = self._find_attachment(asked, volume)
-            self._check_detachable(attachment, volume, force=asked.get("Force", False))
-            request_checks.refuse_dry_run(asked)
-            if asked.get("Force"):
+            volume = resource_ids.find(self.world.store.volumes, parameters["VolumeId"], resource_ids.VOLUME)
+            attachment = self._find_attachment(parameters, volume)
+            self._check_detachable(attachment, volume, force=parameters.get("Force", False))
+            request_checks.refuse_dry_run(parameters)
+            if parameters.get("Force"):
                 detached = await self.attachments.force_detach(attachment)
             else:
                 detached = self.attachments.detach(attachment)
@@ -65,24 +65,24 @@ class VolumeAttachments:
             text = f"Invalid value '{device}' for unixDevice. Attachment point {device} is already in use"
             raise AwsFault("InvalidParameterValue", text)
 
-    def _find_attachment(self, asked: Asked, volume: Volume) -> Attachment:
+    def _find_attachment(self, parameters: Parameters, volume: Volume) -> Attachment:
         present = self.world.store.attachments.where("volume", volume.id)
         if not present:
             raise AwsFault("IncorrectState", f"Volume '{volume.id}' is in the '{volume.state}' state.")
         if any(self.world.store.instances[attachment.instance].cluster for attachment in present):
             text = f"The volume '{volume.id}' is attached to a managed resource and cannot be detached by DetachVolume."
             raise AwsFault("UnsupportedOperationException", text)
-        if len(present) > 1 and not asked.get("InstanceId"):
+        if len(present) > 1 and not parameters.get("InstanceId"):
             text = f"Volume '{volume.id}' is attached to several instances: instanceId must be specified."
             raise AwsFault("InvalidParameterCombination", text)
         matching = [
             attachment
             for attachment in present
-            if asked.get("InstanceId") in {None, attachment.instance}
-            and asked.get("Device") in {None, attachment.device}
+            if parameters.get("InstanceId") in {None, attachment.instance}
+            and parameters.get("Device") in {None, attachment.device}
         ]
         if not matching:
-            where = asked.get("InstanceId") or asked.get("Device")
+            where = parameters.get("InstanceId") or parameters.get("Device")
             text = f"The volume '{volume.id}' is not attached to instance '{where}'."
             raise AwsFault("InvalidAttachment.NotFound", text)
         return matching[0]

@@ -9,7 +9,7 @@ from hyperpod_ebs.emulator.ec2.client_tokens import ClientTokens, token_mismatch
 from hyperpod_ebs.emulator.ec2.describe_volumes import render_volume, volume_state
 from hyperpod_ebs.emulator.records import Snapshot, Volume
 from hyperpod_ebs.emulator.state.world import World, modification_subject, new_id, now
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
 _UNSUPPORTED: Final = ("OutpostArn", "Operator")
 
@@ -34,35 +34,35 @@ class Volumes:
         world.clock.register("volume gone", self._remove)
 
     @operations("CreateVolume")
-    async def create(self, asked: Asked, _: Call) -> Answer:
+    async def create(self, parameters: Parameters, _: Call) -> Answer:
         """Create a volume in state creating, or return the volume of an earlier request with the same token."""
         await self._world.clock.run_due_steps()
-        zone = self._zone(asked)
-        if earlier_ids := self._tokens.earlier_ids(asked, zone):
+        zone = self._zone(parameters)
+        if earlier_ids := self._tokens.earlier_ids(parameters, zone):
             # Check nothing else: the snapshot of the first request may be deleted by now.
-            request_checks.refuse_dry_run(asked)
+            request_checks.refuse_dry_run(parameters)
             volume = self._store.volumes.get(earlier_ids[0])
             if volume is None or volume.state == "deleting":
-                token = asked["ClientToken"]
+                token = parameters["ClientToken"]
                 raise token_mismatch(
                     f"The client token {token} was used for volume {earlier_ids[0]}, which is deleted."
                 )
         else:
-            volume = self._new_volume(asked, zone)
-            request_checks.refuse_dry_run(asked)
+            volume = self._new_volume(parameters, zone)
+            request_checks.refuse_dry_run(parameters)
             self._store.volumes.put(volume)
             self._store.record_state(volume.id, volume.state)
-            self._tokens.remember(asked, volume.zone, [volume.id])
+            self._tokens.remember(parameters, volume.zone, [volume.id])
             self._world.clock.schedule(volume.id, "volume available")
         return await self._world.acknowledge(render_volume(self._world, volume))
 
     @operations("DeleteVolume")
-    async def delete(self, asked: Asked, _: Call) -> Answer:
+    async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Delete a volume; it is deleting."""
-        request_checks.require(asked, "VolumeId")
+        request_checks.require(parameters, "VolumeId")
         await self._world.clock.run_due_steps()
-        volume = resource_ids.find(self._store.volumes, asked["VolumeId"], resource_ids.VOLUME)
-        request_checks.refuse_dry_run(asked)
+        volume = resource_ids.find(self._store.volumes, parameters["VolumeId"], resource_ids.VOLUME)
+        request_checks.refuse_dry_run(parameters)
         if (state := volume_state(self._world, volume)) == "in-use":
             holder = self._store.attachments.where("volume", volume.id)[0].instance
             raise AwsFault("VolumeInUse", f"Volume {volume.id} is currently attached to {holder}")
@@ -74,23 +74,23 @@ class Volumes:
         self._world.clock.schedule(volume.id, "volume gone")
         return await self._world.acknowledge({})
 
-    def _new_volume(self, asked: Asked, zone: str) -> Volume:
+    def _new_volume(self, parameters: Parameters, zone: str) -> Volume:
         """The requested volume.
 
         Raises:
             AwsFault: The request is invalid.
         """
-        if given := [name for name in _UNSUPPORTED if asked.get(name)]:
+        if given := [name for name in _UNSUPPORTED if parameters.get(name)]:
             raise AwsFault("UnsupportedOperation", f"The emulator does not support the parameter {given[0]}.")
-        snapshot = self._snapshot(asked)
+        snapshot = self._snapshot(parameters)
         settings = volume_limits.valid_settings(
-            kind=asked.get("VolumeType", "gp2"),
-            size_gib=_size(asked, snapshot),
-            iops=asked.get("Iops"),
-            throughput_mib=asked.get("Throughput"),
-            multi_attach=asked.get("MultiAttachEnabled", False),
+            kind=parameters.get("VolumeType", "gp2"),
+            size_gib=_size(parameters, snapshot),
+            iops=parameters.get("Iops"),
+            throughput_mib=parameters.get("Throughput"),
+            multi_attach=parameters.get("MultiAttachEnabled", False),
         )
-        encrypted, key = self._encryption(asked, snapshot)
+        encrypted, key = self._encryption(parameters, snapshot)
         return Volume(
             id=new_id("vol"),
             zone=zone,
@@ -102,13 +102,13 @@ class Volumes:
             encrypted=encrypted,
             key=key,
             snapshot=snapshot.id if snapshot else None,
-            initialization_rate_mib=_rate(asked),
+            initialization_rate_mib=_rate(parameters),
             created=now(),
-            tags=tagging.requested_tags(asked, "volume"),
+            tags=tagging.requested_tags(parameters, "volume"),
         )
 
-    def _zone(self, asked: Asked) -> str:
-        name, id_ = asked.get("AvailabilityZone"), asked.get("AvailabilityZoneId")
+    def _zone(self, parameters: Parameters) -> str:
+        name, id_ = parameters.get("AvailabilityZone"), parameters.get("AvailabilityZoneId")
         if name and id_:
             text = "The parameters AvailabilityZone and AvailabilityZoneId cannot be used together."
             raise AwsFault("InvalidParameterCombination", text)
@@ -119,18 +119,18 @@ class Volumes:
             raise AwsFault("InvalidZone.NotFound", f"The zone '{name or id_}' does not exist.")
         return zone.name
 
-    def _snapshot(self, asked: Asked) -> Snapshot | None:
-        if not (id_ := asked.get("SnapshotId")):
+    def _snapshot(self, parameters: Parameters) -> Snapshot | None:
+        if not (id_ := parameters.get("SnapshotId")):
             return None
         snapshot = resource_ids.find(self._store.snapshots, id_, resource_ids.SNAPSHOT)
         if snapshot.state != "completed":
             raise AwsFault("IncorrectState", f"Snapshot '{id_}' is in the '{snapshot.state}' state.")
         return snapshot
 
-    def _encryption(self, asked: Asked, snapshot: Snapshot | None) -> tuple[bool, str | None]:
+    def _encryption(self, parameters: Parameters, snapshot: Snapshot | None) -> tuple[bool, str | None]:
         """Whether the volume is encrypted, and the ARN of its key."""
         # EC2 accepts any key here, because it validates keys with KMS only later.
-        encrypted, key = asked.get("Encrypted", False), asked.get("KmsKeyId")
+        encrypted, key = parameters.get("Encrypted", False), parameters.get("KmsKeyId")
         if key and not encrypted:
             text = "The parameter KmsKeyId requires the parameter Encrypted to be set."
             raise AwsFault("InvalidParameterDependency", text)
@@ -153,8 +153,8 @@ class Volumes:
         self._world.delete_volume(id_)
 
 
-def _size(asked: Mapping[str, int], snapshot: Snapshot | None) -> int:
-    if (size := asked.get("Size")) is None:
+def _size(parameters: Mapping[str, int], snapshot: Snapshot | None) -> int:
+    if (size := parameters.get("Size")) is None:
         if snapshot is None:
             raise AwsFault("MissingParameter", "The request must contain the parameter size or snapshotId")
         return snapshot.size_gib
@@ -164,10 +164,10 @@ def _size(asked: Mapping[str, int], snapshot: Snapshot | None) -> int:
     return size
 
 
-def _rate(asked: Mapping[str, int]) -> int | None:
-    if (rate := asked.get("VolumeInitializationRate")) is None:
+def _rate(parameters: Mapping[str, int]) -> int | None:
+    if (rate := parameters.get("VolumeInitializationRate")) is None:
         return None
-    if "SnapshotId" not in asked:
+    if "SnapshotId" not in parameters:
         text = "The parameter VolumeInitializationRate requires the parameter SnapshotId."
         raise AwsFault("InvalidParameterCombination", text)
     least, most = INITIALIZATION_RATES_MIB

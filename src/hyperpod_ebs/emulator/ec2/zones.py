@@ -7,7 +7,7 @@ from typing import Final
 from hyperpod_ebs.emulator.ec2 import filters, request_checks
 from hyperpod_ebs.emulator.state.region import Zone
 from hyperpod_ebs.emulator.state.world import World
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
 _FIXED: Final = {"state": "available", "opt-in-status": "opt-in-not-required", "zone-type": "availability-zone"}
 
@@ -22,16 +22,19 @@ class Zones:
     operations = Operations["Zones"]()
 
     @operations("DescribeAvailabilityZones")
-    async def describe(self, asked: Asked, _: Call) -> Answer:
+    async def describe(self, parameters: Parameters, _: Call) -> Answer:
         """List zones by name, id or filter; drivers use a dry run to check that EC2 responds."""
-        request_checks.refuse_dry_run(asked)
+        request_checks.refuse_dry_run(parameters)
         zones = {zone.name: zone for zone in self.world.region.zones}
         names_by_id = {zone.id: zone.name for zone in self.world.region.zones}
-        names = [*asked.get("ZoneNames", []), *(names_by_id.get(id_, id_) for id_ in asked.get("ZoneIds", []))]
+        names = [
+            *parameters.get("ZoneNames", []),
+            *(names_by_id.get(id_, id_) for id_ in parameters.get("ZoneIds", [])),
+        ]
         if unknown := [name for name in names if name not in zones]:
             raise AwsFault("InvalidParameterValue", f"Invalid availability zone: [{unknown[0]}]")
         known = {name: zones[name] for name in names} if names else zones
-        matching = filters.matching(known, asked, self._fields(), by_id="zone-name")
+        matching = filters.matching(known, parameters, self._fields(), by_id="zone-name")
         return {"AvailabilityZones": [self._render(zone) for zone in matching]}
 
     def _fields(self) -> dict[str, filters.Field[Zone]]:

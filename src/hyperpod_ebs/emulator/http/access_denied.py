@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Final
 
-from hyperpod_ebs.emulator.wire.operations import Asked, AwsFault, Call
+from hyperpod_ebs.emulator.wire.operations import AwsFault, Call, Parameters
 
 _BLOB: Final = 300
 """Random bytes of the encoded message; EC2's is several hundred bytes long."""
@@ -30,10 +30,10 @@ _NEW: Final[Mapping[str, str]] = {
 """The resource of an operation that creates resources or changes their tags."""
 
 
-def access_denied(call: Call, asked: Asked) -> AwsFault:
+def access_denied(call: Call, parameters: Parameters) -> AwsFault:
     """The error of a call that no identity-based policy allows."""
     action = f"{call.service}:{call.operation}"
-    resource = _resource(call, asked)
+    resource = _resource(call, parameters)
     where = f" on resource: {resource}" if resource else ""
     reason = f"User: {call.arn} is not authorized to perform: {action}{where} "
     reason += f"because no identity-based policy allows the {action} action"
@@ -50,15 +50,15 @@ def access_denied(call: Call, asked: Asked) -> AwsFault:
             return AwsFault("AccessDeniedException", reason, 403)
 
 
-def _resource(call: Call, asked: Asked) -> str:
+def _resource(call: Call, parameters: Parameters) -> str:
     """The ARN of the call's resource; empty for STS and for EC2's Describe calls, which have none."""
     scope = f"arn:{call.arn.split(':')[1]}:{call.service}:{call.region}:{call.account}"
     if call.service == "ec2":
         if call.operation.startswith("Describe"):
             return ""
-        resources = (f"{kind}/{asked[member]}" for member, kind in _EC2.items() if asked.get(member))
+        resources = (f"{kind}/{parameters[member]}" for member, kind in _EC2.items() if parameters.get(member))
         return f"{scope}:{_NEW.get(call.operation) or next(resources, '*')}"
     if call.service == "sts":
         return ""
-    cluster: str = asked.get("ClusterArn") or asked.get("ClusterName") or asked.get("name") or "*"
+    cluster: str = parameters.get("ClusterArn") or parameters.get("ClusterName") or parameters.get("name") or "*"
     return cluster if cluster.startswith("arn:") else f"{scope}:cluster/{cluster}"

@@ -17,7 +17,7 @@ from hyperpod_ebs.emulator.http.faults import Faults, When
 from hyperpod_ebs.emulator.http.journal import ConnectionDropped, Journal
 from hyperpod_ebs.emulator.wire import models
 from hyperpod_ebs.emulator.wire.messages import Reply, Request
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 from hyperpod_ebs.emulator.wire.protocols import Wire, wire_of
 from hyperpod_ebs.kit.files import off_loop
 
@@ -26,7 +26,7 @@ LOADING: Final = 60.0
 
 log: Final = logging.getLogger(__name__)
 
-Bound = Callable[[Asked, Call], Awaitable[Answer]]
+Bound = Callable[[Parameters, Call], Awaitable[Answer]]
 """A handler bound to its object."""
 
 
@@ -130,16 +130,16 @@ class Dispatcher:
             request_id=request_id,
         )
         with self.journal.record(f"{endpoint.name}:{operation}", request.headers.get("user-agent", "")) as entry:
-            asked = endpoint.wire.parse(operation, request)
-            entry.add_resources(asked)
-            await self._apply_fault(call, asked, "before")
-            answer = await handler(asked, call)
+            parameters = endpoint.wire.parse(operation, request)
+            entry.add_resources(parameters)
+            await self._apply_fault(call, parameters, "before")
+            answer = await handler(parameters, call)
             entry.add_resources(answer)
             reply = endpoint.wire.write(operation, answer, request_id)
-            await self._apply_fault(call, asked, "after")
+            await self._apply_fault(call, parameters, "after")
         return reply
 
-    async def _apply_fault(self, call: Call, asked: Asked, when: When) -> None:
+    async def _apply_fault(self, call: Call, parameters: Parameters, when: When) -> None:
         """Apply the planned fault of this call, if there is one.
 
         Raises:
@@ -152,7 +152,7 @@ class Dispatcher:
         if plan.drop or closing:
             raise ConnectionDropped
         if plan.deny:
-            raise access_denied(call, asked)
+            raise access_denied(call, parameters)
         if plan.fault is not None:
             raise plan.fault
 

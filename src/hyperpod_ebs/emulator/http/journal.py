@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault
+from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Parameters
 
 REMEMBERED: Final = 1000
 """The number of calls that the journal keeps; older calls are only counted."""
@@ -46,7 +46,7 @@ class Entry:
     seconds: float = 0.0
     _resources: dict[str, None] = field(default_factory=dict)
 
-    def add_resources(self, members: Asked | Answer) -> None:
+    def add_resources(self, members: Parameters | Answer) -> None:
         """Record the resources that a request or an answer names."""
         self._resources.update(dict.fromkeys(_resources(members)))
 
@@ -107,7 +107,7 @@ class ConnectionDropped(Exception):  # noqa: N818 - named for what happens
     """A planned fault closes the connection without an answer."""
 
 
-def _resources(members: Asked | Answer) -> Iterator[str]:
+def _resources(members: Parameters | Answer) -> Iterator[str]:
     for name in _RESOURCES:
         yield from _ids(members.get(name))
     for filter_ in members.get("Filters") or ():

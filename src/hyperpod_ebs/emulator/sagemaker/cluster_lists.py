@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 from hyperpod_ebs.emulator.records import Cluster, Instance
 from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
 from hyperpod_ebs.emulator.state.world import World, to_datetime
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
 R = TypeVar("R")
 
@@ -31,20 +31,20 @@ class ClusterLists:
     operations = Operations["ClusterLists"]()
 
     @operations("ListClusters")
-    async def list_clusters(self, asked: Asked, _: Call) -> Answer:
+    async def list_clusters(self, parameters: Parameters, _: Call) -> Answer:
         """List clusters by name and creation time."""
         await self.world.clock.run_due_steps()
-        part = asked.get("NameContains", "").lower()
+        part = parameters.get("NameContains", "").lower()
         matching = [
             cluster
             for cluster in self.world.store.clusters.values()
-            if part in cluster.name.lower() and _is_in_time_range(cluster.created, asked)
+            if part in cluster.name.lower() and _is_in_time_range(cluster.created, parameters)
         ]
         orders: Mapping[str, Callable[[Cluster], Any]] = {  # sort keys
             "NAME": lambda cluster: cluster.name,
             "CREATION_TIME": lambda cluster: (cluster.created, cluster.id),
         }
-        page, token = _page(_in_order(matching, asked, orders), asked)
+        page, token = _page(_in_order(matching, parameters, orders), parameters)
         summaries = [
             {
                 "ClusterArn": self.clusters.arn(cluster),
@@ -57,34 +57,34 @@ class ClusterLists:
         return await self.world.acknowledge({"ClusterSummaries": summaries, "NextToken": token})
 
     @operations("ListClusterNodes")
-    async def list_nodes(self, asked: Asked, _: Call) -> Answer:
+    async def list_nodes(self, parameters: Parameters, _: Call) -> Answer:
         """List the nodes of a cluster by instance group and creation time."""
         await self.world.clock.run_due_steps()
-        cluster = self.clusters.find(asked["ClusterName"])
-        part = asked.get("InstanceGroupNameContains", "").lower()
+        cluster = self.clusters.find(parameters["ClusterName"])
+        part = parameters.get("InstanceGroupNameContains", "").lower()
         matching = [
             node
             for node in self.world.store.instances.where("cluster", cluster.id)
-            if part in node.group.lower() and _is_in_time_range(node.launched, asked)
+            if part in node.group.lower() and _is_in_time_range(node.launched, parameters)
         ]
         orders: Mapping[str, Callable[[Instance], Any]] = {  # sort keys
             "NAME": lambda node: (node.group, node.id),
             "CREATION_TIME": lambda node: (node.launched, node.id),
         }
-        page, token = _page(_in_order(matching, asked, orders), asked)
+        page, token = _page(_in_order(matching, parameters, orders), parameters)
         summaries = [self._summary(cluster, node) for node in page]
         return await self.world.acknowledge({"ClusterNodeSummaries": summaries, "NextToken": token})
 
     @operations("DescribeClusterNode")
-    async def describe_node(self, asked: Asked, _: Call) -> Answer:
+    async def describe_node(self, parameters: Parameters, _: Call) -> Answer:
         """Return one node of a cluster, with its availability zone."""
         await self.world.clock.run_due_steps()
-        cluster = self.clusters.find(asked["ClusterName"])
-        if (id_ := asked.get("NodeId")) is None:
+        cluster = self.clusters.find(parameters["ClusterName"])
+        if (id_ := parameters.get("NodeId")) is None:
             raise AwsFault("ValidationException", "NodeId must be given: emulated nodes have no logical ids")
         node = self.world.store.instances.get(id_)
         if node is None or node.cluster != cluster.id:
-            raise AwsFault("ResourceNotFound", f"Node {id_} not found in cluster {asked['ClusterName']}.")
+            raise AwsFault("ResourceNotFound", f"Node {id_} not found in cluster {parameters['ClusterName']}.")
         zone = {"AvailabilityZone": node.zone, "AvailabilityZoneId": self.world.region.zone_id(node.zone)}
         details = {**self._summary(cluster, node), "PrivatePrimaryIp": node.address, "Placement": zone}
         return await self.world.acknowledge({"NodeDetails": details})
@@ -101,21 +101,21 @@ class ClusterLists:
         }
 
 
-def _is_in_time_range(created: float, asked: Asked) -> bool:
-    after, before = asked.get("CreationTimeAfter"), asked.get("CreationTimeBefore")
+def _is_in_time_range(created: float, parameters: Parameters) -> bool:
+    after, before = parameters.get("CreationTimeAfter"), parameters.get("CreationTimeBefore")
     return (after is None or created > after.timestamp()) and (before is None or created < before.timestamp())
 
 
-def _in_order(records: Sequence[R], asked: Asked, orders: Mapping[str, Callable[[R], Any]]) -> list[R]:
-    descending = asked.get("SortOrder", "Ascending") == "Descending"
-    return sorted(records, key=orders[asked.get("SortBy", "CREATION_TIME")], reverse=descending)
+def _in_order(records: Sequence[R], parameters: Parameters, orders: Mapping[str, Callable[[R], Any]]) -> list[R]:
+    descending = parameters.get("SortOrder", "Ascending") == "Descending"
+    return sorted(records, key=orders[parameters.get("SortBy", "CREATION_TIME")], reverse=descending)
 
 
-def _page(records: Sequence[R], asked: Asked) -> tuple[Sequence[R], str | None]:
+def _page(records: Sequence[R], parameters: Parameters) -> tuple[Sequence[R], str | None]:
     """The requested page, and the token of the next one; a token is a position in the list."""
-    token = asked.get("NextToken", "0")
+    token = parameters.get("NextToken", "0")
     if not _POSITION.fullmatch(token):
         raise AwsFault("ValidationException", f"NextToken {token} is not valid")
     start = int(token)
-    end = start + asked.get("MaxResults", PAGE_SIZE)
+    end = start + parameters.get("MaxResults", PAGE_SIZE)
     return records[start:end], str(end) if end < len(records) else None

@@ -11,7 +11,7 @@ from hyperpod_ebs.emulator import eks
 from hyperpod_ebs.emulator.nodes.machines import Machines
 from hyperpod_ebs.emulator.records import Cluster, Instance, InstanceGroup
 from hyperpod_ebs.emulator.state.world import World, new_id, now, to_datetime
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
 _ALPHABET: Final = string.ascii_lowercase + string.digits
 
@@ -32,10 +32,10 @@ class Clusters:
         world.clock.register("cluster gone", self._remove)
 
     @operations("CreateCluster")
-    async def create(self, asked: Asked, _: Call) -> Answer:
+    async def create(self, parameters: Parameters, _: Call) -> Answer:
         """Create a cluster and start the nodes of its instance groups; it is Creating."""
         await self._world.clock.run_due_steps()
-        cluster, zones = self._new_cluster(asked), self._zones(asked)
+        cluster, zones = self._new_cluster(parameters), self._zones(parameters)
         self._store.clusters.put(cluster)
         groups = [group for group in cluster.instance_groups() for _ in range(group.count)]
         for group, zone in zip(groups, itertools.cycle(zones), strict=False):
@@ -46,10 +46,10 @@ class Clusters:
         return await self._world.acknowledge({"ClusterArn": self.arn(cluster)})
 
     @operations("DeleteCluster")
-    async def delete(self, asked: Asked, _: Call) -> Answer:
+    async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Delete a cluster and terminate its nodes; it is Deleting."""
         await self._world.clock.run_due_steps()
-        cluster = self.find(asked["ClusterName"])
+        cluster = self.find(parameters["ClusterName"])
         if cluster.state != "Deleting":
             self._store.clusters.put(replace(cluster, state="Deleting"))
             for node in self._store.instances.where("cluster", cluster.id):
@@ -58,10 +58,10 @@ class Clusters:
         return await self._world.acknowledge({"ClusterArn": self.arn(cluster)})
 
     @operations("DescribeCluster")
-    async def describe(self, asked: Asked, _: Call) -> Answer:
+    async def describe(self, parameters: Parameters, _: Call) -> Answer:
         """Return the cluster with this name or ARN."""
         await self._world.clock.run_due_steps()
-        return await self._world.acknowledge(self._render(self.find(asked["ClusterName"])))
+        return await self._world.acknowledge(self._render(self.find(parameters["ClusterName"])))
 
     def arn(self, cluster: Cluster) -> str:
         """The cluster's ARN."""
@@ -78,37 +78,37 @@ class Clusters:
                 return cluster
         raise AwsFault("ResourceNotFound", f"Cluster with name or ARN {name_or_arn} not found.")
 
-    def _new_cluster(self, asked: Asked) -> Cluster:
+    def _new_cluster(self, parameters: Parameters) -> Cluster:
         """The requested cluster.
 
         Raises:
             AwsFault: The request is invalid.
         """
-        if any(cluster.name == asked["ClusterName"] for cluster in self._store.clusters.values()):
-            raise AwsFault("ResourceInUse", f"Cluster with name {asked['ClusterName']} already exists.")
-        vpc = asked.get("VpcConfig", {})
+        if any(cluster.name == parameters["ClusterName"] for cluster in self._store.clusters.values()):
+            raise AwsFault("ResourceInUse", f"Cluster with name {parameters['ClusterName']} already exists.")
+        vpc = parameters.get("VpcConfig", {})
         return Cluster(
             id="".join(secrets.choice(_ALPHABET) for _ in range(12)),
-            name=asked["ClusterName"],
+            name=parameters["ClusterName"],
             created=now(),
-            eks=self._orchestrator(asked.get("Orchestrator", {})),
-            groups=tuple(asdict(group) for group in _groups(asked)),
+            eks=self._orchestrator(parameters.get("Orchestrator", {})),
+            groups=tuple(asdict(group) for group in _groups(parameters)),
             subnets=tuple(vpc.get("Subnets", ())),
             security_groups=tuple(vpc.get("SecurityGroupIds", ())),
-            node_recovery=asked.get("NodeRecovery", "Automatic"),
-            node_provisioning=asked.get("NodeProvisioningMode"),
-            tags={tag["Key"]: tag["Value"] for tag in asked.get("Tags", [])},
+            node_recovery=parameters.get("NodeRecovery", "Automatic"),
+            node_provisioning=parameters.get("NodeProvisioningMode"),
+            tags={tag["Key"]: tag["Value"] for tag in parameters.get("Tags", [])},
         )
 
-    def _orchestrator(self, asked: Mapping[str, Any]) -> str | None:  # the members of ClusterOrchestrator
+    def _orchestrator(self, parameters: Mapping[str, Any]) -> str | None:  # the members of ClusterOrchestrator
         """The ARN of the EKS cluster; None for Slurm.
 
         Raises:
             AwsFault: The EKS cluster does not exist or is not active.
         """
-        if "Eks" not in asked:
+        if "Eks" not in parameters:
             return None
-        arn: str = asked["Eks"]["ClusterArn"]
+        arn: str = parameters["Eks"]["ClusterArn"]
         name = next((name for name in self._store.eks_clusters if eks.arn(self._world, name) == arn), None)
         if name is None:
             raise AwsFault("ValidationException", f"EKS cluster {arn} does not exist: create it first")
@@ -116,10 +116,10 @@ class Clusters:
             raise AwsFault("ValidationException", f"EKS cluster {arn} is {state}, not ACTIVE")
         return arn
 
-    def _zones(self, asked: Asked) -> list[str]:
+    def _zones(self, parameters: Parameters) -> list[str]:
         """The zones of the requested subnets, over which the nodes are spread; by default the first zone."""
         region = self._world.region
-        subnets = asked.get("VpcConfig", {}).get("Subnets") or [region.zones[0].subnet]
+        subnets = parameters.get("VpcConfig", {}).get("Subnets") or [region.zones[0].subnet]
         zones = {zone.subnet: zone.name for zone in region.zones}
         if unknown := [subnet for subnet in subnets if subnet not in zones]:
             raise AwsFault("ValidationException", f"The subnet ID '{unknown[0]}' does not exist")
@@ -173,9 +173,9 @@ class Clusters:
         return bool(dues)
 
 
-def _groups(asked: Asked) -> Iterable[InstanceGroup]:
+def _groups(parameters: Parameters) -> Iterable[InstanceGroup]:
     for member, restricted in (("InstanceGroups", False), ("RestrictedInstanceGroups", True)):
-        for group in asked.get(member, []):
+        for group in parameters.get(member, []):
             yield InstanceGroup(
                 name=group["InstanceGroupName"],
                 kind=group.get("InstanceType", DEFAULT_TYPE),

@@ -16,7 +16,7 @@ from hyperpod_ebs.emulator.nodes.machines import Machines
 from hyperpod_ebs.emulator.records import Cluster, Instance
 from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
 from hyperpod_ebs.emulator.state.world import World, new_id
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
 MAX_DELETED: Final = 99
 """Nodes that one call can delete; for more, AWS asks to contact Support. The SDK's model has the other limits."""
@@ -61,13 +61,13 @@ class NodeBatches:
     operations = Operations["NodeBatches"]()
 
     @operations("BatchDeleteClusterNodes")
-    async def delete(self, asked: Asked, _: Call) -> Answer:
+    async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Terminate nodes and reduce the size of their instance groups."""
         await self.world.clock.run_due_steps()
-        if (count := len(asked.get("NodeIds", []))) > MAX_DELETED:
+        if (count := len(parameters.get("NodeIds", []))) > MAX_DELETED:
             text = f"{count} nodes cannot be deleted in one request: give at most {MAX_DELETED}"
             raise AwsFault("ValidationException", text)
-        batch = self._batch(asked, _DELETE_CODES)
+        batch = self._batch(parameters, _DELETE_CODES)
         for node in batch.ready:
             self.machines.terminate(node)
         self._shrink_groups(batch)
@@ -75,10 +75,10 @@ class NodeBatches:
         return await self.world.acknowledge(batch.answer())
 
     @operations("BatchReplaceClusterNodes")
-    async def replace(self, asked: Asked, _: Call) -> Answer:
+    async def replace(self, parameters: Parameters, _: Call) -> Answer:
         """Terminate nodes and start a new node, with a new id, for each in the same instance group."""
         await self.world.clock.run_due_steps()
-        batch = self._batch(asked, _OTHER_CODES)
+        batch = self._batch(parameters, _OTHER_CODES)
         for node in batch.ready:
             self.machines.terminate(node)
             replacement = Instance(
@@ -89,24 +89,24 @@ class NodeBatches:
         return await self.world.acknowledge(batch.answer())
 
     @operations("BatchRebootClusterNodes")
-    async def reboot(self, asked: Asked, _: Call) -> Answer:
+    async def reboot(self, parameters: Parameters, _: Call) -> Answer:
         """Reboot nodes; they keep their ids and their volumes."""
         await self.world.clock.run_due_steps()
-        batch = self._batch(asked, _OTHER_CODES)
+        batch = self._batch(parameters, _OTHER_CODES)
         for node in batch.ready:
             self.world.store.record_state(node.id, "rebooted")
         return await self.world.acknowledge(batch.answer())
 
-    def _batch(self, asked: Asked, codes: _ErrorCodes) -> _Batch:
+    def _batch(self, parameters: Parameters, codes: _ErrorCodes) -> _Batch:
         """The nodes that the request names, without repeats.
 
         Raises:
             AwsFault: The cluster does not exist, or the request names no node by its id.
         """
-        cluster = self.clusters.find(asked["ClusterName"])
-        if asked.get("NodeLogicalIds"):
+        cluster = self.clusters.find(parameters["ClusterName"])
+        if parameters.get("NodeLogicalIds"):
             raise AwsFault("ValidationException", "NodeLogicalIds cannot be given: emulated nodes have no logical ids")
-        if not (ids := list(dict.fromkeys(asked.get("NodeIds", [])))):
+        if not (ids := list(dict.fromkeys(parameters.get("NodeIds", [])))):
             raise AwsFault("ValidationException", "NodeIds or NodeLogicalIds must be given")
         errors = {id_: self._error(id_, cluster, codes) for id_ in ids}
         return _Batch(

@@ -15,7 +15,7 @@ from hyperpod_ebs.emulator.nodes.attachments import Attachments
 from hyperpod_ebs.emulator.records import Attachment, Cluster, Instance
 from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
 from hyperpod_ebs.emulator.state.world import World, to_datetime
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, Call, Operations
+from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
 DEVICE_NAMES: Final = (
     *(f"/dev/xvd{letter}" for letter in string.ascii_lowercase[1:]),
@@ -40,45 +40,49 @@ class NodeVolumes:
     operations = Operations["NodeVolumes"]()
 
     @operations("AttachClusterNodeVolume")
-    async def attach(self, asked: Asked, _: Call) -> Answer:
+    async def attach(self, parameters: Parameters, _: Call) -> Answer:
         """Attach a volume to a node; it is attaching, or already attached with an instant clock."""
         await self.world.clock.run_due_steps()
-        cluster, node = self._find_node(asked)
+        cluster, node = self._find_node(parameters)
         if cluster.eks is None:
-            raise AwsFault("ValidationException", f"Cluster {asked['ClusterArn']} is not orchestrated by EKS.")
+            raise AwsFault("ValidationException", f"Cluster {parameters['ClusterArn']} is not orchestrated by EKS.")
         if cluster.state != "InService":
-            text = f"Cluster {asked['ClusterArn']} is {cluster.state}: volumes can be attached when it is InService."
+            text = (
+                f"Cluster {parameters['ClusterArn']} is {cluster.state}: volumes can be attached when it is InService."
+            )
             raise AwsFault("ValidationException", text)
         if any(group.name == node.group and group.restricted for group in cluster.instance_groups()):
             text = f"Node {node.id} belongs to the Restricted Instance Group {node.group}, which takes no volumes."
             raise AwsFault("ValidationException", text)
         with _wrap_ec2_errors("attached"):
-            volume = resource_ids.find(self.world.store.volumes, asked["VolumeId"], resource_ids.VOLUME)
+            volume = resource_ids.find(self.world.store.volumes, parameters["VolumeId"], resource_ids.VOLUME)
             if present := self.world.store.attachments.where("volume", volume.id):
                 raise AwsFault("VolumeInUse", f"{present[0].volume} is already attached to an instance")
             attachment = self.attachments.attach(volume, node, self._free_device_name(node))
         await self.world.clock.run_due_steps()
         current = self.world.store.attachments.get(attachment.id, attachment)
-        return await self.world.acknowledge(_render(asked, current, current.state))
+        return await self.world.acknowledge(_render(parameters, current, current.state))
 
     @operations("DetachClusterNodeVolume")
-    async def detach(self, asked: Asked, _: Call) -> Answer:
+    async def detach(self, parameters: Parameters, _: Call) -> Answer:
         """Detach a volume from a node; it is detaching, or already busy or detached with an instant clock."""
         await self.world.clock.run_due_steps()
-        _cluster, node = self._find_node(asked)
+        _cluster, node = self._find_node(parameters)
         with _wrap_ec2_errors("detached"):
-            attachment = self._find_attachment(asked["VolumeId"], node)
+            attachment = self._find_attachment(parameters["VolumeId"], node)
             self.attachments.detach(attachment)
         await self.world.clock.run_due_steps()
         current = self.world.store.attachments.get(attachment.id)
         status = current.state if current else "detached"
-        return await self.world.acknowledge(_render(asked, current or attachment, status))
+        return await self.world.acknowledge(_render(parameters, current or attachment, status))
 
-    def _find_node(self, asked: Asked) -> tuple[Cluster, Instance]:
-        cluster = self.clusters.find(asked["ClusterArn"])
-        node = self.world.store.instances.get(asked["NodeId"])
+    def _find_node(self, parameters: Parameters) -> tuple[Cluster, Instance]:
+        cluster = self.clusters.find(parameters["ClusterArn"])
+        node = self.world.store.instances.get(parameters["NodeId"])
         if node is None or node.cluster != cluster.id:
-            raise AwsFault("ResourceNotFound", f"Node {asked['NodeId']} not found in cluster {asked['ClusterArn']}.")
+            raise AwsFault(
+                "ResourceNotFound", f"Node {parameters['NodeId']} not found in cluster {parameters['ClusterArn']}."
+            )
         return cluster, node
 
     def _free_device_name(self, node: Instance) -> str:
@@ -112,9 +116,9 @@ def _wrap_ec2_errors(participle: str) -> Generator[None]:
         raise AwsFault("ValidationException", text) from fault
 
 
-def _render(asked: Asked, attachment: Attachment, status: str) -> Answer:
+def _render(parameters: Parameters, attachment: Attachment, status: str) -> Answer:
     return {
-        "ClusterArn": asked["ClusterArn"],
+        "ClusterArn": parameters["ClusterArn"],
         "NodeId": attachment.instance,
         "VolumeId": attachment.volume,
         "AttachTime": to_datetime(attachment.since),

@@ -10,7 +10,7 @@ from hyperpod_ebs.emulator.wire import form_request, xml_answer
 from hyperpod_ebs.emulator.wire.form_request import Dialect
 from hyperpod_ebs.emulator.wire.messages import Reply, Request
 from hyperpod_ebs.emulator.wire.model_wire import Codec, ModelWire, require_empty
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault
+from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Parameters
 from hyperpod_ebs.emulator.wire.xml_answer import escape
 
 _XML: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -86,7 +86,7 @@ class _FormWire(ModelWire):
             raise AwsFault("MissingAction", "The request is missing an action or operation parameter.", 400)
         return self.require_operation(action)
 
-    def parser(self, operation: OperationModel) -> Callable[[Request], Asked]:
+    def parser(self, operation: OperationModel) -> Callable[[Request], Parameters]:
         """A parser of forms for `operation`."""
         shape = operation.input_shape
         if shape is None:

@@ -8,14 +8,14 @@ from botocore.model import OperationModel, ServiceModel
 
 from hyperpod_ebs.emulator.wire import models
 from hyperpod_ebs.emulator.wire.messages import Reply, Request
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault, UnknownMember
+from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Parameters, UnknownMember
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
     """The reader of an operation's requests and the writer of its answers."""
 
-    parse: Callable[[Request], Asked]
+    parse: Callable[[Request], Parameters]
     write: Callable[[Answer, str], bytes]
     """Writes an answer; the second argument is the request's id."""
 
@@ -39,7 +39,7 @@ class ModelWire(ABC):
     def compile(self, operation: OperationModel) -> Codec:
         """Compile the codec of `operation`."""
 
-    def parse(self, operation: str, request: Request) -> Asked:
+    def parse(self, operation: str, request: Request) -> Parameters:
         """Parse the members of the request."""
         return self._codec(operation).parse(request)
 

@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeVar
 
 S = TypeVar("S")
 
-Asked = Mapping[str, Any]  # members have the types their shapes give them
-"""The members of a request by their names in the model; members that were not sent are absent."""
+Parameters = Mapping[str, Any]  # members have the types their shapes give them
+"""The parameters of a request by their names in the model; parameters that were not sent are absent."""
 
 Answer = Mapping[str, Any]  # members have the types their shapes give them
 """The members of a response by their names in the model; members that are None are not sent."""
@@ -57,7 +57,7 @@ class UnknownMember(TypeError):  # noqa: N818 - named for what happened
     """An answer has a member that its shape lacks: a bug in the handler."""
 
 
-Handler = Callable[[S, Asked, Call], Awaitable[Answer]]
+Handler = Callable[[S, Parameters, Call], Awaitable[Answer]]
 """A method that answers an operation."""
 
 

@@ -16,7 +16,7 @@ from botocore.model import ServiceModel
 from hyperpod_ebs.emulator.wire.form_wire import Ec2Wire, QueryWire
 from hyperpod_ebs.emulator.wire.json_wire import JsonWire, RestJsonWire
 from hyperpod_ebs.emulator.wire.messages import Reply, Request
-from hyperpod_ebs.emulator.wire.operations import Answer, Asked, AwsFault
+from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Parameters
 
 
 class Wire(Protocol):
@@ -34,7 +34,7 @@ class Wire(Protocol):
         """
         ...
 
-    def parse(self, operation: str, request: Request) -> Asked:
+    def parse(self, operation: str, request: Request) -> Parameters:
         """Parse the members of the request.
 
         Raises:
