@@ -1,4 +1,4 @@
-"""A controller process of ours that is asked from all sides: by CSI, and over HTTP."""
+"""A controller process that a test calls over CSI and over HTTP."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,18 +14,18 @@ from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
 from tests.support.driver_process import DriverProcess, start_driver
 from tests.support.waiting import wait_until
 
-NOWHERE: Final = {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
+NO_AWS_FILES: Final = {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
 FLAGS: Final = ("--health-endpoint=127.0.0.1:0", "--http-endpoint=127.0.0.1:0")
-UNKNOWN: Final = csi_pb2.ControllerGetVolumeRequest(volume_id="vol-0123456789abcdef0")
+UNKNOWN_VOLUME: Final = csi_pb2.ControllerGetVolumeRequest(volume_id="vol-0123456789abcdef0")
 
 
 def environment(emulator: Emulator, *without: str) -> dict[str, str]:
-    """How to reach it, but for some variables; nothing of the machine's own."""
-    return {**NOWHERE, **{name: "" if name in without else value for name, value in emulator.env.items()}}
+    """The variables with which a process finds the emulator, except those in `without`; no files of the machine."""
+    return {**NO_AWS_FILES, **{name: "" if name in without else value for name, value in emulator.env.items()}}
 
 
-class Controller:
-    """A controller process that is asked from all sides."""
+class ControllerProcess:
+    """A controller process and its clients."""
 
     def __init__(
         self, process: DriverProcess, channel: grpc.aio.Channel, http: aiohttp.ClientSession, ports: Sequence[str]
@@ -37,46 +37,46 @@ class Controller:
         self._ports = ports
 
     async def page(self, path: str, *, metrics: bool = False) -> tuple[int, str]:
-        """A page of its health endpoint, or of the one with the metrics."""
+        """Get a page of the health endpoint, or of the metrics endpoint; its status and text."""
         async with self._http.get(f"http://127.0.0.1:{self._ports[metrics]}{path}") as answer:
             return answer.status, await answer.text()
 
-    async def ready(self) -> bool:
-        """What Probe says."""
+    async def is_ready(self) -> bool:
+        """What Probe answers."""
         return (await self._identity.Probe(csi_pb2.ProbeRequest())).ready.value
 
-    async def well(self) -> bool:
-        """Whether all is well, by both that tell it."""
-        return (await self.page("/healthz"))[0] == 200 and await self.ready()
+    async def is_healthy(self) -> bool:
+        """Whether both the health endpoint and Probe report no problem."""
+        return (await self.page("/healthz"))[0] == 200 and await self.is_ready()
 
-    async def looked(self) -> bool:
-        """Whether it knows how it stands with AWS."""
-        return not await self.tells("the first check of AWS is still running")
+    async def has_checked_aws(self) -> bool:
+        """Whether the first check of AWS is over."""
+        return not await self.reports("the first check of AWS is still running")
 
-    async def tells(self, words: str) -> bool:
-        """Whether something is wrong, and told with these words."""
+    async def reports(self, words: str) -> bool:
+        """Whether the health endpoint reports a problem with these words."""
         status, text = await self.page("/healthz")
         return status == 503 and words in text
 
     async def refusal(self) -> grpc.aio.AioRpcError:
-        """The error that a question about an unknown volume ends with."""
+        """Ask for an unknown volume; the error of that call."""
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await self.csi.ControllerGetVolume(UNKNOWN)
+            await self.csi.ControllerGetVolume(UNKNOWN_VOLUME)
         return caught.value
 
 
 @asynccontextmanager
-async def controller(
-    path: Path, env: Mapping[str, str], *flags: str, looked: bool = True
-) -> AsyncGenerator[Controller]:
-    """A controller process, and clients of it, once it serves, and has looked for AWS unless that may be waited for."""
+async def start_controller(
+    path: Path, env: Mapping[str, str], *flags: str, wait_for_aws: bool = True
+) -> AsyncGenerator[ControllerProcess]:
+    """Start a controller process, and wait until it serves and, by default, until its first check of AWS is over."""
     async with (
         start_driver("controller", f"--endpoint=unix://{path / 'csi.sock'}", *FLAGS, *flags, **env) as process,
         grpc.aio.insecure_channel(f"unix://{path / 'csi.sock'}") as channel,
         aiohttp.ClientSession() as http,
     ):
         ports = [(await process.wait_for_log("pages served")).partition("port=")[2].split()[0] for _ in FLAGS]
-        one = Controller(process, channel, http, ports)
-        if looked:
-            await wait_until(one.looked)
-        yield one
+        controller = ControllerProcess(process, channel, http, ports)
+        if wait_for_aws:
+            await wait_until(controller.has_checked_aws)
+        yield controller

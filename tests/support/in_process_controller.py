@@ -1,4 +1,4 @@
-"""The controller's own code on an emulator, without the processes around it."""
+"""The controller's code on an emulator, in the process of the test."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -22,23 +22,23 @@ from hyperpod_ebs.emulator.wire.operations import AwsFault
 from tests.support.emulator_clients import GROUP, ZONE, Aws, cloud
 
 AT_ONCE: Final = dict.fromkeys(Transition, Belief.from_quantiles(median=0.01, p95=0.1))
-"""How long transitions take where the clock is instant."""
+"""How long transitions take in an emulator whose states change at once."""
 
 
 def a_spec(name: str = "pvc-1", *, gib: int = 1, **more: Any) -> VolumeSpec:
-    """A volume as the provisioner asks for it."""
-    asked: dict[str, Any] = {"zone": ZONE, "type": "gp3", "tags": tags.TagPolicy().volume_tags(name, {}, ())} | more
-    return VolumeSpec(name=name, size=SizeRange(GiB(gib)), **asked)
+    """A volume as external-provisioner requests it."""
+    terms: dict[str, Any] = {"zone": ZONE, "type": "gp3", "tags": tags.TagPolicy().volume_tags(name, {}, ())} | more
+    return VolumeSpec(name=name, size=SizeRange(GiB(gib)), **terms)
 
 
 def a_snapshot(volume: Volume, name: str = "snapshot-1") -> SnapshotSpec:
-    """A snapshot as the snapshotter asks for it."""
+    """A snapshot as external-snapshotter requests it."""
     return SnapshotSpec(name=name, volume_id=volume.id, tags=tags.TagPolicy().snapshot_tags(name))
 
 
 @dataclass(frozen=True, slots=True)
-class Steered:
-    """An emulator, somebody else's clients of it, and the controller's way to it."""
+class Controller:
+    """The controller's code on an emulator, and AWS clients that are not the driver's."""
 
     emulator: Emulator
     aws: Aws
@@ -47,8 +47,8 @@ class Steered:
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, environment: pytest.MonkeyPatch, **options: Any) -> AsyncGenerator[Self]:
-        """All of it; the driver finds the emulator in its environment, as it would find AWS."""
+    async def open(cls, environment: pytest.MonkeyPatch, **options: Any) -> AsyncGenerator[Self]:
+        """Start an emulator and connect to it through environment variables, as the driver connects to AWS."""
         async with cloud(**options) as (emulator, aws):
             for name, value in emulator.env.items():
                 environment.setenv(name, value)
@@ -56,32 +56,32 @@ class Steered:
             async with connection.connect(Settings()) as driver, Watcher(driver, AT_ONCE) as watcher:
                 yield cls(emulator, aws, driver, watcher)
 
-    async def volume(self, name: str = "pvc-1", **terms: Any) -> Volume:
-        """The volume of this name."""
+    async def provision(self, name: str = "pvc-1", **terms: Any) -> Volume:
+        """Provision the volume with this name."""
         return await provision_volume(self.cloud, self.watcher, a_spec(name, **terms))
 
-    async def nodes(self, count: int = 2) -> list[HyperPodNode]:
-        """The nodes of a new cluster."""
+    async def create_nodes(self, count: int = 2) -> list[HyperPodNode]:
+        """Create a HyperPod cluster; its nodes."""
         arn, ids = await self.aws.create_cluster(InstanceGroups=[GROUP | {"InstanceCount": count}])
-        return [HyperPodNode(arn.rpartition("/")[2], one) for one in ids]
+        return [HyperPodNode(arn.rpartition("/")[2], id_) for id_ in ids]
 
-    async def instance(self) -> Ec2Node:
-        """A new EC2 node in the zone of the volumes."""
+    async def run_instance(self) -> Ec2Node:
+        """Run an EC2 instance in the zone of the volumes."""
         return Ec2Node(await self.aws.run_instance(Placement={"AvailabilityZone": ZONE}))
 
     async def holders(self, volume: Volume) -> list[str]:
-        """Who has the volume, in the driver's words."""
+        """What the volume is attached to, as the driver shows it."""
         shown = (await self.cloud.volumes([volume.id]))[volume.id]
         return [attachment.holder for attachment in shown.attachments]
 
     async def volume_count(self) -> int:
-        """How many volumes there are of all."""
+        """The number of volumes in the cloud."""
         return len((await self.aws.ec2("describe_volumes"))["Volumes"])
 
     def lose_answers(self, operation: str, times: int = 1) -> None:
-        """Let the operation be done, and its answer be lost."""
+        """Let the emulator complete the operation and drop its answer."""
         self.emulator.faults.plan(operation, drop=True, when="after", times=times)
 
     def refuse(self, operation: str, code: str, message: str = "planned") -> None:
-        """Let the operation be refused once."""
+        """Let the emulator refuse the operation once."""
         self.emulator.faults.plan(operation, AwsFault(code, message))

@@ -15,7 +15,7 @@ from hyperpod_ebs.driver.aws.clients import Settings
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from hyperpod_ebs.pb import csi_pb2
-from tests.support.controller_process import NOWHERE, UNKNOWN, controller, environment
+from tests.support.controller_process import NO_AWS_FILES, UNKNOWN_VOLUME, environment, start_controller
 from tests.support.emulator_clients import Aws, cloud
 from tests.support.waiting import wait_until
 
@@ -52,18 +52,18 @@ async def test_a_wrong_role_is_named_and_fixed_without_a_restart(
     """The log, the probe and the health page name the missing action."""
     emulator.faults.plan(operation, AwsFault(code, "You are not authorized."), times=1000)
 
-    async with controller(short_path, environment(emulator)) as one:
-        status, text = await one.page("/healthz")
+    async with start_controller(short_path, environment(emulator)) as controller:
+        status, text = await controller.page("/healthz")
 
-        assert (status, await one.ready(), (await one.page("/livez"))[0]) == (503, False, 200)
+        assert (status, await controller.is_ready(), (await controller.page("/livez"))[0]) == (503, False, 200)
         assert f"{action} on * is denied: You are not authorized ({code}); allow it in the driver's IAM role: " in text
-        assert "aws_ebs_csi_healthy 0.0" in (await one.page("/metrics", metrics=True))[1]
+        assert "aws_ebs_csi_healthy 0.0" in (await controller.page("/metrics", metrics=True))[1]
         emulator.faults.clear()
-        await wait_until(one.well)
-        assert (await one.refusal()).code() is grpc.StatusCode.NOT_FOUND
-        one.process.subprocess.terminate()
-        await one.process.wait()
-        logged = [line for line in "".join(one.process.log).splitlines() if action in line]
+        await wait_until(controller.is_healthy)
+        assert (await controller.refusal()).code() is grpc.StatusCode.NOT_FOUND
+        controller.process.subprocess.terminate()
+        await controller.process.wait()
+        logged = [line for line in "".join(controller.process.log).splitlines() if action in line]
         assert len(logged) == 2, "once when it appeared, once when it was fixed"
 
 
@@ -71,11 +71,11 @@ async def test_a_wrong_role_is_named_and_fixed_without_a_restart(
 async def test_the_controller_waits_for_an_aws_that_does_not_answer(emulator: Emulator, short_path: Path) -> None:
     emulator.faults.plan("DescribeVolumes", drop=True, times=1000)
 
-    async with controller(short_path, environment(emulator)) as one:
-        assert not await one.well()
-        assert "no answer from AWS" in (await one.page("/healthz"))[1]
+    async with start_controller(short_path, environment(emulator)) as controller:
+        assert not await controller.is_healthy()
+        assert "no answer from AWS" in (await controller.page("/healthz"))[1]
         emulator.faults.clear()
-        await wait_until(one.well)
+        await wait_until(controller.is_healthy)
 
 
 @pytest.mark.requirement("controller.starts-without-aws")
@@ -87,16 +87,16 @@ async def test_without_credentials_each_call_says_which_to_provide_and_later_one
     env = environment(emulator, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     env |= {"AWS_SHARED_CREDENTIALS_FILE": str(file), "AWS_EC2_METADATA_DISABLED": "true"}
 
-    async with controller(short_path, env) as one:
-        assert not await one.well()
-        error = await one.refusal()
+    async with start_controller(short_path, env) as controller:
+        assert not await controller.is_healthy()
+        error = await controller.refusal()
         assert error.code() is grpc.StatusCode.UNAVAILABLE
         assert "give the driver's service account a role (IRSA or Pod Identity)" in (error.details() or "")
 
         key, secret = emulator.env["AWS_ACCESS_KEY_ID"], emulator.env["AWS_SECRET_ACCESS_KEY"]
         file.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n")
-        await wait_until(one.well)
-        assert (await one.refusal()).code() is grpc.StatusCode.NOT_FOUND
+        await wait_until(controller.is_healthy)
+        assert (await controller.refusal()).code() is grpc.StatusCode.NOT_FOUND
 
 
 @pytest.mark.requirement("controller.starts-without-aws")
@@ -108,10 +108,10 @@ async def test_it_serves_before_aws_has_answered(short_path: Path) -> None:
         writer.close()
 
     async with await asyncio.start_server(silent, "127.0.0.1", 0) as aws:
-        env = {**NOWHERE, **KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{aws.sockets[0].getsockname()[1]}"}
-        async with controller(short_path, env, looked=False) as one:
-            assert await one.tells("the first check of AWS is still running")
-            assert not await one.ready()
+        env = {**NO_AWS_FILES, **KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{aws.sockets[0].getsockname()[1]}"}
+        async with start_controller(short_path, env, wait_for_aws=False) as controller:
+            assert await controller.reports("the first check of AWS is still running")
+            assert not await controller.is_ready()
 
 
 async def test_calls_before_the_first_answer_of_aws_wait_for_it(
@@ -144,9 +144,9 @@ async def test_a_token_that_is_not_mounted_is_named_and_waited_for(
     """The SDK raises FileNotFoundError for a missing web identity token, which no AWS error handler catches."""
     env = environment(emulator, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") | credentials
 
-    async with controller(short_path, env) as one:
-        await wait_until(lambda: one.tells("/nonexistent/token"))
-        assert (await one.refusal()).code() is grpc.StatusCode.UNAVAILABLE
+    async with start_controller(short_path, env) as controller:
+        await wait_until(lambda: controller.reports("/nonexistent/token"))
+        assert (await controller.refusal()).code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_the_controller_keeps_trying_while_a_proxy_answers_instead_of_aws(short_path: Path) -> None:
@@ -159,10 +159,10 @@ async def test_the_controller_keeps_trying_while_a_proxy_answers_instead_of_aws(
         writer.close()
 
     async with await asyncio.start_server(serve_page, "127.0.0.1", 0) as proxy:
-        env = {**NOWHERE, **KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"}
-        async with controller(short_path, env) as one:
-            await wait_until(lambda: one.tells("the answer does not come from AWS"))
-            assert (await one.refusal()).code() is grpc.StatusCode.UNAVAILABLE
+        env = {**NO_AWS_FILES, **KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"}
+        async with start_controller(short_path, env) as controller:
+            await wait_until(lambda: controller.reports("the answer does not come from AWS"))
+            assert (await controller.refusal()).code() is grpc.StatusCode.UNAVAILABLE
 
 
 @pytest.mark.requirement("controller.starts-without-aws")
@@ -174,12 +174,12 @@ async def test_without_a_region_and_metadata_the_controller_says_what_to_set(
     env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = "http://127.0.0.1:9"
     region = emulator.env["AWS_REGION"]
 
-    async with controller(short_path, env) as one:
-        assert not await one.well()
-        assert "give --region or set AWS_REGION" in (await one.page("/healthz"))[1]
+    async with start_controller(short_path, env) as controller:
+        assert not await controller.is_healthy()
+        assert "give --region or set AWS_REGION" in (await controller.page("/healthz"))[1]
     arn = f"arn:aws:sagemaker:{region}:123456789012:cluster/abcdefghijkl"
-    async with controller(short_path, env, f"--cluster-arn={arn}") as one:
-        assert await one.well()
+    async with start_controller(short_path, env, f"--cluster-arn={arn}") as controller:
+        assert await controller.is_healthy()
 
 
 async def test_a_region_is_found_in_metadata(clouds: tuple[Emulator, Aws], short_path: Path) -> None:
@@ -188,8 +188,8 @@ async def test_a_region_is_found_in_metadata(clouds: tuple[Emulator, Aws], short
     env = environment(emulator, "AWS_REGION", "AWS_DEFAULT_REGION")
     env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = emulator.metadata_url(await aws.run_instance())
 
-    async with controller(short_path, env) as one:
-        assert await one.well()
+    async with start_controller(short_path, env) as controller:
+        assert await controller.is_healthy()
 
 
 async def test_calls_to_aws_are_counted_under_the_upstream_metric_names(emulator: Emulator, short_path: Path) -> None:
@@ -197,20 +197,20 @@ async def test_calls_to_aws_are_counted_under_the_upstream_metric_names(emulator
     emulator.faults.plan("AttachClusterNodeVolume", AwsFault("ThrottlingException", "Rate exceeded"), times=3)
     flags = ("--deprecated-metrics=true", "--user-agent-extra=helm")
 
-    async with controller(short_path, environment(emulator), *flags) as one:
+    async with start_controller(short_path, environment(emulator), *flags) as controller:
         mode = csi_pb2.VolumeCapability.AccessMode(mode=csi_pb2.VolumeCapability.AccessMode.Mode.SINGLE_NODE_WRITER)
-        publish: Any = one.csi.ControllerPublishVolume
+        publish: Any = controller.csi.ControllerPublishVolume
         with pytest.raises(grpc.aio.AioRpcError):
             await publish(
                 csi_pb2.ControllerPublishVolumeRequest(
-                    volume_id=UNKNOWN.volume_id,
+                    volume_id=UNKNOWN_VOLUME.volume_id,
                     node_id="hyperpod-abcdefghijkl-i-0123456789abcdef0",
                     volume_capability=csi_pb2.VolumeCapability(
                         block=csi_pb2.VolumeCapability.BlockVolume(), access_mode=mode
                     ),
                 )
             )
-        text = (await one.page("/metrics", metrics=True))[1]
+        text = (await controller.page("/metrics", metrics=True))[1]
 
     for line in (
         r'aws_ebs_csi_api_request_duration_seconds_count\{request="DescribeVolumes"\} 1.0',
@@ -227,11 +227,11 @@ async def test_the_sdks_debug_log_shows_requests_and_responses_without_credentia
     emulator: Emulator, short_path: Path
 ) -> None:
     """The upstream flag --aws-sdk-debug-log; upstream prints credentials as well."""
-    async with controller(short_path, environment(emulator), "--aws-sdk-debug-log") as one:
-        await one.refusal()
-        one.process.subprocess.terminate()
-        await one.process.wait()
-        said = "".join(one.process.log)
+    async with start_controller(short_path, environment(emulator), "--aws-sdk-debug-log") as controller:
+        await controller.refusal()
+        controller.process.subprocess.terminate()
+        await controller.process.wait()
+        said = "".join(controller.process.log)
 
     assert "AWS request" in said
     assert "vol-0123456789abcdef0" in said

@@ -9,136 +9,142 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode, Node
 from hyperpod_ebs.driver.volumes.attach import attach_volume, detach_volume
 from hyperpod_ebs.driver.volumes.provision import delete_volume
-from tests.support.in_process_controller import Steered
+from tests.support.in_process_controller import Controller
 from tests.support.waiting import wait_until
 
 
-@pytest.fixture(name="steered")
-async def open_steered(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Steered]:
+@pytest.fixture(name="controller")
+async def open_controller(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Controller]:
     """The controller's code on an emulator whose states change at once."""
-    async with Steered.running(monkeypatch) as running:
+    async with Controller.open(monkeypatch) as running:
         yield running
 
 
-async def two_nodes(steered: Steered, kind: str) -> tuple[Node, Node]:
+async def two_nodes(controller: Controller, kind: str) -> tuple[Node, Node]:
     """Two nodes to move between."""
     match kind:
         case "hyperpod":
-            one, other = await steered.nodes()
+            one, other = await controller.create_nodes()
             return one, other
         case "ec2":
-            return await steered.instance(), await steered.instance()
+            return await controller.run_instance(), await controller.run_instance()
         case _:
-            return (await steered.nodes(1))[0], await steered.instance()
+            return (await controller.create_nodes(1))[0], await controller.run_instance()
 
 
 @pytest.mark.parametrize("kind", ["hyperpod", "ec2", "mixed"])
-async def test_a_volume_moves_between_nodes_and_each_step_can_be_repeated(steered: Steered, kind: str) -> None:
+async def test_a_volume_moves_between_nodes_and_each_step_can_be_repeated(controller: Controller, kind: str) -> None:
     """CSI spec, ControllerPublishVolume: a volume attached elsewhere is refused with the node that has it."""
-    one, other = await two_nodes(steered, kind)
-    volume = await steered.volume()
+    one, other = await two_nodes(controller, kind)
+    volume = await controller.provision()
 
     for here, there in ((one, other), (other, one)):
         for _ in range(2):
-            await attach_volume(steered.cloud, steered.watcher, volume.id, here)
-            assert await steered.holders(volume) == [str(here)]
+            await attach_volume(controller.cloud, controller.watcher, volume.id, here)
+            assert await controller.holders(volume) == [str(here)]
         with pytest.raises(errors.InUse, match=str(here)):
-            await attach_volume(steered.cloud, steered.watcher, volume.id, there)
+            await attach_volume(controller.cloud, controller.watcher, volume.id, there)
         for _ in range(2):
-            await detach_volume(steered.cloud, steered.watcher, volume.id, here)
-            assert await steered.holders(volume) == []
+            await detach_volume(controller.cloud, controller.watcher, volume.id, here)
+            assert await controller.holders(volume) == []
 
 
 @pytest.mark.parametrize("kind", ["hyperpod", "ec2"])
 @pytest.mark.parametrize("times", [1, 3])
-async def test_lost_answers_lead_to_the_same_end(steered: Steered, kind: str, times: int) -> None:
+async def test_lost_answers_lead_to_the_same_end(controller: Controller, kind: str, times: int) -> None:
     """An attachment whose answer was lost is found, by the same call or by its retry."""
-    node, _ = await two_nodes(steered, kind)
-    volume = await steered.volume()
+    node, _ = await two_nodes(controller, kind)
+    volume = await controller.provision()
     service = {"hyperpod": "ClusterNodeVolume", "ec2": "Volume"}[kind]
 
     for act, verb, holders in ((attach_volume, "Attach", [str(node)]), (detach_volume, "Detach", [])):
         if times == 1:
-            steered.lose_answers(verb + service)
+            controller.lose_answers(verb + service)
         else:
-            steered.emulator.faults.plan(verb + service, drop=True, times=3)
+            controller.emulator.faults.plan(verb + service, drop=True, times=3)
             with pytest.raises(errors.Unavailable):
-                await act(steered.cloud, steered.watcher, volume.id, node)
-        await act(steered.cloud, steered.watcher, volume.id, node)
-        assert await steered.holders(volume) == holders
+                await act(controller.cloud, controller.watcher, volume.id, node)
+        await act(controller.cloud, controller.watcher, volume.id, node)
+        assert await controller.holders(volume) == holders
 
 
 @pytest.mark.requirement("detach.live-volume-stays")
-async def test_a_wrong_name_does_not_free_a_live_volume(steered: Steered) -> None:
+async def test_a_wrong_name_does_not_free_a_live_volume(controller: Controller) -> None:
     """Success would let external-attacher give the volume to another node."""
-    (node,) = await steered.nodes(1)
-    volume = await steered.volume()
-    await attach_volume(steered.cloud, steered.watcher, volume.id, node)
+    (node,) = await controller.create_nodes(1)
+    volume = await controller.provision()
+    await attach_volume(controller.cloud, controller.watcher, volume.id, node)
 
     for wrong in (HyperPodNode("zzzzzzzzzzzz", node.instance), Ec2Node(node.instance)):
         with pytest.raises(errors.NotReady, match=str(node)):
-            await detach_volume(steered.cloud, steered.watcher, volume.id, wrong)
+            await detach_volume(controller.cloud, controller.watcher, volume.id, wrong)
 
-    assert await steered.holders(volume) == [str(node)]
+    assert await controller.holders(volume) == [str(node)]
 
 
 @pytest.mark.requirement("csi.unpublish-volume.idempotent")
-async def test_detaching_succeeds_for_a_volume_a_node_or_a_cluster_that_is_gone(steered: Steered) -> None:
+async def test_detaching_succeeds_for_a_volume_a_node_or_a_cluster_that_is_gone(
+    controller: Controller,
+) -> None:
     """CSI spec, ControllerUnpublishVolume."""
-    node, instance = (await steered.nodes(1))[0], await steered.instance()
-    volume, gone = await steered.volume(), await steered.volume("pvc-2")
-    await delete_volume(steered.cloud, gone.id)
-    await steered.aws.ec2("terminate_instances", InstanceIds=[instance.instance])
-    await steered.aws("sagemaker", "delete_cluster", ClusterName="hp")
+    node, instance = (await controller.create_nodes(1))[0], await controller.run_instance()
+    volume, gone = await controller.provision(), await controller.provision("pvc-2")
+    await delete_volume(controller.cloud, gone.id)
+    await controller.aws.ec2("terminate_instances", InstanceIds=[instance.instance])
+    await controller.aws("sagemaker", "delete_cluster", ClusterName="hp")
 
     for one, where in ((gone, node), (gone, instance), (volume, node), (volume, instance), (gone, None)):
-        await detach_volume(steered.cloud, steered.watcher, one.id, where)
+        await detach_volume(controller.cloud, controller.watcher, one.id, where)
 
 
 @pytest.mark.requirement("csi.publish-volume.missing")
-async def test_attaching_an_unknown_volume_or_to_an_unknown_node_is_not_found(steered: Steered) -> None:
+async def test_attaching_an_unknown_volume_or_to_an_unknown_node_is_not_found(controller: Controller) -> None:
     """CSI spec, ControllerPublishVolume: NOT_FOUND."""
-    node, instance = (await steered.nodes(1))[0], await steered.instance()
-    volume, gone = await steered.volume(), await steered.volume("pvc-2")
-    await delete_volume(steered.cloud, gone.id)
+    node, instance = (await controller.create_nodes(1))[0], await controller.run_instance()
+    volume, gone = await controller.provision(), await controller.provision("pvc-2")
+    await delete_volume(controller.cloud, gone.id)
 
     somewheres: list[Node] = [node, instance]
     for where in somewheres:
         with pytest.raises(errors.VolumeNotFound):
-            await attach_volume(steered.cloud, steered.watcher, gone.id, where)
+            await attach_volume(controller.cloud, controller.watcher, gone.id, where)
     unknown = "i-0fedcba9876543210"
     nowheres: list[Node] = [HyperPodNode(node.cluster, unknown), Ec2Node(unknown)]
     for nowhere in nowheres:
         with pytest.raises(errors.NodeNotFound):
-            await attach_volume(steered.cloud, steered.watcher, volume.id, nowhere)
+            await attach_volume(controller.cloud, controller.watcher, volume.id, nowhere)
 
 
 @pytest.mark.parametrize("ended", ["batch_replace_cluster_nodes", "batch_delete_cluster_nodes", "delete_cluster"])
-async def test_a_volume_of_a_node_that_hyperpod_deleted_can_be_attached_elsewhere(steered: Steered, ended: str) -> None:
+async def test_a_volume_of_a_node_that_hyperpod_deleted_can_be_attached_elsewhere(
+    controller: Controller, ended: str
+) -> None:
     """The detach succeeds once AWS shows the volume free; attaching to the deleted node is NOT_FOUND."""
-    old, other = await steered.nodes(2)
-    instance = await steered.instance()
-    volume = await steered.volume()
-    await attach_volume(steered.cloud, steered.watcher, volume.id, old)
+    old, other = await controller.create_nodes(2)
+    instance = await controller.run_instance()
+    volume = await controller.provision()
+    await attach_volume(controller.cloud, controller.watcher, volume.id, old)
 
-    await steered.aws("sagemaker", ended, ClusterName="hp", **({"NodeIds": [old.instance]} if "nodes" in ended else {}))
-    await unpublish_with_retries(steered, volume.id, old)
+    await controller.aws(
+        "sagemaker", ended, ClusterName="hp", **({"NodeIds": [old.instance]} if "nodes" in ended else {})
+    )
+    await unpublish_with_retries(controller, volume.id, old)
 
-    assert await steered.holders(volume) == []
+    assert await controller.holders(volume) == []
     with pytest.raises(errors.NodeNotFound, match=str(old)):
-        await attach_volume(steered.cloud, steered.watcher, volume.id, old)
+        await attach_volume(controller.cloud, controller.watcher, volume.id, old)
     elsewhere: Node = instance if ended == "delete_cluster" else other
-    await publish_with_retries(steered, volume.id, elsewhere)
-    await detach_volume(steered.cloud, steered.watcher, volume.id, old)
-    assert await steered.holders(volume) == [str(elsewhere)]
+    await publish_with_retries(controller, volume.id, elsewhere)
+    await detach_volume(controller.cloud, controller.watcher, volume.id, old)
+    assert await controller.holders(volume) == [str(elsewhere)]
 
 
-async def unpublish_with_retries(steered: Steered, volume_id: str, node: Node) -> None:
+async def unpublish_with_retries(controller: Controller, volume_id: str, node: Node) -> None:
     """Retry the detach like external-attacher, until it succeeds."""
 
     async def succeeds() -> bool:
         try:
-            await detach_volume(steered.cloud, steered.watcher, volume_id, node)
+            await detach_volume(controller.cloud, controller.watcher, volume_id, node)
         except (errors.Refused, errors.Unavailable):
             return False
         return True
@@ -146,12 +152,12 @@ async def unpublish_with_retries(steered: Steered, volume_id: str, node: Node) -
     await wait_until(succeeds)
 
 
-async def publish_with_retries(steered: Steered, volume_id: str, node: Node) -> None:
+async def publish_with_retries(controller: Controller, volume_id: str, node: Node) -> None:
     """Retry the attach like external-attacher: a cluster in state Updating refuses attachments for a while."""
 
     async def succeeds() -> bool:
         try:
-            await attach_volume(steered.cloud, steered.watcher, volume_id, node)
+            await attach_volume(controller.cloud, controller.watcher, volume_id, node)
         except (errors.Refused, errors.Unavailable):
             return False
         return True
@@ -160,82 +166,92 @@ async def publish_with_retries(steered: Steered, volume_id: str, node: Node) -> 
 
 
 @pytest.mark.requirement("csi.unpublish-volume.all-nodes")
-async def test_an_empty_node_id_detaches_a_volume_from_every_node(steered: Steered) -> None:
+async def test_an_empty_node_id_detaches_a_volume_from_every_node(controller: Controller) -> None:
     """CSI spec, ControllerUnpublishVolume: without a node id, from all nodes."""
-    node, instance = (await steered.nodes(1))[0], await steered.instance()
-    volumes = [await steered.volume("pvc-1"), await steered.volume("pvc-2"), await steered.volume("pvc-3")]
+    node, instance = (await controller.create_nodes(1))[0], await controller.run_instance()
+    volumes = [
+        await controller.provision("pvc-1"),
+        await controller.provision("pvc-2"),
+        await controller.provision("pvc-3"),
+    ]
     somewheres: list[Node] = [node, instance]
     for volume, where in zip(volumes, somewheres, strict=False):
-        await attach_volume(steered.cloud, steered.watcher, volume.id, where)
+        await attach_volume(controller.cloud, controller.watcher, volume.id, where)
 
     for volume in volumes:
-        await detach_volume(steered.cloud, steered.watcher, volume.id, None)
+        await detach_volume(controller.cloud, controller.watcher, volume.id, None)
 
-    assert [await steered.holders(volume) for volume in volumes] == [[], [], []]
+    assert [await controller.holders(volume) for volume in volumes] == [[], [], []]
 
 
-async def test_concurrent_attachments_to_one_instance_get_different_device_names(steered: Steered) -> None:
+async def test_concurrent_attachments_to_one_instance_get_different_device_names(
+    controller: Controller,
+) -> None:
     """The caller of EC2's AttachVolume chooses the device name, which must be free."""
-    instance = await steered.instance()
+    instance = await controller.run_instance()
     async with asyncio.TaskGroup() as group:
-        making = [group.create_task(steered.volume(f"pvc-{number}")) for number in range(8)]
+        making = [group.create_task(controller.provision(f"pvc-{number}")) for number in range(8)]
     volumes = [task.result() for task in making]
 
     async with asyncio.TaskGroup() as group:
         for volume in volumes:
-            group.create_task(attach_volume(steered.cloud, steered.watcher, volume.id, instance))
+            group.create_task(attach_volume(controller.cloud, controller.watcher, volume.id, instance))
 
-    found = await steered.aws.ec2("describe_instances", InstanceIds=[instance.instance])
+    found = await controller.aws.ec2("describe_instances", InstanceIds=[instance.instance])
     devices = [one["DeviceName"] for one in found["Reservations"][0]["Instances"][0]["BlockDeviceMappings"]]
     assert len(set(devices)) == len(devices) >= len(volumes)
 
 
-async def test_a_device_name_taken_by_another_caller_is_followed_by_the_next_name(steered: Steered) -> None:
+async def test_a_device_name_taken_by_another_caller_is_followed_by_the_next_name(
+    controller: Controller,
+) -> None:
     """The answer of EC2's DescribeInstances may be out of date."""
-    instance = await steered.instance()
-    volume = await steered.volume()
+    instance = await controller.run_instance()
+    volume = await controller.provision()
     text = "Invalid value '/dev/xvdaa' for unixDevice. Attachment point /dev/xvdaa is already in use"
-    steered.refuse("AttachVolume", "InvalidParameterValue", text)
+    controller.refuse("AttachVolume", "InvalidParameterValue", text)
 
-    await attach_volume(steered.cloud, steered.watcher, volume.id, instance)
+    await attach_volume(controller.cloud, controller.watcher, volume.id, instance)
 
-    shown = await steered.aws.describe_volume(volume.id)
+    shown = await controller.aws.describe_volume(volume.id)
     assert shown["Attachments"][0]["Device"] == "/dev/xvdab"
 
 
 @pytest.mark.requirement("csi.publish-volume.full")
-async def test_attaching_to_a_node_at_its_attach_limit_is_resource_exhausted(steered: Steered) -> None:
+async def test_attaching_to_a_node_at_its_attach_limit_is_resource_exhausted(controller: Controller) -> None:
     """CSI spec, ControllerPublishVolume: RESOURCE_EXHAUSTED means the node's limit."""
-    (node,) = await steered.nodes(1)
-    volume = await steered.volume()
+    (node,) = await controller.create_nodes(1)
+    volume = await controller.provision()
     text = "The volume could not be attached. HyperPod - Ec2ErrCode: AttachmentLimitExceeded : Ec2ErrMsg: full"
-    steered.refuse("AttachClusterNodeVolume", "ValidationException", text)
+    controller.refuse("AttachClusterNodeVolume", "ValidationException", text)
 
     with pytest.raises(errors.NodeFull):
-        await attach_volume(steered.cloud, steered.watcher, volume.id, node)
+        await attach_volume(controller.cloud, controller.watcher, volume.id, node)
 
 
 @pytest.mark.requirement("csi.delete-volume.in-use")
-async def test_a_volume_in_use_is_not_deleted(steered: Steered) -> None:
+async def test_a_volume_in_use_is_not_deleted(controller: Controller) -> None:
     """CSI spec, DeleteVolume: FAILED_PRECONDITION."""
-    (node,) = await steered.nodes(1)
-    volume = await steered.volume()
-    await attach_volume(steered.cloud, steered.watcher, volume.id, node)
+    (node,) = await controller.create_nodes(1)
+    volume = await controller.provision()
+    await attach_volume(controller.cloud, controller.watcher, volume.id, node)
 
     with pytest.raises(errors.InUse):
-        await delete_volume(steered.cloud, volume.id)
+        await delete_volume(controller.cloud, volume.id)
 
 
 @pytest.mark.parametrize("verb", ["delete", "replace"])
-async def test_a_volume_of_a_node_that_is_gone_is_detached_and_moves_elsewhere(steered: Steered, verb: str) -> None:
+async def test_a_volume_of_a_node_that_is_gone_is_detached_and_moves_elsewhere(
+    controller: Controller, verb: str
+) -> None:
     """HyperPod releases the volumes of a node that ends; the detach from the unknown node succeeds."""
-    gone, stays = await steered.nodes()
-    volume = await steered.volume()
-    await attach_volume(steered.cloud, steered.watcher, volume.id, gone)
+    gone, stays = await controller.create_nodes()
+    volume = await controller.provision()
+    await attach_volume(controller.cloud, controller.watcher, volume.id, gone)
 
     method = f"batch_{verb}_cluster_nodes"
-    await steered.aws("sagemaker", method, ClusterName="hp", NodeIds=[gone.instance])
-    await detach_volume(steered.cloud, steered.watcher, volume.id, gone)
-    await attach_volume(steered.cloud, steered.watcher, volume.id, stays)
+    await controller.aws("sagemaker", method, ClusterName="hp", NodeIds=[gone.instance])
+    await detach_volume(controller.cloud, controller.watcher, volume.id, gone)
+    await attach_volume(controller.cloud, controller.watcher, volume.id, stays)
 
-    assert await steered.holders(volume) == [str(stays)]
+    assert await controller.holders(volume) == [str(stays)]

@@ -12,7 +12,7 @@ from grpc import StatusCode
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from hyperpod_ebs.pb import csi_pb2
-from tests.support.controller_process import Controller, controller, environment
+from tests.support.controller_process import ControllerProcess, environment, start_controller
 from tests.support.driver_process import start_driver
 from tests.support.emulator_clients import GROUP, ZONE, Aws, cloud
 
@@ -73,12 +73,12 @@ async def test_volumes_and_snapshots_carry_the_clusters_and_the_users_tags(
     flags = ("--extra-tags=team={{ .PVCNamespace }},cost=1", "--k8s-tag-cluster-id=mine")
     snapshot_class = {"csi.storage.k8s.io/volumesnapshot/name": "s", "tagSpecification_1": "of={{.VolumeSnapshotName}}"}
 
-    async with controller(short_path, environment(emulator), *flags) as one:
-        made = (await one.csi.CreateVolume(create_request({**CLAIM, "tagSpecification_1": "cost=2"}))).volume
+    async with start_controller(short_path, environment(emulator), *flags) as controller:
+        made = (await controller.csi.CreateVolume(create_request({**CLAIM, "tagSpecification_1": "cost=2"}))).volume
         request = csi_pb2.CreateSnapshotRequest(
             name="snapshot-1", source_volume_id=made.volume_id, parameters=snapshot_class
         )
-        await one.csi.CreateSnapshot(request)
+        await controller.csi.CreateSnapshot(request)
 
     cluster = {"kubernetes.io/cluster/mine": "owned"}
     assert users(await aws.describe_volume(made.volume_id)) == {
@@ -102,8 +102,8 @@ async def test_an_attributes_class_changes_a_volume_and_its_tags(
     """CSI spec, ControllerModifyVolume, with the resizer's --extra-modify-metadata; a repeat makes no AWS call."""
     emulator, aws = clouds
 
-    async with controller(short_path, environment(emulator)) as one:
-        made = (await one.csi.CreateVolume(create_request({"tagSpecification_1": "old=1"}))).volume
+    async with start_controller(short_path, environment(emulator)) as controller:
+        made = (await controller.csi.CreateVolume(create_request({"tagSpecification_1": "old=1"}))).volume
         request = csi_pb2.ControllerModifyVolumeRequest(
             volume_id=made.volume_id,
             mutable_parameters={
@@ -113,10 +113,10 @@ async def test_an_attributes_class_changes_a_volume_and_its_tags(
                 "tagDeletion_1": "old",
             },
         )
-        await one.csi.ControllerModifyVolume(request)
+        await controller.csi.ControllerModifyVolume(request)
         emulator.faults.plan("CreateTags", AwsFault("UnauthorizedOperation", "no"))
         emulator.faults.plan("DeleteTags", AwsFault("UnauthorizedOperation", "no"))
-        await one.csi.ControllerModifyVolume(request)
+        await controller.csi.ControllerModifyVolume(request)
         left = emulator.faults.remaining()
         emulator.faults.clear()
 
@@ -129,10 +129,10 @@ async def test_iops_per_gib_follow_the_size_and_its_growth(clouds: tuple[Emulato
     emulator, aws = clouds
     parameters = {"type": "io2", "iopsPerGB": "10", "allowAutoIOPSIncreaseOnModify": "true", "blockExpress": "true"}
 
-    async with controller(short_path, environment(emulator)) as one:
-        made = (await one.csi.CreateVolume(create_request(parameters))).volume
+    async with start_controller(short_path, environment(emulator)) as controller:
+        made = (await controller.csi.CreateVolume(create_request(parameters))).volume
         before = (await aws.describe_volume(made.volume_id))["Iops"]
-        await one.csi.ControllerExpandVolume(
+        await controller.csi.ControllerExpandVolume(
             csi_pb2.ControllerExpandVolumeRequest(
                 volume_id=made.volume_id,
                 capacity_range=csi_pb2.CapacityRange(required_bytes=200 * 2**30),
@@ -150,13 +150,13 @@ async def test_filesystem_parameters_reach_the_node_in_the_volume_context(
     emulator, aws = clouds
     wish = create_request({"blockSize": "4096", "ext4BigAlloc": "true"})
 
-    async with controller(short_path, environment(emulator)) as one:
-        refusal = await refusal_of(one.csi.CreateVolume(wish))
+    async with start_controller(short_path, environment(emulator)) as controller:
+        refusal = await refusal_of(controller.csi.CreateVolume(wish))
         del wish.volume_capabilities[:]
         wish.volume_capabilities.add(
             mount=csi_pb2.VolumeCapability.MountVolume(fs_type="ext4"), access_mode=BLOCK.access_mode
         )
-        made = [(await one.csi.CreateVolume(wish)).volume for _ in range(2)]
+        made = [(await controller.csi.CreateVolume(wish)).volume for _ in range(2)]
 
     assert refusal == (
         StatusCode.INVALID_ARGUMENT,
@@ -193,10 +193,14 @@ async def test_a_missing_permission_is_named_with_the_statement_that_gives_it(
         f"Encoded authorization failure message: {'y' * 900}"
     )
 
-    async with controller(short_path, environment(emulator)) as one:
-        id_ = (await one.csi.CreateVolume(create_request({}))).volume.volume_id if operation != "CreateVolume" else ""
+    async with start_controller(short_path, environment(emulator)) as controller:
+        id_ = (
+            (await controller.csi.CreateVolume(create_request({}))).volume.volume_id
+            if operation != "CreateVolume"
+            else ""
+        )
         emulator.faults.plan(operation, AwsFault(fault, said))
-        code, text = await refusal_of(call_that_needs(one, operation, id_, node))
+        code, text = await refusal_of(call_that_needs(controller, operation, id_, node))
 
     assert code is StatusCode.PERMISSION_DENIED
     assert f"{action} on {resource} is denied" in text
@@ -207,23 +211,23 @@ async def test_a_missing_permission_is_named_with_the_statement_that_gives_it(
     assert len(text.encode()) <= 900
 
 
-def call_that_needs(one: Controller, operation: str, volume: str, node: str) -> Any:
+def call_that_needs(controller: ControllerProcess, operation: str, volume: str, node: str) -> Any:
     """A CSI call in flight that needs the AWS operation."""
     match operation:
         case "CreateVolume":
-            return one.csi.CreateVolume(create_request({}))
+            return controller.csi.CreateVolume(create_request({}))
         case "AttachClusterNodeVolume":
-            return one.csi.ControllerPublishVolume(
+            return controller.csi.ControllerPublishVolume(
                 csi_pb2.ControllerPublishVolumeRequest(volume_id=volume, node_id=node, volume_capability=BLOCK)
             )
         case "CreateSnapshot":
-            return one.csi.CreateSnapshot(csi_pb2.CreateSnapshotRequest(name="s", source_volume_id=volume))
+            return controller.csi.CreateSnapshot(csi_pb2.CreateSnapshotRequest(name="s", source_volume_id=volume))
         case "ModifyVolume":
-            return one.csi.ControllerModifyVolume(
+            return controller.csi.ControllerModifyVolume(
                 csi_pb2.ControllerModifyVolumeRequest(volume_id=volume, mutable_parameters={"iops": "4000"})
             )
         case _:
-            return one.csi.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volume))
+            return controller.csi.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volume))
 
 
 async def test_an_invalid_tag_stops_the_start_unless_invalid_tags_are_left_out(
@@ -235,8 +239,8 @@ async def test_an_invalid_tag_stops_the_start_unless_invalid_tags_are_left_out(
 
     async with start_driver("controller", f"--endpoint={short_path / 'csi.sock'}", wrong) as ended:
         code = await ended.wait()
-    async with controller(short_path, environment(emulator), wrong, "--warn-on-invalid-tag=true") as one:
-        made = (await one.csi.CreateVolume(create_request({}))).volume
+    async with start_controller(short_path, environment(emulator), wrong, "--warn-on-invalid-tag=true") as controller:
+        made = (await controller.csi.CreateVolume(create_request({}))).volume
 
     assert (code, "tag key 'kubernetes.io/x' is reserved" in ended.log[-1]) == (2, True)
     assert users(await aws.describe_volume(made.volume_id)) == {"good": "1"}

@@ -19,188 +19,194 @@ from hyperpod_ebs.driver.volumes.provision import choose_zone, delete_volume, pr
 from hyperpod_ebs.driver.volumes.snapshot import delete_snapshot, take_snapshot
 from hyperpod_ebs.driver.volumes.watch import Watcher
 from tests.support.emulator_clients import ZONE
-from tests.support.in_process_controller import Steered, a_snapshot, a_spec
+from tests.support.in_process_controller import Controller, a_snapshot, a_spec
 
 
-@pytest.fixture(name="steered")
-async def open_steered(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Steered]:
+@pytest.fixture(name="controller")
+async def open_controller(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Controller]:
     """The controller's code on an emulator whose states change at once."""
-    async with Steered.running(monkeypatch) as running:
+    async with Controller.open(monkeypatch) as running:
         yield running
 
 
 @pytest.mark.requirement("csi.create-volume.idempotent")
-async def test_another_process_finds_the_volume_by_its_name(steered: Steered) -> None:
+async def test_another_process_finds_the_volume_by_its_name(controller: Controller) -> None:
     """The driver keeps state only at AWS, so a controller can be killed at any moment."""
-    first = await steered.volume()
+    first = await controller.provision()
 
     async with connect(Settings()) as cloud, Watcher(cloud) as watcher:
         again = await provision_volume(cloud, watcher, a_spec())
 
     assert again.id == first.id
-    assert await steered.volume_count() == 1
+    assert await controller.volume_count() == 1
 
 
 @pytest.mark.requirement("csi.create-volume.idempotent")
-async def test_a_create_whose_answer_was_lost_makes_one_volume(steered: Steered) -> None:
+async def test_a_create_whose_answer_was_lost_makes_one_volume(controller: Controller) -> None:
     """UNAVAILABLE makes external-provisioner retry, and the retry gets the volume that was created."""
-    steered.lose_answers("CreateVolume", times=3)
+    controller.lose_answers("CreateVolume", times=3)
 
     with pytest.raises(errors.OutcomeUnknown):
-        await steered.volume()
-    volume = await steered.volume()
+        await controller.provision()
+    volume = await controller.provision()
 
     assert volume.state == "available"
-    assert await steered.volume_count() == 1
+    assert await controller.volume_count() == 1
 
 
-async def test_a_refusal_of_a_repeat_does_not_hide_the_volume(steered: Steered) -> None:
+async def test_a_refusal_of_a_repeat_does_not_hide_the_volume(controller: Controller) -> None:
     """At the account's quota EC2 refuses even the client token of a volume that exists."""
-    first = await steered.volume()
-    steered.refuse("CreateVolume", "VolumeLimitExceeded")
+    first = await controller.provision()
+    controller.refuse("CreateVolume", "VolumeLimitExceeded")
 
-    again = await steered.volume()
+    again = await controller.provision()
 
     assert again.id == first.id
 
 
-async def test_a_client_token_of_a_deleted_volume_is_followed_by_the_next_token(steered: Steered) -> None:
+async def test_a_client_token_of_a_deleted_volume_is_followed_by_the_next_token(
+    controller: Controller,
+) -> None:
     """EC2 does not accept the client token of a deleted volume again, but the CSI name is free."""
     ids = []
     for _ in range(3):
-        volume = await steered.volume()
-        assert (await steered.volume()).id == volume.id
+        volume = await controller.provision()
+        assert (await controller.provision()).id == volume.id
         ids.append(volume.id)
-        await delete_volume(steered.cloud, volume.id)
+        await delete_volume(controller.cloud, volume.id)
 
     assert len(set(ids)) == 3
 
 
 @pytest.mark.requirement("csi.create-volume.conflict")
-async def test_a_name_with_other_parameters_is_a_conflict_and_a_grown_volume_is_not(steered: Steered) -> None:
+async def test_a_name_with_other_parameters_is_a_conflict_and_a_grown_volume_is_not(
+    controller: Controller,
+) -> None:
     """CSI spec, CreateVolume: ALREADY_EXISTS; a larger volume meets the required bytes."""
-    volume = await steered.volume()
+    volume = await controller.provision()
 
     with pytest.raises(errors.Conflict, match="1 GiB, not 3 GiB"):
-        await steered.volume(gib=3)
-    await expand_volume(steered.cloud, steered.watcher, volume.id, SizeRange(GiB(3)))
+        await controller.provision(gib=3)
+    await expand_volume(controller.cloud, controller.watcher, volume.id, SizeRange(GiB(3)))
 
-    assert (await steered.volume()).size == 3
-    assert (await steered.volume(gib=3)).id == volume.id
+    assert (await controller.provision()).size == 3
+    assert (await controller.provision(gib=3)).id == volume.id
 
 
-async def test_a_denial_is_final_and_names_action_resource_and_statement(steered: Steered) -> None:
+async def test_a_denial_is_final_and_names_action_resource_and_statement(controller: Controller) -> None:
     text = "User: x is not authorized to perform: ec2:CreateVolume on resource: arn:aws:ec2:us-west-2:1:volume/*"
-    steered.refuse("CreateVolume", "UnauthorizedOperation", text)
+    controller.refuse("CreateVolume", "UnauthorizedOperation", text)
 
     with pytest.raises(errors.Denied, match='"Action": "ec2:CreateVolume"'):
-        await steered.volume()
+        await controller.provision()
 
 
-async def test_throttled_calls_are_retried(steered: Steered) -> None:
+async def test_throttled_calls_are_retried(controller: Controller) -> None:
     for operation in ("CreateVolume", "DescribeVolumes"):
-        steered.refuse(operation, "RequestLimitExceeded")
+        controller.refuse(operation, "RequestLimitExceeded")
 
-    assert (await steered.volume()).state == "available"
+    assert (await controller.provision()).state == "available"
 
 
 @pytest.mark.requirement("csi.create-volume.capacity", "csi.create-volume.source-missing")
-async def test_a_volume_from_a_snapshot_is_not_smaller_than_the_snapshot(steered: Steered) -> None:
+async def test_a_volume_from_a_snapshot_is_not_smaller_than_the_snapshot(controller: Controller) -> None:
     """CSI spec, CreateVolume: OUT_OF_RANGE; NOT_FOUND for an unknown source."""
-    source = await steered.volume(gib=2)
-    snapshot = await take_snapshot(steered.cloud, a_snapshot(source))
+    source = await controller.provision(gib=2)
+    snapshot = await take_snapshot(controller.cloud, a_snapshot(source))
 
     with pytest.raises(errors.OutOfRange, match="2 GiB"):
-        await steered.volume("small", snapshot_id=snapshot.id)
+        await controller.provision("small", snapshot_id=snapshot.id)
     with pytest.raises(errors.SnapshotNotFound):
-        await steered.volume("lost", snapshot_id="snap-0123456789abcdef0")
-    restored = await steered.volume("restored", gib=2, snapshot_id=snapshot.id)
+        await controller.provision("lost", snapshot_id="snap-0123456789abcdef0")
+    restored = await controller.provision("restored", gib=2, snapshot_id=snapshot.id)
 
     assert restored.snapshot_id == snapshot.id
-    assert (await steered.volume("restored", gib=2, snapshot_id=snapshot.id)).id == restored.id
+    assert (await controller.provision("restored", gib=2, snapshot_id=snapshot.id)).id == restored.id
 
 
 async def test_a_volume_is_modified_until_aws_refuses_with_the_earliest_time_of_the_next_change(
-    steered: Steered,
+    controller: Controller,
 ) -> None:
     """EC2 allows four modifications of a volume in a day."""
-    volume = await steered.volume(gib=10)
+    volume = await controller.provision(gib=10)
 
-    assert await expand_volume(steered.cloud, steered.watcher, volume.id, SizeRange(GiB(11))) == 11
-    assert await expand_volume(steered.cloud, steered.watcher, volume.id, SizeRange(GiB(5))) == 11
+    assert await expand_volume(controller.cloud, controller.watcher, volume.id, SizeRange(GiB(11))) == 11
+    assert await expand_volume(controller.cloud, controller.watcher, volume.id, SizeRange(GiB(5))) == 11
     with pytest.raises(errors.InvalidRequest, match="too high"):
-        await modify_volume(steered.cloud, steered.watcher, volume.id, Change(iops=70_000))
+        await modify_volume(controller.cloud, controller.watcher, volume.id, Change(iops=70_000))
     for iops in (4000, 4001, 4002):
-        await modify_volume(steered.cloud, steered.watcher, volume.id, Change(iops=iops))
+        await modify_volume(controller.cloud, controller.watcher, volume.id, Change(iops=iops))
     with pytest.raises(errors.RateLimited, match="earliest at 20"):
-        await expand_volume(steered.cloud, steered.watcher, volume.id, SizeRange(GiB(12)))
+        await expand_volume(controller.cloud, controller.watcher, volume.id, SizeRange(GiB(12)))
 
-    assert (await get_volume(steered.cloud, volume.id)).iops == 4002
+    assert (await get_volume(controller.cloud, volume.id)).iops == 4002
 
 
 @pytest.mark.requirement("csi.create-snapshot.idempotent", "csi.delete-snapshot.idempotent")
-async def test_a_name_has_one_snapshot_even_after_a_lost_answer(steered: Steered) -> None:
+async def test_a_name_has_one_snapshot_even_after_a_lost_answer(controller: Controller) -> None:
     """EC2's CreateSnapshot has no client token, so the driver looks for the name's tag first."""
-    volume, other = await steered.volume(), await steered.volume("pvc-2")
-    steered.lose_answers("CreateSnapshot")
+    volume, other = await controller.provision(), await controller.provision("pvc-2")
+    controller.lose_answers("CreateSnapshot")
 
     one, again = (
-        await take_snapshot(steered.cloud, a_snapshot(volume)),
-        await take_snapshot(steered.cloud, a_snapshot(volume)),
+        await take_snapshot(controller.cloud, a_snapshot(volume)),
+        await take_snapshot(controller.cloud, a_snapshot(volume)),
     )
     with pytest.raises(errors.Conflict):
-        await take_snapshot(steered.cloud, a_snapshot(other))
+        await take_snapshot(controller.cloud, a_snapshot(other))
 
     assert one.id == again.id
-    assert len((await list_snapshots(steered.cloud, 0, "", volume_id="", snapshot_id="")).items) == 1
+    assert len((await list_snapshots(controller.cloud, 0, "", volume_id="", snapshot_id="")).items) == 1
     for _ in range(2):
-        await delete_snapshot(steered.cloud, one.id)
-    await delete_volume(steered.cloud, other.id)
+        await delete_snapshot(controller.cloud, one.id)
+    await delete_volume(controller.cloud, other.id)
     with pytest.raises(errors.VolumeNotFound):
-        await take_snapshot(steered.cloud, a_snapshot(other))
+        await take_snapshot(controller.cloud, a_snapshot(other))
 
 
 @pytest.mark.requirement("csi.delete-volume.snapshots-stay")
-async def test_a_snapshot_outlives_its_volume(steered: Steered) -> None:
+async def test_a_snapshot_outlives_its_volume(controller: Controller) -> None:
     """CSI spec, DeleteVolume: the snapshots stay listed, and are still sources of new volumes."""
-    volume = await steered.volume()
-    snapshot = await take_snapshot(steered.cloud, a_snapshot(volume))
+    volume = await controller.provision()
+    snapshot = await take_snapshot(controller.cloud, a_snapshot(volume))
 
-    await delete_volume(steered.cloud, volume.id)
+    await delete_volume(controller.cloud, volume.id)
 
-    listed = await list_snapshots(steered.cloud, 0, "", volume_id=volume.id, snapshot_id="")
+    listed = await list_snapshots(controller.cloud, 0, "", volume_id=volume.id, snapshot_id="")
     assert [one.id for one in listed.items] == [snapshot.id]
-    assert (await steered.volume("restored", snapshot_id=snapshot.id)).snapshot_id == snapshot.id
+    assert (await controller.provision("restored", snapshot_id=snapshot.id)).snapshot_id == snapshot.id
 
 
 @pytest.mark.requirement("csi.delete-snapshot.in-use")
-async def test_a_snapshot_in_use_is_not_deleted(steered: Steered) -> None:
+async def test_a_snapshot_in_use_is_not_deleted(controller: Controller) -> None:
     """CSI spec, DeleteSnapshot errors; EC2: InvalidSnapshot.InUse while an image is made of the snapshot."""
-    snapshot = await take_snapshot(steered.cloud, a_snapshot(await steered.volume()))
-    steered.refuse("DeleteSnapshot", "InvalidSnapshot.InUse")
+    snapshot = await take_snapshot(controller.cloud, a_snapshot(await controller.provision()))
+    controller.refuse("DeleteSnapshot", "InvalidSnapshot.InUse")
 
     with pytest.raises(errors.InUse) as caught:
-        await delete_snapshot(steered.cloud, snapshot.id)
+        await delete_snapshot(controller.cloud, snapshot.id)
 
     assert status.code_for(caught.value, "DeleteSnapshot") is StatusCode.FAILED_PRECONDITION
 
 
 @pytest.mark.requirement("csi.get-volume.missing")
-async def test_a_volume_that_ec2_does_not_have_is_not_found(steered: Steered) -> None:
+async def test_a_volume_that_ec2_does_not_have_is_not_found(controller: Controller) -> None:
     """CSI spec, ControllerGetVolume errors."""
     with pytest.raises(errors.VolumeNotFound):
-        await get_volume(steered.cloud, "vol-0123456789abcdef0")
+        await get_volume(controller.cloud, "vol-0123456789abcdef0")
 
 
 @pytest.mark.requirement("csi.list-volumes.pages")
-async def test_pages_of_any_size_show_each_volume_once(steered: Steered) -> None:
+async def test_pages_of_any_size_show_each_volume_once(controller: Controller) -> None:
     """EC2 returns at least five volumes a page in any order; untagged volumes are listed, too."""
-    made = {(await steered.volume(f"pvc-{number}")).id for number in range(6)} | {await steered.aws.create_volume()}
+    made = {(await controller.provision(f"pvc-{number}")).id for number in range(6)} | {
+        await controller.aws.create_volume()
+    }
 
     for size in (1, 2, 3, 6, 7, 0):
         listed, token = [], ""
         while True:
-            page = await list_volumes(steered.cloud, size, token)
+            page = await list_volumes(controller.cloud, size, token)
             listed += [volume.id for volume in page.items]
             if page.next_token is None:
                 break
@@ -210,15 +216,15 @@ async def test_pages_of_any_size_show_each_volume_once(steered: Steered) -> None
 
 
 @pytest.mark.requirement("csi.list-snapshots.pages")
-async def test_snapshots_are_listed_by_volume_and_by_id(steered: Steered) -> None:
+async def test_snapshots_are_listed_by_volume_and_by_id(controller: Controller) -> None:
     """external-snapshotter looks up a pre-provisioned content by id."""
-    volume, other = await steered.volume(), await steered.volume("pvc-2")
-    first = await take_snapshot(steered.cloud, a_snapshot(volume))
-    await take_snapshot(steered.cloud, a_snapshot(other, "snapshot-2"))
+    volume, other = await controller.provision(), await controller.provision("pvc-2")
+    first = await take_snapshot(controller.cloud, a_snapshot(volume))
+    await take_snapshot(controller.cloud, a_snapshot(other, "snapshot-2"))
 
-    by_volume = await list_snapshots(steered.cloud, 0, "", volume_id=volume.id, snapshot_id="")
-    by_id = await list_snapshots(steered.cloud, 0, "", volume_id="", snapshot_id=first.id)
-    unknown = await list_snapshots(steered.cloud, 0, "", volume_id="", snapshot_id="snap-0123456789abcdef0")
+    by_volume = await list_snapshots(controller.cloud, 0, "", volume_id=volume.id, snapshot_id="")
+    by_id = await list_snapshots(controller.cloud, 0, "", volume_id="", snapshot_id=first.id)
+    unknown = await list_snapshots(controller.cloud, 0, "", volume_id="", snapshot_id="snap-0123456789abcdef0")
 
     assert [one.id for one in by_volume.items] == [one.id for one in by_id.items] == [first.id]
     assert unknown.items == ()
@@ -226,33 +232,33 @@ async def test_snapshots_are_listed_by_volume_and_by_id(steered: Steered) -> Non
 
 @pytest.mark.requirement("csi.list-volumes.token", "csi.list-snapshots.token")
 @pytest.mark.parametrize("after", ["nonsense", "W1tdLCAibm9uc2Vuc2UiXQ=="])
-async def test_a_stale_token_starts_the_listing_again(steered: Steered, after: str) -> None:
+async def test_a_stale_token_starts_the_listing_again(controller: Controller, after: str) -> None:
     """CSI spec, ListVolumes: ABORTED for a foreign token and for a token that EC2 no longer accepts."""
     with pytest.raises(errors.Busy):
-        await list_volumes(steered.cloud, 0, after)
+        await list_volumes(controller.cloud, 0, after)
     with pytest.raises(errors.Busy):
-        await list_snapshots(steered.cloud, 0, after, volume_id="", snapshot_id="")
+        await list_snapshots(controller.cloud, 0, after, volume_id="", snapshot_id="")
 
 
 async def test_the_driver_chooses_a_zone_if_none_is_requested_and_the_same_one_for_the_same_name(
-    steered: Steered,
+    controller: Controller,
 ) -> None:
     """CSI spec, CreateVolume: accessibility_requirements are optional."""
-    chosen = {await choose_zone(steered.cloud, f"pvc-{number}") for number in range(20)}
+    chosen = {await choose_zone(controller.cloud, f"pvc-{number}") for number in range(20)}
 
     assert ZONE in chosen
     assert len(chosen) > 1
-    assert await choose_zone(steered.cloud, "pvc-1") == await choose_zone(steered.cloud, "pvc-1")
+    assert await choose_zone(controller.cloud, "pvc-1") == await choose_zone(controller.cloud, "pvc-1")
 
 
-async def test_a_node_learns_its_identity_from_instance_metadata(steered: Steered) -> None:
+async def test_a_node_learns_its_identity_from_instance_metadata(controller: Controller) -> None:
     """EC2 instance metadata service, version 2."""
-    node = await steered.instance()
+    node = await controller.run_instance()
 
-    found = await imds.InstanceMetadata(steered.emulator.metadata_url(node.instance)).read_identity()
+    found = await imds.InstanceMetadata(controller.emulator.metadata_url(node.instance)).read_identity()
 
     assert (found.id, found.zone, found.interfaces) == (node, ZONE, 1)
     with pytest.raises(errors.Unavailable, match="404"):
-        await imds.InstanceMetadata(steered.emulator.metadata_url("i-0fedcba9876543210")).read_identity()
+        await imds.InstanceMetadata(controller.emulator.metadata_url("i-0fedcba9876543210")).read_identity()
     with pytest.raises(errors.Unavailable):
         await imds.InstanceMetadata("http://127.0.0.1:9").read_identity()

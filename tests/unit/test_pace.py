@@ -82,7 +82,7 @@ def test_no_poll_comes_before_the_state_can_have_come() -> None:
 
 
 def test_only_the_first_poll_for_a_kind_of_transition_comes_early() -> None:
-    """One call tells an instant cloud from AWS."""
+    """One call distinguishes an instant cloud from AWS."""
     wait = PendingWait(transition=Transition.CREATE, since=1000.0, polled=1000.0)
     pace = Pace()
 

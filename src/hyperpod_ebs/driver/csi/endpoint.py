@@ -81,7 +81,7 @@ async def start_server(server: grpc.aio.Server, path: Path) -> AsyncGenerator[No
 
 @dataclass(frozen=True, slots=True)
 class PublishedSocket:
-    """A socket to which clients can connect, and the inode that tells it from another one at its path."""
+    """A socket to which clients can connect, with the inode that distinguishes it from a later one at its path."""
 
     path: Path
     device: int

@@ -17,7 +17,7 @@ PUBLISHED: Final = frozenset({AttachState.ATTACHED, AttachState.BUSY})
 
 
 def volume(created: Volume, formatting: Formatting = PLAIN) -> csi_pb2.Volume:
-    """A volume; its context tells the node how to format it, and is empty by default."""
+    """A volume; its context says how the node has to format it, and is empty by default."""
     content = None
     if created.snapshot_id:
         content = csi_pb2.VolumeContentSource(
