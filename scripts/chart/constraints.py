@@ -1,4 +1,4 @@
-"""What of the chart's values neither a default nor a comment can say."""
+"""Constraints on the chart's values beyond what their defaults and comments say."""
 
 from typing import Any, Final
 
@@ -16,14 +16,14 @@ FREE: Final = frozenset(
         "socketDirVolume",
         "updateStrategy",
         "sidecars.nodeDriverRegistrar.livenessProbe",
-        # Upstream's, of which the chart looks at no more than `enabled`.
+        # Upstream's; the chart reads only `enabled`.
         "sidecars.metadataLabeler",
         "sidecars.volumemodifier",
     }
 )
-"""Names and paths whose insides are not ours."""
+"""Names and paths whose contents the schema does not check."""
 
-TEXTS: Final = frozenset(
+STRING_MAPS: Final = frozenset(
     {
         "annotations",
         "customLabels",
@@ -35,7 +35,7 @@ TEXTS: Final = frozenset(
         "podLabels",
     }
 )
-"""Maps from text to text."""
+"""Maps from strings to strings."""
 
 _STRING: Final[Schema] = {"type": "string"}
 _PORT: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": 65535}
@@ -45,13 +45,13 @@ ITEMS: Final[dict[str, Schema]] = {
     "egressPorts": _PORT,
     "imagePullSecrets": _STRING,
 }
-"""What stands in a list, where it is no object."""
+"""The items of a list that are not objects."""
 
 _COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
 _AMOUNT: Final[Schema] = {"type": ["integer", "string", "null"]}
 _LEVEL: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": 10}
 _DURATION: Final[Schema] = {"type": ["string", "null"], "pattern": "^([0-9]+([.][0-9]*)?(ns|us|µs|ms|s|m|h))*$"}
-"""As Go reads one: 1.5m, 1h30m."""
+"""A duration of Go: 1.5m, 1h30m."""
 _NAME: Final[Schema] = {"type": "string", "minLength": 1}
 _PULL: Final = ("Always", "IfNotPresent", "Never")
 _MAP: Final[Schema] = {"type": ["object", "null"], "additionalProperties": _STRING}
@@ -81,7 +81,7 @@ def _class(required: list[str], **more: Schema) -> Schema:
 
 _DELETION: Final = ("Delete", "Retain")
 
-OF: Final[dict[str, Schema]] = {
+BY_PATH: Final[dict[str, Schema]] = {
     "hyperpod.clusterArn": {
         "type": ["string", "null"],
         "pattern": "^(arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:[0-9]{12}:cluster/[a-z0-9]{12})?$",
@@ -129,9 +129,9 @@ OF: Final[dict[str, Schema]] = {
     "volumeAttributesClasses": _class(["name", "parameters"]),
     "nodeAllocatableUpdatePeriodSeconds": {"anyOf": [{"enum": [-1, 0, None]}, {"type": "integer", "minimum": 10}]},
 }
-"""By a value's path."""
+"""Schemas by a value's path."""
 
-UNDER: Final[dict[str, Schema]] = {
+BY_NAME: Final[dict[str, Schema]] = {
     "logLevel": _LEVEL,
     "loggingFormat": {"enum": ["text", "json"]},
     "pullPolicy": {"enum": [*_PULL, None]},
@@ -145,4 +145,4 @@ UNDER: Final[dict[str, Schema]] = {
     "tag": _NAME,
     "disableMutation": {"type": ["boolean", "null"]},
 }
-"""By a value's name, wherever it stands."""
+"""Schemas by a value's name, in any group."""

@@ -1,4 +1,4 @@
-"""Rights in Kubernetes, each a sentence: what the service accounts may do, and what they may not."""
+"""The Kubernetes rights of the service accounts: what they may do, and what they may not."""
 
 from typing import Any, Final
 
@@ -11,21 +11,21 @@ CONTROLLER: Final = ("ebs-csi-controller-sa", "kube-system")
 NODE: Final = ("ebs-csi-node-sa", "kube-system")
 
 Right = tuple[str, str, str]
-"""A verb, a resource, the name that it is held to or ""."""
+"""A verb, a resource, and the name to which it is restricted, or ""."""
 
 
 def rights(rendered: Rendered, account: tuple[str, str]) -> set[Right]:
-    """All that a service account may do, in its namespace or everywhere."""
+    """All rights of a service account, in its namespace or in the cluster."""
     found: set[Right] = set()
     for binding in [*rendered.all("ClusterRoleBinding"), *rendered.all("RoleBinding")]:
-        if account in [(one["name"], one["namespace"]) for one in binding["subjects"]]:
-            role = rendered.one(binding["roleRef"]["kind"], binding["roleRef"]["name"])
-            found |= {right for rule in role["rules"] for right in spelled_out(rule)}
+        if account in [(each["name"], each["namespace"]) for each in binding["subjects"]]:
+            role = rendered.get(binding["roleRef"]["kind"], binding["roleRef"]["name"])
+            found |= {right for rule in role["rules"] for right in single_rights(rule)}
     return found
 
 
-def spelled_out(rule: dict[str, Any]) -> set[Right]:
-    """A rule, right by right."""
+def single_rights(rule: dict[str, Any]) -> set[Right]:
+    """The single rights of a rule."""
     return {
         (verb, resource, name)
         for verb in rule["verbs"]
@@ -35,13 +35,13 @@ def spelled_out(rule: dict[str, Any]) -> set[Right]:
 
 
 def verbs(all_rights: set[Right], resource: str) -> set[str]:
-    """What may be done to a resource."""
+    """The verbs that are granted for a resource."""
     return {verb for verb, about, _ in all_rights if about == resource}
 
 
 @pytest.mark.requirement("chart.least-rights")
-async def test_nobody_may_do_everything_to_anything() -> None:
-    """The issue: least privilege."""
+async def test_no_rule_has_a_wildcard() -> None:
+    """Kubernetes, RBAC good practices: least privilege."""
     rendered = await render({"snapshotController": {"enabled": True}})
 
     for role in [*rendered.all("ClusterRole"), *rendered.all("Role")]:
@@ -50,17 +50,17 @@ async def test_nobody_may_do_everything_to_anything() -> None:
 
 
 @pytest.mark.requirement("chart.least-rights")
-async def test_nobody_reads_secrets_makes_pods_or_gives_rights() -> None:
-    """Ours: what a stolen token of ours is worth."""
+async def test_no_account_reads_secrets_creates_pods_or_grants_rights() -> None:
+    """Kubernetes, RBAC good practices: these rights let a stolen token escalate."""
     rendered = await render({"snapshotController": {"enabled": True}})
 
     everything = {
-        right for role in rendered.all("ClusterRole") for rule in role["rules"] for right in spelled_out(rule)
+        right for role in rendered.all("ClusterRole") for rule in role["rules"] for right in single_rights(rule)
     }
 
     touched = {resource for _, resource, _ in everything}
     assert not touched & {"secrets", "configmaps", "pods", "pods/exec", "serviceaccounts", "serviceaccounts/token"}
-    assert not {one for one in touched if "role" in one}
+    assert not {each for each in touched if "role" in each}
 
 
 @pytest.mark.parametrize(
@@ -71,16 +71,16 @@ async def test_nobody_reads_secrets_makes_pods_or_gives_rights() -> None:
         ("--handle-volume-inuse-error=false", set()),
     ],
 )
-async def test_a_resizer_that_looks_who_uses_a_claim_may(argument: str, may: set[str]) -> None:
-    """external-resizer: told so, it resizes nothing until it knows all pods."""
+async def test_a_resizer_that_looks_for_pods_may_list_them(argument: str, may: set[str]) -> None:
+    """external-resizer: with this flag it resizes nothing until it has listed all pods."""
     rendered = await render({"sidecars": {"resizer": {"additionalArgs": [argument]}}})
 
     assert verbs(rights(rendered, CONTROLLER), "pods") == may
 
 
 @pytest.mark.requirement("chart.least-rights")
-async def test_the_node_reads_itself_its_driver_and_its_attachments_and_takes_taints_off() -> None:
-    """The issue: RBAC reviewed verb by verb."""
+async def test_the_node_reads_its_node_csinode_and_attachments_and_patches_its_taints() -> None:
+    """Decision 0018: each verb is used by the source."""
     node = rights(await render(), NODE)
 
     assert node == {
@@ -93,7 +93,7 @@ async def test_the_node_reads_itself_its_driver_and_its_attachments_and_takes_ta
     }
 
 
-async def test_a_node_that_may_not_mutate_only_reads() -> None:
+async def test_a_node_with_disabled_mutation_only_reads() -> None:
     """Upstream: node.serviceAccount.disableMutation."""
     rendered = await render({"node": {"serviceAccount": {"disableMutation": True}}})
 
@@ -101,13 +101,13 @@ async def test_a_node_that_may_not_mutate_only_reads() -> None:
 
     assert {verb for verb, _, _ in node} <= READ
     assert verbs(node, "nodes") == {"get"}
-    # Nor does it try.
+    # The driver does not try to.
     assert rendered.node.environment("ebs-plugin")["DISABLE_TAINT_WATCHER"]
 
 
 @pytest.mark.requirement("chart.least-rights")
 async def test_the_controller_deletes_persistent_volumes_and_nothing_else() -> None:
-    """Ours: the provisioner's, for a reclaim policy of Delete."""
+    """The provisioner needs it for the reclaim policy Delete."""
     controller = rights(await render(), CONTROLLER)
 
     assert {resource for verb, resource, _ in controller if verb == "delete"} == {"persistentvolumes"}
@@ -115,8 +115,8 @@ async def test_the_controller_deletes_persistent_volumes_and_nothing_else() -> N
 
 
 @pytest.mark.requirement("chart.least-rights")
-async def test_the_controller_does_not_touch_nodes_classes_or_csinodes() -> None:
-    """Ours: it reads them for topology."""
+async def test_the_controller_only_reads_nodes_classes_and_csinodes() -> None:
+    """It needs them for topology and parameters."""
     controller = rights(await render(), CONTROLLER)
 
     for resource in ("nodes", "csinodes", "storageclasses", "volumeattributesclasses", "volumesnapshotclasses"):
@@ -124,8 +124,8 @@ async def test_the_controller_does_not_touch_nodes_classes_or_csinodes() -> None
 
 
 @pytest.mark.requirement("chart.least-rights")
-async def test_claims_are_updated_and_their_status_patched_but_none_is_made_or_deleted() -> None:
-    """Ours: finalizers and the selected node by the provisioner, sizes by the resizer."""
+async def test_the_controller_updates_claims_and_patches_their_status_but_neither_creates_nor_deletes_them() -> None:
+    """The provisioner sets finalizers and the selected node, the resizer sizes."""
     controller = rights(await render(), CONTROLLER)
 
     assert verbs(controller, "persistentvolumeclaims") == READ | {"update"}
@@ -139,8 +139,8 @@ async def test_events_are_written_and_not_read() -> None:
 
 
 @pytest.mark.requirement("chart.least-rights")
-async def test_a_lease_is_held_by_its_name_alone() -> None:
-    """Ours: upstream's role reaches every lease of kube-system, the scheduler's among them."""
+async def test_the_controller_may_update_only_its_own_leases() -> None:
+    """Upstream's role covers all leases in kube-system, the scheduler's included."""
     controller = rights(await render(), CONTROLLER)
 
     assert {right for right in controller if right[1] == "leases"} == {
@@ -161,22 +161,22 @@ async def test_a_lease_is_held_by_its_name_alone() -> None:
 @pytest.mark.requirement("chart.least-rights")
 @pytest.mark.parametrize("resource", ["volumesnapshots", "volumesnapshotcontents", "volumesnapshotclasses"])
 async def test_without_snapshots_there_are_no_rights_to_them(resource: str) -> None:
-    """Ours."""
+    """A right that no running program uses is not granted (decision 0018)."""
     assert not verbs(rights(await render(apis=()), CONTROLLER), resource)
 
 
-async def test_the_snapshot_controller_has_an_account_of_its_own() -> None:
-    """Ours: it makes and deletes snapshot contents, which the driver's sidecars do not."""
+async def test_the_snapshot_controller_has_its_own_account() -> None:
+    """It creates and deletes snapshot contents, which the driver's sidecars do not."""
     rendered = await render({"snapshotController": {"enabled": True}})
 
-    its = rights(rendered, ("snapshot-controller", "kube-system"))
+    snapshot_controller = rights(rendered, ("snapshot-controller", "kube-system"))
 
-    assert {"create", "delete"} <= verbs(its, "volumesnapshotcontents")
+    assert {"create", "delete"} <= verbs(snapshot_controller, "volumesnapshotcontents")
     assert not verbs(rights(rendered, CONTROLLER), "volumesnapshotcontents") & {"create", "delete"}
-    assert not verbs(its, "persistentvolumes") - READ
+    assert not verbs(snapshot_controller, "persistentvolumes") - READ
 
 
-async def test_a_users_further_rules_come_on_top() -> None:
+async def test_additional_rules_are_granted() -> None:
     """Upstream: additionalClusterRoleRules, such as for secrets in a StorageClass."""
     rule = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}
 
@@ -185,23 +185,23 @@ async def test_a_users_further_rules_come_on_top() -> None:
     assert ("get", "secrets", "") in rights(rendered, CONTROLLER)
 
 
-async def test_the_nodes_rights_follow_it_into_its_namespace() -> None:
+async def test_the_nodes_rights_are_bound_in_its_namespace() -> None:
     """Upstream: node.namespaceOverride."""
     rendered = await render({"node": {"namespaceOverride": "nodes"}})
 
-    assert rendered.one("ServiceAccount", "ebs-csi-node-sa")["metadata"]["namespace"] == "nodes"
+    assert rendered.get("ServiceAccount", "ebs-csi-node-sa")["metadata"]["namespace"] == "nodes"
     assert ("patch", "nodes", "") in rights(rendered, ("ebs-csi-node-sa", "nodes"))
 
 
-async def test_the_role_comes_by_annotation_or_by_association() -> None:
-    """The issue: the service account's role (IRSA annotation or Pod Identity)."""
+async def test_irsa_annotates_the_service_account_and_pod_identity_does_not() -> None:
+    """EKS: IRSA reads the annotation, Pod Identity an association outside of Kubernetes."""
     role = "arn:aws:iam::111122223333:role/ebs"
 
     irsa = await render({"hyperpod": {"role": {"arn": role}}})
     pod_identity = await render({"hyperpod": {"role": {"arn": role, "through": "podIdentity"}}})
 
-    assert irsa.one("ServiceAccount", "ebs-csi-controller-sa")["metadata"]["annotations"] == {
+    assert irsa.get("ServiceAccount", "ebs-csi-controller-sa")["metadata"]["annotations"] == {
         "eks.amazonaws.com/role-arn": role
     }
-    assert "annotations" not in pod_identity.one("ServiceAccount", "ebs-csi-controller-sa")["metadata"]
-    assert "annotations" not in irsa.one("ServiceAccount", "ebs-csi-node-sa")["metadata"]
+    assert "annotations" not in pod_identity.get("ServiceAccount", "ebs-csi-controller-sa")["metadata"]
+    assert "annotations" not in irsa.get("ServiceAccount", "ebs-csi-node-sa")["metadata"]

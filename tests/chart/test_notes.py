@@ -1,4 +1,4 @@
-"""What a person reads after an installation."""
+"""The notes after an installation."""
 
 import json
 import re
@@ -7,23 +7,23 @@ from typing import Any
 
 import pytest
 
-from tests.support.helm_chart import copy_chart, notes
+from tests.support.helm_chart import copy_chart, get_notes
 
 
-def policy(text: str) -> dict[str, Any]:
-    """The document in the notes."""
-    found = re.search(r"^ {2}\{$.*?^ {2}\}$", text, re.MULTILINE | re.DOTALL)
-    assert found is not None, text
-    return json.loads(found[0])  # type: ignore[no-any-return]  # JSON
+def policy_in(text: str) -> dict[str, Any]:
+    """The IAM policy in the notes."""
+    document = re.search(r"^ {2}\{$.*?^ {2}\}$", text, re.MULTILINE | re.DOTALL)
+    assert document is not None, text
+    return json.loads(document[0])  # type: ignore[no-any-return]  # JSON
 
 
-async def test_the_guides_permissions_are_those_of_this_account_and_cluster() -> None:
-    """The guide: what the role of the driver's service account needs beyond EBS's."""
+async def test_the_permissions_name_the_account_and_the_cluster() -> None:
+    """AWS's guide to the driver on HyperPod: the role's permissions beyond those for EBS."""
     arn = "arn:aws:sagemaker:us-west-2:111122223333:cluster/abcdef123456"
 
-    said = policy(await notes({"hyperpod": {"clusterArn": arn, "eksClusterName": "training"}}))
+    policy = policy_in(await get_notes({"hyperpod": {"clusterArn": arn, "eksClusterName": "training"}}))
 
-    assert said["Statement"] == [
+    assert policy["Statement"] == [
         {
             "Effect": "Allow",
             "Action": ["sagemaker:AttachClusterNodeVolume", "sagemaker:DetachClusterNodeVolume"],
@@ -37,35 +37,35 @@ async def test_the_guides_permissions_are_those_of_this_account_and_cluster() ->
     ]
 
 
-async def test_what_is_not_known_is_in_capitals_and_named() -> None:
-    """Ours."""
-    said = await notes({"hyperpod": {"region": "cn-north-1"}})
+async def test_unknown_values_are_in_capitals_and_named() -> None:
+    """The user has to replace them, or set the named values."""
+    text = await get_notes({"hyperpod": {"region": "cn-north-1"}})
 
-    assert "arn:aws-cn:sagemaker:cn-north-1:ACCOUNT:cluster/*" in said
-    assert "with hyperpod.account, hyperpod.eksClusterName these notes do" in said
+    assert "arn:aws-cn:sagemaker:cn-north-1:ACCOUNT:cluster/*" in text
+    assert "set hyperpod.account, hyperpod.eksClusterName and these notes show them" in text
 
 
-async def test_pod_identity_is_one_command_away() -> None:
-    """The issue: Pod Identity."""
+async def test_the_notes_have_the_command_for_pod_identity() -> None:
+    """AWS CLI, create-pod-identity-association."""
     role = {"arn": "arn:aws:iam::111122223333:role/ebs", "through": "podIdentity"}
 
-    said = await notes({"hyperpod": {"region": "us-west-2", "eksClusterName": "training", "role": role}})
+    text = await get_notes({"hyperpod": {"region": "us-west-2", "eksClusterName": "training", "role": role}})
 
-    assert "aws eks create-pod-identity-association --region us-west-2 --cluster-name training" in said
-    assert "--service-account ebs-csi-controller-sa --role-arn arn:aws:iam::111122223333:role/ebs" in said
-
-
-async def test_what_is_taken_and_does_nothing_is_told() -> None:
-    """The issue: accepted with a notice."""
-    said = await notes({"image": {"repository": "registry.example/ebs-csi-driver/aws-ebs-csi-driver"}})
-
-    assert "Note: node.enableWindows is true" in said
-    assert "Note: image.repository names the Go driver's image" in said
-    assert "Note: the cluster has no snapshot CRDs" in said
+    assert "aws eks create-pod-identity-association --region us-west-2 --cluster-name training" in text
+    assert "--service-account ebs-csi-controller-sa --role-arn arn:aws:iam::111122223333:role/ebs" in text
 
 
-async def test_nothing_to_note_is_nothing_noted() -> None:
-    """Ours: notes that always say something are not read."""
+async def test_values_without_effect_are_reported() -> None:
+    """Decision 0017: an accepted value without effect is in the notes."""
+    text = await get_notes({"image": {"repository": "registry.example/ebs-csi-driver/aws-ebs-csi-driver"}})
+
+    assert "Note: node.enableWindows is true" in text
+    assert "Note: image.repository is the Go driver's image" in text
+    assert "Note: the cluster has no snapshot CRDs" in text
+
+
+async def test_values_without_a_problem_give_no_notes_about_them() -> None:
+    """Notes that always say something are not read."""
     values = {
         "image": {"containerRegistry": "registry.example"},
         "node": {"enableWindows": False},
@@ -73,10 +73,10 @@ async def test_nothing_to_note_is_nothing_noted() -> None:
         "snapshotController": {"enabled": False},
     }
 
-    said = await notes(values)
+    text = await get_notes(values)
 
-    [note] = [line for line in said.splitlines() if line.startswith("Note:")]
-    assert note.startswith("Note: snapshots need a snapshot controller in the cluster, and exactly one.")
+    [note] = [line for line in text.splitlines() if line.startswith("Note:")]
+    assert note.startswith("Note: snapshots need exactly one snapshot controller in the cluster.")
 
 
 @pytest.mark.parametrize(
@@ -91,34 +91,34 @@ async def test_nothing_to_note_is_nothing_noted() -> None:
         ("eusc-de-east-1", "aws-eusc"),
     ],
 )
-async def test_an_arn_is_of_the_regions_partition(region: str, partition: str) -> None:
-    """Ours: a policy that names another is one that IAM refuses."""
-    said = await notes({"hyperpod": {"region": region}})
+async def test_an_arn_has_the_regions_partition(region: str, partition: str) -> None:
+    """IAM refuses a policy with another partition."""
+    text = await get_notes({"hyperpod": {"region": region}})
 
-    assert f"arn:{partition}:sagemaker:{region}:ACCOUNT:cluster/*" in said
+    assert f"arn:{partition}:sagemaker:{region}:ACCOUNT:cluster/*" in text
 
 
-async def test_a_role_given_upstreams_way_tells_its_account() -> None:
-    """Upstream: an annotation of the service account."""
+async def test_the_account_and_partition_follow_from_an_annotated_role() -> None:
+    """Upstream sets the role by an annotation of the service account."""
     role = {"eks.amazonaws.com/role-arn": "arn:aws-us-gov:iam::012345678901:role/ebs"}
 
-    said = await notes({"controller": {"serviceAccount": {"annotations": role}}})
+    text = await get_notes({"controller": {"serviceAccount": {"annotations": role}}})
 
-    assert "arn:aws-us-gov:sagemaker:REGION:012345678901:cluster/*" in said
-    assert "its trust policy has to name the cluster's OIDC provider" in said
-
-
-async def test_each_daemonset_that_was_made_is_named() -> None:
-    """Ours: a command in the notes works."""
-    said = await notes({"node": {"enableLinux": False}, "additionalDaemonSets": {"big": {"enableLinux": True}}})
-
-    assert "rollout status daemonset/ebs-csi-node-big\n" in said
-    assert "rollout status daemonset/ebs-csi-node\n" not in said
+    assert "arn:aws-us-gov:sagemaker:REGION:012345678901:cluster/*" in text
+    assert "trust policy must name the cluster's OIDC provider" in text
 
 
-async def test_what_was_not_taken_or_looked_up_is_told(tmp_path: Path) -> None:
-    """Ours: a label that is dropped, a version that was not looked into, an image that nobody pulls."""
-    said = await notes(
+async def test_the_notes_name_each_daemonset_of_the_release() -> None:
+    """A command for another DaemonSet would fail."""
+    text = await get_notes({"node": {"enableLinux": False}, "additionalDaemonSets": {"big": {"enableLinux": True}}})
+
+    assert "rollout status daemonset/ebs-csi-node-big\n" in text
+    assert "rollout status daemonset/ebs-csi-node\n" not in text
+
+
+async def test_ignored_labels_other_versions_and_images_without_a_registry_are_reported(tmp_path: Path) -> None:
+    """The release is installed all the same, so only the notes show it."""
+    text = await get_notes(
         {
             "controller": {"podLabels": {"app": "other"}},
             "customLabels": {"team": "storage", "app.kubernetes.io/name": "other"},
@@ -127,9 +127,6 @@ async def test_what_was_not_taken_or_looked_up_is_told(tmp_path: Path) -> None:
         chart=copy_chart(tmp_path, registry=""),
     )
 
-    assert "app in controller.podLabels, app.kubernetes.io/name in customLabels is not taken" in said
-    assert "sidecars.provisioner is v6.3.0-eksbuild.4, not v6.4.0" in said
-    assert (
-        "nodes never pull these images and run only those that were imported there: hyperpod-ebs:0.1.0, csi-comp"
-        in said
-    )
+    assert "ignores: app in controller.podLabels, app.kubernetes.io/name in customLabels." in text
+    assert "sidecars.provisioner is v6.3.0-eksbuild.4, not v6.4.0" in text
+    assert "nodes never pull these images and run only imported ones: hyperpod-ebs:0.1.0, csi-comp" in text

@@ -1,4 +1,4 @@
-"""The pods: what runs in them, with which rights, and that the driver understands how it is started."""
+"""The pods: their containers, their rights, and that the driver accepts its arguments."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -24,8 +24,8 @@ EVERYTHING: Final = {
 }
 
 
-def words(pod: Pod) -> list[str]:
-    """The driver's arguments as its process gets them: Kubernetes puts variables in."""
+def driver_arguments(pod: Pod) -> list[str]:
+    """The driver's arguments as its process gets them: Kubernetes expands variables."""
     environment = pod.environment("ebs-plugin")
     return [
         argument.replace("$(CSI_ENDPOINT)", str(environment["CSI_ENDPOINT"]))
@@ -35,9 +35,9 @@ def words(pod: Pod) -> list[str]:
 
 @pytest.mark.requirement("chart.arguments-accepted")
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["by default", "with everything"])
-async def test_the_driver_takes_the_arguments_of_the_controller(values: dict[str, Any]) -> None:
-    """Ours: chart and command may not drift apart."""
-    mode, *arguments = words((await render(values)).controller)
+async def test_the_driver_accepts_the_arguments_of_the_controller(values: dict[str, Any]) -> None:
+    """Chart and command are changed in different files."""
+    mode, *arguments = driver_arguments((await render(values)).controller)
 
     serving, controller, _ = read(*arguments)
 
@@ -49,8 +49,8 @@ async def test_the_driver_takes_the_arguments_of_the_controller(values: dict[str
 
 
 async def test_values_reach_the_controller() -> None:
-    """Ours."""
-    _, *arguments = words((await render(EVERYTHING)).controller)
+    """Each becomes the flag of the same meaning."""
+    _, *arguments = driver_arguments((await render(EVERYTHING)).controller)
 
     serving, controller, _ = read(*arguments)
 
@@ -65,9 +65,9 @@ async def test_values_reach_the_controller() -> None:
 
 @pytest.mark.requirement("chart.arguments-accepted")
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["by default", "with everything"])
-async def test_the_driver_takes_the_arguments_of_the_node(values: dict[str, Any]) -> None:
-    """Ours: as above."""
-    mode, *arguments = words((await render(values)).node)
+async def test_the_driver_accepts_the_arguments_of_the_node(values: dict[str, Any]) -> None:
+    """Chart and command are changed in different files."""
+    mode, *arguments = driver_arguments((await render(values)).node)
 
     serving, _, node = read(*arguments)
 
@@ -80,8 +80,8 @@ async def test_the_driver_takes_the_arguments_of_the_node(values: dict[str, Any]
 
 
 async def test_values_reach_the_node() -> None:
-    """Ours."""
-    _, *arguments = words((await render(EVERYTHING)).node)
+    """Each becomes the flag of the same meaning."""
+    _, *arguments = driver_arguments((await render(EVERYTHING)).node)
 
     serving, _, node = read(*arguments)
 
@@ -91,8 +91,8 @@ async def test_values_reach_the_node() -> None:
     assert node.legacy_xfs
 
 
-async def test_one_container_is_the_node() -> None:
-    """The issue: one container in the node pod, which registers itself and serves its own liveness."""
+async def test_the_node_pod_has_one_container() -> None:
+    """Decision 0012: the driver registers itself, and serves its own health checks."""
     node = (await render()).node
 
     [(name, container)] = node.containers.items()
@@ -105,8 +105,8 @@ async def test_one_container_is_the_node() -> None:
 
 
 @pytest.mark.parametrize(("grace", "wait"), [(30, 20), (300, 290), (11, 1), (5, 1), (0, 1)])
-async def test_the_hook_waits_as_long_as_the_pod_may(grace: int, wait: int) -> None:
-    """Upstream: until the grace period ends. Ours keeps ten seconds of it, or is killed before it says what is left."""
+async def test_the_pre_stop_hook_waits_for_the_grace_period_minus_ten_seconds(grace: int, wait: int) -> None:
+    """Decision 0013: a hook that waits for the whole period is killed before it names the remaining volumes."""
     values = {"additionalDaemonSets": {"patient": {"terminationGracePeriodSeconds": grace}}}
 
     hook = (await render(values)).pod("DaemonSet", "ebs-csi-node-patient").containers["ebs-plugin"]["lifecycle"]
@@ -115,8 +115,8 @@ async def test_the_hook_waits_as_long_as_the_pod_may(grace: int, wait: int) -> N
 
 
 @pytest.mark.parametrize("sidecar", [False, True], ids=["the driver's own", "the community's probe"])
-async def test_readiness_is_known_at_once_and_lost_as_slowly_as_life(sidecar: bool) -> None:  # noqa: FBT001 - a case
-    """Ours: a rollout waits for it node by node, and a moment without AWS should take no pod away."""
+async def test_readiness_is_probed_at_once_and_lost_as_slowly_as_liveness(sidecar: bool) -> None:  # noqa: FBT001 - a case
+    """Decision 0014: a rollout waits for readiness, and a moment without AWS must not lose it."""
     rendered = await render({"sidecars": {"livenessProbe": {"enabled": sidecar}}})
 
     for pod in (rendered.controller, rendered.node):
@@ -127,26 +127,26 @@ async def test_readiness_is_known_at_once_and_lost_as_slowly_as_life(sidecar: bo
         assert ready["periodSeconds"] * ready["failureThreshold"] == alive["periodSeconds"] * alive["failureThreshold"]
 
 
-async def test_the_registrar_and_the_probe_are_still_to_be_had() -> None:
-    """The issue: the registrar and livenessprobe sidecars remain as values, off by default."""
+async def test_the_registrar_and_the_probe_sidecars_can_be_enabled() -> None:
+    """They are off by default, because the driver replaces them."""
     values = {"sidecars": {"nodeDriverRegistrar": {"enabled": True}, "livenessProbe": {"enabled": True}}}
 
     rendered = await render(values)
 
     assert set(rendered.node.containers) == {"ebs-plugin", "node-driver-registrar", "liveness-probe"}
     assert "liveness-probe" in rendered.controller.containers
-    # Two that do one thing would fight for the socket.
-    assert not [one for one in rendered.node.arguments("ebs-plugin") if "registration" in one]
+    # Two registrars would compete for the socket.
+    assert not [each for each in rendered.node.arguments("ebs-plugin") if "registration" in each]
 
 
 @pytest.mark.requirement("process.condition-reported")
-async def test_the_communitys_probe_restarts_nobody() -> None:
-    """Ours: it follows Probe, which says what is wrong with AWS, and no restart mends that (decision 0014)."""
+async def test_the_communitys_probe_serves_readiness_and_the_driver_liveness() -> None:
+    """Decision 0014: the community's probe reads CSI's Probe, and a restart does not fix what Probe reports."""
     rendered = await render({"sidecars": {"livenessProbe": {"enabled": True}}})
 
     for pod in (rendered.controller, rendered.node):
         driver = pod.containers["ebs-plugin"]
-        ports = {one["name"]: one["containerPort"] for one in driver["ports"]}
+        ports = {each["name"]: each["containerPort"] for each in driver["ports"]}
 
         # The sidecar's own is 9808.
         assert ports == {"healthz": 9808, "livez": 9810}
@@ -156,33 +156,33 @@ async def test_the_communitys_probe_restarts_nobody() -> None:
         assert "env" not in pod.containers["liveness-probe"]
 
 
-async def test_a_users_tmp_stands_in_for_ours() -> None:
-    """Upstream has no /tmp, and whoever needed one has mounted it, most likely as a volume called tmp."""
-    theirs: Any = {
+async def test_a_users_tmp_replaces_the_charts() -> None:
+    """Upstream has no /tmp; users who needed it have mounted one, most likely as a volume called tmp."""
+    values: Any = {
         "volumes": [{"name": "tmp", "emptyDir": {}}],
         "volumeMounts": [{"name": "tmp", "mountPath": f"{TMP}/"}],
     }
 
-    without, mounted = await render(), await render({"controller": theirs, "node": theirs})
+    without, mounted = await render(), await render({"controller": values, "node": values})
 
     for before, after in ((without.controller, mounted.controller), (without.node, mounted.node)):
-        assert temporary(before) == ["ebs-scratch"]
-        assert temporary(after) == ["tmp"]
-        assert [one["name"] for one in after.spec["volumes"]].count("tmp") == 1
-        assert "ebs-scratch" not in [one["name"] for one in after.spec["volumes"]]
+        assert tmp_volumes(before) == ["ebs-scratch"]
+        assert tmp_volumes(after) == ["tmp"]
+        assert [each["name"] for each in after.spec["volumes"]].count("tmp") == 1
+        assert "ebs-scratch" not in [each["name"] for each in after.spec["volumes"]]
 
 
-def temporary(pod: Pod) -> list[str]:
+def tmp_volumes(pod: Pod) -> list[str]:
     """The volumes at the driver's /tmp."""
     mounts = pod.containers["ebs-plugin"]["volumeMounts"]
-    return [one["name"] for one in mounts if one["mountPath"].rstrip("/") == TMP]
+    return [each["name"] for each in mounts if each["mountPath"].rstrip("/") == TMP]
 
 
-async def test_a_node_without_all_tolerations_stays_for_a_drain() -> None:
-    """Upstream: the driver is the last to leave, for it unmounts."""
+async def test_a_node_that_does_not_tolerate_all_taints_tolerates_drains() -> None:
+    """Upstream: the driver leaves a drained node last, because it unmounts the volumes."""
     tolerations = (await render({"node": {"tolerateAllTaints": False}})).node.spec["tolerations"]
 
-    assert {one["key"] for one in tolerations if one == {"key": one.get("key"), "operator": "Exists"}} == {
+    assert {each["key"] for each in tolerations if each == {"key": each.get("key"), "operator": "Exists"}} == {
         "ebs.csi.aws.com/agent-not-ready",
         "ToBeDeletedByClusterAutoscaler",
         "karpenter.sh/disrupted",
@@ -190,19 +190,19 @@ async def test_a_node_without_all_tolerations_stays_for_a_drain() -> None:
     }
 
 
-async def test_a_daemonset_can_be_left_out() -> None:
-    """Upstream: each is made by what its own values and the node's come to."""
+async def test_a_daemonset_can_be_disabled() -> None:
+    """Upstream: enableLinux of each DaemonSet decides."""
     one_less = await render({"additionalDaemonSets": {"big": {"enableLinux": False}, "small": None}})
     none = await render({"node": {"enableLinux": False}, "additionalDaemonSets": {"big": None}})
     only = await render({"node": {"enableLinux": False}, "additionalDaemonSets": {"big": {"enableLinux": True}}})
 
-    assert named(one_less, "DaemonSet") == {"ebs-csi-node", "ebs-csi-node-small"}
-    assert not named(none, "DaemonSet")
-    assert named(only, "DaemonSet") == {"ebs-csi-node-big"}
+    assert names_of(one_less, "DaemonSet") == {"ebs-csi-node", "ebs-csi-node-small"}
+    assert not names_of(none, "DaemonSet")
+    assert names_of(only, "DaemonSet") == {"ebs-csi-node-big"}
 
 
-async def test_what_goes_with_a_daemonset_goes_where_it_does() -> None:
-    """Ours: metrics of nobody, and a policy for nobody."""
+async def test_services_and_policies_exist_only_for_enabled_daemonsets() -> None:
+    """A Service or a policy without pods is useless."""
     values = {
         "node": {"enableMetrics": True},
         "networkPolicy": {"enabled": True},
@@ -211,28 +211,28 @@ async def test_what_goes_with_a_daemonset_goes_where_it_does() -> None:
 
     rendered = await render(values)
 
-    assert named(rendered, "Service") == {"ebs-csi-node", "ebs-csi-node-small"}
-    [app] = rendered.one("NetworkPolicy", "ebs-csi-node")["spec"]["podSelector"]["matchExpressions"]
+    assert names_of(rendered, "Service") == {"ebs-csi-node", "ebs-csi-node-small"}
+    [app] = rendered.get("NetworkPolicy", "ebs-csi-node")["spec"]["podSelector"]["matchExpressions"]
     assert app["values"] == ["ebs-csi-node", "ebs-csi-node-small"]
 
 
-def named(rendered: Rendered, kind: str) -> set[str]:
-    """The objects of a kind."""
-    return {one["metadata"]["name"] for one in rendered.all(kind)}
+def names_of(rendered: Rendered, kind: str) -> set[str]:
+    """The names of the objects of a kind."""
+    return {each["metadata"]["name"] for each in rendered.all(kind)}
 
 
-async def test_the_way_of_a_rollout_is_whole() -> None:
-    """Ours: Helm leaves the default's rollingUpdate beside another type, and Kubernetes refuses the two."""
+async def test_another_update_strategy_drops_rolling_update() -> None:
+    """Helm keeps the default's rollingUpdate next to another type, and Kubernetes refuses both together."""
     values = {"controller": {"updateStrategy": {"type": "Recreate"}}, "node": {"updateStrategy": {"type": "OnDelete"}}}
 
     rendered = await render(values)
 
-    assert rendered.one("Deployment", "ebs-csi-controller")["spec"]["strategy"] == {"type": "Recreate"}
-    assert rendered.one("DaemonSet", "ebs-csi-node")["spec"]["updateStrategy"] == {"type": "OnDelete"}
+    assert rendered.get("Deployment", "ebs-csi-controller")["spec"]["strategy"] == {"type": "Recreate"}
+    assert rendered.get("DaemonSet", "ebs-csi-node")["spec"]["updateStrategy"] == {"type": "OnDelete"}
 
 
-async def test_the_snapshot_controller_runs_where_the_controller_may() -> None:
-    """Ours: a cluster's system nodes, name servers and proxy are the same for both."""
+async def test_the_snapshot_controller_is_scheduled_like_the_controller() -> None:
+    """A cluster's system nodes, name servers and proxy are the same for both."""
     values: Any = {
         "snapshotController": {"enabled": True},
         "controller": {"nodeSelector": {"role": "system"}, "dnsConfig": {"nameservers": ["10.0.0.2"]}},
@@ -246,12 +246,12 @@ async def test_the_snapshot_controller_runs_where_the_controller_may() -> None:
     assert set(pod.spec["affinity"]) == {"nodeAffinity"}
     assert pod.spec["dnsConfig"] == {"nameservers": ["10.0.0.2"]}
     assert pod.environment("snapshot-controller")["HTTPS_PROXY"] == "http://proxy.example:3128"
-    assert rendered.one("PodDisruptionBudget", "snapshot-controller")["spec"]["maxUnavailable"] == 1
+    assert rendered.get("PodDisruptionBudget", "snapshot-controller")["spec"]["maxUnavailable"] == 1
 
 
-async def test_what_a_test_leaves_goes_with_it() -> None:
-    """Ours: a failed `helm test` is no object of the release, so that its volume would outlive that."""
-    pod = (await render({"defaultStorageClass": {"enabled": True}})).one("Pod", "ebs-csi-driver-test")
+async def test_helm_tests_volume_is_deleted_with_its_pod() -> None:
+    """A failed `helm test` is not part of the release, so its volume would outlive the release."""
+    pod = (await render({"defaultStorageClass": {"enabled": True}})).get("Pod", "ebs-csi-driver-test")
 
     [volume] = pod["spec"]["volumes"]
 
@@ -261,7 +261,7 @@ async def test_what_a_test_leaves_goes_with_it() -> None:
     assert volume["ephemeral"]["volumeClaimTemplate"]["spec"]["storageClassName"] == "ebs-csi-default-sc"
 
 
-async def test_the_older_name_of_an_endpoint_is_read_as_well() -> None:
+async def test_both_names_of_the_endpoint_are_read() -> None:
     """Upstream's releases differ in the key of the ConfigMap aws-meta."""
     environment = (await render()).controller.environment("ebs-plugin")
 
@@ -270,8 +270,8 @@ async def test_the_older_name_of_an_endpoint_is_read_as_well() -> None:
 
 
 @pytest.mark.requirement("chart.unprivileged")
-async def test_only_what_mounts_is_privileged() -> None:
-    """The issue: node privileged only where mounting needs it, controller without capabilities, read-only roots."""
+async def test_only_the_container_that_mounts_is_privileged() -> None:
+    """Kubernetes, Pod Security Standards: all other containers keep to `restricted`."""
     values = {
         "sidecars": {"nodeDriverRegistrar": {"enabled": True}, "livenessProbe": {"enabled": True}},
         "snapshotController": {"enabled": True},
@@ -292,8 +292,8 @@ async def test_only_what_mounts_is_privileged() -> None:
                 assert rights["capabilities"] == {"drop": ["ALL"]}, name
 
 
-async def test_the_controller_is_nobody() -> None:
-    """The issue: a non-root controller under the runtime's own seccomp profile."""
+async def test_the_controller_runs_without_root() -> None:
+    """Kubernetes, Pod Security Standards: a non-root user and the runtime's seccomp profile."""
     pod = (await render()).controller
 
     assert pod.spec["securityContext"] == {
@@ -306,12 +306,12 @@ async def test_the_controller_is_nobody() -> None:
     assert not [volume for volume in pod.spec["volumes"] if "hostPath" in volume]
 
 
-async def test_the_node_reaches_what_it_mounts_and_no_more_of_the_host() -> None:
-    """Ours: four directories of the host."""
+async def test_the_node_mounts_only_four_directories_of_the_host() -> None:
+    """Kubelet's, the driver's, the registration's and the devices'."""
     pod = (await render({"node": {"kubeletPath": "/var/data/kubelet"}})).node
 
-    host = {one["name"]: one["hostPath"]["path"] for one in pod.spec["volumes"] if "hostPath" in one}
-    [mount] = [one for one in pod.containers["ebs-plugin"]["volumeMounts"] if one.get("mountPropagation")]
+    host = {each["name"]: each["hostPath"]["path"] for each in pod.spec["volumes"] if "hostPath" in each}
+    [mount] = [each for each in pod.containers["ebs-plugin"]["volumeMounts"] if each.get("mountPropagation")]
 
     assert host == {
         "kubelet-dir": "/var/data/kubelet",
@@ -324,8 +324,8 @@ async def test_the_node_reaches_what_it_mounts_and_no_more_of_the_host() -> None
     assert not pod.spec["hostNetwork"]
 
 
-async def test_zeros_are_said() -> None:
-    """Upstream's slip (D28): a limit of 0, and no reserved slots, were not rendered."""
+async def test_zeros_are_rendered() -> None:
+    """Upstream does not render a limit of 0, nor 0 reserved slots."""
     none = await render({"node": {"volumeAttachLimit": 0}})
     nothing_reserved = await render({"node": {"reservedVolumeAttachments": 0}})
 
@@ -333,8 +333,8 @@ async def test_zeros_are_said() -> None:
     assert "--reserved-volume-attachments=0" in nothing_reserved.node.arguments("ebs-plugin")
 
 
-async def test_the_nodes_envfrom_is_the_nodes() -> None:
-    """Upstream's slip (D28): the node's containers got the controller's."""
+async def test_the_node_has_its_own_env_from() -> None:
+    """Upstream gives the node's containers the controller's."""
     values = {
         "node": {"envFrom": [{"secretRef": {"name": "node"}}]},
         "controller": {"envFrom": [{"secretRef": {"name": "controller"}}]},
@@ -347,14 +347,14 @@ async def test_the_nodes_envfrom_is_the_nodes() -> None:
         assert container["envFrom"] == [{"secretRef": {"name": "controller"}}], name
 
 
-async def test_one_setting_moves_the_controller_between_the_embedded_cloud_and_aws() -> None:
-    """The design: nothing else differs."""
+async def test_one_value_switches_between_the_embedded_cloud_and_aws() -> None:
+    """Nothing else differs, so a test on the embedded cloud shows what happens on AWS."""
     cloud, aws = await render({"embeddedCloud": {"endpoint": "http://10.0.0.1:4566"}}), await render()
 
-    there = cloud.controller.environment("ebs-plugin")
+    environment = cloud.controller.environment("ebs-plugin")
 
-    assert there.pop("AWS_ENDPOINT_URL") == "http://10.0.0.1:4566"
-    assert there == aws.controller.environment("ebs-plugin")
+    assert environment.pop("AWS_ENDPOINT_URL") == "http://10.0.0.1:4566"
+    assert environment == aws.controller.environment("ebs-plugin")
     assert cloud.controller.arguments("ebs-plugin") == aws.controller.arguments("ebs-plugin")
 
 
@@ -367,22 +367,22 @@ async def test_one_setting_moves_the_controller_between_the_embedded_cloud_and_a
     ],
     ids=["hyperpod.region", "controller.region", "the cluster's ARN"],
 )
-async def test_the_region_is_said_once(values: dict[str, Any]) -> None:
-    """Ours."""
+async def test_the_region_can_be_set_by_any_of_three_values(values: dict[str, Any]) -> None:
+    """The controller gets it in one variable."""
     assert (await render(values)).controller.environment("ebs-plugin")["AWS_REGION"] == "us-west-2"
 
 
-async def test_an_argument_of_the_users_stands_in_for_ours() -> None:
-    """Upstream: additional arguments that match a default one suppress it."""
+async def test_an_additional_argument_replaces_the_charts() -> None:
+    """Upstream: an additional argument suppresses a default one with the same flag."""
     values = {"sidecars": {"provisioner": {"additionalArgs": ["--timeout=5m"]}}}
 
     arguments = (await render(values)).controller.arguments("csi-provisioner")
 
-    assert [one for one in arguments if one.startswith("--timeout")] == ["--timeout=5m"]
+    assert [each for each in arguments if each.startswith("--timeout")] == ["--timeout=5m"]
 
 
-async def test_sidecars_are_told_what_the_driver_counts_on() -> None:
-    """The issue, and upstream-driver 4.5."""
+async def test_sidecars_have_the_arguments_that_the_driver_needs() -> None:
+    """Tags need the metadata, and the timeouts give AWS enough time."""
     pod = (await render()).controller
 
     assert {"--extra-create-metadata", "--default-fstype=ext4", "--timeout=60s"} <= set(
@@ -397,8 +397,8 @@ async def test_sidecars_are_told_what_the_driver_counts_on() -> None:
         assert "--leader-election=true" in pod.arguments(name)
 
 
-async def test_a_sidecar_does_not_wait_for_an_api_that_is_not_there() -> None:
-    """Ours: these versions know VolumeAttributesClass as v1 only, and their caches would never fill."""
+async def test_sidecars_ignore_attributes_classes_where_v1_is_not_served() -> None:
+    """These versions use only v1 of VolumeAttributesClass; without it their caches would never sync."""
     old = (await render(kubernetes="1.33.0")).controller
     between = (
         await render(apis=("storage.k8s.io/v1/StorageClass", "storage.k8s.io/v1beta1/VolumeAttributesClass"))
@@ -410,20 +410,20 @@ async def test_a_sidecar_does_not_wait_for_an_api_that_is_not_there() -> None:
     for pod in (old, between):
         assert "--feature-gates=VolumeAttributesClass=false" in pod.arguments("csi-resizer")
         assert "--feature-gates=Topology=true,VolumeAttributesClass=false" in pod.arguments("csi-provisioner")
-    assert not [one for one in served.arguments("csi-resizer") if "feature-gates" in one]
+    assert not [each for each in served.arguments("csi-resizer") if "feature-gates" in each]
     assert "--feature-gates=Topology=true" in served.arguments("csi-provisioner")
 
 
-async def test_the_snapshotter_runs_where_its_crds_are_or_is_made_to() -> None:
-    """The brief of upstream's forceEnable."""
+async def test_the_snapshotter_runs_with_its_crds_or_when_forced() -> None:
+    """Upstream: sidecars.snapshotter.forceEnable."""
     without = await render(apis=())
-    made_to = await render({"sidecars": {"snapshotter": {"forceEnable": True}}}, apis=())
+    forced = await render({"sidecars": {"snapshotter": {"forceEnable": True}}}, apis=())
 
     assert "csi-snapshotter" not in without.controller.containers
-    assert "csi-snapshotter" in made_to.controller.containers
+    assert "csi-snapshotter" in forced.controller.containers
 
 
-async def test_a_further_daemonset_is_the_nodes_but_for_what_differs() -> None:
+async def test_an_additional_daemonset_overrides_the_nodes_values() -> None:
     """Upstream: additionalDaemonSets."""
     values = {
         "node": {"logLevel": 5, "namespaceOverride": "nodes"},
@@ -435,15 +435,15 @@ async def test_a_further_daemonset_is_the_nodes_but_for_what_differs() -> None:
 
     assert {"--volume-attach-limit=64", "--v=5"} <= set(big.arguments("ebs-plugin"))
     assert big.spec["nodeSelector"] == {"kubernetes.io/os": "linux", "size": "big"}
-    assert rendered.one("DaemonSet", "ebs-csi-node-big")["metadata"]["namespace"] == "nodes"
+    assert rendered.get("DaemonSet", "ebs-csi-node-big")["metadata"]["namespace"] == "nodes"
     assert "--volume-attach-limit=64" not in rendered.node.arguments("ebs-plugin")
 
 
-async def test_the_nodes_part_can_come_alone() -> None:
+async def test_the_node_component_can_be_installed_alone() -> None:
     """Upstream: nodeComponentOnly drops the controller's side and the CSIDriver."""
     rendered = await render({"nodeComponentOnly": True})
 
-    assert {one["kind"] for one in rendered.objects} == {
+    assert {each["kind"] for each in rendered.objects} == {
         "DaemonSet",
         "ServiceAccount",
         "ClusterRole",
@@ -456,15 +456,15 @@ async def test_the_nodes_part_can_come_alone() -> None:
     ("kubernetes", "period", "seconds"),
     [("1.33.0", -1, 10), ("1.33.0", 60, 60), ("1.33.0", 0, None), ("1.32.9", 60, None), ("1.33.1-eks-aeac579", -1, 10)],
 )
-async def test_kubelet_asks_anew_for_the_attach_limit(kubernetes: str, period: int, seconds: int | None) -> None:
-    """The issue: nodeAllocatableUpdatePeriodSeconds, which Kubernetes knows from 1.33 on."""
+async def test_kubelet_updates_the_attach_limit(kubernetes: str, period: int, seconds: int | None) -> None:
+    """Kubernetes has nodeAllocatableUpdatePeriodSeconds from 1.33 on."""
     rendered = await render({"nodeAllocatableUpdatePeriodSeconds": period}, kubernetes=kubernetes)
 
-    assert rendered.one("CSIDriver", "ebs.csi.aws.com")["spec"].get("nodeAllocatableUpdatePeriodSeconds") == seconds
+    assert rendered.get("CSIDriver", "ebs.csi.aws.com")["spec"].get("nodeAllocatableUpdatePeriodSeconds") == seconds
 
 
 @pytest.mark.parametrize(
-    ("replicas", "said", "budget"),
+    ("replicas", "values", "budget"),
     [
         (2, {}, {"maxUnavailable": 1}),
         (3, {}, {"minAvailable": 2}),
@@ -472,24 +472,26 @@ async def test_kubelet_asks_anew_for_the_attach_limit(kubernetes: str, period: i
         (5, {"maxUnavailable": "40%"}, {"maxUnavailable": "40%"}),
     ],
 )
-async def test_a_drain_leaves_a_controller(replicas: int, said: dict[str, Any], budget: dict[str, Any]) -> None:
-    """The issue: a pod disruption budget; upstream's rule where nothing is said."""
-    rendered = await render({"controller": {"replicaCount": replicas, "podDisruptionBudget": said}})
+async def test_a_drain_keeps_a_controller_running(
+    replicas: int, values: dict[str, Any], budget: dict[str, Any]
+) -> None:
+    """Upstream's rule, unless the values set a budget."""
+    rendered = await render({"controller": {"replicaCount": replicas, "podDisruptionBudget": values}})
 
-    spec = rendered.one("PodDisruptionBudget", "ebs-csi-controller")["spec"]
+    spec = rendered.get("PodDisruptionBudget", "ebs-csi-controller")["spec"]
 
     assert {name: spec[name] for name in ("minAvailable", "maxUnavailable") if name in spec} == budget
     assert spec["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
 def selects(selector: dict[str, str], pod: Pod) -> bool:
-    """Whether the labels of a pod are among those asked for."""
+    """Whether the selector matches the labels of a pod."""
     labels: dict[str, str] = pod.template["metadata"]["labels"]
     return selector.items() <= labels.items()
 
 
-async def test_selectors_find_their_pods_whatever_labels_the_user_adds() -> None:
-    """Ours: a label of the same name would leave a Deployment without its pods."""
+async def test_selectors_match_their_pods_with_any_labels_of_the_user() -> None:
+    """A user's label of the same name would leave a Deployment without pods."""
     values = {
         "customLabels": {"app.kubernetes.io/name": "other", "app.kubernetes.io/instance": "other"},
         "controller": {"podLabels": {"app": "other"}, "enableMetrics": True},
@@ -498,8 +500,8 @@ async def test_selectors_find_their_pods_whatever_labels_the_user_adds() -> None
 
     rendered: Rendered = await render(values)
 
-    for one in [*rendered.all("Deployment"), *rendered.all("DaemonSet")]:
-        assert selects(one["spec"]["selector"]["matchLabels"], Pod(one["spec"]["template"]))
+    for each in [*rendered.all("Deployment"), *rendered.all("DaemonSet")]:
+        assert selects(each["spec"]["selector"]["matchLabels"], Pod(each["spec"]["template"]))
     pods = list(rendered.pods)
     for service in rendered.all("Service"):
         assert [pod for pod in pods if selects(service["spec"]["selector"], pod)]

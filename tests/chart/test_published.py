@@ -15,43 +15,46 @@ EVERY_SIDECAR: Values = {
 
 
 @pytest.fixture
-def published(tmp_path: Path) -> Path:
+def published_chart(tmp_path: Path) -> Path:
     """The chart, with a publisher's registry."""
     return copy_chart(tmp_path, registry="publisher.example/storage")
 
 
 def containers(rendered: Rendered) -> list[Any]:
     """The containers of all workloads and of the test pod."""
-    [trial] = rendered.all("Pod")
-    return [*(one for pod in rendered.pods for one in pod.containers.values()), *trial["spec"]["containers"]]
+    [helm_test] = rendered.all("Pod")
+    return [
+        *(container for pod in rendered.pods for container in pod.containers.values()),
+        *helm_test["spec"]["containers"],
+    ]
 
 
-async def test_all_images_are_pulled_from_the_publishers_registry(published: Path) -> None:
+async def test_all_images_are_pulled_from_the_publishers_registry(published_chart: Path) -> None:
     """docs/guides/release.md: one value, set once."""
-    found = containers(await render(EVERY_SIDECAR, chart=published))
+    used = containers(await render(EVERY_SIDECAR, chart=published_chart))
 
-    assert {one["imagePullPolicy"] for one in found} == {"IfNotPresent"}
-    images = {one["image"] for one in found}
+    assert {container["imagePullPolicy"] for container in used} == {"IfNotPresent"}
+    images = {container["image"] for container in used}
     assert f"publisher.example/storage/hyperpod-ebs:{__version__}" in images
     assert "publisher.example/storage/csi-components/csi-attacher:v4.12.0" in images
-    assert {one.rpartition("/csi-components/")[0] or one.rpartition("/")[0] for one in images} == {
+    assert {image.rpartition("/csi-components/")[0] or image.rpartition("/")[0] for image in images} == {
         "publisher.example/storage"
     }
 
 
-async def test_a_registry_of_the_users_replaces_the_publishers(published: Path) -> None:
+async def test_a_users_registry_replaces_the_publishers(published_chart: Path) -> None:
     """VERSIONING.md: image.containerRegistry means the same in every chart."""
     values = {**EVERY_SIDECAR, "image": {"containerRegistry": "mine.example"}}
 
-    assert (await render(values, chart=published)).objects == (await render(values, chart=CHART)).objects
+    assert (await render(values, chart=published_chart)).objects == (await render(values, chart=CHART)).objects
 
 
-async def test_an_image_name_with_a_registry_stays_as_it_is(published: Path) -> None:
+async def test_an_image_name_with_a_registry_stays_as_it_is(published_chart: Path) -> None:
     """Upstream's values files name a registry for each sidecar."""
     image = {"repository": "other.example/csi-components/csi-attacher", "tag": "v4.12.0"}
     values = {"image": {"repository": "other.example/ebs", "tag": "1"}, "sidecars": {"attacher": {"image": image}}}
 
-    rendered = await render(values, chart=published)
+    rendered = await render(values, chart=published_chart)
 
     assert rendered.node.containers["ebs-plugin"]["image"] == "other.example/ebs:1"
     assert (

@@ -1,4 +1,4 @@
-"""values.schema.json: whoever misspells a value or gives it the wrong type hears its name."""
+"""values.schema.json: a misspelt value, or one of the wrong type, is refused by its name."""
 
 import json
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.support.helm_chart import CHART, ROOT, Values, refused, render
+from tests.support.helm_chart import CHART, ROOT, Values, get_refusal, render
 
 SCHEMA: Final = json.loads((CHART / "values.schema.json").read_text())
 VALUES: Final = yaml.safe_load((CHART / "values.yaml").read_text())
 
 
 def groups(schema: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The path of each group of values that is ours to name."""
+    """The path of each group whose value names are fixed."""
     if schema.get("additionalProperties") is False:
         yield path
     for name, inner in schema.get("properties", {}).items():
@@ -25,56 +25,56 @@ def groups(schema: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple
 GROUPS: Final = list(groups(SCHEMA))
 
 
-def at(path: tuple[str, ...], value: Any) -> Values:
-    """Values with one thing said."""
+def values_with(path: tuple[str, ...], value: Any) -> Values:
+    """Values with only this one."""
     for name in reversed(path):
         value = {name: value}
     return value  # type: ignore[no-any-return]  # a map, for every path here has a name
 
 
-def over(defaults: Any, said: Any) -> Any:
-    """The defaults with what is said, as Helm puts them together: a null takes a value out."""
-    if not (isinstance(defaults, dict) and isinstance(said, dict)):
-        return said
-    names = [name for name in {**defaults, **said} if said.get(name, "") is not None]
-    return {name: over(defaults.get(name), said[name]) if name in said else defaults[name] for name in names}
+def merge(defaults: Any, values: Any) -> Any:
+    """The defaults overridden by `values`, as Helm merges them: null removes a value."""
+    if not (isinstance(defaults, dict) and isinstance(values, dict)):
+        return values
+    names = [name for name in {**defaults, **values} if values.get(name, "") is not None]
+    return {name: merge(defaults.get(name), values[name]) if name in values else defaults[name] for name in names}
 
 
-def judge(said: Values) -> None:
-    """Hold what Helm would to the schema.
+def validate(values: Values) -> None:
+    """Validate the merged values as Helm does.
 
     Raises:
-        ValidationError: It is refused.
+        ValidationError: The schema refuses them.
     """
-    jsonschema.validate(over(VALUES, said), SCHEMA, cls=jsonschema.Draft7Validator)
+    jsonschema.validate(merge(VALUES, values), SCHEMA, cls=jsonschema.Draft7Validator)
 
 
-def needed(schema: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The path of each value that cannot do without one."""
+def required_paths(schema: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The path of each value that cannot be null."""
     for name, inner in schema.get("properties", {}).items():
         if name in schema.get("required", ()):
             yield (*path, name)
-        yield from needed(inner, (*path, name))
+        yield from required_paths(inner, (*path, name))
 
 
-def spared(values: Any, schema: dict[str, Any]) -> Values:
-    """Null for each value that can be."""
+def nulls(values: Any, schema: dict[str, Any]) -> Values:
+    """Null for each value that can be null."""
     inner = schema.get("properties", {})
     return {
-        name: spared(value, inner[name]) if name in schema.get("required", ()) and isinstance(value, dict) else None
+        name: nulls(value, inner[name]) if name in schema.get("required", ()) and isinstance(value, dict) else None
         for name, value in values.items()
         if name not in schema.get("required", ()) or isinstance(value, dict)
     }
 
 
-def test_the_defaults_keep_to_the_schema() -> None:
-    """Ours: walked whole, nulls included."""
+def test_the_schema_accepts_the_defaults() -> None:
+    """All of them, nulls included."""
     jsonschema.Draft7Validator.check_schema(SCHEMA)
     jsonschema.validate(VALUES, SCHEMA, cls=jsonschema.Draft7Validator)
 
 
-def test_every_default_has_its_place_in_the_schema() -> None:
-    """Ours: a value that the schema does not know would be refused by name; this says so before a user does."""
+def test_the_schema_has_every_default() -> None:
+    """It would refuse a value that it does not have."""
 
     def walk(values: Any, schema: dict[str, Any], path: str) -> None:
         if not isinstance(values, dict) or schema.get("additionalProperties") is not False:
@@ -89,32 +89,32 @@ def test_every_default_has_its_place_in_the_schema() -> None:
 @pytest.mark.requirement("chart.upstream-values")
 @pytest.mark.parametrize("path", GROUPS, ids=lambda path: ".".join(path) or "top")
 def test_a_misspelt_value_is_refused_in_every_group(path: tuple[str, ...]) -> None:
-    """The issue: values.schema.json complete."""
+    """A misspelt value would have no effect without a schema for its group."""
     with pytest.raises(jsonschema.ValidationError, match="misspelt"):
-        judge(at((*path, "misspelt"), 1))
+        validate(values_with((*path, "misspelt"), 1))
 
 
 @pytest.mark.requirement("chart.null-refused")
-@pytest.mark.parametrize("path", list(needed(SCHEMA)), ids=".".join)
-def test_a_value_that_is_needed_is_missed(path: tuple[str, ...]) -> None:
-    """Ours: null takes a default out, and would be a panic of Helm's or a broken object."""
+@pytest.mark.parametrize("path", list(required_paths(SCHEMA)), ids=".".join)
+def test_null_is_refused_where_a_value_is_required(path: tuple[str, ...]) -> None:
+    """Null removes a default; the template would panic or render a broken object."""
     with pytest.raises(jsonschema.ValidationError, match=f"'{path[-1]}' is a required property"):
-        judge(at(path, None))
+        validate(values_with(path, None))
 
 
 @pytest.mark.requirement("chart.null-refused")
-async def test_helm_names_a_value_that_is_missed() -> None:
-    """Ours: what a user sees."""
-    said = await refused({"controller": {"batching": None, "serviceAccount": {"name": ""}}, "sidecars": None})
+async def test_helm_names_a_missing_value() -> None:
+    """The error that a user sees."""
+    refusal = await get_refusal({"controller": {"batching": None, "serviceAccount": {"name": ""}}, "sidecars": None})
 
-    assert "missing property 'batching'" in said
-    assert "missing property 'sidecars'" in said
-    assert "/controller/serviceAccount/name" in said
+    assert "missing property 'batching'" in refusal
+    assert "missing property 'sidecars'" in refusal
+    assert "/controller/serviceAccount/name" in refusal
 
 
 @pytest.mark.requirement("chart.null-refused")
 async def test_every_other_value_can_be_null() -> None:
-    """Upstream's files leave empty what they do not say, which is null; nothing of it is rendered as such."""
+    """Upstream's files have empty values, which are null; none is rendered as null."""
     apis = ("snapshot.storage.k8s.io/v1", "monitoring.coreos.com/v1")
     switched_on = {
         "controller": {"enableMetrics": True},
@@ -124,7 +124,7 @@ async def test_every_other_value_can_be_null() -> None:
         "snapshotController": {"enabled": True},
     }
 
-    rendered = await render(over(spared(VALUES, SCHEMA), switched_on), apis=apis)
+    rendered = await render(merge(nulls(VALUES, SCHEMA), switched_on), apis=apis)
 
     text = yaml.safe_dump(list(rendered.objects))
     assert "%!" not in text
@@ -133,18 +133,18 @@ async def test_every_other_value_can_be_null() -> None:
     assert rendered.controller.spec["volumes"][0] == {"name": "socket-dir", "emptyDir": {}}
 
 
-def test_a_further_daemonset_says_only_what_differs() -> None:
-    """Upstream: the rest is the node's."""
-    judge({"additionalDaemonSets": {"big": {"serviceMonitor": {"interval": "30s"}}, "plain": None}})
+def test_an_additional_daemonset_needs_only_the_values_that_differ() -> None:
+    """Upstream: all others are the node's."""
+    validate({"additionalDaemonSets": {"big": {"serviceMonitor": {"interval": "30s"}}, "plain": None}})
 
 
 @pytest.mark.requirement("chart.upstream-values")
 async def test_helm_names_a_misspelt_value() -> None:
-    """Ours: what a user sees, by Helm's own validator."""
-    said = await refused({"controller": {"replicas": 3}})
+    """The error that a user sees, from Helm's own validator."""
+    refusal = await get_refusal({"controller": {"replicas": 3}})
 
-    assert "/controller" in said
-    assert "replicas" in said
+    assert "/controller" in refusal
+    assert "replicas" in refusal
 
 
 class Wrong(NamedTuple):
@@ -155,7 +155,7 @@ class Wrong(NamedTuple):
 
     @property
     def id(self) -> str:
-        """What is wrong, as a phrase."""
+        """The value as a phrase."""
         return f"{self.path} is {self.value!r}"
 
 
@@ -186,27 +186,27 @@ WRONG: Final = [
 
 @pytest.mark.parametrize("case", WRONG, ids=lambda case: case.id)
 def test_a_wrong_value_is_refused(case: Wrong) -> None:
-    """Ours."""
+    """Otherwise the error would come from Kubernetes or the driver, without the value's name."""
     with pytest.raises(jsonschema.ValidationError):
-        judge(at(tuple(case.path.split(".")), case.value))
+        validate(values_with(tuple(case.path.split(".")), case.value))
 
 
 @pytest.mark.parametrize(
-    "said",
+    "values",
     [
         {"sidecars": {"attacher": {"leaderElection": {"leaseDuration": "1.5m", "retryPeriod": "1m30s"}}}},
         {"storageClasses": [{"name": "a", "reclaimPolicy": None, "allowVolumeExpansion": None, "mountOptions": None}]},
         {"controller": {"httpEndpoint": "[::]:8080"}},
     ],
-    ids=["durations as Go has them", "a class that leaves things open", "an address of IPv6"],
+    ids=["durations of Go", "a class with nulls", "an IPv6 address"],
 )
-def test_what_is_right_is_taken(said: Values) -> None:
-    """Ours: a schema that refuses what works is no help."""
-    judge(said)
+def test_a_right_value_is_accepted(values: Values) -> None:
+    """A schema must not refuse what works."""
+    validate(values)
 
 
 def test_every_value_is_documented() -> None:
-    """Ours: a value without a word about it is one that nobody can use."""
+    """A user cannot use a value without a description."""
     page = (ROOT / "docs" / "reference" / "chart-values.md").read_text()
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
 

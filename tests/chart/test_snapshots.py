@@ -1,4 +1,4 @@
-"""What the chart makes of three value sets, as files that a change to it is reviewed by."""
+"""The objects that the chart renders for three sets of values, as files for the review of a change."""
 
 import difflib
 from pathlib import Path
@@ -14,8 +14,8 @@ SNAPSHOTS: Final = Path(__file__).parent / "snapshots"
 
 
 @pytest.mark.requirement("chart.changes-show")
-async def test_the_snapshots_are_what_the_chart_makes(tmp_path: Path) -> None:
-    """The issue: rendered snapshots reviewed as diffs. `make snapshots` renews them."""
+async def test_the_snapshots_are_what_the_chart_renders(tmp_path: Path) -> None:
+    """`make snapshots` writes them; a change is reviewed as a diff."""
     await command.run([str(ROOT / "scripts" / "chart" / "snapshots.sh"), str(tmp_path)])
 
     differences = [
@@ -34,8 +34,8 @@ async def test_the_snapshots_are_what_the_chart_makes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("values", SETS, ids=lambda path: path.stem)
-async def test_helm_finds_no_fault(values: Path) -> None:
-    """The issue: helm lint. Lint has no cluster, so that nothing is asked for that only a cluster has."""
+async def test_helm_lint_passes(values: Path) -> None:
+    """Lint has no cluster, so values that need the cluster's APIs are switched off."""
     off = ["--set=snapshotController.enabled=false", "--set=volumeSnapshotClasses=null"]
 
     await command.run([str(HELM), "lint", "--strict", "--kube-version=1.36.3", f"--values={values}", *off, str(CHART)])

@@ -1,4 +1,4 @@
-"""A values file written for the upstream driver's chart installs ours with the same meaning, or is refused by name."""
+"""A values file for the upstream chart installs this chart with the same meaning, or is refused by name."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,26 +7,26 @@ from typing import Any, Final, NamedTuple
 import pytest
 import yaml
 
-from tests.support.helm_chart import CHART, SNAPSHOTS, Pod, Rendered, Values, copy_chart, refused, render
+from tests.support.helm_chart import CHART, SNAPSHOTS, Pod, Rendered, Values, copy_chart, get_refusal, render
 
 UPSTREAM: Final = Path(__file__).with_name("upstream.yaml")
 
 FREE: Final = frozenset({"sidecars.metadataLabeler", "sidecars.volumemodifier"})
-"""What of upstream's is not there, and whose settings therefore are looked at no further."""
+"""Upstream's groups of which this chart does not read the values."""
 
 
-def names(values: Any, prefix: str = "") -> Iterator[str]:
+def value_paths(values: Any, prefix: str = "") -> Iterator[str]:
     """The path of each value."""
     if isinstance(values, dict) and values and prefix not in FREE:
         for key, inner in values.items():
-            yield from names(inner, f"{prefix}.{key}" if prefix else key)
+            yield from value_paths(inner, f"{prefix}.{key}" if prefix else key)
     else:
         yield prefix
 
 
 @pytest.mark.requirement("chart.upstream-values")
-async def test_upstreams_own_values_are_taken() -> None:
-    """The issue: upstream's own values.yaml accepted."""
+async def test_upstreams_default_values_are_accepted() -> None:
+    """A user may bring a complete copy of upstream's values.yaml."""
     rendered = await render(UPSTREAM)
 
     assert set(rendered.controller.containers) == {
@@ -39,22 +39,22 @@ async def test_upstreams_own_values_are_taken() -> None:
     assert set(rendered.node.containers) == {"ebs-plugin"}
 
 
-async def test_upstreams_own_values_change_nothing_but_images_and_sizes() -> None:
-    """Ours: a default is upstream's, or the difference is one of these and meant."""
-    theirs, ours = await render(UPSTREAM), await render()
+async def test_upstreams_default_values_change_only_images_and_resources() -> None:
+    """Decision 0017: a default differs only because the program does."""
+    upstream, own = await render(UPSTREAM), await render()
 
-    for name in ours.controller.containers:
-        assert theirs.controller.arguments(name) == ours.controller.arguments(name)
-        assert theirs.controller.environment(name) == ours.controller.environment(name)
-    assert theirs.node.arguments("ebs-plugin") == ours.node.arguments("ebs-plugin")
-    assert {(one["kind"], one["metadata"]["name"]) for one in theirs.objects} == {
-        (one["kind"], one["metadata"]["name"]) for one in ours.objects
+    for name in own.controller.containers:
+        assert upstream.controller.arguments(name) == own.controller.arguments(name)
+        assert upstream.controller.environment(name) == own.controller.environment(name)
+    assert upstream.node.arguments("ebs-plugin") == own.node.arguments("ebs-plugin")
+    assert {(each["kind"], each["metadata"]["name"]) for each in upstream.objects} == {
+        (each["kind"], each["metadata"]["name"]) for each in own.objects
     }
-    assert theirs.one("CSIDriver", "ebs.csi.aws.com") == ours.one("CSIDriver", "ebs.csi.aws.com")
+    assert upstream.get("CSIDriver", "ebs.csi.aws.com") == own.get("CSIDriver", "ebs.csi.aws.com")
 
 
-async def test_the_go_drivers_image_is_not_run_in_our_place() -> None:
-    """Ours: upstream's default repository in a values file would crash on our arguments."""
+async def test_this_drivers_image_replaces_upstreams_default_image() -> None:
+    """The Go driver does not accept this chart's arguments and would crash."""
     values = {"image": {"repository": "registry.example/ebs-csi-driver/aws-ebs-csi-driver", "tag": "v1.64.0"}}
 
     rendered = await render({**values, "image": {**values["image"], "containerRegistry": "mine.example"}})
@@ -63,76 +63,74 @@ async def test_the_go_drivers_image_is_not_run_in_our_place() -> None:
     assert rendered.node.containers["ebs-plugin"]["image"] == "mine.example/hyperpod-ebs:0.1.0"
 
 
-async def test_one_registry_stands_in_for_those_of_upstreams_sidecars() -> None:
-    """The issue: migration. The guide adds a registry to values that name another, and has our sidecars in it."""
+async def test_the_container_registry_replaces_that_of_upstreams_sidecars() -> None:
+    """The migration guide adds a registry, with this chart's sidecars in it, to values that name another one."""
     values = yaml.safe_load(UPSTREAM.read_text())
     values["image"]["containerRegistry"] = "mine.example/storage"
 
-    theirs, ours = (
+    upstream, own = (
         await render(values),
         await render({"image": {"containerRegistry": "mine.example/storage"}}),
     )
 
-    assert images(theirs.controller) == images(ours.controller)
-    assert images(ours.controller)["csi-provisioner"].startswith(
-        "mine.example/storage/csi-components/csi-provisioner:v"
-    )
+    assert images(upstream.controller) == images(own.controller)
+    assert images(own.controller)["csi-provisioner"].startswith("mine.example/storage/csi-components/csi-provisioner:v")
 
 
-async def test_without_one_upstreams_sidecars_run_as_they_are() -> None:
-    """The issue: with the same meaning."""
-    found = images((await render(UPSTREAM)).controller)
+async def test_without_a_container_registry_upstreams_sidecar_images_are_used() -> None:
+    """The values have the same meaning as upstream."""
+    used = images((await render(UPSTREAM)).controller)
 
-    assert found["csi-provisioner"] == "registry.example/csi-components/csi-provisioner:v6.3.0-eksbuild.4"
+    assert used["csi-provisioner"] == "registry.example/csi-components/csi-provisioner:v6.3.0-eksbuild.4"
 
 
 @pytest.mark.requirement("chart.no-unqualified-pull")
-async def test_an_image_of_no_registry_is_not_pulled_unless_the_values_say_always(tmp_path: Path) -> None:
-    """Ours: a public one gives its name to whoever takes it, and the controller's pod has a role at AWS."""
+async def test_an_image_without_a_registry_is_pulled_only_with_the_policy_always(tmp_path: Path) -> None:
+    """On a public registry any user can register the name, and the controller's pod has a role at AWS."""
     chart = copy_chart(tmp_path, registry="")
-    nowhere = await render(chart=chart)
-    somewhere = await render({"image": {"containerRegistry": "localhost"}}, chart=chart)
-    wanted = await render({"image": {"pullPolicy": "Always"}}, chart=chart)
+    without = await render(chart=chart)
+    with_registry = await render({"image": {"containerRegistry": "localhost"}}, chart=chart)
+    always = await render({"image": {"pullPolicy": "Always"}}, chart=chart)
 
-    assert policies(nowhere) == {"Never"}
-    assert policies(somewhere) == {"IfNotPresent"}
-    assert wanted.node.containers["ebs-plugin"]["imagePullPolicy"] == "Always"
+    assert pull_policies(without) == {"Never"}
+    assert pull_policies(with_registry) == {"IfNotPresent"}
+    assert always.node.containers["ebs-plugin"]["imagePullPolicy"] == "Always"
 
 
-async def test_the_testers_image_is_pulled_from_where_its_short_name_leads(tmp_path: Path) -> None:
-    """Upstream: helmTester.image; its pod has no role at AWS."""
+async def test_helm_tests_image_is_pulled_also_without_a_registry(tmp_path: Path) -> None:
+    """Upstream: helmTester.image. Its pod has no role at AWS."""
     chart = copy_chart(tmp_path, registry="")
 
-    ours, theirs = await render(chart=chart), await render({"helmTester": {"image": "busybox:1.36"}}, chart=chart)
+    own, other = await render(chart=chart), await render({"helmTester": {"image": "busybox:1.36"}}, chart=chart)
 
-    assert [trial(one)["imagePullPolicy"] for one in (ours, theirs)] == ["Never", "IfNotPresent"]
-    assert trial(theirs)["image"] == "busybox:1.36"
+    assert [helm_test_container(rendered)["imagePullPolicy"] for rendered in (own, other)] == ["Never", "IfNotPresent"]
+    assert helm_test_container(other)["image"] == "busybox:1.36"
 
 
-def trial(rendered: Rendered) -> Any:
+def helm_test_container(rendered: Rendered) -> Any:
     """The container of `helm test`."""
     [pod] = rendered.all("Pod")
     return pod["spec"]["containers"][0]
 
 
 def images(pod: Pod) -> dict[str, str]:
-    """Which image each container runs."""
+    """The image of each container."""
     return {name: container["image"] for name, container in pod.containers.items()}
 
 
-def policies(rendered: Rendered) -> set[str]:
-    """When images are pulled."""
+def pull_policies(rendered: Rendered) -> set[str]:
+    """The pull policies of all containers."""
     return {container["imagePullPolicy"] for pod in rendered.pods for container in pod.containers.values()}
 
 
 @pytest.mark.requirement("chart.upstream-values")
-def test_no_value_of_upstreams_is_unknown() -> None:
-    """The issue: values are upstream's. Those of the free-form kinds are Kubernetes' own names."""
-    ours = yaml.safe_load((CHART / "values.yaml").read_text())
+def test_the_chart_has_every_value_of_upstream() -> None:
+    """Decision 0017. In free-form values the names are Kubernetes' own."""
+    own = yaml.safe_load((CHART / "values.yaml").read_text())
     free = ("resources", "affinity", "securityContext", "containerSecurityContext", "livenessProbe", "updateStrategy")
 
-    for path in names(yaml.safe_load(UPSTREAM.read_text())):
-        node = ours
+    for path in value_paths(yaml.safe_load(UPSTREAM.read_text())):
+        node = own
         for part in path.split("."):
             if part in free:
                 break
@@ -151,7 +149,7 @@ class Refused(NamedTuple):
 
     @property
     def id(self) -> str:
-        """The value's name, and what it is about."""
+        """The value's name, and its advice."""
         return f"{self.name}: {self.advice}"
 
 
@@ -162,7 +160,7 @@ def sidecar(name: str, **values: Any) -> Values:
 
 REFUSED: Final = [
     Refused("fips", {"fips": True}, "AWS_USE_FIPS_ENDPOINT"),
-    Refused("a1CompatibilityDaemonSet", {"a1CompatibilityDaemonSet": True}, "node.affinity keeps"),
+    Refused("a1CompatibilityDaemonSet", {"a1CompatibilityDaemonSet": True}, "default node.affinity excludes"),
     Refused(
         "controller.volumeModificationFeature.enabled",
         {"controller": {"volumeModificationFeature": {"enabled": True}}},
@@ -173,7 +171,7 @@ REFUSED: Final = [
     Refused("controller.otelTracing", {"controller": {"otelTracing": {"otelServiceName": "ebs"}}}, "enableMetrics"),
     Refused("node.otelTracing", {"node": {"otelTracing": {"otelServiceName": "ebs"}}}, "enableMetrics"),
     Refused("node.windowsHostProcess", {"node": {"windowsHostProcess": True}}, "upstream driver"),
-    Refused("node.metadataSources", {"node": {"metadataSources": "imds,metadata-labeler"}}, "imds and kubernetes"),
+    Refused("node.metadataSources", {"node": {"metadataSources": "imds,metadata-labeler"}}, "is not one of imds"),
     Refused(
         "image.repository",
         {"image": {"repository": "registry.example/mirror/aws-ebs-csi-driver"}},
@@ -219,16 +217,16 @@ REFUSED: Final = [
         },
         "one of them",
     ),
-    Refused("nodeComponentOnly", {"nodeComponentOnly": True, "node": {"enableLinux": False}}, "the other way"),
+    Refused("nodeComponentOnly", {"nodeComponentOnly": True, "node": {"enableLinux": False}}, "Change one of them"),
     Refused(
         "snapshotController.enabled",
         {"nodeComponentOnly": True, "snapshotController": {"enabled": True}},
-        "not of the node's part",
+        "not part of the node component",
     ),
     Refused(
         "controller.podDisruptionBudget.maxUnavailable",
         {"controller": {"podDisruptionBudget": {"maxUnavailable": 1, "minAvailable": "50%"}}},
-        "Leave out the other",
+        "Remove one",
     ),
     Refused(
         "sidecars.resizer.image.repository",
@@ -236,7 +234,7 @@ REFUSED: Final = [
             "image": {"containerRegistry": "mine.example"},
             **sidecar("resizer", image={"repository": "registry.example/eks/csi-resizer"}),
         },
-        "image.containerRegistry would come before it",
+        "image.containerRegistry would be put before it",
     ),
     Refused(
         "image.repository",
@@ -258,54 +256,51 @@ REFUSED: Final = [
 
 @pytest.mark.requirement("chart.upstream-values")
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.id)
-async def test_what_cannot_be_honoured_is_refused_by_its_name(case: Refused) -> None:
-    """The issue: refused with the name of the value that cannot be honoured; and with what to do."""
-    said = await refused(case.values)
+async def test_a_value_that_cannot_be_honoured_is_refused_by_name_with_advice(case: Refused) -> None:
+    """Decision 0017."""
+    refusal = await get_refusal(case.values)
 
-    assert f"{case.name} is refused" in said
-    assert case.advice in said
-
-
-async def test_everything_that_is_refused_is_said_at_once() -> None:
-    """Ours: whoever brings a values file mends it in one go."""
-    said = await refused({"fips": True, "node": {"windowsHostProcess": True}})
-
-    assert "fips is refused" in said
-    assert "node.windowsHostProcess is refused" in said
+    assert f"{case.name} is refused" in refusal
+    assert case.advice in refusal
 
 
-async def test_what_the_cluster_does_not_serve_is_refused_with_what_to_do() -> None:
-    """The issue: the snapshot controller and its CRDs are pre-checked."""
+async def test_all_refusals_are_reported_at_once() -> None:
+    """A user fixes a values file in one pass."""
+    refusal = await get_refusal({"fips": True, "node": {"windowsHostProcess": True}})
+
+    assert "fips is refused" in refusal
+    assert "node.windowsHostProcess is refused" in refusal
+
+
+async def test_values_for_an_api_that_the_cluster_does_not_serve_are_refused_with_advice() -> None:
+    """The snapshot controller exits without its CRDs, and Kubernetes refuses objects of an unknown kind."""
     values = {
         "snapshotController": {"enabled": True},
         "volumeSnapshotClasses": [{"name": "a", "deletionPolicy": "Delete"}],
         "volumeAttributesClasses": [{"name": "a", "parameters": {"iops": "3000"}}],
     }
 
-    said = await refused(values, apis=(), kubernetes="1.33.0")
+    refusal = await get_refusal(values, apis=(), kubernetes="1.33.0")
 
-    assert "snapshotController.enabled is refused: the cluster does not serve snapshot.storage.k8s.io/v1" in said
-    assert "Apply the CRDs of external-snapshotter v8.6.0 first" in said
-    assert "volumeSnapshotClasses is refused" in said
-    assert "volumeAttributesClasses is refused" in said
+    assert "snapshotController.enabled is refused: the cluster does not serve snapshot.storage.k8s.io/v1" in refusal
+    assert "First apply the CRDs of external-snapshotter v8.6.0" in refusal
+    assert "volumeSnapshotClasses is refused" in refusal
+    assert "volumeAttributesClasses is refused" in refusal
 
 
-async def test_windows_by_default_is_taken_and_makes_nothing() -> None:
-    """The issue: `enableWindows: true` (upstream's default) accepted with a notice."""
+async def test_enable_windows_is_accepted_and_renders_nothing() -> None:
+    """Upstream's default is true."""
     rendered = await render({"node": {"enableWindows": True}}, apis=(SNAPSHOTS,))
 
-    assert [one["metadata"]["name"] for one in rendered.all("DaemonSet")] == ["ebs-csi-node"]
+    assert [each["metadata"]["name"] for each in rendered.all("DaemonSet")] == ["ebs-csi-node"]
 
 
 async def test_a_release_of_upstreams_chart_is_upgraded_in_place() -> None:
-    """The issue: migration without touching a volume. What Kubernetes lets nobody change has to be upstream's.
-
-    Those are selectors, and what a binding refers to.
-    """
+    """Kubernetes forbids changes to selectors and to the roles of bindings, so these must be upstream's."""
     rendered = await render({"nameOverride": "aws-ebs-csi-driver", "defaultStorageClass": {"enabled": True}})
 
     for kind, name in (("Deployment", "ebs-csi-controller"), ("DaemonSet", "ebs-csi-node")):
-        assert rendered.one(kind, name)["spec"]["selector"] == {
+        assert rendered.get(kind, name)["spec"]["selector"] == {
             "matchLabels": {
                 "app": name,
                 "app.kubernetes.io/name": "aws-ebs-csi-driver",
@@ -313,8 +308,8 @@ async def test_a_release_of_upstreams_chart_is_upgraded_in_place() -> None:
             }
         }
     assert {
-        one["metadata"]["name"]: one["roleRef"]["name"]
-        for one in [*rendered.all("ClusterRoleBinding"), *rendered.all("RoleBinding")]
+        each["metadata"]["name"]: each["roleRef"]["name"]
+        for each in [*rendered.all("ClusterRoleBinding"), *rendered.all("RoleBinding")]
     } == {
         "ebs-csi-provisioner-binding": "ebs-external-provisioner-role",
         "ebs-csi-attacher-binding": "ebs-external-attacher-role",

@@ -1,4 +1,4 @@
-"""The chart as Helm makes objects of it, and as Helm refuses to."""
+"""Render the chart with Helm: its objects, its refusals and its notes."""
 
 import json
 import shutil
@@ -24,26 +24,26 @@ Values = Mapping[str, Any]  # the same
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """Objects of one rendering."""
+    """The objects of one rendering."""
 
     objects: tuple[Object, ...]
 
     def all(self, kind: str) -> list[Object]:
-        """Those of a kind."""
-        return [one for one in self.objects if one["kind"] == kind]
+        """The objects of a kind."""
+        return [found for found in self.objects if found["kind"] == kind]
 
-    def one(self, kind: str, name: str) -> Object:
-        """The one of that name."""
-        [found] = [one for one in self.all(kind) if one["metadata"]["name"] == name]
+    def get(self, kind: str, name: str) -> Object:
+        """The object of this kind and name."""
+        [found] = [each for each in self.all(kind) if each["metadata"]["name"] == name]
         return found
 
     def has(self, kind: str, name: str) -> bool:
-        """Whether there is one of that name."""
-        return any(one["metadata"]["name"] == name for one in self.all(kind))
+        """Whether there is an object of this kind and name."""
+        return any(found["metadata"]["name"] == name for found in self.all(kind))
 
     def pod(self, kind: str, name: str) -> "Pod":
-        """The pod that a workload makes."""
-        return Pod(self.one(kind, name)["spec"]["template"])
+        """The pod of a workload."""
+        return Pod(self.get(kind, name)["spec"]["template"])
 
     @property
     def controller(self) -> "Pod":
@@ -57,9 +57,9 @@ class Rendered:
 
     @property
     def pods(self) -> Iterator["Pod"]:
-        """Every workload's."""
-        for one in [*self.all("Deployment"), *self.all("DaemonSet")]:
-            yield Pod(one["spec"]["template"])
+        """The pods of all workloads."""
+        for workload in [*self.all("Deployment"), *self.all("DaemonSet")]:
+            yield Pod(workload["spec"]["template"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +76,15 @@ class Pod:
     @property
     def containers(self) -> dict[str, Object]:
         """Its containers by name."""
-        return {one["name"]: one for one in self.spec["containers"]}
+        return {container["name"]: container for container in self.spec["containers"]}
 
     def arguments(self, container: str) -> list[str]:
-        """What a container is started with."""
+        """The arguments of a container."""
         return list(self.containers[container]["args"])
 
     def environment(self, container: str) -> dict[str, Any]:
-        """A container's variables: a text, or where it comes from."""
-        return {one["name"]: one.get("value", one.get("valueFrom")) for one in self.containers[container]["env"]}
+        """A container's environment variables: a value, or its source."""
+        return {each["name"]: each.get("value", each.get("valueFrom")) for each in self.containers[container]["env"]}
 
 
 def copy_chart(directory: Path, *, registry: str) -> Path:
@@ -106,26 +106,26 @@ async def render(
 ) -> Rendered:
     """The objects for these values, on a cluster of this version that serves these APIs."""
     finished = await _helm("template", "ebs", str(chart), *_cluster(apis, kubernetes), values=values, ok=0)
-    return Rendered(tuple(one for one in yaml.safe_load_all(finished.out) if one))
+    return Rendered(tuple(document for document in yaml.safe_load_all(finished.out) if document))
 
 
-async def refused(values: Values, *, apis: tuple[str, ...] = (SNAPSHOTS,), kubernetes: str = KUBERNETES) -> str:
-    """What Helm says on refusing these values."""
+async def get_refusal(values: Values, *, apis: tuple[str, ...] = (SNAPSHOTS,), kubernetes: str = KUBERNETES) -> str:
+    """Helm's error for values that the chart refuses."""
     finished = await _helm("template", "ebs", str(CHART), *_cluster(apis, kubernetes), values=values, ok=1)
     return finished.err
 
 
-async def notes(values: Values, *, chart: Path = CHART) -> str:
-    """What is shown after an installation, in a cluster that is as new as Helm is and has no CRDs."""
+async def get_notes(values: Values, *, chart: Path = CHART) -> str:
+    """The notes of an installation, on a cluster of Helm's default version without CRDs."""
     words = ("install", "ebs", str(chart), "--dry-run=client", "--output=json", "--namespace=kube-system")
     finished = await _helm(*words, values=values, ok=0)
     return str(json.loads(finished.out)["info"]["notes"])
 
 
 def _cluster(apis: tuple[str, ...], kubernetes: str) -> list[str]:
-    return ["--namespace=kube-system", f"--kube-version={kubernetes}", *(f"--api-versions={one}" for one in apis)]
+    return ["--namespace=kube-system", f"--kube-version={kubernetes}", *(f"--api-versions={api}" for api in apis)]
 
 
 async def _helm(*words: str, values: Values | Path | None, ok: int) -> command.Finished:
-    said = values.read_text() if isinstance(values, Path) else yaml.safe_dump(dict(values or {}))
-    return await command.run([str(HELM), *words, "--values=-"], stdin=said.encode(), ok=frozenset({ok}))
+    text = values.read_text() if isinstance(values, Path) else yaml.safe_dump(dict(values or {}))
+    return await command.run([str(HELM), *words, "--values=-"], stdin=text.encode(), ok=frozenset({ok}))

@@ -1,6 +1,6 @@
-{{/* Who may do what in Kubernetes: each verb is there because the named program's source calls it, and no other is.
-     The sources are those of the versions in values.yaml. Events take create and patch: client-go's recorder updates
-     none, and lists none. What is only watched takes list and watch, for an informer never gets a single object. */}}
+{{/* The rights in Kubernetes. Each verb is here because the program's source uses it, in the version of values.yaml; no
+     other verb is granted. Events need create and patch: client-go's recorder neither updates nor lists them. An object
+     that is only watched needs list and watch, since an informer never gets a single object. */}}
 
 {{- define "hyperpod-ebs.access" -}}
 {{- $sidecars := .Values.sidecars -}}
@@ -9,22 +9,22 @@
   binding: ebs-csi-provisioner-binding
   additional: {{ $sidecars.provisioner.additionalClusterRoleRules | default list | toJson }}
   rules:
-    # A clone's source is fetched by itself; the finalizer is patched on.
+    # A clone's source is read with get; the finalizer is added with patch.
     - {apiGroups: [""], resources: [persistentvolumes], verbs: [get, list, watch, create, patch, delete]}
-    # The chosen node is taken off a claim whose volume cannot be made there, and a clone's source is protected.
+    # The selected node is removed from a claim whose volume cannot be created there; a clone's source gets a finalizer.
     - {apiGroups: [""], resources: [persistentvolumeclaims], verbs: [get, list, watch, update]}
     - {apiGroups: [""], resources: [events], verbs: [create, patch]}
     # Topology.
     - {apiGroups: [""], resources: [nodes], verbs: [list, watch]}
     - {apiGroups: [storage.k8s.io], resources: [csinodes], verbs: [list, watch]}
     - {apiGroups: [storage.k8s.io], resources: [storageclasses], verbs: [list, watch]}
-    # A volume that is attached is not deleted.
+    # An attached volume is not deleted.
     - {apiGroups: [storage.k8s.io], resources: [volumeattachments], verbs: [list, watch]}
     {{- if include "hyperpod-ebs.modifies" . }}
     - {apiGroups: [storage.k8s.io], resources: [volumeattributesclasses], verbs: [get]}
     {{- end }}
     {{- if include "hyperpod-ebs.snapshots" . }}
-    # A snapshot that a volume is being made of is protected.
+    # A snapshot from which a volume is being created gets a finalizer.
     - {apiGroups: [snapshot.storage.k8s.io], resources: [volumesnapshots], verbs: [get, list, watch, update]}
     - {apiGroups: [snapshot.storage.k8s.io], resources: [volumesnapshotcontents], verbs: [get]}
     {{- end }}
@@ -43,8 +43,8 @@
     - {apiGroups: [""], resources: [persistentvolumes], verbs: [list, watch, patch]}
     - {apiGroups: [""], resources: [persistentvolumeclaims], verbs: [list, watch]}
     - {apiGroups: [""], resources: [persistentvolumeclaims/status], verbs: [patch]}
-    {{- if include "hyperpod-ebs.resizer-asks-for-pods" . }}
-    # Told so, it asks who uses a claim, and resizes none until it knows all pods. With ours, it does not.
+    {{- if include "hyperpod-ebs.resizer-lists-pods" . }}
+    # With this flag it looks for pods that use a claim, and resizes nothing until it has listed all pods.
     - {apiGroups: [""], resources: [pods], verbs: [list, watch]}
     {{- end }}
     - {apiGroups: [""], resources: [events], verbs: [create, patch]}
@@ -91,8 +91,8 @@ subjects:
     namespace: {{ .namespace }}
 {{- end }}
 
-{{/* The right to hold leases, of (dict "root" $ "name" <of the Role> "account" <who> "leases" <names>). A lease is made
-     once, and who makes has no name to be held to; it is read and held by its name alone. */}}
+{{/* The right to hold leases, of (dict "root" $ "name" <of the Role> "account" <service account> "leases" <names>). RBAC
+     cannot restrict create to a name; get and update are restricted to these names. */}}
 {{- define "hyperpod-ebs.leases" -}}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role

@@ -1,19 +1,19 @@
-{{/* What all containers are made of. */}}
+{{/* The parts of every container. */}}
 
-{{/* Arguments of (dict "ours" <list> "additional" <list>): one that sets a flag of ours stands in for it. */}}
+{{/* Arguments of (dict "own" <list> "additional" <list>): an additional argument replaces an own one that sets the same flag. */}}
 {{- define "hyperpod-ebs.arguments" -}}
 {{- $flags := list -}}
 {{- range .additional }}{{ $flags = append $flags (splitList "=" . | first | trimPrefix "-" | trimPrefix "-") }}{{ end -}}
 {{- $arguments := list -}}
-{{- range .ours }}
+{{- range .own }}
 {{- if not (has (splitList "=" . | first | trimPrefix "-" | trimPrefix "-") $flags) }}{{ $arguments = append $arguments . }}{{ end -}}
 {{- end -}}
 {{- concat $arguments (.additional | default list) | toYaml }}
 {{- end }}
 
-{{/* Environment of (dict "root" $ "ours" <list> "additional" <list>). */}}
+{{/* Environment of (dict "root" $ "own" <list> "additional" <list>). */}}
 {{- define "hyperpod-ebs.environment" -}}
-{{- $environment := .ours -}}
+{{- $environment := .own -}}
 {{- with .root.Values.proxy }}
 {{- if .http_proxy }}
 {{- $environment = concat $environment (list
@@ -27,14 +27,14 @@
 
 {{/* A container of
        root, name, image, pullPolicy, arguments, additionalArgs, environment, env, envFrom, mounts, resources, security,
-     and as wanted ports and probes: what a probe's field is called, and the probe. */}}
+     and optionally ports and probes, a map from a probe's field to the probe. */}}
 {{- define "hyperpod-ebs.container" -}}
 name: {{ .name }}
 image: {{ .image }}
 imagePullPolicy: {{ include "hyperpod-ebs.pull-policy" (dict "image" .image "policy" (.pullPolicy | default .root.Values.image.pullPolicy)) }}
 args:
-  {{- include "hyperpod-ebs.arguments" (dict "ours" .arguments "additional" .additionalArgs) | nindent 2 }}
-{{- with include "hyperpod-ebs.environment" (dict "root" .root "ours" .environment "additional" .env) | fromYamlArray }}
+  {{- include "hyperpod-ebs.arguments" (dict "own" .arguments "additional" .additionalArgs) | nindent 2 }}
+{{- with include "hyperpod-ebs.environment" (dict "root" .root "own" .environment "additional" .env) | fromYamlArray }}
 env:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -72,20 +72,20 @@ volumeMounts:
 {{- end }}
 {{- end }}
 
-{{/* Where the driver's container keeps what it must write, for its root is read-only: volume and mount of (dict "mounts"
-     <the user's>), as lists. Nothing where the user has mounted a /tmp of their own. */}}
+{{/* The directory for the driver's temporary files, since its root filesystem is read-only: volume and mount as lists, of
+     (dict "mounts" <the user's>). Empty lists if the user mounts /tmp. */}}
 {{- define "hyperpod-ebs.scratch" -}}
-{{- $theirs := list -}}
-{{- range .mounts }}{{ $theirs = append $theirs (trimSuffix "/" .mountPath) }}{{ end -}}
+{{- $mounted := list -}}
+{{- range .mounts }}{{ $mounted = append $mounted (trimSuffix "/" .mountPath) }}{{ end -}}
 {{- $volume := dict "name" "ebs-scratch" "emptyDir" (dict "medium" "Memory" "sizeLimit" "16Mi") -}}
 {{- $mount := dict "name" "ebs-scratch" "mountPath" "/tmp" -}}
-{{- if has "/tmp" $theirs }}{volumes: [], mounts: []}{{ else }}{{ dict "volumes" (list $volume) "mounts" (list $mount) | toYaml }}{{ end -}}
+{{- if has "/tmp" $mounted }}{volumes: [], mounts: []}{{ else }}{{ dict "volumes" (list $volume) "mounts" (list $mount) | toYaml }}{{ end -}}
 {{- end }}
 
 {{/* The probes of a driver, of (dict "timeout" <seconds> "failures" <how many> "sidecar" <whether the community's probe runs>).
-     It lives as long as its event loop answers, and is ready when nothing keeps it from working: a missing permission is
-     told, and no restart mends it (docs/decisions/0014). The community's probe knows one answer only, which is readiness.
-     Readiness is asked at once and often, for a rollout waits for it node by node; it takes as long to lose as liveness. */}}
+     It is alive as long as its event loop answers, and ready when its condition is empty: a missing permission is reported,
+     and a restart does not fix it (docs/decisions/0014). The community's probe has only one answer, which is readiness.
+     Readiness is probed at once and often, because a rollout waits for it node by node; it is lost as slowly as liveness. */}}
 {{- define "hyperpod-ebs.probes" -}}
 {{- $living := dict "initialDelaySeconds" 10 "periodSeconds" 10 "timeoutSeconds" .timeout "failureThreshold" .failures -}}
 {{- $ready := dict "periodSeconds" 2 "timeoutSeconds" .timeout "failureThreshold" (mul 5 .failures) -}}
@@ -101,8 +101,9 @@ readinessProbe:
   {{- toYaml $ready | nindent 2 }}
 {{- end }}
 
-{{/* Where a driver serves its health, of (dict "sidecar" <as above>), as "argument" and "ports". A probe finds a port by
-     its name in its own container, whoever listens there: beside the community's probe, which is at 9808, ours moves. */}}
+{{/* The address of a driver's health checks, of (dict "sidecar" <as above>), as "argument" and "ports". A probe finds a port
+     by its name in its own container, also if another container of the pod listens there. The community's probe listens on 9808, so the driver uses
+     another port if that probe runs. */}}
 {{- define "hyperpod-ebs.health" -}}
 {{- if .sidecar -}}
 argument: --health-endpoint=:9810

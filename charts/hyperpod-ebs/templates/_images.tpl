@@ -1,6 +1,6 @@
-{{/* Which images run, from where, and when they are pulled. */}}
+{{/* The images: names, registries, and when they are pulled. */}}
 
-{{/* The community's images of which arguments and rights were looked up, each at its version; values.yaml says the same. */}}
+{{/* The versions of the community's images for which arguments and rights were checked; values.yaml has the same. */}}
 {{- define "hyperpod-ebs.versions" -}}
 csi-attacher: v4.12.0
 csi-node-driver-registrar: v2.17.0
@@ -11,8 +11,8 @@ livenessprobe: v2.19.0
 snapshot-controller: v8.6.0
 {{- end }}
 
-{{/* The images of what runs beside the driver, by their place in the values. */}}
-{{- define "hyperpod-ebs.beside" -}}
+{{/* All images but the driver's, by their path in the values. */}}
+{{- define "hyperpod-ebs.other-images" -}}
 {{- $sidecars := .Values.sidecars -}}
 {{- $images := dict -}}
 {{- range $name, $runs := dict
@@ -28,15 +28,15 @@ snapshot-controller: v8.6.0
 {{- toYaml $images }}
 {{- end }}
 
-{{/* Whether the name of an image begins with a registry, as container runtimes tell it from a directory. */}}
+{{/* Whether an image's name begins with a registry, by the rule of container runtimes. */}}
 {{- define "hyperpod-ebs.names-registry" -}}
 {{- $first := splitList "/" . | first -}}
 {{- if and (contains "/" .) (or (contains "." $first) (contains ":" $first) (eq $first "localhost")) }}yes{{ end -}}
 {{- end }}
 
-{{/* Whether an image, of (dict "root" $ "image" <repository>), is the community's as upstream names it, in a registry that
-     image.containerRegistry stands in for: then it is the chart's own copy of it. */}}
-{{- define "hyperpod-ebs.is-stood-in-for" -}}
+{{/* Whether an image, of (dict "root" $ "image" <repository>), is a community image with upstream's name in a registry that
+     image.containerRegistry replaces. The chart's own copy is used for it. */}}
+{{- define "hyperpod-ebs.is-replaced" -}}
 {{- $repository := .image.repository -}}
 {{- if and .root.Values.image.containerRegistry (eq (include "hyperpod-ebs.names-registry" $repository) "yes") (regexMatch "/csi-components/[^/]+$" $repository) (hasKey (include "hyperpod-ebs.versions" . | fromYaml) (base $repository)) }}yes{{ end -}}
 {{- end }}
@@ -45,7 +45,7 @@ snapshot-controller: v8.6.0
      has no registry is one of the publisher's images (Chart.yaml). */}}
 {{- define "hyperpod-ebs.image" -}}
 {{- $image := .image -}}
-{{- if include "hyperpod-ebs.is-stood-in-for" . }}
+{{- if include "hyperpod-ebs.is-replaced" . }}
 {{- $name := base $image.repository -}}
 {{- $image = dict "repository" (printf "csi-components/%s" $name) "tag" (get (include "hyperpod-ebs.versions" . | fromYaml) $name) -}}
 {{- end -}}
@@ -57,7 +57,7 @@ snapshot-controller: v8.6.0
 {{ printf "%s%s:%s" $registry $image.repository (toString $image.tag) }}
 {{- end }}
 
-{{/* The driver's image. A values file of upstream's names the Go driver's, which ours stands in for. */}}
+{{/* The driver's image. It replaces the Go driver's, which upstream's values files name. */}}
 {{- define "hyperpod-ebs.driver-image" -}}
 {{- $image := dict "repository" .Values.image.repository "tag" (.Values.image.tag | default .Chart.AppVersion) -}}
 {{- if include "hyperpod-ebs.is-go-driver" . }}
@@ -66,14 +66,14 @@ snapshot-controller: v8.6.0
 {{ include "hyperpod-ebs.image" (dict "root" . "image" $image) }}
 {{- end }}
 
-{{/* Whether image.repository is upstream's own default, in whichever registry. */}}
+{{/* Whether image.repository is upstream's default, in any registry. */}}
 {{- define "hyperpod-ebs.is-go-driver" -}}
 {{- if hasSuffix "/ebs-csi-driver/aws-ebs-csi-driver" (printf "/%s" .Values.image.repository) }}yes{{ end -}}
 {{- end }}
 
-{{/* When an image is pulled, of (dict "image" <its whole name> "policy" <what the values say>). Without a registry in its
-     name, a runtime would ask a public one, where the name belongs to whoever takes it; and pods here have a role at AWS.
-     So such an image is one that was imported, unless the values say Always. */}}
+{{/* The pull policy of (dict "image" <complete name> "policy" <the value>). For a name without a registry a runtime would
+     ask a public registry, where any user can register the name, and these pods have a role at AWS. So such an image is
+     never pulled, unless the value is Always. */}}
 {{- define "hyperpod-ebs.pull-policy" -}}
 {{- if and (eq .policy "IfNotPresent") (not (include "hyperpod-ebs.names-registry" .image)) }}Never{{ else }}{{ .policy }}{{ end -}}
 {{- end }}

@@ -1,4 +1,4 @@
-{{/* What things are called. The objects have upstream's fixed names, so that whoever refers to them goes on working. */}}
+{{/* Names and labels. The objects have upstream's fixed names, so that references to them keep working. */}}
 
 {{- define "hyperpod-ebs.driver" -}}
 ebs.csi.aws.com
@@ -11,20 +11,20 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{/* The labels that the chart gives every object. */}}
 {{- define "hyperpod-ebs.own-labels" -}}
-{{- $ours := include "hyperpod-ebs.selector" . | fromYaml -}}
-{{- merge $ours (dict
+{{- $own := include "hyperpod-ebs.selector" . | fromYaml -}}
+{{- merge $own (dict
       "app.kubernetes.io/component" "csi-driver"
       "app.kubernetes.io/managed-by" .Release.Service
       "app.kubernetes.io/version" (.Chart.AppVersion | toString)
       "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_")) | toYaml }}
 {{- end }}
 
-{{/* Labels of every object. Where customLabels says the same label again, ours stays: selectors depend on it. */}}
+{{/* Labels of every object. The chart's own labels win over customLabels, because selectors depend on them. */}}
 {{- define "hyperpod-ebs.labels" -}}
 {{- merge (include "hyperpod-ebs.own-labels" . | fromYaml) (.Values.customLabels | default dict) | toYaml }}
 {{- end }}
 
-{{/* Labels of a pod, of (dict "root" $ "app" <its workload> "labels" <what is wanted besides>). */}}
+{{/* Labels of a pod, of (dict "root" $ "app" <its workload> "labels" <additional labels>). */}}
 {{- define "hyperpod-ebs.pod-labels" -}}
 {{- merge (dict "app" .app) (include "hyperpod-ebs.labels" .root | fromYaml) (.labels | default dict) | toYaml }}
 {{- end }}

@@ -1,4 +1,4 @@
-{{/* The node's part: a DaemonSet of (dict "root" $ "name" <its name> "node" <values as in .Values.node>). */}}
+{{/* The node component: a DaemonSet of (dict "root" $ "name" <its name> "node" <values as in .Values.node>). */}}
 
 {{- define "hyperpod-ebs.node-arguments" -}}
 {{- $node := .node -}}
@@ -24,7 +24,7 @@
 {{- concat $arguments (list (printf "--logging-format=%s" $node.loggingFormat) (printf "--v=%s" $level)) | toYaml }}
 {{- end }}
 
-{{/* The pod's volumes that the driver mounts: what is mounted where, and what it is on the host. */}}
+{{/* The volumes of the pod that the driver mounts: host path and mount of each. */}}
 {{- define "hyperpod-ebs.node-directories" -}}
 {{- $kubelet := trimSuffix "/" .node.kubeletPath -}}
 - name: kubelet-dir
@@ -49,7 +49,7 @@
 {{- end }}
 {{- end }}
 
-{{/* The hook waits for as long as the pod may, and keeps ten seconds of it for the driver to end. */}}
+{{/* The hook waits for the pod's grace period minus ten seconds, which the driver needs to stop. */}}
 {{- define "hyperpod-ebs.pre-stop-hook" -}}
 - /bin/aws-ebs-csi-driver
 - pre-stop-hook
@@ -69,7 +69,7 @@
       (dict "name" "CSI_ENDPOINT" "value" "unix:///csi/csi.sock")
       (dict "name" "CSI_NODE_NAME" "valueFrom" (dict "fieldRef" (dict "fieldPath" "spec.nodeName"))) -}}
 {{- if $node.serviceAccount.disableMutation }}
-{{- /* Without the right there is nothing to watch for. */ -}}
+{{- /* Without the right to patch nodes the driver cannot remove the taint. */ -}}
 {{- $environment = append $environment (dict "name" "DISABLE_TAINT_WATCHER" "value" "1") -}}
 {{- end -}}
 {{- include "hyperpod-ebs.container" (dict
@@ -183,7 +183,7 @@ spec:
         {{- with $node.tolerations }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
-        {{- /* Besides a node's start, its end: the driver is the last to leave a drain, for it unmounts. */}}
+        {{- /* The start-up taint, and drains: the driver leaves a drained node last, since it unmounts the volumes. */}}
         {{- range list (printf "%s/agent-not-ready" (include "hyperpod-ebs.driver" $root)) "ToBeDeletedByClusterAutoscaler" "karpenter.sh/disrupted" "karpenter.sh/disruption" }}
         - key: {{ . }}
           operator: Exists
@@ -233,8 +233,7 @@ spec:
         {{- end }}
 {{- end }}
 
-{{/* Every DaemonSet that is made, by its name: its values as in .Values.node. One further of additionalDaemonSets has
-     what it says itself, and else the node's. */}}
+{{/* The values of every DaemonSet, as in .Values.node, by its name. Those of additionalDaemonSets override the node's. */}}
 {{- define "hyperpod-ebs.daemonsets" -}}
 {{- $made := dict -}}
 {{- $all := dict "ebs-csi-node" .Values.node -}}

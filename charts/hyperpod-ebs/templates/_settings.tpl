@@ -1,9 +1,9 @@
-{{/* Values that several objects follow from, each with its one rule. */}}
+{{/* Settings that several objects use, each with its rule. */}}
 
-{{/* The fields of an ARN by name, of an ARN or of "". */}}
+{{/* Partition, region and account of the HyperPod cluster, from the values or the cluster's ARN. */}}
 {{- define "hyperpod-ebs.cluster" -}}
-{{- $said := .Values.hyperpod.clusterArn | default "" -}}
-{{- $parts := splitList ":" (printf "%s::::::" $said) -}}
+{{- $arn := .Values.hyperpod.clusterArn | default "" -}}
+{{- $parts := splitList ":" (printf "%s::::::" $arn) -}}
 partition: {{ .Values.hyperpod.partition | default (index $parts 1) | quote }}
 region: {{ .Values.controller.region | default .Values.hyperpod.region | default (index $parts 3) | quote }}
 account: {{ .Values.hyperpod.account | default (index $parts 4) | toString | quote }}
@@ -14,19 +14,19 @@ account: {{ .Values.hyperpod.account | default (index $parts 4) | toString | quo
 {{ regexFind "[0-9]+$" (.Values.controller.httpEndpoint | default "") | default "3301" }}
 {{- end }}
 
-{{/* The port of a URL, said in it or its scheme's. */}}
+{{/* The port of a URL: explicit, or its scheme's default. */}}
 {{- define "hyperpod-ebs.port" -}}
 {{ regexFind ":[0-9]+/?$" . | trimPrefix ":" | trimSuffix "/" | default (ternary "443" "80" (hasPrefix "https:" .)) }}
 {{- end }}
 
-{{/* How a workload is rolled out. Helm merges a map with the default's, and Kubernetes takes rollingUpdate with one type only. */}}
+{{/* The update strategy of a workload. Helm merges the user's map with the default, and Kubernetes accepts rollingUpdate with only one type. */}}
 {{- define "hyperpod-ebs.update-strategy" -}}
 {{- $strategy := . | default dict -}}
 {{- if ne ($strategy.type | default "RollingUpdate") "RollingUpdate" }}{{ $strategy = omit $strategy "rollingUpdate" }}{{ end -}}
 {{- toYaml $strategy }}
 {{- end }}
 
-{{/* The value of a boolean flag, of (dict "flag" <its name> "arguments" <list>): the last counts. "" where none sets it. */}}
+{{/* The value of a boolean flag, of (dict "flag" <its name> "arguments" <list>): the last one counts. "" if none sets it. */}}
 {{- define "hyperpod-ebs.flag" -}}
 {{- $value := "" -}}
 {{- $flag := .flag -}}
@@ -39,12 +39,12 @@ account: {{ .Values.hyperpod.account | default (index $parts 4) | toString | quo
 {{- $value }}
 {{- end }}
 
-{{/* Whether the resizer is made to look who uses a claim. */}}
-{{- define "hyperpod-ebs.resizer-asks-for-pods" -}}
+{{/* Whether the resizer is configured to look for pods that use a claim. */}}
+{{- define "hyperpod-ebs.resizer-lists-pods" -}}
 {{- if eq (include "hyperpod-ebs.flag" (dict "flag" "handle-volume-inuse-error" "arguments" .Values.sidecars.resizer.additionalArgs)) "true" }}yes{{ end -}}
 {{- end }}
 
-{{/* The ARN of the controller's role, by whichever value says it. */}}
+{{/* The ARN of the controller's role, from hyperpod.role or the annotation. */}}
 {{- define "hyperpod-ebs.role-arn" -}}
 {{ .Values.hyperpod.role.arn | default (get (.Values.controller.serviceAccount.annotations | default dict) "eks.amazonaws.com/role-arn") }}
 {{- end }}
@@ -61,7 +61,7 @@ account: {{ .Values.hyperpod.account | default (index $parts 4) | toString | quo
 {{- $found }}
 {{- end }}
 
-{{/* Whether the snapshotter runs: it cannot without its CRDs. */}}
+{{/* Whether the snapshotter runs: it needs its CRDs. */}}
 {{- define "hyperpod-ebs.snapshots" -}}
 {{- if or .Values.sidecars.snapshotter.forceEnable (include "hyperpod-ebs.snapshot-crds" .) }}yes{{ end -}}
 {{- end }}
@@ -70,8 +70,8 @@ account: {{ .Values.hyperpod.account | default (index $parts 4) | toString | quo
 {{- if .Capabilities.APIVersions.Has "snapshot.storage.k8s.io/v1" }}yes{{ end -}}
 {{- end }}
 
-{{/* The version under which the cluster serves VolumeAttributesClass, or nothing. A cluster lists kinds, `helm template`
-     without one does not: then Kubernetes' version tells. */}}
+{{/* The API version of VolumeAttributesClass in the cluster, or nothing. A cluster lists its kinds. `helm template` without
+     a cluster has no list: then it follows from the Kubernetes version. */}}
 {{- define "hyperpod-ebs.attributes-class-api" -}}
 {{- $apis := .Capabilities.APIVersions -}}
 {{- if $apis.Has "storage.k8s.io/v1/StorageClass" }}
@@ -82,12 +82,12 @@ account: {{ .Values.hyperpod.account | default (index $parts 4) | toString | quo
 {{- end }}
 {{- end }}
 
-{{/* The sidecars of these versions know VolumeAttributesClass as v1 only, and would wait for it for ever. */}}
+{{/* Whether the sidecars modify volumes. These versions use only v1 of VolumeAttributesClass and would wait for it for ever. */}}
 {{- define "hyperpod-ebs.modifies" -}}
 {{- if eq (include "hyperpod-ebs.attributes-class-api" .) "storage.k8s.io/v1" }}yes{{ end -}}
 {{- end }}
 
-{{/* Seconds between kubelet's questions for the attach limit, or nothing. */}}
+{{/* Seconds between kubelet's requests for the attach limit, or nothing. */}}
 {{- define "hyperpod-ebs.limit-period" -}}
 {{- $period := .Values.nodeAllocatableUpdatePeriodSeconds -}}
 {{- if and (ne $period nil) (semverCompare ">=1.33.0-0" .Capabilities.KubeVersion.Version) }}
@@ -95,12 +95,12 @@ account: {{ .Values.hyperpod.account | default (index $parts 4) | toString | quo
 {{- end }}
 {{- end }}
 
-{{/* How much a container logs, of (dict "root" $ "level" <its own>). */}}
+{{/* The log level of a container, of (dict "root" $ "level" <its own>). */}}
 {{- define "hyperpod-ebs.log-level" -}}
 {{ ternary 7 (int .level) (default false .root.Values.debugLogs) }}
 {{- end }}
 
-{{/* The StorageClass that `helm test` makes a volume of; nothing where it is left to the cluster. */}}
+{{/* The StorageClass of `helm test`; nothing for the cluster's default. */}}
 {{- define "hyperpod-ebs.test-class" -}}
 {{- if .Values.storageClasses }}{{ (first .Values.storageClasses).name }}
 {{- else if .Values.defaultStorageClass.enabled }}ebs-csi-default-sc

@@ -1,4 +1,4 @@
-{{/* The sidecars of the controller's pod as data: one row each, and one way to make a container of a row. */}}
+{{/* The sidecars of the controller's pod: a table, and the container of a row. */}}
 
 {{- define "hyperpod-ebs.sidecars" -}}
 {{- $controller := .Values.controller -}}
@@ -25,7 +25,7 @@
 {{- toYaml $rows }}
 {{- end }}
 
-{{/* The arguments that choose a leader, of a sidecar's leaderElection. */}}
+{{/* The arguments for leader election, of a sidecar's leaderElection. */}}
 {{- define "hyperpod-ebs.election" -}}
 {{- $arguments := list (printf "--leader-election=%t" .enabled) -}}
 {{- if .enabled }}
