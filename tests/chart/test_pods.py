@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.command_line import read
+from tests.support.command_line import parse_command_line
 from tests.support.helm_chart import Pod, Rendered, render
 
 PRIVILEGED: Final = {"privileged": True, "readOnlyRootFilesystem": True}
@@ -39,7 +39,7 @@ async def test_the_driver_accepts_the_arguments_of_the_controller(values: dict[s
     """Chart and command are changed in different files."""
     mode, *arguments = driver_arguments((await render(values)).controller)
 
-    serving, controller, _ = read(*arguments)
+    serving, controller, _ = parse_command_line(*arguments)
 
     assert mode == "controller"
     assert serving.endpoint == "unix:///var/lib/csi/sockets/pluginproxy/csi.sock"
@@ -52,7 +52,7 @@ async def test_values_reach_the_controller() -> None:
     """Each becomes the flag of the same meaning."""
     _, *arguments = driver_arguments((await render(EVERYTHING)).controller)
 
-    serving, controller, _ = read(*arguments)
+    serving, controller, _ = parse_command_line(*arguments)
 
     assert serving.http_endpoint == ":3301"
     assert controller.extra_tags == ("owner={{ .PVCNamespace }},team=research",)
@@ -69,7 +69,7 @@ async def test_the_driver_accepts_the_arguments_of_the_node(values: dict[str, An
     """Chart and command are changed in different files."""
     mode, *arguments = driver_arguments((await render(values)).node)
 
-    serving, _, node = read(*arguments)
+    serving, _, node = parse_command_line(*arguments)
 
     assert mode == "node"
     assert serving.endpoint == "unix:///csi/csi.sock"
@@ -83,7 +83,7 @@ async def test_values_reach_the_node() -> None:
     """Each becomes the flag of the same meaning."""
     _, *arguments = driver_arguments((await render(EVERYTHING)).node)
 
-    serving, _, node = read(*arguments)
+    serving, _, node = parse_command_line(*arguments)
 
     assert serving.http_endpoint == ":3302"
     assert node.metadata_sources == "imds,kubernetes"

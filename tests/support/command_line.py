@@ -1,16 +1,16 @@
-"""A command line, read as the driver's own is."""
+"""Parse a command line as the driver does."""
 
 from cyclopts import App
 
 from hyperpod_ebs.driver.app.options import CONTROLLER, NODE, SERVING, ControllerOptions, NodeOptions, ServingOptions
 
 
-def read(*words: str) -> tuple[ServingOptions, ControllerOptions, NodeOptions]:
-    """The options of a command line."""
-    reader = App(result_action="return_value")
+def parse_command_line(*words: str) -> tuple[ServingOptions, ControllerOptions, NodeOptions]:
+    """Parse the flags of all driver processes."""
+    parser = App(result_action="return_value")
 
-    @reader.default
-    def everything(
+    @parser.default
+    def all_options(
         *,
         serving: ServingOptions = SERVING,
         controller: ControllerOptions = CONTROLLER,
@@ -18,5 +18,5 @@ def read(*words: str) -> tuple[ServingOptions, ControllerOptions, NodeOptions]:
     ) -> tuple[ServingOptions, ControllerOptions, NodeOptions]:
         return serving, controller, node
 
-    answer: tuple[ServingOptions, ControllerOptions, NodeOptions] = reader(words, exit_on_error=False)
-    return answer
+    options: tuple[ServingOptions, ControllerOptions, NodeOptions] = parser(words, exit_on_error=False)
+    return options

@@ -1,4 +1,4 @@
-"""What to do next about an attachment: the module's table, run row by row."""
+"""The next step of attaching or detaching a volume: the table in the module's docstring, row by row."""
 
 from typing import Final, NamedTuple
 
@@ -18,7 +18,7 @@ STEPS: Final = {cls.__name__: cls for cls in (attachment.Attach, attachment.Deta
 
 
 class Row(NamedTuple):
-    """A line of the docstring."""
+    """A row of the table."""
 
     state: AttachState
     here: bool
@@ -27,72 +27,72 @@ class Row(NamedTuple):
 
     @property
     def id(self) -> str:
-        """The row in words."""
-        place = "" if self.state is AttachState.DETACHED else " here" if self.here else " elsewhere"
-        return f"{self.state}{place}, wanted {self.wanted}"
+        """The row in words, for the test's id."""
+        where = "" if self.state is AttachState.DETACHED else " here" if self.here else " elsewhere"
+        return f"{self.state}{where}, wanted {self.wanted}"
 
 
 def rows() -> list[Row]:
-    """The table of the module's docstring."""
+    """The rows of the table in the module's docstring."""
     lines = (attachment.__doc__ or "").splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("---")) + 1
     found = []
     for line in filter(None, lines[start:]):
-        *seen, wanted, step = line.split()
-        found.append(Row(AttachState(seen[0]), seen[1:] == ["here"], wanted, step))
+        *sees, wanted, step = line.split()
+        found.append(Row(AttachState(sees[0]), sees[1:] == ["here"], wanted, step))
     return found
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.id)
-def test_each_row_of_the_table_is_what_the_code_does(row: Row) -> None:
-    """Ours: the picture cannot rot."""
-    toward = attachment.next_step_to_attach if row.wanted == "attached" else attachment.next_step_to_detach
+def test_the_code_does_what_each_row_of_the_table_says(row: Row) -> None:
+    """The table is documentation that cannot become outdated."""
+    next_step = attachment.next_step_to_attach if row.wanted == "attached" else attachment.next_step_to_detach
 
-    step = toward(AttachmentView(row.state, here=row.here, holder="i-holder"))
+    step = next_step(AttachmentView(row.state, here=row.here, holder="i-holder"))
 
     assert type(step) is STEPS[row.step]
 
 
-def test_the_table_leaves_no_state_out() -> None:
-    """Ours: every state, here and elsewhere, wanted both ways."""
-    places = {state: (False,) if state is AttachState.DETACHED else (True, False) for state in AttachState}
+def test_the_table_has_every_state_here_and_elsewhere_for_both_goals() -> None:
+    locations = {state: (False,) if state is AttachState.DETACHED else (True, False) for state in AttachState}
 
     assert {(row.state, row.here, row.wanted) for row in rows()} == {
         (state, here, wanted)
-        for state, heres in places.items()
-        for here in heres
+        for state, values in locations.items()
+        for here in values
         for wanted in ("attached", "detached")
     }
 
 
 def test_a_refusal_names_the_holder() -> None:
-    """CSI spec §ControllerPublishVolume: FAILED_PRECONDITION should say which node has it."""
+    """CSI spec, ControllerPublishVolume: FAILED_PRECONDITION, and the message should have the node."""
     for state in (AttachState.ATTACHED, AttachState.ATTACHING, AttachState.BUSY):
         step = attachment.next_step_to_attach(AttachmentView(state, holder="i-holder"))
 
         assert isinstance(step, attachment.Refuse)
-        assert "i-holder" in step.why
+        assert "i-holder" in step.reason
 
 
-def held(node: HyperPodNode | Ec2Node, state: AttachState) -> Attachment:
-    """An attachment."""
+def attachment_to(node: HyperPodNode | Ec2Node, state: AttachState) -> Attachment:
+    """An attachment to a node."""
     return Attachment(state=state, node=node, holder=str(node))
 
 
-def test_a_node_sees_its_own_attachment_before_another_ones() -> None:
-    """Ours: a volume that moves shows two for a moment."""
-    attachments = [held(ELSEWHERE, AttachState.DETACHING), held(HERE, AttachState.ATTACHING)]
+def test_a_node_sees_its_own_attachment_before_that_of_another_node() -> None:
+    """EC2 shows two attachments for a moment while a volume moves."""
+    attachments = [attachment_to(ELSEWHERE, AttachState.DETACHING), attachment_to(HERE, AttachState.ATTACHING)]
 
     assert attachment.view_from(HERE, attachments) == AttachmentView(AttachState.ATTACHING, here=True, holder=str(HERE))
 
 
-def test_a_node_without_one_sees_the_holder() -> None:
-    """Ours."""
-    attachments = [held(ELSEWHERE, AttachState.ATTACHED)]
+def test_a_node_without_an_attachment_sees_that_of_another_node() -> None:
+    attachments = [attachment_to(ELSEWHERE, AttachState.ATTACHED)]
 
     assert attachment.view_from(HERE, attachments) == AttachmentView(AttachState.ATTACHED, holder=str(ELSEWHERE))
 
 
-def test_what_is_detached_is_not_seen_at_all() -> None:
+def test_a_detached_attachment_does_not_count() -> None:
     """EC2 may list an attachment for a while after it has ended."""
-    assert attachment.view_from(HERE, [held(HERE, AttachState.DETACHED)]) == AttachmentView(AttachState.DETACHED)
+    assert attachment.view_from(HERE, [attachment_to(HERE, AttachState.DETACHED)]) == AttachmentView(
+        AttachState.DETACHED
+    )

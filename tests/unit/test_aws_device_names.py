@@ -12,7 +12,7 @@ from hyperpod_ebs.driver.model import errors
 
 
 def test_the_names_are_those_that_ec2_accepts() -> None:
-    """The upstream driver's list, pkg/cloud/devicemanager/allocator.go."""
+    """aws-ebs-csi-driver, pkg/cloud/devicemanager/device_names.go: "discovered by trial and error"."""
     form = re.compile(r"/dev/xvd(?:[b-z]|[a-c][a-z]|d[a-x])")
 
     assert all(form.fullmatch(name) for name in NAMES)

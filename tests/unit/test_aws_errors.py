@@ -1,4 +1,4 @@
-"""AWS's refusals: one code, one error, by whichever service it comes."""
+"""AWS's refusals: each code gives the same error, whichever service returns it."""
 
 import json
 
@@ -17,36 +17,36 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.volumes.cloud import TokenSpent
 
 
-def straight(code: str, message: str = "said so", operation: str = "AttachVolume") -> ClientError:
-    """The refusal as EC2 gives it."""
+def ec2_refusal(code: str, message: str = "because", operation: str = "AttachVolume") -> ClientError:
+    """A refusal as EC2 returns it."""
     return ClientError(
-        {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"RequestId": "req-1"}},  # type: ignore[typeddict-item] # what is needed
+        {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"RequestId": "req-1"}},  # type: ignore[typeddict-item] # only the necessary members
         operation,
     )
 
 
-def wrapped(code: str, message: str = "said so") -> ClientError:
-    """The same refusal as SageMaker hands it on."""
+def sagemaker_refusal(code: str, message: str = "because") -> ClientError:
+    """The same refusal as SageMaker passes it on."""
     text = f"The volume could not be attached. HyperPod - Ec2ErrCode: {code} : Ec2ErrMsg: {message}"
-    return straight("ValidationException", text, "AttachClusterNodeVolume")
+    return ec2_refusal("ValidationException", text, "AttachClusterNodeVolume")
 
 
 def error_for(raised: Exception, *, creates: bool = False) -> Exception:
-    """What comes out."""
-    with pytest.raises(Exception) as caught, translate_sdk_errors("do it", creates=creates):  # noqa: PT011 - any at all
+    """The driver's error for an exception of the SDK."""
+    with pytest.raises(Exception) as error, translate_sdk_errors("do it", creates=creates):  # noqa: PT011 - any error
         raise raised
-    return caught.value
+    return error.value
 
 
 @pytest.mark.requirement("errors.same-through-either-api")
 @pytest.mark.parametrize("code", sorted(BY_CODE))
 def test_the_same_ec2_code_gives_the_same_error_through_either_api(code: str) -> None:
-    """Upstream: a code that only one of the roads knows was its defects H1 to H3."""
-    by_ec2, by_sagemaker = error_for(straight(code)), error_for(wrapped(code))
+    """Otherwise an attachment would fail in another way on a HyperPod node than on an EC2 node."""
+    from_ec2, from_sagemaker = error_for(ec2_refusal(code)), error_for(sagemaker_refusal(code))
 
-    assert type(by_ec2) is type(by_sagemaker) is BY_CODE[code]
-    assert str(by_ec2) == str(by_sagemaker) or isinstance(by_ec2, errors.Denied)
-    assert "said so" in str(by_ec2)
+    assert type(from_ec2) is type(from_sagemaker) is BY_CODE[code]
+    assert str(from_ec2) == str(from_sagemaker) or isinstance(from_ec2, errors.Denied)
+    assert "because" in str(from_ec2)
 
 
 @pytest.mark.requirement("errors.same-through-either-api")
@@ -61,55 +61,55 @@ def test_the_same_ec2_code_gives_the_same_error_through_either_api(code: str) ->
     ],
 )
 @pytest.mark.parametrize("code", ["ValidationException", "ConflictException"])
-def test_ec2s_code_is_found_however_it_is_wrapped(code: str, text: str) -> None:
-    """SageMaker: the text has no contract, so only the words that matter are relied on."""
-    assert type(error_for(straight(code, text))) is errors.InUse
+def test_ec2s_code_is_found_however_it_is_sagemaker_refusal(code: str, text: str) -> None:
+    """SageMaker documents no form of this text, so only the code's label is relied on."""
+    assert type(error_for(ec2_refusal(code, text))) is errors.InUse
 
 
 @pytest.mark.requirement("create.outcome-unknown")
-@pytest.mark.parametrize("refusal", [straight("NewCode"), wrapped("NewCode")])
-def test_a_code_that_nobody_knows_may_have_done_its_work(refusal: ClientError) -> None:
-    """Ours: UNAVAILABLE, with AWS's code and request."""
+@pytest.mark.parametrize("refusal", [ec2_refusal("NewCode"), sagemaker_refusal("NewCode")])
+def test_an_unknown_code_is_a_retryable_error_with_code_and_request_id(refusal: ClientError) -> None:
+    """The request may have taken effect."""
     error = error_for(refusal)
 
     assert isinstance(error, errors.CloudError)
     assert (error.code, error.request_id) == ("NewCode", "req-1")
 
 
-def test_sagemakers_own_refusals_are_states() -> None:
-    """SageMaker: a cluster that is updating takes no attachments for a while."""
-    assert isinstance(error_for(straight("ValidationException", "cluster is Updating")), errors.NotReady)
+def test_sagemakers_own_refusals_mean_that_the_cluster_is_not_ready() -> None:
+    """A cluster that is being updated accepts no attachments for a while."""
+    assert isinstance(error_for(ec2_refusal("ValidationException", "cluster is Updating")), errors.NotReady)
 
 
 @pytest.mark.parametrize("code", sorted(SERVER_ERRORS))
-def test_a_create_that_broke_at_awss_side_is_not_proved(code: str) -> None:
-    """Provisioner: nothing final after a create was sent."""
-    assert isinstance(error_for(straight(code), creates=True), errors.OutcomeUnknown)
-    assert type(error_for(straight(code))) is errors.Unavailable
+def test_the_outcome_of_a_create_is_unknown_after_a_server_error(code: str) -> None:
+    """AWS may have created the object all the same."""
+    assert isinstance(error_for(ec2_refusal(code), creates=True), errors.OutcomeUnknown)
+    assert type(error_for(ec2_refusal(code))) is errors.Unavailable
 
 
 @pytest.mark.requirement("create.outcome-unknown")
-def test_no_answer_is_no_proof() -> None:
-    """Ours: a lost answer to a create may mean that it was made."""
+def test_the_outcome_of_a_create_is_unknown_without_an_answer_of_aws() -> None:
+    """AWS may have created the object all the same."""
     for lost in (
         ReadTimeoutError(endpoint_url="https://x"),
         ConnectTimeoutError(endpoint_url="https://x"),
-        ResponseParserError("no XML: a balancer's page"),
+        ResponseParserError("not XML, but the page of a load balancer"),
     ):
         assert isinstance(error_for(lost, creates=True), errors.OutcomeUnknown)
         assert type(error_for(lost)) is errors.Unavailable
 
 
-def test_what_was_never_sent_is_no_create() -> None:
-    """Ours: without credentials nothing is sent."""
+def test_a_create_that_was_never_sent_has_created_nothing() -> None:
+    """Without credentials, or with invalid parameters, the SDK sends nothing."""
     error = error_for(NoCredentialsError(), creates=True)
     assert type(error) is errors.Unavailable
     assert "service account a role" in str(error)
     assert isinstance(error_for(ParamValidationError(report="bad"), creates=True), errors.InvalidRequest)
 
 
-def test_a_token_that_is_not_there_yet_is_waited_for() -> None:
-    """IRSA, Pod Identity: the SDK reads the token's file for each renewal, and lets its absence through."""
+def test_a_missing_token_file_is_a_retryable_error_that_names_the_file() -> None:
+    """With IRSA and Pod Identity the SDK reads the file for each renewal, and raises FileNotFoundError."""
     missing = FileNotFoundError(2, "No such file or directory", "/var/run/secrets/token")
 
     error = error_for(missing, creates=True)
@@ -118,15 +118,15 @@ def test_a_token_that_is_not_there_yet_is_waited_for() -> None:
     assert "/var/run/secrets/token" in str(error)
 
 
-def test_a_denial_names_action_and_resource_and_the_statement_that_allows_it() -> None:
-    """Ours: the next step is in the message, and the thousand-character blob is not."""
+def test_a_denial_names_the_action_the_resource_and_the_statement_that_allows_it() -> None:
+    """A sidecar's event has room for 900 bytes, so AWS's encoded message is left out."""
     message = (
         "You are not authorized to perform this operation. User: arn:aws:sts::1:assumed-role/x is not authorized to "
         "perform: ec2:CreateVolume on resource: arn:aws:ec2:us-west-2:1:volume/* because no identity-based policy "
         f"allows the ec2:CreateVolume action. Encoded authorization failure message: {'x' * 1000}"
     )
 
-    error = error_for(straight("UnauthorizedOperation", message, "CreateVolume"))
+    error = error_for(ec2_refusal("UnauthorizedOperation", message, "CreateVolume"))
 
     statement = {"Effect": "Allow", "Action": "ec2:CreateVolume", "Resource": "arn:aws:ec2:us-west-2:1:volume/*"}
     assert isinstance(error, errors.Denied)
@@ -134,11 +134,11 @@ def test_a_denial_names_action_and_resource_and_the_statement_that_allows_it() -
     assert len(str(error)) < 900
 
 
-def test_a_role_that_may_not_be_taken_is_mended_in_its_trust_policy() -> None:
-    """Ours: a statement in the role's own policy would change nothing."""
+def test_a_role_that_cannot_be_assumed_points_to_its_trust_policy() -> None:
+    """A statement in the role's own policy would change nothing."""
     message = "Not authorized to perform sts:AssumeRoleWithWebIdentity"
 
-    error = error_for(straight("AccessDenied", message, "AssumeRoleWithWebIdentity"))
+    error = error_for(ec2_refusal("AccessDenied", message, "AssumeRoleWithWebIdentity"))
 
     assert isinstance(error, errors.Denied)
     assert "sts:AssumeRoleWithWebIdentity is denied" in str(error)
@@ -146,9 +146,9 @@ def test_a_role_that_may_not_be_taken_is_mended_in_its_trust_policy() -> None:
 
 
 @pytest.mark.parametrize("code", ["AuthFailure", "InvalidClientTokenId", "SignatureDoesNotMatch"])
-def test_keys_that_aws_does_not_know_are_no_missing_permission(code: str) -> None:
-    """Ours: a policy would change nothing, so none is asked for."""
-    error = error_for(straight(code, "We do not know you.", "DescribeVolumes"))
+def test_unknown_credentials_are_not_reported_as_a_missing_permission(code: str) -> None:
+    """An IAM policy would change nothing, so the message asks for none."""
+    error = error_for(ec2_refusal(code, "We do not know you.", "DescribeVolumes"))
 
     assert isinstance(error, errors.Denied)
     assert "ec2:DescribeVolumes is refused: We do not know you (" in str(error)
@@ -156,14 +156,13 @@ def test_keys_that_aws_does_not_know_are_no_missing_permission(code: str) -> Non
     assert "Effect" not in str(error)
 
 
-def test_a_denial_without_words_still_names_the_action() -> None:
-    """Ours: the operation tells what AWS does not."""
-    error = error_for(straight("AccessDeniedException", "no", "AttachClusterNodeVolume"))
+def test_a_denial_names_the_action_even_if_awss_message_does_not() -> None:
+    error = error_for(ec2_refusal("AccessDeniedException", "no", "AttachClusterNodeVolume"))
 
     assert "sagemaker:AttachClusterNodeVolume" in str(error)
 
 
-def test_a_spent_token_stays_below_the_controllers_decisions() -> None:
-    """Ours: it is no error of the driver's tree."""
-    assert isinstance(error_for(straight("IdempotentParameterMismatch")), TokenSpent)
+def test_a_spent_client_token_is_not_an_error_of_the_drivers_tree() -> None:
+    """The driver handles it itself, by trying the next token; no caller may see it."""
+    assert isinstance(error_for(ec2_refusal("IdempotentParameterMismatch")), TokenSpent)
     assert not issubclass(TokenSpent, errors.Error)

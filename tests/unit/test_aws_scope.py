@@ -1,4 +1,4 @@
-"""Where HyperPod clusters are, as flags tell it."""
+"""The partition, region and account that flags name."""
 
 import pytest
 
@@ -8,24 +8,24 @@ from hyperpod_ebs.driver.model.aws_scope import AwsScope
 ARN = "arn:aws-us-gov:sagemaker:us-gov-west-1:123456789012:cluster/abcdefghijkl"
 
 
-def test_a_clusters_arn_tells_partition_region_and_account() -> None:
-    """SageMaker: ClusterArn."""
-    told = AwsScope(partition="aws-us-gov", region="us-gov-west-1", account="123456789012")
+def test_a_cluster_arn_has_partition_region_and_account() -> None:
+    """SageMaker API reference, DescribeCluster, ClusterArn."""
+    scope = AwsScope(partition="aws-us-gov", region="us-gov-west-1", account="123456789012")
 
-    assert AwsScope.from_flags(cluster=ARN) == told
-    assert AwsScope.from_flags(cluster=ARN, region="us-gov-west-1", account="123456789012") == told
+    assert AwsScope.from_flags(cluster=ARN) == scope
+    assert AwsScope.from_flags(cluster=ARN, region="us-gov-west-1", account="123456789012") == scope
 
 
-def test_what_nobody_says_is_for_aws_to_tell() -> None:
-    """Ours: a chart passes an empty value on."""
+def test_an_empty_flag_counts_as_absent() -> None:
+    """The chart passes empty values on."""
     assert AwsScope.from_flags(cluster="", partition="", region="", account="") == AwsScope()
     assert AwsScope.from_flags(partition="aws-cn", region="cn-north-1").account is None
 
 
 @pytest.mark.parametrize(
-    ("said", "says"),
+    ("flags", "message"),
     [
-        ({"cluster": "arn:aws:eks:us-west-2:123456789012:cluster/mine"}, "the ARN of the EKS cluster is another"),
+        ({"cluster": "arn:aws:eks:us-west-2:123456789012:cluster/mine"}, "not the ARN of the EKS cluster"),
         ({"cluster": "arn:aws:sagemaker:us-west-2:123456789012:cluster/UPPERCASE123"}, "--cluster-arn is"),
         ({"cluster": "abcdefghijkl"}, "--cluster-arn is"),
         ({"cluster": ARN, "region": "us-west-2"}, "the region is us-west-2, but us-gov-west-1 in --cluster-arn"),
@@ -35,17 +35,17 @@ def test_what_nobody_says_is_for_aws_to_tell() -> None:
         ({"partition": "azure"}, "--partition is 'azure'"),
     ],
     ids=[
-        "the EKS cluster's",
-        "no cluster's id",
-        "no ARN",
+        "the EKS cluster's ARN",
+        "not a cluster's id",
+        "not an ARN",
         "another region",
         "another account",
         "another partition",
-        "no account",
-        "no partition",
+        "not an account",
+        "not a partition",
     ],
 )
-def test_what_cannot_be_or_does_not_agree_is_refused(said: dict[str, str], says: str) -> None:
-    """Ours: better at the start than at each attach."""
-    with pytest.raises(errors.InvalidRequest, match=says):
-        AwsScope.from_flags(**said)
+def test_invalid_and_contradictory_flags_are_refused(flags: dict[str, str], message: str) -> None:
+    """An error at the start is better than one with every attachment."""
+    with pytest.raises(errors.InvalidRequest, match=message):
+        AwsScope.from_flags(**flags)

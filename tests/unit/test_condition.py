@@ -1,30 +1,30 @@
-"""What is wrong with a process, and what of it the log hears."""
+"""The condition of a process, and what is logged of it."""
 
 from structlog.testing import capture_logs
 
 from hyperpod_ebs.driver.observe.condition import Condition
 
 
-def test_the_log_hears_of_each_change_once() -> None:
-    """Ours: a look that is repeated every second says nothing new."""
+def test_every_change_is_logged_once() -> None:
+    """Checks repeat every few seconds."""
     condition = Condition()
 
-    with capture_logs() as said:
-        for trouble in ("no role", "no role", None, None):
-            condition.report("AWS", trouble)
+    with capture_logs() as lines:
+        for problem in ("no role", "no role", None, None):
+            condition.report("AWS", problem)
 
-    assert [line["event"] for line in said] == ["unhealthy", "recovered"]
+    assert [line["event"] for line in lines] == ["unhealthy", "recovered"]
     assert not str(condition)
 
 
-def test_what_is_not_known_yet_is_not_well_and_no_news() -> None:
-    """Ours: every start begins so, and a warning each time would be read by nobody."""
+def test_a_part_that_has_not_reported_yet_is_unhealthy_but_not_logged() -> None:
+    """Every start begins like this, so a warning would mean nothing."""
     condition = Condition()
 
-    with capture_logs() as said:
+    with capture_logs() as lines:
         condition.report_unknown("AWS", "not reached yet")
         assert str(condition) == "not reached yet"
         condition.report("AWS", None)
 
     assert not str(condition)
-    assert said == []
+    assert lines == []

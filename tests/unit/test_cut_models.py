@@ -1,4 +1,4 @@
-"""The service models that ship with the package are the installed botocore's, less what is never called."""
+"""The service models in the package are those of the installed botocore, without what the driver never calls."""
 
 import json
 import tomllib
@@ -18,44 +18,43 @@ MODELS: Final = Path(aws.__path__[0]) / "models"
 PROJECT: Final = Path(__file__).parents[2] / "pyproject.toml"
 
 
-def installed(service: str) -> Mapping[str, Any]:
-    """The whole model, as botocore has it."""
+def whole_model(service: str) -> Mapping[str, Any]:
+    """The model in botocore."""
     model: Mapping[str, Any] = Loader().load_service_model(service, "service-2")
     return model
 
 
-def shipped(service: str) -> Mapping[str, Any]:
-    """The model that was cut from it."""
+def cut_model(service: str) -> Mapping[str, Any]:
+    """The model in the package."""
     version_of_api = Loader().determine_latest_version(service, "service-2")
     model: Mapping[str, Any] = json.loads((MODELS / service / version_of_api / "service-2.json").read_text())
     return model
 
 
-def without_texts(part: Any) -> Any:  # any part of a model
-    """`part` with every text that only people read taken out."""
+def without_documentation(part: Any) -> Any:  # any part of a model
+    """`part` without its documentation texts."""
     match part:
         case dict():
             kept = {key: inner for key, inner in part.items() if key != "documentation" or not isinstance(inner, str)}
-            return {key: without_texts(inner) for key, inner in kept.items()}
+            return {key: without_documentation(inner) for key, inner in kept.items()}
         case list():
-            return [without_texts(inner) for inner in part]
+            return [without_documentation(inner) for inner in part]
         case _:
             return part
 
 
 @pytest.mark.parametrize("service", OPERATIONS)
-def test_a_cut_model_has_just_the_operations_called(service: str) -> None:
-    """Ours: the list has one place."""
-    assert shipped(service)["operations"].keys() == OPERATIONS[service]
+def test_a_cut_model_has_exactly_the_operations_that_the_driver_calls(service: str) -> None:
+    assert cut_model(service)["operations"].keys() == OPERATIONS[service]
 
 
 @pytest.mark.requirement("source.cut-models")
 @pytest.mark.parametrize("service", OPERATIONS)
-def test_what_is_kept_is_as_the_installed_botocore_has_it(service: str) -> None:
-    """AWS: a member that is missing would be dropped from requests and answers without a word."""
-    whole = without_texts(installed(service))
+def test_operations_and_shapes_are_the_same_as_in_botocore(service: str) -> None:
+    """Botocore silently drops members that a model lacks from requests and answers."""
+    whole = without_documentation(whole_model(service))
 
-    cut = shipped(service)
+    cut = cut_model(service)
 
     assert cut["metadata"] == whole["metadata"]
     assert cut["operations"] == {name: whole["operations"][name] for name in cut["operations"]}
@@ -63,9 +62,9 @@ def test_what_is_kept_is_as_the_installed_botocore_has_it(service: str) -> None:
 
 
 @pytest.mark.parametrize("service", OPERATIONS)
-def test_every_shape_that_is_named_is_there(service: str) -> None:
-    """Botocore resolves shapes late, so that a missing one would show in the middle of a call."""
-    model = shipped(service)
+def test_every_shape_that_a_model_refers_to_is_in_it(service: str) -> None:
+    """Botocore resolves shapes late, so a missing one would fail in the middle of a call."""
+    model = cut_model(service)
 
     pending = [model["operations"], model["shapes"]]
     named: set[str] = set()
@@ -79,8 +78,8 @@ def test_every_shape_that_is_named_is_there(service: str) -> None:
 
 
 @pytest.mark.parametrize("service", OPERATIONS)
-async def test_a_client_is_made_from_the_cut_model(service: str) -> None:
-    """Endpoint rules and partitions still come from botocore's own directory."""
+async def test_a_client_works_with_the_cut_model(service: str) -> None:
+    """Endpoint rules and partitions still come from botocore's own data directory."""
     session: Any = get_session()  # its stubs take no service name that is not a literal
     session.get_component("data_loader").search_paths.insert(0, str(MODELS))
 
@@ -94,8 +93,8 @@ async def test_a_client_is_made_from_the_cut_model(service: str) -> None:
         assert client.meta.endpoint_url.endswith(".amazonaws.com")
 
 
-def test_a_wheel_is_built_from_the_botocore_that_the_tests_run_with() -> None:
-    """Ours: the build's pin and the locked one move together."""
+def test_a_wheel_is_built_with_the_botocore_of_the_tests() -> None:
+    """The pin in pyproject.toml and the one in requirements/ must move together."""
     build = tomllib.loads(PROJECT.read_text())["build-system"]["requires"]
 
     assert f"botocore=={version('botocore')}" in build

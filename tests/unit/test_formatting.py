@@ -1,41 +1,40 @@
-"""How a filesystem is to be made, as a StorageClass says it."""
+"""Options for creating a filesystem, from a StorageClass."""
 
 import pytest
 
 from hyperpod_ebs.driver.linux import mkfs
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.driver.model.formatting import KEYS, SIZES, SWITCHES, Formatting
+from hyperpod_ebs.driver.model.formatting import KEYS, NUMBERS, SWITCHES, Formatting
 
-ALL = {**dict.fromkeys(SIZES, "4k"), **dict.fromkeys(SWITCHES, "true")}
+ALL = {**dict.fromkeys(NUMBERS, "4k"), **dict.fromkeys(SWITCHES, "true")}
 
 
-def test_what_the_controller_says_the_node_reads() -> None:
-    """Ours; in upstream's words, which are small."""
-    said = Formatting.parse({"type": "gp3", **ALL})
+def test_the_node_reads_the_options_that_the_controller_writes() -> None:
+    """Upstream writes the keys in lower case into the volume context; each driver reads the other's volumes."""
+    formatting = Formatting.parse({"type": "gp3", **ALL})
 
-    assert set(said.context()) == set(KEYS)
-    assert Formatting.parse(said.context()) == said
+    assert set(formatting.context()) == set(KEYS)
+    assert Formatting.parse(formatting.context()) == formatting
     assert Formatting.parse({"storage.kubernetes.io/csiProvisionerIdentity": "x"}) == Formatting()
 
 
 @pytest.mark.parametrize("filesystem", ["ext4", "xfs"])
-def test_mkfs_knows_a_flag_for_each_thing_that_its_filesystem_has(filesystem: str) -> None:
-    """Ours."""
-    mine = {key: ALL[key] for key, kinds in {**SIZES, **SWITCHES}.items() if filesystem in kinds}
-    said = Formatting.parse(mine)
+def test_mkfs_has_a_flag_for_every_option_of_its_filesystem(filesystem: str) -> None:
+    options = {key: ALL[key] for key, filesystems in {**NUMBERS, **SWITCHES}.items() if filesystem in filesystems}
+    formatting = Formatting.parse(options)
 
-    said.check(filesystem)
+    formatting.check(filesystem)
 
-    assert len(mkfs.flags(filesystem, said)) == 2 * len(mine)
+    assert len(mkfs.flags(filesystem, formatting)) == 2 * len(options)
 
 
-def test_a_switch_that_is_off_says_nothing() -> None:
-    """Ours: false is what there is without it."""
+def test_a_switch_that_is_off_is_no_option() -> None:
+    """False is the default of every switch."""
     assert Formatting.parse(dict.fromkeys(SWITCHES, "False")) == Formatting()
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("parameters", "message"),
     [
         ({"blockSize": "-b 4096"}, "blockSize is '-b 4096'"),
         ({"inodeSize": "0"}, "whole number"),
@@ -43,16 +42,16 @@ def test_a_switch_that_is_off_says_nothing() -> None:
         ({"blockSize": "1k", "blocksize": "2k"}, "given twice"),
         ({"ext4ClusterSize": "16384"}, "needs ext4BigAlloc"),
     ],
-    ids=["a flag", "nothing", "no switch", "two spellings", "clusters without big allocation"],
+    ids=["a command-line flag", "zero", "not a switch", "two spellings", "clusters without big allocation"],
 )
-def test_what_cannot_be_read_is_refused(given: dict[str, str], says: str) -> None:
-    """Upstream's rules; and no value becomes a further argument of a program that root runs."""
-    with pytest.raises(errors.InvalidRequest, match=says):
-        Formatting.parse(given)
+def test_an_invalid_value_is_refused(parameters: dict[str, str], message: str) -> None:
+    """As upstream; no value may become a further argument of mkfs, which runs as root."""
+    with pytest.raises(errors.InvalidRequest, match=message):
+        Formatting.parse(parameters)
 
 
 @pytest.mark.parametrize("filesystem", ["xfs", None])
-def test_what_a_volume_cannot_have_is_refused_by_name(filesystem: str | None) -> None:
-    """Upstream's matrix."""
+def test_an_option_that_the_filesystem_does_not_have_is_refused_by_name(filesystem: str | None) -> None:
+    """Upstream's table of options by filesystem."""
     with pytest.raises(errors.InvalidRequest, match="bytesPerInode"):
         Formatting.parse({"bytesPerInode": "8192"}).check(filesystem)

@@ -56,7 +56,7 @@ async def test_a_node_whose_options_give_its_identity_asks_no_source() -> None:
 
     identity = await setup.lookup(KNOWN).identify()
 
-    assert (identity.id, identity.zone, identity.volumes) == ("i-0123456789abcdef0", "us-west-2a", 26)
+    assert (identity.id, identity.zone, identity.attach_limit) == ("i-0123456789abcdef0", "us-west-2a", 26)
     assert (setup.first.requests, setup.second.requests) == (0, 0)
 
 
@@ -84,11 +84,11 @@ async def test_a_source_is_asked_again_for_each_lookup() -> None:
     """Kubernetes, CSIDriver nodeAllocatableUpdatePeriodSeconds: kubelet repeats NodeGetInfo, and the limit changes."""
     setup = Setup(first=FirstSource(KNOWN))
     lookup = setup.lookup()
-    before = (await lookup.identify()).volumes
+    before = (await lookup.identify()).attach_limit
 
     setup.first.identity = PartialIdentity(id=KNOWN.id, zone=KNOWN.zone, instance_type="m5.large", interfaces=3)
 
-    assert (before, (await lookup.identify()).volumes) == (26, 24)
+    assert (before, (await lookup.identify()).attach_limit) == (26, 24)
 
 
 async def test_a_known_node_stays_known_while_its_source_is_down() -> None:

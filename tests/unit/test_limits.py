@@ -1,4 +1,4 @@
-"""How many volumes a node takes."""
+"""How many volumes a node can have, by its instance type."""
 
 import pytest
 
@@ -28,15 +28,16 @@ from hyperpod_ebs.emulator.nodes.attach_slots import ATTACH_SLOTS
         ("ml.g7.24xlarge", 64),
     ],
 )
-def test_a_type_has_the_limit_that_ec2_gives_it(instance_type: str, limit: int) -> None:
-    """EC2's DescribeInstanceTypes, EbsInfo.MaximumEbsAttachments."""
-    assert limits.attach_limit(instance_type, taken=0) == limit
+def test_an_instance_type_has_the_limit_that_ec2_documents(instance_type: str, limit: int) -> None:
+    """EC2, DescribeInstanceTypes, EbsInfo.MaximumEbsAttachments."""
+    assert limits.attach_limit(instance_type, reserved=0) == limit
 
 
-def test_every_type_that_hyperpod_offers_has_the_limit_that_the_embedded_cloud_keeps() -> None:
-    """Two tables, written apart: a number that one of them has wrong would overfill or waste a node."""
+def test_driver_and_emulator_have_the_same_limits_for_every_hyperpod_type() -> None:
+    """The two tables were written independently: a wrong number in one of them would overfill or waste a node."""
     driver_limits = {
-        name: (limits.attach_limit(name, taken=0), limits.shares_slots_with_interfaces(name)) for name in ATTACH_SLOTS
+        name: (limits.attach_limit(name, reserved=0), limits.shares_slots_with_interfaces(name))
+        for name in ATTACH_SLOTS
     }
 
     assert driver_limits == {name: (slots.count, slots.limit_type == "shared") for name, slots in ATTACH_SLOTS.items()}
@@ -44,13 +45,13 @@ def test_every_type_that_hyperpod_offers_has_the_limit_that_the_embedded_cloud_k
 
 @pytest.mark.requirement("csi.node-info.limit")
 @pytest.mark.parametrize("instance_type", ["", "x99.huge", "m4.large", "m7i.metal-24xl", "m5d.large"])
-def test_a_type_that_is_not_in_the_table_is_not_guessed(instance_type: str) -> None:
-    """CSI spec §NodeGetInfo: 0 leaves it to the CO."""
-    assert limits.attach_limit(instance_type, taken=1) == 0
+def test_an_unknown_type_has_no_limit(instance_type: str) -> None:
+    """CSI spec, NodeGetInfo: with max_volumes_per_node 0 the CO decides."""
+    assert limits.attach_limit(instance_type, reserved=1) == 0
 
 
 @pytest.mark.requirement("csi.node-info.limit")
-def test_what_a_node_has_anyway_is_taken_off_but_one_place_is_left() -> None:
-    """Upstream's rule: never below 1, for 0 would mean any number."""
-    assert limits.attach_limit("ml.g5.48xlarge", taken=2) == 7
-    assert limits.attach_limit("ml.g5.48xlarge", taken=20) == 1
+def test_other_volumes_lower_the_limit_to_no_less_than_one() -> None:
+    """As upstream: the limit is at least 1, because 0 would mean any number."""
+    assert limits.attach_limit("ml.g5.48xlarge", reserved=2) == 7
+    assert limits.attach_limit("ml.g5.48xlarge", reserved=20) == 1

@@ -1,4 +1,4 @@
-"""The smaller values of the model: ids, capabilities, topology, the error tree."""
+"""Ids, capabilities, topology and the error tree."""
 
 import contextlib
 import re
@@ -16,8 +16,8 @@ WRITER: Final = AccessMode.SINGLE_NODE_WRITER
 
 
 @pytest.mark.requirement("errors.every-error-has-a-code")
-def test_the_drawing_of_the_error_tree_is_the_tree() -> None:
-    """Ours: the picture cannot rot."""
+def test_the_error_tree_in_the_docstring_is_that_of_the_classes() -> None:
+    """The drawing is documentation that cannot become outdated."""
     drawn: dict[str, str] = {}
     parents = {0: "Error"}
     for line in (errors.__doc__ or "").splitlines():
@@ -34,30 +34,30 @@ def test_the_drawing_of_the_error_tree_is_the_tree() -> None:
     assert drawn == defined
 
 
-def test_a_rate_limit_tells_when_it_ends() -> None:
-    """Ours: an operator can wait for a time, not for a state."""
+def test_a_rate_limit_error_says_when_it_ends() -> None:
+
     error = errors.RateLimited("vol-1 was modified four times", earliest=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
 
     assert str(error) == "vol-1 was modified four times; earliest at 2026-01-02T03:04:05Z"
 
 
-def test_a_cloud_error_carries_what_aws_support_asks_for() -> None:
-    """Ours."""
-    error = errors.CloudError("OddError", "attaching vol-1", request_id="abc")
+def test_a_cloud_error_has_the_code_and_the_request_id() -> None:
+    """AWS Support asks for both."""
+    error = errors.CloudError("OddError", "cannot attach vol-1", request_id="abc")
 
-    assert str(error) == "attaching vol-1 (OddError, request abc)"
+    assert str(error) == "cannot attach vol-1 (OddError, request abc)"
 
 
 @pytest.mark.parametrize("text", ["vol-12345678", "vol-0123456789abcdef0"])
-def test_an_id_of_either_length_is_taken(text: str) -> None:
-    """EC2's ids: 8 hex digits of old, 17 now."""
+def test_ids_of_both_lengths_are_accepted(text: str) -> None:
+    """EC2 User Guide, "Resource IDs": 17 hex digits, formerly 8."""
     assert volume.parse_volume_id(text) == text
     assert volume.parse_snapshot_id(text.replace("vol", "snap")) == text.replace("vol", "snap")
 
 
 @given(st.text(min_size=1))
-def test_any_other_text_is_not_found(text: str) -> None:
-    """csi-sanity: an odd id is NOT_FOUND."""
+def test_a_malformed_id_is_not_found(text: str) -> None:
+    """csi-sanity uses malformed ids for volumes that do not exist, and expects NOT_FOUND."""
     with contextlib.suppress(errors.VolumeNotFound):
         assert re.fullmatch(r"vol-[0-9a-f]+", volume.parse_volume_id(text))
     with contextlib.suppress(errors.SnapshotNotFound):
@@ -66,52 +66,50 @@ def test_any_other_text_is_not_found(text: str) -> None:
 
 @pytest.mark.requirement("csi.missing-field")
 def test_an_empty_id_is_an_invalid_request() -> None:
-    """csi-sanity: INVALID_ARGUMENT."""
+    """csi-sanity, "should fail when no volume id is provided": INVALID_ARGUMENT."""
     with pytest.raises(errors.InvalidRequest):
         volume.parse_volume_id("")
     with pytest.raises(errors.InvalidRequest):
         volume.parse_snapshot_id("")
 
 
-def test_a_device_is_named_by_its_volumes_serial() -> None:
-    """EC2: a Nitro volume's NVMe serial is its id without the dash."""
+def test_the_device_link_has_the_volumes_nvme_serial_number() -> None:
+    """EBS User Guide, "Amazon EBS volumes and NVMe": the serial number is the volume id without the dash."""
     assert volume.nvme_serial("vol-0123456789abcdef0") == "vol0123456789abcdef0"
     assert volume.udev_link("vol-12345678") == "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol12345678"
 
 
 @pytest.mark.requirement("csi.create-volume.capabilities", "csi.single-writer-accepted")
 @pytest.mark.parametrize("mode", AccessMode, ids=str)
-def test_only_modes_of_a_single_node_are_offered(mode: AccessMode) -> None:
+def test_only_access_modes_of_a_single_node_are_supported(mode: AccessMode) -> None:
     """An EBS volume is attached to one node at a time."""
-    offered = capability.unsupported_reason(Capability(Block(), mode)) is None
+    supported = capability.unsupported_reason(Capability(Block(), mode)) is None
 
-    assert offered == mode.value.startswith("SINGLE_NODE_")
+    assert supported == mode.value.startswith("SINGLE_NODE_")
 
 
 @pytest.mark.parametrize("filesystem", ["ext4", "xfs", "ext3", "btrfs", "ntfs", "EXT4"])
-def test_only_filesystems_that_are_made_here_are_offered(filesystem: str) -> None:
-    """Ours."""
-    offered = capability.unsupported_reason(Capability(Mount(filesystem), WRITER)) is None
+def test_only_ext4_and_xfs_are_supported(filesystem: str) -> None:
+    supported = capability.unsupported_reason(Capability(Mount(filesystem), WRITER)) is None
 
-    assert offered == (filesystem in {"ext4", "xfs"})
+    assert supported == (filesystem in {"ext4", "xfs"})
 
 
 @pytest.mark.requirement("csi.create-volume.capabilities")
-def test_what_is_not_offered_is_refused_with_what_is() -> None:
-    """Ours."""
-    with pytest.raises(errors.InvalidRequest, match="take one of ext4, xfs"):
+def test_the_error_for_an_unsupported_filesystem_names_the_supported_ones() -> None:
+    with pytest.raises(errors.InvalidRequest, match="'ntfs' is not supported; use ext4 or xfs"):
         capability.check(Capability(Mount("ntfs"), WRITER))
 
 
-def test_a_reader_only_mode_is_read_only() -> None:
-    """CSI spec §VolumeCapability."""
+def test_the_reader_only_access_mode_is_read_only() -> None:
+    """CSI spec, CreateVolume, VolumeCapability.AccessMode."""
     assert Capability(Block(), AccessMode.SINGLE_NODE_READER_ONLY).read_only
     assert not Capability(Block(), WRITER).read_only
 
 
 @pytest.mark.requirement("csi.node-info.topology")
-def test_a_node_reports_the_keys_that_volumes_of_any_age_carry() -> None:
-    """Upstream's node topology."""
+def test_a_node_reports_the_topology_keys_of_old_and_new_volumes() -> None:
+    """The same keys as upstream's NodeGetInfo, pkg/driver/node.go."""
     assert topology.node_segments("z") == {
         "topology.kubernetes.io/zone": "z",
         "topology.ebs.csi.aws.com/zone": "z",
@@ -132,15 +130,15 @@ def test_a_node_reports_the_keys_that_volumes_of_any_age_carry() -> None:
     ],
     ids=["nothing asked", "required", "preferred first", "the old key", "the first that names a zone"],
 )
-def test_the_zone_is_the_first_preferred_else_the_first_required(
+def test_the_zone_is_the_first_preferred_or_else_the_first_required(
     requisite: list[dict[str, str]], preferred: list[dict[str, str]], zone: str | None
 ) -> None:
-    """CSI spec §TopologyRequirement."""
+    """CSI spec, CreateVolume, TopologyRequirement."""
     assert topology.requested_zone(requisite, preferred) == zone
 
 
 @pytest.mark.requirement("csi.create-volume.topology")
-def test_requirements_without_a_zone_are_refused() -> None:
-    """Ours: a volume anywhere would be one that no pod can reach."""
+def test_topology_requirements_without_a_zone_are_refused() -> None:
+    """The volume would be in an arbitrary zone, where no pod may reach it."""
     with pytest.raises(errors.InvalidRequest, match="they name rack"):
         topology.requested_zone([{"rack": "1"}], [])

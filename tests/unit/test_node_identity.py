@@ -1,4 +1,4 @@
-"""Who a node is, from what several sources tell of it."""
+"""The identity of a node, merged from several sources."""
 
 from typing import NamedTuple
 
@@ -22,8 +22,8 @@ INTERFACES = "sagemaker.amazonaws.com/num-eni-attachments"
 VOLUMES = "sagemaker.amazonaws.com/num-block-device-mappings"
 
 
-def hyperpod(instance_type: str = "ml.g5.8xlarge", **labels: str) -> PartialIdentity:
-    """A HyperPod node's object in Kubernetes, as it is read."""
+def hyperpod_node(instance_type: str = "ml.g5.8xlarge", **labels: str) -> PartialIdentity:
+    """The identity of a HyperPod node according to Kubernetes."""
     return KubernetesNode(
         name="hyperpod-i-0123456789abcdef0",
         provider_id="aws:///usw2-az1/sagemaker/cluster/hyperpod-abcdefghijkl-i-0123456789abcdef0",
@@ -32,68 +32,86 @@ def hyperpod(instance_type: str = "ml.g5.8xlarge", **labels: str) -> PartialIden
 
 
 class Case(NamedTuple):
-    """What is told, and how many volumes follow."""
+    """What a source knows, and the attach limit that follows."""
 
     id: str
-    told: PartialIdentity
-    volumes: int
-    allowance: AttachLimitSettings = AttachLimitSettings()
+    source: PartialIdentity
+    limit: int
+    settings: AttachLimitSettings = AttachLimitSettings()
 
 
 @pytest.mark.parametrize(
     "case",
     [
-        Case("root and secondary volume are there anyway", hyperpod(), 23),
-        Case("SageMaker counts the volumes besides the root", hyperpod(**{VOLUMES: "3"}), 21),
-        Case("interfaces past the first take places", hyperpod(**{INTERFACES: "4"}), 20),
-        Case("both", hyperpod(**{INTERFACES: "4", VOLUMES: "1"}), 20),
-        Case("where places are for volumes alone they take none", hyperpod("ml.p5.48xlarge", **{INTERFACES: "64"}), 62),
-        Case("a count of no interfaces is nobody's count", hyperpod(**{INTERFACES: "0"}), 23),
-        Case("what is no number is no count", hyperpod(**{INTERFACES: "many", VOLUMES: "-1"}), 23),
-        Case("never below one", hyperpod("ml.g5.48xlarge", **{VOLUMES: "40"}), 1),
-        Case("a limit is taken as it is", hyperpod(**{VOLUMES: "3"}), 5, AttachLimitSettings(limit=5)),
+        Case("root and secondary volume take slots", hyperpod_node(), 23),
+        Case("SageMaker counts the volumes besides the root", hyperpod_node(**{VOLUMES: "3"}), 21),
+        Case("interfaces after the first take slots", hyperpod_node(**{INTERFACES: "4"}), 20),
+        Case("both", hyperpod_node(**{INTERFACES: "4", VOLUMES: "1"}), 20),
         Case(
-            "reserved places stand in for what is counted",
-            hyperpod(**{VOLUMES: "3"}),
+            "interfaces take no slots that are for volumes only",
+            hyperpod_node("ml.p5.48xlarge", **{INTERFACES: "64"}),
+            62,
+        ),
+        Case("0 interfaces means not counted", hyperpod_node(**{INTERFACES: "0"}), 23),
+        Case("a label that is not a number does not count", hyperpod_node(**{INTERFACES: "many", VOLUMES: "-1"}), 23),
+        Case("never below one", hyperpod_node("ml.g5.48xlarge", **{VOLUMES: "40"}), 1),
+        Case(
+            "a configured limit replaces the computed one",
+            hyperpod_node(**{VOLUMES: "3"}),
+            5,
+            AttachLimitSettings(limit=5),
+        ),
+        Case(
+            "configured reserved slots replace the count",
+            hyperpod_node(**{VOLUMES: "3"}),
             24,
             AttachLimitSettings(reserved=1),
         ),
-        Case("interfaces count all the same", hyperpod(**{INTERFACES: "3"}), 23, AttachLimitSettings(reserved=0)),
-        Case("an unknown type has no limit that is known", hyperpod("ml.x99.huge"), 0),
-        Case("nor has one that is not told", PartialIdentity(id=HYPERPOD, zone="z"), 0),
-        Case("a plain instance has its root", PartialIdentity(id=EC2, zone="z", instance_type="m5.large"), 26),
+        Case(
+            "interfaces take slots besides the reserved ones",
+            hyperpod_node(**{INTERFACES: "3"}),
+            23,
+            AttachLimitSettings(reserved=0),
+        ),
+        Case("an unknown type has no known limit", hyperpod_node("ml.x99.huge"), 0),
+        Case("an absent type has no known limit", PartialIdentity(id=HYPERPOD, zone="z"), 0),
+        Case(
+            "the root volume of a plain instance takes a slot",
+            PartialIdentity(id=EC2, zone="z", instance_type="m5.large"),
+            26,
+        ),
     ],
     ids=lambda case: case.id,
 )
-def test_the_attach_limit_follows_from_type_and_counts(case: Case) -> None:
-    """Upstream's formula: the type's places, less what is there anyway, less the interfaces past the first."""
-    known = merged_identity([case.told], case.allowance)
+def test_the_attach_limit_follows_from_instance_type_volumes_and_interfaces(case: Case) -> None:
+    """As upstream: the type's slots, minus other volumes, minus interfaces after the first."""
+    identity = merged_identity([case.source], case.settings)
 
-    assert known is not None
-    assert known.volumes == case.volumes
-
-
-def test_what_is_told_first_is_believed_field_by_field() -> None:
-    """Ours: an operator may correct one thing and leave the rest to the sources."""
-    given, found = PartialIdentity(zone="us-west-2b"), hyperpod()
-
-    known = merged_identity([given, found], AttachLimitSettings())
-
-    assert known == NodeIdentity(id=str(HYPERPOD), zone="us-west-2b", volumes=23)
+    assert identity is not None
+    assert identity.attach_limit == case.limit
 
 
-def test_a_node_is_a_hyperpod_node_when_any_source_knows_its_cluster() -> None:
-    """EC2 knows a HyperPod node as a plain instance, to which nobody may attach."""
+def test_for_each_field_the_first_source_that_has_it_counts() -> None:
+    """An operator can set a single field and leave the rest to the metadata sources."""
+    configured = PartialIdentity(zone="us-west-2b")
+
+    identity = merged_identity([configured, hyperpod_node()], AttachLimitSettings())
+
+    assert identity == NodeIdentity(id=str(HYPERPOD), zone="us-west-2b", attach_limit=23)
+
+
+def test_a_node_is_a_hyperpod_node_if_any_source_knows_its_cluster() -> None:
+    """Instance metadata describes a HyperPod node as a plain instance, to which no volume can be attached."""
     plain = PartialIdentity(id=EC2, zone="us-west-2a", instance_type="g5.8xlarge")
 
-    known = merged_identity([plain, hyperpod()], AttachLimitSettings())
+    identity = merged_identity([plain, hyperpod_node()], AttachLimitSettings())
 
-    assert known is not None
-    assert known.id == str(HYPERPOD)
+    assert identity is not None
+    assert identity.id == str(HYPERPOD)
 
 
-def test_a_node_without_id_or_zone_is_not_known() -> None:
-    """CSI: without the one nothing is attached, without the other nothing is scheduled."""
+def test_a_node_without_id_or_zone_has_no_identity() -> None:
+    """Without an id no volume can be attached, and without a zone no pod with a volume can be scheduled."""
     assert merged_identity([PartialIdentity(id=EC2)], AttachLimitSettings()) is None
     assert merged_identity([PartialIdentity(zone="z")], AttachLimitSettings()) is None
     assert (missing_fields([PartialIdentity(id=EC2)]), missing_fields([])) == (["zone"], ["id", "zone"])
@@ -107,7 +125,7 @@ def test_a_node_without_id_or_zone_is_not_known() -> None:
     ],
 )
 def test_a_provider_id_ends_with_the_nodes_id(provider: str, node: nodes.Node) -> None:
-    """EKS and HyperPod: what each writes into spec.providerID."""
+    """The forms of spec.providerID on EKS and on HyperPod."""
     assert nodes.parse_provider_id(provider) == node
 
 
@@ -115,14 +133,13 @@ def test_a_provider_id_ends_with_the_nodes_id(provider: str, node: nodes.Node) -
     "provider",
     ["", "aws:///us-west-2a/0123/fargate-ip-10-0-0-1", "gce://p/z/i-0123456789abcdef0", "i-0123456789abcdef0"],
 )
-def test_a_provider_id_that_leads_to_no_instance_is_refused(provider: str) -> None:
-    """Fargate and hybrid nodes have one too."""
-    with pytest.raises(errors.Refused, match="providerID that leads to no instance"):
+def test_a_provider_id_without_an_instance_is_refused(provider: str) -> None:
+    """Fargate and hybrid nodes have provider ids as well."""
+    with pytest.raises(errors.Refused, match="node n has an unusable providerID"):
         KubernetesNode(name="n", provider_id=provider, labels={ZONE: "z"}).identity()
 
 
-def test_a_node_without_a_zone_says_which_label_is_missing() -> None:
-    """Ours: who reads it has to know what to mend."""
+def test_the_error_for_a_node_without_a_zone_names_the_missing_label() -> None:
     with pytest.raises(errors.Refused, match=f"node n has no label {ZONE}"):
         KubernetesNode(name="n", provider_id="aws:///us-west-2a/i-0123456789abcdef0").identity()
 
@@ -138,6 +155,6 @@ def test_a_node_without_a_zone_says_which_label_is_missing() -> None:
         ("ebs.csi.aws.com/agent-not-ready", False),
     ],
 )
-def test_some_taints_say_that_a_node_is_leaving(key: str, leaving: bool) -> None:  # noqa: FBT001 - a table
-    """Upstream's list, and the out-of-service taint of Kubernetes."""
-    assert KubernetesNode(name="n", taints=(Taint(key=key, effect="NoExecute"),)).leaving is leaving
+def test_a_taint_can_mean_that_a_node_is_leaving(key: str, leaving: bool) -> None:  # noqa: FBT001 - a table
+    """The taints of upstream's pre-stop hook, cmd/hooks/prestop.go, and Kubernetes' out-of-service taint."""
+    assert KubernetesNode(name="n", taints=(Taint(key=key, effect="NoExecute"),)).is_leaving is leaving

@@ -1,4 +1,4 @@
-"""Node ids are parsed once."""
+"""Node ids, provider ids and resources of nodes are parsed."""
 
 import contextlib
 from typing import Final
@@ -17,14 +17,13 @@ NODES: Final = st.builds(Ec2Node, INSTANCES) | st.builds(HyperPodNode, CLUSTERS,
 
 @pytest.mark.requirement("csi.node-info.unique")
 @given(NODES)
-def test_a_node_is_read_back_from_its_own_text(node: nodes.Node) -> None:
-    """Ours."""
+def test_the_text_of_a_node_parses_to_the_same_node(node: nodes.Node) -> None:
     assert nodes.parse(str(node)) == node
 
 
 @given(st.text() | st.from_regex(r"hyperpod-[a-z0-9-]*i-[0-9a-f]*"))
-def test_any_text_is_a_node_of_just_that_text_or_refused(text: str) -> None:
-    """Upstream panics on some (its defect D21)."""
+def test_any_other_text_is_refused(text: str) -> None:
+    """Node ids come from the cluster: a malformed one must not crash the driver."""
     with contextlib.suppress(errors.NodeNotFound):
         assert str(nodes.parse(text)) == text
 
@@ -40,15 +39,15 @@ def test_any_text_is_a_node_of_just_that_text_or_refused(text: str) -> None:
         "i-12345678\n",
     ],
 )
-def test_an_id_that_no_node_has_is_not_found(text: str) -> None:
-    """csi-sanity: an odd node id is NOT_FOUND."""
+def test_an_id_that_no_node_can_have_is_not_found(text: str) -> None:
+    """csi-sanity, ControllerPublishVolume: "should fail when the node does not exist"."""
     with pytest.raises(errors.NodeNotFound, match="no node can have the id"):
         nodes.parse(text)
 
 
 @given(CLUSTERS, INSTANCES, st.sampled_from(["aws", "aws-cn", "aws-us-gov"]))
-def test_a_hyperpod_node_is_found_in_the_resource_that_ec2_shows(cluster: str, instance: str, partition: str) -> None:
-    """Upstream's code: an attachment's AssociatedResource is the cluster's ARN, a dash, and the instance."""
+def test_the_hyperpod_node_is_found_in_an_attachments_resource(cluster: str, instance: str, partition: str) -> None:
+    """As upstream: AssociatedResource is the cluster's ARN, a dash, and the instance id."""
     resource = f"arn:{partition}:sagemaker:us-west-2:123456789012:cluster/{cluster}-{instance}"
 
     assert HyperPodNode.from_resource(resource) == HyperPodNode(cluster, instance)
@@ -57,6 +56,6 @@ def test_a_hyperpod_node_is_found_in_the_resource_that_ec2_shows(cluster: str, i
 @pytest.mark.parametrize(
     "resource", ["", "arn:aws:ecs:us-west-2:1:task/abc", "arn:aws:sagemaker:us-west-2:1:cluster/abcdefghijkl"]
 )
-def test_another_services_resource_is_no_node(resource: str) -> None:
-    """EC2: other services attach volumes as managed resources too."""
+def test_the_resource_of_another_aws_service_is_not_a_node(resource: str) -> None:
+    """EC2: other services attach volumes to managed resources too."""
     assert HyperPodNode.from_resource(resource) is None

@@ -1,4 +1,4 @@
-"""Flags, variables and help come from the same fields; the command ends with the right code and one sentence."""
+"""Flags, environment variables and help come from the same fields; the command's exit codes and error messages."""
 
 import dataclasses
 import json
@@ -15,15 +15,15 @@ from hyperpod_ebs.driver.app import options
 from hyperpod_ebs.driver.app.options import ControllerOptions, NodeOptions, ServingOptions
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.observe import log
-from tests.support.command_line import read
+from tests.support.command_line import parse_command_line
 
 ALL: Final = (ServingOptions, ControllerOptions, NodeOptions)
 FIELDS: Final = [(cls, field.name) for cls in ALL for field in dataclasses.fields(cls)]
 
 
 @pytest.fixture(autouse=True)
-def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the machine's own settings."""
+def _clear_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the driver's variables of this machine."""
     for cls, name in FIELDS:
         for variable in variables(cls, name):
             monkeypatch.delenv(variable, raising=False)
@@ -33,20 +33,20 @@ def variables(cls: type, name: str) -> list[str]:
     """The environment variables of a field."""
     hint = get_type_hints(cls, include_extras=True)[name]
     assert get_origin(hint) is Annotated
-    found = [one for extra in get_args(hint)[1:] if isinstance(extra, Parameter) for one in extra.env_var or ()]
-    return [str(one) for one in found]
+    settings = [extra for extra in get_args(hint)[1:] if isinstance(extra, Parameter)]
+    return [str(variable) for setting in settings for variable in setting.env_var or ()]
 
 
 @pytest.mark.requirement("csi.environment-prefix")
-@pytest.mark.parametrize(("cls", "name"), FIELDS, ids=lambda one: one if isinstance(one, str) else one.__name__)
-def test_every_field_has_a_variable_of_its_own_name(cls: type, name: str) -> None:
-    """Ours: whoever knows the flag knows the variable."""
+@pytest.mark.parametrize(("cls", "name"), FIELDS, ids=lambda value: value if isinstance(value, str) else value.__name__)
+def test_every_flag_has_an_environment_variable_of_the_same_name(cls: type, name: str) -> None:
+    """A user who knows the flag knows the variable."""
     assert variables(cls, name)[0] == options.PREFIX + name.upper()
 
 
-def test_upstream_flags_are_read() -> None:
-    """Upstream's words, as its chart writes them."""
-    serving, controller, node = read(
+def test_flags_are_accepted_as_upstreams_chart_writes_them() -> None:
+    """aws-ebs-csi-driver, charts/aws-ebs-csi-driver/templates."""
+    serving, controller, node = parse_command_line(
         "--endpoint=unix:/csi/csi.sock",
         "--v=4",
         "--logging-format=json",
@@ -59,18 +59,24 @@ def test_upstream_flags_are_read() -> None:
     assert node.volume_attach_limit == 9
 
 
-def test_a_flag_wins_over_its_variable_and_ours_over_aws_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ours: what is said nearer wins; EKS puts AWS_REGION into every pod."""
+def test_a_flag_overrides_its_variables_and_the_drivers_variable_overrides_that_of_aws(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """EKS sets AWS_REGION in every pod."""
     monkeypatch.setenv("AWS_REGION", "from-eks")
-    by_eks = read()[1].region
-    monkeypatch.setenv("HYPERPOD_EBS_REGION", "from-us")
-    by_us = read()[1].region
+    from_eks = parse_command_line()[1].region
+    monkeypatch.setenv("HYPERPOD_EBS_REGION", "from-driver")
+    from_driver = parse_command_line()[1].region
 
-    assert (by_eks, by_us, read("--region=from-flag")[1].region) == ("from-eks", "from-us", "from-flag")
+    assert (from_eks, from_driver, parse_command_line("--region=from-flag")[1].region) == (
+        "from-eks",
+        "from-driver",
+        "from-flag",
+    )
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["nonsense"], "nonsense"),
         (["node", "--nonsense"], "--nonsense"),
@@ -82,69 +88,70 @@ def test_a_flag_wins_over_its_variable_and_ours_over_aws_own(monkeypatch: pytest
         (["node", "--volume-attach-limit=-2"], "--volume-attach-limit"),
         (["node", "--volume-attach-limit=2", "--reserved-volume-attachments=1"], "not both"),
         (["node", "--plugin-registration-path=/registration"], "needs --kubelet-registration-path"),
-        (["node", "--metadata-sources=imds,nobody"], "the sources are imds, kubernetes, metadata-labeler"),
+        (["node", "--metadata-sources=imds,other"], "the sources are imds, kubernetes, metadata-labeler"),
         (["node", "--windows-host-process"], "does not run on Windows"),
     ],
     ids=[
-        "an unknown word",
+        "an unknown command",
         "an unknown flag",
-        "no number",
+        "not a number",
         "a TCP endpoint",
-        "told before who the node is",
-        "a node id that no node has",
-        "a time that cannot be",
-        "a count that cannot be",
-        "a limit and what to take off it",
-        "a registration of a socket that kubelet cannot find",
-        "a metadata source that there is not",
-        "a node that runs Windows",
+        "a TCP endpoint, reported before the node's identity",
+        "a node id that no node can have",
+        "a negative time",
+        "a negative limit",
+        "a limit and reserved slots",
+        "a registration without the socket's path for kubelet",
+        "an unknown metadata source",
+        "a Windows node",
     ],
 )
-def test_misuse_is_one_sentence_and_two(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Ours: scripts tell misuse (2) from failure (1)."""
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scripts distinguish wrong usage (2) from failure (1)."""
     code = cli.run(words)
 
-    said = capsys.readouterr().err
-    assert (code, said.count("\n")) == (2, 1)
-    assert says in said
-    assert "Traceback" not in said
+    stderr = capsys.readouterr().err
+    assert (code, stderr.count("\n")) == (2, 1)
+    assert message in stderr
+    assert "Traceback" not in stderr
 
 
 def test_version_and_help_end_with_zero(capsys: pytest.CaptureFixture[str]) -> None:
-    """Ours."""
     codes = [cli.run(["--version"]), cli.run(["--help"])]
 
-    said = capsys.readouterr().out
+    stdout = capsys.readouterr().out
     assert codes == [0, 0]
-    assert json.loads(said[: said.index("}") + 1])["driverVersion"] == __version__
+    assert json.loads(stdout[: stdout.index("}") + 1])["driverVersion"] == __version__
     for word in ("all", "controller", "demo", "emulator", "node"):
-        assert f" {word} " in said
+        assert f" {word} " in stdout
 
 
-def test_an_interrupt_is_130_and_says_nothing(
+def test_an_interrupt_is_exit_code_130_without_a_message(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The shell's convention for SIGINT."""
+    """The shell's convention for SIGINT: 128 plus the signal's number."""
 
-    def interrupted(*_: object, **__: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "app", interrupted)
+    monkeypatch.setattr(cli, "app", interrupt)
 
     code = cli.run(["node"])
 
     assert (code, capsys.readouterr().err) == (130, "")
 
 
-def test_failures_of_several_tasks_are_told_together(
+def test_the_errors_of_several_tasks_are_one_message(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ours: a task group's error is no better a sentence for being a group."""
+    """A task group raises an exception group, whose own message says nothing."""
 
-    def failing(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ExceptionGroup("tasks", [errors.Unavailable("no answer"), OSError("disk\nfull")])
 
-    monkeypatch.setattr(cli, "app", failing)
+    monkeypatch.setattr(cli, "app", fail)
 
     code = cli.run(["node"])
 
@@ -154,31 +161,31 @@ def test_failures_of_several_tasks_are_told_together(
 @pytest.mark.parametrize(
     ("verbosity", "level"), [(0, logging.WARNING), (2, logging.INFO), (3, logging.INFO), (4, logging.DEBUG)]
 )
-def test_verbosity_is_klogs(verbosity: int, level: int) -> None:
+def test_the_verbosity_is_that_of_klog(verbosity: int, level: int) -> None:
     """Upstream's --v."""
     assert log.level_for(verbosity) == level
 
 
-def test_a_library_that_logs_by_itself_is_told_in_the_same_form() -> None:
-    """Ours: one log, warnings only from others, UTC."""
+def test_the_warnings_of_libraries_are_logged_in_the_same_format() -> None:
+    """One log in UTC; from libraries only warnings."""
     stream, before = StringIO(), logging.getLogger().handlers
     try:
         log.configure(2, "json", stream)
         logging.getLogger("botocore").info("chatter")
         logging.getLogger("botocore").warning("slow %s", "down")
-        structlog.get_logger().info("ours", volume="vol-1")
+        structlog.get_logger().info("event", volume="vol-1")
     finally:
         logging.getLogger().handlers = before
         structlog.reset_defaults()
 
     first, second = (json.loads(line) for line in stream.getvalue().splitlines())
     assert (first["event"], first["level"], first["logger"]) == ("slow down", "warning", "botocore")
-    assert (second["event"], second["volume"]) == ("ours", "vol-1")
+    assert (second["event"], second["volume"]) == ("event", "vol-1")
     assert first["timestamp"].endswith("Z")
 
 
-def test_text_is_one_plain_line_where_nobody_looks() -> None:
-    """Ours: no colours in a file."""
+def test_the_text_log_has_no_colours_in_a_file() -> None:
+
     stream, before = StringIO(), logging.getLogger().handlers
     try:
         log.configure(2, "text", stream)

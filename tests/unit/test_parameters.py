@@ -1,4 +1,4 @@
-"""StorageClass and VolumeAttributesClass parameters."""
+"""The parameters of StorageClasses and VolumeAttributesClasses."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from hyperpod_ebs.driver.model.parameters import TABLE, Parameter, Parameters
 from hyperpod_ebs.driver.model.tags import TagChanges
 from hyperpod_ebs.driver.model.volume import Change
 
-GOOD = {
+VALID = {
     "type": "io2",
     "iops": "4000",
     "throughput": "250",
@@ -21,21 +21,23 @@ GOOD = {
 
 
 @pytest.mark.parametrize("parameter", TABLE, ids=lambda parameter: parameter.key)
-def test_every_row_is_read_whatever_the_case_of_its_key(parameter: Parameter) -> None:
-    """Upstream lower-cases keys before it matches them."""
+def test_every_key_is_matched_without_regard_to_case(parameter: Parameter) -> None:
+    """aws-ebs-csi-driver, docs/parameters.md: "all parameters are case insensitive"."""
     spellings = (parameter.key, parameter.key.lower(), parameter.key.upper())
-    read = {getattr(parameters.parse_classes({key: GOOD[parameter.key]}, {}), parameter.sets) for key in spellings}
+    values = {
+        getattr(parameters.parse_classes({key: VALID[parameter.key]}, {}), parameter.field_name) for key in spellings
+    }
 
-    assert len(read) == 1
-    assert read != {None}
+    assert len(values) == 1
+    assert values != {None}
 
 
 @pytest.mark.parametrize("parameter", TABLE, ids=lambda parameter: parameter.key)
-def test_every_row_sets_a_field_and_says_what_for(parameter: Parameter) -> None:
-    """Ours: the table is also the documentation."""
-    assert hasattr(Parameters(), parameter.sets)
-    assert parameter.says
-    assert not parameter.mutable or hasattr(Change(), parameter.sets)
+def test_every_parameter_sets_a_field_and_has_a_description(parameter: Parameter) -> None:
+    """The table is also the documentation."""
+    assert hasattr(Parameters(), parameter.field_name)
+    assert parameter.description
+    assert not parameter.mutable or hasattr(Change(), parameter.field_name)
 
 
 @pytest.mark.parametrize(
@@ -55,49 +57,48 @@ def test_every_row_sets_a_field_and_says_what_for(parameter: Parameter) -> None:
         ("speed", "high"),
     ],
 )
-def test_a_value_that_cannot_be_read_is_refused_by_name_and_value(key: str, value: str) -> None:
-    """Upstream reads `encrypted: yes` as false (its defect D33)."""
-    with pytest.raises(errors.InvalidRequest) as caught:
+def test_an_invalid_value_is_refused_with_the_name_of_its_key(key: str, value: str) -> None:
+    """A value that is silently taken for another, `encrypted: yes` for false, would be worse than an error."""
+    with pytest.raises(errors.InvalidRequest) as error:
         parameters.parse_classes({key: value}, {})
 
-    assert key in str(caught.value)
+    assert key in str(error.value)
 
 
 def test_one_key_in_two_spellings_is_refused() -> None:
-    """Ours: else the winner would be chance."""
+    """Otherwise the order of a map would decide which one counts."""
     with pytest.raises(errors.InvalidRequest, match="given twice"):
         parameters.parse_classes({"iops": "1", "IOPS": "2"}, {})
 
 
-def test_a_key_implies_encryption() -> None:
-    """Upstream's rule."""
+def test_a_kms_key_implies_encryption() -> None:
+    """As upstream."""
     assert parameters.parse_classes({"kmsKeyId": "k"}, {}).encrypted
 
 
 @pytest.mark.requirement("csi.create-volume.mutable-parameters")
-def test_an_attributes_class_is_laid_over_the_storage_class() -> None:
-    """CSI spec §CreateVolume: mutable_parameters take precedence."""
-    read = parameters.parse_classes({"type": "gp3", "iops": "3000"}, {"iops": "4000"})
+def test_an_attributes_class_takes_precedence_over_the_storage_class() -> None:
+    """CSI spec, CreateVolume: mutable_parameters take precedence over parameters."""
+    parsed = parameters.parse_classes({"type": "gp3", "iops": "3000"}, {"iops": "4000"})
 
-    assert (read.type, read.iops) == ("gp3", 4000)
+    assert (parsed.type, parsed.iops) == ("gp3", 4000)
 
 
 @pytest.mark.requirement("csi.modify-volume.unsupported")
-@pytest.mark.parametrize("parameter", [one for one in TABLE if not one.mutable], ids=lambda one: one.key)
-def test_what_cannot_change_is_refused_in_an_attributes_class(parameter: Parameter) -> None:
-    """CSI spec §ControllerModifyVolume: unsupported mutable parameters."""
+@pytest.mark.parametrize("parameter", [row for row in TABLE if not row.mutable], ids=lambda row: row.key)
+def test_a_parameter_that_cannot_change_is_refused_in_an_attributes_class(parameter: Parameter) -> None:
+    """CSI spec, ControllerModifyVolume: INVALID_ARGUMENT for unsupported mutable_parameters."""
     with pytest.raises(errors.InvalidRequest, match="is not one of type, iops, throughput, tagSpecification"):
-        parameters.parse_change({parameter.key: GOOD[parameter.key]})
+        parameters.parse_change({parameter.key: VALID[parameter.key]})
 
 
 @pytest.mark.requirement("csi.modify-volume.only-named")
-def test_a_change_holds_only_what_was_named() -> None:
-    """Ours: None leaves a property as it is."""
+def test_a_change_has_only_the_given_parameters() -> None:
     assert parameters.parse_change({"Throughput": "500"}) == (Change(throughput=500), TagChanges())
 
 
-def test_what_the_resizer_tells_of_the_claim_is_taken_in_an_attributes_class() -> None:
-    """The resizer's --extra-modify-metadata, which the chart switches on; templates may name it."""
+def test_an_attributes_class_may_have_the_resizers_metadata_of_the_claim() -> None:
+    """The resizer's --extra-modify-metadata, which the chart sets; templates may use it."""
     claim = {"csi.storage.k8s.io/pvc/name": "claim", "csi.storage.k8s.io/pvc/namespace": "team"}
     claim |= {"csi.storage.k8s.io/pv/name": "pvc-1"}
 
@@ -108,45 +109,45 @@ def test_what_the_resizer_tells_of_the_claim_is_taken_in_an_attributes_class() -
     assert parameters.parse_classes({}, claim).metadata == claim
 
 
-def test_an_attributes_class_puts_tags_and_takes_them_away() -> None:
-    """Upstream's tagSpecification and tagDeletion; nobody's own tags are anybody's to take."""
-    asked = {"tagSpecification_1": "a=1", "tagDeletion_1": "b", "tagDeletion_2": "c"}
+def test_an_attributes_class_adds_and_deletes_tags() -> None:
+    """aws-ebs-csi-driver, docs/tagging.md. The driver's own tags cannot be deleted."""
+    mutable = {"tagSpecification_1": "a=1", "tagDeletion_1": "b", "tagDeletion_2": "c"}
 
-    assert parameters.parse_change(asked) == (Change(), TagChanges(put={"a": "1"}, remove=frozenset({"b", "c"})))
+    assert parameters.parse_change(mutable) == (Change(), TagChanges(put={"a": "1"}, remove=frozenset({"b", "c"})))
     with pytest.raises(errors.InvalidRequest, match="reserved"):
         parameters.parse_change({"tagDeletion": "CSIVolumeName"})
-    read = parameters.parse_classes({"tagSpecification": "b=2"}, asked)
-    assert (read.tag_specifications, read.tag_deletions) == (("b=2", "a=1"), ("b", "c"))
+    parsed = parameters.parse_classes({"tagSpecification": "b=2"}, mutable)
+    assert (parsed.tag_specifications, parsed.tag_deletions) == (("b=2", "a=1"), ("b", "c"))
 
 
-def test_the_former_name_of_the_type_is_read_where_there_is_no_other() -> None:
+def test_the_former_key_of_the_type_counts_if_the_current_one_is_absent() -> None:
     """Upstream's deprecated volumeType."""
     assert parameters.parse_change({"volumeType": "io2"})[0] == Change(type="io2")
     assert parameters.parse_change({"volumeType": "io2", "type": "gp3"})[0] == Change(type="gp3")
 
 
-def test_deprecated_keys_are_taken_in_a_storage_class() -> None:
+def test_deprecated_keys_are_accepted_in_a_storage_class() -> None:
     """Upstream's fstype, which the provisioner reads, and blockExpress."""
     assert parameters.parse_classes({"fstype": "xfs", "blockExpress": "true"}, {}) == Parameters()
 
 
-def test_iops_are_asked_for_in_one_way() -> None:
-    """Upstream's rule."""
-    with pytest.raises(errors.InvalidRequest, match="both given"):
+def test_iops_and_iops_per_gib_exclude_each_other() -> None:
+    """aws-ebs-csi-driver, docs/parameters.md: "not both"."""
+    with pytest.raises(errors.InvalidRequest, match="both given; remove one of them"):
         parameters.parse_classes({"iops": "1000", "iopsPerGB": "10"}, {})
 
 
-def test_the_provisioners_metadata_and_tag_specifications_are_kept_apart() -> None:
+def test_metadata_and_tag_specifications_are_separated() -> None:
     """The provisioner's --extra-create-metadata; upstream's tagSpecification, in the order of its keys."""
-    read = parameters.parse_classes(
+    parsed = parameters.parse_classes(
         {"csi.storage.k8s.io/pv/name": "pv", "tagSpecification_2": "b=2", "tagSpecification_1": "a=1"}, {}
     )
 
-    assert read.metadata == {"csi.storage.k8s.io/pv/name": "pv"}
-    assert read.tag_specifications == ("a=1", "b=2")
+    assert parsed.metadata == {"csi.storage.k8s.io/pv/name": "pv"}
+    assert parsed.tag_specifications == ("a=1", "b=2")
 
 
 def test_the_prefix_of_tag_specifications_is_case_sensitive() -> None:
-    """Upstream's rule."""
+    """As upstream."""
     with pytest.raises(errors.InvalidRequest, match="tagspecification_1"):
         parameters.parse_classes({"tagspecification_1": "a=1"}, {})

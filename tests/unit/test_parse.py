@@ -123,13 +123,13 @@ REFUSALS: Final = [
         "a filesystem that is not supported",
         lambda: parse.volume_spec(create(volume_capabilities=[mount("ntfs")])),
         errors.InvalidRequest,
-        "ext4, xfs",
+        "use ext4 or xfs",
     ),
     Refusal(
         "a parameter with a filesystem that is not supported",
         lambda: parse.volume_spec(create(parameters={"csi.storage.k8s.io/fstype": "ntfs"})),
         errors.InvalidRequest,
-        "ext4, xfs",
+        "use ext4 or xfs",
     ),
     Refusal(
         "an unknown parameter",

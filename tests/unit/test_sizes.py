@@ -1,4 +1,4 @@
-"""Sizes are whole GiB, rounded up, within what the caller allows."""
+"""Sizes are whole GiB, rounded up, within the caller's limits."""
 
 import contextlib
 from typing import Final
@@ -16,7 +16,7 @@ COUNTS: Final = st.integers(min_value=0, max_value=2**46)
 
 @given(COUNTS)
 def test_a_rounded_size_holds_the_bytes_and_no_smaller_one_does(count: int) -> None:
-    """CSI spec §CapacityRange: at least required_bytes."""
+    """CSI spec, CapacityRange: at least required_bytes."""
     size = sizes.smallest_size(count)
 
     assert sizes.to_bytes(size) >= count
@@ -25,8 +25,8 @@ def test_a_rounded_size_holds_the_bytes_and_no_smaller_one_does(count: int) -> N
 
 @pytest.mark.requirement("csi.create-volume.capacity")
 @given(COUNTS, COUNTS)
-def test_a_range_is_within_what_was_asked_or_refused(required: int, limit: int) -> None:
-    """CSI spec §CapacityRange: between required_bytes and limit_bytes, where they are set."""
+def test_the_size_is_in_the_requested_range_or_the_request_is_refused(required: int, limit: int) -> None:
+    """CSI spec, CapacityRange: between required_bytes and limit_bytes, if they are set."""
     with contextlib.suppress(errors.OutOfRange):
         size = SizeRange.from_capacity_range(required, limit)
 
@@ -36,8 +36,7 @@ def test_a_range_is_within_what_was_asked_or_refused(required: int, limit: int) 
 
 
 @given(COUNTS, COUNTS)
-def test_a_range_is_refused_only_when_no_whole_size_fits(required: int, limit: int) -> None:
-    """Ours."""
+def test_a_range_is_refused_only_if_no_whole_size_fits(required: int, limit: int) -> None:
     try:
         SizeRange.from_capacity_range(required, limit)
     except errors.OutOfRange:
@@ -50,21 +49,21 @@ def test_a_range_is_refused_only_when_no_whole_size_fits(required: int, limit: i
     [(0, 0, 100), (1, 0, 1), (GIB, 0, 1), (GIB + 1, 0, 2), (0, 5 * GIB + 1, 5), (0, 500 * GIB, 100)],
     ids=["nothing", "a byte", "one", "a byte more", "only a limit", "a limit above the default"],
 )
-def test_the_size_is_the_smallest_that_will_do(required: int, limit: int, wanted: int) -> None:
-    """Upstream's default of 100 GiB; the rest CSI's."""
+def test_the_size_is_the_smallest_in_the_range(required: int, limit: int, wanted: int) -> None:
+    """CSI spec, CapacityRange; the default of 100 GiB is upstream's."""
     assert SizeRange.from_capacity_range(required, limit).wanted == wanted
 
 
 @pytest.mark.requirement("csi.create-volume.capacity")
 @pytest.mark.parametrize(("required", "limit"), [(GIB, GIB - 1), (-1, 0), (0, -1), (0, GIB - 1)])
-def test_a_range_that_nothing_fits_is_out_of_range(required: int, limit: int) -> None:
-    """CSI spec §CreateVolume: OUT_OF_RANGE."""
+def test_a_range_without_a_whole_size_is_out_of_range(required: int, limit: int) -> None:
+    """CSI spec, CreateVolume: OUT_OF_RANGE for an unsupported capacity_range."""
     with pytest.raises(errors.OutOfRange):
         SizeRange.from_capacity_range(required, limit)
 
 
-def test_an_existing_volume_answers_when_it_is_large_enough_and_not_too_large() -> None:
-    """CSI spec §CreateVolume: compatible with the capacity_range, or ALREADY_EXISTS."""
-    asked = SizeRange.from_capacity_range(2 * GIB, 4 * GIB)
+def test_an_existing_volume_satisfies_a_request_if_its_size_is_in_the_range() -> None:
+    """CSI spec, CreateVolume: compatible with the capacity_range, or ALREADY_EXISTS."""
+    wanted = SizeRange.from_capacity_range(2 * GIB, 4 * GIB)
 
-    assert [size for size in range(1, 7) if asked.allows(GiB(size))] == [2, 3, 4]
+    assert [size for size in range(1, 7) if wanted.allows(GiB(size))] == [2, 3, 4]

@@ -1,4 +1,4 @@
-"""The tags of what the driver makes."""
+"""The tags of volumes and snapshots."""
 
 import pytest
 
@@ -11,8 +11,8 @@ METADATA = {
 }
 
 
-def test_a_volume_carries_upstreams_tags() -> None:
-    """Upstream's tags, so that its volumes and ours are found alike, and AWS's managed policy allows it."""
+def test_a_volume_has_the_tags_of_the_upstream_driver() -> None:
+    """aws-ebs-csi-driver, docs/tagging.md; AWS's managed policy requires ebs.csi.aws.com/cluster."""
     assert tags.TagPolicy().volume_tags("pvc-1", METADATA, ()) == {
         "CSIVolumeName": "pvc-1",
         "ebs.csi.aws.com/cluster": "true",
@@ -22,13 +22,13 @@ def test_a_volume_carries_upstreams_tags() -> None:
     }
 
 
-def test_a_snapshot_carries_its_name() -> None:
-    """Upstream's tags."""
+def test_a_snapshot_has_a_tag_with_its_name() -> None:
+    """aws-ebs-csi-driver, docs/tagging.md."""
     assert tags.TagPolicy().snapshot_tags("s") == {"CSIVolumeSnapshotName": "s", "ebs.csi.aws.com/cluster": "true"}
 
 
-def test_a_specification_is_filled_from_the_metadata() -> None:
-    """Upstream's template fields; a value may hold further equals signs, or nothing."""
+def test_templates_in_a_tag_are_filled_in_from_the_metadata() -> None:
+    """aws-ebs-csi-driver, docs/tagging.md; a value may have further equals signs, or be empty."""
     made = tags.TagPolicy().volume_tags(
         "n", METADATA, ["owner={{ .PVCNamespace }}/{{.PVCName}}", "of={{ .PVName }}", "expr=a=b", "empty="]
     )
@@ -36,13 +36,13 @@ def test_a_specification_is_filled_from_the_metadata() -> None:
     assert (made["owner"], made["of"], made["expr"], made["empty"]) == ("team/claim", "pvc-1", "a=b", "")
 
 
-def test_a_field_that_was_not_sent_is_empty() -> None:
-    """Upstream's behaviour without --extra-create-metadata."""
+def test_a_template_field_without_metadata_is_empty() -> None:
+    """The provisioner sends the metadata only with --extra-create-metadata."""
     assert tags.TagPolicy().volume_tags("n", {}, ["owner={{ .PVCName }}"])["owner"] == ""
 
 
 @pytest.mark.parametrize(
-    ("specification", "says"),
+    ("specification", "message"),
     [
         ("no equals sign", "key=value"),
         ("=value", "key=value"),
@@ -56,23 +56,23 @@ def test_a_field_that_was_not_sent_is_empty() -> None:
         ("k=" + "v" * 257, "128 and 256"),
     ],
 )
-def test_a_bad_specification_is_refused(specification: str, says: str) -> None:
-    """Upstream's reserved tags, and EC2's tag restrictions."""
-    with pytest.raises(errors.InvalidRequest) as caught:
+def test_an_invalid_tag_is_refused(specification: str, message: str) -> None:
+    """Upstream's reserved tags, and "Tag restrictions" in the EC2 User Guide."""
+    with pytest.raises(errors.InvalidRequest) as error:
         tags.TagPolicy().volume_tags("n", {}, [specification])
 
-    assert says in str(caught.value)
+    assert message in str(error.value)
 
 
-def test_more_tags_than_ec2_takes_are_refused() -> None:
-    """EC2's tag restrictions: 50 a resource."""
+def test_more_tags_than_ec2_allows_are_refused() -> None:
+    """EC2 User Guide, "Tag restrictions": 50 tags per resource."""
     assert len(tags.TagPolicy().volume_tags("n", {}, [f"k{i}=v" for i in range(48)])) == 50
     with pytest.raises(errors.InvalidRequest, match="51 tags"):
         tags.TagPolicy().volume_tags("n", {}, [f"k{i}=v" for i in range(49)])
 
 
-def test_a_clusters_volumes_and_snapshots_carry_its_name() -> None:
-    """Upstream's --k8s-tag-cluster-id: for cost, for people, and for policies that keep clusters apart."""
+def test_volumes_and_snapshots_have_tags_with_the_clusters_name() -> None:
+    """Upstream's --k8s-tag-cluster-id: for cost allocation, and for IAM policies that separate clusters."""
     policy = tags.TagPolicy(cluster="mine")
 
     shared = {"kubernetes.io/cluster/mine": "owned", "ebs.csi.aws.com/cluster-name": "mine"}
@@ -81,17 +81,17 @@ def test_a_clusters_volumes_and_snapshots_carry_its_name() -> None:
     assert policy.snapshot_tags("s") == tags.TagPolicy().snapshot_tags("s") | shared | {"Name": "mine-dynamic-s"}
 
 
-def test_a_users_tag_wins_over_the_clusters_and_the_classs_over_all() -> None:
-    """Upstream's order, since its version 1.49."""
-    policy = tags.TagPolicy(cluster="mine", extra=("Name=ours", "team=a"))
+def test_a_users_tag_overrides_the_clusters_and_that_of_a_class_overrides_both() -> None:
+    """Upstream's order of precedence since its version 1.49."""
+    policy = tags.TagPolicy(cluster="mine", extra=("Name=custom", "team=a"))
 
     made = policy.volume_tags("pvc-1", {}, ["team=b"])
 
-    assert (made["Name"], made["team"]) == ("ours", "b")
+    assert (made["Name"], made["team"]) == ("custom", "b")
 
 
-def test_a_snapshots_tags_are_filled_from_what_the_snapshotter_tells() -> None:
-    """Upstream's template fields; what is told of claims alone is empty for a snapshot."""
+def test_templates_in_a_snapshots_tags_are_filled_in_from_the_snapshotters_metadata() -> None:
+    """aws-ebs-csi-driver, docs/tagging.md, "Snapshot Tagging"; the fields of claims are empty for a snapshot."""
     metadata = {"csi.storage.k8s.io/volumesnapshot/name": "s", "csi.storage.k8s.io/volumesnapshot/namespace": "team"}
     policy = tags.TagPolicy(extra=("claim={{ .PVCName }}",))
 
@@ -100,19 +100,19 @@ def test_a_snapshots_tags_are_filled_from_what_the_snapshotter_tells() -> None:
     assert (made["of"], made["claim"]) == ("team/s", "")
 
 
-def test_a_wrong_tag_is_left_out_and_told_where_that_is_wished() -> None:
-    """Upstream's --warn-on-invalid-tag."""
-    told: list[str] = []
-    policy = tags.TagPolicy(extra=("kubernetes.io/x=y", "good=1"), on_invalid=told.append)
+def test_an_invalid_tag_can_be_left_out_with_a_report() -> None:
+    """Upstream's --warn-on-invalid-tag, docs/tagging.md, "Failure Modes"."""
+    reasons: list[str] = []
+    policy = tags.TagPolicy(extra=("kubernetes.io/x=y", "good=1"), on_invalid=reasons.append)
 
     made = policy.volume_tags("pvc-1", {}, ["bad"])
 
     assert made == tags.TagPolicy().volume_tags("pvc-1", {}, ["good=1"])
-    assert [one.split(" ")[0:2] for one in told] == [["tag", "key"], ["tag", "specification"]]
+    assert [reason.split(" ")[0:2] for reason in reasons] == [["tag", "key"], ["tag", "specification"]]
 
 
-def test_what_is_to_be_taken_away_is_not_put_on_in_the_first_place() -> None:
-    """Ours: a VolumeAttributesClass may be that of a new volume."""
+def test_a_new_volume_does_not_get_tags_that_its_attributes_class_deletes() -> None:
+    """A claim may name a VolumeAttributesClass when it is created."""
     assert "b" not in tags.TagPolicy().volume_tags("pvc-1", {}, ["a=1", "b=2"], ["b"])
 
 
@@ -128,6 +128,6 @@ def test_what_is_to_be_taken_away_is_not_put_on_in_the_first_place() -> None:
         (("a=",), ("a=",)),
     ],
 )
-def test_a_flags_text_holds_one_tag_or_several(texts: tuple[str, ...], pairs: tuple[str, ...]) -> None:
-    """The library that upstream reads its flags with: one equals sign is one tag, commas and all."""
+def test_the_text_of_a_flag_has_one_tag_or_several(texts: tuple[str, ...], pairs: tuple[str, ...]) -> None:
+    """spf13/pflag, StringToString: with one equals sign, commas belong to the value."""
     assert tags.split_flags(texts) == pairs

@@ -1,4 +1,4 @@
-"""Every flag of upstream's is taken with its meaning, or with a notice, or refused with a sentence."""
+"""Every flag of the upstream driver has its meaning, or is accepted with a warning, or is refused."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ from hyperpod_ebs import cli
 from hyperpod_ebs.driver.app import upstream_flags
 from hyperpod_ebs.driver.app.options import SERVING, ControllerOptions, ServingOptions
 from hyperpod_ebs.driver.model import errors
-from tests.support.command_line import read
+from tests.support.command_line import parse_command_line
 
 UPSTREAM: Final = (
     "--kubeconfig=/etc/kubeconfig",
@@ -37,13 +37,13 @@ UPSTREAM: Final = (
     "--deprecated-metrics=true",
     "--enable-node-local-volumes=false",
 )
-"""The controller's flags of upstream 1.64, by its options.go."""
+"""The controller's flags of aws-ebs-csi-driver 1.64, cmd/options.go."""
 
 
 @pytest.mark.requirement("flags.upstream")
-def test_upstreams_controller_flags_are_all_read() -> None:
-    """Upstream's charts and scripts start this driver as they are."""
-    serving, controller, _ = read(*UPSTREAM)
+def test_all_controller_flags_of_upstream_are_accepted() -> None:
+    """Upstream's charts and scripts start this driver unchanged."""
+    serving, controller, _ = parse_command_line(*UPSTREAM)
 
     assert (serving.v, serving.http_endpoint, str(serving.metrics_key_file)) == (5, ":3301", "/tls/tls.key")
     assert (controller.extra_tags, controller.extra_volume_tags) == (("a=b,c=d",), ("e=f",))
@@ -52,14 +52,13 @@ def test_upstreams_controller_flags_are_all_read() -> None:
 
 
 @pytest.mark.requirement("flags.upstream")
-def test_each_flag_that_does_nothing_is_told_once() -> None:
-    """Ours: nobody is left to wonder."""
+def test_each_flag_without_effect_gets_one_warning() -> None:
     words = [word.replace("tracing=false", "tracing=true") for word in UPSTREAM]
-    serving, controller, _ = read(*words)
+    serving, controller, _ = parse_command_line(*words)
 
-    told = list(upstream_flags.warnings(serving, controller))
+    warnings = list(upstream_flags.warnings(serving, controller))
 
-    assert [one.split(" ")[0].partition("=")[0] for one in told] == [
+    assert [warning.split(" ")[0].partition("=")[0] for warning in warnings] == [
         "--enable-otel-tracing",
         "--vmodule",
         "--log-flush-frequency",
@@ -70,45 +69,44 @@ def test_each_flag_that_does_nothing_is_told_once() -> None:
     ]
 
 
-def test_what_was_not_asked_for_is_not_told() -> None:
-    """Ours."""
+def test_the_defaults_cause_no_warning() -> None:
     assert not list(upstream_flags.warnings(ServingOptions(), ControllerOptions()))
     assert not list(upstream_flags.warnings(SERVING, None))
 
 
 @pytest.mark.requirement("flags.upstream")
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         (ControllerOptions(enable_node_local_volumes=True), "--enable-node-local-volumes is not supported"),
         (ControllerOptions(modify_volume_request_handler_timeout="0s"), "must not be zero"),
     ],
-    ids=["node-local volumes", "no time at all"],
+    ids=["node-local volumes", "a timeout of zero"],
 )
-def test_what_cannot_be_honoured_is_refused(options: ControllerOptions, says: str) -> None:
-    """Ours: a claim would wait for ever for what nobody makes. Upstream's rule for the time."""
-    with pytest.raises(errors.InvalidRequest, match=says):
+def test_a_flag_that_would_be_misleading_without_effect_is_refused(options: ControllerOptions, message: str) -> None:
+    """A claim would wait forever for a node-local volume. Upstream refuses the timeout as well."""
+    with pytest.raises(errors.InvalidRequest, match=message):
         upstream_flags.check_options(options)
 
 
-def test_flags_without_a_word_run_both_services(capsys: pytest.CaptureFixture[str]) -> None:
-    """Upstream: `all` is what no word means."""
+def test_flags_without_a_command_run_both_services(capsys: pytest.CaptureFixture[str]) -> None:
+    """As upstream, whose default command is `all`."""
     code = cli.run(["--endpoint=tcp://:1"])
 
     assert (code, "not a unix socket" in capsys.readouterr().err) == (2, True)
 
 
-def test_of_a_flag_that_is_given_twice_the_last_one_counts() -> None:
-    """Upstream's flags (spf13/pflag): charts put their additional arguments behind their own."""
-    given = ["all", "--drain-seconds", "2", "--zone", "2", "--v=3", "--extra-tags=a=b", "-v=5", "--extra-tags=c=d"]
+def test_if_a_flag_is_given_twice_the_last_one_counts() -> None:
+    """As in spf13/pflag: a chart appends additional arguments to its own."""
+    words = ["all", "--drain-seconds", "2", "--zone", "2", "--v=3", "--extra-tags=a=b", "-v=5", "--extra-tags=c=d"]
 
-    assert cli._translate_upstream_syntax(given) == [word for word in given if word != "--v=3"]
+    assert cli._translate_upstream_syntax(words) == [word for word in words if word != "--v=3"]
 
 
 @pytest.mark.requirement("flags.upstream")
-def test_upstreams_flags_of_the_node_are_taken() -> None:
-    """Upstream's options.go, as its chart writes them; their meanings are tested where they are followed."""
-    _, _, node = read(
+def test_the_node_flags_of_upstream_are_accepted() -> None:
+    """aws-ebs-csi-driver, cmd/options.go, as its chart writes them. Other tests show what they do."""
+    _, _, node = parse_command_line(
         "--metadata-sources=imds,kubernetes",
         "--reserved-volume-attachments=2",
         "--volume-attach-limit=-1",

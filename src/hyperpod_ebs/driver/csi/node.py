@@ -62,7 +62,7 @@ class Node(csi_pb2_grpc.NodeServicer):
         identity = await self._identity.identify()
         return csi_pb2.NodeGetInfoResponse(
             node_id=identity.id,
-            max_volumes_per_node=identity.volumes,
+            max_volumes_per_node=identity.attach_limit,
             accessible_topology=csi_pb2.Topology(segments=topology.node_segments(identity.zone)),
         )
 

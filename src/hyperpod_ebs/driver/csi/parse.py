@@ -77,7 +77,7 @@ def volume_spec(request: csi_pb2.CreateVolumeRequest, policy: tags.TagPolicy = t
     size = SizeRange.from_capacity_range(request.capacity_range.required_bytes, request.capacity_range.limit_bytes)
     type_, fixed_iops = given.type or parameters.DEFAULT_TYPE, given.iops
     if given.iops_per_gib is not None:
-        fixed_iops = iops.for_size(type_, given.iops_per_gib, size.wanted, at_least=given.at_least)
+        fixed_iops = iops.for_size(type_, given.iops_per_gib, size.wanted, raise_to_minimum=given.raise_iops_to_minimum)
     return VolumeSpec(
         name=name,
         size=size,
@@ -90,8 +90,8 @@ def volume_spec(request: csi_pb2.CreateVolumeRequest, policy: tags.TagPolicy = t
         snapshot_id=source_snapshot(request),
         tags={
             **policy.volume_tags(name, given.metadata, given.tag_specifications, given.tag_deletions),
-            **({iops.PER_GIB: str(given.iops_per_gib)} if given.iops_per_gib else {}),
-            **({iops.GROWS: "true"} if given.grows else {}),
+            **({iops.PER_GIB_TAG: str(given.iops_per_gib)} if given.iops_per_gib else {}),
+            **({iops.GROW_TAG: "true"} if given.grow_iops else {}),
         },
     )
 
@@ -137,7 +137,7 @@ def class_parameters(given: Mapping[str, str], mutable: Mapping[str, str]) -> pa
     parsed = parameters.parse_classes(given, mutable)
     if parsed.filesystem not in {None, *FILESYSTEMS}:
         raise errors.InvalidRequest(
-            f"filesystem {parsed.filesystem!r} is not supported; use one of {', '.join(sorted(FILESYSTEMS))}"
+            f"filesystem {parsed.filesystem!r} is not supported; use {' or '.join(sorted(FILESYSTEMS))}"
         )
     return parsed
 

@@ -81,7 +81,7 @@ class Kubernetes:
             return None
         for driver in csinode.get("spec", {}).get("drivers") or ():
             if driver.get("name") == DRIVER:
-                return CsiNodeEntry(volumes=(driver.get("allocatable") or {}).get("count"))
+                return CsiNodeEntry(attach_limit=(driver.get("allocatable") or {}).get("count"))
         return None
 
     async def watch_attachments(self) -> AsyncGenerator[frozenset[str]]:

@@ -49,7 +49,7 @@ _FLAGS: Final[Mapping[str, Mapping[str, str]]] = {
 
 def flags(filesystem: str, formatting: Formatting) -> list[str]:
     """The flags of mkfs for `formatting`, which this filesystem must support."""
-    return [word for key, value in formatting.said for word in _FLAGS[filesystem][key].format(value).split()]
+    return [word for key, value in formatting.options for word in _FLAGS[filesystem][key].format(value).split()]
 
 
 async def make_filesystem(device: Device, volume_id: str, program: Sequence[str], filesystem: str, lock: int) -> None:

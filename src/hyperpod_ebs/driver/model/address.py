@@ -1,4 +1,4 @@
-"""An address to listen on, as flags have it: `:9808` for all of this machine's, `127.0.0.1:9808`, `[::1]:9808`."""
+"""The address of a server, as a flag has it: `127.0.0.1:9808`, `[::1]:9808`, or `:9808` for all addresses."""
 
 import re
 from dataclasses import dataclass
@@ -6,32 +6,32 @@ from typing import Final, Self
 
 from hyperpod_ebs.driver.model import errors
 
-_FORM: Final = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[^\[\]:\s]*)):(?P<port>[0-9]{1,5})")
-_HIGHEST: Final = 65535
+_FORM: Final = re.compile(r"(?:\[(?P<ipv6>[0-9a-fA-F:.]+)\]|(?P<host>[^\[\]:\s]*)):(?P<port>[0-9]{1,5})")
+_HIGHEST_PORT: Final = 65535
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where an HTTP server listens."""
+    """The address of an HTTP server."""
 
     host: str | None
     """None for all addresses of the machine."""
     port: int
-    """0 for any that is free."""
+    """0 for any free port."""
 
     @classmethod
     def parse(cls, flag: str, text: str) -> Self:
-        """The address that `text`, the value of `flag`, names.
+        """Parse `text`, the value of `flag`.
 
         Raises:
-            InvalidRequest: It names none.
+            InvalidRequest: It is not an address.
         """
         match = _FORM.fullmatch(text)
-        if match is None or int(match["port"]) > _HIGHEST:
+        if match is None or int(match["port"]) > _HIGHEST_PORT:
             raise errors.InvalidRequest(
-                f"{flag} is {text!r}, which is not host:port; take :9808, or 127.0.0.1:9808 for this machine alone"
+                f"{flag} is {text!r}, which is not host:port; use :9808, or 127.0.0.1:9808 for local clients only"
             )
-        return cls(match["six"] or match["host"] or None, int(match["port"]))
+        return cls(match["ipv6"] or match["host"] or None, int(match["port"]))
 
     def __str__(self) -> str:
         host = self.host or ""

@@ -1,6 +1,6 @@
-"""What to do next about an attachment: a table, and no I/O.
+"""The next step of attaching or detaching a volume: a table, without I/O.
 
-seen                  wanted     next
+the node sees         wanted     next
 --------------------  ---------  -------
 detached              attached   Attach
 attaching here        attached   Wait
@@ -32,29 +32,29 @@ from hyperpod_ebs.driver.model.volume import Attachment, AttachState
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """Ask the cloud to attach."""
+    """Request the attachment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detach:
-    """Ask the cloud to detach."""
+    """Request the detachment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Look again: the cloud is on its way."""
+    """Poll again: AWS is changing the attachment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """It is as wanted."""
+    """Nothing is left to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """It cannot be had while things are so."""
+    """Fail: the volume cannot be attached in this state."""
 
-    why: str
+    reason: str
 
 
 Step = Attach | Detach | Wait | Done | Refuse
@@ -62,45 +62,47 @@ Step = Attach | Detach | Wait | Done | Refuse
 
 @dataclass(frozen=True, slots=True)
 class AttachmentView:
-    """A volume's attachment, seen from one node."""
+    """A volume's attachment as one node sees it."""
 
     state: AttachState
     here: bool = False
+    """Whether it is this node's own attachment."""
     holder: str = ""
+    """What the volume is attached to, for messages."""
 
 
 def view_from(node: Node, attachments: Iterable[Attachment]) -> AttachmentView:
-    """What `node` should know: its own attachment first, else whoever holds the volume."""
-    held = [a for a in attachments if a.state is not AttachState.DETACHED]
-    for attachment in sorted(held, key=lambda a: a.node != node):
+    """The attachment that matters to `node`: its own if there is one, otherwise another node's."""
+    current = [attachment for attachment in attachments if attachment.state is not AttachState.DETACHED]
+    for attachment in sorted(current, key=lambda attachment: attachment.node != node):
         return AttachmentView(attachment.state, here=attachment.node == node, holder=attachment.holder)
     return AttachmentView(AttachState.DETACHED)
 
 
-def next_step_to_attach(seen: AttachmentView) -> Step:
-    """The next step that brings the volume nearer to being on the node."""
-    match seen.state:
+def next_step_to_attach(view: AttachmentView) -> Step:
+    """The next step towards attaching the volume to the node."""
+    match view.state:
         case AttachState.DETACHED:
             return Attach()
         case AttachState.DETACHING:
             return Wait()
         case AttachState.BUSY:
-            return Refuse(f"a detach from {seen.holder} waits until the volume is unmounted there")
-        case AttachState.ATTACHING | AttachState.ATTACHED if not seen.here:
-            return Refuse(f"attached to {seen.holder}")
+            return Refuse(f"it is being detached from {view.holder}, which waits until the volume is unmounted there")
+        case AttachState.ATTACHING | AttachState.ATTACHED if not view.here:
+            return Refuse(f"it is attached to {view.holder}")
         case AttachState.ATTACHING:
             return Wait()
         case AttachState.ATTACHED:
             return Done()
         case _:
-            assert_never(seen.state)
+            assert_never(view.state)
 
 
-def next_step_to_detach(seen: AttachmentView) -> Step:
-    """The next step that brings the volume nearer to being off the node."""
-    if not seen.here:
+def next_step_to_detach(view: AttachmentView) -> Step:
+    """The next step towards detaching the volume from the node."""
+    if not view.here:
         return Done()
-    match seen.state:
+    match view.state:
         case AttachState.DETACHED:
             return Done()
         case AttachState.ATTACHING | AttachState.ATTACHED:
@@ -108,4 +110,4 @@ def next_step_to_detach(seen: AttachmentView) -> Step:
         case AttachState.DETACHING | AttachState.BUSY:
             return Wait()
         case _:
-            assert_never(seen.state)
+            assert_never(view.state)

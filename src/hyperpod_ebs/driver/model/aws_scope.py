@@ -1,6 +1,7 @@
-"""Where the HyperPod clusters are: of what partition, region and account, as far as somebody said it."""
+"""The partition, region and account that the driver works in, as far as flags name them."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -12,11 +13,15 @@ _ARN: Final = re.compile(
 )
 _PARTITION: Final = re.compile(r"aws[a-z-]*")
 _ACCOUNT: Final = re.compile(r"[0-9]{12}")
+_FORMS: Final[Mapping[str, str]] = {
+    "--partition": "a partition such as aws, aws-cn or aws-us-gov",
+    "--account-id": "twelve digits",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwsScope:
-    """What was said; None is for AWS to tell."""
+    """A partition, region and account; AWS is asked for each that is None."""
 
     partition: str | None = None
     region: str | None = None
@@ -31,10 +36,10 @@ class AwsScope:
         region: str | None = None,
         account: str | None = None,
     ) -> Self:
-        """What a cluster's ARN and its parts, said beside it, say together.
+        """Combine a cluster's ARN with the flags for its parts.
 
         Raises:
-            InvalidRequest: One of them can be none, or two of them do not agree.
+            InvalidRequest: A value is invalid, or two of them contradict each other.
         """
         for flag, text, form in (("--partition", partition, _PARTITION), ("--account-id", account, _ACCOUNT)):
             if text and not form.fullmatch(text):
@@ -44,14 +49,12 @@ class AwsScope:
         match = _ARN.fullmatch(cluster)
         if match is None:
             raise errors.InvalidRequest(
-                f"--cluster-arn is {cluster!r}; it must be arn:<partition>:sagemaker:<region>:<account>:cluster/<12 of "
-                "a-z and 0-9>, as SageMaker's DescribeCluster tells it; the ARN of the EKS cluster is another"
+                f"--cluster-arn is {cluster!r}; it must be arn:<partition>:sagemaker:<region>:<account>:cluster/<12 "
+                "characters of a-z and 0-9>, as SageMaker's DescribeCluster returns it, and not the ARN of the EKS "
+                "cluster"
             )
-        said = {"partition": partition, "region": region, "account": account}
-        for name, text in said.items():
+        flags = {"partition": partition, "region": region, "account": account}
+        for name, text in flags.items():
             if text and text != match[name]:
                 raise errors.InvalidRequest(f"the {name} is {text}, but {match[name]} in --cluster-arn={cluster}")
         return cls(**match.groupdict())
-
-
-_FORMS: Final = {"--partition": "aws, aws-cn, aws-us-gov or the like", "--account-id": "twelve digits"}

@@ -1,4 +1,4 @@
-"""How a volume will be used: mounted or raw, by how many, for writing or not."""
+"""How a volume is to be used: mounted or as a raw block device, by how many nodes, writable or not."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,11 +8,11 @@ from hyperpod_ebs.driver.model import errors
 
 DEFAULT_FILESYSTEM: Final = "ext4"
 FILESYSTEMS: Final = frozenset({"ext4", "xfs"})
-"""What this driver formats and mounts."""
+"""The filesystems that this driver creates and mounts."""
 
 
 class AccessMode(StrEnum):
-    """CSI's access modes, by their names there."""
+    """CSI's access modes, by their names in the specification."""
 
     UNKNOWN = "UNKNOWN"
     SINGLE_NODE_WRITER = "SINGLE_NODE_WRITER"
@@ -32,17 +32,17 @@ ACCESS_MODES: Final = frozenset(
         AccessMode.SINGLE_NODE_READER_ONLY,
     }
 )
-"""One node at a time: what a volume that is attached once can give."""
+"""The supported modes: those of a single node, because a volume is attached to one node at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The device itself."""
+    """As a raw block device."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A filesystem on it."""
+    """As a mounted filesystem."""
 
     filesystem: str = DEFAULT_FILESYSTEM
     flags: tuple[str, ...] = ()
@@ -50,33 +50,31 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """One way in which a volume will be used."""
+    """One way to use a volume."""
 
     access: Block | Mount
     mode: AccessMode
 
     @property
     def read_only(self) -> bool:
-        """Whether the mode itself forbids writing."""
+        """Whether the access mode itself forbids writing."""
         return self.mode is AccessMode.SINGLE_NODE_READER_ONLY
 
 
 def unsupported_reason(capability: Capability) -> str | None:
-    """Why a volume of ours cannot be used so; None when it can."""
+    """Why the driver does not support the capability; None if it does."""
     if capability.mode not in ACCESS_MODES:
-        return f"access mode {capability.mode} is not offered: an EBS volume is attached to one node at a time"
+        return f"access mode {capability.mode} is not supported: an EBS volume is attached to one node at a time"
     if isinstance(capability.access, Mount) and capability.access.filesystem not in FILESYSTEMS:
-        return (
-            f"filesystem {capability.access.filesystem!r} is not offered; take one of {', '.join(sorted(FILESYSTEMS))}"
-        )
+        return f"filesystem {capability.access.filesystem!r} is not supported; use {' or '.join(sorted(FILESYSTEMS))}"
     return None
 
 
 def check(capability: Capability) -> None:
-    """Accept what can be had.
+    """Check that the driver supports the capability.
 
     Raises:
-        InvalidRequest: It cannot; the text says why.
+        InvalidRequest: It does not; the message has the reason.
     """
     if reason := unsupported_reason(capability):
         raise errors.InvalidRequest(reason)

@@ -1,29 +1,29 @@
-"""What a node knows of a volume's device: which it is, what is on it, how full it is."""
+"""What the node process knows of a volume's device: which one it is, what is on it, and how full it is."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-_SLACK: Final = 2**24
-"""Bytes at a device's end that a filesystem may leave over: ext4 uses no last group that is mostly tables."""
+_UNUSED_END: Final = 2**24
+"""Bytes at a device's end that a filesystem may leave unused: ext4 skips a last group that would be mostly tables."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class DeviceNumber:
-    """The kernel's name for a device, the same whatever path leads to it."""
+    """The kernel's number of a device, which is the same for every path to it."""
 
     major: int
     minor: int
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The number that sysfs and the mount table write as `259:3`."""
+        """Parse a number in the form of sysfs and of the mount table, `259:3`."""
         major, _, minor = text.strip().partition(":")
         return cls(int(major), int(minor))
 
     @property
     def is_anonymous(self) -> bool:
-        """Whether no block device is behind it: tmpfs, overlay, devtmpfs."""
+        """Whether the number belongs to a filesystem without a block device: tmpfs, overlay, devtmpfs."""
         return self.major == 0
 
     def __str__(self) -> str:
@@ -32,7 +32,7 @@ class DeviceNumber:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A volume's block device, proved to be that volume's."""
+    """A block device that was proved to be a volume's."""
 
     path: Path
     number: DeviceNumber
@@ -42,38 +42,38 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Blank:
-    """Read, and proved to hold nothing: the only thing that is ever formatted, but for `Unfinished`."""
+    """The device was read and holds nothing. Only blank and unfinished devices are ever formatted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """What an mkfs of ours left when it was cut off: no filesystem yet, and no one's data."""
+    """The device holds what an interrupted mkfs of the driver left: no filesystem yet, and no data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filesystem:
-    """A complete filesystem."""
+    """The device holds a complete filesystem."""
 
     kind: str
     size: int
-    """Bytes, as its superblock says."""
+    """Bytes, according to its superblock."""
     damaged: bool = False
-    """Its superblock says that it has errors, or that it was left open without a journal."""
+    """Whether its superblock reports errors, or no clean unmount of a filesystem without a journal."""
     marked_unfinished: bool = False
-    """Our note that it was being made still stands, and has to go before it is used."""
+    """Whether the driver's marker of a running mkfs is still there; it must be removed before use."""
     marked_growing: bool = False
-    """Our note that it was being grown still stands: a repair may do what that needs."""
+    """Whether the driver's marker of a running resize is still there; a repair may then do what the resize needs."""
     in_use: bool = False
-    """It is mounted, or open for another program's own use."""
+    """Whether it is mounted, or open for the exclusive use of another program."""
 
     def is_smaller_than(self, device: Device) -> bool:
-        """Whether the device has room that the filesystem does not use."""
-        return device.size - self.size > _SLACK
+        """Whether the device has space that the filesystem does not use."""
+        return device.size - self.size > _UNUSED_END
 
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """Something that is neither blank nor a filesystem we can vouch for. Never written to."""
+    """The device holds something that is neither blank nor a filesystem that the driver knows. It is never written."""
 
     what: str
 
@@ -92,7 +92,7 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How full a volume is. A raw block volume has only a total, and no inodes."""
+    """How full a volume is. A raw block volume has only a total number of bytes, and no inodes."""
 
     bytes: Amount
     inodes: Amount | None = None

@@ -1,51 +1,51 @@
-"""Everything that can go wrong, as the driver sees it.
+"""Every error of the driver, as one tree.
 
 errors.Error
 ├── InvalidRequest          the caller must change the request
-│   └── OutOfRange          the capacity asked for cannot be had
-├── NotFound                no such object, or an id that nothing can have
+│   └── OutOfRange          no volume can have the requested capacity
+├── NotFound                no such object, or an id that no object can have
 │   ├── VolumeNotFound
 │   ├── SnapshotNotFound
 │   └── NodeNotFound
-├── Conflict                the name, path or attachment is taken on other terms
-├── Refused                 the world is not ready for it, and may heal without a new request
+├── Conflict                the name, path or attachment is in use with other parameters
+├── Refused                 the current state forbids it; the same request may succeed later
 │   ├── InUse               the volume is attached elsewhere, or still mounted
-│   ├── QuotaReached        a limit of the account
-│   ├── KeyUnusable         the KMS key is disabled, gone or not granted
+│   ├── QuotaReached        a quota of the account is reached
+│   ├── KeyUnusable         the KMS key is disabled, deleted or not granted
 │   └── NotReady            the source or the object is in a state that forbids it
-├── NoRoom                  try another place
-│   ├── ZoneFull            no capacity in this zone, and nothing was created
-│   └── NodeFull            the node's attachment limit
-├── Denied                  IAM or KMS said no, before anything was made
-├── Busy                    another operation holds the object, or a page token is stale
+├── NoRoom                  another zone or node may have room
+│   ├── ZoneFull            no capacity in the zone, and nothing was created
+│   └── NodeFull            the node's attach limit is reached
+├── Denied                  IAM or KMS denied it, and nothing was created
+├── Busy                    another operation works on the object, or a page token is stale
 ├── TimedOut                the caller's deadline passed
-└── Unavailable             try again: nothing is known to be wrong with the request
-    ├── Throttled           AWS asked for a slower pace
-    ├── RateLimited         a modification has to wait; carries the earliest time
-    ├── DeviceNotReady      the device or its size is not there yet
-    ├── OutcomeUnknown      a create was sent and is not yet proved void
-    └── CloudError          AWS answered with something not in this tree
+└── Unavailable             try again: the request itself may be right
+    ├── Throttled           AWS throttled the request
+    ├── RateLimited         a modification has to wait; has the earliest time
+    ├── DeviceNotReady      the device has not appeared yet, or not in its new size
+    ├── OutcomeUnknown      a create request was sent, and may have succeeded
+    └── CloudError          AWS returned a code that has no class here
 
-No class here knows gRPC: `hyperpod_ebs.driver.csi.status` gives each its code.
+No class here knows gRPC: `hyperpod_ebs.driver.csi.status` assigns the codes.
 """
 
 from datetime import datetime
 
 
 class Error(Exception):
-    """The root. Its text is for the CO and the operator: object, both values, cause, what to do."""
+    """The root. The message is for operators: what failed with which values, why, and what to do."""
 
 
-class InvalidRequest(Error):  # noqa: N818 - named for what is so, all through the tree
-    """The request is wrong and will stay wrong."""
+class InvalidRequest(Error):  # noqa: N818 - the names of this tree say what happened, without "Error"
+    """The request is wrong, and stays wrong when it is repeated."""
 
 
 class OutOfRange(InvalidRequest):
-    """The capacity asked for cannot be had. Only ever for a capacity range."""
+    """No volume can have the requested capacity. Only ever raised for a capacity range."""
 
 
 class NotFound(Error):  # noqa: N818 - as above
-    """No such object, or an id that nothing can have."""
+    """No such object, or an id that no object can have."""
 
 
 class VolumeNotFound(NotFound):
@@ -61,11 +61,11 @@ class NodeNotFound(NotFound):
 
 
 class Conflict(Error):  # noqa: N818 - as above
-    """The name, path or attachment is taken on other terms."""
+    """The name, path or attachment is in use with other parameters."""
 
 
 class Refused(Error):  # noqa: N818 - as above
-    """The world is not ready for it, and may heal without a new request."""
+    """The current state forbids it. The same request may succeed later."""
 
 
 class InUse(Refused):
@@ -73,11 +73,11 @@ class InUse(Refused):
 
 
 class QuotaReached(Refused):
-    """A limit of the account is reached."""
+    """A quota of the account is reached."""
 
 
 class KeyUnusable(Refused):
-    """The KMS key is disabled, gone or not granted."""
+    """The KMS key is disabled, deleted or not granted."""
 
 
 class NotReady(Refused):
@@ -85,23 +85,23 @@ class NotReady(Refused):
 
 
 class NoRoom(Error):  # noqa: N818 - as above
-    """This place is full; another may not be."""
+    """The zone or node is full. Another one may have room."""
 
 
 class ZoneFull(NoRoom):
-    """No capacity in this zone, and nothing was created."""
+    """The zone has no capacity, and nothing was created."""
 
 
 class NodeFull(NoRoom):
-    """The node's attachment limit is reached."""
+    """The node's attach limit is reached."""
 
 
 class Denied(Error):  # noqa: N818 - as above
-    """IAM or KMS said no, before anything was made."""
+    """IAM or KMS denied it, and nothing was created."""
 
 
 class Busy(Error):  # noqa: N818 - as above
-    """Another operation holds the object, or a page token is stale."""
+    """Another operation works on the object, or a page token is stale."""
 
 
 class TimedOut(Error):  # noqa: N818 - as above
@@ -109,32 +109,32 @@ class TimedOut(Error):  # noqa: N818 - as above
 
 
 class Unavailable(Error):  # noqa: N818 - as above
-    """Nothing is known to be wrong with the request: the caller should try it again."""
+    """The request itself may be right: the caller should try again."""
 
 
 class Throttled(Unavailable):
-    """AWS asked for a slower pace."""
+    """AWS throttled the request."""
 
 
 class RateLimited(Unavailable):
     """A modification has to wait for the volume's rate limit."""
 
     def __init__(self, message: str, *, earliest: datetime | None = None) -> None:
-        """`earliest` is when AWS would take it, where that is known."""
+        """`earliest` is when AWS accepts the modification, if that is known."""
         self.earliest = earliest
         super().__init__(message + (f"; earliest at {earliest:%Y-%m-%dT%H:%M:%SZ}" if earliest else ""))
 
 
 class DeviceNotReady(Unavailable):
-    """The device, or its new size, is not there yet."""
+    """The device has not appeared yet, or not in its new size."""
 
 
 class OutcomeUnknown(Unavailable):
-    """A create was sent and is not yet proved void."""
+    """A create request was sent, and may have succeeded."""
 
 
 class CloudError(Unavailable):
-    """AWS answered with something not in this tree. It may have done its work."""
+    """AWS returned a code that has no class here. The request may have taken effect."""
 
     def __init__(self, code: str, message: str, *, request_id: str = "") -> None:
         """`code` and `request_id` are AWS's own; `request_id` is empty if the answer could not be parsed."""

@@ -1,7 +1,7 @@
-"""How a volume's filesystem is to be made, where a StorageClass says more than its kind.
+"""Options for creating a volume's filesystem, from the parameters of a StorageClass.
 
-The words travel in the volume's context from the controller to the node that formats it;
-there they are upstream's, in small letters, so that either driver reads the other's volumes.
+They travel in the volume context from the controller to the node that formats the volume.
+The keys there are upstream's, in lower case, so that each driver reads the other's volumes.
 """
 
 import re
@@ -11,79 +11,81 @@ from typing import Final, Self
 
 from hyperpod_ebs.driver.model import errors
 
-_SIZE: Final = re.compile(r"[1-9][0-9]*[kKmM]?")
+_NUMBER: Final = re.compile(r"[1-9][0-9]*[kKmM]?")
 
-SIZES: Final[Mapping[str, frozenset[str]]] = {
+NUMBERS: Final[Mapping[str, frozenset[str]]] = {
     "blockSize": frozenset({"ext4", "xfs"}),
     "inodeSize": frozenset({"ext4", "xfs"}),
     "bytesPerInode": frozenset({"ext4"}),
     "numberOfInodes": frozenset({"ext4"}),
     "ext4ClusterSize": frozenset({"ext4"}),
 }
-"""Keys with a number, and the filesystems that have such a thing."""
+"""Keys whose value is a number, and the filesystems that have the option."""
 
 SWITCHES: Final[Mapping[str, frozenset[str]]] = {
     "ext4BigAlloc": frozenset({"ext4"}),
     "ext4EncryptionSupport": frozenset({"ext4"}),
 }
-"""Keys that are true or false."""
+"""Keys whose value is true or false, and the filesystems that have the option."""
 
-KEYS: Final[Mapping[str, str]] = {key.lower(): key for key in (*SIZES, *SWITCHES)}
-"""All of them, by their small letters."""
+KEYS: Final[Mapping[str, str]] = {key.lower(): key for key in (*NUMBERS, *SWITCHES)}
+"""All keys, by their lower-case form."""
 
 
 @dataclass(frozen=True, slots=True)
 class Formatting:
-    """What was said; empty for a filesystem as its program makes it."""
+    """The options for a filesystem; empty for the defaults of mkfs."""
 
-    said: tuple[tuple[str, str], ...] = ()
-    """Keys as in the tables above, in their order, and values; of a switch only where it is on."""
+    options: tuple[tuple[str, str], ...] = ()
+    """Keys in the order of the tables above, with their values; switches only if they are on."""
 
     @classmethod
-    def parse(cls, given: Mapping[str, str]) -> Self:
-        """What `given` says; keys of anything else are passed over.
+    def parse(cls, parameters: Mapping[str, str]) -> Self:
+        """Parse the options among `parameters`, and ignore all other keys.
 
         Raises:
-            InvalidRequest: A value cannot be read, or a key is given twice.
+            InvalidRequest: A value is invalid, or a key is given twice.
         """
         found: dict[str, str] = {}
-        for spelling, text in sorted(given.items()):
+        for spelling, text in sorted(parameters.items()):
             key = KEYS.get(spelling.lower())
             if key is None:
                 continue
             if key in found:
-                raise errors.InvalidRequest(f"parameter {key!r} is given twice, in different spellings")
-            found[key] = _read(key, text)
+                raise errors.InvalidRequest(f"parameter {key!r} is given twice, in different spellings; remove one")
+            found[key] = _parse_value(key, text)
         if found.get("ext4ClusterSize") and found.get("ext4BigAlloc") != "true":
-            raise errors.InvalidRequest("ext4ClusterSize needs ext4BigAlloc: true")
+            raise errors.InvalidRequest("parameter 'ext4ClusterSize' needs ext4BigAlloc: true; add it")
         return cls(tuple((key, found[key]) for key in KEYS.values() if found.get(key, "false") != "false"))
 
     def check(self, filesystem: str | None) -> None:
-        """Accept a filesystem that can be made so; None for a raw block volume.
+        """Check that a filesystem of this kind has all the options; None is a raw block volume.
 
         Raises:
-            InvalidRequest: It cannot.
+            InvalidRequest: It does not have one of them.
         """
-        for key, _ in self.said:
-            kinds = {**SIZES, **SWITCHES}[key]
-            if filesystem not in kinds:
-                what = filesystem or "a raw block volume"
-                raise errors.InvalidRequest(f"parameter {key!r} is for {' and '.join(sorted(kinds))}, not for {what}")
+        for key, _ in self.options:
+            filesystems = {**NUMBERS, **SWITCHES}[key]
+            if filesystem not in filesystems:
+                actual = filesystem or "a raw block volume"
+                raise errors.InvalidRequest(
+                    f"parameter {key!r} is for {' and '.join(sorted(filesystems))}, not for {actual}"
+                )
 
     def context(self) -> dict[str, str]:
-        """What the node is told."""
-        return {key.lower(): value for key, value in self.said}
+        """The options in the form of the volume context."""
+        return {key.lower(): value for key, value in self.options}
 
 
 PLAIN: Final = Formatting()
-"""As its program makes it."""
+"""The defaults of mkfs."""
 
 
-def _read(key: str, text: str) -> str:
+def _parse_value(key: str, text: str) -> str:
     if key in SWITCHES:
         if text.lower() not in {"true", "false"}:
             raise errors.InvalidRequest(f"{key} is {text!r}; it must be true or false")
         return text.lower()
-    if not (text.isascii() and _SIZE.fullmatch(text)):
+    if not (text.isascii() and _NUMBER.fullmatch(text)):
         raise errors.InvalidRequest(f"{key} is {text!r}; it must be a whole number, such as 4096 or 4k")
     return text

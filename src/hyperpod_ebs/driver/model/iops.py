@@ -1,7 +1,7 @@
-"""IOPS in proportion to a volume's size: what a StorageClass asks for with `iopsPerGB`.
+"""IOPS in proportion to a volume's size, for StorageClasses with `iopsPerGB`.
 
-The limits are EC2's, of its page "Amazon EBS volume types". What is above them is lowered,
-as upstream does; what is below the least is raised where the class allows it.
+The limits are those of the EBS User Guide, "Amazon EBS volume types". IOPS above the maximum are
+lowered to it, as upstream does; IOPS below the minimum are raised to it if the class allows that.
 """
 
 from collections.abc import Mapping
@@ -11,17 +11,17 @@ from typing import Final
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.sizes import GiB
 
-PER_GIB: Final = "ebs.csi.aws.com/IOPSPerGb"
-"""The tag that keeps the ratio."""
+PER_GIB_TAG: Final = "ebs.csi.aws.com/IOPSPerGb"
+"""The tag that keeps the IOPS for each GiB."""
 
-GROWS: Final = "ebs.csi.aws.com/AllowAutoIOPSIncreaseOnModify"
-"""The tag that says whether a larger volume is to have more IOPS, too."""
+GROW_TAG: Final = "ebs.csi.aws.com/AllowAutoIOPSIncreaseOnModify"
+"""The tag that says whether the IOPS grow with the volume."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Limits:
-    least: int
-    most: int
+    minimum: int
+    maximum: int
     per_gib: int
 
 
@@ -32,33 +32,34 @@ _BY_TYPE: Final[Mapping[str, _Limits]] = {
 }
 
 
-def for_size(type_: str, per_gib: int, size: GiB, *, at_least: bool) -> int:
+def for_size(type_: str, per_gib: int, size: GiB, *, raise_to_minimum: bool) -> int:
     """The IOPS of a volume of this type and size.
 
     Args:
         type_: The volume's type.
-        per_gib: What is asked for each GiB.
+        per_gib: The requested IOPS for each GiB.
         size: The volume's size.
-        at_least: Whether what is too little is raised to the least that the type has.
+        raise_to_minimum: Whether to raise IOPS below the type's minimum to it.
 
     Raises:
-        InvalidRequest: Volumes of this type have no IOPS to ask for.
+        InvalidRequest: Volumes of this type have no configurable IOPS.
     """
     limits = _BY_TYPE.get(type_)
     if limits is None:
         raise errors.InvalidRequest(
-            f"iopsPerGB is given for type {type_}, which has no IOPS to ask for; take {', '.join(_BY_TYPE)}"
+            f"iopsPerGB is {per_gib}, but volumes of type {type_} have no configurable IOPS; "
+            f"use one of the types {', '.join(_BY_TYPE)}"
         )
-    wanted = min(per_gib * size, limits.most)
+    wanted = min(per_gib * size, limits.maximum)
     allowed = limits.per_gib * size
-    if allowed >= limits.least:
+    if allowed >= limits.minimum:
         wanted = min(wanted, allowed)
-    return max(wanted, limits.least) if at_least else wanted
+    return max(wanted, limits.minimum) if raise_to_minimum else wanted
 
 
 def after_growth(type_: str, tags: Mapping[str, str], size: GiB) -> int | None:
-    """The IOPS that the tags of a volume promise it at `size`; None where they promise nothing."""
-    ratio = tags.get(PER_GIB, "")
-    if tags.get(GROWS) != "true" or not (ratio.isascii() and ratio.isdecimal()) or type_ not in _BY_TYPE:
+    """The IOPS at `size` that the volume's tags ask for; None if its IOPS do not grow with it."""
+    per_gib = tags.get(PER_GIB_TAG, "")
+    if tags.get(GROW_TAG) != "true" or not (per_gib.isascii() and per_gib.isdecimal()) or type_ not in _BY_TYPE:
         return None
-    return for_size(type_, int(ratio), size, at_least=True)
+    return for_size(type_, int(per_gib), size, raise_to_minimum=True)

@@ -1,4 +1,4 @@
-"""A Kubernetes node, as far as the driver reads it."""
+"""A node in Kubernetes, as far as the driver reads it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,15 +11,15 @@ ZONE: Final = "topology.kubernetes.io/zone"
 INSTANCE_TYPE: Final = "node.kubernetes.io/instance-type"
 INTERFACES: Final = "sagemaker.amazonaws.com/num-eni-attachments"
 VOLUMES: Final = "sagemaker.amazonaws.com/num-block-device-mappings"
-"""Volumes that a HyperPod node has besides its root: SageMaker's own count."""
+"""SageMaker's count of the volumes that a HyperPod node has besides its root volume."""
 
 DRIVER: Final = "ebs.csi.aws.com"
-"""The driver's name: the upstream driver's, so that its volumes and classes are ours too."""
+"""The driver's name. It is the upstream driver's, so that this driver takes over its volumes and classes."""
 
 NOT_READY: Final = f"{DRIVER}/agent-not-ready"
-"""A taint that keeps pods off a new node until its driver can serve them."""
+"""The start-up taint, which keeps pods off a new node until its driver can serve them."""
 
-_LEAVING: Final = frozenset(
+_DISRUPTION_TAINTS: Final = frozenset(
     {
         "node.kubernetes.io/unschedulable",
         "node.kubernetes.io/out-of-service",
@@ -28,12 +28,12 @@ _LEAVING: Final = frozenset(
         "karpenter.sh/disruption",
     }
 )
-"""Taints of a node that is on its way out: by a drain, by hand, by either autoscaler."""
+"""Taints of a node that is being drained or removed: by an administrator or by an autoscaler."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taint:
-    """One of a node's taints, whole: what is removed is compared with it."""
+    """A node's taint, complete: the API server compares all of it when it is removed."""
 
     key: str
     effect: str
@@ -43,56 +43,58 @@ class Taint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubernetesNode:
-    """What is read of a node."""
+    """What the driver reads of a node."""
 
     name: str
     provider_id: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
-    """In their order, by which one is named when it is removed."""
+    """In Kubernetes' order: a taint is removed by its position."""
     cordoned: bool = False
-    """Whether no pod is to be placed on it; the taint that says so comes a moment later."""
+    """Whether the node is unschedulable. Kubernetes adds the taint for it a moment later."""
 
     @property
     def has_startup_taint(self) -> bool:
-        """Whether it still carries our start-up taint, with whatever effect."""
+        """Whether the node still has the start-up taint, with any effect."""
         return any(taint.key == NOT_READY for taint in self.taints)
 
     @property
-    def leaving(self) -> bool:
-        """Whether its pods are being moved elsewhere."""
-        return self.cordoned or any(taint.key in _LEAVING for taint in self.taints)
+    def is_leaving(self) -> bool:
+        """Whether the node is being drained or removed."""
+        return self.cordoned or any(taint.key in _DISRUPTION_TAINTS for taint in self.taints)
 
     def identity(self) -> PartialIdentity:
-        """Who the node is by this.
+        """The node's identity according to Kubernetes.
 
         Raises:
-            Refused: Its provider id or the label of its zone is absent, or is none that can be used.
+            Refused: The zone's label or the provider id is missing or unusable.
         """
         if not self.labels.get(ZONE):
-            raise errors.Refused(f"node {self.name} has no label {ZONE}, which the cluster's cloud integration sets")
+            raise errors.Refused(
+                f"node {self.name} has no label {ZONE}, which the cluster's cloud provider integration sets"
+            )
         try:
             id_ = nodes.parse_provider_id(self.provider_id)
         except errors.NodeNotFound as error:
-            raise errors.Refused(f"node {self.name} has a providerID that leads to no instance: {error}") from error
-        volumes = _count(self.labels.get(VOLUMES))
+            raise errors.Refused(f"node {self.name} has an unusable providerID: {error}") from error
+        volumes = _parse_count(self.labels.get(VOLUMES))
         return PartialIdentity(
             id=id_,
             zone=self.labels[ZONE],
             instance_type=self.labels.get(INSTANCE_TYPE),
-            interfaces=_count(self.labels.get(INTERFACES)) or None,  # no node has none: a 0 is nobody's count
-            volumes=None if volumes is None else volumes + 1,
+            interfaces=_parse_count(self.labels.get(INTERFACES)) or None,  # every node has one: 0 means not counted
+            other_volumes=None if volumes is None else volumes + 1,  # the root volume
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CsiNodeEntry:
-    """Our driver's entry in the node's CSINode: kubelet has taken it."""
+    """The driver's entry in the node's CSINode, which kubelet adds when it registers the driver."""
 
-    volumes: int | None
-    """How many volumes the scheduler may give the node; None where no limit is set."""
+    attach_limit: int | None
+    """How many volumes the scheduler may assign to the node; None if there is no limit."""
 
 
-def _count(text: str | None) -> int | None:
-    """The number that a label holds; None where it holds none."""
+def _parse_count(text: str | None) -> int | None:
+    """Parse the number in a label; None if it holds none."""
     return int(text) if text is not None and text.isascii() and text.isdigit() else None

@@ -1,8 +1,8 @@
-"""How many volumes a node takes, by its instance type.
+"""How many volumes a node can have, by its instance type.
 
-The numbers are EC2's `MaximumEbsAttachments`, from DescribeInstanceTypes. Where
-they are shared with network interfaces the first interface is taken off already,
-and each further one takes a volume's place.
+The numbers are EC2's `MaximumEbsAttachments`, from DescribeInstanceTypes. Where network
+interfaces share the attach slots, the slot of the first interface is subtracted already,
+and each further interface takes one.
 """
 
 import re
@@ -49,12 +49,12 @@ _EXACT: Final[Mapping[str, int]] = {
     "trn2.48xlarge": 64,
 }
 _SHARING: Final = re.compile(r"[cmr]5(a|b|n|zn)?|[cmr]6(a|g|gn|i|in)|[cmr]7(g|gn)|t3a?|t4g")
-"""Families that share their places with network interfaces, the same number whatever their size."""
+"""Families whose volumes share the attach slots with network interfaces. Every size has the same number of slots."""
 
 _DEDICATED: Final = re.compile(
     r"[cmr]7(a|i|iz|i-flex)|[cmr]8(a|g|gd|i|i-flex)|i[78](i|ie|g|ge)|g6[ef]?|gr6f?|g7e?|p5|trn2"
 )
-"""Families whose places are for volumes alone, as many as their size says."""
+"""Families whose attach slots are for volumes only. The number of slots depends on the size."""
 
 _BY_SIZE: Final[Mapping[str, int]] = {
     "16xlarge": 48,
@@ -65,35 +65,37 @@ _BY_SIZE: Final[Mapping[str, int]] = {
     "96xlarge": 128,
 }
 
+_EXACT_AND_SHARING: Final = re.compile(r"(g4dn|g5|i3en|r5d|trn1n?)\..*")
+"""The types in `_EXACT` whose volumes share the attach slots with network interfaces."""
 
-_EXACT_BUT_SHARED: Final = re.compile(r"(g4dn|g5|i3en|r5d|trn1n?)\..*")
-"""Of the types above, those whose places are shared all the same."""
 
-
-def attach_limit(instance_type: str, *, taken: int, interfaces: int = 1) -> int:
-    """How many volumes of ours a node of this type takes; 0 where that is not known, as CSI has it.
+def attach_limit(instance_type: str, *, reserved: int, interfaces: int = 1) -> int:
+    """How many of the driver's volumes a node of this type can have; 0 if unknown, as in CSI.
 
     Args:
-        instance_type: EC2's name, or SageMaker's with `ml.` before it.
-        taken: Volumes that the node has anyway: its root, and on HyperPod the secondary one.
-        interfaces: Network interfaces that the node has, the first included.
+        instance_type: EC2's name, or SageMaker's, which has the prefix `ml.`.
+        reserved: Attach slots for other volumes: the root volume, and on HyperPod the secondary one.
+        interfaces: Network interfaces of the node, including the first.
     """
     name = instance_type.removeprefix(_ML)
-    limit = _limit(name)
+    slots = _slots(name)
+    if not slots:
+        return 0
     if shares_slots_with_interfaces(name):
-        limit -= max(0, interfaces - 1)
-    return max(1, limit - taken) if _limit(name) else 0
+        slots -= max(0, interfaces - 1)
+    return max(1, slots - reserved)  # 0 would mean any number of volumes
 
 
 def shares_slots_with_interfaces(name: str) -> bool:
-    """Whether further network interfaces take volumes' places on a type, by EC2's name for it."""
-    return bool(_EXACT_BUT_SHARED.fullmatch(name) or _SHARING.fullmatch(name.partition(".")[0]))
+    """Whether each further network interface takes an attach slot on this EC2 instance type."""
+    return bool(_EXACT_AND_SHARING.fullmatch(name) or _SHARING.fullmatch(name.partition(".")[0]))
 
 
-def _limit(instance_type: str) -> int:
-    family, _, size = instance_type.partition(".")
+def _slots(instance_type: str) -> int:
+    """The attach slots of an EC2 instance type; 0 if unknown."""
     if exact := _EXACT.get(instance_type):
         return exact
+    family, _, size = instance_type.partition(".")
     if size.startswith("metal"):
         return 0
     if _DEDICATED.fullmatch(family):

@@ -1,8 +1,8 @@
-"""Who this node is: what several sources tell of it, put together field by field.
+"""The identity of the node that this process runs on, merged from several sources, field by field.
 
-Of each field the first source that knows it is believed, but for one thing: an id that
-names a HyperPod cluster beats one that does not, for instance metadata knows a HyperPod
-node as the plain instance that it also is, and that one no attachment can be made to.
+For each field the first source that has it counts, with one exception: an id that names a
+HyperPod cluster takes precedence over one that does not. EC2's instance metadata describes a
+HyperPod node as a plain instance, to which no volume can be attached.
 """
 
 from collections.abc import Sequence
@@ -11,67 +11,69 @@ from typing import Final
 
 from hyperpod_ebs.driver.model import limits, nodes
 
-_ROOT: Final = 1
-_ROOT_AND_SECONDARY: Final = 2
-"""A HyperPod node comes with both; its second volume holds what containers write."""
+_EC2_VOLUMES: Final = 1
+"""A plain EC2 instance has its root volume."""
+
+_HYPERPOD_VOLUMES: Final = 2
+"""A HyperPod node has a root volume and a secondary volume, which holds what containers write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartialIdentity:
-    """What one source tells of this node; None where it does not know."""
+    """What one source knows of the node; None for what it does not know."""
 
     id: nodes.Node | None = None
     zone: str | None = None
     instance_type: str | None = None
     interfaces: int | None = None
-    """Network interfaces, the first included."""
-    volumes: int | None = None
-    """EBS volumes that it has anyway, none of them ours: its root included."""
+    """Network interfaces, including the first."""
+    other_volumes: int | None = None
+    """EBS volumes of the node that are not the driver's, including the root volume."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttachLimitSettings:
-    """What the operator says of the volumes that the node takes; None leaves it to what is told."""
+    """What the operator sets about the attach limit; None for what follows from the instance type."""
 
     limit: int | None = None
-    """How many, whatever the instance type."""
+    """The limit, whatever the instance type."""
     reserved: int | None = None
-    """How many of the instance type's places are not for volumes of ours."""
+    """Attach slots of the instance type that are not for the driver's volumes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeIdentity:
-    """Who this node is."""
+    """The node's identity as CSI's NodeGetInfo returns it."""
 
     id: str
     zone: str
-    volumes: int
-    """How many volumes it takes; 0 where that is not known."""
+    attach_limit: int
+    """How many volumes the node can have; 0 if unknown."""
 
 
-def merged_identity(told: Sequence[PartialIdentity], allowance: AttachLimitSettings) -> NodeIdentity | None:
-    """This node by all that is told of it, what counts most first; None while its id or zone is not known."""
-    ids = [one.id for one in told if one.id is not None]
-    id_ = next((one for one in ids if isinstance(one, nodes.HyperPodNode)), next(iter(ids), None))
-    zone = next((one.zone for one in told if one.zone), None)
+def merged_identity(sources: Sequence[PartialIdentity], settings: AttachLimitSettings) -> NodeIdentity | None:
+    """The node's identity from all sources, in order of precedence; None if no source has its id or zone."""
+    ids = [source.id for source in sources if source.id is not None]
+    id_ = next((id_ for id_ in ids if isinstance(id_, nodes.HyperPodNode)), next(iter(ids), None))
+    zone = next((source.zone for source in sources if source.zone), None)
     if id_ is None or zone is None:
         return None
-    return NodeIdentity(id=str(id_), zone=zone, volumes=_volumes(id_, told, allowance))
+    return NodeIdentity(id=str(id_), zone=zone, attach_limit=_attach_limit(id_, sources, settings))
 
 
-def missing_fields(told: Sequence[PartialIdentity]) -> list[str]:
-    """What has to be known of a node and is not told by any."""
-    known = {"id": any(one.id for one in told), "zone": any(one.zone for one in told)}
-    return [name for name, there in known.items() if not there]
+def missing_fields(sources: Sequence[PartialIdentity]) -> list[str]:
+    """The necessary fields that no source has."""
+    known = {"id": any(source.id for source in sources), "zone": any(source.zone for source in sources)}
+    return [name for name, is_known in known.items() if not is_known]
 
 
-def _volumes(id_: nodes.Node, told: Sequence[PartialIdentity], allowance: AttachLimitSettings) -> int:
-    """How many volumes of ours the node takes."""
-    if allowance.limit is not None:
-        return allowance.limit
-    instance_type = next((one.instance_type for one in told if one.instance_type), "")
-    least = _ROOT_AND_SECONDARY if isinstance(id_, nodes.HyperPodNode) else _ROOT
-    volumes = next((one.volumes for one in told if one.volumes is not None), least)
-    interfaces = next((one.interfaces for one in told if one.interfaces is not None), 1)
-    taken = volumes if allowance.reserved is None else allowance.reserved
-    return limits.attach_limit(instance_type, taken=taken, interfaces=interfaces)
+def _attach_limit(id_: nodes.Node, sources: Sequence[PartialIdentity], settings: AttachLimitSettings) -> int:
+    """How many of the driver's volumes the node can have."""
+    if settings.limit is not None:
+        return settings.limit
+    instance_type = next((source.instance_type for source in sources if source.instance_type), "")
+    usual = _HYPERPOD_VOLUMES if isinstance(id_, nodes.HyperPodNode) else _EC2_VOLUMES
+    others = next((source.other_volumes for source in sources if source.other_volumes is not None), usual)
+    interfaces = next((source.interfaces for source in sources if source.interfaces is not None), 1)
+    reserved = others if settings.reserved is None else settings.reserved
+    return limits.attach_limit(instance_type, reserved=reserved, interfaces=interfaces)

@@ -1,6 +1,6 @@
-"""Who a node is: an instance of a HyperPod cluster, or a plain EC2 instance.
+"""Nodes: an instance of a HyperPod cluster, or a plain EC2 instance.
 
-The CSI node id is parsed here, once; everything after asks with `match`.
+A CSI node id is parsed here, once; all other code distinguishes the two with `match`.
 """
 
 import re
@@ -12,7 +12,7 @@ from hyperpod_ebs.driver.model import errors
 _INSTANCE: Final = r"i-[0-9a-f]{8}(?:[0-9a-f]{9})?"
 _HYPERPOD: Final = re.compile(rf"hyperpod-(?P<cluster>[a-z0-9]{{12}})-(?P<instance>{_INSTANCE})")
 _EC2: Final = re.compile(_INSTANCE)
-# EC2 shows a HyperPod attachment by this resource alone: cluster ARN, dash, instance id.
+# EC2 shows the attachment of a HyperPod node only as this resource: the cluster's ARN, a dash, the instance id.
 _RESOURCE: Final = re.compile(
     rf"arn:[^:]+:sagemaker:[^:]*:[0-9]*:cluster/(?P<cluster>[a-z0-9]{{12}})-(?P<instance>{_INSTANCE})"
 )
@@ -27,7 +27,7 @@ class HyperPodNode:
 
     @classmethod
     def from_resource(cls, resource: str) -> Self | None:
-        """The node that holds an attachment by its `AssociatedResource`; None for another service's."""
+        """The node in an attachment's `AssociatedResource`; None if the resource belongs to another AWS service."""
         match = _RESOURCE.fullmatch(resource)
         return cls(match["cluster"], match["instance"]) if match else None
 
@@ -49,7 +49,7 @@ Node = HyperPodNode | Ec2Node
 
 
 def parse(node_id: str) -> Node:
-    """The node that a CSI node id names.
+    """Parse a CSI node id.
 
     Raises:
         NodeNotFound: No node can have this id.
@@ -59,20 +59,20 @@ def parse(node_id: str) -> Node:
     if _EC2.fullmatch(node_id):
         return Ec2Node(node_id)
     raise errors.NodeNotFound(
-        f"no node can have the id {node_id!r}: it is neither i-<hex> nor hyperpod-<cluster id>-i-<hex>"
+        f"no node can have the id {node_id!r}: node ids are i-<hex> or hyperpod-<cluster id>-i-<hex>"
     )
 
 
 def parse_provider_id(provider_id: str) -> Node:
-    """The node that Kubernetes' `spec.providerID` names, which ends with the node's CSI id.
+    """Parse Kubernetes' `spec.providerID`, which ends with the CSI node id.
 
     A plain instance's is `aws:///<zone>/i-<hex>`, a HyperPod node's
     `aws:///<zone id>/sagemaker/cluster/hyperpod-<cluster id>-i-<hex>`.
 
     Raises:
-        NodeNotFound: It is no such id: a Fargate or hybrid node's, or another cloud's.
+        NodeNotFound: It does not end with a node id: a Fargate or hybrid node's, or another cloud's.
     """
     scheme, separator, path = provider_id.partition("://")
     if scheme != "aws" or not separator:
-        raise errors.NodeNotFound(f"provider id {provider_id!r} is not AWS's: it does not begin with aws://")
+        raise errors.NodeNotFound(f"provider id {provider_id!r} does not begin with aws://")
     return parse(path.rpartition("/")[2])

@@ -1,4 +1,4 @@
-"""A path that a volume is staged or published at, and what is mounted there."""
+"""The state of a path at which a volume is staged or published: what it is, and what is mounted there."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -8,7 +8,7 @@ from hyperpod_ebs.driver.model.disk import DeviceNumber
 
 
 class PathKind(StrEnum):
-    """What a path leads to."""
+    """What a path leads to, in words for messages."""
 
     ABSENT = "nothing"
     DIRECTORY = "a directory"
@@ -19,43 +19,43 @@ class PathKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountEntry:
-    """One line of the kernel's mount table."""
+    """A line of the kernel's mount table."""
 
     id: int
     parent: int
     number: DeviceNumber
     root: str
-    """Which part of the filesystem is mounted: `/`, or a path inside it."""
+    """The part of the filesystem that is mounted: `/`, or a path inside it."""
     mount_point: Path
     options: frozenset[str]
-    """Those of this mount alone: `ro`, `noexec`."""
+    """The options of this mount: `ro`, `noexec`."""
     filesystem: str
     source: str
     super_options: frozenset[str]
-    """Those of the filesystem, shared by all its mounts."""
+    """The options of the filesystem, which all its mounts share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathState:
-    """A path below the node's root directory, its symbolic links resolved, as found at one moment."""
+    """A path below the node's root directory, with symbolic links resolved, at one moment."""
 
     path: Path
     kind: PathKind = PathKind.ABSENT
     mounts: tuple[MountEntry, ...] = ()
-    """What is mounted at it, the top one last."""
+    """What is mounted at the path; the last entry is on top."""
     device_node: DeviceNumber | None = None
-    """The device behind it, where the path is a device node."""
+    """The device's number, if the path is a device node."""
     broken: str = ""
-    """Why it cannot be used, where what is mounted is dead; empty where it answers."""
+    """Why the mount at the path does not work; empty if it works."""
     siblings: tuple[Path, ...] = field(default=())
-    """Where else below the node's root directory the top mount's device is mounted."""
+    """The other paths below the node's root directory at which the top mount's device is mounted."""
 
     @property
     def top(self) -> MountEntry | None:
-        """What a look at the path meets first."""
+        """The mount that a process sees at the path."""
         return self.mounts[-1] if self.mounts else None
 
     @property
     def number(self) -> DeviceNumber | None:
-        """The device that is behind the path: of the device node itself, else of the filesystem mounted."""
+        """The number of the device behind the path: of the device node, or of the mounted filesystem."""
         return self.device_node or (self.top.number if self.top else None)

@@ -1,4 +1,4 @@
-"""How large a volume is: whole GiB at the cloud, bytes in CSI."""
+"""The size of a volume: whole GiB at EC2, bytes in CSI."""
 
 from dataclasses import dataclass
 from typing import Final, NewType, Self
@@ -8,35 +8,35 @@ from hyperpod_ebs.driver.model import errors
 GiB = NewType("GiB", int)
 
 DEFAULT: Final = GiB(100)
-"""A volume's size where the request names none, as upstream has it."""
+"""The size of a volume whose request names none; upstream has the same."""
 
 _BYTES: Final = 2**30
 
 
 def to_bytes(size: GiB) -> int:
-    """`size` as CSI counts it."""
+    """`size` in bytes."""
     return size * _BYTES
 
 
-def smallest_size(count: int) -> GiB:
-    """The smallest whole size that holds `count` bytes, at least one GiB."""
-    return GiB(max(1, -(-count // _BYTES)))
+def smallest_size(byte_count: int) -> GiB:
+    """The smallest whole size that holds `byte_count` bytes, at least one GiB."""
+    return GiB(max(1, -(-byte_count // _BYTES)))
 
 
 @dataclass(frozen=True, slots=True)
 class SizeRange:
-    """The size that is asked for, and the most that would do, from CSI's CapacityRange."""
+    """The requested size and the largest acceptable one, from CSI's CapacityRange."""
 
     wanted: GiB
     limit: int | None = None
-    """Bytes; None where the caller sets no limit."""
+    """Bytes; None if the caller sets no limit."""
 
     @classmethod
     def from_capacity_range(cls, required: int, limit: int) -> Self:
-        """The range that CSI's two numbers describe; 0 stands for an absent one.
+        """The range for CSI's two numbers of bytes, of which 0 means absent.
 
         Raises:
-            OutOfRange: No whole number of GiB lies in it.
+            OutOfRange: No whole number of GiB is in the range.
         """
         if required < 0 or limit < 0:
             raise errors.OutOfRange(f"a capacity cannot be negative: required {required}, limit {limit} bytes")
@@ -50,5 +50,5 @@ class SizeRange:
         return cls(wanted, limit or None)
 
     def allows(self, size: GiB) -> bool:
-        """Whether an existing volume of `size` answers this request."""
+        """Whether an existing volume of `size` satisfies the request."""
         return size >= self.wanted and (self.limit is None or to_bytes(size) <= self.limit)

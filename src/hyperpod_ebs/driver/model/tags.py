@@ -1,4 +1,4 @@
-"""The tags on what the driver makes: its own, then the cluster's, then the user's, which win."""
+"""The tags of volumes and snapshots: the driver's own, then the cluster's, then the user's, which take precedence."""
 
 import csv
 import re
@@ -9,21 +9,23 @@ from typing import Final
 from hyperpod_ebs.driver.model import errors
 
 VOLUME_NAME: Final = "CSIVolumeName"
-"""Carries the request's name; a volume is found again by it."""
+"""The tag with the name of a CreateVolume request, by which the driver finds the volume again."""
 
 SNAPSHOT_NAME: Final = "CSIVolumeSnapshotName"
+"""The tag with the name of a CreateSnapshot request."""
+
 MANAGED: Final = "ebs.csi.aws.com/cluster"
-"""Always "true": AWS's managed policy for drivers asks for it."""
+"""Always "true"; the condition in AWS's managed policy AmazonEBSCSIDriverPolicy."""
 
 CLUSTER: Final = "ebs.csi.aws.com/cluster-name"
-"""The cluster's name, for policies that keep clusters apart."""
+"""The tag with the cluster's name, for IAM policies that separate clusters."""
 
 METADATA: Final[Mapping[str, str]] = {
     "csi.storage.k8s.io/pvc/name": "kubernetes.io/created-for/pvc/name",
     "csi.storage.k8s.io/pvc/namespace": "kubernetes.io/created-for/pvc/namespace",
     "csi.storage.k8s.io/pv/name": "kubernetes.io/created-for/pv/name",
 }
-"""What the provisioner tells about the claim, and the tag that keeps it; the resizer tells the same."""
+"""Parameters that the provisioner and the resizer add about the claim, and the tags that keep them."""
 
 SNAPSHOT_METADATA: Final = frozenset(
     {
@@ -32,9 +34,9 @@ SNAPSHOT_METADATA: Final = frozenset(
         "csi.storage.k8s.io/volumesnapshotcontent/name",
     }
 )
-"""What the snapshotter tells about the snapshot; no tag keeps it, but templates may name it."""
+"""Parameters that the snapshotter adds about the snapshot. No tag keeps them, but templates may use them."""
 
-_FIELDS: Final[Mapping[str, str]] = {
+_TEMPLATE_FIELDS: Final[Mapping[str, str]] = {
     ".PVCName": "csi.storage.k8s.io/pvc/name",
     ".PVCNamespace": "csi.storage.k8s.io/pvc/namespace",
     ".PVName": "csi.storage.k8s.io/pv/name",
@@ -43,20 +45,20 @@ _FIELDS: Final[Mapping[str, str]] = {
     ".VolumeSnapshotContentName": "csi.storage.k8s.io/volumesnapshotcontent/name",
 }
 _TEMPLATE: Final = re.compile(r"\{\{\s*(.*?)\s*\}\}")
-_RESERVED: Final = ("kubernetes.io", "ebs.csi.aws.com/")
+_RESERVED_PREFIXES: Final = ("kubernetes.io", "ebs.csi.aws.com/")
 _RESERVED_KEYS: Final = frozenset({VOLUME_NAME, SNAPSHOT_NAME})
 
-# EC2's limits, "Tag restrictions" in its user guide.
-_MOST: Final = 50
-_LONGEST_KEY: Final = 128
-_LONGEST_VALUE: Final = 256
+# "Tag restrictions" in the EC2 User Guide.
+_MAX_TAGS: Final = 50
+_MAX_KEY: Final = 128
+_MAX_VALUE: Final = 256
 
 _NO_METADATA: Final[Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagChanges:
-    """What a VolumeAttributesClass asks of a volume's tags."""
+    """What a VolumeAttributesClass changes of a volume's tags."""
 
     put: Mapping[str, str] = field(default_factory=dict[str, str])
     remove: frozenset[str] = frozenset()
@@ -64,14 +66,14 @@ class TagChanges:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagPolicy:
-    """How everything is tagged that this driver makes."""
+    """The tags that this driver gives to volumes and snapshots."""
 
     cluster: str = ""
-    """The cluster's name, where its volumes are to be told from those of others."""
+    """The cluster's name, which distinguishes its volumes from those of other clusters; empty for no such tags."""
     extra: tuple[str, ...] = ()
-    """What else each volume and snapshot is tagged with, as `key=value`."""
+    """Further tags for every volume and snapshot, each as `key=value`."""
     on_invalid: Callable[[str], None] | None = None
-    """Hears of each user's tag that is wrong, which is then left out; without it a wrong one is an error."""
+    """Gets the reason for each invalid tag of the user, which is then left out. If None, invalid tags are errors."""
 
     def volume_tags(
         self, name: str, metadata: Mapping[str, str], specifications: Iterable[str], remove: Iterable[str] = ()
@@ -79,54 +81,58 @@ class TagPolicy:
         """All tags of a new volume.
 
         Args:
-            name: The request's name.
-            metadata: The provisioner's pvc/pv keys that were sent.
-            specifications: Values of `tagSpecification*`, each `key=value`; a value may be a template of what was
-                sent, `{{ .PVCName }}`.
-            remove: Keys of the user's tags that are not to be.
+            name: The name in the CreateVolume request.
+            metadata: The parameters of `METADATA` in the request.
+            specifications: The values of `tagSpecification*`, each `key=value`, where the value may be a template
+                with fields of the metadata, such as `{{ .PVCName }}`.
+            remove: Keys of the user's tags to leave out.
 
         Raises:
-            InvalidRequest: A tag is malformed, reserved, or beyond EC2's limits.
+            InvalidRequest: A tag is malformed or reserved, or exceeds EC2's limits.
         """
         tags = {VOLUME_NAME: name, MANAGED: "true"}
         tags |= {METADATA[key]: value for key, value in metadata.items()}
         if self.cluster:
-            tags |= {**self._of_cluster(name), "KubernetesCluster": self.cluster}
-        users = self._users([*self.extra, *specifications], metadata)
-        return _few(tags | {key: value for key, value in users.items() if key not in set(remove)})
+            tags |= {**self._cluster_tags(name), "KubernetesCluster": self.cluster}
+        user_tags = self._user_tags([*self.extra, *specifications], metadata)
+        tags |= {key: value for key, value in user_tags.items() if key not in set(remove)}
+        _check_count(tags)
+        return tags
 
     def snapshot_tags(
         self, name: str, metadata: Mapping[str, str] = _NO_METADATA, specifications: Iterable[str] = ()
     ) -> dict[str, str]:
-        """All tags of a new snapshot, as `volume_tags`."""
-        tags = {SNAPSHOT_NAME: name, MANAGED: "true"} | (self._of_cluster(name) if self.cluster else {})
-        return _few(tags | self._users([*self.extra, *specifications], metadata))
+        """All tags of a new snapshot; arguments and errors are those of `volume_tags`."""
+        tags = {SNAPSHOT_NAME: name, MANAGED: "true"} | (self._cluster_tags(name) if self.cluster else {})
+        tags |= self._user_tags([*self.extra, *specifications], metadata)
+        _check_count(tags)
+        return tags
 
     def tag_changes(
         self, metadata: Mapping[str, str], specifications: Iterable[str], remove: Iterable[str]
     ) -> TagChanges:
-        """What is to become of the tags of a volume that there is.
+        """The changes to the tags of an existing volume; arguments are those of `volume_tags`.
 
         Raises:
-            InvalidRequest: A tag is malformed, reserved, or beyond EC2's limits.
+            InvalidRequest: A tag is malformed or reserved, or exceeds EC2's limits.
         """
         for key in remove:
-            _free(key)
-        return TagChanges(put=self._users(specifications, metadata), remove=frozenset(remove))
+            _check_key(key)
+        return TagChanges(put=self._user_tags(specifications, metadata), remove=frozenset(remove))
 
-    def _of_cluster(self, name: str) -> dict[str, str]:
+    def _cluster_tags(self, name: str) -> dict[str, str]:
         return {
             f"kubernetes.io/cluster/{self.cluster}": "owned",
             CLUSTER: self.cluster,
-            "Name": f"{self.cluster}-dynamic-{name}"[:_LONGEST_VALUE],
+            "Name": f"{self.cluster}-dynamic-{name}"[:_MAX_VALUE],
         }
 
-    def _users(self, specifications: Iterable[str], metadata: Mapping[str, str]) -> dict[str, str]:
-        """The user's tags, a later one in place of an earlier."""
+    def _user_tags(self, specifications: Iterable[str], metadata: Mapping[str, str]) -> dict[str, str]:
+        """The user's tags; of two with one key the later one counts."""
         tags: dict[str, str] = {}
-        for text in specifications:
+        for specification in specifications:
             try:
-                key, value = _specified(text, metadata)
+                key, value = _parse_specification(specification, metadata)
             except errors.InvalidRequest as error:
                 if self.on_invalid is None:
                     raise
@@ -137,56 +143,58 @@ class TagPolicy:
 
 
 DEFAULT_POLICY: Final = TagPolicy()
-"""No cluster's name, and nothing else."""
+"""Only the driver's own tags and those of each request."""
 
 
 def split_flags(texts: Iterable[str]) -> tuple[str, ...]:
-    """The `key=value` of each flag's text, which holds one, or several with commas between them.
+    """The `key=value` pairs in the texts of a flag, each of which has one pair, or several with commas between them.
 
-    A value that has a comma stands alone, or in quotes: `"team=a,b",owner=c` (spf13/pflag, StringToString).
+    A value that has a comma is alone in its text, or in quotes: `"team=a,b",owner=c` (spf13/pflag, StringToString).
     """
-    return tuple(pair for text in texts for pair in ([text.strip('"')] if text.count("=") == 1 else _parted(text)))
+    return tuple(
+        pair for text in texts for pair in ([text.strip('"')] if text.count("=") == 1 else _split_at_commas(text))
+    )
 
 
-def _parted(text: str) -> Iterator[str]:
+def _split_at_commas(text: str) -> Iterator[str]:
     for row in csv.reader([text], strict=False):
         yield from row
 
 
-def _specified(text: str, metadata: Mapping[str, str]) -> tuple[str, str]:
-    key, equals, template = text.partition("=")
+def _parse_specification(specification: str, metadata: Mapping[str, str]) -> tuple[str, str]:
+    """Parse the key and value of a tag, and fill in the value's templates."""
+    key, equals, template = specification.partition("=")
     if not equals or not key:
-        raise errors.InvalidRequest(f"tag specification {text!r} is not of the form key=value")
-    _free(key)
+        raise errors.InvalidRequest(f"tag specification {specification!r} is not of the form key=value")
+    _check_key(key)
 
-    def filled(match: re.Match[str]) -> str:
-        source = _FIELDS.get(match[1])
+    def field_value(match: re.Match[str]) -> str:
+        source = _TEMPLATE_FIELDS.get(match[1])
         if source is None:
             raise errors.InvalidRequest(
-                f"tag {key!r} uses {match[0]!r}, which is not one of {', '.join(sorted(_FIELDS))}"
+                f"tag {key!r} uses {match[0]!r}, which is not one of {', '.join(sorted(_TEMPLATE_FIELDS))}"
             )
         return metadata.get(source, "")
 
-    value = _TEMPLATE.sub(filled, template)
-    if len(key) > _LONGEST_KEY or len(value) > _LONGEST_VALUE:
+    value = _TEMPLATE.sub(field_value, template)
+    if len(key) > _MAX_KEY or len(value) > _MAX_VALUE:
         raise errors.InvalidRequest(
-            f"tag {key[:_LONGEST_KEY]!r} has a key of {len(key)} and a value of {len(value)} characters; "
-            f"EC2 takes {_LONGEST_KEY} and {_LONGEST_VALUE}"
+            f"tag {key[:_MAX_KEY]!r} has a key of {len(key)} and a value of {len(value)} characters; "
+            f"EC2 allows {_MAX_KEY} and {_MAX_VALUE}"
         )
     return key, value
 
 
-def _free(key: str) -> None:
-    """Accept a key that is the user's to set.
+def _check_key(key: str) -> None:
+    """Check that users may set a tag of this key.
 
     Raises:
-        InvalidRequest: It is the driver's own, Kubernetes', or AWS's.
+        InvalidRequest: It is reserved for the driver, Kubernetes or AWS.
     """
-    if not key or key in _RESERVED_KEYS or key.startswith(_RESERVED) or key.lower().startswith("aws:"):
-        raise errors.InvalidRequest(f"tag key {key!r} is reserved: choose another")
+    if not key or key in _RESERVED_KEYS or key.startswith(_RESERVED_PREFIXES) or key.lower().startswith("aws:"):
+        raise errors.InvalidRequest(f"tag key {key!r} is reserved; use another key")
 
 
-def _few(tags: dict[str, str]) -> dict[str, str]:
-    if len(tags) > _MOST:
-        raise errors.InvalidRequest(f"{len(tags)} tags asked for, EC2 takes {_MOST}")
-    return tags
+def _check_count(tags: Mapping[str, str]) -> None:
+    if len(tags) > _MAX_TAGS:
+        raise errors.InvalidRequest(f"the request has {len(tags)} tags, but EC2 allows {_MAX_TAGS}; remove some")

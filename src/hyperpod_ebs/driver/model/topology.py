@@ -1,4 +1,4 @@
-"""Where volumes can be: the segments that nodes report and provisioning takes."""
+"""Topology: the segments that nodes report and provisioning receives."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -6,40 +6,40 @@ from typing import Final
 from hyperpod_ebs.driver.model import errors
 
 ZONE: Final = "topology.kubernetes.io/zone"
-"""The key that volumes and nodes carry."""
+"""The zone's key on volumes and nodes."""
 
 OLD_ZONE: Final = "topology.ebs.csi.aws.com/zone"
-"""What volumes made long ago carry; nodes report it too, so that those still find a node."""
+"""The zone's key on volumes that old drivers created; nodes report it too, so that pods can use these volumes."""
 
 OS: Final = "kubernetes.io/os"
-"""Reported by nodes, of no meaning for where a volume is."""
+"""Reported by nodes; it does not restrict where a volume can be."""
 
 Segments = Mapping[str, str]
 
 
 def node_segments(zone: str) -> dict[str, str]:
-    """The segments that a node in `zone` reports, upstream's set."""
+    """The segments of a node in `zone`, the same as upstream's."""
     return {ZONE: zone, OLD_ZONE: zone, OS: "linux"}
 
 
 def volume_segments(zone: str) -> dict[str, str]:
-    """The segments that a volume in `zone` carries."""
+    """The segments of a volume in `zone`."""
     return {ZONE: zone}
 
 
 def requested_zone(requisite: Iterable[Segments], preferred: Iterable[Segments]) -> str | None:
-    """The zone to create in: the first preferred, else the first requisite; None when nothing is asked.
+    """The zone to create a volume in: the first preferred one, otherwise the first requisite one; None for any.
 
     Raises:
-        InvalidRequest: Terms are given, and none of them names a zone.
+        InvalidRequest: There are terms, and none of them names a zone.
     """
     terms = [*preferred, *requisite]
     for segments in terms:
         if zone := segments.get(ZONE) or segments.get(OLD_ZONE):
             return zone
     if terms:
+        keys = ", ".join(sorted({key for term in terms for key in term})) or "nothing"
         raise errors.InvalidRequest(
-            f"no term of the accessibility requirements names {ZONE}: "
-            f"they name {', '.join(sorted({key for term in terms for key in term})) or 'nothing'}"
+            f"the accessibility requirements name no zone: no term has the key {ZONE}, they name {keys}"
         )
     return None

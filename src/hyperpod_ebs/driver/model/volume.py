@@ -1,4 +1,4 @@
-"""What volumes, attachments, snapshots and modifications are: plain values, no I/O."""
+"""Volumes, attachments, snapshots and modifications: plain values, without I/O."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _BY_ID: Final = "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_"
 
 
 class VolumeState(StrEnum):
-    """EC2's own words, see VolumeState in its API reference."""
+    """EC2's states of a volume: Volume, State in its API reference."""
 
     CREATING = "creating"
     AVAILABLE = "available"
@@ -28,18 +28,18 @@ class VolumeState(StrEnum):
 
 
 class AttachState(StrEnum):
-    """EC2's own words, see VolumeAttachmentState in its API reference."""
+    """EC2's states of an attachment: VolumeAttachment, State in its API reference."""
 
     ATTACHING = "attaching"
     ATTACHED = "attached"
     DETACHING = "detaching"
     DETACHED = "detached"
     BUSY = "busy"
-    """A detach waits because the node still has the volume mounted."""
+    """A detachment waits because the volume is still mounted on the node."""
 
 
 class ModificationState(StrEnum):
-    """EC2's own words. A new size is there from `optimizing` on."""
+    """EC2's states of a modification. The new size is usable from `optimizing` on."""
 
     MODIFYING = "modifying"
     OPTIMIZING = "optimizing"
@@ -48,7 +48,7 @@ class ModificationState(StrEnum):
 
 
 class SnapshotState(StrEnum):
-    """EC2's own words."""
+    """EC2's states of a snapshot."""
 
     PENDING = "pending"
     COMPLETED = "completed"
@@ -59,13 +59,13 @@ class SnapshotState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
-    """Who has a volume."""
+    """The attachment of a volume to a node, or to a resource of another AWS service."""
 
     state: AttachState
     node: Node | None
-    """None where a service other than EC2 and HyperPod holds it."""
+    """None for a resource of a service other than EC2 and HyperPod."""
     holder: str
-    """The node's id, or the managed resource, for people."""
+    """The node's id or the resource, for messages."""
     since: datetime | None = None
 
 
@@ -90,13 +90,13 @@ class Volume:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeSpec:
-    """The volume that a CreateVolume call asks for."""
+    """The volume that a CreateVolume request asks for."""
 
     name: str
     size: SizeRange
     zone: str
     zone_chosen_by_driver: bool = False
-    """Whether nobody asked for the zone and we chose it, so that a volume of this name will do wherever it is."""
+    """Whether the request names no zone. An existing volume of the same name then satisfies it in any zone."""
     type: str
     iops: int | None = None
     throughput: int | None = None
@@ -120,13 +120,13 @@ class Snapshot:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a volume can be made from it now."""
+        """Whether a volume can be created from it now."""
         return self.state is SnapshotState.COMPLETED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotSpec:
-    """The snapshot that a CreateSnapshot call asks for."""
+    """The snapshot that a CreateSnapshot request asks for."""
 
     name: str
     volume_id: str
@@ -135,7 +135,7 @@ class SnapshotSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What a modification asks for; None leaves a property as it is."""
+    """What a modification changes; None leaves a property as it is."""
 
     size: GiB | None = None
     type: str | None = None
@@ -156,38 +156,40 @@ class Modification:
 
 
 def parse_volume_id(text: str) -> str:
-    """`text`, which is the form of a volume's id.
+    """Check that `text` has the form of a volume id, and return it.
 
     Raises:
         InvalidRequest: It is empty.
         VolumeNotFound: No volume can have this id.
     """
     if not text:
-        raise errors.InvalidRequest("a volume id is needed, but is empty")
+        raise errors.InvalidRequest("the volume id is empty")
     if not _VOLUME.fullmatch(text):
-        raise errors.VolumeNotFound(f"no volume can have the id {text!r}: it is not vol-<8 or 17 hex digits>")
+        raise errors.VolumeNotFound(f"no volume can have the id {text!r}: volume ids are vol-<8 or 17 hex digits>")
     return text
 
 
 def parse_snapshot_id(text: str) -> str:
-    """`text`, which is the form of a snapshot's id.
+    """Check that `text` has the form of a snapshot id, and return it.
 
     Raises:
         InvalidRequest: It is empty.
         SnapshotNotFound: No snapshot can have this id.
     """
     if not text:
-        raise errors.InvalidRequest("a snapshot id is needed, but is empty")
+        raise errors.InvalidRequest("the snapshot id is empty")
     if not _SNAPSHOT.fullmatch(text):
-        raise errors.SnapshotNotFound(f"no snapshot can have the id {text!r}: it is not snap-<8 or 17 hex digits>")
+        raise errors.SnapshotNotFound(
+            f"no snapshot can have the id {text!r}: snapshot ids are snap-<8 or 17 hex digits>"
+        )
     return text
 
 
 def nvme_serial(volume_id: str) -> str:
-    """The NVMe serial number of a volume's device: its id without the dash."""
+    """The serial number of a volume's NVMe device: the volume id without the dash."""
     return volume_id.replace("-", "", 1)
 
 
 def udev_link(volume_id: str) -> str:
-    """The name that udev gives a volume's device on a Nitro node, the same at every look."""
+    """The stable link to a volume's device that udev creates on a Nitro instance."""
     return _BY_ID + nvme_serial(volume_id)

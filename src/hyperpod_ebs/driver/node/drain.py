@@ -83,11 +83,11 @@ class NodeDrain:
             else:
                 log.info(
                     "node is leaving; waiting for its volumes to be detached"
-                    if node.leaving
+                    if node.is_leaving
                     else "node is not leaving; not waiting for its volumes",
                     node=node.name,
                 )
-                return node.leaving
+                return node.is_leaving
 
     async def _watch_until_detached(self) -> None:
         while True:

@@ -103,7 +103,7 @@ class IdentityLookup:
             self._condition.report(PART, problem)
             raise errors.Unavailable(problem)
         self._condition.report(PART, None)
-        if not identity.volumes and not self._warned_of_limit:
+        if not identity.attach_limit and not self._warned_of_limit:
             self._warned_of_limit = True
             log.warning("attach limit not known: the scheduler may overfill this node", do="--volume-attach-limit=N")
         return identity
@@ -124,7 +124,7 @@ class IdentityLookup:
     def has_attach_limit(self) -> bool:
         """Whether the node has an attach limit, as far as is known; true while the node is not known."""
         identity = self._identity()
-        return identity is None or identity.volumes > 0
+        return identity is None or identity.attach_limit > 0
 
     async def _ask_sources(self, now: float) -> None:
         needed = self._identity() is None

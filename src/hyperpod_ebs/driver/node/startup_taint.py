@@ -108,7 +108,7 @@ class StartUpTaint:
         while True:
             self._registered.clear()
             entry = await self._cluster.read_csinode_entry()
-            if entry and (entry.volumes is not None or not self._has_limit()):
+            if entry and (entry.attach_limit is not None or not self._has_limit()):
                 return
             try:
                 async with asyncio.timeout(pause):
