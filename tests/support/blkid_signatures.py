@@ -23,7 +23,7 @@ _POLY_32C: Final = 0x82F63B78
 _LVM_SEED: Final = 0xF597A6CF
 
 
-def _at(size: int, *patches: tuple[int, bytes]) -> bytes:
+def _block(size: int, *patches: tuple[int, bytes]) -> bytes:
     block = bytearray(size)
     for offset, data in patches:
         block[offset : offset + len(data)] = data
@@ -62,55 +62,57 @@ def _crc32(seed: int, data: bytes) -> int:
 
 
 def _md_1_2() -> Patches:
-    return {4096: _at(512, (0, _le(4, 0xA92B4EFC)), (4, _le(4, 1)), (16, b"u" * 16), (144, _le(8, 8)))}
+    return {4096: _block(512, (0, _le(4, 0xA92B4EFC)), (4, _le(4, 1)), (16, b"u" * 16), (144, _le(8, 8)))}
 
 
 def _via() -> Patches:
-    body = _at(50, (0, _le(2, 0xAA55)), (2, b"\1"))
+    body = _block(50, (0, _le(2, 0xAA55)), (2, b"\1"))
     return {-512: body + bytes([sum(body) & 0xFF])}
 
 
 def _silicon() -> Patches:
-    body = _at(0x13E, (0x60, _le(4, 0x2F000000)))
+    body = _block(0x13E, (0x60, _le(4, 0x2F000000)))
     total = sum(struct.unpack(f"<{len(body) // 2}H", body))
     return {-512: body + _le(2, -total & 0xFFFF)}
 
 
 def _nvidia() -> Patches:
-    body = bytearray(_at(120, (0, b"NVIDIA  "), (8, _le(4, 30))))
+    body = bytearray(_block(120, (0, b"NVIDIA  "), (8, _le(4, 30))))
     body[12:16] = _le(4, -sum(struct.unpack("<30I", body)) & 0xFFFFFFFF)
     return {-1024: bytes(body)}
 
 
 def _jmicron() -> Patches:
-    body = bytearray(_at(128, (0, b"JM")))
+    body = bytearray(_block(128, (0, b"JM")))
     body[126:128] = _le(2, -sum(struct.unpack("<64H", body)) & 0xFFFF)
     return {-512: bytes(body)}
 
 
 def _bcache() -> Patches:
     magic = bytes.fromhex("c68573f64e1a45ca8265f57f48ba6d81")
-    body = _at(200, (0, _le(8, 8)), (8, _le(8, 1)), (16, magic), (32, b"u" * 16))
+    body = _block(200, (0, _le(8, 8)), (8, _le(8, 1)), (16, magic), (32, b"u" * 16))
     return {4096: _le(8, _crc64(body)) + body}
 
 
 def _lvm2() -> Patches:
-    body = _at(_SECTOR - 20, (0, _le(4, 32)), (4, b"LVM2 001"), (12, b"p" * 32))
+    body = _block(_SECTOR - 20, (0, _le(4, 32)), (4, b"LVM2 001"), (12, b"p" * 32))
     return {512: b"LABELONE" + _le(8, 1) + _le(4, _crc32(_LVM_SEED, body)) + body}
 
 
 def _stratis() -> Patches:
-    body = _at(508, (0, b"!Stra0tis\x86\xff\x02^\x41rh"), (16, _le(8, SIZE // 512)), (28, b"p" * 32), (60, b"d" * 32))
+    body = _block(
+        508, (0, b"!Stra0tis\x86\xff\x02^\x41rh"), (16, _le(8, SIZE // 512)), (28, b"p" * 32), (60, b"d" * 32)
+    )
     return {512: _le(4, _crc32c(body)) + body}
 
 
 def _bitlocker() -> Patches:
-    boot = _at(512, (0, b"\xeb\x58\x90-FVE-FS-"), (0xB0, _le(8, 0x10000)), (0xB8, _le(8, 0)), (0xC0, _le(8, 0)))
+    boot = _block(512, (0, b"\xeb\x58\x90-FVE-FS-"), (0xB0, _le(8, 0x10000)), (0xB8, _le(8, 0)), (0xC0, _le(8, 0)))
     return {0: boot, 0x10000: b"-FVE-FS-" + _le(2, 64) + _le(2, 2)}
 
 
 def _vfat() -> Patches:
-    boot = _at(
+    boot = _block(
         512,
         (0, b"\xeb\x58\x90mkfs.fat"),
         (11, _le(2, 512) + b"\4" + _le(2, 4) + b"\2" + _le(2, 512) + _le(2, 0) + b"\xf8" + _le(2, 128)),
@@ -122,7 +124,7 @@ def _vfat() -> Patches:
 
 
 def _ntfs() -> Patches:
-    boot = _at(
+    boot = _block(
         512,
         (0, b"\xeb\x52\x90NTFS    "),
         (11, _le(2, 512) + b"\x08"),
@@ -133,13 +135,13 @@ def _ntfs() -> Patches:
     )
     return {
         0: boot,
-        4 * 4096: _at(1024, (0, b"FILE")),
-        4 * 4096 + 3 * 1024: _at(1024, (0, b"FILE"), (20, _le(2, 56)), (56, _le(4, 0xFFFFFFFF))),
+        4 * 4096: _block(1024, (0, b"FILE")),
+        4 * 4096 + 3 * 1024: _block(1024, (0, b"FILE"), (20, _le(2, 56)), (56, _le(4, 0xFFFFFFFF))),
     }
 
 
 def _exfat() -> Patches:
-    boot = _at(
+    boot = _block(
         512,
         (0, b"\xeb\x76\x90EXFAT   "),
         (72, _le(8, SIZE // 512) + _le(4, 128) + _le(4, 128) + _le(4, 256) + _le(4, 10000) + _le(4, 2)),
@@ -155,12 +157,12 @@ def _exfat() -> Patches:
 
 
 def _ufs() -> Patches:
-    return {8192: _at(2048, (1372, _le(4, 0x00011954)))}
+    return {8192: _block(2048, (1372, _le(4, 0x00011954)))}
 
 
 def _nilfs2() -> Patches:
     block = bytearray(
-        _at(
+        _block(
             1024,
             (6, _le(2, 0x3434)),
             (8, _le(2, 280)),
@@ -185,29 +187,29 @@ def _udf() -> Patches:
     descriptors = {
         32768 + index * 2048: b"\0" + name + b"\1" for index, name in enumerate((b"BEA01", b"NSR02", b"TEA01"))
     }
-    tag = _at(16, (0, _le(2, 2)), (2, _le(2, 2)), (12, _le(4, 256)))
-    anchor = _at(512, (0, tag), (16, _le(4, 2048 * 4) + _le(4, 260)))
+    tag = _block(16, (0, _le(2, 2)), (2, _le(2, 2)), (12, _le(4, 256)))
+    anchor = _block(512, (0, tag), (16, _le(4, 2048 * 4) + _le(4, 260)))
     return {
         **descriptors,
         256 * 2048: anchor,
-        260 * 2048: _at(512, (0, _le(2, 1)), (12, _le(4, 260))),
-        261 * 2048: _at(512, (0, _le(2, 8)), (12, _le(4, 261))),
+        260 * 2048: _block(512, (0, _le(2, 1)), (12, _le(4, 260))),
+        261 * 2048: _block(512, (0, _le(2, 8)), (12, _le(4, 261))),
     }
 
 
 def _hfs() -> Patches:
-    return {1024: _at(162, (0, b"BD"), (14, _be(2, 3)), (18, _be(2, 100)), (20, _be(4, 4096)), (36, b"\4name"))}
+    return {1024: _block(162, (0, b"BD"), (14, _be(2, 3)), (18, _be(2, 100)), (20, _be(4, 4096)), (36, b"\4name"))}
 
 
 def _hfsplus() -> Patches:
     return {
-        1024: _at(512, (0, b"H+"), (2, _be(2, 4)), (40, _be(4, 4096)), (44, _be(4, SIZE // 4096)), (80, b"volumeid"))
+        1024: _block(512, (0, b"H+"), (2, _be(2, 4)), (40, _be(4, 4096)), (44, _be(4, SIZE // 4096)), (80, b"volumeid"))
     }
 
 
 def _jfs() -> Patches:
     return {
-        32768: _at(
+        32768: _block(
             184,
             (0, b"JFS1"),
             (4, _le(4, 1)),
@@ -223,7 +225,9 @@ def _jfs() -> Patches:
 
 
 def _hpfs() -> Patches:
-    boot = _at(512, (0, b"\xeb\x10\x90IBM 20.0"), (38, b"\x28"), (39, b"abcd"), (54, b"HPFS    "), (510, b"\x55\xaa"))
+    boot = _block(
+        512, (0, b"\xeb\x10\x90IBM 20.0"), (38, b"\x28"), (39, b"abcd"), (54, b"HPFS    "), (510, b"\x55\xaa")
+    )
     return {
         0: boot,
         0x2000: _le(4, 0xF995E849) + _le(4, 0xFA53E9C5) + b"\2\2",
@@ -237,7 +241,7 @@ def _minix() -> Patches:
 
 def _xfs_log() -> Patches:
     return {
-        0: _at(
+        0: _block(
             512,
             (0, _be(4, 0xFEEDBABE)),
             (4, _be(4, 1)),
@@ -252,7 +256,7 @@ def _xfs_log() -> Patches:
 
 def _exfs() -> Patches:
     return {
-        0: _at(
+        0: _block(
             512,
             (0, b"EXFS"),
             (4, _be(4, 4096)),
@@ -274,7 +278,7 @@ def _exfs() -> Patches:
 
 def _ext4dev() -> Patches:
     return {
-        1024: _at(
+        1024: _block(
             1024,
             (0, _le(4, 1024)),
             (4, _le(4, 65536)),
@@ -290,13 +294,13 @@ def _ext4dev() -> Patches:
 
 
 def _befs() -> Patches:
-    block = _at(
+    block = _block(
         512,
         (32, b"1SFBEGIB" + _le(4, 1024) + _le(4, 10)),
         (68, _le(4, 0xDD121031)),
         (112, _le(4, 0x15B6830E) + _le(4, 0) + _le(2, 8) + _le(2, 1)),
     )
-    return {512: block, 8192: _at(1024, (0, _le(4, 0x3BBE0AD9)))}
+    return {512: block, 8192: _block(1024, (0, _le(4, 0x3BBE0AD9)))}
 
 
 def _mpool() -> Patches:
@@ -305,12 +309,12 @@ def _mpool() -> Patches:
 
 
 def _gpt() -> Patches:
-    entries = _at(
+    entries = _block(
         128 * 128, (0, bytes.fromhex("af3dc60f838472478e793d69d8477de4") + b"p" * 16 + _le(8, 2048) + _le(8, 4095))
     )
     last = SIZE // 512 - 1
     header = bytearray(
-        _at(
+        _block(
             92,
             (0, b"EFI PART"),
             (8, _le(4, 0x10000) + _le(4, 92)),
@@ -320,13 +324,13 @@ def _gpt() -> Patches:
         )
     )
     header[16:20] = _le(4, zlib.crc32(bytes(header)))
-    protective = _at(512, (446, b"\0\0\2\0\xee\xff\xff\xff" + _le(4, 1) + _le(4, last)), (510, b"\x55\xaa"))
+    protective = _block(512, (446, b"\0\0\2\0\xee\xff\xff\xff" + _le(4, 1) + _le(4, last)), (510, b"\x55\xaa"))
     return {0: protective, 512: bytes(header), 1024: entries}
 
 
 def _dos() -> Patches:
     return {
-        0: _at(
+        0: _block(
             512, (440, b"abcd"), (446, b"\x80\0\2\0\x83\xff\xff\xff" + _le(4, 2048) + _le(4, 4096)), (510, b"\x55\xaa")
         )
     }
@@ -334,7 +338,7 @@ def _dos() -> Patches:
 
 def _sun() -> Patches:
     label = bytearray(
-        _at(
+        _block(
             512,
             (128, _be(4, 1)),
             (140, _be(2, 8)),
@@ -352,7 +356,7 @@ def _sun() -> Patches:
 
 
 def _sgi() -> Patches:
-    label = bytearray(_at(512, (0, _be(4, 0x0BE5A941))))
+    label = bytearray(_block(512, (0, _be(4, 0x0BE5A941))))
     label[504:508] = _be(4, -sum(struct.unpack(">128I", label)) & 0xFFFFFFFF)
     return {0: bytes(label)}
 
@@ -364,13 +368,13 @@ PARTITION_TABLES: Final[Mapping[str, Callable[[], Patches]]] = {
     "sgi": _sgi,
     "mac": lambda: {
         0: b"ER" + _be(2, 512),
-        512: _at(512, (0, b"PM"), (4, _be(4, 1)), (8, _be(4, 1)), (12, _be(4, 63)), (48, b"Apple_partition_map")),
+        512: _block(512, (0, b"PM"), (4, _be(4, 1)), (8, _be(4, 1)), (12, _be(4, 63)), (48, b"Apple_partition_map")),
     },
 }
 
 SIGNATURES: Final[Mapping[str, Callable[[], Patches]]] = {
     "linux_raid_member": _md_1_2,
-    "ddf_raid_member": lambda: {-512: _at(512, (0, _be(4, 0xDE11DE11)), (8, b"guid"))},
+    "ddf_raid_member": lambda: {-512: _block(512, (0, _be(4, 0xDE11DE11)), (8, b"guid"))},
     "isw_raid_member": lambda: {-1024: b"Intel Raid ISM Cfg Sig. 1.0.00"},
     "lsi_mega_raid_member": lambda: {-512: b"$XIDE$"},
     "via_raid_member": _via,
@@ -378,12 +382,12 @@ SIGNATURES: Final[Mapping[str, Callable[[], Patches]]] = {
     "nvidia_raid_member": _nvidia,
     "promise_fasttrack_raid_member": lambda: {-63 * 512: b"Promise Technology, Inc."},
     "hpt45x_raid_member": lambda: {-11 * 512: _le(4, 0x5A7816F3)},
-    "hpt37x_raid_member": lambda: {4608: _at(64, (32, _le(4, 0x5A7816F0)))},
-    "adaptec_raid_member": lambda: {-512: _at(512, (0, _be(4, 0x37FC4D1E)), (256, b"DPTM"))},
+    "hpt37x_raid_member": lambda: {4608: _block(64, (32, _le(4, 0x5A7816F0)))},
+    "adaptec_raid_member": lambda: {-512: _block(512, (0, _be(4, 0x37FC4D1E)), (256, b"DPTM"))},
     "jmicron_raid_member": _jmicron,
     "bcache": _bcache,
     "ceph_bluestore": lambda: {0: b"bluestore block device\n"},
-    "drbd": lambda: {-4096: _at(4096, (60, _be(4, 0x8374026B)), (64, _be(4, 4096)))},
+    "drbd": lambda: {-4096: _block(4096, (60, _be(4, 0x8374026B)), (64, _be(4, 4096)))},
     "drbdmanage_control_volume": lambda: {0: b"$DRBDmgr=q\n" + b"0" * 32 + b"\n"},
     "drbdproxy_datalog": lambda: {0: b"DRBDdlh*" + _le(8, 1)},
     "LVM2_member": _lvm2,
@@ -403,7 +407,7 @@ SIGNATURES: Final[Mapping[str, Callable[[], Patches]]] = {
     "xfs_external_log": _xfs_log,
     "exfs": _exfs,
     "ext4dev": _ext4dev,
-    "reiserfs": lambda: {0x10000: _at(200, (12, _le(4, 0xFFFF)), (44, _le(2, 4096)), (52, b"ReIsEr2Fs"))},
+    "reiserfs": lambda: {0x10000: _block(200, (12, _le(4, 0xFFFF)), (44, _le(2, 4096)), (52, b"ReIsEr2Fs"))},
     "reiser4": lambda: {0x10000: b"ReIsEr4" + bytes(9)},
     "jfs": _jfs,
     "udf": _udf,
@@ -413,7 +417,7 @@ SIGNATURES: Final[Mapping[str, Callable[[], Patches]]] = {
     "hfs": _hfs,
     "ufs": _ufs,
     "hpfs": _hpfs,
-    "sysv": lambda: {1024 - 512: _at(512, (504, _le(4, 0xFD187E20)), (508, _le(4, 2)))},
+    "sysv": lambda: {1024 - 512: _block(512, (504, _le(4, 0xFD187E20)), (508, _le(4, 2)))},
     "xenix": lambda: {2048: b"\x2b\x55\x44"},
     "ntfs": _ntfs,
     "ReFS": lambda: {0: b"\0\0\0ReFS\0"},
@@ -430,8 +434,8 @@ SIGNATURES: Final[Mapping[str, Callable[[], Patches]]] = {
     "ocfs2": lambda: {1024: b"OCFSV2" + bytes(500)},
     "oracleasm": lambda: {32: b"ORCLDISK"},
     "vxfs": lambda: {1024: _le(4, 0xA501FCF5) + _le(4, 4)},
-    "squashfs": lambda: {0: _at(96, (0, b"hsqs"), (28, _le(2, 4)))},
-    "squashfs3": lambda: {0: _at(96, (0, b"sqsh"), (28, _be(2, 3)))},
+    "squashfs": lambda: {0: _block(96, (0, b"hsqs"), (28, _le(2, 4)))},
+    "squashfs3": lambda: {0: _block(96, (0, b"sqsh"), (28, _be(2, 3)))},
     "nss": lambda: {4096: b"SPB5"},
     "ubifs": lambda: {0: _le(4, 0x06101831)},
     "bfs": lambda: {0: _le(4, 0x1BADFACE)},
@@ -440,7 +444,7 @@ SIGNATURES: Final[Mapping[str, Callable[[], Patches]]] = {
     "exfat": _exfat,
     "f2fs": lambda: {1024: _le(4, 0xF2F52010) + _le(2, 1) + _le(2, 14)},
     "mpool": _mpool,
-    "apfs": lambda: {0: _at(4096, (24, _le(2, 1)), (32, b"NXSB"), (36, _le(4, 4096)))},
+    "apfs": lambda: {0: _block(4096, (24, _le(2, 1)), (32, b"NXSB"), (36, _le(4, 4096)))},
     "zonefs": lambda: {0: _le(4, 0x5A4F4653)},
     "erofs": lambda: {1024: _le(4, 0xE0F5E1E2) + bytes(8) + b"\x0c"},
 }
@@ -459,7 +463,7 @@ NOT_MADE: Final[Mapping[str, str]] = {
     "bcachefs": "since util-linux 2.39; no blkid that knows it was available to confirm an image",
     "cs_fvault2": "since util-linux 2.39; no blkid that knows it was available to confirm an image",
 }
-"""Types that a newer blkid knows and for which there is no image, with the reason."""
+"""Types without an image that a newer blkid knows, with the reason."""
 
 
 def write(image: Path, patches: Patches) -> None:

@@ -42,7 +42,7 @@ def digest(image: Path) -> int:
     return zlib.crc32(image.read_bytes())
 
 
-async def known_to_blkid() -> set[str]:
+async def list_signatures() -> set[str]:
     return set((await command.run(["blkid", "-k"])).out.split())
 
 
@@ -50,13 +50,13 @@ async def test_these_tests_cover_every_signature_that_blkid_knows() -> None:
     """blkid(8), --list-filesystems. A signature without an image is in NOT_MADE with the reason."""
     made = {*blkid_signatures.SIGNATURES, *blkid_signatures.MADE_BY_MKFS}
 
-    assert await known_to_blkid() <= made | set(blkid_signatures.NOT_MADE)
+    assert await list_signatures() <= made | set(blkid_signatures.NOT_MADE)
 
 
 @pytest.mark.requirement("data.format-only-blank")
 @pytest.mark.parametrize("kind", blkid_signatures.SIGNATURES)
 async def test_a_device_with_a_signature_is_not_changed(node: LoopNode, kind: str) -> None:
-    if kind not in await known_to_blkid():
+    if kind not in await list_signatures():
         pytest.skip("this version of blkid does not know the signature")
     await node.attach(size=blkid_signatures.SIZE)
     blkid_signatures.write(node.image(), blkid_signatures.SIGNATURES[kind]())

@@ -196,11 +196,11 @@ async def test_staging_that_fails_and_cannot_unmount_returns_a_retryable_error(
     await node.resize(2 * GIB)
     monkeypatch.setattr(growth, "RESIZE_DEADLINE", 0.0)
 
-    async def in_use(target: Path) -> None:
+    async def refuse_unmount(target: Path) -> None:
         raise errors.InUse(f"a process still uses {target}")
 
     with monkeypatch.context() as patch:
-        patch.setattr(node.host, "unmount", in_use)
+        patch.setattr(node.host, "unmount", refuse_unmount)
         with pytest.raises(errors.Unavailable, match="stays mounted"):
             await stage(node.host, staging(node, filesystem="xfs"))
 

@@ -13,7 +13,7 @@ def line(*, number: int, parent: int, point: bytes, root: bytes = b"/") -> bytes
     return b"%d %d 259:3 %s %s rw,relatime - ext4 /dev/nvme1n1 rw\n" % (number, parent, root, point)
 
 
-def escaped(path: str) -> bytes:
+def escape(path: str) -> bytes:
     """A path as the kernel's mangle() in fs/proc_namespace.c writes it."""
     return b"".join(b"\\%03o" % byte if byte in b" \t\n\\" else bytes([byte]) for byte in path.encode())
 
@@ -32,7 +32,7 @@ def test_each_field_is_parsed() -> None:
 @given(st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1).map("/{}x".format))
 def test_any_path_survives_the_kernels_escapes(path: str) -> None:
     """A pod's path may contain any character that a file name may."""
-    (mounted,) = mountinfo.parse(line(number=2, parent=1, point=escaped(path), root=escaped(path)))
+    (mounted,) = mountinfo.parse(line(number=2, parent=1, point=escape(path), root=escape(path)))
 
     assert mounted.mount_point == Path(path)
     assert mounted.root == path

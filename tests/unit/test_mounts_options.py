@@ -11,7 +11,7 @@ READER = AccessMode.SINGLE_NODE_READER_ONLY
 WRITER = AccessMode.SINGLE_NODE_WRITER
 
 
-def mounted(shown: str = "rw,relatime", of_filesystem: str = "rw") -> MountEntry:
+def mount_entry(shown: str = "rw,relatime", of_filesystem: str = "rw") -> MountEntry:
     return MountEntry(
         id=2,
         parent=1,
@@ -38,13 +38,15 @@ def test_a_reader_gets_a_read_only_mount() -> None:
     access = Mount("ext4", ("ro",))
 
     assert options.for_staging(Capability(access, READER), access) == ("ro",)
-    assert options.for_publishing(Capability(Mount(), READER), Mount(), read_only=False, staged=mounted()) == ("ro",)
+    assert options.for_publishing(Capability(Mount(), READER), Mount(), read_only=False, staged=mount_entry()) == (
+        "ro",
+    )
 
 
 def test_a_bind_mount_keeps_the_options_of_its_staged_mount() -> None:
     """mount(2), MS_REMOUNT | MS_BIND: a remount of a bind mount replaces all its options."""
     access = Mount("ext4", ("noexec", "data=ordered"))
-    staged = mounted("rw,nosuid,relatime")
+    staged = mount_entry("rw,nosuid,relatime")
 
     given = options.for_publishing(Capability(access, WRITER), access, read_only=True, staged=staged)
 
@@ -54,22 +56,22 @@ def test_a_bind_mount_keeps_the_options_of_its_staged_mount() -> None:
 @pytest.mark.requirement("csi.stage-volume.conflict")
 def test_options_that_the_kernel_shows_are_compared_both_ways() -> None:
     """CSI spec, NodeStageVolume: a repeat with an incompatible capability is ALREADY_EXISTS."""
-    assert list(options.differences(["discard", "noatime"], mounted("rw,noatime", "rw,discard"))) == []
-    assert list(options.differences(["discard"], mounted())) == ["is not discard"]
-    assert list(options.differences([], mounted("ro,relatime", "ro"))) == ["is ro"]
+    assert list(options.differences(["discard", "noatime"], mount_entry("rw,noatime", "rw,discard"))) == []
+    assert list(options.differences(["discard"], mount_entry())) == ["is not discard"]
+    assert list(options.differences([], mount_entry("ro,relatime", "ro"))) == ["is ro"]
 
 
 def test_an_option_is_known_by_its_other_name() -> None:
     """ext4(5), norecovery/noload: the kernel shows noload as norecovery."""
-    assert list(options.differences(["noload"], mounted(of_filesystem="rw,norecovery"))) == []
+    assert list(options.differences(["noload"], mount_entry(of_filesystem="rw,norecovery"))) == []
 
 
 def test_options_that_the_kernel_does_not_always_show_are_not_compared() -> None:
     """A repeated call must not fail because of a difference that may not exist."""
-    assert list(options.differences(["data=ordered", "inode64", "defaults"], mounted())) == []
+    assert list(options.differences(["data=ordered", "inode64", "defaults"], mount_entry())) == []
 
 
 def test_a_filesystem_that_became_read_only_after_an_error_is_recognised() -> None:
     """ext4(5), errors=remount-ro: only the options shared by all mounts change."""
-    assert options.has_turned_read_only(mounted("rw,relatime", "ro"))
-    assert not options.has_turned_read_only(mounted("ro,relatime", "ro"))
+    assert options.has_turned_read_only(mount_entry("rw,relatime", "ro"))
+    assert not options.has_turned_read_only(mount_entry("ro,relatime", "ro"))

@@ -17,7 +17,7 @@ SMALL = Filesystem(kind="ext4", size=2 * GIB)
 DAMAGED = Filesystem(kind="ext4", size=4 * GIB, damaged=True)
 
 
-def wanted(*flags: str, mode: AccessMode = AccessMode.SINGLE_NODE_WRITER) -> Staging:
+def staging(*flags: str, mode: AccessMode = AccessMode.SINGLE_NODE_WRITER) -> Staging:
     return Staging(
         volume_id="vol-0123456789abcdef0", target=Path("/k"), capability=Capability(Mount("ext4", flags), mode)
     )
@@ -33,31 +33,31 @@ class Case(NamedTuple):
     can_grow_mounted: bool = True
 
 
-READING = wanted("ro")
+READING = staging("ro")
 
 
 @pytest.mark.parametrize(
     "case",
     [
-        Case("blank is formatted", Blank(), wanted(), Format()),
-        Case("an unfinished mkfs starts again", Unfinished(), wanted(), Format()),
+        Case("blank is formatted", Blank(), staging(), Format()),
+        Case("an unfinished mkfs starts again", Unfinished(), staging(), Format()),
         Case("a reader does not format a blank device", Blank(), READING, errors.NotReady),
         Case("a reader does not format an unfinished device", Unfinished(), READING, errors.NotReady),
         Case(
             "a read-only access mode does not format a blank device",
             Blank(),
-            wanted(mode=AccessMode.SINGLE_NODE_READER_ONLY),
+            staging(mode=AccessMode.SINGLE_NODE_READER_ONLY),
             errors.NotReady,
         ),
-        Case("a sound filesystem is mounted as it is", SOUND, wanted(), Ready()),
-        Case("a sound filesystem needs no CAP_SYS_RESOURCE", SOUND, wanted(), Ready(), can_grow_mounted=False),
-        Case("a damaged filesystem is repaired", DAMAGED, wanted(), Repair(DAMAGED, grow=False)),
+        Case("a sound filesystem is mounted as it is", SOUND, staging(), Ready()),
+        Case("a sound filesystem needs no CAP_SYS_RESOURCE", SOUND, staging(), Ready(), can_grow_mounted=False),
+        Case("a damaged filesystem is repaired", DAMAGED, staging(), Repair(DAMAGED, grow=False)),
         Case("a reader gets a damaged filesystem as it is", DAMAGED, READING, Ready()),
-        Case("a small filesystem grows after the mount", SMALL, wanted(), Ready()),
+        Case("a small filesystem grows after the mount", SMALL, staging(), Ready()),
         Case(
             "a small filesystem grows before the mount if it must",
             SMALL,
-            wanted(),
+            staging(),
             Repair(SMALL, grow=True),
             can_grow_mounted=False,
         ),
@@ -65,12 +65,12 @@ READING = wanted("ro")
         Case(
             "a filesystem in use is not touched",
             Filesystem(kind="ext4", size=GIB, damaged=True, in_use=True),
-            wanted(),
+            staging(),
             Ready(),
             can_grow_mounted=False,
         ),
-        Case("another filesystem is refused", Filesystem(kind="xfs", size=GIB), wanted(), errors.NotReady),
-        Case("anything else is refused", Foreign("swap"), wanted(), errors.NotReady),
+        Case("another filesystem is refused", Filesystem(kind="xfs", size=GIB), staging(), errors.NotReady),
+        Case("anything else is refused", Foreign("swap"), staging(), errors.NotReady),
     ],
     ids=lambda case: case.id,
 )
@@ -87,17 +87,17 @@ def test_a_leftover_mkfs_marker_is_removed_before_the_mount() -> None:
     """If the superblock were lost later, the volume would look like an interrupted mkfs and be formatted."""
     found = Filesystem(kind="ext4", size=4 * GIB, marked_unfinished=True)
 
-    assert stage.preparation(found, wanted(), DEVICE, can_grow_mounted=True) == Repair(found, grow=False)
+    assert stage.preparation(found, staging(), DEVICE, can_grow_mounted=True) == Repair(found, grow=False)
 
 
 def test_an_interrupted_growth_is_repaired_before_the_mount() -> None:
     """Even if the process may grow a mounted filesystem."""
     found = Filesystem(kind="ext4", size=2 * GIB, marked_growing=True)
 
-    assert stage.preparation(found, wanted(), DEVICE, can_grow_mounted=True) == Repair(found, grow=False)
+    assert stage.preparation(found, staging(), DEVICE, can_grow_mounted=True) == Repair(found, grow=False)
 
 
 def test_a_refusal_names_what_is_there_and_what_was_wanted() -> None:
     """The operator then need not look at the device."""
     with pytest.raises(errors.NotReady, match="holds crypto_LUKS, not ext4"):
-        stage.preparation(Foreign("crypto_LUKS"), wanted(), DEVICE, can_grow_mounted=True)
+        stage.preparation(Foreign("crypto_LUKS"), staging(), DEVICE, can_grow_mounted=True)

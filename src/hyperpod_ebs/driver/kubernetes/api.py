@@ -56,7 +56,7 @@ class Api:
         Raises:
             NotFound: It does not exist.
             Denied: The identity may not read it.
-            Refused: There is no access to an API server; the text says what is missing.
+            Refused: The process has no access to an API server; the text says what is missing.
             Unavailable: The API server does not answer, or answers with another error.
         """
         return await self._call("GET", _target(path, query))
@@ -142,7 +142,7 @@ class _Connection:
 
         Raises:
             api_errors.ErrorAnswer: The answer is an error.
-            OSError, HTTPException: There is no answer.
+            OSError, HTTPException: The server did not answer.
         """
         headers = {"Accept": "application/json", "User-Agent": "hyperpod-ebs", **self._access.headers()}
         if body is not None:

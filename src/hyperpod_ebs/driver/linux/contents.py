@@ -58,7 +58,7 @@ async def read_contents(device: Device, volume_id: str) -> Contents:
             windows = reading.windows or await _read_windows(device)
             contents = contents_without_signature(windows, reading.marker_block, volume_id)
     if reading.in_use and not isinstance(contents, Filesystem):
-        raise device_lock.in_use_error(device, volume_id)
+        raise device_lock.device_in_use_error(device, volume_id)
     return contents
 
 

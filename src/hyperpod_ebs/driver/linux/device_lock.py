@@ -46,7 +46,7 @@ async def open_locked(devices: Devices, device: Device, volume_id: str) -> Async
         give_up = clock() + PATIENCE
         while not _try_lock(handle):
             if clock() >= give_up:
-                raise in_use_error(device, volume_id)
+                raise device_in_use_error(device, volume_id)
             await asyncio.sleep(_PAUSE)
         yield handle
     finally:
@@ -54,7 +54,7 @@ async def open_locked(devices: Devices, device: Device, volume_id: str) -> Async
             await files.off_loop(os.close, handle)
 
 
-def in_use_error(device: Device, volume_id: str) -> errors.Unavailable:
+def device_in_use_error(device: Device, volume_id: str) -> errors.Unavailable:
     """The error for a device that another program uses: an orphaned mkfs, or a process of another container."""
     return errors.Unavailable(
         f"{device.path} of volume {volume_id} is in use by another program, possibly an mkfs that still runs; try again"

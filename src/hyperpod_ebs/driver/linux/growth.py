@@ -3,8 +3,8 @@
 An ext4 is best grown while it is mounted: the kernel takes moments and journals the change. That needs
 CAP_SYS_RESOURCE. If the node process does not have it, staging grows the ext4 before the mount, which costs the full
 check that resize2fs demands. XFS grows only while it is mounted, and without that capability. An interrupted resize2fs
-leaves a marker (`linux.marker`), which tells the next staging that e2fsck may repair the filesystem and that the
-filesystem must be grown again.
+leaves a marker (`linux.marker`). Because of the marker the next staging lets e2fsck repair the filesystem, and grows it
+again.
 """
 
 import fcntl
