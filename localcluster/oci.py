@@ -31,14 +31,6 @@ class Image:
     entrypoint: Sequence[str]
     user: str = "65532:65532"
 
-    @property
-    def config(self) -> dict[str, Any]:
-        """How the image is run (OCI image specification, config.md)."""
-        return {
-            "Entrypoint": [*self.entrypoint],
-            "User": self.user,
-        }
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Blob:
@@ -83,10 +75,20 @@ def write(images: Iterable[Image], archive: Path) -> None:
 
 
 def _add_image(tar: tarfile.TarFile, image: Image, layer: io.BufferedIOBase) -> dict[str, Any]:
-    """Add an image to an archive; its descriptor, with its name."""
+    """Add an image to an archive; its descriptor, with its name (OCI image specification: config, manifest)."""
     _write_layer(layer, image.files)
     rootfs = _Blob.from_file("layer.v1.tar", layer)
-    config = _Blob.from_json("config.v1+json", _config(image, rootfs))
+    config = _Blob.from_json(
+        "config.v1+json",
+        {
+            "created": "1970-01-01T00:00:00Z",
+            "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
+            "os": "linux",
+            "config": {"Entrypoint": [*image.entrypoint], "User": image.user},
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{rootfs.digest}"]},
+            "history": [{"created_by": "localcluster"}],  # buildah requires it of a base image
+        },
+    )
     manifest = _Blob.from_json(
         "manifest.v1+json",
         {"schemaVersion": 2, "config": config.descriptor, "layers": [rootfs.descriptor]},
@@ -95,17 +97,6 @@ def _add_image(tar: tarfile.TarFile, image: Image, layer: io.BufferedIOBase) -> 
         _add_file(tar, f"blobs/sha256/{blob.digest}", blob.content)
     names = {"org.opencontainers.image.ref.name": image.name, "io.containerd.image.name": image.name}
     return {**manifest.descriptor, "annotations": names}
-
-
-def _config(image: Image, rootfs: _Blob) -> dict[str, Any]:
-    return {
-        "created": "1970-01-01T00:00:00Z",
-        "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
-        "os": "linux",
-        "config": image.config,
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{rootfs.digest}"]},
-        "history": [{"created_by": "localcluster"}],  # buildah requires it of a base image
-    }
 
 
 def _write_layer(layer: io.BufferedIOBase, files: Mapping[str, Path]) -> None:

@@ -52,7 +52,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterState:
-    """All of it at one moment."""
+    """The state of the cluster at one moment."""
 
     nodes: Mapping[str, str]
     """The state of each node by its name, as kubectl prints it."""

@@ -125,7 +125,7 @@ class Story:
 
     @asynccontextmanager
     async def _step(self, name: str) -> AsyncGenerator[Result]:
-        """A step, at whose end the state of the cluster is shown."""
+        """A step; the state of the cluster is shown when it ends."""
         async with self.steps.step(name) as result:
             yield result
             await self._update()

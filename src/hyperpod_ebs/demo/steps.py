@@ -44,7 +44,7 @@ class Steps:
 
     @asynccontextmanager
     async def step(self, name: str) -> AsyncGenerator[Result]:
-        """A step, whose result is what the block adds to it.
+        """A step; the block adds sentences to its result.
 
         Raises:
             StepFailed: The block raised an error; the message names the step and explains the error.
