@@ -79,7 +79,7 @@ def flags(members: Mapping[str, Any]) -> list[str]:
 def cli(emulator: Emulator) -> Generator[Cli]:
     """The CLI with the environment variables that `emulator env` prints, without the user's configuration."""
     if not CLI.exists():
-        missing = f"there is no AWS CLI at {CLI}: scripts/setup.sh aws-cli installs it"
+        missing = f"the AWS CLI is missing at {CLI}: scripts/setup.sh aws-cli installs it"
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI must run the AWS CLI, but {missing}", pytrace=False)
         pytest.skip(missing)

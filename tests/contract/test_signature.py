@@ -46,7 +46,7 @@ def keys() -> Keys:
     return known
 
 
-def sign(  # noqa: PLR0913 - a request is that much
+def sign(  # noqa: PLR0913 - a request has that many parts
     *,
     service: str = "ec2",
     method: str = "POST",
@@ -88,7 +88,7 @@ def test_the_caller_has_the_key_service_and_region_of_the_signature() -> None:
 
 @pytest.mark.requirement("secrets.not-logged")
 def test_the_secret_is_not_shown() -> None:
-    """INVARIANTS: no secret in a log."""
+    """The repr of a key can get into a log."""
     assert KEY.secret not in repr(KEY)
 
 
@@ -107,7 +107,7 @@ PAIRS = st.lists(
     header=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E) | st.just(" "), max_size=8),
     presigned=st.booleans(),
 )
-def test_every_request_that_botocore_signs_is_accepted(  # noqa: PLR0913 - a request is that much
+def test_every_request_that_botocore_signs_is_accepted(  # noqa: PLR0913 - a request has that many parts
     *, path: list[str], pairs: list[tuple[str, str]], body: bytes, method: str, header: str, presigned: bool
 ) -> None:
     """IAM User Guide, "Create a signed AWS API request": the signature covers the canonical form of the request."""

@@ -76,7 +76,7 @@ async def test_env_never_prints_the_url_of_an_emulator_that_has_ended(short_path
 
 
 async def test_a_taken_port_is_an_error_and_leaves_no_mount(short_path: Path) -> None:
-    """A user can fix this, so there is no traceback."""
+    """A user can fix this, so the command prints no traceback."""
     async with cloud(short_path / "one") as (emulator, _):
         port = emulator.url.rpartition(":")[2]
 

@@ -338,7 +338,7 @@ async def wait_until_all_steps_are_due(state: Path) -> None:
         bodies = [json.loads(body) for (body,) in store.execute("select body from record where kind = 'Due'")]
     last = max(due["at"] for due in bodies if "forgotten" not in due["step"])
     async with asyncio.timeout(60):
-        while time.time() < last:  # noqa: ASYNC110 - there is no event to wait for
+        while time.time() < last:  # noqa: ASYNC110 - nothing signals that time
             await asyncio.sleep(0.02)
 
 

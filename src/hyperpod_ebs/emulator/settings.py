@@ -20,7 +20,7 @@ _ACCOUNT: Final = Group.create_ordered("AWS account")
 _BEHAVIOR: Final = Group.create_ordered("Behavior")
 
 
-def _matches(pattern: str, example: str) -> Callable[[type[str], str], None]:
+def _require_form(pattern: str, example: str) -> Callable[[type[str], str], None]:
     """A validator that rejects text that does not match `pattern`."""
 
     def validate(_: type[str], text: str) -> None:
@@ -30,12 +30,16 @@ def _matches(pattern: str, example: str) -> Callable[[type[str], str], None]:
     return validate
 
 
-def _is_address(_: type[str], text: str) -> None:
+def _require_address(_: type[str], text: str) -> None:
     """Reject text that is not an IP address: a host name can stand for several addresses, and they can change."""
     try:
         ipaddress.ip_address(text)
     except ValueError as error:
         raise ValueError(f"{text!r} is not an IP address; give an address of this machine") from error
+
+
+_REGION: Final = Parameter(group=_ACCOUNT, validator=_require_form(r"[a-z]+(-[a-z]+)+-[0-9]", "us-west-2"))
+_ACCOUNT_ID: Final = Parameter(group=_ACCOUNT, validator=_require_form("[0-9]{12}", "123456789012"))
 
 
 @Parameter(name="*")
@@ -47,18 +51,16 @@ class EmulatorSettings:
     state: Annotated[Path | None, Parameter(group=_STATE)] = None
     """Directory for the emulator's state; the default is ~/.local/state/hyperpod-ebs/emulator."""
 
-    host: Annotated[str, Parameter(group=_SERVING, validator=_is_address)] = "127.0.0.1"
+    host: Annotated[str, Parameter(group=_SERVING, validator=_require_address)] = "127.0.0.1"
     """IP address to listen on; an address other than loopback lets other machines connect."""
 
     port: Annotated[int, Parameter(group=_SERVING)] = 4566
     """Port to listen on; 0 selects a free port."""
 
-    region: Annotated[str, Parameter(group=_ACCOUNT, validator=_matches(r"[a-z]+(-[a-z]+)+-[0-9]", "us-west-2"))] = (
-        "us-west-2"
-    )
+    region: Annotated[str, _REGION] = "us-west-2"
     """Region to emulate."""
 
-    account: Annotated[str, Parameter(group=_ACCOUNT, validator=_matches("[0-9]{12}", "123456789012"))] = "123456789012"
+    account: Annotated[str, _ACCOUNT_ID] = "123456789012"
     """ID of the account that owns all resources."""
 
     zones: Annotated[int, Parameter(group=_ACCOUNT, validator=Number(gte=1, lte=ZONES))] = ZONES

@@ -61,7 +61,7 @@ class Keys:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ServiceError:
     """A service's error for one kind of bad signature: code, status, and a fixed message if it has one."""
 
     code: str
@@ -74,48 +74,48 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusals:
+class SignatureErrors:
     """A service's errors for bad signatures."""
 
-    unsigned: Refusal
-    malformed: Refusal
-    unknown_key: Refusal
-    wrong_signature: Refusal
-    wrong_time: Refusal
-    wrong_region: Refusal
+    unsigned: ServiceError
+    malformed: ServiceError
+    unknown_key: ServiceError
+    wrong_signature: ServiceError
+    wrong_time: ServiceError
+    wrong_region: ServiceError
 
 
-def _json_refusals(status: int) -> Refusals:
-    return Refusals(
-        unsigned=Refusal("MissingAuthenticationTokenException", status, "Missing Authentication Token"),
-        malformed=Refusal("IncompleteSignatureException", status),
-        unknown_key=Refusal("UnrecognizedClientException", status, _INVALID_TOKEN),
-        wrong_signature=Refusal("InvalidSignatureException", status, _MISMATCH),
-        wrong_time=Refusal("InvalidSignatureException", status),
-        wrong_region=Refusal("InvalidSignatureException", status),
+def _json_errors(status: int) -> SignatureErrors:
+    return SignatureErrors(
+        unsigned=ServiceError("MissingAuthenticationTokenException", status, "Missing Authentication Token"),
+        malformed=ServiceError("IncompleteSignatureException", status),
+        unknown_key=ServiceError("UnrecognizedClientException", status, _INVALID_TOKEN),
+        wrong_signature=ServiceError("InvalidSignatureException", status, _MISMATCH),
+        wrong_time=ServiceError("InvalidSignatureException", status),
+        wrong_region=ServiceError("InvalidSignatureException", status),
     )
 
 
-_REFUSALS: Final[Mapping[str, Refusals]] = {
-    "ec2": Refusals(
-        unsigned=Refusal("MissingParameter", 400, "The request must contain the parameter AWSAccessKeyId"),
-        malformed=Refusal("AuthFailure", 401, _VALIDATE),
-        unknown_key=Refusal("AuthFailure", 401, _VALIDATE),
-        wrong_signature=Refusal("SignatureDoesNotMatch", 403, _MISMATCH),
-        wrong_time=Refusal("RequestExpired", 400, "Request has expired."),
-        wrong_region=Refusal("AuthFailure", 401),
+_ERRORS: Final[Mapping[str, SignatureErrors]] = {
+    "ec2": SignatureErrors(
+        unsigned=ServiceError("MissingParameter", 400, "The request must contain the parameter AWSAccessKeyId"),
+        malformed=ServiceError("AuthFailure", 401, _VALIDATE),
+        unknown_key=ServiceError("AuthFailure", 401, _VALIDATE),
+        wrong_signature=ServiceError("SignatureDoesNotMatch", 403, _MISMATCH),
+        wrong_time=ServiceError("RequestExpired", 400, "Request has expired."),
+        wrong_region=ServiceError("AuthFailure", 401),
     ),
-    "sts": Refusals(
-        unsigned=Refusal("MissingAuthenticationToken", 403, "Request is missing Authentication Token"),
-        malformed=Refusal("IncompleteSignature", 400),
-        unknown_key=Refusal("InvalidClientTokenId", 403, _INVALID_TOKEN),
-        wrong_signature=Refusal("SignatureDoesNotMatch", 403, _MISMATCH),
-        wrong_time=Refusal("SignatureDoesNotMatch", 403),
-        wrong_region=Refusal("SignatureDoesNotMatch", 403),
+    "sts": SignatureErrors(
+        unsigned=ServiceError("MissingAuthenticationToken", 403, "Request is missing Authentication Token"),
+        malformed=ServiceError("IncompleteSignature", 400),
+        unknown_key=ServiceError("InvalidClientTokenId", 403, _INVALID_TOKEN),
+        wrong_signature=ServiceError("SignatureDoesNotMatch", 403, _MISMATCH),
+        wrong_time=ServiceError("SignatureDoesNotMatch", 403),
+        wrong_region=ServiceError("SignatureDoesNotMatch", 403),
     ),
-    "eks": _json_refusals(403),
+    "eks": _json_errors(403),
 }
-_OTHERS: Final = _json_refusals(400)
+_OTHERS: Final = _json_errors(400)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,42 +152,42 @@ def authenticate(request: Request, *, service: str, keys: Keys, now: datetime) -
     try:
         claim = Claim.parse(request)
     except signature.Malformed as error:
-        raise _refusals(service).malformed.fault(str(error)) from error
+        raise _errors_of(service).malformed.fault(str(error)) from error
     if claim is None:
-        raise _refusals(service).unsigned.fault("")
+        raise _errors_of(service).unsigned.fault("")
     return _verify(claim, request, keys=keys, now=now)
 
 
 def _verify(claim: Claim, request: Request, *, keys: Keys, now: datetime) -> Caller:
-    refusals = _refusals(claim.service)
+    errors = _errors_of(claim.service)
     if (key := keys.get(claim.key_id)) is None:
-        raise refusals.unknown_key.fault("")
+        raise errors.unknown_key.fault("")
     if message := _time_error(claim, now):
-        raise refusals.wrong_time.fault(message)
+        raise errors.wrong_time.fault(message)
     expected = signature.expected_signature(claim, key.secret, request)
     if not _signs_required_parts(claim) or not hmac.compare_digest(expected.encode(), claim.signature.encode()):
-        raise refusals.wrong_signature.fault("")
+        raise errors.wrong_signature.fault("")
     if key.region not in {None, claim.region}:
         # An endpoint of one region rejects a signature for another.
-        raise refusals.wrong_region.fault(f"Credential should be scoped to a valid region, not '{claim.region}'.")
+        raise errors.wrong_region.fault(f"Credential should be scoped to a valid region, not '{claim.region}'.")
     return Caller(key=key, service=claim.service, region=claim.region)
 
 
-def _refusals(service: str) -> Refusals:
-    return _REFUSALS.get(service, _OTHERS)
+def _errors_of(service: str) -> SignatureErrors:
+    return _ERRORS.get(service, _OTHERS)
 
 
 def _time_error(claim: Claim, now: datetime) -> str | None:
     """The error message about the claim's time, None if the time is near enough to `now`."""
-    age = PRESIGNED if claim.presigned else SKEW
-    at, present = f"{claim.at:{signature.TIME_FORMAT}}", f"{now:{signature.TIME_FORMAT}}"
-    if claim.at < now - age:
-        edge = f"{now - age:{signature.TIME_FORMAT}}"
-        minutes = age // timedelta(minutes=1)
-        return f"Signature expired: {at} is now earlier than {edge} ({present} - {minutes} min.)"
+    max_age = PRESIGNED if claim.presigned else SKEW
+    at, current = f"{claim.at:{signature.TIME_FORMAT}}", f"{now:{signature.TIME_FORMAT}}"
+    if claim.at < now - max_age:
+        limit = f"{now - max_age:{signature.TIME_FORMAT}}"
+        minutes = max_age // timedelta(minutes=1)
+        return f"Signature expired: {at} is now earlier than {limit} ({current} - {minutes} min.)"
     if claim.at > now + SKEW:
-        edge = f"{now + SKEW:{signature.TIME_FORMAT}}"
-        return f"Signature not yet current: {at} is still later than {edge} ({present} + 5 min.)"
+        limit = f"{now + SKEW:{signature.TIME_FORMAT}}"
+        return f"Signature not yet current: {at} is still later than {limit} ({current} + 5 min.)"
     return None
 
 

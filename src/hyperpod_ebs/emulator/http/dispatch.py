@@ -108,12 +108,12 @@ class Dispatcher:
         try:
             return await self._answer(endpoint, request, request_id)
         except AwsFault as fault:
-            return endpoint.wire.refuse(fault, request_id)
+            return endpoint.wire.write_error(fault, request_id)
         except ConnectionDropped:
             raise
         except Exception:
             log.exception("call failed", extra={"service": service, "request_id": request_id})
-            return endpoint.wire.refuse(endpoint.wire.internal_error(), request_id)
+            return endpoint.wire.write_error(endpoint.wire.internal_error(), request_id)
 
     async def _answer(self, endpoint: _Endpoint, request: Request, request_id: str) -> Reply:
         caller = auth.authenticate(request, service=endpoint.name, keys=self._keys, now=datetime.now(UTC))
@@ -148,7 +148,7 @@ class Dispatcher:
         """
         if (plan := self._faults.take(f"{call.service}:{call.operation}", when)) is None:
             return
-        closing = plan.delay and await self._closes_within(plan.delay)
+        closing = plan.delay and await self._wait_for_close(plan.delay)
         if plan.drop or closing:
             raise ConnectionDropped
         if plan.deny:
@@ -156,7 +156,7 @@ class Dispatcher:
         if plan.fault is not None:
             raise plan.fault
 
-    async def _closes_within(self, seconds: float) -> bool:
+    async def _wait_for_close(self, seconds: float) -> bool:
         """Wait for `seconds` or until the server stops; return whether it stops."""
         try:
             async with asyncio.timeout(seconds):

@@ -121,7 +121,7 @@ def _all_elements(what: str, elements: Callable[[Any], list[Any]], shape: Shape)
 def _as_java(value: object) -> str:
     """The value as Java's toString writes it."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}={_as_java(below)}" for key, below in value.items()) + "}"
+        return "{" + ", ".join(f"{key}={_as_java(nested)}" for key, nested in value.items()) + "}"
     if isinstance(value, list):
         return f"[{', '.join(map(_as_java, value))}]"
     return str(value)

@@ -49,10 +49,10 @@ def tree(pairs: Iterable[tuple[str, str]]) -> dict[str, Node]:
         *parents, last = name.split(".")
         node = root
         for part in parents:
-            below = node.get(part)
-            if not isinstance(below, dict):
-                below = node[part] = {}
-            node = below
+            nested = node.get(part)
+            if not isinstance(nested, dict):
+                nested = node[part] = {}
+            node = nested
         node[last] = value
     return root
 
@@ -110,9 +110,9 @@ def _structure(members: Mapping[str, tuple[str, Read]], required: list[tuple[str
             raise dialect.invalid(path, node)
         prefix = f"{path}." if path else ""
         values: dict[str, Any] = {}
-        for name, below in node.items():
+        for name, nested in node.items():
             if member := members.get(name):
-                values[member[0]] = member[1](below, prefix + name)
+                values[member[0]] = member[1](nested, prefix + name)
             elif dialect.unknown is not None:
                 raise dialect.unknown(prefix + name)
         for member_name, name in required:

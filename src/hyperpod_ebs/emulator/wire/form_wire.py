@@ -148,7 +148,7 @@ class Ec2Wire(_FormWire):
 
         return Codec(self.parser(operation), write)
 
-    def refuse(self, fault: AwsFault, request_id: str) -> Reply:
+    def write_error(self, fault: AwsFault, request_id: str) -> Reply:
         """Write the error as EC2 does."""
         error = f"<Error><Code>{escape(fault.code)}</Code><Message>{escape(fault.message)}</Message></Error>"
         body = f"{_XML}<Response><Errors>{error}</Errors><RequestID>{request_id}</RequestID></Response>"
@@ -183,7 +183,7 @@ class QueryWire(_FormWire):
 
         return Codec(self.parser(operation), write)
 
-    def refuse(self, fault: AwsFault, request_id: str) -> Reply:
+    def write_error(self, fault: AwsFault, request_id: str) -> Reply:
         """Write the error as query services do."""
         status = self.status(fault)
         kind = "Sender" if status < 500 else "Receiver"  # noqa: PLR2004 - HTTP's own border

@@ -38,22 +38,22 @@ class _Compiler:
             return self.structure(shape)
         if isinstance(shape, ListShape):
             element = self._converter(shape.member)
-            return lambda value: [element(below) for below in value]
+            return lambda value: [element(nested) for nested in value]
         if isinstance(shape, MapShape):
             element = self._converter(shape.value)
-            return lambda value: {key: element(below) for key, below in value.items()}
+            return lambda value: {key: element(nested) for key, nested in value.items()}
         return _SCALARS[shape.type_name]
 
 
 def _structure(shape_name: str, members: Mapping[str, tuple[str, Convert]]) -> Convert:
     def convert(value: Mapping[str, Any]) -> dict[str, Any]:
         converted = {}
-        for name, below in value.items():
-            if below is None:
+        for name, nested in value.items():
+            if nested is None:
                 continue
             if (member := members.get(name)) is None:
                 raise UnknownMember(f"{shape_name} has no member {name}")
-            converted[member[0]] = member[1](below)
+            converted[member[0]] = member[1](nested)
         return converted
 
     return convert

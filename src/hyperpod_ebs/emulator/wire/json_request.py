@@ -106,9 +106,9 @@ def _structure(members: Mapping[str, _Member], required: list[str]) -> Read:
     def read(value: Any, path: str, violations: list[str]) -> dict[str, Any]:  # Any: JSON
         prefix = f"{path}." if path else ""
         values: dict[str, Any] = {}
-        for name, below in _object(value).items():
-            if below is not None and (member := members.get(name)):
-                values[member.name] = member.read(below, prefix + member.path, violations)
+        for name, nested in _object(value).items():
+            if nested is not None and (member := members.get(name)):
+                values[member.name] = member.read(nested, prefix + member.path, violations)
         violations.extend(constraints.missing(prefix + _path_name(name)) for name in required if name not in values)
         return values
 
@@ -119,14 +119,14 @@ def _list(element: Read) -> Read:
     def read(value: Any, path: str, violations: list[str]) -> list[Any]:  # Any: JSON
         if not isinstance(value, list):
             raise _mismatch(value, "a list")
-        return [element(below, f"{path}.{number}.member", violations) for number, below in enumerate(value, 1)]
+        return [element(nested, f"{path}.{number}.member", violations) for number, nested in enumerate(value, 1)]
 
     return read
 
 
 def _map(element: Read) -> Read:
     def read(value: Any, path: str, violations: list[str]) -> dict[str, Any]:  # Any: JSON
-        return {key: element(below, f"{path}.{key}.member", violations) for key, below in _object(value).items()}
+        return {key: element(nested, f"{path}.{key}.member", violations) for key, nested in _object(value).items()}
 
     return read
 

@@ -47,7 +47,7 @@ class JsonWire(_DocumentWire):
         """The service's error for an operation that it does not have."""
         return AwsFault("UnknownOperationException", "", 400)
 
-    def refuse(self, fault: AwsFault, request_id: str) -> Reply:
+    def write_error(self, fault: AwsFault, request_id: str) -> Reply:
         """Write the error as json services do."""
         body = _encode({"__type": fault.code, **self.message(fault)})
         return self.reply(self.status(fault), body, request_id)
@@ -80,7 +80,7 @@ class RestJsonWire(_DocumentWire):
         """The service's error for an operation that it does not have."""
         return AwsFault("UnknownOperationException", "", 404)
 
-    def refuse(self, fault: AwsFault, request_id: str) -> Reply:
+    def write_error(self, fault: AwsFault, request_id: str) -> Reply:
         """Write the error as rest-json services do."""
         errortype = {"x-amzn-errortype": fault.code}
         return self.reply(self.status(fault), _encode(self.message(fault)), request_id, **errortype)
@@ -100,7 +100,7 @@ def _writer(operation: OperationModel) -> Callable[[Answer, str], bytes]:
             return b""
 
         return check
-    if "payload" in shape.serialization or any("location" in below.serialization for below in shape.members.values()):
+    if "payload" in shape.serialization or any("location" in nested.serialization for nested in shape.members.values()):
         raise NotImplementedError(f"{operation.name} has output outside the JSON document")
     convert = json_answer.structure_converter(shape)
     return lambda answer, _: _encode(convert(answer))

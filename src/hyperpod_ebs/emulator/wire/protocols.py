@@ -52,7 +52,7 @@ class Wire(Protocol):
         """
         ...
 
-    def refuse(self, fault: AwsFault, request_id: str) -> Reply:
+    def write_error(self, fault: AwsFault, request_id: str) -> Reply:
         """Write the error, with the HTTP status that the model gives it."""
         ...
 

@@ -87,12 +87,12 @@ class _Compiler:
 
 def _content(shape_name: str, members: Mapping[str, Write]) -> Write:
     def write(value: Mapping[str, Any], append: Append) -> None:
-        for name, below in value.items():
-            if below is None:
+        for name, nested in value.items():
+            if nested is None:
                 continue
             if (member := members.get(name)) is None:
                 raise UnknownMember(f"{shape_name} has no member {name}")
-            member(below, append)
+            member(nested, append)
 
     return write
 
