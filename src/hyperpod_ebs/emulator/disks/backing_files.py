@@ -5,6 +5,7 @@ Every method can be called again after a crash, and finishes what an interrupted
 
 import os
 from collections.abc import Container, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -44,7 +45,7 @@ class BackingFiles:
 
     async def grow(self, volume: str, *, size_gib: int) -> None:
         """Grow the backing file of `volume` to at least `size_gib`."""
-        await files.off_loop(lambda: _extend(self.path(volume), size_gib * GIB))
+        await files.off_loop(_extend, self.path(volume), size_gib * GIB)
 
     async def replace_with_copy(self, volume: str) -> None:
         """Replace the volume's backing file with a copy; processes that have the old file open keep writing to that."""
@@ -71,7 +72,7 @@ class BackingFiles:
         await files.off_loop(delete_unknown)
 
     async def _copy(self, source: Path, target: Path, size: int) -> None:
-        await files.off_loop(lambda: self._pool.copy(source, target, size=size), deadline=_DEADLINE)
+        await files.off_loop(partial(self._pool.copy, source, target, size=size), deadline=_DEADLINE)
 
 
 def _extend(path: Path, size: int) -> None:

@@ -6,6 +6,7 @@ has mounted is never taken away, not even when the emulator stops: the next star
 """
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from hyperpod_ebs.emulator.disks import loop_devices
@@ -43,7 +44,7 @@ class Bindings:
 
     async def release(self, attachment: Attachment) -> bool:
         """Free the loop device, and remove it from the device directory; False if a process on the node uses it."""
-        return await files.off_loop(lambda: self._release(attachment, force=False))
+        return await files.off_loop(partial(self._release, attachment, force=False))
 
     async def force_release(self, attachment: Attachment, *, shared: bool) -> None:
         """Take the device away from its node even if it is in use there.
@@ -52,7 +53,7 @@ class Bindings:
         volume keeps the contents that it has now. The backing file of a `shared` volume cannot be
         replaced, because other nodes write to it: the old node could still write to that volume.
         """
-        if not await files.off_loop(lambda: self._release(attachment, force=True)):
+        if not await files.off_loop(partial(self._release, attachment, force=True)):
             if not shared:
                 await self._backing_files.replace_with_copy(attachment.volume)
             self._loops.pop(attachment.id, None)
@@ -66,11 +67,11 @@ class Bindings:
         """Find the loop devices that a dead process left for backing files in `directory`, and bind missing ones.
 
         An attachment in state attaching is bound later by the clock, unless it already has a device.
-        Devices without an attachment are freed.
+        Loop devices without an attachment are freed.
         """
         found = await files.off_loop(self._find_loops, attachments, directory)
         self._loops.update(found)
-        await files.off_loop(lambda: loop_devices.free_all(directory, keep=set(found.values())))
+        await files.off_loop(partial(loop_devices.free_all, directory, keep=set(found.values())))
         for attachment in [attachment for attachment in attachments if attachment.state != "attaching"]:
             await self.bind(attachment)
 
@@ -82,7 +83,7 @@ class Bindings:
         return [
             attachment
             for attachment in attachments
-            if not await files.off_loop(lambda bound=attachment: self._release(bound, force=force))  # type: ignore[misc] # a default binds it
+            if not await files.off_loop(partial(self._release, attachment, force=force))
         ]
 
     def device(self, attachment: Attachment) -> Path | None:

@@ -172,7 +172,7 @@ def bind(file: Path) -> LoopDevice:
     """Bind a free loop device to `file`, with direct I/O where the filesystem supports it.
 
     Raises:
-        OSError: There is no free device, or no permission.
+        OSError: No device is free, or this process may not bind one.
     """
     with _open(file) as backing, _open(CONTROL) as control:
         for _ in range(_MAX_TRIES):
