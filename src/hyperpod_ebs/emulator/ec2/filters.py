@@ -59,7 +59,7 @@ def timestamp(seconds: float) -> str:
 
 
 def _candidates(records: Mapping[str, R], ids: list[str] | None) -> Iterable[R]:
-    """The records with these ids, without a scan of the table; all records if there are no ids or patterns of ids."""
+    """The records with these ids, without a scan of the table; all records if `ids` is None or has patterns."""
     if ids is None or any(_is_pattern(id_) for id_ in ids):
         return records.values()
     return [records[id_] for id_ in dict.fromkeys(ids) if id_ in records]

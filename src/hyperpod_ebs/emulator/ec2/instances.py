@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from hyperpod_ebs.emulator.ec2 import filters, pages, request_checks, resource_ids, tagging
 from hyperpod_ebs.emulator.ec2.client_tokens import ClientTokens
-from hyperpod_ebs.emulator.nodes.machines import ROOT_DEVICE, Machines, customer_instances
+from hyperpod_ebs.emulator.nodes.machines import ROOT_DEVICE, Machines, customer_instances, private_dns_name
 from hyperpod_ebs.emulator.records import Attachment, Instance
 from hyperpod_ebs.emulator.state.region import VPC
 from hyperpod_ebs.emulator.state.world import World, new_id, tag_list, to_datetime
@@ -59,12 +59,12 @@ class Instances:
         """Terminate instances and delete their root volumes; other volumes are force-detached."""
         request_checks.require(parameters, "InstanceIds")
         await self._world.clock.run_due_steps()
-        before = resource_ids.find_all(
+        instances = resource_ids.find_all(
             customer_instances(self._world), parameters["InstanceIds"], resource_ids.INSTANCE
         )
         request_checks.refuse_dry_run(parameters)
         changes = []
-        for instance in before:
+        for instance in instances:
             ending = instance.state in {"shutting-down", "terminated"}
             after = instance if ending else self._machines.terminate(instance)
             change = {
@@ -137,7 +137,7 @@ class Instances:
                 "AvailabilityZoneId": zone.id if zone else None,
                 "Tenancy": "default",
             },
-            "PrivateDnsName": _dns_name(instance, region.name) if alive else "",
+            "PrivateDnsName": private_dns_name(self._world, instance) if alive else "",
             "PrivateIpAddress": instance.address if alive else None,
             "SubnetId": zone.subnet if zone and alive else None,
             "VpcId": VPC if alive else None,
@@ -166,7 +166,7 @@ class Instances:
             "instance-state-code": lambda instance: [str(_CODES[instance.state])],
             "instance-state-name": lambda instance: [instance.state],
             "instance-type": lambda instance: [instance.kind],
-            "private-dns-name": lambda instance: [_dns_name(instance, region.name)],
+            "private-dns-name": lambda instance: [private_dns_name(self._world, instance)],
             "private-ip-address": lambda instance: [instance.address],
             "reservation-id": lambda instance: [instance.reservation],
             "vpc-id": lambda _: [VPC],
@@ -175,10 +175,6 @@ class Instances:
 
 def _render_state(instance: Instance) -> dict[str, Any]:  # the members of EC2's InstanceState
     return {"Code": _CODES[instance.state], "Name": instance.state}
-
-
-def _dns_name(instance: Instance, region: str) -> str:
-    return f"ip-{instance.address.replace('.', '-')}.{region}.compute.internal"
 
 
 def _render_mapping(attachment: Attachment) -> dict[str, Any]:  # the members of EC2's InstanceBlockDeviceMapping

@@ -38,12 +38,12 @@ class Snapshots:
 
     @operations("CreateSnapshot")
     async def create(self, parameters: Parameters, _: Call) -> Answer:
-        """Create a snapshot in state pending; without client tokens, each repeat creates another one."""
+        """Create a snapshot in state pending; the API has no client token, so each repeat creates another one."""
         request_checks.require(parameters, "VolumeId")
         async with self._world.clock.pause():  # the volume cannot be deleted while it is cloned
             volume = resource_ids.find(self._store.volumes, parameters["VolumeId"], resource_ids.VOLUME)
             tags = tagging.requested_tags(parameters, "snapshot")
-            self._check(parameters, volume)
+            self._check_create(parameters, volume)
             request_checks.refuse_dry_run(parameters)
             self._latest[volume.id] = time.time()
             snapshot = await self._clone(volume, description=parameters.get("Description", ""), tags=tags)
@@ -64,7 +64,7 @@ class Snapshots:
             await self._world.backing_files.delete(snapshot.id)
         return await self._world.acknowledge({})
 
-    def _check(self, parameters: Parameters, volume: Volume) -> None:
+    def _check_create(self, parameters: Parameters, volume: Volume) -> None:
         if given := [name for name in _UNSUPPORTED if parameters.get(name)]:
             raise AwsFault("UnsupportedOperation", f"The emulator does not support the parameter {given[0]}.")
         if volume.state != "available":

@@ -26,7 +26,7 @@ def merge_tags(tags: Mapping[str, str], new: list[Mapping[str, str]]) -> dict[st
         repeated = next(key for key in keys if keys.count(key) > 1)
         raise AwsFault("InvalidParameterValue", f"Duplicate tag key '{repeated}' specified.")
     for tag in new:
-        _check(tag.get("Key", ""), tag.get("Value", ""))
+        _check_tag(tag.get("Key", ""), tag.get("Value", ""))
     result = {**tags, **{tag["Key"]: tag.get("Value", "") for tag in new}}
     if len(result) > MAX_TAGS:
         raise AwsFault("TagLimitExceeded", f"The number of tags {len(result)} exceeds the limit of {MAX_TAGS}")
@@ -48,7 +48,7 @@ def requested_tags(parameters: Parameters, resource: str) -> dict[str, str]:
     return merge_tags({}, tags)
 
 
-def _check(key: str, value: str) -> None:
+def _check_tag(key: str, value: str) -> None:
     if not key or len(key) > MAX_KEY_LENGTH:
         raise AwsFault("InvalidParameterValue", f"Tag key '{key}' must have 1 to {MAX_KEY_LENGTH} characters")
     if len(value) > MAX_VALUE_LENGTH:
@@ -74,7 +74,8 @@ class Tagging:
         request_checks.require(parameters, "Resources", "Tags")
         await self.world.clock.run_due_steps()
         self._change(
-            parameters, {id_: merge_tags(tags, parameters["Tags"]) for id_, tags in self._tags(parameters).items()}
+            parameters,
+            {id_: merge_tags(tags, parameters["Tags"]) for id_, tags in self._current_tags(parameters).items()},
         )
         return await self.world.acknowledge({})
 
@@ -84,11 +85,15 @@ class Tagging:
         request_checks.require(parameters, "Resources")
         await self.world.clock.run_due_steps()
         self._change(
-            parameters, {id_: _without(tags, parameters.get("Tags")) for id_, tags in self._tags(parameters).items()}
+            parameters,
+            {
+                id_: _remaining_tags(tags, parameters.get("Tags"))
+                for id_, tags in self._current_tags(parameters).items()
+            },
         )
         return await self.world.acknowledge({})
 
-    def _tags(self, parameters: Parameters) -> dict[str, Mapping[str, str]]:
+    def _current_tags(self, parameters: Parameters) -> dict[str, Mapping[str, str]]:
         tables = {kind.prefix: (kind, table) for kind, table in self._tables()}
         result = {}
         for id_ in parameters["Resources"]:
@@ -116,8 +121,8 @@ class Tagging:
         ]
 
 
-def _without(tags: Mapping[str, str], unwanted: list[Mapping[str, str]] | None) -> dict[str, str]:
-    if unwanted is None:
+def _remaining_tags(tags: Mapping[str, str], to_delete: list[Mapping[str, str]] | None) -> dict[str, str]:
+    if to_delete is None:
         return {}
-    deleted = {tag.get("Key") for tag in unwanted if tag.get("Value") in {None, tags.get(tag.get("Key", ""))}}
-    return {key: value for key, value in tags.items() if key not in deleted}
+    deleted_keys = {tag.get("Key") for tag in to_delete if tag.get("Value") in {None, tags.get(tag.get("Key", ""))}}
+    return {key: value for key, value in tags.items() if key not in deleted_keys}

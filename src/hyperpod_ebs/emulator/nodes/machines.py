@@ -101,6 +101,11 @@ def _mac(number: int) -> str:
     return f"0a:{number >> 16 & 255:02x}:{number >> 8 & 255:02x}:{number & 255:02x}:eb:01"
 
 
+def private_dns_name(world: World, instance: Instance) -> str:
+    """The machine's private DNS name, which has its address in it."""
+    return f"ip-{instance.address.replace('.', '-')}.{world.region.name}.compute.internal"
+
+
 def customer_instances(world: World) -> Mapping[str, Instance]:
     """The instances that EC2 shows to the customer, without HyperPod's nodes."""
     return {instance.id: instance for instance in world.store.instances.where("cluster", "")}

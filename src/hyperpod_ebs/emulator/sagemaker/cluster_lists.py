@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from hyperpod_ebs.emulator.nodes.machines import private_dns_name
 from hyperpod_ebs.emulator.records import Cluster, Instance
 from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
 from hyperpod_ebs.emulator.state.world import World, to_datetime
@@ -44,7 +45,7 @@ class ClusterLists:
             "NAME": lambda cluster: cluster.name,
             "CREATION_TIME": lambda cluster: (cluster.created, cluster.id),
         }
-        page, token = _page(_in_order(matching, parameters, orders), parameters)
+        page, token = _page(_sort(matching, parameters, orders), parameters)
         summaries = [
             {
                 "ClusterArn": self.clusters.arn(cluster),
@@ -71,7 +72,7 @@ class ClusterLists:
             "NAME": lambda node: (node.group, node.id),
             "CREATION_TIME": lambda node: (node.launched, node.id),
         }
-        page, token = _page(_in_order(matching, parameters, orders), parameters)
+        page, token = _page(_sort(matching, parameters, orders), parameters)
         summaries = [self._summary(cluster, node) for node in page]
         return await self.world.acknowledge({"ClusterNodeSummaries": summaries, "NextToken": token})
 
@@ -97,7 +98,7 @@ class ClusterLists:
             "InstanceType": kinds[node.group],
             "LaunchTime": to_datetime(node.launched),
             "InstanceStatus": {"Status": _STATES[node.state]},
-            "PrivateDnsHostname": f"ip-{node.address.replace('.', '-')}.{self.world.region.name}.compute.internal",
+            "PrivateDnsHostname": private_dns_name(self.world, node),
         }
 
 
@@ -106,7 +107,7 @@ def _is_in_time_range(created: float, parameters: Parameters) -> bool:
     return (after is None or created > after.timestamp()) and (before is None or created < before.timestamp())
 
 
-def _in_order(records: Sequence[R], parameters: Parameters, orders: Mapping[str, Callable[[R], Any]]) -> list[R]:
+def _sort(records: Sequence[R], parameters: Parameters, orders: Mapping[str, Callable[[R], Any]]) -> list[R]:
     descending = parameters.get("SortOrder", "Ascending") == "Descending"
     return sorted(records, key=orders[parameters.get("SortBy", "CREATION_TIME")], reverse=descending)
 

@@ -28,7 +28,7 @@ class Clusters:
         self._world = world
         self._store = world.store
         self._machines = machines
-        world.clock.register("cluster in service", self._finish_update)
+        world.clock.register("cluster in service", self._finish_change)
         world.clock.register("cluster gone", self._remove)
 
     @operations("CreateCluster")
@@ -153,7 +153,7 @@ class Clusters:
             "Status": cluster.state,
         }
 
-    async def _finish_update(self, id_: str) -> None:
+    async def _finish_change(self, id_: str) -> None:
         """Make the cluster InService, unless nodes are still starting or terminating."""
         changing = [node for node in self._store.instances.where("cluster", id_) if node.state != "running"]
         if not self._postpone(id_, "cluster in service", changing):
