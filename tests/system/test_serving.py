@@ -290,7 +290,7 @@ async def test_the_callers_deadline_is_answered_before_it_passes(
     error = await error_of(served.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=VOLUME), timeout=30.3))
 
     assert error.code() is StatusCode.DEADLINE_EXCEEDED
-    message = r"DeleteVolume is still running after \d+\.\d s; retry to join it"
+    message = r"DeleteVolume is still running after \d+\.\d s; try again to join it"
     assert re.fullmatch(message, error.details() or "")
 
 
@@ -443,7 +443,7 @@ async def test_calls_that_do_not_finish_in_time_get_unavailable(short_path: Path
         error = await error_of(call)
 
     assert error.code() is StatusCode.UNAVAILABLE
-    assert "the driver is stopping; retry" in (error.details() or "")
+    assert "the driver is stopping; try again" in (error.details() or "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])

@@ -132,7 +132,7 @@ class Calls(grpc.aio.ServerInterceptor):
                     log.info("call cancelled by its caller", **call.log_fields)
                     self._count(call, StatusCode.CANCELLED)
                     raise
-                error: Exception = errors.Unavailable(f"{name} was interrupted: the driver is stopping; retry")
+                error: Exception = errors.Unavailable(f"{name} was interrupted: the driver is stopping; try again")
             except Exception as raised:  # noqa: BLE001 - the only place where errors become answers
                 error = raised
             else:
@@ -166,9 +166,9 @@ class Calls(grpc.aio.ServerInterceptor):
             took = time.monotonic() - call.started_at
             if self._is_stopping:
                 raise errors.Unavailable(
-                    f"{call.name} was interrupted after {took:.1f} s: the driver is stopping; retry"
+                    f"{call.name} was interrupted after {took:.1f} s: the driver is stopping; try again"
                 ) from error
-            raise errors.TimedOut(f"{call.name} is still running after {took:.1f} s; retry to join it") from error
+            raise errors.TimedOut(f"{call.name} is still running after {took:.1f} s; try again to join it") from error
         finally:
             self._timeouts.discard(timeout)
 

@@ -136,7 +136,7 @@ async def _wait_for_step(watcher: Watcher, volume_id: str, sighting: AttachSight
     except TimeoutError as late:
         raise errors.Unavailable(
             f"volume {volume_id} is not attached to node {sighting.node} after {PATIENCE:g} s: AWS has not finished; "
-            "retry"
+            "try again"
         ) from late
     if volume is None:
         raise errors.VolumeNotFound(f"volume {volume_id} does not exist")
@@ -179,10 +179,10 @@ async def _wait_until_detached(watcher: Watcher, volume_id: str, node: Node, see
         if seen is not None and seen.here and seen.state is AttachState.BUSY:
             raise errors.InUse(
                 f"volume {volume_id} is not detached from node {node} after {PATIENCE:g} s: it is still mounted there; "
-                "unmount it and retry"
+                "unmount it, then try again"
             ) from late
         raise errors.Unavailable(
-            f"volume {volume_id} is not detached from node {node} after {PATIENCE:g} s: AWS has not finished; retry"
+            f"volume {volume_id} is not detached from node {node} after {PATIENCE:g} s: AWS has not finished; try again"
         ) from late
 
 

@@ -146,12 +146,12 @@ async def _wait_until_usable(watcher: Watcher, modification: Modification) -> Gi
             last = await watcher.wait_for_modification(modification.volume_id, is_over, patience=PATIENCE)
         except TimeoutError as late:
             raise errors.Unavailable(
-                f"the modification of volume {modification.volume_id} is not complete after {PATIENCE:g} s; retry"
+                f"the modification of volume {modification.volume_id} is not complete after {PATIENCE:g} s; try again"
             ) from late
     if last is not None and last.state is ModificationState.FAILED:
         raise errors.Unavailable(
             f"the modification of volume {modification.volume_id} failed: {last.message or 'AWS gives no reason'}; "
-            "retry"
+            "try again"
         )
     return modification.target.size
 

@@ -82,7 +82,9 @@ async def provision_volume(cloud: Cloud, watcher: Watcher, spec: VolumeSpec) -> 
     try:
         volume = await _wait_until_final(watcher, created.id)
     except TimeoutError as late:
-        raise errors.OutcomeUnknown(f"{label(spec, created)} is not available after {PATIENCE:g} s; retry") from late
+        raise errors.OutcomeUnknown(
+            f"{label(spec, created)} is not available after {PATIENCE:g} s; try again"
+        ) from late
     except errors.Unavailable as error:
         raise errors.OutcomeUnknown(
             f"{label(spec, created)} was requested, but its state is unknown: {error}"

@@ -200,4 +200,4 @@ def _batches(ids: Collection[str]) -> Iterator[frozenset[str]]:
 
 
 def _stopped_error(volume_id: str) -> errors.Unavailable:
-    return errors.Unavailable(f"cannot wait for volume {volume_id}: the controller is stopping; retry")
+    return errors.Unavailable(f"cannot wait for volume {volume_id}: the controller is stopping; try again")
