@@ -11,7 +11,7 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode, Node
 from hyperpod_ebs.driver.model.volume import Attachment, AttachState, Volume
 from hyperpod_ebs.driver.volumes.attach import (
-    MAX_DELAY,
+    APPEARS_WITHIN,
     MAX_REQUESTS,
     PATIENCE,
     REPLICA_LAG,
@@ -23,24 +23,26 @@ from tests.support.scripted_cloud import ID, NODE, OTHER, ScriptedCloud, a_volum
 from tests.support.virtual_time import now, run
 
 
-def succeed(paper: ScriptedCloud, act: Callable[..., Coroutine[Any, Any, None]], node: Node | None = NODE) -> float:
+def succeed(scripted: ScriptedCloud, act: Callable[..., Coroutine[Any, Any, None]], node: Node | None = NODE) -> float:
     """Attach or detach the volume; the time at which that succeeded."""
 
     async def inner() -> float:
-        async with Watcher(paper.cloud) as watcher:
-            await act(paper.cloud, watcher, ID, node)
+        async with Watcher(scripted.cloud) as watcher:
+            await act(scripted.cloud, watcher, ID, node)
             return now()
 
     return run(inner())
 
 
-def fail(paper: ScriptedCloud, act: Callable[..., Coroutine[Any, Any, None]], node: Node | None = NODE) -> errors.Error:
+def fail(
+    scripted: ScriptedCloud, act: Callable[..., Coroutine[Any, Any, None]], node: Node | None = NODE
+) -> errors.Error:
     """Attach or detach the volume; the error with which that failed."""
 
     async def inner() -> errors.Error:
-        async with Watcher(paper.cloud) as watcher:
+        async with Watcher(scripted.cloud) as watcher:
             with pytest.raises(errors.Error) as refusal:
-                await act(paper.cloud, watcher, ID, node)
+                await act(scripted.cloud, watcher, ID, node)
             return refusal.value
 
     return run(inner())
@@ -48,26 +50,26 @@ def fail(paper: ScriptedCloud, act: Callable[..., Coroutine[Any, Any, None]], no
 
 def refusing(*refusals: errors.Error, attach: bool = True, **terms: Any) -> ScriptedCloud:
     """A cloud whose first answers to an attach, or to a detach, are these refusals."""
-    paper = ScriptedCloud(**terms)
-    paper.refusals["attach" if attach else "detach"] = list(refusals)
-    return paper
+    scripted = ScriptedCloud(**terms)
+    scripted.refusals["attach" if attach else "detach"] = list(refusals)
+    return scripted
 
 
 def test_an_answer_that_says_attached_needs_no_second_call() -> None:
     """SageMaker API reference, AttachClusterNodeVolume: the response has the attachment's status."""
-    paper = ScriptedCloud(attached=an_attachment("attached"))
+    scripted = ScriptedCloud(attached=an_attachment("attached"))
 
-    succeed(paper, attach_volume)
+    succeed(scripted, attach_volume)
 
-    assert paper.calls.total() == 1
+    assert scripted.calls.total() == 1
 
 
 @pytest.mark.requirement("csi.publish-volume.usable")
 def test_attach_waits_until_the_volume_is_attached() -> None:
     """CSI spec, ControllerPublishVolume: a published volume is available on the node."""
-    paper = ScriptedCloud(shows=lambda at: a_volume("in-use", an_attachment("attached" if at > 3 else "attaching")))
+    scripted = ScriptedCloud(shows=lambda at: a_volume("in-use", an_attachment("attached" if at > 3 else "attaching")))
 
-    assert 3 < succeed(paper, attach_volume) < 4
+    assert 3 < succeed(scripted, attach_volume) < 4
 
 
 def test_an_attachment_to_the_previous_node_is_ignored_after_aws_accepted_the_attach() -> None:
@@ -82,19 +84,19 @@ def test_an_attachment_to_the_previous_node_is_ignored_after_aws_accepted_the_at
 @pytest.mark.requirement("csi.publish-volume.idempotent")
 def test_a_repeated_attach_succeeds_although_aws_says_in_use() -> None:
     """CSI spec, ControllerPublishVolume: the call is idempotent."""
-    paper = refusing(errors.InUse("in use"), shows=lambda _: a_volume("in-use", an_attachment("attached")))
+    scripted = refusing(errors.InUse("in use"), shows=lambda _: a_volume("in-use", an_attachment("attached")))
 
-    succeed(paper, attach_volume)
+    succeed(scripted, attach_volume)
 
-    assert paper.calls == {"attach": 1, "volumes": 1}
+    assert scripted.calls == {"attach": 1, "volumes": 1}
 
 
 @pytest.mark.requirement("csi.publish-volume.elsewhere")
 def test_attaching_a_volume_that_another_node_has_fails_and_names_that_node() -> None:
     """CSI spec, ControllerPublishVolume: "Volume published to another node"."""
-    paper = refusing(errors.InUse("in use"), shows=lambda _: a_volume("in-use", an_attachment("attached", OTHER)))
+    scripted = refusing(errors.InUse("in use"), shows=lambda _: a_volume("in-use", an_attachment("attached", OTHER)))
 
-    refusal = fail(paper, attach_volume)
+    refusal = fail(scripted, attach_volume)
 
     assert isinstance(refusal, errors.InUse)
     assert str(OTHER) in str(refusal)
@@ -102,21 +104,21 @@ def test_attaching_a_volume_that_another_node_has_fails_and_names_that_node() ->
 
 def test_attach_waits_for_a_detachment_from_another_node_and_then_attaches() -> None:
     """A pod that moves must not wait for the attacher's next retry."""
-    paper = refusing(
+    scripted = refusing(
         errors.InUse("in use"),
         shows=lambda at: a_volume("in-use", an_attachment("detaching", OTHER)) if at < 5 else a_volume(),
         attached=an_attachment("attached"),
     )
 
-    assert 5 < succeed(paper, attach_volume) < 7
-    assert paper.calls["attach"] == 2
+    assert 5 < succeed(scripted, attach_volume) < 7
+    assert scripted.calls["attach"] == 2
 
 
 def test_aws_refusal_to_attach_a_free_volume_is_passed_on_unchanged() -> None:
     """AWS refuses volumes that are still creating or in another zone, and clusters that are updating."""
-    paper = refusing(errors.NotReady("zone mismatch"), shows=lambda _: a_volume())
+    scripted = refusing(errors.NotReady("zone mismatch"), shows=lambda _: a_volume())
 
-    assert str(fail(paper, attach_volume)) == "zone mismatch"
+    assert str(fail(scripted, attach_volume)) == "zone mismatch"
 
 
 def test_an_attachment_that_aws_drops_is_requested_again_a_few_times() -> None:
@@ -125,27 +127,27 @@ def test_an_attachment_that_aws_drops_is_requested_again_a_few_times() -> None:
     def shows(at: float) -> Volume:
         return a_volume("in-use", an_attachment("attaching")) if at % 4 < 2 else a_volume()
 
-    paper = ScriptedCloud(shows=shows)
+    scripted = ScriptedCloud(shows=shows)
 
-    refusal = fail(paper, attach_volume)
+    refusal = fail(scripted, attach_volume)
 
     assert isinstance(refusal, errors.NotReady)
-    assert paper.calls["attach"] == MAX_REQUESTS
+    assert scripted.calls["attach"] == MAX_REQUESTS
 
 
 def test_an_acknowledged_attachment_that_never_appears_is_requested_again() -> None:
-    paper = ScriptedCloud(shows=lambda _: a_volume())
+    scripted = ScriptedCloud(shows=lambda _: a_volume())
 
-    refusal = fail(paper, attach_volume)
+    refusal = fail(scripted, attach_volume)
 
     assert isinstance(refusal, errors.NotReady)
-    assert paper.calls["attach"] == MAX_REQUESTS
+    assert scripted.calls["attach"] == MAX_REQUESTS
 
 
 def test_an_attachment_that_takes_too_long_fails_with_a_retryable_error() -> None:
-    paper = ScriptedCloud(shows=lambda _: a_volume("in-use", an_attachment("attaching")))
+    scripted = ScriptedCloud(shows=lambda _: a_volume("in-use", an_attachment("attaching")))
 
-    refusal = fail(paper, attach_volume)
+    refusal = fail(scripted, attach_volume)
 
     assert type(refusal) is errors.Unavailable
     assert f"{PATIENCE:g} s" in str(refusal)
@@ -154,9 +156,9 @@ def test_an_attachment_that_takes_too_long_fails_with_a_retryable_error() -> Non
 @pytest.mark.requirement("csi.publish-volume.missing")
 def test_attaching_a_volume_that_is_gone_fails_with_not_found() -> None:
     """CSI spec, ControllerPublishVolume: "Volume does not exist"."""
-    paper = ScriptedCloud(shows=lambda at: a_volume("in-use", an_attachment("attaching")) if at < 2 else None)
+    scripted = ScriptedCloud(shows=lambda at: a_volume("in-use", an_attachment("attaching")) if at < 2 else None)
 
-    assert isinstance(fail(paper, attach_volume), errors.VolumeNotFound)
+    assert isinstance(fail(scripted, attach_volume), errors.VolumeNotFound)
     assert isinstance(fail(refusing(errors.NotReady("what?")), attach_volume), errors.VolumeNotFound)
 
 
@@ -213,12 +215,12 @@ FOREIGN = Attachment(state=AttachState.ATTACHED, node=None, holder="arn:aws:eks:
 )
 def test_a_refused_detach_succeeds_only_if_ec2_shows_no_attachment_to_the_instance(case: RefusedDetach) -> None:
     """After a success the attacher attaches the volume to another node, so a wrong ARN must not count as detached."""
-    paper = refusing(case.refusal, attach=False, shows=lambda _: case.shown)
+    scripted = refusing(case.refusal, attach=False, shows=lambda _: case.shown)
 
     if case.success:
-        succeed(paper, detach_volume)
+        succeed(scripted, detach_volume)
     else:
-        assert isinstance(fail(paper, detach_volume), errors.NotReady)
+        assert isinstance(fail(scripted, detach_volume), errors.NotReady)
 
 
 @pytest.mark.requirement("detach.live-volume-stays")
@@ -234,20 +236,20 @@ def test_a_volume_that_ec2_does_not_show_for_a_moment_does_not_count_as_detached
 
 def test_detach_waits_for_a_detachment_that_is_running_already() -> None:
     """AWS refuses a second detach while the first is running."""
-    paper = refusing(
+    scripted = refusing(
         NOT_ATTACHED,
         attach=False,
         shows=lambda at: a_volume("in-use", an_attachment("detaching")) if at < 4 else a_volume(),
     )
 
-    assert 4 < succeed(paper, detach_volume) < 6
+    assert 4 < succeed(scripted, detach_volume) < 6
 
 
 def test_a_detach_that_waits_for_an_unmount_says_that_the_volume_is_still_mounted() -> None:
     """EC2 API reference, DetachVolume: a volume that is still mounted gets stuck in the busy state."""
-    paper = ScriptedCloud(shows=lambda _: a_volume("in-use", an_attachment("busy")))
+    scripted = ScriptedCloud(shows=lambda _: a_volume("in-use", an_attachment("busy")))
 
-    refusal = fail(paper, detach_volume)
+    refusal = fail(scripted, detach_volume)
 
     assert isinstance(refusal, errors.InUse)
     assert "still mounted" in str(refusal)
@@ -256,7 +258,7 @@ def test_a_detach_that_waits_for_an_unmount_says_that_the_volume_is_still_mounte
 @pytest.mark.requirement("csi.unpublish-volume.all-nodes")
 def test_detach_without_a_node_detaches_the_volume_from_every_node() -> None:
     """CSI spec, ControllerUnpublishVolume: without a node id, unpublish from all nodes."""
-    paper = ScriptedCloud(
+    scripted = ScriptedCloud(
         shows=lambda _: a_volume("in-use", an_attachment("attached", OTHER)), detached=an_attachment("detached", OTHER)
     )
     free, foreign = (
@@ -264,10 +266,10 @@ def test_detach_without_a_node_detaches_the_volume_from_every_node() -> None:
         ScriptedCloud(shows=lambda _: a_volume("in-use", FOREIGN)),
     )
 
-    succeed(paper, detach_volume, None)
+    succeed(scripted, detach_volume, None)
     succeed(free, detach_volume, None)
 
-    assert paper.calls["detach"] == 1
+    assert scripted.calls["detach"] == 1
     assert free.calls["detach"] == 0
     assert isinstance(fail(foreign, detach_volume, None), errors.NotReady)
 
@@ -289,18 +291,18 @@ def test_attach_ends_in_time_and_succeeds_only_with_an_attachment(
     def shows(at: float) -> Volume | None:
         return history[min(int(at // 3), len(history) - 1)]
 
-    paper = refusing(*refusals, shows=shows)
+    scripted = refusing(*refusals, shows=shows)
 
     async def act() -> tuple[bool, float]:
-        async with Watcher(paper.cloud) as watcher:
+        async with Watcher(scripted.cloud) as watcher:
             try:
-                await attach_volume(paper.cloud, watcher, ID, NODE)
+                await attach_volume(scripted.cloud, watcher, ID, NODE)
             except errors.Error:
                 return False, now()
             return True, now()
 
     attached, ended = run(act())
 
-    assert ended <= MAX_REQUESTS * (PATIENCE + MAX_DELAY)
-    was_attached = any(one is not None and one.attachments == (an_attachment("attached"),) for one in history)
+    assert ended <= MAX_REQUESTS * (PATIENCE + APPEARS_WITHIN)
+    was_attached = any(volume is not None and volume.attachments == (an_attachment("attached"),) for volume in history)
     assert was_attached or not attached

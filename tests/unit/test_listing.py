@@ -22,7 +22,7 @@ class ListedCloud(ScriptedCloud):
 
     async def volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
         """The volumes in `named` with these ids."""
-        return {one.id: one for one in self.named if one.id in ids}
+        return {volume.id: volume for volume in self.named if volume.id in ids}
 
     async def volume_page(self, size: int, token: str | None) -> Page[Volume]:
         """A page, if EC2 accepts its size."""
@@ -52,7 +52,7 @@ def test_pages_have_the_requested_size_and_show_each_volume_once(count: int, siz
 
     pages = run(act())
 
-    assert [one for page in pages for one in page] == [volume.id for volume in stock.named]
+    assert [id_ for page in pages for id_ in page] == [volume.id for volume in stock.named]
     assert all(len(page) == sizes[number % len(sizes)] for number, page in enumerate(pages[:-1]))
 
 
@@ -60,8 +60,8 @@ def test_a_page_has_at_most_500_entries() -> None:
     """The attacher sets no limit, and the size of a gRPC message is limited."""
     stock = listed_cloud(MAX_ENTRIES + 10)
 
-    for asked in (0, 10_000):
-        page = run(list_volumes(stock.cloud, asked, ""))
+    for max_entries in (0, 10_000):
+        page = run(list_volumes(stock.cloud, max_entries, ""))
 
         assert len(page.items) == MAX_ENTRIES
         assert page.next_token

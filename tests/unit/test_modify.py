@@ -19,85 +19,85 @@ from tests.support.virtual_time import now, run
 TWO = SizeRange(GiB(2))
 
 
-def expand(paper: ScriptedCloud, size: SizeRange = TWO) -> tuple[GiB, float]:
+def expand(scripted: ScriptedCloud, size: SizeRange = TWO) -> tuple[GiB, float]:
     """Expand the volume; its size and the time at which that was usable."""
 
     async def act() -> tuple[GiB, float]:
-        async with Watcher(paper.cloud) as watcher:
-            return await expand_volume(paper.cloud, watcher, ID, size), now()
+        async with Watcher(scripted.cloud) as watcher:
+            return await expand_volume(scripted.cloud, watcher, ID, size), now()
 
     return run(act())
 
 
-def fail_to_expand(paper: ScriptedCloud, size: SizeRange = TWO) -> errors.Error:
+def fail_to_expand(scripted: ScriptedCloud, size: SizeRange = TWO) -> errors.Error:
     """Expand the volume; the error with which that failed."""
 
     async def act() -> errors.Error:
-        async with Watcher(paper.cloud) as watcher:
+        async with Watcher(scripted.cloud) as watcher:
             with pytest.raises(errors.Error) as refusal:
-                await expand_volume(paper.cloud, watcher, ID, size)
+                await expand_volume(scripted.cloud, watcher, ID, size)
             return refusal.value
 
     return run(act())
 
 
-def modify(paper: ScriptedCloud, **change: Any) -> None:
+def modify(scripted: ScriptedCloud, **change: Any) -> None:
     """Modify the volume."""
 
     async def act() -> None:
-        async with Watcher(paper.cloud) as watcher:
-            await modify_volume(paper.cloud, watcher, ID, Change(**change))
+        async with Watcher(scripted.cloud) as watcher:
+            await modify_volume(scripted.cloud, watcher, ID, Change(**change))
 
     run(act())
 
 
 def refusing(*refusals: errors.Error, **terms: Any) -> ScriptedCloud:
     """A cloud with a volume of 1 GiB, whose first answers to a modification are these refusals."""
-    paper = ScriptedCloud(shows=lambda _: a_volume(), **terms)
-    paper.refusals["modify_volume"] = list(refusals)
-    return paper
+    scripted = ScriptedCloud(shows=lambda _: a_volume(), **terms)
+    scripted.refusals["modify_volume"] = list(refusals)
+    return scripted
 
 
 def test_a_new_size_is_usable_in_state_optimizing() -> None:
     """EBS user guide, volume modifications: the optimization may take hours, and the size is usable before."""
-    paper = refusing(modified=lambda at: a_modification("optimizing" if at > 6 else "modifying", size=GiB(2)))
+    scripted = refusing(modified=lambda at: a_modification("optimizing" if at > 6 else "modifying", size=GiB(2)))
 
-    size, took = expand(paper)
+    size, took = expand(scripted)
 
     assert size == 2
     assert 6 < took < 10
-    assert paper.calls["modify_volume"] == 1
+    assert scripted.calls["modify_volume"] == 1
 
 
 @pytest.mark.requirement("csi.expand-volume.idempotent")
 def test_a_volume_that_is_large_enough_is_not_modified() -> None:
     """CSI spec, ControllerExpandVolume: the call is idempotent, and does not shrink a volume."""
-    paper = ScriptedCloud(shows=lambda _: a_volume(gib=4))
+    scripted = ScriptedCloud(shows=lambda _: a_volume(gib=4))
 
-    size, _ = expand(paper)
+    size, _ = expand(scripted)
 
     assert size == 4
-    assert paper.calls["modify_volume"] == 0
+    assert scripted.calls["modify_volume"] == 0
 
 
 def test_expansion_waits_although_ec2_shows_the_new_size_already() -> None:
     """Only the latest modification says whether the new size is usable."""
-    paper = ScriptedCloud(
+    scripted = ScriptedCloud(
         shows=lambda _: a_volume(gib=2),
         modified=lambda at: a_modification("completed" if at > 4 else "modifying", size=GiB(2)),
     )
 
-    assert expand(paper)[1] > 4
+    assert expand(scripted)[1] > 4
 
 
 def test_expansion_joins_a_running_modification_to_the_same_size() -> None:
     """The caller may retry after its deadline, while the first call's modification is running."""
-    paper = refusing(
+    scripted = refusing(
         errors.Busy("modifying"),
         modified=lambda at: a_modification("completed" if at > 4 else "modifying", size=GiB(2)),
     )
 
-    size, took = expand(paper)
+    size, took = expand(scripted)
 
     assert size == 2
     assert took > 4
@@ -129,9 +129,9 @@ def test_no_expansion_fails_with_an_error_after_which_the_resizer_stops(case: Re
 
     After RESOURCE_EXHAUSTED it never tries another size.
     """
-    paper = refusing(case.refusal, modified=lambda _: a_modification("modifying", iops=4000))
+    scripted = refusing(case.refusal, modified=lambda _: a_modification("modifying", iops=4000))
 
-    refusal = fail_to_expand(paper)
+    refusal = fail_to_expand(scripted)
 
     assert type(refusal) is case.becomes
     assert not isinstance(refusal, errors.Refused | errors.NoRoom)
@@ -159,9 +159,9 @@ def test_expansion_fails_with_not_found_only_if_ec2_does_not_show_the_volume_rep
 
 def test_a_failed_modification_fails_the_call_with_a_retryable_error_and_the_reason() -> None:
     """EC2 API reference, VolumeModification: state `failed`, and a status message."""
-    paper = refusing(modified=lambda _: a_modification("failed", message="no capacity", size=GiB(2)))
+    scripted = refusing(modified=lambda _: a_modification("failed", message="no capacity", size=GiB(2)))
 
-    refusal = fail_to_expand(paper)
+    refusal = fail_to_expand(scripted)
 
     assert type(refusal) is errors.Unavailable
     assert "no capacity" in str(refusal)
@@ -170,11 +170,11 @@ def test_a_failed_modification_fails_the_call_with_a_retryable_error_and_the_rea
 @pytest.mark.requirement("csi.modify-volume.idempotent", "csi.modify-volume.only-named")
 def test_only_properties_that_differ_are_requested() -> None:
     """EC2 allows only a few modifications of a volume per day."""
-    paper = refusing()
+    scripted = refusing()
 
-    modify(paper, type="gp3", iops=3000, throughput=125)
+    modify(scripted, type="gp3", iops=3000, throughput=125)
 
-    assert paper.calls["modify_volume"] == 0
+    assert scripted.calls["modify_volume"] == 0
     assert missing_change(Change(type="gp3", iops=4000), a_volume()) == Change(iops=4000)
 
 
@@ -204,8 +204,8 @@ def test_the_error_for_too_many_modifications_has_the_earliest_time_for_a_retry(
         2026, 1, 2, 3, 4, 5, tzinfo=UTC
     )
     assert earliest_retry(last, "later") is None
-    paper = refusing(errors.RateLimited("after 2026-01-02T03:04:05Z"))
-    assert "earliest at 2026-01-02T03:04:05Z" in str(fail_to_expand(paper))
+    scripted = refusing(errors.RateLimited("after 2026-01-02T03:04:05Z"))
+    assert "earliest at 2026-01-02T03:04:05Z" in str(fail_to_expand(scripted))
 
 
 changes = st.builds(

@@ -13,7 +13,7 @@ from hyperpod_ebs.driver.model.volume import Snapshot, SnapshotState, Volume, Vo
 from hyperpod_ebs.driver.volumes.cloud import TokenSpent
 from hyperpod_ebs.driver.volumes.matching import differences
 from hyperpod_ebs.driver.volumes.provision import (
-    APPEARS,
+    APPEARS_WITHIN,
     PATIENCE,
     choose_zone,
     client_tokens,
@@ -25,42 +25,42 @@ from tests.support.scripted_cloud import ID, ScriptedCloud, a_spec, a_volume
 from tests.support.virtual_time import now, run
 
 
-def succeed(paper: ScriptedCloud, spec: VolumeSpec | None = None) -> tuple[Volume, float]:
+def succeed(scripted: ScriptedCloud, spec: VolumeSpec | None = None) -> tuple[Volume, float]:
     """Provision a volume; the volume and the time at which it was available."""
 
     async def act() -> tuple[Volume, float]:
-        async with Watcher(paper.cloud) as watcher:
-            return await provision_volume(paper.cloud, watcher, spec or a_spec()), now()
+        async with Watcher(scripted.cloud) as watcher:
+            return await provision_volume(scripted.cloud, watcher, spec or a_spec()), now()
 
     return run(act())
 
 
-def fail(paper: ScriptedCloud, spec: VolumeSpec | None = None) -> errors.Error:
+def fail(scripted: ScriptedCloud, spec: VolumeSpec | None = None) -> errors.Error:
     """Provision a volume; the error with which that failed."""
 
     async def act() -> errors.Error:
-        async with Watcher(paper.cloud) as watcher:
+        async with Watcher(scripted.cloud) as watcher:
             with pytest.raises(errors.Error) as refusal:
-                await provision_volume(paper.cloud, watcher, spec or a_spec())
+                await provision_volume(scripted.cloud, watcher, spec or a_spec())
             return refusal.value
 
     return run(act())
 
 
 def test_a_volume_that_is_available_at_once_needs_one_call() -> None:
-    paper = ScriptedCloud(created=a_volume())
+    scripted = ScriptedCloud(created=a_volume())
 
-    volume, _ = succeed(paper)
+    volume, _ = succeed(scripted)
 
     assert volume.id == ID
-    assert paper.calls.total() == 1
+    assert scripted.calls.total() == 1
 
 
 def test_creation_waits_until_the_volume_is_available() -> None:
     """CSI spec, CreateVolume: the call succeeds when the volume has been provisioned."""
-    paper = ScriptedCloud(shows=lambda at: a_volume("available" if at > 5 else "creating"))
+    scripted = ScriptedCloud(shows=lambda at: a_volume("available" if at > 5 else "creating"))
 
-    volume, took = succeed(paper)
+    volume, took = succeed(scripted)
 
     assert volume.state == "available"
     assert 5 < took < 7
@@ -113,26 +113,26 @@ def test_a_volume_that_aws_removes_fails_the_call_with_the_reason(case: Removal)
 @pytest.mark.requirement("create.outcome-unknown")
 def test_a_volume_in_state_error_is_deleted_before_the_call_fails_for_good() -> None:
     """After a final code the provisioner forgets the volume, so that it would stay for ever."""
-    paper = ScriptedCloud(shows=lambda _: a_volume("error"))
+    scripted = ScriptedCloud(shows=lambda _: a_volume("error"))
     stuck = ScriptedCloud(shows=lambda _: a_volume("error"))
     stuck.refusals["delete_volume"] = [errors.Denied("no")]
 
-    final, not_final = fail(paper), fail(stuck)
+    final, not_final = fail(scripted), fail(stuck)
 
     assert isinstance(final, errors.NotReady)
-    assert paper.calls["delete_volume"] == 1
+    assert scripted.calls["delete_volume"] == 1
     assert isinstance(not_final, errors.OutcomeUnknown)
 
 
 @pytest.mark.requirement("create.outcome-unknown")
 def test_a_volume_that_stays_in_state_creating_fails_the_call_with_a_retryable_error() -> None:
     """After a final code the provisioner would forget a volume that exists."""
-    paper = ScriptedCloud(shows=lambda _: a_volume("creating"))
+    scripted = ScriptedCloud(shows=lambda _: a_volume("creating"))
 
     async def act() -> float:
-        async with Watcher(paper.cloud) as watcher:
+        async with Watcher(scripted.cloud) as watcher:
             with pytest.raises(errors.OutcomeUnknown):
-                await provision_volume(paper.cloud, watcher, a_spec())
+                await provision_volume(scripted.cloud, watcher, a_spec())
             return now()
 
     assert run(act()) == pytest.approx(PATIENCE)
@@ -141,9 +141,9 @@ def test_a_volume_that_stays_in_state_creating_fails_the_call_with_a_retryable_e
 @pytest.mark.requirement("create.outcome-unknown")
 def test_a_volume_that_ec2_shows_after_some_seconds_is_not_taken_for_gone() -> None:
     """EC2 developer guide, eventual consistency."""
-    paper = ScriptedCloud(shows=lambda at: None if at < APPEARS - 3 else a_volume())
+    scripted = ScriptedCloud(shows=lambda at: None if at < APPEARS_WITHIN - 3 else a_volume())
 
-    volume, _ = succeed(paper)
+    volume, _ = succeed(scripted)
 
     assert volume.state == "available"
 
@@ -151,49 +151,49 @@ def test_a_volume_that_ec2_shows_after_some_seconds_is_not_taken_for_gone() -> N
 @pytest.mark.requirement("calls.same-answer", "csi.create-volume.idempotent")
 def test_a_spent_token_leads_to_the_volume_that_an_earlier_call_created() -> None:
     """CSI spec, CreateVolume: the call is idempotent, also if another process used a later token."""
-    paper = ScriptedCloud(named=(a_volume(),))
-    paper.refusals["create_volume"] = [TokenSpent()]
+    scripted = ScriptedCloud(named=(a_volume(),))
+    scripted.refusals["create_volume"] = [TokenSpent()]
 
-    volume, _ = succeed(paper)
+    volume, _ = succeed(scripted)
 
     assert volume.id == ID
-    assert paper.calls["create_volume"] == 1
+    assert scripted.calls["create_volume"] == 1
 
 
 def test_a_volume_is_adopted_in_any_zone_if_the_caller_asked_for_none() -> None:
     """A zone that appears or disappears between a call and its repeat must not fail the repeat."""
-    paper = ScriptedCloud(named=(replace(a_volume(), zone="us-west-2b"),))
-    paper.refusals["create_volume"] = [TokenSpent()]
+    scripted = ScriptedCloud(named=(replace(a_volume(), zone="us-west-2b"),))
+    scripted.refusals["create_volume"] = [TokenSpent()]
 
-    volume, _ = succeed(paper, replace(a_spec(), zone="us-west-2a", zone_chosen_by_driver=True))
+    volume, _ = succeed(scripted, replace(a_spec(), zone="us-west-2a", zone_chosen_by_driver=True))
 
     assert (volume.id, volume.zone) == (ID, "us-west-2b")
 
 
 def test_the_next_token_follows_the_spent_token_of_a_volume_that_is_gone() -> None:
     """For hours, EC2 answers IdempotentParameterMismatch to the token of a volume that is gone."""
-    paper = ScriptedCloud(created=a_volume(), named=(a_volume("deleting"),))
-    paper.refusals["create_volume"] = [TokenSpent(), TokenSpent()]
+    scripted = ScriptedCloud(created=a_volume(), named=(a_volume("deleting"),))
+    scripted.refusals["create_volume"] = [TokenSpent(), TokenSpent()]
 
-    succeed(paper)
+    succeed(scripted)
 
-    assert paper.tokens == [token for token, _ in zip(client_tokens("pvc-1"), range(3), strict=False)]
+    assert scripted.tokens == [token for token, _ in zip(client_tokens("pvc-1"), range(3), strict=False)]
 
 
 def test_creation_gives_up_after_the_last_token() -> None:
-    paper = ScriptedCloud()
-    paper.refusals["create_volume"] = [TokenSpent() for _ in client_tokens("pvc-1")]
+    scripted = ScriptedCloud()
+    scripted.refusals["create_volume"] = [TokenSpent() for _ in client_tokens("pvc-1")]
 
-    assert isinstance(fail(paper), errors.NotReady)
+    assert isinstance(fail(scripted), errors.NotReady)
 
 
 @pytest.mark.requirement("csi.create-volume.conflict")
 def test_a_name_that_a_different_volume_has_is_a_conflict_that_names_both_values() -> None:
     """CSI spec, CreateVolume: "Volume already exists but is incompatible"."""
-    paper = ScriptedCloud(named=(a_volume(gib=3),))
-    paper.refusals["create_volume"] = [TokenSpent()]
+    scripted = ScriptedCloud(named=(a_volume(gib=3),))
+    scripted.refusals["create_volume"] = [TokenSpent()]
 
-    refusal = fail(paper, a_spec(gib=5))
+    refusal = fail(scripted, a_spec(gib=5))
 
     assert isinstance(refusal, errors.Conflict)
     assert "its size is 3 GiB, not 5 GiB" in str(refusal)
@@ -231,12 +231,12 @@ class Final(NamedTuple):
 )
 def test_a_refusal_is_passed_on_only_if_no_earlier_call_created_the_volume(case: Final) -> None:
     """At the account's quota, EC2 refuses a repeat with the same token although its volume exists."""
-    there, void, unknown = ScriptedCloud(named=(a_volume(),)), ScriptedCloud(), ScriptedCloud()
-    for paper in (there, void, unknown):
-        paper.refusals["create_volume"] = [case.error]
+    existing, void, unknown = ScriptedCloud(named=(a_volume(),)), ScriptedCloud(), ScriptedCloud()
+    for cloud in (existing, void, unknown):
+        cloud.refusals["create_volume"] = [case.error]
     unknown.refusals["volumes_named"] = [errors.Throttled("slower")]
 
-    volume, _ = succeed(there)
+    volume, _ = succeed(existing)
 
     assert volume.id == ID
     assert fail(void) is case.error
@@ -247,11 +247,11 @@ def test_a_refusal_is_passed_on_only_if_no_earlier_call_created_the_volume(case:
 def test_a_volume_smaller_than_its_snapshot_is_out_of_range() -> None:
     """CSI spec, CreateVolume: "Unsupported capacity_range"; EC2 has no code of its own for it."""
     source = Snapshot(id="snap-1", volume_id=ID, size=GiB(8), state=SnapshotState.COMPLETED, started=datetime.now(UTC))
-    paper, other = ScriptedCloud(source=source), ScriptedCloud(source=source)
-    for one in (paper, other):
-        one.refusals["create_volume"] = [errors.InvalidRequest("no")]
+    scripted, other = ScriptedCloud(source=source), ScriptedCloud(source=source)
+    for cloud in (scripted, other):
+        cloud.refusals["create_volume"] = [errors.InvalidRequest("no")]
 
-    small, wrong = fail(paper, a_spec(snapshot_id="snap-1")), fail(other, a_spec(gib=9, snapshot_id="snap-1"))
+    small, wrong = fail(scripted, a_spec(snapshot_id="snap-1")), fail(other, a_spec(gib=9, snapshot_id="snap-1"))
 
     assert isinstance(small, errors.OutOfRange)
     assert "8 GiB" in str(small)
@@ -322,14 +322,14 @@ class Zoned(ScriptedCloud):
 
 def test_zones_are_spread_by_name_and_stay_when_another_zone_disappears() -> None:
     """A repeat has to ask for the zone of the first call, or it would create a second volume."""
-    paper = Zoned()
+    scripted = Zoned()
     names = [f"pvc-{number}" for number in range(300)]
 
-    three = [run(choose_zone(paper.cloud, name)) for name in names]
-    paper.usable = ("a", "b")
-    two = [run(choose_zone(paper.cloud, name)) for name in names]
+    three = [run(choose_zone(scripted.cloud, name)) for name in names]
+    scripted.usable = ("a", "b")
+    two = [run(choose_zone(scripted.cloud, name)) for name in names]
 
-    assert all(70 < three.count(one) < 130 for one in "abc")
+    assert all(70 < three.count(zone) < 130 for zone in "abc")
     assert all(before == after for before, after in zip(three, two, strict=True) if before != "c")
 
 

@@ -108,7 +108,7 @@ def test_usage_of_a_filesystem_is_in_bytes_and_inodes() -> None:
     rendered = render.stats(usage).usage
 
     units = csi_pb2.VolumeUsage.Unit
-    assert [(one.unit, one.total, one.used, one.available) for one in rendered] == [
+    assert [(usage.unit, usage.total, usage.used, usage.available) for usage in rendered] == [
         (units.BYTES, 10, 4, 6),
         (units.INODES, 3, 1, 2),
     ]
@@ -119,13 +119,13 @@ def test_usage_of_a_block_volume_is_its_size_alone() -> None:
     """CSI spec, NodeGetVolumeStatsResponse: used and available are optional."""
     rendered = render.stats(Usage(Amount(total=10))).usage
 
-    assert [(one.total, one.used, one.available) for one in rendered] == [(10, 0, 0)]
+    assert [(usage.total, usage.used, usage.available) for usage in rendered] == [(10, 0, 0)]
 
 
 def validate(**changes: object) -> csi_pb2.ValidateVolumeCapabilitiesResponse:
     """The answer of ValidateVolumeCapabilities for `VOLUME`."""
-    asked = {"volume_id": VOLUME.id, "volume_capabilities": [BLOCK], **changes}
-    request = csi_pb2.ValidateVolumeCapabilitiesRequest(**asked)  # type: ignore[arg-type] # each test passes the right types
+    fields = {"volume_id": VOLUME.id, "volume_capabilities": [BLOCK], **changes}
+    request = csi_pb2.ValidateVolumeCapabilitiesRequest(**fields)  # type: ignore[arg-type] # each test passes the right types
     return capability_validation.response(request, VOLUME)
 
 
@@ -162,8 +162,8 @@ def test_every_process_names_the_capabilities_of_all_processes() -> None:
     """CSI spec, GetPluginCapabilities: all instances of the plugin answer the same."""
     kinds = csi_pb2.PluginCapability.Service.Type
     named = [
-        one.service.type or one.volume_expansion.type + 100  # they share numbers
-        for one in identity.CAPABILITIES
+        capability.service.type or capability.volume_expansion.type + 100  # the two enums share numbers
+        for capability in identity.CAPABILITIES
     ]
 
     assert named == [
@@ -184,6 +184,7 @@ def test_the_longest_ids_and_maps_keep_to_the_size_limits() -> None:
 
     maps = [dict(answer.volume_context), render.publish_context(longest), topology.node_segments(zone)]
     strings = [answer.volume_id, answer.content_source.snapshot.snapshot_id, str(node)]
+    strings += [text for map_ in maps for text in (*map_, *map_.values())]
 
-    assert max(len(text.encode()) for text in strings + [text for one in maps for text in (*one, *one.values())]) <= 128
-    assert max(sum(len((key + value).encode()) for key, value in one.items()) for one in maps) <= 4096
+    assert max(len(text.encode()) for text in strings) <= 128
+    assert max(sum(len((key + value).encode()) for key, value in map_.items()) for map_ in maps) <= 4096

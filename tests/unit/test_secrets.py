@@ -33,14 +33,14 @@ def test_all_other_fields_are_kept() -> None:
 
 def test_requests_are_identical_with_their_map_entries_in_another_order() -> None:
     """A client may serialize the entries of a protobuf map in any order."""
-    one = csi_pb2.CreateVolumeRequest(name="a", parameters={"type": "gp3", "iops": "3000"})
+    first = csi_pb2.CreateVolumeRequest(name="a", parameters={"type": "gp3", "iops": "3000"})
     other = csi_pb2.CreateVolumeRequest(name="a", parameters={"iops": "3000", "type": "gp3"})
 
-    assert parse.operation(one) == parse.operation(other)
+    assert parse.operation(first) == parse.operation(other)
 
 
 def test_requests_with_different_parameters_are_not_identical() -> None:
-    one = csi_pb2.CreateVolumeRequest(name="a", parameters={"type": "gp3"})
+    first = csi_pb2.CreateVolumeRequest(name="a", parameters={"type": "gp3"})
     other = csi_pb2.CreateVolumeRequest(name="a", parameters={"type": "io2"})
 
-    assert parse.operation(one) != parse.operation(other)
+    assert parse.operation(first) != parse.operation(other)

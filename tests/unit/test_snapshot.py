@@ -8,7 +8,7 @@ import pytest
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.volume import Snapshot, SnapshotSpec, SnapshotState
-from hyperpod_ebs.driver.volumes.snapshot import LAG, matching_snapshot, take_snapshot
+from hyperpod_ebs.driver.volumes.snapshot import TAG_LAG, matching_snapshot, take_snapshot
 from tests.support.scripted_cloud import ScriptedCloud
 from tests.support.virtual_time import now, run
 
@@ -66,7 +66,7 @@ class LossyCloud(ScriptedCloud):
 
     async def snapshots_named(self, _: str) -> tuple[Snapshot, ...]:
         """The snapshots, once EC2 would find them."""
-        return self.snapshots if now() > LAG / 2 else ()
+        return self.snapshots if now() > TAG_LAG / 2 else ()
 
 
 @pytest.mark.requirement("csi.create-snapshot.idempotent")

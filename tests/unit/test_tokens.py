@@ -20,8 +20,8 @@ def test_a_name_always_has_the_same_different_tokens_in_the_form_that_ec2_accept
 
 
 @given(st.text(), st.text())
-def test_two_names_share_no_first_token(one: str, other: str) -> None:
-    assert (next(client_tokens(one)) == next(client_tokens(other))) == (one == other)
+def test_two_names_share_no_first_token(first: str, second: str) -> None:
+    assert (next(client_tokens(first)) == next(client_tokens(second))) == (first == second)
 
 
 def test_the_sequence_of_tokens_is_upstreams() -> None:

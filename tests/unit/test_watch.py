@@ -42,11 +42,11 @@ def test_a_waiter_wakes_within_half_a_second_of_its_state() -> None:
 
 def test_waiters_share_calls_of_at_most_200_ids_and_wake_one_by_one() -> None:
     """EC2 API reference, DescribeVolumes: a request has up to 200 filter values; an unknown value fails no others."""
-    asked: list[int] = []
+    batches: list[int] = []
 
     async def describe(ids: Collection[str]) -> Mapping[str, Volume]:
-        asked.append(len(ids))
-        return {one: a_volume() for one in ids if int(one) < now() * 100}
+        batches.append(len(ids))
+        return {id_: a_volume() for id_ in ids if int(id_) < now() * 100}
 
     async def act() -> list[float]:
         poller = Poller(describe)
@@ -59,8 +59,8 @@ def test_waiters_share_calls_of_at_most_200_ids_and_wake_one_by_one() -> None:
 
     ends = run(act())
 
-    assert max(asked) <= 200
-    assert len(asked) < 60
+    assert max(batches) <= 200
+    assert len(batches) < 60
     assert len(set(ends)) > 2
     assert all(number / 100 <= end < number / 100 + 3 for number, end in enumerate(ends))
 
@@ -68,32 +68,32 @@ def test_waiters_share_calls_of_at_most_200_ids_and_wake_one_by_one() -> None:
 @pytest.mark.requirement("waits.end")
 def test_failed_polls_slow_the_pace_and_fail_no_waiter() -> None:
     """AWS throttles calls, and connections break."""
-    paper = ScriptedCloud(shows=available_after_two_seconds)
-    paper.refusals["volumes"] = [
+    scripted = ScriptedCloud(shows=available_after_two_seconds)
+    scripted.refusals["volumes"] = [
         errors.Throttled("slower"),
         errors.Unavailable("no answer"),
         errors.CloudError("X", ""),
     ]
 
     async def act() -> float:
-        async with Watcher(paper.cloud) as watcher:
+        async with Watcher(scripted.cloud) as watcher:
             return await wait(watcher)
 
     assert 2 <= run(act()) < 8
-    assert paper.calls["volumes"] < 8
+    assert scripted.calls["volumes"] < 8
 
 
 @pytest.mark.requirement("waits.end")
 def test_a_poll_that_hangs_is_given_up_soon() -> None:
     """The next poll uses another connection."""
-    paper, polls = ScriptedCloud(shows=available_after_two_seconds), 0
+    scripted, polls = ScriptedCloud(shows=available_after_two_seconds), 0
 
     async def describe(ids: Collection[str]) -> Mapping[str, Volume]:
         nonlocal polls
         polls += 1
         if polls == 1:
             await asyncio.sleep(3600)
-        return await paper.volumes(ids)
+        return await scripted.volumes(ids)
 
     async def act() -> float:
         poller = Poller(describe)
@@ -109,15 +109,15 @@ def test_a_poll_that_hangs_is_given_up_soon() -> None:
 
 @pytest.mark.requirement("waits.end")
 def test_a_wait_ends_after_its_patience_and_causes_no_calls_then() -> None:
-    paper = ScriptedCloud(shows=lambda _: a_volume("creating"))
+    scripted = ScriptedCloud(shows=lambda _: a_volume("creating"))
 
     async def act() -> tuple[float, int, int]:
-        async with Watcher(paper.cloud) as watcher:
+        async with Watcher(scripted.cloud) as watcher:
             with pytest.raises(TimeoutError):
                 await wait(watcher, patience=30)
-            ended, calls = now(), paper.calls["volumes"]
+            ended, calls = now(), scripted.calls["volumes"]
             await asyncio.sleep(600)
-            return ended, calls, paper.calls["volumes"]
+            return ended, calls, scripted.calls["volumes"]
 
     ended, before, after = run(act())
 
@@ -126,10 +126,10 @@ def test_a_wait_ends_after_its_patience_and_causes_no_calls_then() -> None:
 
 
 def test_a_cancelled_waiter_does_not_disturb_the_others() -> None:
-    paper = ScriptedCloud(shows=available_after_two_seconds)
+    scripted = ScriptedCloud(shows=available_after_two_seconds)
 
     async def act() -> float:
-        async with Watcher(paper.cloud) as watcher, asyncio.TaskGroup() as group:
+        async with Watcher(scripted.cloud) as watcher, asyncio.TaskGroup() as group:
             cancelled = group.create_task(wait(watcher, "vol-1"))
             other = group.create_task(wait(watcher, "vol-2"))
             await asyncio.sleep(1)
@@ -172,7 +172,7 @@ def test_an_unreadable_volume_delays_only_its_own_waiter() -> None:
     """A new word in AWS's answer must not hide the other volumes, and is not the absence of a volume."""
 
     async def describe(ids: Collection[str]) -> Mapping[str, Volume]:
-        found = {one: available_after_two_seconds(now()) for one in ids if one != "vol-odd"}
+        found = {id_: available_after_two_seconds(now()) for id_ in ids if id_ != "vol-odd"}
         if len(found) < len(ids) and now() < 5:
             raise PartlyRead("odd", found=found, unread=["vol-odd"])
         return found | dict.fromkeys(ids, a_volume())
@@ -223,9 +223,9 @@ def test_the_death_of_the_watcher_fails_its_waiters() -> None:
             raise
 
     async def act() -> None:
-        paper = ScriptedCloud()
-        paper.refusals["volumes"] = [ZeroDivisionError()]
-        async with Watcher(paper.cloud) as watcher:
+        scripted = ScriptedCloud()
+        scripted.refusals["volumes"] = [ZeroDivisionError()]
+        async with Watcher(scripted.cloud) as watcher:
             await wait_twice(watcher)
 
     with pytest.raises(BaseExceptionGroup) as death:

@@ -26,7 +26,7 @@ _CONNECT_TIMEOUT: Final = 1.0
 """Seconds that a live server has to accept a connection; a server that is too busy for that counts as alive."""
 
 _MAX_PATH_BYTES: Final = 107  # <sys/un.h>: 108 bytes with the closing zero
-_BIND_NAME: Final = "/.12345678/s"
+_BIND_NAME: Final = "/.12345678/s"  # as long as the name that `create_bind_directory` chooses
 
 
 def parse(endpoint: str) -> Path:

@@ -1,7 +1,7 @@
 """Surround each call with a deadline, a request id, the error table, and one line in the log.
 
 The driver's deadline passes a moment before the caller's. So the caller still receives the message that the operation
-is running and that a repeated call joins it. At the end of the process, moving all deadlines to now ends the calls.
+is running and that a repeated call joins it. When the process stops, it moves all deadlines to now.
 """
 
 import asyncio

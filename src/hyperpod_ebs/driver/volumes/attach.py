@@ -31,12 +31,12 @@ PATIENCE: Final = 180.0
 """Seconds that an attachment or detachment may take before the caller has to retry."""
 
 MAX_REQUESTS: Final = 3
-"""Attach requests for one call: the volume may have to come free first, or AWS may drop the attachment."""
+"""Attach requests in one call: another node may have to release the volume first, or AWS may drop the attachment."""
 
 REPLICA_LAG: Final = 1.0
 """Seconds after which a lagging replica of EC2 shows a volume again, with a margin."""
 
-MAX_DELAY: Final = 15.0
+APPEARS_WITHIN: Final = 15.0
 """Seconds within which EC2 shows an attachment that it has acknowledged; what it shows before may be out of date."""
 
 
@@ -65,13 +65,13 @@ def step_after(sighting: AttachSighting) -> Step:
     """The step that a sighting calls for: wait while EC2 may show what was true before the request."""
     volume = sighting.volume
     may_be_old = volume is None or (sighting.acknowledged and not sighting.has_appeared)
-    if may_be_old and sighting.age < MAX_DELAY:
+    if may_be_old and sighting.age < APPEARS_WITHIN:
         return Wait()
     return next_step_to_attach(view_from(sighting.node, volume.attachments if volume is not None else ()))
 
 
 async def attach_volume(cloud: Cloud, watcher: Watcher, volume_id: str, node: Node) -> None:
-    """Attach the volume to `node` and wait until it is attached; a volume that is attached there already succeeds.
+    """Attach the volume to `node` and wait until it is attached; succeed if it is attached there already.
 
     Raises:
         VolumeNotFound, NodeNotFound: The volume or the node does not exist.
@@ -108,7 +108,7 @@ async def attach_volume(cloud: Cloud, watcher: Watcher, volume_id: str, node: No
 
 
 async def detach_volume(cloud: Cloud, watcher: Watcher, volume_id: str, node: Node | None) -> None:
-    """Detach the volume from `node`, or from all nodes if `node` is None; a detached volume succeeds.
+    """Detach the volume from `node`, or from all nodes if `node` is None; succeed if it is not attached.
 
     Raises:
         InUse: The node still has the volume mounted.
@@ -121,7 +121,7 @@ async def detach_volume(cloud: Cloud, watcher: Watcher, volume_id: str, node: No
 
 
 async def _wait_for_step(watcher: Watcher, volume_id: str, sighting: AttachSighting, requested_at: float) -> Step:
-    """Wait until what EC2 shows calls for something else than waiting; return that step."""
+    """Wait until EC2 shows something that calls for another step than waiting; return that step."""
     loop = asyncio.get_running_loop()
 
     def observe(volume: Volume | None) -> bool:
@@ -193,13 +193,13 @@ async def _find_nodes(cloud: Cloud, volume_id: str) -> list[Node]:
         NotReady: The volume is attached to something that is not a node.
     """
     volume = await find_volume(cloud, volume_id)
-    held = [a for a in volume.attachments if a.state is not AttachState.DETACHED] if volume is not None else []
-    if others := [a.holder for a in held if a.node is None]:
+    current = [a for a in volume.attachments if a.state is not AttachState.DETACHED] if volume is not None else []
+    if others := [a.holder for a in current if a.node is None]:
         raise errors.NotReady(
             f"cannot detach volume {volume_id}: it is attached to {', '.join(others)}, which is neither an EC2 "
             "instance nor a HyperPod node; detach it there"
         )
-    return [a.node for a in held if a.node is not None]
+    return [a.node for a in current if a.node is not None]
 
 
 def _is_attached_to_instance(volume: Volume, node: Node) -> bool:

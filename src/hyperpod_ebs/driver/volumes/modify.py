@@ -19,7 +19,7 @@ from hyperpod_ebs.driver.volumes.watch import Watcher
 PATIENCE: Final = 180.0
 """Seconds that a modification may take to be usable before the caller has to retry."""
 
-LAGS: Final = (0.5, 1.0)
+LOOK_AGAIN_AFTER: Final = (0.5, 1.0)
 """Seconds before each further search for a volume that EC2 does not show: NOT_FOUND would end an expansion for good."""
 
 OLD_INTERVAL: Final = timedelta(hours=6)
@@ -40,7 +40,7 @@ async def expand_volume(cloud: Cloud, watcher: Watcher, volume_id: str, size: Si
         RateLimited: The volume was modified too often; the message has the earliest time for a retry.
         Unavailable: The caller has to retry.
     """
-    volume = await get_volume(cloud, volume_id, look_again_after=LAGS)
+    volume = await get_volume(cloud, volume_id, look_again_after=LOOK_AGAIN_AFTER)
     wanted = GiB(max(size.wanted, volume.size))
     if not size.allows(wanted):
         raise errors.OutOfRange(
@@ -70,7 +70,7 @@ async def modify_volume(
         RateLimited: The volume was modified too often; the message has the earliest time for a retry.
         Unavailable: The caller has to retry.
     """
-    volume = await get_volume(cloud, volume_id, look_again_after=LAGS)
+    volume = await get_volume(cloud, volume_id, look_again_after=LOOK_AGAIN_AFTER)
     if removed := sorted(key for key in tags.remove - tags.put.keys() if key in volume.tags):
         await cloud.untag_volume(volume_id, removed)
     if new := {key: value for key, value in tags.put.items() if volume.tags.get(key) != value}:

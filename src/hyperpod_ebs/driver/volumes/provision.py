@@ -21,17 +21,17 @@ from hyperpod_ebs.driver.volumes.watch import Watcher
 PATIENCE: Final = 120.0
 """Seconds that a volume may be `creating` before the caller has to retry."""
 
-APPEARS: Final = 15.0
-"""Seconds within which EC2 shows a volume that it has acknowledged; one that it does not show then is gone."""
+APPEARS_WITHIN: Final = 15.0
+"""Seconds within which EC2 shows a volume that it has acknowledged; a volume that it has not shown by then is gone."""
 
-GONE: Final = 3.0
-"""Seconds for which EC2 must not show a volume that it has shown before: a lagging replica may miss it."""
+GONE_AFTER: Final = 3.0
+"""Seconds without the volume after which it is gone, if EC2 has shown it before: a lagging replica may miss it."""
 
-LAG: Final = 1.0
+TAG_LAG: Final = 1.0
 """Seconds until EC2 finds a new volume by its tags, with a margin."""
 
 MAX_TOKENS: Final = 64
-"""Client tokens tried for one name; each earlier one belongs to a volume that is gone."""
+"""Client tokens that are tried for one name; a token of a volume that is gone cannot be used again."""
 
 _USABLE: Final = frozenset({VolumeState.AVAILABLE, VolumeState.IN_USE})
 _LOST: Final = frozenset({VolumeState.ERROR, VolumeState.DELETING, VolumeState.DELETED})
@@ -53,8 +53,8 @@ class CreationSighting:
         if self.volume is not None:
             return self.volume.state is not VolumeState.CREATING
         if self.has_appeared and self.absent_since is not None:
-            return self.age - self.absent_since >= GONE
-        return self.age >= APPEARS
+            return self.age - self.absent_since >= GONE_AFTER
+        return self.age >= APPEARS_WITHIN
 
 
 def sighting_after(previous: CreationSighting, volume: Volume | None, age: float) -> CreationSighting:
@@ -162,7 +162,7 @@ async def _create_or_adopt(cloud: Cloud, spec: VolumeSpec) -> Volume:
         try:
             return await cloud.create_volume(spec, token)
         except TokenSpent:
-            if not has_searched and (existing := await _find_by_name(cloud, spec.name, pauses=(0.0, LAG))):
+            if not has_searched and (existing := await _find_by_name(cloud, spec.name, pauses=(0.0, TAG_LAG))):
                 return matching_volume(spec, existing)
             has_searched = True
         except errors.Unavailable:
@@ -230,6 +230,6 @@ def _creation_failure(spec: VolumeSpec, created: Volume, volume: Volume | None) 
         key = spec.kms_key_id or created.kms_key_id or "aws/ebs"
         return errors.KeyUnusable(
             f"{label(spec, created)} {event}: AWS removes an encrypted volume if it may not use the KMS key {key}; "
-            "enable the key and let the driver's role use it in the key's policy"
+            "enable the key, and allow the driver's role in its key policy"
         )
     return errors.NotReady(f"{label(spec, created)} {event}; nothing is left of it")

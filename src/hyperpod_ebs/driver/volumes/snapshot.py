@@ -14,7 +14,7 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.volume import Snapshot, SnapshotSpec, SnapshotState
 from hyperpod_ebs.driver.volumes.cloud import Cloud
 
-LAG: Final = 1.0
+TAG_LAG: Final = 1.0
 """Seconds until EC2 finds a new snapshot by its tags, with a margin."""
 
 log = structlog.get_logger(__name__)
@@ -35,7 +35,7 @@ async def take_snapshot(cloud: Cloud, spec: SnapshotSpec) -> Snapshot:
         return await cloud.create_snapshot(spec)
     except errors.OutcomeUnknown:
         # A caller that retries before EC2 finds the name would create a second snapshot.
-        await asyncio.sleep(LAG)
+        await asyncio.sleep(TAG_LAG)
         with suppress(errors.Error):  # an error of the search proves nothing
             if existing := matching_snapshot(spec, await cloud.snapshots_named(spec.name)):
                 return existing
