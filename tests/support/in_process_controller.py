@@ -11,8 +11,7 @@ from hyperpod_ebs.driver.aws import connection
 from hyperpod_ebs.driver.aws.clients import Settings
 from hyperpod_ebs.driver.model import tags
 from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode
-from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
-from hyperpod_ebs.driver.model.volume import SnapshotSpec, Volume, VolumeSpec
+from hyperpod_ebs.driver.model.volume import SnapshotSpec, Volume
 from hyperpod_ebs.driver.volumes.cloud import Cloud
 from hyperpod_ebs.driver.volumes.pace import Belief, Transition
 from hyperpod_ebs.driver.volumes.provision import provision_volume
@@ -20,15 +19,10 @@ from hyperpod_ebs.driver.volumes.watch import Watcher
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from tests.support.emulator_clients import GROUP, ZONE, Aws, cloud
+from tests.support.volume_specs import a_spec
 
 AT_ONCE: Final = dict.fromkeys(Transition, Belief.from_quantiles(median=0.01, p95=0.1))
 """How long transitions take in an emulator whose states change at once."""
-
-
-def a_spec(name: str = "pvc-1", *, gib: int = 1, **more: Any) -> VolumeSpec:
-    """A volume as external-provisioner requests it."""
-    terms: dict[str, Any] = {"zone": ZONE, "type": "gp3", "tags": tags.TagPolicy().volume_tags(name, {}, ())} | more
-    return VolumeSpec(name=name, size=SizeRange(GiB(gib)), **terms)
 
 
 def a_snapshot(volume: Volume, name: str = "snapshot-1") -> SnapshotSpec:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from hyperpod_ebs.driver.model.nodes import HyperPodNode, Node
-from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
+from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.volume import (
     Attachment,
     AttachState,
@@ -29,11 +29,6 @@ T = TypeVar("T")
 ID = "vol-0123456789abcdef0"
 NODE = HyperPodNode("abcdefghijkl", "i-0123456789abcdef0")
 OTHER = HyperPodNode("abcdefghijkl", "i-0fedcba9876543210")
-
-
-def a_spec(name: str = "pvc-1", *, gib: int = 1, limit: int | None = None, **more: Any) -> VolumeSpec:
-    """The volume that a test asks for."""
-    return VolumeSpec(name=name, size=SizeRange(GiB(gib), limit), zone="us-west-2a", type="gp3", **more)
 
 
 def a_volume(state: str = "available", *attachments: Attachment, gib: int = 1, **more: Any) -> Volume:

@@ -19,7 +19,8 @@ from hyperpod_ebs.driver.volumes.provision import choose_zone, delete_volume, pr
 from hyperpod_ebs.driver.volumes.snapshot import delete_snapshot, take_snapshot
 from hyperpod_ebs.driver.volumes.watch import Watcher
 from tests.support.emulator_clients import ZONE
-from tests.support.in_process_controller import Controller, a_snapshot, a_spec
+from tests.support.in_process_controller import Controller, a_snapshot
+from tests.support.volume_specs import a_spec
 
 
 @pytest.fixture(name="controller")

@@ -21,8 +21,9 @@ from hyperpod_ebs.driver.volumes.provision import (
     provision_volume,
 )
 from hyperpod_ebs.driver.volumes.watch import Watcher
-from tests.support.scripted_cloud import ID, ScriptedCloud, a_spec, a_volume
+from tests.support.scripted_cloud import ID, ScriptedCloud, a_volume
 from tests.support.virtual_time import now, run
+from tests.support.volume_specs import a_spec
 
 
 def succeed(scripted: ScriptedCloud, spec: VolumeSpec | None = None) -> tuple[Volume, float]:
