@@ -12,7 +12,8 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from hyperpod_ebs.driver.aws.errors import BY_CODE, SERVER_ERRORS, translate_sdk_errors
+from hyperpod_ebs.driver.aws.calls import translate_sdk_errors
+from hyperpod_ebs.driver.aws.errors import BY_CODE, SERVER_ERRORS
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.volumes.cloud import TokenSpent
 

@@ -6,11 +6,28 @@ taken effect, and after a failed create that decides whether a volume may exist.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypedDict, TypeVar
 
-from hyperpod_ebs.driver.aws.errors import translate_sdk_errors
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    NoCredentialsError,
+    ParamValidationError,
+)
+from botocore.exceptions import ConnectionError as NoConnection
+from botocore.parsers import ResponseParserError
+
+from hyperpod_ebs.driver.aws.errors import (
+    NO_CREDENTIALS,
+    NOT_UNDERSTOOD,
+    TRY_AGAIN,
+    error_for_response,
+    parse_problem,
+)
 from hyperpod_ebs.driver.model import errors
 
 if TYPE_CHECKING:
@@ -31,6 +48,41 @@ class NextPage(TypedDict, total=False):
     """The argument that selects a page of a listing; empty for the first page."""
 
     NextToken: str
+
+
+@contextmanager
+def translate_sdk_errors(action: str, *, creates: bool = False) -> Generator[None]:
+    """Turn every exception of the SDK that the block raises into one of the driver's errors.
+
+    Args:
+        action: What the block does, for messages that begin with "cannot": `attach volume vol-1 to node i-1`.
+        creates: Whether the block creates something: then a missing answer does not prove that nothing was created.
+
+    Raises:
+        Error: The driver's error for AWS's code.
+        TokenSpent: The client token belongs to another request.
+        OutcomeUnknown: AWS did not answer, and something may have been created.
+        Unavailable: AWS did not answer.
+    """
+    unanswered = errors.OutcomeUnknown if creates else errors.Unavailable
+    try:
+        yield
+    except ClientError as error:
+        raise error_for_response(error, action, creates=creates) from error
+    except ParamValidationError as error:
+        raise errors.InvalidRequest(f"cannot {action}: {error}") from error
+    except (NoConnection, HTTPClientError) as error:
+        raise unanswered(f"cannot {action}: no answer from AWS ({error}); {TRY_AGAIN}") from error
+    except NoCredentialsError as error:
+        raise errors.Unavailable(f"cannot {action}: {NO_CREDENTIALS}; {TRY_AGAIN}") from error
+    except ResponseParserError as error:  # a proxy or load balancer answered in AWS's place
+        raise unanswered(
+            f"cannot {action}: the answer does not come from AWS ({error}); check proxies on the way to AWS"
+        ) from error
+    except (BotoCoreError, OSError) as error:  # before anything was sent: credentials and their files, endpoints
+        raise errors.Unavailable(f"cannot {action}: the AWS SDK cannot send the request ({error})") from error
+    except (LookupError, ValueError) as error:  # raised by the functions that parse an answer
+        raise errors.CloudError(NOT_UNDERSTOOD, f"cannot {action}: {parse_problem(error)}") from error
 
 
 async def retry(

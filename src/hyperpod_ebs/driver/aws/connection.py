@@ -18,11 +18,12 @@ from typing import Final
 from botocore.exceptions import ClientError
 
 from hyperpod_ebs.driver.aws.attachments import Attachments
+from hyperpod_ebs.driver.aws.calls import translate_sdk_errors
 from hyperpod_ebs.driver.aws.clients import Clients, Settings, create_clients
 from hyperpod_ebs.driver.aws.ec2_modifications import Ec2Modifications
 from hyperpod_ebs.driver.aws.ec2_snapshots import Ec2Snapshots
 from hyperpod_ebs.driver.aws.ec2_volumes import Ec2Volumes
-from hyperpod_ebs.driver.aws.errors import TRY_AGAIN, translate_sdk_errors
+from hyperpod_ebs.driver.aws.errors import TRY_AGAIN
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.observe.condition import Condition
 from hyperpod_ebs.driver.volumes.cloud import Cloud

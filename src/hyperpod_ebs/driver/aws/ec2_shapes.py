@@ -1,7 +1,7 @@
 """Parts of requests and answers that several EC2 operations share: tags, filters, and answers by id.
 
 What AWS leaves out of an answer, or names by a word that the driver does not know, is a
-LookupError or ValueError in the functions that parse answers; `aws.errors` turns it into a `CloudError`.
+LookupError or ValueError in the functions that parse answers; `aws.calls` turns it into a `CloudError`.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
