@@ -18,7 +18,7 @@ CLIENTS: Any = object()
 """Takes the place of the SDK's clients, which these tests do not use."""
 
 
-def scripted(*answers: Exception | str) -> tuple[Callable[[], Awaitable[str]], list[Exception | str]]:
+def scripted_call(*answers: Exception | str) -> tuple[Callable[[], Awaitable[str]], list[Exception | str]]:
     """A call that ends with these answers in turn, and the answers that are left."""
     left = list(answers)
 
@@ -40,7 +40,7 @@ async def connect() -> Clients:
 
 def test_a_throttled_or_unanswered_call_is_repeated() -> None:
     """AWS, "Retry behavior" in the SDKs and Tools reference guide: both failures are transient."""
-    attempt, left = scripted(THROTTLED, LOST, "done")
+    attempt, left = scripted_call(THROTTLED, LOST, "done")
 
     assert run(retry("do it", attempt)) == "done"
     assert not left
@@ -66,7 +66,7 @@ def test_all_pages_are_read() -> None:
 
 def test_a_call_is_repeated_only_a_few_times() -> None:
     """The sidecar that made the request repeats it as well."""
-    attempt, left = scripted(*[THROTTLED] * 5)
+    attempt, left = scripted_call(*[THROTTLED] * 5)
 
     with pytest.raises(errors.Throttled):
         run(retry("do it", attempt))
@@ -75,7 +75,7 @@ def test_a_call_is_repeated_only_a_few_times() -> None:
 
 def test_a_refused_call_is_not_repeated() -> None:
     """AWS would refuse it again."""
-    attempt, left = scripted(DENIED, "done")
+    attempt, left = scripted_call(DENIED, "done")
 
     with pytest.raises(errors.Denied):
         run(retry("do it", attempt))
@@ -84,7 +84,7 @@ def test_a_refused_call_is_not_repeated() -> None:
 
 def test_a_refusal_after_a_lost_answer_leaves_the_outcome_unknown() -> None:
     """The first attempt may have created the volume that the second one was denied."""
-    attempt, _ = scripted(LOST, DENIED)
+    attempt, _ = scripted_call(LOST, DENIED)
 
     with pytest.raises(errors.OutcomeUnknown):
         run(retry("create it", attempt, creates=True))
@@ -92,7 +92,7 @@ def test_a_refusal_after_a_lost_answer_leaves_the_outcome_unknown() -> None:
 
 def test_a_call_that_would_create_a_second_object_is_not_repeated() -> None:
     """EC2's CreateSnapshot takes no client token: every call makes another snapshot."""
-    attempt, left = scripted(LOST, "done")
+    attempt, left = scripted_call(LOST, "done")
 
     with pytest.raises(errors.OutcomeUnknown):
         run(retry("create it", attempt, creates=True, repeatable=False))

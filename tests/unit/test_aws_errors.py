@@ -1,4 +1,4 @@
-"""AWS's refusals: each code gives the same error, whichever service returns it."""
+"""AWS's refusals: each code gives the same error from EC2 and from SageMaker."""
 
 import json
 

@@ -14,7 +14,7 @@ from hyperpod_ebs.driver.volumes.cloud import PartlyRead
 from tests.support.virtual_time import run
 
 
-def described(volume_id: str, **more: Any) -> Mapping[str, Any]:
+def volume_shape(volume_id: str, **more: Any) -> Mapping[str, Any]:
     """A volume as EC2 describes it."""
     shape = {"VolumeId": volume_id, "Size": 1, "AvailabilityZone": "us-west-2a", "State": "available"}
     return shape | {"VolumeType": "gp3"} | more
@@ -54,21 +54,23 @@ def ec2_volumes(aws: Any) -> Ec2Volumes:
     return Ec2Volumes(clients=connect)
 
 
-UNKNOWN_STATE = described("vol-2", State="hibernating")
+UNKNOWN_STATE = volume_shape("vol-2", State="hibernating")
 
 
 def test_a_volume_on_a_later_page_is_found() -> None:
     """EC2 applies a filter to each page, so a page may be empty (DescribeVolumes, MaxResults)."""
-    found = run(ec2_volumes(ScriptedAws([described("vol-1")], [], [described("vol-2")])).volumes(["vol-1", "vol-2"]))
+    found = run(
+        ec2_volumes(ScriptedAws([volume_shape("vol-1")], [], [volume_shape("vol-2")])).volumes(["vol-1", "vol-2"])
+    )
 
     assert sorted(found) == ["vol-1", "vol-2"]
 
 
-@pytest.mark.parametrize("odd", [UNKNOWN_STATE, described("vol-2", State="in-use", Attachments=[{}])])
+@pytest.mark.parametrize("odd", [UNKNOWN_STATE, volume_shape("vol-2", State="in-use", Attachments=[{}])])
 def test_a_volume_that_cannot_be_parsed_is_distinguished_from_a_deleted_one(odd: Mapping[str, Any]) -> None:
     """A volume that is absent counts as detached, or as never created."""
     with pytest.raises(PartlyRead, match="vol-2") as error:
-        run(ec2_volumes(ScriptedAws([described("vol-1"), odd])).volumes(["vol-1", "vol-2", "vol-3"]))
+        run(ec2_volumes(ScriptedAws([volume_shape("vol-1"), odd])).volumes(["vol-1", "vol-2", "vol-3"]))
 
     assert sorted(error.value.found) == ["vol-1"]
     assert error.value.unread == {"vol-2"}
@@ -78,7 +80,7 @@ def test_a_volume_that_cannot_be_parsed_is_distinguished_from_a_deleted_one(odd:
 
 def test_a_volume_that_cannot_be_parsed_does_not_hide_the_others_of_a_list() -> None:
     """The external-attacher attaches everything again that its list does not show as attached."""
-    page = run(ec2_volumes(ScriptedAws([described("vol-1"), UNKNOWN_STATE])).volume_page(5, None))
+    page = run(ec2_volumes(ScriptedAws([volume_shape("vol-1"), UNKNOWN_STATE])).volume_page(5, None))
 
     assert [volume.id for volume in page.items] == ["vol-1"]
 

@@ -18,7 +18,7 @@ _UNBUFFERED: Final = "the whole log goes to stderr, line by line"
 def warnings(serving: ServingOptions, controller: ControllerOptions | None) -> Iterator[str]:
     """A warning for each flag that was given and has no effect, or is deprecated."""
     if serving.enable_otel_tracing:
-        yield "--enable-otel-tracing has no effect: there is no tracing; the metrics have the calls and their durations"
+        yield "--enable-otel-tracing has no effect: this driver does not trace calls; its metrics have their durations"
     if serving.vmodule:
         yield f"--vmodule={serving.vmodule} has no effect: it names the upstream driver's source files; use --v=4"
     if serving.log_flush_frequency:

@@ -38,8 +38,8 @@ class Attachments(AwsCaller):
         """Request the attachment and return its state as the service acknowledges it."""
         match node:
             case HyperPodNode():
-                aws = await self.clients()
-                cluster_arn = await aws.account.resolve_cluster_arn(node.cluster)
+                account = (await self.clients()).account
+                cluster_arn = await account.resolve_cluster_arn(node.cluster)
                 return await self.call(
                     f"attach volume {volume_id} to node {node}",
                     lambda aws: aws.sagemaker.attach_cluster_node_volume(
@@ -57,8 +57,8 @@ class Attachments(AwsCaller):
         action = f"detach volume {volume_id} from node {node}"
         match node:
             case HyperPodNode():
-                aws = await self.clients()
-                cluster_arn = await aws.account.resolve_cluster_arn(node.cluster)
+                account = (await self.clients()).account
+                cluster_arn = await account.resolve_cluster_arn(node.cluster)
                 return await self.call(
                     action,
                     lambda aws: aws.sagemaker.detach_cluster_node_volume(

@@ -82,7 +82,9 @@ def translate_sdk_errors(action: str, *, creates: bool = False) -> Generator[Non
     except (BotoCoreError, OSError) as error:  # before anything was sent: credentials and their files, endpoints
         raise errors.Unavailable(f"cannot {action}: the AWS SDK cannot send the request ({error})") from error
     except (LookupError, ValueError) as error:  # raised by the functions that parse an answer
-        raise errors.CloudError(NOT_UNDERSTOOD, f"cannot {action}: {parse_problem(error)}") from error
+        raise errors.CloudError(
+            NOT_UNDERSTOOD, f"cannot {action}: AWS's answer is unusable: {parse_problem(error)}"
+        ) from error
 
 
 async def retry(

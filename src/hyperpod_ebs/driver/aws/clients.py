@@ -35,7 +35,7 @@ MAX_CONNECTIONS: Final = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How to reach AWS. The SDK finds whatever is None: in the environment, a profile or the container's metadata."""
+    """How to reach AWS. The SDK finds a setting that is None in the environment, a profile or instance metadata."""
 
     scope: AwsScope = field(default_factory=AwsScope)
     """STS is asked for a missing account; a missing partition follows from the region."""
@@ -59,7 +59,7 @@ async def create_clients(stack: AsyncExitStack, settings: Settings) -> Clients:
     """Create clients that live as long as the stack, without sending a request yet.
 
     Raises:
-        Unavailable: There is no region, there are no credentials, or a file of either cannot be read.
+        Unavailable: The region or the credentials are missing, or a file of either cannot be read.
     """
     config = AioConfig(
         connect_timeout=CONNECT_TIMEOUT,

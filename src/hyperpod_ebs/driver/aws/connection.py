@@ -32,7 +32,7 @@ PART: Final = "AWS"
 """The connection's name in the process's condition."""
 
 FIRST_CHECK_TIMEOUT: Final = 3.0
-"""Seconds for which a call waits for the first check while there are no clients."""
+"""Seconds for which a call waits for the first check before there are clients."""
 
 PAUSES_WHILE_WRONG: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds between checks while something is wrong; the last one repeats."""
@@ -74,7 +74,7 @@ class Connection:
     """The clients of one process, from the moment when they can be created."""
 
     def __init__(self, settings: Settings, condition: Condition) -> None:
-        """`condition` receives whatever keeps AWS from working."""
+        """`condition` receives what is wrong, and None once AWS works."""
         self.stack = AsyncExitStack()
         """Closes the clients."""
         self._settings = settings
@@ -88,7 +88,7 @@ class Connection:
         """Return the clients; wait for the first check if it is still running.
 
         Raises:
-            Unavailable: There are no clients; the message has the reason.
+            Unavailable: The clients cannot be created yet; the message has the reason.
         """
         if self._clients is None:
             with suppress(TimeoutError):

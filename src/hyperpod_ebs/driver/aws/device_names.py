@@ -35,7 +35,7 @@ class DeviceNames:
         Raises:
             NodeFull: All device names of the instance are in use.
         """
-        # There is no await between the search and the reservation: two attachments never get the same name.
+        # No await between the search and the reservation: two attachments never get the same name.
         reserved = self.reserved[instance]
         name = next((name for name in NAMES if name not in used and name not in reserved), None)
         if name is None:

@@ -3,10 +3,13 @@
 What AWS leaves out of an answer, or names by a word that the driver does not know, is a
 LookupError or ValueError in the functions that parse answers; `aws.calls` turns it into a `CloudError`.
 """
+# botocore marks every member of an answer as optional, as said above:
+# pyright: reportTypedDictNotRequiredAccess=false
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
+from hyperpod_ebs.driver.aws.errors import NOT_UNDERSTOOD, parse_problem
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.volumes.cloud import PartlyRead
 
@@ -46,7 +49,7 @@ def parse_by_id(
     except PartlyRead as error:
         if len(ids) > 1:
             raise
-        raise errors.CloudError("answer not understood", str(error)) from error
+        raise errors.CloudError(NOT_UNDERSTOOD, str(error)) from error
 
 
 def parse_each(
@@ -58,16 +61,16 @@ def parse_each(
         PartlyRead: Some lack a member, or have a value that the driver does not know.
     """
     found: dict[str, Value] = {}
-    unread: dict[str, Exception] = {}
+    unread: dict[str, str] = {}
     for id_, shape in described:
         try:
             found[id_] = parse(shape)
         except (LookupError, ValueError) as error:
-            unread[id_] = error
+            unread[id_] = parse_problem(error)
     if unread:
-        reasons = ", ".join(f"{id_} has {error!r}" for id_, error in unread.items())
+        problems = ", ".join(f"{id_}: {problem}" for id_, problem in unread.items())
         raise PartlyRead(
-            f"cannot {action}: AWS's answer is not understood: {reasons}; upgrade the driver",
+            f"cannot {action}: AWS's answer is unusable for {problems}; a newer driver may understand it",
             found=found,
             unread=unread,
         )

@@ -107,7 +107,7 @@ class Ec2Volumes(AwsCaller):
         )
 
     async def untag_volume(self, volume_id: str, keys: Collection[str]) -> None:
-        """Remove the tags of these keys, whatever their values."""
+        """Remove the tags of these keys, with any value."""
         ec2_keys: list[TagTypeDef] = [{"Key": key} for key in sorted(keys)]
         await self.call(
             f"untag volume {volume_id}",

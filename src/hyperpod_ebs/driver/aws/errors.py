@@ -2,7 +2,7 @@
 
 SageMaker passes on EC2's refusals in a ValidationException that names the code only in its text:
 "HyperPod - Ec2ErrCode: VolumeInUse : Ec2ErrMsg: ...". These are unwrapped first, so that
-a code has the same meaning whichever service returns it.
+a code has the same meaning from both services.
 """
 
 import json
@@ -191,7 +191,7 @@ def code_and_message(error: ClientError) -> tuple[str, str]:
 
 def parse_problem(error: LookupError | ValueError) -> str:
     """What is wrong with an answer that could not be parsed."""
-    return f"AWS's answer has no {error}" if isinstance(error, LookupError) else f"AWS's answer: {error}"
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
 def _denial(code: str, message: str, operation: str) -> tuple[str, str]:

@@ -92,7 +92,7 @@ class CsiNodeEntry:
     """The driver's entry in the node's CSINode, which kubelet adds when it registers the driver."""
 
     attach_limit: int | None
-    """How many volumes the scheduler may assign to the node; None if there is no limit."""
+    """How many volumes the scheduler may assign to the node; None if the number is not limited."""
 
 
 def _parse_count(text: str | None) -> int | None:

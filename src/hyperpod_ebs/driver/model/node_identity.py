@@ -36,7 +36,7 @@ class AttachLimitSettings:
     """What the operator sets about the attach limit; None for what follows from the instance type."""
 
     limit: int | None = None
-    """The limit, whatever the instance type."""
+    """The limit, for any instance type."""
     reserved: int | None = None
     """Attach slots of the instance type that are not for the driver's volumes."""
 
