@@ -69,7 +69,7 @@ async def unpublish(host: Host, volume_id: str, target: Path) -> None:
     """Unmount the volume from its target path and remove the path; succeed if it is not there.
 
     Raises:
-        NotReady: Something else than the volume is mounted there.
+        NotReady: Something other than the volume is mounted there.
         InUse: A process still uses the mount.
     """
     await unmount.unmount_and_remove(host, volume_id, target)

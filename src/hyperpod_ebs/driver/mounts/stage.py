@@ -7,7 +7,7 @@ blank, or unfinished mkfs   read only         refuse
 the filesystem, sound       either            Ready
 the filesystem, damaged     read and write    Repair
 the filesystem, too small   read and write    Repair if it must grow unmounted
-the filesystem, held        either            Ready
+the filesystem, in use      either            Ready
 anything else               either            refuse
 
 Staging a raw block volume means that its device exists.
@@ -89,7 +89,7 @@ async def unstage(host: Host, volume_id: str, target: Path) -> None:
     """Unmount the volume from its staging path; succeed if it is not mounted.
 
     Raises:
-        NotReady: Something else than the volume is mounted there.
+        NotReady: Something other than the volume is mounted there.
         InUse: The volume is still published, or a process uses the mount.
     """
     state = await host.inspect_path(target)

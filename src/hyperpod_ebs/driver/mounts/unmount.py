@@ -11,7 +11,7 @@ async def unmount_and_remove(host: Host, volume_id: str, target: Path) -> None:
     """Unmount the volume from `target` and remove the empty mount point; succeed if nothing is there.
 
     Raises:
-        NotReady: Something else than the volume is mounted there.
+        NotReady: Something other than the volume is mounted there.
         InUse: A process still uses the mount.
     """
     state = await unmount_all(host, volume_id, await host.inspect_path(target))

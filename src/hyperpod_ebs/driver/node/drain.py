@@ -81,12 +81,10 @@ class NodeDrain:
             except errors.Unavailable as error:
                 await self._log_and_pause(error)
             else:
-                log.info(
-                    "node is leaving; waiting for its volumes to be detached"
-                    if node.is_leaving
-                    else "node is not leaving; not waiting for its volumes",
-                    node=node.name,
-                )
+                if node.is_leaving:
+                    log.info("node is leaving; waiting for its volumes to be detached", node=node.name)
+                else:
+                    log.info("node is not leaving; not waiting for its volumes", node=node.name)
                 return node.is_leaving
 
     async def _watch_until_detached(self) -> None:
