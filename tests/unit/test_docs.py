@@ -10,6 +10,10 @@ ROOT: Final = Path(__file__).parents[2]
 RECORDS: Final = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 HEADINGS: Final = ["Status", "Context", "Decision", "Alternatives rejected", "Consequences"]
 
+SOURCES: Final = (ROOT, ROOT / "src" / "hyperpod_ebs", ROOT / "src" / "hyperpod_ebs" / "driver")
+"""The directories to which a path in the documentation can be relative."""
+
+_PATH: Final = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|sh|txt|md|mod|toml|tpl|yaml))`")
 _ROW: Final = re.compile(r"^\| \[(\d{4})\]\(([^)]+)\) \| (.+) \| (.+) \|$", re.MULTILINE)
 
 
@@ -31,3 +35,11 @@ def test_the_index_of_decisions_has_each_record_with_its_title_and_status() -> N
         records.append((title[1], record.name, title[2], status[1]))
 
     assert listed == records
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_path_in_the_documentation_exists(page: Path) -> None:
+    """A renamed module leaves no wrong path behind."""
+    named = set(_PATH.findall(page.read_text()))
+
+    assert {name for name in named if not any((root / name).exists() for root in SOURCES)} == set()
