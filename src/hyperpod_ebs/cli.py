@@ -71,7 +71,11 @@ app.command(
 )
 # The image for production clusters leaves out these two packages.
 if find_spec("hyperpod_ebs.emulator"):
-    app.command("hyperpod_ebs.emulator.commands:app", name="emulator", help="Run and inspect the embedded cloud.")
+    app.command(
+        "hyperpod_ebs.emulator.commands:app",
+        name="emulator",
+        help="Run and inspect the embedded cloud (the emulator): EC2, SageMaker, EKS and STS with real block devices.",
+    )
 if find_spec("hyperpod_ebs.demo"):
     app.command("hyperpod_ebs.demo.command:app", name="demo", help="Show a volume's whole life on the embedded cloud.")
 

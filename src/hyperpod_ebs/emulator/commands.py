@@ -18,9 +18,12 @@ from hyperpod_ebs.emulator.credentials import Credentials
 from hyperpod_ebs.emulator.reset import delete_state
 from hyperpod_ebs.emulator.state.store import StateRefused
 
-app = App(name="emulator", help="Run and inspect the embedded cloud.")
+app = App(
+    name="emulator",
+    help="Run and inspect the embedded cloud (the emulator): EC2, SageMaker, EKS and STS with real block devices.",
+)
 # Loaded by path, so that the other commands start quickly, without the server and the SDK's models.
-app.command("hyperpod_ebs.emulator.process:run", name="run", help="Run the embedded cloud until SIGTERM or Ctrl-C.")
+app.command("hyperpod_ebs.emulator.process:run", name="run", help="Run the emulator until SIGTERM or Ctrl-C.")
 
 StateDirectory = Annotated[Path | None, Parameter(name="--state")]
 Output = Literal["table", "json"]
@@ -37,18 +40,18 @@ def env(*, state: StateDirectory = None, output: Literal["shell", "json"] = "she
     """Print the environment variables with which an AWS CLI or SDK calls the emulator.
 
     Args:
-        state: State directory of the running emulator; the default is ~/.local/state/hyperpod-ebs/emulator.
+        state: The state directory; the default is hyperpod-ebs/emulator in $XDG_STATE_HOME or ~/.local/state.
         output: Format: export commands for a shell's eval, or one JSON object.
     """
     directory = (state or default_state()).resolve()
     try:
         credentials, url = Credentials.load(directory), state_directory.published_url(directory)
     except FileNotFoundError:
-        return fail(_not_running(directory))
+        return fail(_not_running_message(directory))
     except (StateRefused, OSError) as error:
         return fail(str(error))
     if url is None:
-        return fail(_not_running(directory))
+        return fail(_not_running_message(directory))
     variables = credentials.environment(url)
     if output == "json":
         say(json.dumps(variables))
@@ -62,18 +65,20 @@ def status(*, state: StateDirectory = None, output: Output = "table") -> int:
     """Show volumes, snapshots, attachments with their loop devices, instances and clusters.
 
     Args:
-        state: State directory of the running emulator; the default is ~/.local/state/hyperpod-ebs/emulator.
+        state: The state directory; the default is hyperpod-ebs/emulator in $XDG_STATE_HOME or ~/.local/state.
         output: Format: tables, or one JSON object.
     """
     directory = (state or default_state()).resolve()
     try:
         url = state_directory.published_url(directory)
         if url is None:
-            return fail(_not_running(directory))
+            return fail(_not_running_message(directory))
         with urllib.request.urlopen(f"{url}/_emulator/status", timeout=10) as answer:  # noqa: S310 - http, published by the emulator
             tables: dict[str, list[dict[str, Any]]] = json.load(answer)  # ids, numbers, names
     except OSError as error:
-        return fail(f"the emulator on {directory} does not answer ({error}); restart it with `{_run(directory)}`")
+        return fail(
+            f"the emulator on {directory} does not answer ({error}); restart it with `{_run_command(directory)}`"
+        )
     if output == "json":
         say(json.dumps(tables))
         return 0
@@ -87,7 +92,7 @@ def reset(*, state: StateDirectory = None) -> int:
     """Delete a state directory and everything in it, unless an emulator or a mount uses it.
 
     Args:
-        state: State directory to delete; the default is ~/.local/state/hyperpod-ebs/emulator.
+        state: The state directory to delete; the default is hyperpod-ebs/emulator in $XDG_STATE_HOME or ~/.local/state.
     """
     directory = (state or default_state()).resolve()
     if not directory.exists():
@@ -99,20 +104,24 @@ def reset(*, state: StateDirectory = None) -> int:
     except (StateRefused, OSError) as error:
         return fail(str(error))
     if in_use:
-        return fail("\n".join([f"cannot delete {directory}: parts of it are in use", *in_use]))
+        return fail(
+            "\n".join(
+                [f"cannot delete {directory}, because parts of it are in use; release them and try again:", *in_use]
+            )
+        )
     say(f"{directory} is deleted")
     return 0
 
 
-def _not_running(directory: Path) -> str:
-    return f"no emulator runs on {directory}; start one with `{_run(directory)}`"
+def _not_running_message(directory: Path) -> str:
+    return f"no emulator runs on {directory}; start one with `{_run_command(directory)}`"
 
 
-def _run(directory: Path) -> str:
+def _run_command(directory: Path) -> str:
     return f"hyperpod-ebs emulator run --state {directory}"
 
 
-def _print_table(title: str, rows: list[dict[str, Any]]) -> None:  # as status gives them
+def _print_table(title: str, rows: list[dict[str, Any]]) -> None:  # ids, numbers, names
     if not rows:
         Console().print(f"{title}: none")
         return

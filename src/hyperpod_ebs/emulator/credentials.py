@@ -1,4 +1,4 @@
-"""The access key of a state directory, and the region and account it is for: chosen at the first start."""
+"""The access key of a state directory, and its region and account: all are fixed at the first start."""
 
 import json
 import os
@@ -37,9 +37,9 @@ class Credentials:
         credentials = cls.load(state)
         if (created := credentials.region) != region:
             raise StateRefused(
-                f"state directory {state} is of account {created.account} in {created.name} with "
-                f"{created.zone_count} zones, not of {region.account} in {region.name} with {region.zone_count}: "
-                "use those settings or another directory"
+                f"state directory {state} was created for account {created.account} in {created.name} with "
+                f"{created.zone_count} zones, not for {region.account} in {region.name} with {region.zone_count}: "
+                "start it with its own settings, or use another directory"
             )
         return credentials
 
@@ -53,7 +53,7 @@ class Credentials:
         """
         try:
             return _parse(**json.loads(_file(state).read_text()))
-        except (TypeError, ValueError) as error:  # not quoted: the file contains a secret
+        except (TypeError, ValueError) as error:  # not in the message: the file contains a secret
             raise StateRefused(f"{_file(state)} cannot be read: {RESTORE}") from error
 
     @property

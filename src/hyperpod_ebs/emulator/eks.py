@@ -26,7 +26,7 @@ class Eks:
 
     @operations("CreateCluster")
     async def create(self, parameters: Parameters, _: Call) -> Answer:
-        """Create a cluster, whose state is CREATING at first."""
+        """Create a cluster in status CREATING."""
         await self._world.clock.run_due_steps()
         name, subnets = parameters["name"], parameters["resourcesVpcConfig"].get("subnetIds", [])
         if name in self._clusters:

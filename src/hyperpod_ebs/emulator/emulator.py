@@ -27,6 +27,8 @@ class Emulator:
 
     url: str
     state: Path
+    """The state directory."""
+
     env: dict[str, str]
     """The environment variables with which an AWS CLI or SDK calls this emulator."""
 
@@ -40,8 +42,9 @@ class Emulator:
     async def start(cls, settings: EmulatorSettings) -> AsyncGenerator["Emulator"]:
         """Run an emulator until the block ends.
 
-        Without `settings.state` its state is in a temporary directory, which is deleted at the end. Clients on other
-        machines can use the AWS services and the instance metadata, but not the control routes.
+        Without `settings.state`, its state is in a temporary directory. That directory is deleted at the end, unless
+        something in it is still mounted. Clients on other machines can use the AWS services and the instance metadata,
+        but not the control routes.
 
         Raises:
             StateRefused: The state directory is in use, is damaged, contains other files, or was created for
@@ -50,7 +53,7 @@ class Emulator:
             OSError: The directory cannot be written to, or the port is taken.
         """
         async with AsyncExitStack() as stack:
-            state = await files.off_loop(_resolve, settings.state)
+            state = await files.off_loop(_resolve_or_create, settings.state)
             if settings.state is None:
                 stack.push_async_callback(_delete_unless_mounted, state)
             await files.off_loop(stack.enter_context, state_directory.lock(state))
@@ -84,14 +87,14 @@ class Emulator:
         return f"{self.url}/_metadata/{instance}"
 
 
-def _resolve(state: Path | None) -> Path:
-    """The absolute path of the state directory, or of a new temporary directory."""
+def _resolve_or_create(state: Path | None) -> Path:
+    """Return the absolute path of the state directory; without one, create a temporary directory."""
     return (Path(tempfile.mkdtemp(prefix="hyperpod-ebs-")) if state is None else state).resolve()
 
 
 async def _delete_unless_mounted(state: Path) -> None:
-    """Delete a temporary state directory, unless a mount uses something in it."""
+    """Delete a temporary state directory, unless something in it is mounted."""
     if not await files.off_loop(mountinfo.mount_points, state):
-        # Another mount namespace may still use one of the loop devices; the kernel frees that one at its last close.
+        # A mount in another mount namespace may still use a loop device; the kernel frees it at the last close.
         await files.off_loop(loop_devices.free_all, state)
         await files.off_loop(shutil.rmtree, state)

@@ -27,9 +27,9 @@ async def open_world(
 ) -> AsyncGenerator[World]:
     """Open the world that the locked state directory contains, and make disks and devices match its records.
 
-    At the start, complete or undo what a killed emulator left half done. At the end, release every idle device, and
-    log and leave those that a node still has mounted: the next start takes them over. A `temporary`
-    directory has no next start, so the kernel frees those at their last close.
+    At the start, complete or undo what a killed emulator left half done. At the end, release every idle device. A
+    device that a node still has mounted is logged and left; the next start takes it over. A `temporary` directory
+    has no next start, so the kernel frees such a device at its last close.
     """
     async with AsyncExitStack() as stack:
         store = await files.off_loop(Store.open, state / "state.db")
@@ -76,8 +76,9 @@ async def _recover(world: World, disks: Pool) -> None:
 
 
 async def _release_devices(world: World, *, temporary: bool) -> None:
+    consequence = "the kernel frees its device at the last close" if temporary else "the next start takes it over"
     for attachment in await world.bindings.release_all(_attachments_with_devices(world.store), force=temporary):
-        log.warning("%s is still in use on %s; the next start takes it over", attachment.volume, attachment.instance)
+        log.warning("%s is still in use on %s; %s", attachment.volume, attachment.instance, consequence)
 
 
 async def _close_pool(state: Path) -> None:

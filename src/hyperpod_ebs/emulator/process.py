@@ -23,7 +23,7 @@ DEFAULTS: Final = EmulatorSettings()
 
 
 def run(*, settings: EmulatorSettings = DEFAULTS) -> int:
-    """Run the embedded cloud until SIGTERM or Ctrl-C."""
+    """Run the emulator until SIGTERM or Ctrl-C."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     state = settings.state or default_state()
     if not ipaddress.ip_address(settings.host).is_loopback:

@@ -13,7 +13,7 @@ Tags = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
-    """An EBS volume; its data is in the image with the same id."""
+    """An EBS volume; its data is in the backing file with the same id."""
 
     id: str
     zone: str
@@ -59,7 +59,7 @@ class Attachment:
 
     @property
     def id(self) -> str:
-        """Volume and instance, of which there is at most one attachment."""
+        """The ids of the volume and the instance; a volume is attached to an instance at most once."""
         return f"{self.volume}/{self.instance}"
 
 
@@ -85,13 +85,13 @@ class Modification:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A snapshot of a volume; its data is in the image with the same id."""
+    """A snapshot of a volume; its data is in the backing file with the same id."""
 
     id: str
     volume: str
     size_gib: int
     stored_bytes: int
-    """The bytes that the image takes on disk."""
+    """The bytes that the backing file takes on disk."""
 
     description: str = ""
     encrypted: bool = False
@@ -100,7 +100,7 @@ class Snapshot:
     started: float
     completed: float | None = None
     ripe: float = 0.0
-    """When the snapshot will be completed; its progress is computed from this."""
+    """The instant at which the snapshot will be completed; its progress is computed from this."""
 
     tags: Tags = field(default_factory=dict)
 
@@ -111,10 +111,12 @@ class Instance:
 
     id: str
     kind: str
-    """The instance type, for HyperPod nodes too without `ml.`."""
+    """The instance type; a HyperPod node has it without the prefix `ml.`."""
 
     zone: str
     image: str = ""
+    """The id of the AMI."""
+
     state: str = "pending"
     launched: float = 0.0
     address: str = ""
@@ -204,10 +206,13 @@ class Due:
     """A pending state change."""
 
     id: str
-    """The subject: the id of a volume, attachment, snapshot, ..."""
+    """The subject: the id of a volume, attachment, snapshot, instance or cluster, or a name such as eks/NAME."""
 
     step: str
+    """The step's name in `Clock.register`: volume available, attached, ..."""
+
     at: float
+    """When the step is due."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +220,7 @@ class Moment:
     """An entry of the history: a resource entered a state."""
 
     id: str
-    """A number that grows from entry to entry."""
+    """The entry's number as text; later entries have greater numbers."""
 
     subject: str
     state: str

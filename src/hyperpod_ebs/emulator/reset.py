@@ -12,9 +12,9 @@ async def delete_state(state: Path) -> list[str]:
     """Delete the locked state directory, unless a part of it is in use.
 
     Returns:
-        A sentence about each part that is in use; none if the directory was deleted.
+        A sentence about each part that is in use; an empty list if the directory was deleted.
     """
-    in_use = await files.off_loop(lambda: list(_users(state)))
+    in_use = await files.off_loop(lambda: list(_describe_mounts(state)))
     if in_use:
         return in_use
     disks = state / "disks"
@@ -25,8 +25,8 @@ async def delete_state(state: Path) -> list[str]:
     return []
 
 
-def _users(state: Path) -> Iterator[str]:
-    """A sentence about each mount in or from the state directory."""
+def _describe_mounts(state: Path) -> Iterator[str]:
+    """A sentence about each mount point in the state directory, and about each volume of it that is mounted."""
     disks = state / "disks"
     for point in sorted(mountinfo.mount_points(state) - {disks, state}):
         yield f"{point} is mounted in the state directory"
@@ -35,4 +35,4 @@ def _users(state: Path) -> Iterator[str]:
             number = f"{loop.rdev >> 8}:{loop.rdev & 255}"
             points = [str(mount.point) for mount in mountinfo.mounts() if mount.device == number]
             where = ", ".join(points) or "a mount point that this process cannot see"
-            yield f"{file.stem} on {loop.path} is mounted at {where}"
+            yield f"volume {file.stem} on {loop.path} is mounted at {where}"

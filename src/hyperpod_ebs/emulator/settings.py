@@ -45,11 +45,11 @@ _ACCOUNT_ID: Final = Parameter(group=_ACCOUNT, validator=_require_form("[0-9]{12
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmulatorSettings:
-    """What a user can choose about an emulator."""
+    """The settings of one emulator, with their defaults."""
 
-    # None: the command takes its default directory, `Emulator.start` a temporary one.
+    # With None, `emulator run` uses its default directory, and `Emulator.start` a temporary one.
     state: Annotated[Path | None, Parameter(group=_STATE)] = None
-    """Directory for the emulator's state; the default is ~/.local/state/hyperpod-ebs/emulator."""
+    """Directory for the emulator's state; the default is hyperpod-ebs/emulator in $XDG_STATE_HOME or ~/.local/state."""
 
     host: Annotated[str, Parameter(group=_SERVING, validator=_require_address)] = "127.0.0.1"
     """IP address to listen on; an address other than loopback lets other machines connect."""
@@ -73,4 +73,4 @@ class EmulatorSettings:
     """Seed of the random durations of state changes."""
 
     rate: Annotated[Rate, Parameter(group=_BEHAVIOR)] = "four-a-day"
-    """Limit on modifications of a volume: AWS's current one (four-a-day), the former one (six-hours-apart) or none."""
+    """Limit on modifications of a volume: AWS's current (four-a-day) or former one (six-hours-apart), or none (off)."""

@@ -1,9 +1,9 @@
 """The state directory: one emulator at a time locks it, and publishes its URL in it.
 
-Both files are held by open file description locks (fcntl(2)), which belong to the open file
-and not to the process. So two emulators in one process exclude each other too, the kernel
-releases the locks when the emulator dies, and other processes can read the URL and see
-whether it is still valid without taking a lock.
+The emulator holds open file description locks (fcntl(2)) on the files `lock` and `endpoint`.
+Such a lock belongs to the open file and not to the process, so two emulators in one process
+exclude each other too. The kernel releases the locks when the emulator dies. Other processes
+read the URL from `endpoint`; they see whether it is still valid without taking the lock.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ _ENTRIES: Final = {
 }
 """Every name that an emulator creates in its state directory."""
 
-_URL: Final = 4096
+_MAX_URL: Final = 4096
 """Maximum length of the URL in bytes."""
 
 _FLOCK: Final = struct.Struct("hhqqi0q")
@@ -36,7 +36,7 @@ def lock(state: Path) -> Generator[None]:
 
     Raises:
         StateRefused: Another emulator holds the lock (the message has its pid), or the directory contains a file
-            that an emulator does not create: the user may have named a directory of another purpose.
+            that an emulator does not create: the user may have named the wrong directory.
         OSError: The directory cannot be created or written to.
     """
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -66,7 +66,8 @@ def lock(state: Path) -> Generator[None]:
 def publish_url(state: Path, url: str) -> Generator[None]:
     """Publish the emulator's URL until the block ends.
 
-    The file appears complete, by a rename. It stays after the block, but `published_url` ignores it without its lock.
+    A rename creates the file, so it is never incomplete. It stays after the block, but without its lock, and
+    `published_url` then ignores it.
 
     Raises:
         OSError: The file cannot be written.
@@ -90,8 +91,8 @@ def published_url(state: Path) -> str | None:
     except FileNotFoundError:
         return None
     try:
-        kind, *_ = _FLOCK.unpack(fcntl.fcntl(handle, fcntl.F_OFD_GETLK, _whole_file()))
-        return None if kind == fcntl.F_UNLCK else os.pread(handle, _URL, 0).decode()
+        lock_type, *_ = _FLOCK.unpack(fcntl.fcntl(handle, fcntl.F_OFD_GETLK, _whole_file()))
+        return None if lock_type == fcntl.F_UNLCK else os.pread(handle, _MAX_URL, 0).decode()
     finally:
         os.close(handle)
 

@@ -37,7 +37,7 @@ class BackingFiles:
             await self._copy(self.path(snapshot), target, size)
 
     async def snapshot(self, volume: str, snapshot: str) -> int:
-        """Copy the volume's backing file to the snapshot's; the number of bytes stored in it."""
+        """Copy the volume's backing file to the snapshot's; return the bytes that the copy takes on disk."""
         source, target = self.path(volume), self.path(snapshot)
         size = await files.off_loop(lambda: source.stat().st_size)
         await self._copy(source, target, size)
@@ -48,7 +48,7 @@ class BackingFiles:
         await files.off_loop(_extend, self.path(volume), size_gib * GIB)
 
     async def replace_with_copy(self, volume: str) -> None:
-        """Replace the volume's backing file with a copy; processes that have the old file open keep writing to that."""
+        """Replace the volume's backing file with a copy; processes that have the old file open keep the old file."""
         path = self.path(volume)
         size = await files.off_loop(lambda: path.stat().st_size)
         await self._copy(path, path, size)

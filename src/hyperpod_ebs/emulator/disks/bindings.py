@@ -1,8 +1,9 @@
 """The loop device of each attachment.
 
 Bindings are not stored. After a crash, the store has the attachments, the kernel has the
-loop devices, and the device directories show which belongs to which. A device that a node
-has mounted is never taken away, not even when the emulator stops: the next start finds it.
+loop devices, and the device directories show which device belongs to which attachment. Only
+a forced detach takes away a device that a node has mounted. A stop of the emulator leaves
+such a device in place, and the next start finds it.
 """
 
 from collections.abc import Iterable
@@ -34,7 +35,7 @@ class Bindings:
         if self.usable and attachment.unit:
             file = self._backing_files.path(attachment.volume)
             loop = await files.off_loop(self._bind, attachment, file)
-            # A loop device that was freed at its last close may now belong to another attachment.
+            # A device that the kernel freed at its last close may have been bound again, for this attachment.
             stale = [id_ for id_, other in self._loops.items() if other == loop]
             for id_ in stale:
                 del self._loops[id_]
@@ -43,15 +44,15 @@ class Bindings:
             await files.off_loop(loop.update_size)
 
     async def release(self, attachment: Attachment) -> bool:
-        """Free the loop device, and remove it from the device directory; False if a process on the node uses it."""
+        """Free the loop device and remove it from the device directory; return False if the node uses it."""
         return await files.off_loop(partial(self._release, attachment, force=False))
 
     async def force_release(self, attachment: Attachment, *, shared: bool) -> None:
         """Take the device away from its node even if it is in use there.
 
-        A mount that uses the device keeps a file of its own, which is deleted at the last close; the
-        volume keeps the contents that it has now. The backing file of a `shared` volume cannot be
-        replaced, because other nodes write to it: the old node could still write to that volume.
+        The volume gets a copy of its backing file, with the contents of this moment. A mount that uses the device
+        keeps the old file, which is deleted at the last close. The backing file of a `shared` volume cannot be
+        replaced, because other nodes write to it; the old node can then still write to that volume.
         """
         if not await files.off_loop(partial(self._release, attachment, force=True)):
             if not shared:
@@ -76,7 +77,7 @@ class Bindings:
             await self.bind(attachment)
 
     async def release_all(self, attachments: Iterable[Attachment], *, force: bool) -> list[Attachment]:
-        """Release idle devices; the attachments of the busy ones.
+        """Release the idle devices; return the attachments whose devices are busy.
 
         With `force`, the kernel frees busy devices at their last close.
         """
@@ -87,12 +88,12 @@ class Bindings:
         ]
 
     def device(self, attachment: Attachment) -> Path | None:
-        """The loop device of `attachment`."""
+        """The path of the attachment's loop device; None if it has none."""
         loop = self._loops.get(attachment.id)
         return loop.path if loop else None
 
     def _find_loops(self, attachments: Iterable[Attachment], directory: Path) -> dict[str, LoopDevice]:
-        """By attachment, the device that the node's device directory shows and that has the right backing file."""
+        """By attachment id, the loop device that is in the node's device directory and has the right backing file."""
         by_number = {loop.rdev: loop for loop, _ in loop_devices.find_in(directory)}
         shown = {
             attachment.id: by_number.get(self._directories.device_number(attachment) or 0) for attachment in attachments

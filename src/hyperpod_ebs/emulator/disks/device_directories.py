@@ -1,13 +1,14 @@
 """The device directory of each node: what udev would create in the node's /dev.
 
 On Nitro instances and HyperPod nodes, an EBS volume is an NVMe device whose serial number is
-the volume's id without the dash. Udev creates a link named by that serial, and a rule of the
-AMI a link named by the attachment's device name. A loop device has no serial number, so here
-only the link by id shows which volume a device is.
+the volume's id without the dash. Udev creates a link named after that serial number, and a
+rule of the AMI creates a link named after the attachment's device name. A loop device has no
+serial number, so here only the link by id shows which volume a device is.
 
-A device directory can be bind-mounted over a node's /dev, and can have other entries of a
-/dev, such as null, pts and shm. While the node exists, only the entries of its attachments
-are changed. When it is deleted, everything is deleted except what is mounted there.
+Whoever runs a node can bind-mount its device directory over the node's /dev, and add other
+entries of a /dev, such as null, pts and shm. While the node exists, the emulator changes only
+the entries of its attachments. When the node is deleted, the emulator deletes everything
+except what is mounted there.
 """
 
 import logging
@@ -39,7 +40,7 @@ class DeviceDirectories:
         return self._root / instance / "dev"
 
     def usable(self) -> bool:
-        """Whether their filesystem lets devices be opened: it is not mounted with nodev."""
+        """Whether devices in these directories can be opened: their filesystem is not mounted with nodev."""
         return not os.statvfs(self._root).f_flag & os.ST_NODEV
 
     def create(self, instance: str) -> None:
@@ -54,7 +55,9 @@ class DeviceDirectories:
             return
         _clear(directory, mounted)
         log.warning(
-            "%s is not deleted completely, because of the mounts %s", directory, ", ".join(map(str, sorted(mounted)))
+            "%s is deleted except for the mounts %s; after they are unmounted, the next start deletes the rest",
+            directory,
+            ", ".join(map(str, sorted(mounted))),
         )
 
     def reconcile(self, instances: Collection[str]) -> None:
@@ -68,11 +71,11 @@ class DeviceDirectories:
     def add_device(self, attachment: Attachment, rdev: int) -> None:
         """Create the attachment's device, with the device number `rdev`, and its links."""
         self.create(attachment.instance)
-        directory, node = self.path(attachment.instance), _node(attachment)
-        new = directory / f".{node}"
+        directory, nvme = self.path(attachment.instance), _nvme_name(attachment)
+        new = directory / f".{nvme}"
         new.unlink(missing_ok=True)
         os.mknod(new, _BLOCK, rdev)
-        new.rename(directory / node)
+        new.rename(directory / nvme)
         for link, target in _links(attachment).items():
             new.unlink(missing_ok=True)
             new.symlink_to(target)
@@ -80,13 +83,13 @@ class DeviceDirectories:
 
     def remove_device(self, attachment: Attachment) -> None:
         """Remove the attachment's device and its links."""
-        for name in (*_links(attachment), _node(attachment)):
+        for name in (*_links(attachment), _nvme_name(attachment)):
             (self.path(attachment.instance) / name).unlink(missing_ok=True)
 
     def device_number(self, attachment: Attachment) -> int | None:
         """The device number of the attachment's device; None if it has no device."""
         try:
-            return (self.path(attachment.instance) / _node(attachment)).stat().st_rdev
+            return (self.path(attachment.instance) / _nvme_name(attachment)).stat().st_rdev
         except FileNotFoundError:
             return None
 
@@ -105,15 +108,15 @@ def _clear(directory: Path, mounted: Collection[Path]) -> None:
         directory.rmdir()
 
 
-def _node(attachment: Attachment) -> str:
+def _nvme_name(attachment: Attachment) -> str:
     return f"nvme{attachment.unit}n1"
 
 
 def _links(attachment: Attachment) -> dict[str, str]:
-    """The targets of the links to the device, by link."""
-    node, by_id = _node(attachment), f"disk/by-id/{_BY_ID}{attachment.volume.replace('-', '')}"
+    """The links to the attachment's device, with their targets."""
+    nvme, by_id = _nvme_name(attachment), f"disk/by-id/{_BY_ID}{attachment.volume.replace('-', '')}"
     return {
-        by_id: f"../../{node}",
-        f"{by_id}_1": f"../../{node}",
-        attachment.device.removeprefix("/dev/"): node,
+        by_id: f"../../{nvme}",
+        f"{by_id}_1": f"../../{nvme}",
+        attachment.device.removeprefix("/dev/"): nvme,
     }

@@ -43,10 +43,10 @@ _SECTOR: Final = 512
 """Bytes of a logical block."""
 
 _MAX_TRIES: Final = 64
-"""Tries to bind a free device before another process does."""
+"""Tries to bind a free device; a try fails if another process binds the device first."""
 
 _UDEV_TIMEOUT: Final = 1.0
-"""Seconds to wait while udev has a device open."""
+"""Seconds to wait until udev has closed a device."""
 
 CONTROL: Final = Path("/dev/loop-control")
 _SYSFS: Final = Path("/sys/block")
@@ -95,9 +95,9 @@ class LoopDevice:
         return False
 
     def free(self, file: Path, *, force: bool = False) -> bool:
-        """Unbind the device from `file`; whether it is unbound.
+        """Unbind the device from `file`; return whether it is unbound.
 
-        A device that is mounted or open is not changed, except that udev gets a moment to close it. With
+        A device that is mounted or open stays bound; if udev has it open, wait a moment until udev closes it. With
         `force`, the kernel frees a device in use at its last close.
         """
         if not self.has_backing_file(file):
@@ -152,7 +152,7 @@ def _await_udev(handle: int) -> None:
 
 
 def _clear_autoclear(handle: int) -> None:
-    """Clear the flag with which LOOP_CLR_FD marks a device that is open elsewhere: to be freed at the last close.
+    """Clear the flag that LOOP_CLR_FD sets on a device that is open elsewhere, so that its last close does not free it.
 
     If the device is not open elsewhere, the kernel has freed it, and this fails with ENXIO.
     """
@@ -177,7 +177,7 @@ def bind(file: Path) -> LoopDevice:
     with _open(file) as backing, _open(CONTROL) as control:
         for _ in range(_MAX_TRIES):
             loop = LoopDevice(fcntl.ioctl(control, _GET_FREE))
-            if not loop.path.exists():  # no devtmpfs here
+            if not loop.path.exists():  # this /dev is no devtmpfs
                 with suppress(FileExistsError):
                     os.mknod(loop.path, 0o060660, loop.rdev)
             try:

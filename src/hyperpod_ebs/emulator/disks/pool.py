@@ -1,4 +1,4 @@
-"""The directory of the backing files, on a filesystem that shares blocks between files where possible.
+"""The directory of the backing files, where possible on a filesystem that shares blocks between files.
 
 A snapshot is then a clone, which takes milliseconds and is an exact point in time. If the
 state directory's filesystem cannot clone files, the emulator mounts an XFS in a sparse file.
@@ -28,7 +28,7 @@ _MAX_SIZE: Final = 1 << 40
 """Limits of the size of the XFS in bytes; its file is sparse and takes only the space that is used."""
 
 _MKFS: Final = ("mkfs.xfs", "-q", "-m", "reflink=1", "-d", "cowextsize=256", "-l", "size=64m")
-"""Copy-on-write in extents of 1 MiB, so that random writes do not fragment a file with a snapshot."""
+"""The command with extents of 1 MiB for copy-on-write: random writes then do not fragment a file with a snapshot."""
 
 _DEADLINE: Final = 120.0
 
@@ -50,7 +50,7 @@ class Pool:
 
     @classmethod
     async def open(cls, state: Path) -> "Pool":
-        """The pool of the state directory `state`; the mount of a dead process is used again."""
+        """Open the pool of the state directory, or create it; a mount that a dead process left is used again."""
         path, image = state / "disks", _xfs_image(state)
         copy_method = await files.off_loop(_prepare_directory, path, image)
         if copy_method is not CopyMethod.XFS:
@@ -75,7 +75,7 @@ class Pool:
                     fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
                 os.ftruncate(new.fileno(), size)
                 os.fsync(new.fileno())
-        except OSError:  # mostly a full disk, where a partial copy must not stay
+        except OSError:  # mostly a full disk, which a partial copy must not fill further
             unready.unlink(missing_ok=True)
             raise
         unready.rename(target)
@@ -83,7 +83,7 @@ class Pool:
 
 
 async def close(state: Path) -> bool:
-    """Unmount the XFS of `state` and free its loop device; False if it is in use."""
+    """Unmount the XFS of `state` and free its loop device; return False if it is in use."""
     path, image = state / "disks", _xfs_image(state)
     if await files.off_loop(path.is_mount):
         try:
@@ -109,7 +109,7 @@ def _xfs_image(state: Path) -> Path:
 
 
 def _prepare_directory(path: Path, image: Path) -> CopyMethod:
-    """Create the directory `path`, and find out how files in it can be copied; an existing XFS is always used."""
+    """Create the directory `path`; return how files in it can be copied. An existing XFS is always used."""
     path.mkdir(mode=0o700, exist_ok=True)
     if image.exists():
         return CopyMethod.XFS

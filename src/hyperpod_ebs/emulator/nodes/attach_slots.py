@@ -75,7 +75,7 @@ DEFAULT_SLOTS: Final = AttachSlots(27, "shared")
 """For a type that is not in the table: the slots of most Nitro types."""
 
 HYPERPOD_VOLUMES: Final = 2
-"""Volumes that HyperPod itself attaches to each node, a root and a secondary one; customers do not see them."""
+"""Volumes that HyperPod itself attaches to each node: a root and a secondary volume. Customers do not see them."""
 
 
 def attach_slots(instance_type: str) -> AttachSlots:

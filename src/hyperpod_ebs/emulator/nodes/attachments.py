@@ -5,7 +5,7 @@ state       entered by                 meaning
 attaching   an attach request          stored; the node has no device yet
 attached    the clock                  the device is in the node's device directory
 detaching   a detach request           stored; the node still has the device
-busy        the clock                  the node has the device mounted or open; retried
+busy        the clock                  mounted or open on the node; the clock tries again
 (deleted)   the clock                  the node has no device; the volume is available
 """
 
@@ -37,7 +37,7 @@ class Attachments:
         """Start to attach `volume` to `instance` as `device`; the clock finishes it.
 
         Raises:
-            AwsFault: The state or the zone of the volume or of the instance does not allow it, or a limit is reached.
+            AwsFault: The volume or the instance is in the wrong state or zone, or a limit is reached.
         """
         self._check_attach(volume, instance)
         used = {other.unit for other in self._store.attachments.where("instance", instance.id)}
@@ -60,7 +60,7 @@ class Attachments:
     async def force_detach(self, attachment: Attachment) -> Attachment:
         """Detach the volume now, even from a device in use; later writes to that device are lost.
 
-        The caller is a step of the clock or has paused the clock.
+        Call this only from a step of the clock, or while the clock is paused.
         """
         self._store.attachments.put(replace(attachment, state="detaching"))
         self._store.record_state(attachment.id, "detaching")

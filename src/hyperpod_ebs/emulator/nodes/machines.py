@@ -30,7 +30,7 @@ class Machines:
         world.clock.register("instance forgotten", self._forget)
 
     def start(self, instance: Instance) -> Instance:
-        """Start a machine with a free address; the clock makes it running, with a device directory."""
+        """Start a machine with a free address; the clock creates its device directory and makes it running."""
         number = self._free_number()
         started = self._store.instances.put(
             replace(instance, address=_address(number), mac=_mac(number), launched=now())
@@ -39,7 +39,7 @@ class Machines:
         return started
 
     def add_root_volume(self, instance: Instance) -> None:
-        """Add a root volume, which is deleted with the instance and has no device in its device directory."""
+        """Add a root volume, which is deleted with the instance and has no entry in its device directory."""
         volume = Volume(id=new_id("vol"), zone=instance.zone, size_gib=ROOT_SIZE_GIB, kind="gp3", iops=3000,
                         throughput_mib=125, created=now())  # fmt: skip
         self._store.volumes.put(volume)
@@ -102,7 +102,7 @@ def _mac(number: int) -> str:
 
 
 def private_dns_name(world: World, instance: Instance) -> str:
-    """The machine's private DNS name, which has its address in it."""
+    """The machine's private DNS name, which contains its address."""
     return f"ip-{instance.address.replace('.', '-')}.{world.region.name}.compute.internal"
 
 

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 Profile = Literal["instant", "aws", "chaos"]
 
 Action = Callable[[str], Awaitable[None]]
-"""Carries out a step for the subject whose id it is given."""
+"""Carries out a step; the argument is the subject's id."""
 
 RETRY: Final = 1.0
 """Seconds until a failed step is tried again."""
@@ -38,7 +38,7 @@ RETRY: Final = 1.0
 _P95: Final = 1.6448536269514722
 """The 95th percentile of the normal distribution, in standard deviations."""
 
-_STUCK: Final = 12.0
+_STUCK_FACTOR: Final = 12.0
 """The factor by which the chaos profile stretches one attachment in sixteen."""
 
 
@@ -54,7 +54,7 @@ class Duration:
         return self.median * math.exp(generator.gauss(0, math.log(self.p95 / self.median) / _P95))
 
 
-AWS: Final = {
+AWS_DURATIONS: Final = {
     "volume available": Duration(1.6, 3.5),
     "volume gone": Duration(0.6, 1.5),
     "attached": Duration(2.1, 4.0),
@@ -71,7 +71,7 @@ AWS: Final = {
 """Each step's duration in the `aws` profile."""
 
 LAST: Final = "instance terminated"
-"""The step that runs after all others that are due at the same time, because it cancels steps of other subjects."""
+"""The step that runs after all other due steps, because it cancels steps of other subjects."""
 
 
 class Clock:
@@ -96,11 +96,11 @@ class Clock:
         self._actions[step] = action
 
     def schedule(self, subject: str, step: str, *, extra: float = 0.0) -> float:
-        """Schedule `step` for `subject` after the step's duration and `extra` seconds; return the instant."""
+        """Schedule `step` for `subject` after the step's duration and `extra` seconds; return that instant."""
         return self.schedule_at(subject, step, time.time() + self._duration(step, extra))
 
     def schedule_at(self, subject: str, step: str, instant: float) -> float:
-        """Schedule `step` for `subject` at `instant`, in place of the subject's pending step."""
+        """Schedule `step` for `subject` at `instant`, in place of the subject's pending step; return `instant`."""
         self._store.dues.put(Due(id=subject, step=step, at=instant))
         heappush(self._heap, (instant, subject))
         self._wake.set()
@@ -113,7 +113,7 @@ class Clock:
     async def run_due_steps(self) -> None:
         """Carry out every step that is due.
 
-        No step is half done when this returns, until the caller's next await.
+        When this returns, no step is half done, and none starts before the caller's next await.
         """
         async with self.pause():
             pass
@@ -138,9 +138,9 @@ class Clock:
         A step that is running at the end of the block is finished first.
 
         Raises:
-            sqlite3.Error: The store could not be written, and `ended` came early.
+            sqlite3.Error: The store could not be written; `ended` was set at that moment, before the end of the block.
         """
-        ticker = asyncio.get_running_loop().create_task(self._tick())  # a group would wrap what the block raises
+        ticker = asyncio.get_running_loop().create_task(self._tick())  # a TaskGroup would wrap the block's errors
         ticker.add_done_callback(lambda _: self.ended.set())
         try:
             yield
@@ -161,11 +161,11 @@ class Clock:
     def _duration(self, step: str, extra: float) -> float:
         if self.profile == "instant":
             return 0.0
-        drawn = AWS[step].draw(self.random) + extra
+        drawn = AWS_DURATIONS[step].draw(self.random) + extra
         if self.profile == "aws":
             return drawn
         stretched = drawn * self.random.uniform(0.05, 4.0)
-        return stretched * _STUCK if step == "attached" and self.random.random() < 1 / 16 else stretched
+        return stretched * _STUCK_FACTOR if step == "attached" and self.random.random() < 1 / 16 else stretched
 
     def _pop_due_steps(self, now: float) -> list[Due]:
         """Take the due steps off the heap, oldest first, without those that were postponed or cancelled since."""

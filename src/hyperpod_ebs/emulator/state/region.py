@@ -1,4 +1,4 @@
-"""The region that the emulator is: its name, account, partition and zones.
+"""The emulated region: its name, account, partition and zones.
 
 The region has up to three zones, a, b and c, with the zone ids az1, az2 and az3 of its
 short name (usw2-az1), and one default VPC with a subnet in each zone:
@@ -50,11 +50,11 @@ class Region:
         return _zones(self.name)[: self.zone_count]
 
     def zone(self, key: str) -> Zone | None:
-        """The zone with this name, id or subnet."""
+        """The zone with this name, id or subnet; None if there is none."""
         return next((zone for zone in self.zones if key in {zone.name, zone.id, zone.subnet}), None)
 
     def zone_id(self, name: str) -> str | None:
-        """The id of the zone with this name."""
+        """The id of the zone with this name; None if there is no such zone."""
         zone = self.zone(name)
         return zone.id if zone else None
 

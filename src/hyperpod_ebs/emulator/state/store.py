@@ -23,11 +23,12 @@ from typing import Final, Generic, Protocol, TypeVar
 from hyperpod_ebs.emulator import records
 
 SCHEMA: Final = 1
+"""The version of the database's format."""
 
 RESTORE: Final = "restore it from a copy, or delete the state with `hyperpod-ebs emulator reset`"
 """What a user can do about a damaged state directory."""
 
-MOMENTS: Final = 100_000
+MAX_MOMENTS: Final = 100_000
 """The number of state changes that the history keeps; the oldest are dropped first."""
 
 
@@ -44,7 +45,11 @@ R = TypeVar("R", bound=Record)
 
 
 class StateRefused(Exception):  # noqa: N818 - named for what happened
-    """The state directory cannot be used: it is in use, damaged, or another region's, account's or version's."""
+    """The state directory cannot be used.
+
+    It is in use, is damaged, contains other files, or was created for another region, account, number of zones or
+    version.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ class _Change:
 
 
 class Table(Mapping[str, R], Generic[R]):
-    """The records of one kind by id: reads like a dict; `put` and `drop` are also written to disk."""
+    """The records of one kind by id: a mapping with `put` and `drop`, whose changes are also written to disk."""
 
     def __init__(self, cls: type[R], changes: list[_Change], *indexes: str) -> None:
         """Create an empty table; `indexes` are the fields that `where` can look up."""
@@ -86,8 +91,8 @@ class Table(Mapping[str, R], Generic[R]):
 
     def load(self, body: str) -> None:
         """Add a record read from disk."""
-        members = {name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(body).items()}
-        self._add(self._cls(**members))
+        members = json.loads(body).items()
+        self._add(self._cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in members}))
 
     def _add(self, record: R) -> None:
         if (old := self._rows.get(record.id)) is not None:
@@ -158,7 +163,7 @@ class Store:
         """Add to the history that `subject` entered `state` now."""
         self.moments.put(records.Moment(id=str(self._next_moment), subject=subject, state=state, at=time.time()))
         self._next_moment += 1
-        if len(self.moments) > MOMENTS:
+        if len(self.moments) > MAX_MOMENTS:
             self.moments.drop(next(iter(self.moments)))
 
     async def commit(self) -> None:
@@ -183,6 +188,7 @@ class Store:
 
     def _load(self, database: sqlite3.Connection) -> None:
         tables = {table._cls.__name__: table for table in vars(self).values() if isinstance(table, Table)}  # noqa: SLF001 - its own module's class
+        # Moments are read in the order of their numbers, so that the first one in the table is the oldest.
         for kind, body in database.execute("SELECT kind, body FROM record ORDER BY kind, CAST(id AS INTEGER), id"):
             tables[kind].load(body)
 

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """One account in one region."""
+    """The state of one account in one region."""
 
     region: Region
     store: Store
@@ -47,12 +47,12 @@ def modification_subject(volume: str) -> str:
 
 
 def new_id(prefix: str) -> str:
-    """A new, random id: vol-0 and 16 hex digits."""
+    """A new random id: the prefix, `-0` and 16 hex digits."""
     return f"{prefix}-0{secrets.token_hex(8)}"
 
 
 def to_datetime(instant: float | None) -> datetime | None:
-    """An instant in seconds since the epoch as the type that a wire protocol writes."""
+    """The time of an instant in seconds since the epoch, which every wire protocol can write; None stays None."""
     return None if instant is None else datetime.fromtimestamp(instant, UTC)
 
 
