@@ -99,7 +99,7 @@ def write_site(into: Path) -> None:
         *({title: _entries(paths)} for title, paths in sections.items() if paths),
     ]
     into.mkdir(parents=True, exist_ok=True)
-    # A JSON list of objects is TOML but for the colons.
+    # JSON objects become TOML tables when their colons become equals signs.
     (into / "zensical.toml").write_text(CONFIGURATION.format(nav=json.dumps(nav).replace('": ', '" = ')))
     written = [home, overview, *(path for paths in sections.values() for path in paths)]
     for page in written:

@@ -239,7 +239,7 @@ SECTIONS: Final = (
         "The embedded cloud",
         {
             "emulator.durable": Requirement(
-                sentence="The emulator loses no acknowledged change, at whatever moment it is killed.",
+                sentence="The emulator loses no acknowledged change when it is killed, at any moment.",
                 source="decision 0003",
             ),
             "emulator.refuses-as-aws": Requirement(

@@ -15,7 +15,7 @@ def test_each_requirement_is_claimed_by_a_test_unless_it_says_what_else_enforces
     requirement = REQUIREMENTS[id_]
 
     if requirement.gap:
-        assert id_ not in CLAIMED, "a test claims it, so there is no gap"
+        assert id_ not in CLAIMED, "a test claims it, so remove the gap"
     else:
         assert id_ in CLAIMED or requirement.also
 
