@@ -89,13 +89,13 @@ class SimulatedCloud:
         await self._count_and_delay("detach")
         return self._change_attachment(volume_id, node, AttachState.DETACHING, Transition.DETACH)
 
-    async def volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
-        """The volumes in their current states."""
+    async def describe_volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
+        """Describe the volumes in their current states."""
         await self._count_and_delay("describe")
         return {volume_id: self._current(volume_id) for volume_id in ids if volume_id in self.known}
 
-    async def modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
-        """The benchmark modifies no volumes."""
+    async def describe_modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
+        """Fail: the benchmark modifies no volumes."""
         raise NotImplementedError(f"modifications of volumes are not simulated: {ids}")
 
     async def _count_and_delay(self, name: str) -> None:

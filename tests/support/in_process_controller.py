@@ -65,7 +65,7 @@ class Controller:
 
     async def holders(self, volume: Volume) -> list[str]:
         """What the volume is attached to, as the driver shows it."""
-        shown = (await self.cloud.volumes([volume.id]))[volume.id]
+        shown = (await self.cloud.describe_volumes([volume.id]))[volume.id]
         return [attachment.holder for attachment in shown.attachments]
 
     async def volume_count(self) -> int:

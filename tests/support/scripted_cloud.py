@@ -83,14 +83,14 @@ class ScriptedCloud:
         """Count the call."""
         return self._answer("delete_volume", None)
 
-    async def volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
-        """What `shows` shows now, under each id."""
-        shown = self._answer("volumes", self.shows(now()))
+    async def describe_volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
+        """Answer what `shows` shows now, under each id."""
+        shown = self._answer("describe_volumes", self.shows(now()))
         return {} if shown is None else dict.fromkeys(ids, shown)
 
-    async def volumes_named(self, _: str) -> tuple[Volume, ...]:
-        """The volumes in `named`."""
-        return self._answer("volumes_named", self.named)
+    async def find_volumes_named(self, _: str) -> tuple[Volume, ...]:
+        """Answer `named`."""
+        return self._answer("find_volumes_named", self.named)
 
     async def attach(self, _: str, __: Node) -> Attachment:
         """Answer `attached`."""
@@ -104,21 +104,21 @@ class ScriptedCloud:
         """Answer `modification`."""
         return self._answer("modify_volume", self.modification)
 
-    async def modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
-        """What `modified` shows now, under each id."""
-        shown = self._answer("modifications", self.modified(now()))
+    async def describe_modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
+        """Answer what `modified` shows now, under each id."""
+        shown = self._answer("describe_modifications", self.modified(now()))
         return {} if shown is None else dict.fromkeys(ids, shown)
 
-    async def snapshot(self, _: str) -> Snapshot | None:
-        """The snapshot in `source`."""
-        return self._answer("snapshot", self.source)
+    async def find_snapshot(self, _: str) -> Snapshot | None:
+        """Answer `source`."""
+        return self._answer("find_snapshot", self.source)
 
-    async def snapshots_named(self, _: str) -> tuple[Snapshot, ...]:
-        """The snapshots in `snapshots`."""
-        return self._answer("snapshots_named", self.snapshots)
+    async def find_snapshots_named(self, _: str) -> tuple[Snapshot, ...]:
+        """Answer `snapshots`."""
+        return self._answer("find_snapshots_named", self.snapshots)
 
-    async def volume_page(self, size: int, token: str | None) -> Page[Volume]:
-        """A page of `named`; its token is the number of volumes on the pages before."""
+    async def list_volumes(self, size: int, token: str | None) -> Page[Volume]:
+        """Answer a page of `named`; its token is the number of volumes on the pages before."""
         start = int(token or 0)
         more = start + size < len(self.named)
         return Page(self.named[start : start + size], str(start + size) if more else None)

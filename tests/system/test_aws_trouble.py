@@ -123,7 +123,7 @@ async def test_calls_before_the_first_answer_of_aws_wait_for_it(
     monkeypatch.setattr(connection, "FIRST_CHECK_TIMEOUT", 60.0)
 
     async with connection.connect(Settings()) as aws:
-        assert await aws.zones()
+        assert await aws.list_zones()
 
 
 @pytest.mark.requirement("controller.starts-without-aws")

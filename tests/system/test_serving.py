@@ -58,13 +58,13 @@ class Gate:
         assert token
         raise errors.InvalidRequest(f"{spec.iops} IOPS are too many")
 
-    async def volumes_named(self, name: str) -> tuple[Volume, ...]:
-        """None."""
+    async def find_volumes_named(self, name: str) -> tuple[Volume, ...]:
+        """Find no volume."""
         assert name
         return ()
 
-    async def volumes(self, ids: list[str]) -> dict[str, Volume]:
-        """The one volume."""
+    async def describe_volumes(self, ids: list[str]) -> dict[str, Volume]:
+        """Describe the one volume."""
         assert ids == [VOLUME]
         held = Attachment(state=AttachState.ATTACHED, node=nodes.parse(HYPERPOD_NODE), holder=HYPERPOD_NODE)
         state = VolumeState.IN_USE

@@ -88,7 +88,7 @@ def test_a_repeated_attach_succeeds_although_aws_says_in_use() -> None:
 
     succeed(scripted, attach_volume)
 
-    assert scripted.calls == {"attach": 1, "volumes": 1}
+    assert scripted.calls == {"attach": 1, "describe_volumes": 1}
 
 
 @pytest.mark.requirement("csi.publish-volume.elsewhere")

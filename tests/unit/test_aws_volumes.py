@@ -60,7 +60,9 @@ UNKNOWN_STATE = volume_shape("vol-2", State="hibernating")
 def test_a_volume_on_a_later_page_is_found() -> None:
     """EC2 applies a filter to each page, so a page may be empty (DescribeVolumes, MaxResults)."""
     found = run(
-        ec2_volumes(ScriptedAws([volume_shape("vol-1")], [], [volume_shape("vol-2")])).volumes(["vol-1", "vol-2"])
+        ec2_volumes(ScriptedAws([volume_shape("vol-1")], [], [volume_shape("vol-2")])).describe_volumes(
+            ["vol-1", "vol-2"]
+        )
     )
 
     assert sorted(found) == ["vol-1", "vol-2"]
@@ -70,17 +72,17 @@ def test_a_volume_on_a_later_page_is_found() -> None:
 def test_a_volume_that_cannot_be_parsed_is_distinguished_from_a_deleted_one(odd: Mapping[str, Any]) -> None:
     """A volume that is absent counts as detached, or as never created."""
     with pytest.raises(PartlyRead, match="vol-2") as error:
-        run(ec2_volumes(ScriptedAws([volume_shape("vol-1"), odd])).volumes(["vol-1", "vol-2", "vol-3"]))
+        run(ec2_volumes(ScriptedAws([volume_shape("vol-1"), odd])).describe_volumes(["vol-1", "vol-2", "vol-3"]))
 
     assert sorted(error.value.found) == ["vol-1"]
     assert error.value.unread == {"vol-2"}
     with pytest.raises(errors.CloudError, match="vol-2"):
-        run(ec2_volumes(ScriptedAws([odd])).volumes(["vol-2"]))
+        run(ec2_volumes(ScriptedAws([odd])).describe_volumes(["vol-2"]))
 
 
 def test_a_volume_that_cannot_be_parsed_does_not_hide_the_others_of_a_list() -> None:
     """The external-attacher attaches everything again that its list does not show as attached."""
-    page = run(ec2_volumes(ScriptedAws([volume_shape("vol-1"), UNKNOWN_STATE])).volume_page(5, None))
+    page = run(ec2_volumes(ScriptedAws([volume_shape("vol-1"), UNKNOWN_STATE])).list_volumes(5, None))
 
     assert [volume.id for volume in page.items] == ["vol-1"]
 

@@ -20,14 +20,14 @@ from tests.support.virtual_time import run
 class ListedCloud(ScriptedCloud):
     """A cloud whose volumes have different ids, and whose pages are as large as EC2's."""
 
-    async def volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
-        """The volumes in `named` with these ids."""
+    async def describe_volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
+        """Answer the volumes in `named` with these ids."""
         return {volume.id: volume for volume in self.named if volume.id in ids}
 
-    async def volume_page(self, size: int, token: str | None) -> Page[Volume]:
-        """A page, if EC2 accepts its size."""
+    async def list_volumes(self, size: int, token: str | None) -> Page[Volume]:
+        """Answer a page, if EC2 accepts its size."""
         assert MIN_EC2_ENTRIES <= size <= 1000
-        return await super().volume_page(size, token)
+        return await super().list_volumes(size, token)
 
 
 def listed_cloud(count: int) -> ListedCloud:
@@ -108,10 +108,10 @@ def test_a_token_that_ec2_has_forgotten_makes_the_caller_start_the_list_again() 
     """EC2 may answer InvalidParameterValue to an expired token; without a token, the driver's request is wrong."""
 
     class ForgetfulCloud(ListedCloud):
-        async def volume_page(self, size: int, token: str | None) -> Page[Volume]:
+        async def list_volumes(self, size: int, token: str | None) -> Page[Volume]:
             if token or not self.named:
                 raise errors.InvalidRequest("unable to parse pagination token")
-            return await super().volume_page(size, token)
+            return await super().list_volumes(size, token)
 
     stock, empty = ForgetfulCloud(named=listed_cloud(20).named), ForgetfulCloud()
     first = run(list_volumes(stock.cloud, 10, ""))

@@ -235,7 +235,7 @@ def test_a_refusal_is_passed_on_only_if_no_earlier_call_created_the_volume(case:
     existing, void, unknown = ScriptedCloud(named=(a_volume(),)), ScriptedCloud(), ScriptedCloud()
     for cloud in (existing, void, unknown):
         cloud.refusals["create_volume"] = [case.error]
-    unknown.refusals["volumes_named"] = [errors.Throttled("slower")]
+    unknown.refusals["find_volumes_named"] = [errors.Throttled("slower")]
 
     volume, _ = succeed(existing)
 
@@ -312,12 +312,12 @@ class Zoned(ScriptedCloud):
 
     usable: tuple[str, ...] = ("a", "b", "c")
 
-    async def zones(self) -> tuple[str, ...]:
-        """The zones that are usable now."""
+    async def list_zones(self) -> tuple[str, ...]:
+        """Answer `usable`."""
         return self.usable
 
     async def create_volume(self, spec: VolumeSpec, token: str) -> Volume:
-        """A volume that is available at once."""
+        """Answer with a volume that is available at once."""
         return replace(await super().create_volume(spec, token), state=VolumeState.AVAILABLE, zone=spec.zone)
 
 

@@ -64,8 +64,8 @@ class LossyCloud(ScriptedCloud):
         self.calls["create_snapshot"] += 1
         raise errors.OutcomeUnknown("no answer")
 
-    async def snapshots_named(self, _: str) -> tuple[Snapshot, ...]:
-        """The snapshots, once EC2 would find them."""
+    async def find_snapshots_named(self, _: str) -> tuple[Snapshot, ...]:
+        """Answer `snapshots`, once EC2 would find them."""
         return self.snapshots if now() > TAG_LAG / 2 else ()
 
 

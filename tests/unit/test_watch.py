@@ -69,7 +69,7 @@ def test_waiters_share_calls_of_at_most_200_ids_and_wake_one_by_one() -> None:
 def test_failed_polls_slow_the_pace_and_fail_no_waiter() -> None:
     """AWS throttles calls, and connections break."""
     scripted = ScriptedCloud(shows=available_after_two_seconds)
-    scripted.refusals["volumes"] = [
+    scripted.refusals["describe_volumes"] = [
         errors.Throttled("slower"),
         errors.Unavailable("no answer"),
         errors.CloudError("X", ""),
@@ -80,7 +80,7 @@ def test_failed_polls_slow_the_pace_and_fail_no_waiter() -> None:
             return await wait(watcher)
 
     assert 2 <= run(act()) < 8
-    assert scripted.calls["volumes"] < 8
+    assert scripted.calls["describe_volumes"] < 8
 
 
 @pytest.mark.requirement("waits.end")
@@ -93,7 +93,7 @@ def test_a_poll_that_hangs_is_given_up_soon() -> None:
         polls += 1
         if polls == 1:
             await asyncio.sleep(3600)
-        return await scripted.volumes(ids)
+        return await scripted.describe_volumes(ids)
 
     async def act() -> float:
         poller = Poller(describe)
@@ -115,9 +115,9 @@ def test_a_wait_ends_after_its_patience_and_causes_no_calls_then() -> None:
         async with Watcher(scripted.cloud) as watcher:
             with pytest.raises(TimeoutError):
                 await wait(watcher, patience=30)
-            ended, calls = now(), scripted.calls["volumes"]
+            ended, calls = now(), scripted.calls["describe_volumes"]
             await asyncio.sleep(600)
-            return ended, calls, scripted.calls["volumes"]
+            return ended, calls, scripted.calls["describe_volumes"]
 
     ended, before, after = run(act())
 
@@ -224,7 +224,7 @@ def test_the_death_of_the_watcher_fails_its_waiters() -> None:
 
     async def act() -> None:
         scripted = ScriptedCloud()
-        scripted.refusals["volumes"] = [ZeroDivisionError()]
+        scripted.refusals["describe_volumes"] = [ZeroDivisionError()]
         async with Watcher(scripted.cloud) as watcher:
             await wait_twice(watcher)
 

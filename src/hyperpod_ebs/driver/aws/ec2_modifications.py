@@ -40,7 +40,7 @@ class Ec2Modifications(AwsCaller):
             lambda answer: _parse_modification(answer["VolumeModification"]),
         )
 
-    async def modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
+    async def describe_modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
         """Describe the latest modification of each of these volumes that has one."""
         action = action_on_volumes("describe the modifications of", ids)
         by_id = filters("volume-id", ids)

@@ -46,8 +46,8 @@ class Ec2Snapshots(AwsCaller):
             lambda _: None,
         )
 
-    async def snapshot(self, snapshot_id: str) -> Snapshot | None:
-        """Describe the snapshot; it may belong to another account."""
+    async def find_snapshot(self, snapshot_id: str) -> Snapshot | None:
+        """Find the snapshot, which may belong to another account."""
         by_id = filters("snapshot-id", [snapshot_id])
         found = await self.call_pages(
             f"describe snapshot {snapshot_id}",
@@ -56,8 +56,8 @@ class Ec2Snapshots(AwsCaller):
         )
         return next(iter(found), None)
 
-    async def snapshots_named(self, name: str) -> tuple[Snapshot, ...]:
-        """Describe the account's snapshots that carry `name` as the name of their CreateSnapshot request."""
+    async def find_snapshots_named(self, name: str) -> tuple[Snapshot, ...]:
+        """Find the account's snapshots that carry `name` as the name of their CreateSnapshot request."""
         by_name = filters(f"tag:{SNAPSHOT_NAME}", [name])
         return await self.call_pages(
             f"look up snapshot {name}",
@@ -65,7 +65,7 @@ class Ec2Snapshots(AwsCaller):
             _parse_snapshots,
         )
 
-    async def snapshot_page(self, size: int, token: str | None, *, volume_id: str | None) -> Page[Snapshot]:
+    async def list_snapshots(self, size: int, token: str | None, *, volume_id: str | None) -> Page[Snapshot]:
         """List one page of the account's snapshots, of one volume or of all."""
         request: DescribeSnapshotsRequestTypeDef = {"OwnerIds": ["self"], "MaxResults": size}
         if token:

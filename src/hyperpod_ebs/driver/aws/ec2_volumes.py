@@ -59,7 +59,7 @@ class Ec2Volumes(AwsCaller):
             f"delete volume {volume_id}", lambda aws: aws.ec2.delete_volume(VolumeId=volume_id), lambda _: None
         )
 
-    async def volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
+    async def describe_volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
         """Describe the volumes that exist among `ids`."""
         action = action_on_volumes("describe", ids)
         # A filter, not a list of ids: one unknown id would fail the call for all.
@@ -69,8 +69,8 @@ class Ec2Volumes(AwsCaller):
         )
         return parse_by_id(action, ids, described, _parse_volume)
 
-    async def volumes_named(self, name: str) -> tuple[Volume, ...]:
-        """Describe the account's volumes that carry `name` as the name of their CreateVolume request."""
+    async def find_volumes_named(self, name: str) -> tuple[Volume, ...]:
+        """Find the account's volumes that carry `name` as the name of their CreateVolume request."""
         account = await (await self.clients()).account.resolve_id()
         by_name = filters(f"tag:{VOLUME_NAME}", [name])
         return await self.call_pages(
@@ -79,7 +79,7 @@ class Ec2Volumes(AwsCaller):
             lambda answer: [_parse_volume(shape) for _, shape in _with_ids(answer, owner=account)],
         )
 
-    async def volume_page(self, size: int, token: str | None) -> Page[Volume]:
+    async def list_volumes(self, size: int, token: str | None) -> Page[Volume]:
         """List one page of the account's volumes, without those that cannot be parsed."""
         account = await (await self.clients()).account.resolve_id()
         request: DescribeVolumesRequestTypeDef = {"MaxResults": size}
@@ -91,7 +91,7 @@ class Ec2Volumes(AwsCaller):
             lambda answer: Page(_parse_readable(_with_ids(answer, owner=account)), answer.get("NextToken") or None),
         )
 
-    async def zones(self) -> tuple[str, ...]:
+    async def list_zones(self) -> tuple[str, ...]:
         """List the names of the region's availability zones that are usable now, in order."""
         return await self.call(
             "list availability zones", lambda aws: aws.ec2.describe_availability_zones(), _parse_zones

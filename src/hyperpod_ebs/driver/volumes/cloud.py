@@ -71,28 +71,28 @@ class Volumes(Protocol):
         """
         ...
 
-    async def volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
-        """The volumes with these ids, at most 200, by id; an unknown id is absent.
+    async def describe_volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
+        """Describe the volumes with these ids, at most 200. The result is by id and leaves out unknown ids.
 
         Raises:
             PartlyRead: Some of several volumes exist and cannot be read; with one id this is a `CloudError`.
         """
         ...
 
-    async def volumes_named(self, name: str) -> tuple[Volume, ...]:
-        """The account's volumes that carry `name` in the tag for the name of the request."""
+    async def find_volumes_named(self, name: str) -> tuple[Volume, ...]:
+        """Find the account's volumes that carry `name` in the tag for the name of the request."""
         ...
 
-    async def volume_page(self, size: int, token: str | None) -> Page[Volume]:
-        """A page of the account's own volumes; `size` is 5 to 500.
+    async def list_volumes(self, size: int, token: str | None) -> Page[Volume]:
+        """List a page of the account's own volumes; `size` is 5 to 500.
 
         Raises:
             Busy: The token is stale, or EC2 did not issue it.
         """
         ...
 
-    async def zones(self) -> tuple[str, ...]:
-        """The region's ordinary availability zones that are available now, in order."""
+    async def list_zones(self) -> tuple[str, ...]:
+        """List the names of the region's ordinary availability zones that are available now, in order."""
         ...
 
 
@@ -153,8 +153,10 @@ class Modifications(Protocol):
         """
         ...
 
-    async def modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
-        """The latest modification of each of these volumes, at most 200; a volume without one is absent.
+    async def describe_modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
+        """Describe the latest modification of each of these volumes, at most 200, by volume id.
+
+        The result leaves out volumes without a modification.
 
         Raises:
             PartlyRead: Some of several modifications exist and cannot be read; with one id this is a `CloudError`.
@@ -184,16 +186,16 @@ class Snapshots(Protocol):
         """
         ...
 
-    async def snapshot(self, snapshot_id: str) -> Snapshot | None:
-        """The snapshot with this id, which the account owns or can see; None if there is none."""
+    async def find_snapshot(self, snapshot_id: str) -> Snapshot | None:
+        """Find the snapshot with this id, which the account owns or can see; None if there is none."""
         ...
 
-    async def snapshots_named(self, name: str) -> tuple[Snapshot, ...]:
-        """The account's snapshots that carry `name` in the tag for the name of the request."""
+    async def find_snapshots_named(self, name: str) -> tuple[Snapshot, ...]:
+        """Find the account's snapshots that carry `name` in the tag for the name of the request."""
         ...
 
-    async def snapshot_page(self, size: int, token: str | None, *, volume_id: str | None) -> Page[Snapshot]:
-        """A page of the account's own snapshots, of one volume or of all; `size` is 5 to 1,000.
+    async def list_snapshots(self, size: int, token: str | None, *, volume_id: str | None) -> Page[Snapshot]:
+        """List a page of the account's own snapshots, of one volume or of all; `size` is 5 to 1,000.
 
         Raises:
             Busy: The token is stale, or EC2 did not issue it.
@@ -210,12 +212,12 @@ async def find_volume(cloud: Volumes, volume_id: str, *, look_again_after: Itera
 
     EC2's replicas lag: while EC2 does not show the volume, describe it again after each of these pauses in seconds.
     """
-    found = (await cloud.volumes([volume_id])).get(volume_id)
+    found = (await cloud.describe_volumes([volume_id])).get(volume_id)
     for pause in look_again_after:
         if found is not None:
             break
         await asyncio.sleep(pause)
-        found = (await cloud.volumes([volume_id])).get(volume_id)
+        found = (await cloud.describe_volumes([volume_id])).get(volume_id)
     return found
 
 

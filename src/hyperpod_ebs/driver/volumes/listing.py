@@ -41,12 +41,12 @@ async def list_volumes(cloud: Cloud, max_entries: int, token: str) -> Page[Volum
 
     async def describe(ids: Sequence[str]) -> list[Volume]:
         try:
-            found = await cloud.volumes(ids) if ids else {}
+            found = await cloud.describe_volumes(ids) if ids else {}
         except PartlyRead as partly:  # EC2's own pages leave out unreadable volumes too
             found = partly.found
         return [found[id_] for id_ in ids if id_ in found]
 
-    return await _fill_page(max_entries, _Position.from_token(token), cloud.volume_page, describe)
+    return await _fill_page(max_entries, _Position.from_token(token), cloud.list_volumes, describe)
 
 
 async def list_snapshots(
@@ -63,18 +63,18 @@ async def list_snapshots(
     position = _Position.from_token(token)
     try:
         if snapshot_id:
-            found = await cloud.snapshot(model.parse_snapshot_id(snapshot_id))
+            found = await cloud.find_snapshot(model.parse_snapshot_id(snapshot_id))
             return Page((found,) if found and volume_id in {"", found.volume_id} else ())
         source = model.parse_volume_id(volume_id) if volume_id else None
     except errors.NotFound:  # no snapshot matches an id that nothing can have
         return Page(())
 
     async def describe(ids: Sequence[str]) -> list[Snapshot]:
-        found = [await cloud.snapshot(id_) for id_ in ids]
+        found = [await cloud.find_snapshot(id_) for id_ in ids]
         return [snapshot for snapshot in found if snapshot is not None]
 
     async def fetch(size: int, ec2_token: str | None) -> Page[Snapshot]:
-        return await cloud.snapshot_page(size, ec2_token, volume_id=source)
+        return await cloud.list_snapshots(size, ec2_token, volume_id=source)
 
     return await _fill_page(max_entries, position, fetch, describe)
 

@@ -162,4 +162,4 @@ def _is_older(seen: Modification, modification: Modification) -> bool:
 
 async def _find_modification(cloud: Cloud, volume_id: str) -> Modification | None:
     """Describe the latest modification of the volume."""
-    return (await cloud.modifications([volume_id])).get(volume_id)
+    return (await cloud.describe_modifications([volume_id])).get(volume_id)

@@ -121,7 +121,7 @@ async def choose_zone(cloud: Cloud, name: str) -> str:
     Raises:
         Unavailable: AWS shows no usable zone.
     """
-    usable = await cloud.zones()
+    usable = await cloud.list_zones()
     if not usable:
         raise errors.Unavailable(
             f"cannot choose a zone for volume {name}: AWS shows no zone that is available now; name one in the "
@@ -188,7 +188,7 @@ async def _find_by_name(cloud: Cloud, name: str, *, pauses: Iterable[float] = (0
     for pause in pauses:
         await asyncio.sleep(pause)
         try:
-            found = await cloud.volumes_named(name)
+            found = await cloud.find_volumes_named(name)
         except errors.Error as error:
             raise errors.OutcomeUnknown(f"cannot find out whether volume {name} exists: {error}") from error
         if living := tuple(volume for volume in found if volume.state not in _LOST):
@@ -200,7 +200,7 @@ async def _explain_refusal(cloud: Cloud, spec: VolumeSpec, refusal: errors.Error
     """Look for the reason of EC2's refusal: CSI has a code of its own for a size below the source snapshot's."""
     if spec.snapshot_id is None or not isinstance(refusal, errors.InvalidRequest):
         return refusal
-    snapshot = await cloud.snapshot(spec.snapshot_id)
+    snapshot = await cloud.find_snapshot(spec.snapshot_id)
     if snapshot is None or snapshot.size <= spec.size.wanted:
         return refusal
     return errors.OutOfRange(

@@ -29,7 +29,7 @@ async def take_snapshot(cloud: Cloud, spec: SnapshotSpec) -> Snapshot:
         QuotaReached, NotReady: The account's limit or the state of the volume forbids it.
         OutcomeUnknown: The snapshot may exist; the caller has to retry.
     """
-    if existing := matching_snapshot(spec, await cloud.snapshots_named(spec.name)):
+    if existing := matching_snapshot(spec, await cloud.find_snapshots_named(spec.name)):
         return existing
     try:
         return await cloud.create_snapshot(spec)
@@ -37,7 +37,7 @@ async def take_snapshot(cloud: Cloud, spec: SnapshotSpec) -> Snapshot:
         # A caller that retries before EC2 finds the name would create a second snapshot.
         await asyncio.sleep(TAG_LAG)
         with suppress(errors.Error):  # an error of the search proves nothing
-            if existing := matching_snapshot(spec, await cloud.snapshots_named(spec.name)):
+            if existing := matching_snapshot(spec, await cloud.find_snapshots_named(spec.name)):
                 return existing
         raise
 

@@ -150,8 +150,8 @@ class Watcher:
     """Waits for volumes and modifications; its tasks run as long as the `async with` block."""
 
     def __init__(self, cloud: Cloud, beliefs: Mapping[Transition, Belief] = PRIORS) -> None:
-        self._volumes = Poller[Volume](cloud.volumes, beliefs)
-        self._modifications = Poller[Modification](cloud.modifications, beliefs)
+        self._volumes = Poller[Volume](cloud.describe_volumes, beliefs)
+        self._modifications = Poller[Modification](cloud.describe_modifications, beliefs)
         self._group = asyncio.TaskGroup()
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
