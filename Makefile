@@ -1,6 +1,6 @@
 # The front door. What a target does is in scripts/; pass options on with ARGS="...".
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-kubernetes image cluster cluster-down unit test test-six-minutes check docs fmt generate snapshots lock release clean
+.PHONY: help setup demo demo-kubernetes image cluster cluster-down unit test test-six-minutes fuzz coverage check lint-workflows docs fmt generate snapshots lock release clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\): ## /\1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -32,8 +32,17 @@ test: ## run every test; with ARGS=tests/chart some of them, and only their tool
 test-six-minutes: ## run the one test that waits as long as Kubernetes does for a lost node
 	@scripts/test.sh -m six_minutes tests/cluster
 
+fuzz: ## run the property tests with 2000 examples each; with ARGS="-k pace" some of them
+	@scripts/fuzz.sh $(ARGS)
+
+coverage: ## measure which code the unit and contract tests run, and compare each package with its floor
+	@scripts/coverage.sh
+
 check: ## lint, types, layers, duplicates, generated files
 	@scripts/check.sh
+
+lint-workflows: ## check .github/workflows with actionlint
+	@scripts/setup.sh python go-tools && .tools/bin/actionlint
 
 fmt: ## format the Python code and sort its imports
 	@scripts/fmt.sh

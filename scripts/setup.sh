@@ -181,7 +181,7 @@ go_tools() {
     # shellcheck disable=SC2086
     if is_fresh .tools/bin/made-from $made_from; then return; fi
     go=$(find_go)
-    say "csi-sanity $(pinned 'csi-test/v5') and helm $(pinned 'helm/v4') in .tools/bin"
+    say "csi-sanity $(pinned "csi-test/v5"), helm $(pinned "helm/v4") and actionlint $(pinned actionlint) in .tools/bin"
     quietly env GOBIN="$root/.tools/bin" GOFLAGS=-mod=readonly GOTOOLCHAIN=local CGO_ENABLED=0 \
         "$go" -C scripts/go-tools install -trimpath tool
     # shellcheck disable=SC2086

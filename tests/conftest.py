@@ -33,6 +33,9 @@ LINGER: Final = 15.0
 waits for a disk to which other tests write."""
 
 settings.register_profile("hyperpod-ebs", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(  # make fuzz
+    "fuzz", parent=settings.get_profile("hyperpod-ebs"), max_examples=2000, print_blob=True
+)
 settings.load_profile("hyperpod-ebs")  # without deadlines, since the machine may be busy
 
 

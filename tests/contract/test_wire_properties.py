@@ -17,7 +17,9 @@ from hyperpod_ebs.emulator.wire.messages import Request
 from hyperpod_ebs.emulator.wire.protocols import wire_of
 
 thorough = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=max(30, settings().max_examples // 10),  # these examples are large; `make fuzz` has more
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 
 # The characters that XML 1.0 can represent; EC2 and STS accept no others.

@@ -298,6 +298,7 @@ def test_the_same_sources_give_the_same_image(archive: Archive, tmp_path: Path) 
     again = build(tmp_path, "--again")
 
     assert again.digest == archive.digest
+    assert filecmp.cmp(again.path, archive.path, shallow=False), "the archive's own members, too"
 
 
 async def test_the_controller_serves_in_it_without_root(rootfs: Path) -> None:

@@ -1,0 +1,10 @@
+#!/bin/sh
+# Run the property tests that need no root, with many more examples than `make test` gives them: fuzz.sh [OPTION...],
+# the options are pytest's.
+#
+# A failure prints the example and the line that repeats it; add that as an @example to the test.
+set -eu
+cd "$(dirname "$0")/.."
+scripts/setup.sh python
+exec .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 -m "hypothesis and not root" \
+    --hypothesis-profile fuzz --timeout 1200 tests/unit tests/contract tests/examples "$@"
