@@ -17,7 +17,7 @@ async def running() -> AsyncGenerator[tuple[Emulator, Aws]]:
 
 @pytest.fixture
 def emulator(running: tuple[Emulator, Aws]) -> Emulator:
-    """The emulator that `aws` talks to."""
+    """The emulator that `aws` calls."""
     return running[0]
 
 

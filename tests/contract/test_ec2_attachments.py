@@ -165,7 +165,7 @@ async def test_a_root_volume_that_is_being_modified_is_deleted_with_its_instance
 
 
 async def test_the_root_volume_of_a_pending_instance_cannot_be_snapshotted() -> None:
-    """Its backing file does not exist before the instance runs."""
+    """The root volume's backing file does not exist before the instance runs."""
     async with cloud(profile="aws") as (_, aws):
         await aws.ec2("run_instances", MinCount=1, MaxCount=1)
         (root,) = (await aws.ec2("describe_volumes"))["Volumes"]

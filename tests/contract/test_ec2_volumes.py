@@ -304,7 +304,7 @@ async def test_pages_of_ids_and_invalid_tokens_are_refused(aws: Aws) -> None:
 
 
 async def test_with_the_aws_profile_states_take_seconds() -> None:
-    """The profile draws its times around those that real AWS calls take; the seed makes them repeatable."""
+    """The profile draws durations around those observed on AWS; the seed makes them repeatable."""
     async with cloud(profile="aws", seed=7) as (emulator, aws):
         made = await aws.ec2("create_volume", AvailabilityZone=ZONE, Size=1)
 

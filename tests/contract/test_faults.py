@@ -143,7 +143,7 @@ async def test_a_planned_delay_makes_the_answer_late(cloud: Cloud) -> None:
 
 
 async def test_other_calls_are_answered_during_a_delay(cloud: Cloud) -> None:
-    """Nor does the delay hold up the end of the server."""
+    """The delay does not hold up the end of the server either."""
     cloud.faults.plan("DeleteVolume", when="after", delay=600)
 
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
@@ -207,7 +207,7 @@ async def test_faults_are_planned_shown_and_deleted_over_http(cloud: Cloud) -> N
     assert cleared == {"left": 0, "plans": []}
 
 
-class Bad(NamedTuple):
+class InvalidPlan(NamedTuple):
     """An invalid plan and its error message."""
 
     id: str
@@ -215,21 +215,21 @@ class Bad(NamedTuple):
     message: str
 
 
-BAD = [
-    Bad("not an object", [], "has no operation"),
-    Bad("no operation", {"code": "x"}, "has no operation"),
-    Bad("an unknown field", {"operation": "X", "kode": "x"}, "unknown field 'kode'"),
-    Bad("a wrong type", {"operation": "X", "code": "x", "times": "2"}, "times is '2'"),
-    Bad("a boolean for a number", {"operation": "X", "code": "x", "times": True}, "times is True"),
-    Bad("zero times", {"operation": "X", "code": "x", "times": 0}, "0 times"),
-    Bad("an unknown moment", {"operation": "X", "code": "x", "when": "during"}, "when is 'during'"),
-    Bad("no effect", {"operation": "X"}, "does nothing"),
-    Bad("two answers", {"operation": "X", "deny": True, "drop": True}, "two ways"),
+INVALID_PLANS = [
+    InvalidPlan("not an object", [], "has no operation"),
+    InvalidPlan("no operation", {"code": "x"}, "has no operation"),
+    InvalidPlan("an unknown field", {"operation": "X", "kode": "x"}, "unknown field 'kode'"),
+    InvalidPlan("a wrong type", {"operation": "X", "code": "x", "times": "2"}, "times is '2'"),
+    InvalidPlan("a boolean for a number", {"operation": "X", "code": "x", "times": True}, "times is True"),
+    InvalidPlan("zero times", {"operation": "X", "code": "x", "times": 0}, "0 times"),
+    InvalidPlan("an unknown moment", {"operation": "X", "code": "x", "when": "during"}, "when is 'during'"),
+    InvalidPlan("no effect", {"operation": "X"}, "does nothing"),
+    InvalidPlan("two answers", {"operation": "X", "deny": True, "drop": True}, "two ways"),
 ]
 
 
-@pytest.mark.parametrize("case", BAD, ids=[case.id for case in BAD])
-async def test_an_invalid_plan_is_rejected(cloud: Cloud, case: Bad) -> None:
+@pytest.mark.parametrize("case", INVALID_PLANS, ids=[case.id for case in INVALID_PLANS])
+async def test_an_invalid_plan_is_rejected(cloud: Cloud, case: InvalidPlan) -> None:
     """A test with a fault that can never happen would prove nothing."""
     async with aiohttp.ClientSession() as session:
         answer = await session.post(f"{cloud.url}/_emulator/faults", json=case.document)

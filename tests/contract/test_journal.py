@@ -1,4 +1,4 @@
-"""The journal of calls, which demos and tests show next to their own side of the story."""
+"""The journal of calls: the demo shows it, and tests read which AWS calls were made."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from tests.support.emulator_clients import Aws, cloud
 
 
 async def latest(emulator: Emulator, query: str = "") -> list[dict[str, Any]]:
-    """The calls that the route answers."""
+    """The calls in the answer of the journal's route."""
     async with aiohttp.request("GET", f"{emulator.url}/_emulator/calls/latest{query}") as answer:
         calls: list[dict[str, Any]] = (await answer.json())["calls"]
         return calls
@@ -79,7 +79,7 @@ async def test_a_parameter_that_is_not_a_number_is_rejected(emulator: Emulator, 
 
 
 def test_the_journal_keeps_a_limited_number_of_calls_and_counts_all() -> None:
-    """An emulator that runs for weeks must not grow."""
+    """The memory of an emulator that runs for weeks must not grow."""
     journal = Journal()
 
     for _ in range(REMEMBERED + 5):

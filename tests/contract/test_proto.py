@@ -59,7 +59,7 @@ WITHOUT_SECRETS: Final = {
     "NodeUnpublishVolumeRequest",
     "NodeUnstageVolumeRequest",
 }
-"""The requests that have fields but no secrets in the specification."""
+"""The requests that have fields in the specification, but no field with secrets."""
 
 
 class Kept(NamedTuple):
@@ -111,8 +111,8 @@ def test_exactly_the_fields_named_secrets_have_the_option_csi_secret() -> None:
     assert marked == {field.full_name for field in fields if field.name == "secrets"}
 
 
-def test_every_request_with_fields_has_secrets_except_those_of_the_specification_without() -> None:
-    """Without the option on a field, the driver would log a secret."""
+def test_only_the_requests_without_secrets_in_the_specification_have_no_secret_field() -> None:
+    """The driver logs each field without the option csi_secret, so a missing option would reveal a secret."""
     unmarked = {m.name for m in requests() if m.fields and not any(is_secret(field) for field in m.fields)}
 
     assert unmarked == WITHOUT_SECRETS

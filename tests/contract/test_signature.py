@@ -1,4 +1,4 @@
-"""Signatures: each request's is verified, and a bad one is answered with the error of its service."""
+"""Each request's signature is verified, and a bad signature gets the error of the service that it is for."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -226,8 +226,8 @@ def test_a_request_from_a_clock_more_than_five_minutes_off_is_rejected(case: Err
     assert refused.value.message.startswith(message)
 
 
-def test_the_errorfor_a_late_request_contains_both_times_and_the_limit() -> None:
-    """The message has the form of AWS's: the request's time, the limit, the server's time and the allowed skew."""
+def test_the_error_for_a_late_request_contains_both_times_and_the_limit() -> None:
+    """AWS's message has the request's time, the limit, the server's time and the allowed difference."""
     request = sign(service="sagemaker")
     sent = request.headers["x-amz-date"]
     now = datetime.strptime(sent, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) + timedelta(minutes=6)
@@ -278,7 +278,7 @@ ELSEWHERE = [
 
 @pytest.mark.parametrize("case", ELSEWHERE, ids=[case.service for case in ELSEWHERE])
 def test_a_signature_for_another_region_is_rejected(case: ErrorCase) -> None:
-    """An AWS endpoint belongs to one region, and so does the emulator."""
+    """An endpoint of AWS belongs to one region, and the emulator is one region's endpoint."""
     known = Keys()
     known.add("AKIDEXAMPLE", replace(KEY, region="us-east-1"))
 

@@ -397,7 +397,7 @@ async def test_boto3_gets_the_error(url: str, case: ErrorCase) -> None:
 async def test_a_bug_is_logged_with_its_traceback_and_without_secrets(
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A user must be able to report the bug."""
+    """A user must be able to report the bug with its cause."""
     caplog.set_level(logging.DEBUG, logger="hyperpod_ebs")
 
     with pytest.raises(ClientError):

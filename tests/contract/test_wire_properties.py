@@ -130,7 +130,7 @@ def test_every_operation_of_the_emulated_services_can_be_compiled(service: str) 
 
 
 class Drawing(NamedTuple):
-    """How values are drawn."""
+    """The choices with which Hypothesis draws values for a shape."""
 
     times: st.SearchStrategy[datetime]
 
@@ -216,15 +216,15 @@ def strings(shape: Shape, valid: bool) -> st.SearchStrategy[str]:  # noqa: FBT00
 
 
 def plain(pattern: str) -> str:
-    """A narrower pattern without Java's named classes, which Python does not support."""
+    """The pattern with a few characters in place of each of Java's named classes, which Python does not support."""
     for java, python in ((r"\p{L}", "a-zà-ö"), (r"\p{Z}", " \u00a0"), (r"\p{N}", "0-9½")):
         pattern = pattern.replace(java, python)
     return pattern
 
 
-def serialize(operation: OperationModel, asked: dict[str, Any]) -> Request:
+def serialize(operation: OperationModel, members: dict[str, Any]) -> Request:
     protocol = operation.service_model.protocol
-    written = create_serializer(protocol, include_validation=False).serialize_to_request(asked, operation)
+    written = create_serializer(protocol, include_validation=False).serialize_to_request(members, operation)
     headers = {name.lower(): value for name, value in written["headers"].items()}
     body = written["body"]
     path, _, fixed = written["url_path"].partition("?")

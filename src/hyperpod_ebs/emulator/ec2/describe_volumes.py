@@ -43,7 +43,7 @@ def render_volume(world: World, volume: Volume) -> dict[str, Any]:  # the member
 
 def render_attachment(world: World, attachment: Attachment) -> dict[str, Any]:  # the members of EC2's VolumeAttachment
     """The attachment; EC2 omits the instance and the device if the instance is a HyperPod node."""
-    members: dict[str, Any] = {  # as above
+    members: dict[str, Any] = {  # the members of EC2's VolumeAttachment
         "VolumeId": attachment.volume,
         "State": attachment.state,
         "AttachTime": to_datetime(attachment.since),
@@ -56,7 +56,7 @@ def render_attachment(world: World, attachment: Attachment) -> dict[str, Any]:  
 
 
 def associated_resource(world: World, instance: Instance) -> str:
-    """The ARN that EC2 has for a HyperPod node."""
+    """The ARN by which EC2 names a HyperPod node: the cluster's ARN and the node's id."""
     return f"{world.region.arn('sagemaker', f'cluster/{instance.cluster}')}-{instance.id}"
 
 

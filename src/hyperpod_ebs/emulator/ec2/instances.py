@@ -32,7 +32,7 @@ class Instances:
 
     @operations("RunInstances")
     async def run(self, parameters: Parameters, _: Call) -> Answer:
-        """Start instances, each with a root volume; they are pending."""
+        """Start instances in state pending, each with a root volume."""
         least, most = request_checks.require(parameters, "MinCount", "MaxCount")
         await self._world.clock.run_due_steps()
         if not 1 <= least <= most:

@@ -1,7 +1,8 @@
 """ModifyVolume and DescribeVolumesModifications.
 
-A modification is modifying, then optimizing, then completed; size and performance are the
-new ones from optimizing on. A volume in use grows too: first its backing file, then each device.
+A modification has the states modifying, optimizing and completed; the volume has its new size
+and performance from optimizing on. A volume in use grows too: first its backing file, then
+each device.
 """
 
 import time
@@ -17,7 +18,7 @@ from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operat
 PAGE_SIZES: Final = (1, 500)
 
 Rate = Literal["four-a-day", "six-hours-apart", "off"]
-"""How often a volume may be modified: AWS's rule since 2026, the one before, or none."""
+"""How often a volume may be modified: AWS's rule since 2026, AWS's former rule, or as often as the caller wants."""
 
 DAY: Final = 24 * 3600.0
 MAX_A_DAY: Final = 4
@@ -44,7 +45,7 @@ class Modifications:
 
     @operations("ModifyVolume")
     async def modify(self, parameters: Parameters, _: Call) -> Answer:
-        """Modify a volume; the modification is modifying."""
+        """Start to modify a volume; the modification is in state modifying."""
         request_checks.require(parameters, "VolumeId")
         await self._world.clock.run_due_steps()
         volume = resource_ids.find(self._store.volumes, parameters["VolumeId"], resource_ids.VOLUME)
@@ -116,7 +117,7 @@ class Modifications:
             raise AwsFault("InvalidParameterCombination", text)
 
     def _recent_starts(self, before: Modification | None) -> tuple[float, ...]:
-        """When the modifications of the last day started.
+        """The instants at which the modifications of the last 24 hours started.
 
         Raises:
             AwsFault: No modification is allowed now.
@@ -184,7 +185,7 @@ def _current_settings(volume: Volume) -> volume_limits.Settings:
 
 
 def _iops(parameters: Parameters, volume: Volume, kind: str) -> int | None:
-    """The IOPS to check: the requested ones, the current ones, or AWS's default for a new type."""
+    """The IOPS that the volume is to have: the requested IOPS, the current IOPS, or AWS's default for a new type."""
     if "Iops" in parameters or volume_limits.VOLUME_TYPES.get(kind, volume_limits.VOLUME_TYPES["gp2"]).iops is None:
         return parameters.get("Iops")
     if kind == volume.kind:

@@ -1,7 +1,7 @@
 """Pages of EC2's Describe calls: MaxResults and NextToken.
 
 EC2 does not specify the order of a listing. The emulator shuffles each listing and keeps
-that order through its pages, so that no caller can come to depend on one.
+its order through all pages, so that no caller can depend on a particular order.
 """
 
 import base64

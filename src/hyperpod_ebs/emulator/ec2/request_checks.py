@@ -19,7 +19,7 @@ def require(parameters: Parameters, *names: str) -> Sequence[Any]:  # members ha
 
 
 def refuse_dry_run(parameters: Parameters) -> None:
-    """End a request that has the DryRun flag, after all checks and before any change.
+    """End a request that has the DryRun flag; called after all checks and before any change.
 
     Raises:
         AwsFault: DryRunOperation; the request would have succeeded.

@@ -1,4 +1,4 @@
-"""Ids of EC2's resources: which are malformed, which are unknown, and EC2's errors for both."""
+"""Look-up of EC2's resources by id, with EC2's errors for malformed and unknown ids."""
 
 import re
 from collections.abc import Iterable, Mapping

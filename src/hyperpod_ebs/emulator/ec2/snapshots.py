@@ -1,8 +1,8 @@
 """CreateSnapshot and DeleteSnapshot.
 
-A snapshot is the volume at the moment of the call. The backing file is cloned before the
-response, so the snapshot has exactly what the node had written by then. Only the state
-changes later.
+A snapshot has the volume's contents at the moment of the call: the backing file is cloned
+before the response, so the snapshot has exactly what the node had written by then. Only the
+snapshot's state changes later.
 """
 
 import time
@@ -33,7 +33,7 @@ class Snapshots:
     def __init__(self, world: World) -> None:
         self._world = world
         self._store = world.store
-        self._latest: dict[str, float] = {}
+        self._latest_starts: dict[str, float] = {}  # by volume
         world.clock.register("snapshot completed", self._complete)
 
     @operations("CreateSnapshot")
@@ -45,7 +45,7 @@ class Snapshots:
             tags = tagging.requested_tags(parameters, "snapshot")
             self._check_create(parameters, volume)
             request_checks.refuse_dry_run(parameters)
-            self._latest[volume.id] = time.time()
+            self._latest_starts[volume.id] = time.time()
             snapshot = await self._clone(volume, description=parameters.get("Description", ""), tags=tags)
         return await self._world.acknowledge(render_snapshot(self._world, snapshot))
 
@@ -69,7 +69,7 @@ class Snapshots:
             raise AwsFault("UnsupportedOperation", f"The emulator does not support the parameter {given[0]}.")
         if volume.state != "available":
             raise AwsFault("IncorrectState", f"The volume '{volume.id}' is in the '{volume.state}' state.")
-        since = time.time() - self._latest.get(volume.id, 0.0)
+        since = time.time() - self._latest_starts.get(volume.id, 0.0)
         if self._world.clock.profile != "instant" and since < INTERVAL:
             text = (
                 "The maximum per volume CreateSnapshot request rate has been exceeded. "

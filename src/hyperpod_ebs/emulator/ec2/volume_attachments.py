@@ -28,7 +28,7 @@ class VolumeAttachments:
 
     @operations("AttachVolume")
     async def attach(self, parameters: Parameters, _: Call) -> Answer:
-        """Attach a volume; the attachment is attaching."""
+        """Start to attach a volume; the attachment is in state attaching."""
         request_checks.require(parameters, "Device", "InstanceId", "VolumeId")
         await self.world.clock.run_due_steps()
         volume = resource_ids.find(self.world.store.volumes, parameters["VolumeId"], resource_ids.VOLUME)
@@ -43,7 +43,7 @@ class VolumeAttachments:
 
     @operations("DetachVolume")
     async def detach(self, parameters: Parameters, _: Call) -> Answer:
-        """Detach a volume; the attachment is detaching, or already gone with Force."""
+        """Start to detach a volume; the attachment is in state detaching. With Force, detach it at once."""
         request_checks.require(parameters, "VolumeId")
         async with self.world.clock.pause():
             volume = resource_ids.find(self.world.store.volumes, parameters["VolumeId"], resource_ids.VOLUME)

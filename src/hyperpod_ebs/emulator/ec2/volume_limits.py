@@ -40,13 +40,15 @@ VOLUME_TYPES: Final[Mapping[str, TypeLimits]] = {
 
 MIB_PER_IOPS: Final = 0.25
 
-_GP2: Final = (100, 16_000)
-_GP2_PER_GIB: Final = 3
+_GP2_IOPS: Final = (100, 16_000)
+"""The fewest and the most IOPS of a gp2 volume, which requests cannot set."""
+
+_GP2_IOPS_PER_GIB: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What ModifyVolume can change of a volume."""
+    """The properties of a volume that ModifyVolume can change."""
 
     kind: str
     size_gib: int
@@ -91,7 +93,7 @@ def _iops(kind: str, limits: TypeLimits, size_gib: int, requested: int | None) -
     if limits.iops is None:
         if requested is not None:
             raise _error(f"The parameter iops is not supported for {kind} volumes.", combination=True)
-        return max(_GP2[0], min(_GP2[1], _GP2_PER_GIB * size_gib)) if kind == "gp2" else None
+        return max(_GP2_IOPS[0], min(_GP2_IOPS[1], _GP2_IOPS_PER_GIB * size_gib)) if kind == "gp2" else None
     least, most = limits.iops
     if requested is None and limits.iops_required:
         raise _error(f"The parameter iops must be specified for {kind} volumes.", combination=True)

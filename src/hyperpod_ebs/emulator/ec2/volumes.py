@@ -58,14 +58,14 @@ class Volumes:
 
     @operations("DeleteVolume")
     async def delete(self, parameters: Parameters, _: Call) -> Answer:
-        """Delete a volume; it is deleting."""
+        """Start to delete a volume; it is in state deleting."""
         request_checks.require(parameters, "VolumeId")
         await self._world.clock.run_due_steps()
         volume = resource_ids.find(self._store.volumes, parameters["VolumeId"], resource_ids.VOLUME)
         request_checks.refuse_dry_run(parameters)
         if (state := volume_state(self._world, volume)) == "in-use":
-            holder = self._store.attachments.where("volume", volume.id)[0].instance
-            raise AwsFault("VolumeInUse", f"Volume {volume.id} is currently attached to {holder}")
+            instance = self._store.attachments.where("volume", volume.id)[0].instance
+            raise AwsFault("VolumeInUse", f"Volume {volume.id} is currently attached to {instance}")
         if state != "available":
             raise AwsFault("IncorrectState", f"The volume '{volume.id}' is in the '{state}' state.")
         self._store.volumes.put(replace(volume, state="deleting"))
@@ -102,7 +102,7 @@ class Volumes:
             encrypted=encrypted,
             key=key,
             snapshot=snapshot.id if snapshot else None,
-            initialization_rate_mib=_rate(parameters),
+            initialization_rate_mib=_initialization_rate(parameters),
             created=now(),
             tags=tagging.requested_tags(parameters, "volume"),
         )
@@ -164,7 +164,7 @@ def _size(parameters: Mapping[str, int], snapshot: Snapshot | None) -> int:
     return size
 
 
-def _rate(parameters: Mapping[str, int]) -> int | None:
+def _initialization_rate(parameters: Mapping[str, int]) -> int | None:
     if (rate := parameters.get("VolumeInitializationRate")) is None:
         return None
     if "SnapshotId" not in parameters:

@@ -146,8 +146,8 @@ def authenticate(request: Request, *, service: str, keys: Keys, now: datetime) -
         now: The current time.
 
     Raises:
-        AwsFault: The request is unsigned or malformed; or its key is unknown, its signature wrong, its time too far
-            off, or its region another.
+        AwsFault: The request is unsigned or malformed, its key is unknown or belongs to another region, its signature
+            is wrong, or its time is too far off.
     """
     try:
         claim = Claim.parse(request)
@@ -178,7 +178,7 @@ def _errors_of(service: str) -> SignatureErrors:
 
 
 def _time_error(claim: Claim, now: datetime) -> str | None:
-    """The error message about the claim's time, None if the time is near enough to `now`."""
+    """The error message about the claim's time; None if the time is near enough to `now`."""
     max_age = PRESIGNED if claim.presigned else SKEW
     at, current = f"{claim.at:{signature.TIME_FORMAT}}", f"{now:{signature.TIME_FORMAT}}"
     if claim.at < now - max_age:
@@ -192,6 +192,6 @@ def _time_error(claim: Claim, now: datetime) -> str | None:
 
 
 def _signs_required_parts(claim: Claim) -> bool:
-    """Whether the signature covers the host and (in a header) the time, and the scope's day is the claim's."""
+    """Whether the signature covers the host and, unless presigned, the time, and its scope has the day of that time."""
     required = {"host"} if claim.presigned else {"host", "x-amz-date"}
     return required <= set(claim.headers) and claim.day == f"{claim.at:%Y%m%d}"

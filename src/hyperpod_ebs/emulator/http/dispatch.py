@@ -22,7 +22,7 @@ from hyperpod_ebs.emulator.wire.protocols import Wire, wire_of
 from hyperpod_ebs.kit.files import off_loop
 
 LOADING: Final = 60.0
-"""Maximum seconds to load the services' models: takes about 0.3 on an idle machine."""
+"""Maximum seconds to load the services' models; loading takes about 0.3 s on an idle machine."""
 
 log: Final = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Dispatcher:
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[None]:
-        """Load the services' models; the end of the block ends planned delays.
+        """Load the services' models, and end planned delays at the end of the block.
 
         Raises:
             ValueError: A service's model lacks an operation that has a handler.
@@ -92,7 +92,7 @@ class Dispatcher:
         for name, handlers in self._handlers.items():
             model = models.load(name)
             if unknown := sorted(set(handlers) - set(model.operation_names)):
-                raise ValueError(f"service {name} has no operation {unknown[0]}: correct its name in the table")
+                raise ValueError(f"service {name} has no operation {unknown[0]}: correct the name at its handler")
             self._endpoints[name] = _Endpoint(name=name, wire=wire_of(model), handlers=handlers)
 
     async def answer(self, request: Request) -> Reply:
@@ -171,7 +171,8 @@ class Dispatcher:
 
 def _unknown_service(service: str, services: Sequence[str], request_id: str) -> Reply:
     """The reply to a request for a service that is not emulated."""
-    message = f"service {service or 'of this request'} is not emulated; the emulated services are {', '.join(services)}"
+    subject = f"service {service}" if service else "the service of this request"
+    message = f"{subject} is not emulated; the emulated services are {', '.join(services)}"
     return Reply(
         status=404,
         headers={"content-type": "text/plain;charset=UTF-8", "x-amzn-requestid": request_id},

@@ -1,8 +1,8 @@
-"""Planned faults: an operation fails, is late or gets no answer, a given number of times.
+"""Planned faults: calls of an operation fail, are answered late or get no answer, a given number of times.
 
 A fault applies before the operation runs, so that it changes nothing, or after it, so that
-the operation succeeds and only its answer is replaced or lost. A test checks at its end that
-no planned fault remains, which would mean that a code path was not taken.
+the operation succeeds and only its answer is replaced or lost. A planned fault that remains
+at the end of a test means that the test did not take the code path that it should.
 """
 
 from collections.abc import Mapping
@@ -32,17 +32,19 @@ class BadPlan(ValueError):  # noqa: N818 - named for what is wrong
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A fault of an operation, and how often it happens."""
+    """A fault of an operation, and the number of calls that it applies to."""
 
     operation: str
     """CreateVolume; or eks:CreateCluster, if several services have an operation of that name."""
 
     fault: AwsFault | None = None
-    """The error to answer in place of the operation's own answer."""
+    """The error that replaces the operation's own answer."""
 
     times: int = 1
+    """The number of calls that meet the fault."""
 
     when: When = "before"
+    """Whether the fault applies before or after the operation runs."""
 
     delay: float = 0.0
     """Seconds to wait before the answer."""

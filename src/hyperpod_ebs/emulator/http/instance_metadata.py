@@ -16,8 +16,8 @@ from aiohttp import web
 from hyperpod_ebs.emulator.records import Instance
 from hyperpod_ebs.emulator.state.world import World, to_datetime
 
-LONGEST: Final = 21_600
-"""Maximum seconds that a session lasts."""
+MAX_SESSION: Final = 21_600
+"""Maximum seconds that a session token is valid."""
 
 _SECONDS: Final = re.compile(r"[0-9]{1,5}")
 
@@ -27,7 +27,7 @@ _TOKEN: Final = "X-aws-ec2-metadata-token"  # noqa: S105 - a header's name
 
 @dataclass(frozen=True, slots=True)
 class InstanceMetadata:
-    """What each instance can learn about itself."""
+    """The metadata endpoints of all instances."""
 
     world: World
     sessions: dict[str, tuple[str, float]] = field(default_factory=dict)
@@ -43,8 +43,8 @@ class InstanceMetadata:
     async def _create_session(self, request: web.Request) -> web.Response:
         instance = self._instance(request)
         ttl = request.headers.get(_TTL, "")
-        if not _SECONDS.fullmatch(ttl) or not 1 <= int(ttl) <= LONGEST:
-            raise web.HTTPBadRequest(text=f"{_TTL} must be between 1 and {LONGEST}, not {ttl!r}\n")
+        if not _SECONDS.fullmatch(ttl) or not 1 <= int(ttl) <= MAX_SESSION:
+            raise web.HTTPBadRequest(text=f"{_TTL} must be between 1 and {MAX_SESSION}, not {ttl!r}\n")
         token, instant = secrets.token_urlsafe(40), time.monotonic()
         for expired in [other for other, (_, end) in self.sessions.items() if end <= instant]:
             del self.sessions[expired]
@@ -55,7 +55,7 @@ class InstanceMetadata:
         instance = self._instance(request)
         owner, end = self.sessions.get(request.headers.get(_TOKEN, ""), ("", 0.0))
         if owner != instance.id or end <= time.monotonic():
-            raise web.HTTPUnauthorized(text="request a session token with PUT first\n")
+            raise web.HTTPUnauthorized(text="no valid session token: request one with PUT latest/api/token\n")
         path = request.match_info["path"]
         if path.rstrip("/") == "dynamic/instance-identity/document":
             return web.json_response(self._document(instance), content_type="text/plain")

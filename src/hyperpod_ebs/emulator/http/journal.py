@@ -12,7 +12,7 @@ from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Parameters
 REMEMBERED: Final = 1000
 """The number of calls that the journal keeps; older calls are only counted."""
 
-_SHOWN: Final = 10
+_MAX_SHOWN: Final = 10
 """The maximum number of ids that a call's document shows."""
 
 _RESOURCES: Final = (
@@ -29,7 +29,7 @@ class Entry:
     """One call, running or ended."""
 
     number: int
-    """Grows from call to call, in the order in which they began."""
+    """The call's number; a call that begins later has a greater number."""
 
     operation: str
     """ec2:CreateVolume."""
@@ -57,8 +57,8 @@ class Entry:
             "number": self.number,
             "instant": self.began,
             "operation": self.operation,
-            "resources": resources[:_SHOWN],
-            "further": max(0, len(resources) - _SHOWN),
+            "resources": resources[:_MAX_SHOWN],
+            "further": max(0, len(resources) - _MAX_SHOWN),
             "outcome": self.outcome,
             "seconds": round(self.seconds, 6),
             "agent": self.agent,
@@ -75,7 +75,7 @@ class Journal:
 
     @contextmanager
     def record(self, operation: str, agent: str) -> Generator[Entry]:
-        """Record a call: its duration and its outcome are those of the block."""
+        """Record a call, with the duration and the outcome of the block."""
         self.counts[operation] += 1
         self._number += 1
         entry = Entry(number=self._number, operation=operation, agent=agent, began=time.time())
@@ -116,6 +116,6 @@ def _resources(members: Parameters | Answer) -> Iterator[str]:
 
 
 def _ids(value: object) -> Iterable[str]:
-    """The ids in a member's value; EC2 writes an empty text for a missing id."""
+    """The ids in a member's value, without the empty text that EC2 writes for a missing id."""
     values = value if isinstance(value, list | tuple) else [value]
     return [id_ for id_ in values if id_ and isinstance(id_, str)]

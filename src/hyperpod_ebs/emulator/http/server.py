@@ -14,7 +14,7 @@ from hyperpod_ebs.emulator.http.journal import ConnectionDropped
 from hyperpod_ebs.emulator.wire.messages import Request
 
 BODY_LIMIT: Final = 4 * 1024**2
-"""Maximum bytes of a request: one with 500 ids and their filters has about 30,000."""
+"""Maximum bytes of a request; a request with 500 ids and their filters has about 30,000."""
 
 STOPPING: Final = 5.0
 """Seconds that running calls have to finish when the server stops."""
@@ -50,7 +50,7 @@ class Server:
 
     @asynccontextmanager
     async def serve(self, host: str, port: int) -> AsyncGenerator[str]:
-        """Serve until the block ends; gives the server's URL.
+        """Serve until the block ends; yields the server's URL.
 
         Args:
             host: The IP address to listen on.

@@ -1,4 +1,4 @@
-"""Control routes that show all resources, and the history of their states."""
+"""The control routes that show all resources and the history of their states."""
 
 from aiohttp import web
 

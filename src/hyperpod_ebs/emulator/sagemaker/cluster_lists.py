@@ -23,7 +23,7 @@ _STATES: Final = {"pending": "Pending", "running": "Running", "shutting-down": "
 
 @dataclass(frozen=True, slots=True)
 class ClusterLists:
-    """HyperPod clusters and nodes as lists, and single nodes."""
+    """The operations that list HyperPod clusters and nodes, or describe a node."""
 
     world: World
     clusters: Clusters

@@ -33,7 +33,7 @@ class Clusters:
 
     @operations("CreateCluster")
     async def create(self, parameters: Parameters, _: Call) -> Answer:
-        """Create a cluster and start the nodes of its instance groups; it is Creating."""
+        """Create a cluster in status Creating, and start the nodes of its instance groups."""
         await self._world.clock.run_due_steps()
         cluster, zones = self._new_cluster(parameters), self._zones(parameters)
         self._store.clusters.put(cluster)
@@ -47,7 +47,7 @@ class Clusters:
 
     @operations("DeleteCluster")
     async def delete(self, parameters: Parameters, _: Call) -> Answer:
-        """Delete a cluster and terminate its nodes; it is Deleting."""
+        """Start to delete a cluster and to terminate its nodes; it is in status Deleting."""
         await self._world.clock.run_due_steps()
         cluster = self.find(parameters["ClusterName"])
         if cluster.state != "Deleting":
@@ -166,7 +166,7 @@ class Clusters:
             self._store.clusters.drop(id_)
 
     def _postpone(self, id_: str, step: str, nodes: list[Instance]) -> bool:
-        """Repeat `step` after the pending steps of `nodes`; False if there are none."""
+        """Repeat `step` after the pending steps of `nodes`; return False if there are none."""
         dues = [self._store.dues[node.id].at for node in nodes if node.id in self._store.dues]
         if dues:
             self._world.clock.schedule_at(id_, step, max(dues))

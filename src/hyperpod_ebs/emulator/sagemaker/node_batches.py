@@ -1,11 +1,13 @@
 """BatchDeleteClusterNodes, BatchReplaceClusterNodes and BatchRebootClusterNodes.
 
-Each operation takes a list of nodes and returns at once: Successful lists the nodes that
-change, Failed the others with an error each. A deleted node's own volumes are deleted with
-it; volumes that were attached later are detached, as for any terminated machine.
+Each operation takes a list of nodes and returns at once: `Successful` lists the nodes that
+will change, and `Failed` lists the other nodes, each with an error. A deleted node's own
+volumes are deleted with it; volumes that were attached later are detached, as for any
+terminated machine.
 
-The API reference documents the errors and limits of the three operations. That a cluster is
-Updating meanwhile, unless its nodes are provisioned continuously, is from the scaling guide.
+Sources: the API reference for the errors and limits of the three operations; the scaling
+guide for the status Updating, which a cluster has until its nodes have changed, unless its
+nodes are provisioned continuously.
 """
 
 from collections.abc import Mapping, Sequence
@@ -118,7 +120,7 @@ class NodeBatches:
         )
 
     def _error(self, id_: str, cluster: Cluster, codes: _ErrorCodes) -> tuple[str, str] | None:
-        """The code and the text of the error if this node cannot be changed."""
+        """The code and the text of the error for this node; None if the node can be changed."""
         node = self.world.store.instances.get(id_)
         if node is None or node.cluster != cluster.id:
             return codes.unknown, f"Node {id_} is not in cluster {cluster.name}."

@@ -41,7 +41,7 @@ class NodeVolumes:
 
     @operations("AttachClusterNodeVolume")
     async def attach(self, parameters: Parameters, _: Call) -> Answer:
-        """Attach a volume to a node; it is attaching, or already attached with an instant clock."""
+        """Start to attach a volume to a node; with the profile `instant`, the answer's status is already attached."""
         await self.world.clock.run_due_steps()
         cluster, node = self._find_node(parameters)
         if cluster.eks is None:
@@ -65,7 +65,7 @@ class NodeVolumes:
 
     @operations("DetachClusterNodeVolume")
     async def detach(self, parameters: Parameters, _: Call) -> Answer:
-        """Detach a volume from a node; it is detaching, or already busy or detached with an instant clock."""
+        """Start to detach a volume; with the profile `instant`, the answer's status is already detached, or busy."""
         await self.world.clock.run_due_steps()
         _cluster, node = self._find_node(parameters)
         with _wrap_ec2_errors("detached"):

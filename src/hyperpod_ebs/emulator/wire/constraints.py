@@ -31,10 +31,10 @@ def constraints(shape: Shape) -> Sequence[Constraint]:
 
 
 def checker(shape: Shape) -> Check | None:
-    """A check of values of this shape, None if the shape has no constraints.
+    """A check of values of this shape; None if the shape has no constraints.
 
-    As on AWS, the single values in a list or map are checked with the list or map. Structures in it have their own
-    checks.
+    As on AWS, the single values in a list or map are checked together with the list or map. Structures in a list or
+    map have their own checks.
     """
     all_constraints = [*constraints(shape), *_element_constraints(shape)]
     if not all_constraints:

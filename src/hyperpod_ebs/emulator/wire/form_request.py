@@ -1,8 +1,8 @@
 """Parser of form requests such as `Filter.1.Value.2=x` (protocols ec2 and query).
 
-The form is first split at the dots of its names into a tree. Readers compiled from the shapes
-then read the tree. The two protocols differ in their names and errors, which are their
-`Dialect`.
+First, the names of the form's parameters are split at their dots, which gives a tree. Readers
+compiled from the shapes then read the tree. The two protocols differ in their names and
+errors, which are in their `Dialect`.
 """
 
 import re
@@ -24,13 +24,13 @@ Read = Callable[[Node, str], Any]  # returns a value of the shape's type
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """How a protocol names the parts of a form, and its errors about them."""
+    """A protocol's names for the parts of a form, and its errors for an invalid form."""
 
     name: Callable[[str, Shape], str]
     """Returns a member's name on the wire, from its name in the model."""
 
     elements: Callable[[Shape], str | None]
-    """Returns the name between a list's name and its numbers, None if there is none."""
+    """Returns the name between a list's name and its numbers: `member` in `Tags.member.1`. None if there is none."""
 
     missing: Callable[[str], AwsFault]
     """Returns the error for a form without this required parameter."""
@@ -43,7 +43,7 @@ class Dialect:
 
 
 def tree(pairs: Iterable[tuple[str, str]]) -> dict[str, Node]:
-    """The parameters of a form as a tree, by the parts of their names."""
+    """The parameters of a form as a tree; each part of a name is a level."""
     root: dict[str, Node] = {}
     for name, value in pairs:
         *parents, last = name.split(".")

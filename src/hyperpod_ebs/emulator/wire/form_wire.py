@@ -38,7 +38,7 @@ _EC2: Final = Dialect(
 def _query_name(name: str, shape: Shape) -> str:
     own = str(shape.serialization.get("name", name))
     if isinstance(shape, ListShape) and shape.serialization.get("flattened"):
-        # The numbered elements are in the place of the list, under their own name.
+        # A flattened list has no name of its own on the wire: its numbered elements have the member's name.
         return str(shape.member.serialization.get("name", own))
     return own
 
@@ -186,7 +186,7 @@ class QueryWire(_FormWire):
     def write_error(self, fault: AwsFault, request_id: str) -> Reply:
         """Write the error as query services do."""
         status = self.status(fault)
-        kind = "Sender" if status < 500 else "Receiver"  # noqa: PLR2004 - HTTP's own border
+        kind = "Sender" if status < 500 else "Receiver"  # noqa: PLR2004 - 5xx are errors of the server
         error = f"<Type>{kind}</Type><Code>{escape(fault.code)}</Code><Message>{escape(fault.message)}</Message>"
         namespace = self._model.metadata["xmlNamespace"]
         content = f"<Error>{error}</Error><RequestId>{request_id}</RequestId>"

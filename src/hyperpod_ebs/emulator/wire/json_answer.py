@@ -68,7 +68,7 @@ def _type_check(*kinds: type) -> Convert:
     return check
 
 
-def _string(value: Any) -> str:  # Any: a handler may be wrong
+def _string(value: Any) -> str:  # Any: a handler may answer another type
     if not isinstance(value, str):  # accepts members of string enums too
         raise TypeError(f"{value!r} is not of type str")
     return str.__str__(value)

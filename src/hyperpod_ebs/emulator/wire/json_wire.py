@@ -1,4 +1,4 @@
-"""The protocols with JSON answers: json 1.1, where a header names the operation, and rest-json, where the path does."""
+"""The protocols with JSON answers: json 1.1 names the operation in a header, rest-json in the method and path."""
 
 import json
 from collections.abc import Callable
@@ -43,7 +43,7 @@ class JsonWire(_DocumentWire):
         """The operation that the target header names."""
         return self.require_operation(request.headers.get("x-amz-target", "").removeprefix(self._prefix))
 
-    def unknown_operation(self, operation: str) -> AwsFault:  # noqa: ARG002 - AWS does not name it
+    def unknown_operation(self, operation: str) -> AwsFault:  # noqa: ARG002 - AWS's error does not name it
         """The service's error for an operation that it does not have."""
         return AwsFault("UnknownOperationException", "", 400)
 
@@ -71,12 +71,12 @@ class RestJsonWire(_DocumentWire):
         return rest_request.operation_of(request, self._routes) is not None
 
     def operation(self, request: Request) -> str:
-        """The operation that method and path name."""
+        """The operation whose method and path the request has."""
         if (operation := rest_request.operation_of(request, self._routes)) is None:
             raise self.unknown_operation("")
         return operation
 
-    def unknown_operation(self, operation: str) -> AwsFault:  # noqa: ARG002 - AWS does not name it
+    def unknown_operation(self, operation: str) -> AwsFault:  # noqa: ARG002 - AWS's error does not name it
         """The service's error for an operation that it does not have."""
         return AwsFault("UnknownOperationException", "", 404)
 

@@ -1,4 +1,4 @@
-"""What all wire protocols have in common: codecs compiled from a service's model at the first use of an operation."""
+"""The base of all wire protocols: an operation's codec is compiled from the service's model at its first use."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -63,7 +63,7 @@ class ModelWire(ABC):
         return operation
 
     def status(self, fault: AwsFault) -> int:
-        """The fault's HTTP status: the model's if it has one, else the fault's own."""
+        """The HTTP status for the fault: the status in the model, or else the fault's own."""
         shape = self._errors.get(fault.code)
         return (models.error_status(shape) if shape else None) or fault.status
 

@@ -19,7 +19,7 @@ def load(service: str) -> ServiceModel:
 
 def error_shapes(model: ServiceModel) -> Mapping[str, Shape]:
     """The errors in the service's model, by their code on the wire."""
-    return {shape.error_code: shape for shape in model.error_shapes}  # type: ignore[attr-defined] # the stubs call them Shape
+    return {shape.error_code: shape for shape in model.error_shapes}  # type: ignore[attr-defined] # the stubs type them as Shape, which lacks it
 
 
 def error_status(shape: Shape) -> int | None:

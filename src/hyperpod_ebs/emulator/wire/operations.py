@@ -41,7 +41,7 @@ class Call:
 
 
 class AwsFault(Exception):  # noqa: N818 - fault is AWS's word for an error in an answer
-    """An error to answer; each wire protocol writes it in its own form."""
+    """An error that a service answers; each wire protocol writes it in its own form."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(code, message, status)

@@ -12,15 +12,15 @@ from typing import Final
 
 _PROPERTY: Final = re.compile(r"\\p\{(L|M|N|P|S|Z|Alnum)\}")
 
-# Above these code points there are only the tag characters, which no AWS pattern concerns.
+# Above these code points there are only tags, variation selectors and private characters; no AWS pattern needs them.
 _CODE_POINTS: Final = range(0x32400)
 
 
 def python_pattern(java: str) -> re.Pattern[str] | None:
-    """The pattern for Python, None if Python cannot express it.
+    """The pattern for Python; None if Python cannot express it.
 
-    That concerns a few of SageMaker's patterns (a quantified `$`, halves of surrogate pairs). Their members are not
-    checked.
+    Python cannot express a few of SageMaker's patterns (a quantified `$`, halves of surrogate pairs), so the members
+    with these patterns are not checked.
     """
     try:
         return re.compile(_with_properties(java))

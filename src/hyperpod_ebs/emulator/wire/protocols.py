@@ -1,4 +1,4 @@
-"""The wire protocols of AWS services, and which one a service uses.
+"""The wire protocols of AWS, and the protocol that each service uses.
 
 protocol    services     request                    answer
 ----------  -----------  -------------------------  ----------------

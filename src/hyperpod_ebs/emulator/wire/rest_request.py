@@ -1,4 +1,7 @@
-"""Parser of requests with members in the path, the query, headers and a JSON body (rest-json)."""
+"""Parser of requests with members in the path, the query, headers and a JSON body (rest-json).
+
+It also parses requests of the json protocol, which have all members in the body.
+"""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +44,7 @@ def routes(operations: Sequence[OperationModel]) -> Sequence[Route]:
 
 
 def operation_of(request: Request, table: Sequence[Route]) -> str | None:
-    """The operation whose route the request matches, None if it matches none."""
+    """The operation whose route the request matches; None if it matches none."""
     for route in table:
         if route.method == request.method and route.path.fullmatch(request.path):
             return route.operation
@@ -85,7 +88,7 @@ Texts = Callable[[Request, Sequence[tuple[str, str]]], list[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """How a member outside the body is found, and how its texts become a JSON value (None without texts)."""
+    """Where a member outside the body is, and how its texts become a JSON value; no texts become None."""
 
     name: str
     texts: Texts
