@@ -37,7 +37,11 @@ async def open_world(
         stack.push_async_callback(_close_pool, state)
         disks = await Pool.open(state)
         if disks.copy_method is CopyMethod.COPY:
-            log.warning("snapshots in %s are %s", state, disks.copy_method.value)
+            log.warning(
+                "snapshots in %s are %s; for clones, use a directory on XFS or Btrfs, or root and mkfs.xfs",
+                state,
+                disks.copy_method.value,
+            )
         clock = Clock(store, profile=profile, seed=seed)
         backing_files, directories = BackingFiles(disks), DeviceDirectories(state / "nodes")
         bindings = await _open_bindings(store, backing_files, directories)

@@ -5,8 +5,8 @@ the volume's id without the dash. Udev creates a link named after that serial nu
 rule of the AMI creates a link named after the attachment's device name. A loop device has no
 serial number, so here only the link by id shows which volume a device is.
 
-Whoever runs a node can bind-mount its device directory over the node's /dev, and add other
-entries of a /dev, such as null, pts and shm. While the node exists, the emulator changes only
+A program that runs a node can bind-mount its device directory over the node's /dev, and add
+other entries of a /dev, such as null, pts and shm. While the node exists, the emulator changes only
 the entries of its attachments. When the node is deleted, the emulator deletes everything
 except what is mounted there.
 """

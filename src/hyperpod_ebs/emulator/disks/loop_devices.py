@@ -177,7 +177,7 @@ def bind(file: Path) -> LoopDevice:
     with _open(file) as backing, _open(CONTROL) as control:
         for _ in range(_MAX_TRIES):
             loop = LoopDevice(fcntl.ioctl(control, _GET_FREE))
-            if not loop.path.exists():  # this /dev is no devtmpfs
+            if not loop.path.exists():  # without devtmpfs, nothing creates the device
                 with suppress(FileExistsError):
                     os.mknod(loop.path, 0o060660, loop.rdev)
             try:

@@ -54,7 +54,7 @@ class Region:
         return next((zone for zone in self.zones if key in {zone.name, zone.id, zone.subnet}), None)
 
     def zone_id(self, name: str) -> str | None:
-        """The id of the zone with this name; None if there is no such zone."""
+        """The id of the zone with this name; None for an unknown name."""
         zone = self.zone(name)
         return zone.id if zone else None
 
