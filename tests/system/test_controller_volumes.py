@@ -137,7 +137,7 @@ async def test_a_volume_is_modified_until_aws_refuses_with_the_earliest_time_of_
         await modify_volume(controller.cloud, controller.watcher, volume.id, Change(iops=70_000))
     for iops in (4000, 4001, 4002):
         await modify_volume(controller.cloud, controller.watcher, volume.id, Change(iops=iops))
-    with pytest.raises(errors.RateLimited, match="earliest at 20"):
+    with pytest.raises(errors.RateLimited, match="try again after 20"):
         await expand_volume(controller.cloud, controller.watcher, volume.id, SizeRange(GiB(12)))
 
     assert (await get_volume(controller.cloud, volume.id)).iops == 4002

@@ -38,7 +38,7 @@ def test_a_rate_limit_error_says_when_it_ends() -> None:
 
     error = errors.RateLimited("vol-1 was modified four times", earliest=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
 
-    assert str(error) == "vol-1 was modified four times; earliest at 2026-01-02T03:04:05Z"
+    assert str(error) == "vol-1 was modified four times; try again after 2026-01-02T03:04:05Z"
 
 
 def test_a_cloud_error_has_the_code_and_the_request_id() -> None:
@@ -98,7 +98,7 @@ def test_only_ext4_and_xfs_are_supported(filesystem: str) -> None:
 @pytest.mark.requirement("csi.create-volume.capabilities")
 def test_the_error_for_an_unsupported_filesystem_names_the_supported_ones() -> None:
     with pytest.raises(errors.InvalidRequest, match="'ntfs' is not supported; use ext4 or xfs"):
-        capability.check(Capability(Mount("ntfs"), WRITER))
+        capability.check_capability(Capability(Mount("ntfs"), WRITER))
 
 
 def test_the_reader_only_access_mode_is_read_only() -> None:
@@ -140,5 +140,5 @@ def test_the_zone_is_the_first_preferred_or_else_the_first_required(
 @pytest.mark.requirement("csi.create-volume.topology")
 def test_topology_requirements_without_a_zone_are_refused() -> None:
     """The volume would be in an arbitrary zone, where no pod may reach it."""
-    with pytest.raises(errors.InvalidRequest, match="they name rack"):
+    with pytest.raises(errors.InvalidRequest, match="their keys are rack"):
         topology.requested_zone([{"rack": "1"}], [])

@@ -205,7 +205,7 @@ def test_the_error_for_too_many_modifications_has_the_earliest_time_for_a_retry(
     )
     assert earliest_retry(last, "later") is None
     scripted = refusing(errors.RateLimited("after 2026-01-02T03:04:05Z"))
-    assert "earliest at 2026-01-02T03:04:05Z" in str(fail_to_expand(scripted))
+    assert "try again after 2026-01-02T03:04:05Z" in str(fail_to_expand(scripted))
 
 
 changes = st.builds(

@@ -143,7 +143,7 @@ REFUSALS: Final = [
             create(capacity_range=csi_pb2.CapacityRange(required_bytes=GIB + 1, limit_bytes=GIB + 2))
         ),
         errors.OutOfRange,
-        "no whole GiB",
+        "no whole number of GiB is between",
     ),
     Refusal(
         "another volume as the source",

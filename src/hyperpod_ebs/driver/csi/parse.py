@@ -16,7 +16,7 @@ from hyperpod_ebs.driver.model.capability import (
     Block,
     Capability,
     Mount,
-    check,
+    check_capability,
 )
 from hyperpod_ebs.driver.model.formatting import Formatting
 from hyperpod_ebs.driver.model.nodes import Node
@@ -67,7 +67,7 @@ def volume_spec(request: csi_pb2.CreateVolumeRequest, policy: tags.TagPolicy = t
     """
     name = required_field(request.name, "name")
     for capability in capabilities(request.volume_capabilities):
-        check(capability)
+        check_capability(capability)
     given = class_parameters(request.parameters, request.mutable_parameters)
     requirements = request.accessibility_requirements
     zone = topology.requested_zone(
@@ -225,7 +225,7 @@ def supported_capability(request: _WithCapability) -> Capability:
     if not request.HasField("volume_capability"):
         raise errors.InvalidRequest("the request has no volume capability")
     wanted = capability(request.volume_capability)
-    check(wanted)
+    check_capability(wanted)
     return wanted
 
 

@@ -1,4 +1,4 @@
-"""The address of a server, as a flag has it: `127.0.0.1:9808`, `[::1]:9808`, or `:9808` for all addresses."""
+"""The address of an HTTP server in a flag: `127.0.0.1:9808`, `[::1]:9808`, or `:9808` for all addresses."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _HIGHEST_PORT: Final = 65535
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The address of an HTTP server."""
+    """Where an HTTP server listens."""
 
     host: str | None
     """None for all addresses of the machine."""
@@ -24,7 +24,7 @@ class Address:
         """Parse `text`, the value of `flag`.
 
         Raises:
-            InvalidRequest: It is not an address.
+            InvalidRequest: `text` is not an address.
         """
         match = _FORM.fullmatch(text)
         if match is None or int(match["port"]) > _HIGHEST_PORT:

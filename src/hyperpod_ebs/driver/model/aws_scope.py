@@ -1,4 +1,4 @@
-"""The partition, region and account that the driver works in, as far as flags name them."""
+"""The partition, region and account that the driver works in; flags may name each of them."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _FORMS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwsScope:
-    """A partition, region and account; AWS is asked for each that is None."""
+    """A partition, region and account. None for what no flag names; `aws.clients` then looks it up."""
 
     partition: str | None = None
     region: str | None = None
@@ -56,5 +56,7 @@ class AwsScope:
         flags = {"partition": partition, "region": region, "account": account}
         for name, text in flags.items():
             if text and text != match[name]:
-                raise errors.InvalidRequest(f"the {name} is {text}, but {match[name]} in --cluster-arn={cluster}")
+                raise errors.InvalidRequest(
+                    f"the {name} is {text}, but --cluster-arn={cluster} has {match[name]}; correct one of them"
+                )
         return cls(**match.groupdict())

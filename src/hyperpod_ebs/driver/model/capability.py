@@ -64,17 +64,20 @@ class Capability:
 def unsupported_reason(capability: Capability) -> str | None:
     """Why the driver does not support the capability; None if it does."""
     if capability.mode not in ACCESS_MODES:
-        return f"access mode {capability.mode} is not supported: an EBS volume is attached to one node at a time"
+        return (
+            f"access mode {capability.mode} is not supported: an EBS volume is attached to one node at a time; "
+            "use ReadWriteOnce or ReadWriteOncePod"
+        )
     if isinstance(capability.access, Mount) and capability.access.filesystem not in FILESYSTEMS:
         return f"filesystem {capability.access.filesystem!r} is not supported; use {' or '.join(sorted(FILESYSTEMS))}"
     return None
 
 
-def check(capability: Capability) -> None:
+def check_capability(capability: Capability) -> None:
     """Check that the driver supports the capability.
 
     Raises:
-        InvalidRequest: It does not; the message has the reason.
+        InvalidRequest: The driver does not support it; the message has the reason.
     """
     if reason := unsupported_reason(capability):
         raise errors.InvalidRequest(reason)

@@ -42,7 +42,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Blank:
-    """The device was read and holds nothing. Only blank and unfinished devices are ever formatted."""
+    """The device was read and holds nothing. The driver formats only blank and unfinished devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Filesystem:
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """The device holds something that is neither blank nor a filesystem that the driver knows. It is never written."""
+    """The device holds something that the driver does not know. The driver never writes to such a device."""
 
     what: str
 

@@ -8,23 +8,23 @@ errors.Error
 │   ├── SnapshotNotFound
 │   └── NodeNotFound
 ├── Conflict                the name, path or attachment is in use with other parameters
-├── Refused                 the current state forbids it; the same request may succeed later
+├── Refused                 the current state forbids the request; the same request may succeed later
 │   ├── InUse               the volume is attached elsewhere, or still mounted
 │   ├── QuotaReached        a quota of the account is reached
 │   ├── KeyUnusable         the KMS key is disabled, deleted or not granted
-│   └── NotReady            the source or the object is in a state that forbids it
+│   └── NotReady            the source or the object is in a state that forbids the request
 ├── NoRoom                  another zone or node may have room
 │   ├── ZoneFull            no capacity in the zone, and nothing was created
 │   └── NodeFull            the node's attach limit is reached
-├── Denied                  IAM or KMS denied it, and nothing was created
+├── Denied                  IAM or KMS denied the request, and nothing was created
 ├── Busy                    another operation works on the object, or a page token is stale
 ├── TimedOut                the caller's deadline passed
 └── Unavailable             try again: the request itself may be right
     ├── Throttled           AWS throttled the request
-    ├── RateLimited         a modification has to wait; has the earliest time
+    ├── RateLimited         a modification has to wait; the error may say until when
     ├── DeviceNotReady      the device has not appeared yet, or not in its new size
     ├── OutcomeUnknown      a create request was sent, and may have succeeded
-    └── CloudError          AWS returned a code that has no class here
+    └── CloudError          AWS returned a code that has no class here, or an answer that cannot be parsed
 
 No class here knows gRPC: `hyperpod_ebs.driver.csi.status` assigns the codes.
 """
@@ -37,11 +37,11 @@ class Error(Exception):
 
 
 class InvalidRequest(Error):  # noqa: N818 - the names of this tree say what happened, without "Error"
-    """The request is wrong, and stays wrong when it is repeated."""
+    """The request is wrong. Repeating it does not help."""
 
 
 class OutOfRange(InvalidRequest):
-    """No volume can have the requested capacity. Only ever raised for a capacity range."""
+    """No volume can have the requested capacity. Raised only for a capacity range."""
 
 
 class NotFound(Error):  # noqa: N818 - as above
@@ -65,7 +65,7 @@ class Conflict(Error):  # noqa: N818 - as above
 
 
 class Refused(Error):  # noqa: N818 - as above
-    """The current state forbids it. The same request may succeed later."""
+    """The current state forbids the request. The same request may succeed later."""
 
 
 class InUse(Refused):
@@ -81,7 +81,7 @@ class KeyUnusable(Refused):
 
 
 class NotReady(Refused):
-    """The source, or the object itself, is in a state that forbids it."""
+    """The source, or the object itself, is in a state that forbids the request."""
 
 
 class NoRoom(Error):  # noqa: N818 - as above
@@ -97,7 +97,7 @@ class NodeFull(NoRoom):
 
 
 class Denied(Error):  # noqa: N818 - as above
-    """IAM or KMS denied it, and nothing was created."""
+    """IAM or KMS denied the request, and nothing was created."""
 
 
 class Busy(Error):  # noqa: N818 - as above
@@ -122,7 +122,7 @@ class RateLimited(Unavailable):
     def __init__(self, message: str, *, earliest: datetime | None = None) -> None:
         """`earliest` is when AWS accepts the modification, if that is known."""
         self.earliest = earliest
-        super().__init__(message + (f"; earliest at {earliest:%Y-%m-%dT%H:%M:%SZ}" if earliest else ""))
+        super().__init__(message + (f"; try again after {earliest:%Y-%m-%dT%H:%M:%SZ}" if earliest else ""))
 
 
 class DeviceNotReady(Unavailable):
@@ -134,7 +134,10 @@ class OutcomeUnknown(Unavailable):
 
 
 class CloudError(Unavailable):
-    """AWS returned a code that has no class here. The request may have taken effect."""
+    """AWS returned a code that has no class here, or an answer that cannot be parsed.
+
+    The request may have taken effect.
+    """
 
     def __init__(self, code: str, message: str, *, request_id: str = "") -> None:
         """`code` and `request_id` are AWS's own; `request_id` is empty if the answer could not be parsed."""

@@ -1,7 +1,7 @@
 """Options for creating a volume's filesystem, from the parameters of a StorageClass.
 
-They travel in the volume context from the controller to the node that formats the volume.
-The keys there are upstream's, in lower case, so that each driver reads the other's volumes.
+The volume context carries the options from the controller to the node that formats the volume. Its
+keys are upstream's, in lower case, so that each driver can format volumes that the other created.
 """
 
 import re
@@ -59,17 +59,17 @@ class Formatting:
         return cls(tuple((key, found[key]) for key in KEYS.values() if found.get(key, "false") != "false"))
 
     def check(self, filesystem: str | None) -> None:
-        """Check that a filesystem of this kind has all the options; None is a raw block volume.
+        """Check that `filesystem` has all the options; None stands for a raw block volume.
 
         Raises:
-            InvalidRequest: It does not have one of them.
+            InvalidRequest: The filesystem does not have one of the options.
         """
         for key, _ in self.options:
             filesystems = {**NUMBERS, **SWITCHES}[key]
             if filesystem not in filesystems:
                 actual = filesystem or "a raw block volume"
                 raise errors.InvalidRequest(
-                    f"parameter {key!r} is for {' and '.join(sorted(filesystems))}, not for {actual}"
+                    f"parameter {key!r} is for {' and '.join(sorted(filesystems))}, not for {actual}; remove it"
                 )
 
     def context(self) -> dict[str, str]:

@@ -39,7 +39,7 @@ def for_size(type_: str, per_gib: int, size: GiB, *, raise_to_minimum: bool) -> 
         type_: The volume's type.
         per_gib: The requested IOPS for each GiB.
         size: The volume's size.
-        raise_to_minimum: Whether to raise IOPS below the type's minimum to it.
+        raise_to_minimum: Whether IOPS below the type's minimum are raised to the minimum; if not, EC2 refuses them.
 
     Raises:
         InvalidRequest: Volumes of this type have no configurable IOPS.
@@ -58,7 +58,7 @@ def for_size(type_: str, per_gib: int, size: GiB, *, raise_to_minimum: bool) -> 
 
 
 def after_growth(type_: str, tags: Mapping[str, str], size: GiB) -> int | None:
-    """The IOPS at `size` that the volume's tags ask for; None if its IOPS do not grow with it."""
+    """The IOPS that the volume's tags ask for at the new `size`; None if its IOPS do not grow with its size."""
     per_gib = tags.get(PER_GIB_TAG, "")
     if tags.get(GROW_TAG) != "true" or not (per_gib.isascii() and per_gib.isdecimal()) or type_ not in _BY_TYPE:
         return None

@@ -1,4 +1,4 @@
-"""A node in Kubernetes, as far as the driver reads it."""
+"""What the driver reads of a Kubernetes node: its labels, taints and provider id."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ VOLUMES: Final = "sagemaker.amazonaws.com/num-block-device-mappings"
 DRIVER: Final = "ebs.csi.aws.com"
 """The driver's name. It is the upstream driver's, so that this driver takes over its volumes and classes."""
 
-NOT_READY: Final = f"{DRIVER}/agent-not-ready"
+STARTUP_TAINT: Final = f"{DRIVER}/agent-not-ready"
 """The start-up taint, which keeps pods off a new node until its driver can serve them."""
 
 _DISRUPTION_TAINTS: Final = frozenset(
@@ -33,7 +33,7 @@ _DISRUPTION_TAINTS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taint:
-    """A node's taint, complete: the API server compares all of it when it is removed."""
+    """A node's taint with all its fields: the patch that removes a taint has to match each of them."""
 
     key: str
     effect: str
@@ -49,14 +49,14 @@ class KubernetesNode:
     provider_id: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
-    """In Kubernetes' order: a taint is removed by its position."""
+    """In Kubernetes' order: the patch that removes a taint names its position."""
     cordoned: bool = False
     """Whether the node is unschedulable. Kubernetes adds the taint for it a moment later."""
 
     @property
     def has_startup_taint(self) -> bool:
         """Whether the node still has the start-up taint, with any effect."""
-        return any(taint.key == NOT_READY for taint in self.taints)
+        return any(taint.key == STARTUP_TAINT for taint in self.taints)
 
     @property
     def is_leaving(self) -> bool:
@@ -67,7 +67,7 @@ class KubernetesNode:
         """The node's identity according to Kubernetes.
 
         Raises:
-            Refused: The zone's label or the provider id is missing or unusable.
+            Refused: The node has no label for its zone, or its provider id is missing or unusable.
         """
         if not self.labels.get(ZONE):
             raise errors.Refused(
@@ -96,5 +96,5 @@ class CsiNodeEntry:
 
 
 def _parse_count(text: str | None) -> int | None:
-    """Parse the number in a label; None if it holds none."""
+    """Parse a label's value; None if the label is absent or its value is not a number."""
     return int(text) if text is not None and text.isascii() and text.isdigit() else None

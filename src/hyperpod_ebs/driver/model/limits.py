@@ -9,11 +9,14 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-_ML: Final = "ml."
-_SMALLEST: Final = 32
-_SHARED: Final = 27
+_SAGEMAKER_PREFIX: Final = "ml."
+_SHARING_SLOTS: Final = 27
+"""Attach slots of every size in `_SHARING_FAMILIES`, without the first interface's."""
 
-_EXACT: Final[Mapping[str, int]] = {
+_SMALL_SIZE_SLOTS: Final = 32
+"""Attach slots in `_DEDICATED_FAMILIES` of the sizes that are not in `_BY_SIZE`."""
+
+_BY_TYPE: Final[Mapping[str, int]] = {
     "g4dn.xlarge": 25,
     "g4dn.2xlarge": 25,
     "g4dn.4xlarge": 25,
@@ -48,10 +51,12 @@ _EXACT: Final[Mapping[str, int]] = {
     "trn1n.32xlarge": 28,
     "trn2.48xlarge": 64,
 }
-_SHARING: Final = re.compile(r"[cmr]5(a|b|n|zn)?|[cmr]6(a|g|gn|i|in)|[cmr]7(g|gn)|t3a?|t4g")
+"""Attach slots by instance type, where no family below gives the right number."""
+
+_SHARING_FAMILIES: Final = re.compile(r"[cmr]5(a|b|n|zn)?|[cmr]6(a|g|gn|i|in)|[cmr]7(g|gn)|t3a?|t4g")
 """Families whose volumes share the attach slots with network interfaces. Every size has the same number of slots."""
 
-_DEDICATED: Final = re.compile(
+_DEDICATED_FAMILIES: Final = re.compile(
     r"[cmr]7(a|i|iz|i-flex)|[cmr]8(a|g|gd|i|i-flex)|i[78](i|ie|g|ge)|g6[ef]?|gr6f?|g7e?|p5|trn2"
 )
 """Families whose attach slots are for volumes only. The number of slots depends on the size."""
@@ -64,9 +69,10 @@ _BY_SIZE: Final[Mapping[str, int]] = {
     "48xlarge": 128,
     "96xlarge": 128,
 }
+"""Attach slots of the larger sizes in `_DEDICATED_FAMILIES`."""
 
-_EXACT_AND_SHARING: Final = re.compile(r"(g4dn|g5|i3en|r5d|trn1n?)\..*")
-"""The types in `_EXACT` whose volumes share the attach slots with network interfaces."""
+_SHARING_TYPES: Final = re.compile(r"(g4dn|g5|i3en|r5d|trn1n?)\..*")
+"""The types in `_BY_TYPE` whose volumes share the attach slots with network interfaces."""
 
 
 def attach_limit(instance_type: str, *, reserved: int, interfaces: int = 1) -> int:
@@ -77,27 +83,27 @@ def attach_limit(instance_type: str, *, reserved: int, interfaces: int = 1) -> i
         reserved: Attach slots for other volumes: the root volume, and on HyperPod the secondary one.
         interfaces: Network interfaces of the node, including the first.
     """
-    name = instance_type.removeprefix(_ML)
+    name = instance_type.removeprefix(_SAGEMAKER_PREFIX)
     slots = _slots(name)
     if not slots:
         return 0
     if shares_slots_with_interfaces(name):
         slots -= max(0, interfaces - 1)
-    return max(1, slots - reserved)  # 0 would mean any number of volumes
+    return max(1, slots - reserved)  # in CSI, 0 means that the number is not known
 
 
 def shares_slots_with_interfaces(name: str) -> bool:
     """Whether each further network interface takes an attach slot on this EC2 instance type."""
-    return bool(_EXACT_AND_SHARING.fullmatch(name) or _SHARING.fullmatch(name.partition(".")[0]))
+    return bool(_SHARING_TYPES.fullmatch(name) or _SHARING_FAMILIES.fullmatch(name.partition(".")[0]))
 
 
 def _slots(instance_type: str) -> int:
     """The attach slots of an EC2 instance type; 0 if unknown."""
-    if exact := _EXACT.get(instance_type):
+    if exact := _BY_TYPE.get(instance_type):
         return exact
     family, _, size = instance_type.partition(".")
     if size.startswith("metal"):
         return 0
-    if _DEDICATED.fullmatch(family):
-        return _BY_SIZE.get(size, _SMALLEST)
-    return _SHARED if _SHARING.fullmatch(family) else 0
+    if _DEDICATED_FAMILIES.fullmatch(family):
+        return _BY_SIZE.get(size, _SMALL_SIZE_SLOTS)
+    return _SHARING_SLOTS if _SHARING_FAMILIES.fullmatch(family) else 0

@@ -66,11 +66,11 @@ def parse(node_id: str) -> Node:
 def parse_provider_id(provider_id: str) -> Node:
     """Parse Kubernetes' `spec.providerID`, which ends with the CSI node id.
 
-    A plain instance's is `aws:///<zone>/i-<hex>`, a HyperPod node's
+    A plain instance has `aws:///<zone>/i-<hex>`, and a HyperPod node
     `aws:///<zone id>/sagemaker/cluster/hyperpod-<cluster id>-i-<hex>`.
 
     Raises:
-        NodeNotFound: It does not end with a node id: a Fargate or hybrid node's, or another cloud's.
+        NodeNotFound: The node is of another kind, such as Fargate or hybrid, or belongs to another cloud.
     """
     scheme, separator, path = provider_id.partition("://")
     if scheme != "aws" or not separator:

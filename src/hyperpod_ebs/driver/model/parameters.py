@@ -1,7 +1,7 @@
-"""The parameters of a StorageClass and of a VolumeAttributesClass: one table, which both are parsed with.
+"""The parameters of a StorageClass and of a VolumeAttributesClass: one table for parsing both.
 
-Keys are matched without regard to case, as upstream does. Only the prefixes `tagSpecification`
-and `tagDeletion` are case-sensitive, there as here.
+As in the upstream driver, keys are not case-sensitive, except for the prefixes `tagSpecification`
+and `tagDeletion`.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,13 +20,14 @@ TYPES: Final = frozenset({"gp2", "gp3", "io1", "io2", "sc1", "st1", "standard"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """A key, the field that it sets, and whether a VolumeAttributesClass may have it."""
+    """A row of the table: a key, the field of `Parameters` that it sets, and how its value is parsed."""
 
     key: str
     field_name: str
     parse: Callable[[str, str], object]
     """Parses the value, given the key and the text."""
     mutable: bool = False
+    """Whether a VolumeAttributesClass may have the key."""
     description: str
 
 
@@ -111,7 +112,7 @@ IGNORED: Final[Mapping[str, str]] = {
 """Deprecated keys, in lower case, that a StorageClass may have without effect, and why."""
 
 _FORMER_TYPE: Final = "volumetype"
-"""The former key of `type` in a VolumeAttributesClass, which counts if `type` is absent."""
+"""The former name of the key `type` in a VolumeAttributesClass; used if `type` is absent."""
 
 _MUTABLE: Final = frozenset(parameter.key.lower() for parameter in TABLE if parameter.mutable)
 _BY_KEY: Final = {parameter.key.lower(): parameter for parameter in TABLE}
@@ -183,7 +184,7 @@ def parse_classes(storage_class: Mapping[str, str], attributes_class: Mapping[st
     values = _parse_values(groups.rest) | _parse_values(mutable_groups.rest, mutable=True)
     if values.get("kms_key_id"):
         values["encrypted"] = True
-    Formatting.parse(storage_class)  # reports invalid values together with all others
+    Formatting.parse(storage_class)  # its result is used elsewhere; here it only refuses invalid values
     if values.get("iops") and values.get("iops_per_gib"):
         raise errors.InvalidRequest("parameters iops and iopsPerGB are both given; remove one of them")
     return Parameters(
@@ -208,7 +209,7 @@ def parse_change(
 
 
 def has_only_known_keys(attributes_class: Mapping[str, str]) -> bool:
-    """Whether a VolumeAttributesClass may have all of its keys."""
+    """Whether every key is one that a VolumeAttributesClass may have."""
     return all(key.lower() in _MUTABLE for key in _ParameterGroups.split(attributes_class, mutable=True).rest)
 
 

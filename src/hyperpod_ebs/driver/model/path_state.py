@@ -1,6 +1,6 @@
 """The state of a path at which a volume is staged or published: what it is, and what is mounted there."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -47,7 +47,7 @@ class PathState:
     """The device's number, if the path is a device node."""
     broken: str = ""
     """Why the mount at the path does not work; empty if it works."""
-    siblings: tuple[Path, ...] = field(default=())
+    siblings: tuple[Path, ...] = ()
     """The other paths below the node's root directory at which the top mount's device is mounted."""
 
     @property

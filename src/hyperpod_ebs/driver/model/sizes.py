@@ -8,7 +8,7 @@ from hyperpod_ebs.driver.model import errors
 GiB = NewType("GiB", int)
 
 DEFAULT: Final = GiB(100)
-"""The size of a volume whose request names none; upstream has the same."""
+"""The size of a volume whose request has no capacity range; upstream uses the same."""
 
 _BYTES: Final = 2**30
 
@@ -45,7 +45,8 @@ class SizeRange:
             wanted = GiB(min(DEFAULT, limit // _BYTES))
         if limit and (wanted == 0 or to_bytes(wanted) > limit):
             raise errors.OutOfRange(
-                f"no whole GiB fits: required {required} bytes makes {wanted} GiB, over the limit of {limit} bytes"
+                f"no whole number of GiB is between the required {required} bytes and the limit of {limit} bytes; "
+                "raise the limit"
             )
         return cls(wanted, limit or None)
 

@@ -15,7 +15,7 @@ SNAPSHOT_NAME: Final = "CSIVolumeSnapshotName"
 """The tag with the name of a CreateSnapshot request."""
 
 MANAGED: Final = "ebs.csi.aws.com/cluster"
-"""Always "true"; the condition in AWS's managed policy AmazonEBSCSIDriverPolicy."""
+"""The tag that AWS's managed policy AmazonEBSCSIDriverPolicy requires; its value is always "true"."""
 
 CLUSTER: Final = "ebs.csi.aws.com/cluster-name"
 """The tag with the cluster's name, for IAM policies that separate clusters."""
@@ -147,9 +147,10 @@ DEFAULT_POLICY: Final = TagPolicy()
 
 
 def split_flags(texts: Iterable[str]) -> tuple[str, ...]:
-    """The `key=value` pairs in the texts of a flag, each of which has one pair, or several with commas between them.
+    """The `key=value` pairs of a flag that may be given several times; commas separate the pairs of one text.
 
-    A value that has a comma is alone in its text, or in quotes: `"team=a,b",owner=c` (spf13/pflag, StringToString).
+    A pair whose value has a comma must be the only pair of its text, or be in quotes: `"team=a,b",owner=c`
+    (spf13/pflag, StringToString).
     """
     return tuple(
         pair for text in texts for pair in ([text.strip('"')] if text.count("=") == 1 else _split_at_commas(text))
@@ -189,7 +190,7 @@ def _check_key(key: str) -> None:
     """Check that users may set a tag of this key.
 
     Raises:
-        InvalidRequest: It is reserved for the driver, Kubernetes or AWS.
+        InvalidRequest: The key is reserved for the driver, Kubernetes or AWS.
     """
     if not key or key in _RESERVED_KEYS or key.startswith(_RESERVED_PREFIXES) or key.lower().startswith("aws:"):
         raise errors.InvalidRequest(f"tag key {key!r} is reserved; use another key")
@@ -197,4 +198,6 @@ def _check_key(key: str) -> None:
 
 def _check_count(tags: Mapping[str, str]) -> None:
     if len(tags) > _MAX_TAGS:
-        raise errors.InvalidRequest(f"the request has {len(tags)} tags, but EC2 allows {_MAX_TAGS}; remove some")
+        raise errors.InvalidRequest(
+            f"with the driver's own, there would be {len(tags)} tags, but EC2 allows {_MAX_TAGS}; remove some"
+        )

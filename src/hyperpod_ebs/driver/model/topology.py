@@ -1,4 +1,4 @@
-"""Topology: the segments that nodes report and provisioning receives."""
+"""Topology: the segments that nodes report and that CreateVolume requests name."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -12,7 +12,7 @@ OLD_ZONE: Final = "topology.ebs.csi.aws.com/zone"
 """The zone's key on volumes that old drivers created; nodes report it too, so that pods can use these volumes."""
 
 OS: Final = "kubernetes.io/os"
-"""Reported by nodes; it does not restrict where a volume can be."""
+"""The operating system's key on nodes; it does not restrict where a volume can be."""
 
 Segments = Mapping[str, str]
 
@@ -40,6 +40,7 @@ def requested_zone(requisite: Iterable[Segments], preferred: Iterable[Segments])
     if terms:
         keys = ", ".join(sorted({key for term in terms for key in term})) or "nothing"
         raise errors.InvalidRequest(
-            f"the accessibility requirements name no zone: no term has the key {ZONE}, they name {keys}"
+            f"the accessibility requirements name no zone: their keys are {keys}; use the key {ZONE} in the "
+            "StorageClass's allowedTopologies"
         )
     return None

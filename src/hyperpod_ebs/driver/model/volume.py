@@ -17,7 +17,7 @@ _BY_ID: Final = "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_"
 
 
 class VolumeState(StrEnum):
-    """EC2's states of a volume: Volume, State in its API reference."""
+    """EC2's states of a volume (EC2 API reference, Volume, State)."""
 
     CREATING = "creating"
     AVAILABLE = "available"
@@ -28,7 +28,7 @@ class VolumeState(StrEnum):
 
 
 class AttachState(StrEnum):
-    """EC2's states of an attachment: VolumeAttachment, State in its API reference."""
+    """EC2's states of an attachment (EC2 API reference, VolumeAttachment, State)."""
 
     ATTACHING = "attaching"
     ATTACHED = "attached"
@@ -120,7 +120,7 @@ class Snapshot:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a volume can be created from it now."""
+        """Whether a volume can be created from the snapshot now."""
         return self.state is SnapshotState.COMPLETED
 
 

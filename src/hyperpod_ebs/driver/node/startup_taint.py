@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import structlog
 
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.driver.model.kubernetes_node import NOT_READY, CsiNodeEntry, KubernetesNode, Taint
+from hyperpod_ebs.driver.model.kubernetes_node import STARTUP_TAINT, CsiNodeEntry, KubernetesNode, Taint
 
 PART: Final = "start-up taint"
 
@@ -78,7 +78,7 @@ class StartUpTaint:
                             await self._remove(node)
                 self._log_failure("")
             except errors.Denied as error:
-                self._log_failure(f"{error}; the driver does not remove the taint {NOT_READY} from this node")
+                self._log_failure(f"{error}; the driver does not remove the taint {STARTUP_TAINT} from this node")
                 pause = _DENIED_PAUSE
             except errors.Error as error:
                 self._log_failure(str(error))
@@ -92,13 +92,13 @@ class StartUpTaint:
             Error: The API server refuses, or does not answer.
         """
         await self._wait_until_ready()
-        while taints := [taint for taint in node.taints if taint.key == NOT_READY]:
+        while taints := [taint for taint in node.taints if taint.key == STARTUP_TAINT]:
             try:
                 await self._cluster.remove_taints(node, taints)
             except errors.Conflict:
                 await asyncio.sleep(_FIRST_PAUSE)
             else:
-                log.info("start-up taint removed", node=node.name, taint=NOT_READY)
+                log.info("start-up taint removed", node=node.name, taint=STARTUP_TAINT)
                 return
             node = await self._cluster.read_node()
 
