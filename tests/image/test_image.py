@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Iterator
 from email import message_from_string
 from pathlib import Path
@@ -23,31 +24,31 @@ import pytest
 from hyperpod_ebs import __version__
 from hyperpod_ebs.kit import command
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
-from tests.support.image_archives import ROOT, Archive, build, contained
+from tests.support.image_archives import ROOT, Archive, build, chroot_argv
 
-# One worker builds, and has what it built.
+# All these tests run in one xdist worker, so that the image is built once.
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("image"), pytest.mark.timeout(900)]
 
 LIMIT: Final = 64 * 2**20
-"""Bytes of all layers, compressed."""
+"""The largest size of all compressed layers together, in bytes."""
 
 SITE: Final = "opt/hyperpod-ebs/lib/python3.11/site-packages"
 
 
-async def inside(rootfs: Path, *argv: str, user: int = 1000, ok: frozenset[int] = frozenset({0})) -> str:
-    """What a program of the image says when it runs in it."""
-    done = await command.run([*contained(rootfs, user), *argv], ok=ok)
-    return done.out + done.err
+async def run_in_image(rootfs: Path, *argv: str, user: int = 1000, ok: frozenset[int] = frozenset({0})) -> str:
+    """Run a program of the image with the image's files; its output on stdout and stderr."""
+    finished = await command.run([*chroot_argv(rootfs, user), *argv], ok=ok)
+    return finished.out + finished.err
 
 
 def files(rootfs: Path) -> Iterator[Path]:
-    """Every file, links left out."""
+    """All files below a directory, except symbolic links."""
     for directory, _, names in os.walk(rootfs):
         yield from (path for name in names if not (path := Path(directory) / name).is_symlink())
 
 
 def directories(rootfs: Path) -> Iterator[Path]:
-    """Every directory."""
+    """A directory and all directories below it."""
     for directory, _, _ in os.walk(rootfs):
         yield Path(directory)
 
@@ -61,16 +62,16 @@ def test_the_image_is_small(archive: Archive) -> None:
 
 
 @pytest.mark.requirement("image.minimal")
-def test_it_runs_as_a_user_without_privileges_and_has_labels(archive: Archive) -> None:
+def test_the_image_runs_as_a_user_without_privileges_and_has_labels(archive: Archive) -> None:
     config = archive.config["config"]
 
     assert config["User"] == "1000:1000"
     assert config["Entrypoint"] == ["/usr/bin/hyperpod-ebs"]
-    said = {name.removeprefix("org.opencontainers.image."): text for name, text in config["Labels"].items()}
-    assert said.keys() == {"title", "description", "licenses", "version", "revision", "created"}
-    assert said["version"] == __version__
-    assert re.fullmatch("[0-9a-f]{40}(-dirty)?", said["revision"])
-    assert archive.config["created"] == said["created"]
+    labels = {name.removeprefix("org.opencontainers.image."): text for name, text in config["Labels"].items()}
+    assert labels.keys() == {"title", "description", "licenses", "version", "revision", "created"}
+    assert labels["version"] == __version__
+    assert re.fullmatch("[0-9a-f]{40}(-dirty)?", labels["revision"])
+    assert archive.config["created"] == labels["created"]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_it_runs_as_a_user_without_privileges_and_has_labels(archive: Archive) -
 )
 async def test_uid_1000_can_run_the_programs_that_the_driver_calls(rootfs: Path, words: str, answer: str) -> None:
     """Some programs exit with 1 when they print their version."""
-    assert answer in await inside(rootfs, *words.split(), ok=frozenset({0, 1}))
+    assert answer in await run_in_image(rootfs, *words.split(), ok=frozenset({0, 1}))
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
@@ -106,15 +107,15 @@ async def test_the_image_makes_filesystems_and_recognizes_them(rootfs: Path, kin
     with device.open("wb") as file:
         file.truncate(512 * 2**20)
 
-    await inside(rootfs, f"mkfs.{kind}", f"/tmp/{kind}", user=0)  # noqa: S108 - the image's own
-    found = await inside(rootfs, "blkid", "-p", "-o", "export", f"/tmp/{kind}", user=0)  # noqa: S108 - the same
+    await run_in_image(rootfs, f"mkfs.{kind}", f"/tmp/{kind}", user=0)  # noqa: S108 - in the image
+    found = await run_in_image(rootfs, "blkid", "-p", "-o", "export", f"/tmp/{kind}", user=0)  # noqa: S108 - the same
 
     device.unlink()
     assert f"TYPE={kind}" in found.splitlines()
 
 
 @pytest.mark.requirement("image.minimal")
-def test_it_has_no_compiler_and_no_package_manager(rootfs: Path) -> None:
+def test_the_image_has_no_compiler_and_no_package_manager(rootfs: Path) -> None:
     """An intruder cannot use a tool that is not there."""
     unwanted = {"apt", "apt-get", "cc", "curl", "dpkg", "gcc", "ld", "make", "perl", "pip", "pip3", "ssh", "su", "wget"}
 
@@ -127,40 +128,42 @@ def test_it_has_no_compiler_and_no_package_manager(rootfs: Path) -> None:
 
 
 @pytest.mark.requirement("image.minimal")
-def test_no_file_in_it_grants_privileges(rootfs: Path) -> None:
+def test_no_file_in_the_image_grants_privileges(rootfs: Path) -> None:
     """Nothing is setuid or setgid, only /tmp is world-writable, and everything belongs to root."""
-    odd = [
+    unsafe = [
         path
         for path in (*files(rootfs), *directories(rootfs))
-        if (said := path.stat()).st_mode & (stat.S_ISUID | stat.S_ISGID | stat.S_IWOTH)
-        or (said.st_uid, said.st_gid) != (0, 0)
+        if (status := path.stat()).st_mode & (stat.S_ISUID | stat.S_ISGID | stat.S_IWOTH)
+        or (status.st_uid, status.st_gid) != (0, 0)
     ]
 
-    assert odd == [rootfs / "tmp"]
+    assert unsafe == [rootfs / "tmp"]
     assert (rootfs / "var/run").readlink() == Path("../run")
 
 
 async def test_every_program_finds_its_libraries(rootfs: Path) -> None:
-    """No library that a program is linked with is among the packages left out (image/left-out.txt)."""
+    """The packages in image/left-out.txt are not in the image, so no program may need a library of theirs."""
     loader = next((rootfs / "usr").glob("lib*/**/ld-linux-*.so.*"))
-    linked = [str(path.relative_to(rootfs)) for path in files(rootfs) if is_dynamic(path)]
+    linked = [str(path.relative_to(rootfs)) for path in files(rootfs) if is_elf(path)]
     script = f'for file; do echo "$file"; /{loader.relative_to(rootfs)} --list "/$file" 2>&1; done; true'
 
-    said = [
-        line for line in (await inside(rootfs, "sh", "-c", script, "sh", *linked)).splitlines() if "not found" in line
+    missing = [
+        line
+        for line in (await run_in_image(rootfs, "sh", "-c", script, "sh", *linked)).splitlines()
+        if "not found" in line
     ]
 
     assert len(linked) > 100, "the look found what there is"
-    assert said == []
+    assert missing == []
 
 
-def is_dynamic(path: Path) -> bool:
-    """Whether a file is a program or a library for the loader."""
+def is_elf(path: Path) -> bool:
+    """Whether a file is a compiled program or library."""
     with path.open("rb") as file:
         return file.read(4) == b"\x7fELF"
 
 
-def test_it_has_the_driver_without_the_embedded_cloud_and_the_demo(rootfs: Path) -> None:
+def test_the_image_has_the_driver_without_the_embedded_cloud_and_the_demo(rootfs: Path) -> None:
     package = rootfs / SITE / "hyperpod_ebs"
 
     assert (package / "driver" / "app" / "controller.py").exists()
@@ -170,10 +173,10 @@ def test_it_has_the_driver_without_the_embedded_cloud_and_the_demo(rootfs: Path)
 
 
 async def test_the_demo_command_is_refused_with_one_sentence(rootfs: Path) -> None:
-    said = await inside(rootfs, "hyperpod-ebs", "demo", ok=frozenset({2}))
+    output = await run_in_image(rootfs, "hyperpod-ebs", "demo", ok=frozenset({2}))
 
-    assert said.startswith("hyperpod-ebs: ")
-    assert "demo" in said
+    assert output.startswith("hyperpod-ebs: ")
+    assert "demo" in output
 
 
 def test_every_python_module_is_compiled(rootfs: Path) -> None:
@@ -189,8 +192,10 @@ def test_every_python_module_is_compiled(rootfs: Path) -> None:
 def test_the_sbom_lists_exactly_the_packages_of_the_image(archive: Archive, rootfs: Path) -> None:
     """The CycloneDX SBOM is in the image, and the same file is next to the archive."""
     inner = (rootfs / "usr/share/sbom/hyperpod-ebs.cdx.json").read_text()
-    notes = [*debian_notes(rootfs), *rootfs.glob(f"{SITE}/*.dist-info/METADATA")]
-    installed = {(said["Package"] or said["Name"], said["Version"]) for said in map(fields, notes)}
+    metadata_files = [*debian_control_files(rootfs), *rootfs.glob(f"{SITE}/*.dist-info/METADATA")]
+    installed = {
+        (fields["Package"] or fields["Name"], fields["Version"]) for fields in map(name_fields, metadata_files)
+    }
 
     listed = {(part["name"], part["version"]) for part in json.loads(inner)["components"]}
 
@@ -201,28 +206,28 @@ def test_the_sbom_lists_exactly_the_packages_of_the_image(archive: Archive, root
     assert archive.path.with_name(archive.path.name.replace(".oci.tar", ".cdx.json")).read_text() == inner
 
 
-def fields(note: Path) -> dict[str, str | None]:
-    """What a package says of itself."""
-    said = message_from_string(note.read_text())
-    return {name: said[name] for name in ("Package", "Name", "Version")}
+def name_fields(metadata_file: Path) -> dict[str, str | None]:
+    """The name and version in the metadata of a package: Debian has Package, Python has Name."""
+    metadata = message_from_string(metadata_file.read_text())
+    return {name: metadata[name] for name in ("Package", "Name", "Version")}
 
 
-def debian_notes(rootfs: Path) -> list[Path]:
-    """What Debian's packages say of themselves, the sums of their files left out."""
-    return [note for note in rootfs.glob("var/lib/dpkg/status.d/*") if note.suffix != ".md5sums"]
+def debian_control_files(rootfs: Path) -> list[Path]:
+    """The control files of the Debian packages, without the lists of checksums beside them."""
+    return [file for file in rootfs.glob("var/lib/dpkg/status.d/*") if file.suffix != ".md5sums"]
 
 
 @pytest.mark.requirement("image.minimal")
-def test_every_file_in_it_belongs_to_a_package_of_the_sbom(rootfs: Path) -> None:
-    """A vulnerability scanner finds nothing in a file that no package accounts for."""
+def test_every_file_in_the_image_belongs_to_a_package_of_the_sbom(rootfs: Path) -> None:
+    """A vulnerability scanner goes by packages, so it overlooks a file that belongs to none."""
     listed = (*debian_files(rootfs), *(path for path, _ in python_files(rootfs)))
-    # By their numbers, since /bin is /usr/bin.
-    accounted = {path.stat().st_ino for path in listed}
+    # Inode numbers, because /bin is a link to /usr/bin and a file has a path under each.
+    inodes = {path.stat().st_ino for path in listed}
 
-    strange = {str(path.relative_to(rootfs)) for path in files(rootfs) if path.stat().st_ino not in accounted}
+    without_package = {str(path.relative_to(rootfs)) for path in files(rootfs) if path.stat().st_ino not in inodes}
 
     assert {
-        path for path in strange if not path.startswith("var/lib/dpkg/status.d/") and "__pycache__" not in path
+        path for path in without_package if not path.startswith("var/lib/dpkg/status.d/") and "__pycache__" not in path
     } == {
         "etc/group",
         "etc/passwd",
@@ -233,16 +238,16 @@ def test_every_file_in_it_belongs_to_a_package_of_the_sbom(rootfs: Path) -> None
 
 
 def debian_files(rootfs: Path) -> Iterator[Path]:
-    """The files of Debian's packages, each with the sum that its package notes."""
-    for note in debian_notes(rootfs):
-        for line in note.with_name(f"{note.name}.md5sums").read_text().splitlines():
+    """The files of the Debian packages, after a check of the checksums that the packages list."""
+    for control in debian_control_files(rootfs):
+        for line in control.with_name(f"{control.name}.md5sums").read_text().splitlines():
             digest, path = line.split("  ", 1)
             assert hashlib.md5((rootfs / path).read_bytes(), usedforsecurity=False).hexdigest() == digest, path
             yield rootfs / path
 
 
 def python_files(rootfs: Path) -> Iterator[tuple[Path, str]]:
-    """The files of Python's packages, and the digest that is on record for each."""
+    """The files of the Python packages, and the digest that RECORD lists for each; empty for none."""
     for record in rootfs.glob(f"{SITE}/*.dist-info/RECORD"):
         for path, digest, _ in csv.reader(record.read_text().splitlines()):
             yield rootfs / SITE / path, digest
@@ -260,13 +265,13 @@ def test_the_digests_in_the_records_of_python_packages_are_right(rootfs: Path) -
 
 
 def sha256(path: Path) -> str:
-    """A file's digest, as wheels write it."""
+    """The SHA-256 digest of a file, encoded as in the RECORD of a wheel."""
     return base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).rstrip(b"=").decode()
 
 
 @pytest.mark.requirement("image.reproducible")
 async def test_the_python_layer_is_reproducible_in_another_directory(rootfs: Path, tmp_path: Path) -> None:
-    """The second layer is built in a tree of its own, with an environment of its own."""
+    """The second build runs in a copy of the source tree, with its own virtual environment."""
     for name in ("scripts/image", "requirements", "image"):
         shutil.copytree(ROOT / name, tmp_path / "tree" / name)
     environment = tmp_path / "tree/.venv"
@@ -277,11 +282,13 @@ async def test_the_python_layer_is_reproducible_in_another_directory(rootfs: Pat
     script = str(tmp_path / "tree/scripts/image/python.sh")
     await command.run([script, "hyperpod-ebs", platform, str(tmp_path / "again")], deadline=120)
 
-    laid_out = [path for path in files(tmp_path / "again") if path.parent.name != "__pycache__"]
+    built_files = [path for path in files(tmp_path / "again") if path.parent.name != "__pycache__"]
     differing = [
-        path for path in laid_out if not filecmp.cmp(path, rootfs / path.relative_to(tmp_path / "again"), shallow=False)
+        path
+        for path in built_files
+        if not filecmp.cmp(path, rootfs / path.relative_to(tmp_path / "again"), shallow=False)
     ]
-    assert len(laid_out) > 1000
+    assert len(built_files) > 1000
     assert differing == []
 
 
@@ -289,7 +296,7 @@ def test_every_package_comes_with_its_licence(rootfs: Path) -> None:
     """Debian Policy 12.5: copyright information is distributed with each package."""
     documented = {path.name for path in (rootfs / "usr/share/doc").iterdir() if (path / "copyright").exists()}
 
-    assert {note.name for note in debian_notes(rootfs)} - documented == set()
+    assert {control.name for control in debian_control_files(rootfs)} - documented == set()
 
 
 @pytest.mark.requirement("image.reproducible")
@@ -301,19 +308,19 @@ def test_the_same_sources_give_the_same_image(archive: Archive, tmp_path: Path) 
     assert filecmp.cmp(again.path, archive.path, shallow=False), "the archive's own members, too"
 
 
-async def test_the_controller_serves_in_it_without_root(rootfs: Path) -> None:
-    """The process sees only the image's own files, and a /dev like a container's."""
-    words = [*contained(rootfs, 1000), "hyperpod-ebs", "controller"]
-    words += ["--endpoint=unix:///tmp/csi.sock", "--region=us-west-2"]
+async def test_the_controller_serves_in_the_image_without_root(rootfs: Path) -> None:
+    """The process sees only the image's files, /dev and /proc."""
+    argv = [*chroot_argv(rootfs, 1000), "hyperpod-ebs", "controller"]
+    argv += ["--endpoint=unix:///tmp/csi.sock", "--region=us-west-2"]
     path = rootfs / "tmp/csi.sock"
-    process = psutil.Popen(words, stdin=-3, stderr=-1, text=True)
+    process = psutil.Popen(argv, stdin=DEVNULL, stderr=PIPE, text=True)
     try:
         async with asyncio.timeout(30), grpc.aio.insecure_channel(f"unix://{path}") as channel:
             await channel.channel_ready()
             info = await csi_pb2_grpc.IdentityStub(channel).GetPluginInfo(csi_pb2.GetPluginInfoRequest())
     finally:
         process.terminate()
-        _, said = process.communicate()
+        _, stderr = process.communicate()
 
-    assert info.name == "ebs.csi.aws.com", said
-    assert process.returncode == 0, said
+    assert info.name == "ebs.csi.aws.com", stderr
+    assert process.returncode == 0, stderr

@@ -1,6 +1,7 @@
-"""The other images of `scripts/image.sh`: on another base, for other machines, for the demo, laid out for Docker."""
+"""The variants that `scripts/image.sh` builds: another base, another architecture, the demo, files for Docker."""
 
 import tarfile
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -10,9 +11,9 @@ import pytest
 
 from hyperpod_ebs.kit import command
 from localcluster import oci
-from tests.support.image_archives import Archive, BuildError, build, contained, lay_out
+from tests.support.image_archives import Archive, BuildFailed, build, chroot_argv, lay_out
 
-# One worker builds, and has what it built.
+# All these tests run in one xdist worker, so that the image is built once.
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("image"), pytest.mark.timeout(900)]
 
 AARCH64: Final = 183
@@ -20,13 +21,13 @@ AARCH64: Final = 183
 
 
 def test_an_image_on_a_custom_base_has_the_base_and_the_driver(archive: Archive, tmp_path: Path) -> None:
-    """Its Python layer is identical to the one of the image on Debian's packages."""
+    """The Python layer is identical to that of the image that is built from Debian packages."""
     base = tmp_path / "base.oci.tar"
     oci.write([oci.Image(name="localhost/base:1", files={"/etc/ours": Path(__file__)}, entrypoint=["/none"])], base)
 
     built = build(tmp_path, f"--base=oci-archive:{base}")
 
-    *below, python, driver = [{name for name, _ in heads(built, layer)} for layer in built.layers]
+    *below, python, driver = [{name for name, _ in file_starts(built, layer)} for layer in built.layers]
     assert any("etc/ours" in layer for layer in below)
     assert not any("usr/bin/python3.11" in layer for layer in below), "nothing of Debian's"
     assert python
@@ -40,28 +41,32 @@ def test_in_the_arm64_image_all_programs_and_libraries_are_for_arm64(tmp_path: P
     """The image is built on amd64 without running any of its programs."""
     try:
         built = build(tmp_path, "--arch=arm64")
-    except BuildError as error:
+    except BuildFailed as error:
         if "cannot be had" in str(error):
             pytest.skip(f"no packages for arm64 here: {error}")
         raise
 
-    programs = [head for layer in built.layers for _, head in heads(built, layer) if head.startswith(b"\x7fELF")]
+    programs = [
+        start for layer in built.layers for _, start in file_starts(built, layer) if start.startswith(b"\x7fELF")
+    ]
 
     assert built.config["architecture"] == "arm64"
     assert len(programs) > 100, "the look found what there is"
-    assert {int.from_bytes(head[18:20], "little") for head in programs} == {AARCH64}
+    assert {int.from_bytes(start[18:20], "little") for start in programs} == {AARCH64}
 
 
-def heads(archive: Archive, layer: str) -> Iterator[tuple[str, bytes]]:
-    """The name of each file of a layer, and how it begins."""
+def file_starts(archive: Archive, layer: str) -> Iterator[tuple[str, bytes]]:
+    """The name and the first 20 bytes of each file in a layer."""
     with tarfile.open(archive.path) as tar, tarfile.open(fileobj=tar.extractfile(layer), mode="r:gz") as files:
         for member in files:
             if member.isfile() and (content := files.extractfile(member)):
                 yield member.name, content.read(20)
 
 
-def test_without_a_debian_mirror_the_build_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On Ubuntu, apt has no Debian mirror."""
+def test_without_a_debian_mirror_the_error_names_the_variable_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Ubuntu, apt is configured without a Debian mirror."""
     (tmp_path / "lists/partial").mkdir(parents=True)
     config = tmp_path / "apt.conf"
     config.write_text(
@@ -72,7 +77,7 @@ def test_without_a_debian_mirror_the_build_says_what_to_set(tmp_path: Path, monk
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("HYPERPOD_EBS_DEBIAN_MIRROR", raising=False)
 
-    with pytest.raises(BuildError, match="set HYPERPOD_EBS_DEBIAN_MIRROR to the address of one"):
+    with pytest.raises(BuildFailed, match="set HYPERPOD_EBS_DEBIAN_MIRROR to the address of one"):
         build(tmp_path)
 
 
@@ -82,26 +87,28 @@ async def test_the_layout_for_docker_is_complete_and_needs_no_registry(tmp_path:
     layout = lay_out(tmp_path / "layout", "--demo")
 
     lines = [line for file in layout.glob("*Containerfile") for line in file.read_text().splitlines()]
-    words_of = {word: sorted(line for line in lines if line.startswith(f"{word} ")) for word in ("ARG", "COPY", "FROM")}
-    rootfs = await put_together(layout)
-    words = [*contained(rootfs, 1000), "hyperpod-ebs", "emulator", "run", "--state=/tmp/cloud", "--port=0"]
-    process = psutil.Popen(words, stdin=-3, stdout=-1, stderr=-1, text=True)
+    instructions = {
+        word: sorted(line for line in lines if line.startswith(f"{word} ")) for word in ("ARG", "COPY", "FROM")
+    }
+    rootfs = await merge_layout(layout)
+    argv = [*chroot_argv(rootfs, 1000), "hyperpod-ebs", "emulator", "run", "--state=/tmp/cloud", "--port=0"]
+    process = psutil.Popen(argv, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, text=True)
     first = process.stdout.readline()
     process.terminate()
-    _, said = process.communicate()
+    _, stderr = process.communicate()
 
-    assert words_of == {
+    assert instructions == {
         "ARG": ["ARG BASE", "ARG SYSTEM=scratch"],
         "COPY": ["COPY debian/ /", "COPY driver/ /", "COPY python/ /"],
         "FROM": ["FROM ${BASE}", "FROM ${SYSTEM} AS system", "FROM system AS runtime"],
     }
-    assert first.startswith("emulator ready"), said
+    assert first.startswith("emulator ready"), stderr
 
 
-async def put_together(layout: Path) -> Path:
-    """The directories of a layout, over one another."""
+async def merge_layout(layout: Path) -> Path:
+    """Merge the directories of a layout into one root filesystem; its path."""
     rootfs = layout / "debian"
     await command.run(["cp", "-al", f"{layout}/python/.", f"{layout}/driver/.", str(rootfs)])
-    for above in (layout, layout.parent, layout.parent.parent):
-        above.chmod(0o711)
+    for directory in (layout, layout.parent, layout.parent.parent):
+        directory.chmod(0o711)  # the user 1000 must be able to enter it
     return rootfs

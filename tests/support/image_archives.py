@@ -1,7 +1,8 @@
-"""Container images as their archives have them, and the script that builds ours."""
+"""The archives of container images, and the script that builds the project's image."""
 
 import json
 import tarfile
+from asyncio.subprocess import DEVNULL, PIPE
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,7 @@ ROOT: Final = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
-    """An OCI archive, read."""
+    """An OCI archive with one image."""
 
     path: Path
     digest: str
@@ -22,68 +23,71 @@ class Archive:
 
     @classmethod
     def read(cls, path: Path) -> "Archive":
-        """The one image of an archive."""
+        """Read an archive."""
         with tarfile.open(path) as tar:
 
-            def part(name: str) -> dict[str, Any]:
+            def read_json(name: str) -> dict[str, Any]:
                 member = tar.extractfile(name)
                 assert member is not None
-                read: dict[str, Any] = json.load(member)
-                return read
+                content: dict[str, Any] = json.load(member)
+                return content
 
-            [entry] = part("index.json")["manifests"]
-            manifest = part(blob(entry))
-            return cls(path=path, digest=entry["digest"], manifest=manifest, config=part(blob(manifest["config"])))
+            [entry] = read_json("index.json")["manifests"]
+            manifest = read_json(blob_name(entry))
+            config = read_json(blob_name(manifest["config"]))
+            return cls(path=path, digest=entry["digest"], manifest=manifest, config=config)
 
     @property
     def layers(self) -> list[str]:
-        """Where in the archive each layer lies, the lowest first; the name tells what is in it."""
-        return [blob(layer) for layer in self.manifest["layers"]]
+        """The names of the layers in the archive, lowest first."""
+        return [blob_name(layer) for layer in self.manifest["layers"]]
 
     def unpack(self, into: Path) -> None:
-        """Lay all layers out; none of them takes anything away."""
+        """Unpack all layers into a directory; no layer of this image deletes a file of a lower one."""
         with tarfile.open(self.path) as tar:
             for layer in self.layers:
                 with tarfile.open(fileobj=tar.extractfile(layer), mode="r:gz") as files:
-                    files.extractall(into, filter="fully_trusted")  # noqa: S202 - our own, with links to where they stand
+                    files.extractall(into, filter="fully_trusted")  # noqa: S202 - built here; its absolute links are wanted
 
 
-def blob(descriptor: dict[str, Any]) -> str:
-    """Where in an archive a part lies."""
+def blob_name(descriptor: dict[str, Any]) -> str:
+    """The name in an archive of the blob that an OCI descriptor refers to."""
     return f"blobs/{descriptor['digest'].replace(':', '/')}"
 
 
-class BuildError(Exception):
-    """What `scripts/image.sh` said instead of building."""
+class BuildFailed(Exception):  # noqa: N818 - reads as what happened
+    """`scripts/image.sh` failed; the text is what it wrote to stderr."""
 
 
 def build(directory: Path, *options: str) -> Archive:
-    """What `scripts/image.sh` builds into a directory.
+    """Build the image into a directory with `scripts/image.sh`; its archive.
 
     Raises:
-        BuildError: It did not.
+        BuildFailed: The script failed.
     """
-    return Archive.read(_made(f"--into={directory}", *options))
+    return Archive.read(_run_image_script(f"--into={directory}", *options))
 
 
 def lay_out(directory: Path, *options: str) -> Path:
-    """What `scripts/image.sh` lays out for `docker build`."""
-    return _made(f"--layout={directory}", *options)
+    """Write the files for `docker build` into a directory with `scripts/image.sh`; the directory."""
+    return _run_image_script(f"--layout={directory}", *options)
 
 
-def _made(*options: str) -> Path:
-    with psutil.Popen([str(ROOT / "scripts/image.sh"), *options], stdin=-3, stdout=-1, stderr=-1, text=True) as process:
+def _run_image_script(*options: str) -> Path:
+    """Run `scripts/image.sh`; the path that it prints."""
+    argv = [str(ROOT / "scripts/image.sh"), *options]
+    with psutil.Popen(argv, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, text=True) as process:
         out, err = process.communicate()
     if process.returncode != 0:
-        raise BuildError(err)
+        raise BuildFailed(err)
     return Path(out.strip())
 
 
-def contained(rootfs: Path, user: int) -> list[str]:
-    """The words that run what follows with an image's files, and /dev and /proc as containers have them.
+def chroot_argv(rootfs: Path, user: int) -> list[str]:
+    """The start of a command line that runs a program with the files of an image, and with /dev and /proc.
 
-    The mounts are in a namespace, which ends with the program.
+    The mounts are in a mount namespace of their own, which ends with the program.
     """
-    script = 'for each in dev proc; do mount --rbind "/$each" "$1/$each"; done; shift; exec "$@"'
+    script = 'for name in dev proc; do mount --rbind "/$name" "$1/$name"; done; shift; exec "$@"'
     chroot = ["chroot", f"--userspec={user}:{user}", str(rootfs)]
     return ["unshare", "--mount", "--propagation=private", "sh", "-euc", script, "sh", str(rootfs), *chroot]
