@@ -11,8 +11,9 @@ from typing import Final, NamedTuple
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
+from hyperpod_ebs.emulator.disks import loop_devices
 from hyperpod_ebs.emulator.state.store import StateRefused
-from hyperpod_ebs.kit import command
+from hyperpod_ebs.kit import command, files
 from tests.support.emulator_clients import ZONE, Aws, clients, cloud
 from tests.support.waiting import wait_until_equal
 
@@ -229,6 +230,31 @@ async def test_a_state_path_may_contain_spaces_backslashes_and_accents(short_pat
     assert devices == ["disk", "nvme1n1", "xvdba"]
     assert f"{inside} is mounted" in refused.err
     assert "is deleted" in reset.out
+
+
+async def test_a_state_path_with_a_carriage_return_leaves_no_loop_device(short_path: Path) -> None:
+    """The kernel writes a carriage return as it is, in the mount table and in sysfs."""
+    state = short_path / "a\rb\x85c"
+    async with cloud(state) as (emulator, aws):
+        volume, instance = await aws.create_volume(), await aws.run_instance()
+        await aws.ec2("attach_volume", VolumeId=volume, InstanceId=instance, Device="/dev/xvdba")
+        await wait_until_equal(lambda: aws.volume_state(volume), "in-use attached")
+        devices = sorted(path.name for path in emulator.device_directory(instance).iterdir())
+        bound = [file.name for _, file in await files.off_loop(lambda: list(loop_devices.find_in(state)))]
+    inside = state / "nodes" / "mnt"
+    inside.mkdir(parents=True)
+    await command.run(["mount", "-t", "tmpfs", "none", str(inside)])
+    try:
+        refused = await run("reset", *state_flag(state), code=1)
+    finally:
+        await command.run(["umount", str(inside)])
+    reset = await run("reset", *state_flag(state))
+
+    assert devices == ["disk", "nvme1n1", "xvdba"]
+    assert sorted(bound) == ["pool.xfs", f"{volume}.img"]
+    assert "is mounted" in refused.err
+    assert "is deleted" in reset.out
+    assert not await files.off_loop(lambda: list(loop_devices.find_in(state)))
 
 
 async def test_help_env_and_status_do_not_import_the_server_or_the_sdk(short_path: Path) -> None:

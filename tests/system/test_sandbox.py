@@ -108,6 +108,20 @@ async def test_nested_filesystems_and_paths_with_spaces_are_cleaned(short_path: 
     assert not path.exists()
 
 
+@pytest.mark.parametrize("name", ["a\rb", "a\x85b", "a\nb\n", os.fsdecode(b"a\xffb")])
+async def test_a_path_with_any_characters_is_cleaned(short_path: Path, name: str) -> None:
+    """A file name may hold any byte except / and NUL (path_resolution(7)), and sysfs escapes none in a backing file."""
+    path = make_abandoned_sandbox(short_path / name)
+    await mount_new_filesystem(path / "image\n", path / "mnt")
+    assert len(janitor.mounts_below(path)) == len(janitor.loops_below(path)) == 1
+
+    await clean(path)
+
+    assert not janitor.mounts_below(path)
+    assert not janitor.loops_below(path)
+    assert not path.exists()
+
+
 async def test_without_root_the_loop_devices_of_others_are_ignored(short_path: Path) -> None:
     """`make unit` runs beside another user's demo, whose directory it may not look into."""
     (short_path / "private").mkdir(mode=0o700)

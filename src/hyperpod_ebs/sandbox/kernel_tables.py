@@ -103,7 +103,9 @@ def loop_devices() -> Iterator[LoopDevice]:
 
 def _backing_file(entry: Path) -> Path | None:
     with suppress(OSError):  # the device is free
-        return Path((entry / "loop" / "backing_file").read_text().removesuffix("\n").removesuffix(" (deleted)"))
+        # Bytes, because read_text() turns a carriage return in the path into a newline, and needs valid UTF-8.
+        file = os.fsdecode((entry / "loop" / "backing_file").read_bytes())
+        return Path(file.removesuffix("\n").removesuffix(" (deleted)"))
     return None
 
 

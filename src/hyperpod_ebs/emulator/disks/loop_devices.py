@@ -75,9 +75,11 @@ class LoopDevice:
     def backing_file(self) -> str | None:
         """The path of the backing file, with ` (deleted)` appended if it is deleted; None if the device is free."""
         try:
-            return (_SYSFS / f"loop{self.number}" / "loop" / "backing_file").read_text().rstrip("\n")
+            # Bytes, because read_text() turns a carriage return in the path into a newline, and needs valid UTF-8.
+            file = (_SYSFS / f"loop{self.number}" / "loop" / "backing_file").read_bytes()
         except OSError:
             return None
+        return os.fsdecode(file).removesuffix("\n")
 
     def has_backing_file(self, file: Path) -> bool:
         """Whether the backing file is `file`, or had that path when it was bound."""
