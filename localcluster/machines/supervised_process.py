@@ -35,7 +35,7 @@ class SupervisedProcess:
     def is_running(self) -> bool:
         """Whether the process still runs."""
         fields = _stat_fields(self.pid)
-        return fields is not None and fields[_STATE] != "Z" and int(fields[_STARTED]) == self.started
+        return fields is not None and fields[_STATE] != b"Z" and int(fields[_STARTED]) == self.started
 
     def signal(self, number: signal.Signals) -> None:
         """Signal the process, if it still runs."""
@@ -49,8 +49,8 @@ class SupervisedProcess:
                 os.close(handle)
 
 
-def _stat_fields(pid: int) -> list[str] | None:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+def _stat_fields(pid: int) -> list[bytes] | None:
+    try:  # bytes, because the name of a process can be any bytes
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import signal
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,21 @@ async def test_a_later_process_with_the_same_id_is_not_signalled(sleeper: asynci
     assert not earlier.is_running()
     assert SupervisedProcess.find(sleeper.pid).is_running()
     assert sleeper.returncode is None
+
+
+async def test_a_process_whose_name_is_not_text_is_found(tmp_path: Path) -> None:
+    """proc_pid_stat(5): the name is cut off after 15 bytes, which can be in the middle of a character."""
+    program = tmp_path / "fourteen-bytesé"
+    program.symlink_to("/bin/sleep")
+    process = await asyncio.create_subprocess_exec(program, "1000")
+    try:
+        found = SupervisedProcess.find(process.pid)
+        assert found.is_running()
+    finally:
+        process.kill()
+        await process.wait()
+
+    assert not found.is_running()
 
 
 async def test_a_process_that_has_ended_is_not_found(sleeper: asyncio.subprocess.Process) -> None:
