@@ -2,10 +2,10 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-kubernetes image cluster cluster-down unit test test-six-minutes fuzz coverage check lint-workflows docs fmt generate snapshots lock release clean
 
-help: ## show this
+help: ## show this help
 	@sed -n 's/^\([a-z-]*\): ## /\1	/p' $(MAKEFILE_LIST) | expand -t 20
 
-setup: ## install what is needed: Debian packages, .venv, .tools
+setup: ## install Debian packages, and Python's and Go's into .venv and .tools
 	@scripts/setup.sh
 
 demo: ## show a volume's whole life on HyperPod nodes
@@ -20,7 +20,7 @@ image: ## build the container image into dist/; with ARGS=--arch=arm64 for the o
 cluster: ## bring up a real Kubernetes with the driver on this machine, and leave it running
 	@scripts/cluster.sh up $(ARGS)
 
-cluster-down: ## take it down again
+cluster-down: ## stop that Kubernetes and remove all of it
 	@scripts/cluster.sh down $(ARGS)
 
 unit: ## run the tests that need neither root nor a tool besides Python; with ARGS="-k attach" some of them
@@ -47,13 +47,13 @@ lint-workflows: ## check .github/workflows with actionlint
 fmt: ## format the Python code and sort its imports
 	@scripts/fmt.sh
 
-generate: ## make anew what is generated: gRPC stubs, the chart's schema and its page
+generate: ## generate the gRPC stubs, the chart's schema, INVARIANTS.md and the reference pages
 	@scripts/setup.sh python && scripts/generate.sh
 
 docs: ## build the documentation into dist/docs
 	@scripts/docs.sh
 
-snapshots: ## render the chart anew for tests/chart/values, to be reviewed as a diff
+snapshots: ## render the chart for tests/chart/values into tests/chart/snapshots, for review as a diff
 	@scripts/setup.sh go-tools && scripts/chart/snapshots.sh
 
 lock: ## pin the dependencies of pyproject.toml; with ARGS=--upgrade the newest
@@ -62,5 +62,5 @@ lock: ## pin the dependencies of pyproject.toml; with ARGS=--upgrade the newest
 release: ## build all files of a release into dist/, from its tag; with ARGS=--snapshot from any tree
 	@scripts/release.sh $(ARGS)
 
-clean: ## remove what the other targets made
+clean: ## remove the files that the other targets made
 	@rm -rf .venv .tools dist .*_cache .hypothesis .coverage* src/hyperpod_ebs/driver/aws/models
