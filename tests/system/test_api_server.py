@@ -99,7 +99,7 @@ async def test_an_address_where_no_server_listens_is_an_error(tmp_path: Path) ->
     environment = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "9"}
     nowhere = Api(lambda: Access.from_pod(environment, tmp_path))
 
-    with pytest.raises(errors.Unavailable, match=r"cannot send GET /api/v1/nodes/.* to the API server"):
+    with pytest.raises(errors.Unavailable, match=r"request GET /api/v1/nodes/.* to the API server failed"):
         await Kubernetes(nowhere, NODE).read_node()
 
 

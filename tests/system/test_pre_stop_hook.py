@@ -106,7 +106,7 @@ async def test_the_hook_retries_an_api_server_that_is_down_until_its_time_is_ove
         code = await hook.wait()
 
     assert code == 1
-    assert "it is not known after 2 s whether volumes are still attached" in hook.log[-1]
+    assert "cannot find out within 2 s whether volumes are still attached" in hook.log[-1]
     assert "etcd is down" in hook.log[-1]
 
 

@@ -85,12 +85,22 @@ def test_an_unsupported_kubeconfig_is_refused_with_the_reason(
     assert str(file) in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "- a\n- b\n", "{", "current-context: nowhere\n", "current-context: [1]\n"])
-def test_a_file_that_is_not_a_kubeconfig_is_refused(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "does not have the structure of a kubeconfig"),
+        ("- a\n- b\n", "does not have the structure of a kubeconfig"),
+        ("{", "is not YAML"),
+        ("{}", "has no 'current-context'"),
+        ("current-context: nowhere\n", "has no context 'nowhere'"),
+        ("current-context: [1]\n", "has no context"),
+    ],
+)
+def test_a_file_that_is_not_a_kubeconfig_is_refused(tmp_path: Path, text: str, message: str) -> None:
     """The user gets a message, not a traceback."""
     (tmp_path / "kubeconfig").write_text(text)
 
-    with pytest.raises(errors.Refused, match="cannot use kubeconfig"):
+    with pytest.raises(errors.Refused, match=f"cannot use kubeconfig .*: it {message}"):
         kubeconfig.read_access(tmp_path / "kubeconfig")
     with pytest.raises(errors.Refused, match="cannot use kubeconfig"):
         kubeconfig.read_access(tmp_path / "absent")

@@ -106,7 +106,7 @@ async def open_node(options: NodeOptions, kubeconfig: Path | None, condition: Co
         host = LinuxHost(
             devices=options.device_directory,
             root=options.kubelet_root,
-            makers=mkfs.LEGACY if options.legacy_xfs else mkfs.PROGRAMS,
+            mkfs_programs=mkfs.LEGACY if options.legacy_xfs else mkfs.PROGRAMS,
         )
         operations = await stack.enter_async_context(Operations[str]())
         startup_taint: StartUpTaint | None = None

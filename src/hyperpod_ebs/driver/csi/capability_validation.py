@@ -33,7 +33,7 @@ def differences(request: csi_pb2.ValidateVolumeCapabilitiesRequest, volume: Volu
     """Each capability, context key and parameter of the request that the volume does not have."""
     yield from filter(None, map(unsupported_reason, parse.capabilities(request.volume_capabilities)))
     if unknown := sorted(key for key in request.volume_context if key.lower() not in formatting.KEYS):
-        yield f"volume {volume.id} has no volume context {', '.join(unknown)}"
+        yield f"the volume context of volume {volume.id} has unsupported keys: {', '.join(unknown)}"
     try:
         wanted = parse.class_parameters(request.parameters, request.mutable_parameters)
     except errors.Error as error:

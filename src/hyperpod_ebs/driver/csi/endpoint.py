@@ -101,7 +101,7 @@ class PublishedSocket:
 
 
 def create_bind_directory(path: Path) -> Path:
-    """Create a private directory next to `path`, and the directory of `path` if it is missing; where to bind.
+    """Create a private directory next to `path`, and the directory of `path` if it is missing; return the path to bind.
 
     Raises:
         Refused: The directory cannot be created.

@@ -111,7 +111,7 @@ class Registration:
             self._pause = min(self._pause * _BACKOFF_FACTOR, _MAX_PAUSE)
 
     async def _serve_until_failure(self) -> str:
-        """Serve the socket until kubelet reports a failure, or does not report in time; the reason."""
+        """Serve the socket until kubelet reports a failure, or does not report in time; return the reason."""
         registrar, server = Registrar(self._plugin), grpc.aio.server()
         pluginregistration_pb2_grpc.add_RegistrationServicer_to_server(registrar, server)
         async with start_server(server, self._plugin.socket):

@@ -68,7 +68,7 @@ async def serve(
     condition: Condition | None = None,
     measure: Measure | None = None,
 ) -> AsyncGenerator[Path]:
-    """Serve the services on a socket, which exists when the block begins; the path of the socket.
+    """Serve the services on a socket, which exists when the block begins; yield the path of the socket.
 
     At the end of the block, the server refuses new calls, and running calls have `drain` seconds to finish. Then it
     answers the remaining calls with UNAVAILABLE; the owner of the operations ends these.

@@ -1,4 +1,4 @@
-"""HTTP to the API server: single requests, and watches. It uses Python's own client in threads.
+"""HTTP requests to the API server, and watches, with Python's own client in threads.
 
 A node process has neither the memory nor the start-up time for a client library, and needs five paths of the API.
 Requests reuse a connection as long as it lasts; otherwise every node would make a TLS handshake every few seconds. A
@@ -46,7 +46,7 @@ class Api:
     """The API server, called with one identity."""
 
     def __init__(self, access: Callable[[], Access]) -> None:
-        """`access` is called off the loop for each new connection, because certificates change meanwhile."""
+        """`access` is called off the loop for each new connection, because certificates and tokens change."""
         self._access = access
         self._idle: list[_Connection] = []
 
@@ -80,7 +80,7 @@ class Api:
             return await off_loop(self._send, method, target, body, deadline=DEADLINE)
 
     def _send(self, method: str, target: str, body: bytes | None) -> Object:
-        """Send on an idle connection; if the API server has closed it meanwhile, once more on a new one."""
+        """Send on an idle connection; if there is none, or the API server has closed it, send on a new one."""
         with suppress(IndexError, ConnectionError, ssl.SSLEOFError):  # no idle connection, or a closed one
             return self._send_on(self._idle.pop(), method, target, body)
         return self._send_on(_Connection(self._access()), method, target, body)
@@ -127,7 +127,7 @@ class _Connection:
     """A connection to the API server."""
 
     def __init__(self, access: Access, *, timeout: float = _STEP_TIMEOUT) -> None:
-        """`timeout` is for each read."""
+        """Connect; each read may take `timeout` seconds."""
         self._access = access
         self._http = http.client.HTTPSConnection(access.host, access.port, timeout=_STEP_TIMEOUT, context=access.tls)
         self._http.connect()

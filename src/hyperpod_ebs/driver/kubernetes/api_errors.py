@@ -40,7 +40,7 @@ def translate(request: str) -> Generator[None]:
     except Unresponsive as error:
         raise errors.Unavailable(f"the API server did not answer {request} in time") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise errors.Unavailable(f"cannot send {request} to the API server: {str(error) or repr(error)}") from error
+        raise errors.Unavailable(f"request {request} to the API server failed: {str(error) or repr(error)}") from error
 
 
 def _status_message(body: bytes) -> str:

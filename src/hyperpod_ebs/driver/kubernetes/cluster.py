@@ -36,7 +36,7 @@ class Kubernetes:
     @classmethod
     @asynccontextmanager
     async def connect(cls, node: str | None, config: Path | None) -> AsyncGenerator[Self]:
-        """Use the cluster of a kubeconfig file, or the cluster that this pod runs in."""
+        """Connect, at the first request, to the cluster of a kubeconfig file, or to the cluster of this pod."""
         api = Api((lambda: kubeconfig.read_access(config)) if config else lambda: Access.from_pod(os.environ))
         try:
             yield cls(api, node or "")
@@ -62,7 +62,7 @@ class Kubernetes:
         try:
             return _parse_node(await self._api.get(self._path))
         except errors.NotFound as error:
-            raise errors.NodeNotFound(f"{error}; is CSI_NODE_NAME the node's name?") from error
+            raise errors.NodeNotFound(f"{error}; check that CSI_NODE_NAME is the node's name") from error
 
     async def watch_node(self) -> AsyncGenerator[KubernetesNode]:
         """Yield this node's object, now and after each change, until the watch ends or the node is deleted."""

@@ -37,7 +37,7 @@ def read_access(path: Path) -> Access:
     try:
         return _parse_access(path)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, binascii.Error) as error:
-        raise errors.Refused(f"cannot use kubeconfig {path}: {str(error) or repr(error)}") from error
+        raise errors.Refused(f"cannot use kubeconfig {path}: {_problem(error)}") from error
 
 
 def _parse_access(path: Path) -> Access:
@@ -61,6 +61,17 @@ def _parse_access(path: Path) -> Access:
             tls.load_cert_chain(chain, key)
     file = user.get("tokenFile")
     return Access(server=server, tls=tls, token=path.parent / file if file else user.get("token") or "")
+
+
+def _problem(error: Exception) -> str:
+    """What is wrong with a file that could not be parsed."""
+    match error:
+        case KeyError():
+            return f"it has no {error}"
+        case TypeError() | AttributeError():
+            return "it does not have the structure of a kubeconfig"
+        case _:
+            return str(error) or repr(error)
 
 
 def _find_entry(config: Entry, kind: str, name: str) -> Entry:

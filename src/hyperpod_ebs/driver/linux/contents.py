@@ -1,4 +1,4 @@
-"""What is on a device: the answer that allows or forbids mkfs.
+"""Find out what is on a device: the answer allows or forbids mkfs.
 
     blkid       the driver's own reading                contents
     ----------  --------------------------------------  ----------

@@ -24,7 +24,7 @@ from hyperpod_ebs.driver.model.disk import Device
 from hyperpod_ebs.kit import files
 
 PATIENCE: Final = 3.0
-"""Seconds to wait for the lock: udev gives it back sooner, an mkfs does not."""
+"""Seconds to wait for the lock: udev releases it sooner, an mkfs does not."""
 
 _PAUSE: Final = 0.02
 

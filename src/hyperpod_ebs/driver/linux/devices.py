@@ -1,6 +1,6 @@
-"""Finds the block device of a volume, and verifies that the device is that volume's.
+"""Find the block device of a volume, and verify that the device is that volume's.
 
-Three ways, the most reliable first:
+There are three ways, the most reliable first:
 
 1. sysfs: the serial number of an EBS NVMe disk is the volume's id without its dash;
 2. udev's link `disk/by-id/nvme-Amazon_Elastic_Block_Store_vol…` in the node's device directory;
@@ -137,7 +137,7 @@ class Devices:
         if known and model != MODEL:
             raise Absent(f"{path} is {name}, a disk of model {model!r}, not {MODEL!r}")
         if not known and not _is_name_proof(name, by_link=by_link):
-            raise Absent(f"{path} is {name}, and nothing proves that it is the volume")
+            raise Absent(f"{path} is {name}, which has no serial number to prove that it is the volume")
         size = int((self._entry(number) / "size").read_text()) * _SECTOR
         return Device(path=real, number=number, size=size)
 

@@ -3,7 +3,7 @@
 An ext4 is best grown while it is mounted: the kernel takes moments and journals the change. That needs
 CAP_SYS_RESOURCE. If the node process does not have it, staging grows the ext4 before the mount, which costs the full
 check that resize2fs demands. XFS grows only while it is mounted, and without that capability. An interrupted resize2fs
-leaves a marker (`linux.marker`). Because of the marker the next staging lets e2fsck repair the filesystem, and grows it
+leaves a marker (`linux.marker`). The next staging finds the marker, lets e2fsck repair the filesystem, and grows it
 again.
 """
 
@@ -102,7 +102,7 @@ def can_grow_mounted(filesystem: str) -> bool:
 
 
 def _e2fsck_mode(found: Filesystem, *, grow: bool) -> str:
-    """-p repairs what is safe unattended, -y everything; -f also checks a clean filesystem, as resize2fs demands."""
+    """The flags of e2fsck: -p repairs what is safe, -y everything; -f also checks a clean filesystem, for resize2fs."""
     if found.marked_growing:
         return "-fy"
     return "-fp" if grow else "-p"

@@ -33,16 +33,16 @@ class LinuxHost:
         sysfs: Path = Path("/sys"),
         root: Path = Path("/var/lib/kubelet"),
         patience: float = PATIENCE,
-        makers: Mapping[str, Sequence[str]] = mkfs.PROGRAMS,
+        mkfs_programs: Mapping[str, Sequence[str]] = mkfs.PROGRAMS,
     ) -> None:
         """`devices` is this node's device directory; paths outside `root` are neither mounted on nor unmounted.
 
-        `makers` are the programs that make each filesystem.
+        `mkfs_programs` has the program and its flags for each filesystem.
         """
         self._devices = Devices(devices, sysfs)
         self._root = root
         self._patience = patience
-        self._makers = makers
+        self._mkfs_programs = mkfs_programs
 
     async def find_device(self, volume_id: str, published: str = "", *, size: int = 0) -> Device:
         """Wait until the volume's device exists and has at least `size` bytes, and return it.
@@ -63,10 +63,11 @@ class LinuxHost:
         if isinstance(found, Device):
             raise errors.DeviceNotReady(
                 f"device {found.path} of volume {volume_id} has {found.size} bytes, not {size}, "
-                f"after {self._patience:g} s; try again"
+                f"after {self._patience:g} s: the kernel does not show the new size yet; try again"
             )
         raise errors.DeviceNotReady(
-            f"no device of volume {volume_id} appeared within {self._patience:g} s; looked in sysfs and at: {found}"
+            f"no device of volume {volume_id} appeared within {self._patience:g} s; looked in sysfs and at: {found}; "
+            "check that the volume is attached to this node"
         )
 
     async def is_device_of(self, volume_id: str, number: DeviceNumber) -> bool | None:
@@ -82,7 +83,7 @@ class LinuxHost:
     async def format(self, device: Device, volume_id: str, filesystem: str, formatting: Formatting = PLAIN) -> None:
         """Make a filesystem on a device that is blank, or that an interrupted mkfs left unfinished."""
         async with device_lock.open_locked(self._devices, device, volume_id) as lock:
-            program = [*self._makers[filesystem], *mkfs.flags(filesystem, formatting)]
+            program = [*self._mkfs_programs[filesystem], *mkfs.flags(filesystem, formatting)]
             await mkfs.make_filesystem(device, volume_id, program, filesystem, lock)
 
     async def repair(self, device: Device, volume_id: str, found: Filesystem, *, grow: bool) -> None:
@@ -105,7 +106,7 @@ class LinuxHost:
         with system_errors.translate(f"inspect {path}"):
             found = await files.off_loop(paths.read_mounts, path, self._root)
             if found.mounts and not await self._is_present(found.mounts[-1].number):
-                inode = paths.Inode(PathKind.UNKNOWN, broken="its device is gone")
+                inode = paths.Inode(PathKind.UNKNOWN, broken="its device was removed")
             else:
                 inode = await self._inspect_inode(found.path)
         return paths.path_state(found, inode)
@@ -124,7 +125,7 @@ class LinuxHost:
             return await files.off_loop(paths.bind_mounts_of, source, self._root)
 
     async def find_mounts(self, volume_id: str) -> tuple[Path, ...]:
-        """Find the mounts of the volume and the bind mounts of its device node; none if the volume has no device."""
+        """Find the mounts of the volume and the bind mounts of its device node; empty if its device is not found."""
         found = await self._look_for_device(volume_id, "")
         if isinstance(found, Absent):
             return ()
@@ -171,7 +172,7 @@ class LinuxHost:
         except Unresponsive as error:
             return paths.Inode(PathKind.UNKNOWN, broken=str(error))
         if inode.device_node and not await self._is_present(inode.device_node):
-            return paths.Inode(PathKind.UNKNOWN, device_node=inode.device_node, broken="its device is gone")
+            return paths.Inode(PathKind.UNKNOWN, device_node=inode.device_node, broken="its device was removed")
         return inode
 
     async def _is_present(self, number: DeviceNumber) -> bool:

@@ -6,8 +6,8 @@ mkfs the driver writes a marker with the volume's id to a block near the device'
 mkfs. A marker without a complete filesystem proves that nothing was ever stored, and that mkfs may start again.
 
 A killed resize2fs leaves a superblock with errors and an invalid resize inode. e2fsck can repair them without loss, but
-does not with -p, its unattended mode. A marker with another wording, in the space that the filesystem is about to get,
-says that the repair is safe.
+does not with -p, its unattended mode. Before resize2fs the driver writes a marker with another text to the space that
+the filesystem is about to get. That marker says that the repair is safe.
 """
 
 import errno
@@ -27,7 +27,7 @@ GROWING: Final = "growing the filesystem of"
 
 
 def encode(volume_id: str, work: str = MAKING) -> bytes:
-    """The marker's block."""
+    """The block of the marker, in which `work` says what is in progress."""
     return f"hyperpod-ebs is {work} {volume_id}\n".encode().ljust(BLOCK, b"\0")
 
 
@@ -58,7 +58,7 @@ def begin_mkfs(device: Path, size: int, volume_id: str) -> None:
         xfs = Xfs.read(start)
         has_marker = decode(_read(handle, offset(size))) == volume_id
         if Ext.read(start) or (xfs and not xfs.in_progress) or (start != bytes(BLOCK) and not has_marker):
-            raise OSError(errno.EEXIST, "another program has just written to it")
+            raise OSError(errno.EEXIST, "another program has just written to the device")
         _write(handle, encode(volume_id), offset(size))
         os.fsync(handle)
         if start != bytes(BLOCK):
@@ -112,4 +112,4 @@ def _write(handle: int, block: bytes, at: int) -> None:
     with mmap.mmap(-1, BLOCK) as buffer:  # as above
         buffer[:] = block
         if os.pwritev(handle, [buffer], at) != BLOCK:
-            raise OSError(f"only part of the block at {at} was written")
+            raise OSError(f"only a part of the block at byte {at} was written")

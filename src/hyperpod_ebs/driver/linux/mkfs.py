@@ -1,8 +1,8 @@
-"""Makes filesystems, only on devices whose contents are `Blank` or `Unfinished`.
+"""Make filesystems, only on devices whose contents are `Blank` or `Unfinished`.
 
 mkfs gets no force flag. Without one it opens the device exclusively and refuses a mounted device, and mkfs.xfs also
-refuses a device that already holds something. mkfs.ext4 does not refuse that if it has no terminal to ask at, so the
-driver locks the device and reads it once more before.
+refuses a device that already holds something. Without a terminal to ask at, mkfs.ext4 does not refuse that. So the
+driver first locks the device and reads it once more.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,8 +30,7 @@ LEGACY: Final[Mapping[str, Sequence[str]]] = {
     # Without the features that kernels up to 5.4 cannot mount, or mount only read-only: upstream's --legacy-xfs.
     "xfs": (*PROGRAMS["xfs"], "-m", "bigtime=0,inobtcount=0,reflink=0", "-i", "nrext64=0"),
 }
-"""The same programs, for old kernels."""
-
+"""The same programs, for kernels up to 5.4."""
 
 _FLAGS: Final[Mapping[str, Mapping[str, str]]] = {
     "ext4": {
@@ -58,7 +57,7 @@ async def make_filesystem(device: Device, volume_id: str, program: Sequence[str]
     `program` makes `filesystem`; `lock` is the device's locked descriptor, see `linux.device_lock`.
 
     Raises:
-        NotReady: mkfs failed; the text has its own words.
+        NotReady: mkfs failed; the message quotes its output.
         Unavailable: Another program uses the device, or the device does not answer.
     """
     with system_errors.translate(f"make {filesystem} on {device.path} of volume {volume_id}"):

@@ -1,4 +1,4 @@
-"""Mounts, bind-mounts and unmounts with mount(8) and umount(8)."""
+"""Mount, bind-mount and unmount with mount(8) and umount(8)."""
 
 from collections.abc import Iterable
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Looks at the paths where volumes are staged and published; refuses paths outside the node's root directory.
+"""Look at the paths where volumes are staged and published; refuse paths outside the node's root directory.
 
 A path is not touched before the mount table has been read: `stat` on a mount of a dead device hangs for ever, and such
 a mount must be found so that it can be unmounted.
@@ -51,14 +51,18 @@ def resolve(path: Path, root: Path) -> Path:
     """Resolve the symbolic links of the path's parents. Blocks: run it off the loop.
 
     Raises:
-        InvalidRequest: The path is relative, is not normal, or is not below `root` when resolved.
+        InvalidRequest: The path is relative, contains ".." or a zero byte, or is not below `root` when resolved.
     """
     if not path.is_absolute() or ".." in path.parts or "\0" in str(path):
-        raise errors.InvalidRequest(f"path {str(path)!r} is not absolute and normal; use a path without '..'")
+        raise errors.InvalidRequest(
+            f"path {str(path)!r} is relative, or contains '..' or a zero byte; use an absolute path"
+        )
     top = root.resolve()
     real = path.parent.resolve() / path.name
     if real == top or not real.is_relative_to(top):
-        raise errors.InvalidRequest(f"path {path} resolves to {real}, which is not below {top}")
+        raise errors.InvalidRequest(
+            f"path {path} resolves to {real}, which is not below {top}; set --kubelet-root to kubelet's directory"
+        )
     return real
 
 
@@ -83,7 +87,7 @@ def read_mounts(path: Path, root: Path) -> PathMounts:
 
 
 def read_inode(path: Path) -> Inode:
-    """Look at `path` itself. Blocks, for ever if a device is dead: run it off the loop.
+    """Find out what `path` leads to. Blocks, for ever if a device is dead: run it off the loop.
 
     Raises:
         OSError: The path exists and is not dead, but cannot be read.
@@ -148,7 +152,7 @@ def create_mount_point(path: Path, *, directory: bool) -> bool:
     except FileExistsError:
         if path.is_dir() != directory:
             wanted = PathKind.DIRECTORY if directory else PathKind.FILE
-            raise errors.NotReady(f"cannot mount at {path}: it is not {wanted}") from None
+            raise errors.NotReady(f"cannot mount at {path}: it exists and is not {wanted}; remove it") from None
         return False
     except FileNotFoundError:
         raise errors.NotReady(
@@ -160,13 +164,14 @@ def create_mount_point(path: Path, *, directory: bool) -> bool:
 def bind_mounts_of(source: Path, root: Path) -> tuple[Path, ...]:
     """The bind mounts of `source`, a directory or a device node, below `root`. Blocks: run it off the loop."""
     table = mountinfo.read()
-    around = max(
+    enclosing = max(
         (mount.mount_point for mount in table if source.is_relative_to(mount.mount_point)),
         key=lambda point: len(point.parts),
     )
-    top = mountinfo.stack(table, around)[-1]
-    inside = Path(top.root) / source.relative_to(top.mount_point)
-    points = {mount.mount_point for mount in table if (mount.number, Path(mount.root)) == (top.number, inside)}
+    top = mountinfo.stack(table, enclosing)[-1]
+    path_in_filesystem = Path(top.root) / source.relative_to(top.mount_point)
+    same = (top.number, path_in_filesystem)
+    points = {mount.mount_point for mount in table if (mount.number, Path(mount.root)) == same}
     return tuple(sorted(point for point in points - {source} if point.is_relative_to(root.resolve())))
 
 

@@ -1,6 +1,5 @@
-"""Translation of errors of programs and of the kernel into the driver's: no other error leaves `linux/`."""
+"""Translation of the errors of programs and of the kernel into the driver's: no other error leaves `linux/`."""
 
-import os
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -16,7 +15,7 @@ def translate(action: str) -> Generator[None]:
     Raises:
         Unavailable: A program or the kernel did not answer in time, or the kernel reported an error. A retry may
             succeed.
-        NotReady: A program failed; the text has its own words.
+        NotReady: A program failed; the message quotes its output.
     """
     try:
         yield
@@ -25,5 +24,4 @@ def translate(action: str) -> Generator[None]:
     except CommandFailed as error:
         raise errors.NotReady(f"cannot {action}: {error}") from error
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise errors.Unavailable(f"cannot {action}: {reason}; try again") from error
+        raise errors.Unavailable(f"cannot {action}: {error.strerror or error}; try again") from error

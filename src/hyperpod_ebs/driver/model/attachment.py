@@ -87,9 +87,11 @@ def next_step_to_attach(view: AttachmentView) -> Step:
         case AttachState.DETACHING:
             return Wait()
         case AttachState.BUSY:
-            return Refuse(f"it is being detached from {view.holder}, which waits until the volume is unmounted there")
+            return Refuse(
+                f"the volume is still mounted on {view.holder}, from which AWS is detaching it; unmount it there"
+            )
         case AttachState.ATTACHING | AttachState.ATTACHED if not view.here:
-            return Refuse(f"it is attached to {view.holder}")
+            return Refuse(f"the volume is attached to {view.holder}; end the pod that uses it there")
         case AttachState.ATTACHING:
             return Wait()
         case AttachState.ATTACHED:

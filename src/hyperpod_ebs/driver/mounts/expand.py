@@ -32,7 +32,7 @@ async def expand(host: Host, volume_id: str, path: Path, *, wanted: int, block: 
     if not block and state.number != device.number:
         raise errors.Unavailable(
             f"the mount at {state.path} is of device {state.number}, but volume {volume_id} is now device "
-            f"{device.number}; stage the volume again"
+            f"{device.number}; end its pods on this node, so that kubelet stages it again"
         )
     if not block and state.device_node is None:
         await host.grow(device, state)

@@ -96,7 +96,7 @@ class Paths(Protocol):
     async def find_mounts(self, volume_id: str) -> tuple[Path, ...]:
         """Find the mounts of the volume and the bind mounts of its device node below the node's root directory.
 
-        None if the volume's device cannot be found.
+        Empty if the volume's device is not found.
         """
         ...
 

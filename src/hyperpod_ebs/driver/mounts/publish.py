@@ -1,4 +1,4 @@
-"""Publishes a staged volume to a pod: a bind mount of its directory, or of its device node.
+"""Publish a staged volume to a pod: a bind mount of its directory, or of its device node.
 
 A read-only raw block volume gets a read-only bind mount, but that does not stop writes to the device. The container
 runtime must do that: it decides the permissions with which the container gets the device.
@@ -41,7 +41,7 @@ class Bind:
 
 
 async def publish(host: Host, wanted: Publishing) -> None:
-    """Bind-mount the volume at its target path; succeed if it already is there as wanted.
+    """Bind-mount the volume at its target path, after unmounting a dead mount; succeed if it is there as wanted.
 
     Raises:
         InvalidRequest: A path is outside this node's root directory.
@@ -60,7 +60,7 @@ async def publish(host: Host, wanted: Publishing) -> None:
     if single and (others := await host.find_bind_mounts(bind.source)):
         raise errors.InUse(
             f"volume {wanted.volume_id} is published at {', '.join(map(str, others))}, and its access mode "
-            f"{AccessMode.SINGLE_NODE_SINGLE_WRITER} allows one target path; unpublish it there first"
+            f"{AccessMode.SINGLE_NODE_SINGLE_WRITER} allows one target path; end the pod that uses it there"
         )
     await host.bind_mount(bind.source, state.path, bind.options)
 
@@ -87,7 +87,7 @@ def is_published(state: PathState, bind: Bind) -> bool:
     if state.number != bind.number or (bind.root is not None and state.top.root != bind.root):
         raise errors.Conflict(f"{described}, not of {bind.source} (device {bind.number}); unpublish it first")
     if differences := list(options.differences_of_bind(bind.options, state.top)):
-        raise errors.Conflict(f"{described}, but it {', '.join(differences)}; unpublish it first")
+        raise errors.Conflict(f"{described} with other options: it {', '.join(differences)}; unpublish it first")
     return True
 
 
@@ -118,7 +118,8 @@ async def _find_staged_mount(host: Host, wanted: Publishing) -> tuple[Path, Moun
         )
     if state.broken:
         raise errors.NotReady(
-            f"the mount of volume {wanted.volume_id} at {state.path} is dead: {state.broken}; stage the volume again"
+            f"the mount of volume {wanted.volume_id} at {state.path} is dead: {state.broken}; end the volume's pods on "
+            "this node, so that kubelet stages it again"
         )
     await unmount.refuse_foreign_mount(host, wanted.volume_id, state)
     return state.path, state.top

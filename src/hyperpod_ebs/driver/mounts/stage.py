@@ -1,4 +1,4 @@
-"""Stages a volume: finds its device, formats the device if it is blank, and mounts it once for the node.
+"""Stage a volume: find its device, format the device if it is blank, and mount it once for the node.
 
 on the device               wanted            next
 --------------------------  ----------------  --------------------------------
@@ -61,7 +61,7 @@ Step = Format | Repair | Ready
 
 
 async def stage(host: Host, wanted: Staging) -> None:
-    """Mount the volume at its staging path; succeed if it already is mounted as wanted.
+    """Mount the volume at its staging path, after formatting a blank device; succeed if it is mounted as wanted.
 
     Raises:
         InvalidRequest: The path is outside this node's root directory.
@@ -80,7 +80,7 @@ async def stage(host: Host, wanted: Staging) -> None:
             if state.top:
                 _check_mount(wanted, access, device, state, state.top)
             else:
-                await _mount(host, wanted, access, device, state.path)
+                await _prepare_and_mount(host, wanted, access, device, state.path)
         case _:
             assert_never(wanted.capability.access)
 
@@ -97,7 +97,7 @@ async def unstage(host: Host, volume_id: str, target: Path) -> None:
     # and a success here lets the controller detach it.
     if others := {*state.siblings, *await host.find_mounts(volume_id)} - {state.path}:
         points = ", ".join(str(point) for point in sorted(others))
-        raise errors.InUse(f"volume {volume_id} is still mounted at {points}; unpublish it there first")
+        raise errors.InUse(f"volume {volume_id} is still mounted at {points}; end the pods that use it there")
     await unmount.unmount_and_remove(host, volume_id, target)
 
 
@@ -155,10 +155,11 @@ def _check_mount(wanted: Staging, access: Mount, device: Device, state: PathStat
     if top.filesystem != access.filesystem:
         raise errors.Conflict(f"{described} as {top.filesystem}, not {access.filesystem}; unstage it first")
     if differences := list(options.differences(options.for_staging(wanted.capability, access), top)):
-        raise errors.Conflict(f"{described}, but it {', '.join(differences)}; unstage it first")
+        raise errors.Conflict(f"{described} with other options: it {', '.join(differences)}; unstage it first")
 
 
-async def _mount(host: Host, wanted: Staging, access: Mount, device: Device, target: Path) -> None:
+async def _prepare_and_mount(host: Host, wanted: Staging, access: Mount, device: Device, target: Path) -> None:
+    """Format or repair the device if that is necessary, mount it, and grow its filesystem to the device's size."""
     contents = await host.read_contents(device, wanted.volume_id)
     can_grow_mounted = await host.can_grow_mounted(access.filesystem)
     match preparation(contents, wanted, device, can_grow_mounted=can_grow_mounted):

@@ -1,4 +1,4 @@
-"""Unmounts a volume from a path, and refuses to unmount anything else."""
+"""Unmount a volume from a path, and refuse to unmount anything else."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ async def unmount_all(host: Host, volume_id: str, state: PathState) -> PathState
         await host.unmount(state.path)
         state = await host.inspect_path(state.path)
     if state.top:
-        raise errors.Unavailable(f"cannot unmount {state.path}: something was mounted there meanwhile; try again")
+        raise errors.Unavailable(f"cannot unmount {state.path}: another process has mounted something there; try again")
     return state
 
 

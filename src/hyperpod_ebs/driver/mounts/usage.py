@@ -38,5 +38,8 @@ async def find_volume(host: Host, volume_id: str, path: Path) -> PathState:
             f"volume {volume_id} is not at {path}: {state.top.source} (device {state.number}) is mounted there"
         )
     if state.broken:
-        raise errors.Unavailable(f"volume {volume_id} at {path} does not answer: {state.broken}; stage it again")
+        raise errors.Unavailable(
+            f"volume {volume_id} at {path} does not answer: {state.broken}; end its pods on this node, so that kubelet "
+            "stages it again"
+        )
     return state

@@ -1,4 +1,4 @@
-"""Keeps a node process of a leaving node running until the node's volumes are detached.
+"""Keep the node process of a leaving node running until the node's volumes are detached.
 
 When a node is drained, its pods end, this process unmounts their volumes, and the volumes are detached. If this process
 stopped before, each volume would stay attached to a node that no longer exists, and the volume's next pod would wait
@@ -17,7 +17,7 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.kubernetes_node import KubernetesNode
 
 _PAUSE: Final = 0.5
-"""Seconds between two requests to an API server that does not answer."""
+"""Seconds until the next request to an API server that does not answer."""
 
 _NAMED: Final = 5
 """Number of volumes that a message names; the rest are counted."""
@@ -111,8 +111,8 @@ class NodeDrain:
 
     def _timeout_message(self, seconds: float) -> str:
         if not self._attached:
-            failure = self._failure or "no answer"
-            return f"it is not known after {seconds:g} s whether volumes are still attached: {failure}"
+            failure = self._failure or "no answer from the API server"
+            return f"cannot find out within {seconds:g} s whether volumes are still attached: {failure}"
         names = sorted(self._attached)
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         return (

@@ -1,4 +1,4 @@
-"""Finds out which node this is, each time it is asked: labels and network interfaces change while the process runs.
+"""Find out which node this is, anew for each question: labels and network interfaces change while the process runs.
 
 All sources are asked at the same time. The last answer of a source stays valid until the source answers again, so a
 metadata service or an API server that is down for a while does not make a known node unknown. A source that failed and
@@ -109,7 +109,7 @@ class IdentityLookup:
         return identity
 
     async def wait_until_known(self) -> None:
-        """Ask the sources until the node's identity is known, without waiting for a call that needs it."""
+        """Ask the sources until they know the node's identity, also if no CSI call needs it yet."""
         pause = _FIRST_PAUSE
         while True:
             try:

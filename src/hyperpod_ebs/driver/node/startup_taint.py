@@ -1,4 +1,4 @@
-"""Removes the start-up taint from this node once kubelet has registered the driver.
+"""Remove the start-up taint from this node once kubelet has registered the driver.
 
 The program that creates nodes puts the taint `ebs.csi.aws.com/agent-not-ready` on a new node, so that no pod with a
 volume is scheduled there too early. The watch on this single node costs next to nothing and lasts as long as the
@@ -60,7 +60,7 @@ class StartUpTaint:
     """The start-up taint of one node."""
 
     def __init__(self, cluster: Cluster, registered: asyncio.Event, *, has_limit: Callable[[], bool]) -> None:
-        """`registered` is set when kubelet registers the driver; `has_limit`: whether the node has an attach limit."""
+        """`registered` is set when kubelet registers the driver; `has_limit` says if the node has an attach limit."""
         self._cluster = cluster
         self._registered = registered
         self._has_limit = has_limit

@@ -187,7 +187,7 @@ async def _wait_until_detached(watcher: Watcher, volume_id: str, node: Node, see
 
 
 async def _find_nodes(cloud: Cloud, volume_id: str) -> list[Node]:
-    """Find the nodes that the volume is attached to; none if the volume is gone.
+    """Find the nodes that the volume is attached to; empty if the volume is gone.
 
     Raises:
         NotReady: The volume is attached to something that is not a node.

@@ -1,4 +1,4 @@
-"""The cloud as the controller needs it: four roles that one adapter plays.
+"""What the controller needs of the cloud: four roles, which one adapter implements together.
 
 Each method sends its requests to AWS and returns; none waits for a state. Besides the errors that
 its docstring lists, each method may raise `Denied`, `Throttled` and `CloudError`.

@@ -14,10 +14,10 @@ def differences(wanted: VolumeSpec, existing: Volume) -> Iterator[str]:
     pairs = {
         "zone": (None if wanted.zone_chosen_by_driver else wanted.zone, existing.zone),
         "type": (wanted.type, existing.type),
-        "iops": (wanted.iops, existing.iops),
+        "number of IOPS": (wanted.iops, existing.iops),
         "throughput": (wanted.throughput, existing.throughput),
         "source snapshot": (wanted.snapshot_id or "none", existing.snapshot_id or "none"),
-        "encryption": (wanted.encrypted or None, existing.encrypted),
+        "encryption": ("on" if wanted.encrypted else None, "on" if existing.encrypted else "off"),
     }
     for what, (wish, actual) in pairs.items():
         if wish is not None and wish != actual:
@@ -33,7 +33,9 @@ def check_size(spec: VolumeSpec, volume: Volume) -> Volume:
         Conflict: The volume has grown over the limit.
     """
     if not spec.size.allows(volume.size):
-        raise errors.Conflict(f"{label(spec, volume)} exists already: {next(differences(spec, volume))}")
+        raise errors.Conflict(
+            f"{label(spec, volume)} exists already: {next(differences(spec, volume))}; use another name"
+        )
     return volume
 
 
@@ -48,7 +50,7 @@ def matching_volume(spec: VolumeSpec, existing: Iterable[Volume]) -> Volume:
         if not (different := list(differences(spec, volume))):
             return volume
         refusals.append(f"{volume.id}: {', '.join(different)}")
-    raise errors.Conflict(f"volume {spec.name} exists already, but differs ({'; '.join(refusals)})")
+    raise errors.Conflict(f"volume {spec.name} exists already, but differs ({'; '.join(refusals)}); use another name")
 
 
 def label(spec: VolumeSpec, volume: Volume) -> str:

@@ -31,7 +31,7 @@ _TIMESTAMP: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 
 async def expand_volume(cloud: Cloud, watcher: Watcher, volume_id: str, size: SizeRange) -> GiB:
-    """Grow the volume to a size in `size` and wait until that size is usable; the size, never smaller than before.
+    """Grow the volume to a size in `size` and wait until that size is usable; return the size, which never shrinks.
 
     Raises:
         VolumeNotFound: The volume does not exist.
@@ -113,7 +113,7 @@ def earliest_retry(modification: Modification | None, refusal: str) -> datetime 
 
 
 async def _apply_change(cloud: Cloud, watcher: Watcher, volume: Volume, change: Change) -> GiB | None:
-    """Change the volume and wait until the change is usable; the new size, if a modification has one."""
+    """Change the volume and wait until the change is usable; return the modification's new size, if it has one."""
     missing = missing_change(change, volume)
     if missing == Change():
         running = await _find_modification(cloud, volume.id)
@@ -134,7 +134,7 @@ async def _apply_change(cloud: Cloud, watcher: Watcher, volume: Volume, change: 
 
 
 async def _wait_until_usable(watcher: Watcher, modification: Modification) -> GiB | None:
-    """Wait until what `modification` changes is usable; its new size, if it has one."""
+    """Wait until what `modification` changes is usable; return its new size, if it has one."""
 
     def is_over(seen: Modification | None) -> bool:
         # EC2 may still show an earlier modification; a later one means that this modification is over.
@@ -146,7 +146,8 @@ async def _wait_until_usable(watcher: Watcher, modification: Modification) -> Gi
             last = await watcher.wait_for_modification(modification.volume_id, is_over, patience=PATIENCE)
         except TimeoutError as late:
             raise errors.Unavailable(
-                f"the modification of volume {modification.volume_id} is not complete after {PATIENCE:g} s; try again"
+                f"the modification of volume {modification.volume_id} is not complete after {PATIENCE:g} s: "
+                "AWS has not finished; try again"
             ) from late
     if last is not None and last.state is ModificationState.FAILED:
         raise errors.Unavailable(

@@ -71,7 +71,7 @@ async def provision_volume(cloud: Cloud, watcher: Watcher, spec: VolumeSpec) -> 
     Raises:
         Conflict: A different volume has the name.
         OutOfRange: The volume is smaller than its source snapshot.
-        KeyUnusable, NotReady: AWS removed the volume; nothing is left of it.
+        KeyUnusable, NotReady: AWS removed the volume, and it no longer exists.
         OutcomeUnknown: The volume may exist; the caller has to retry.
     """
     if not spec.zone:
@@ -83,7 +83,7 @@ async def provision_volume(cloud: Cloud, watcher: Watcher, spec: VolumeSpec) -> 
         volume = await _wait_until_final(watcher, created.id)
     except TimeoutError as late:
         raise errors.OutcomeUnknown(
-            f"{label(spec, created)} is not available after {PATIENCE:g} s; try again"
+            f"{label(spec, created)} is not available after {PATIENCE:g} s: AWS has not finished; try again"
         ) from late
     except errors.Unavailable as error:
         raise errors.OutcomeUnknown(
@@ -142,7 +142,7 @@ def client_tokens(name: str) -> Iterator[str]:
 
 
 async def _wait_until_final(watcher: Watcher, volume_id: str) -> Volume | None:
-    """Wait until it is certain what happened to a volume that EC2 has acknowledged; None if the volume is gone."""
+    """Wait until it is certain what happened to an acknowledged volume; return the volume, or None if it is gone."""
     loop = asyncio.get_running_loop()
     acknowledged_at = loop.time()
     sighting = CreationSighting()
@@ -156,7 +156,7 @@ async def _wait_until_final(watcher: Watcher, volume_id: str) -> Volume | None:
 
 
 async def _create_or_adopt(cloud: Cloud, spec: VolumeSpec) -> Volume:
-    """Request the volume; the volume as EC2 acknowledged it, or as an earlier call left it."""
+    """Request the volume; return it as EC2 acknowledged it, or as an earlier call left it."""
     has_searched = False
     for token in client_tokens(spec.name):
         try:
@@ -219,17 +219,17 @@ async def _delete_failed_volume(cloud: Cloud, spec: VolumeSpec, volume: Volume) 
         await delete_volume(cloud, volume.id)
     except errors.Error as error:
         raise errors.OutcomeUnknown(
-            f"{label(spec, volume)} is in state {volume.state} and cannot be deleted: {error}"
+            f"{label(spec, volume)} is in state {volume.state}, and the driver cannot delete it: {error}"
         ) from error
 
 
 def _creation_failure(spec: VolumeSpec, created: Volume, volume: Volume | None) -> errors.Error:
-    """The error for a volume that AWS removed or failed to create, and of which nothing is left."""
-    event = f"is in state {volume.state}" if volume is not None else "vanished during creation"
+    """The error for a volume that AWS removed or failed to create, and that no longer exists."""
+    event = f"ended in state {volume.state}" if volume is not None else "vanished during creation"
     if created.encrypted or spec.encrypted:
         key = spec.kms_key_id or created.kms_key_id or "aws/ebs"
         return errors.KeyUnusable(
             f"{label(spec, created)} {event}: AWS removes an encrypted volume if it may not use the KMS key {key}; "
             "enable the key, and allow the driver's role in its key policy"
         )
-    return errors.NotReady(f"{label(spec, created)} {event}; nothing is left of it")
+    return errors.NotReady(f"{label(spec, created)} {event}, and no longer exists; try again")

@@ -69,7 +69,8 @@ def matching_snapshot(spec: SnapshotSpec, existing: tuple[Snapshot, ...]) -> Sna
     oldest, *others = good
     if oldest.volume_id != spec.volume_id:
         raise errors.Conflict(
-            f"snapshot {spec.name} exists already: {oldest.id} is of volume {oldest.volume_id}, not {spec.volume_id}"
+            f"snapshot {spec.name} exists already: {oldest.id} is of volume {oldest.volume_id}, not {spec.volume_id}; "
+            "use another name"
         )
     if others:
         unused = [snapshot.id for snapshot in others]

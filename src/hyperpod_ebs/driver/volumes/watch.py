@@ -63,7 +63,7 @@ class Poller(Generic[T]):
     async def wait_until(
         self, volume_id: str, transition: Transition, is_reached: Callable[[T | None], bool], *, patience: float
     ) -> T | None:
-        """Wait until `is_reached` is true of a description; that description, None for an absent object.
+        """Wait until `is_reached` is true of a description, and return it; None describes an absent object.
 
         Raises:
             TimeoutError: `patience` seconds have passed.
@@ -174,7 +174,7 @@ class Watcher:
     async def wait_for_volume(
         self, volume_id: str, transition: Transition, is_reached: Callable[[Volume | None], bool], *, patience: float
     ) -> Volume | None:
-        """Wait until `is_reached` is true of a description of the volume; that description, None for no volume.
+        """Wait until `is_reached` is true of the volume, and return the volume; None stands for no volume.
 
         Raises:
             TimeoutError: `patience` seconds have passed.
@@ -185,7 +185,7 @@ class Watcher:
     async def wait_for_modification(
         self, volume_id: str, is_reached: Callable[[Modification | None], bool], *, patience: float
     ) -> Modification | None:
-        """Wait until `is_reached` is true of the volume's latest modification; that modification, None for none.
+        """Wait until `is_reached` is true of the volume's latest modification, and return it; None stands for none.
 
         Raises:
             TimeoutError: `patience` seconds have passed.
