@@ -160,7 +160,7 @@ async def test_filesystem_parameters_reach_the_node_in_the_volume_context(
 
     assert refusal == (
         StatusCode.INVALID_ARGUMENT,
-        "parameter 'blockSize' is for ext4 and xfs, not for a raw block volume",
+        "parameter 'blockSize' is for ext4 and xfs, not for a raw block volume; remove it",
     )
     assert made[0] == made[1]
     assert dict(made[0].volume_context) == {"blocksize": "4096", "ext4bigalloc": "true"}

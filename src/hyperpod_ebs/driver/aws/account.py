@@ -22,7 +22,7 @@ class Account:
 
     async def resolve_id(self) -> str:
         """Return the account id, twelve digits."""
-        async with self._lookup:  # hundreds of calls may need it at start-up; the first one asks for all
+        async with self._lookup:  # hundreds of calls may need the id at start-up; the first looks it up for all
             if self.known_id is None:
                 self.known_id = await retry("look up the AWS account id", self._get_caller_account)
             return self.known_id

@@ -98,7 +98,7 @@ class Attachments(AwsCaller):
 
 
 def parse_attachment(answer: "VolumeAttachmentTypeDef | VolumeAttachmentResponseTypeDef") -> Attachment:
-    """Parse an attachment as EC2 describes it; that of a HyperPod node has a resource instead of an instance."""
+    """Parse EC2's description of an attachment; for a HyperPod node it has a resource instead of an instance."""
     resource = answer.get("AssociatedResource")
     node: Node | None = HyperPodNode.from_resource(resource) if resource else None
     if instance := answer.get("InstanceId"):

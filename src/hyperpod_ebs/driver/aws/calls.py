@@ -1,7 +1,7 @@
-"""Call AWS: a few attempts, and every failure as one of the driver's own errors.
+"""Call AWS in a few attempts, and turn every failure into one of the driver's own errors.
 
-The SDK's own retries are off. The SDK does not report whether an earlier attempt may have
-taken effect, and after a failed create that decides whether a volume may exist.
+The SDK's own retries are off, because the SDK does not report whether an earlier attempt may have
+taken effect. After a failed create, the driver has to know that: a volume may exist.
 """
 
 import asyncio
@@ -40,8 +40,8 @@ Result = TypeVar("Result")
 RETRY_PAUSES: Final = (0.25, 0.75)
 """Upper bounds, in seconds, of the pause before each retry. There are few because the caller retries as well."""
 
-# Exactly these classes: for their other subclasses an immediate retry does not help.
 _UNANSWERED: Final = frozenset({errors.Unavailable, errors.OutcomeUnknown})
+"""The errors of a call without an answer. Their subclasses are not here: an immediate retry does not help those."""
 
 
 class NextPage(TypedDict, total=False):
@@ -56,7 +56,7 @@ def translate_sdk_errors(action: str, *, creates: bool = False) -> Generator[Non
 
     Args:
         action: What the block does, for messages that begin with "cannot": `attach volume vol-1 to node i-1`.
-        creates: Whether the block creates something: then a missing answer does not prove that nothing was created.
+        creates: Whether the block creates something. If it does, the object may exist although no answer came.
 
     Raises:
         Error: The driver's error for AWS's code.
@@ -64,7 +64,7 @@ def translate_sdk_errors(action: str, *, creates: bool = False) -> Generator[Non
         OutcomeUnknown: AWS did not answer, and something may have been created.
         Unavailable: AWS did not answer.
     """
-    unanswered = errors.OutcomeUnknown if creates else errors.Unavailable
+    error_without_answer = errors.OutcomeUnknown if creates else errors.Unavailable
     try:
         yield
     except ClientError as error:
@@ -72,11 +72,11 @@ def translate_sdk_errors(action: str, *, creates: bool = False) -> Generator[Non
     except ParamValidationError as error:
         raise errors.InvalidRequest(f"cannot {action}: {error}") from error
     except (NoConnection, HTTPClientError) as error:
-        raise unanswered(f"cannot {action}: no answer from AWS ({error}); {TRY_AGAIN}") from error
+        raise error_without_answer(f"cannot {action}: no answer from AWS ({error}); {TRY_AGAIN}") from error
     except NoCredentialsError as error:
         raise errors.Unavailable(f"cannot {action}: {NO_CREDENTIALS}; {TRY_AGAIN}") from error
     except ResponseParserError as error:  # a proxy or load balancer answered in AWS's place
-        raise unanswered(
+        raise error_without_answer(
             f"cannot {action}: the answer does not come from AWS ({error}); check proxies on the way to AWS"
         ) from error
     except (BotoCoreError, OSError) as error:  # before anything was sent: credentials and their files, endpoints
@@ -114,9 +114,9 @@ async def retry(
                 return await attempt()
         except errors.Error as error:
             outcome_unknown = outcome_unknown or isinstance(error, errors.OutcomeUnknown)
-            helps = type(error) is errors.Throttled or (repeatable and type(error) in _UNANSWERED)
+            retry_helps = type(error) is errors.Throttled or (repeatable and type(error) in _UNANSWERED)
             pause = next(pauses, None)
-            if not helps or pause is None:
+            if not retry_helps or pause is None:
                 if outcome_unknown and not isinstance(error, errors.OutcomeUnknown):
                     raise errors.OutcomeUnknown(
                         f"{error}; an earlier attempt got no answer and may have succeeded"
@@ -130,7 +130,7 @@ class AwsCaller:
     """Calls AWS with the clients of the current connection."""
 
     clients: Callable[[], Awaitable["Clients"]]
-    """Returns the clients; raises `Unavailable` while there are none."""
+    """Returns the clients, or raises `Unavailable` while there are none."""
 
     async def call(
         self,
@@ -154,7 +154,7 @@ class AwsCaller:
         send: Callable[["Clients", NextPage], Awaitable[Listing]],
         parse: Callable[[Listing], Iterable[Result]],
     ) -> tuple[Result, ...]:
-        """Fetch all pages of a listing: the caller takes anything that is missing for deleted.
+        """Fetch all pages of a listing, because an object on a page that was not fetched would count as deleted.
 
         Raises:
             Error: As `retry` does.

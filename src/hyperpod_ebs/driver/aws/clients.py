@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from types_aiobotocore_sagemaker import SageMakerClient
 
 MODELS: Final = Path(__file__).parent / "models"
-"""The SDK's models, cut down to the operations that the driver calls; absent if the package was built without them."""
+"""The SDK's models, cut down to the operations that the driver calls. Without this directory, it loads whole models."""
 
 CONNECT_TIMEOUT: Final = 5.0
+"""Seconds until a connection is open."""
+
 READ_TIMEOUT: Final = 15.0
-"""Seconds until an answer is complete."""
+"""Seconds until the answer, or the next part of it, arrives."""
 
 MAX_CONNECTIONS: Final = 50
 """Simultaneous connections to one service."""
@@ -38,7 +40,7 @@ class Settings:
     """How to reach AWS. The SDK finds a setting that is None in the environment, a profile or instance metadata."""
 
     scope: AwsScope = field(default_factory=AwsScope)
-    """STS is asked for a missing account; a missing partition follows from the region."""
+    """STS provides a missing account; a missing partition follows from the region."""
     ec2_endpoint: str | None = None
     sagemaker_endpoint: str | None = None
     sts_endpoint: str | None = None
@@ -56,10 +58,12 @@ class Clients:
 
 
 async def create_clients(stack: AsyncExitStack, settings: Settings) -> Clients:
-    """Create clients that live as long as the stack, without sending a request yet.
+    """Create clients that live as long as the stack.
+
+    The only requests that this sends are those that find the region and the credentials.
 
     Raises:
-        Unavailable: The region or the credentials are missing, or a file of either cannot be read.
+        Unavailable: The region or the credentials are missing, or a file that has them cannot be read.
     """
     config = AioConfig(
         connect_timeout=CONNECT_TIMEOUT,
@@ -78,7 +82,7 @@ async def create_clients(stack: AsyncExitStack, settings: Settings) -> Clients:
         region = region or await AioIMDSRegionProvider(session).provide()
         if not region:
             raise errors.Unavailable(
-                "no AWS region, and instance metadata does not provide it either; give --region or set AWS_REGION"
+                "no AWS region is set, and instance metadata does not provide one; give --region or set AWS_REGION"
             )
         partition = settings.scope.partition or await off_loop(session.get_partition_for_region, region)
         ec2 = await stack.enter_async_context(

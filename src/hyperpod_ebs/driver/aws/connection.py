@@ -1,9 +1,9 @@
 """The connection to AWS. A process starts without one, reports what is wrong, and connects as soon as it can.
 
-A call needs a region and credentials. Until there are both, it waits for the first check,
-which is already running, and then fails with the reason. Afterwards a cheap check reports
-whether AWS lets the driver work: a dry run of DescribeVolumes, which every call here depends
-on, and the account id. The check is repeated with growing pauses while something is wrong,
+A call needs a region and credentials. While one of them is missing, the call waits for the first
+check, which is already running, and then fails with the reason. Each check tests cheaply whether
+AWS lets the driver work: it makes a dry run of DescribeVolumes, which every operation depends on,
+and looks up the account id. Checks follow each other with growing pauses while something is wrong,
 and every ten minutes otherwise.
 """
 
@@ -34,10 +34,10 @@ PART: Final = "AWS"
 FIRST_CHECK_TIMEOUT: Final = 3.0
 """Seconds for which a call waits for the first check before there are clients."""
 
-PAUSES_WHILE_WRONG: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+PAUSES_WHILE_UNHEALTHY: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds between checks while something is wrong; the last one repeats."""
 
-PAUSE_WHILE_WELL: Final = 600.0
+PAUSE_WHILE_HEALTHY: Final = 600.0
 """Seconds between checks while nothing is wrong."""
 
 _DRY_RUN: Final = "DryRunOperation"
@@ -52,9 +52,10 @@ class Aws(Ec2Volumes, Ec2Modifications, Ec2Snapshots, Attachments):
 
 @asynccontextmanager
 async def connect(settings: Settings, condition: Condition | None = None) -> AsyncGenerator[Cloud]:
-    """Yield AWS at once, connected or not.
+    """Yield AWS at once, whether or not the connection works yet, and check the connection while the block runs.
 
-    While AWS is out of reach, `condition` has the reason and every call raises `Unavailable`.
+    While the connection does not work, `condition` has the reason. Until its clients exist, every call raises
+    `Unavailable`.
     """
     connection = Connection(settings, condition or Condition())
     failure: Exception | None = None
@@ -71,7 +72,7 @@ async def connect(settings: Settings, condition: Condition | None = None) -> Asy
 
 
 class Connection:
-    """The clients of one process, from the moment when they can be created."""
+    """The clients of one process, which exist as soon as there are a region and credentials."""
 
     def __init__(self, settings: Settings, condition: Condition) -> None:
         """`condition` receives what is wrong, and None once AWS works."""
@@ -100,17 +101,17 @@ class Connection:
 
     async def check_forever(self) -> None:
         """Check AWS again and again, and report every change to the condition, until cancelled."""
-        pauses = _pauses_while_wrong()
+        pauses = _pauses_while_unhealthy()
         while True:
             problem = await self._check()
             self._condition.report(PART, problem)
             self._first_check.set()
             if problem is None:
-                pauses = _pauses_while_wrong()
-            await asyncio.sleep(PAUSE_WHILE_WELL if problem is None else next(pauses))
+                pauses = _pauses_while_unhealthy()
+            await asyncio.sleep(PAUSE_WHILE_HEALTHY if problem is None else next(pauses))
 
     async def _check(self) -> str | None:
-        """Create the clients if there are none, try them, and return what is wrong."""
+        """Create the clients if there are none, try them, and return what is wrong; None if nothing is."""
         try:
             if self._clients is None:
                 async with AsyncExitStack() as attempt:
@@ -128,7 +129,7 @@ async def _check_access(clients: Clients) -> None:
     """Check that AWS lets the driver describe volumes, and look up the account.
 
     Raises:
-        Denied: AWS does not allow it; the message has the action and the IAM statement that allows it.
+        Denied: AWS does not allow one of these; the message has the action and the IAM statement that allows it.
         Unavailable: AWS does not answer.
     """
     with translate_sdk_errors("check access to EC2"):
@@ -140,5 +141,5 @@ async def _check_access(clients: Clients) -> None:
     await clients.account.resolve_id()
 
 
-def _pauses_while_wrong() -> Iterator[float]:
-    return chain(PAUSES_WHILE_WRONG, repeat(PAUSES_WHILE_WRONG[-1]))
+def _pauses_while_unhealthy() -> Iterator[float]:
+    return chain(PAUSES_WHILE_UNHEALTHY, repeat(PAUSES_WHILE_UNHEALTHY[-1]))

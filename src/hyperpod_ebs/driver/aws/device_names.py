@@ -1,7 +1,7 @@
 """Device names for attachments to plain EC2 instances.
 
-EC2 requires a device name, chosen by the caller, that is free on the instance. Nitro instances
-ignore the name, and the node finds the device by the volume's id; so any free name serves.
+The caller of EC2's AttachVolume has to choose a device name that is free on the instance. Nitro
+instances ignore the name, and the node finds the device by the volume's id, so any free name works.
 """
 
 import string
@@ -24,7 +24,7 @@ NAMES: Final = (
 
 @dataclass(slots=True)
 class DeviceNames:
-    """The names of attachments in progress, by instance: EC2 does not list these yet."""
+    """The device names of attachments in progress, by instance: EC2 does not list these names yet."""
 
     reserved: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 

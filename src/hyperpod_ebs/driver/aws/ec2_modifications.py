@@ -47,12 +47,12 @@ class Ec2Modifications(AwsCaller):
         described = await self.call_pages(
             action,
             lambda aws, page: aws.ec2.describe_volumes_modifications(Filters=by_id, **page),
-            _with_ids,
+            _shapes_with_ids,
         )
         return parse_by_id(action, ids, described, _parse_modification)
 
 
-def _with_ids(
+def _shapes_with_ids(
     answer: "DescribeVolumesModificationsResultTypeDef",
 ) -> "tuple[tuple[str, VolumeModificationTypeDef], ...]":
     """The modifications in the answer with their volumes' ids."""

@@ -1,9 +1,9 @@
 """Parts of requests and answers that several EC2 operations share: tags, filters, and answers by id.
 
-What AWS leaves out of an answer, or names by a word that the driver does not know, is a
-LookupError or ValueError in the functions that parse answers; `aws.calls` turns it into a `CloudError`.
+A function that parses an answer raises LookupError for a missing member, and ValueError for a
+value that the driver does not know. `aws.calls` turns both into a `CloudError`.
 """
-# botocore marks every member of an answer as optional, as said above:
+# botocore marks every member of an answer as optional. A missing one is a KeyError, as said above:
 # pyright: reportTypedDictNotRequiredAccess=false
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -31,7 +31,7 @@ def tag_list(tags: Mapping[str, str]) -> "list[TagTypeDef]":
 
 
 def filters(name: str, values: Collection[str]) -> "list[FilterTypeDef]":
-    """The filter that selects these values, at most 200."""
+    """The filter for objects whose property `name` has one of these values, at most 200."""
     return [{"Name": name, "Values": sorted(values)}]
 
 
@@ -42,7 +42,7 @@ def parse_by_id(
 
     Raises:
         PartlyRead: Some descriptions cannot be parsed; the others are in the error.
-        CloudError: The only resource asked for has a description that cannot be parsed.
+        CloudError: `ids` has a single id, and its description cannot be parsed.
     """
     try:
         return parse_each(action, described, parse)
@@ -58,7 +58,7 @@ def parse_each(
     """Parse each description, by the id of its resource.
 
     Raises:
-        PartlyRead: Some lack a member, or have a value that the driver does not know.
+        PartlyRead: Some descriptions lack a member, or have a value that the driver does not know.
     """
     found: dict[str, Value] = {}
     unread: dict[str, str] = {}

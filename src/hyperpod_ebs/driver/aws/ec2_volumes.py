@@ -65,7 +65,7 @@ class Ec2Volumes(AwsCaller):
         # A filter, not a list of ids: one unknown id would fail the call for all.
         by_id = filters("volume-id", ids)
         described = await self.call_pages(
-            action, lambda aws, page: aws.ec2.describe_volumes(Filters=by_id, **page), _with_ids
+            action, lambda aws, page: aws.ec2.describe_volumes(Filters=by_id, **page), _shapes_with_ids
         )
         return parse_by_id(action, ids, described, _parse_volume)
 
@@ -76,7 +76,7 @@ class Ec2Volumes(AwsCaller):
         return await self.call_pages(
             f"look up volume {name}",
             lambda aws, page: aws.ec2.describe_volumes(Filters=by_name, **page),
-            lambda answer: [_parse_volume(shape) for _, shape in _with_ids(answer, owner=account)],
+            lambda answer: [_parse_volume(shape) for _, shape in _shapes_with_ids(answer, owner=account)],
         )
 
     async def list_volumes(self, size: int, token: str | None) -> Page[Volume]:
@@ -88,7 +88,9 @@ class Ec2Volumes(AwsCaller):
         return await self.call(
             "list volumes",
             lambda aws: aws.ec2.describe_volumes(**request),
-            lambda answer: Page(_parse_readable(_with_ids(answer, owner=account)), answer.get("NextToken") or None),
+            lambda answer: Page(
+                _parse_readable(_shapes_with_ids(answer, owner=account)), answer.get("NextToken") or None
+            ),
         )
 
     async def list_zones(self) -> tuple[str, ...]:
@@ -156,7 +158,7 @@ def _parse_volume(shape: "VolumeTypeDef | VolumeResponseTypeDef") -> Volume:
     )
 
 
-def _with_ids(
+def _shapes_with_ids(
     answer: "DescribeVolumesResultTypeDef", *, owner: str | None = None
 ) -> "tuple[tuple[str, VolumeTypeDef], ...]":
     """The volumes in the answer with their ids; with `owner` only that account's: other accounts can share volumes."""

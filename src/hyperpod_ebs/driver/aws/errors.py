@@ -28,7 +28,7 @@ _ENCODED: Final = re.compile(r"\s*Encoded authorization failure message:.*", re.
 
 TRY_AGAIN: Final = "try again"
 NOT_UNDERSTOOD: Final = "answer not understood"
-"""Takes the place of AWS's code in a `CloudError` for an answer that cannot be parsed."""
+"""Replaces AWS's code in a `CloudError` for an answer that cannot be parsed."""
 
 NO_CREDENTIALS: Final = (
     "no AWS credentials; give the driver's service account a role (IRSA or Pod Identity), "
@@ -81,7 +81,7 @@ SERVER_ERRORS: Final = frozenset(
         "Unavailable",
     }
 )
-"""AWS failed internally. The request may have taken effect all the same."""
+"""AWS failed internally. The request may have taken effect nevertheless."""
 
 BY_CODE: Final[Mapping[str, type[Exception]]] = {
     # the request is wrong
@@ -135,7 +135,7 @@ BY_CODE: Final[Mapping[str, type[Exception]]] = {
     "VolumeLimitExceeded": errors.QuotaReached,
     "VolumeModificationSizeLimitExceeded": errors.QuotaReached,
     "VolumeTypeNotAvailableInZone": errors.ZoneFull,
-    # later
+    # a later request may succeed
     "ConcurrentTagAccess": errors.Busy,
     "IdempotentParameterMismatch": TokenSpent,
     "IncorrectModificationState": errors.Busy,
@@ -181,7 +181,7 @@ def error_for_response(error: ClientError, action: str, *, creates: bool = False
 
 
 def code_and_message(error: ClientError) -> tuple[str, str]:
-    """AWS's code and message; EC2's own where SageMaker wraps them."""
+    """AWS's code and message; EC2's own if SageMaker passes them on in its message."""
     answer = error.response.get("Error", {})
     code, message = answer.get("Code", "?"), answer.get("Message", "")
     if wrapped := _WRAPPED.search(message):
@@ -195,7 +195,7 @@ def parse_problem(error: LookupError | ValueError) -> str:
 
 
 def _denial(code: str, message: str, operation: str) -> tuple[str, str]:
-    """What is denied, and what would allow it."""
+    """What AWS denied and why, and what the user can do about it."""
     service = next((name for name, operations in OPERATIONS.items() if operation in operations), "ec2")
     action, resource = f"{service}:{operation}", "*"
     if match := _DENIED.search(message):

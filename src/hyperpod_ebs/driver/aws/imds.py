@@ -1,6 +1,7 @@
 """The identity of this machine according to EC2's instance metadata service (IMDS), version 2.
 
-Only the node process uses it, and that loads no AWS SDK: plain HTTP, in a thread.
+Only the node process uses this module, and the node process loads no AWS SDK. So this module sends
+plain HTTP requests, in a thread.
 """
 
 import http.client
@@ -19,7 +20,7 @@ TIMEOUT: Final = 10.0
 """Seconds for all requests together."""
 
 _ANSWER_TIMEOUT: Final = 2.0
-_LIFETIME_SECONDS: Final = "60"
+_TOKEN_SECONDS: Final = "60"  # noqa: S105 - how long a token is valid
 _PATHS: Final = ("instance-id", "instance-type", "placement/availability-zone", "network/interfaces/macs/")
 _SAGEMAKER_TYPE: Final = "ml."
 
@@ -29,7 +30,7 @@ class InstanceMetadata:
     """The metadata source for plain EC2 instances."""
 
     endpoint: str | None = None
-    """The service's address, if it is not the usual one."""
+    """The service's address; None for the usual one."""
 
     name: ClassVar[str] = "imds"
     """The source's name in `--metadata-sources`."""
@@ -37,8 +38,8 @@ class InstanceMetadata:
     async def read_identity(self) -> PartialIdentity:
         """Read the identity of this machine.
 
-        It has no count of the machine's other volumes: the service's block device mapping shows the volumes
-        at the machine's start, and the driver's own may be among these.
+        The result has no count of other volumes: the service lists the volumes that were attached when the
+        machine started, and the driver's volumes may be among them.
 
         Raises:
             Unavailable: The service does not answer, or something else answers in its place.
@@ -66,9 +67,7 @@ def _read_all(base: str) -> list[str]:
     root = parts.path.rstrip("/") + "/latest"
     connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=_ANSWER_TIMEOUT)
     try:
-        token = _send(
-            connection, "PUT", f"{root}/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": _LIFETIME_SECONDS}
-        )
+        token = _send(connection, "PUT", f"{root}/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": _TOKEN_SECONDS})
         headers = {"X-aws-ec2-metadata-token": token}
         return [_send(connection, "GET", f"{root}/meta-data/{path}", headers) for path in _PATHS]
     finally:

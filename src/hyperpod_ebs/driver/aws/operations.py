@@ -1,4 +1,4 @@
-"""The AWS operations that the driver calls. Its processes load the SDK's models of these operations only.
+"""The AWS operations that the driver calls. The driver loads only the parts of the SDK's models that describe these.
 
 `hatch_build.py` runs this file on its own when the package is built, so it must not import from the package.
 """
