@@ -1,4 +1,4 @@
-"""What applies to every test: privileges are checked, the event loop must not block, and nothing may be left behind.
+"""Checks around every test: its privileges, that nothing blocks the event loop, and that nothing is left behind.
 
 Tests run at the same time (xdist), so a test is responsible only for the loop devices and mounts below
 its own directories, and for the processes that it started.
@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 import time
+from asyncio.subprocess import PIPE
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,14 +23,14 @@ from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
 from hyperpod_ebs.sandbox import janitor
-from tests.support.privileges import CAP_SYS_RESOURCE, has_capability, missing_privilege
+from tests.support.privileges import CAP_SYS_RESOURCE, has_capability, missing_privilege, skip_or_fail
 
 # <linux/loop.h>, <sys/mount.h>
 LOOP_CLR_FD: Final = 0x4C01
 MNT_DETACH: Final = 2
 
-LINGER: Final = 15.0
-"""Seconds that leftovers have to disappear: udev holds a loop device after its last user, and a janitor or an unmount
+LEFTOVER_TIMEOUT: Final = 15.0
+"""Seconds for leftovers to disappear: udev holds a loop device after its last user, and a janitor or an unmount
 waits for a disk to which other tests write."""
 
 settings.register_profile("hyperpod-ebs", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -42,9 +43,7 @@ settings.load_profile("hyperpod-ebs")  # without deadlines, since the machine ma
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test that this machine cannot run; in CI, fail it."""
     if item.get_closest_marker("root") and (reason := missing_privilege()):
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"CI must be able to run this test, but {reason}", pytrace=False)
-        pytest.skip(reason)
+        skip_or_fail(reason)
     if item.get_closest_marker("online_ext4_growth") and not has_capability(CAP_SYS_RESOURCE):
         pytest.skip("growing a mounted ext4 needs CAP_SYS_RESOURCE, which this process does not have")
 
@@ -78,7 +77,7 @@ def worker_directory() -> Generator[Path]:
         path = Path(outer).resolve()
         lock = janitor.create_lock_file(path)
         argv = [sys.executable, "-m", "hyperpod_ebs.sandbox.janitor", str(path)]
-        process = psutil.Popen(argv, stdin=-1, pass_fds=(lock,), start_new_session=True)
+        process = psutil.Popen(argv, stdin=PIPE, pass_fds=(lock,), start_new_session=True)
         patch.setenv(janitor.SANDBOX_VARIABLE, str(path))
         try:
             yield path
@@ -99,7 +98,7 @@ def short_path(worker_directory: Path) -> Generator[Path]:
     """The directory for temporary files during this test.
 
     Its path is short enough for sockets below it (unix(7): at most 107 bytes). Processes that the test
-    starts have it in TMPDIR, by which the processes of a test are recognised.
+    starts have it in TMPDIR, by which `leftovers` finds the processes of a test.
     """
     with (
         tempfile.TemporaryDirectory(prefix="t-", dir=worker_directory) as directory,
@@ -117,22 +116,22 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Generator[None]:
         yield
         return
     directories: list[Path] = [request.getfixturevalue(name) for name in ("tmp_path", "short_path")]
-    before = children()
+    before = child_processes()
     yield
-    fail_if_left_behind(directories, before)
+    fail_on_leftovers(directories, before)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def nothing_left_by_the_session(worker_directory: Path) -> Generator[None]:
     """Fail a session whose fixtures leave something behind."""
-    before = children()
+    before = child_processes()
     yield
-    fail_if_left_behind([worker_directory], before)
+    fail_on_leftovers([worker_directory], before)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leftovers:
-    """What a test has left behind."""
+    """The processes, mounts and loop devices that tests have left behind."""
 
     processes: tuple[psutil.Process, ...]
     mounts: tuple[Path, ...]
@@ -155,7 +154,7 @@ class Leftovers:
         for process in self.processes:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(self.processes, timeout=LINGER)
+        psutil.wait_procs(self.processes, timeout=LEFTOVER_TIMEOUT)
         libc = ctypes.CDLL(None)
         for mount in self.mounts:
             libc.umount2(bytes(mount), MNT_DETACH)
@@ -166,29 +165,37 @@ class Leftovers:
             os.close(device)
 
 
-def fail_if_left_behind(directories: Sequence[Path], before: set[psutil.Process]) -> None:
-    """Remove what is left after a short while, and fail the test."""
-    deadline = time.monotonic() + LINGER
-    while (left := leftovers(directories, before)) and time.monotonic() < deadline:
+def fail_on_leftovers(directories: Sequence[Path], before: set[psutil.Process]) -> None:
+    """Wait until nothing is left; after a timeout remove the leftovers and fail the test.
+
+    Args:
+        directories: The directories of the test.
+        before: The processes that ran before the test.
+    """
+    deadline = time.monotonic() + LEFTOVER_TIMEOUT
+    while (remaining := leftovers(directories, before)) and time.monotonic() < deadline:
         time.sleep(0.02)  # udev and dying processes send no notification
-    if left:
-        description = str(left)
-        left.remove()
+    if remaining:
+        description = str(remaining)
+        remaining.remove()
         pytest.fail(f"left behind: {description}", pytrace=False)
 
 
 def leftovers(directories: Sequence[Path], before: set[psutil.Process]) -> Leftovers:
-    """What is below the directories, and the new processes that use them or were started by this process."""
-    users = {process for process in psutil.process_iter() if temporary_directory(process) in directories}
+    """The mounts and loop devices below the directories, and the processes that were not there before.
+
+    These are processes with one of the directories as TMPDIR, and the children of this process.
+    """
+    processes = {process for process in psutil.process_iter() if temporary_directory(process) in directories}
     return Leftovers(
-        processes=tuple((users | children()) - before - {psutil.Process()}),
+        processes=tuple((processes | child_processes()) - before - {psutil.Process()}),
         mounts=tuple(mount for directory in directories for mount in janitor.mounts_below(directory)),
         loops=tuple(loop for directory in directories for loop in janitor.loops_below(directory)),
     )
 
 
-def children() -> set[psutil.Process]:
-    """The running processes that this process or one of its children has started."""
+def child_processes() -> set[psutil.Process]:
+    """The running descendants of this process."""
     return {child for child in psutil.Process().children(recursive=True) if temporary_directory(child) is not None}
 
 

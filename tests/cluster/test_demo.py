@@ -9,7 +9,7 @@ from hyperpod_ebs.kit import command
 from tests.support.live_cluster import LiveCluster
 
 
-@pytest.mark.usefixtures("cordon")
+@pytest.mark.usefixtures("cordon_turn")
 async def test_the_demo_shows_a_training_job_that_moves_and_gets_the_same_weights(live: LiveCluster) -> None:
     """The training job's weights at the end are those of a job that was not interrupted."""
     argv = [sys.executable, "-m", "localcluster", "demo", f"--directory={live.record.directory}", "--output=json"]

@@ -141,7 +141,7 @@ async def test_no_event_is_lost_while_the_log_outgrows_its_volume(example: Examp
 
 
 @pytest.mark.requirement("examples.readme")
-@pytest.mark.usefixtures("cordon")
+@pytest.mark.usefixtures("cordon_turn")
 @pytest.mark.parametrize("example", ["training/checkpoint"], indirect=True)
 async def test_a_training_that_loses_its_node_ends_with_the_weights_of_an_uninterrupted_one(example: Example) -> None:
     said = await example.run()

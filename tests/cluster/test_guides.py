@@ -101,7 +101,7 @@ async def test_the_commands_of_a_guide_print_what_it_shows(
 
 
 @pytest.mark.requirement("guides.true")
-@pytest.mark.usefixtures("cordon")
+@pytest.mark.usefixtures("cordon_turn")
 async def test_the_commands_of_the_local_cluster_guide_print_what_it_shows(
     environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from tests.support.driver_pods import CONTROLLER, PLUGIN
 from tests.support.live_cluster import SYSTEM, LiveCluster
 from tests.support.waiting import wait_for_cluster
 
-pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("replace_damaged_pods")]
+pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("pod_replacement")]
 
 UNREADY: Final = "Unhealthy: Readiness probe failed: HTTP probe failed with statuscode: 503"
 

@@ -11,7 +11,7 @@ from tests.support.driver_pods import Sidecar, kill_during_operation
 from tests.support.live_cluster import LiveCluster
 from tests.support.waiting import wait_for_cluster
 
-pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("replace_damaged_pods")]
+pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("pod_replacement")]
 
 
 @pytest.mark.requirement("kills.controller")

@@ -9,7 +9,7 @@ from tests.support.live_cluster import SYSTEM, LiveCluster
 
 
 @pytest.mark.exclusive
-@pytest.mark.usefixtures("replace_damaged_pods")
+@pytest.mark.usefixtures("pod_replacement")
 async def test_when_the_leading_controller_is_gone_the_other_takes_over(
     namespace: ClusterNamespace, live: LiveCluster
 ) -> None:

@@ -19,7 +19,7 @@ from tests.support.live_cluster import DRIVER, SYSTEM, LiveCluster
 from tests.support.pod_manifests import COUNT, INTERRUPTION
 from tests.support.waiting import wait_for_cluster
 
-pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("replace_damaged_pods")]
+pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("pod_replacement")]
 
 SOCKET: Final = f"/var/lib/kubelet/plugins_registry/{DRIVER}-reg.sock"
 """The socket through which the node process registers with kubelet."""

@@ -1,11 +1,13 @@
-"""The privileges of this process, without which some tests cannot run."""
+"""The privileges of this process, and what happens to a test that needs more."""
 
 import fcntl
 import os
 import re
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
+
+import pytest
 
 # <linux/capability.h>, <linux/loop.h>
 CAP_SYS_ADMIN: Final = 21
@@ -31,6 +33,13 @@ def missing_privilege() -> str | None:
     finally:
         os.close(control)
     return None
+
+
+def skip_or_fail(reason: str) -> NoReturn:
+    """Skip a test that this machine cannot run; in CI, fail it."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI must be able to run this test, but {reason}", pytrace=False)
+    pytest.skip(reason)
 
 
 def has_capability(capability: int) -> bool:
