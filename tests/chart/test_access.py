@@ -1,4 +1,4 @@
-"""The Kubernetes rights of the service accounts: what they may do, and what they may not."""
+"""The Kubernetes rights that the chart grants to each service account, and those that it does not."""
 
 from typing import Any, Final
 
@@ -16,16 +16,16 @@ Right = tuple[str, str, str]
 
 def rights(rendered: Rendered, account: tuple[str, str]) -> set[Right]:
     """All rights of a service account, in its namespace or in the cluster."""
-    found: set[Right] = set()
+    granted: set[Right] = set()
     for binding in [*rendered.all("ClusterRoleBinding"), *rendered.all("RoleBinding")]:
-        if account in [(each["name"], each["namespace"]) for each in binding["subjects"]]:
+        if account in [(subject["name"], subject["namespace"]) for subject in binding["subjects"]]:
             role = rendered.get(binding["roleRef"]["kind"], binding["roleRef"]["name"])
-            found |= {right for rule in role["rules"] for right in single_rights(rule)}
-    return found
+            granted |= {right for rule in role["rules"] for right in single_rights(rule)}
+    return granted
 
 
 def single_rights(rule: dict[str, Any]) -> set[Right]:
-    """The single rights of a rule."""
+    """The rights that a rule combines: one for each verb, resource and name."""
     return {
         (verb, resource, name)
         for verb in rule["verbs"]
@@ -36,7 +36,7 @@ def single_rights(rule: dict[str, Any]) -> set[Right]:
 
 def verbs(all_rights: set[Right], resource: str) -> set[str]:
     """The verbs that are granted for a resource."""
-    return {verb for verb, about, _ in all_rights if about == resource}
+    return {verb for verb, granted, _ in all_rights if granted == resource}
 
 
 @pytest.mark.requirement("chart.least-rights")
@@ -54,28 +54,26 @@ async def test_no_account_reads_secrets_creates_pods_or_grants_rights() -> None:
     """Kubernetes, RBAC good practices: these rights let a stolen token escalate."""
     rendered = await render({"snapshotController": {"enabled": True}})
 
-    everything = {
-        right for role in rendered.all("ClusterRole") for rule in role["rules"] for right in single_rights(rule)
-    }
+    granted = {right for role in rendered.all("ClusterRole") for rule in role["rules"] for right in single_rights(rule)}
 
-    touched = {resource for _, resource, _ in everything}
-    assert not touched & {"secrets", "configmaps", "pods", "pods/exec", "serviceaccounts", "serviceaccounts/token"}
-    assert not {each for each in touched if "role" in each}
+    resources = {resource for _, resource, _ in granted}
+    assert not resources & {"secrets", "configmaps", "pods", "pods/exec", "serviceaccounts", "serviceaccounts/token"}
+    assert not {resource for resource in resources if "role" in resource}
 
 
 @pytest.mark.parametrize(
-    ("argument", "may"),
+    ("argument", "allowed"),
     [
         ("--handle-volume-inuse-error=true", {"list", "watch"}),
         ("-handle-volume-inuse-error", {"list", "watch"}),
         ("--handle-volume-inuse-error=false", set()),
     ],
 )
-async def test_a_resizer_that_looks_for_pods_may_list_them(argument: str, may: set[str]) -> None:
+async def test_a_resizer_that_looks_for_pods_may_list_them(argument: str, allowed: set[str]) -> None:
     """external-resizer: with this flag it resizes nothing until it has listed all pods."""
     rendered = await render({"sidecars": {"resizer": {"additionalArgs": [argument]}}})
 
-    assert verbs(rights(rendered, CONTROLLER), "pods") == may
+    assert verbs(rights(rendered, CONTROLLER), "pods") == allowed
 
 
 @pytest.mark.requirement("chart.least-rights")
@@ -94,14 +92,14 @@ async def test_the_node_reads_its_node_csinode_and_attachments_and_patches_its_t
 
 
 async def test_a_node_with_disabled_mutation_only_reads() -> None:
-    """Upstream: node.serviceAccount.disableMutation."""
+    """Upstream's value node.serviceAccount.disableMutation."""
     rendered = await render({"node": {"serviceAccount": {"disableMutation": True}}})
 
     node = rights(rendered, NODE)
 
     assert {verb for verb, _, _ in node} <= READ
     assert verbs(node, "nodes") == {"get"}
-    # The driver does not try to.
+    # The driver does not watch for its start-up taint, which it may not remove.
     assert rendered.node.environment("ebs-plugin")["DISABLE_TAINT_WATCHER"]
 
 
@@ -116,7 +114,7 @@ async def test_the_controller_deletes_persistent_volumes_and_nothing_else() -> N
 
 @pytest.mark.requirement("chart.least-rights")
 async def test_the_controller_only_reads_nodes_classes_and_csinodes() -> None:
-    """It needs them for topology and parameters."""
+    """The sidecars read topology and parameters from these objects."""
     controller = rights(await render(), CONTROLLER)
 
     for resource in ("nodes", "csinodes", "storageclasses", "volumeattributesclasses", "volumesnapshotclasses"):
@@ -134,7 +132,7 @@ async def test_the_controller_updates_claims_and_patches_their_status_but_neithe
 
 @pytest.mark.requirement("chart.least-rights")
 async def test_events_are_written_and_not_read() -> None:
-    """client-go's recorder creates and patches."""
+    """client-go, tools/record: the recorder of events creates and patches them."""
     assert verbs(rights(await render(), CONTROLLER), "events") == {"create", "patch"}
 
 
@@ -166,7 +164,7 @@ async def test_without_snapshots_there_are_no_rights_to_them(resource: str) -> N
 
 
 async def test_the_snapshot_controller_has_its_own_account() -> None:
-    """It creates and deletes snapshot contents, which the driver's sidecars do not."""
+    """The snapshot controller creates and deletes VolumeSnapshotContents, and the driver's sidecars do neither."""
     rendered = await render({"snapshotController": {"enabled": True}})
 
     snapshot_controller = rights(rendered, ("snapshot-controller", "kube-system"))
@@ -185,7 +183,7 @@ async def test_additional_rules_are_granted() -> None:
     assert ("get", "secrets", "") in rights(rendered, CONTROLLER)
 
 
-async def test_the_nodes_rights_are_bound_in_its_namespace() -> None:
+async def test_the_nodes_rights_belong_to_the_account_in_its_namespace() -> None:
     """Upstream: node.namespaceOverride."""
     rendered = await render({"node": {"namespaceOverride": "nodes"}})
 

@@ -50,7 +50,7 @@ async def test_the_controller_may_connect_to_the_embedded_clouds_port() -> None:
         ({"proxy": {"http_proxy": "http://user:secret@proxy.example:3128/"}}, 3128),
         ({"proxy": {"http_proxy": "proxy.example:8080"}}, 8080),
     ],
-    ids=["an IPv6 address", "no port", "the proxy's", "the proxy's without a scheme"],
+    ids=["an IPv6 address", "no port", "a proxy", "a proxy without a scheme"],
 )
 async def test_the_pods_may_connect_to_the_port_of_the_url(values: dict[str, Any], port: int) -> None:
     """The embedded cloud and the proxy may have any port."""
@@ -62,7 +62,7 @@ async def test_the_pods_may_connect_to_the_port_of_the_url(values: dict[str, Any
 
 
 async def test_service_and_policy_use_the_port_of_the_http_endpoint() -> None:
-    """Upstream's Service keeps the port of enableMetrics, where nothing listens then."""
+    """With httpEndpoint set, upstream's Service still has the port of enableMetrics, where no process listens."""
     values = {"controller": {"enableMetrics": True, "httpEndpoint": ":8080"}, "networkPolicy": {"enabled": True}}
 
     rendered = await render(values)

@@ -1,4 +1,4 @@
-"""The notes after an installation."""
+"""The notes that Helm prints after an installation."""
 
 import json
 import re
@@ -18,7 +18,7 @@ def policy_in(text: str) -> dict[str, Any]:
 
 
 async def test_the_permissions_name_the_account_and_the_cluster() -> None:
-    """AWS's guide to the driver on HyperPod: the role's permissions beyond those for EBS."""
+    """SageMaker AI guide, "Using the Amazon EBS CSI driver on SageMaker HyperPod EKS clusters": permissions."""
     arn = "arn:aws:sagemaker:us-west-2:111122223333:cluster/abcdef123456"
 
     policy = policy_in(await get_notes({"hyperpod": {"clusterArn": arn, "eksClusterName": "training"}}))
@@ -38,7 +38,7 @@ async def test_the_permissions_name_the_account_and_the_cluster() -> None:
 
 
 async def test_unknown_values_are_in_capitals_and_named() -> None:
-    """The user has to replace them, or set the named values."""
+    """The user must replace the words in capitals, or set the values that the notes name."""
     text = await get_notes({"hyperpod": {"region": "cn-north-1"}})
 
     assert "arn:aws-cn:sagemaker:cn-north-1:ACCOUNT:cluster/*" in text
@@ -65,7 +65,7 @@ async def test_values_without_effect_are_reported() -> None:
 
 
 async def test_values_without_a_problem_give_no_notes_about_them() -> None:
-    """Notes that always say something are not read."""
+    """Users stop reading notes that always warn."""
     values = {
         "image": {"containerRegistry": "registry.example"},
         "node": {"enableWindows": False},
@@ -117,7 +117,7 @@ async def test_the_notes_name_each_daemonset_of_the_release() -> None:
 
 
 async def test_ignored_labels_other_versions_and_images_without_a_registry_are_reported(tmp_path: Path) -> None:
-    """The release is installed all the same, so only the notes show it."""
+    """Helm installs the release in all three cases, so only the notes can warn."""
     text = await get_notes(
         {
             "controller": {"podLabels": {"app": "other"}},

@@ -1,4 +1,4 @@
-"""The pods: their containers, their rights, and that the driver accepts its arguments."""
+"""The pods: their containers, their privileges, and that the driver accepts its arguments."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support.command_line import parse_command_line
-from tests.support.helm_chart import Pod, Rendered, render
+from tests.support.helm_chart import EVERY_SIDECAR, Pod, Rendered, render
 
 PRIVILEGED: Final = {"privileged": True, "readOnlyRootFilesystem": True}
 
@@ -25,7 +25,7 @@ EVERYTHING: Final = {
 
 
 def driver_arguments(pod: Pod) -> list[str]:
-    """The driver's arguments as its process gets them: Kubernetes expands variables."""
+    """The arguments that the driver's process gets: Kubernetes expands the variables in them."""
     environment = pod.environment("ebs-plugin")
     return [
         argument.replace("$(CSI_ENDPOINT)", str(environment["CSI_ENDPOINT"]))
@@ -36,7 +36,7 @@ def driver_arguments(pod: Pod) -> list[str]:
 @pytest.mark.requirement("chart.arguments-accepted")
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["by default", "with everything"])
 async def test_the_driver_accepts_the_arguments_of_the_controller(values: dict[str, Any]) -> None:
-    """Chart and command are changed in different files."""
+    """The chart writes the flags and driver/app/options.py defines them, so a change to one can forget the other."""
     mode, *arguments = driver_arguments((await render(values)).controller)
 
     serving, controller, _ = parse_command_line(*arguments)
@@ -49,7 +49,7 @@ async def test_the_driver_accepts_the_arguments_of_the_controller(values: dict[s
 
 
 async def test_values_reach_the_controller() -> None:
-    """Each becomes the flag of the same meaning."""
+    """docs/reference/chart-values.md: the controller's values that are flags of the driver."""
     _, *arguments = driver_arguments((await render(EVERYTHING)).controller)
 
     serving, controller, _ = parse_command_line(*arguments)
@@ -66,7 +66,7 @@ async def test_values_reach_the_controller() -> None:
 @pytest.mark.requirement("chart.arguments-accepted")
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["by default", "with everything"])
 async def test_the_driver_accepts_the_arguments_of_the_node(values: dict[str, Any]) -> None:
-    """Chart and command are changed in different files."""
+    """The chart writes the flags and driver/app/options.py defines them, so a change to one can forget the other."""
     mode, *arguments = driver_arguments((await render(values)).node)
 
     serving, _, node = parse_command_line(*arguments)
@@ -80,7 +80,7 @@ async def test_the_driver_accepts_the_arguments_of_the_node(values: dict[str, An
 
 
 async def test_values_reach_the_node() -> None:
-    """Each becomes the flag of the same meaning."""
+    """docs/reference/chart-values.md: the node's values that are flags of the driver."""
     _, *arguments = driver_arguments((await render(EVERYTHING)).node)
 
     serving, _, node = parse_command_line(*arguments)
@@ -128,7 +128,7 @@ async def test_readiness_is_probed_at_once_and_lost_as_slowly_as_liveness(sideca
 
 
 async def test_the_registrar_and_the_probe_sidecars_can_be_enabled() -> None:
-    """They are off by default, because the driver replaces them."""
+    """Both sidecars are off by default, because the driver does their work."""
     values = {"sidecars": {"nodeDriverRegistrar": {"enabled": True}, "livenessProbe": {"enabled": True}}}
 
     rendered = await render(values)
@@ -148,7 +148,7 @@ async def test_the_communitys_probe_serves_readiness_and_the_driver_liveness() -
         driver = pod.containers["ebs-plugin"]
         ports = {each["name"]: each["containerPort"] for each in driver["ports"]}
 
-        # The sidecar's own is 9808.
+        # Port 9808 is the sidecar's.
         assert ports == {"healthz": 9808, "livez": 9810}
         assert "--health-endpoint=:9810" in driver["args"]
         assert driver["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "livez"}
@@ -202,7 +202,7 @@ async def test_a_daemonset_can_be_disabled() -> None:
 
 
 async def test_services_and_policies_exist_only_for_enabled_daemonsets() -> None:
-    """A Service or a policy without pods is useless."""
+    """A Service or a policy for a disabled DaemonSet would select no pods."""
     values = {
         "node": {"enableMetrics": True},
         "networkPolicy": {"enabled": True},
@@ -272,12 +272,7 @@ async def test_both_names_of_the_endpoint_are_read() -> None:
 @pytest.mark.requirement("chart.unprivileged")
 async def test_only_the_container_that_mounts_is_privileged() -> None:
     """Kubernetes, Pod Security Standards: all other containers keep to `restricted`."""
-    values = {
-        "sidecars": {"nodeDriverRegistrar": {"enabled": True}, "livenessProbe": {"enabled": True}},
-        "snapshotController": {"enabled": True},
-    }
-
-    rendered = await render(values)
+    rendered = await render(EVERY_SIDECAR)
 
     for pod in rendered.pods:
         for name, container in pod.containers.items():
@@ -307,7 +302,7 @@ async def test_the_controller_runs_without_root() -> None:
 
 
 async def test_the_node_mounts_only_four_directories_of_the_host() -> None:
-    """Kubelet's, the driver's, the registration's and the devices'."""
+    """The directories of kubelet, of the driver's socket, of plugin registration and of the devices."""
     pod = (await render({"node": {"kubeletPath": "/var/data/kubelet"}})).node
 
     host = {each["name"]: each["hostPath"]["path"] for each in pod.spec["volumes"] if "hostPath" in each}
@@ -325,7 +320,7 @@ async def test_the_node_mounts_only_four_directories_of_the_host() -> None:
 
 
 async def test_zeros_are_rendered() -> None:
-    """Upstream does not render a limit of 0, nor 0 reserved slots."""
+    """Upstream's chart renders neither a limit of 0 nor 0 reserved slots."""
     none = await render({"node": {"volumeAttachLimit": 0}})
     nothing_reserved = await render({"node": {"reservedVolumeAttachments": 0}})
 
@@ -334,7 +329,7 @@ async def test_zeros_are_rendered() -> None:
 
 
 async def test_the_node_has_its_own_env_from() -> None:
-    """Upstream gives the node's containers the controller's."""
+    """Upstream's chart gives the node's containers controller.envFrom."""
     values = {
         "node": {"envFrom": [{"secretRef": {"name": "node"}}]},
         "controller": {"envFrom": [{"secretRef": {"name": "controller"}}]},
@@ -368,7 +363,7 @@ async def test_one_value_switches_between_the_embedded_cloud_and_aws() -> None:
     ids=["hyperpod.region", "controller.region", "the cluster's ARN"],
 )
 async def test_the_region_can_be_set_by_any_of_three_values(values: dict[str, Any]) -> None:
-    """The controller gets it in one variable."""
+    """Each of the three values sets AWS_REGION."""
     assert (await render(values)).controller.environment("ebs-plugin")["AWS_REGION"] == "us-west-2"
 
 
@@ -475,7 +470,7 @@ async def test_kubelet_updates_the_attach_limit(kubernetes: str, period: int, se
 async def test_a_drain_keeps_a_controller_running(
     replicas: int, values: dict[str, Any], budget: dict[str, Any]
 ) -> None:
-    """Upstream's rule, unless the values set a budget."""
+    """Upstream's chart, PodDisruptionBudget: up to two replicas maxUnavailable 1, otherwise minAvailable 2."""
     rendered = await render({"controller": {"replicaCount": replicas, "podDisruptionBudget": values}})
 
     spec = rendered.get("PodDisruptionBudget", "ebs-csi-controller")["spec"]

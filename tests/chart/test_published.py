@@ -6,12 +6,7 @@ from typing import Any
 import pytest
 
 from hyperpod_ebs import __version__
-from tests.support.helm_chart import CHART, Rendered, Values, copy_chart, render
-
-EVERY_SIDECAR: Values = {
-    "sidecars": {name: {"enabled": True} for name in ("livenessProbe", "nodeDriverRegistrar")},
-    "snapshotController": {"enabled": True},
-}
+from tests.support.helm_chart import CHART, EVERY_SIDECAR, Rendered, copy_chart, render
 
 
 @pytest.fixture
@@ -30,7 +25,7 @@ def containers(rendered: Rendered) -> list[Any]:
 
 
 async def test_all_images_are_pulled_from_the_publishers_registry(published_chart: Path) -> None:
-    """docs/guides/release.md: one value, set once."""
+    """charts/hyperpod-ebs/Chart.yaml: the publisher sets the annotation image-registry before the first release."""
     used = containers(await render(EVERY_SIDECAR, chart=published_chart))
 
     assert {container["imagePullPolicy"] for container in used} == {"IfNotPresent"}
@@ -42,8 +37,8 @@ async def test_all_images_are_pulled_from_the_publishers_registry(published_char
     }
 
 
-async def test_a_users_registry_replaces_the_publishers(published_chart: Path) -> None:
-    """VERSIONING.md: image.containerRegistry means the same in every chart."""
+async def test_a_users_registry_replaces_the_publishers_registry(published_chart: Path) -> None:
+    """VERSIONING.md: image.containerRegistry means the same in every published chart."""
     values = {**EVERY_SIDECAR, "image": {"containerRegistry": "mine.example"}}
 
     assert (await render(values, chart=published_chart)).objects == (await render(values, chart=CHART)).objects

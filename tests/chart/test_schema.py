@@ -26,7 +26,7 @@ GROUPS: Final = list(groups(SCHEMA))
 
 
 def values_with(path: tuple[str, ...], value: Any) -> Values:
-    """Values with only this one."""
+    """Values with only the value at this path."""
     for name in reversed(path):
         value = {name: value}
     return value  # type: ignore[no-any-return]  # a map, for every path here has a name
@@ -68,13 +68,13 @@ def nulls(values: Any, schema: dict[str, Any]) -> Values:
 
 
 def test_the_schema_accepts_the_defaults() -> None:
-    """All of them, nulls included."""
+    """Several defaults are null."""
     jsonschema.Draft7Validator.check_schema(SCHEMA)
     jsonschema.validate(VALUES, SCHEMA, cls=jsonschema.Draft7Validator)
 
 
 def test_the_schema_has_every_default() -> None:
-    """It would refuse a value that it does not have."""
+    """The schema refuses a value that it does not define."""
 
     def walk(values: Any, schema: dict[str, Any], path: str) -> None:
         if not isinstance(values, dict) or schema.get("additionalProperties") is not False:
@@ -104,7 +104,7 @@ def test_null_is_refused_where_a_value_is_required(path: tuple[str, ...]) -> Non
 
 @pytest.mark.requirement("chart.null-refused")
 async def test_helm_names_a_missing_value() -> None:
-    """The error that a user sees."""
+    """Helm's own validator writes the error that a user sees."""
     refusal = await get_refusal({"controller": {"batching": None, "serviceAccount": {"name": ""}}, "sidecars": None})
 
     assert "missing property 'batching'" in refusal
@@ -134,20 +134,20 @@ async def test_every_other_value_can_be_null() -> None:
 
 
 def test_an_additional_daemonset_needs_only_the_values_that_differ() -> None:
-    """Upstream: all others are the node's."""
+    """Upstream's value additionalDaemonSets: the values that it omits are those of `node`."""
     validate({"additionalDaemonSets": {"big": {"serviceMonitor": {"interval": "30s"}}, "plain": None}})
 
 
 @pytest.mark.requirement("chart.upstream-values")
 async def test_helm_names_a_misspelt_value() -> None:
-    """The error that a user sees, from Helm's own validator."""
+    """Helm's own validator writes the error that a user sees."""
     refusal = await get_refusal({"controller": {"replicas": 3}})
 
     assert "/controller" in refusal
     assert "replicas" in refusal
 
 
-class Wrong(NamedTuple):
+class WrongValue(NamedTuple):
     """A value of a wrong type or out of range."""
 
     path: str
@@ -159,34 +159,34 @@ class Wrong(NamedTuple):
         return f"{self.path} is {self.value!r}"
 
 
-WRONG: Final = [
-    Wrong("controller.replicaCount", 0),
-    Wrong("controller.loggingFormat", "xml"),
-    Wrong("controller.logLevel", "high"),
-    Wrong("hyperpod.account", 111122223333),
-    Wrong("hyperpod.account", "1111"),
-    Wrong("hyperpod.clusterArn", "arn:aws:eks:us-west-2:111122223333:cluster/training"),
-    Wrong("hyperpod.role.through", "magic"),
-    Wrong("embeddedCloud.endpoint", "10.0.0.1:4566"),
-    Wrong("node.volumeAttachLimit", -1),
-    Wrong("node.kubeletPath", "var/lib/kubelet"),
-    Wrong("nodeAllocatableUpdatePeriodSeconds", 5),
-    Wrong("controller.extraVolumeTags", {"team": 42}),
-    Wrong("controller.serviceAccount.name", ""),
-    Wrong("awsAccessSecret.name", ""),
-    Wrong("controller.httpEndpoint", "localhost"),
-    Wrong("sidecars.attacher.leaderElection.leaseDuration", "15"),
-    Wrong("storageClasses", [{"parameters": {}}]),
-    Wrong("storageClasses", [{"name": "a", "reclaimpolicy": "Retain"}]),
-    Wrong("volumeSnapshotClasses", [{"name": "a"}]),
-    Wrong("additionalDaemonSets", {"big": {"volumeAttachLimits": 3}}),
-    Wrong("networkPolicy.egressPorts", [0]),
+WRONG_VALUES: Final = [
+    WrongValue("controller.replicaCount", 0),
+    WrongValue("controller.loggingFormat", "xml"),
+    WrongValue("controller.logLevel", "high"),
+    WrongValue("hyperpod.account", 111122223333),
+    WrongValue("hyperpod.account", "1111"),
+    WrongValue("hyperpod.clusterArn", "arn:aws:eks:us-west-2:111122223333:cluster/training"),
+    WrongValue("hyperpod.role.through", "magic"),
+    WrongValue("embeddedCloud.endpoint", "10.0.0.1:4566"),
+    WrongValue("node.volumeAttachLimit", -1),
+    WrongValue("node.kubeletPath", "var/lib/kubelet"),
+    WrongValue("nodeAllocatableUpdatePeriodSeconds", 5),
+    WrongValue("controller.extraVolumeTags", {"team": 42}),
+    WrongValue("controller.serviceAccount.name", ""),
+    WrongValue("awsAccessSecret.name", ""),
+    WrongValue("controller.httpEndpoint", "localhost"),
+    WrongValue("sidecars.attacher.leaderElection.leaseDuration", "15"),
+    WrongValue("storageClasses", [{"parameters": {}}]),
+    WrongValue("storageClasses", [{"name": "a", "reclaimpolicy": "Retain"}]),
+    WrongValue("volumeSnapshotClasses", [{"name": "a"}]),
+    WrongValue("additionalDaemonSets", {"big": {"volumeAttachLimits": 3}}),
+    WrongValue("networkPolicy.egressPorts", [0]),
 ]
 
 
-@pytest.mark.parametrize("case", WRONG, ids=lambda case: case.id)
-def test_a_wrong_value_is_refused(case: Wrong) -> None:
-    """Otherwise the error would come from Kubernetes or the driver, without the value's name."""
+@pytest.mark.parametrize("case", WRONG_VALUES, ids=lambda case: case.id)
+def test_a_wrong_value_is_refused(case: WrongValue) -> None:
+    """Without the schema, Kubernetes or the driver would report an error without the value's name."""
     with pytest.raises(jsonschema.ValidationError):
         validate(values_with(tuple(case.path.split(".")), case.value))
 

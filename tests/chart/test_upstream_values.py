@@ -7,12 +7,12 @@ from typing import Any, Final, NamedTuple
 import pytest
 import yaml
 
-from tests.support.helm_chart import CHART, SNAPSHOTS, Pod, Rendered, Values, copy_chart, get_refusal, render
+from tests.support.helm_chart import CHART, SNAPSHOTS, Rendered, Values, copy_chart, get_refusal, render
 
 UPSTREAM: Final = Path(__file__).with_name("upstream.yaml")
 
 FREE: Final = frozenset({"sidecars.metadataLabeler", "sidecars.volumemodifier"})
-"""Upstream's groups of which this chart does not read the values."""
+"""The groups of upstream's values that this chart does not read."""
 
 
 def value_paths(values: Any, prefix: str = "") -> Iterator[str]:
@@ -26,7 +26,7 @@ def value_paths(values: Any, prefix: str = "") -> Iterator[str]:
 
 @pytest.mark.requirement("chart.upstream-values")
 async def test_upstreams_default_values_are_accepted() -> None:
-    """A user may bring a complete copy of upstream's values.yaml."""
+    """A user may install this chart with a complete copy of upstream's values.yaml."""
     rendered = await render(UPSTREAM)
 
     assert set(rendered.controller.containers) == {
@@ -40,7 +40,7 @@ async def test_upstreams_default_values_are_accepted() -> None:
 
 
 async def test_upstreams_default_values_change_only_images_and_resources() -> None:
-    """Decision 0017: a default differs only because the program does."""
+    """Decision 0017: a default differs from upstream's only where the driver differs."""
     upstream, own = await render(UPSTREAM), await render()
 
     for name in own.controller.containers:
@@ -64,7 +64,7 @@ async def test_this_drivers_image_replaces_upstreams_default_image() -> None:
 
 
 async def test_the_container_registry_replaces_that_of_upstreams_sidecars() -> None:
-    """The migration guide adds a registry, with this chart's sidecars in it, to values that name another one."""
+    """docs/guides/migrate.md: the user sets a registry that has this chart's sidecars; the values name another one."""
     values = yaml.safe_load(UPSTREAM.read_text())
     values["image"]["containerRegistry"] = "mine.example/storage"
 
@@ -73,13 +73,13 @@ async def test_the_container_registry_replaces_that_of_upstreams_sidecars() -> N
         await render({"image": {"containerRegistry": "mine.example/storage"}}),
     )
 
-    assert images(upstream.controller) == images(own.controller)
-    assert images(own.controller)["csi-provisioner"].startswith("mine.example/storage/csi-components/csi-provisioner:v")
+    assert upstream.controller.images == own.controller.images
+    assert own.controller.images["csi-provisioner"].startswith("mine.example/storage/csi-components/csi-provisioner:v")
 
 
 async def test_without_a_container_registry_upstreams_sidecar_images_are_used() -> None:
     """The values have the same meaning as upstream."""
-    used = images((await render(UPSTREAM)).controller)
+    used = (await render(UPSTREAM)).controller.images
 
     assert used["csi-provisioner"] == "registry.example/csi-components/csi-provisioner:v6.3.0-eksbuild.4"
 
@@ -113,11 +113,6 @@ def helm_test_container(rendered: Rendered) -> Any:
     return pod["spec"]["containers"][0]
 
 
-def images(pod: Pod) -> dict[str, str]:
-    """The image of each container."""
-    return {name: container["image"] for name, container in pod.containers.items()}
-
-
 def pull_policies(rendered: Rendered) -> set[str]:
     """The pull policies of all containers."""
     return {container["imagePullPolicy"] for pod in rendered.pods for container in pod.containers.values()}
@@ -125,7 +120,7 @@ def pull_policies(rendered: Rendered) -> set[str]:
 
 @pytest.mark.requirement("chart.upstream-values")
 def test_the_chart_has_every_value_of_upstream() -> None:
-    """Decision 0017. In free-form values the names are Kubernetes' own."""
+    """Decision 0017. The names inside the values in `free` are those of Kubernetes' objects."""
     own = yaml.safe_load((CHART / "values.yaml").read_text())
     free = ("resources", "affinity", "securityContext", "containerSecurityContext", "livenessProbe", "updateStrategy")
 
@@ -149,7 +144,7 @@ class Refused(NamedTuple):
 
     @property
     def id(self) -> str:
-        """The value's name, and its advice."""
+        """The value's name, and the advice in the error."""
         return f"{self.name}: {self.advice}"
 
 
@@ -257,7 +252,7 @@ REFUSED: Final = [
 @pytest.mark.requirement("chart.upstream-values")
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.id)
 async def test_a_value_that_cannot_be_honoured_is_refused_by_name_with_advice(case: Refused) -> None:
-    """Decision 0017."""
+    """Decision 0017: the error tells the user what to set instead."""
     refusal = await get_refusal(case.values)
 
     assert f"{case.name} is refused" in refusal

@@ -18,53 +18,59 @@ HELM: Final = ROOT / ".tools" / "bin" / "helm"
 SNAPSHOTS: Final = "snapshot.storage.k8s.io/v1"
 KUBERNETES: Final = "1.36.3"
 
+EVERY_SIDECAR: Final = {
+    "sidecars": {name: {"enabled": True} for name in ("livenessProbe", "nodeDriverRegistrar")},
+    "snapshotController": {"enabled": True},
+}
+"""Values that enable the containers that are off by default."""
+
 Object = dict[str, Any]  # what YAML holds
 Values = Mapping[str, Any]  # the same
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The objects of one rendering."""
+    """The objects that the chart renders for one set of values."""
 
     objects: tuple[Object, ...]
 
     def all(self, kind: str) -> list[Object]:
         """The objects of a kind."""
-        return [found for found in self.objects if found["kind"] == kind]
+        return [item for item in self.objects if item["kind"] == kind]
 
     def get(self, kind: str, name: str) -> Object:
         """The object of this kind and name."""
-        [found] = [each for each in self.all(kind) if each["metadata"]["name"] == name]
-        return found
+        [match] = [item for item in self.all(kind) if item["metadata"]["name"] == name]
+        return match
 
     def has(self, kind: str, name: str) -> bool:
         """Whether there is an object of this kind and name."""
-        return any(found["metadata"]["name"] == name for found in self.all(kind))
+        return any(item["metadata"]["name"] == name for item in self.all(kind))
 
     def pod(self, kind: str, name: str) -> "Pod":
-        """The pod of a workload."""
+        """The pod template of a workload."""
         return Pod(self.get(kind, name)["spec"]["template"])
 
     @property
     def controller(self) -> "Pod":
-        """The controller's pod."""
+        """The pod template of the controller."""
         return self.pod("Deployment", "ebs-csi-controller")
 
     @property
     def node(self) -> "Pod":
-        """The node's pod."""
+        """The pod template of the node process."""
         return self.pod("DaemonSet", "ebs-csi-node")
 
     @property
     def pods(self) -> Iterator["Pod"]:
-        """The pods of all workloads."""
+        """The pod templates of all workloads."""
         for workload in [*self.all("Deployment"), *self.all("DaemonSet")]:
             yield Pod(workload["spec"]["template"])
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod's template."""
+    """A pod template."""
 
     template: Object
 
@@ -78,17 +84,23 @@ class Pod:
         """Its containers by name."""
         return {container["name"]: container for container in self.spec["containers"]}
 
+    @property
+    def images(self) -> dict[str, str]:
+        """The image of each container."""
+        return {name: container["image"] for name, container in self.containers.items()}
+
     def arguments(self, container: str) -> list[str]:
         """The arguments of a container."""
         return list(self.containers[container]["args"])
 
     def environment(self, container: str) -> dict[str, Any]:
-        """A container's environment variables: a value, or its source."""
-        return {each["name"]: each.get("value", each.get("valueFrom")) for each in self.containers[container]["env"]}
+        """The environment variables of a container: the value of each, or where Kubernetes gets it from."""
+        variables = self.containers[container]["env"]
+        return {variable["name"]: variable.get("value", variable.get("valueFrom")) for variable in variables}
 
 
 def copy_chart(directory: Path, *, registry: str) -> Path:
-    """A copy of the chart whose publisher has set this registry; empty for none."""
+    """Copy the chart into a directory, and set the publisher's registry in it; empty for none."""
     chart = directory / "chart"
     shutil.copytree(CHART, chart)
     metadata = yaml.safe_load((chart / "Chart.yaml").read_text())
@@ -104,19 +116,19 @@ async def render(
     apis: tuple[str, ...] = (SNAPSHOTS,),
     kubernetes: str = KUBERNETES,
 ) -> Rendered:
-    """The objects for these values, on a cluster of this version that serves these APIs."""
+    """Render the chart with these values, for a cluster of this version that serves these APIs."""
     finished = await _helm("template", "ebs", str(chart), *_cluster(apis, kubernetes), values=values, ok=0)
     return Rendered(tuple(document for document in yaml.safe_load_all(finished.out) if document))
 
 
 async def get_refusal(values: Values, *, apis: tuple[str, ...] = (SNAPSHOTS,), kubernetes: str = KUBERNETES) -> str:
-    """Helm's error for values that the chart refuses."""
+    """Render the chart with values that it must refuse; Helm's error."""
     finished = await _helm("template", "ebs", str(CHART), *_cluster(apis, kubernetes), values=values, ok=1)
     return finished.err
 
 
 async def get_notes(values: Values, *, chart: Path = CHART) -> str:
-    """The notes of an installation, on a cluster of Helm's default version without CRDs."""
+    """The notes of an installation, for a cluster of Helm's default version without CRDs."""
     words = ("install", "ebs", str(chart), "--dry-run=client", "--output=json", "--namespace=kube-system")
     finished = await _helm(*words, values=values, ok=0)
     return str(json.loads(finished.out)["info"]["notes"])
