@@ -1,32 +1,32 @@
-# The front door. What a target does is in scripts/; pass options on with ARGS="...".
+# Each target runs a script of scripts/. ARGS="..." passes options to it.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-kubernetes image cluster cluster-down unit test test-six-minutes fuzz coverage check lint-workflows docs fmt generate snapshots lock release clean
 
-help: ## show this help
+help: ## show this list
 	@sed -n 's/^\([a-z-]*\): ## /\1	/p' $(MAKEFILE_LIST) | expand -t 20
 
-setup: ## install Debian packages, and Python's and Go's into .venv and .tools
+setup: ## install what the other targets need: Debian packages, .venv, .tools
 	@scripts/setup.sh
 
-demo: ## show a volume's whole life on HyperPod nodes
+demo: ## show the whole life of a volume on HyperPod nodes
 	@scripts/demo.sh $(ARGS)
 
-demo-kubernetes: ## show a training that loses its node, on a real Kubernetes
+demo-kubernetes: ## show a training job that loses its node, on a real Kubernetes
 	@scripts/cluster.sh demo $(ARGS)
 
-image: ## build the container image into dist/; with ARGS=--arch=arm64 for the other machines
+image: ## build the container image into dist/; with ARGS=--arch=arm64 for Graviton nodes
 	@scripts/image.sh $(ARGS)
 
-cluster: ## bring up a real Kubernetes with the driver on this machine, and leave it running
+cluster: ## start a real Kubernetes with the driver on this machine, and leave it running
 	@scripts/cluster.sh up $(ARGS)
 
-cluster-down: ## stop that Kubernetes and remove all of it
+cluster-down: ## stop that Kubernetes
 	@scripts/cluster.sh down $(ARGS)
 
-unit: ## run the tests that need neither root nor a tool besides Python; with ARGS="-k attach" some of them
+unit: ## run the tests that need no root and no tool except Python; with ARGS="-k attach" some of them
 	@scripts/unit.sh $(ARGS)
 
-test: ## run every test; with ARGS=tests/chart some of them, and only their tools are set up
+test: ## run all tests; with ARGS=tests/chart those in a directory, and set up only what they need
 	@scripts/test.sh $(ARGS)
 
 test-six-minutes: ## run the one test that waits as long as Kubernetes does for a lost node
@@ -35,10 +35,10 @@ test-six-minutes: ## run the one test that waits as long as Kubernetes does for 
 fuzz: ## run the property tests with 2000 examples each; with ARGS="-k pace" some of them
 	@scripts/fuzz.sh $(ARGS)
 
-coverage: ## measure which code the unit and contract tests run, and compare each package with its floor
+coverage: ## measure what the unit and contract tests run, and compare each package with its floor
 	@scripts/coverage.sh
 
-check: ## lint, types, layers, duplicates, generated files
+check: ## run the linters and type checkers, and compare generated files with their sources
 	@scripts/check.sh
 
 lint-workflows: ## check .github/workflows with actionlint
@@ -47,16 +47,16 @@ lint-workflows: ## check .github/workflows with actionlint
 fmt: ## format the Python code and sort its imports
 	@scripts/fmt.sh
 
-generate: ## generate the gRPC stubs, the chart's schema, INVARIANTS.md and the reference pages
+generate: ## generate the gRPC stubs, the chart's schema and the reference pages again
 	@scripts/setup.sh python && scripts/generate.sh
 
 docs: ## build the documentation into dist/docs
 	@scripts/docs.sh
 
-snapshots: ## render the chart for tests/chart/values into tests/chart/snapshots, for review as a diff
+snapshots: ## render the chart for tests/chart/values again; the diff is the review
 	@scripts/setup.sh go-tools && scripts/chart/snapshots.sh
 
-lock: ## pin the dependencies of pyproject.toml; with ARGS=--upgrade the newest
+lock: ## pin the dependencies of pyproject.toml; with ARGS=--upgrade their newest versions
 	@scripts/setup.sh python && scripts/lock.sh $(ARGS)
 
 release: ## build all files of a release into dist/, from its tag; with ARGS=--snapshot from any tree

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fail when what is committed is not what `make generate` makes of proto/, of the chart's values and of the code.
+# Fail if a committed file differs from the one that `make generate` makes.
 set -eu
 cd "$(dirname "$0")/.."
 fresh=$(mktemp -d)
@@ -18,7 +18,7 @@ for file in charts/hyperpod-ebs/values.schema.json docs/reference/chart-values.m
 done
 for page in INVARIANTS.md docs/reference/command-line.md docs/reference/metrics.md; do
     diff --brief "$fresh/$page" "$page" || {
-        echo "$page differs from the code that it is made from: run make generate" >&2
+        echo "$page differs from the code that it is generated from: run make generate" >&2
         exit 1
     }
 done

@@ -1,16 +1,17 @@
 #!/bin/sh
-# Run every check that needs no machine of its own; all of them, also after one has failed.
+# Run all checks of the sources, also after one has failed, and name those that failed.
 set -eu
 cd "$(dirname "$0")/.."
 scripts/setup.sh python
 PATH="$PWD/.venv/bin:$PATH"
 
-failed=
+failed=''
+# check NAME COMMAND...
 check() {
-    what=$1
+    name=$1
     shift
-    echo "== $what"
-    "$@" || failed="$failed $what,"
+    echo "== $name"
+    "$@" || failed="$failed $name,"
 }
 
 check lint ruff check
@@ -21,6 +22,16 @@ check layers lint-imports --no-logo
 check duplicates pylint src/hyperpod_ebs
 check generated scripts/check-generated.sh
 check docs scripts/docs.sh
+if command -v shellcheck >/dev/null || { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }; then
+    scripts/setup.sh check
+    # shellcheck disable=SC2046 # one argument for each script
+    check shell shellcheck $(git ls-files '*.sh') .ci/run
+else
+    echo "== shell: skipped, because shellcheck is not installed"
+fi
+if [ -x .tools/bin/actionlint ]; then
+    check workflows .tools/bin/actionlint
+fi
 
 [ -z "$failed" ] || {
     echo "failed:${failed%,}" >&2

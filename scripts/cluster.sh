@@ -1,17 +1,17 @@
 #!/bin/sh
-# A real Kubernetes with the driver on this machine: cluster.sh up|demo|down [OPTION...], as `python -m localcluster` has them.
+# A Kubernetes with the driver on this machine: cluster.sh up|demo|down [OPTION...], the options are localcluster's.
 set -eu
 cd "$(dirname "$0")/.."
-word=$1
+action=$1
 shift
 
 if [ "$(id -u)" != 0 ]; then
-    echo "a cluster cannot make namespaces, mounts and loop devices without root: run it as root" >&2
+    echo "cluster: cannot create namespaces, mounts and loop devices without root: run it as root" >&2
     exit 1
 fi
-if [ "$word" = down ]; then
+if [ "$action" = down ]; then
     [ -x .venv/bin/python ] || {
-        echo "there is no .venv here, so no cluster was brought up from here: make cluster-down belongs where make cluster was run" >&2
+        echo "cluster: no cluster was started from this directory, which has no .venv: run make cluster-down where make cluster was run" >&2
         exit 1
     }
     exec .venv/bin/python -m localcluster down "$@"
@@ -19,4 +19,4 @@ fi
 scripts/setup.sh machine python go-tools cluster
 driver=$(scripts/image.sh)
 workload=$(scripts/image.sh --workload)
-exec .venv/bin/python -m localcluster "$word" --image="$driver" --image="$workload" "$@"
+exec .venv/bin/python -m localcluster "$action" --image="$driver" --image="$workload" "$@"

@@ -39,7 +39,7 @@ FLOORS: Final = {
 
 def main() -> None:
     """Print each package's percentage, and fail if one is below its floor or has none."""
-    percentages = covered_by_package(Path(sys.argv[1]))
+    percentages = coverage_by_package(Path(sys.argv[1]))
     failures = 0
     for package, percent in sorted(percentages.items()):
         floor = FLOORS.get(package)
@@ -57,7 +57,7 @@ def main() -> None:
     sys.exit(failures > 0)
 
 
-def covered_by_package(report: Path) -> dict[str, float]:
+def coverage_by_package(report: Path) -> dict[str, float]:
     """The percentage of lines and branches that ran, by package; those of the driver and the emulator are apart."""
     covered, total = Counter[str](), Counter[str]()
     for name, file in json.loads(report.read_text())["files"].items():

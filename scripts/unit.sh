@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run the tests that need neither root nor a tool besides Python: unit.sh [OPTION...], the options are pytest's.
+# Run the tests that need no root and no tool except Python: unit.sh [OPTION...], the options are pytest's.
 set -eu
 cd "$(dirname "$0")/.."
 scripts/setup.sh python

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Render the chart for each file of tests/chart/values: snapshots.sh [DIRECTORY], tests/chart/snapshots by default.
 #
-# A change to the chart comes with the change to these, and is reviewed by it.
+# A commit that changes the chart changes the snapshots, too, and is reviewed by their diff.
 set -eu
 cd "$(dirname "$0")/../.."
 into=${1:-tests/chart/snapshots}

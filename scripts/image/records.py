@@ -1,7 +1,7 @@
-"""Drop from what Python's packages record of their files those that are no longer there: `records.py SITE_PACKAGES`.
+"""Remove deleted files from the records of installed Python packages: `records.py SITE_PACKAGES`.
 
-A line has a file's digest too. Of a command that is the digest of a script which begins with the path of the builder's
-Python, and so would tell one builder's image from another's.
+A record has the digest of each file. For a command, that file is a script whose first line is the path of
+the builder's Python, so its digest would make the images of two builders differ.
 """
 
 import csv
@@ -14,9 +14,9 @@ def main() -> None:
     site = Path(sys.argv[1])
     for record in site.glob("*.dist-info/RECORD"):
         with record.open(newline="", encoding="utf-8") as file:
-            there = [line for line in csv.reader(file) if (site / line[0]).exists()]
+            existing = [line for line in csv.reader(file) if (site / line[0]).exists()]
         with record.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(there)
+            csv.writer(file, lineterminator="\n").writerows(existing)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Build the files of a release that need no root: packages.sh TREE DIRECTORY. TREE is a checkout; the tools are those of
-# this script's own checkout, and nothing is written into TREE.
+# Build the files of a release that need no root: packages.sh TREE DIRECTORY. TREE is a checkout, into which nothing is
+# written; the tools are those of this script's own checkout.
 #
-# A wheel and a source distribution, the versions that the tests ran with, the chart's package and a chart repository's
-# index. With SOURCE_DATE_EPOCH set to seconds since 1970, that is the only time in them.
+# The files are a wheel, a source distribution, the pinned versions that the tests ran with, the chart's package and a chart
+# repository's index. The only time in them is SOURCE_DATE_EPOCH, or else the time of the last commit.
 set -eu
 umask 022
 tools=$(cd "$(dirname "$0")/../.." && pwd)
@@ -16,7 +16,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 
-# quietly COMMAND...: what it prints is shown only when it fails
+# quietly COMMAND...: run it; its output is shown only if it fails
 quietly() {
     "$@" >"$work/log" 2>&1 || {
         cat "$work/log" >&2
@@ -40,7 +40,7 @@ quietly "$tools/.venv/bin/python" -m hatchling build --directory "$into"
 cp requirements/run.txt "$into/hyperpod-ebs-$version-requirements.txt"
 quietly "$tools/.tools/bin/helm" package charts/hyperpod-ebs --destination "$into"
 
-# Helm indexes whole directories and writes the time of day.
+# Helm indexes a whole directory, and writes the current time.
 mkdir "$work/index"
 cp "$into/hyperpod-ebs-$version.tgz" "$work/index/"
 quietly "$tools/.tools/bin/helm" repo index "$work/index"

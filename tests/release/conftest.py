@@ -9,9 +9,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def packages(minded: Path) -> Path:
+def packages(worker_directory: Path) -> Path:
     """The directory that `scripts/release/packages.sh` filled from this tree."""
-    directory = minded / "packages"
+    directory = worker_directory / "packages"
     with psutil.Popen([str(ROOT / "scripts/release/packages.sh"), str(ROOT), str(directory)]) as process:
         assert process.wait(timeout=120) == 0
     return directory

@@ -26,9 +26,9 @@ DEMO: Final = ("demo", "--profile", "instant", "--output", "json")
 
 
 @pytest.fixture(scope="module")
-def installed(packages: Path, minded: Path) -> Path:
+def installed_command(packages: Path, worker_directory: Path) -> Path:
     """The command of a new environment that has the wheel and the release's pinned requirements."""
-    environment = minded / "environment"
+    environment = worker_directory / "environment"
     uv = f'"{UV}" pip install --quiet --python "{environment}/bin/python"'
     script = [
         f'"{UV}" venv --quiet --python "{sys.executable}" "{environment}"',
@@ -40,26 +40,28 @@ def installed(packages: Path, minded: Path) -> Path:
     return environment / "bin" / "hyperpod-ebs"
 
 
-async def test_the_package_is_the_wheels(installed: Path, tmp_path: Path) -> None:
+async def test_the_package_is_the_wheels(installed_command: Path, tmp_path: Path) -> None:
     """Else the other tests here would show the sources."""
     script = "import hyperpod_ebs; print(hyperpod_ebs.__file__)"
 
-    where = await command.run(["env", f"--chdir={tmp_path}", str(installed.with_name("python")), "-I", "-c", script])
+    where = await command.run(
+        ["env", f"--chdir={tmp_path}", str(installed_command.with_name("python")), "-I", "-c", script]
+    )
 
-    assert Path(where.out.strip()).is_relative_to(installed.parents[1])
+    assert Path(where.out.strip()).is_relative_to(installed_command.parents[1])
 
 
-async def test_it_says_its_version(installed: Path) -> None:
+async def test_it_says_its_version(installed_command: Path) -> None:
     """The bug form asks for it."""
-    assert __version__ in (await command.run([*ISOLATED, str(installed), "--version"])).out
+    assert __version__ in (await command.run([*ISOLATED, str(installed_command), "--version"])).out
 
 
-async def test_the_demo_runs_from_any_directory(installed: Path, tmp_path: Path) -> None:
+async def test_the_demo_runs_from_any_directory(installed_command: Path, tmp_path: Path) -> None:
     """README.md: pip, root and a few Debian packages are all that the demo takes."""
     path = f"PATH={os.environ['PATH']}:/usr/sbin:/sbin"
 
     demo = await command.run(
-        [*ISOLATED, f"--chdir={tmp_path}", path, f"TMPDIR={tmp_path}", str(installed), *DEMO],
+        [*ISOLATED, f"--chdir={tmp_path}", path, f"TMPDIR={tmp_path}", str(installed_command), *DEMO],
         deadline=240,
     )
 
@@ -69,7 +71,7 @@ async def test_the_demo_runs_from_any_directory(installed: Path, tmp_path: Path)
     assert not any(document["leftovers"].values())
 
 
-async def test_the_demo_names_the_debian_package_that_is_missing(installed: Path, tmp_path: Path) -> None:
+async def test_the_demo_names_the_debian_package_that_is_missing(installed_command: Path, tmp_path: Path) -> None:
     """A fresh Debian has no xfsprogs."""
     for program in prerequisites.PACKAGES.keys() - {"mkfs.xfs"}:
         found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
@@ -77,7 +79,7 @@ async def test_the_demo_names_the_debian_package_that_is_missing(installed: Path
         (tmp_path / program).symlink_to(found)
 
     refused = await command.run(
-        ["/usr/bin/env", "--ignore-environment", f"PATH={tmp_path}", str(installed), "demo"],
+        ["/usr/bin/env", "--ignore-environment", f"PATH={tmp_path}", str(installed_command), "demo"],
         ok=frozenset(range(1, 128)),
     )
 
