@@ -114,7 +114,7 @@ def test_attach_waits_for_a_detachment_from_another_node_and_then_attaches() -> 
     assert scripted.calls["attach"] == 2
 
 
-def test_aws_refusal_to_attach_a_free_volume_is_passed_on_unchanged() -> None:
+def test_a_refusal_to_attach_a_free_volume_is_passed_on_unchanged() -> None:
     """AWS refuses volumes that are still creating or in another zone, and clusters that are updating."""
     scripted = refusing(errors.NotReady("zone mismatch"), shows=lambda _: a_volume())
 

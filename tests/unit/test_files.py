@@ -1,4 +1,4 @@
-"""File-system calls that may hang run in a thread with a deadline."""
+"""Filesystem calls that may hang run in a thread with a deadline."""
 
 import threading
 from pathlib import Path

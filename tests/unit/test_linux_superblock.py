@@ -28,8 +28,8 @@ def test_ext4_has_the_size_that_its_superblock_says(blocks: int, shift: int) -> 
     assert seen.size == blocks * (1024 << shift)
 
 
-def test_ext4_is_damaged_when_it_says_so_or_was_left_open_without_a_journal() -> None:
-    """With a journal the mount replays it, and no check is needed."""
+def test_ext4_is_damaged_if_its_superblock_has_errors_or_it_was_left_open_without_a_journal() -> None:
+    """A mount replays the journal of a filesystem that was left open, so no check is needed then."""
     states = {
         (VALID, JOURNAL): False,
         (0, JOURNAL): False,

@@ -39,29 +39,29 @@ def listed_cloud(count: int) -> ListedCloud:
 @given(st.integers(0, 40), st.lists(st.integers(1, 12), min_size=1, max_size=5))
 def test_pages_have_the_requested_size_and_show_each_volume_once(count: int, sizes: list[int]) -> None:
     """CSI spec, ListVolumes: a page has at most max_entries entries, although EC2's smallest page has five."""
-    stock = listed_cloud(count)
+    listed = listed_cloud(count)
 
     async def act() -> list[list[str]]:
         pages: list[list[str]] = []
         token: str | None = ""
         while token is not None:
-            page = await list_volumes(stock.cloud, sizes[len(pages) % len(sizes)], token)
+            page = await list_volumes(listed.cloud, sizes[len(pages) % len(sizes)], token)
             pages.append([volume.id for volume in page.items])
             token = page.next_token
         return pages
 
     pages = run(act())
 
-    assert [id_ for page in pages for id_ in page] == [volume.id for volume in stock.named]
+    assert [id_ for page in pages for id_ in page] == [volume.id for volume in listed.named]
     assert all(len(page) == sizes[number % len(sizes)] for number, page in enumerate(pages[:-1]))
 
 
 def test_a_page_has_at_most_500_entries() -> None:
     """The attacher sets no limit, and the size of a gRPC message is limited."""
-    stock = listed_cloud(MAX_ENTRIES + 10)
+    listed = listed_cloud(MAX_ENTRIES + 10)
 
     for max_entries in (0, 10_000):
-        page = run(list_volumes(stock.cloud, max_entries, ""))
+        page = run(list_volumes(listed.cloud, max_entries, ""))
 
         assert len(page.items) == MAX_ENTRIES
         assert page.next_token
@@ -69,17 +69,17 @@ def test_a_page_has_at_most_500_entries() -> None:
 
 def test_a_volume_that_is_deleted_between_two_pages_is_left_out() -> None:
     """CSI spec, ListVolumes: the list may change between two pages."""
-    stock = listed_cloud(5)
+    listed = listed_cloud(5)
 
-    first = run(list_volumes(stock.cloud, 2, ""))
-    stock.named = (*stock.named[:2], *stock.named[3:])
-    second = run(list_volumes(stock.cloud, 2, first.next_token or ""))
+    first = run(list_volumes(listed.cloud, 2, ""))
+    listed.named = (*listed.named[:2], *listed.named[3:])
+    second = run(list_volumes(listed.cloud, 2, first.next_token or ""))
 
     assert [volume.id for volume in second.items] == ["vol-00000003"]
 
 
 @pytest.mark.requirement("csi.list-volumes.token")
-@given(st.text(min_size=1) | st.binary(min_size=1).map(lambda some: base64.urlsafe_b64encode(some).decode()))
+@given(st.text(min_size=1) | st.binary(min_size=1).map(lambda data: base64.urlsafe_b64encode(data).decode()))
 def test_a_foreign_token_makes_the_caller_start_the_list_again(token: str) -> None:
     """CSI spec, ListVolumes: "Invalid starting_token"."""
     with pytest.raises(errors.Busy):
@@ -113,10 +113,10 @@ def test_a_token_that_ec2_has_forgotten_makes_the_caller_start_the_list_again() 
                 raise errors.InvalidRequest("unable to parse pagination token")
             return await super().list_volumes(size, token)
 
-    stock, empty = ForgetfulCloud(named=listed_cloud(20).named), ForgetfulCloud()
-    first = run(list_volumes(stock.cloud, 10, ""))
+    listed, empty = ForgetfulCloud(named=listed_cloud(20).named), ForgetfulCloud()
+    first = run(list_volumes(listed.cloud, 10, ""))
 
     with pytest.raises(errors.Busy, match="stale"):
-        run(list_volumes(stock.cloud, 10, first.next_token or ""))
+        run(list_volumes(listed.cloud, 10, first.next_token or ""))
     with pytest.raises(errors.InvalidRequest):
         run(list_volumes(empty.cloud, 10, ""))

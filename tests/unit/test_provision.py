@@ -212,7 +212,7 @@ def test_a_repeat_accepts_a_volume_that_has_grown_within_its_limit() -> None:
     assert isinstance(refusal, errors.Conflict)
 
 
-class Final(NamedTuple):
+class FinalRefusal(NamedTuple):
     """A refusal after which the provisioner forgets the name."""
 
     id: str
@@ -223,24 +223,24 @@ class Final(NamedTuple):
 @pytest.mark.parametrize(
     "case",
     [
-        Final("quota", errors.QuotaReached("full")),
-        Final("zone", errors.ZoneFull("full")),
-        Final("permission", errors.Denied("no")),
-        Final("terms", errors.InvalidRequest("no")),
+        FinalRefusal("quota", errors.QuotaReached("full")),
+        FinalRefusal("zone", errors.ZoneFull("full")),
+        FinalRefusal("permission", errors.Denied("no")),
+        FinalRefusal("terms", errors.InvalidRequest("no")),
     ],
     ids=lambda case: case.id,
 )
-def test_a_refusal_is_passed_on_only_if_no_earlier_call_created_the_volume(case: Final) -> None:
+def test_a_refusal_is_passed_on_only_if_no_earlier_call_created_the_volume(case: FinalRefusal) -> None:
     """At the account's quota, EC2 refuses a repeat with the same token although its volume exists."""
-    existing, void, unknown = ScriptedCloud(named=(a_volume(),)), ScriptedCloud(), ScriptedCloud()
-    for cloud in (existing, void, unknown):
+    existing, absent, unknown = ScriptedCloud(named=(a_volume(),)), ScriptedCloud(), ScriptedCloud()
+    for cloud in (existing, absent, unknown):
         cloud.refusals["create_volume"] = [case.error]
     unknown.refusals["find_volumes_named"] = [errors.Throttled("slower")]
 
     volume, _ = succeed(existing)
 
     assert volume.id == ID
-    assert fail(void) is case.error
+    assert fail(absent) is case.error
     assert isinstance(fail(unknown), errors.OutcomeUnknown)
 
 
@@ -296,18 +296,18 @@ def test_a_volume_is_compared_in_the_properties_that_the_caller_asked_for(case: 
 @pytest.mark.requirement("csi.delete-volume.idempotent")
 def test_deletion_succeeds_for_a_volume_that_is_gone_or_deleting_and_fails_for_one_in_use() -> None:
     """CSI spec, DeleteVolume: the call is idempotent, and "Volume in use" is an error."""
-    gone, going, used = ScriptedCloud(), ScriptedCloud(shows=lambda _: a_volume("deleting")), ScriptedCloud()
+    gone, deleting, attached = ScriptedCloud(), ScriptedCloud(shows=lambda _: a_volume("deleting")), ScriptedCloud()
     gone.refusals["delete_volume"] = [errors.VolumeNotFound("gone")]
-    going.refusals["delete_volume"] = [errors.NotReady("deleting")]
-    used.refusals["delete_volume"] = [errors.InUse("attached")]
+    deleting.refusals["delete_volume"] = [errors.NotReady("deleting")]
+    attached.refusals["delete_volume"] = [errors.InUse("attached")]
 
     run(delete_volume(gone.cloud, ID))
-    run(delete_volume(going.cloud, ID))
+    run(delete_volume(deleting.cloud, ID))
     with pytest.raises(errors.InUse):
-        run(delete_volume(used.cloud, ID))
+        run(delete_volume(attached.cloud, ID))
 
 
-class Zoned(ScriptedCloud):
+class ZonedCloud(ScriptedCloud):
     """A cloud with zones, which creates each volume where it is asked for."""
 
     usable: tuple[str, ...] = ("a", "b", "c")
@@ -323,7 +323,7 @@ class Zoned(ScriptedCloud):
 
 def test_zones_are_spread_by_name_and_stay_when_another_zone_disappears() -> None:
     """A repeat has to ask for the zone of the first call, or it would create a second volume."""
-    scripted = Zoned()
+    scripted = ZonedCloud()
     names = [f"pvc-{number}" for number in range(300)]
 
     three = [run(choose_zone(scripted.cloud, name)) for name in names]
@@ -336,7 +336,7 @@ def test_zones_are_spread_by_name_and_stay_when_another_zone_disappears() -> Non
 
 def test_a_zone_is_chosen_only_if_the_caller_asked_for_none() -> None:
     """CSI spec, CreateVolume: the volume is accessible from the topology that the caller requires."""
-    cloud = Zoned()
+    cloud = ZonedCloud()
 
     asked, _ = succeed(cloud, replace(a_spec(), zone="z"))
     chosen, _ = succeed(cloud, replace(a_spec(), zone=""))

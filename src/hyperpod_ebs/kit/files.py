@@ -1,4 +1,4 @@
-"""File-system calls that may hang, run off the event loop and with a deadline.
+"""Filesystem calls that may hang, run off the event loop and with a deadline.
 
 A dead block device hangs `stat` for ever, and a hanging thread cannot be ended. So each call gets a daemon thread of
 its own: the loop continues when the deadline passes, and a stuck thread neither exhausts a pool nor delays exit. While
@@ -19,14 +19,14 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 DEADLINE: Final = 10.0
-"""Seconds a file-system call may take if the caller sets no other deadline."""
+"""Seconds a filesystem call may take if the caller sets no other deadline."""
 
 BLOCK: Final = 4096
 """Bytes of one direct read: a multiple of every logical block size in use."""
 
 
 class Unresponsive(Exception):  # noqa: N818 - reads as what happened
-    """A file-system call did not come back within its deadline."""
+    """A filesystem call did not come back within its deadline."""
 
 
 async def off_loop(act: Callable[[*Ts], T], *args: *Ts, about: Path | None = None, deadline: float = DEADLINE) -> T:
@@ -46,7 +46,7 @@ async def off_loop(act: Callable[[*Ts], T], *args: *Ts, about: Path | None = Non
     stuck = f"stuck on {about}"
     # The names of the running threads are the register of stuck paths: a thread that ends leaves the register.
     if about and any(thread.name == stuck for thread in threading.enumerate()):
-        raise Unresponsive(f"an earlier call about {about} still has no answer from the file system")
+        raise Unresponsive(f"an earlier call about {about} still has no answer from the filesystem")
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
 
@@ -76,7 +76,7 @@ async def off_loop(act: Callable[[*Ts], T], *args: *Ts, about: Path | None = Non
         if answer.done() and not answer.cancelled():
             raise
         thread.name = stuck
-        raise Unresponsive(f"no answer from the file system within {deadline:g} s") from late
+        raise Unresponsive(f"no answer from the filesystem within {deadline:g} s") from late
 
 
 async def read_direct(device: Path, *, offset: int = 0, size: int = BLOCK, deadline: float = DEADLINE) -> bytes:

@@ -95,7 +95,7 @@ class Calls(grpc.aio.ServerInterceptor):
         self._is_stopping = False
         self._measure = measure
 
-    def hand_back(self) -> None:
+    def end_as_unavailable(self) -> None:
         """Answer every running call with UNAVAILABLE now."""
         self._is_stopping = True
         for timeout in self._timeouts:

@@ -27,7 +27,7 @@ DRAIN: Final = 20.0
 """Seconds that running calls have to finish; Kubernetes gives a container 30."""
 
 _GRACE: Final = 2.0
-"""Seconds that the answers of handed-back calls have to reach their callers."""
+"""Seconds that the answers UNAVAILABLE have to reach their callers."""
 
 log = structlog.get_logger()
 
@@ -108,12 +108,12 @@ async def _add_health_and_reflection(server: grpc.aio.Server, names: Iterable[st
 
 
 async def _drain(server: grpc.aio.Server, calls: Calls, operations: Iterable[Operations[str]], seconds: float) -> None:
-    """Refuse new calls; give running calls `seconds` to finish, then hand them back to their callers."""
+    """Refuse new calls; give running calls `seconds` to finish, then answer the rest with UNAVAILABLE."""
     async with asyncio.TaskGroup() as tasks:
         # From here on gRPC refuses new calls; it returns when the last running call has ended.
         stopped = tasks.create_task(server.stop(seconds + _GRACE))
         drained = [tasks.create_task(each.drain(seconds)) for each in operations]
         await asyncio.wait([stopped, *drained], timeout=seconds)
         if not stopped.done():
-            log.warning("calls handed back", after=seconds)
-            calls.hand_back()
+            log.warning("running calls ended as unavailable", after=seconds)
+            calls.end_as_unavailable()

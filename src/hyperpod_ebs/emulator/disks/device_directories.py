@@ -53,7 +53,7 @@ class DeviceDirectories:
         if not (mounted := mountinfo.mount_points(directory)):
             shutil.rmtree(directory, ignore_errors=True)
             return
-        _clear(directory, mounted)
+        _delete_except_mounted(directory, mounted)
         log.warning(
             "%s is deleted except for the mounts %s; after they are unmounted, the next start deletes the rest",
             directory,
@@ -94,14 +94,14 @@ class DeviceDirectories:
             return None
 
 
-def _clear(directory: Path, mounted: Collection[Path]) -> None:
+def _delete_except_mounted(directory: Path, mounted: Collection[Path]) -> None:
     """Delete `directory` except the `mounted` paths and their parent directories."""
     if directory in mounted:
         return
     for entry in os.scandir(directory):
         path = Path(entry.path)
         if entry.is_dir(follow_symlinks=False):
-            _clear(path, mounted)
+            _delete_except_mounted(path, mounted)
         elif path not in mounted:
             path.unlink(missing_ok=True)
     with suppress(OSError):  # not empty: a mount is in it

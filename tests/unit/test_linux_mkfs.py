@@ -3,6 +3,6 @@
 from hyperpod_ebs.driver.linux import mkfs
 
 
-def test_other_filesystems_are_made_as_without_the_flag() -> None:
+def test_the_flag_changes_nothing_for_ext4() -> None:
     """Upstream's flag is for XFS alone."""
     assert mkfs.LEGACY["ext4"] == mkfs.PROGRAMS["ext4"]
