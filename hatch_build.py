@@ -1,9 +1,9 @@
 """Cut botocore's service models down to the operations that the driver calls, when the package is built.
 
 A process that loads the whole models of EC2 and SageMaker spends memory and start-up time
-on about a thousand operations. The cut models have the layout of botocore's data directory:
-put first on a loader's search path, they take the place of the whole ones, and botocore
-still provides the rest (endpoint rules, partitions). They are made from the installed
+on about a thousand operations. The cut models have the layout of botocore's data directory.
+Put first on a loader's search path, they replace the whole models, and botocore still
+provides everything else (endpoint rules, partitions). They are made from the installed
 botocore and never committed.
 """
 
@@ -44,10 +44,10 @@ def cut_model(model: dict[str, Any], operations: frozenset[str]) -> dict[str, An
     Raises:
         KeyError: The service has no such operation.
     """
-    kept = {name: model["operations"][name] for name in sorted(operations)}
-    shapes = dict(sorted(used_shapes(model["shapes"], kept)))
+    called = {name: model["operations"][name] for name in sorted(operations)}
+    shapes = dict(sorted(used_shapes(model["shapes"], called)))
     parts = {name: part for name, part in model.items() if name not in {"operations", "shapes", "documentation"}}
-    return {**parts, "operations": without_documentation(kept), "shapes": without_documentation(shapes)}
+    return {**parts, "operations": without_documentation(called), "shapes": without_documentation(shapes)}
 
 
 def used_shapes(shapes: dict[str, Any], start: Any) -> Iterator[tuple[str, Any]]:

@@ -57,7 +57,7 @@ app.command(
 app.command(
     "hyperpod_ebs.driver.app.all:run_all",
     name=_ALL,
-    help="Run both CSI services in one process, on one socket. Flags without a command do the same.",
+    help="Run the controller and the node service in one process. Flags without a command do the same.",
 )
 app.command(
     "hyperpod_ebs.driver.app.pre_stop_hook:run_pre_stop_hook",
@@ -104,10 +104,10 @@ def run(words: Sequence[str]) -> int:
 
 
 def _translate_upstream_syntax(words: Sequence[str]) -> Sequence[str]:
-    """The command line that means here what `words` mean to the upstream driver.
+    """Translate a command line for the upstream driver into one for this driver.
 
-    Flags without a command run both services. If a flag is given twice, as a chart's default and again among its
-    additional arguments, the last one counts (spf13/pflag).
+    Flags without a command run both services. If a flag is given twice, such as a chart's default and an additional
+    argument, the last one counts (spf13/pflag).
     """
     if words and words[0].startswith("-") and words[0] not in _INFORMATION:
         words = [_ALL, *words]

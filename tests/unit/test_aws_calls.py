@@ -1,4 +1,4 @@
-"""Calls to AWS: repeated where that helps, and never taken for void when they may have succeeded."""
+"""Calls to AWS: the driver repeats them where that helps, and never takes a possible success for a failure."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -47,7 +47,7 @@ def test_a_throttled_or_unanswered_call_is_repeated() -> None:
 
 
 def test_all_pages_are_read() -> None:
-    """The driver takes what is on a page that it did not fetch for deleted, and an attached volume for detached."""
+    """A volume on a page that the driver does not fetch would count as deleted, or as detached."""
     requested: list[NextPage] = []
     answers: list[Mapping[str, object]] = [
         {"is": "a", "NextToken": "more"},
@@ -101,7 +101,7 @@ def test_a_call_that_would_create_a_second_object_is_not_repeated() -> None:
 
 @pytest.mark.parametrize("mistake", [KeyError("State"), ValueError("'sleeping' is not a valid VolumeState")])
 def test_an_answer_that_cannot_be_parsed_is_not_final(mistake: Exception) -> None:
-    """AWS may have done its work all the same."""
+    """The request may have taken effect nevertheless."""
 
     async def send(_: Clients) -> str:
         return "done"

@@ -62,8 +62,8 @@ def test_the_same_ec2_code_gives_the_same_error_through_either_api(code: str) ->
     ],
 )
 @pytest.mark.parametrize("code", ["ValidationException", "ConflictException"])
-def test_ec2s_code_is_found_however_it_is_sagemaker_refusal(code: str, text: str) -> None:
-    """SageMaker documents no form of this text, so only the code's label is relied on."""
+def test_ec2s_code_is_found_however_sagemaker_wraps_it(code: str, text: str) -> None:
+    """SageMaker does not document the form of this text, so the driver relies only on the code's label."""
     assert type(error_for(ec2_refusal(code, text))) is errors.InUse
 
 
@@ -90,7 +90,7 @@ def test_the_outcome_of_a_create_is_unknown_after_a_server_error(code: str) -> N
 
 
 @pytest.mark.requirement("create.outcome-unknown")
-def test_the_outcome_of_a_create_is_unknown_without_an_answer_of_aws() -> None:
+def test_the_outcome_of_a_create_is_unknown_without_an_answer_from_aws() -> None:
     """AWS may have created the object all the same."""
     for lost in (
         ReadTimeoutError(endpoint_url="https://x"),

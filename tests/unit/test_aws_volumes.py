@@ -1,4 +1,4 @@
-"""What EC2 describes of volumes: the driver reads all of it, and does not take what it cannot parse for deleted."""
+"""Describing volumes: the driver reads all pages, and does not take a volume that it cannot parse for deleted."""
 
 import asyncio
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def volume_shape(volume_id: str, **more: Any) -> Mapping[str, Any]:
 
 
 class ScriptedAws:
-    """As much of EC2 and STS as these tests need: answers that no emulator gives."""
+    """The parts of EC2 and STS that these tests need, with answers that the emulator does not give."""
 
     def __init__(self, *pages: list[Mapping[str, Any]]) -> None:
         self.pages = pages
@@ -81,7 +81,7 @@ def test_a_volume_that_cannot_be_parsed_is_distinguished_from_a_deleted_one(odd:
 
 
 def test_a_volume_that_cannot_be_parsed_does_not_hide_the_others_of_a_list() -> None:
-    """The external-attacher attaches everything again that its list does not show as attached."""
+    """The external-attacher attaches every volume again that the list does not show as attached."""
     page = run(ec2_volumes(ScriptedAws([volume_shape("vol-1"), UNKNOWN_STATE])).list_volumes(5, None))
 
     assert [volume.id for volume in page.items] == ["vol-1"]

@@ -1,4 +1,4 @@
-"""The condition of a process, and what is logged of it."""
+"""The condition of a process, and which of its changes are logged."""
 
 from structlog.testing import capture_logs
 

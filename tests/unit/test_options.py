@@ -23,7 +23,7 @@ FIELDS: Final = [(cls, field.name) for cls in ALL for field in dataclasses.field
 
 @pytest.fixture(autouse=True)
 def _clear_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove the driver's variables of this machine."""
+    """Remove the driver's variables from the environment of the tests."""
     for cls, name in FIELDS:
         for variable in variables(cls, name):
             monkeypatch.delenv(variable, raising=False)

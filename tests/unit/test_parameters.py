@@ -58,7 +58,7 @@ def test_every_parameter_sets_a_field_and_has_a_description(parameter: Parameter
     ],
 )
 def test_an_invalid_value_is_refused_with_the_name_of_its_key(key: str, value: str) -> None:
-    """A value that is silently taken for another, `encrypted: yes` for false, would be worse than an error."""
+    """To take a wrong value silently for another, such as `encrypted: yes` for false, would be worse than an error."""
     with pytest.raises(errors.InvalidRequest) as error:
         parameters.parse_classes({key: value}, {})
 

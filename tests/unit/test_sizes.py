@@ -47,7 +47,7 @@ def test_a_range_is_refused_only_if_no_whole_size_fits(required: int, limit: int
 @pytest.mark.parametrize(
     ("required", "limit", "wanted"),
     [(0, 0, 100), (1, 0, 1), (GIB, 0, 1), (GIB + 1, 0, 2), (0, 5 * GIB + 1, 5), (0, 500 * GIB, 100)],
-    ids=["nothing", "a byte", "one", "a byte more", "only a limit", "a limit above the default"],
+    ids=["no range", "a byte", "one GiB", "a byte more than a GiB", "only a limit", "a limit above the default"],
 )
 def test_the_size_is_the_smallest_in_the_range(required: int, limit: int, wanted: int) -> None:
     """CSI spec, CapacityRange; the default of 100 GiB is upstream's."""

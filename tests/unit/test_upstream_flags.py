@@ -1,4 +1,4 @@
-"""Every flag of the upstream driver has its meaning, or is accepted with a warning, or is refused."""
+"""Every flag of the upstream driver has the same meaning here, or is accepted with a warning, or is refused."""
 
 from typing import Final
 

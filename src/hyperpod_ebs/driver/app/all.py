@@ -1,4 +1,4 @@
-"""Both CSI services in one process, as the upstream driver runs them without a command."""
+"""The controller and the node service in one process, as the upstream driver runs them without a command."""
 
 import uvloop
 
@@ -15,7 +15,7 @@ def run_all(
     controller: ControllerOptions = CONTROLLER,
     node: NodeOptions = NODE,
 ) -> None:
-    """Serve all three CSI services on one socket until SIGTERM or SIGINT."""
+    """Serve the CSI identity, controller and node services on one socket until SIGTERM or SIGINT."""
     uvloop.run(_serve(serving, controller, node))
 
 

@@ -1,4 +1,4 @@
-"""The command of upstream's metadata-labeler sidecar, which this driver refuses."""
+"""The command of upstream's metadata-labeler sidecar. This driver needs no such sidecar and refuses to run it."""
 
 from typing import Annotated
 

@@ -1,8 +1,8 @@
 """What a process serves over HTTP: /livez, /healthz and /metrics.
 
-`/livez` returns ok as long as the event loop responds: a restart would fix nothing else that can be
-wrong here, and would interrupt running calls. `/healthz` and CSI's Probe report every problem; see
-docs/decisions/0014.
+`/livez` returns ok as long as the event loop responds. A restart fixes none of the other problems
+that a process can have, and interrupts running calls. `/healthz` and CSI's Probe report every
+problem; see docs/decisions/0014.
 """
 
 import ssl
@@ -32,10 +32,10 @@ log = structlog.get_logger()
 
 
 def check_options(options: ServingOptions) -> None:
-    """Check the addresses and the certificate's flags.
+    """Check the flags for the addresses and the certificate.
 
     Raises:
-        InvalidRequest: An address cannot be parsed, or the flags contradict each other.
+        InvalidRequest: An address cannot be parsed, both addresses have one port, or a certificate flag is missing.
     """
     endpoints = ((HEALTH, options.health_endpoint), (HTTP, options.http_endpoint))
     ports = [address.port for flag, text in endpoints if text and (address := Address.parse(flag, text)).port]
@@ -45,11 +45,14 @@ def check_options(options: ServingOptions) -> None:
         )
     pair = (options.metrics_cert_file, options.metrics_key_file)
     if any(pair) and not (all(pair) and options.http_endpoint):
-        raise errors.InvalidRequest(f"--metrics-cert-file and --metrics-key-file require each other and {HTTP}")
+        raise errors.InvalidRequest(
+            f"--metrics-cert-file and --metrics-key-file require each other and {HTTP}; give all three flags, or "
+            "neither of the two"
+        )
 
 
 def create_metrics(options: ServingOptions, condition: Condition, *, deprecated: bool) -> "Metrics | None":
-    """Create the process's metrics if they are to be served."""
+    """Create the process's metrics, if the options ask to serve them."""
     if not options.http_endpoint:
         return None
     from hyperpod_ebs.driver.observe.metrics import Metrics  # noqa: PLC0415 - saves the client library's 4 MiB

@@ -30,7 +30,7 @@ _HYPERPOD: Final = "hyperpod-"
 """The prefix of a HyperPod node's name in Kubernetes."""
 
 _LABELER: Final = "metadata-labeler"
-"""Upstream's name for labels that its sidecar writes; this driver reads the labels of Kubernetes instead."""
+"""Upstream's metadata source: labels that its sidecar writes. This driver reads the node's own labels instead."""
 
 _SOURCES: Final = (InstanceMetadata.name, Kubernetes.name, _LABELER)
 
@@ -48,7 +48,7 @@ class NodeProcess:
 
     @asynccontextmanager
     async def stay_registered(self) -> AsyncGenerator[None]:
-        """Register with kubelet and remove the start-up taint, while the block runs. Serve the service before."""
+        """Register with kubelet and remove the start-up taint, while the block runs; the service answers already."""
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(self._register())]
             if self.startup_taint:
@@ -80,7 +80,7 @@ async def _serve(serving: ServingOptions, options: NodeOptions) -> None:
 
 @asynccontextmanager
 async def open_node(options: NodeOptions, kubeconfig: Path | None, condition: Condition) -> AsyncGenerator[NodeProcess]:
-    """Yield the node service as the options describe it; a pod needs no `kubeconfig`.
+    """Yield the node service that the options describe; a pod needs no `kubeconfig`.
 
     Raises:
         InvalidRequest: An option has an invalid value, or two options exclude each other.
@@ -112,8 +112,8 @@ async def open_node(options: NodeOptions, kubeconfig: Path | None, condition: Co
         startup_taint: StartUpTaint | None = None
         has_cluster = kubeconfig is not None or "KUBERNETES_SERVICE_HOST" in os.environ
         if options.node_name and has_cluster and not options.disable_taint_watcher:
-            taken = registration.registered if registration else asyncio.Event()
-            startup_taint = StartUpTaint(kubernetes, taken, has_limit=lambda: identity.has_attach_limit)
+            registered = registration.registered if registration else asyncio.Event()
+            startup_taint = StartUpTaint(kubernetes, registered, has_limit=lambda: identity.has_attach_limit)
         yield NodeProcess(
             # The generated base class implements every method; only its type stubs declare them abstract.
             service=Node(host, identity, operations),  # type: ignore[abstract] # as said

@@ -1,7 +1,7 @@
-"""Every setting of the driver's processes: one field is the flag, the environment variable and the help text.
+"""Every setting of the driver's processes: one field defines its flag, environment variables and help text.
 
-A flag overrides its variables, and of several variables the first one that is set counts.
-Names and meanings are those of the upstream driver, where it has the setting.
+A flag overrides its variables. If a flag has several variables, the first one that is set counts.
+A setting that the upstream driver has too has the same name and meaning here.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from hyperpod_ebs.driver.model.aws_scope import AwsScope
 from hyperpod_ebs.driver.model.tags import TagPolicy
 
 PREFIX: Final = "HYPERPOD_EBS_"
-"""Precedes a flag's name in its environment variable."""
+"""The prefix of every flag's environment variable."""
 
 _SERVING: Final = Group("Serving", sort_key=1)
 _WAITING: Final = Group("Waiting and log", sort_key=1)
@@ -25,20 +25,21 @@ _AWS: Final = Group("AWS", sort_key=2)
 _IDENTITY: Final = Group("HyperPod and node identity", sort_key=3)
 _TAGS: Final = Group("Tags", sort_key=4)
 _KUBERNETES: Final = Group("Kubelet and Kubernetes", sort_key=5)
+_DEVICES: Final = Group("Devices and filesystems", sort_key=6)
 _UPSTREAM: Final = Group(
     "Compatibility with upstream",
     "Flags of the upstream AWS EBS CSI driver, accepted so that its charts and scripts work with this driver.",
-    sort_key=6,
+    sort_key=7,
 )
 
 
 def _setting(group: Group, name: str, *others: str) -> Parameter:
-    """The group of a flag in the help, and its variables: the driver's own, then those of AWS's or other tools."""
+    """A flag's group in the help, and its variables: the driver's own (`name`), then those of AWS or other tools."""
     return Parameter(group=group, env_var=[PREFIX + name, *others], show_default=_shown_default)
 
 
 def _list_setting(group: Group, name: str) -> Parameter:
-    """As `_setting`, for a flag that may be repeated; its variable is one item, including its blanks."""
+    """As `_setting`, for a flag that may be repeated; its variable has a single item, which may contain spaces."""
     return Parameter(
         group=group,
         env_var=[PREFIX + name],
@@ -49,7 +50,7 @@ def _list_setting(group: Group, name: str) -> Parameter:
 
 
 def _shown_default(default: object) -> object:
-    """The default as help shows it; None for an empty one, which help leaves out."""
+    """The default for the help; None for an empty default, which the help leaves out."""
     return None if default in {"", ()} else default
 
 
@@ -92,7 +93,7 @@ class ServingOptions:
     """Seconds for which a stopping process waits for running calls."""
 
     kubeconfig: Annotated[Path | None, _setting(_KUBERNETES, "KUBECONFIG")] = None
-    """Kubeconfig file of the node process. A pod needs none, and the controller does not use Kubernetes."""
+    """Kubeconfig file of the node process. A pod needs none, and the controller makes no calls to Kubernetes."""
 
     enable_otel_tracing: Annotated[bool, _setting(_UPSTREAM, "ENABLE_OTEL_TRACING")] = False
     """Ignored, with a warning: this driver has no tracing."""
@@ -146,13 +147,13 @@ class ControllerOptions:
     """Log every request to AWS and its answer, without credentials."""
 
     cluster_arn: Annotated[str | None, _setting(_IDENTITY, "CLUSTER_ARN")] = None
-    """ARN of the HyperPod cluster, from which region, account and partition are taken."""
+    """ARN of the HyperPod cluster, which gives the region, account and partition."""
 
     extra_tags: Annotated[tuple[str, ...], _list_setting(_TAGS, "EXTRA_TAGS")] = ()
     """Tags for every volume and snapshot, as key=value,key=value; values may be templates."""
 
     k8s_tag_cluster_id: Annotated[str, _setting(_TAGS, "K8S_TAG_CLUSTER_ID")] = ""
-    """Cluster name with which to tag every volume and snapshot."""
+    """Name of the cluster, with which the driver tags every volume and snapshot."""
 
     warn_on_invalid_tag: Annotated[bool, _setting(_TAGS, "WARN_ON_INVALID_TAG")] = False
     """Leave out invalid tags with a warning, instead of rejecting the volume."""
@@ -161,7 +162,7 @@ class ControllerOptions:
     """Deprecated name of --extra-tags."""
 
     batching: Annotated[bool, _setting(_UPSTREAM, "BATCHING")] = True
-    """Ignored, false with a warning: the driver always describes volumes in batches."""
+    """Ignored: the driver always describes volumes in batches, and logs a warning if the flag is false."""
 
     modify_volume_request_handler_timeout: Annotated[
         str, _setting(_UPSTREAM, "MODIFY_VOLUME_REQUEST_HANDLER_TIMEOUT")
@@ -196,7 +197,7 @@ class ControllerOptions:
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeOptions:
-    """The settings of the node process. The metadata sources provide the identity that the settings leave out."""
+    """The settings of the node process. The metadata sources provide the parts of the identity that are not set."""
 
     node_id: Annotated[str | None, _setting(_IDENTITY, "NODE_ID")] = None
     """CSI node id: hyperpod-<cluster id>-i-<hex> for a HyperPod node, i-<hex> for a plain EC2 instance."""
@@ -226,7 +227,7 @@ class NodeOptions:
     reserved_volume_attachments: Annotated[
         int, _setting(_IDENTITY, "RESERVED_VOLUME_ATTACHMENTS"), Parameter(validator=Number(gte=-1))
     ] = -1
-    """Attach slots that the driver must not use; -1 asks the metadata sources. Excludes --volume-attach-limit."""
+    """Attach slots to leave free; -1 asks the metadata sources. Cannot be combined with --volume-attach-limit."""
 
     kubelet_root: Annotated[Path, _setting(_KUBERNETES, "KUBELET_ROOT")] = Path("/var/lib/kubelet")
     """Root directory of kubelet. The driver mounts nothing outside it."""
@@ -235,15 +236,15 @@ class NodeOptions:
     """Path of this process's CSI socket as kubelet sees it."""
 
     plugin_registration_path: Annotated[Path | None, _setting(_KUBERNETES, "PLUGIN_REGISTRATION_PATH")] = None
-    """Kubelet's directory plugins_registry as this process sees it. If absent, a sidecar must register the driver."""
+    """Kubelet's plugins_registry directory as this process sees it. If absent, a sidecar must register the driver."""
 
     disable_taint_watcher: Annotated[str, _setting(_KUBERNETES, "DISABLE_TAINT_WATCHER", "DISABLE_TAINT_WATCHER")] = ""
-    """If set to any text, do not remove the start-up taint ebs.csi.aws.com/agent-not-ready."""
+    """Any text makes the driver leave the start-up taint ebs.csi.aws.com/agent-not-ready in place."""
 
-    device_directory: Annotated[Path, _setting(_KUBERNETES, "DEVICE_DIRECTORY")] = Path("/dev")
+    device_directory: Annotated[Path, _setting(_DEVICES, "DEVICE_DIRECTORY")] = Path("/dev")
     """Directory of the node's block devices."""
 
-    legacy_xfs: Annotated[bool, _setting(_KUBERNETES, "LEGACY_XFS")] = False
+    legacy_xfs: Annotated[bool, _setting(_DEVICES, "LEGACY_XFS")] = False
     """Create XFS filesystems that kernels up to 5.4 can mount."""
 
     csi_mount_point_prefix: Annotated[str, _setting(_UPSTREAM, "CSI_MOUNT_POINT_PREFIX")] = ""
@@ -278,4 +279,4 @@ SERVING: Final = ServingOptions()
 CONTROLLER: Final = ControllerOptions()
 NODE: Final = NodeOptions()
 HOOK: Final = HookOptions()
-"""The defaults."""
+"""As the three above: the settings without flags and variables."""

@@ -1,4 +1,4 @@
-"""The pre-stop hook of the node's container, which keeps the node process alive while volumes are detached."""
+"""The pre-stop hook of the node's container: it keeps the node process alive until the volumes are detached."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What every driver process does around its services: check the flags, log, serve, and stop on a signal."""
+"""What every driver process does around its services: check the flags, set up the log, serve, stop on a signal."""
 
 import asyncio
 import signal
@@ -52,7 +52,7 @@ class Process:
     async def serve(self, services: Services, alongside: AbstractAsyncContextManager[None] | None = None) -> None:
         """Serve the CSI services and the monitoring pages until a signal arrives.
 
-        `alongside` is entered as soon as the services answer, and left before they stop.
+        The block enters `alongside` as soon as the services answer, and leaves it before they stop.
         """
         serving = server.serve(
             self.options.endpoint,

@@ -1,7 +1,7 @@
 """Flags of the upstream driver that have no effect here: each is accepted with a warning, or refused.
 
 A flag is refused if ignoring it would mislead the user. All others are accepted, so that upstream's
-charts and scripts start this driver, and the log says what has no effect.
+charts and scripts can start this driver, and a warning in the log says that a flag has no effect.
 """
 
 import re
@@ -18,7 +18,7 @@ _UNBUFFERED: Final = "the whole log goes to stderr, line by line"
 def warnings(serving: ServingOptions, controller: ControllerOptions | None) -> Iterator[str]:
     """A warning for each flag that was given and has no effect, or is deprecated."""
     if serving.enable_otel_tracing:
-        yield "--enable-otel-tracing has no effect: this driver does not trace calls; its metrics have their durations"
+        yield "--enable-otel-tracing has no effect: this driver does not trace calls; use its metrics of their duration"
     if serving.vmodule:
         yield f"--vmodule={serving.vmodule} has no effect: it names the upstream driver's source files; use --v=4"
     if serving.log_flush_frequency:
@@ -35,7 +35,7 @@ def warnings(serving: ServingOptions, controller: ControllerOptions | None) -> I
     if controller is None:
         return
     if not controller.batching:
-        yield "--batching=false has no effect: volumes are always described in batches"
+        yield "--batching=false has no effect: the driver always describes volumes in batches"
     if controller.modify_volume_request_handler_timeout:
         yield (
             "--modify-volume-request-handler-timeout has no effect: a modification starts at once, and identical "

@@ -9,7 +9,7 @@ log = structlog.get_logger()
 
 
 class Condition:
-    """The problems of a process, by the part that has each."""
+    """The problems of a process: at most one for each of its parts."""
 
     def __init__(self) -> None:
         self._problems: dict[str, str] = {}
@@ -17,12 +17,12 @@ class Condition:
         """Parts that have not reported yet."""
 
     def report_unknown(self, part: str, reason: str) -> None:
-        """Take a part as unhealthy until its first report, without logging it: that is normal at start."""
+        """Count a part as unhealthy until its first report. Do not log that, because it is normal at start."""
         self._problems[part] = reason
         self._unknown.add(part)
 
     def report(self, part: str, problem: str | None) -> None:
-        """Record what is wrong with a part, None if nothing is, and log it if it has changed."""
+        """Record the problem of a part, None if it has none, and log a change."""
         before = None if part in self._unknown else self._problems.get(part)
         self._unknown.discard(part)
         if problem is None:

@@ -1,7 +1,7 @@
 """The log: one line for each event, on stderr, in UTC, without secrets.
 
-No secret reaches it: requests are stripped of secrets before they are logged (`csi.parse`),
-and tracebacks are written without the values of variables.
+`csi.parse` removes the secrets from requests before they are logged, and tracebacks do not contain
+the values of variables.
 """
 
 import logging

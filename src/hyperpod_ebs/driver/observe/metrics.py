@@ -1,7 +1,8 @@
-"""Prometheus metrics: under the upstream driver's names where it has them, and nothing from other libraries.
+"""Prometheus metrics. A metric that the upstream driver has too has the same name here.
 
 Only a process that serves metrics imports this module: the client library takes about 4 MiB of memory.
 Calls to AWS are counted one by one, including those that the SDK makes on its own for credentials.
+The library's metrics of the Python process are left out.
 """
 
 import platform
