@@ -43,7 +43,7 @@ def test_any_other_endpoint_is_refused_with_the_next_step(text: str, says: str) 
     with pytest.raises(errors.InvalidRequest, match=says) as caught:
         endpoint.parse(text)
 
-    assert "use " in str(caught.value)
+    assert "; use " in str(caught.value)
 
 
 @given(st.text())

@@ -79,7 +79,7 @@ def _loops_below(path: Path) -> list[LoopDevice]:
     # kubelet binds a loop device of its own to the device of a raw block volume. Its backing file has the path that
     # the device has on the node; that path does not exist in this mount namespace.
     elsewhere = [loop for loop in loops if not loop.file.is_relative_to(path) and not _may_be_file(loop.file)]
-    numbers = {loop.number for loop in below} if elsewhere else set()
+    numbers = {loop.number for loop in below if loop.number} if elsewhere else set()
     return [loop for loop in elsewhere if loop.backing_device() in numbers] + below
 
 
