@@ -32,7 +32,7 @@ class Example:
         return await self._run_section("Run it")
 
     async def clean_up(self) -> None:
-        """Run the commands under "Clean up"; fail if anything is left in Kubernetes, at the cloud or on the nodes."""
+        """Run the commands under "Clean up"; fail if anything is left in Kubernetes, in the cloud or on the nodes."""
         known = await volume_leftovers.list_volumes(self.live, self.namespace)
         assert known.ids
         await self._run_section("Clean up")
@@ -40,9 +40,9 @@ class Example:
         assert await self.live.kubectl("get", "namespace", self.namespace, ok=(1,))
 
     async def sizes_gib(self) -> list[int]:
-        """The sizes of its volumes at the cloud."""
+        """The sizes of its volumes in the cloud."""
         known = (await volume_leftovers.list_volumes(self.live, self.namespace)).ids
-        return [one["size_gib"] for one in await self.live.cloud("volumes") if one["id"] in known]
+        return [volume["size_gib"] for volume in await self.live.cloud("volumes") if volume["id"] in known]
 
     async def _run_section(self, section: str) -> str:
         text = (self.directory / "README.md").read_text().partition(f"## {section}\n")[2].partition("\n## ")[0]
@@ -79,9 +79,9 @@ def events_of(text: str, event: str) -> list[Line]:
 @pytest.mark.requirement("examples.readme")
 @pytest.mark.parametrize("example", ["training/dataset"], indirect=True)
 async def test_a_data_set_outlives_its_pod_and_every_later_pod_reads_it(example: Example) -> None:
-    said = await example.run()
+    output = await example.run()
 
-    verified = events_of(said, "verified")
+    verified = events_of(output, "verified")
     assert len(verified) == 2
     assert len({line["digest"] for line in verified}) == 1
     assert (verified[0]["files"], verified[0]["bytes"]) == (16, 64 * 2**20)
@@ -92,10 +92,10 @@ async def test_a_data_set_outlives_its_pod_and_every_later_pod_reads_it(example:
 @pytest.mark.requirement("examples.readme")
 @pytest.mark.parametrize("example", ["training/shared-artifacts"], indirect=True)
 async def test_three_jobs_read_the_snapshots_version_while_the_next_version_is_published(example: Example) -> None:
-    said = await example.run()
+    output = await example.run()
 
-    (published,) = events_of(said, "published")
-    used = events_of(said, "used")
+    (published,) = events_of(output, "published")
+    used = events_of(output, "used")
     assert [line["version"] for line in used] == [1, 1, 1]
     assert {line["digest"] for line in used} == {published["digest"]}
     await example.clean_up()
@@ -104,10 +104,10 @@ async def test_three_jobs_read_the_snapshots_version_while_the_next_version_is_p
 @pytest.mark.requirement("examples.readme")
 @pytest.mark.parametrize("example", ["inference/model-store"], indirect=True)
 async def test_a_mounted_claim_grows_to_fit_a_larger_model(example: Example) -> None:
-    said = await example.run()
+    output = await example.run()
 
-    assert [line["model"] for line in events_of(said, "serving")] == ["small", "larger"]
-    assert [line["gib"] for line in events_of(said, "grown")] == [2]
+    assert [line["model"] for line in events_of(output, "serving")] == ["small", "larger"]
+    assert [line["gib"] for line in events_of(output, "grown")] == [2]
     assert await example.sizes_gib() == [2]
     await example.clean_up()
 
@@ -117,25 +117,25 @@ async def test_a_mounted_claim_grows_to_fit_a_larger_model(example: Example) -> 
 async def test_the_second_start_of_a_container_is_faster_thanks_to_its_cache(
     example: Example, record_property: Callable[[str, object], None]
 ) -> None:
-    said = await example.run()
+    output = await example.run()
 
-    (compared,) = events_of(said, "compared")
+    (compared,) = events_of(output, "compared")
     first, second = compared["first_seconds"], compared["second_seconds"]
     record_property("summary", f"container cache: first start {first} s, second {second} s")
     assert second < first / 2
-    assert events_of(said, "crashing")
+    assert events_of(output, "crashing")
     await example.clean_up()
 
 
 @pytest.mark.requirement("examples.readme")
 @pytest.mark.parametrize("example", ["inference/event-log"], indirect=True)
 async def test_no_event_is_lost_while_the_log_outgrows_its_volume(example: Example) -> None:
-    said = await example.run()
+    output = await example.run()
 
-    (done,), (verified,) = events_of(said, "done"), events_of(said, "verified")
+    (done,), (verified,) = events_of(output, "done"), events_of(output, "verified")
     assert (verified["events"], verified["chain"]) == (70000, done["chain"])
     assert verified["segments"] > 10
-    assert [line["gib"] for line in events_of(said, "grown")] == [2]
+    assert [line["gib"] for line in events_of(output, "grown")] == [2]
     assert await example.sizes_gib() == [2]
     await example.clean_up()
 
@@ -144,14 +144,14 @@ async def test_no_event_is_lost_while_the_log_outgrows_its_volume(example: Examp
 @pytest.mark.usefixtures("cordon_turn")
 @pytest.mark.parametrize("example", ["training/checkpoint"], indirect=True)
 async def test_a_training_that_loses_its_node_ends_with_the_weights_of_an_uninterrupted_one(example: Example) -> None:
-    said = await example.run()
+    output = await example.run()
 
-    (resumed,) = events_of(said, "resumed")
-    interrupted, whole = events_of(said, "done")
+    (resumed,) = events_of(output, "resumed")
+    interrupted, whole = events_of(output, "done")
     assert resumed["step"] >= 300
     assert resumed["node"] in {node.name for node in example.live.record.nodes}
-    assert f"away from {resumed['node']}\n" not in said
-    assert "away from " in said
+    assert f"away from {resumed['node']}\n" not in output
+    assert "away from " in output
     assert interrupted["here"] == 1500 - resumed["step"]
     assert whole["here"] == 1500
     assert interrupted["weights"] == whole["weights"]

@@ -13,7 +13,7 @@ TOO_MANY: Final = "Iops to volume size ratio of 1875.000000 is too high; maximum
 
 
 @pytest.mark.requirement("data.changes-under-pod")
-async def test_type_iops_and_throughput_change_at_the_cloud_while_the_pod_keeps_writing(
+async def test_type_iops_and_throughput_change_in_the_cloud_while_the_pod_keeps_writing(
     namespace: ClusterNamespace, live: LiveCluster
 ) -> None:
     """CSI spec, ControllerModifyVolume."""

@@ -152,7 +152,7 @@ async def _runs_on(namespace: ClusterNamespace, nodes: Sequence[str]) -> str | N
 
 
 async def _holders(live: LiveCluster, claim: Mapping[str, Any]) -> set[str]:
-    """The instances to which the claim's volume is attached at the cloud."""
+    """The instances to which the claim's volume is attached, according to the cloud."""
     volume = await live.volume(claim)
     return {one["instance"] for one in await live.cloud("attachments") if one["volume"] == volume["id"]}
 

@@ -92,7 +92,7 @@ async def test_a_snapshot_of_a_class_with_policy_delete_is_deleted_with_its_obje
     assert content["status"]["snapshotHandle"] not in {one["id"] for one in await live.cloud("snapshots")}
 
 
-async def test_a_snapshot_of_a_class_with_policy_retain_stays_at_the_cloud(
+async def test_a_snapshot_of_a_class_with_policy_retain_stays_in_the_cloud(
     namespace: ClusterNamespace, live: LiveCluster
 ) -> None:
     """Kubernetes, DeletionPolicy."""
@@ -121,7 +121,7 @@ def _snapshot(name: str) -> Mapping[str, Any]:
 
 
 def _content(name: str, handle: str, namespace: str) -> Mapping[str, Any]:
-    """A VolumeSnapshotContent for a snapshot at the cloud, bound to the VolumeSnapshot `found` of a namespace."""
+    """A VolumeSnapshotContent for a snapshot in the cloud, bound to the VolumeSnapshot `found` of a namespace."""
     return {
         "apiVersion": SNAPSHOTS,
         "kind": "VolumeSnapshotContent",
