@@ -34,16 +34,17 @@ class Life:
 
 async def run_life(fleet: Fleet, number: int) -> Life:
     """Create, attach, detach and delete a volume."""
-    co, node = fleet.orchestrator, next(iter(fleet.orchestrator.nodes.values()))
+    orchestrator = fleet.orchestrator
+    node = next(iter(orchestrator.nodes.values()))
     before = await fleet.emulator.call_counts()
     returned: dict[str, float] = {}
-    claim = await co.create(f"life-{number}", gib=1, capability=block_capability())
+    claim = await orchestrator.create(f"life-{number}", gib=1, capability=block_capability())
     returned["available"] = time.time()
-    await co.attach(claim, node)
+    await orchestrator.attach(claim, node)
     returned["attached"] = time.time()
-    await co.detach(claim, node)
+    await orchestrator.detach(claim, node)
     returned["detached"] = time.time()
-    await co.delete(claim)
+    await orchestrator.delete(claim)
     after = await fleet.emulator.call_counts()
     done: dict[str, float] = {}
     for moment in await fleet.emulator.history():

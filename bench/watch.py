@@ -7,7 +7,8 @@ deletes it. The cloud is a stand-in whose transitions take as long as AWS's (log
 clock that jumps to the next event. With buckets, mutating calls wait as long as a client that
 respects EC2's token buckets: 100 or 50 calls at once, then five a second.
 
-Waste is the time from the end of a transition to the caller's result, summed over the three.
+Waste is the time from the end of a transition to the caller's result, summed over the three transitions
+(creating, attaching, detaching).
 """
 
 import argparse
@@ -33,9 +34,15 @@ if TYPE_CHECKING:
     from hyperpod_ebs.driver.volumes.cloud import Cloud
 
 ROUND_TRIP: Final = 0.03
+"""Seconds that each call takes."""
+
 NODE: Final = HyperPodNode("abcdefghijkl", "i-0123456789abcdef0")
 BUCKETS: Final = {"create": (100, 5.0), "attach": (50, 5.0), "detach": (50, 5.0), "delete": (100, 5.0)}
+"""The capacity of each bucket, and the tokens that it gets a second."""
+
 TARGETS: Final = {1: 20.0, 10: 8.0, 100: 5.0, 500: 4.2}
+"""The AWS calls that a life may cost at most, by the number of lives at once; the column `at most`."""
+
 DISTRIBUTIONS: Final = dict(PRIORS)
 """The distributions of the simulated times; the watcher starts with the same ones and keeps learning."""
 
@@ -46,13 +53,13 @@ class Bucket:
 
     capacity: float
     refill: float
-    free: float = 0.0
+    full_at: float = 0.0
     """The time at which the bucket is full again."""
 
     def take(self, now: float) -> float:
         """Take a token; the seconds until it is available."""
-        self.free = max(self.free, now) + 1 / self.refill
-        return max(0.0, self.free - now - self.capacity / self.refill)
+        self.full_at = max(self.full_at, now) + 1 / self.refill
+        return max(0.0, self.full_at - now - self.capacity / self.refill)
 
 
 @dataclass
