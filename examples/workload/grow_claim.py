@@ -62,7 +62,7 @@ class Claim:
             if parse_quantity(claim["status"]["capacity"]["storage"]) >= requested:
                 return requested
             if time.monotonic() > end:
-                raise Refused(f"claim {self.name} did not grow in {self.patience:g} s: see its events")
+                raise Refused(f"claim {self.name} did not grow in {self.patience:g} s; see its events")
             if shutdown.is_requested_within(POLL_INTERVAL):
                 sys.exit(shutdown.EXIT_CODE)  # the claim continues to grow
 
@@ -165,7 +165,10 @@ def _grow_if_needed(claim: Claim, options: argparse.Namespace) -> None:
         return  # an earlier request, whose response was lost, has grown it meanwhile
     gib = grown_gib(size, options.step_gib * GIB)
     if gib > options.most_gib:
-        raise Refused(f"claim {claim.name} is {size // GIB} GiB and may have {options.most_gib}: raise --most-gib")
+        raise Refused(
+            f"claim {claim.name} has {size // GIB} GiB and may not grow to {gib} GiB; "
+            f"raise --most-gib={options.most_gib}"
+        )
     claim.grow(gib)
 
 

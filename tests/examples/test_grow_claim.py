@@ -229,9 +229,9 @@ async def test_a_refused_growth_is_reported_once_and_tried_again(volume: Path, a
 
     assert forbidden["reason"] == 'PATCH of claim log: 403: persistentvolumeclaims "log" is forbidden'
     assert (grown["gib"], code) == (2, 0)
-    assert at_most["reason"] == "claim log is 4 GiB and may have 4: raise --most-gib"
+    assert at_most["reason"] == "claim log has 4 GiB and may not grow to 5 GiB; raise --most-gib=4"
     assert repeated == []
-    assert late["reason"] == "claim log did not grow in 0.2 s: see its events"
+    assert late["reason"] == "claim log did not grow in 0.2 s; see its events"
     assert "GET of claim log" in unreachable["reason"]
 
 
