@@ -1,4 +1,4 @@
-"""`python -m localcluster`: starts and stops a Kubernetes cluster with the driver on this machine."""
+"""`python -m localcluster`: start, use and stop a Kubernetes cluster with the driver on this machine."""
 
 import asyncio
 import shlex
@@ -33,7 +33,7 @@ Profile = Literal["instant", "aws"]
 
 @app.command
 def run(*, image: Images = (), name: str = background.NAME, profile: Profile = "instant", install: bool = True) -> int:
-    """Run a cluster until SIGTERM or Ctrl-C; progress is reported in lines of JSON.
+    """Run a cluster until SIGTERM or Ctrl-C, and report progress as lines of JSON.
 
     Args:
         image: An image archive to import on every node; can be repeated.

@@ -113,9 +113,9 @@ class Cloud:
         response = await ec2.describe_instances(InstanceIds=[instance])
         return response["Reservations"][0]["Instances"][0]
 
-    def _labels(self, kind: str, zone: str) -> dict[str, str]:
+    def _labels(self, instance_type: str, zone: str) -> dict[str, str]:
         return {
-            "node.kubernetes.io/instance-type": kind,
+            "node.kubernetes.io/instance-type": instance_type,
             "topology.kubernetes.io/region": self.client.environment["AWS_REGION"],
             "topology.kubernetes.io/zone": zone,
         }

@@ -62,7 +62,7 @@ class Cluster:
                 archives = [build_pause_archive(programs), *images]
                 nodes = await _start_nodes(infrastructure, instances, archives)
                 reconciler = NodeReconciler(infrastructure, emulator, nodes, archives)
-            admin = authority.write_kubeconfig("me", f"https://{api_server_address}", user="admin", group=ADMINS)
+            admin = authority.write_kubeconfig("user", f"https://{api_server_address}", user="admin", group=ADMINS)
             kubectl = Kubectl(programs["kubectl"], str(admin))
             with step("wait until the nodes are ready"):
                 for node in nodes:

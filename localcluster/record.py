@@ -79,7 +79,10 @@ def directories(name: str) -> list[Path]:
 
 
 def records(name: str) -> Iterator[Record]:
-    """The records of clusters called `name`, running or abandoned; without unreadable ones of other versions."""
+    """The records of clusters called `name`, running or abandoned.
+
+    A cluster without a record is left out: it has not written one yet, or another version wrote it in another form.
+    """
     for directory in directories(name):
         with suppress(FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError):
             yield Record.read(directory)

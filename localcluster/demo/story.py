@@ -121,7 +121,7 @@ class Story:
                 return not volumes & {row["id"] for row in (await self.emulator.status())["volumes"]}
 
             await self._poll(are_volumes_deleted)
-            result(f"deleted at the cloud: {', '.join(sorted(volumes)) or 'no volumes'}")
+            result(f"deleted in the cloud: {', '.join(sorted(volumes)) or 'no volumes'}")
 
     @asynccontextmanager
     async def _step(self, name: str) -> AsyncGenerator[Result]:

@@ -1,7 +1,7 @@
 """The cluster's network: a network namespace with a bridge, the hub, to which each node's namespace is joined.
 
-Nothing of it is visible outside. Services need no proxy: the only service that pods use, the API server, has its
-address on the hub itself, and is routed.
+The network is not visible outside of these namespaces. Services need no proxy: pods use only one service, the API
+server, which has its address on the hub itself and is reached by routing.
 """
 
 from collections.abc import Sequence
