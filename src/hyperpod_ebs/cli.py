@@ -77,7 +77,11 @@ if find_spec("hyperpod_ebs.emulator"):
         help="Run and inspect the embedded cloud (the emulator): EC2, SageMaker, EKS and STS with real block devices.",
     )
 if find_spec("hyperpod_ebs.demo"):
-    app.command("hyperpod_ebs.demo.command:app", name="demo", help="Show a volume's whole life on the embedded cloud.")
+    app.command(
+        "hyperpod_ebs.demo.command:app",
+        name="demo",
+        help="Show the life of a volume on HyperPod nodes, on the embedded cloud.",
+    )
 
 
 def main() -> None:

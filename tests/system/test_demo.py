@@ -309,7 +309,9 @@ async def test_a_process_that_is_killed_ends_the_demo_with_a_sentence(short_path
 
     outcome.assert_nothing_is_left()
     assert outcome.code == 1
-    assert re.fullmatch(rf"hyperpod-ebs: .*the {victim}\S* process was killed \(SIGKILL\).*\n", outcome.err)
+    assert re.fullmatch(
+        rf"hyperpod-ebs: .*the {victim}\S* process was killed \(SIGKILL\); run the command again\n", outcome.err
+    )
 
 
 def arguments(pid: int) -> list[str]:

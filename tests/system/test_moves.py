@@ -186,7 +186,7 @@ async def test_ext4_grows_at_the_next_stage_after_its_volume_grew(case: Case) ->
     target = await co.mount(claim, node, await co.attach(claim, node))
     digests = checkpoint.write(target / "checkpoint")
     await co.unmount(claim, node)
-    await co.grow_at_cloud(claim, gib=3)
+    await co.grow_volume_only(claim, gib=3)
 
     target = await co.mount(claim, node, await co.attach(claim, node))
 

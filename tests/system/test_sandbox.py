@@ -141,7 +141,7 @@ async def test_without_root_the_loop_devices_of_others_are_ignored(short_path: P
 
 
 async def test_a_loop_device_that_a_node_put_on_top_of_one_in_the_sandbox_is_freed(short_path: Path) -> None:
-    """Kubelet holds the device of a raw block volume so, in a mount namespace that ends before the device is freed.
+    """Kubelet binds such a device for a raw block volume; its mount namespace ends before the device is freed.
 
     The upper device's backing file has the path that it has on the node, which is not a path on this machine.
     """

@@ -109,7 +109,7 @@ def test_the_final_table_fits_the_terminal_and_cuts_nothing_off(columns: int) ->
     """In a wide terminal it stays narrow enough to read."""
     console = Console(file=io.StringIO(), width=columns, force_terminal=True, color_system=None)
     node = "hyperpod-0123456789ab-i-0123456789abcdef0"
-    attach = Step(name="attach to node-1", seconds=0.0, calls={}, result=f"by SageMaker, to {node}")
+    attach = Step(name="attach to node-1", seconds=0.0, calls={}, result=f"SageMaker attached it to {node}")
     report = Report(
         profile="aws",
         seconds=1.0,
@@ -148,7 +148,7 @@ def test_a_terminal_that_cannot_redraw_gets_plain_lines() -> None:
         shown.finish_step(Step(name="one", seconds=0.5, calls={}, result="done"))
 
     assert isinstance(console.file, io.StringIO)
-    assert console.file.getvalue() == "   0.50 s  one: done  [none]\n"
+    assert console.file.getvalue() == "   0.50 s  one: done  [AWS calls: none]\n"
 
 
 def test_the_union_of_two_checks_has_the_leftovers_of_both_once() -> None:

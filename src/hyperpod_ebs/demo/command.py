@@ -12,9 +12,9 @@ _DETAILS: Final = (
     "restores the snapshot, uses a volume created in advance and a raw block volume, and deletes everything. It shows "
     "the time and the AWS calls of each step: live in a terminal, otherwise as plain lines.\n\n"
     "It needs root, for loop devices and mounts. All its files are below one temporary directory (set TMPDIR to choose "
-    "where) and are removed at the end, also after Ctrl-C and kill -9.\n\n"
-    "Exit codes: 0 success, and nothing is left; 1 failure, with the reason and what to do on stderr; 130 Ctrl-C; "
-    "143 SIGTERM. With --output json, stdout has the document in every case."
+    "where) and are removed at the end, even after Ctrl-C or kill -9.\n\n"
+    "Exit codes: 0 success, and nothing is left behind; 1 failure, with the reason and what to do on stderr; 130 "
+    "Ctrl-C; 143 SIGTERM. With --output json, stdout has the document in every case."
 )
 
 app = App(name="demo", help_epilogue=_DETAILS)

@@ -53,7 +53,7 @@ class EmulatorClient:
         self._http = http
 
     def client(self, service: str) -> Any:  # an untyped context manager of aiobotocore's
-        """An SDK client of the AWS service with this name in the SDK."""
+        """An SDK client of an AWS service; `service` is the SDK's name for it, such as `ec2`."""
         env = self.environment
         return get_session().create_client(
             service,  # type: ignore[call-overload] # a name that the stubs do not know beforehand
@@ -92,7 +92,7 @@ class EmulatorClient:
         )
 
     async def create_cluster(self, nodes: int, name: str = "demo") -> list[HyperPodNode]:
-        """Create a HyperPod cluster and the EKS cluster of the same name that orchestrates it; its nodes in service."""
+        """Create an EKS cluster and a HyperPod cluster that it orchestrates, wait for both, and return the nodes."""
         async with self.client("eks") as eks, self.client("sagemaker") as sagemaker, asyncio.timeout(_READY_TIMEOUT):
             eks_cluster = await eks.create_cluster(
                 name=name, roleArn="arn:aws:iam::123456789012:role/eks", resourcesVpcConfig={"subnetIds": []}

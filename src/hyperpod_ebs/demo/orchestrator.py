@@ -12,14 +12,14 @@ import grpc
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
 
 DEADLINE: Final = 120.0
-"""Seconds that a call may take; the sidecars have a deadline for theirs, too."""
+"""Seconds that a call may take; Kubernetes' sidecars set deadlines, too."""
 
 _CHANNEL_OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 250),
 )
-"""Retry more often than each second, gRPC's default, for sockets of processes that are starting."""
+"""Connect again sooner than after one second, gRPC's default, while the process of a socket is starting."""
 
 _GIB: Final = 2**30
 _SINGLE_NODE_WRITER: Final = csi_pb2.VolumeCapability.AccessMode(
@@ -74,7 +74,7 @@ class Orchestrator:
     @classmethod
     @asynccontextmanager
     async def connect(cls, controller: Path, nodes: Mapping[str, Path]) -> AsyncGenerator[Self]:
-        """Connect to the controller's socket and to the nodes' sockets; a node's directory is that of its socket."""
+        """Connect to the sockets of the controller and of the nodes; a socket is in its node's directory."""
         async with AsyncExitStack() as stack:
 
             async def channel(socket: Path) -> grpc.aio.Channel:
@@ -172,7 +172,7 @@ class Orchestrator:
 
     async def grow(self, claim: Claim, node: Node, *, gib: int) -> int:
         """Grow the volume, then its filesystem on the node, where it stays mounted; the new size in bytes."""
-        expanded = await self.grow_at_cloud(claim, gib=gib)
+        expanded = await self.grow_volume_only(claim, gib=gib)
         if not expanded.node_expansion_required:
             return expanded.capacity_bytes
         staging, target = self._paths(claim, node)
@@ -188,7 +188,7 @@ class Orchestrator:
         )
         return on_node.capacity_bytes
 
-    async def grow_at_cloud(self, claim: Claim, *, gib: int) -> csi_pb2.ControllerExpandVolumeResponse:
+    async def grow_volume_only(self, claim: Claim, *, gib: int) -> csi_pb2.ControllerExpandVolumeResponse:
         """Grow only the volume, not its filesystem."""
         return await self._controller.ControllerExpandVolume(
             csi_pb2.ControllerExpandVolumeRequest(

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -24,7 +23,7 @@ NEEDED_SPACE: Final = 256 << 20
 """Bytes that the demo writes at most: two checkpoints, a few filesystems, and their metadata."""
 
 _LONGEST_PATH: Final = 60
-"""Bytes of the temporary directory's path at which the sockets in a sandbox below it can still be bound (unix(7))."""
+"""The most bytes that the path of the sandboxes' directory may have: sockets below it have a limit of 107 (unix(7))."""
 
 _SYS_ADMIN: Final = 21  # <linux/capability.h>
 
@@ -50,7 +49,8 @@ def _directory_problems() -> Iterator[str]:
         directory = sandbox.parent_directory().resolve()
         free = shutil.disk_usage(directory).free
     except OSError as error:
-        yield f"no directory for temporary files can be used ({error.strerror or error}); set TMPDIR to one"
+        reason = error.strerror or error
+        yield f"no directory for temporary files can be used ({reason}); set TMPDIR to a writable directory"
         return
     if not sandbox.allows_devices(directory):
         yield f"devices in {directory} cannot be opened (it is mounted with nodev); set TMPDIR to another directory"
@@ -61,8 +61,8 @@ def _directory_problems() -> Iterator[str]:
         )
     if (length := len(os.fsencode(directory))) > _LONGEST_PATH:
         yield (
-            f"the path {tempfile.gettempdir()} has {length} bytes, but with sockets below it {_LONGEST_PATH} are the "
-            "limit; set TMPDIR to a shorter path"
+            f"the path {directory} has {length} bytes, but the demo's sockets below it need a path of at most "
+            f"{_LONGEST_PATH}; set TMPDIR to a shorter path"
         )
 
 

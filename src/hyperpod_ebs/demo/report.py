@@ -15,7 +15,7 @@ class Step:
     calls: Mapping[str, int]
     """The number of calls of each AWS operation, by `service:Operation`."""
     result: str
-    """What came out, for people."""
+    """The outcome in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The whole run."""
+    """The result of one run."""
 
     profile: str
     seconds: float
@@ -39,7 +39,7 @@ class Report:
     history: tuple[Moment, ...] = ()
     leftovers: Leftovers
     volumes: tuple[str, ...] = ()
-    """Ids of the volumes that were left at the emulator when it was stopped."""
+    """Ids of the volumes that were left in the emulator when it was stopped."""
     snapshots: tuple[str, ...] = ()
     """Ids of the snapshots that were left."""
     error: str | None = None
@@ -47,7 +47,7 @@ class Report:
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing is left behind, on the machine and at the emulator."""
+        """Whether nothing is left behind, on the machine and in the emulator."""
         return not any(self.all_leftovers().values())
 
     def all_leftovers(self) -> dict[str, tuple[str, ...]]:

@@ -53,8 +53,8 @@ async def run_demo(profile: str, output: Literal["table", "json"]) -> int:
     """Run the demo, with its output on stdout and an error on stderr; the exit code."""
     console = Console()
     with Interruption.listen() as interruption:
-        with screen.open_screen(console) if output == "table" else nullcontext(screen.SilentScreen()) as shown:
-            report = await _run_in_sandbox(profile, shown, interruption)
+        with screen.open_screen(console) if output == "table" else nullcontext(screen.SilentScreen()) as display:
+            report = await _run_in_sandbox(profile, display, interruption)
         if output == "json":
             sys.stdout.write(json.dumps(report.document(), indent=2) + "\n")
         else:
@@ -64,8 +64,8 @@ async def run_demo(profile: str, output: Literal["table", "json"]) -> int:
         return interruption.exit_code or (_FAILURE if report.error or not report.is_clean else 0)
 
 
-async def _run_in_sandbox(profile: str, shown: Screen, interruption: Interruption) -> Report:
-    steps, findings, start = Steps(shown), _Findings(), time.monotonic()
+async def _run_in_sandbox(profile: str, display: Screen, interruption: Interruption) -> Report:
+    steps, findings, start = Steps(display), _Findings(), time.monotonic()
     leftovers = Leftovers()
     if problem := next(prerequisites.problems(), None):
         findings.error = problem
@@ -73,7 +73,7 @@ async def _run_in_sandbox(profile: str, shown: Screen, interruption: Interruptio
         async with Sandbox.open(NAME) as sandbox:
             try:
                 async with interruption.scope():
-                    await _run_story(sandbox, profile, shown, steps, findings)
+                    await _run_story(sandbox, profile, display, steps, findings)
             except Exception as error:  # noqa: BLE001 - users see a sentence instead of a traceback
                 findings.error = _error_text(error, steps, sandbox.path)
         leftovers = findings.leftovers.union(sandbox.leftovers())
@@ -92,9 +92,9 @@ async def _run_in_sandbox(profile: str, shown: Screen, interruption: Interruptio
     )
 
 
-async def _run_story(sandbox: Sandbox, profile: str, shown: Screen, steps: Steps, findings: _Findings) -> None:
+async def _run_story(sandbox: Sandbox, profile: str, display: Screen, steps: Steps, findings: _Findings) -> None:
     async with start_fleet(sandbox, profile, steps) as fleet:
-        async with _show_volume_states(fleet.emulator, shown):
+        async with _show_volume_states(fleet.emulator, display):
             volumes, snapshots = await Story(fleet, steps).run()
         findings.volumes, findings.snapshots = tuple(volumes), tuple(snapshots)
         findings.history = await fleet.emulator.history()
@@ -109,13 +109,13 @@ async def _run_story(sandbox: Sandbox, profile: str, shown: Screen, steps: Steps
 
 
 @asynccontextmanager
-async def _show_volume_states(emulator: EmulatorClient, shown: Screen) -> AsyncGenerator[None]:
+async def _show_volume_states(emulator: EmulatorClient, display: Screen) -> AsyncGenerator[None]:
     """Keep the screen's states of the volumes up to date until the block ends."""
 
     async def refresh() -> None:
         with suppress(aiohttp.ClientError):  # the emulator has ended, which its supervisor reports
             while True:
-                shown.update_history(await emulator.history())
+                display.update_history(await emulator.history())
                 await asyncio.sleep(_REFRESH)
 
     async with asyncio.TaskGroup() as group:

@@ -46,7 +46,7 @@ class PlainScreen(SilentScreen):
 
     def finish_step(self, step: Step) -> None:
         """Print the step's time, name, result and calls."""
-        text = f"{step.seconds:7.2f} s  {step.name}: {step.result}  [{calls_text(step.calls)}]"
+        text = f"{step.seconds:7.2f} s  {step.name}: {step.result}  [AWS calls: {calls_text(step.calls)}]"
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -39,7 +39,7 @@ class Steps:
         self._call_counts: Callable[[], Awaitable[CallCounts]] = _no_calls
 
     def count_calls(self, call_counts: Callable[[], Awaitable[CallCounts]] = _no_calls) -> None:
-        """Read the counts of AWS calls from `call_counts`; without one there are none, as when no emulator runs."""
+        """Get the counts of AWS calls from `call_counts` from now on; without an argument, count no calls."""
         self._call_counts = call_counts
 
     @asynccontextmanager

@@ -22,7 +22,7 @@ _DATA_TIMEOUT: Final = 60.0
 """Seconds that reading or writing a checkpoint may take."""
 
 _POLL: Final = 0.25
-"""Seconds between two calls that ask for the state of a snapshot, as the snapshotter's."""
+"""Seconds between two polls of the state of a snapshot or of the remaining volumes."""
 
 _SNAPSHOT_TIMEOUT: Final = 120.0
 _BLOCK: Final = 2**20
@@ -85,7 +85,7 @@ class Story:
     async def _attach_and_mount(self, claim: Claim, node: Node) -> Path:
         async with self._steps.step(f"attach to {node.name}") as result:
             context = await self._orchestrator.attach(claim, node)
-            result(f"by SageMaker, to {node.id}")
+            result(f"SageMaker attached it to {node.id}")
         async with self._steps.step(f"stage and publish on {node.name}") as result:
             target = await self._orchestrator.mount(claim, node, context)
             result("blank device formatted as xfs and mounted")
@@ -194,7 +194,7 @@ class Story:
                     while volumes or snapshots:
                         await asyncio.sleep(_POLL)
                         volumes, snapshots = await self._orchestrator.remaining()
-            result(f"{len(used)} volumes and 1 snapshot; {len(volumes) + len(snapshots) or 'none'} left at the cloud")
+            result(f"{len(used)} volumes and 1 snapshot; {len(volumes) + len(snapshots) or 'none'} left in the cloud")
         return volumes, snapshots
 
     async def _delete(self, claim: Claim, node: Node) -> None:
@@ -213,7 +213,7 @@ async def _verify_checkpoint(target: Path, digests: dict[str, str]) -> None:
     found = await files.off_loop(checkpoint.digests, target / "checkpoint", deadline=_DATA_TIMEOUT)
     if found != digests:
         wrong = sorted(name for name in digests | found if digests.get(name) != found.get(name))
-        raise DataMismatch(f"the checkpoint at {target} differs from what was written in {', '.join(wrong)}")
+        raise DataMismatch(f"files of the checkpoint at {target} differ from those written: {', '.join(wrong)}")
 
 
 def _write_and_read_block(device: Path) -> None:
@@ -224,6 +224,6 @@ def _write_and_read_block(device: Path) -> None:
         os.fsync(handle)
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
         if os.pread(handle, _BLOCK, _BLOCK) != written:
-            raise DataMismatch(f"reading from the block volume at {device} returned other bytes than were written")
+            raise DataMismatch(f"the bytes read from the block volume at {device} differ from those written")
     finally:
         os.close(handle)

@@ -1,4 +1,4 @@
-"""A lock on a directory, shared by all processes of this project; the kernel releases it when its holder dies."""
+"""An exclusive lock on a directory, between processes; the kernel releases it when its holder ends."""
 
 import fcntl
 import os

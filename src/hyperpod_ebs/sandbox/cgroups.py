@@ -20,7 +20,7 @@ _KUBELET_CONTROLLERS: Final = frozenset({"cpu", "cpuset", "hugetlb", "memory", "
 """The controllers of version 2 that kubelet requires of its root group, if the machine has them."""
 
 _RECORD: Final = "trusted.hyperpod_ebs.lent"
-"""The extended attribute of a group with the controllers that the root enables because of it."""
+"""The extended attribute that records on a group which controllers the root enables because of that group."""
 
 
 def hierarchies() -> list[Path]:
@@ -83,7 +83,7 @@ def _recorded_controllers(group: Path) -> frozenset[str]:
 
 
 def _missing_controllers(group: Path) -> frozenset[str]:
-    """The controllers for kubelet that a group has and does not enable for its children; none in version 1."""
+    """Kubelet's controllers that a group has but does not enable for its children; none in version 1."""
     if not (group / "cgroup.subtree_control").exists():
         return frozenset()
     available, enabled = ((group / f"cgroup.{name}").read_text().split() for name in ("controllers", "subtree_control"))

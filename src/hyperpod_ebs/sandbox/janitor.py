@@ -9,7 +9,7 @@ removes the control groups of the same name, and removes the directory.
 A sandbox has a lock file that its owner and its janitor hold locked. If the file is not
 locked, both have died, and the next janitor in the same parent directory cleans that sandbox.
 
-It uses kernel calls and no other programs, so it works with an empty PATH.
+The janitor makes kernel calls and runs no other programs, so it works with an empty PATH.
 """
 
 import ctypes
@@ -92,7 +92,10 @@ def _may_be_file(path: Path) -> bool:
 
 
 def create_lock_file(path: Path) -> int:
-    """Make the directory `path` a sandbox; the open lock file, which keeps it locked in each process that has it."""
+    """Make the directory `path` a sandbox; the open, locked lock file.
+
+    The lock lasts until each process that has the file open, or has inherited it, has closed it.
+    """
     temporary = path / f"{LOCK_FILE}.new"
     handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     fcntl.flock(handle, fcntl.LOCK_EX)

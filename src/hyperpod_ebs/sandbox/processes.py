@@ -77,7 +77,7 @@ class Processes:
         if self._stopping:
             return
         if code < 0:
-            raise ProcessEnded(f"the {name} process was killed ({signal.Signals(-code).name}); start the demo again")
+            raise ProcessEnded(f"the {name} process was killed ({signal.Signals(-code).name}); run the command again")
         raise ProcessEnded(f"the {name} process exited with code {code}: {await log_tail(self._sandbox, name)}")
 
 

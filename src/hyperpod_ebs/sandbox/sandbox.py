@@ -14,7 +14,7 @@ from hyperpod_ebs.kit import files
 from hyperpod_ebs.sandbox import cgroups, janitor
 
 _CLEANUP_TIMEOUT: Final = 180.0
-"""Seconds to wait for the janitor; one that is stuck in the kernel longer shows in the leftovers."""
+"""Seconds to wait for the janitor; if it is stuck in the kernel for longer, the leftovers show what is not removed."""
 
 _FALLBACK: Final = Path("/var/tmp")  # noqa: S108 - sandboxes in it get unpredictable names
 
@@ -42,10 +42,10 @@ class Leftovers:
 class Sandbox:
     """The directory, and what was started in it."""
 
-    def __init__(self, path: Path, cleaner: asyncio.subprocess.Process) -> None:
-        """Use `Sandbox.open`, which starts the janitor process `cleaner`."""
+    def __init__(self, path: Path, janitor_process: asyncio.subprocess.Process) -> None:
+        """Use `Sandbox.open`, which starts the janitor process `janitor_process`."""
         self.path = path
-        self._cleaner = cleaner
+        self._janitor_process = janitor_process
 
     @classmethod
     @asynccontextmanager
@@ -58,7 +58,7 @@ class Sandbox:
         path = _create_directory(name)  # not awaited, so that a cancellation cannot leave it behind
         handle = janitor.create_lock_file(path)
         try:
-            cleaner = await asyncio.create_subprocess_exec(
+            janitor_process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "hyperpod_ebs.sandbox.janitor", str(path)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.DEVNULL,
@@ -67,7 +67,7 @@ class Sandbox:
                 start_new_session=True,
                 pass_fds=(handle,),
             )
-            sandbox = cls(path, cleaner)
+            sandbox = cls(path, janitor_process)
             try:
                 yield sandbox
             finally:
@@ -77,12 +77,12 @@ class Sandbox:
 
     async def close(self) -> None:
         """Clean the sandbox up; idempotent."""
-        if self._cleaner.stdin is not None:
-            self._cleaner.stdin.close()
+        if self._janitor_process.stdin is not None:
+            self._janitor_process.stdin.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLEANUP_TIMEOUT):
-                await self._cleaner.wait()
-        if self._cleaner.returncode != 0:  # the janitor was killed, too
+                await self._janitor_process.wait()
+        if self._janitor_process.returncode != 0:  # the janitor was killed or is stuck
             await files.off_loop(janitor.clean, self.path, deadline=_CLEANUP_TIMEOUT)
 
     async def start(
@@ -93,7 +93,7 @@ class Sandbox:
         Args:
             argv: The program and its arguments.
             log: The file's name.
-            env: Variables besides those of this process.
+            env: Environment variables in addition to those of this process.
             pass_fds: Open files that the program inherits.
         """
         with await files.off_loop((self.path / log).open, "ab") as output:
