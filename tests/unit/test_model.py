@@ -35,7 +35,6 @@ def test_the_error_tree_in_the_docstring_is_that_of_the_classes() -> None:
 
 
 def test_a_rate_limit_error_says_when_it_ends() -> None:
-
     error = errors.RateLimited("vol-1 was modified four times", earliest=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
 
     assert str(error) == "vol-1 was modified four times; try again after 2026-01-02T03:04:05Z"

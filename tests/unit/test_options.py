@@ -185,7 +185,6 @@ def test_the_warnings_of_libraries_are_logged_in_the_same_format() -> None:
 
 
 def test_the_text_log_has_no_colours_in_a_file() -> None:
-
     stream, before = StringIO(), logging.getLogger().handlers
     try:
         log.configure(2, "text", stream)
