@@ -42,7 +42,7 @@ async def test_unknown_values_are_in_capitals_and_named() -> None:
     text = await get_notes({"hyperpod": {"region": "cn-north-1"}})
 
     assert "arn:aws-cn:sagemaker:cn-north-1:ACCOUNT:cluster/*" in text
-    assert "set hyperpod.account, hyperpod.eksClusterName and these notes show them" in text
+    assert "If you set hyperpod.account, hyperpod.eksClusterName, these notes show the right words" in text
 
 
 async def test_the_notes_have_the_command_for_pod_identity() -> None:

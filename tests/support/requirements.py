@@ -26,7 +26,7 @@ _KUBERNETES: Final = "https://kubernetes.io/docs"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirement:
-    """What always holds."""
+    """A sentence about the product that always holds, and where it comes from."""
 
     sentence: str
     source: str
@@ -149,7 +149,7 @@ SECTIONS: Final = (
                 source=f"{_CSI}#controllerunpublishvolume",
             ),
             "waits.end": Requirement(
-                sentence="Every wait ends; a failed look at AWS affects no waiter; if the watcher dies, every waiter "
+                sentence="Every wait ends; a failed poll of AWS fails no waiter; if the watcher dies, every waiter "
                 "gets an error.",
                 source="decision 0004",
             ),
@@ -159,7 +159,7 @@ SECTIONS: Final = (
                 also="ruff's ASYNC rules, and blockbuster in every test (`tests/conftest.py`)",
             ),
             "rates.within-aws-limits": Requirement(
-                sentence="Calls stay within AWS's rates.",
+                sentence="The driver's calls stay within AWS's rate limits.",
                 source=f"{_EC2.removesuffix('APIReference')}DeveloperGuide/ec2-api-throttling.html",
                 gap="the watcher keeps to its share of the Describe budget; other calls are not limited",
             ),
@@ -346,7 +346,8 @@ SECTIONS: Final = (
                 source="decision 0017",
             ),
             "chart.changes-show": Requirement(
-                sentence="A change to the chart shows in the rendered objects under `tests/chart/snapshots`.",
+                sentence="A change to the chart shows as a difference in the rendered objects under "
+                "`tests/chart/snapshots`.",
                 source="ARCHITECTURE.md",
             ),
             "image.minimal": Requirement(

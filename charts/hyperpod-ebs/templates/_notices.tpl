@@ -1,4 +1,4 @@
-{{/* The notes after an installation: values that are accepted but differ here, and things to check. A list of sentences. */}}
+{{/* The notes after an installation: values that are accepted but have another effect than upstream, and what to check. A list of sentences. */}}
 {{- define "hyperpod-ebs.notices" -}}
 {{- $notices := list -}}
 {{- if .Values.node.enableWindows }}

@@ -6,7 +6,7 @@
 {{- $controller := .Values.controller -}}
 {{- $hyperpod := .Values.hyperpod -}}
 {{- if $values.fips }}
-fips is refused: the TLS of this image is not a validated FIPS module. For only AWS's FIPS endpoints, set fips to false and add AWS_USE_FIPS_ENDPOINT=true to controller.env
+fips is refused: the TLS library of this image is not a validated FIPS module. For only AWS's FIPS endpoints, set fips to false and add AWS_USE_FIPS_ENDPOINT=true to controller.env
 {{- end }}
 {{- if $values.a1CompatibilityDaemonSet }}
 a1CompatibilityDaemonSet is refused: the image does not run on A1 instances. Set it to false; the default node.affinity excludes these instances
@@ -73,7 +73,7 @@ controller.podDisruptionBudget.maxUnavailable is refused: it is {{ .maxUnavailab
 {{- end }}
 {{- range tuple "provisioner" "attacher" "resizer" }}
 {{- if and (not (index $values.sidecars . "leaderElection").enabled) (gt (int $controller.replicaCount) 1) }}
-sidecars.{{ . }}.leaderElection.enabled is refused: it is false, and all {{ $controller.replicaCount }} replicas of the controller would act at once. Set it to true, or controller.replicaCount to 1
+sidecars.{{ . }}.leaderElection.enabled is refused: it is false, so all {{ $controller.replicaCount }} replicas of the controller would act at once. Set it to true, or controller.replicaCount to 1
 {{- end }}
 {{- end }}
 {{- include "hyperpod-ebs.node-refusals" (dict "name" "node" "node" $values.node) }}
