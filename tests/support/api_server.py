@@ -15,14 +15,18 @@ from aiohttp import web
 from hyperpod_ebs.driver.kubernetes.access import Access
 
 NODE: Final = "hyperpod-i-0123456789abcdef0"
-PROVIDER: Final = "aws:///usw2-az1/sagemaker/cluster/hyperpod-abcdefghijkl-i-0123456789abcdef0"
+PROVIDER_ID: Final = "aws:///usw2-az1/sagemaker/cluster/hyperpod-abcdefghijkl-i-0123456789abcdef0"
 LABELS: Final = {
     "node.kubernetes.io/instance-type": "ml.g5.8xlarge",
     "topology.kubernetes.io/region": "us-west-2",
     "topology.kubernetes.io/zone": "us-west-2a",
 }
-TAINT: Final = {"key": "ebs.csi.aws.com/agent-not-ready", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}
-OTHER: Final = {"key": "another.program/taint", "effect": "NoSchedule"}
+STARTUP_TAINT: Final = {
+    "key": "ebs.csi.aws.com/agent-not-ready",
+    "effect": "NoExecute",
+    "timeAdded": "2026-01-01T00:00:00Z",
+}
+OTHER_TAINT: Final = {"key": "another.program/taint", "effect": "NoSchedule"}
 _CA: Final = trustme.CA()
 
 
@@ -60,7 +64,7 @@ class ApiServer:
     async def start(cls, directory: Path, *, port: int = 0) -> AsyncGenerator[Self]:
         """Start the API server of a cluster with one HyperPod node."""
         server = cls(directory)
-        server.put_node(NODE, PROVIDER, LABELS)
+        server.put_node(NODE, PROVIDER_ID, LABELS)
         app = web.Application(middlewares=[server._authorize])
         app.router.add_route("*", "/{api:apis?}/{group:.*}/{kind}/{name}", server._answer_object)
         app.router.add_get("/api/v1/nodes", server._answer_list)
@@ -89,7 +93,7 @@ class ApiServer:
         """The access that a pod of the cluster has."""
         return Access.from_pod(self.environment, self.directory)
 
-    def kubeconfig(self) -> Path:
+    def write_kubeconfig(self) -> Path:
         """Write a kubeconfig file for a process that is not in a pod."""
         config = {
             "current-context": "test",
@@ -120,7 +124,7 @@ class ApiServer:
         allocatable = {} if count is None else {"allocatable": {"count": count}}
         self.csinodes[name] = {"spec": {"drivers": [{"name": driver, "nodeID": "i", **allocatable}]}}
 
-    def attach(self, name: str, node: str, attacher: str = "ebs.csi.aws.com") -> dict[str, Any]:
+    def add_attachment(self, name: str, node: str, attacher: str = "ebs.csi.aws.com") -> dict[str, Any]:
         """Create a VolumeAttachment."""
         attachment = {
             "metadata": {"name": name},
@@ -140,7 +144,7 @@ class ApiServer:
     async def _authorize(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """Record the request, and reject it if the test says so."""
+        """Record the request, and reject it if the token is wrong or the test has set a failure."""
         verb = "watch" if "watch" in request.query else request.method
         self.requests.append(f"{verb} {request.path}")
         self.peers.add(request.transport.get_extra_info("peername") if request.transport else None)
@@ -166,14 +170,14 @@ class ApiServer:
 
     async def _answer_list(self, request: web.Request) -> web.StreamResponse:
         """Answer a watch of one node or of all attachments, or a page of the attachments."""
-        only = request.query.get("fieldSelector", "").removeprefix("metadata.name=")
+        node = request.query.get("fieldSelector", "").removeprefix("metadata.name=")
         if "watch" in request.query:
             self.watches.append(int(request.query["timeoutSeconds"]))
-            return await self._answer_watch(request, [self.nodes[only]] if only in self.nodes else [])
+            return await self._answer_watch(request, [self.nodes[node]] if node in self.nodes else [])
         return self._page(request)
 
     def _page(self, request: web.Request) -> web.Response:
-        """A page of at most `limit` attachments, which continues the page before."""
+        """A page of at most `limit` attachments; `continue` is the index of the first."""
         items, begin = list(self.attachments.values()), int(request.query.get("continue", "0"))
         end = begin + int(request.query.get("limit", len(items)))
         metadata = {"resourceVersion": str(self.version), "continue": str(end) if end < len(items) else ""}

@@ -91,6 +91,15 @@ class Aws:
         nodes = await self("sagemaker", "list_cluster_nodes", ClusterName=arn)
         return arn, [node["InstanceId"] for node in nodes["ClusterNodeSummaries"]]
 
+    async def attach_to_node(self, cluster: str, node: str, volume: str) -> None:
+        """Attach a volume to a node of the HyperPod cluster with this ARN."""
+        await self("sagemaker", "attach_cluster_node_volume", ClusterArn=cluster, NodeId=node, VolumeId=volume)
+
+    async def detach_from_node(self, cluster: str, node: str, volume: str) -> str:
+        """Detach a volume from a node of the HyperPod cluster with this ARN; the status that SageMaker returns."""
+        members = {"ClusterArn": cluster, "NodeId": node, "VolumeId": volume}
+        return str((await self("sagemaker", "detach_cluster_node_volume", **members))["Status"])
+
     async def create_eks_cluster(self, name: str = "eks") -> str:
         """Create an EKS cluster, unless it exists; return its ARN once it is active."""
         try:
@@ -112,7 +121,7 @@ def error_of(error: ClientError) -> tuple[str, str]:
 
 
 def clients(env: Mapping[str, str]) -> Aws:
-    """Clients with these environment variables, without retries."""
+    """Clients that use these environment variables and never retry."""
     access = {
         "endpoint_url": env["AWS_ENDPOINT_URL"],
         "aws_access_key_id": env["AWS_ACCESS_KEY_ID"],

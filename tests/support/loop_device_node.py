@@ -10,8 +10,8 @@ from typing import Final, Self
 from hyperpod_ebs.driver.linux import mountinfo
 from hyperpod_ebs.driver.linux.host import LinuxHost
 from hyperpod_ebs.driver.model.path_state import MountEntry
-from hyperpod_ebs.driver.model.volume import nvme_serial
 from hyperpod_ebs.kit import command
+from tests.support.device_links import by_id_link
 
 VOLUME: Final = "vol-0123456789abcdef0"
 OTHER: Final = "vol-0fedcba9876543210"
@@ -21,7 +21,7 @@ _BLOCK_NODE: Final = 0o060600
 
 @dataclass
 class LoopNode:
-    """Loop devices as volumes, and the host under test."""
+    """A node with loop devices as its volumes, and the driver's `LinuxHost` on it."""
 
     directory: Path
     host: LinuxHost
@@ -44,15 +44,15 @@ class LoopNode:
                 await command.run(["losetup", "-d", str(loop)])
 
     def image(self, volume_id: str = VOLUME) -> Path:
-        """The file behind a volume."""
+        """The backing file of a volume."""
         return self.directory / f"{volume_id}.img"
 
     def staging(self, volume_id: str = VOLUME) -> Path:
-        """Where a volume is staged."""
+        """The staging path of a volume."""
         return self.directory / "kubelet" / f"staging-{volume_id}"
 
     def target(self, name: str = "pod") -> Path:
-        """Where a volume is published."""
+        """The target path of a volume in a pod."""
         return self.directory / "kubelet" / name
 
     async def attach(self, volume_id: str = VOLUME, *, size: int = GIB) -> Path:
@@ -61,8 +61,8 @@ class LoopNode:
         if not image.exists():
             with image.open("wb") as file:
                 file.truncate(size)
-        found = await command.run(["losetup", "--find", "--show", "--direct-io=on", str(image)])
-        loop = self.loops[volume_id] = Path(found.out.strip())
+        finished = await command.run(["losetup", "--find", "--show", "--direct-io=on", str(image)])
+        loop = self.loops[volume_id] = Path(finished.out.strip())
         name = f"nvme{len(self.loops)}n1"
         os.mknod(self.directory / "dev" / name, _BLOCK_NODE, loop.stat().st_rdev)
         self.link(volume_id).symlink_to(f"../../{name}")
@@ -82,7 +82,7 @@ class LoopNode:
 
     def link(self, volume_id: str = VOLUME) -> Path:
         """The volume's by-id link."""
-        return self.directory / "dev" / "disk" / "by-id" / f"nvme-Amazon_Elastic_Block_Store_{nvme_serial(volume_id)}"
+        return by_id_link(self.directory / "dev", volume_id)
 
 
 def mounts_at(path: Path) -> tuple[MountEntry, ...]:

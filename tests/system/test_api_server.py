@@ -13,14 +13,7 @@ from hyperpod_ebs.driver.kubernetes.access import Access
 from hyperpod_ebs.driver.kubernetes.api import Api
 from hyperpod_ebs.driver.kubernetes.cluster import Kubernetes
 from hyperpod_ebs.driver.model import errors
-from tests.support.api_server import LABELS, NODE, OTHER, PROVIDER, TAINT, ApiServer
-
-
-@pytest.fixture
-async def api(tmp_path: Path) -> AsyncGenerator[ApiServer]:
-    """The API server of a cluster."""
-    async with ApiServer.start(tmp_path) as server:
-        yield server
+from tests.support.api_server import LABELS, NODE, OTHER_TAINT, PROVIDER_ID, STARTUP_TAINT, ApiServer
 
 
 @contextlib.asynccontextmanager
@@ -122,7 +115,7 @@ async def test_a_watch_yields_the_node_now_and_after_each_change(api: ApiServer)
     """Kubernetes API concepts, resourceVersion unset: a watch starts with synthetic ADDED events."""
     async with connect(api) as cluster, asyncio.timeout(20), contextlib.aclosing(cluster.watch_node()) as nodes:
         before = await anext(nodes)
-        await api.send_event("MODIFIED", api.put_node(NODE, PROVIDER, LABELS, TAINT))
+        await api.send_event("MODIFIED", api.put_node(NODE, PROVIDER_ID, LABELS, STARTUP_TAINT))
         after = await anext(nodes)
 
     assert (before.has_startup_taint, after.has_startup_taint) == (False, True)
@@ -131,10 +124,10 @@ async def test_a_watch_yields_the_node_now_and_after_each_change(api: ApiServer)
 @pytest.mark.requirement("node.startup-taint")
 async def test_a_taint_is_removed_only_if_its_index_has_not_changed(api: ApiServer) -> None:
     """RFC 6902, section 5: a patch with a failed test changes nothing."""
-    api.put_node(NODE, PROVIDER, LABELS, OTHER, TAINT)
+    api.put_node(NODE, PROVIDER_ID, LABELS, OTHER_TAINT, STARTUP_TAINT)
     async with connect(api) as cluster:
         node = await cluster.read_node()
-        startup = [taint for taint in node.taints if taint.key == TAINT["key"]]
+        startup = [taint for taint in node.taints if taint.key == STARTUP_TAINT["key"]]
         api.taints_before_patch.append({"key": "late/comer", "effect": "NoSchedule"})
 
         with pytest.raises(errors.Conflict):
@@ -142,5 +135,5 @@ async def test_a_taint_is_removed_only_if_its_index_has_not_changed(api: ApiServ
         unchanged = list(api.nodes[NODE]["spec"]["taints"])
         await cluster.remove_taints(await cluster.read_node(), startup)
 
-    assert [taint["key"] for taint in unchanged] == ["late/comer", OTHER["key"], TAINT["key"]]
-    assert [taint["key"] for taint in api.nodes[NODE]["spec"]["taints"]] == ["late/comer", OTHER["key"]]
+    assert [taint["key"] for taint in unchanged] == ["late/comer", OTHER_TAINT["key"], STARTUP_TAINT["key"]]
+    assert [taint["key"] for taint in api.nodes[NODE]["spec"]["taints"]] == ["late/comer", OTHER_TAINT["key"]]

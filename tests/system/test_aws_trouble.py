@@ -1,40 +1,25 @@
 """A controller without a usable AWS: it starts, reports the cause, and recovers when the cause is fixed."""
 
 import asyncio
-import gc
 import re
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from hyperpod_ebs.demo.orchestrator import block_capability
 from hyperpod_ebs.driver.aws import connection
 from hyperpod_ebs.driver.aws.clients import Settings
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from hyperpod_ebs.pb import csi_pb2
 from tests.support.controller_process import NO_AWS_FILES, UNKNOWN_VOLUME, environment, start_controller
-from tests.support.emulator_clients import Aws, cloud
+from tests.support.emulator_clients import Aws
 from tests.support.waiting import wait_until
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-west-2"}
-"""Environment variables that send the SDK to another endpoint than AWS."""
-
-
-@pytest.fixture
-async def clouds() -> AsyncGenerator[tuple[Emulator, Aws]]:
-    """A cloud, and clients of it that are not the driver's."""
-    async with cloud() as both:
-        yield both
-        gc.collect()  # a channel takes a lock when it goes, which may not be in the middle of the emulator's work
-
-
-@pytest.fixture
-def emulator(clouds: tuple[Emulator, Aws]) -> Emulator:
-    """The cloud without the clients."""
-    return clouds[0]
+"""Credentials and a region that the SDK accepts, for an endpoint other than AWS."""
 
 
 @pytest.mark.requirement("controller.starts-without-aws")
@@ -103,11 +88,11 @@ async def test_without_credentials_each_call_says_which_to_provide_and_later_one
 async def test_it_serves_before_aws_has_answered(short_path: Path) -> None:
     """Before the first answer the condition is unknown, and the probe does not report ready."""
 
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
 
-    async with await asyncio.start_server(silent, "127.0.0.1", 0) as aws:
+    async with await asyncio.start_server(never_answer, "127.0.0.1", 0) as aws:
         env = {**NO_AWS_FILES, **KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{aws.sockets[0].getsockname()[1]}"}
         async with start_controller(short_path, env, wait_for_aws=False) as controller:
             assert await controller.reports("the first check of AWS is still running")
@@ -182,9 +167,8 @@ async def test_without_a_region_and_metadata_the_controller_says_what_to_set(
         assert await controller.is_healthy()
 
 
-async def test_a_region_is_found_in_metadata(clouds: tuple[Emulator, Aws], short_path: Path) -> None:
+async def test_a_region_is_found_in_metadata(emulator: Emulator, aws: Aws, short_path: Path) -> None:
     """As in the upstream driver, an instance's metadata provides the region."""
-    emulator, aws = clouds
     env = environment(emulator, "AWS_REGION", "AWS_DEFAULT_REGION")
     env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = emulator.metadata_url(await aws.run_instance())
 
@@ -193,21 +177,18 @@ async def test_a_region_is_found_in_metadata(clouds: tuple[Emulator, Aws], short
 
 
 async def test_calls_to_aws_are_counted_under_the_upstream_metric_names(emulator: Emulator, short_path: Path) -> None:
-    """By request and code, the deprecated names on demand, and SageMaker and STS as well."""
+    """aws-ebs-csi-driver, docs/metrics.md. The deprecated names are there with --deprecated-metrics=true."""
     emulator.faults.plan("AttachClusterNodeVolume", AwsFault("ThrottlingException", "Rate exceeded"), times=3)
     flags = ("--deprecated-metrics=true", "--user-agent-extra=helm")
 
     async with start_controller(short_path, environment(emulator), *flags) as controller:
-        mode = csi_pb2.VolumeCapability.AccessMode(mode=csi_pb2.VolumeCapability.AccessMode.Mode.SINGLE_NODE_WRITER)
         publish: Any = controller.csi.ControllerPublishVolume
         with pytest.raises(grpc.aio.AioRpcError):
             await publish(
                 csi_pb2.ControllerPublishVolumeRequest(
                     volume_id=UNKNOWN_VOLUME.volume_id,
                     node_id="hyperpod-abcdefghijkl-i-0123456789abcdef0",
-                    volume_capability=csi_pb2.VolumeCapability(
-                        block=csi_pb2.VolumeCapability.BlockVolume(), access_mode=mode
-                    ),
+                    volume_capability=block_capability(),
                 )
             )
         text = (await controller.page("/metrics", metrics=True))[1]
@@ -231,10 +212,10 @@ async def test_the_sdks_debug_log_shows_requests_and_responses_without_credentia
         await controller.refusal()
         controller.process.subprocess.terminate()
         await controller.process.wait()
-        said = "".join(controller.process.log)
+        text = "".join(controller.process.log)
 
-    assert "AWS request" in said
-    assert "vol-0123456789abcdef0" in said
-    assert "GetCallerIdentity" not in said
-    assert emulator.env["AWS_SECRET_ACCESS_KEY"] not in said
-    assert "Signature=" not in said
+    assert "AWS request" in text
+    assert "vol-0123456789abcdef0" in text
+    assert "GetCallerIdentity" not in text
+    assert emulator.env["AWS_SECRET_ACCESS_KEY"] not in text
+    assert "Signature=" not in text

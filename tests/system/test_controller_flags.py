@@ -1,7 +1,6 @@
-"""Settings of flags and classes as they arrive at AWS, through a process that the test calls like a sidecar."""
+"""The effect at AWS of flags and classes: the test calls a controller process as the sidecars do."""
 
-import gc
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,31 +8,21 @@ import grpc
 import pytest
 from grpc import StatusCode
 
+from hyperpod_ebs.demo.orchestrator import block_capability
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from hyperpod_ebs.pb import csi_pb2
 from tests.support.controller_process import ControllerProcess, environment, start_controller
 from tests.support.driver_process import start_driver
-from tests.support.emulator_clients import GROUP, ZONE, Aws, cloud
+from tests.support.emulator_clients import GROUP, ZONE, Aws
 
-BLOCK: Final = csi_pb2.VolumeCapability(
-    block=csi_pb2.VolumeCapability.BlockVolume(),
-    access_mode=csi_pb2.VolumeCapability.AccessMode(mode=csi_pb2.VolumeCapability.AccessMode.Mode.SINGLE_NODE_WRITER),
-)
+BLOCK: Final = block_capability()
 CLAIM: Final = {
     "csi.storage.k8s.io/pvc/name": "claim",
     "csi.storage.k8s.io/pvc/namespace": "team",
     "csi.storage.k8s.io/pv/name": "pvc-1",
 }
-"""The metadata that provisioner and resizer add with the flags that the chart gives them."""
-
-
-@pytest.fixture
-async def clouds() -> AsyncGenerator[tuple[Emulator, Aws]]:
-    """A cloud, and clients of it that are not the driver's."""
-    async with cloud() as both:
-        yield both
-        gc.collect()  # as in test_aws_trouble
+"""The metadata that external-provisioner and external-resizer add, because the chart sets their flags for it."""
 
 
 def create_request(
@@ -52,10 +41,10 @@ def create_request(
     )
 
 
-def users(shown: Any) -> dict[str, str]:
-    """The tags of an AWS object, except the driver's own."""
-    found = {tag["Key"]: tag["Value"] for tag in shown["Tags"]}
-    return {key: value for key, value in found.items() if not key.startswith(("CSI", "ebs.csi.aws.com/cluster"))}
+def user_tags(description: Any) -> dict[str, str]:
+    """The tags in the description of a volume or snapshot, except the driver's own."""
+    tags = {tag["Key"]: tag["Value"] for tag in description["Tags"]}
+    return {key: value for key, value in tags.items() if not key.startswith(("CSI", "ebs.csi.aws.com/cluster"))}
 
 
 async def refusal_of(call: Any) -> tuple[StatusCode, str]:
@@ -66,22 +55,21 @@ async def refusal_of(call: Any) -> tuple[StatusCode, str]:
 
 
 async def test_volumes_and_snapshots_carry_the_clusters_and_the_users_tags(
-    clouds: tuple[Emulator, Aws], short_path: Path
+    emulator: Emulator, aws: Aws, short_path: Path
 ) -> None:
     """Upstream's --extra-tags, --k8s-tag-cluster-id, tagSpecification and the sidecars' metadata, combined."""
-    emulator, aws = clouds
     flags = ("--extra-tags=team={{ .PVCNamespace }},cost=1", "--k8s-tag-cluster-id=mine")
     snapshot_class = {"csi.storage.k8s.io/volumesnapshot/name": "s", "tagSpecification_1": "of={{.VolumeSnapshotName}}"}
 
     async with start_controller(short_path, environment(emulator), *flags) as controller:
-        made = (await controller.csi.CreateVolume(create_request({**CLAIM, "tagSpecification_1": "cost=2"}))).volume
+        volume = (await controller.csi.CreateVolume(create_request({**CLAIM, "tagSpecification_1": "cost=2"}))).volume
         request = csi_pb2.CreateSnapshotRequest(
-            name="snapshot-1", source_volume_id=made.volume_id, parameters=snapshot_class
+            name="snapshot-1", source_volume_id=volume.volume_id, parameters=snapshot_class
         )
         await controller.csi.CreateSnapshot(request)
 
     cluster = {"kubernetes.io/cluster/mine": "owned"}
-    assert users(await aws.describe_volume(made.volume_id)) == {
+    assert user_tags(await aws.describe_volume(volume.volume_id)) == {
         **cluster,
         "Name": "mine-dynamic-pvc-1",
         "KubernetesCluster": "mine",
@@ -92,20 +80,18 @@ async def test_volumes_and_snapshots_carry_the_clusters_and_the_users_tags(
         "cost": "2",
     }
     (snapshot,) = (await aws.ec2("describe_snapshots", OwnerIds=["self"]))["Snapshots"]
-    assert users(snapshot) == {**cluster, "Name": "mine-dynamic-snapshot-1", "team": "", "cost": "1", "of": "s"}
+    assert user_tags(snapshot) == {**cluster, "Name": "mine-dynamic-snapshot-1", "team": "", "cost": "1", "of": "s"}
 
 
 @pytest.mark.requirement("csi.modify-volume.idempotent")
 async def test_an_attributes_class_changes_a_volume_and_its_tags(
-    clouds: tuple[Emulator, Aws], short_path: Path
+    emulator: Emulator, aws: Aws, short_path: Path
 ) -> None:
     """CSI spec, ControllerModifyVolume, with the resizer's --extra-modify-metadata; a repeat makes no AWS call."""
-    emulator, aws = clouds
-
     async with start_controller(short_path, environment(emulator)) as controller:
-        made = (await controller.csi.CreateVolume(create_request({"tagSpecification_1": "old=1"}))).volume
+        volume = (await controller.csi.CreateVolume(create_request({"tagSpecification_1": "old=1"}))).volume
         request = csi_pb2.ControllerModifyVolumeRequest(
-            volume_id=made.volume_id,
+            volume_id=volume.volume_id,
             mutable_parameters={
                 **CLAIM,
                 "iops": "4000",
@@ -117,53 +103,51 @@ async def test_an_attributes_class_changes_a_volume_and_its_tags(
         emulator.faults.plan("CreateTags", AwsFault("UnauthorizedOperation", "no"))
         emulator.faults.plan("DeleteTags", AwsFault("UnauthorizedOperation", "no"))
         await controller.csi.ControllerModifyVolume(request)
-        left = emulator.faults.remaining()
+        remaining = emulator.faults.remaining()
         emulator.faults.clear()
 
-    shown = await aws.describe_volume(made.volume_id)
-    assert (users(shown), shown["Iops"], left) == ({"of": "claim"}, 4000, 2)
+    shown = await aws.describe_volume(volume.volume_id)
+    assert (user_tags(shown), shown["Iops"], remaining) == ({"of": "claim"}, 4000, 2)
 
 
-async def test_iops_per_gib_follow_the_size_and_its_growth(clouds: tuple[Emulator, Aws], short_path: Path) -> None:
+async def test_iops_per_gib_follow_the_size_and_its_growth(emulator: Emulator, aws: Aws, short_path: Path) -> None:
     """Upstream's iopsPerGB and allowAutoIOPSIncreaseOnModify; deprecated keys are accepted."""
-    emulator, aws = clouds
     parameters = {"type": "io2", "iopsPerGB": "10", "allowAutoIOPSIncreaseOnModify": "true", "blockExpress": "true"}
 
     async with start_controller(short_path, environment(emulator)) as controller:
-        made = (await controller.csi.CreateVolume(create_request(parameters))).volume
-        before = (await aws.describe_volume(made.volume_id))["Iops"]
+        volume = (await controller.csi.CreateVolume(create_request(parameters))).volume
+        before = (await aws.describe_volume(volume.volume_id))["Iops"]
         await controller.csi.ControllerExpandVolume(
             csi_pb2.ControllerExpandVolumeRequest(
-                volume_id=made.volume_id,
+                volume_id=volume.volume_id,
                 capacity_range=csi_pb2.CapacityRange(required_bytes=200 * 2**30),
                 volume_capability=BLOCK,
             )
         )
 
-    assert (before, (await aws.describe_volume(made.volume_id))["Iops"]) == (1000, 2000)
+    assert (before, (await aws.describe_volume(volume.volume_id))["Iops"]) == (1000, 2000)
 
 
 async def test_filesystem_parameters_reach_the_node_in_the_volume_context(
-    clouds: tuple[Emulator, Aws], short_path: Path
+    emulator: Emulator, aws: Aws, short_path: Path
 ) -> None:
     """Upstream's blockSize and similar parameters; a repeat answers the same, and invalid ones create no volume."""
-    emulator, aws = clouds
-    wish = create_request({"blockSize": "4096", "ext4BigAlloc": "true"})
+    request = create_request({"blockSize": "4096", "ext4BigAlloc": "true"})
 
     async with start_controller(short_path, environment(emulator)) as controller:
-        refusal = await refusal_of(controller.csi.CreateVolume(wish))
-        del wish.volume_capabilities[:]
-        wish.volume_capabilities.add(
+        refusal = await refusal_of(controller.csi.CreateVolume(request))
+        del request.volume_capabilities[:]
+        request.volume_capabilities.add(
             mount=csi_pb2.VolumeCapability.MountVolume(fs_type="ext4"), access_mode=BLOCK.access_mode
         )
-        made = [(await controller.csi.CreateVolume(wish)).volume for _ in range(2)]
+        volumes = [(await controller.csi.CreateVolume(request)).volume for _ in range(2)]
 
     assert refusal == (
         StatusCode.INVALID_ARGUMENT,
         "parameter 'blockSize' is for ext4 and xfs, not for a raw block volume; remove it",
     )
-    assert made[0] == made[1]
-    assert dict(made[0].volume_context) == {"blocksize": "4096", "ext4bigalloc": "true"}
+    assert volumes[0] == volumes[1]
+    assert dict(volumes[0].volume_context) == {"blocksize": "4096", "ext4bigalloc": "true"}
     assert len((await aws.ec2("describe_volumes"))["Volumes"]) == 1
 
 
@@ -177,17 +161,16 @@ async def test_filesystem_parameters_reach_the_node_in_the_volume_context(
         ("ModifyVolume", "UnauthorizedOperation", "ec2:ModifyVolume"),
         ("DeleteVolume", "UnauthorizedOperation", "ec2:DeleteVolume"),
     ],
-    ids=lambda one: one,
 )
-async def test_a_missing_permission_is_named_with_the_statement_that_gives_it(
-    clouds: tuple[Emulator, Aws], short_path: Path, operation: str, fault: str, action: str
+async def test_a_missing_permission_is_named_with_the_statement_that_grants_it(
+    emulator_and_aws: tuple[Emulator, Aws], short_path: Path, operation: str, fault: str, action: str
 ) -> None:
     """A VolumeAttachment refuses messages of more than 1024 bytes, so the whole message has at most 900."""
-    emulator, aws = clouds
+    emulator, aws = emulator_and_aws
     arn, (instance,) = await aws.create_cluster(InstanceGroups=[GROUP])
     node = f"hyperpod-{arn.rpartition('/')[2]}-{instance}"
     resource = "arn:aws:ec2:us-west-2:123456789012:volume/*"
-    said = (
+    message = (
         f"User: arn:aws:sts::123456789012:assumed-role/driver/{'x' * 400} is not authorized to perform: {action} on "
         f"resource: {resource} because no identity-based policy allows the {action} action. "
         f"Encoded authorization failure message: {'y' * 900}"
@@ -199,8 +182,8 @@ async def test_a_missing_permission_is_named_with_the_statement_that_gives_it(
             if operation != "CreateVolume"
             else ""
         )
-        emulator.faults.plan(operation, AwsFault(fault, said))
-        code, text = await refusal_of(call_that_needs(controller, operation, id_, node))
+        emulator.faults.plan(operation, AwsFault(fault, message))
+        code, text = await refusal_of(start_call_that_needs(controller, operation, id_, node))
 
     assert code is StatusCode.PERMISSION_DENIED
     assert f"{action} on {resource} is denied" in text
@@ -211,8 +194,8 @@ async def test_a_missing_permission_is_named_with_the_statement_that_gives_it(
     assert len(text.encode()) <= 900
 
 
-def call_that_needs(controller: ControllerProcess, operation: str, volume: str, node: str) -> Any:
-    """A CSI call in flight that needs the AWS operation."""
+def start_call_that_needs(controller: ControllerProcess, operation: str, volume: str, node: str) -> Any:
+    """Start a CSI call for which the driver calls the AWS operation."""
     match operation:
         case "CreateVolume":
             return controller.csi.CreateVolume(create_request({}))
@@ -231,16 +214,15 @@ def call_that_needs(controller: ControllerProcess, operation: str, volume: str, 
 
 
 async def test_an_invalid_tag_stops_the_start_unless_invalid_tags_are_left_out(
-    clouds: tuple[Emulator, Aws], short_path: Path
+    emulator: Emulator, aws: Aws, short_path: Path
 ) -> None:
-    """An error at the start is easier to find than one on each claim; upstream's --warn-on-invalid-tag."""
-    emulator, aws = clouds
-    wrong = "--extra-tags=kubernetes.io/x=y,good=1"
+    """Upstream's --warn-on-invalid-tag. An error at the start is easier to find than one on each claim."""
+    flag = "--extra-tags=kubernetes.io/x=y,good=1"
 
-    async with start_driver("controller", f"--endpoint={short_path / 'csi.sock'}", wrong) as ended:
+    async with start_driver("controller", f"--endpoint={short_path / 'csi.sock'}", flag) as ended:
         code = await ended.wait()
-    async with start_controller(short_path, environment(emulator), wrong, "--warn-on-invalid-tag=true") as controller:
-        made = (await controller.csi.CreateVolume(create_request({}))).volume
+    async with start_controller(short_path, environment(emulator), flag, "--warn-on-invalid-tag=true") as controller:
+        volume = (await controller.csi.CreateVolume(create_request({}))).volume
 
     assert (code, "tag key 'kubernetes.io/x' is reserved" in ended.log[-1]) == (2, True)
-    assert users(await aws.describe_volume(made.volume_id)) == {"good": "1"}
+    assert user_tags(await aws.describe_volume(volume.volume_id)) == {"good": "1"}

@@ -2,31 +2,23 @@
 
 import asyncio
 import json
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from hyperpod_ebs.emulator import state_directory
-from hyperpod_ebs.kit import command
 from tests.support.emulator_clients import cloud
+from tests.support.emulator_commands import run_emulator
 
 pytestmark = pytest.mark.root
-
-COMMAND = (sys.executable, "-m", "hyperpod_ebs.emulator.commands")
-
-
-async def run(*words: str, code: int = 0) -> command.Finished:
-    """Run an `emulator` command, which must exit with `code`."""
-    return await command.run([*COMMAND, *words], ok=frozenset({code}))
 
 
 async def test_env_prints_the_environment_for_a_shell_or_as_json(short_path: Path) -> None:
     state = str(short_path / "state")
     async with cloud(short_path / "state") as (emulator, _):
-        shell = await run("env", "--state", state)
-        document = await run("env", "--state", state, "--output", "json")
+        shell = await run_emulator("env", "--state", state)
+        document = await run_emulator("env", "--state", state, "--output", "json")
 
     lines = dict(line.removeprefix("export ").split("=", 1) for line in shell.out.splitlines())
     assert lines == json.loads(document.out) == emulator.env
@@ -40,8 +32,8 @@ async def test_status_shows_all_resources_as_tables_or_json(short_path: Path) ->
         cluster, (node,) = await aws.create_cluster()
         await aws("sagemaker", "attach_cluster_node_volume", ClusterArn=cluster, NodeId=node, VolumeId=volume)
 
-        table = await run("status", "--state", state)
-        document = json.loads((await run("status", "--state", state, "--output", "json")).out)
+        table = await run_emulator("status", "--state", state)
+        document = json.loads((await run_emulator("status", "--state", state, "--output", "json")).out)
 
     assert {"volumes (1)", "snapshots: none", "clusters (1)"} <= set(table.out.split("\n")) | {
         line.strip() for line in table.out.split("\n")
@@ -55,10 +47,10 @@ async def test_without_an_emulator_the_commands_fail_and_say_how_to_start_one(sh
     state = str(short_path / "state")
 
     for words in (("env",), ("status",)):
-        failed = await run(*words, "--state", state, code=1)
+        failed = await run_emulator(*words, "--state", state, code=1)
 
         assert f"emulator run --state {state}" in failed.err
-    assert "nothing to delete" in (await run("reset", "--state", state)).out
+    assert "nothing to delete" in (await run_emulator("reset", "--state", state)).out
     assert not (short_path / "state").exists()
 
 
@@ -70,7 +62,7 @@ async def test_env_never_prints_the_url_of_an_emulator_that_has_ended(short_path
 
     with ExitStack() as stack:
         await asyncio.to_thread(stack.enter_context, state_directory.lock(state))
-        failed = await run("env", "--state", str(state), code=1)
+        failed = await run_emulator("env", "--state", str(state), code=1)
 
     assert f"no emulator runs on {state}" in failed.err
 
@@ -80,7 +72,7 @@ async def test_a_taken_port_is_an_error_and_leaves_no_mount(short_path: Path) ->
     async with cloud(short_path / "one") as (emulator, _):
         port = emulator.url.rpartition(":")[2]
 
-        failed = await run("run", "--state", str(short_path / "other"), "--port", port, code=1)
+        failed = await run_emulator("run", "--state", str(short_path / "other"), "--port", port, code=1)
 
     assert "address already in use" in failed.err
     assert "Traceback" not in failed.err
@@ -91,8 +83,8 @@ async def test_run_warns_about_an_address_other_than_loopback_and_rejects_a_host
     """Clients on the network can use the emulator; a host name can stand for several addresses."""
     state = str(short_path / "state")
 
-    elsewhere = await run("run", "--state", state, "--host", "192.0.2.1", "--port", "0", code=1)
-    name = await run("run", "--state", state, "--host", "localhost", code=2)
+    elsewhere = await run_emulator("run", "--state", state, "--host", "192.0.2.1", "--port", "0", code=1)
+    name = await run_emulator("run", "--state", state, "--host", "localhost", code=2)
 
     assert "every client that can connect to 192.0.2.1 and has the access key" in elsewhere.err
     assert "192.0.2.1" in elsewhere.err.splitlines()[-1]
@@ -103,7 +95,7 @@ async def test_reset_deletes_the_state_directory_with_its_disks(short_path: Path
     async with cloud(short_path / "state") as (_, aws):
         await aws.create_volume()
 
-    finished = await run("reset", "--state", str(short_path / "state"))
+    finished = await run_emulator("reset", "--state", str(short_path / "state"))
 
     assert "is deleted" in finished.out
     assert not (short_path / "state").exists()

@@ -1,4 +1,4 @@
-"""The devices of emulated volumes on a node: their contents, their size, and detach while they are in use."""
+"""The devices of emulated volumes on a node: their contents, their size, and a detach while they are in use."""
 
 import asyncio
 import os
@@ -19,6 +19,7 @@ from hyperpod_ebs.emulator.disks.device_directories import DeviceDirectories
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.records import Attachment
 from hyperpod_ebs.kit import command
+from tests.support.device_links import by_id_link
 from tests.support.emulator_clients import GROUP, Aws, cloud
 from tests.support.waiting import wait_until_equal
 
@@ -30,27 +31,15 @@ GIB: Final = 1 << 30
 
 
 @pytest.fixture
-async def running(short_path: Path) -> AsyncGenerator[tuple[Emulator, Aws]]:
+async def emulator_and_aws(short_path: Path) -> AsyncGenerator[tuple[Emulator, Aws]]:
     """An emulator with a state directory, and its clients."""
     async with cloud(short_path / "state") as both:
         yield both
 
 
-async def attach(aws: Aws, cluster: str, node: str, volume: str) -> None:
-    """Attach a volume to a HyperPod node."""
-    await aws("sagemaker", "attach_cluster_node_volume", ClusterArn=cluster, NodeId=node, VolumeId=volume)
-
-
-async def detach(aws: Aws, cluster: str, node: str, volume: str) -> str:
-    """Detach a volume from a HyperPod node; the status that SageMaker returns."""
-    members = {"ClusterArn": cluster, "NodeId": node, "VolumeId": volume}
-    return str((await aws("sagemaker", "detach_cluster_node_volume", **members))["Status"])
-
-
 def device_path(emulator: Emulator, node: str, volume: str) -> Path:
-    """The volume's link in disk/by-id."""
-    name = f"nvme-Amazon_Elastic_Block_Store_{volume.replace('-', '')}"
-    return emulator.device_directory(node) / "disk" / "by-id" / name
+    """The by-id link of a volume in a node's device directory."""
+    return by_id_link(emulator.device_directory(node), volume)
 
 
 @contextmanager
@@ -79,26 +68,26 @@ def read(device: Path, block: int) -> int:
 
 
 def size(device: Path) -> int:
-    """The size in bytes, from the kernel."""
+    """The size of a device in bytes, from the kernel."""
     with open_direct(device) as handle:
         return int(struct.unpack("Q", ioctl(handle, BLKGETSIZE64, bytes(8)))[0])
 
 
 async def test_a_device_is_only_in_its_nodes_directory_and_is_removed_by_a_detach(
-    running: tuple[Emulator, Aws],
+    emulator: Emulator,
+    aws: Aws,
 ) -> None:
     """The entries are those that udev creates for an EBS volume on a Nitro instance."""
-    emulator, aws = running
     volume = await aws.create_volume()
     cluster, (first, second) = await aws.create_cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
 
-    await attach(aws, cluster, first, volume)
+    await aws.attach_to_node(cluster, first, volume)
     on_first = sorted(path.name for path in emulator.device_directory(first).iterdir())
     on_second = sorted(path.name for path in emulator.device_directory(second).iterdir())
     by_id = device_path(emulator, first, volume)
     target = by_id.resolve().name
     bytes_ = size(by_id)
-    status = await detach(aws, cluster, first, volume)
+    status = await aws.detach_from_node(cluster, first, volume)
 
     assert (on_first, on_second, target, bytes_) == (["disk", "nvme1n1", "xvdb"], ["disk"], "nvme1n1", GIB)
     assert status == "detached"
@@ -106,14 +95,13 @@ async def test_a_device_is_only_in_its_nodes_directory_and_is_removed_by_a_detac
 
 
 async def test_a_detach_waits_while_udev_has_the_device_open(
-    running: tuple[Emulator, Aws], monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator, aws: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """systemd, "Locking Block Device Access": udev opens a changed device for a moment, with a shared lock."""
     monkeypatch.setattr(loop_devices, "_UDEV_TIMEOUT", 60.0)
-    emulator, aws = running
     volume = await aws.create_volume()
     cluster, (node,) = await aws.create_cluster()
-    await attach(aws, cluster, node, volume)
+    await aws.attach_to_node(cluster, node, volume)
     (attachment,) = emulator.world.store.attachments.values()
     loop = emulator.world.bindings.device(attachment)
     assert loop
@@ -121,7 +109,7 @@ async def test_a_detach_waits_while_udev_has_the_device_open(
     udev = os.open(loop, os.O_RDONLY | os.O_CLOEXEC)
     flock(udev, LOCK_SH)
     async with asyncio.TaskGroup() as group:
-        detaching = group.create_task(detach(aws, cluster, node, volume))
+        detaching = group.create_task(aws.detach_from_node(cluster, node, volume))
         await asyncio.wait({detaching}, timeout=0.5)
         assert not detaching.done()
         os.close(udev)
@@ -130,13 +118,12 @@ async def test_a_detach_waits_while_udev_has_the_device_open(
 
 
 async def test_a_volume_that_grows_while_its_device_is_bound_has_the_new_size_on_the_node(
-    running: tuple[Emulator, Aws], monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator, aws: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The clock can attach and grow a volume at once; the backing file can grow before its device is known."""
-    emulator, aws = running
+    """An attachment and a growth can be due at the same time: the file grows while its loop device is set up."""
     volume = await aws.create_volume()
     cluster, (node,) = await aws.create_cluster()
-    await attach(aws, cluster, node, volume)
+    await aws.attach_to_node(cluster, node, volume)
     (attachment,) = emulator.world.store.attachments.values()
     bindings, bound, grown, add_device = emulator.world.bindings, Event(), Event(), DeviceDirectories.add_device
 
@@ -157,29 +144,28 @@ async def test_a_volume_that_grows_while_its_device_is_bound_has_the_new_size_on
     assert size(device_path(emulator, node, volume)) == 2 * GIB
 
 
-async def test_data_moves_with_the_volume_from_node_to_node(running: tuple[Emulator, Aws]) -> None:
+async def test_data_moves_with_the_volume_from_node_to_node(emulator: Emulator, aws: Aws) -> None:
     """EBS user guide: a volume keeps its data when it is detached and attached to another instance."""
-    emulator, aws = running
     volume = await aws.create_volume()
     cluster, (first, second) = await aws.create_cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
-    await attach(aws, cluster, first, volume)
+    await aws.attach_to_node(cluster, first, volume)
     await asyncio.to_thread(write, device_path(emulator, first, volume), 7, 42)
 
-    await detach(aws, cluster, first, volume)
-    await attach(aws, cluster, second, volume)
+    await aws.detach_from_node(cluster, first, volume)
+    await aws.attach_to_node(cluster, second, volume)
 
     assert await asyncio.to_thread(read, device_path(emulator, second, volume), 7) == 42
 
 
 @pytest.mark.requirement("data.snapshot-exact")
 async def test_a_snapshot_under_writes_is_exactly_one_point_in_time(
-    running: tuple[Emulator, Aws],
+    emulator: Emulator,
+    aws: Aws,
 ) -> None:
     """EC2 API reference, CreateSnapshot: it has the data that was written by the time of the call."""
-    emulator, aws = running
     volume = await aws.create_volume()
     cluster, (node,) = await aws.create_cluster()
-    await attach(aws, cluster, node, volume)
+    await aws.attach_to_node(cluster, node, volume)
     device, written, stop = device_path(emulator, node, volume), [0], threading.Event()
 
     def writer() -> None:
@@ -199,7 +185,7 @@ async def test_a_snapshot_under_writes_is_exactly_one_point_in_time(
         stop.set()
         await asyncio.to_thread(thread.join)
     restored = await aws.create_volume(SnapshotId=snapshot)
-    await attach(aws, cluster, node, restored)
+    await aws.attach_to_node(cluster, node, restored)
     copy = device_path(emulator, node, restored)
     seen = [await asyncio.to_thread(read, copy, block) for block in range(1000)]
 
@@ -209,19 +195,18 @@ async def test_a_snapshot_under_writes_is_exactly_one_point_in_time(
 
 
 async def test_a_detach_waits_while_the_node_has_the_volume_mounted(
-    running: tuple[Emulator, Aws], short_path: Path
+    emulator: Emulator, aws: Aws, short_path: Path
 ) -> None:
     """EC2 API reference, VolumeAttachment: a detach of a mounted volume is busy until it is unmounted."""
-    emulator, aws = running
     volume = await aws.create_volume()
     cluster, (node,) = await aws.create_cluster()
-    await attach(aws, cluster, node, volume)
+    await aws.attach_to_node(cluster, node, volume)
     device, mount = device_path(emulator, node, volume), short_path / "mnt"
     mount.mkdir()
     await command.run(["mkfs.ext4", "-q", str(device)])
     await command.run(["mount", str(device), str(mount)])
     try:
-        status = await detach(aws, cluster, node, volume)
+        status = await aws.detach_from_node(cluster, node, volume)
         state = await aws.volume_state(volume)
         (mount / "still").write_text("here")
     finally:
@@ -232,17 +217,16 @@ async def test_a_detach_waits_while_the_node_has_the_volume_mounted(
     assert not device.is_symlink()
 
 
-async def test_a_detach_waits_for_a_process_that_has_the_device_open(running: tuple[Emulator, Aws]) -> None:
+async def test_a_detach_waits_for_a_process_that_has_the_device_open(emulator: Emulator, aws: Aws) -> None:
     """A raw block volume is in use through an open file, not through a mount."""
-    emulator, aws = running
     volume = await aws.create_volume()
     cluster, (node,) = await aws.create_cluster()
-    await attach(aws, cluster, node, volume)
+    await aws.attach_to_node(cluster, node, volume)
 
     device = device_path(emulator, node, volume)
 
     with open_direct(device):
-        status = await detach(aws, cluster, node, volume)
+        status = await aws.detach_from_node(cluster, node, volume)
         state = await aws.volume_state(volume)
         await asyncio.to_thread(write, device, 0, 1)
     await wait_until_equal(lambda: aws.volume_state(volume), "available")
@@ -251,10 +235,9 @@ async def test_a_detach_waits_for_a_process_that_has_the_device_open(running: tu
 
 
 async def test_a_forced_detach_takes_a_mounted_volume_away_at_once(
-    running: tuple[Emulator, Aws], short_path: Path
+    emulator: Emulator, aws: Aws, short_path: Path
 ) -> None:
     """EC2 API reference, DetachVolume: Force can lose data that the old instance still writes."""
-    emulator, aws = running
     volume, first, second = await aws.create_volume(), await aws.run_instance(), await aws.run_instance()
     await aws.ec2("attach_volume", VolumeId=volume, InstanceId=first, Device="/dev/xvdba")
     await wait_until_equal(lambda: aws.volume_state(volume), "in-use attached")
@@ -281,12 +264,11 @@ async def test_a_forced_detach_takes_a_mounted_volume_away_at_once(
     assert kept == ["before", "lost+found"]
 
 
-async def test_a_mounted_volume_grows(running: tuple[Emulator, Aws], short_path: Path) -> None:
+async def test_a_mounted_volume_grows(emulator: Emulator, aws: Aws, short_path: Path) -> None:
     """EC2 API reference, ModifyVolume: no detach is needed."""
-    emulator, aws = running
     volume = await aws.create_volume(Size=1)
     cluster, (node,) = await aws.create_cluster()
-    await attach(aws, cluster, node, volume)
+    await aws.attach_to_node(cluster, node, volume)
     device, mount = device_path(emulator, node, volume), short_path / "mnt"
     mount.mkdir()
     await command.run(["mkfs.xfs", "-q", str(device)])
@@ -309,7 +291,7 @@ async def test_a_device_in_use_stays_when_the_emulator_restarts(short_path: Path
     async with cloud(short_path / "state") as (emulator, aws):
         volume = await aws.create_volume()
         cluster, (node,) = await aws.create_cluster()
-        await attach(aws, cluster, node, volume)
+        await aws.attach_to_node(cluster, node, volume)
         device = device_path(emulator, node, volume)
         handle = os.open(device, os.O_RDWR | os.O_CLOEXEC)
     os.close(handle)
@@ -317,7 +299,7 @@ async def test_a_device_in_use_stays_when_the_emulator_restarts(short_path: Path
 
     async with cloud(short_path / "state") as (_, aws):
         written = await asyncio.to_thread(read, device, 0)
-        status = await detach(aws, cluster, node, volume)
+        status = await aws.detach_from_node(cluster, node, volume)
 
     assert (written, status) == (5, "detached")
 

@@ -23,16 +23,16 @@ from botocore.exceptions import BotoCoreError
 
 from hyperpod_ebs.emulator.state.store import StateRefused
 from hyperpod_ebs.kit import command
+from tests.support.device_links import by_id_link
 from tests.support.emulator_clients import GROUP, ZONE, Aws, clients, cloud
+from tests.support.emulator_commands import EMULATOR
 from tests.support.waiting import wait_until_equal
 
 pytestmark = pytest.mark.root
 
-COMMAND = (sys.executable, "-m", "hyperpod_ebs.emulator.commands")
-
 
 @dataclass
-class Machine:
+class EmulatorProcess:
     """An emulator process, which can be started again on the same state directory."""
 
     state: Path
@@ -43,12 +43,12 @@ class Machine:
         """Start the emulator; return clients once it is ready."""
         words = ("run", "--state", str(self.state), "--port", "0", "--profile", self.profile)
         pipe = asyncio.subprocess.PIPE
-        self.process = await asyncio.create_subprocess_exec(*COMMAND, *words, stdout=pipe, stderr=pipe)
+        self.process = await asyncio.create_subprocess_exec(*EMULATOR, *words, stdout=pipe, stderr=pipe)
         assert self.process.stdout is not None
         async with asyncio.timeout(30):
             ready = await self.process.stdout.readline()
         assert b"ready at http://127.0.0.1:" in ready, await self.read_stderr()
-        shown = await command.run([*COMMAND, "env", "--state", str(self.state), "--output", "json"])
+        shown = await command.run([*EMULATOR, "env", "--state", str(self.state), "--output", "json"])
         return await asyncio.to_thread(clients, json.loads(shown.out))
 
     async def end(self, number: signal.Signals) -> int:
@@ -66,13 +66,13 @@ class Machine:
 
     async def reset(self) -> command.Finished:
         """Run `emulator reset` on the state directory."""
-        return await command.run([*COMMAND, "reset", "--state", str(self.state)], ok=frozenset({0, 1}))
+        return await command.run([*EMULATOR, "reset", "--state", str(self.state)], ok=frozenset({0, 1}))
 
 
 @asynccontextmanager
-async def machine(state: Path, profile: str = "instant") -> AsyncGenerator[Machine]:
-    """A machine; at the end its process is killed and its state deleted."""
-    emulator = Machine(state, profile)
+async def prepare_emulator(state: Path, profile: str = "instant") -> AsyncGenerator[EmulatorProcess]:
+    """An emulator that the test starts; at the end its process is killed and its state deleted."""
+    emulator = EmulatorProcess(state, profile)
     try:
         yield emulator
     finally:
@@ -83,14 +83,13 @@ async def machine(state: Path, profile: str = "instant") -> AsyncGenerator[Machi
 
 
 def device_of(state: Path, node: str, volume: str) -> Path:
-    """The device of a volume by its by-id name."""
-    name = f"nvme-Amazon_Elastic_Block_Store_{volume.replace('-', '')}"
-    return state / "nodes" / node / "dev" / "disk" / "by-id" / name
+    """The by-id link of a volume in a node's device directory."""
+    return by_id_link(state / "nodes" / node / "dev", volume)
 
 
 @contextmanager
 def open_device(path: Path) -> Generator[int]:
-    """Open a device."""
+    """Open a device; the file descriptor."""
     handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         yield handle
@@ -100,7 +99,7 @@ def open_device(path: Path) -> Generator[int]:
 
 @asynccontextmanager
 async def mount(device: Path, at: Path) -> AsyncGenerator[Path]:
-    """Mount a device."""
+    """Mount a device; unmount it at the end."""
     at.mkdir(exist_ok=True)
     await command.run(["mount", str(device), str(at)])
     try:
@@ -113,7 +112,7 @@ async def mount(device: Path, at: Path) -> AsyncGenerator[Path]:
 async def test_a_mounted_volume_stays_on_its_device_when_the_emulator_is_killed(short_path: Path) -> None:
     """The next emulator takes over the loop device while the node writes to it."""
     state = short_path / "state"
-    async with machine(state) as emulator:
+    async with prepare_emulator(state) as emulator:
         aws = await emulator.start()
         volume = await aws.create_volume()
         cluster, (node,) = await aws.create_cluster()
@@ -139,7 +138,7 @@ async def test_a_mounted_volume_stays_on_its_device_when_the_emulator_is_killed(
 @pytest.mark.requirement("emulator.durable")
 async def test_acknowledged_volumes_snapshots_and_attachments_survive_a_kill(short_path: Path) -> None:
     state = short_path / "state"
-    async with machine(state) as emulator:
+    async with prepare_emulator(state) as emulator:
         aws = await emulator.start()
         volume = await aws.create_volume()
         cluster, nodes = await aws.create_cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
@@ -176,7 +175,7 @@ async def test_pending_volume_operations_are_completed_after_a_kill(short_path: 
 
 async def check_pending_volume_operations(state: Path, seconds: int) -> None:
     """Begin the operations, kill the emulator after `seconds`, and check a restarted one."""
-    async with machine(state, "aws") as emulator:
+    async with prepare_emulator(state, "aws") as emulator:
         aws = await emulator.start()
         instance = await aws.run_instance()
         async with asyncio.TaskGroup() as group:
@@ -227,7 +226,7 @@ async def _snapshot_state(aws: Aws, snapshot: str) -> str:
 async def test_a_kill_under_load_loses_no_acknowledged_change(short_path: Path, volumes: int) -> None:
     """An unacknowledged change is complete or absent after the restart: no file or device without a record."""
     state = short_path / "state"
-    async with machine(state) as emulator:
+    async with prepare_emulator(state) as emulator:
         aws = await emulator.start()
         cluster, (node,) = await aws.create_cluster()
         answered: dict[str, str] = {}
@@ -281,7 +280,7 @@ async def test_pending_instance_and_cluster_operations_are_completed_after_a_kil
 
 async def check_pending_instance_operations(state: Path, seconds: int) -> None:
     """Begin the operations, kill the emulator after `seconds`, and check a restarted one."""
-    async with machine(state, "aws") as emulator:
+    async with prepare_emulator(state, "aws") as emulator:
         aws = await emulator.start()
         terminating, (deleting, _) = await aws.run_instance(), await aws.create_cluster(ClusterName="deleting")
         attachment = {"VolumeId": await aws.create_volume(), "InstanceId": terminating}
@@ -313,7 +312,7 @@ async def check_pending_instance_operations(state: Path, seconds: int) -> None:
 async def test_an_instance_that_terminates_while_volumes_are_attaching_releases_them_all(short_path: Path) -> None:
     """The termination runs after the attachments that are due at the same time, so that none of them stays."""
     state = short_path / "state"
-    async with machine(state, "aws") as emulator:
+    async with prepare_emulator(state, "aws") as emulator:
         aws = await emulator.start()
         async with asyncio.TaskGroup() as group:
             creations = [group.create_task(aws.create_volume()) for _ in range(8)]
@@ -374,7 +373,7 @@ async def test_files_without_a_record_are_deleted_at_the_start(short_path: Path)
 async def test_a_stop_frees_idle_devices_and_leaves_mounted_ones_for_the_next_start(short_path: Path) -> None:
     """A mounted device must not disappear; a warning names its volume."""
     state = short_path / "state"
-    async with machine(state) as emulator:
+    async with prepare_emulator(state) as emulator:
         aws = await emulator.start()
         used, unused = await aws.create_volume(), await aws.create_volume()
         cluster, (node,) = await aws.create_cluster()
@@ -404,13 +403,13 @@ async def test_a_stop_frees_idle_devices_and_leaves_mounted_ones_for_the_next_st
 async def test_the_error_about_a_directory_in_use_has_the_pid_of_its_emulator(short_path: Path) -> None:
     """`run` and `reset` need the directory for themselves; `status` does not."""
     state = short_path / "state"
-    async with machine(state) as emulator:
+    async with prepare_emulator(state) as emulator:
         await emulator.start()
         assert emulator.process is not None
 
-        second = await command.run([*COMMAND, "run", "--state", str(state), "--port", "0"], ok=frozenset({1}))
+        second = await command.run([*EMULATOR, "run", "--state", str(state), "--port", "0"], ok=frozenset({1}))
         reset = await emulator.reset()
-        shown = await command.run([*COMMAND, "status", "--state", str(state), "--output", "json"])
+        shown = await command.run([*EMULATOR, "status", "--state", str(state), "--output", "json"])
 
         for refused in (second, reset):
             assert (refused.code, f"pid {emulator.process.pid}" in refused.err) == (1, True)
@@ -427,7 +426,7 @@ async def test_state_is_private_and_is_rejected_for_another_account_or_from_a_ne
     with pytest.raises(StateRefused, match=r"of account 123456789012 in us-west-2 .* not of 210987654321"):
         async with cloud(state, account="210987654321"):
             pass
-    await command.run([sys.executable, "-c", _NEWER, str(state / "state.db")])
+    await command.run([sys.executable, "-c", _SET_NEWER_SCHEMA, str(state / "state.db")])
     with pytest.raises(StateRefused, match="schema 99"):
         async with cloud(state):
             pass
@@ -435,4 +434,4 @@ async def test_state_is_private_and_is_rejected_for_another_account_or_from_a_ne
     assert modes == {"state": 0o700, "state.db": 0o600, "credentials.json": 0o600}
 
 
-_NEWER = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('PRAGMA user_version=99')"
+_SET_NEWER_SCHEMA = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('PRAGMA user_version=99')"

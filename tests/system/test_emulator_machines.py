@@ -11,7 +11,7 @@ import pytest
 
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.kit import command
-from tests.support.emulator_clients import GROUP, Aws, cloud
+from tests.support.emulator_clients import GROUP, cloud
 
 pytestmark = pytest.mark.root
 
@@ -20,7 +20,7 @@ NULL: Final = os.makedev(1, 3)
 
 @asynccontextmanager
 async def mount(*words: str, at: Path) -> AsyncGenerator[Path]:
-    """Create a directory and mount there, with these options of the mount command."""
+    """Run `mount` with these options at a directory, which is created; unmount at the end."""
     at.mkdir(exist_ok=True)
     await command.run(["mount", *words, str(at)])
     try:
@@ -29,18 +29,8 @@ async def mount(*words: str, at: Path) -> AsyncGenerator[Path]:
         await command.run(["umount", str(at)])
 
 
-async def attach(aws: Aws, cluster: str, node: str, volume: str) -> None:
-    """Attach a volume to a HyperPod node."""
-    await aws("sagemaker", "attach_cluster_node_volume", ClusterArn=cluster, NodeId=node, VolumeId=volume)
-
-
-async def detach(aws: Aws, cluster: str, node: str, volume: str) -> None:
-    """Detach a volume from a HyperPod node."""
-    await aws("sagemaker", "detach_cluster_node_volume", ClusterArn=cluster, NodeId=node, VolumeId=volume)
-
-
 def add_other_entries(dev: Path) -> set[str]:
-    """Create entries that a machine has in /dev besides its volumes; their names."""
+    """Create entries that a machine's /dev has besides its volumes; their names."""
     os.mknod(dev / "null", stat.S_IFCHR | 0o666, NULL)
     (dev / "stdin").symlink_to("/proc/self/fd/0")
     (dev / "disk" / "by-uuid").mkdir()
@@ -69,11 +59,11 @@ async def test_the_emulator_keeps_other_entries_in_the_device_directory_of_a_liv
     ):
         (shm / "other-file").write_text("kept")
         async with cloud(short_path / "state") as (_, aws):
-            await attach(aws, cluster, node, volume)
+            await aws.attach_to_node(cluster, node, volume)
             during = names(bound)
-            await detach(aws, cluster, node, volume)
-            await attach(aws, cluster, node, volume)
-            await detach(aws, cluster, node, volume)
+            await aws.detach_from_node(cluster, node, volume)
+            await aws.attach_to_node(cluster, node, volume)
+            await aws.detach_from_node(cluster, node, volume)
         await command.run(["umount", str(bound / "shm")])
 
         assert during - other == {
@@ -92,7 +82,7 @@ async def test_a_deleted_nodes_device_directory_is_deleted_except_for_mounts(sho
     async with cloud(short_path / "state") as (emulator, aws):
         cluster, (deleted, other) = await aws.create_cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
         volume = await aws.create_volume()
-        await attach(aws, cluster, deleted, volume)
+        await aws.attach_to_node(cluster, deleted, volume)
         dev = emulator.device_directory(deleted)
         add_other_entries(dev)
         (dev / "zero").touch()
@@ -100,7 +90,7 @@ async def test_a_deleted_nodes_device_directory_is_deleted_except_for_mounts(sho
             (shm / "other-file").write_text("kept")
             await command.run(["mount", "--bind", "/dev/zero", str(dev / "zero")])
             await aws("sagemaker", "batch_delete_cluster_nodes", ClusterName="hp", NodeIds=[deleted])
-            await attach(aws, cluster, other, volume)
+            await aws.attach_to_node(cluster, other, volume)
             remaining = {str(path.relative_to(dev)) for path in dev.iterdir()}
             content = (shm / "other-file").read_text()
             await command.run(["umount", str(dev / "zero")])
@@ -119,7 +109,7 @@ async def test_a_replaced_node_frees_its_mounted_volume_with_all_synced_data(
     async with cloud(short_path / "state") as (emulator, aws):
         cluster, (lost, other) = await aws.create_cluster(InstanceGroups=[GROUP | {"InstanceCount": 2}])
         volume = await aws.create_volume()
-        await attach(aws, cluster, lost, volume)
+        await aws.attach_to_node(cluster, lost, volume)
         await command.run(["mkfs.xfs", "-q", str(device(emulator, lost))])
         async with mount(str(device(emulator, lost)), at=short_path / "old") as old:
             (old / "before").write_text("kept")
@@ -129,7 +119,7 @@ async def test_a_replaced_node_frees_its_mounted_volume_with_all_synced_data(
             state = await aws.volume_state(volume)
             (old / "after").write_text("lost")
 
-        await attach(aws, cluster, other, volume)
+        await aws.attach_to_node(cluster, other, volume)
         async with mount(str(device(emulator, other)), at=short_path / "new") as new:
             kept = sorted(path.name for path in new.iterdir())
 

@@ -15,11 +15,11 @@ from hyperpod_ebs.emulator.disks import loop_devices
 from hyperpod_ebs.emulator.state.store import StateRefused
 from hyperpod_ebs.kit import command, files
 from tests.support.emulator_clients import ZONE, Aws, clients, cloud
+from tests.support.emulator_commands import EMULATOR, run_emulator
 from tests.support.waiting import wait_until_equal
 
 pytestmark = pytest.mark.root
 
-COMMAND: Final = (sys.executable, "-m", "hyperpod_ebs.emulator.commands")
 SMALL: Final = 96 << 20
 """Bytes of the filesystem that the test fills."""
 
@@ -30,17 +30,17 @@ WITHOUT_ROOT: Final = (
 )
 
 
-async def run(*words: str, code: int = 0, as_: tuple[str, ...] = ()) -> command.Finished:
-    """Run an `emulator` command, which must exit with `code`; `as_` is a command that changes the user."""
-    return await command.run([*as_, *COMMAND, *words], ok=frozenset({code}))
-
-
 @asynccontextmanager
-async def start(state: Path, *, as_: tuple[str, ...] = ()) -> AsyncGenerator[asyncio.subprocess.Process]:
-    """Start an emulator as a process and wait until it is ready; stop it at the end."""
+async def start_emulator(state: Path, *, user: tuple[str, ...] = ()) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """Start an emulator process and wait until it is ready; stop it at the end.
+
+    Args:
+        state: Its state directory.
+        user: A command that changes the user first.
+    """
     words = ("run", "--state", str(state), "--port", "0")
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*as_, *COMMAND, *words, stdout=pipe, stderr=pipe)
+    process = await asyncio.create_subprocess_exec(*user, *EMULATOR, *words, stdout=pipe, stderr=pipe)
     try:
         assert process.stdout is not None
         async with asyncio.timeout(30):
@@ -90,8 +90,8 @@ async def test_a_damaged_state_is_rejected_with_a_message_and_can_be_reset(short
         journal.unlink()
     damage.apply(state)
 
-    refused = await run("run", "--state", str(state), "--port", "0", code=1)
-    await run("reset", "--state", str(state))
+    refused = await run_emulator("run", "--state", str(state), "--port", "0", code=1)
+    await run_emulator("reset", "--state", str(state))
 
     assert damage.message in refused.err
     assert "Traceback" not in refused.err
@@ -103,14 +103,14 @@ async def test_a_state_with_an_unknown_kind_of_record_is_rejected(short_path: Pa
     state = short_path / "state"
     async with cloud(state):
         pass
-    await command.run([sys.executable, "-c", _MOON, str(state / "state.db")])
+    await command.run([sys.executable, "-c", _ADD_MOON, str(state / "state.db")])
 
     with pytest.raises(StateRefused, match="'Moon'"):
         async with cloud(state):
             pass
 
 
-_MOON: Final = """import sqlite3, sys
+_ADD_MOON: Final = """import sqlite3, sys
 database = sqlite3.connect(sys.argv[1], isolation_level=None)
 database.execute("INSERT INTO record VALUES ('Moon', '1', '{}')")
 """
@@ -123,7 +123,7 @@ async def test_a_directory_with_other_files_is_rejected_and_not_changed(short_pa
     home.mkdir(mode=0o755)
     (home / "thesis.tex").write_text("years of work")
 
-    refused = await run(word, "--state", str(home), code=1)
+    refused = await run_emulator(word, "--state", str(home), code=1)
 
     assert "thesis.tex" in refused.err
     assert [path.name for path in home.iterdir()] == ["thesis.tex"]
@@ -131,13 +131,13 @@ async def test_a_directory_with_other_files_is_rejected_and_not_changed(short_pa
 
 
 async def test_a_read_only_state_directory_is_an_error_without_a_traceback(short_path: Path) -> None:
-    """A user can fix this."""
+    """A user can fix this, so the commands print no traceback."""
     state = short_path / "state"
     async with cloud(state):
         pass
     await command.run(["mount", "--bind", "-o", "ro", str(state), str(state)])
     try:
-        refused = [await run(word, "--state", str(state), code=1) for word in ("run", "reset")]
+        refused = [await run_emulator(word, "--state", str(state), code=1) for word in ("run", "reset")]
     finally:
         await command.run(["umount", str(state)])
 
@@ -152,9 +152,9 @@ async def test_a_full_disk_ends_the_emulator_and_a_restart_has_every_acknowledge
     disk.mkdir()
     await command.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL}", "none", str(disk)])
     try:
-        async with start(state) as process:
+        async with start_emulator(state) as process:
             aws = await asyncio.to_thread(
-                clients, json.loads((await run("env", *state_flag(state), "--output", "json")).out)
+                clients, json.loads((await run_emulator("env", *state_flag(state), "--output", "json")).out)
             )
             acknowledged = await aws.create_volume()
             await command.run(["dd", "if=/dev/zero", f"of={disk / 'filler'}", "bs=64k"], ok=frozenset({1}))
@@ -163,9 +163,9 @@ async def test_a_full_disk_ends_the_emulator_and_a_restart_has_every_acknowledge
             async with asyncio.timeout(20):
                 _, stderr = await process.communicate()
         (disk / "filler").unlink()
-        async with start(state):
+        async with start_emulator(state):
             aws = await asyncio.to_thread(
-                clients, json.loads((await run("env", *state_flag(state), "--output", "json")).out)
+                clients, json.loads((await run_emulator("env", *state_flag(state), "--output", "json")).out)
             )
             after = await aws.volume_state(acknowledged)
     finally:
@@ -190,8 +190,8 @@ async def test_without_root_resources_change_their_states_but_nodes_get_no_devic
     """Some users need only the AWS API; a warning says what is missing."""
     short_path.chmod(0o777)
     state = short_path / "state"
-    async with start(state, as_=WITHOUT_ROOT) as process:
-        env = json.loads((await run("env", *state_flag(state), "--output", "json", as_=WITHOUT_ROOT)).out)
+    async with start_emulator(state, user=WITHOUT_ROOT) as process:
+        env = json.loads((await run_emulator("env", *state_flag(state), "--output", "json", user=WITHOUT_ROOT)).out)
         aws = await asyncio.to_thread(clients, env)
         volume = await aws.create_volume()
         cluster, (node,) = await aws.create_cluster()
@@ -203,7 +203,7 @@ async def test_without_root_resources_change_their_states_but_nodes_get_no_devic
         await wait_until_equal(lambda: aws.volume_state(restored), "available")
         assert process.stderr is not None
         warnings = (await process.stderr.readline()) + (await process.stderr.readline())
-    reset = await run("reset", *state_flag(state), as_=WITHOUT_ROOT)
+    reset = await run_emulator("reset", *state_flag(state), user=WITHOUT_ROOT)
 
     assert attachment["Status"] == "attached"
     assert b"nodes get no devices" in warnings
@@ -222,10 +222,10 @@ async def test_a_state_path_may_contain_spaces_backslashes_and_accents(short_pat
     inside.mkdir(parents=True)
     await command.run(["mount", "-t", "tmpfs", "none", str(inside)])
     try:
-        refused = await run("reset", *state_flag(state), code=1)
+        refused = await run_emulator("reset", *state_flag(state), code=1)
     finally:
         await command.run(["umount", str(inside)])
-    reset = await run("reset", *state_flag(state))
+    reset = await run_emulator("reset", *state_flag(state))
 
     assert devices == ["disk", "nvme1n1", "xvdba"]
     assert f"{inside} is mounted" in refused.err
@@ -245,10 +245,10 @@ async def test_a_state_path_with_a_carriage_return_leaves_no_loop_device(short_p
     inside.mkdir(parents=True)
     await command.run(["mount", "-t", "tmpfs", "none", str(inside)])
     try:
-        refused = await run("reset", *state_flag(state), code=1)
+        refused = await run_emulator("reset", *state_flag(state), code=1)
     finally:
         await command.run(["umount", str(inside)])
-    reset = await run("reset", *state_flag(state))
+    reset = await run_emulator("reset", *state_flag(state))
 
     assert devices == ["disk", "nvme1n1", "xvdba"]
     assert sorted(bound) == ["pool.xfs", f"{volume}.img"]

@@ -15,16 +15,17 @@ import pytest_asyncio
 from hyperpod_ebs.demo import checkpoint
 from hyperpod_ebs.demo.orchestrator import Claim, block_capability, filesystem_capability
 from hyperpod_ebs.pb import csi_pb2
+from tests.support.device_links import by_id_link
 from tests.support.driver_fleet import Fleet, Kind
 from tests.support.waiting import retry_while_unavailable
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
 KINDS: tuple[Kind, ...] = ("hyperpod", "ec2")
-BOTH = [pytest.param(kind, marks=pytest.mark.xdist_group(f"moves on {kind} nodes")) for kind in KINDS]
+NODE_KINDS = [pytest.param(kind, marks=pytest.mark.xdist_group(f"moves on {kind} nodes")) for kind in KINDS]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=BOTH)
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=NODE_KINDS)
 async def fleet_of_two_nodes(request: pytest.FixtureRequest) -> AsyncGenerator[Fleet]:
     """A fleet of two nodes, shared by all tests for one kind of node; each test has its own volume."""
     async with Fleet.start(kind=request.param) as running:
@@ -33,7 +34,7 @@ async def fleet_of_two_nodes(request: pytest.FixtureRequest) -> AsyncGenerator[F
 
 @dataclass(frozen=True)
 class Case:
-    """The fleet, and a name for one test's volume."""
+    """The fleet, and the name of the test's volume."""
 
     fleet: Fleet
     name: str
@@ -71,7 +72,7 @@ async def test_an_attach_of_a_volume_in_use_elsewhere_names_its_node(case: Case)
 
 
 async def test_a_volume_moves_with_its_data(case: Case) -> None:
-    """docs/guides: a job finds its checkpoints on the node on which it resumes."""
+    """README.md: a training job loses its node and continues on another from its checkpoint."""
     co = case.fleet.orchestrator
     claim = await co.create(case.name, gib=1, capability=filesystem_capability("ext4"))
     target = await co.mount(claim, co.nodes["node-1"], await co.attach(claim, co.nodes["node-1"]))
@@ -93,7 +94,7 @@ async def test_a_device_appears_on_its_own_node_and_on_no_other(case: Case) -> N
 
     await co.attach(claim, co.nodes["node-1"])
 
-    link = f"dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{claim.id.replace('-', '')}"
+    link = by_id_link(Path("dev"), claim.id)
     nodes = case.fleet.emulator_client.state / "nodes"
     holder = co.nodes["node-1"].id
     assert [holder.endswith(found.parents[3].name) for found in nodes.glob(f"*/{link}")] == [True]

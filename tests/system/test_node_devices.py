@@ -12,6 +12,7 @@ from hyperpod_ebs.driver.linux.host import LinuxHost
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import DeviceNumber
 from hyperpod_ebs.driver.model.volume import nvme_serial, udev_link
+from tests.support.device_links import by_id_link
 from tests.support.loop_device_node import GIB, OTHER, VOLUME, LoopNode
 
 pytestmark = pytest.mark.root
@@ -24,12 +25,12 @@ DISK = DeviceNumber(4000, 1)
 
 @dataclass(frozen=True)
 class Machine:
-    """A sysfs and a device directory made of files."""
+    """A machine that is only files: a sysfs and a device directory."""
 
     sysfs: Path
     dev: Path
 
-    def disk(self, name: str, number: DeviceNumber = DISK, *, serial: str = "", model: str = MODEL) -> None:
+    def add_disk(self, name: str, number: DeviceNumber = DISK, *, serial: str = "", model: str = MODEL) -> None:
         """Add a disk, as the kernel and udev show it."""
         entry = self.sysfs / "devices" / name
         (entry / "device").mkdir(parents=True)
@@ -41,10 +42,9 @@ class Machine:
         (self.sysfs / "dev" / "block" / str(number)).symlink_to(entry)
         os.mknod(self.dev / name, BLOCK_NODE, os.makedev(number.major, number.minor))
 
-    def link(self, volume_id: str, name: str, *, variant: str = "") -> None:
+    def add_link(self, volume_id: str, name: str, *, variant: str = "") -> None:
         """Add a by-id link."""
-        link = self.dev / "disk" / "by-id" / f"nvme-Amazon_Elastic_Block_Store_{nvme_serial(volume_id)}{variant}"
-        link.symlink_to(f"../../{name}")
+        by_id_link(self.dev, volume_id, variant=variant).symlink_to(f"../../{name}")
 
     @property
     def devices(self) -> Devices:
@@ -57,19 +57,19 @@ class Machine:
         return LinuxHost(devices=self.dev, sysfs=self.sysfs, root=self.dev, patience=0)
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    made = Machine(tmp_path / "sys", tmp_path / "dev")
-    (made.sysfs / "block").mkdir(parents=True)
-    (made.sysfs / "dev" / "block").mkdir(parents=True)
-    (made.dev / "disk" / "by-id").mkdir(parents=True)
-    return made
+@pytest.fixture(name="machine")
+def create_machine(tmp_path: Path) -> Machine:
+    machine = Machine(tmp_path / "sys", tmp_path / "dev")
+    (machine.sysfs / "block").mkdir(parents=True)
+    (machine.sysfs / "dev" / "block").mkdir(parents=True)
+    (machine.dev / "disk" / "by-id").mkdir(parents=True)
+    return machine
 
 
 def test_a_serial_number_in_sysfs_is_enough(machine: Machine) -> None:
     """EC2, NVMe on Linux: the serial number is the volume's id without its dash; udev's link may be late."""
-    machine.disk("nvme0n1", DeviceNumber(4000, 0), serial=nvme_serial(OTHER))
-    machine.disk("nvme1n1", serial=nvme_serial(VOLUME))
+    machine.add_disk("nvme0n1", DeviceNumber(4000, 0), serial=nvme_serial(OTHER))
+    machine.add_disk("nvme1n1", serial=nvme_serial(VOLUME))
 
     found = machine.devices.find(VOLUME)
 
@@ -79,17 +79,17 @@ def test_a_serial_number_in_sysfs_is_enough(machine: Machine) -> None:
 @pytest.mark.parametrize("variant", ["", "_1", "-ns-1"])
 def test_a_by_id_link_is_enough(machine: Machine, variant: str) -> None:
     """The udev rules differ between versions; a loop device of an emulated node has only its link."""
-    machine.disk("loop7")
-    machine.link(VOLUME, "loop7", variant=variant)
+    machine.add_disk("loop7")
+    machine.add_link(VOLUME, "loop7", variant=variant)
 
     assert machine.devices.find(VOLUME).number == DISK
 
 
 def test_a_stale_link_does_not_hide_the_device_that_sysfs_knows(machine: Machine) -> None:
     """aws-ebs-csi-driver fails if the published name is another volume's."""
-    machine.disk("nvme1n1", DeviceNumber(4000, 9), serial=nvme_serial(OTHER))
-    machine.disk("nvme2n1", serial=nvme_serial(VOLUME))
-    machine.link(VOLUME, "nvme1n1")
+    machine.add_disk("nvme1n1", DeviceNumber(4000, 9), serial=nvme_serial(OTHER))
+    machine.add_disk("nvme2n1", serial=nvme_serial(VOLUME))
+    machine.add_link(VOLUME, "nvme1n1")
 
     assert machine.devices.find(VOLUME, "/dev/nvme1n1").number == DISK
 
@@ -97,8 +97,8 @@ def test_a_stale_link_does_not_hide_the_device_that_sysfs_knows(machine: Machine
 @pytest.mark.requirement("data.own-device-only")
 async def test_a_link_to_another_volumes_device_is_refused_with_both_serials(machine: Machine) -> None:
     """The rules of udev may correct the link later, so the error is retryable."""
-    machine.disk("nvme1n1", serial=nvme_serial(OTHER))
-    machine.link(VOLUME, "nvme1n1")
+    machine.add_disk("nvme1n1", serial=nvme_serial(OTHER))
+    machine.add_link(VOLUME, "nvme1n1")
 
     with pytest.raises(errors.DeviceNotReady, match=f"{nvme_serial(OTHER)}, not {nvme_serial(VOLUME)}"):
         await machine.host.find_device(VOLUME, udev_link(VOLUME))
@@ -107,12 +107,12 @@ async def test_a_link_to_another_volumes_device_is_refused_with_both_serials(mac
 @pytest.mark.requirement("data.own-device-only")
 async def test_a_disk_of_another_kind_is_never_accepted(machine: Machine) -> None:
     """Instance store, LVM, a virtual disk: not even if a link or a published name leads to it."""
-    machine.disk("nvme3n1", serial=nvme_serial(VOLUME), model=INSTANCE_STORE)
-    machine.disk("dm-0", DeviceNumber(4000, 2))
-    machine.disk("vda", DeviceNumber(4000, 3))
-    machine.disk("loop0", DeviceNumber(4000, 4))
-    machine.link(VOLUME, "dm-0")
-    machine.link(VOLUME, "vda", variant="_1")
+    machine.add_disk("nvme3n1", serial=nvme_serial(VOLUME), model=INSTANCE_STORE)
+    machine.add_disk("dm-0", DeviceNumber(4000, 2))
+    machine.add_disk("vda", DeviceNumber(4000, 3))
+    machine.add_disk("loop0", DeviceNumber(4000, 4))
+    machine.add_link(VOLUME, "dm-0")
+    machine.add_link(VOLUME, "vda", variant="_1")
 
     for published in ("", "/dev/loop0", "/dev/dm-0", "/dev/vda", "/dev/nvme3n1"):
         with pytest.raises(errors.DeviceNotReady):
@@ -121,7 +121,7 @@ async def test_a_disk_of_another_kind_is_never_accepted(machine: Machine) -> Non
 
 def test_a_xen_disk_is_accepted_by_its_published_name_alone(machine: Machine) -> None:
     """Xen instances, which came before Nitro, show no serial number."""
-    machine.disk("xvdba")
+    machine.add_disk("xvdba")
 
     assert machine.devices.find(VOLUME, "/dev/xvdba").number == DISK
 
@@ -129,10 +129,10 @@ def test_a_xen_disk_is_accepted_by_its_published_name_alone(machine: Machine) ->
 @pytest.mark.requirement("data.own-device-only")
 async def test_a_link_that_leads_out_of_the_nodes_directory_is_not_followed(machine: Machine, tmp_path: Path) -> None:
     """An emulated node must see only its own devices."""
-    machine.disk("loop7")
+    machine.add_disk("loop7")
     (machine.dev / "loop7").rename(tmp_path / "loop7")
     (machine.dev / "loop7").symlink_to(tmp_path / "loop7")
-    machine.link(VOLUME, "loop7")
+    machine.add_link(VOLUME, "loop7")
 
     with pytest.raises(errors.DeviceNotReady, match="leads out of"):
         await machine.host.find_device(VOLUME)
@@ -147,22 +147,22 @@ async def test_the_error_for_an_absent_device_names_the_places_that_were_searche
         assert name in str(late.value)
 
 
-@pytest.mark.parametrize("odd", ["", "vol-1\0", "../../nvme1n1"])
-def test_an_id_that_no_volume_can_have_leads_to_no_path(machine: Machine, odd: str) -> None:
+@pytest.mark.parametrize("volume_id", ["", "vol-1\0", "../../nvme1n1"])
+def test_an_id_that_no_volume_can_have_leads_to_no_path(machine: Machine, volume_id: str) -> None:
     """csi-sanity unstages volumes with odd ids, and a path built from such an id could lead anywhere."""
-    machine.disk("nvme1n1", serial=nvme_serial(VOLUME))
+    machine.add_disk("nvme1n1", serial=nvme_serial(VOLUME))
 
     with pytest.raises(Absent, match="no volume has the id"):
-        machine.devices.find(odd)
+        machine.devices.find(volume_id)
 
 
 def test_a_device_is_the_volumes_or_another_volumes_or_unknown(machine: Machine) -> None:
     """Another volume's mount is never unmounted; nothing identifies a removed device any more."""
     for minor, name in enumerate(["nvme1n1", "nvme2n1", "loop1", "loop2", "vda"]):
-        machine.disk(
+        machine.add_disk(
             name, DeviceNumber(4000, minor), serial={0: nvme_serial(VOLUME), 1: nvme_serial(OTHER)}.get(minor, "")
         )
-    machine.link(VOLUME, "loop1")
+    machine.add_link(VOLUME, "loop1")
 
     answers = [machine.devices.is_device_of(VOLUME, DeviceNumber(4000, minor)) for minor in range(6)]
 
@@ -177,7 +177,7 @@ async def node(tmp_path: Path) -> AsyncGenerator[LoopNode]:
 
 
 async def test_an_emulated_nodes_device_is_a_loop_device_by_its_link(node: LoopNode) -> None:
-    """With the real sysfs and a real device."""
+    """This test uses the real sysfs and a real loop device."""
     loop = await node.attach()
 
     device = await node.host.find_device(VOLUME, udev_link(VOLUME))

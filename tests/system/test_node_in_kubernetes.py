@@ -14,11 +14,10 @@ import pytest
 
 from hyperpod_ebs.kit import files
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc, pluginregistration_pb2, pluginregistration_pb2_grpc
-from tests.support.api_server import LABELS, NODE, OTHER, PROVIDER, TAINT, ApiServer
-from tests.support.driver_process import start_driver
+from tests.support.api_server import LABELS, NODE, OTHER_TAINT, PROVIDER_ID, STARTUP_TAINT, ApiServer
+from tests.support.driver_process import HYPERPOD_NODE, start_driver
 from tests.support.waiting import wait_until
 
-HYPERPOD: Final = "hyperpod-abcdefghijkl-i-0123456789abcdef0"
 INTERFACES: Final = "sagemaker.amazonaws.com/num-eni-attachments"
 
 
@@ -66,21 +65,14 @@ class Kubelet:
             )
 
 
-@pytest.fixture
-async def api(tmp_path: Path) -> AsyncGenerator[ApiServer]:
-    """The API server of a cluster."""
-    async with ApiServer.start(tmp_path) as server:
-        yield server
-
-
-def node_arguments(directory: Path, api: ApiServer, *more: str) -> tuple[str, ...]:
+def cluster_node_arguments(directory: Path, api: ApiServer, *more: str) -> tuple[str, ...]:
     """The arguments of a node process of the cluster."""
     return (
         "node",
         f"--endpoint=unix://{directory / 'csi.sock'}",
         f"--plugin-registration-path={directory / 'registry'}",
         "--kubelet-registration-path=/var/lib/kubelet/plugins/ebs.csi.aws.com/csi.sock",
-        f"--kubeconfig={api.kubeconfig()}",
+        f"--kubeconfig={api.write_kubeconfig()}",
         "--logging-format=json",
         *more,
     )
@@ -96,7 +88,7 @@ async def test_the_node_process_registers_a_hyperpod_node_with_kubelet(short_pat
     """Kubernetes, kubelet plugin registration. The node is identified by its provider id and labels."""
     kubelet = Kubelet(short_path)
 
-    async with start_driver(*node_arguments(short_path, api), CSI_NODE_NAME=NODE) as node:
+    async with start_driver(*cluster_node_arguments(short_path, api), CSI_NODE_NAME=NODE) as node:
         await kubelet.wait_for_socket()
         mode = await files.off_loop(lambda: kubelet.socket.stat().st_mode)
         async with kubelet.connect_registration() as registration:
@@ -110,14 +102,14 @@ async def test_the_node_process_registers_a_hyperpod_node_with_kubelet(short_pat
     assert (offered.type, offered.name, list(offered.supported_versions)) == ("CSIPlugin", "ebs.csi.aws.com", ["1.0.0"])
     assert offered.endpoint == "/var/lib/kubelet/plugins/ebs.csi.aws.com/csi.sock"
     assert (stat.S_ISSOCK(mode), stat.S_IMODE(mode)) == (True, 0o600)
-    assert (info.node_id, info.max_volumes_per_node) == (HYPERPOD, 23)
+    assert (info.node_id, info.max_volumes_per_node) == (HYPERPOD_NODE, 23)
     assert info.accessible_topology.segments["topology.kubernetes.io/zone"] == "us-west-2a"
     assert code == 0
     assert sorted(str(path.relative_to(short_path)) for path in short_path.rglob("*")) == ["registry"]
 
 
 async def test_a_plain_ec2_instance_is_identified_by_its_provider_id(short_path: Path, api: ApiServer) -> None:
-    """In a mixed cluster whose pods cannot reach the instance metadata."""
+    """The cluster has EC2 and HyperPod nodes, and its pods cannot reach the instance metadata."""
     api.put_node(
         "ip-10-0-0-1",
         "aws:///us-west-2a/i-0fedcba9876543210",
@@ -125,7 +117,7 @@ async def test_a_plain_ec2_instance_is_identified_by_its_provider_id(short_path:
     )
 
     async with start_driver(
-        *node_arguments(short_path, api, "--metadata-endpoint=http://127.0.0.1:9"), CSI_NODE_NAME="ip-10-0-0-1"
+        *cluster_node_arguments(short_path, api, "--metadata-endpoint=http://127.0.0.1:9"), CSI_NODE_NAME="ip-10-0-0-1"
     ):
         info = await Kubelet(short_path).node_info()
 
@@ -136,9 +128,9 @@ async def test_the_attach_limit_follows_the_labels_while_the_process_runs(short_
     """Kubernetes, CSIDriver nodeAllocatableUpdatePeriodSeconds: kubelet repeats NodeGetInfo. The token changes too."""
     kubelet = Kubelet(short_path)
 
-    async with start_driver(*node_arguments(short_path, api), CSI_NODE_NAME=NODE):
+    async with start_driver(*cluster_node_arguments(short_path, api), CSI_NODE_NAME=NODE):
         before = (await kubelet.node_info()).max_volumes_per_node
-        api.put_node(NODE, PROVIDER, {**LABELS, INTERFACES: "4"})
+        api.put_node(NODE, PROVIDER_ID, {**LABELS, INTERFACES: "4"})
         api.token = "second"
         (api.directory / "token").write_text(api.token)
         after = (await kubelet.node_info()).max_volumes_per_node
@@ -148,12 +140,12 @@ async def test_the_attach_limit_follows_the_labels_while_the_process_runs(short_
 
 @pytest.mark.requirement("node.starts-unidentified")
 async def test_a_node_process_without_an_identity_starts_and_recovers(short_path: Path, api: ApiServer) -> None:
-    """It must not crash in a loop. The registration socket appears when NodeGetInfo can answer."""
+    """A process that exits is restarted in a loop. The registration socket appears once NodeGetInfo can answer."""
     kubelet = Kubelet(short_path)
     api.broken = True
 
     async with start_driver(
-        *node_arguments(short_path, api, "--health-endpoint=127.0.0.1:0"), CSI_NODE_NAME=NODE
+        *cluster_node_arguments(short_path, api, "--health-endpoint=127.0.0.1:0"), CSI_NODE_NAME=NODE
     ) as node:
         health = f"http://127.0.0.1:{json.loads(await node.wait_for_log('pages served'))['port']}/healthz"
         logged = json.loads(await node.wait_for_log("unhealthy"))["why"]
@@ -171,7 +163,7 @@ async def test_a_node_process_without_an_identity_starts_and_recovers(short_path
     assert unhealthy == (503, f"{logged}\n")
     assert "etcd is down" in logged
     assert "--node-id, --zone and --instance-type" in logged
-    assert info.node_id == HYPERPOD
+    assert info.node_id == HYPERPOD_NODE
     assert recovered == ((200, "ok\n"), True)
 
 
@@ -179,7 +171,7 @@ async def test_after_a_failed_registration_the_process_creates_a_new_socket(shor
     """Only a new socket makes kubelet's plugin manager try again; the process need not restart for that."""
     kubelet = Kubelet(short_path)
 
-    async with start_driver(*node_arguments(short_path, api), CSI_NODE_NAME=NODE) as node:
+    async with start_driver(*cluster_node_arguments(short_path, api), CSI_NODE_NAME=NODE) as node:
         first = await kubelet.wait_for_socket()
         await kubelet.notify("the CSINode cannot be written")
         await node.wait_for_log("the CSINode cannot be written")
@@ -196,11 +188,11 @@ async def test_a_stale_socket_of_a_killed_process_is_replaced(short_path: Path, 
     """A node process that was killed is started again while pods run."""
     kubelet = Kubelet(short_path)
 
-    async with start_driver(*node_arguments(short_path, api), CSI_NODE_NAME=NODE) as killed:
+    async with start_driver(*cluster_node_arguments(short_path, api), CSI_NODE_NAME=NODE) as killed:
         first = await kubelet.wait_for_socket()
         killed.subprocess.kill()
         await killed.wait()
-    async with start_driver(*node_arguments(short_path, api), CSI_NODE_NAME=NODE) as node:
+    async with start_driver(*cluster_node_arguments(short_path, api), CSI_NODE_NAME=NODE) as node:
         await node.wait_for_log("registration offered")
         second = await kubelet.wait_for_socket()
         await kubelet.notify()
@@ -214,10 +206,10 @@ async def test_only_the_start_up_taint_is_removed_and_only_after_the_registratio
 ) -> None:
     """Another program changes the node's taints at the same moment."""
     other = {"key": "late/comer", "effect": "NoSchedule"}
-    api.put_node(NODE, PROVIDER, LABELS, OTHER, TAINT, {**TAINT, "effect": "NoSchedule"})
+    api.put_node(NODE, PROVIDER_ID, LABELS, OTHER_TAINT, STARTUP_TAINT, {**STARTUP_TAINT, "effect": "NoSchedule"})
     api.taints_before_patch.append(other)
 
-    async with start_driver(*node_arguments(short_path, api), CSI_NODE_NAME=NODE) as node:
+    async with start_driver(*cluster_node_arguments(short_path, api), CSI_NODE_NAME=NODE) as node:
         await Kubelet(short_path).wait_for_socket()
         await wait_until(_has_requests(api, "GET /apis/storage.k8s.io/v1/csinodes/"))
         before = list(api.nodes[NODE]["spec"]["taints"])
@@ -227,44 +219,44 @@ async def test_only_the_start_up_taint_is_removed_and_only_after_the_registratio
         after = api.nodes[NODE]["spec"]["taints"]
 
     assert len(before) == 3
-    assert after == [other, OTHER]
+    assert after == [other, OTHER_TAINT]
 
 
 async def test_a_start_up_taint_that_is_added_late_is_removed_too(short_path: Path, api: ApiServer) -> None:
     """aws-ebs-csi-driver watches for ten minutes only. A watch that ends is started again."""
     api.register_driver(NODE, 23)
 
-    async with start_driver(*node_arguments(short_path, api), CSI_NODE_NAME=NODE) as node:
+    async with start_driver(*cluster_node_arguments(short_path, api), CSI_NODE_NAME=NODE) as node:
         await wait_until(_has_requests(api, "watch /api/v1/nodes"))
         await api.send_event("END", {})
         await wait_until(_has_requests(api, "watch /api/v1/nodes", times=2))
-        await api.send_event("MODIFIED", api.put_node(NODE, PROVIDER, LABELS, OTHER, TAINT))
+        await api.send_event("MODIFIED", api.put_node(NODE, PROVIDER_ID, LABELS, OTHER_TAINT, STARTUP_TAINT))
         await node.wait_for_log("start-up taint removed")
 
-    assert api.nodes[NODE]["spec"]["taints"] == [OTHER]
+    assert api.nodes[NODE]["spec"]["taints"] == [OTHER_TAINT]
 
 
 @pytest.mark.requirement("node.startup-taint")
 async def test_the_taint_stays_while_the_scheduler_does_not_know_the_limit(short_path: Path, api: ApiServer) -> None:
     """aws-ebs-csi-driver: the CSINode must list the driver with an allocatable count first."""
-    api.put_node(NODE, PROVIDER, LABELS, TAINT)
+    api.put_node(NODE, PROVIDER_ID, LABELS, STARTUP_TAINT)
     api.register_driver(NODE, None)
 
-    async with start_driver(*node_arguments(short_path, api), CSI_NODE_NAME=NODE):
+    async with start_driver(*cluster_node_arguments(short_path, api), CSI_NODE_NAME=NODE):
         await wait_until(_has_requests(api, "GET /apis/storage.k8s.io/v1/csinodes/", times=3))
 
-    assert api.nodes[NODE]["spec"]["taints"] == [TAINT]
+    assert api.nodes[NODE]["spec"]["taints"] == [STARTUP_TAINT]
 
 
 @pytest.mark.parametrize("how", ["switched off", "forbidden"])
 async def test_the_taint_stays_if_the_driver_may_not_remove_it(short_path: Path, api: ApiServer, how: str) -> None:
     """aws-ebs-csi-driver: DISABLE_TAINT_WATCHER, and its chart's disableMutation, which withholds the permission."""
-    api.put_node(NODE, PROVIDER, LABELS, TAINT)
+    api.put_node(NODE, PROVIDER_ID, LABELS, STARTUP_TAINT)
     api.register_driver(NODE, 23)
     env = {"DISABLE_TAINT_WATCHER": "yes"} if how == "switched off" else {}
     api.forbidden = {"watch", "PATCH"}
 
-    async with start_driver(*node_arguments(short_path, api), CSI_NODE_NAME=NODE, **env) as node:
+    async with start_driver(*cluster_node_arguments(short_path, api), CSI_NODE_NAME=NODE, **env) as node:
         await (
             node.wait_for_log("does not remove the taint")
             if how == "forbidden"
@@ -272,8 +264,8 @@ async def test_the_taint_stays_if_the_driver_may_not_remove_it(short_path: Path,
         )
         info = await Kubelet(short_path).node_info()
 
-    assert info.node_id == HYPERPOD
-    assert api.nodes[NODE]["spec"]["taints"] == [TAINT]
+    assert info.node_id == HYPERPOD_NODE
+    assert api.nodes[NODE]["spec"]["taints"] == [STARTUP_TAINT]
     assert any(request.startswith("watch") for request in api.requests) is (how == "forbidden")
 
 
@@ -281,9 +273,9 @@ async def test_the_taint_stays_if_the_driver_may_not_remove_it(short_path: Path,
 async def test_the_node_process_loads_no_client_library_and_stays_within_55_mib(
     short_path: Path, api: ApiServer
 ) -> None:
-    """The node process runs on every node, and its memory is missing there for other pods."""
+    """The node process runs on every node and takes memory from the pods there."""
     env = {**api.environment, "CSI_NODE_NAME": NODE, "PYTHONPROFILEIMPORTTIME": "1"}
-    argv = node_arguments(short_path, api)
+    argv = cluster_node_arguments(short_path, api)
 
     async with start_driver(*argv, **env) as node:
         await node.wait_for_log("registration offered")
@@ -299,7 +291,7 @@ async def test_the_node_process_loads_no_client_library_and_stays_within_55_mib(
 
 
 def _has_requests(api: ApiServer, start: str, *, times: int = 1) -> Any:
-    """Whether the API server got so many requests that start so."""
+    """A condition: the API server got at least `times` requests that start with `start`."""
 
     async def has_requests() -> bool:
         return sum(request.startswith(start) for request in api.requests) >= times

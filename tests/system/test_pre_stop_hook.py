@@ -17,18 +17,18 @@ LIST: Final = "GET /apis/storage.k8s.io/v1/volumeattachments"
 
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncGenerator[ApiServer]:
-    """A cluster with a volume on this node, one of another driver, and many on another node."""
+    """The API server of a cluster: the node has a volume and one of another driver, another node has many."""
     async with ApiServer.start(tmp_path) as server:
-        server.attach("csi-of-another-driver", NODE, "efs.csi.aws.com")
+        server.add_attachment("csi-of-another-driver", NODE, "efs.csi.aws.com")
         for number in range(1200):
-            server.attach(f"csi-elsewhere-{number}", "another-node")
-        server.attach("csi-here", NODE)
+            server.add_attachment(f"csi-elsewhere-{number}", "another-node")
+        server.add_attachment("csi-here", NODE)
         yield server
 
 
 def hook_arguments(api: ApiServer, *more: str) -> tuple[str, ...]:
-    """The arguments of the hook."""
-    return ("pre-stop-hook", f"--kubeconfig={api.kubeconfig()}", "--logging-format=json", *more)
+    """The arguments of the pre-stop hook."""
+    return ("pre-stop-hook", f"--kubeconfig={api.write_kubeconfig()}", "--logging-format=json", *more)
 
 
 async def test_the_hook_of_a_node_that_stays_does_not_wait(api: ApiServer) -> None:
@@ -62,7 +62,7 @@ async def test_a_node_that_leaves_waits_for_its_own_volumes(api: ApiServer, leav
     async with start_driver(*hook_arguments(api), CSI_NODE_NAME=NODE) as hook:
         await hook.wait_for_log("volumes still attached")
         await wait_until(_has_watch(api))
-        await api.send_event("DELETED", api.attach("csi-elsewhere-1", "another-node"))
+        await api.send_event("DELETED", api.add_attachment("csi-elsewhere-1", "another-node"))
         await api.send_event("DELETED", api.attachments.pop("csi-here"))
         code = await hook.wait()
 
@@ -71,7 +71,7 @@ async def test_a_node_that_leaves_waits_for_its_own_volumes(api: ApiServer, leav
 
 
 async def test_a_watch_that_fails_is_started_again(api: ApiServer) -> None:
-    """The hook of aws-ebs-csi-driver then waits for ever."""
+    """aws-ebs-csi-driver, pre-stop hook: it waits for ever after a failed watch, and this one must not."""
     api.nodes[NODE]["spec"]["taints"] = [CORDONED]
 
     async with start_driver(*hook_arguments(api), CSI_NODE_NAME=NODE) as hook:
@@ -146,6 +146,8 @@ async def test_the_command_metadata_labeler_is_refused_with_what_to_do_instead(c
 
 
 def _has_watch(api: ApiServer) -> Any:
+    """A condition: the API server has a watch."""
+
     async def has_watch() -> bool:
         return any(request.startswith("watch") for request in api.requests)
 
