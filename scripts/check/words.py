@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 ENDINGS: Final = frozenset({".md", ".py", ".sh", ".tpl", ".txt", ".yaml", ".yml", ".toml", ""})
-SKIPPED: Final = ("src/hyperpod_ebs/pb/", "requirements/", "LICENSE", "tests/chart/snapshots/", "scripts/check/")
+SKIPPED: Final = ("src/hyperpod_ebs/pb/", "requirements/", "LICENSE", "tests/chart/snapshots/", "scripts/check/", "image/passwd")
 
 PATTERNS: Final = {
     r"told|tells?(?! [^.]*\bapart\b)|telling": "report, log, show or say",
@@ -25,10 +25,10 @@ PATTERNS: Final = {
     r"(?:of|by) (?:ours|theirs|yours|its own accord)": "the driver's, this project's, the emulator's",
     r"ours\b(?=:)": "a source that a stranger can open, or the reason, or nothing",
     r"[Tt]he issue (?:asks|says|wants|names|demands)": "a source that a stranger can open, or the reason, or nothing",
-    r'"""(?:The )?(?:Issues?|Guide|Design)\b|Issue \d+': "a source that a stranger can open, or the reason",
+    r'"""(?:The )?(?:Issues?|Guide|Design)\b|Issue \d+, section': "a source that a stranger can open, or the reason",
     r"mend(?:s|ed|ing)?": "fix, repair",
     r"bears?|bore|borne": "tolerate, carry, have",
-    r"(?:is|are|was|were) no(?! longer| more than| later| less|$)": "is not a; say what it is",
+    r"(?<!there )(?:is|are|was|were) no(?! longer| more than| later| less|$)": "is not a; say what it is",
     r"anew": "again, from scratch",
     r"neither has (?:it|they)|nor has": "subject, verb, object",
     r"goes on|go on|went on|going on": "continue, keep running, happen",
