@@ -20,6 +20,8 @@ check mypy mypy src tests bench localcluster examples scripts/image scripts/char
 check basedpyright basedpyright
 check layers lint-imports --no-logo
 check duplicates pylint src/hyperpod_ebs
+check names python scripts/check/names.py
+check words python scripts/check/words.py
 check generated scripts/check-generated.sh
 check docs scripts/docs.sh
 if command -v shellcheck >/dev/null || { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }; then

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Final
 
 ENDINGS: Final = frozenset({".md", ".py", ".sh", ".tpl", ".txt", ".yaml", ".yml", ".toml", ""})
-SKIPPED: Final = ("src/hyperpod_ebs/pb/", "requirements/", "LICENSE", "tests/chart/snapshots/", "scripts/check/", "image/passwd")
+SKIPPED: Final = (
+    "src/hyperpod_ebs/pb/",
+    "requirements/",
+    "LICENSE",
+    "tests/chart/snapshots/",
+    "scripts/check/",
+    "image/passwd",
+)
 
 PATTERNS: Final = {
     r"told|tells?(?! [^.]*\bapart\b)|telling": "report, log, show or say",

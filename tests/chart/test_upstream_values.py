@@ -252,7 +252,7 @@ REFUSED: Final = [
 @pytest.mark.requirement("chart.upstream-values")
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.id)
 async def test_a_value_that_cannot_be_honoured_is_refused_by_name_with_advice(case: Refused) -> None:
-    """Decision 0017: the error tells the user what to set instead."""
+    """Decision 0017: the error says what to set instead."""
     refusal = await get_refusal(case.values)
 
     assert f"{case.name} is refused" in refusal

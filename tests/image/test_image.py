@@ -142,7 +142,7 @@ def test_no_file_in_the_image_grants_privileges(rootfs: Path) -> None:
 
 
 async def test_every_program_finds_its_libraries(rootfs: Path) -> None:
-    """The packages in image/left-out.txt are not in the image, so no program may need a library of theirs."""
+    """The packages in image/left-out.txt are not in the image, so no program may need one of their libraries."""
     loader = next((rootfs / "usr").glob("lib*/**/ld-linux-*.so.*"))
     linked = [str(path.relative_to(rootfs)) for path in files(rootfs) if is_elf(path)]
     script = f'for file; do echo "$file"; /{loader.relative_to(rootfs)} --list "/$file" 2>&1; done; true'

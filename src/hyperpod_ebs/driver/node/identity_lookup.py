@@ -1,4 +1,4 @@
-"""Find out which node this is, at each call: labels and network interfaces change while the process runs.
+"""Find out which node this is, again for each question: labels and network interfaces change while the process runs.
 
 All sources are asked at the same time. The last answer of a source stays valid until the source answers again, so a
 metadata service or an API server that is down for a while does not make a known node unknown. A source that failed and
