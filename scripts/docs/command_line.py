@@ -18,7 +18,7 @@ HEAD: Final = """\
 
 A setting of the driver is a flag or an environment variable. A flag wins over its variable; of several variables the
 first one that is set counts. When a flag is given twice, the last one counts; flags that are lists add up. Exit codes:
-0 done, 1 failed, 2 wrong usage, 130 interrupted.
+0 success, 1 failure, 2 wrong usage, 130 interrupted.
 
 Flags without a command run both services in one process, as the upstream driver does.
 """

@@ -69,7 +69,7 @@ class BadPage(Exception):  # noqa: N818 - reads as what happened
 
 def pages() -> dict[str, list[Path]]:
     """The pages of each section, in their order."""
-    found = {title: sorted(ROOT.glob(pattern), key=_place) for title, pattern in SECTIONS.items()}
+    found = {title: sorted(ROOT.glob(pattern), key=_sort_key) for title, pattern in SECTIONS.items()}
     found["Project"] = [path for path in found["Project"] if path.name != "README.md"]
     for name, title in ELSEWHERE.items():
         if ROOT / name in found["Project"]:
@@ -78,7 +78,7 @@ def pages() -> dict[str, list[Path]]:
     return found
 
 
-def _place(path: Path) -> tuple[int, str]:
+def _sort_key(path: Path) -> tuple[int, str]:
     """The place of a page in its section."""
     rank = FIRST.index(path.name) if path.name in FIRST else len(FIRST) + (path.name in LAST)
     return rank, str(path)

@@ -59,7 +59,7 @@ async def test_a_controller_with_wrong_keys_reports_them_and_works_after_a_start
     """A container reads a Secret's environment variables when it starts."""
     async with _with_wrong_key(live):
         started = await _replace_controller(live)
-        await _assert_unhealthy(live, started, because="give the driver a role or keys that AWS knows")
+        await _assert_unhealthy(live, started, because="give the driver a role or access keys that AWS recognises")
 
     await live.kubectl("delete", _IN, "pod", started)
     await live.kubectl("rollout", _IN, "status", CONTROLLER, "--timeout=180s")

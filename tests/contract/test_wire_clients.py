@@ -463,7 +463,7 @@ async def test_additional_routes_are_served_on_the_same_port() -> None:
 
 @pytest.mark.parametrize(("remote", "status"), [("127.0.0.1", 200), ("::1", 200), ("192.0.2.1", 403)])
 async def test_a_control_route_is_only_for_clients_on_this_machine(remote: str, status: int) -> None:
-    """Other machines must not be able to plan faults or to read the journal."""
+    """Other machines must not be able to plan faults or to read the call log."""
 
     async def hello(_: web.Request) -> web.Response:
         return web.Response(text="hello")

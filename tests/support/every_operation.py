@@ -36,7 +36,7 @@ UNKNOWN_SNAPSHOT: Final = "snap-0123456789abcdef0"
 
 
 async def read_called_operations(url: str) -> Mapping[str, frozenset[str]]:
-    """Read from the emulator's journal which operations were called, by service."""
+    """Read from the emulator's call log which operations were called, by service."""
 
     def read() -> list[str]:
         with urllib.request.urlopen(f"{url}/_emulator/calls") as answer:  # noqa: S310 - http, to the emulator

@@ -124,7 +124,7 @@ async def run_demo(directory: Path, *options: str, **env: str) -> Outcome:
 async def test_a_script_gets_one_document_with_every_step_and_no_leftovers(short_path: Path, profile: str) -> None:
     """A step has its name, seconds and calls by operation; all kinds of leftovers are present and empty.
 
-    With the times of AWS the last deletions take a while, and the demo waits for them. The journal is long enough for
+    With the times of AWS the last deletions take a while, and the demo waits for them. The call log is long enough for
     the comparison with the snapshot to prove something, and it grows during the snapshot and the growth of the volume.
     """
     outcome = await run_demo(short_path, "--profile", profile, "--output", "json")

@@ -1,4 +1,4 @@
-"""Control routes for planned faults, the journal of calls, and health; for clients on this machine only."""
+"""Control routes for planned faults, the call log, and health; for clients on this machine only."""
 
 import ipaddress
 import re
@@ -7,21 +7,21 @@ from typing import Final
 
 from aiohttp import web
 
+from hyperpod_ebs.emulator.http.call_log import REMEMBERED, CallLog
 from hyperpod_ebs.emulator.http.faults import Faults, Plan
-from hyperpod_ebs.emulator.http.journal import REMEMBERED, Journal
 
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def routes(*, faults: Faults, journal: Journal) -> Sequence[web.RouteDef]:
+def routes(*, faults: Faults, call_log: CallLog) -> Sequence[web.RouteDef]:
     """The control routes of every emulator."""
 
     async def show_health(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
 
-    return [*_fault_routes(faults), *_call_routes(journal), web.get("/_emulator/health", show_health)]
+    return [*_fault_routes(faults), *_call_routes(call_log), web.get("/_emulator/health", show_health)]
 
 
 def _fault_routes(faults: Faults) -> Sequence[web.RouteDef]:
@@ -50,16 +50,16 @@ def _fault_routes(faults: Faults) -> Sequence[web.RouteDef]:
     return [web.post(path, add_plan), web.get(path, show_plans), web.delete(path, delete_plans)]
 
 
-def _call_routes(journal: Journal) -> Sequence[web.RouteDef]:
+def _call_routes(call_log: CallLog) -> Sequence[web.RouteDef]:
     async def show_counts(_: web.Request) -> web.Response:
-        return web.json_response(journal.counts)
+        return web.json_response(call_log.counts)
 
     async def clear(_: web.Request) -> web.Response:
-        journal.clear()
-        return web.json_response(journal.counts)
+        call_log.clear()
+        return web.json_response(call_log.counts)
 
     async def show_latest(request: web.Request) -> web.Response:
-        entries = journal.latest(_number(request, "count", REMEMBERED), after=_number(request, "after", 0))
+        entries = call_log.latest(_number(request, "count", REMEMBERED), after=_number(request, "after", 0))
         return web.json_response({"calls": [entry.document() for entry in entries]})
 
     path = "/_emulator/calls"

@@ -13,8 +13,8 @@ from typing import Any, Final, Protocol
 from hyperpod_ebs.emulator.http import auth
 from hyperpod_ebs.emulator.http.access_denied import access_denied
 from hyperpod_ebs.emulator.http.auth import Keys
+from hyperpod_ebs.emulator.http.call_log import CallLog, ConnectionDropped
 from hyperpod_ebs.emulator.http.faults import Faults, When
-from hyperpod_ebs.emulator.http.journal import ConnectionDropped, Journal
 from hyperpod_ebs.emulator.wire import models
 from hyperpod_ebs.emulator.wire.messages import Reply, Request
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
@@ -67,7 +67,7 @@ class Dispatcher:
     """The services of one emulator behind one HTTP endpoint."""
 
     def __init__(self, *, services: Mapping[str, Sequence[Service]], keys: Keys, faults: Faults) -> None:
-        self.journal = Journal()
+        self.call_log = CallLog()
         self._handlers = {name: handlers_of(name, objects) for name, objects in services.items()}
         self._keys = keys
         self._faults = faults
@@ -129,7 +129,7 @@ class Dispatcher:
             region=caller.region,
             request_id=request_id,
         )
-        with self.journal.record(f"{endpoint.name}:{operation}", request.headers.get("user-agent", "")) as entry:
+        with self.call_log.record(f"{endpoint.name}:{operation}", request.headers.get("user-agent", "")) as entry:
             parameters = endpoint.wire.parse(operation, request)
             entry.add_resources(parameters)
             await self._apply_fault(call, parameters, "before")

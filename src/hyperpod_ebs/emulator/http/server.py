@@ -8,9 +8,9 @@ from aiohttp import web
 
 from hyperpod_ebs.emulator.http import control
 from hyperpod_ebs.emulator.http.auth import Keys
+from hyperpod_ebs.emulator.http.call_log import ConnectionDropped
 from hyperpod_ebs.emulator.http.dispatch import Dispatcher, Service
 from hyperpod_ebs.emulator.http.faults import Faults
-from hyperpod_ebs.emulator.http.journal import ConnectionDropped
 from hyperpod_ebs.emulator.wire.messages import Request
 
 BODY_LIMIT: Final = 4 * 1024**2
@@ -45,7 +45,7 @@ class Server:
             ValueError: Two objects of a service answer the same operation.
         """
         self._dispatcher = Dispatcher(services=services, keys=keys, faults=faults)
-        local_routes = [*control.routes(faults=faults, journal=self._dispatcher.journal), *local_routes]
+        local_routes = [*control.routes(faults=faults, call_log=self._dispatcher.call_log), *local_routes]
         self._routes = [*map(control.local_only, local_routes), *public_routes]
 
     @asynccontextmanager

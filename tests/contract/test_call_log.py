@@ -1,4 +1,4 @@
-"""The journal of calls: the demo shows it, and tests read which AWS calls were made."""
+"""The call log: the demo shows it, and tests read which AWS calls were made."""
 
 from typing import Any
 
@@ -6,19 +6,19 @@ import aiohttp
 import pytest
 
 from hyperpod_ebs.emulator.emulator import Emulator
-from hyperpod_ebs.emulator.http.journal import REMEMBERED, Journal
+from hyperpod_ebs.emulator.http.call_log import REMEMBERED, CallLog
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from tests.support.emulator_clients import Aws, cloud
 
 
 async def latest(emulator: Emulator, query: str = "") -> list[dict[str, Any]]:
-    """The calls in the answer of the journal's route."""
+    """The calls in the answer of the call log's route."""
     async with aiohttp.request("GET", f"{emulator.url}/_emulator/calls/latest{query}") as answer:
         calls: list[dict[str, Any]] = (await answer.json())["calls"]
         return calls
 
 
-async def test_the_journal_shows_the_time_resources_and_outcome_of_each_call(emulator: Emulator, aws: Aws) -> None:
+async def test_the_call_log_shows_the_time_resources_and_outcome_of_each_call(emulator: Emulator, aws: Aws) -> None:
     """The resources are those in the request and those in the answer."""
     created = await aws.ec2("create_volume", AvailabilityZone="us-west-2a", Size=1)
     arn, (node,) = await aws.create_cluster()
@@ -40,7 +40,7 @@ async def test_the_journal_shows_the_time_resources_and_outcome_of_each_call(emu
     assert "Boto3" in last["agent"]
 
 
-async def test_a_planned_fault_is_in_the_journal_as_the_caller_saw_it(emulator: Emulator, aws: Aws) -> None:
+async def test_a_planned_fault_is_in_the_call_log_as_the_caller_saw_it(emulator: Emulator, aws: Aws) -> None:
     emulator.faults.plan("DescribeVolumes", AwsFault("RequestLimitExceeded", "Request limit exceeded.", 503))
     volume = "vol-0123456789abcdef0"
     filters = [{"Name": "volume-id", "Values": [volume]}]
@@ -55,7 +55,7 @@ async def test_a_planned_fault_is_in_the_journal_as_the_caller_saw_it(emulator: 
 
 
 async def test_a_client_can_request_only_the_calls_after_the_last_one_it_saw(emulator: Emulator, aws: Aws) -> None:
-    """The calls' numbers continue after the journal is cleared."""
+    """The calls' numbers continue after the call log is cleared."""
     for _ in range(3):
         await aws("sts", "get_caller_identity")
     seen = await latest(emulator, "?count=2")
@@ -78,22 +78,22 @@ async def test_a_parameter_that_is_not_a_number_is_rejected(emulator: Emulator, 
         assert "not a number" in await answer.text()
 
 
-def test_the_journal_keeps_a_limited_number_of_calls_and_counts_all() -> None:
+def test_the_call_log_keeps_a_limited_number_of_calls_and_counts_all() -> None:
     """The memory of an emulator that runs for weeks must not grow."""
-    journal = Journal()
+    call_log = CallLog()
 
     for _ in range(REMEMBERED + 5):
-        with journal.record("ec2:DescribeVolumes", "") as entry:
+        with call_log.record("ec2:DescribeVolumes", "") as entry:
             entry.add_resources({"VolumeIds": [f"vol-{number}" for number in range(12)]})
 
-    entries = journal.latest(REMEMBERED + 5)
+    entries = call_log.latest(REMEMBERED + 5)
     assert (len(entries), entries[0].number) == (REMEMBERED, 6)
-    assert journal.counts == {"ec2:DescribeVolumes": REMEMBERED + 5}
+    assert call_log.counts == {"ec2:DescribeVolumes": REMEMBERED + 5}
     assert entries[0].document()["further"] == 2
 
 
 async def test_a_client_that_connects_from_the_emulator_s_own_address_may_use_the_control_routes() -> None:
-    """In the local cluster the emulator does not listen on loopback, and the demo reads the journal."""
+    """In the local cluster the emulator does not listen on loopback, and the demo reads the call log."""
     async with cloud(host="127.0.0.2") as (emulator, aws):
         await aws("sts", "get_caller_identity")
 

@@ -1,4 +1,4 @@
-"""The journal of calls: a count for each operation, and the latest calls with their outcomes."""
+"""The call log: a count for each operation, and the latest calls with their outcomes."""
 
 import time
 from collections import Counter, deque
@@ -10,7 +10,7 @@ from typing import Final
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Parameters
 
 REMEMBERED: Final = 1000
-"""The number of calls that the journal keeps; older calls are only counted."""
+"""The number of calls that the call log keeps; older calls are only counted."""
 
 _MAX_SHOWN: Final = 10
 """The maximum number of ids that a call's document shows."""
@@ -65,7 +65,7 @@ class Entry:
         }
 
 
-class Journal:
+class CallLog:
     """The calls since the start or the last `clear`."""
 
     def __init__(self) -> None:
