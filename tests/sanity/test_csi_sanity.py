@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
 SANITY: Final = Path(__file__).parents[2] / ".tools" / "bin" / "csi-sanity"
 SKIPS: Final = Path(__file__).with_name("skips.txt")
-_SUITE: Final = {"[ReportBeforeSuite]", "[ReportAfterSuite]", "[BeforeSuite]", "[AfterSuite]"}
+_SUITE_NODES: Final = {"[ReportBeforeSuite]", "[ReportAfterSuite]", "[BeforeSuite]", "[AfterSuite]"}
 
 
 class Run(NamedTuple):
@@ -34,7 +34,7 @@ class Run(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """The specs by outcome."""
+    """The names of the specs by outcome."""
 
     passed: set[str]
     failed: set[str]
@@ -46,12 +46,12 @@ def expected_skips() -> set[str]:
     return {line for line in SKIPS.read_text().splitlines() if line and not line.startswith((" ", "#"))}
 
 
-def verdict_of(report: Path) -> Verdict:
-    """The outcomes in a JUnit report."""
+def read_verdict(report: Path) -> Verdict:
+    """Read the outcomes of a JUnit report."""
     verdict = Verdict(set(), set(), set())
     for case in ET.parse(report).iter("testcase"):  # noqa: S314 - csi-sanity wrote it a moment ago
         name = case.attrib["name"].removeprefix("[It] ")
-        if name in _SUITE:
+        if name in _SUITE_NODES:
             continue
         if case.find("failure") is not None or case.find("error") is not None:
             verdict.failed.add(name)
@@ -97,12 +97,12 @@ RUNS: Final = [Run("hyperpod", "mount"), Run("hyperpod", "block"), Run("ec2", "m
 async def test_csi_sanity_finds_no_fault(run: Run, record_property: Callable[[str, object], None]) -> None:
     """The CSI spec, as kubernetes-csi/csi-test tests it."""
     assert SANITY.exists(), f"{SANITY} is missing: make setup builds it"
-    # One zone, since csi-sanity names none: with more, a volume may be made where its node is not.
+    # csi-sanity requests no zone, so with several zones a volume could be created in another zone than the node's.
     async with Fleet.start(kind=run.kind, count=1, zones=1) as fleet:
         node = fleet.sockets["node-1"]
         report = fleet.sandbox.path / "junit.xml"
 
-        done = await command.run(
+        finished = await command.run(
             [
                 str(SANITY),
                 f"--csi.endpoint={node}",
@@ -116,13 +116,13 @@ async def test_csi_sanity_finds_no_fault(run: Run, record_property: Callable[[st
             ok=frozenset({0, 1}),
             deadline=800,
         )
-        verdict = verdict_of(report)
+        verdict = read_verdict(report)
 
     record_property(
         "summary",
         f"csi-sanity, {run.id}: {len(verdict.passed)} passed, {len(verdict.failed)} failed, "
         f"{len(verdict.skipped)} skipped, each with its reason in {SKIPS.name}",
     )
-    assert not verdict.failed, done.out[-6000:]
+    assert not verdict.failed, finished.out[-6000:]
     assert verdict.passed
     assert verdict.skipped == expected_skips()

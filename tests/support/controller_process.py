@@ -20,7 +20,7 @@ UNKNOWN_VOLUME: Final = csi_pb2.ControllerGetVolumeRequest(volume_id="vol-012345
 
 
 def environment(emulator: Emulator, *without: str) -> dict[str, str]:
-    """The variables with which a process finds the emulator, except those in `without`; no files of the machine."""
+    """The environment of a client of the emulator: no variable in `without`, no AWS files of this machine."""
     return {**NO_AWS_FILES, **{name: "" if name in without else value for name, value in emulator.env.items()}}
 
 
@@ -36,18 +36,18 @@ class ControllerProcess:
         self._http = http
         self._ports = ports
 
-    async def page(self, path: str, *, metrics: bool = False) -> tuple[int, str]:
+    async def get_page(self, path: str, *, metrics: bool = False) -> tuple[int, str]:
         """Get a page of the health endpoint, or of the metrics endpoint; its status and text."""
         async with self._http.get(f"http://127.0.0.1:{self._ports[metrics]}{path}") as answer:
             return answer.status, await answer.text()
 
     async def is_ready(self) -> bool:
-        """What Probe answers."""
+        """Whether Probe reports that the process is ready."""
         return (await self._identity.Probe(csi_pb2.ProbeRequest())).ready.value
 
     async def is_healthy(self) -> bool:
         """Whether both the health endpoint and Probe report no problem."""
-        return (await self.page("/healthz"))[0] == 200 and await self.is_ready()
+        return (await self.get_page("/healthz"))[0] == 200 and await self.is_ready()
 
     async def has_checked_aws(self) -> bool:
         """Whether the first check of AWS is over."""
@@ -55,11 +55,11 @@ class ControllerProcess:
 
     async def reports(self, words: str) -> bool:
         """Whether the health endpoint reports a problem with these words."""
-        status, text = await self.page("/healthz")
+        status, text = await self.get_page("/healthz")
         return status == 503 and words in text
 
-    async def refusal(self) -> grpc.aio.AioRpcError:
-        """Ask for an unknown volume; the error of that call."""
+    async def describe_unknown_volume(self) -> grpc.aio.AioRpcError:
+        """Call ControllerGetVolume for a volume that does not exist; the error."""
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await self.csi.ControllerGetVolume(UNKNOWN_VOLUME)
         return caught.value

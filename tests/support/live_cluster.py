@@ -66,7 +66,7 @@ class LiveCluster:
         """The Linux namespaces of a node."""
         return Namespaces(next(node.pid for node in self.record.nodes if node.name == name))
 
-    def ec2(self) -> Any:  # an untyped context manager of aiobotocore's
+    def ec2(self) -> Any:  # aiobotocore has no type for this context manager
         """A client of EC2, for what the emulator's own pages do not show."""
         return self._emulator_client.client("ec2")
 

@@ -33,7 +33,7 @@ class Requirement:
     """An address, the path of a file, or `decision NNNN`."""
 
     also: str = ""
-    """Checks other than tests that enforce it."""
+    """Checks besides the tests that enforce it."""
 
     departure: str = ""
     """Where the product departs from it on purpose, and why."""

@@ -11,35 +11,35 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Jumping(selectors.DefaultSelector):
-    """Waits for nothing: its clock moves on by the time it should have waited."""
+class JumpingSelector(selectors.DefaultSelector):
+    """A selector that never waits: it moves its clock forward by the timeout instead."""
 
     now = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """What is ready now."""
+        """The files that are ready now."""
         self.now += max(timeout or 0.0, 0.0)
         return super().select(0)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """A loop on that clock."""
+    """An event loop with the clock of a `JumpingSelector`."""
 
     def __init__(self) -> None:
-        self._jumping = Jumping()
-        super().__init__(self._jumping)
+        self._selector_with_clock = JumpingSelector()
+        super().__init__(self._selector_with_clock)
 
     def time(self) -> float:
-        """Seconds since it began."""
-        return self._jumping.now
+        """Seconds of virtual time since the loop was created."""
+        return self._selector_with_clock.now
 
 
-def run(act: Coroutine[Any, Any, T]) -> T:
-    """What `act` returns, on a clock that begins at 0."""
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on a clock that starts at 0; its result."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(act)
+        return runner.run(coroutine)
 
 
 def now() -> float:
-    """The loop's time."""
+    """The time of the running loop."""
     return asyncio.get_running_loop().time()

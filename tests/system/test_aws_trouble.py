@@ -38,14 +38,14 @@ async def test_a_wrong_role_is_named_and_fixed_without_a_restart(
     emulator.faults.plan(operation, AwsFault(code, "You are not authorized."), times=1000)
 
     async with start_controller(short_path, environment(emulator)) as controller:
-        status, text = await controller.page("/healthz")
+        status, text = await controller.get_page("/healthz")
 
-        assert (status, await controller.is_ready(), (await controller.page("/livez"))[0]) == (503, False, 200)
+        assert (status, await controller.is_ready(), (await controller.get_page("/livez"))[0]) == (503, False, 200)
         assert f"{action} on * is denied: You are not authorized ({code}); allow it in the driver's IAM role: " in text
-        assert "aws_ebs_csi_healthy 0.0" in (await controller.page("/metrics", metrics=True))[1]
+        assert "aws_ebs_csi_healthy 0.0" in (await controller.get_page("/metrics", metrics=True))[1]
         emulator.faults.clear()
         await wait_until(controller.is_healthy)
-        assert (await controller.refusal()).code() is grpc.StatusCode.NOT_FOUND
+        assert (await controller.describe_unknown_volume()).code() is grpc.StatusCode.NOT_FOUND
         controller.process.subprocess.terminate()
         await controller.process.wait()
         logged = [line for line in "".join(controller.process.log).splitlines() if action in line]
@@ -58,7 +58,7 @@ async def test_the_controller_waits_for_an_aws_that_does_not_answer(emulator: Em
 
     async with start_controller(short_path, environment(emulator)) as controller:
         assert not await controller.is_healthy()
-        assert "no answer from AWS" in (await controller.page("/healthz"))[1]
+        assert "no answer from AWS" in (await controller.get_page("/healthz"))[1]
         emulator.faults.clear()
         await wait_until(controller.is_healthy)
 
@@ -74,14 +74,14 @@ async def test_without_credentials_each_call_says_which_to_provide_and_later_one
 
     async with start_controller(short_path, env) as controller:
         assert not await controller.is_healthy()
-        error = await controller.refusal()
+        error = await controller.describe_unknown_volume()
         assert error.code() is grpc.StatusCode.UNAVAILABLE
         assert "give the driver's service account a role (IRSA or Pod Identity)" in (error.details() or "")
 
         key, secret = emulator.env["AWS_ACCESS_KEY_ID"], emulator.env["AWS_SECRET_ACCESS_KEY"]
         file.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n")
         await wait_until(controller.is_healthy)
-        assert (await controller.refusal()).code() is grpc.StatusCode.NOT_FOUND
+        assert (await controller.describe_unknown_volume()).code() is grpc.StatusCode.NOT_FOUND
 
 
 @pytest.mark.requirement("controller.starts-without-aws")
@@ -131,7 +131,7 @@ async def test_a_token_that_is_not_mounted_is_named_and_waited_for(
 
     async with start_controller(short_path, env) as controller:
         await wait_until(lambda: controller.reports("/nonexistent/token"))
-        assert (await controller.refusal()).code() is grpc.StatusCode.UNAVAILABLE
+        assert (await controller.describe_unknown_volume()).code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_the_controller_keeps_trying_while_a_proxy_answers_instead_of_aws(short_path: Path) -> None:
@@ -147,7 +147,7 @@ async def test_the_controller_keeps_trying_while_a_proxy_answers_instead_of_aws(
         env = {**NO_AWS_FILES, **KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"}
         async with start_controller(short_path, env) as controller:
             await wait_until(lambda: controller.reports("the answer does not come from AWS"))
-            assert (await controller.refusal()).code() is grpc.StatusCode.UNAVAILABLE
+            assert (await controller.describe_unknown_volume()).code() is grpc.StatusCode.UNAVAILABLE
 
 
 @pytest.mark.requirement("controller.starts-without-aws")
@@ -161,7 +161,7 @@ async def test_without_a_region_and_metadata_the_controller_says_what_to_set(
 
     async with start_controller(short_path, env) as controller:
         assert not await controller.is_healthy()
-        assert "give --region or set AWS_REGION" in (await controller.page("/healthz"))[1]
+        assert "give --region or set AWS_REGION" in (await controller.get_page("/healthz"))[1]
     arn = f"arn:aws:sagemaker:{region}:123456789012:cluster/abcdefghijkl"
     async with start_controller(short_path, env, f"--cluster-arn={arn}") as controller:
         assert await controller.is_healthy()
@@ -191,7 +191,7 @@ async def test_calls_to_aws_are_counted_under_the_upstream_metric_names(emulator
                     volume_capability=block_capability(),
                 )
             )
-        text = (await controller.page("/metrics", metrics=True))[1]
+        text = (await controller.get_page("/metrics", metrics=True))[1]
 
     for line in (
         r'aws_ebs_csi_api_request_duration_seconds_count\{request="DescribeVolumes"\} 1.0',
@@ -209,7 +209,7 @@ async def test_the_sdks_debug_log_shows_requests_and_responses_without_credentia
 ) -> None:
     """The upstream flag --aws-sdk-debug-log; upstream prints credentials as well."""
     async with start_controller(short_path, environment(emulator), "--aws-sdk-debug-log") as controller:
-        await controller.refusal()
+        await controller.describe_unknown_volume()
         controller.process.subprocess.terminate()
         await controller.process.wait()
         text = "".join(controller.process.log)

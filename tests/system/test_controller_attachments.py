@@ -1,7 +1,7 @@
 """Attach and detach through signed HTTP, on HyperPod nodes and on EC2 nodes."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import pytest
 
@@ -20,12 +20,12 @@ async def open_controller(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Con
         yield running
 
 
-async def two_nodes(controller: Controller, kind: str) -> tuple[Node, Node]:
-    """Two nodes to move between."""
+async def create_two_nodes(controller: Controller, kind: str) -> tuple[Node, Node]:
+    """Create two nodes: HyperPod nodes, EC2 instances, or one of each."""
     match kind:
         case "hyperpod":
-            one, other = await controller.create_nodes()
-            return one, other
+            first, second = await controller.create_nodes()
+            return first, second
         case "ec2":
             return await controller.run_instance(), await controller.run_instance()
         case _:
@@ -35,36 +35,36 @@ async def two_nodes(controller: Controller, kind: str) -> tuple[Node, Node]:
 @pytest.mark.parametrize("kind", ["hyperpod", "ec2", "mixed"])
 async def test_a_volume_moves_between_nodes_and_each_step_can_be_repeated(controller: Controller, kind: str) -> None:
     """CSI spec, ControllerPublishVolume: a volume attached elsewhere is refused with the node that has it."""
-    one, other = await two_nodes(controller, kind)
+    first, second = await create_two_nodes(controller, kind)
     volume = await controller.provision()
 
-    for here, there in ((one, other), (other, one)):
+    for node, other in ((first, second), (second, first)):
         for _ in range(2):
-            await attach_volume(controller.cloud, controller.watcher, volume.id, here)
-            assert await controller.holders(volume) == [str(here)]
-        with pytest.raises(errors.InUse, match=str(here)):
-            await attach_volume(controller.cloud, controller.watcher, volume.id, there)
+            await attach_volume(controller.cloud, controller.watcher, volume.id, node)
+            assert await controller.holders(volume) == [str(node)]
+        with pytest.raises(errors.InUse, match=str(node)):
+            await attach_volume(controller.cloud, controller.watcher, volume.id, other)
         for _ in range(2):
-            await detach_volume(controller.cloud, controller.watcher, volume.id, here)
+            await detach_volume(controller.cloud, controller.watcher, volume.id, node)
             assert await controller.holders(volume) == []
 
 
 @pytest.mark.parametrize("kind", ["hyperpod", "ec2"])
 @pytest.mark.parametrize("times", [1, 3])
-async def test_lost_answers_lead_to_the_same_end(controller: Controller, kind: str, times: int) -> None:
-    """An attachment whose answer was lost is found, by the same call or by its retry."""
-    node, _ = await two_nodes(controller, kind)
+async def test_a_call_whose_answer_was_lost_succeeds_in_the_end(controller: Controller, kind: str, times: int) -> None:
+    """The driver finds an attachment or detachment whose answer was lost: in the same call, or in its retry."""
+    node, _ = await create_two_nodes(controller, kind)
     volume = await controller.provision()
     service = {"hyperpod": "ClusterNodeVolume", "ec2": "Volume"}[kind]
 
-    for act, verb, holders in ((attach_volume, "Attach", [str(node)]), (detach_volume, "Detach", [])):
+    for operation, verb, holders in ((attach_volume, "Attach", [str(node)]), (detach_volume, "Detach", [])):
         if times == 1:
             controller.lose_answers(verb + service)
         else:
             controller.emulator.faults.plan(verb + service, drop=True, times=3)
             with pytest.raises(errors.Unavailable):
-                await act(controller.cloud, controller.watcher, volume.id, node)
-        await act(controller.cloud, controller.watcher, volume.id, node)
+                await operation(controller.cloud, controller.watcher, volume.id, node)
+        await operation(controller.cloud, controller.watcher, volume.id, node)
         assert await controller.holders(volume) == holders
 
 
@@ -75,9 +75,9 @@ async def test_a_wrong_name_does_not_free_a_live_volume(controller: Controller) 
     volume = await controller.provision()
     await attach_volume(controller.cloud, controller.watcher, volume.id, node)
 
-    for wrong in (HyperPodNode("zzzzzzzzzzzz", node.instance), Ec2Node(node.instance)):
+    for wrong_node in (HyperPodNode("zzzzzzzzzzzz", node.instance), Ec2Node(node.instance)):
         with pytest.raises(errors.NotReady, match=str(node)):
-            await detach_volume(controller.cloud, controller.watcher, volume.id, wrong)
+            await detach_volume(controller.cloud, controller.watcher, volume.id, wrong_node)
 
     assert await controller.holders(volume) == [str(node)]
 
@@ -88,36 +88,37 @@ async def test_detaching_succeeds_for_a_volume_a_node_or_a_cluster_that_is_gone(
 ) -> None:
     """CSI spec, ControllerUnpublishVolume."""
     node, instance = (await controller.create_nodes(1))[0], await controller.run_instance()
-    volume, gone = await controller.provision(), await controller.provision("pvc-2")
-    await delete_volume(controller.cloud, gone.id)
+    volume, deleted = await controller.provision(), await controller.provision("pvc-2")
+    await delete_volume(controller.cloud, deleted.id)
     await controller.aws.ec2("terminate_instances", InstanceIds=[instance.instance])
     await controller.aws("sagemaker", "delete_cluster", ClusterName="hp")
 
-    for one, where in ((gone, node), (gone, instance), (volume, node), (volume, instance), (gone, None)):
-        await detach_volume(controller.cloud, controller.watcher, one.id, where)
+    pairs = ((deleted, node), (deleted, instance), (volume, node), (volume, instance), (deleted, None))
+    for any_volume, any_node in pairs:
+        await detach_volume(controller.cloud, controller.watcher, any_volume.id, any_node)
 
 
 @pytest.mark.requirement("csi.publish-volume.missing")
 async def test_attaching_an_unknown_volume_or_to_an_unknown_node_is_not_found(controller: Controller) -> None:
     """CSI spec, ControllerPublishVolume: NOT_FOUND."""
     node, instance = (await controller.create_nodes(1))[0], await controller.run_instance()
-    volume, gone = await controller.provision(), await controller.provision("pvc-2")
-    await delete_volume(controller.cloud, gone.id)
+    volume, deleted = await controller.provision(), await controller.provision("pvc-2")
+    await delete_volume(controller.cloud, deleted.id)
 
-    somewheres: list[Node] = [node, instance]
-    for where in somewheres:
+    existing_nodes: list[Node] = [node, instance]
+    for existing in existing_nodes:
         with pytest.raises(errors.VolumeNotFound):
-            await attach_volume(controller.cloud, controller.watcher, gone.id, where)
-    unknown = "i-0fedcba9876543210"
-    nowheres: list[Node] = [HyperPodNode(node.cluster, unknown), Ec2Node(unknown)]
-    for nowhere in nowheres:
+            await attach_volume(controller.cloud, controller.watcher, deleted.id, existing)
+    unknown_id = "i-0fedcba9876543210"
+    unknown_nodes: list[Node] = [HyperPodNode(node.cluster, unknown_id), Ec2Node(unknown_id)]
+    for unknown in unknown_nodes:
         with pytest.raises(errors.NodeNotFound):
-            await attach_volume(controller.cloud, controller.watcher, volume.id, nowhere)
+            await attach_volume(controller.cloud, controller.watcher, volume.id, unknown)
 
 
-@pytest.mark.parametrize("ended", ["batch_replace_cluster_nodes", "batch_delete_cluster_nodes", "delete_cluster"])
+@pytest.mark.parametrize("method", ["batch_replace_cluster_nodes", "batch_delete_cluster_nodes", "delete_cluster"])
 async def test_a_volume_of_a_node_that_hyperpod_deleted_can_be_attached_elsewhere(
-    controller: Controller, ended: str
+    controller: Controller, method: str
 ) -> None:
     """The detach succeeds once AWS shows the volume free; attaching to the deleted node is NOT_FOUND."""
     old, other = await controller.create_nodes(2)
@@ -126,38 +127,25 @@ async def test_a_volume_of_a_node_that_hyperpod_deleted_can_be_attached_elsewher
     await attach_volume(controller.cloud, controller.watcher, volume.id, old)
 
     await controller.aws(
-        "sagemaker", ended, ClusterName="hp", **({"NodeIds": [old.instance]} if "nodes" in ended else {})
+        "sagemaker", method, ClusterName="hp", **({"NodeIds": [old.instance]} if "nodes" in method else {})
     )
-    await unpublish_with_retries(controller, volume.id, old)
+    await retry_until_it_succeeds(lambda: detach_volume(controller.cloud, controller.watcher, volume.id, old))
 
     assert await controller.holders(volume) == []
     with pytest.raises(errors.NodeNotFound, match=str(old)):
         await attach_volume(controller.cloud, controller.watcher, volume.id, old)
-    elsewhere: Node = instance if ended == "delete_cluster" else other
-    await publish_with_retries(controller, volume.id, elsewhere)
+    elsewhere: Node = instance if method == "delete_cluster" else other
+    await retry_until_it_succeeds(lambda: attach_volume(controller.cloud, controller.watcher, volume.id, elsewhere))
     await detach_volume(controller.cloud, controller.watcher, volume.id, old)
     assert await controller.holders(volume) == [str(elsewhere)]
 
 
-async def unpublish_with_retries(controller: Controller, volume_id: str, node: Node) -> None:
-    """Retry the detach like external-attacher, until it succeeds."""
+async def retry_until_it_succeeds(call: Callable[[], Awaitable[object]]) -> None:
+    """Retry an attach or a detach like external-attacher; a cluster in state Updating refuses both for a while."""
 
     async def succeeds() -> bool:
         try:
-            await detach_volume(controller.cloud, controller.watcher, volume_id, node)
-        except (errors.Refused, errors.Unavailable):
-            return False
-        return True
-
-    await wait_until(succeeds)
-
-
-async def publish_with_retries(controller: Controller, volume_id: str, node: Node) -> None:
-    """Retry the attach like external-attacher: a cluster in state Updating refuses attachments for a while."""
-
-    async def succeeds() -> bool:
-        try:
-            await attach_volume(controller.cloud, controller.watcher, volume_id, node)
+            await call()
         except (errors.Refused, errors.Unavailable):
             return False
         return True
@@ -174,9 +162,9 @@ async def test_an_empty_node_id_detaches_a_volume_from_every_node(controller: Co
         await controller.provision("pvc-2"),
         await controller.provision("pvc-3"),
     ]
-    somewheres: list[Node] = [node, instance]
-    for volume, where in zip(volumes, somewheres, strict=False):
-        await attach_volume(controller.cloud, controller.watcher, volume.id, where)
+    nodes: list[Node] = [node, instance]
+    for volume, holder in zip(volumes, nodes, strict=False):
+        await attach_volume(controller.cloud, controller.watcher, volume.id, holder)
 
     for volume in volumes:
         await detach_volume(controller.cloud, controller.watcher, volume.id, None)
@@ -190,15 +178,15 @@ async def test_concurrent_attachments_to_one_instance_get_different_device_names
     """The caller of EC2's AttachVolume chooses the device name, which must be free."""
     instance = await controller.run_instance()
     async with asyncio.TaskGroup() as group:
-        making = [group.create_task(controller.provision(f"pvc-{number}")) for number in range(8)]
-    volumes = [task.result() for task in making]
+        creations = [group.create_task(controller.provision(f"pvc-{number}")) for number in range(8)]
+    volumes = [creation.result() for creation in creations]
 
     async with asyncio.TaskGroup() as group:
         for volume in volumes:
             group.create_task(attach_volume(controller.cloud, controller.watcher, volume.id, instance))
 
     found = await controller.aws.ec2("describe_instances", InstanceIds=[instance.instance])
-    devices = [one["DeviceName"] for one in found["Reservations"][0]["Instances"][0]["BlockDeviceMappings"]]
+    devices = [mapping["DeviceName"] for mapping in found["Reservations"][0]["Instances"][0]["BlockDeviceMappings"]]
     assert len(set(devices)) == len(devices) >= len(volumes)
 
 
@@ -213,8 +201,8 @@ async def test_a_device_name_taken_by_another_caller_is_followed_by_the_next_nam
 
     await attach_volume(controller.cloud, controller.watcher, volume.id, instance)
 
-    shown = await controller.aws.describe_volume(volume.id)
-    assert shown["Attachments"][0]["Device"] == "/dev/xvdab"
+    description = await controller.aws.describe_volume(volume.id)
+    assert description["Attachments"][0]["Device"] == "/dev/xvdab"
 
 
 @pytest.mark.requirement("csi.publish-volume.full")
@@ -245,13 +233,13 @@ async def test_a_volume_of_a_node_that_is_gone_is_detached_and_moves_elsewhere(
     controller: Controller, verb: str
 ) -> None:
     """HyperPod releases the volumes of a node that ends; the detach from the unknown node succeeds."""
-    gone, stays = await controller.create_nodes()
+    lost, other = await controller.create_nodes()
     volume = await controller.provision()
-    await attach_volume(controller.cloud, controller.watcher, volume.id, gone)
+    await attach_volume(controller.cloud, controller.watcher, volume.id, lost)
 
     method = f"batch_{verb}_cluster_nodes"
-    await controller.aws("sagemaker", method, ClusterName="hp", NodeIds=[gone.instance])
-    await detach_volume(controller.cloud, controller.watcher, volume.id, gone)
-    await attach_volume(controller.cloud, controller.watcher, volume.id, stays)
+    await controller.aws("sagemaker", method, ClusterName="hp", NodeIds=[lost.instance])
+    await detach_volume(controller.cloud, controller.watcher, volume.id, lost)
+    await attach_volume(controller.cloud, controller.watcher, volume.id, other)
 
-    assert await controller.holders(volume) == [str(stays)]
+    assert await controller.holders(volume) == [str(other)]

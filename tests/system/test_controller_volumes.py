@@ -80,7 +80,7 @@ async def test_a_client_token_of_a_deleted_volume_is_followed_by_the_next_token(
 
 
 @pytest.mark.requirement("csi.create-volume.conflict")
-async def test_a_name_with_other_parameters_is_a_conflict_and_a_grown_volume_is_not(
+async def test_the_name_of_a_smaller_volume_is_a_conflict_and_that_of_a_grown_volume_is_not(
     controller: Controller,
 ) -> None:
     """CSI spec, CreateVolume: ALREADY_EXISTS; a larger volume meets the required bytes."""
@@ -149,17 +149,17 @@ async def test_a_name_has_one_snapshot_even_after_a_lost_answer(controller: Cont
     volume, other = await controller.provision(), await controller.provision("pvc-2")
     controller.lose_answers("CreateSnapshot")
 
-    one, again = (
+    first, again = (
         await take_snapshot(controller.cloud, a_snapshot(volume)),
         await take_snapshot(controller.cloud, a_snapshot(volume)),
     )
     with pytest.raises(errors.Conflict):
         await take_snapshot(controller.cloud, a_snapshot(other))
 
-    assert one.id == again.id
+    assert first.id == again.id
     assert len((await list_snapshots(controller.cloud, 0, "", volume_id="", snapshot_id="")).items) == 1
     for _ in range(2):
-        await delete_snapshot(controller.cloud, one.id)
+        await delete_snapshot(controller.cloud, first.id)
     await delete_volume(controller.cloud, other.id)
     with pytest.raises(errors.VolumeNotFound):
         await take_snapshot(controller.cloud, a_snapshot(other))
@@ -174,7 +174,7 @@ async def test_a_snapshot_outlives_its_volume(controller: Controller) -> None:
     await delete_volume(controller.cloud, volume.id)
 
     listed = await list_snapshots(controller.cloud, 0, "", volume_id=volume.id, snapshot_id="")
-    assert [one.id for one in listed.items] == [snapshot.id]
+    assert [item.id for item in listed.items] == [snapshot.id]
     assert (await controller.provision("restored", snapshot_id=snapshot.id)).snapshot_id == snapshot.id
 
 
@@ -200,7 +200,7 @@ async def test_a_volume_that_ec2_does_not_have_is_not_found(controller: Controll
 @pytest.mark.requirement("csi.list-volumes.pages")
 async def test_pages_of_any_size_show_each_volume_once(controller: Controller) -> None:
     """EC2 returns at least five volumes a page in any order; untagged volumes are listed, too."""
-    made = {(await controller.provision(f"pvc-{number}")).id for number in range(6)} | {
+    created = {(await controller.provision(f"pvc-{number}")).id for number in range(6)} | {
         await controller.aws.create_volume()
     }
 
@@ -213,12 +213,12 @@ async def test_pages_of_any_size_show_each_volume_once(controller: Controller) -
                 break
             assert len(page.items) == size
             token = page.next_token
-        assert sorted(listed) == sorted(made)
+        assert sorted(listed) == sorted(created)
 
 
 @pytest.mark.requirement("csi.list-snapshots.pages")
 async def test_snapshots_are_listed_by_volume_and_by_id(controller: Controller) -> None:
-    """external-snapshotter looks up a pre-provisioned content by id."""
+    """CSI spec, ListSnapshots. external-snapshotter looks up a pre-provisioned snapshot by its id."""
     volume, other = await controller.provision(), await controller.provision("pvc-2")
     first = await take_snapshot(controller.cloud, a_snapshot(volume))
     await take_snapshot(controller.cloud, a_snapshot(other, "snapshot-2"))
@@ -227,18 +227,18 @@ async def test_snapshots_are_listed_by_volume_and_by_id(controller: Controller) 
     by_id = await list_snapshots(controller.cloud, 0, "", volume_id="", snapshot_id=first.id)
     unknown = await list_snapshots(controller.cloud, 0, "", volume_id="", snapshot_id="snap-0123456789abcdef0")
 
-    assert [one.id for one in by_volume.items] == [one.id for one in by_id.items] == [first.id]
+    assert [item.id for item in by_volume.items] == [item.id for item in by_id.items] == [first.id]
     assert unknown.items == ()
 
 
 @pytest.mark.requirement("csi.list-volumes.token", "csi.list-snapshots.token")
-@pytest.mark.parametrize("after", ["nonsense", "W1tdLCAibm9uc2Vuc2UiXQ=="])
-async def test_a_stale_token_starts_the_listing_again(controller: Controller, after: str) -> None:
+@pytest.mark.parametrize("token", ["nonsense", "W1tdLCAibm9uc2Vuc2UiXQ=="])
+async def test_a_stale_token_starts_the_listing_again(controller: Controller, token: str) -> None:
     """CSI spec, ListVolumes: ABORTED for a foreign token and for a token that EC2 no longer accepts."""
     with pytest.raises(errors.Busy):
-        await list_volumes(controller.cloud, 0, after)
+        await list_volumes(controller.cloud, 0, token)
     with pytest.raises(errors.Busy):
-        await list_snapshots(controller.cloud, 0, after, volume_id="", snapshot_id="")
+        await list_snapshots(controller.cloud, 0, token, volume_id="", snapshot_id="")
 
 
 async def test_the_driver_chooses_a_zone_if_none_is_requested_and_the_same_one_for_the_same_name(

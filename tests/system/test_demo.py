@@ -97,7 +97,7 @@ class RunningDemo:
 
 @asynccontextmanager
 async def start_demo(directory: Path, *options: str, **env: str) -> AsyncGenerator[RunningDemo]:
-    """A demo whose sandbox is created in the empty directory."""
+    """Start a demo that creates its sandbox in the empty directory; kill it at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
         *(*DEMO, *options),
         stdout=asyncio.subprocess.PIPE,
@@ -177,7 +177,7 @@ async def test_a_pipe_gets_plain_lines_and_suggestions_that_work_in_a_shell(shor
 
 @asynccontextmanager
 async def start_in_shell(line: str, home: Path) -> AsyncGenerator[asyncio.subprocess.Process]:
-    """A command started in a shell, and terminated when the block ends."""
+    """Start a command in a shell; terminate it at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
         *("bash", "-c", f"exec {line}"), stdout=asyncio.subprocess.PIPE, env={**os.environ, "HOME": str(home)}
     )

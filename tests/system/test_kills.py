@@ -1,4 +1,4 @@
-"""Each process is killed at each point that matters; nothing is lost, leaked or created twice.
+"""Kills of each process during each operation: nothing is lost, leaked or created twice.
 
 The restarted process finishes or undoes everything that the killed one began (INVARIANTS.md).
 """
@@ -29,15 +29,15 @@ T = TypeVar("T")
 
 @pytest.fixture
 async def fleet() -> AsyncGenerator[Fleet]:
-    """A fleet on an emulator whose steps take no time."""
+    """A fleet on an emulator whose state changes take no time."""
     async with Fleet.start() as running:
         yield running
         assert await running.remaining_faults() == 0
 
 
 @pytest.fixture
-async def slow() -> AsyncGenerator[Fleet]:
-    """A fleet on an emulator whose steps take as long as AWS's."""
+async def slow_fleet() -> AsyncGenerator[Fleet]:
+    """A fleet on an emulator whose state changes take as long as on AWS."""
     async with Fleet.start(profile="aws") as running:
         yield running
 
@@ -102,20 +102,20 @@ exec {real} "$@"
     return paused
 
 
-def more_than(journal: checkpoint.Journal, lines: int) -> Callable[[], Awaitable[bool]]:
-    """A condition: the journal has more than this number of lines."""
+def has_more_lines_than(journal: checkpoint.Journal, lines: int) -> Callable[[], Awaitable[bool]]:
+    """A condition: the journal has more lines than this."""
 
-    async def longer() -> bool:
+    async def is_longer() -> bool:
         return journal.written > lines
 
-    return longer
+    return is_longer
 
 
 async def mount(fleet: Fleet, claim: Claim, node: str) -> Path:
     """Attach, stage and publish a volume; the path where a pod has it."""
-    on = fleet.orchestrator.nodes[node]
-    context = await retry_while_unavailable(lambda: fleet.orchestrator.attach(claim, on))
-    path: Path = await retry_while_unavailable(lambda: fleet.orchestrator.mount(claim, on, context))
+    to = fleet.orchestrator.nodes[node]
+    context = await retry_while_unavailable(lambda: fleet.orchestrator.attach(claim, to))
+    path: Path = await retry_while_unavailable(lambda: fleet.orchestrator.mount(claim, to, context))
     return path
 
 
@@ -156,19 +156,19 @@ async def test_a_controller_killed_after_it_acknowledged_a_create_returns_the_sa
 
 
 @pytest.mark.requirement("kills.nothing-twice")
-async def test_a_controller_killed_during_an_attach_finishes_it_in_a_repeated_call(slow: Fleet) -> None:
+async def test_a_controller_killed_during_an_attach_finishes_it_in_a_repeated_call(slow_fleet: Fleet) -> None:
     """SageMaker refuses a second attach; the driver must recognize that the volume is attached already."""
-    claim = await slow.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4"))
-    node = slow.orchestrator.nodes["node-1"]
+    claim = await slow_fleet.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4"))
+    node = slow_fleet.orchestrator.nodes["node-1"]
 
-    async def attaching() -> bool:
-        return await states(slow, "attachments") == ["attaching"]
+    async def is_attaching() -> bool:
+        return await states(slow_fleet, "attachments") == ["attaching"]
 
-    await kill_during(slow.controller, slow.orchestrator.attach(claim, node), until=attaching)
-    await slow.controller.start()
-    await retry_while_unavailable(lambda: slow.orchestrator.attach(claim, node))
+    await kill_during(slow_fleet.controller, slow_fleet.orchestrator.attach(claim, node), until=is_attaching)
+    await slow_fleet.controller.start()
+    await retry_while_unavailable(lambda: slow_fleet.orchestrator.attach(claim, node))
 
-    assert await states(slow, "attachments") == ["attached"]
+    assert await states(slow_fleet, "attachments") == ["attached"]
 
 
 @pytest.mark.requirement("kills.nothing-twice")
@@ -189,32 +189,32 @@ async def test_a_controller_killed_during_a_snapshot_creates_one_snapshot(fleet:
 
 @pytest.mark.requirement("data.killed-mkfs-heals")
 @pytest.mark.parametrize("filesystem", ["ext4", "xfs"])
-@pytest.mark.parametrize("with_mkfs", [False, True], ids=["alone", "and its mkfs"])
+@pytest.mark.parametrize("with_mkfs", [False, True], ids=["mkfs keeps running", "mkfs is killed too"])
 async def test_the_next_node_process_recovers_from_a_kill_during_mkfs(
     fleet: Fleet, filesystem: str, *, with_mkfs: bool
 ) -> None:
     """An unfinished filesystem is waited for or made again; tests/system/test_node_blank.py has more cases."""
-    node, on = fleet.nodes["node-1"], fleet.orchestrator.nodes["node-1"]
+    process, node = fleet.nodes["node-1"], fleet.orchestrator.nodes["node-1"]
     claim = await fleet.orchestrator.create("data", gib=2, capability=filesystem_capability(filesystem))
-    context = await fleet.orchestrator.attach(claim, on)
-    await node.stop()
+    context = await fleet.orchestrator.attach(claim, node)
+    await process.stop()
     paused = create_paused_program(fleet.sandbox.path, f"mkfs.{filesystem}")
-    node.env = {**node.env, "PATH": f"{paused.shim.parent}:{os.environ['PATH']}"}
-    await node.start()
-    await on.csi.NodeGetInfo(csi_pb2.NodeGetInfoRequest(), timeout=30, wait_for_ready=True)
+    process.env = {**process.env, "PATH": f"{paused.shim.parent}:{os.environ['PATH']}"}
+    await process.start()
+    await node.csi.NodeGetInfo(csi_pb2.NodeGetInfoRequest(), timeout=30, wait_for_ready=True)
 
-    async def formatting() -> bool:
+    async def is_formatting() -> bool:
         return paused.pid.exists()
 
-    await kill_during(node, fleet.orchestrator.mount(claim, on, context), until=formatting)
+    await kill_during(process, fleet.orchestrator.mount(claim, node, context), until=is_formatting)
     os.kill(int(paused.pid.read_text()), signal.SIGKILL if with_mkfs else signal.SIGCONT)
-    node.env = {key: value for key, value in node.env.items() if key != "PATH"}
-    await node.start()
-    target = await retry_while_unavailable(lambda: fleet.orchestrator.mount(claim, on, context))
+    process.env = {key: value for key, value in process.env.items() if key != "PATH"}
+    await process.start()
+    target = await retry_while_unavailable(lambda: fleet.orchestrator.mount(claim, node, context))
     digests = checkpoint.write(target / "checkpoint")
 
     assert checkpoint.digests(target / "checkpoint") == digests
-    await fleet.orchestrator.unmount(claim, on)
+    await fleet.orchestrator.unmount(claim, node)
 
 
 @pytest.mark.requirement("kills.nothing-twice")
@@ -227,7 +227,7 @@ async def test_a_node_process_killed_under_a_running_pod_does_not_disturb_it(fle
         await fleet.nodes["node-1"].kill()
         await fleet.nodes["node-1"].start()
         again_target = await mount(fleet, claim, "node-1")
-        await wait_until(more_than(journal, journal.written))
+        await wait_until(has_more_lines_than(journal, journal.written))
 
     assert again_target == target
     assert journal.error is None
@@ -258,56 +258,56 @@ async def test_a_killed_emulator_loses_no_acknowledged_volume_attachment_or_snap
     await co.unmount(restored, co.nodes["node-2"])
 
 
-async def test_an_emulator_killed_during_a_create_creates_one_volume(slow: Fleet) -> None:
+async def test_an_emulator_killed_during_a_create_creates_one_volume(slow_fleet: Fleet) -> None:
     """The restarted emulator finishes or undoes the create, and the driver's call succeeds."""
 
-    async def creating() -> bool:
-        return await states(slow, "volumes") == ["creating"]
+    async def is_creating() -> bool:
+        return await states(slow_fleet, "volumes") == ["creating"]
 
-    call = slow.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4"))
-    claim = await restart_emulator_during(slow, call, until=creating)
+    call = slow_fleet.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4"))
+    claim = await restart_emulator_during(slow_fleet, call, until=is_creating)
 
-    assert await ids(slow, "volumes") == [claim.id]
+    assert await ids(slow_fleet, "volumes") == [claim.id]
 
 
-async def test_an_emulator_killed_during_an_attach_finishes_it(slow: Fleet) -> None:
+async def test_an_emulator_killed_during_an_attach_finishes_it(slow_fleet: Fleet) -> None:
     """The restarted emulator finishes or undoes the attach."""
-    claim = await slow.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4"))
-    node = slow.orchestrator.nodes["node-1"]
+    claim = await slow_fleet.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4"))
+    node = slow_fleet.orchestrator.nodes["node-1"]
 
-    async def attaching() -> bool:
-        return await states(slow, "attachments") == ["attaching"]
+    async def is_attaching() -> bool:
+        return await states(slow_fleet, "attachments") == ["attaching"]
 
-    context = await restart_emulator_during(slow, slow.orchestrator.attach(claim, node), until=attaching)
-    target = await slow.orchestrator.mount(claim, node, context)
+    context = await restart_emulator_during(slow_fleet, slow_fleet.orchestrator.attach(claim, node), until=is_attaching)
+    target = await slow_fleet.orchestrator.mount(claim, node, context)
     digests = checkpoint.write(target / "checkpoint")
 
     assert checkpoint.digests(target / "checkpoint") == digests
-    assert await states(slow, "attachments") == ["attached"]
-    await slow.orchestrator.unmount(claim, node)
+    assert await states(slow_fleet, "attachments") == ["attached"]
+    await slow_fleet.orchestrator.unmount(claim, node)
 
 
-async def test_a_snapshot_is_exact_although_the_emulator_is_killed_meanwhile(slow: Fleet) -> None:
+async def test_a_snapshot_is_exact_although_the_emulator_is_killed_meanwhile(slow_fleet: Fleet) -> None:
     """EC2 API reference, CreateSnapshot: it has the data that was written by the time of the call."""
-    co = slow.orchestrator
+    co = slow_fleet.orchestrator
     claim = await co.create("data", gib=1, capability=filesystem_capability("xfs"))
-    target = await mount(slow, claim, "node-1")
+    target = await mount(slow_fleet, claim, "node-1")
     async with checkpoint.Journal.start(target / "journal") as journal:
-        await wait_until(more_than(journal, 10))
+        await wait_until(has_more_lines_than(journal, 10))
         before = journal.written
         snapshot = await co.snapshot(claim, "data-1")
         after = journal.written + 1
-        await slow.emulator.kill()
-        await slow.restart_emulator()
+        await slow_fleet.emulator.kill()
+        await slow_fleet.restart_emulator()
 
-    async def ready() -> bool:
+    async def is_ready() -> bool:
         return bool((await retry_while_unavailable(lambda: co.snapshot(claim, "data-1"))).ready_to_use)
 
-    await wait_until(ready)
+    await wait_until(is_ready)
     restored = await co.create(
         "restored", gib=1, capability=filesystem_capability("xfs"), snapshot_id=snapshot.snapshot_id
     )
-    found = checkpoint.count_lines(await mount(slow, restored, "node-1") / "journal")
+    found = checkpoint.count_lines(await mount(slow_fleet, restored, "node-1") / "journal")
 
     assert before <= found <= after
     await co.unmount(restored, co.nodes["node-1"])
@@ -324,6 +324,6 @@ async def test_processes_exit_cleanly_on_sigterm() -> None:
         codes = [await process.stop() for process in (*fleet.nodes.values(), fleet.controller, fleet.emulator)]
 
         assert codes == [0, 0, 0, 0]
-        left = fleet.sandbox.leftovers()
-        assert (left.loop_devices, left.mounts, left.processes) == ((), (), ())
+        leftovers = fleet.sandbox.leftovers()
+        assert (leftovers.loop_devices, leftovers.mounts, leftovers.processes) == ((), (), ())
         assert not fleet.sockets["controller"].exists()

@@ -55,7 +55,7 @@ async def page(address: str, method: str = "GET", trust: ssl.SSLContext | None =
         return answer.status, await answer.text()
 
 
-async def test_a_healthy_process_says_ok_at_both_addresses(node: Monitored) -> None:
+async def test_a_healthy_process_answers_ok_at_both_addresses(node: Monitored) -> None:
     """Kubelet probes one address; the upstream chart exposes the other one for metrics."""
     for address in (node.health, node.http):
         assert await page(f"{address}/healthz") == (200, "ok\n")
@@ -85,21 +85,21 @@ async def test_an_unknown_page_is_refused_with_the_list_of_pages(node: Monitored
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", b"\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * MAX_HEAD, b"\x16\x03\x01\r\n\r\n"]
+    "request_head", [b"", b"\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * MAX_HEAD, b"\x16\x03\x01\r\n\r\n"]
 )
-async def test_malformed_requests_do_not_keep_others_from_being_answered(node: Monitored, sent: bytes) -> None:
+async def test_malformed_requests_do_not_keep_others_from_being_answered(node: Monitored, request_head: bytes) -> None:
     """The port is open to the whole cluster."""
     host, port = node.health.removeprefix("http://").split(":")
 
     reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(sent)
-    said = b""
-    with contextlib.suppress(OSError):  # the kernel reports a connection that was cut off before everything was read
+    writer.write(request_head)
+    response = b""
+    with contextlib.suppress(OSError):  # the server may close the connection before it has read everything
         writer.write_eof()
-        said = await reader.read()
+        response = await reader.read()
     writer.close()
 
-    assert b"200 OK" not in said
+    assert b"200 OK" not in response
     assert await page(f"{node.health}/healthz") == (200, "ok\n")
 
 
@@ -151,11 +151,11 @@ async def test_the_page_the_probe_and_the_metrics_report_the_same_condition(shor
     """A bad condition does not make the liveness probe fail: see docs/decisions/0014."""
     condition = Condition()
     options = ServingOptions(endpoint=str(short_path / "csi.sock"), http_endpoint="127.0.0.1:0")
-    found = create_metrics(options, condition, deprecated=False)
-    assert isinstance(found, Metrics)
+    metrics = create_metrics(options, condition, deprecated=False)
+    assert isinstance(metrics, Metrics)
     async with (
         serve(options.endpoint, Services(), condition=condition),
-        serve_pages(options, condition, found) as ports,
+        serve_pages(options, condition, metrics) as ports,
         grpc.aio.insecure_channel(f"unix:{options.endpoint}") as channel,
     ):
         address = f"http://127.0.0.1:{ports[HTTP]}"
@@ -163,10 +163,10 @@ async def test_the_page_the_probe_and_the_metrics_report_the_same_condition(shor
         async def reports() -> tuple[object, ...]:
             call = csi_pb2_grpc.IdentityStub(channel).Probe(csi_pb2.ProbeRequest())
             ready = (await call).ready.value
-            why = b"".join(bytes(value) for key, value in await call.trailing_metadata() if key == NOT_READY_REASON)  # type: ignore[arg-type] # binary, by the key's ending
+            reason = b"".join(bytes(value) for key, value in await call.trailing_metadata() if key == NOT_READY_REASON)  # type: ignore[arg-type] # binary, by the key's ending
             gauge = "aws_ebs_csi_healthy 1.0" in (await page(f"{address}/metrics"))[1]
             pages = [await page(f"{address}/{name}") for name in ("healthz", "livez")]
-            return ready, why.decode(), gauge, *pages
+            return ready, reason.decode(), gauge, *pages
 
         condition.report("AWS", "ec2:DescribeVolumes is denied")
         wrong = await reports()
@@ -179,7 +179,7 @@ async def test_the_page_the_probe_and_the_metrics_report_the_same_condition(shor
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         (ServingOptions(health_endpoint="9808"), "not host:port"),
         (ServingOptions(health_endpoint=":99999"), "not host:port"),
@@ -189,9 +189,9 @@ async def test_the_page_the_probe_and_the_metrics_report_the_same_condition(shor
     ],
     ids=["no colon", "no port", "one port for two", "a certificate without its key", "nothing to secure"],
 )
-def test_flags_that_contradict_each_other_are_refused(options: ServingOptions, says: str) -> None:
+def test_flags_that_contradict_each_other_are_refused(options: ServingOptions, message: str) -> None:
     """The upstream driver has the same rule for its pair of certificate files."""
-    with pytest.raises(errors.InvalidRequest, match=says):
+    with pytest.raises(errors.InvalidRequest, match=message):
         check_options(options)
 
 

@@ -41,9 +41,9 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ran: list[str] = []
     run = command.run
 
-    async def run_and_record(argv: list[str], **how: object) -> command.Finished:
+    async def run_and_record(argv: list[str], **options: object) -> command.Finished:
         ran.append(argv[0])
-        return await run(argv, **how)  # type: ignore[arg-type] # passed on unchanged
+        return await run(argv, **options)  # type: ignore[arg-type] # passed on unchanged
 
     monkeypatch.setattr(command, "run", run_and_record)
     return ran
@@ -215,23 +215,23 @@ async def test_publishing_whose_mount_program_fails_unmounts_or_returns_a_retrya
     await stage(node.host, staging(node))
     run = command.run
 
-    async def fails_after(argv: list[str], **how: object) -> command.Finished:
-        finished = await run(argv, **how)  # type: ignore[arg-type] # passed on unchanged
+    async def fail_after_mount(argv: list[str], **options: object) -> command.Finished:
+        finished = await run(argv, **options)  # type: ignore[arg-type] # passed on unchanged
         if argv[0] == "mount":
             raise command.CommandFailed(argv, "exited with 32", code=32)
         return finished
 
-    monkeypatch.setattr(command, "run", fails_after)
+    monkeypatch.setattr(command, "run", fail_after_mount)
     with pytest.raises(errors.NotReady):
         await publish(node.host, publishing(node))
     assert mounts_at(node.target()) == ()
 
-    async def busy(argv: list[str], **how: object) -> command.Finished:
+    async def refuse_umount(argv: list[str], **options: object) -> command.Finished:
         if argv[0] == "umount":
             raise command.CommandFailed(argv, "exited with 32", code=32, output="target is busy")
-        return await fails_after(argv, **how)
+        return await fail_after_mount(argv, **options)
 
-    monkeypatch.setattr(command, "run", busy)
+    monkeypatch.setattr(command, "run", refuse_umount)
     with pytest.raises(errors.Unavailable, match="stays mounted"):
         await publish(node.host, publishing(node))
 

@@ -55,7 +55,7 @@ def make_abandoned_sandbox(path: Path) -> Path:
 
 @asynccontextmanager
 async def start_owner() -> AsyncGenerator[tuple[asyncio.subprocess.Process, Path]]:
-    """A process that owns a sandbox in the directory for temporary files, and the path of the sandbox."""
+    """Start a process that owns a sandbox in the directory for temporary files; the process and the sandbox's path."""
     owner = await asyncio.create_subprocess_exec(sys.executable, "-c", OWNER, stdout=asyncio.subprocess.PIPE)
     try:
         assert owner.stdout
@@ -143,21 +143,21 @@ async def test_without_root_the_loop_devices_of_others_are_ignored(short_path: P
 async def test_a_loop_device_that_a_node_put_on_top_of_one_in_the_sandbox_is_freed(short_path: Path) -> None:
     """Kubelet binds such a device for a raw block volume; its mount namespace ends before the device is freed.
 
-    The upper device's backing file has the path that it has on the node, which is not a path on this machine.
+    The backing file of the upper device has the path that it has on the node, which is not a path on this machine.
     """
     path = make_abandoned_sandbox(short_path / "box")
     (path / "image").touch()
     await command.run(["truncate", "--size=64M", str(path / "image")])
     volume = (await command.run(["losetup", "--find", "--show", str(path / "image")])).out.strip()
-    elsewhere = f"mount -t tmpfs node {path} && touch {path}/dev && mount --bind {volume} {path}/dev"
-    script = f"{elsewhere} && losetup --find --show {path}/dev"
-    over = (await command.run(["unshare", "--mount", "--propagation=private", "sh", "-c", script])).out.strip()
-    assert janitor.loops_below(path) == [Path(over), Path(volume)]
+    mounts = f"mount -t tmpfs node {path} && touch {path}/dev && mount --bind {volume} {path}/dev"
+    script = f"{mounts} && losetup --find --show {path}/dev"
+    upper = (await command.run(["unshare", "--mount", "--propagation=private", "sh", "-c", script])).out.strip()
+    assert janitor.loops_below(path) == [Path(upper), Path(volume)]
 
     await clean(path)
 
     assert not janitor.loops_below(path)
-    assert not Path(f"/sys/block/{Path(over).name}/loop").exists()
+    assert not Path(f"/sys/block/{Path(upper).name}/loop").exists()
 
 
 async def test_a_process_from_outside_keeps_running_and_its_mount_is_freed_when_it_ends(
@@ -168,15 +168,15 @@ async def test_a_process_from_outside_keeps_running_and_its_mount_is_freed_when_
     path = make_abandoned_sandbox(short_path / "box")
     point = path / "point"
     await mount_new_filesystem(path / "image", point)
-    stranger = await asyncio.create_subprocess_exec("sleep", "1000", cwd=point)
+    outsider = await asyncio.create_subprocess_exec("sleep", "1000", cwd=point)
 
     await clean(path)
 
-    assert stranger.returncode is None
+    assert outsider.returncode is None
     assert not janitor.mounts_below(path)
     assert not path.exists()
-    stranger.kill()
-    await stranger.wait()
+    outsider.kill()
+    await outsider.wait()
     async with asyncio.timeout(10):
         while janitor.loops_below(path):  # noqa: ASYNC110 - the kernel frees it asynchronously
             await asyncio.sleep(0.02)
@@ -192,14 +192,14 @@ async def test_nothing_outside_of_the_sandbox_is_touched(short_path: Path, monke
     (path / "window").mkdir()
     (path / "link").symlink_to(outside)
     await command.run(["mount", "--bind", str(outside), str(path / "window")])
-    stranger = await asyncio.create_subprocess_exec("sleep", "1000", cwd=path / "window")
+    outsider = await asyncio.create_subprocess_exec("sleep", "1000", cwd=path / "window")
     (short_path / "link").symlink_to(path)
 
     await clean(outside)
     await clean(short_path / "link")
     await clean(path)
-    stranger.kill()
-    await stranger.wait()
+    outsider.kill()
+    await outsider.wait()
 
     assert (outside / "file").read_text() == "precious"
     assert not path.exists()
@@ -217,11 +217,11 @@ async def test_a_mount_that_cannot_be_unmounted_keeps_the_directory_and_its_file
     path = make_abandoned_sandbox(short_path / "box")
     (path / "window").mkdir()
     await command.run(["mount", "--bind", str(outside), str(path / "window")])
-    stranger = await asyncio.create_subprocess_exec("sleep", "1000", cwd=path / "window")
+    outsider = await asyncio.create_subprocess_exec("sleep", "1000", cwd=path / "window")
 
     await clean(path)
-    stranger.kill()
-    await stranger.wait()
+    outsider.kill()
+    await outsider.wait()
 
     assert (path / "window" / "file").read_text() == (outside / "file").read_text() == "precious"
     await clean(path)

@@ -36,13 +36,13 @@ SECRET = "correct horse battery staple"
 
 
 @dataclass
-class Gate:
-    """A cloud with one attached volume, whose deletions wait for the test."""
+class GatedCloud:
+    """A cloud with one attached volume, in which a deletion waits until the test lets it go on."""
 
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     calls: int = 0
-    ends_with: Exception | None = None
+    error: Exception | None = None
 
     async def delete_volume(self, volume_id: str) -> None:
         """Wait, then delete, or raise what the test planned."""
@@ -50,8 +50,8 @@ class Gate:
         self.calls += 1
         self.entered.set()
         await self.opened.wait()
-        if self.ends_with is not None:
-            raise self.ends_with
+        if self.error is not None:
+            raise self.error
 
     async def create_volume(self, spec: VolumeSpec, token: str) -> Volume:
         """Refuse the volume, as EC2 refuses a ratio that is too high."""
@@ -90,7 +90,7 @@ class WatchedLog(io.StringIO):
 class ServedController:
     """A controller on a socket, and a client of it."""
 
-    gate: Gate
+    gate: GatedCloud
     path: Path
     channel: grpc.aio.Channel
     log: WatchedLog
@@ -118,14 +118,14 @@ class ServedController:
 
 
 @asynccontextmanager
-async def running(directory: Path, *, drain: float = 5) -> AsyncGenerator[ServedController]:
-    """Serve a controller on top of a `Gate`."""
-    text, gate = WatchedLog(), Gate()
+async def serve_controller(directory: Path, *, drain: float = 5) -> AsyncGenerator[ServedController]:
+    """Serve a controller on a `GatedCloud`."""
+    text, gate = WatchedLog(), GatedCloud()
     log.configure(5, "json", text)
     path = directory / "csi.sock"
     try:
         async with grpc.aio.insecure_channel(f"unix://{path}") as channel, Operations[str]() as operations:
-            controller = Controller(gate, None, operations)  # type: ignore[abstract, arg-type] # one role is played
+            controller = Controller(gate, None, operations)  # type: ignore[abstract, arg-type] # the cloud has only the methods that these tests need
             async with serve(f"unix://{path}", Services(controller=controller), drain=drain):
                 yield ServedController(gate, path, channel, text)
     finally:
@@ -133,10 +133,10 @@ async def running(directory: Path, *, drain: float = 5) -> AsyncGenerator[Served
 
 
 @pytest.fixture(name="served")
-async def serve_controller(short_path: Path) -> AsyncGenerator[ServedController]:
+async def serve_one_controller(short_path: Path) -> AsyncGenerator[ServedController]:
     """A served controller."""
-    async with running(short_path) as one:
-        yield one
+    async with serve_controller(short_path) as controller:
+        yield controller
 
 
 async def error_of(call: Any) -> grpc.aio.AioRpcError:
@@ -158,7 +158,7 @@ async def test_only_the_owner_may_use_the_socket(served: ServedController) -> No
 
 @pytest.mark.requirement("socket.owner-only")
 async def test_a_missing_directory_is_created_for_its_owner_only(short_path: Path) -> None:
-    async with running(short_path / "plugins"):
+    async with serve_controller(short_path / "plugins"):
         assert stat.S_IMODE((short_path / "plugins").stat().st_mode) == 0o700
 
 
@@ -167,7 +167,7 @@ async def test_a_stale_socket_is_replaced(short_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(short_path / "csi.sock"))
 
-    async with running(short_path) as served:
+    async with serve_controller(short_path) as served:
         answer = await csi_pb2_grpc.IdentityStub(served.channel).Probe(csi_pb2.ProbeRequest())
 
     assert answer.ready.value
@@ -196,7 +196,7 @@ async def test_a_file_that_is_not_a_socket_is_refused_and_stays(short_path: Path
 
 @pytest.mark.requirement("csi.nothing-beside-socket")
 async def test_the_socket_is_removed_at_the_end(short_path: Path) -> None:
-    async with running(short_path):
+    async with serve_controller(short_path):
         pass
 
     assert list(short_path.iterdir()) == []
@@ -206,7 +206,7 @@ async def test_a_successors_socket_is_left_alone(short_path: Path) -> None:
     """A process that ends late must not cut off its successor."""
     path = short_path / "csi.sock"
 
-    async with running(short_path):
+    async with serve_controller(short_path):
         path.unlink()
         with socket.socket(socket.AF_UNIX) as successor:
             successor.bind(str(path))
@@ -218,12 +218,12 @@ async def test_a_successors_socket_is_left_alone(short_path: Path) -> None:
 @pytest.mark.requirement("csi.unix-socket", "csi.identity.offered")
 async def test_every_service_is_healthy_and_reflected(served: ServedController) -> None:
     """grpc.health.v1 and server reflection, for probes and grpcurl."""
-    health: Any = health_pb2_grpc.HealthStub(served.channel)  # these stubs' types know the synchronous API alone
-    reflection: Any = reflection_pb2_grpc.ServerReflectionStub(served.channel)  # type: ignore[arg-type] # as said
-    question: Any = reflection_pb2
+    health: Any = health_pb2_grpc.HealthStub(served.channel)  # the types of these stubs cover only the synchronous API
+    reflection: Any = reflection_pb2_grpc.ServerReflectionStub(served.channel)  # type: ignore[arg-type] # the same
+    messages: Any = reflection_pb2
 
     state = await health.Check(health_pb2.HealthCheckRequest(service="csi.v1.Controller"))
-    asked = iter([question.ServerReflectionRequest(list_services="")])
+    asked = iter([messages.ServerReflectionRequest(list_services="")])
     answers = [answer async for answer in reflection.ServerReflectionInfo(asked)]
 
     assert state.status == health_pb2.HealthCheckResponse.SERVING
@@ -285,7 +285,7 @@ async def test_the_callers_deadline_is_answered_before_it_passes(
 ) -> None:
     """The gRPC client's own "context deadline exceeded" would not name the operation that still runs."""
     assert interceptors.MARGIN > 0
-    monkeypatch.setattr(interceptors, "MARGIN", 30.0)  # a busy machine may be slower than the real one is long
+    monkeypatch.setattr(interceptors, "MARGIN", 30.0)  # on a busy machine the real margin can be too short
 
     error = await error_of(served.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=VOLUME), timeout=30.3))
 
@@ -298,7 +298,7 @@ async def test_the_callers_deadline_is_answered_before_it_passes(
 async def test_no_secret_is_ever_logged(served: ServedController) -> None:
     """CSI spec, "Secrets Requirements"; failed calls and bugs are included."""
     served.gate.opened.set()
-    served.gate.ends_with = RuntimeError("a bug")
+    served.gate.error = RuntimeError("a bug")
 
     await error_of(served.deletion(secrets={"password": SECRET}))
     create = csi_pb2.CreateVolumeRequest(name="pvc-1", secrets={"password": SECRET})
@@ -312,7 +312,7 @@ async def test_no_secret_is_ever_logged(served: ServedController) -> None:
 @pytest.mark.requirement("csi.status-code")
 async def test_a_bug_is_logged_and_the_caller_gets_only_the_request_id(served: ServedController) -> None:
     served.gate.opened.set()
-    served.gate.ends_with = KeyError("inner_detail")
+    served.gate.error = KeyError("inner_detail")
 
     error = await error_of(served.deletion())
 
@@ -423,7 +423,7 @@ async def test_a_refusal_by_ec2_is_final_only_if_it_takes_a_new_storage_class(
 
 async def test_running_calls_finish_before_the_process_stops(short_path: Path) -> None:
     async with grpc.aio.insecure_channel(f"unix://{short_path / 'csi.sock'}") as channel:
-        async with running(short_path) as served:
+        async with serve_controller(short_path) as served:
             call = csi_pb2_grpc.ControllerStub(channel).DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=VOLUME))
             await served.gate.entered.wait()
             asyncio.get_running_loop().call_later(0.1, served.gate.opened.set)
@@ -436,7 +436,7 @@ async def test_running_calls_finish_before_the_process_stops(short_path: Path) -
 async def test_calls_that_do_not_finish_in_time_get_unavailable(short_path: Path) -> None:
     """Every sidecar retries after UNAVAILABLE, and so reaches the next process."""
     async with grpc.aio.insecure_channel(f"unix://{short_path / 'csi.sock'}") as channel:
-        async with running(short_path, drain=0.2) as served:
+        async with serve_controller(short_path, drain=0.2) as served:
             call = csi_pb2_grpc.ControllerStub(channel).DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=VOLUME))
             await served.gate.entered.wait()
 
