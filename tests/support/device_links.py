@@ -3,7 +3,7 @@
 from pathlib import Path
 
 
-def by_id_link(dev: Path, volume_id: str, *, variant: str = "") -> Path:
+def volume_link(dev: Path, volume_id: str, *, variant: str = "") -> Path:
     """The link that udev makes for the NVMe device of an EBS volume; `variant` is appended to its name.
 
     The name has the device's serial number, which is the volume's id without its dash:

@@ -11,7 +11,7 @@ from hyperpod_ebs.driver.linux import mountinfo
 from hyperpod_ebs.driver.linux.host import LinuxHost
 from hyperpod_ebs.driver.model.path_state import MountEntry
 from hyperpod_ebs.kit import command
-from tests.support.device_links import by_id_link
+from tests.support.device_links import volume_link
 
 VOLUME: Final = "vol-0123456789abcdef0"
 OTHER: Final = "vol-0fedcba9876543210"
@@ -82,7 +82,7 @@ class LoopNode:
 
     def link(self, volume_id: str = VOLUME) -> Path:
         """The volume's by-id link."""
-        return by_id_link(self.directory / "dev", volume_id)
+        return volume_link(self.directory / "dev", volume_id)
 
 
 def mounts_at(path: Path) -> tuple[MountEntry, ...]:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from localcluster import cloud
-from tests.support.device_links import by_id_link
+from tests.support.device_links import volume_link
 from tests.support.live_cluster import LiveCluster
 from tests.support.waiting import wait_for_cluster
 
@@ -24,7 +24,7 @@ async def create_volume(live: LiveCluster, ec2: Any, *, gib: int) -> str:  # a c
         attachment = {"ClusterArn": arn, "NodeId": node.instance, "VolumeId": id_}
         await sagemaker.attach_cluster_node_volume(**attachment)
         await wait_for_cluster(lambda: _has_state(live, id_, "in-use"))
-        device = by_id_link(Path("/dev"), id_)
+        device = volume_link(Path("/dev"), id_)
         script = f"mkfs.xfs -q {device}; mkdir /run/{id_}; mount {device} /run/{id_}; echo {CONTENT} > /run/{id_}/file"
         await live.run_on_node(node.name, "sh", "-euc", f"{script}; umount /run/{id_}; rmdir /run/{id_}")
         await sagemaker.detach_cluster_node_volume(**attachment)

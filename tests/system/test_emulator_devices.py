@@ -19,7 +19,7 @@ from hyperpod_ebs.emulator.disks.device_directories import DeviceDirectories
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.records import Attachment
 from hyperpod_ebs.kit import command
-from tests.support.device_links import by_id_link
+from tests.support.device_links import volume_link
 from tests.support.emulator_clients import GROUP, Aws, cloud
 from tests.support.waiting import wait_until_equal
 
@@ -39,7 +39,7 @@ async def emulator_and_aws(short_path: Path) -> AsyncGenerator[tuple[Emulator, A
 
 def device_path(emulator: Emulator, node: str, volume: str) -> Path:
     """The by-id link of a volume in a node's device directory."""
-    return by_id_link(emulator.device_directory(node), volume)
+    return volume_link(emulator.device_directory(node), volume)
 
 
 @contextmanager

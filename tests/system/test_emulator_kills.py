@@ -23,7 +23,7 @@ from botocore.exceptions import BotoCoreError
 
 from hyperpod_ebs.emulator.state.store import StateRefused
 from hyperpod_ebs.kit import command
-from tests.support.device_links import by_id_link
+from tests.support.device_links import volume_link
 from tests.support.emulator_clients import GROUP, ZONE, Aws, clients, cloud
 from tests.support.emulator_commands import EMULATOR
 from tests.support.waiting import wait_until_equal
@@ -84,7 +84,7 @@ async def prepare_emulator(state: Path, profile: str = "instant") -> AsyncGenera
 
 def device_of(state: Path, node: str, volume: str) -> Path:
     """The by-id link of a volume in a node's device directory."""
-    return by_id_link(state / "nodes" / node / "dev", volume)
+    return volume_link(state / "nodes" / node / "dev", volume)
 
 
 @contextmanager

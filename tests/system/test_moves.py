@@ -15,7 +15,7 @@ import pytest_asyncio
 from hyperpod_ebs.demo import checkpoint
 from hyperpod_ebs.demo.orchestrator import Claim, block_capability, filesystem_capability
 from hyperpod_ebs.pb import csi_pb2
-from tests.support.device_links import by_id_link
+from tests.support.device_links import volume_link
 from tests.support.driver_fleet import Fleet, Kind
 from tests.support.waiting import retry_while_unavailable
 
@@ -94,7 +94,7 @@ async def test_a_device_appears_on_its_own_node_and_on_no_other(case: Case) -> N
 
     await co.attach(claim, co.nodes["node-1"])
 
-    link = by_id_link(Path("dev"), claim.id)
+    link = volume_link(Path("dev"), claim.id)
     nodes = case.fleet.emulator_client.state / "nodes"
     holder = co.nodes["node-1"].id
     assert [holder.endswith(found.parents[3].name) for found in nodes.glob(f"*/{link}")] == [True]

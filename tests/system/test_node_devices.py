@@ -12,7 +12,7 @@ from hyperpod_ebs.driver.linux.host import LinuxHost
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import DeviceNumber
 from hyperpod_ebs.driver.model.volume import nvme_serial, udev_link
-from tests.support.device_links import by_id_link
+from tests.support.device_links import volume_link
 from tests.support.loop_device_node import GIB, OTHER, VOLUME, LoopNode
 
 pytestmark = pytest.mark.root
@@ -44,7 +44,7 @@ class Machine:
 
     def add_link(self, volume_id: str, name: str, *, variant: str = "") -> None:
         """Add a by-id link."""
-        by_id_link(self.dev, volume_id, variant=variant).symlink_to(f"../../{name}")
+        volume_link(self.dev, volume_id, variant=variant).symlink_to(f"../../{name}")
 
     @property
     def devices(self) -> Devices:

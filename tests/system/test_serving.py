@@ -37,7 +37,7 @@ SECRET = "correct horse battery staple"
 
 @dataclass
 class GatedCloud:
-    """A cloud with one attached volume, in which a deletion waits until the test lets it go on."""
+    """A cloud with one attached volume, in which a deletion waits until the test opens the gate."""
 
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     entered: asyncio.Event = field(default_factory=asyncio.Event)
