@@ -153,7 +153,7 @@ async def test_every_program_finds_its_libraries(rootfs: Path) -> None:
         if "not found" in line
     ]
 
-    assert len(linked) > 100, "the look found what there is"
+    assert len(linked) > 100, "the search finds the files"
     assert missing == []
 
 

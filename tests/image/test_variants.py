@@ -29,7 +29,7 @@ def test_an_image_on_a_custom_base_has_the_base_and_the_driver(archive: Archive,
 
     *below, python, driver = [{name for name, _ in file_starts(built, layer)} for layer in built.layers]
     assert any("etc/ours" in layer for layer in below)
-    assert not any("usr/bin/python3.11" in layer for layer in below), "nothing of Debian's"
+    assert not any("usr/bin/python3.11" in layer for layer in below), "the layers of the base have no Debian files"
     assert python
     assert {"usr/bin/hyperpod-ebs", "usr/share/sbom/hyperpod-ebs.cdx.json"} <= driver
     assert built.layers[-2] == archive.layers[-2]
@@ -51,7 +51,7 @@ def test_in_the_arm64_image_all_programs_and_libraries_are_for_arm64(tmp_path: P
     ]
 
     assert built.config["architecture"] == "arm64"
-    assert len(programs) > 100, "the look found what there is"
+    assert len(programs) > 100, "the search finds the files"
     assert {int.from_bytes(start[18:20], "little") for start in programs} == {AARCH64}
 
 

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 ROOT: Final = Path(__file__).parents[2]
 TESTS: Final = ROOT / "tests"
 
-_CSI: Final = "https://github.com/container-storage-interface/spec/blob/v1.12.0/spec.md"
+_CSI: Final = "https://github.com/container-storage-interface/spec/blob/v1.13.0/spec.md"
 _EC2: Final = "https://docs.aws.amazon.com/AWSEC2/latest/APIReference"
 _SAGEMAKER: Final = "https://docs.aws.amazon.com/sagemaker/latest/APIReference"
 _KUBERNETES: Final = "https://kubernetes.io/docs"

@@ -423,7 +423,7 @@ async def test_state_is_private_and_is_rejected_for_another_account_or_from_a_ne
         pass
     modes = {path.name: path.stat().st_mode & 0o777 for path in (state, state / "state.db", state / "credentials.json")}
 
-    with pytest.raises(StateRefused, match=r"of account 123456789012 in us-west-2 .* not of 210987654321"):
+    with pytest.raises(StateRefused, match=r"for account 123456789012 in us-west-2 .* not for 210987654321"):
         async with cloud(state, account="210987654321"):
             pass
     await command.run([sys.executable, "-c", _SET_NEWER_SCHEMA, str(state / "state.db")])
