@@ -11,8 +11,8 @@
 #   --into=DIRECTORY    where the archive goes; dist by default
 #   --layout=DIRECTORY  build no image, but write the files that `docker build` needs into a new directory
 #
-# Prints the path of the archive or directory as its only line on stdout. An OCI archive has its list of parts (CycloneDX)
-# beside it. No container registry is needed: Debian's packages come from the mirrors of this machine's apt, they are
+# Prints the path of the archive or directory as its only line on stdout. An OCI archive has its SBOM (CycloneDX) beside
+# it. No container registry is needed: Debian's packages come from the mirrors of this machine's apt, they are
 # unpacked and not installed, and buildah assembles the image. Slow steps are cached outside the tree, and buildah has a
 # storage of its own there; the cache can be removed at any time.
 set -eu
@@ -204,7 +204,7 @@ copy_base_context() {
     if [ -n "${3:-}" ]; then cp -al "$3" "$1/python"; fi
 }
 
-# copy_driver_context: put the files that Containerfile copies into $work/context, and the list of parts into $parts
+# copy_driver_context: put the files that Containerfile copies into $work/context, and the SBOM into $parts
 copy_driver_context() {
     if [ -n "$base" ]; then debian=$work/none; else debian=$(debian_tree "$arch"); fi
     python=$(python_tree)
@@ -216,7 +216,7 @@ copy_driver_context() {
     cp "$parts" "$work/context/driver/usr/share/sbom/hyperpod-ebs.cdx.json"
 }
 
-# build_driver: write the driver's archive and its list of parts into $work/built
+# build_driver: write the driver's archive and its SBOM into $work/built
 build_driver() {
     copy_driver_context
     runtime=$(base_image runtime "$debian" "$python")
