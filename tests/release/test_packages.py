@@ -28,6 +28,7 @@ def digests(directory: Path) -> Mapping[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.iterdir()}
 
 
+@pytest.mark.requirement("release.reproducible")
 async def test_two_builds_are_the_same_bytes(packages: Path, tmp_path: Path) -> None:
     """docs/guides/release.md: other directories, file modes, umask, time, time zone and language change nothing."""
     await copy_tree(tmp_path / "elsewhere")

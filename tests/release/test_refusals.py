@@ -39,6 +39,7 @@ async def release(tree: Path, *options: str) -> command.Finished:
     )
 
 
+@pytest.mark.requirement("release.from-its-tag")
 async def test_a_clean_tag_is_built(tree: Path) -> None:
     """docs/guides/release.md, "Build"."""
     await git(tree, "tag", f"v{__version__}")
@@ -69,6 +70,7 @@ async def test_changes_are_refused(tree: Path) -> None:
     assert "has no tag" not in refused.err
 
 
+@pytest.mark.requirement("release.from-its-tag")
 async def test_everything_that_is_missing_is_named_at_once(tree: Path) -> None:
     """A publisher fixes all of it in one commit."""
     chart, changelog = tree / "charts/hyperpod-ebs/Chart.yaml", tree / "CHANGELOG.md"

@@ -56,6 +56,7 @@ async def test_it_says_its_version(installed_command: Path) -> None:
     assert __version__ in (await command.run([*ISOLATED, str(installed_command), "--version"])).out
 
 
+@pytest.mark.requirement("release.wheel-runs")
 async def test_the_demo_runs_from_any_directory(installed_command: Path, tmp_path: Path) -> None:
     """README.md: pip, root and a few Debian packages are all that the demo takes."""
     path = f"PATH={os.environ['PATH']}:/usr/sbin:/sbin"
@@ -71,6 +72,7 @@ async def test_the_demo_runs_from_any_directory(installed_command: Path, tmp_pat
     assert not any(document["leftovers"].values())
 
 
+@pytest.mark.requirement("release.wheel-runs")
 async def test_the_demo_names_the_debian_package_that_is_missing(installed_command: Path, tmp_path: Path) -> None:
     """A fresh Debian has no xfsprogs."""
     for program in prerequisites.PACKAGES.keys() - {"mkfs.xfs"}:

@@ -365,6 +365,21 @@ SECTIONS: Final = (
                 sentence="No build of the driver's image asks a registry for a name that the user did not give.",
                 source="decision 0020",
             ),
+            "release.reproducible": Requirement(
+                sentence="Two builds of one commit give the same wheel, source distribution, chart and chart index, "
+                "in any directory, at any time and with any umask.",
+                source="docs/guides/release.md",
+            ),
+            "release.from-its-tag": Requirement(
+                sentence="A release is built only from a clean tree with the tag of its version, a section in the "
+                "changelog and the publisher's values in the chart; the refusal names all that is missing.",
+                source="docs/guides/release.md",
+            ),
+            "release.wheel-runs": Requirement(
+                sentence="In an empty environment that has only the wheel and its pinned requirements, the demo runs "
+                "as root, and names the Debian package of a program that is missing.",
+                source="docs/guides/release.md",
+            ),
         },
     ),
     Section(
