@@ -20,7 +20,7 @@ image: ## build the container image into dist/; with ARGS=--arch=arm64 for Gravi
 cluster: ## start a real Kubernetes with the driver on this machine, and leave it running
 	@scripts/cluster.sh up $(ARGS)
 
-cluster-down: ## stop that Kubernetes
+cluster-down: ## stop the Kubernetes that make cluster started
 	@scripts/cluster.sh down $(ARGS)
 
 unit: ## run the tests that need no root and no tool except Python; with ARGS="-k attach" some of them
@@ -35,7 +35,7 @@ test-six-minutes: ## run the one test that waits as long as Kubernetes does for 
 fuzz: ## run the property tests with 2000 examples each; with ARGS="-k pace" some of them
 	@scripts/fuzz.sh $(ARGS)
 
-coverage: ## measure what the unit and contract tests run, and compare each package with its floor
+coverage: ## measure the coverage of the unit and contract tests, and compare each package with its floor
 	@scripts/coverage.sh
 
 check: ## run the linters and type checkers, and compare generated files with their sources
@@ -53,7 +53,7 @@ generate: ## generate the gRPC stubs, the chart's schema and the reference pages
 docs: ## build the documentation into dist/docs
 	@scripts/docs.sh
 
-snapshots: ## render the chart for tests/chart/values again; the diff is the review
+snapshots: ## render the chart for tests/chart/values again; reviewers read the diff
 	@scripts/setup.sh go-tools && scripts/chart/snapshots.sh
 
 lock: ## pin the dependencies of pyproject.toml; with ARGS=--upgrade their newest versions

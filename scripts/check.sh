@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run all checks of the sources, also after one has failed, and name those that failed.
+# Run all checks of the sources, even after one fails, and list those that failed.
 set -eu
 cd "$(dirname "$0")/.."
 scripts/setup.sh python

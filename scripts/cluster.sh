@@ -1,5 +1,6 @@
 #!/bin/sh
-# A Kubernetes with the driver on this machine: cluster.sh up|demo|down [OPTION...], the options are localcluster's.
+# Start or stop a Kubernetes with the driver on this machine, or run the demo on it:
+# cluster.sh up|demo|down [OPTION...]. The options are passed to localcluster.
 set -eu
 cd "$(dirname "$0")/.."
 action=$1
@@ -11,7 +12,7 @@ if [ "$(id -u)" != 0 ]; then
 fi
 if [ "$action" = down ]; then
     [ -x .venv/bin/python ] || {
-        echo "cluster: no cluster was started from this directory, which has no .venv: run make cluster-down where make cluster was run" >&2
+        echo "cluster: cannot stop a cluster: $PWD has no .venv, so no cluster was started here; run make cluster-down in the directory where you ran make cluster" >&2
         exit 1
     }
     exec .venv/bin/python -m localcluster down "$@"

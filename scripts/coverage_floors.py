@@ -50,15 +50,15 @@ def main() -> None:
         else:
             verdict = ""
         failures += bool(verdict)
-        print(f"{package:20} {percent:5.1f}{verdict}")  # noqa: T201 - what it is for
+        print(f"{package:20} {percent:5.1f}{verdict}")  # noqa: T201 - the script's output
     for package in FLOORS.keys() - percentages.keys():
         failures += 1
-        print(f"{package:20} is no longer there: remove its floor")  # noqa: T201 - the same
+        print(f"{package:20} no longer exists: remove its floor from scripts/coverage_floors.py")  # noqa: T201 - the same
     sys.exit(failures > 0)
 
 
 def coverage_by_package(report: Path) -> dict[str, float]:
-    """The percentage of lines and branches that ran, by package; those of the driver and the emulator are apart."""
+    """The percentage of lines and branches that ran, by package; those in driver and emulator count separately."""
     covered, total = Counter[str](), Counter[str]()
     for name, file in json.loads(report.read_text())["files"].items():
         package = package_of(PurePath(name.partition("hyperpod_ebs/")[2]))

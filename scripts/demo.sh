@@ -1,5 +1,5 @@
 #!/bin/sh
-# Show the whole life of a volume: demo.sh [OPTION...], the options are those of `hyperpod-ebs demo`.
+# Show the whole life of a volume: demo.sh [OPTION...]. The options are passed to `hyperpod-ebs demo`.
 set -eu
 cd "$(dirname "$0")/.."
 

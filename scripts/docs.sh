@@ -1,5 +1,5 @@
 #!/bin/sh
-# Build the documentation into dist/docs: pages that link to nothing, or load anything from the network, fail the build.
+# Build the documentation into dist/docs. A broken link, or a page that loads a file from the network, fails the build.
 set -eu
 cd "$(dirname "$0")/.."
 scripts/setup.sh python docs

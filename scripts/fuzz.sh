@@ -1,8 +1,8 @@
 #!/bin/sh
-# Run the property tests that need no root, with many more examples than `make test` gives them: fuzz.sh [OPTION...],
-# the options are pytest's.
+# Run the property tests that need no root, with many more examples than `make test` gives them: fuzz.sh [OPTION...].
+# The options are passed to pytest.
 #
-# A failure prints the example and the line that repeats it; add that as an @example to the test.
+# A failure prints the example and the line that repeats it; add the example to the test as an @example.
 set -eu
 cd "$(dirname "$0")/.."
 scripts/setup.sh python

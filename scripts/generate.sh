@@ -7,8 +7,8 @@ cd "$(dirname "$0")/.."
 out=${1:-src}
 PATH="$PWD/.venv/bin:$PATH"
 
-# protoc sees proto/ as hyperpod_ebs/pb/, so that the generated imports are absolute. It does not change the names on the
-# wire, which come from the `package` line.
+# protoc sees proto/ as hyperpod_ebs/pb/, so that the generated imports are absolute. This path does not change the names
+# on the wire, which come from the `package` line.
 for proto in proto/*.proto; do
     python -m grpc_tools.protoc --proto_path=hyperpod_ebs/pb=proto \
         --python_out="$out" --grpc_python_out="$out" \

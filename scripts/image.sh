@@ -1,20 +1,20 @@
 #!/bin/sh
 # Build a container image: image.sh [OPTION...].
 #
-#   --arch=amd64|arm64  the architecture; this machine's by default. The other one needs no emulator
+#   --arch=amd64|arm64  the architecture; this machine's by default. The other one needs no QEMU
 #   --demo              include the embedded cloud and the demo
 #   --workload          build the image of examples/workload instead of the driver's
 #   --base=IMAGE        use this image, as buildah names it, instead of Debian's packages; docs/guides/image.md says what
 #                       it must have
-#   --fresh             download Debian's packages again: the cache has no updates
-#   --again             build again, also if the cache has the archive of these sources
+#   --fresh             download Debian's packages again: the cached ones miss later updates
+#   --again             build again, even if the cache has the archive of these sources
 #   --into=DIRECTORY    where the archive goes; dist by default
 #   --layout=DIRECTORY  build no image, but write the files that `docker build` needs into a new directory
 #
 # Prints the path of the archive or directory as its only line on stdout. An OCI archive has its SBOM (CycloneDX) beside
-# it. No container registry is needed: Debian's packages come from the mirrors of this machine's apt, they are
-# unpacked and not installed, and buildah assembles the image. Slow steps are cached outside the tree, and buildah has a
-# storage of its own there; the cache can be removed at any time.
+# it. No container registry is needed: Debian's packages come from the mirrors of this machine's apt. They are unpacked,
+# not installed, and buildah assembles the image. Slow steps are cached outside the tree, where buildah also has its own
+# storage; the cache can be removed at any time.
 set -eu
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -51,15 +51,15 @@ arm64) platform=aarch64-manylinux_2_28 ;;
 *) fail "--arch is amd64 or arm64, not $arch" ;;
 esac
 if [ -n "$layout" ]; then
-    [ ! -e "$layout" ] || fail "$layout exists: name a directory that does not"
-    [ "$what" != hyperpod-ebs-workload ] || fail "--layout is for the driver's image: build examples/workload as it is"
+    [ ! -e "$layout" ] || fail "$layout exists: name a directory that does not exist"
+    [ "$what" != hyperpod-ebs-workload ] || fail "--layout does not apply to --workload: pass examples/workload to docker build as it is"
     [ -z "$base" ] || fail "--layout takes no --base: pass the base to docker build, see docs/guides/image.md"
 fi
 
 scripts/setup.sh python image >&2
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/hyperpod-ebs/image
 case $cache in
-/var/lib/*) fail "the cache is $cache, but buildah runs with another /var/lib: set XDG_CACHE_HOME to another directory" ;;
+/var/lib/*) fail "cannot keep the cache in $cache, because buildah runs with another /var/lib: set XDG_CACHE_HOME to a directory outside /var/lib" ;;
 esac
 mkdir -p "$cache" "$into"
 # One build at a time: the next line deletes the unfinished directories of other builds.
@@ -83,7 +83,7 @@ revision=$(git rev-parse HEAD)
 [ -z "$(git status --porcelain -- $sources)" ] || revision=$revision-dirty
 version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/hyperpod_ebs/__init__.py)
 
-# digest WORD...: of the words; a word that is a file's path stands for the file's content
+# digest WORD...: the digest of the words; a word that is a file's path stands for the file's content
 digest() { for word; do if [ -f "$word" ]; then cat "$word"; else echo "$word"; fi; done | sha256sum | cut -c 1-16; }
 
 # entries FILE: the lines of a list, without comments
@@ -101,7 +101,7 @@ run_isolated() {
 }
 
 # compile_python DEBIAN TREE DIRECTORY: write the byte code of a directory of TREE, with the Python in DEBIAN. Python
-# does not compare it with the time of its source, which changes when the image is assembled.
+# loads it without a look at its source, whose time changes when the image is assembled.
 compile_python() {
     # shellcheck disable=SC2016 # the inner shell expands it
     run_isolated '
@@ -125,7 +125,7 @@ python_tree() {
     echo "$dir"
 }
 
-# sources_digest WORD PATH...: of the word and of all source files below the paths
+# sources_digest WORD PATH...: the digest of the word and of all source files below the paths
 sources_digest() {
     {
         echo "$1"
@@ -158,7 +158,7 @@ driver_tree() {
     echo "$dir"
 }
 
-# run_buildah OPTION...: with a storage of its own, and with a /var/lib in the cache instead of the machine's
+# run_buildah OPTION...: run buildah with its storage and its /var/lib in the cache instead of the machine's
 run_buildah() {
     mkdir -p "$cache/var-lib"
     # shellcheck disable=SC2016 # the inner shell expands it
@@ -178,8 +178,8 @@ build_image() {
         --file "$file" --tag "$tag" "$@" "$context" >&2
 }
 
-# base_image STAGE DIRECTORY...: the name of the image of a stage of image/base.Containerfile; built if the storage has
-# none. Its time is not the commit's, so that versions of the driver share its layers.
+# base_image STAGE DIRECTORY...: the name of the image for a stage of image/base.Containerfile; built if the storage has
+# none. The time of its files is 0, not the commit's, so that versions of the driver share its layers.
 base_image() {
     stage=$1
     shift
@@ -223,7 +223,7 @@ build_driver() {
     build_archive Containerfile "$work/context" "$runtime" "localhost/hyperpod-ebs:$version${what#hyperpod-ebs}"
 }
 
-# build_workload: the same for the image of the examples
+# build_workload: write the archive of the examples' image and its SBOM into $work/built
 build_workload() {
     if [ -n "$base" ]; then debian=$work/none; else debian=$(debian_tree "$arch"); fi
     cp examples/workload/*.py "$work/context/"
@@ -235,7 +235,7 @@ build_workload() {
 # build_archive FILE CONTEXT BASE NAME: build the last layer, and write the image into an OCI archive
 build_archive() {
     label=org.opencontainers.image
-    # Directly into the archive and in one commit: each commit to the storage would copy all files.
+    # Build into the archive in one commit, because each commit to buildah's storage copies all files.
     build_image "$1" "$2" "oci-archive:$work/built/image.oci.tar:$4" "$SOURCE_DATE_EPOCH" --layers=false --disable-compression=false \
         --build-arg "BASE=$3" --label "$label.version=$version" --label "$label.revision=$revision" \
         --label "$label.created=$(date --utc --date "@$SOURCE_DATE_EPOCH" +%FT%TZ)"

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Pin pyproject.toml's dependencies, with hashes: lock.sh [OPTION...], the options are those of `uv pip compile`, such as
-# --upgrade.
+# Pin pyproject.toml's dependencies, with hashes: lock.sh [OPTION...]. The options, such as --upgrade, are passed to
+# `uv pip compile`.
 set -eu
 cd "$(dirname "$0")/.."
 PATH="$PWD/.venv/bin:$PATH"
 
-# lock FILE SOURCE...: a pin that FILE has already stays, unless it no longer fits
+# lock FILE SOURCE...: write the pins to requirements/FILE; an existing pin stays unless the sources no longer allow it
 lock() {
     file=requirements/$1
     shift

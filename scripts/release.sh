@@ -1,12 +1,12 @@
 #!/bin/sh
 # Build all files of a release: release.sh [OPTION...].
 #
-#   --snapshot        from a tree without a release's tag, or with changes; for trials and tests
-#   --no-images       without the images, which take root and a Debian machine
-#   --into=DIRECTORY  where the files go; dist by default. What the directory holds is deleted first
+#   --snapshot        build a tree that has changes or no release tag; for trials and tests
+#   --no-images       without the images, which need root and a Debian machine
+#   --into=DIRECTORY  where the files go; dist by default. Its former content is deleted
 #
-# The sources are the files that git does not ignore. Two builds of one commit are the same bytes if the Python is the same
-# and Debian's packages are. docs/guides/release.md lists the files and says how to publish them.
+# The sources are the files that git does not ignore. Two builds of one commit have the same bytes if they use the same
+# Python and the same Debian packages. docs/guides/release.md lists the files and says how to publish them.
 set -eu
 cd "$(dirname "$0")/.."
 umask 022
@@ -26,7 +26,7 @@ for option; do
     esac
 done
 [ "$into" = dist ] || [ ! -e "$into" ] || [ -e "$into/SHA256SUMS" ] || [ -z "$(ls -A "$into")" ] ||
-    fail "$into has files that are not of a release: name an empty directory"
+    fail "$into has files that do not belong to a release: name an empty directory"
 [ -z "$images" ] || [ "$(id -u)" = 0 ] || fail "cannot build images without root: run it as root, or with --no-images"
 
 version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/hyperpod_ebs/__init__.py)
@@ -38,7 +38,7 @@ reasons_against() {
     git tag --points-at HEAD | grep -qxF "$tag" ||
         echo "the commit $(git rev-parse --short HEAD) has no tag $tag: make it with git tag --annotate $tag"
     scripts/release/notes.sh "$version" >/dev/null ||
-        echo "CHANGELOG.md has no section ## $version: rename the section Unreleased"
+        echo "CHANGELOG.md has no section ## $version: insert this heading below Unreleased"
     if grep -q '^[^#]*hyperpod-ebs\.example' charts/hyperpod-ebs/Chart.yaml; then
         echo "charts/hyperpod-ebs/Chart.yaml has placeholder addresses: set home, sources, icon and maintainers"
     fi
@@ -73,7 +73,7 @@ else
 fi
 if [ -n "$images" ]; then
     for arch in amd64 arm64; do
-        # The cache of Debian's packages has no updates; a release has those of today.
+        # Cached Debian packages miss later updates, so a release downloads them again.
         if [ -n "$snapshot" ]; then set --; else set -- --fresh; fi
         scripts/image.sh --arch="$arch" --into="$work/files" "$@" >&2
     done

@@ -3,7 +3,7 @@
 #
 #   machine   Debian packages, from scripts/debian-packages.txt
 #   python    .venv, from requirements/uv.txt and requirements/dev.txt
-#   aws-cli   .tools/aws-cli, from requirements/aws-cli.txt; apart, because it pins a botocore of its own
+#   aws-cli   .tools/aws-cli, from requirements/aws-cli.txt; separate, because it pins its own botocore
 #   go-tools  .tools/bin, from scripts/go-tools/go.mod
 #   check     Debian packages, from scripts/debian-packages-check.txt
 #   docs      .tools/docs, from requirements/docs.txt
@@ -12,7 +12,7 @@
 #             .tools/kubernetes, from scripts/kubernetes/*/go.mod, kept in a cache outside the tree
 #
 # A part that is installed leaves a stamp, the digest of the files it was made from, and is skipped until these files
-# change. For Debian packages, the programs themselves are looked up.
+# change. For Debian packages, setup looks for their programs instead.
 set -eu
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -47,7 +47,7 @@ find_python() {
     fail "Python 3.11 or later is needed, but python3 is $(python3 -V 2>&1 || true)"
 }
 
-# digest FILE...: of the files, the Python and the directory; an environment cannot be moved
+# digest FILE...: the digest of the files, Python's version and the directory, because an environment cannot be moved
 digest() { { pwd && "$python" -V && cat "$@"; } | sha256sum; }
 
 # is_fresh STAMP FILE...: whether the part was made from these files
@@ -135,7 +135,7 @@ find_go() {
     echo "$root/.tools/go/bin/go"
 }
 
-# kubernetes: build Kubernetes and the CSI sidecars. It takes minutes, so they are kept outside the tree.
+# kubernetes: build Kubernetes and the CSI sidecars. The build takes minutes, so its result is kept outside the tree.
 kubernetes() {
     made_from="scripts/kubernetes/control-plane/go.mod scripts/kubernetes/sidecars/go.mod"
     built=${XDG_CACHE_HOME:-$HOME/.cache}/hyperpod-ebs/kubernetes-$(
@@ -173,7 +173,7 @@ install_go() {
         "$go" -C "scripts/kubernetes/$2" install -trimpath -ldflags "-s -w ${3:-}" tool
 }
 
-# pinned MODULE: its version in go.mod
+# pinned MODULE: the module's version in go.mod
 pinned() { sed -n "s,.*$1 \(v[^ ]*\).*,\1,p" scripts/go-tools/go.mod; }
 
 go_tools() {

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Run the tests: test.sh [OPTION...], the options are pytest's.
+# Run the tests: test.sh [OPTION...]. The options are passed to pytest.
 #
 # Paths among the options decide what is set up first: `test.sh tests/unit` prepares the Python environment alone, and
 # `test.sh tests/chart` adds Helm. Without a path, or with -k or -m alone, any test may be selected, so everything is
-# set up. A part that is already there costs nothing (scripts/setup.sh).
+# set up. A part that is already set up takes no time (scripts/setup.sh).
 set -eu
 cd "$(dirname "$0")/.."
 
-# parts PATH: what the tests under a path need, in words of scripts/setup.sh; `images` stands for the driver's and the
+# parts PATH: the parts of scripts/setup.sh that the tests under a path need; `images` stands for the driver's and the
 # examples' images.
 parts() {
     case $1 in
@@ -23,7 +23,7 @@ parts() {
     esac
 }
 
-# given_paths OPTION...: the paths among pytest's options, one a line, without the names of tests in them
+# given_paths OPTION...: the paths among pytest's options, one per line, without the names of tests in them
 given_paths() {
     before=
     for word; do
@@ -52,7 +52,7 @@ is_needed() {
     esac
 }
 
-# set_up PART...: those of the parts that the selection needs
+# set_up PART...: set up those of the parts that the selected tests need
 set_up() {
     for part; do
         shift
@@ -70,28 +70,28 @@ if [ "$(id -u)" = 0 ]; then
     fi
 else
     if is_needed machine; then
-        echo "test: not root: tests that attach or mount loop devices are skipped, or fail when CI=true"
+        echo "test: not running as root: tests that attach or mount loop devices are skipped, or fail when CI=true"
     fi
     set_up python aws-cli go-tools
 fi
 PATH="$PATH:/usr/sbin:/sbin"
 export PATH
 
-# run WORKERS OPTION...: run pytest. Its exit code 5 means that the selection has no test in this run.
+# run WORKERS OPTION...: run pytest. Its exit code 5 means that this run has none of the selected tests.
 failed=0 runs=0 empty=0
 run() {
     workers=$1
     shift
     runs=$((runs + 1))
-    # Tests of one xdist_group stay with one worker; a free worker takes the next of the rest. The last -m counts.
+    # One worker runs all tests of an xdist_group; free workers take the other tests. pytest uses the last -m.
     .venv/bin/python -m pytest --numprocesses "$workers" --dist loadgroup -m "not six_minutes" "$@" || {
         code=$?
         if [ "$code" = 5 ]; then empty=$((empty + 1)); else failed=$code; fi
     }
 }
 
-# The cluster's tests run apart: they mostly wait for Kubernetes, while the others have deadlines. pytest does not
-# ignore a path that is given to it, but deselects tests in it.
+# The cluster's tests run separately: they mostly wait for Kubernetes, while the others have deadlines. --ignore has no
+# effect on a path that is given to pytest, but --deselect has.
 if [ -z "$paths" ] || echo "$paths" | grep -qv '^tests/cluster'; then
     run "$(nproc)" --maxprocesses 4 --ignore tests/cluster --deselect tests/cluster "$@"
 fi

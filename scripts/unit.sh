@@ -1,5 +1,6 @@
 #!/bin/sh
-# Run the tests that need no root and no tool except Python: unit.sh [OPTION...], the options are pytest's.
+# Run the tests that need no root and no tool except Python: unit.sh [OPTION...].
+# The options are passed to pytest.
 set -eu
 cd "$(dirname "$0")/.."
 scripts/setup.sh python

@@ -45,13 +45,13 @@ ITEMS: Final[dict[str, Schema]] = {
     "egressPorts": _PORT,
     "imagePullSecrets": _STRING,
 }
-"""The items of a list that are not objects."""
+"""Schemas of list items by the list's name; the items of other lists are objects."""
 
 _COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
 _AMOUNT: Final[Schema] = {"type": ["integer", "string", "null"]}
 _LEVEL: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": 10}
 _DURATION: Final[Schema] = {"type": ["string", "null"], "pattern": "^([0-9]+([.][0-9]*)?(ns|us|µs|ms|s|m|h))*$"}
-"""A duration of Go: 1.5m, 1h30m."""
+"""A Go duration: 1.5m, 1h30m."""
 _NAME: Final[Schema] = {"type": "string", "minLength": 1}
 _PULL: Final = ("Always", "IfNotPresent", "Never")
 _MAP: Final[Schema] = {"type": ["object", "null"], "additionalProperties": _STRING}

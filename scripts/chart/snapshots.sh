@@ -1,7 +1,7 @@
 #!/bin/sh
 # Render the chart for each file of tests/chart/values: snapshots.sh [DIRECTORY], tests/chart/snapshots by default.
 #
-# A commit that changes the chart changes the snapshots, too, and is reviewed by their diff.
+# A commit that changes the chart also changes the snapshots; reviewers read their diff.
 set -eu
 cd "$(dirname "$0")/../.."
 into=${1:-tests/chart/snapshots}

@@ -1,4 +1,4 @@
-"""Read values.yaml with its comments, and make a JSON schema of it."""
+"""Read values.yaml with its comments, and derive a JSON schema from it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Value:
 
 
 def read(path: Path) -> list[Value]:
-    """The values of a file in its order, a group before its values."""
+    """The values in the order of the file; a group comes before its values."""
     text = path.read_text()
     root = yaml.compose(text)
     if not isinstance(root, yaml.MappingNode):
@@ -121,7 +121,7 @@ def _leaf(value: Value) -> Schema:
         case int():
             return {"type": "integer"}
         case str():
-            # In upstream's files an empty string is often written as nothing, which is null.
+            # Upstream's values files often leave out an empty string, which makes the value null.
             return {"type": ["string", "null"]}
         case list():
             return {"type": ["array", "null"], "items": ITEMS.get(value.name, {"type": "object"})}
@@ -129,4 +129,4 @@ def _leaf(value: Value) -> Schema:
             inner = {"additionalProperties": {"type": "string"}} if value.name in STRING_MAPS else {}
             return {"type": ["object", "null"], **inner}
         case other:
-            raise TypeError(f"{value.path} is {other!r}, and constraints.py has no type for it")
+            raise TypeError(f"{value.path} is {other!r}, which shows no type: add the value to constraints.py")

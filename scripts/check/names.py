@@ -36,7 +36,7 @@ CONNECTORS: Final = PREPOSITIONS | frozenset(_CONNECTORS.split())
 
 
 class Finding(NamedTuple):
-    """A function with such a name."""
+    """A function whose name needs decoding."""
 
     path: Path
     line: int
@@ -75,7 +75,7 @@ def findings(path: Path) -> Iterator[Finding]:
 
 
 def main() -> int:
-    """Print the findings; the exit code."""
+    """Print the findings and return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", action="store_true", help="print only how many there are")
     parser.add_argument("paths", nargs="*", type=Path, help="files or directories; all sources if none is given")

@@ -1,6 +1,6 @@
 """Report words and phrases that have a plainer alternative: words.py [--count] [PATH...].
 
-The list holds what once made this project hard to read. It is a reminder and no proof of plain English:
+The list holds what once made this project hard to read. It is a reminder, not a proof of plain English:
 a sentence that avoids these words can still be a bad one (STYLE.md, Plain English). Exits with 1 if
 anything was found. `allow-word` in a line exempts it, for quotations.
 """
@@ -76,7 +76,7 @@ def findings(path: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    """Print the findings; the exit code."""
+    """Print the findings and return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", action="store_true", help="print only how many there are")
     parser.add_argument("paths", nargs="*", help="files or directories; all committed files if none is given")

@@ -12,7 +12,7 @@ ROOT: Final = Path(__file__).parents[2]
 
 
 def main() -> None:
-    """Write all of them."""
+    """Write all pages."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--into", type=Path, default=ROOT, help="the directory to write them to")
     into = parser.parse_args().into

@@ -26,11 +26,11 @@ SECTIONS: Final = {
 """The sections of the site and their pages."""
 
 ELSEWHERE: Final = {"INVARIANTS.md": "Reference", "docs/glossary.md": "Reference", "ARCHITECTURE.md": "Explanation"}
-"""Pages that are not where their section's pages are."""
+"""Pages outside the directory of their section."""
 
 FIRST: Final = ("README.md", "install.md")
 LAST: Final = ("troubleshooting.md",)
-"""Pages that are not in the order of their names."""
+"""The first and the last pages of a section; the others are in the order of their paths."""
 
 CONFIGURATION: Final = """\
 [project]
@@ -64,7 +64,7 @@ _ITEM: Final = re.compile(r"(?:[-*]|\d+\.) ")
 
 
 class BadPage(Exception):  # noqa: N818 - reads as what happened
-    """A page that the site cannot show as it is meant."""
+    """A page that the site cannot show as intended."""
 
 
 def pages() -> dict[str, list[Path]]:
@@ -79,7 +79,7 @@ def pages() -> dict[str, list[Path]]:
 
 
 def _sort_key(path: Path) -> tuple[int, str]:
-    """The place of a page in its section."""
+    """The key that sorts the pages of a section."""
     rank = FIRST.index(path.name) if path.name in FIRST else len(FIRST) + (path.name in LAST)
     return rank, str(path)
 
@@ -131,17 +131,17 @@ def _write_page(page: Path, copy: Path) -> None:
     text = page.read_text()
     for paragraph in _BLOCK.sub("", text).split("\n\n"):
         first, *others = paragraph.strip().splitlines() or [""]
-        # Python-Markdown reads no list where a line of text is right above its first item.
+        # Python-Markdown does not recognise a list right below a line of text.
         if not _ITEM.match(first) and not paragraph.startswith(" ") and (item := next(filter(_ITEM.match, others), "")):
             raise BadPage(f"{_name(page)}: an empty line is missing before the list item {item!r}")
     copy.parent.mkdir(parents=True, exist_ok=True)
-    # What a block is for, as in `sh run`, is for the tests; Markdown knows only the language.
+    # The second word of a fence, as in `sh run`, is for the tests; Markdown knows only the language.
     text = _FENCE.sub(r"```\1", text)
     copy.write_text(_LINK.sub(lambda match: _link(page, match), text))
 
 
 def _link(page: Path, match: re.Match[str]) -> str:
-    """The link as the site has it: to the README of a directory, and none to a directory without one."""
+    """The link as the site needs it: to a directory's README, or only the text if the directory has no README."""
     target = page.parent / match["target"]
     if "://" in match["target"] or not target.is_dir():
         return match[0]
@@ -164,7 +164,7 @@ def _linked_files(page: Path) -> Iterator[Path]:
 
 
 def main() -> None:
-    """Write all that Zensical takes into a directory."""
+    """Write everything that Zensical reads into a directory."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("into", type=Path, help="the directory, made if it is missing")
     try:

@@ -1,8 +1,8 @@
 # Debian's part of the image; scripts/image.sh sources this file.
 # shellcheck shell=sh disable=SC2154 # variables of scripts/image.sh
 
-# apt_sources: Debian's mirrors as lines of sources.list: the configured mirror, or those of this machine's apt. On other
-# systems apt does not trust Debian's keys, so the configured mirror names its keyring.
+# apt_sources: Debian's mirrors as lines of sources.list: the configured mirror, or those of this machine's apt. Outside
+# Debian, apt does not trust Debian's keys, so the lines of the configured mirror name the keyring.
 apt_sources() {
     mirror=${HYPERPOD_EBS_DEBIAN_MIRROR:-}
     mirror=${mirror%/}
@@ -68,7 +68,7 @@ debian_tree() {
         fi
         [ -s "$work/sources" ] || fail "apt on this machine has no mirror of Debian, as on Ubuntu: set \
 HYPERPOD_EBS_DEBIAN_MIRROR to the address of one, see docs/guides/image.md"
-        # Unpacked, not installed: no script runs, so neither an emulator nor dpkg's own dependencies are needed.
+        # Unpacked, not installed: no script runs, so neither QEMU nor dpkg's own dependencies are needed.
         # shellcheck disable=SC2016 # mmdebstrap expands $1
         mmdebstrap --quiet --mode=root --variant=extract --architectures="$1" --format=directory \
             --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \

@@ -73,7 +73,7 @@ def python_parts(tree: Path) -> Iterator[dict[str, Any]]:
 
 
 def headers(file: Path) -> Message:
-    """The fields of a file that has the format of mail headers, as both kinds have."""
+    """The fields of a file that has the format of mail headers, as dpkg's and Python's metadata have."""
     return email.message_from_string(file.read_text(encoding="utf-8"))
 
 

@@ -66,7 +66,7 @@ async def test_the_source_distribution_gives_the_same_wheel(packages: Path, tmp_
 
 
 def test_the_wheel_has_the_cut_models_and_only_the_package(packages: Path) -> None:
-    """hatch_build.py cuts them; without them each AWS client would read the whole model."""
+    """hatch_build.py cuts the models; without the cut models each AWS client would read the whole model."""
     names = zipfile.ZipFile(packages / WHEEL).namelist()
 
     models = {name.split("/")[-3] for name in names if "/driver/aws/models/" in name}
@@ -82,22 +82,22 @@ def chart_metadata(packages: Path) -> Any:  # YAML
         return yaml.safe_load(member)
 
 
-def test_the_chart_says_whose_it_is(packages: Path) -> None:
-    """Helm, "The Chart.yaml File"; a team maintains it, and its members change."""
+def test_the_chart_has_its_addresses_and_a_team_as_maintainer(packages: Path) -> None:
+    """Helm, "The Chart.yaml File"; no member of the team is named, because members change."""
     metadata = chart_metadata(packages)
 
     for address in (metadata["home"], metadata["icon"], *metadata["sources"]):
         assert address.startswith("https://")
     assert metadata["maintainers"]
-    assert all("email" not in one for one in metadata["maintainers"])
+    assert all("email" not in maintainer for maintainer in metadata["maintainers"])
 
 
 async def test_helm_finds_nothing_to_improve(packages: Path) -> None:
-    """`helm lint` recommends an icon, for one."""
-    said = (await command.run([str(HELM), "lint", "--strict", str(packages / CHART)])).out
+    """`helm lint` marks recommendations, such as an icon, with [INFO]."""
+    output = (await command.run([str(HELM), "lint", "--strict", str(packages / CHART)])).out
 
-    assert "[INFO]" not in said
-    assert "0 chart(s) failed" in said
+    assert "[INFO]" not in output
+    assert "0 chart(s) failed" in output
 
 
 def test_the_index_has_the_charts_digest_and_a_relative_address(packages: Path) -> None:

@@ -10,14 +10,14 @@ from hyperpod_ebs.kit import command
 from tests.support.release_tree import copy_tree, git
 
 STOPPED: Final = 42
-"""Exit code of the set-up in the copy: the release would begin."""
+"""Exit code of scripts/setup.sh in the copy; it shows that the release was not refused."""
 
 SNAPSHOT_HINT: Final = "make release ARGS=--snapshot"
 
 
 @pytest.fixture
 async def tree(tmp_path: Path) -> Path:
-    """A commit of this tree as a publisher's, ready for its tag; its set-up stops instead of installing."""
+    """A copy of this tree with a publisher's values, committed but not tagged; its setup.sh exits at once."""
     tree = tmp_path / "tree"
     await copy_tree(tree)
     (tree / "scripts/setup.sh").write_text(f"#!/bin/sh\nexit {STOPPED}\n")
@@ -59,7 +59,7 @@ async def test_another_tag_is_refused_and_the_message_names_the_right_one(tree: 
 
 
 async def test_changes_are_refused(tree: Path) -> None:
-    """What is not committed cannot be built again."""
+    """A build from changes that are not committed cannot be repeated."""
     await git(tree, "tag", f"v{__version__}")
     (tree / "src/hyperpod_ebs/new.py").touch()
 
@@ -94,22 +94,22 @@ async def test_everything_that_is_missing_is_named_at_once(tree: Path) -> None:
         assert reason in refused.err
 
 
-async def test_a_snapshot_needs_none_of_it(tree: Path) -> None:
-    """Tests and trials build from any tree."""
+async def test_a_snapshot_is_built_from_any_tree(tree: Path) -> None:
+    """Tests and trials need no tag and no clean tree."""
     (tree / "src/hyperpod_ebs/new.py").touch()
 
     assert (await release(tree, "--snapshot")).code == STOPPED
 
 
 async def test_a_directory_with_other_files_is_not_emptied(tree: Path, tmp_path: Path) -> None:
-    """The files of a release replace the ones of the last, and nothing else."""
+    """A release replaces the files of the previous release, and no others."""
     (tmp_path / "home").mkdir()
     (tmp_path / "home/file").touch()
 
     refused = await release(tree, "--snapshot", f"--into={tmp_path / 'home'}")
 
     assert refused.code == 1
-    assert "has files that are not of a release: name an empty directory" in refused.err
+    assert "has files that do not belong to a release: name an empty directory" in refused.err
 
 
 async def test_the_notes_are_the_versions_section_of_the_changelog(tree: Path) -> None:

@@ -40,8 +40,8 @@ def installed_command(packages: Path, worker_directory: Path) -> Path:
     return environment / "bin" / "hyperpod-ebs"
 
 
-async def test_the_package_is_the_wheels(installed_command: Path, tmp_path: Path) -> None:
-    """Else the other tests here would show the sources."""
+async def test_the_package_is_imported_from_the_environment(installed_command: Path, tmp_path: Path) -> None:
+    """Otherwise the other tests here would test the sources."""
     script = "import hyperpod_ebs; print(hyperpod_ebs.__file__)"
 
     where = await command.run(
@@ -51,7 +51,7 @@ async def test_the_package_is_the_wheels(installed_command: Path, tmp_path: Path
     assert Path(where.out.strip()).is_relative_to(installed_command.parents[1])
 
 
-async def test_it_says_its_version(installed_command: Path) -> None:
+async def test_the_command_prints_its_version(installed_command: Path) -> None:
     """The bug form asks for it."""
     assert __version__ in (await command.run([*ISOLATED, str(installed_command), "--version"])).out
 

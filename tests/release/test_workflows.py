@@ -37,8 +37,8 @@ async def test_actionlint_finds_nothing() -> None:
 
 @each_workflow
 def test_each_make_command_names_a_target(path: Path) -> None:
-    """A target that is renamed is renamed here, too."""
-    called = {one.split()[1] for one in make_commands(path)}
+    """A renamed target must be renamed in the workflows, too."""
+    called = {command_line.split()[1] for command_line in make_commands(path)}
 
     assert called
     assert called <= TARGETS
@@ -49,7 +49,7 @@ def test_actions_are_githubs_own_and_pinned_to_a_major_version(path: Path) -> No
     """Each further publisher of actions could read this project's tokens."""
     used = [step["uses"] for step in steps(path) if "uses" in step]
 
-    assert [one for one in used if not re.fullmatch(r"actions/[a-z-]+@v\d+", one)] == []
+    assert [action for action in used if not re.fullmatch(r"actions/[a-z-]+@v\d+", action)] == []
 
 
 @each_workflow
@@ -59,9 +59,9 @@ def test_a_workflow_may_only_read_unless_a_job_says_otherwise(path: Path) -> Non
 
 
 def test_every_directory_of_tests_is_run_for_each_change() -> None:
-    """A new directory is added to ci.yml."""
+    """A new directory of tests must be added to ci.yml."""
     [ci] = [path for path in WORKFLOWS if path.stem == "ci"]
-    selected = {word for one in make_commands(ci) for word in re.findall(r"tests/\w+", one)}
+    selected = {word for command_line in make_commands(ci) for word in re.findall(r"tests/\w+", command_line)}
 
     assert selected == {f"tests/{path.parent.name}" for path in ROOT.glob("tests/*/test_*.py")}
 
@@ -69,7 +69,7 @@ def test_every_directory_of_tests_is_run_for_each_change() -> None:
 def test_the_bug_form_asks_for_version_event_and_log() -> None:
     """CONTRIBUTING.md, "Report a bug"."""
     form = yaml.safe_load((ROOT / ".github/ISSUE_TEMPLATE/bug.yml").read_text())
-    required = {one["id"]: one for one in form["body"] if one.get("validations", {}).get("required")}
+    required = {field["id"]: field for field in form["body"] if field.get("validations", {}).get("required")}
 
     assert required.keys() >= {"version", "event", "log"}
     assert "hyperpod-ebs --version" in required["version"]["attributes"]["description"]
