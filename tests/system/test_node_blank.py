@@ -244,6 +244,7 @@ async def test_raw_data_written_after_the_device_was_read_is_not_overwritten(nod
     assert await node.host.read_contents(device, VOLUME) == Blank()
     with device.path.open("r+b", buffering=0) as raw:
         raw.write(b"LABELONE".rjust(520).ljust(4096))  # similar to LVM's label
+        os.fsync(raw.fileno())  # closing the device flushes nothing while another program has it open
     before = digest(node.image())
 
     with pytest.raises(errors.Unavailable):
