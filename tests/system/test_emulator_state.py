@@ -210,14 +210,29 @@ async def test_without_root_resources_change_their_states_but_nodes_get_no_devic
     assert "is deleted" in reset.out
 
 
-async def test_a_state_path_may_contain_spaces_backslashes_and_accents(short_path: Path) -> None:
-    """proc(5): mountinfo escapes such characters; an emulator that missed a mount would delete its files."""
-    state = short_path / "café au lait\\1"
+class StateDirectoryLife(NamedTuple):
+    """What a state directory showed during an attachment, and how its resets ended."""
+
+    mount: Path
+    """A mount inside the directory, present at the first reset only."""
+    devices: list[str]
+    """The names in the instance's device directory."""
+    backing_files: list[str]
+    volume: str
+    refused: str
+    """The first reset's stderr."""
+    reset: str
+    """The second reset's output."""
+
+
+async def attach_and_reset(state: Path) -> StateDirectoryLife:
+    """Attach a volume of an emulator with this state directory, then reset it with and without a mount inside."""
     async with cloud(state) as (emulator, aws):
         volume, instance = await aws.create_volume(), await aws.run_instance()
         await aws.ec2("attach_volume", VolumeId=volume, InstanceId=instance, Device="/dev/xvdba")
         await wait_until_equal(lambda: aws.volume_state(volume), "in-use attached")
         devices = sorted(path.name for path in emulator.device_directory(instance).iterdir())
+        bound = sorted(file.name for _, file in await files.off_loop(lambda: list(loop_devices.find_in(state))))
     inside = state / "nodes" / "mnt"
     inside.mkdir(parents=True)
     await command.run(["mount", "-t", "tmpfs", "none", str(inside)])
@@ -226,34 +241,28 @@ async def test_a_state_path_may_contain_spaces_backslashes_and_accents(short_pat
     finally:
         await command.run(["umount", str(inside)])
     reset = await run_emulator("reset", *state_flag(state))
+    return StateDirectoryLife(inside, devices, bound, volume, refused.err, reset.out)
 
-    assert devices == ["disk", "nvme1n1", "xvdba"]
-    assert f"{inside} is mounted" in refused.err
-    assert "is deleted" in reset.out
+
+async def test_a_state_path_may_contain_spaces_backslashes_and_accents(short_path: Path) -> None:
+    """proc(5): mountinfo escapes such characters; an emulator that missed a mount would delete its files."""
+    life = await attach_and_reset(short_path / "café au lait\\1")
+
+    assert life.devices == ["disk", "nvme1n1", "xvdba"]
+    assert f"{life.mount} is mounted" in life.refused
+    assert "is deleted" in life.reset
 
 
 async def test_a_state_path_with_a_carriage_return_leaves_no_loop_device(short_path: Path) -> None:
     """The kernel writes a carriage return as it is, in the mount table and in sysfs."""
     state = short_path / "a\rb\x85c"
-    async with cloud(state) as (emulator, aws):
-        volume, instance = await aws.create_volume(), await aws.run_instance()
-        await aws.ec2("attach_volume", VolumeId=volume, InstanceId=instance, Device="/dev/xvdba")
-        await wait_until_equal(lambda: aws.volume_state(volume), "in-use attached")
-        devices = sorted(path.name for path in emulator.device_directory(instance).iterdir())
-        bound = [file.name for _, file in await files.off_loop(lambda: list(loop_devices.find_in(state)))]
-    inside = state / "nodes" / "mnt"
-    inside.mkdir(parents=True)
-    await command.run(["mount", "-t", "tmpfs", "none", str(inside)])
-    try:
-        refused = await run_emulator("reset", *state_flag(state), code=1)
-    finally:
-        await command.run(["umount", str(inside)])
-    reset = await run_emulator("reset", *state_flag(state))
 
-    assert devices == ["disk", "nvme1n1", "xvdba"]
-    assert sorted(bound) == ["pool.xfs", f"{volume}.img"]
-    assert "is mounted" in refused.err
-    assert "is deleted" in reset.out
+    life = await attach_and_reset(state)
+
+    assert life.devices == ["disk", "nvme1n1", "xvdba"]
+    assert life.backing_files == ["pool.xfs", f"{life.volume}.img"]
+    assert "is mounted" in life.refused
+    assert "is deleted" in life.reset
     assert not await files.off_loop(lambda: list(loop_devices.find_in(state)))
 
 
