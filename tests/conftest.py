@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import grpc.aio
 import psutil
 import pytest
 from blockbuster import blockbuster_ctx
@@ -65,6 +66,18 @@ def no_blocking_calls() -> Generator[None]:
     """
     with blockbuster_ctx("hyperpod_ebs", excluded_modules=["hyperpod_ebs.demo", "hyperpod_ebs.sandbox"]):
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def grpc_runtime() -> Generator[None]:
+    """Keep gRPC's poller thread running between the tests.
+
+    Its last channel or server stops the poller when Python frees it, which the garbage collector may do in any
+    later test, on that test's event loop. To stop the poller blocks.
+    """
+    grpc.aio.init_grpc_aio()
+    yield
+    grpc.aio.shutdown_grpc_aio()
 
 
 @pytest.fixture(scope="session")
