@@ -1,6 +1,7 @@
 """The state of the machine that a local cluster must not change, and the leftovers of a cluster."""
 
 import re
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -16,20 +17,34 @@ _KUBERNETES_DIRECTORIES: Final = (
 )
 """Where Kubernetes' programs write by default."""
 
+_SYSTEM_DIRECTORIES: Final = ("/boot", "/dev", "/etc", "/opt", "/proc", "/run", "/sys", "/usr", "/var/lib")
+
 
 def machine_state() -> dict[str, object]:
-    """The state of the machine, without loop devices and mounts that sandboxes of other processes change."""
-    points = [mount.point for mount in kernel_tables.mounts()]
+    """The state of the machine, without what other emulators, clusters and tests change meanwhile."""
     return {
         "interfaces": {interface.name for interface in Path("/sys/class/net").iterdir()},
         "network namespaces": {entry.name for entry in Path("/run/netns").glob("*")},
         "devices": {entry.name for entry in Path("/dev").iterdir() if not re.match(r"loop\d", entry.name)},
         "run": {entry.name for entry in Path("/run").iterdir()},
-        "mounts": sorted(
-            str(point) for point in points if not any((parent / janitor.LOCK_FILE).exists() for parent in point.parents)
-        ),
+        "mounts": sorted(_mounts_of_test()),
         **kubernetes_state(),
     }
+
+
+def _mounts_of_test() -> list[str]:
+    """The mount points in the system's directories, and each mount of the test's directory.
+
+    An emulator or a cluster that another user runs mounts only below its own directory.
+    """
+    directory = tempfile.gettempdir().encode()
+    lines = [line for line in kernel_tables.MOUNT_TABLE.read_bytes().split(b"\n") if line]
+    return [
+        str(mount.point)
+        for line in lines
+        for mount in kernel_tables.mounts(line)
+        if directory in line or any(mount.point.is_relative_to(parent) for parent in _SYSTEM_DIRECTORIES)
+    ]
 
 
 def kubernetes_state() -> dict[str, object]:

@@ -15,6 +15,7 @@ import pytest
 from hyperpod_ebs.kit import command, files
 from hyperpod_ebs.sandbox import janitor
 from hyperpod_ebs.sandbox.sandbox import Sandbox
+from tests.support.machine_state import machine_state
 
 pytestmark = pytest.mark.root
 
@@ -303,3 +304,21 @@ async def test_a_sandbox_is_made_where_devices_can_be_opened(short_path: Path, m
         assert not elsewhere.path.exists()
     finally:
         await command.run(["umount", str(small)])
+
+
+async def test_the_machines_state_has_the_mounts_of_this_test_and_not_its_neighbours(
+    tmp_path: Path, short_path: Path
+) -> None:
+    """Another emulator on the machine attaches and mounts volumes while a test compares the machine's state."""
+    before = machine_state()["mounts"]
+
+    await mount_new_filesystem(tmp_path / "image", tmp_path / "neighbour")
+    with_a_neighbour = machine_state()["mounts"]
+    await mount_new_filesystem(short_path / "image", short_path / "mine")
+    with_mine = machine_state()["mounts"]
+
+    for point in (tmp_path / "neighbour", short_path / "mine"):
+        await command.run(["umount", str(point)])
+    assert with_a_neighbour == before
+    assert isinstance(with_mine, list)
+    assert str(short_path / "mine") in with_mine
