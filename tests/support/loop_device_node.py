@@ -41,7 +41,7 @@ class LoopNode:
                 if mounted.mount_point.is_relative_to(directory):
                     await command.run(["umount", "-l", str(mounted.mount_point)], ok=frozenset({0, 32}))
             for loop in node.loops.values():
-                await command.run(["losetup", "-d", str(loop)])
+                await release(loop)
 
     def image(self, volume_id: str = VOLUME) -> Path:
         """The backing file of a volume."""
@@ -73,7 +73,11 @@ class LoopNode:
         link = self.link(volume_id)
         link.resolve().unlink()
         link.unlink()
-        await command.run(["losetup", "-d", str(self.loops.pop(volume_id))])
+        await release(self.loops.pop(volume_id))
+
+    async def write_protect(self, volume_id: str = VOLUME) -> None:
+        """Set the kernel's write protection of the volume's device."""
+        await command.run(["blockdev", "--setro", str(self.loops[volume_id])])
 
     async def resize(self, size: int, volume_id: str = VOLUME) -> None:
         """Change the volume's size."""
@@ -83,6 +87,12 @@ class LoopNode:
     def link(self, volume_id: str = VOLUME) -> Path:
         """The volume's by-id link."""
         return volume_link(self.directory / "dev", volume_id)
+
+
+async def release(loop: Path) -> None:
+    """Free the loop device, without write protection, which the kernel would leave for the device's next user."""
+    await command.run(["blockdev", "--setrw", str(loop)])
+    await command.run(["losetup", "-d", str(loop)])
 
 
 def mounts_at(path: Path) -> tuple[MountEntry, ...]:

@@ -117,6 +117,21 @@ async def test_a_detach_waits_while_udev_has_the_device_open(
     assert detaching.result() == "detached"
 
 
+async def test_write_protection_that_a_node_set_does_not_outlive_the_attachment(emulator: Emulator, aws: Aws) -> None:
+    """The kernel keeps the flag of BLKROSET on the loop device for the next file that is bound to it."""
+    volume = await aws.create_volume()
+    cluster, (node,) = await aws.create_cluster()
+    await aws.attach_to_node(cluster, node, volume)
+    device = device_path(emulator, node, volume)
+    flag = Path(f"/sys/dev/block/{os.major(device.stat().st_rdev)}:{os.minor(device.stat().st_rdev)}/ro")
+
+    await command.run(["blockdev", "--setro", str(device)])
+    before = flag.read_text().strip()
+    await aws.detach_from_node(cluster, node, volume)
+
+    assert (before, flag.read_text().strip()) == ("1", "0")
+
+
 async def test_a_volume_that_grows_while_its_device_is_bound_has_the_new_size_on_the_node(
     emulator: Emulator, aws: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,10 +22,13 @@ async def mount(device: Device, target: Path, filesystem: str, options: Iterable
     """Mount the filesystem on `device` at the directory `target`; create the directory if it is absent.
 
     Raises:
-        NotReady: The kernel refused.
+        NotReady: The kernel refused, or the device is write-protected and `options` do not ask for a read-only mount.
         Unavailable: The kernel did not answer in time, or another program uses the device.
     """
-    argv = ["mount", "-t", filesystem, *_option_arguments(options), str(device.path), str(target)]
+    given = tuple(options)
+    # Without -w, mount(8) mounts a write-protected device read-only and exits with 0; the option `rw` does not stop it.
+    writing = [] if "ro" in given else ["-w"]
+    argv = ["mount", *writing, "-t", filesystem, *_option_arguments(given), str(device.path), str(target)]
     await _run_mount(argv, target, directory=True, action=f"mount {device.path} as {filesystem} at {target}")
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+_BLKROSET: Final = 0x125D
 _CLR_FD: Final = 0x4C01
 _SET_STATUS64: Final = 0x4C04
 _GET_STATUS64: Final = 0x4C05
@@ -115,6 +116,8 @@ class LoopDevice:
                 _await_udev(handle)
             # Check again: while it is open here, no other process can free it and bind it again.
             if self.has_backing_file(file):
+                # A node's write protection stays with the loop device, and would hit the next volume on that device.
+                fcntl.ioctl(handle, _BLKROSET, struct.pack("=i", 0))
                 fcntl.ioctl(handle, _CLR_FD, 0)
                 if not force:
                     _clear_autoclear(handle)

@@ -59,8 +59,9 @@ class Pool:
             await _create_xfs(image)
         if not await files.off_loop(path.is_mount):
             loop = await files.off_loop(_find_or_bind, image, deadline=_DEADLINE)
-            options = "noatime,discard"
-            await command.run(["mount", "-t", "xfs", "-o", options, str(loop.path), str(path)], deadline=_DEADLINE)
+            # Without -w, mount(8) mounts a write-protected device read-only and exits with 0.
+            mount = ["mount", "-w", "-t", "xfs", "-o", "noatime,discard", str(loop.path), str(path)]
+            await command.run(mount, deadline=_DEADLINE)
         return cls(path, copy_method)
 
     def copy(self, source: Path, target: Path, *, size: int) -> None:
