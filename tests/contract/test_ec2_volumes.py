@@ -263,6 +263,42 @@ async def test_filters_match_values_and_patterns(aws: Aws) -> None:
         assert {volume["VolumeId"] for volume in found["Volumes"]} == {ids[size] for size in case.matches}, case
 
 
+class TagFilter(NamedTuple):
+    """A filter by tag, and the volumes that it matches: their values of the tag `app`, or `pair` for the last one."""
+
+    name: str
+    values: list[str]
+    matches: set[str]
+
+
+TAG_FILTERS = [
+    TagFilter("tag:app", ["db?"], {"db", "db?", "db1", "db*"}),
+    TagFilter("tag:app", ["db*"], {"db", "db?", "db1", "db*", r"db\1"}),
+    TagFilter("tag:app", [r"db\?"], {"db?"}),
+    TagFilter("tag:app", [r"db\*", r"db\\1"], {"db*", r"db\1"}),
+    TagFilter("tag:app", [r"d\b"], {"db"}),
+    TagFilter("tag-key", ["a=b"], {"pair"}),
+    TagFilter("tag-key", ["a"], set()),
+    TagFilter("tag:a=b", ["c"], {"pair"}),
+    TagFilter("tag:a", ["b=c"], set()),
+]
+
+
+async def test_wildcards_in_filter_values_can_be_escaped_and_tag_keys_may_have_equals_signs(aws: Aws) -> None:
+    """EC2 User Guide, "List and filter using the CLI and API": * ? and the backslash that makes them literal."""
+    tags = {value: {"Key": "app", "Value": value} for value in ("db", "db?", "db1", "db*", r"db\1")}
+    tags["pair"] = {"Key": "a=b", "Value": "c"}
+    ids = {
+        await aws.create_volume(TagSpecifications=[{"ResourceType": "volume", "Tags": [tag]}]): name
+        for name, tag in tags.items()
+    }
+
+    for case in TAG_FILTERS:
+        found = await aws.ec2("describe_volumes", Filters=[{"Name": case.name, "Values": case.values}])
+
+        assert {ids[volume["VolumeId"]] for volume in found["Volumes"]} == case.matches, case
+
+
 async def test_an_unknown_filter_and_too_many_values_are_refused(aws: Aws) -> None:
     """EC2 API reference, "Error codes": FilterLimitExceeded."""
     values = [f"vol-{number:017x}" for number in range(201)]

@@ -70,23 +70,20 @@ def _predicate(
 ) -> Callable[[R], bool]:
     matches = _matcher(values)
     if tags is not None and name == "tag-key":
-        return lambda record: any(matches(pair.partition("=")[0]) for pair in _tag_pairs(tags(record)))
+        return lambda record: any(matches(key) for key in tags(record))
     if tags is not None and name.startswith("tag:"):
-        start = name.removeprefix("tag:") + "="
-        return lambda record: any(
-            pair.startswith(start) and matches(pair.removeprefix(start)) for pair in _tag_pairs(tags(record))
-        )
+        key = name.removeprefix("tag:")
+        return lambda record: key in tags(record) and matches(tags(record)[key])
     if (field := fields.get(name)) is None:
         raise AwsFault("InvalidParameterValue", f"The filter '{name}' is invalid")
     return lambda record: any(matches(value) for value in field(record))
 
 
-def _tag_pairs(tags: Mapping[str, str]) -> Iterable[str]:
-    return (f"{key}={value}" for key, value in tags.items())
-
-
 def _matcher(values: list[str]) -> Callable[[str], bool]:
-    """A predicate: the text is one of `values`, where * is any text and ? is any character."""
+    """A predicate: the text is one of `values`, where * is any text and ? is one character or none.
+
+    Source: EC2 User Guide, "List and filter using the CLI and API".
+    """
     literals = {value for value in values if not _is_pattern(value)}
     patterns = [re.compile(_regex(value), re.DOTALL) for value in values if _is_pattern(value)]
     return lambda text: text in literals or any(pattern.fullmatch(text) for pattern in patterns)
@@ -99,5 +96,5 @@ def _is_pattern(value: str) -> bool:
 def _regex(value: str) -> str:
     """The filter value as a regular expression; a backslash makes the next character literal."""
     parts = re.findall(r"\\.|.", value, re.DOTALL)
-    special = {"*": ".*", "?": "."}
+    special = {"*": ".*", "?": ".?"}
     return "".join(special.get(part) or re.escape(part[-1]) for part in parts)
