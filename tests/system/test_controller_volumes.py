@@ -165,6 +165,22 @@ async def test_a_name_has_one_snapshot_even_after_a_lost_answer(controller: Cont
         await take_snapshot(controller.cloud, a_snapshot(other))
 
 
+@pytest.mark.requirement("csi.create-snapshot.conflict")
+@pytest.mark.parametrize("name", ["sbi?", "sb*", r"sbi\g", "s*?\\"])
+async def test_a_name_with_wildcards_is_not_the_name_of_another_snapshot_or_volume(
+    controller: Controller, name: str
+) -> None:
+    """EC2 User Guide, "List and filter using the CLI and API": filter values are patterns unless escaped."""
+    volume, other = await controller.provision("sbig"), await controller.provision(name)
+    big = await take_snapshot(controller.cloud, a_snapshot(volume, "sbig"))
+
+    first = await take_snapshot(controller.cloud, a_snapshot(volume, name))
+    again = await take_snapshot(controller.cloud, a_snapshot(volume, name))
+
+    assert first.id == again.id != big.id
+    assert [found.id for found in await controller.cloud.find_volumes_named(name)] == [other.id]
+
+
 @pytest.mark.requirement("csi.delete-volume.snapshots-stay")
 async def test_a_snapshot_outlives_its_volume(controller: Controller) -> None:
     """CSI spec, DeleteVolume: the snapshots stay listed, and are still sources of new volumes."""

@@ -6,8 +6,9 @@ value that the driver does not know. `aws.calls` turns both into a `CloudError`.
 # botocore marks every member of an answer as optional. A missing one is a KeyError, as said above:
 # pyright: reportTypedDictNotRequiredAccess=false
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from hyperpod_ebs.driver.aws.errors import NOT_UNDERSTOOD, parse_problem
 from hyperpod_ebs.driver.model import errors
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 Shape = TypeVar("Shape")
 Value = TypeVar("Value")
+
+# "List and filter using the CLI and API" in the EC2 User Guide.
+_WILDCARD: Final = re.compile(r"[*?\\]")
 
 
 def parse_tags(tags: "Iterable[TagTypeDef]") -> dict[str, str]:
@@ -31,8 +35,8 @@ def tag_list(tags: Mapping[str, str]) -> "list[TagTypeDef]":
 
 
 def filters(name: str, values: Collection[str]) -> "list[FilterTypeDef]":
-    """The filter for objects whose property `name` has one of these values, at most 200."""
-    return [{"Name": name, "Values": sorted(values)}]
+    """The filter for objects whose property `name` has one of these values, at most 200; no value is a pattern."""
+    return [{"Name": name, "Values": [_WILDCARD.sub(r"\\\g<0>", value) for value in sorted(values)]}]
 
 
 def parse_by_id(

@@ -59,11 +59,12 @@ class Ec2Snapshots(AwsCaller):
     async def find_snapshots_named(self, name: str) -> tuple[Snapshot, ...]:
         """Find the account's snapshots that carry `name` as the name of their CreateSnapshot request."""
         by_name = filters(f"tag:{SNAPSHOT_NAME}", [name])
-        return await self.call_pages(
+        found = await self.call_pages(
             f"look up snapshot {name}",
             lambda aws, page: aws.ec2.describe_snapshots(OwnerIds=["self"], Filters=by_name, **page),
             _parse_snapshots,
         )
+        return tuple(snapshot for snapshot in found if snapshot.tags.get(SNAPSHOT_NAME) == name)
 
     async def list_snapshots(self, size: int, token: str | None, *, volume_id: str | None) -> Page[Snapshot]:
         """List one page of the account's snapshots, of one volume or of all."""
