@@ -178,6 +178,10 @@ SECTIONS: Final = (
                 "once, reports the reason, and recovers without a restart.",
                 source="decision 0015",
             ),
+            "controller.serves-without-sts": Requirement(
+                sentence="Without STS, only attachments to HyperPod nodes fail.",
+                source="decision 0015",
+            ),
             "denied.names-the-statement": Requirement(
                 sentence="An event on the claim names a missing permission and the IAM statement that grants it, in at "
                 "most 900 bytes.",

@@ -15,7 +15,7 @@ from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from hyperpod_ebs.pb import csi_pb2
 from tests.support.controller_process import NO_AWS_FILES, UNKNOWN_VOLUME, environment, start_controller
-from tests.support.emulator_clients import Aws
+from tests.support.emulator_clients import ZONE, Aws
 from tests.support.waiting import wait_until
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-west-2"}
@@ -23,19 +23,10 @@ KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGI
 
 
 @pytest.mark.requirement("controller.starts-without-aws")
-@pytest.mark.parametrize(
-    ("operation", "code", "action"),
-    [
-        ("DescribeVolumes", "UnauthorizedOperation", "ec2:DescribeVolumes"),
-        ("GetCallerIdentity", "AccessDenied", "sts:GetCallerIdentity"),
-    ],
-    ids=["EC2", "STS"],
-)
-async def test_a_wrong_role_is_named_and_fixed_without_a_restart(
-    emulator: Emulator, short_path: Path, operation: str, code: str, action: str
-) -> None:
+async def test_a_wrong_role_is_named_and_fixed_without_a_restart(emulator: Emulator, short_path: Path) -> None:
     """The log, the probe and the health page name the missing action."""
-    emulator.faults.plan(operation, AwsFault(code, "You are not authorized."), times=1000)
+    code, action = "UnauthorizedOperation", "ec2:DescribeVolumes"
+    emulator.faults.plan("DescribeVolumes", AwsFault(code, "You are not authorized."), times=1000)
 
     async with start_controller(short_path, environment(emulator)) as controller:
         status, text = await controller.get_page("/healthz")
@@ -50,6 +41,31 @@ async def test_a_wrong_role_is_named_and_fixed_without_a_restart(
         await controller.process.wait()
         logged = [line for line in "".join(controller.process.log).splitlines() if action in line]
         assert len(logged) == 2, "once when it appeared, once when it was fixed"
+
+
+@pytest.mark.requirement("controller.serves-without-sts")
+async def test_without_sts_only_attachments_to_hyperpod_nodes_fail(
+    emulator: Emulator, aws: Aws, short_path: Path
+) -> None:
+    """A VPC may have no endpoint for STS; AWS, "Access an AWS service using an interface VPC endpoint"."""
+    emulator.faults.plan("GetCallerIdentity", AwsFault("AccessDenied", "You are not authorized."), times=1000)
+    node = await aws.run_instance(Placement={"AvailabilityZone": ZONE})
+    volume = await aws.create_volume()
+    request = csi_pb2.ControllerPublishVolumeRequest(volume_id=volume, volume_capability=block_capability())
+
+    async with start_controller(short_path, environment(emulator)) as controller:
+        assert await controller.is_healthy()
+        listed = await controller.csi.ListVolumes(csi_pb2.ListVolumesRequest())
+        request.node_id = "hyperpod-abcdefghijkl-i-0123456789abcdef0"
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await controller.csi.ControllerPublishVolume(request)
+        request.node_id = node
+        await controller.csi.ControllerPublishVolume(request)
+    emulator.faults.clear()
+
+    assert volume in {entry.volume.volume_id for entry in listed.entries}
+    assert refusal.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert "sts:GetCallerIdentity" in (refusal.value.details() or "")
 
 
 @pytest.mark.requirement("controller.starts-without-aws")

@@ -87,6 +87,17 @@ def test_a_volume_that_cannot_be_parsed_does_not_hide_the_others_of_a_list() -> 
     assert [volume.id for volume in page.items] == ["vol-1"]
 
 
+def test_volumes_that_other_accounts_share_are_not_listed() -> None:
+    """EC2 API reference, Volume: OwnerId; the account's own id is needed only if there are several owners."""
+    own, shared = volume_shape("vol-1", OwnerId="123456789012"), volume_shape("vol-2", OwnerId="210987654321")
+    alone, together = ScriptedAws([own]), ScriptedAws([own, shared])
+
+    pages = [run(ec2_volumes(aws).list_volumes(5, None)) for aws in (alone, together)]
+
+    assert [[volume.id for volume in page.items] for page in pages] == [["vol-1"], ["vol-1"]]
+    assert (alone.identity_calls, together.identity_calls) == (0, 1)
+
+
 def test_simultaneous_calls_look_up_the_account_once() -> None:
     """Hundreds of volumes may be attached at once when a controller starts."""
     aws = ScriptedAws([])

@@ -2,9 +2,9 @@
 
 A call needs a region and credentials. While one of them is missing, the call waits for the first
 check, which is already running, and then fails with the reason. Each check tests cheaply whether
-AWS lets the driver work: it makes a dry run of DescribeVolumes, which every operation depends on,
-and looks up the account id. Checks follow each other with growing pauses while something is wrong,
-and every ten minutes otherwise.
+AWS lets the driver work: it makes a dry run of DescribeVolumes, which every operation depends on.
+Checks follow each other with growing pauses while something is wrong, and every ten minutes
+otherwise. The check does not call STS: only attachments to HyperPod nodes need the account's id.
 """
 
 import asyncio
@@ -126,10 +126,10 @@ class Connection:
 
 
 async def _check_access(clients: Clients) -> None:
-    """Check that AWS lets the driver describe volumes, and look up the account.
+    """Check that AWS lets the driver describe volumes.
 
     Raises:
-        Denied: AWS does not allow one of these; the message has the action and the IAM statement that allows it.
+        Denied: AWS does not allow it; the message has the action and the IAM statement that allows it.
         Unavailable: AWS does not answer.
     """
     with translate_sdk_errors("check access to EC2"):
@@ -138,7 +138,6 @@ async def _check_access(clients: Clients) -> None:
         except ClientError as answer:
             if answer.response.get("Error", {}).get("Code") != _DRY_RUN:
                 raise
-    await clients.account.resolve_id()
 
 
 def _pauses_while_unhealthy() -> Iterator[float]:

@@ -71,27 +71,24 @@ class Ec2Volumes(AwsCaller):
 
     async def find_volumes_named(self, name: str) -> tuple[Volume, ...]:
         """Find the account's volumes that carry `name` as the name of their CreateVolume request."""
-        account = await (await self.clients()).account.resolve_id()
-        by_name = filters(f"tag:{VOLUME_NAME}", [name])
-        return await self.call_pages(
-            f"look up volume {name}",
-            lambda aws, page: aws.ec2.describe_volumes(Filters=by_name, **page),
-            lambda answer: [_parse_volume(shape) for _, shape in _shapes_with_ids(answer, owner=account)],
+        action, by_name = f"look up volume {name}", filters(f"tag:{VOLUME_NAME}", [name])
+        described = await self.call_pages(
+            action, lambda aws, page: aws.ec2.describe_volumes(Filters=by_name, **page), _shapes_with_ids
         )
+        found = parse_by_id(action, (name,), await self._own(described), _parse_volume)
+        return tuple(volume for volume in found.values() if volume.tags.get(VOLUME_NAME) == name)
 
     async def list_volumes(self, size: int, token: str | None) -> Page[Volume]:
         """List one page of the account's volumes, without those that cannot be parsed."""
-        account = await (await self.clients()).account.resolve_id()
         request: DescribeVolumesRequestTypeDef = {"MaxResults": size}
         if token:
             request["NextToken"] = token
-        return await self.call(
+        described, next_token = await self.call(
             "list volumes",
             lambda aws: aws.ec2.describe_volumes(**request),
-            lambda answer: Page(
-                _parse_readable(_shapes_with_ids(answer, owner=account)), answer.get("NextToken") or None
-            ),
+            lambda answer: (_shapes_with_ids(answer), answer.get("NextToken") or None),
         )
+        return Page(_parse_readable(await self._own(described)), next_token)
 
     async def list_zones(self) -> tuple[str, ...]:
         """List the names of the region's availability zones that are usable now, in order."""
@@ -116,6 +113,17 @@ class Ec2Volumes(AwsCaller):
             lambda aws: aws.ec2.delete_tags(Resources=[volume_id], Tags=ec2_keys),
             lambda _: None,
         )
+
+    async def _own(self, described: "Collection[tuple[str, VolumeTypeDef]]") -> "list[tuple[str, VolumeTypeDef]]":
+        """The volumes of this account; other accounts can share volumes with it.
+
+        STS is asked for the account only if the volumes have several owners: a network without STS must not stop the
+        driver.
+        """
+        account = (await self.clients()).account
+        owners = {owner for _, shape in described if (owner := shape.get("OwnerId"))}
+        own_id = account.known_id if len(owners) < 2 else await account.resolve_id()  # noqa: PLR2004 - as said above
+        return [(id_, shape) for id_, shape in described if shape.get("OwnerId") in {None, own_id} or own_id is None]
 
 
 def _create_request(spec: VolumeSpec, token: str) -> "CreateVolumeRequestTypeDef":
@@ -158,15 +166,9 @@ def _parse_volume(shape: "VolumeTypeDef | VolumeResponseTypeDef") -> Volume:
     )
 
 
-def _shapes_with_ids(
-    answer: "DescribeVolumesResultTypeDef", *, owner: str | None = None
-) -> "tuple[tuple[str, VolumeTypeDef], ...]":
-    """The volumes in the answer with their ids; with `owner` only that account's: other accounts can share volumes."""
-    return tuple(
-        (shape["VolumeId"], shape)
-        for shape in answer["Volumes"]
-        if owner is None or shape.get("OwnerId", owner) == owner
-    )
+def _shapes_with_ids(answer: "DescribeVolumesResultTypeDef") -> "tuple[tuple[str, VolumeTypeDef], ...]":
+    """The volumes in the answer with their ids."""
+    return tuple((shape["VolumeId"], shape) for shape in answer["Volumes"])
 
 
 def _parse_readable(described: "Iterable[tuple[str, VolumeTypeDef]]") -> tuple[Volume, ...]:
