@@ -12,6 +12,7 @@ _PUBLISHERS: Final = {
     "github.com": "CSI spec",
     "docs.aws.amazon.com": "AWS documentation",
     "kubernetes.io": "Kubernetes documentation",
+    "cwe.mitre.org": "CWE-400",
 }
 HEAD: Final = """\
 <!-- Made from tests/support/requirements.py by make generate; do not edit. -->

@@ -1,6 +1,7 @@
 """Each request's signature is verified, and a bad signature gets the error of the service that it is for."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from hyperpod_ebs.emulator.http.auth import Caller, Key, Keys, authenticate
 from hyperpod_ebs.emulator.http.faults import Faults
 from hyperpod_ebs.emulator.http.server import Server
+from hyperpod_ebs.emulator.http.signature import Claim, expected_signature
 from hyperpod_ebs.emulator.wire.messages import Request
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
@@ -171,6 +173,42 @@ def test_a_body_that_differs_from_the_signed_digest_is_rejected() -> None:
 
     with pytest.raises(AwsFault, match="SignatureDoesNotMatch"):
         verify(request)
+
+
+def sign_headers(request: Request, names: tuple[str, ...]) -> Request:
+    """Sign the request again, correctly, but cover only these headers."""
+    claim = Claim.parse(request)
+    assert claim is not None
+    shortened = replace(claim, headers=names)
+    if claim.presigned:
+        query = re.sub("X-Amz-SignedHeaders=[^&]*", f"X-Amz-SignedHeaders={quote(';'.join(names))}", request.query)
+        request = replace_parts(request, query=query)
+        return replace_parts(
+            request,
+            query=re.sub("Signature=[^&]*", f"Signature={expected_signature(shortened, KEY.secret, request)}", query),
+        )
+    value = re.sub("SignedHeaders=[^,]*", f"SignedHeaders={';'.join(names)}", request.headers["authorization"])
+    value = re.sub("Signature=.*", f"Signature={expected_signature(shortened, KEY.secret, request)}", value)
+    return replace_parts(request, headers={**request.headers, "authorization": value})
+
+
+@pytest.mark.parametrize(
+    ("required", "presigned"),
+    [(("host", "x-amz-date"), False), (("host",), True)],
+    ids=["a header", "a presigned URL, whose time is in the query"],
+)
+def test_a_correct_signature_that_does_not_cover_host_and_time_is_rejected(
+    required: tuple[str, ...],
+    presigned: bool,  # noqa: FBT001 - a case
+) -> None:
+    """IAM User Guide, "Create a signed AWS API request": SignedHeaders must include host and the x-amz-* headers."""
+    request = sign(method="GET", query="a=b", body=b"", headers={"x-note": "signed too"}, presigned=presigned)
+
+    verify(sign_headers(request, (*required, "x-note")))
+    for name in required:
+        fewer = (*(other for other in required if other != name), "x-note")
+        with pytest.raises(AwsFault, match="SignatureDoesNotMatch"):
+            verify(sign_headers(request, fewer))
 
 
 class ErrorCase(NamedTuple):

@@ -410,15 +410,30 @@ async def test_a_bug_is_logged_with_its_traceback_and_without_secrets(
     assert "Signature=" not in log
 
 
-async def test_the_error_for_an_unknown_service_lists_the_emulated_ones(url: str) -> None:
-    """A wrong endpoint variable is a common mistake."""
-    headers = {"authorization": AUTHORIZATION.replace("SERVICE", "s3"), "x-amz-date": "20260102T030405Z"}
+@pytest.mark.parametrize(
+    ("service", "operation", "parameters"),
+    [
+        ("s3", "list_buckets", {}),
+        ("route53", "list_hosted_zones", {}),
+        ("iam", "list_roles", {}),
+        ("autoscaling", "describe_auto_scaling_groups", {}),
+        ("dynamodb", "list_tables", {}),
+        ("kms", "create_key", {}),
+        ("efs", "describe_file_systems", {}),
+        ("lambda", "invoke", {"FunctionName": "f", "Payload": b"{}"}),
+    ],
+)
+async def test_a_client_of_a_service_that_is_not_emulated_learns_which_ones_are(
+    url: str, service: str, operation: str, parameters: dict[str, Any]
+) -> None:
+    """A wrong endpoint variable is a common mistake. Each client parses the errors of its own protocol."""
+    with pytest.raises(ClientError) as refused:
+        await ask(url, service, operation, **parameters)
 
-    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
-        status, text = answer.status, await answer.text()
-
-    assert status == 404
-    assert text == "service s3 is not emulated; the emulated services are ec2, eks, sagemaker, sts"
+    response: Any = refused.value.response
+    assert response["Error"]["Code"] == "UnknownOperationException"
+    assert "is not emulated; the emulated services are ec2, eks, sagemaker, sts" in response["Error"]["Message"]
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 404
 
 
 async def test_a_body_that_is_too_long_is_rejected(url: str) -> None:
@@ -486,6 +501,33 @@ async def test_a_control_route_is_only_for_clients_on_this_machine(remote: str, 
 
     await runner.cleanup()
     assert answered == status
+
+
+@pytest.mark.requirement("emulator.answers-others")
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Host": "localhost:4566"}, 200),
+        ({"Host": "[::1]:4566"}, 200),
+        ({"Host": "rebound.example:4566"}, 403),
+        ({"Host": "127.0.0.1.rebound.example"}, 403),
+        ({"Host": "192.0.2.1"}, 403),
+        ({"Host": "["}, 403),
+        ({"Host": ""}, 403),
+        ({"Origin": "http://rebound.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+    ids=str,
+)
+async def test_a_web_page_in_the_users_browser_cannot_use_a_control_route(
+    url: str, headers: dict[str, str], status: int
+) -> None:
+    """A page's name may have been given the emulator's address (DNS rebinding); the request comes from this machine."""
+    async with aiohttp.ClientSession() as session:
+        for route in ("health", "calls", "faults"):
+            async with session.get(f"{url}/_emulator/{route}", headers=headers) as answer:
+                assert answer.status == status
 
 
 async def test_an_operation_with_handlers_in_two_objects_fails_at_start() -> None:

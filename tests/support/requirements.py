@@ -256,6 +256,11 @@ SECTIONS: Final = (
                 "and nothing that is mounted there.",
                 source="decision 0022",
             ),
+            "emulator.answers-others": Requirement(
+                sentence="No connection, body or form keeps the emulator from answering other clients, and no web page "
+                "can use its control routes.",
+                source="https://cwe.mitre.org/data/definitions/400.html",
+            ),
             "emulator.botocore-accepts": Requirement(
                 sentence="botocore parses every answer of the emulator.",
                 source="decision 0001",

@@ -1,9 +1,10 @@
-"""Control routes for planned faults, the call log, and health; for clients on this machine only."""
+"""Control routes for planned faults, the call log, and health; for programs on this machine only."""
 
 import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -73,6 +74,8 @@ def local_only(route: web.RouteDef) -> web.RouteDef:
     async def check_client(request: web.Request) -> web.StreamResponse:
         if not _is_local(request):
             raise web.HTTPForbidden(text="this route is only for clients on the emulator's own machine\n")
+        if _is_from_web_page(request):
+            raise web.HTTPForbidden(text="this route is not for web pages: send no Origin, and an address as Host\n")
         return await handler(request)
 
     return web.RouteDef(route.method, route.path, check_client, route.kwargs)
@@ -80,10 +83,32 @@ def local_only(route: web.RouteDef) -> web.RouteDef:
 
 def _is_local(request: web.Request) -> bool:
     """Whether the client's address is a loopback address, or the very address that it connected to."""
-    if request.remote is None or request.transport is None:
+    return request.remote is not None and _is_own_address(request, request.remote)
+
+
+def _is_from_web_page(request: web.Request) -> bool:
+    """Whether a web page in a browser of this machine may have sent the request.
+
+    A page can give its own name the address of this machine (DNS rebinding); then Host has that name. A browser adds
+    Origin to each request that changes something (Fetch standard, "Origin header").
+    """
+    try:
+        name = urlsplit(f"//{request.host}").hostname or ""
+        return "Origin" in request.headers or not (name == "localhost" or _is_own_address(request, name))
+    except ValueError:  # Host is not an address
+        return True
+
+
+def _is_own_address(request: web.Request, address: str) -> bool:
+    """Whether this is a loopback address, or the very address that the client connected to.
+
+    Raises:
+        ValueError: It is not an IP address.
+    """
+    if request.transport is None:
         return False
     own: tuple[str, int] = request.transport.get_extra_info("sockname")
-    return ipaddress.ip_address(request.remote).is_loopback or request.remote == own[0]
+    return ipaddress.ip_address(address).is_loopback or address == own[0]
 
 
 def _number(request: web.Request, name: str, default: int) -> int:

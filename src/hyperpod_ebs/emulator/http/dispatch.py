@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-from hyperpod_ebs.emulator.http import auth
+from hyperpod_ebs.emulator.http import auth, unknown_service
 from hyperpod_ebs.emulator.http.access_denied import access_denied
 from hyperpod_ebs.emulator.http.auth import Keys
 from hyperpod_ebs.emulator.http.call_log import CallLog, ConnectionDropped
@@ -104,7 +104,7 @@ class Dispatcher:
         request_id = str(uuid.uuid4())
         service = auth.service_of(request) or self._guess_service(request)
         if (endpoint := self._endpoints.get(service)) is None:
-            return _unknown_service(service, sorted(self._endpoints), request_id)
+            return unknown_service.reply(request, service, sorted(self._endpoints), request_id)
         try:
             return await self._answer(endpoint, request, request_id)
         except AwsFault as fault:
@@ -167,14 +167,3 @@ class Dispatcher:
     def _guess_service(self, request: Request) -> str:
         """The service that an unsigned request is probably for; empty if it resembles no service's requests."""
         return next((name for name, endpoint in self._endpoints.items() if endpoint.wire.resembles(request)), "")
-
-
-def _unknown_service(service: str, services: Sequence[str], request_id: str) -> Reply:
-    """The reply to a request for a service that is not emulated."""
-    subject = f"service {service}" if service else "the service of this request"
-    message = f"{subject} is not emulated; the emulated services are {', '.join(services)}"
-    return Reply(
-        status=404,
-        headers={"content-type": "text/plain;charset=UTF-8", "x-amzn-requestid": request_id},
-        body=message.encode(),
-    )

@@ -5,6 +5,7 @@ the operation succeeds and only its answer is replaced or lost. A planned fault 
 at the end of a test means that the test did not take the code path that it should.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, Self, get_args
@@ -12,6 +13,14 @@ from typing import Any, Final, Literal, Self, get_args
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 
 When = Literal["before", "after"]
+
+MAX_DELAY: Final = 86_400
+"""Maximum seconds of a planned delay."""
+
+_CODE: Final = re.compile(r"[A-Za-z0-9._:-]+")
+"""A code can be sent in a header."""
+
+_STATUSES: Final = range(400, 600)
 
 _FIELDS: Final[Mapping[str, type | tuple[type, ...]]] = {
     "operation": str,
@@ -56,10 +65,15 @@ class Plan:
     """Answer the service's error for an operation that no policy allows."""
 
     def __post_init__(self) -> None:
-        if self.times < 1 or self.delay < 0:
+        if self.times < 1 or not 0 <= self.delay <= MAX_DELAY:  # false for NaN
             raise BadPlan(
                 f"plan for {self.operation}: {self.times} times after {self.delay} s is impossible; "
-                "times must be at least 1 and delay at least 0"
+                f"times must be at least 1, and delay between 0 and {MAX_DELAY}"
+            )
+        if self.fault is not None and not (_CODE.fullmatch(self.fault.code) and self.fault.status in _STATUSES):
+            raise BadPlan(
+                f"plan for {self.operation}: no error has code {self.fault.code!r} and status {self.fault.status}; "
+                "a code is one word, and a status between 400 and 599"
             )
         if self.when not in get_args(When):
             raise BadPlan(f"plan for {self.operation}: when is {self.when!r}, not one of {', '.join(get_args(When))}")

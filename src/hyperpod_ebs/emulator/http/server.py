@@ -10,11 +10,12 @@ from hyperpod_ebs.emulator.http import control
 from hyperpod_ebs.emulator.http.auth import Keys
 from hyperpod_ebs.emulator.http.call_log import ConnectionDropped
 from hyperpod_ebs.emulator.http.dispatch import Dispatcher, Service
+from hyperpod_ebs.emulator.http.door import Door
 from hyperpod_ebs.emulator.http.faults import Faults
 from hyperpod_ebs.emulator.wire.messages import Request
 
-BODY_LIMIT: Final = 4 * 1024**2
-"""Maximum bytes of a request; a request with 500 ids and their filters has about 30,000."""
+BODY_LIMIT: Final = 1024**2
+"""Maximum bytes of a request, which bounds the time to parse it; 500 ids and their filters have about 30,000."""
 
 STOPPING: Final = 5.0
 """Seconds that running calls have to finish when the server stops."""
@@ -63,14 +64,12 @@ class Server:
         application = web.Application(client_max_size=BODY_LIMIT)
         application.add_routes(self._routes)
         application.router.add_route("*", "/{path:.*}", self._answer)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=STOPPING)
-        await runner.setup()
-        try:
-            async with self._dispatcher.open():
-                await web.TCPSite(runner, host, port).start()
-                yield f"http://{_authority(*runner.addresses[0][:2])}"
-        finally:
-            await runner.cleanup()
+        async with (
+            Door.build(application, stopping=STOPPING) as door,
+            self._dispatcher.open(),
+            door.listen(host, port) as address,
+        ):
+            yield f"http://{_authority(*address)}"
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         try:

@@ -17,6 +17,9 @@ from hyperpod_ebs.emulator.wire.operations import AwsFault
 
 _NUMBER: Final = re.compile("[0-9]{1,9}")
 
+MAX_LEVELS: Final = 16
+"""Parts of a parameter's name; EC2's and STS's deepest structures have ten or fewer."""
+
 Node = str | dict[str, "Node"]
 Read = Callable[[Node, str], Any]  # returns a value of the shape's type
 """Reads a node of the form; the second argument is the node's name in errors."""
@@ -43,10 +46,10 @@ class Dialect:
 
 
 def tree(pairs: Iterable[tuple[str, str]]) -> dict[str, Node]:
-    """The parameters of a form as a tree; each part of a name is a level."""
+    """The parameters of a form as a tree; each part of a name is a level, and parts beyond `MAX_LEVELS` are one."""
     root: dict[str, Node] = {}
     for name, value in pairs:
-        *parents, last = name.split(".")
+        *parents, last = name.split(".", MAX_LEVELS)
         node = root
         for part in parents:
             nested = node.get(part)

@@ -1,0 +1,131 @@
+"""No client can keep the emulator from answering the others: half-open connections, slow bodies, hostile forms."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from hyperpod_ebs.emulator.http import door
+from hyperpod_ebs.emulator.http.auth import Key, Keys
+from hyperpod_ebs.emulator.http.door import MAX_ARRIVING, MAX_IDLE
+from hyperpod_ebs.emulator.http.faults import Faults
+from hyperpod_ebs.emulator.http.server import BODY_LIMIT, Server
+from hyperpod_ebs.emulator.wire.operations import Answer, Call, Operations, Parameters
+
+HEAD: Final = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n"
+WHOLE: Final = b"GET /_emulator/health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Volumes:
+    """A service without volumes."""
+
+    operations = Operations["Volumes"]()
+
+    @operations("DescribeVolumes")
+    async def describe(self, _: Parameters, __: Call) -> Answer:
+        """Answer that there are none."""
+        return {"Volumes": []}
+
+
+@pytest.fixture
+async def url() -> AsyncGenerator[str]:
+    keys = Keys()
+    keys.add("AKIDEXAMPLE", Key(secret="a secret", account="123456789012", arn="arn:aws:iam::1:user/me", user_id="AID"))
+    async with Server(services={"ec2": [Volumes()]}, keys=keys, faults=Faults(), local_routes=[]).serve(
+        "127.0.0.1", 0
+    ) as address:
+        yield address
+
+
+async def connect(url: str, sent: bytes) -> Connection:
+    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+    writer.write(sent)
+    await writer.drain()
+    return reader, writer
+
+
+async def wait_until_closed(reader: asyncio.StreamReader) -> None:
+    async with asyncio.timeout(60):
+        with suppress(ConnectionError):
+            while await reader.read(4096):
+                pass
+
+
+async def post(url: str, body: bytes) -> tuple[int, str]:
+    """Send a signed form; the status and the text of the answer."""
+    headers = {"content-type": "application/x-www-form-urlencoded; charset=utf-8"}
+    request: Any = AWSRequest(method="POST", url=url, data=body, headers=headers)
+    SigV4Auth(Credentials("AKIDEXAMPLE", "a secret"), "ec2", "us-west-2").add_auth(request)
+    signed = dict(request.headers.items())
+    async with aiohttp.ClientSession() as session, session.post(url, data=body, headers=signed) as answer:
+        return answer.status, await answer.text()
+
+
+@pytest.mark.requirement("emulator.answers-others")
+@pytest.mark.parametrize(
+    ("sent", "limit"),
+    [(b"P", MAX_ARRIVING), (HEAD[:-2], MAX_ARRIVING), (HEAD + b"Action=", MAX_ARRIVING), (WHOLE, MAX_IDLE)],
+    ids=["one byte", "half a head", "half a body", "an answered request"],
+)
+async def test_the_oldest_connection_that_waits_for_a_request_gives_way_to_a_new_one(
+    url: str, sent: bytes, limit: int
+) -> None:
+    """CWE-400: a client that opens connections without end would take the descriptors of the process."""
+    surplus = 20
+    held: list[Connection] = []
+    for _ in range(limit + surplus):
+        held.append(await connect(url, sent))
+        if sent is WHOLE:
+            await held[-1][0].readuntil(b"\r\n\r\n")
+
+    for reader, _ in held[:surplus]:
+        await wait_until_closed(reader)
+    answer = await post(url, b"Action=DescribeVolumes&Version=2016-11-15")
+    is_open = [not reader.at_eof() for reader, _ in held]
+
+    for _, writer in held:
+        writer.close()
+    assert answer[0] == 200
+    assert not any(is_open[:surplus])
+    assert all(is_open[surplus + 1 :]), "one more gives way to the client"
+
+
+@pytest.mark.parametrize("sent", [b"P", HEAD + b"Action="], ids=["one byte", "half a body"])
+async def test_a_connection_whose_request_does_not_arrive_in_time_is_closed(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    """RFC 9112 §9.5: a server usually has a timeout after which it closes a connection."""
+    monkeypatch.setattr(door, "ARRIVAL", 0.1)
+
+    async with Server(services={}, keys=Keys(), faults=Faults(), local_routes=[]).serve("127.0.0.1", 0) as url:
+        reader, writer = await connect(url, sent)
+        await wait_until_closed(reader)
+
+    writer.close()
+
+
+@pytest.mark.requirement("emulator.answers-others")
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"Action=DescribeVolumes&Version=2016-11-15&" + b"." * (BODY_LIMIT - 100), "UnknownParameter"),
+        (b"Action=DescribeVolumes&Version=2016-11-15&Filter" + b".1" * (BODY_LIMIT // 3), "UnknownParameter"),
+        (b"Action=DescribeVolumes&Version=2016-11-15" + b"&a" * (BODY_LIMIT // 3), "MalformedQueryString"),
+    ],
+    ids=["dots", "levels", "parameters"],
+)
+async def test_a_signed_form_made_to_be_slow_is_refused_in_a_few_words(url: str, body: bytes, error: str) -> None:
+    """CWE-400: a form of 4 MiB of dots took seconds in which no other client was answered."""
+    status, text = await post(url, body)
+
+    assert (status, f"<Code>{error}</Code>" in text) == (400, True)
+    assert len(text) < 1000
