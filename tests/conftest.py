@@ -82,7 +82,7 @@ def grpc_runtime() -> Generator[None]:
 
 @pytest.fixture(scope="session")
 def worker_directory() -> Generator[Path]:
-    """A directory that a janitor cleans when this worker ends, even by SIGKILL.
+    """The directory for temporary files, which a janitor cleans when this worker ends, even by SIGKILL.
 
     The processes that tests start inherit the sandbox's variable, by which the janitor finds them.
     """
@@ -92,6 +92,8 @@ def worker_directory() -> Generator[Path]:
         argv = [sys.executable, "-m", "hyperpod_ebs.sandbox.janitor", str(path)]
         process = psutil.Popen(argv, stdin=PIPE, pass_fds=(lock,), start_new_session=True)
         patch.setenv(janitor.SANDBOX_VARIABLE, str(path))
+        patch.setenv("TMPDIR", str(path))
+        patch.setattr(tempfile, "tempdir", str(path))
         try:
             yield path
         finally:

@@ -1,6 +1,5 @@
 """Fixtures that several files of this directory use: an emulator in this process, and an API server."""
 
-import gc
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -16,8 +15,6 @@ async def emulator_and_aws() -> AsyncGenerator[tuple[Emulator, Aws]]:
     """An emulator that keeps its state in memory, and its clients; a file overrides it for another emulator."""
     async with cloud() as both:
         yield both
-        # A gRPC channel takes a lock when it is garbage-collected; in the emulator's code that is a blocking call.
-        gc.collect()
 
 
 @pytest.fixture

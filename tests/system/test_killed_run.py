@@ -13,7 +13,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.root
 
-_TEST = """
+_MOUNT = """
 import os, signal, subprocess
 import pytest
 
@@ -29,23 +29,38 @@ def test_that_is_killed(tmp_path):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
+_EMULATOR = """
+import os, signal
+from tests.support.emulator_clients import cloud
+
+async def test_that_is_ended():
+    async with cloud():
+        os.kill(os.getpid(), signal.SIGTERM)
+"""
+
 
 @pytest.mark.requirement("tests.leave-nothing")
-async def test_a_test_run_that_is_killed_leaves_no_mount_no_loop_device_and_no_process(short_path: Path) -> None:
-    """SIGKILL ends pytest before any fixture can clean up; the janitor of its directory does it."""
-    (short_path / "test_it.py").write_text(_TEST)
+@pytest.mark.parametrize(
+    ("test", "ended_by"),
+    [(_MOUNT, signal.SIGKILL), (_EMULATOR, signal.SIGTERM)],
+    ids=["SIGKILL with a mount", "SIGTERM with an emulator in the same process"],
+)
+async def test_a_test_run_that_is_killed_leaves_no_mount_no_loop_device_no_file_and_no_process(
+    short_path: Path, test: str, ended_by: signal.Signals
+) -> None:
+    """Both signals end pytest before any fixture can clean up; the janitor of its directory does it."""
+    (short_path / "test_it.py").write_text(test)
     pytest_argv = [sys.executable, "-m", "pytest", "-q", "-p", "conftest", "-p", "no:cacheprovider"]
-    argv = [*pytest_argv, "--rootdir", str(short_path), str(short_path / "test_it.py")]
+    argv = [*pytest_argv, "-o", "asyncio_mode=auto", "--rootdir", str(short_path), str(short_path / "test_it.py")]
     root = Path(__file__).parents[2]
-    env = {**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}"}
+    env = {**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}", "PYTHONDONTWRITEBYTECODE": "1"}
 
     run = psutil.Popen(argv, cwd=short_path, env=env, stdout=-1, stderr=-1)
     out, _ = run.communicate()
 
     async def is_clean() -> bool:
-        return not (
-            janitor.mounts_below(short_path) or janitor.loops_below(short_path) or list(short_path.glob("hp-*"))
-        )
+        left = [entry.name for entry in short_path.iterdir()]
+        return left == ["test_it.py"] and not (janitor.mounts_below(short_path) or janitor.loops_below(short_path))
 
-    assert run.returncode == -signal.SIGKILL, out
+    assert run.returncode == -ended_by, out
     await wait_until(is_clean)
