@@ -117,6 +117,9 @@ class EmulatorClient:
                 await asyncio.sleep(_AWS_POLL)
                 cluster = await sagemaker.describe_cluster(ClusterName=name)
             listed = await sagemaker.list_cluster_nodes(ClusterName=name)
+            while len(listed["ClusterNodeSummaries"]) < nodes:  # the list may lag behind the cluster's state
+                await asyncio.sleep(_AWS_POLL)
+                listed = await sagemaker.list_cluster_nodes(ClusterName=name)
         ids = sorted(summary["InstanceId"] for summary in listed["ClusterNodeSummaries"])
         return [await self.describe_node(id_, name) for id_ in ids]
 

@@ -61,7 +61,12 @@ class Emulator:
             credentials = await files.off_loop(Credentials.load_or_create, state, region)
             world = await stack.enter_async_context(
                 lifecycle.open_world(
-                    state, region, profile=settings.profile, seed=settings.seed, temporary=settings.state is None
+                    state,
+                    region,
+                    profile=settings.profile,
+                    consistency=settings.consistency,
+                    seed=settings.seed,
+                    temporary=settings.state is None,
                 )
             )
             keys, faults = Keys(), Faults()

@@ -15,6 +15,7 @@ from hyperpod_ebs.emulator.records import Attachment
 from hyperpod_ebs.emulator.state.clock import Clock, Profile
 from hyperpod_ebs.emulator.state.region import Region
 from hyperpod_ebs.emulator.state.store import RESTORE, StateRefused, Store
+from hyperpod_ebs.emulator.state.views import Consistency, view_of
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.kit import files
 
@@ -22,8 +23,8 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def open_world(
-    state: Path, region: Region, *, profile: Profile, seed: int, temporary: bool
+async def open_world(  # noqa: PLR0913 - the settings of a world
+    state: Path, region: Region, *, profile: Profile, consistency: Consistency, seed: int, temporary: bool
 ) -> AsyncGenerator[World]:
     """Open the world that the locked state directory contains, and make disks and devices match its records.
 
@@ -48,6 +49,7 @@ async def open_world(
         world = World(
             region=region,
             store=store,
+            shown=view_of(store, consistency=consistency, seed=seed),
             clock=clock,
             backing_files=backing_files,
             directories=directories,

@@ -13,6 +13,7 @@ from cyclopts.validators import Number
 from hyperpod_ebs.emulator.ec2.modifications import Rate
 from hyperpod_ebs.emulator.state.clock import Profile
 from hyperpod_ebs.emulator.state.region import ZONES
+from hyperpod_ebs.emulator.state.views import Consistency
 
 _STATE: Final = Group.create_ordered("State")
 _SERVING: Final = Group.create_ordered("Serving")
@@ -69,8 +70,11 @@ class EmulatorSettings:
     profile: Annotated[Profile, Parameter(group=_BEHAVIOR)] = "instant"
     """Duration of state changes: none (instant), as observed on AWS (aws), or random with a few long delays (chaos)."""
 
+    consistency: Annotated[Consistency, Parameter(group=_BEHAVIOR)] = "immediate"
+    """When describing calls show a change: at once (immediate), or up to 2 seconds later for each object (eventual)."""
+
     seed: Annotated[int, Parameter(group=_BEHAVIOR)] = 0
-    """Seed of the random durations of state changes."""
+    """Seed of the random durations of state changes, and of the lag of each object."""
 
     rate: Annotated[Rate, Parameter(group=_BEHAVIOR)] = "four-a-day"
     """Limit on modifications of a volume: AWS's current (four-a-day) or former one (six-hours-apart), or none (off)."""

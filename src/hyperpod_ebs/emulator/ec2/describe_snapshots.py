@@ -64,7 +64,7 @@ class DescribeSnapshots:
         return await self.world.acknowledge(answer)
 
     def _candidates(self, parameters: Parameters) -> Mapping[str, Snapshot]:
-        snapshots = self.world.store.snapshots
+        snapshots = self.world.shown.snapshots
         if ids := parameters.get("SnapshotIds"):
             return {snapshot.id: snapshot for snapshot in resource_ids.find_all(snapshots, ids, resource_ids.SNAPSHOT)}
         own = {"self", self.world.region.account}

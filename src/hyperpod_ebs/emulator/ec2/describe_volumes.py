@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from hyperpod_ebs.emulator.ec2 import filters, pages, request_checks, resource_ids
 from hyperpod_ebs.emulator.records import Attachment, Instance, Volume
+from hyperpod_ebs.emulator.state.store import Records
 from hyperpod_ebs.emulator.state.world import World, tag_list, to_datetime
 from hyperpod_ebs.emulator.wire.operations import Answer, Call, Operations, Parameters
 
@@ -14,9 +15,10 @@ HYPERPOD: Final = "sagemaker.amazonaws.com"
 PAGE_SIZES: Final = (5, 1000)
 
 
-def render_volume(world: World, volume: Volume) -> dict[str, Any]:  # the members of EC2's Volume
-    """The volume with its attachments."""
-    attachments = world.store.attachments.where("volume", volume.id)
+def render_volume(
+    world: World, volume: Volume, attachments: Records[Attachment]
+) -> dict[str, Any]:  # the members of EC2's Volume
+    """The volume with its attachments, which are among `attachments`."""
     return {
         "VolumeId": volume.id,
         "VolumeArn": world.region.arn("ec2", f"volume/{volume.id}"),
@@ -27,7 +29,7 @@ def render_volume(world: World, volume: Volume) -> dict[str, Any]:  # the member
         "Throughput": volume.throughput_mib,
         "AvailabilityZone": volume.zone,
         "AvailabilityZoneId": world.region.zone_id(volume.zone),
-        "State": volume_state(world, volume),
+        "State": volume_state(attachments, volume),
         "CreateTime": to_datetime(volume.created),
         "SnapshotId": volume.snapshot or "",
         "VolumeInitializationRate": volume.initialization_rate_mib,
@@ -37,7 +39,11 @@ def render_volume(world: World, volume: Volume) -> dict[str, Any]:  # the member
         "MultiAttachEnabled": volume.multi_attach,
         "FastRestored": False if volume.snapshot else None,
         "Tags": tag_list(volume.tags),
-        "Attachments": [render_attachment(world, attachment) for attachment in attachments],
+        "Attachments": [
+            render_attachment(world, attachment)
+            for attachment in attachments.where("volume", volume.id)
+            if find_instance(world, attachment) is not None
+        ],
     }
 
 
@@ -49,8 +55,8 @@ def render_attachment(world: World, attachment: Attachment) -> dict[str, Any]:  
         "AttachTime": to_datetime(attachment.since),
         "DeleteOnTermination": attachment.delete_on_termination,
     }
-    instance = world.store.instances[attachment.instance]
-    if not instance.cluster:
+    instance = find_instance(world, attachment)
+    if instance is None or not instance.cluster:
         return {**members, "InstanceId": attachment.instance, "Device": attachment.device}
     return {**members, "AssociatedResource": associated_resource(world, instance), "InstanceOwningService": HYPERPOD}
 
@@ -60,9 +66,14 @@ def associated_resource(world: World, instance: Instance) -> str:
     return f"{world.region.arn('sagemaker', f'cluster/{instance.cluster}')}-{instance.id}"
 
 
-def volume_state(world: World, volume: Volume) -> str:
-    """The state that EC2 returns: creating, available, in-use or deleting."""
-    return "in-use" if world.store.attachments.where("volume", volume.id) else volume.state
+def volume_state(attachments: Records[Attachment], volume: Volume) -> str:
+    """The state that EC2 returns for a volume with these attachments: creating, available, in-use or deleting."""
+    return "in-use" if attachments.where("volume", volume.id) else volume.state
+
+
+def find_instance(world: World, attachment: Attachment) -> Instance | None:
+    """The attachment's instance; None if it is gone while a lagging description still shows the attachment."""
+    return world.store.instances.get(attachment.instance) or world.shown.instances.get(attachment.instance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +91,18 @@ class DescribeVolumes:
         await self.world.clock.run_due_steps()
         request_checks.refuse_dry_run(parameters)
         pages.refuse_pages_of_ids(parameters, "VolumeIds")
-        volumes, ids = self.world.store.volumes, parameters.get("VolumeIds")
+        volumes, ids = self.world.shown.volumes, parameters.get("VolumeIds")
         named = {volume.id: volume for volume in resource_ids.find_all(volumes, ids or (), resource_ids.VOLUME)}
         candidates = named if ids else volumes
         matching = filters.matching(
             candidates, parameters, self._fields(), by_id="volume-id", tags=lambda volume: volume.tags
         )
         this_page, token = pages.page(matching, parameters, PAGE_SIZES, key=lambda volume: volume.id)
-        answer = {"Volumes": [render_volume(self.world, volume) for volume in this_page], "NextToken": token}
+        attachments = self.world.shown.attachments
+        answer = {
+            "Volumes": [render_volume(self.world, volume, attachments) for volume in this_page],
+            "NextToken": token,
+        }
         return await self.world.acknowledge(answer)
 
     def _fields(self) -> dict[str, filters.Field[Volume]]:
@@ -113,13 +128,13 @@ class DescribeVolumes:
             "operator.principal": lambda _: [],
             "size": lambda volume: [str(volume.size_gib)],
             "snapshot-id": lambda volume: [volume.snapshot or ""],
-            "status": lambda volume: [volume_state(world, volume)],
+            "status": lambda volume: [volume_state(world.shown.attachments, volume)],
             "volume-id": lambda volume: [volume.id],
             "volume-type": lambda volume: [volume.kind],
         }
 
     def _attachments(self, volume: Volume) -> list[Attachment]:
         """The attachments that filters match: those to the customer's own instances."""
-        store = self.world.store
-        present = store.attachments.where("volume", volume.id)
-        return [attachment for attachment in present if not store.instances[attachment.instance].cluster]
+        present = self.world.shown.attachments.where("volume", volume.id)
+        instances = [(attachment, find_instance(self.world, attachment)) for attachment in present]
+        return [attachment for attachment, instance in instances if instance is not None and not instance.cluster]

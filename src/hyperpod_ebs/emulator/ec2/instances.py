@@ -45,7 +45,8 @@ class Instances:
         reservation, earlier_ids = new_id("r"), self._tokens.earlier_ids(parameters, zone)
         request_checks.refuse_dry_run(parameters)
         if earlier_ids:
-            instances = resource_ids.find_all(customer_instances(self._world), earlier_ids, resource_ids.INSTANCE)
+            own = customer_instances(self._world.store.instances)
+            instances = resource_ids.find_all(own, earlier_ids, resource_ids.INSTANCE)
         else:
             new = [self._new_instance(parameters, zone, tags, reservation) for _ in range(most)]
             self._tokens.remember(parameters, zone, [instance.id for instance in new])
@@ -59,9 +60,7 @@ class Instances:
         """Terminate instances and delete their root volumes; other volumes are force-detached."""
         request_checks.require(parameters, "InstanceIds")
         await self._world.clock.run_due_steps()
-        instances = resource_ids.find_all(
-            customer_instances(self._world), parameters["InstanceIds"], resource_ids.INSTANCE
-        )
+        instances = resource_ids.find_instances(self._world, parameters["InstanceIds"])
         request_checks.refuse_dry_run(parameters)
         changes = []
         for instance in instances:
@@ -81,7 +80,7 @@ class Instances:
         await self._world.clock.run_due_steps()
         request_checks.refuse_dry_run(parameters)
         pages.refuse_pages_of_ids(parameters, "InstanceIds")
-        known = customer_instances(self._world)
+        known = customer_instances(self._world.shown.instances)
         if ids := parameters.get("InstanceIds"):
             known = {instance.id: instance for instance in resource_ids.find_all(known, ids, resource_ids.INSTANCE)}
         matching = filters.matching(
@@ -151,7 +150,7 @@ class Instances:
         }
 
     def _attachments(self, instance: Instance) -> list[Attachment]:
-        return self._world.store.attachments.where("instance", instance.id)
+        return self._world.shown.attachments.where("instance", instance.id)
 
     def _fields(self) -> dict[str, filters.Field[Instance]]:
         region, attachments = self._world.region, self._attachments

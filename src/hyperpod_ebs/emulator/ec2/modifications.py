@@ -48,7 +48,7 @@ class Modifications:
         """Start to modify a volume; the modification is in state modifying."""
         request_checks.require(parameters, "VolumeId")
         await self._world.clock.run_due_steps()
-        volume = resource_ids.find(self._store.volumes, parameters["VolumeId"], resource_ids.VOLUME)
+        volume = resource_ids.find_volume(self._world, parameters["VolumeId"])
         target = self._target(parameters, volume)
         before = self._store.modifications.get(volume.id)
         recent = self._recent_starts(before)
@@ -77,10 +77,10 @@ class Modifications:
         return await self._world.acknowledge(answer)
 
     def _candidates(self, parameters: Parameters) -> Mapping[str, Modification]:
-        modifications = self._store.modifications
+        modifications = self._world.shown.modifications
         if not (ids := parameters.get("VolumeIds")):
             return modifications
-        resource_ids.find_all(self._store.volumes, ids, resource_ids.VOLUME)
+        resource_ids.find_all(self._world.shown.volumes, ids, resource_ids.VOLUME)
         if missing := [id_ for id_ in ids if id_ not in modifications]:
             text = f"Modification for volume '{', '.join(missing)}' does not exist."
             raise AwsFault("InvalidVolumeModification.NotFound", text)

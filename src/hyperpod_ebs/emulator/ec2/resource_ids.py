@@ -5,6 +5,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from hyperpod_ebs.emulator.nodes.machines import customer_instances
+from hyperpod_ebs.emulator.records import Instance, Snapshot, Volume
+from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 
 R = TypeVar("R")
@@ -53,13 +56,32 @@ INSTANCE: Final = ResourceKind(
 )
 
 
-def find(table: Mapping[str, R], id_: str, kind: ResourceKind) -> R:
-    """The record with this id.
+def find_volume(world: World, id_: str) -> Volume:
+    """The volume that a call is to change.
 
     Raises:
-        AwsFault: The id is malformed or unknown.
+        AwsFault: The id is malformed, unknown, or not yet shown.
     """
-    return find_all(table, [id_], kind)[0]
+    return _find_to_change(world.store.volumes, world.shown.volumes, [id_], VOLUME)[0]
+
+
+def find_snapshot(world: World, id_: str) -> Snapshot:
+    """The snapshot that a call is to change or to use.
+
+    Raises:
+        AwsFault: The id is malformed, unknown, or not yet shown.
+    """
+    return _find_to_change(world.store.snapshots, world.shown.snapshots, [id_], SNAPSHOT)[0]
+
+
+def find_instances(world: World, ids: Iterable[str]) -> list[Instance]:
+    """The customer's own instances that a call is to change or to use.
+
+    Raises:
+        AwsFault: An id is malformed, unknown, or not yet shown.
+    """
+    own, shown = customer_instances(world.store.instances), customer_instances(world.shown.instances)
+    return _find_to_change(own, shown, ids, INSTANCE)
 
 
 def find_all(table: Mapping[str, R], ids: Iterable[str], kind: ResourceKind) -> list[R]:
@@ -75,6 +97,13 @@ def find_all(table: Mapping[str, R], ids: Iterable[str], kind: ResourceKind) -> 
         text = kind.unknown_text if len(missing) == 1 else kind.unknown_texts
         raise AwsFault(kind.unknown_code, text.format(", ".join(missing)))
     return [table[id_] for id_ in wanted]
+
+
+def _find_to_change(table: Mapping[str, R], shown: Mapping[str, R], ids: Iterable[str], kind: ResourceKind) -> list[R]:
+    """The true records with these ids, if describing calls show the objects too."""
+    wanted = list(ids)
+    find_all(shown, wanted, kind)
+    return find_all(table, wanted, kind)
 
 
 def _check_form(id_: str, kind: ResourceKind) -> None:

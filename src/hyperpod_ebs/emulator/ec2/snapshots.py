@@ -41,7 +41,7 @@ class Snapshots:
         """Create a snapshot in state pending; the API has no client token, so each repeat creates another one."""
         request_checks.require(parameters, "VolumeId")
         async with self._world.clock.pause():  # the volume cannot be deleted while it is cloned
-            volume = resource_ids.find(self._store.volumes, parameters["VolumeId"], resource_ids.VOLUME)
+            volume = resource_ids.find_volume(self._world, parameters["VolumeId"])
             tags = tagging.requested_tags(parameters, "snapshot")
             self._check_create(parameters, volume)
             request_checks.refuse_dry_run(parameters)
@@ -54,7 +54,7 @@ class Snapshots:
         """Delete a snapshot; volumes created from it keep their contents."""
         request_checks.require(parameters, "SnapshotId")
         async with self._world.clock.pause():
-            snapshot = resource_ids.find(self._store.snapshots, parameters["SnapshotId"], resource_ids.SNAPSHOT)
+            snapshot = resource_ids.find_snapshot(self._world, parameters["SnapshotId"])
             request_checks.refuse_dry_run(parameters)
             await self._fill_dependents(snapshot.id)
             self._world.clock.cancel(snapshot.id)

@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from hyperpod_ebs.emulator.ec2 import request_checks, resource_ids
-from hyperpod_ebs.emulator.nodes.machines import customer_instances
-from hyperpod_ebs.emulator.state.store import Table
+from hyperpod_ebs.emulator.records import Instance, Snapshot, Volume
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
@@ -94,31 +93,26 @@ class Tagging:
         return await self.world.acknowledge({})
 
     def _current_tags(self, parameters: Parameters) -> dict[str, Mapping[str, str]]:
-        tables = {kind.prefix: (kind, table) for kind, table in self._tables()}
-        result = {}
-        for id_ in parameters["Resources"]:
-            prefix = f"{id_.partition('-')[0]}-"
-            if prefix not in tables:
+        return {id_: self._find(id_).tags for id_ in parameters["Resources"]}
+
+    def _find(self, id_: str) -> Volume | Snapshot | Instance:
+        match id_.partition("-")[0]:
+            case "vol":
+                return resource_ids.find_volume(self.world, id_)
+            case "snap":
+                return resource_ids.find_snapshot(self.world, id_)
+            case "i":  # HyperPod nodes belong to the service, and EC2 does not show them to the customer
+                return resource_ids.find_instances(self.world, [id_])[0]
+            case _:
                 raise AwsFault("InvalidID", f"The ID '{id_}' is not valid")
-            kind, table = tables[prefix]
-            # HyperPod nodes belong to the service, and EC2 does not show them to the customer.
-            known = customer_instances(self.world) if kind is resource_ids.INSTANCE else table
-            result[id_] = resource_ids.find(known, id_, kind).tags
-        return result
 
     def _change(self, parameters: Parameters, tags: Mapping[str, Mapping[str, str]]) -> None:
         request_checks.refuse_dry_run(parameters)
-        for _, table in self._tables():
+        store = self.world.store
+        tables: tuple[Any, ...] = (store.volumes, store.snapshots, store.instances)  # three kinds of records
+        for table in tables:
             for id_ in [id_ for id_ in tags if id_ in table]:
                 table.put(replace(table[id_], tags=dict(tags[id_])))
-
-    def _tables(self) -> list[tuple[resource_ids.ResourceKind, Table[Any]]]:  # three kinds of records
-        store = self.world.store
-        return [
-            (resource_ids.VOLUME, store.volumes),
-            (resource_ids.SNAPSHOT, store.snapshots),
-            (resource_ids.INSTANCE, store.instances),
-        ]
 
 
 def _remaining_tags(tags: Mapping[str, str], to_delete: list[Mapping[str, str]] | None) -> dict[str, str]:

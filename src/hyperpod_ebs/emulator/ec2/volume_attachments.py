@@ -7,7 +7,6 @@ from typing import Final
 from hyperpod_ebs.emulator.ec2 import request_checks, resource_ids
 from hyperpod_ebs.emulator.ec2.describe_volumes import render_attachment
 from hyperpod_ebs.emulator.nodes.attachments import Attachments
-from hyperpod_ebs.emulator.nodes.machines import customer_instances
 from hyperpod_ebs.emulator.records import Attachment, Instance, Volume
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
@@ -31,8 +30,8 @@ class VolumeAttachments:
         """Start to attach a volume; the attachment is in state attaching."""
         request_checks.require(parameters, "Device", "InstanceId", "VolumeId")
         await self.world.clock.run_due_steps()
-        volume = resource_ids.find(self.world.store.volumes, parameters["VolumeId"], resource_ids.VOLUME)
-        instance = resource_ids.find(customer_instances(self.world), parameters["InstanceId"], resource_ids.INSTANCE)
+        volume = resource_ids.find_volume(self.world, parameters["VolumeId"])
+        (instance,) = resource_ids.find_instances(self.world, [parameters["InstanceId"]])
         if parameters.get("EbsCardIndex"):
             text = f"Instance type {instance.kind} has no EBS card {parameters['EbsCardIndex']}."
             raise AwsFault("InvalidParameterValue", text)
@@ -46,7 +45,7 @@ class VolumeAttachments:
         """Start to detach a volume; the attachment is in state detaching. With Force, detach it at once."""
         request_checks.require(parameters, "VolumeId")
         async with self.world.clock.pause():
-            volume = resource_ids.find(self.world.store.volumes, parameters["VolumeId"], resource_ids.VOLUME)
+            volume = resource_ids.find_volume(self.world, parameters["VolumeId"])
             attachment = self._find_attachment(parameters, volume)
             self._check_detachable(attachment, volume, force=parameters.get("Force", False))
             request_checks.refuse_dry_run(parameters)

@@ -54,16 +54,16 @@ class Volumes:
             self._store.record_state(volume.id, volume.state)
             self._tokens.remember(parameters, volume.zone, [volume.id])
             self._world.clock.schedule(volume.id, "volume available")
-        return await self._world.acknowledge(render_volume(self._world, volume))
+        return await self._world.acknowledge(render_volume(self._world, volume, self._store.attachments))
 
     @operations("DeleteVolume")
     async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Start to delete a volume; it is in state deleting."""
         request_checks.require(parameters, "VolumeId")
         await self._world.clock.run_due_steps()
-        volume = resource_ids.find(self._store.volumes, parameters["VolumeId"], resource_ids.VOLUME)
+        volume = resource_ids.find_volume(self._world, parameters["VolumeId"])
         request_checks.refuse_dry_run(parameters)
-        if (state := volume_state(self._world, volume)) == "in-use":
+        if (state := volume_state(self._store.attachments, volume)) == "in-use":
             instance = self._store.attachments.where("volume", volume.id)[0].instance
             raise AwsFault("VolumeInUse", f"Volume {volume.id} is currently attached to {instance}")
         if state != "available":
@@ -122,7 +122,7 @@ class Volumes:
     def _snapshot(self, parameters: Parameters) -> Snapshot | None:
         if not (id_ := parameters.get("SnapshotId")):
             return None
-        snapshot = resource_ids.find(self._store.snapshots, id_, resource_ids.SNAPSHOT)
+        snapshot = resource_ids.find_snapshot(self._world, id_)
         if snapshot.state != "completed":
             raise AwsFault("IncorrectState", f"Snapshot '{id_}' is in the '{snapshot.state}' state.")
         return snapshot

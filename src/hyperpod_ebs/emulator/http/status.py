@@ -30,7 +30,7 @@ def _status(world: World) -> dict[str, list[dict[str, str | int | float | None]]
         "volumes": [
             {
                 "id": volume.id,
-                "state": volume_state(world, volume),
+                "state": volume_state(store.attachments, volume),
                 "size_gib": volume.size_gib,
                 "type": volume.kind,
                 "zone": volume.zone,

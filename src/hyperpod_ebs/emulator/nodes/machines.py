@@ -7,6 +7,7 @@ from typing import Final
 
 from hyperpod_ebs.emulator.nodes.attachments import Attachments
 from hyperpod_ebs.emulator.records import Attachment, Instance, Volume
+from hyperpod_ebs.emulator.state.store import Records
 from hyperpod_ebs.emulator.state.world import World, new_id, now
 from hyperpod_ebs.kit import files
 
@@ -106,6 +107,6 @@ def private_dns_name(world: World, instance: Instance) -> str:
     return f"ip-{instance.address.replace('.', '-')}.{world.region.name}.compute.internal"
 
 
-def customer_instances(world: World) -> Mapping[str, Instance]:
+def customer_instances(instances: Records[Instance]) -> Mapping[str, Instance]:
     """The instances that EC2 shows to the customer, without HyperPod's nodes."""
-    return {instance.id: instance for instance in world.store.instances.where("cluster", "")}
+    return {instance.id: instance for instance in instances.where("cluster", "")}

@@ -65,7 +65,7 @@ class ClusterLists:
         part = parameters.get("InstanceGroupNameContains", "").lower()
         matching = [
             node
-            for node in self.world.store.instances.where("cluster", cluster.id)
+            for node in self.world.shown.instances.where("cluster", cluster.id)
             if part in node.group.lower() and _is_in_time_range(node.launched, parameters)
         ]
         orders: Mapping[str, Callable[[Instance], Any]] = {  # sort keys
@@ -83,7 +83,7 @@ class ClusterLists:
         cluster = self.clusters.find(parameters["ClusterName"])
         if (id_ := parameters.get("NodeId")) is None:
             raise AwsFault("ValidationException", "NodeId must be given: emulated nodes have no logical ids")
-        node = self.world.store.instances.get(id_)
+        node = self.world.shown.instances.get(id_)
         if node is None or node.cluster != cluster.id:
             raise AwsFault("ResourceNotFound", f"Node {id_} not found in cluster {parameters['ClusterName']}.")
         zone = {"AvailabilityZone": node.zone, "AvailabilityZoneId": self.world.region.zone_id(node.zone)}

@@ -55,7 +55,7 @@ class NodeVolumes:
             text = f"Node {node.id} belongs to the Restricted Instance Group {node.group}, which takes no volumes."
             raise AwsFault("ValidationException", text)
         with _wrap_ec2_errors("attached"):
-            volume = resource_ids.find(self.world.store.volumes, parameters["VolumeId"], resource_ids.VOLUME)
+            volume = resource_ids.find_volume(self.world, parameters["VolumeId"])
             if present := self.world.store.attachments.where("volume", volume.id):
                 raise AwsFault("VolumeInUse", f"{present[0].volume} is already attached to an instance")
             attachment = self.attachments.attach(volume, node, self._free_device_name(node))
@@ -94,7 +94,7 @@ class NodeVolumes:
 
     def _find_attachment(self, volume_id: str, node: Instance) -> Attachment:
         store = self.world.store
-        volume = resource_ids.find(store.volumes, volume_id, resource_ids.VOLUME)
+        volume = resource_ids.find_volume(self.world, volume_id)
         present = store.attachments.where("volume", volume.id)
         if not present:
             raise AwsFault("IncorrectState", f"Volume '{volume.id}' is in the '{volume.state}' state.")

@@ -13,8 +13,9 @@ import queue
 import sqlite3
 import threading
 import time
+from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -61,13 +62,23 @@ class _Change:
     body: str | None
 
 
-class Table(Mapping[str, R], Generic[R]):
-    """The records of one kind by id: a mapping with `put` and `drop`, whose changes are also written to disk."""
+class Records(Mapping[str, R], Generic[R]):
+    """The records of one kind by id."""
+
+    @abstractmethod
+    def where(self, name: str, value: str) -> list[R]:
+        """The records whose field `name` is `value`."""
+
+
+class Table(Records[R]):
+    """Records with `put` and `drop`, whose changes are also written to disk."""
 
     def __init__(self, cls: type[R], changes: list[_Change], *indexes: str) -> None:
         """Create an empty table; `indexes` are the fields that `where` can look up."""
+        self.kind = cls.__name__
         self._cls = cls
         self._changes = changes
+        self._observers: list[Callable[[str, R | None], None]] = []
         self._rows: dict[str, R] = {}
         self._names = [field.name for field in fields(cls)]  # type: ignore[arg-type] # records are dataclasses
         self._indexes: dict[str, defaultdict[str, dict[str, R]]] = {name: defaultdict(dict) for name in indexes}
@@ -75,15 +86,22 @@ class Table(Mapping[str, R], Generic[R]):
     def put(self, record: R) -> R:
         """Store `record` in place of the one with the same id."""
         body = json.dumps({name: getattr(record, name) for name in self._names}, default=dict)
-        self._changes.append(_Change(self._cls.__name__, record.id, body))
+        self._changes.append(_Change(self.kind, record.id, body))
+        self._notify(record.id)
         self._add(record)
         return record
 
     def drop(self, id_: str) -> None:
         """Delete the record, if there is one."""
-        if (record := self._rows.pop(id_, None)) is not None:
-            self._changes.append(_Change(self._cls.__name__, id_, None))
+        if (record := self._rows.get(id_)) is not None:
+            self._changes.append(_Change(self.kind, id_, None))
+            self._notify(id_)
+            del self._rows[id_]
             self._unindex(record)
+
+    def observe(self, observer: Callable[[str, R | None], None]) -> None:
+        """Call `observer` before each change with the record's id and the record that the change replaces."""
+        self._observers.append(observer)
 
     def where(self, name: str, value: str) -> list[R]:
         """The records whose field `name` is `value`."""
@@ -93,6 +111,10 @@ class Table(Mapping[str, R], Generic[R]):
         """Add a record read from disk."""
         members = json.loads(body).items()
         self._add(self._cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in members}))
+
+    def _notify(self, id_: str) -> None:
+        for observer in self._observers:
+            observer(id_, self._rows.get(id_))
 
     def _add(self, record: R) -> None:
         if (old := self._rows.get(record.id)) is not None:
@@ -187,7 +209,7 @@ class Store:
         self._writer.join()
 
     def _load(self, database: sqlite3.Connection) -> None:
-        tables = {table._cls.__name__: table for table in vars(self).values() if isinstance(table, Table)}  # noqa: SLF001 - its own module's class
+        tables = {table.kind: table for table in vars(self).values() if isinstance(table, Table)}
         # Moments are read in the order of their numbers, so that the first one in the table is the oldest.
         for kind, body in database.execute("SELECT kind, body FROM record ORDER BY kind, CAST(id AS INTEGER), id"):
             tables[kind].load(body)

@@ -13,6 +13,7 @@ from hyperpod_ebs.emulator.disks.device_directories import DeviceDirectories
 from hyperpod_ebs.emulator.state.clock import Clock
 from hyperpod_ebs.emulator.state.region import Region
 from hyperpod_ebs.emulator.state.store import Store
+from hyperpod_ebs.emulator.state.views import View
 
 T = TypeVar("T")
 
@@ -23,6 +24,9 @@ class World:
 
     region: Region
     store: Store
+    shown: View
+    """What describing calls show of the store."""
+
     clock: Clock
     backing_files: BackingFiles
     directories: DeviceDirectories
