@@ -8,7 +8,6 @@ otherwise. The check does not call STS: only attachments to HyperPod nodes need 
 """
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -41,7 +40,6 @@ PAUSE_WHILE_HEALTHY: Final = 600.0
 """Seconds between checks while nothing is wrong."""
 
 _DRY_RUN: Final = "DryRunOperation"
-_REQUEST_ID: Final = re.compile(r", request [^)\s]*(?=\))")
 _NOT_CHECKED_YET: Final = "the first check of AWS is still running"
 
 
@@ -119,8 +117,7 @@ class Connection:
                     self.stack.push_async_exit(attempt.pop_all())
             await _check_access(self._clients)
         except errors.Error as error:
-            # The request id differs each time; without it the log shows a lasting problem once.
-            self._problem = _REQUEST_ID.sub("", str(error)).removesuffix(f"; {TRY_AGAIN}")
+            self._problem = str(error).removesuffix(f"; {TRY_AGAIN}")
             return self._problem
         return None
 

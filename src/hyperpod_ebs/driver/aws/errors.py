@@ -8,7 +8,7 @@ a code has the same meaning from both services.
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from botocore.exceptions import ClientError
 
@@ -25,6 +25,9 @@ _DENIED: Final = re.compile(
 )
 # A thousand characters that only sts:DecodeAuthorizationMessage can read.
 _ENCODED: Final = re.compile(r"\s*Encoded authorization failure message:.*", re.DOTALL)
+
+# "(Service: Ec2, Status Code: 400, Request ID: 1-2-3)": SageMaker passes on messages of the AWS SDK for Java.
+_REQUEST_ID: Final = re.compile(r"[;,]?\s*\brequest ?id: [\w-]+", re.IGNORECASE)
 
 TRY_AGAIN: Final = "try again"
 NOT_UNDERSTOOD: Final = "answer not understood"
@@ -166,24 +169,26 @@ NEXT_STEPS: Final[Mapping[type[Exception], str]] = {
 def error_for_response(error: ClientError, action: str, *, creates: bool = False) -> Exception:
     """The driver's error for a refusal by AWS."""
     code, message = code_and_message(error)
-    answer: Any = error.response  # the SDK's type excludes what a broken proxy may answer
-    request_id = answer.get("ResponseMetadata", {}).get("RequestId", "?")
     kind = BY_CODE.get(code)
     if kind is None:
-        return errors.CloudError(code, f"cannot {action}: {message}", request_id=request_id)
+        return errors.CloudError(code, f"cannot {action}: {message}")
     if code in SERVER_ERRORS and creates:
         kind = errors.OutcomeUnknown
     if kind is errors.Denied:
         reason, next_step = _denial(code, message, error.operation_name)
     else:
         reason, next_step = message.rstrip(". "), NEXT_STEPS.get(kind, "")
-    return kind(f"cannot {action}: {reason} ({code}, request {request_id})" + (f"; {next_step}" if next_step else ""))
+    return kind(f"cannot {action}: {reason} ({code})" + (f"; {next_step}" if next_step else ""))
 
 
 def code_and_message(error: ClientError) -> tuple[str, str]:
-    """AWS's code and message; EC2's own if SageMaker passes them on in its message."""
+    """AWS's code and message; EC2's own if SageMaker passes them on in its message.
+
+    The message has no request id, which differs each time: Kubernetes counts an event that repeats only if its text
+    stays the same. `call_observer` logs the id.
+    """
     answer = error.response.get("Error", {})
-    code, message = answer.get("Code", "?"), answer.get("Message", "")
+    code, message = answer.get("Code", "?"), _REQUEST_ID.sub("", answer.get("Message", ""))
     if wrapped := _WRAPPED.search(message):
         return wrapped["code"], wrapped["message"] or message
     return code, message

@@ -139,8 +139,7 @@ class CloudError(Unavailable):
     The request may have taken effect.
     """
 
-    def __init__(self, code: str, message: str, *, request_id: str = "") -> None:
-        """`code` and `request_id` are AWS's own; `request_id` is empty if the answer could not be parsed."""
+    def __init__(self, code: str, message: str) -> None:
+        """`code` is AWS's own, or says that the answer could not be parsed."""
         self.code = code
-        self.request_id = request_id
-        super().__init__(f"{message} ({code}, request {request_id})" if request_id else f"{message} ({code})")
+        super().__init__(f"{message} ({code})")
