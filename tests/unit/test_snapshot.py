@@ -1,5 +1,6 @@
 """Snapshots: EC2 has no client token for them, so the driver finds them by name."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import pytest
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.volume import Snapshot, SnapshotSpec, SnapshotState
-from hyperpod_ebs.driver.volumes.snapshot import TAG_LAG, matching_snapshot, take_snapshot
+from hyperpod_ebs.driver.volumes.snapshot import matching_snapshot, take_snapshot
 from tests.support.scripted_cloud import ScriptedCloud
 from tests.support.virtual_time import now, run
 
@@ -38,7 +39,6 @@ class Choice(NamedTuple):
         Choice("one that is not ready", (a_snapshot("snap-1", 1, state="pending"),), "snap-1"),
         Choice("the oldest of two", (a_snapshot("snap-1", 2), a_snapshot("snap-2", 1)), "snap-2"),
         Choice("not one that failed", (a_snapshot("snap-1", 2), a_snapshot("snap-2", 1, state="error")), "snap-1"),
-        Choice("only one that failed", (a_snapshot("snap-1", 1, state="error"),), None),
     ],
     ids=lambda case: case.id,
 )
@@ -47,6 +47,21 @@ def test_the_oldest_snapshot_with_the_name_that_did_not_fail_counts(case: Choice
     found = matching_snapshot(SPEC, case.existing)
 
     assert (found and found.id) == case.chosen
+
+
+@pytest.mark.requirement("create-snapshot.failed-stays")
+def test_a_failed_snapshot_is_an_error_that_stays_and_no_other_is_taken() -> None:
+    """external-snapshotter keeps the first id that it receives (snapshot_controller.go, newStatus.SnapshotHandle)."""
+    failed = replace(a_snapshot("snap-1", 1, state="error"), message="the key is disabled")
+    scripted = ScriptedCloud(snapshots=(failed,))
+
+    for _ in range(3):
+        with pytest.raises(errors.NotReady, match=r"snap-1\) of volume vol-1 failed: the key is disabled; delete"):
+            run(take_snapshot(scripted.cloud, SPEC))
+
+    assert set(scripted.calls) == {"find_snapshots_named"}
+    with pytest.raises(errors.Conflict):
+        matching_snapshot(SPEC, (a_snapshot("snap-1", 1, of="vol-2", state="error"),))
 
 
 @pytest.mark.requirement("csi.create-snapshot.conflict")
@@ -66,7 +81,7 @@ class LossyCloud(ScriptedCloud):
 
     async def find_snapshots_named(self, _: str) -> tuple[Snapshot, ...]:
         """Answer `snapshots`, once EC2 would find them."""
-        return self.snapshots if now() > TAG_LAG / 2 else ()
+        return self.snapshots if now() > 0.5 else ()
 
 
 @pytest.mark.requirement("csi.create-snapshot.idempotent")

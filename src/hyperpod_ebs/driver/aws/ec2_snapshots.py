@@ -92,5 +92,6 @@ def _parse_snapshot(shape: "SnapshotTypeDef | SnapshotResponseTypeDef") -> Snaps
         size=GiB(shape["VolumeSize"]),
         state=SnapshotState(shape["State"]),
         started=shape["StartTime"],
+        message=shape.get("StateMessage", ""),
         tags=parse_tags(shape.get("Tags", ())),
     )

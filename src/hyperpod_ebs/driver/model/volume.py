@@ -116,6 +116,8 @@ class Snapshot:
     size: GiB
     state: SnapshotState
     started: datetime
+    message: str = ""
+    """Why the snapshot failed, if AWS says so."""
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property

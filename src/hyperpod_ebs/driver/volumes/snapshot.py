@@ -1,7 +1,8 @@
 """Create snapshots and delete them.
 
 EC2 has no client token for snapshots. So the driver first looks for a snapshot of this name that an earlier call
-created. If two calls miss each other's snapshot in a race, the oldest snapshot counts.
+created. If two calls miss each other's snapshot in a race, the oldest snapshot counts. A snapshot that failed is not
+replaced: its id may be known to the caller (decision 0038).
 """
 
 import asyncio
@@ -26,7 +27,8 @@ async def take_snapshot(cloud: Cloud, spec: SnapshotSpec) -> Snapshot:
     Raises:
         VolumeNotFound: The source volume does not exist.
         Conflict: A snapshot of another volume has the name.
-        QuotaReached, NotReady: The account's limit or the state of the volume forbids it.
+        QuotaReached, NotReady: The account's limit or the state of the volume forbids it, or an earlier call's
+            snapshot failed.
         OutcomeUnknown: The snapshot may exist; the caller has to retry.
     """
     if existing := matching_snapshot(spec, await cloud.find_snapshots_named(spec.name)):
@@ -59,18 +61,24 @@ def matching_snapshot(spec: SnapshotSpec, existing: tuple[Snapshot, ...]) -> Sna
 
     Raises:
         Conflict: It is a snapshot of another volume.
+        NotReady: All of them failed.
     """
-    good = sorted(
-        (snapshot for snapshot in existing if snapshot.state is not SnapshotState.ERROR),
-        key=lambda snapshot: (snapshot.started, snapshot.id),
-    )
-    if not good:
+    if not existing:
         return None
-    oldest, *others = good
+    oldest, *others = sorted(
+        existing,
+        key=lambda snapshot: (snapshot.state is SnapshotState.ERROR, snapshot.started, snapshot.id),
+    )
     if oldest.volume_id != spec.volume_id:
         raise errors.Conflict(
             f"snapshot {spec.name} exists already: {oldest.id} is of volume {oldest.volume_id}, not {spec.volume_id}; "
             "use another name"
+        )
+    if oldest.state is SnapshotState.ERROR:
+        ids = ", ".join(snapshot.id for snapshot in (oldest, *others))
+        raise errors.NotReady(
+            f"snapshot {spec.name} ({ids}) of volume {spec.volume_id} failed: "
+            f"{oldest.message or 'AWS gives no reason'}; delete the VolumeSnapshot, then take another one"
         )
     if others:
         unused = [snapshot.id for snapshot in others]
