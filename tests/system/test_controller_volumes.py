@@ -94,6 +94,24 @@ async def test_the_name_of_a_smaller_volume_is_a_conflict_and_that_of_a_grown_vo
     assert (await controller.provision(gib=3)).id == volume.id
 
 
+@pytest.mark.requirement("csi.create-volume.conflict")
+@pytest.mark.parametrize("lost", [0, 3], ids=["answered", "answer lost"])
+async def test_one_name_in_two_zones_is_a_conflict_and_one_volume(controller: Controller, lost: int) -> None:
+    """EC2 API reference, "Ensuring idempotency": a client token belongs to one zone."""
+    if lost:
+        controller.lose_answers("CreateVolume", times=lost)
+        with pytest.raises(errors.OutcomeUnknown):
+            await controller.provision()
+    else:
+        await controller.provision()
+
+    with pytest.raises(errors.Conflict, match=f"its zone is {ZONE}, not us-west-2b"):
+        await controller.provision(zone="us-west-2b")
+
+    assert (await controller.provision()).zone == ZONE
+    assert await controller.volume_count() == 1
+
+
 async def test_a_denial_is_final_and_names_action_resource_and_statement(controller: Controller) -> None:
     text = "User: x is not authorized to perform: ec2:CreateVolume on resource: arn:aws:ec2:us-west-2:1:volume/*"
     controller.refuse("CreateVolume", "UnauthorizedOperation", text)

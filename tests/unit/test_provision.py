@@ -48,13 +48,13 @@ def fail(scripted: ScriptedCloud, spec: VolumeSpec | None = None) -> errors.Erro
     return run(act())
 
 
-def test_a_volume_that_is_available_at_once_needs_one_call() -> None:
+def test_a_volume_that_is_available_at_once_needs_a_search_and_a_create() -> None:
     scripted = ScriptedCloud(created=a_volume())
 
     volume, _ = succeed(scripted)
 
     assert volume.id == ID
-    assert scripted.calls.total() == 1
+    assert scripted.calls == {"find_volumes_named": 1, "create_volume": 1}
 
 
 def test_creation_waits_until_the_volume_is_available() -> None:
@@ -149,10 +149,19 @@ def test_a_volume_that_ec2_shows_after_some_seconds_is_not_taken_for_gone() -> N
     assert volume.state == "available"
 
 
+class LaggingCloud(ScriptedCloud):
+    """A cloud that finds a volume by its name only after half a second."""
+
+    async def find_volumes_named(self, name: str) -> tuple[Volume, ...]:
+        """Answer `named`, once EC2 would find them."""
+        found = await super().find_volumes_named(name)
+        return found if now() > 0.5 else ()
+
+
 @pytest.mark.requirement("calls.same-answer", "csi.create-volume.idempotent")
 def test_a_spent_token_leads_to_the_volume_that_an_earlier_call_created() -> None:
     """CSI spec, CreateVolume: the call is idempotent, also if another process used a later token."""
-    scripted = ScriptedCloud(named=(a_volume(),))
+    scripted = LaggingCloud(named=(a_volume(),))
     scripted.refusals["create_volume"] = [TokenSpent()]
 
     volume, _ = succeed(scripted)
@@ -200,6 +209,21 @@ def test_a_name_that_a_different_volume_has_is_a_conflict_that_names_both_values
     assert "its size is 3 GiB, not 5 GiB" in str(refusal)
 
 
+@pytest.mark.requirement("csi.create-volume.conflict")
+def test_the_error_for_a_lost_answer_comes_when_ec2_finds_the_name() -> None:
+    """The caller may ask for the same name in another zone at once, where EC2 accepts the client token once more."""
+    scripted = LaggingCloud(named=(a_volume(),))
+    scripted.refusals["create_volume"] = [errors.OutcomeUnknown("no answer")]
+
+    async def act() -> float:
+        async with Watcher(scripted.cloud) as watcher:
+            with pytest.raises(errors.OutcomeUnknown):
+                await provision_volume(scripted.cloud, watcher, a_spec())
+            return now()
+
+    assert run(act()) > 0.5
+
+
 @pytest.mark.requirement("csi.create-volume.idempotent")
 def test_a_repeat_accepts_a_volume_that_has_grown_within_its_limit() -> None:
     """CSI spec, CreateVolume: the volume has to be compatible with the capacity range."""
@@ -241,6 +265,7 @@ def test_a_refusal_is_passed_on_only_if_no_earlier_call_created_the_volume(case:
 
     assert volume.id == ID
     assert fail(absent) is case.error
+    assert absent.calls["find_volumes_named"] == 2, "EC2 may not have found the name at first"
     assert isinstance(fail(unknown), errors.OutcomeUnknown)
 
 
@@ -257,6 +282,22 @@ def test_a_volume_smaller_than_its_snapshot_is_out_of_range() -> None:
     assert isinstance(small, errors.OutOfRange)
     assert "8 GiB" in str(small)
     assert not isinstance(wrong, errors.OutOfRange)
+
+
+@pytest.mark.requirement("csi.create-volume.capacity")
+@pytest.mark.parametrize(
+    ("kind", "gib", "is_possible"),
+    [("st1", 124, False), ("st1", 125, True), ("gp3", 65_537, False), ("io1", 3, False), ("standard", 1024, True)],
+)
+def test_a_size_that_ec2_refuses_for_the_type_is_out_of_range(kind: str, gib: int, is_possible: bool) -> None:  # noqa: FBT001 - a case
+    """CSI spec, CreateVolume: "Unsupported capacity_range"; EBS User Guide, "Amazon EBS volume types"."""
+    scripted = ScriptedCloud()
+    scripted.refusals["create_volume"] = [errors.InvalidRequest("no")]
+
+    refusal = fail(scripted, a_spec(gib=gib, type=kind))
+
+    assert isinstance(refusal, errors.OutOfRange) != is_possible
+    assert "no" in str(refusal)
 
 
 class Comparison(NamedTuple):
@@ -301,10 +342,15 @@ def test_deletion_succeeds_for_a_volume_that_is_gone_or_deleting_and_fails_for_o
     deleting.refusals["delete_volume"] = [errors.NotReady("deleting")]
     attached.refusals["delete_volume"] = [errors.InUse("attached")]
 
+    refused = ScriptedCloud(shows=lambda _: a_volume())
+    refused.refusals["delete_volume"] = [errors.NotReady("no")]
+
     run(delete_volume(gone.cloud, ID))
     run(delete_volume(deleting.cloud, ID))
     with pytest.raises(errors.InUse):
         run(delete_volume(attached.cloud, ID))
+    with pytest.raises(errors.NotReady):
+        run(delete_volume(refused.cloud, ID))
 
 
 class ZonedCloud(ScriptedCloud):

@@ -1,5 +1,6 @@
 """The size of a volume: whole GiB at EC2, bytes in CSI."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NewType, Self
 
@@ -9,6 +10,20 @@ GiB = NewType("GiB", int)
 
 DEFAULT: Final = GiB(100)
 """The size of a volume whose request has no capacity range; upstream uses the same."""
+
+BY_TYPE: Final[Mapping[str, tuple[int, int]]] = {
+    "gp2": (1, 16_384),
+    "gp3": (1, 65_536),
+    "io1": (4, 16_384),
+    "io2": (4, 65_536),
+    "sc1": (125, 16_384),
+    "st1": (125, 16_384),
+    "standard": (1, 1024),
+}
+"""The smallest and the largest size of each volume type, in GiB (EBS User Guide, "Amazon EBS volume types").
+
+EC2 decides; this table only explains a refusal.
+"""
 
 _BYTES: Final = 2**30
 

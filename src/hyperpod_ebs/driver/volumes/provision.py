@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model import errors, sizes
 from hyperpod_ebs.driver.model.volume import Volume, VolumeSpec, VolumeState
 from hyperpod_ebs.driver.volumes.cloud import Cloud, TokenSpent, find_volume
 from hyperpod_ebs.driver.volumes.matching import check_size, label, matching_volume
@@ -156,7 +156,13 @@ async def _wait_until_final(watcher: Watcher, volume_id: str) -> Volume | None:
 
 
 async def _create_or_adopt(cloud: Cloud, spec: VolumeSpec) -> Volume:
-    """Request the volume; return it as EC2 acknowledged it, or as an earlier call left it."""
+    """Request the volume, unless it exists; return it as EC2 acknowledged it, or as an earlier call left it.
+
+    EC2 accepts a client token once in each zone, so only a search finds the volume that an earlier call created in
+    another zone. After a lost answer, the caller gets its error when EC2 finds the name: it may ask for another zone.
+    """
+    if existing := await _find_by_name(cloud, spec.name):
+        return matching_volume(spec, existing)
     has_searched = False
     for token in client_tokens(spec.name):
         try:
@@ -165,6 +171,9 @@ async def _create_or_adopt(cloud: Cloud, spec: VolumeSpec) -> Volume:
             if not has_searched and (existing := await _find_by_name(cloud, spec.name, pauses=(0.0, TAG_LAG))):
                 return matching_volume(spec, existing)
             has_searched = True
+        except errors.OutcomeUnknown:
+            await asyncio.sleep(TAG_LAG)
+            raise
         except errors.Unavailable:
             raise
         except errors.Error as refusal:
@@ -197,8 +206,13 @@ async def _find_by_name(cloud: Cloud, name: str, *, pauses: Iterable[float] = (0
 
 
 async def _explain_refusal(cloud: Cloud, spec: VolumeSpec, refusal: errors.Error) -> errors.Error:
-    """Look for the reason of EC2's refusal: CSI has a code of its own for a size below the source snapshot's."""
-    if spec.snapshot_id is None or not isinstance(refusal, errors.InvalidRequest):
+    """Look for the reason of EC2's refusal: CSI has a code of its own for a size that cannot be."""
+    if not isinstance(refusal, errors.InvalidRequest):
+        return refusal
+    least, most = sizes.BY_TYPE.get(spec.type, (spec.size.wanted, spec.size.wanted))
+    if not least <= spec.size.wanted <= most:
+        return errors.OutOfRange(f"{refusal}; ask for {least} to {most} GiB, or for another type")
+    if spec.snapshot_id is None:
         return refusal
     snapshot = await cloud.find_snapshot(spec.snapshot_id)
     if snapshot is None or snapshot.size <= spec.size.wanted:
