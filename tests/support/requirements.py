@@ -131,6 +131,10 @@ SECTIONS: Final = (
                 "refused with the name and age of the running one; a cancelled call leaves its operation running.",
                 source=f"{_CSI}#concurrency",
             ),
+            "create-snapshot.failed-stays": Requirement(
+                sentence="A failed snapshot is an error that stays: the driver takes no other snapshot under its name.",
+                source="decision 0038",
+            ),
             "create.outcome-unknown": Requirement(
                 sentence="After a create request is sent, only retryable errors are returned until it is proved that "
                 "nothing was created.",
@@ -181,6 +185,11 @@ SECTIONS: Final = (
             "controller.serves-without-sts": Requirement(
                 sentence="Without STS, only attachments to HyperPod nodes fail.",
                 source="decision 0015",
+            ),
+            "events.stable": Requirement(
+                sentence="A message to the caller has no AWS request id, so that a repeated event has the same text; "
+                "the log has the ids.",
+                source=f"{_KUBERNETES}/reference/kubernetes-api/cluster-resources/event-v1/",
             ),
             "denied.names-the-statement": Requirement(
                 sentence="An event on the claim names a missing permission and the IAM statement that grants it, in at "

@@ -5,9 +5,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import grpc
 import pytest
 
+from hyperpod_ebs import __version__
 from hyperpod_ebs.demo.orchestrator import block_capability
 from hyperpod_ebs.driver.aws import connection
 from hyperpod_ebs.driver.aws.clients import Settings
@@ -209,6 +211,10 @@ async def test_calls_to_aws_are_counted_under_the_upstream_metric_names(emulator
             )
         text = (await controller.get_page("/metrics", metrics=True))[1]
 
+    async with aiohttp.request("GET", f"{emulator.url}/_emulator/calls/latest") as answer:
+        agents = {call["agent"] for call in (await answer.json())["calls"]}
+    assert agents, "the emulator has logged the driver's calls"
+    assert all(f" hyperpod-ebs/{__version__} helm" in agent for agent in agents), agents
     for line in (
         r'aws_ebs_csi_api_request_duration_seconds_count\{request="DescribeVolumes"\} 1.0',
         r'aws_ebs_csi_api_request_duration_seconds_count\{request="GetCallerIdentity"\} 1.0',
@@ -218,6 +224,23 @@ async def test_calls_to_aws_are_counted_under_the_upstream_metric_names(emulator
         r'aws_ebs_csi_rpc_duration_seconds_count\{code="UNAVAILABLE",method="ControllerPublishVolume"\} 1.0',
     ):
         assert re.search(f"^{line}$", text, re.MULTILINE), line
+
+
+@pytest.mark.requirement("events.stable")
+async def test_the_log_has_the_request_id_of_a_refusal_and_the_message_has_not(
+    emulator: Emulator, aws: Aws, short_path: Path
+) -> None:
+    """AWS Support asks for the id; an event with it would differ each time."""
+    volume = await aws.create_volume()
+    emulator.faults.plan("DeleteVolume", AwsFault("VolumeInUse", "no"))
+
+    async with start_controller(short_path, environment(emulator)) as controller:
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await controller.csi.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volume))
+        logged = await controller.process.wait_for_log("AWS refused a call")
+
+    assert re.search(r"operation=DeleteVolume code=VolumeInUse aws_request=[0-9a-f-]{36}", logged), logged
+    assert (refusal.value.details() or "").startswith(f"cannot delete volume {volume}: no (VolumeInUse)")
 
 
 async def test_the_sdks_debug_log_shows_requests_and_responses_without_credentials(

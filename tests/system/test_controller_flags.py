@@ -80,7 +80,7 @@ async def test_volumes_and_snapshots_carry_the_clusters_and_the_users_tags(
         "cost": "2",
     }
     (snapshot,) = (await aws.ec2("describe_snapshots", OwnerIds=["self"]))["Snapshots"]
-    assert user_tags(snapshot) == {**cluster, "Name": "mine-dynamic-snapshot-1", "team": "", "cost": "1", "of": "s"}
+    assert user_tags(snapshot) == {**cluster, "Name": "mine-dynamic-snapshot-1", "cost": "1", "of": "s"}
 
 
 @pytest.mark.requirement("csi.modify-volume.idempotent")
@@ -221,8 +221,12 @@ async def test_an_invalid_tag_stops_the_start_unless_invalid_tags_are_left_out(
 
     async with start_driver("controller", f"--endpoint={short_path / 'csi.sock'}", flag) as ended:
         code = await ended.wait()
+    long = f"--k8s-tag-cluster-id={'c' * 120}"
+    async with start_driver("controller", f"--endpoint={short_path / 'csi.sock'}", long) as refused:
+        assert await refused.wait() == 2
     async with start_controller(short_path, environment(emulator), flag, "--warn-on-invalid-tag=true") as controller:
         volume = (await controller.csi.CreateVolume(create_request({}))).volume
 
+    assert "--k8s-tag-cluster-id has 120 characters" in refused.log[-1]
     assert (code, "tag key 'kubernetes.io/x' is reserved" in ended.log[-1]) == (2, True)
     assert user_tags(await aws.describe_volume(volume.volume_id)) == {"good": "1"}

@@ -3,9 +3,12 @@
 import contextlib
 import re
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Final
 
+import botocore.session
 import pytest
+from botocore.model import StringShape
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,11 +43,28 @@ def test_a_rate_limit_error_says_when_it_ends() -> None:
     assert str(error) == "vol-1 was modified four times; try again after 2026-01-02T03:04:05Z"
 
 
-def test_a_cloud_error_has_the_code_and_the_request_id() -> None:
-    """AWS Support asks for both."""
-    error = errors.CloudError("OddError", "cannot attach vol-1", request_id="abc")
+def test_a_cloud_error_has_the_code() -> None:
+    """AWS Support asks for it."""
+    assert str(errors.CloudError("OddError", "cannot attach vol-1")) == "cannot attach vol-1 (OddError)"
 
-    assert str(error) == "cannot attach vol-1 (OddError, request abc)"
+
+@pytest.mark.parametrize(
+    ("service", "shape", "states"),
+    [
+        ("ec2", "VolumeState", volume.VolumeState),
+        ("ec2", "VolumeAttachmentState", volume.AttachState),
+        ("sagemaker", "VolumeAttachmentStatus", volume.AttachState),
+        ("ec2", "VolumeModificationState", volume.ModificationState),
+        ("ec2", "SnapshotState", volume.SnapshotState),
+    ],
+    ids=lambda case: getattr(case, "__name__", str(case)),
+)
+def test_the_states_are_those_of_awss_own_models(service: str, shape: str, states: type[StrEnum]) -> None:
+    """The driver cannot read a description that has another state."""
+    model = botocore.session.get_session().get_service_model(service).shape_for(shape)
+
+    assert isinstance(model, StringShape)
+    assert {state.value for state in states} == set(model.enum)
 
 
 @pytest.mark.parametrize("text", ["vol-12345678", "vol-0123456789abcdef0"])
@@ -141,3 +161,13 @@ def test_topology_requirements_without_a_zone_are_refused() -> None:
     """The volume would be in an arbitrary zone, where no pod may reach it."""
     with pytest.raises(errors.InvalidRequest, match="their keys are rack"):
         topology.requested_zone([{"rack": "1"}], [])
+
+
+@pytest.mark.requirement("csi.create-volume.topology")
+def test_a_volume_on_an_outpost_is_refused() -> None:
+    """aws-ebs-csi-driver, docs/parameters.md: its nodes on an Outpost report the key outpost-id."""
+    on_outpost = {topology.ZONE: "a", "topology.ebs.csi.aws.com/outpost-id": "op-0123456789abcdef0"}
+
+    with pytest.raises(errors.InvalidRequest, match="Outpost op-0123456789abcdef0"):
+        topology.requested_zone([on_outpost], [])
+    assert topology.requested_zone([on_outpost], [{topology.ZONE: "b"}]) == "b"

@@ -117,7 +117,19 @@ REFUSALS: Final = [
         "many writers",
         lambda: parse.volume_spec(create(volume_capabilities=[mount(mode=MODES.MULTI_NODE_MULTI_WRITER)])),
         errors.InvalidRequest,
-        "MULTI_NODE_MULTI_WRITER",
+        "access mode ReadWriteMany is not supported",
+    ),
+    Refusal(
+        "an access mode that this version of CSI does not have",
+        lambda: parse.volume_spec(create(volume_capabilities=[mount(mode=99)])),
+        errors.InvalidRequest,
+        "access mode 99 is not supported",
+    ),
+    Refusal(
+        "a key for a volume that shall not be encrypted",
+        lambda: parse.volume_spec(create(parameters={"encrypted": "false", "kmsKeyId": "alias/mine"})),
+        errors.InvalidRequest,
+        "encrypted is false, but kmsKeyId is 'alias/mine'",
     ),
     Refusal(
         "a filesystem that is not supported",

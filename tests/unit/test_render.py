@@ -145,7 +145,7 @@ def test_a_matching_request_is_confirmed_with_everything_that_it_asked_about() -
 def test_a_single_difference_prevents_the_confirmation() -> None:
     """CSI spec, ValidateVolumeCapabilities: confirmed only if all of it is supported, otherwise a message."""
     answers = {
-        "MULTI_NODE_READER_ONLY": validate(volume_capabilities=[BLOCK, ROX]),
+        "access mode ReadOnlyMany": validate(volume_capabilities=[BLOCK, ROX]),
         "type gp3, not io2": validate(parameters={"type": "io2"}),
         "iops 3000, not 4000": validate(mutable_parameters={"iops": "4000"}),
         "'speed'": validate(parameters={"speed": "high"}),
@@ -155,6 +155,14 @@ def test_a_single_difference_prevents_the_confirmation() -> None:
     for reason, answer in answers.items():
         assert not answer.HasField("confirmed")
         assert reason in answer.message
+
+
+@pytest.mark.requirement("csi.validate-capabilities.all")
+def test_the_provisioners_own_key_in_the_volume_context_is_no_difference() -> None:
+    """external-provisioner, controller.go: storage.kubernetes.io/csiProvisionerIdentity, in each persistent volume."""
+    context = {"storage.kubernetes.io/csiProvisionerIdentity": "1764455000000-1234-ebs.csi.aws.com"}
+
+    assert validate(volume_context=context).confirmed.volume_context == context
 
 
 @pytest.mark.requirement("csi.get-plugin-capabilities.same-everywhere")

@@ -91,13 +91,31 @@ def test_a_users_tag_overrides_the_clusters_and_that_of_a_class_overrides_both()
 
 
 def test_templates_in_a_snapshots_tags_are_filled_in_from_the_snapshotters_metadata() -> None:
-    """aws-ebs-csi-driver, docs/tagging.md, "Snapshot Tagging"; the fields of claims are empty for a snapshot."""
+    """aws-ebs-csi-driver, docs/tagging.md, "Snapshot Tagging"."""
     metadata = {"csi.storage.k8s.io/volumesnapshot/name": "s", "csi.storage.k8s.io/volumesnapshot/namespace": "team"}
-    policy = tags.TagPolicy(extra=("claim={{ .PVCName }}",))
+    specification = "of={{ .VolumeSnapshotNamespace }}/{{ .VolumeSnapshotName }}"
 
-    made = policy.snapshot_tags("snapshot-1", metadata, ["of={{ .VolumeSnapshotNamespace }}/{{ .VolumeSnapshotName }}"])
+    assert tags.TagPolicy().snapshot_tags("snapshot-1", metadata, [specification])["of"] == "team/s"
 
-    assert (made["of"], made["claim"]) == ("team/s", "")
+
+def test_a_tag_for_all_objects_is_left_out_where_its_template_has_no_meaning() -> None:
+    """A snapshot has no claim, and a volume has no snapshot: the tag's value would be empty."""
+    policy = tags.TagPolicy(extra=("claim={{ .PVCName }}", "snapshot={{.VolumeSnapshotName}}", "all=1"))
+
+    volume, snapshot = policy.volume_tags("pvc-1", METADATA, ()), policy.snapshot_tags("snapshot-1")
+
+    assert {"claim": "claim", "all": "1"}.items() <= volume.items()
+    assert "snapshot" not in volume
+    assert "claim" not in snapshot
+    with pytest.raises(errors.InvalidRequest, match=r"'\{\{ \.PVCName \}\}', which is not one of .VolumeSnapshot"):
+        policy.snapshot_tags("snapshot-1", {}, ["claim={{ .PVCName }}"])
+
+
+def test_a_cluster_name_that_is_too_long_for_its_tag_key_is_refused() -> None:
+    """EC2 User Guide, "Tag restrictions": 128 characters in a key, of which 22 are kubernetes.io/cluster/."""
+    assert f"kubernetes.io/cluster/{'c' * 106}" in tags.TagPolicy(cluster="c" * 106).volume_tags("pvc-1", {}, ())
+    with pytest.raises(errors.InvalidRequest, match="has 107 characters; it may have 106"):
+        tags.TagPolicy(cluster="c" * 107).volume_tags("pvc-1", {}, ())
 
 
 def test_an_invalid_tag_can_be_left_out_with_a_report() -> None:

@@ -60,4 +60,6 @@ def check_options(controller: ControllerOptions) -> None:
     if timeout and _ZERO_DURATION.fullmatch(timeout):
         raise errors.InvalidRequest(f"--modify-volume-request-handler-timeout is {timeout}; it must not be zero")
     controller.aws_scope()
-    controller.tag_policy().snapshot_tags("")  # reports an invalid --extra-tags now, not with every volume
+    policy = controller.tag_policy()  # report an invalid tag now, not with every volume
+    policy.volume_tags("", {}, ())
+    policy.snapshot_tags("")

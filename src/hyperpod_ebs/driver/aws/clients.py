@@ -11,6 +11,7 @@ from aiobotocore.session import AioSession, get_session
 from aiobotocore.utils import AioIMDSRegionProvider
 from botocore.exceptions import BotoCoreError
 
+from hyperpod_ebs import __version__
 from hyperpod_ebs.driver.aws.account import Account
 from hyperpod_ebs.driver.aws.call_observer import CallObserver
 from hyperpod_ebs.driver.aws.errors import NO_CREDENTIALS
@@ -70,7 +71,7 @@ async def create_clients(stack: AsyncExitStack, settings: Settings) -> Clients:
         read_timeout=READ_TIMEOUT,
         max_pool_connections=MAX_CONNECTIONS,
         retries={"total_max_attempts": 1},  # `calls` retries instead
-        user_agent_extra=settings.user_agent_extra or None,
+        user_agent_extra=f"hyperpod-ebs/{__version__} {settings.user_agent_extra}".rstrip(),
         warm_up_loader_caches=True,
     )
     try:

@@ -1,12 +1,16 @@
 """Compare a volume with what ValidateVolumeCapabilities asks about it."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from hyperpod_ebs.driver.csi import parse
 from hyperpod_ebs.driver.model import errors, formatting
 from hyperpod_ebs.driver.model.capability import unsupported_reason
 from hyperpod_ebs.driver.model.volume import Volume
 from hyperpod_ebs.pb import csi_pb2
+
+PROVISIONER_IDENTITY: Final = "storage.kubernetes.io/csiProvisionerIdentity"
+"""The key that external-provisioner adds to the volume context of each persistent volume."""
 
 
 def response(
@@ -32,7 +36,8 @@ def response(
 def differences(request: csi_pb2.ValidateVolumeCapabilitiesRequest, volume: Volume) -> Iterator[str]:
     """Each capability, context key and parameter of the request that the volume does not have."""
     yield from filter(None, map(unsupported_reason, parse.capabilities(request.volume_capabilities)))
-    if unknown := sorted(key for key in request.volume_context if key.lower() not in formatting.KEYS):
+    known = {*formatting.KEYS, PROVISIONER_IDENTITY.lower()}
+    if unknown := sorted(key for key in request.volume_context if key.lower() not in known):
         yield f"the volume context of volume {volume.id} has unsupported keys: {', '.join(unknown)}"
     try:
         wanted = parse.class_parameters(request.parameters, request.mutable_parameters)

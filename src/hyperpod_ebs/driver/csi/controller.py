@@ -77,7 +77,10 @@ class Controller(csi_pb2_grpc.ControllerServicer):
                 raise
             # The VolumeAttributesClass may be the cause. InvalidRequest would make the provisioner wait until the
             # StorageClass is recreated, which does not help then.
-            raise errors.Refused(str(error)) from error
+            values = ", ".join(f"{key}={value}" for key, value in sorted(request.mutable_parameters.items()))
+            raise errors.Refused(
+                f"{error}; if the VolumeAttributesClass ({values}) is the cause, recreate the claim with another class"
+            ) from error
         return csi_pb2.CreateVolumeResponse(volume=render.volume(volume, formatting))
 
     async def DeleteVolume(  # noqa: N802

@@ -208,7 +208,7 @@ def capabilities(requested: Iterable[csi_pb2.VolumeCapability]) -> tuple[Capabil
     """The volume capabilities of a request, of which there is at least one.
 
     Raises:
-        InvalidRequest: There is none, or one has no access type.
+        InvalidRequest: There is none, or one has no access type or an unknown access mode.
     """
     found = tuple(capability(each) for each in requested)
     if not found:
@@ -233,9 +233,15 @@ def capability(requested: csi_pb2.VolumeCapability) -> Capability:
     """A way in which a workload uses a volume.
 
     Raises:
-        InvalidRequest: It has no access type.
+        InvalidRequest: It has no access type, or an access mode that no version of CSI up to the driver's has.
     """
-    mode = AccessMode(csi_pb2.VolumeCapability.AccessMode.Mode.Name(requested.access_mode.mode))
+    number, names = requested.access_mode.mode, csi_pb2.VolumeCapability.AccessMode.Mode
+    if number not in names.values():
+        raise errors.InvalidRequest(
+            f"access mode {number} is not supported: this driver knows CSI's modes up to {max(names.values())}; "
+            "use ReadWriteOnce or ReadWriteOncePod"
+        )
+    mode = AccessMode(names.Name(requested.access_mode.mode))
     match requested.WhichOneof("access_type"):
         case "block":
             return Capability(Block(), mode)

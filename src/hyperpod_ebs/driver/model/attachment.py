@@ -24,6 +24,7 @@ busy elsewhere        detached   Done
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import assert_never
 
 from hyperpod_ebs.driver.model.nodes import Node
@@ -69,13 +70,23 @@ class AttachmentView:
     """Whether it is this node's own attachment."""
     holder: str = ""
     """What the volume is attached to, for messages."""
+    since: datetime | None = None
+    """When the attachment was requested."""
+
+    def __str__(self) -> str:
+        """The attachment for messages, with a time instead of an age: a repeated message stays the same."""
+        if self.state is AttachState.DETACHED:
+            return "no attachment"
+        is_attaching = self.state is AttachState.ATTACHING and self.since is not None
+        return f"{self.state} at {self.holder}" + (f" since {self.since:%Y-%m-%dT%H:%M:%SZ}" if is_attaching else "")
 
 
 def view_from(node: Node, attachments: Iterable[Attachment]) -> AttachmentView:
     """The attachment that matters to `node`: its own if there is one, otherwise another node's."""
     current = [attachment for attachment in attachments if attachment.state is not AttachState.DETACHED]
     for attachment in sorted(current, key=lambda attachment: attachment.node != node):
-        return AttachmentView(attachment.state, here=attachment.node == node, holder=attachment.holder)
+        here = attachment.node == node
+        return AttachmentView(attachment.state, here=here, holder=attachment.holder, since=attachment.since)
     return AttachmentView(AttachState.DETACHED)
 
 

@@ -1,5 +1,6 @@
 """How a volume is to be used: mounted or as a raw block device, by how many nodes, writable or not."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -34,6 +35,15 @@ ACCESS_MODES: Final = frozenset(
 )
 """The supported modes: those of a single node, because a volume is attached to one node at a time."""
 
+KUBERNETES_NAMES: Final[Mapping[AccessMode, str]] = {
+    AccessMode.SINGLE_NODE_WRITER: "ReadWriteOnce",
+    AccessMode.SINGLE_NODE_MULTI_WRITER: "ReadWriteOnce",
+    AccessMode.SINGLE_NODE_SINGLE_WRITER: "ReadWriteOncePod",
+    AccessMode.MULTI_NODE_READER_ONLY: "ReadOnlyMany",
+    AccessMode.MULTI_NODE_MULTI_WRITER: "ReadWriteMany",
+}
+"""The access modes as users write them in a claim; Kubernetes has no names for the others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -61,12 +71,17 @@ class Capability:
         return self.mode is AccessMode.SINGLE_NODE_READER_ONLY
 
 
+def mode_name(mode: AccessMode) -> str:
+    """The access mode's name for messages: Kubernetes' name if there is one, otherwise CSI's."""
+    return KUBERNETES_NAMES.get(mode, mode.value)
+
+
 def unsupported_reason(capability: Capability) -> str | None:
     """Why the driver does not support the capability; None if it does."""
     if capability.mode not in ACCESS_MODES:
         return (
-            f"access mode {capability.mode} is not supported: an EBS volume is attached to one node at a time; "
-            "use ReadWriteOnce or ReadWriteOncePod"
+            f"access mode {mode_name(capability.mode)} is not supported: an EBS volume is attached to one node at a "
+            "time; use ReadWriteOnce or ReadWriteOncePod"
         )
     if isinstance(capability.access, Mount) and capability.access.filesystem not in FILESYSTEMS:
         return f"filesystem {capability.access.filesystem!r} is not supported; use {' or '.join(sorted(FILESYSTEMS))}"

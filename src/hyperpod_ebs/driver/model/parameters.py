@@ -183,6 +183,11 @@ def parse_classes(storage_class: Mapping[str, str], attributes_class: Mapping[st
     mutable_groups = _ParameterGroups.split(attributes_class, mutable=True)
     values = _parse_values(groups.rest) | _parse_values(mutable_groups.rest, mutable=True)
     if values.get("kms_key_id"):
+        if values.get("encrypted") is False:
+            raise errors.InvalidRequest(
+                f"parameter encrypted is false, but kmsKeyId is {values['kms_key_id']!r}, which encrypts the volume; "
+                "remove one of them"
+            )
         values["encrypted"] = True
     Formatting.parse(storage_class)  # its result is used elsewhere; here it only refuses invalid values
     if values.get("iops") and values.get("iops_per_gib"):

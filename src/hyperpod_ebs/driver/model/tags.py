@@ -36,10 +36,12 @@ SNAPSHOT_METADATA: Final = frozenset(
 )
 """Parameters that the snapshotter adds about the snapshot. No tag keeps them, but templates may use them."""
 
-_TEMPLATE_FIELDS: Final[Mapping[str, str]] = {
+_VOLUME_FIELDS: Final[Mapping[str, str]] = {
     ".PVCName": "csi.storage.k8s.io/pvc/name",
     ".PVCNamespace": "csi.storage.k8s.io/pvc/namespace",
     ".PVName": "csi.storage.k8s.io/pv/name",
+}
+_SNAPSHOT_FIELDS: Final[Mapping[str, str]] = {
     ".VolumeSnapshotName": "csi.storage.k8s.io/volumesnapshot/name",
     ".VolumeSnapshotNamespace": "csi.storage.k8s.io/volumesnapshot/namespace",
     ".VolumeSnapshotContentName": "csi.storage.k8s.io/volumesnapshotcontent/name",
@@ -94,7 +96,8 @@ class TagPolicy:
         tags |= {METADATA[key]: value for key, value in metadata.items()}
         if self.cluster:
             tags |= {**self._cluster_tags(name), "KubernetesCluster": self.cluster}
-        user_tags = self._user_tags([*self.extra, *specifications], metadata)
+        extra = _without_fields(_SNAPSHOT_FIELDS, self.extra)
+        user_tags = self._user_tags([*extra, *specifications], metadata, _VOLUME_FIELDS)
         tags |= {key: value for key, value in user_tags.items() if key not in set(remove)}
         _check_count(tags)
         return tags
@@ -104,7 +107,8 @@ class TagPolicy:
     ) -> dict[str, str]:
         """All tags of a new snapshot; arguments and errors are those of `volume_tags`."""
         tags = {SNAPSHOT_NAME: name, MANAGED: "true"} | (self._cluster_tags(name) if self.cluster else {})
-        tags |= self._user_tags([*self.extra, *specifications], metadata)
+        extra = _without_fields(_VOLUME_FIELDS, self.extra)
+        tags |= self._user_tags([*extra, *specifications], metadata, _SNAPSHOT_FIELDS)
         _check_count(tags)
         return tags
 
@@ -118,21 +122,30 @@ class TagPolicy:
         """
         for key in remove:
             _check_key(key)
-        return TagChanges(put=self._user_tags(specifications, metadata), remove=frozenset(remove))
+        return TagChanges(put=self._user_tags(specifications, metadata, _VOLUME_FIELDS), remove=frozenset(remove))
 
     def _cluster_tags(self, name: str) -> dict[str, str]:
+        key = f"kubernetes.io/cluster/{self.cluster}"
+        if len(key) > _MAX_KEY:
+            raise errors.InvalidRequest(
+                f"--k8s-tag-cluster-id has {len(self.cluster)} characters; it may have "
+                f"{_MAX_KEY - len(key) + len(self.cluster)}, because EC2 allows {_MAX_KEY} in the tag key "
+                "kubernetes.io/cluster/<id>"
+            )
         return {
-            f"kubernetes.io/cluster/{self.cluster}": "owned",
+            key: "owned",
             CLUSTER: self.cluster,
             "Name": f"{self.cluster}-dynamic-{name}"[:_MAX_VALUE],
         }
 
-    def _user_tags(self, specifications: Iterable[str], metadata: Mapping[str, str]) -> dict[str, str]:
-        """The user's tags; of two with one key the later one counts."""
+    def _user_tags(
+        self, specifications: Iterable[str], metadata: Mapping[str, str], fields: Mapping[str, str]
+    ) -> dict[str, str]:
+        """The user's tags, in whose templates `fields` are known; of two with one key the later one counts."""
         tags: dict[str, str] = {}
         for specification in specifications:
             try:
-                key, value = _parse_specification(specification, metadata)
+                key, value = _parse_specification(specification, metadata, fields)
             except errors.InvalidRequest as error:
                 if self.on_invalid is None:
                     raise
@@ -162,7 +175,12 @@ def _split_at_commas(text: str) -> Iterator[str]:
         yield from row
 
 
-def _parse_specification(specification: str, metadata: Mapping[str, str]) -> tuple[str, str]:
+def _without_fields(fields: Mapping[str, str], specifications: Iterable[str]) -> Iterator[str]:
+    """The tags whose templates use none of these fields: a snapshot has no claim, and a volume no snapshot."""
+    return (text for text in specifications if fields.keys().isdisjoint(_TEMPLATE.findall(text)))
+
+
+def _parse_specification(specification: str, metadata: Mapping[str, str], fields: Mapping[str, str]) -> tuple[str, str]:
     """Parse the key and value of a tag, and fill in the value's templates."""
     key, equals, template = specification.partition("=")
     if not equals or not key:
@@ -170,10 +188,10 @@ def _parse_specification(specification: str, metadata: Mapping[str, str]) -> tup
     _check_key(key)
 
     def field_value(match: re.Match[str]) -> str:
-        source = _TEMPLATE_FIELDS.get(match[1])
+        source = fields.get(match[1])
         if source is None:
             raise errors.InvalidRequest(
-                f"tag {key!r} uses {match[0]!r}, which is not one of {', '.join(sorted(_TEMPLATE_FIELDS))}"
+                f"tag {key!r} uses {match[0]!r}, which is not one of {', '.join(sorted(fields))}"
             )
         return metadata.get(source, "")
 

@@ -11,6 +11,9 @@ ZONE: Final = "topology.kubernetes.io/zone"
 OLD_ZONE: Final = "topology.ebs.csi.aws.com/zone"
 """The zone's key on volumes that old drivers created; nodes report it too, so that pods can use these volumes."""
 
+OUTPOST: Final = "topology.ebs.csi.aws.com/outpost-id"
+"""The key with which upstream's nodes on an Outpost ask for volumes there."""
+
 OS: Final = "kubernetes.io/os"
 """The operating system's key on nodes; it does not restrict where a volume can be."""
 
@@ -31,11 +34,16 @@ def requested_zone(requisite: Iterable[Segments], preferred: Iterable[Segments])
     """The zone to create a volume in: the first preferred one, otherwise the first requisite one; None for any.
 
     Raises:
-        InvalidRequest: There are terms, and none of them names a zone.
+        InvalidRequest: There are terms, and none of them names a zone, or the chosen one names an Outpost.
     """
     terms = [*preferred, *requisite]
     for segments in terms:
         if zone := segments.get(ZONE) or segments.get(OLD_ZONE):
+            if outpost := segments.get(OUTPOST):
+                raise errors.InvalidRequest(
+                    f"cannot create a volume on Outpost {outpost}: this driver supports no Outposts; remove the key "
+                    f"{OUTPOST} from the StorageClass's allowedTopologies and from the nodes"
+                )
             return zone
     if terms:
         keys = ", ".join(sorted({key for term in terms for key in term})) or "nothing"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import assert_never
 
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
+from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount, mode_name
 from hyperpod_ebs.driver.model.disk import DeviceNumber
 from hyperpod_ebs.driver.model.path_state import MountEntry, PathState
 from hyperpod_ebs.driver.mounts import options, unmount
@@ -60,7 +60,7 @@ async def publish(host: Host, wanted: Publishing) -> None:
     if single and (others := await host.find_bind_mounts(bind.source)):
         raise errors.InUse(
             f"volume {wanted.volume_id} is published at {', '.join(map(str, others))}, and its access mode "
-            f"{AccessMode.SINGLE_NODE_SINGLE_WRITER} allows one target path; end the pod that uses it there"
+            f"{mode_name(wanted.capability.mode)} allows one target path; end the pod that uses it there"
         )
     await host.bind_mount(bind.source, state.path, bind.options)
 

@@ -12,6 +12,10 @@ import structlog
 
 Format = Literal["text", "json"]
 
+MAX_FIELD: Final = 8192
+"""Characters of a field: a caller may send a name of megabytes, and each line about it would have the name."""
+
+_ELLIPSIS: Final = " … "
 _WARNINGS_ONLY: Final = 0
 _DEBUG: Final = 4
 
@@ -49,8 +53,21 @@ def configure(verbosity: int, format_: Format, stream: TextIO = sys.stderr) -> N
     root.setLevel(logging.WARNING)
 
 
+def bound_fields(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Cut the middle out of each field that is too long."""
+    for name, value in event.items():
+        if isinstance(value, bool | int | float | None):
+            continue
+        text = value if isinstance(value, str) else str(value)
+        if len(text) > MAX_FIELD:
+            event[name] = text[: MAX_FIELD // 2] + _ELLIPSIS + text[-MAX_FIELD // 2 :]
+    return event
+
+
 def _renderers(format_: Format, *, colors: bool) -> list[structlog.typing.Processor]:
+    bounded: list[structlog.typing.Processor] = [structlog.processors.format_exc_info, bound_fields]
     if format_ == "json":
-        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+        return [*bounded, structlog.processors.JSONRenderer(default=str)]
     plain = structlog.dev.plain_traceback
-    return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain, sort_keys=False, pad_event_to=0)]
+    renderer = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain, sort_keys=False, pad_event_to=0)
+    return [*bounded, renderer]

@@ -134,9 +134,10 @@ async def _wait_for_step(watcher: Watcher, volume_id: str, sighting: AttachSight
     try:
         volume = await watcher.wait_for_volume(volume_id, transition, observe, patience=PATIENCE)
     except TimeoutError as late:
+        seen = view_from(sighting.node, sighting.volume.attachments if sighting.volume is not None else ())
         raise errors.Unavailable(
-            f"volume {volume_id} is not attached to node {sighting.node} after {PATIENCE:g} s: AWS has not finished; "
-            "try again"
+            f"volume {volume_id} is not attached to node {sighting.node} after {PATIENCE:g} s: AWS has not finished, "
+            f"EC2 shows {seen}; try again"
         ) from late
     if volume is None:
         raise errors.VolumeNotFound(f"volume {volume_id} does not exist")
@@ -182,7 +183,8 @@ async def _wait_until_detached(watcher: Watcher, volume_id: str, node: Node, see
                 "unmount it, then try again"
             ) from late
         raise errors.Unavailable(
-            f"volume {volume_id} is not detached from node {node} after {PATIENCE:g} s: AWS has not finished; try again"
+            f"volume {volume_id} is not detached from node {node} after {PATIENCE:g} s: AWS has not finished, "
+            f"EC2 shows {seen or 'no answer'}; try again"
         ) from late
 
 

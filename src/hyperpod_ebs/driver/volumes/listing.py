@@ -101,7 +101,7 @@ class _Position:
         try:
             pending, ec2_token = json.loads(base64.urlsafe_b64decode(token.encode()))
             return cls(tuple(map(str, pending)), ec2_token and str(ec2_token), has_more=ec2_token is not None)
-        except (ValueError, TypeError, binascii.Error) as error:
+        except (ValueError, TypeError, RecursionError, binascii.Error) as error:
             raise errors.Busy(
                 f"starting token {token[:40]!r} is not a token of this driver: list from the start"
             ) from error
