@@ -89,6 +89,7 @@ RUNS: Final = [Run("hyperpod", "mount"), Run("hyperpod", "block"), Run("ec2", "m
     "csi.node-publish.idempotent",
     "csi.node-unpublish.undone",
     "csi.volume-stats.missing",
+    "csi.node-health.answer",
     "csi.get-capabilities.node",
     "csi.node-info.unique",
     "csi.node-expand.missing",

@@ -99,6 +99,11 @@ SECTIONS: Final = (
                 sentence="NodeUnstageVolume succeeds only when no mount and no process of the node uses the device.",
                 source=f"{_CSI}#nodeunstagevolume",
             ),
+            "volume.mounted-is-not-usable": Requirement(
+                sentence="A filesystem that is mounted for writing and refuses writes is neither staged nor published "
+                "nor grown, and the volume's condition says so; the next stage that finds it unused repairs it.",
+                source=f"{_CSI}#nodestagevolume",
+            ),
             "data.snapshot-exact": Requirement(
                 sentence="A snapshot that is taken while a process writes holds all data written up to one moment, "
                 "and nothing written later.",
@@ -721,6 +726,11 @@ SECTIONS: Final = (
                 sentence="NodeGetVolumeStats reports total, used and available bytes and inodes; of a block volume, "
                 "its size.",
                 source=f"{_CSI}#nodegetvolumestats",
+            ),
+            "csi.node-health.answer": Requirement(
+                sentence="NodeGetVolumeHealth returns the health of the volume at a path, or at the first place where "
+                "the node has it.",
+                source=f"{_CSI}#nodegetvolumehealth",
             ),
             "csi.volume-stats.missing": Requirement(
                 sentence="NodeGetVolumeStats is NOT_FOUND when the volume is not at the path.",

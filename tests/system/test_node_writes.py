@@ -1,18 +1,27 @@
 """A mounted filesystem is not always usable: write-protected devices, and filesystems that stopped writing."""
 
-from collections.abc import AsyncGenerator
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from hyperpod_ebs.driver.linux import writable
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import AccessMode, Capability, Mount
+from hyperpod_ebs.driver.model.health import HEALTHY, HealthStatus
+from hyperpod_ebs.driver.mounts.expand import expand
+from hyperpod_ebs.driver.mounts.publish import Publishing, publish, unpublish
 from hyperpod_ebs.driver.mounts.stage import Staging, stage, unstage
-from tests.support.loop_device_node import VOLUME, LoopNode, mounts_at
+from hyperpod_ebs.driver.mounts.usage import judge_health, measure
+from hyperpod_ebs.kit import command
+from tests.support.loop_device_node import GIB, VOLUME, LoopNode, mounts_at
+from tests.support.waiting import wait_until_equal
 
 pytestmark = pytest.mark.root
 
 FILESYSTEMS = ("ext4", "xfs")
+MIB = 2**20
 WRITER = AccessMode.SINGLE_NODE_WRITER
 
 
@@ -24,6 +33,53 @@ async def node(tmp_path: Path) -> AsyncGenerator[LoopNode]:
 
 def staging(node: LoopNode, *flags: str, filesystem: str = "ext4") -> Staging:
     return Staging(volume_id=VOLUME, target=node.staging(), capability=Capability(Mount(filesystem, flags), WRITER))
+
+
+def publishing(node: LoopNode, name: str = "pod", *, read_only: bool = False) -> Publishing:
+    return Publishing(
+        volume_id=VOLUME,
+        staging=node.staging(),
+        target=node.target(name),
+        capability=Capability(Mount(), WRITER),
+        read_only=read_only,
+    )
+
+
+async def trigger_error(node: LoopNode) -> None:
+    """Let ext4 find an error, as a bad block would (Linux, Documentation/ABI/testing/sysfs-fs-ext4)."""
+    Path("/sys/fs/ext4", node.loops[VOLUME].name, "trigger_fs_error").write_text("x")
+
+
+async def abort(node: LoopNode) -> None:
+    """Abort the journal (ext4(5), abort)."""
+    await command.run(["mount", "-o", "remount,abort", str(node.staging())])
+
+
+async def shut_down(node: LoopNode) -> None:
+    """Let ext4 fail as if its device had failed (EXT4_IOC_SHUTDOWN)."""
+    await command.run(["xfs_io", "-x", "-c", "shutdown", str(node.staging())])
+
+
+FAILURES: dict[str, tuple[str, Callable[[LoopNode], Awaitable[None]]]] = {
+    "an error with errors=remount-ro": ("errors=remount-ro", trigger_error),
+    "an aborted journal": ("errors=continue", abort),
+    "a shutdown": ("errors=continue", shut_down),
+}
+
+
+async def stage_and_fail(node: LoopNode, failure: str) -> Staging:
+    """Stage and publish an ext4 with a file on it, and let it fail."""
+    flag, fail = FAILURES[failure]
+    wanted = staging(node, flag)
+    await node.attach()
+    await stage(node.host, wanted)
+    await publish(node.host, publishing(node))
+    (node.target() / "kept").write_text("data")
+    await command.run(["sync", "-f", str(node.target())])
+    await fail(node)
+    with pytest.raises(OSError, match=r"Read-only|Input/output"):
+        (node.target() / "new").touch()
+    return wanted
 
 
 @pytest.mark.parametrize("flags", [(), ("rw",), ("noatime",)], ids=["no option", "rw", "another option"])
@@ -54,3 +110,154 @@ async def test_a_write_protected_device_is_staged_read_only_if_that_is_wanted(no
     await stage(node.host, staging(node, "ro", filesystem=filesystem))
 
     assert "ro" in mounts_at(node.staging())[0].options
+
+
+@pytest.mark.requirement("volume.mounted-is-not-usable")
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_a_filesystem_that_stopped_writing_is_not_used_until_it_is_repaired(node: LoopNode, failure: str) -> None:
+    """https://github.com/longhorn/longhorn/issues/13452: Linux 6.12 does not show `ro` after an error."""
+    wanted = await stage_and_fail(node, failure)
+
+    for attempt in (
+        stage(node.host, wanted),
+        publish(node.host, publishing(node, "second pod")),
+        publish(node.host, publishing(node)),
+        expand(node.host, VOLUME, node.target(), wanted=GIB),
+        expand(node.host, VOLUME, node.staging(), wanted=GIB),
+    ):
+        with pytest.raises(errors.Unavailable, match=r"refuses writes: .*delete the volume's pods"):
+            await attempt
+    with pytest.raises(errors.Unavailable, match=f"used at {node.target()}"):
+        await stage(node.host, wanted)
+    assert len(mounts_at(node.staging())) == len(mounts_at(node.target())) == 1
+    assert not node.target("second pod").exists()
+
+    await unpublish(node.host, VOLUME, node.target())
+    await stage(node.host, wanted)
+    await publish(node.host, publishing(node))
+
+    (node.target() / "new").touch()
+    assert (node.target() / "kept").read_text() == "data"
+    await unpublish(node.host, VOLUME, node.target())
+    await unstage(node.host, VOLUME, node.staging())
+    await command.run(["e2fsck", "-fn", str(node.loops[VOLUME])])
+
+
+@pytest.mark.requirement("volume.mounted-is-not-usable")
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_statistics_say_that_a_filesystem_stopped_writing(node: LoopNode, failure: str) -> None:
+    """CSI spec 1.12, VolumeCondition. A pod that only reads gets the same answer."""
+    await stage_and_fail(node, failure)
+    node.target("reader").mkdir()
+    await command.run(["mount", "-o", "bind,ro", str(node.staging()), str(node.target("reader"))])
+
+    for path in (node.staging(), node.target(), node.target("reader")):
+        measured = await measure(node.host, VOLUME, path)
+        assert measured.usage
+        assert measured.health.status is HealthStatus.DEGRADED
+        assert "refuses writes" in measured.health.message
+        assert await judge_health(node.host, VOLUME, path) == measured.health
+    assert (await judge_health(node.host, VOLUME, None)).status is HealthStatus.DEGRADED
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_a_filesystem_that_stopped_writing_is_unpublished_and_unstaged(node: LoopNode, failure: str) -> None:
+    """CSI spec, NodeUnstageVolume: the driver undoes NodeStageVolume."""
+    await stage_and_fail(node, failure)
+
+    await unpublish(node.host, VOLUME, node.target())
+    await unstage(node.host, VOLUME, node.staging())
+
+    assert not node.staging().exists()
+
+
+async def test_a_failed_filesystem_that_is_mounted_elsewhere_is_not_mounted_again(
+    node: LoopNode, tmp_path: Path
+) -> None:
+    """mount(2): all mounts of a device share one filesystem, so a new mount does not work either."""
+    wanted = await stage_and_fail(node, "an aborted journal")
+    await unpublish(node.host, VOLUME, node.target())
+    (tmp_path / "elsewhere").mkdir()
+    await command.run(["mount", "--bind", str(node.staging()), str(tmp_path / "elsewhere")])
+
+    with pytest.raises(errors.Unavailable):
+        await stage(node.host, wanted)
+
+    assert mounts_at(node.staging()) == ()
+    await command.run(["umount", str(tmp_path / "elsewhere")])
+    await stage(node.host, wanted)
+
+
+@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+async def test_asking_whether_a_volume_accepts_writes_changes_nothing(node: LoopNode, filesystem: str) -> None:
+    """Kubelet asks for the statistics of each volume every minute."""
+    await node.attach()
+    await stage(node.host, staging(node, filesystem=filesystem))
+    before = contents(node)
+
+    assert (await measure(node.host, VOLUME, node.staging())).health is HEALTHY
+    await publish(node.host, publishing(node))
+    await publish(node.host, publishing(node))
+    await expand(node.host, VOLUME, node.target(), wanted=GIB)
+
+    assert contents(node) == before
+
+
+@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+async def test_a_full_filesystem_is_healthy(node: LoopNode, filesystem: str) -> None:
+    await node.attach(size=320 * MIB)
+    await stage(node.host, staging(node, filesystem=filesystem))
+    await command.run(["dd", "if=/dev/zero", f"of={node.staging() / 'filler'}", "bs=1M"], ok=frozenset({1}))
+    with pytest.raises(OSError, match="No space"):
+        (node.staging() / "more").write_bytes(bytes(MIB))
+
+    assert (await measure(node.host, VOLUME, node.staging())).health is HEALTHY
+    await publish(node.host, publishing(node))
+
+
+@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+async def test_a_volume_that_is_mounted_read_only_as_wanted_is_healthy(node: LoopNode, filesystem: str) -> None:
+    await node.attach()
+    await stage(node.host, staging(node, filesystem=filesystem))
+    await unstage(node.host, VOLUME, node.staging())
+    wanted = staging(node, "ro", filesystem=filesystem)
+    await stage(node.host, wanted)
+    await stage(node.host, wanted)
+    await publish(node.host, publishing(node, read_only=True))
+
+    for path in (node.staging(), node.target()):
+        assert (await measure(node.host, VOLUME, path)).health is HEALTHY
+
+
+async def test_a_frozen_filesystem_is_reported_and_left_alone(node: LoopNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fsfreeze(8): backup programs freeze a filesystem for moments; a write then waits and does not fail."""
+    monkeypatch.setattr(writable, "DEADLINE", 0.2)
+    await node.attach()
+    await stage(node.host, staging(node))
+    await publish(node.host, publishing(node))
+    await command.run(["fsfreeze", "--freeze", str(node.staging())])
+    try:
+        for _ in range(2):
+            measured = await measure(node.host, VOLUME, node.target())
+            assert (measured.health.status, measured.health.reason) == (HealthStatus.DEGRADED, "WritesNotAnswered")
+            assert measured.usage
+        with pytest.raises(errors.Unavailable, match="accepts writes"):
+            await stage(node.host, staging(node))
+    finally:
+        await command.run(["fsfreeze", "--unfreeze", str(node.staging())])
+
+    await wait_until_equal(lambda: is_healthy(node), expected=True)
+    assert len(mounts_at(node.staging())) == 1
+    await stage(node.host, staging(node))
+
+
+async def is_healthy(node: LoopNode) -> bool:
+    """Whether the volume is healthy; not before the call that the freeze held up has ended."""
+    return (await measure(node.host, VOLUME, node.target())).health is HEALTHY
+
+
+def contents(node: LoopNode) -> tuple[object, ...]:
+    """The files of the staged volume, the times of its root directory, and what is free on it."""
+    root, free = node.staging().stat(), os.statvfs(node.staging())
+    names = sorted(path.name for path in node.staging().iterdir())
+    return names, root.st_ctime_ns, root.st_mtime_ns, free.f_bfree, free.f_ffree

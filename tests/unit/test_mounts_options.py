@@ -69,9 +69,3 @@ def test_an_option_is_known_by_its_other_name() -> None:
 def test_options_that_the_kernel_does_not_always_show_are_not_compared() -> None:
     """A repeated call must not fail because of a difference that may not exist."""
     assert list(options.differences(["data=ordered", "inode64", "defaults"], mount_entry())) == []
-
-
-def test_a_filesystem_that_became_read_only_after_an_error_is_recognised() -> None:
-    """ext4(5), errors=remount-ro: only the options shared by all mounts change."""
-    assert options.has_turned_read_only(mount_entry("rw,relatime", "ro"))
-    assert not options.has_turned_read_only(mount_entry("ro,relatime", "ro"))

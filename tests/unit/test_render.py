@@ -10,6 +10,7 @@ from hyperpod_ebs.driver.csi import capability_validation, identity, render
 from hyperpod_ebs.driver.model import nodes, topology
 from hyperpod_ebs.driver.model.disk import Amount, Usage
 from hyperpod_ebs.driver.model.formatting import KEYS, Formatting
+from hyperpod_ebs.driver.model.health import HEALTHY, Health, HealthStatus, Statistics
 from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.volume import Attachment, AttachState, Snapshot, SnapshotState, Volume, VolumeState
 from hyperpod_ebs.driver.volumes.cloud import Page
@@ -105,7 +106,7 @@ def test_usage_of_a_filesystem_is_in_bytes_and_inodes() -> None:
     """CSI spec, NodeGetVolumeStatsResponse."""
     usage = Usage(Amount(total=10, used=4, available=6), Amount(total=3, used=1, available=2))
 
-    rendered = render.stats(usage).usage
+    rendered = render.stats(Statistics(usage, HEALTHY)).usage
 
     units = csi_pb2.VolumeUsage.Unit
     assert [(usage.unit, usage.total, usage.used, usage.available) for usage in rendered] == [
@@ -117,9 +118,31 @@ def test_usage_of_a_filesystem_is_in_bytes_and_inodes() -> None:
 @pytest.mark.requirement("csi.volume-stats.usage")
 def test_usage_of_a_block_volume_is_its_size_alone() -> None:
     """CSI spec, NodeGetVolumeStatsResponse: used and available are optional."""
-    rendered = render.stats(Usage(Amount(total=10))).usage
+    rendered = render.stats(Statistics(Usage(Amount(total=10)), HEALTHY)).usage
 
     assert [(usage.total, usage.used, usage.available) for usage in rendered] == [(10, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (HealthStatus.HEALTHY, None),
+        (HealthStatus.DEGRADED, csi_pb2.DEGRADED),
+        (HealthStatus.INACCESSIBLE, csi_pb2.INACCESSIBLE),
+    ],
+)
+def test_one_judgement_is_rendered_as_condition_and_as_health(status: HealthStatus, error: int | None) -> None:
+    """CSI spec 1.12, VolumeCondition; CSI spec 1.13, VolumeHealth: a healthy volume has no entry."""
+    found = Health(status, "WritesRefused", "refuses writes")
+
+    condition = render.stats(Statistics(None, found)).volume_condition
+    health = render.health(VOLUME.id, found)
+
+    assert (condition.abnormal, condition.message) == (error is not None, "refuses writes")
+    assert health.volume_id == VOLUME.id
+    assert [(entry.status, entry.reason, entry.message) for entry in health.health_statuses] == (
+        [] if error is None else [(error, "WritesRefused", "refuses writes")]
+    )
 
 
 def validate(**changes: object) -> csi_pb2.ValidateVolumeCapabilitiesResponse:

@@ -29,13 +29,15 @@ class Unresponsive(Exception):  # noqa: N818 - reads as what happened
     """A filesystem call did not come back within its deadline."""
 
 
-async def off_loop(act: Callable[[*Ts], T], *args: *Ts, about: Path | None = None, deadline: float = DEADLINE) -> T:
+async def off_loop(
+    act: Callable[[*Ts], T], *args: *Ts, about: Path | str | None = None, deadline: float = DEADLINE
+) -> T:
     """Call `act(*args)` in a thread of its own and return its result.
 
     Args:
         act: A function that may block.
         args: Its positional arguments.
-        about: The path that the call may hang on, if the path may be on a dead device.
+        about: The path that the call may hang on, if the path may be on a dead device; or words for what may hang.
         deadline: Seconds after which the call is abandoned.
 
     Raises:

@@ -47,6 +47,7 @@ FREQUENT_CALLS: Final = frozenset(
         "GetPluginInfo",
         "NodeGetCapabilities",
         "NodeGetVolumeStats",
+        "NodeGetVolumeHealth",
         "Probe",
     }
 )

@@ -1,5 +1,6 @@
 """The CSI node service: parse each call, join or start its operation, answer (CSI spec, Node Service)."""
 
+from pathlib import Path
 from typing import Final, Protocol
 
 from hyperpod_ebs.driver.csi import node_requests, parse, render
@@ -18,6 +19,8 @@ CAPABILITIES: Final = (
     _RPC.Type.STAGE_UNSTAGE_VOLUME,
     _RPC.Type.GET_VOLUME_STATS,
     _RPC.Type.EXPAND_VOLUME,
+    _RPC.Type.VOLUME_CONDITION,
+    _RPC.Type.GET_VOLUME_HEALTH,
     _RPC.Type.SINGLE_NODE_MULTI_WRITER,
 )
 # VOLUME_MOUNT_GROUP is missing: with it, kubelet leaves fsGroup to the driver, and neither ext4 nor xfs has a mount
@@ -121,11 +124,21 @@ class Node(csi_pb2_grpc.NodeServicer):
     async def NodeGetVolumeStats(  # noqa: N802
         self, request: csi_pb2.NodeGetVolumeStatsRequest, context: Context
     ) -> csi_pb2.NodeGetVolumeStatsResponse:
-        """Measure how full a volume is."""
+        """Measure how full a volume is, and say whether it can be used."""
         del context
         parse.required_field(request.volume_id, "volume id")
         path = node_requests.required_path(request.volume_path, "volume path")
-        return render.stats(await usage.measure_usage(self._host, parse_volume_id(request.volume_id), path))
+        return render.stats(await usage.measure(self._host, parse_volume_id(request.volume_id), path))
+
+    async def NodeGetVolumeHealth(  # noqa: N802
+        self, request: csi_pb2.NodeGetVolumeHealthRequest, context: Context
+    ) -> csi_pb2.NodeGetVolumeHealthResponse:
+        """Say whether a volume can be used: the condition in the statistics, in the form of CSI 1.13."""
+        del context
+        parse.required_field(request.volume_id, "volume id")
+        volume_id, path = parse_volume_id(request.volume_id), request.volume_publish_path or request.staging_target_path
+        found = await usage.judge_health(self._host, volume_id, Path(path) if path else None)
+        return csi_pb2.NodeGetVolumeHealthResponse(volume_health=render.health(volume_id, found))
 
     async def NodeExpandVolume(  # noqa: N802
         self, request: csi_pb2.NodeExpandVolumeRequest, context: Context

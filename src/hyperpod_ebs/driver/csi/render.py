@@ -2,9 +2,11 @@
 
 from typing import Final
 
+from hyperpod_ebs.driver.csi.status import short_message
 from hyperpod_ebs.driver.model import sizes, topology
-from hyperpod_ebs.driver.model.disk import Amount, Usage
+from hyperpod_ebs.driver.model.disk import Amount
 from hyperpod_ebs.driver.model.formatting import PLAIN, Formatting
+from hyperpod_ebs.driver.model.health import Health, HealthStatus, Statistics
 from hyperpod_ebs.driver.model.volume import AttachState, Snapshot, Volume, udev_link
 from hyperpod_ebs.driver.volumes.cloud import Page
 from hyperpod_ebs.pb import csi_pb2
@@ -86,13 +88,28 @@ def snapshot_page(page: Page[Snapshot]) -> csi_pb2.ListSnapshotsResponse:
     )
 
 
-def stats(usage: Usage) -> csi_pb2.NodeGetVolumeStatsResponse:
-    """How full a volume is, in bytes and, for a filesystem, in inodes."""
-    units = csi_pb2.VolumeUsage.Unit
-    amounts = [_usage(usage.bytes, units.BYTES)]
-    if usage.inodes is not None:
+def stats(measured: Statistics) -> csi_pb2.NodeGetVolumeStatsResponse:
+    """How full a volume is, in bytes and, for a filesystem, in inodes; and its condition."""
+    units, usage, health = csi_pb2.VolumeUsage.Unit, measured.usage, measured.health
+    amounts = [_usage(usage.bytes, units.BYTES)] if usage else []
+    if usage and usage.inodes is not None:
         amounts.append(_usage(usage.inodes, units.INODES))
-    return csi_pb2.NodeGetVolumeStatsResponse(usage=amounts)
+    condition = csi_pb2.VolumeCondition(
+        abnormal=health.status is not HealthStatus.HEALTHY, message=short_message(health.message)
+    )
+    return csi_pb2.NodeGetVolumeStatsResponse(usage=amounts, volume_condition=condition)
+
+
+def health(volume_id: str, found: Health) -> csi_pb2.VolumeHealth:
+    """A volume's health on a node, in the form of CSI 1.13: a healthy volume has no entry."""
+    if found.status is HealthStatus.HEALTHY:
+        return csi_pb2.VolumeHealth(volume_id=volume_id)
+    entry = csi_pb2.VolumeHealth.VolumeHealthEntry(
+        status=csi_pb2.VolumeHealthErrorType.Value(found.status),
+        reason=found.reason,
+        message=short_message(found.message),
+    )
+    return csi_pb2.VolumeHealth(volume_id=volume_id, health_statuses=[entry])
 
 
 def _usage(amount: Amount, unit: csi_pb2.VolumeUsage.Unit.ValueType) -> csi_pb2.VolumeUsage:

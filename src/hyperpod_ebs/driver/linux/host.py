@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.driver.linux import contents, device_lock, growth, mkfs, mount, paths, system_errors, usage
+from hyperpod_ebs.driver.linux import contents, device_lock, growth, mkfs, mount, paths, system_errors, usage, writable
 from hyperpod_ebs.driver.linux.devices import Absent, Devices
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Contents, Device, DeviceNumber, Filesystem, Usage
@@ -147,6 +147,17 @@ class LinuxHost:
             await self._check_device_answers(state)
             measure = usage.device_usage if state.device_node else usage.filesystem_usage
             return await files.off_loop(measure, state.path, about=state.path, deadline=usage.DEADLINE)
+
+    async def find_write_refusal(self, state: PathState) -> str:
+        """Find out why the filesystem at a path refuses writes; empty if it accepts them or is mounted read-only."""
+        if state.top is None or state.device_node:
+            return ""
+        # Words of its own for the register of stuck calls: a frozen filesystem takes no writes, but is not dead.
+        number, about = state.top.number, f"a write to {state.path}"
+        with system_errors.translate(f"find out whether {state.top.filesystem} at {state.path} accepts writes"):
+            return await files.off_loop(
+                writable.find_refusal, state.path, number, about=about, deadline=writable.DEADLINE
+            )
 
     async def _look_for_device(self, volume_id: str, published: str) -> Device | Absent:
         with system_errors.translate(f"look for the device of volume {volume_id}"):

@@ -22,7 +22,7 @@ DEAD: Final = frozenset(
 )
 """The errors of a filesystem whose device was removed or failed."""
 
-_UNCLEAN: Final = 117
+UNCLEAN: Final = 117
 """EUCLEAN, for which errno has no name on some platforms: the filesystem's own structures are corrupt."""
 
 
@@ -97,7 +97,7 @@ def read_inode(path: Path) -> Inode:
     except FileNotFoundError:
         return Inode(PathKind.ABSENT)
     except OSError as error:
-        if error.errno not in {*DEAD, _UNCLEAN}:
+        if error.errno not in {*DEAD, UNCLEAN}:
             raise
         return Inode(PathKind.UNKNOWN, broken=os.strerror(error.errno or 0))
     if stat.S_ISDIR(found.st_mode):

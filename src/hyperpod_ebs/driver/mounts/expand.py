@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.mounts.health import refuse_failed_filesystem
 from hyperpod_ebs.driver.mounts.host import Host
 from hyperpod_ebs.driver.mounts.usage import find_volume
 
@@ -20,7 +21,7 @@ async def expand(host: Host, volume_id: str, path: Path, *, wanted: int, block: 
         block: The volume is known to be a raw block volume, which may have nothing at its staging path.
 
     Raises:
-        Unavailable: The volume is not at that path, or its mount is dead.
+        Unavailable: The volume is not at that path, its mount is dead, or its filesystem refuses writes.
         DeviceNotReady: The device does not have the wanted size yet.
     """
     try:
@@ -35,5 +36,6 @@ async def expand(host: Host, volume_id: str, path: Path, *, wanted: int, block: 
             f"{device.number}; end its pods on this node, so that kubelet stages it again"
         )
     if not block and state.device_node is None:
+        await refuse_failed_filesystem(host, volume_id, state)
         await host.grow(device, state)
     return device.size

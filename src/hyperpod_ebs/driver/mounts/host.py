@@ -1,4 +1,4 @@
-"""What staging and publishing need of the node's machine: two roles, which one host has.
+"""What staging and publishing need of the node's machine: three roles, which one host has.
 
 Every method may raise `Unavailable` if the kernel or a program does not answer in time, besides the errors that it
 names. No method touches anything except its arguments.
@@ -115,5 +115,17 @@ class Paths(Protocol):
         ...
 
 
-class Host(Disks, Paths, Protocol):
-    """Both roles."""
+class Filesystems(Protocol):
+    """Knows the filesystems that are mounted."""
+
+    async def find_write_refusal(self, state: PathState) -> str:
+        """Find out why the filesystem at a path refuses writes; empty if it accepts them or is mounted read-only.
+
+        Raises:
+            Unavailable: The filesystem does not answer: it is frozen, or its device is dead.
+        """
+        ...
+
+
+class Host(Disks, Paths, Filesystems, Protocol):
+    """All roles."""

@@ -49,11 +49,6 @@ def differences_of_bind(wanted: Iterable[str], mounted: MountEntry) -> Iterator[
     yield from _compare(set(wanted) & _SHOWN_PER_MOUNT, mounted.options & _SHOWN_PER_MOUNT)
 
 
-def has_turned_read_only(mounted: MountEntry) -> bool:
-    """Whether the filesystem became read-only after an error, although its mount allows writes."""
-    return "ro" in mounted.super_options and "ro" not in mounted.options
-
-
 def _compare(wanted: set[str], actual: frozenset[str]) -> Iterator[str]:
     for option in sorted(wanted - actual):
         yield f"is not {option}"

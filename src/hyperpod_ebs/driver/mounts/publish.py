@@ -12,7 +12,7 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount, mode_name
 from hyperpod_ebs.driver.model.disk import DeviceNumber
 from hyperpod_ebs.driver.model.path_state import MountEntry, PathState
-from hyperpod_ebs.driver.mounts import options, unmount
+from hyperpod_ebs.driver.mounts import health, options, unmount
 from hyperpod_ebs.driver.mounts.host import Host
 
 
@@ -110,6 +110,7 @@ async def _find_staged_mount(host: Host, wanted: Publishing) -> tuple[Path, Moun
 
     Raises:
         NotReady: The volume is not staged there, or the mount there is dead or not the volume's.
+        Unavailable: The filesystem refuses writes.
     """
     state = await host.inspect_path(wanted.staging)
     if state.top is None:
@@ -122,4 +123,5 @@ async def _find_staged_mount(host: Host, wanted: Publishing) -> tuple[Path, Moun
             "this node, so that kubelet stages it again"
         )
     await unmount.refuse_foreign_mount(host, wanted.volume_id, state)
+    await health.refuse_failed_filesystem(host, wanted.volume_id, state)
     return state.path, state.top

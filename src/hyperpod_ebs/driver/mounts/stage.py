@@ -13,7 +13,7 @@ anything else               either            refuse
 Staging a raw block volume means that its device exists.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import assert_never
 
@@ -22,7 +22,7 @@ from hyperpod_ebs.driver.model.capability import Block, Capability, Mount
 from hyperpod_ebs.driver.model.disk import Blank, Contents, Device, Filesystem, Foreign, Unfinished
 from hyperpod_ebs.driver.model.formatting import PLAIN, Formatting
 from hyperpod_ebs.driver.model.path_state import MountEntry, PathState
-from hyperpod_ebs.driver.mounts import options, unmount
+from hyperpod_ebs.driver.mounts import health, options, unmount
 from hyperpod_ebs.driver.mounts.host import Host
 
 
@@ -68,6 +68,7 @@ async def stage(host: Host, wanted: Staging) -> None:
         DeviceNotReady: The device did not appear in time.
         Conflict: Something else is mounted there, or the volume with other options.
         NotReady: The device holds something other than the wanted filesystem.
+        Unavailable: The mounted filesystem failed, and cannot be repaired while it is used.
     """
     state = await host.inspect_path(wanted.target)
     device = await host.find_device(wanted.volume_id, wanted.device)
@@ -75,12 +76,11 @@ async def stage(host: Host, wanted: Staging) -> None:
         case Block():
             return
         case Mount() as access:
-            if state.top and (state.broken or _has_failed(state, device)):
-                state = await unmount.unmount_all(host, wanted.volume_id, state)
-            if state.top:
-                _check_mount(wanted, access, device, state, state.top)
+            working = await _unmount_if_failed(host, wanted.volume_id, device, state)
+            if working.top:
+                _check_mount(wanted, access, device, working, working.top)
             else:
-                await _prepare_and_mount(host, wanted, access, device, state.path)
+                await _prepare_and_mount(host, wanted, access, device, state)
         case _:
             assert_never(wanted.capability.access)
 
@@ -136,9 +136,24 @@ def preparation(contents: Contents, wanted: Staging, device: Device, *, can_grow
             assert_never(contents)
 
 
-def _has_failed(state: PathState, device: Device) -> bool:
-    """Whether the device's filesystem became read-only after an error."""
-    return state.top is not None and state.number == device.number and options.has_turned_read_only(state.top)
+async def _unmount_if_failed(host: Host, volume_id: str, device: Device, state: PathState) -> PathState:
+    """Unmount the volume if its mount is dead or refuses writes, so that it is checked; return the path's new state.
+
+    Raises:
+        Unavailable: The filesystem is still mounted elsewhere or in use. A check needs it unmounted, and another mount
+            would only be one more of the failed filesystem.
+    """
+    is_own = state.number == device.number
+    reason = state.broken or (await host.find_write_refusal(state) if is_own else "")
+    if not state.top or not reason:
+        return state
+    described = health.refusal(volume_id, state, reason)
+    if is_own and (others := {*state.siblings, *await host.find_mounts(volume_id)} - {state.path}):
+        raise errors.Unavailable(f"{described}; it is used at {', '.join(map(str, sorted(others)))}")
+    try:
+        return await unmount.unmount_all(host, volume_id, state)
+    except errors.InUse as busy:
+        raise errors.Unavailable(f"{described}; {busy}") from busy
 
 
 def _check_mount(wanted: Staging, access: Mount, device: Device, state: PathState, top: MountEntry) -> None:
@@ -158,9 +173,14 @@ def _check_mount(wanted: Staging, access: Mount, device: Device, state: PathStat
         raise errors.Conflict(f"{described} with other options: it {', '.join(differences)}; unstage it first")
 
 
-async def _prepare_and_mount(host: Host, wanted: Staging, access: Mount, device: Device, target: Path) -> None:
-    """Format or repair the device if that is necessary, mount it, and grow its filesystem to the device's size."""
+async def _prepare_and_mount(host: Host, wanted: Staging, access: Mount, device: Device, before: PathState) -> None:
+    """Format or repair the device if that is necessary, mount it, and grow its filesystem to the device's size.
+
+    If the volume was mounted `before`, its filesystem has failed, and is repaired even if it recorded no error.
+    """
     contents = await host.read_contents(device, wanted.volume_id)
+    if before.top and isinstance(contents, Filesystem):
+        contents = replace(contents, damaged=True)
     can_grow_mounted = await host.can_grow_mounted(access.filesystem)
     match preparation(contents, wanted, device, can_grow_mounted=can_grow_mounted):
         case Format():
@@ -171,14 +191,20 @@ async def _prepare_and_mount(host: Host, wanted: Staging, access: Mount, device:
         case Ready():
             pass
     given = options.for_staging(wanted.capability, access)
-    await host.mount(device, target, access.filesystem, given)
-    if isinstance(contents, Filesystem) and contents.is_smaller_than(device) and can_grow_mounted and "ro" not in given:
-        await _grow_or_unmount(host, device, target)
+    await host.mount(device, before.path, access.filesystem, given)
+    if "ro" not in given:
+        grow = isinstance(contents, Filesystem) and contents.is_smaller_than(device) and can_grow_mounted
+        await _verify_or_unmount(host, wanted.volume_id, device, before.path, grow=grow)
 
 
-async def _grow_or_unmount(host: Host, device: Device, target: Path) -> None:
+async def _verify_or_unmount(host: Host, volume_id: str, device: Device, target: Path, *, grow: bool) -> None:
+    """Check that the new mount accepts writes and, with `grow`, make the filesystem as large as its device."""
     try:
-        await host.grow(device, await host.inspect_path(target))
+        state = await host.inspect_path(target)
+        # The kernel has one filesystem for all mounts of a device: a failed one stays while any mount of it does.
+        await health.refuse_failed_filesystem(host, volume_id, state, writing=True)
+        if grow:
+            await host.grow(device, state)
     except BaseException as error:
         # kubelet never unstages after a final error, so the mount would leak (Kubernetes, csi_client.go, isFinalError).
         try:

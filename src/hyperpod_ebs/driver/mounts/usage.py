@@ -1,11 +1,39 @@
-"""How full a volume is (NodeGetVolumeStats)."""
+"""How full a volume is, and whether it can be used (NodeGetVolumeStats)."""
 
 from pathlib import Path
 
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Usage
+from hyperpod_ebs.driver.model.health import Health, HealthStatus, Statistics
 from hyperpod_ebs.driver.model.path_state import PathState
+from hyperpod_ebs.driver.mounts import health
 from hyperpod_ebs.driver.mounts.host import Host
+
+
+async def measure(host: Host, volume_id: str, path: Path) -> Statistics:
+    """Measure how full the volume at `path` is, and judge its health.
+
+    Raises:
+        VolumeNotFound: The volume is not at that path.
+    """
+    try:
+        state = await find_volume(host, volume_id, path)
+        usage = await host.measure_usage(state)
+    except errors.Unavailable as error:
+        return Statistics(None, Health(HealthStatus.INACCESSIBLE, "NotAnswering", str(error)))
+    return Statistics(usage, await health.judge_writes(host, volume_id, state))
+
+
+async def judge_health(host: Host, volume_id: str, path: Path | None) -> Health:
+    """Judge the health of the volume at `path`, or without a path at the first place where it is mounted on this node.
+
+    Raises:
+        VolumeNotFound: The volume is not there.
+    """
+    points = [path] if path else await host.find_mounts(volume_id)
+    if not points:
+        raise errors.VolumeNotFound(f"volume {volume_id} is not mounted on this node")
+    return (await measure(host, volume_id, points[0])).health
 
 
 async def measure_usage(host: Host, volume_id: str, path: Path) -> Usage:

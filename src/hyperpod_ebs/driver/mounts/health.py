@@ -1,0 +1,39 @@
+"""Whether a mounted volume can be used: a filesystem that stopped writing after an error stays mounted."""
+
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.health import HEALTHY, Health, HealthStatus
+from hyperpod_ebs.driver.model.path_state import PathState
+from hyperpod_ebs.driver.mounts.host import Host
+
+
+async def judge_writes(host: Host, volume_id: str, state: PathState) -> Health:
+    """Find out whether a volume that answers at a path also accepts writes."""
+    try:
+        reason = await host.find_write_refusal(state)
+    except errors.Unavailable as error:
+        return Health(HealthStatus.DEGRADED, "WritesNotAnswered", f"volume {volume_id}: {error}")
+    return Health(HealthStatus.DEGRADED, "WritesRefused", refusal(volume_id, state, reason)) if reason else HEALTHY
+
+
+async def refuse_failed_filesystem(host: Host, volume_id: str, state: PathState, *, writing: bool = False) -> None:
+    """Accept the mounted volume unless its filesystem refuses the writes that its mount allows.
+
+    With `writing`, the mount must allow them.
+
+    Raises:
+        Unavailable: The filesystem refuses writes, or does not answer. The error is retryable, because after a final
+            error kubelet would forget an existing mount (Kubernetes, csi_client.go, isFinalError).
+    """
+    is_read_only = state.top is not None and "ro" in state.top.options
+    reason = "it is mounted read-only" if writing and is_read_only else await host.find_write_refusal(state)
+    if reason:
+        raise errors.Unavailable(refusal(volume_id, state, reason))
+
+
+def refusal(volume_id: str, state: PathState, reason: str) -> str:
+    """The message about a filesystem that refuses writes."""
+    filesystem = state.top.filesystem if state.top else "the filesystem"
+    return (
+        f"{filesystem} of volume {volume_id} at {state.path} refuses writes: {reason}; delete the volume's pods on "
+        "this node, so that kubelet unmounts the volume and the driver checks and mounts it again"
+    )
