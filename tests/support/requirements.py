@@ -79,7 +79,8 @@ SECTIONS: Final = (
         "Data on volumes",
         {
             "data.format-only-blank": Requirement(
-                sentence="mkfs runs only on a device that was read and found blank.",
+                sentence="mkfs runs only on a device that was read and found blank. A device whose start is lost is "
+                "not blank while a copy of its metadata is intact.",
                 source="decision 0005",
             ),
             "data.killed-mkfs-heals": Requirement(

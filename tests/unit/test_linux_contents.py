@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperpod_ebs.driver.linux import blkid, contents, marker
+from hyperpod_ebs.driver.linux.metadata_copies import Block
 from hyperpod_ebs.driver.linux.superblock import SIZE
-from hyperpod_ebs.driver.model.disk import Blank, Contents, Filesystem, Foreign, Unfinished
+from hyperpod_ebs.driver.model.disk import Blank, Contents, Filesystem, Foreign, Remains, Unfinished
 
 VOLUME = "vol-0123456789abcdef0"
 OTHER = "vol-0fedcba9876543210"
@@ -103,29 +104,41 @@ def test_a_device_on_which_blkid_recognises_anything_is_never_blank(start: bytes
 
 
 @pytest.mark.requirement("data.format-only-blank")
-@given(window=st.integers(0, 4), at=st.integers(0, 4095), byte=st.integers(1, 255))
-def test_a_single_byte_where_blkid_looks_makes_a_device_not_blank(window: int, at: int, byte: int) -> None:
+@given(block=st.integers(0, 2**40), at=st.integers(0, 4095), byte=st.integers(1, 255))
+def test_a_single_byte_makes_a_device_not_blank(block: int, at: int, byte: int) -> None:
     """Raw data has no signature, and mkfs would still destroy it."""
-    windows = [bytearray(4096) for _ in range(5)]
-    windows[window][at] = byte
+    data = Block(block * 4096, bytes(at) + bytes([byte]) + bytes(4095 - at))
 
-    answer = contents.contents_without_signature([bytes(each) for each in windows], EMPTY, VOLUME)
+    answer = contents.contents_without_signature([data], EMPTY, VOLUME)
 
-    assert isinstance(answer, Foreign)
+    assert answer == Foreign(f"unrecognised data at byte {block * 4096 + at}")
 
 
 def test_a_device_with_zeros_everywhere_is_blank() -> None:
-    assert contents.contents_without_signature([EMPTY] * 5, EMPTY, VOLUME) == Blank()
+    assert contents.contents_without_signature([], EMPTY, VOLUME) == Blank()
 
 
 def test_only_the_volumes_own_marker_lets_mkfs_start_again() -> None:
     """A volume restored from a snapshot taken during mkfs has the marker of the snapshot's source."""
-    data = [b"\1" * 4096]
+    data = [Block(0, b"\1" * 4096)]
 
     assert contents.contents_without_signature(data, MARKER, VOLUME) == Unfinished()
     assert isinstance(contents.contents_without_signature(data, marker.encode(VOLUME, marker.GROWING), VOLUME), Foreign)
     assert contents.contents_without_signature(data, marker.encode(OTHER), VOLUME) == Foreign(
         f"an unfinished filesystem of volume {OTHER}"
+    )
+
+
+def test_copies_of_several_kinds_are_named_without_advice_for_one_of_them() -> None:
+    """Volumes keep copies of what was on them before; a repair from those would destroy the newer filesystem."""
+    xfs_copy, btrfs_copy = Block(25 * 2**30, b"XFSB".ljust(4096, b"\1")), Block(2**26, bytes(64) + b"_BHRfS_M")
+
+    alone = contents.contents_without_signature([xfs_copy], EMPTY, VOLUME)
+    both = contents.contents_without_signature([btrfs_copy, xfs_copy], EMPTY, VOLUME)
+
+    assert alone == Remains(copies=f"a superblock of an XFS allocation group at byte {25 * 2**30}", repair="xfs_repair")
+    assert both == Remains(
+        copies=f"a superblock of btrfs at byte {2**26} and a superblock of an XFS allocation group at byte {25 * 2**30}"
     )
 
 

@@ -6,7 +6,16 @@ import pytest
 
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import AccessMode, Capability, Mount
-from hyperpod_ebs.driver.model.disk import Blank, Contents, Device, DeviceNumber, Filesystem, Foreign, Unfinished
+from hyperpod_ebs.driver.model.disk import (
+    Blank,
+    Contents,
+    Device,
+    DeviceNumber,
+    Filesystem,
+    Foreign,
+    Remains,
+    Unfinished,
+)
 from hyperpod_ebs.driver.mounts import stage
 from hyperpod_ebs.driver.mounts.stage import Format, Ready, Repair, Staging, Step
 
@@ -71,6 +80,8 @@ READING = staging("ro")
         ),
         Case("another filesystem is refused", Filesystem(kind="xfs", size=GIB), staging(), errors.NotReady),
         Case("anything else is refused", Foreign("swap"), staging(), errors.NotReady),
+        Case("a device with only copies of metadata is refused", Remains(copies="a copy"), staging(), errors.NotReady),
+        Case("a reader of only copies of metadata is refused", Remains(copies="a copy"), READING, errors.NotReady),
     ],
     ids=lambda case: case.id,
 )
@@ -101,3 +112,16 @@ def test_a_refusal_names_what_is_there_and_what_was_wanted() -> None:
     """The operator then need not look at the device."""
     with pytest.raises(errors.NotReady, match="holds crypto_LUKS, not ext4"):
         stage.preparation(Foreign("crypto_LUKS"), staging(), DEVICE, can_grow_mounted=True)
+
+
+def test_a_refusal_of_a_damaged_filesystem_says_how_to_recover_it_and_how_to_give_it_up() -> None:
+    """kubernetes/kubernetes#140376: a volume with only a lost superblock was formatted."""
+    found = Remains(copies="a backup superblock of ext4 in block 32768", repair="e2fsck -b 32768 -B 4096")
+
+    with pytest.raises(errors.NotReady) as refusal:
+        stage.preparation(found, staging(), DEVICE, can_grow_mounted=True)
+
+    message = str(refusal.value)
+    assert "holds a backup superblock of ext4 in block 32768" in message
+    assert '"e2fsck -b 32768 -B 4096 /dev/nvme1n1"' in message
+    assert '"blkdiscard --zeroout /dev/nvme1n1"' in message

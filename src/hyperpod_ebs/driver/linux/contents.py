@@ -2,17 +2,19 @@
 
     blkid       the driver's own reading                contents
     ----------  --------------------------------------  ----------
-    nothing     zeros where blkid looks                 Blank
+    nothing     zeros everywhere                        Blank
     nothing     this volume's mkfs marker               Unfinished
+    nothing     a copy of metadata                      Remains
     nothing     anything else                           Foreign
     xfs         XFS in progress, and the mkfs marker    Unfinished
     ext4, xfs   the same filesystem, complete           Filesystem
     anything    anything else                           Foreign
 
 Both must agree before anything is written. blkid alone is not enough: its exit code is the same for a blank device
-and for a device that it could not read, and it does not detect raw data. So the driver also reads every place where
-blkid looks, and expects zeros. Both look at the locked device (`linux.device_lock`) at the same time and
-independently of each other.
+and for a device that it could not read, and it detects neither raw data nor a filesystem that has lost its start. So
+the driver also reads every place where blkid looks, every place where a copy of metadata can be, and a sample of the
+whole device (`linux.probe_offsets`), and expects zeros. blkid and the driver look at the locked device
+(`linux.device_lock`) at the same time and independently of each other.
 """
 
 import asyncio
@@ -24,21 +26,14 @@ from pathlib import Path
 from typing import Final
 
 from hyperpod_ebs.driver.linux import blkid, device_lock, marker, superblock, system_errors
+from hyperpod_ebs.driver.linux.blank_proof import DEADLINE, find_data
+from hyperpod_ebs.driver.linux.metadata_copies import Block, recognised_copies
 from hyperpod_ebs.driver.linux.superblock import Ext, Xfs
-from hyperpod_ebs.driver.model.disk import Blank, Contents, Device, Filesystem, Foreign, Unfinished
+from hyperpod_ebs.driver.model.disk import Blank, Contents, Device, Filesystem, Foreign, Remains, Unfinished
 from hyperpod_ebs.kit import files
 
-WINDOWS: Final = (
-    (0, 0x110000),  # most signatures, and VMFS_volume_member at 1 MiB
-    (0x200000, files.BLOCK),  # VMFS, and a second header of LUKS2
-    (0x400000, files.BLOCK),  # the last second header of LUKS2
-    (-0x182000, 2 * files.BLOCK),  # Promise RAID, 3087 sectors before the end
-    (-0x90000, 0x90000),  # ZFS labels, RAID, the second GPT, NILFS2, and the driver's marker
-)
-"""Where blkid looks: offset, counted from the end if negative, and bytes."""
-
-DEADLINE: Final = 60.0
-"""Seconds for one read. A volume that AWS still fills from a snapshot is slow."""
+_NAMED_COPIES: Final = 3
+"""An error has room for so many."""
 
 _SUPERBLOCKS: Final[Mapping[str, type[Ext | Xfs]]] = {"ext4": Ext, "xfs": Xfs}
 
@@ -55,8 +50,8 @@ async def read_contents(device: Device, volume_id: str) -> Contents:
             reading.start, tags, volume_id=volume_id, marker_block=reading.marker_block, in_use=reading.in_use
         )
         if contents is None:
-            windows = reading.windows or await _read_windows(device)
-            contents = contents_without_signature(windows, reading.marker_block, volume_id)
+            data = await find_data(device) if reading.data is None else reading.data
+            contents = contents_without_signature(data, reading.marker_block, volume_id)
     if reading.in_use and not isinstance(contents, Filesystem):
         raise device_lock.device_in_use_error(device, volume_id)
     return contents
@@ -95,16 +90,25 @@ def contents_by_signature(
     )
 
 
-def contents_without_signature(windows: Sequence[bytes], marker_block: bytes, volume_id: str) -> Contents:
-    """The contents of a device on which blkid recognises nothing, according to its bytes and its marker."""
+def contents_without_signature(data: Sequence[Block], marker_block: bytes, volume_id: str) -> Contents:
+    """The contents of a device on which blkid recognises nothing, according to its data and its marker.
+
+    Args:
+        data: The blocks that are not zero, of those that were read.
+        marker_block: The block where the marker of an unfinished mkfs would be.
+        volume_id: The volume whose device it is.
+    """
     owner = marker.decode(marker_block)
     if owner == volume_id:
         return Unfinished()
     if owner is not None:
         return Foreign(f"an unfinished filesystem of volume {owner}")
-    if all(window == bytes(len(window)) for window in windows):
+    if not data:
         return Blank()
-    return Foreign("unrecognised data")
+    if copies := recognised_copies(data):
+        repair = copies[0].repair if len(copies) == 1 else ""
+        return Remains(copies=" and ".join(str(copy) for copy in copies[:_NAMED_COPIES]), repair=repair)
+    return Foreign(f"unrecognised data at byte {data[0].first_byte}")
 
 
 def _description(tags: Mapping[str, str]) -> str:
@@ -122,8 +126,8 @@ class _Reading:
     in_use: bool
     start: bytes
     marker_block: bytes
-    windows: Sequence[bytes]
-    """Empty if a superblock explains the device: these reads take long while AWS fills the volume from a snapshot."""
+    data: Sequence[Block] | None
+    """Where the device is not zero; None if a superblock explains the device, since this takes many reads."""
 
 
 async def _probe_and_read(device: Device) -> tuple[Mapping[str, str] | None, _Reading]:
@@ -147,26 +151,8 @@ async def _read(device: Device) -> _Reading:
         in_use=await files.off_loop(_is_in_use, device.path, about=device.path),
         start=start,
         marker_block=await files.read_direct(device.path, offset=marker.offset(device.size), deadline=DEADLINE),
-        windows=() if Ext.read(start) or Xfs.read(start) else await _read_windows(device),
+        data=None if Ext.read(start) or Xfs.read(start) else await find_data(device),
     )
-
-
-async def _read_windows(device: Device) -> list[bytes]:
-    """Read the places where blkid looks.
-
-    Raises:
-        OSError: One of them cannot be read.
-    """
-    size = device.size // files.BLOCK * files.BLOCK
-    windows = []
-    for offset, count in WINDOWS:
-        begin = min(offset, size) if offset >= 0 else max(0, size + offset)
-        wanted = min(count, size - begin)
-        window = await files.read_direct(device.path, offset=begin, size=wanted, deadline=DEADLINE) if wanted else b""
-        if len(window) < wanted:
-            raise OSError(errno.EIO, "a part of the device cannot be read")
-        windows.append(window)
-    return windows
 
 
 def _is_in_use(device: Path) -> bool:

@@ -13,12 +13,17 @@ SIZE: Final = 4096
 
 _EXT: Final = 1024
 _EXT_SIZE: Final = 1024
+_EXT_BACKUP_SIZE: Final = 512
 _EXT_MAGIC: Final = 0xEF53
 _EXT_VALID, _EXT_ERROR = 1, 2
 _EXT_HAS_JOURNAL: Final = 0x4
 _EXT_64BIT: Final = 0x80
+_EXT_ONLY_EXT4: Final = 0x2C0
+"""Incompatible features that only ext4 has and mkfs.ext4 sets: extents, 64bit, flex_bg."""
+
 _EXT_BLOCK: Final = 1024
 _EXT_LARGEST_SHIFT: Final = 6
+_EXT_GROUP_NUMBERS: Final = 2**16
 
 _XFS_MAGIC: Final = b"XFSB"
 
@@ -45,6 +50,41 @@ class Ext:
         return cls(
             size=blocks * (_EXT_BLOCK << _u32(block, 24)),
             damaged=bool(state & _EXT_ERROR) or left_open,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ExtBackup:
+    """A backup superblock of the ext2, ext3, ext4 family, at the start of a block group other than the first."""
+
+    kind: str
+    block_size: int
+    """Bytes."""
+    group_size: int
+    """Bytes of a block group."""
+    position: int
+    """Bytes from the start of the filesystem, as far as it says: it counts groups only up to 65,535."""
+
+    def filesystem_start(self, offset: int) -> int:
+        """Where on the device the filesystem begins whose backup superblock this is, at `offset`."""
+        return (offset - self.position) % (_EXT_GROUP_NUMBERS * self.group_size)
+
+    @classmethod
+    def read(cls, sector: bytes) -> Self | None:
+        """The backup superblock whose first 512 bytes are `sector`; None if there is none."""
+        if len(sector) < _EXT_BACKUP_SIZE or _u16(sector, 56) != _EXT_MAGIC or _u32(sector, 24) > _EXT_LARGEST_SHIFT:
+            return None
+        group, blocks_per_group = _u16(sector, 90), _u32(sector, 32)
+        if not group or not blocks_per_group:
+            return None
+        compatible, incompatible = _u32(sector, 92), _u32(sector, 96)
+        older = "ext3" if compatible & _EXT_HAS_JOURNAL else "ext2"
+        block_size = _EXT_BLOCK << _u32(sector, 24)
+        return cls(
+            kind="ext4" if incompatible & _EXT_ONLY_EXT4 else older,
+            block_size=block_size,
+            group_size=blocks_per_group * block_size,
+            position=(_u32(sector, 20) + group * blocks_per_group) * block_size,
         )
 
 

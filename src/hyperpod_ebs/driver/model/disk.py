@@ -78,7 +78,17 @@ class Foreign:
     what: str
 
 
-Contents = Blank | Unfinished | Filesystem | Foreign
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remains:
+    """The device has no readable filesystem, but copies of metadata. The driver never writes to such a device."""
+
+    copies: str
+    """What was found, and where."""
+    repair: str = ""
+    """The command that repairs the device from a copy, without the device's path; empty if there is no single one."""
+
+
+Contents = Blank | Unfinished | Filesystem | Foreign | Remains
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from typing import assert_never
 
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import Block, Capability, Mount
-from hyperpod_ebs.driver.model.disk import Blank, Contents, Device, Filesystem, Foreign, Unfinished
+from hyperpod_ebs.driver.model.disk import Blank, Contents, Device, Filesystem, Foreign, Remains, Unfinished
 from hyperpod_ebs.driver.model.formatting import PLAIN, Formatting
 from hyperpod_ebs.driver.model.path_state import MountEntry, PathState
 from hyperpod_ebs.driver.mounts import health, options, unmount
@@ -122,6 +122,13 @@ def preparation(contents: Contents, wanted: Staging, device: Device, *, can_grow
             raise errors.NotReady(
                 f"{holder} holds {what}, not {filesystem}; the driver does not overwrite it: wipe the device if its "
                 "data is not needed"
+            )
+        case Remains(copies=copies, repair=repair):
+            tool = f'"{repair} {device.path}"' if repair else "the tools for what it holds"
+            raise errors.NotReady(
+                f"{holder} has no readable filesystem, but holds {copies}; the driver does not format it: take a "
+                f"snapshot of the volume, then recover it with {tool}, or, if its data is not needed, wipe it with "
+                f'"blkdiscard --zeroout {device.path}"'
             )
         case Filesystem() if contents.kind != filesystem:
             raise errors.NotReady(

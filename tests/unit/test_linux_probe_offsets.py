@@ -1,0 +1,82 @@
+"""The places that the driver reads before a device counts as blank."""
+
+from typing import NamedTuple
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from hyperpod_ebs.driver.linux.probe_offsets import probe_offsets
+
+KIB, MIB, GIB, TIB = 2**10, 2**20, 2**30, 2**40
+BLOCK = 4096
+MOST_READS = 3500
+
+sizes = st.integers(MIB // BLOCK, 64 * TIB // BLOCK).map(lambda blocks: blocks * BLOCK)
+
+
+@given(size=sizes)
+@example(size=64 * TIB)
+def test_the_number_of_reads_is_bounded(size: int) -> None:
+    """EBS answers a small read in about a millisecond; the largest volume has 64 TiB."""
+    offsets = probe_offsets(size)
+
+    assert len(offsets) <= MOST_READS
+    assert offsets == sorted(set(offsets))
+    assert all(offset % BLOCK == 0 and BLOCK <= offset <= size - BLOCK for offset in offsets)
+
+
+@given(size=sizes, start=st.floats(0, 1))
+def test_each_long_run_of_data_meets_a_read(size: int, start: float) -> None:
+    """Data without a format has no copies: a sample finds it."""
+    begin = int(MIB + start * (size - MIB))
+    end = begin + begin // 8 + 2 * BLOCK
+
+    assert end > size or any(begin <= offset < end for offset in probe_offsets(size))
+
+
+@given(size=sizes, start=st.floats(0, 1))
+def test_each_long_run_of_data_meets_a_read_wherever_it_is(size: int, start: float) -> None:
+    begin = int(start * size)
+    end = begin + max(128 * MIB, size // 256) + 2 * BLOCK
+
+    assert end > size or any(begin <= offset < end for offset in probe_offsets(size))
+
+
+class Geometry(NamedTuple):
+    """A filesystem, and the places of some of its copies."""
+
+    id: str
+    size: int
+    copies: list[int]
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        Geometry("ext4, blocks of 1 KiB", 10 * GIB, [n * KIB for n in (8193, 24577, 40961, 57345, 73729, 204801)]),
+        Geometry("ext4, blocks of 2 KiB", 64 * GIB, [n * 2 * KIB for n in (16384, 49152, 81920, 114688, 147456)]),
+        Geometry("ext4", 100 * GIB, [n * 4 * KIB for n in (32768, 98304, 163840, 229376, 294912, 819200)]),
+        Geometry("ext4, blocks of 8 KiB", TIB, [n * 8 * KIB for n in (65528, 196584, 327640, 458696, 3210872)]),
+        Geometry("ext4, blocks of 64 KiB", TIB, [n * 64 * KIB for n in (65528, 196584, 327640, 458696, 3210872)]),
+        Geometry("ext4, clusters of 64 KiB", TIB, [n * 4 * KIB for n in (524288, 1572864, 2621440, 3670016)]),
+        Geometry("ext4, clusters of 64 KiB, blocks of 16 KiB", TIB, [n * 16 * KIB for n in (262112, 786336, 1310560)]),
+        Geometry("ext4, sparse_super2", 64 * GIB, [n * 4 * KIB for n in (32768, 16744448)]),
+        Geometry("ext4, sparse_super2, blocks of 1 KiB", 65 * GIB, [n * KIB for n in (8193, 68149249)]),
+        Geometry("ext4 in the first partition", 100 * GIB, [MIB + n * 4 * KIB for n in (32768, 98304)]),
+        Geometry("xfs", 100 * GIB, [n * 6553600 * 4 * KIB for n in (1, 2, 3)]),
+        Geometry("xfs, 300 MiB", 300 * MIB, [n * 19200 * 4 * KIB for n in (1, 2, 3)]),
+        Geometry("xfs that was 10 GiB", 400 * GIB, [655360 * 4 * KIB]),
+        Geometry("xfs that was 2000 GiB", 16 * TIB, [500 * GIB]),
+        Geometry("xfs of 5 TiB", 5 * TIB, [n * 268435455 * 4 * KIB for n in (1, 2, 3)]),
+        Geometry("xfs made on 96 CPUs", 2 * TIB, [-(-2 * TIB // BLOCK // 96) * BLOCK]),
+        Geometry("btrfs", TIB, [64 * MIB, 256 * GIB]),
+        Geometry("ocfs2", 2 * TIB, [GIB, 4 * GIB, 16 * GIB, 64 * GIB, 256 * GIB, TIB]),
+    ],
+    ids=lambda geometry: geometry.id,
+)
+def test_copies_of_metadata_are_read(geometry: Geometry) -> None:
+    """The blocks that mke2fs and mkfs.xfs report, and the other formats' definitions."""
+    read = set(probe_offsets(geometry.size))
+
+    assert {copy // BLOCK * BLOCK for copy in geometry.copies} <= read
