@@ -96,5 +96,16 @@ async def release(loop: Path) -> None:
 
 
 def mounts_at(path: Path) -> tuple[MountEntry, ...]:
-    """The mounts at `path`."""
-    return mountinfo.stack(mountinfo.parse(mountinfo.TABLE.read_bytes()), path)
+    """The mounts at `path`, the top one last."""
+    here = [mount for mount in mountinfo.parse(mountinfo.TABLE.read_bytes()) if mount.mount_point == path]
+    ids = {mount.id for mount in here}
+    stack = [mount for mount in here if mount.parent not in ids]
+    for _ in here[1:]:
+        stack += [mount for mount in here if mount.parent == stack[-1].id]
+    return tuple(stack)
+
+
+def mount_points_below(path: Path) -> tuple[Path, ...]:
+    """The mount points at and below `path`."""
+    table = mountinfo.parse(mountinfo.TABLE.read_bytes())
+    return tuple(mount.mount_point for mount in table if mount.mount_point.is_relative_to(path))

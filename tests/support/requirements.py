@@ -96,6 +96,11 @@ SECTIONS: Final = (
                 sentence="The driver unmounts only its own mounts.",
                 source=f"{_CSI}#nodeunpublishvolume",
             ),
+            "data.below-kubelet-only": Requirement(
+                sentence="The driver mounts, unmounts, creates and removes only below kubelet's directory, even while "
+                "directories there are replaced by symbolic links. That directory itself may be a link.",
+                source="decision 0035",
+            ),
             "unstage.device-free": Requirement(
                 sentence="NodeUnstageVolume succeeds only when no mount and no process of the node uses the device.",
                 source=f"{_CSI}#nodeunstagevolume",

@@ -1,5 +1,6 @@
 """Stage, publish, expand, measure, unpublish, unstage: on loop devices, with real mounts."""
 
+import errno
 import fcntl
 import os
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperpod_ebs.driver.linux import growth, marker, mkfs
+from hyperpod_ebs.driver.linux import growth, marker, mkfs, mount_calls
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
 from hyperpod_ebs.driver.model.disk import Filesystem
@@ -207,33 +208,25 @@ async def test_staging_that_fails_and_cannot_unmount_returns_a_retryable_error(
     await unstage(node.host, VOLUME, node.staging())
 
 
-async def test_publishing_whose_mount_program_fails_unmounts_or_returns_a_retryable_error(
+async def test_publishing_that_fails_after_the_bind_mount_unmounts_or_returns_a_retryable_error(
     node: LoopNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """mount(8), Bind mount options: it binds first and remounts with the options second, so it can fail in between."""
+    """mount(2), Creating a bind mount: the options need a second call, which can fail on its own."""
     await node.attach()
     await stage(node.host, staging(node))
-    run = command.run
 
-    async def fail_after_mount(argv: list[str], **options: object) -> command.Finished:
-        finished = await run(argv, **options)  # type: ignore[arg-type] # passed on unchanged
-        if argv[0] == "mount":
-            raise command.CommandFailed(argv, "exited with 32", code=32)
-        return finished
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
-    monkeypatch.setattr(command, "run", fail_after_mount)
-    with pytest.raises(errors.NotReady):
-        await publish(node.host, publishing(node))
+    monkeypatch.setattr(mount_calls, "set_options", refuse)
+    with pytest.raises(errors.Unavailable, match="Operation not permitted"):
+        await publish(node.host, publishing(node, read_only=True))
     assert mounts_at(node.target()) == ()
+    assert not node.target().exists()
 
-    async def refuse_umount(argv: list[str], **options: object) -> command.Finished:
-        if argv[0] == "umount":
-            raise command.CommandFailed(argv, "exited with 32", code=32, output="target is busy")
-        return await fail_after_mount(argv, **options)
-
-    monkeypatch.setattr(command, "run", refuse_umount)
+    monkeypatch.setattr(mount_calls, "unmount", refuse)
     with pytest.raises(errors.Unavailable, match="stays mounted"):
-        await publish(node.host, publishing(node))
+        await publish(node.host, publishing(node, read_only=True))
 
 
 async def test_a_damaged_filesystem_is_repaired_before_it_is_mounted(node: LoopNode, programs: list[str]) -> None:

@@ -25,6 +25,16 @@ async def test_an_unexpected_exit_code_is_an_error_with_the_programs_own_words()
     assert (caught.value.code, caught.value.argv[0]) == (3, "sh")
 
 
+async def test_the_error_of_a_program_with_much_output_quotes_its_head_and_its_tail() -> None:
+    """mkfs.xfs gives its reason first and then its usage; other programs give the reason last."""
+    with pytest.raises(command.CommandFailed) as caught:
+        await command.run(["sh", "-c", "echo no such size >&2; seq 9000 >&2; echo try again >&2; exit 1"])
+
+    assert str(caught.value).startswith("sh exited with 1: no such size\n1\n2\n")
+    assert str(caught.value).endswith("\n9000\ntry again")
+    assert len(str(caught.value)) < 450
+
+
 async def test_the_error_for_a_missing_program_names_it() -> None:
     with pytest.raises(command.CommandFailed, match="no-such-program could not be started") as caught:
         await command.run(["no-such-program"])

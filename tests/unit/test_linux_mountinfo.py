@@ -44,7 +44,7 @@ def test_a_stack_is_ordered_by_the_mounts_parents_and_not_by_the_order_of_lines(
     ids = [10, 90, 20, 80, 30]
     lines = {at: line(number=ids[at - 2], parent=[1, *ids][at - 2], point=b"/p") for at in range(2, 7)}
 
-    stack = mountinfo.stack(mountinfo.parse(b"".join(lines[at] for at in order)), Path("/p"))
+    stack = mountinfo.stack(mountinfo.parse(b"".join(lines[at] for at in order)), ids[-1])
 
     assert [mounted.id for mounted in stack] == ids
 
@@ -52,5 +52,6 @@ def test_a_stack_is_ordered_by_the_mounts_parents_and_not_by_the_order_of_lines(
 def test_a_mount_at_another_path_is_not_part_of_a_stack() -> None:
     table = mountinfo.parse(line(number=2, parent=1, point=b"/p") + line(number=3, parent=2, point=b"/p/below"))
 
-    assert [mounted.id for mounted in mountinfo.stack(table, Path("/p"))] == [2]
-    assert mountinfo.stack(table, Path("/q")) == ()
+    assert [mounted.id for mounted in mountinfo.stack(table, 2)] == [2]
+    assert [mounted.id for mounted in mountinfo.stack(table, 3)] == [3]
+    assert mountinfo.stack(table, 4) == ()

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 DEADLINE: Final = 60.0
 """Seconds a program may run if the caller sets no other deadline."""
@@ -19,8 +19,9 @@ DEADLINE: Final = 60.0
 _KILL_WAIT: Final = 2.0
 """Seconds to wait for a killed program to end; a program that is stuck in the kernel is left behind."""
 
-_QUOTED: Final = 400
-"""Characters of a program's output that an error quotes."""
+_HEAD: Final = 200
+_TAIL: Final = 200
+"""Characters of a program's output that an error quotes: a program may give its reason before or after its usage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +39,14 @@ class CommandFailed(Exception):  # noqa: N818 - reads as what happened, like its
     def __init__(self, argv: Sequence[str], why: str, *, code: int | None = None, output: str = "") -> None:
         """`code` is None if the program did not exit by itself."""
         self.argv = tuple(argv)
+        self.why = why
         self.code = code
-        self.output = output.strip()[-_QUOTED:]
+        self.output = excerpt(output.strip())
         super().__init__(f"{argv[0]} {why}" + (f": {self.output}" if self.output else ""))
+
+    def with_output(self, output: str) -> Self:
+        """The same failure with another output."""
+        return type(self)(self.argv, self.why, code=self.code, output=output)
 
 
 class CommandTimedOut(CommandFailed):
@@ -93,6 +99,11 @@ async def run(
     if code is None or code not in ok:
         raise CommandFailed(argv, f"exited with {code}", code=code, output=err.decode(errors="replace"))
     return Finished(code=code, out=out.decode(errors="replace"), err=err.decode(errors="replace"))
+
+
+def excerpt(output: str) -> str:
+    """The head and the tail of a long output."""
+    return output if len(output) <= _HEAD + _TAIL else f"{output[:_HEAD]} … {output[-_TAIL:]}"
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -113,11 +113,11 @@ class LinuxHost:
 
     async def mount(self, device: Device, target: Path, filesystem: str, options: Iterable[str]) -> None:
         """Mount the device's filesystem at a directory."""
-        await mount.mount(device, target, filesystem, options)
+        await mount.mount(device, target, self._root, filesystem, options)
 
-    async def bind_mount(self, source: Path, target: Path, options: Iterable[str]) -> None:
+    async def bind_mount(self, source: Path, number: DeviceNumber, target: Path, options: Iterable[str]) -> None:
         """Bind-mount `source` at `target`."""
-        await mount.bind(source, target, options)
+        await mount.bind(source, number, target, self._root, options)
 
     async def find_bind_mounts(self, source: Path) -> tuple[Path, ...]:
         """Find the bind mounts of `source`."""
@@ -134,12 +134,12 @@ class LinuxHost:
 
     async def unmount(self, target: Path) -> None:
         """Unmount the top mount at `target`."""
-        await mount.unmount(target)
+        await mount.unmount(target, self._root)
 
     async def remove_empty(self, path: Path) -> None:
         """Remove an empty directory or an empty file."""
         with system_errors.translate(f"remove {path}"):
-            await files.off_loop(paths.remove_empty, path)
+            await files.off_loop(paths.remove_empty, path, self._root)
 
     async def measure_usage(self, state: PathState) -> Usage:
         """Measure how full the filesystem at a path is, or how large the device there is."""
@@ -179,7 +179,7 @@ class LinuxHost:
 
     async def _inspect_inode(self, path: Path) -> paths.Inode:
         try:
-            inode = await files.off_loop(paths.read_inode, path, about=path)
+            inode = await files.off_loop(paths.read_inode, path, self._root, about=path)
         except Unresponsive as error:
             return paths.Inode(PathKind.UNKNOWN, broken=str(error))
         if inode.device_node and not await self._is_present(inode.device_node):

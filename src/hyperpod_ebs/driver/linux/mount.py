@@ -1,13 +1,18 @@
-"""Mount, bind-mount and unmount with mount(8) and umount(8)."""
+"""Mount, bind-mount and unmount, on open mount points (`linux.pinned_path`)."""
 
-from collections.abc import Iterable
-from contextlib import suppress
+import errno
+import os
+import stat
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.driver.linux import mountinfo, paths, system_errors
+from hyperpod_ebs.driver.linux import mount_calls, paths, system_errors
+from hyperpod_ebs.driver.linux.devices import device_number
+from hyperpod_ebs.driver.linux.paths import MountPoint
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.driver.model.disk import Device
+from hyperpod_ebs.driver.model.disk import Device, DeviceNumber
 from hyperpod_ebs.kit import command, files
 from hyperpod_ebs.kit.command import CommandFailed
 
@@ -18,8 +23,8 @@ UNMOUNT_DEADLINE: Final = 600.0
 """Seconds. An unmount first writes back all dirty data: gigabytes, on a slow volume."""
 
 
-async def mount(device: Device, target: Path, filesystem: str, options: Iterable[str]) -> None:
-    """Mount the filesystem on `device` at the directory `target`; create the directory if it is absent.
+async def mount(device: Device, target: Path, root: Path, filesystem: str, options: Iterable[str]) -> None:
+    """Mount the filesystem on `device` at the directory `target` below `root`; create the directory if it is absent.
 
     Raises:
         NotReady: The kernel refused, or the device is write-protected and `options` do not ask for a read-only mount.
@@ -28,27 +33,42 @@ async def mount(device: Device, target: Path, filesystem: str, options: Iterable
     given = tuple(options)
     # Without -w, mount(8) mounts a write-protected device read-only and exits with 0; the option `rw` does not stop it.
     writing = [] if "ro" in given else ["-w"]
-    argv = ["mount", *writing, "-t", filesystem, *_option_arguments(given), str(device.path), str(target)]
-    await _run_mount(argv, target, directory=True, action=f"mount {device.path} as {filesystem} at {target}")
+    action = f"mount {device.path} as {filesystem} at {target}"
+    with system_errors.translate(action), ExitStack() as opened:
+        point = await files.off_loop(opened.enter_context, paths.open_mount_point(target, root, directory=True))
+        # With the final dot, no version of mount(8) mistakes the descriptor's link for the mount point. -c: the path
+        # is not turned into text. -n: that path means nothing to other programs, so no table gets it.
+        place = f"/proc/self/fd/{point.handle}/."
+        arguments = ["-t", filesystem, *_option_arguments(given), str(device.path), place]
+        try:
+            await command.run(["mount", "-n", "-c", *writing, *arguments], deadline=MOUNT_DEADLINE, keep=[point.handle])
+        except BaseException as error:
+            await files.off_loop(_undo, point, error, deadline=UNMOUNT_DEADLINE)
+            if not isinstance(error, CommandFailed):
+                raise
+            # The paths in the message may contain any word.
+            if "already mounted" in error.output.replace(str(device.path), "").replace(place, ""):
+                raise errors.Unavailable(
+                    f"cannot {action}: {error}; another program uses the device, try again"
+                ) from error
+            raise error.with_output(error.output.replace(place, str(target))) from error
 
 
-async def bind(source: Path, target: Path, options: Iterable[str]) -> None:
-    """Bind-mount the directory or device node `source` at `target`; create `target` if it is absent.
+async def bind(source: Path, number: DeviceNumber, target: Path, root: Path, options: Iterable[str]) -> None:
+    """Bind-mount `source` at `target` below `root`; create `target` if it is absent.
+
+    `source` is a directory on the device with this number, or the device's node.
 
     Raises:
-        NotReady: The kernel refused.
-        Unavailable: The kernel did not answer in time.
+        Unavailable: The kernel refused or did not answer in time, or `source` belongs to another device.
     """
-    # mount(8) makes the two calls that the options of a bind mount need: bind, then remount.
-    argv = ["mount", *_option_arguments(["bind", *options]), str(source), str(target)]
     action = f"bind-mount {source} at {target}"
     with system_errors.translate(action):
-        directory = await files.off_loop(source.is_dir, about=source)
-    await _run_mount(argv, target, directory=directory, action=action)
+        await files.off_loop(_bind, source, number, target, root, tuple(options), about=source)
 
 
-async def unmount(target: Path) -> None:
-    """Unmount the top mount at `target`; succeed if nothing is mounted.
+async def unmount(target: Path, root: Path) -> None:
+    """Unmount the top mount at `target` below `root`; succeed if nothing is mounted.
 
     Raises:
         InUse: A process still uses the mount.
@@ -56,45 +76,62 @@ async def unmount(target: Path) -> None:
     """
     with system_errors.translate(f"unmount {target}"):
         try:
-            # -c: the path is already resolved, and resolving it again could hang.
-            await command.run(["umount", "-c", str(target)], deadline=UNMOUNT_DEADLINE)
-        except CommandFailed as error:
-            if "not mounted" in error.output or "no mount point" in error.output:
-                return
-            if "busy" in error.output:
-                raise errors.InUse(
-                    f"cannot unmount {target}: a process still uses it; end the process that has files open there, "
-                    "then try again"
-                ) from error
-            raise
+            await files.off_loop(paths.unmount, target, root, deadline=UNMOUNT_DEADLINE)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            raise errors.InUse(
+                f"cannot unmount {target}: a process still uses it; end the process that has files open there, "
+                "then try again"
+            ) from error
 
 
-async def _run_mount(argv: list[str], target: Path, *, directory: bool, action: str) -> None:
-    """Run a mount program; if it fails, undo the mount and remove the mount point that was created for it."""
-    with system_errors.translate(action):
-        created = await files.off_loop(lambda: paths.create_mount_point(target, directory=directory))
-        before = await files.off_loop(_mount_count, target)
-        try:
-            await command.run(argv, deadline=MOUNT_DEADLINE)
-        except BaseException as error:
+def _bind(source: Path, number: DeviceNumber, target: Path, root: Path, options: tuple[str, ...]) -> None:
+    with _open_source(source, number) as handle:
+        directory = stat.S_ISDIR(os.fstat(handle).st_mode)
+        with paths.open_mount_point(target, root, directory=directory) as point:
             try:
-                for _ in range(await files.off_loop(_mount_count, target) - before):
-                    await unmount(target)
-            except errors.Error as stuck:
-                # kubelet never unstages after a final error, so the mount would leak: return a retryable one.
-                raise errors.Unavailable(f"cannot {action}: {error}; {target} stays mounted: {stuck}") from error
-            if created:
-                with suppress(OSError, files.Unresponsive):
-                    await files.off_loop(paths.remove_empty, target)
-            if isinstance(error, CommandFailed) and "busy" in error.output:
-                raise errors.Unavailable(
-                    f"cannot {action}: {error}; another program uses the device, try again"
-                ) from error
-            raise
+                mount_calls.bind(handle, point.handle)
+                if options:  # the kernel ignores them in the first call
+                    with point.pinned.open() as mounted:
+                        mount_calls.set_options(mounted, options)
+            except OSError as error:
+                _undo(point, error)
+                raise
 
 
-def _mount_count(target: Path) -> int:
-    return len(mountinfo.stack(mountinfo.read(), target))
+@contextmanager
+def _open_source(source: Path, number: DeviceNumber) -> Generator[int]:
+    """Open a directory on the device with this number, or its device node, without following a link.
+
+    Raises:
+        Unavailable: It belongs to another device.
+    """
+    handle = os.open(source, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(handle)
+        is_node = stat.S_ISBLK(found.st_mode)
+        actual = device_number(found) if is_node else DeviceNumber(os.major(found.st_dev), os.minor(found.st_dev))
+        if actual != number:
+            raise errors.Unavailable(f"cannot bind-mount {source}: it is of device {actual}, not {number}; try again")
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _undo(point: MountPoint, error: BaseException) -> None:
+    """Undo a mount that failed half-way.
+
+    Raises:
+        Unavailable: The mount stays.
+    """
+    try:
+        point.undo()
+    except OSError as stuck:
+        # kubelet never unstages after a final error, so the mount would leak: return a retryable one.
+        raise errors.Unavailable(
+            f"cannot mount at {point.pinned.path}: {error}; it stays mounted: {stuck.strerror or stuck}; try again"
+        ) from error
 
 
 def _option_arguments(options: Iterable[str]) -> list[str]:

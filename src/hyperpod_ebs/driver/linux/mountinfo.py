@@ -29,19 +29,18 @@ def parse(table: bytes) -> tuple[MountEntry, ...]:
     return tuple(_parse_line(line) for line in table.split(b"\n") if line)
 
 
-def stack(mounts: Iterable[MountEntry], point: Path) -> tuple[MountEntry, ...]:
-    """The mounts at `point`, the top one last.
+def stack(mounts: Iterable[MountEntry], top: int) -> tuple[MountEntry, ...]:
+    """The mount with the id `top` and the mounts below it at the same path, the top one last; empty without that mount.
 
     The order of the lines means nothing, because the kernel sorts them by mount id and reuses ids. What counts is that
     the parent of each mount is the mount below it.
     """
-    here = {mount.id: mount for mount in mounts if mount.mount_point == point}
-    above = {mount.parent: mount for mount in here.values()}
-    bottom = next((mount for mount in here.values() if mount.parent not in here or mount.parent == mount.id), None)
+    by_id = {mount.id: mount for mount in mounts}
     pile: list[MountEntry] = []
-    while bottom is not None and bottom not in pile:
-        pile.append(bottom)
-        bottom = above.get(bottom.id)
+    mount = by_id.get(top)
+    while mount and mount not in pile and (not pile or mount.mount_point == pile[0].mount_point):
+        pile.insert(0, mount)
+        mount = by_id.get(mount.parent)
     return tuple(pile)
 
 

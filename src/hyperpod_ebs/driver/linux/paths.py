@@ -1,18 +1,21 @@
-"""Look at the paths where volumes are staged and published; refuse paths outside the node's root directory.
+"""Look at the paths where volumes are staged and published, and create and remove mount points.
 
-A path is not touched before the mount table has been read: `stat` on a mount of a dead device hangs for ever, and such
-a mount must be found so that it can be unmounted.
+A path is not read before its mount was looked up: `stat` on a mount of a dead device hangs for ever, and such a mount
+must be found so that it can be unmounted. Opening it with O_PATH asks only the kernel.
 """
 
 import errno
 import os
 import stat
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.driver.linux import mountinfo
+from hyperpod_ebs.driver.linux import mount_calls, mountinfo
 from hyperpod_ebs.driver.linux.devices import device_number
+from hyperpod_ebs.driver.linux.pinned_path import PinnedPath, pin, read_mount_id, real_path, real_root
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Device, DeviceNumber
 from hyperpod_ebs.driver.model.path_state import MountEntry, PathKind, PathState
@@ -31,8 +34,8 @@ class PathMounts:
     """An allowed path, resolved, and its mounts according to the mount table; nothing at the path was touched."""
 
     path: Path
-    mounts: tuple[MountEntry, ...]
-    siblings: tuple[Path, ...]
+    mounts: tuple[MountEntry, ...] = ()
+    siblings: tuple[Path, ...] = ()
     """Other mount points of the top mount's device below the root directory."""
 
 
@@ -47,53 +50,44 @@ class Inode:
     """Why it cannot be used; empty if it can."""
 
 
-def resolve(path: Path, root: Path) -> Path:
-    """Resolve the symbolic links of the path's parents. Blocks: run it off the loop.
-
-    Raises:
-        InvalidRequest: The path is relative, contains ".." or a zero byte, or is not below `root` when resolved.
-    """
-    if not path.is_absolute() or ".." in path.parts or "\0" in str(path):
-        raise errors.InvalidRequest(
-            f"path {str(path)!r} is relative, or contains '..' or a zero byte; use an absolute path"
-        )
-    top = root.resolve()
-    real = path.parent.resolve() / path.name
-    if real == top or not real.is_relative_to(top):
-        raise errors.InvalidRequest(
-            f"path {path} resolves to {real}, which is not below {top}; set --kubelet-root to kubelet's directory"
-        )
-    return real
-
-
 def read_mounts(path: Path, root: Path) -> PathMounts:
-    """Look up `path` in the mount table. Blocks: run it off the loop.
+    """Look up what is mounted at `path`. Blocks: run it off the loop.
 
     Raises:
         InvalidRequest: The path is not allowed, or is a symbolic link.
     """
-    real = resolve(path, root)
+    real = real_path(path, root)
+    try:
+        with pin(path, root) as pinned:
+            top_mount = pinned.find_mount_id()
+            if top_mount is None and stat.S_ISLNK(pinned.stat().st_mode):
+                raise errors.InvalidRequest(f"path {path} is a symbolic link; use the path that it leads to")
+    except FileNotFoundError:
+        top_mount = None
+    if top_mount is None:
+        return PathMounts(path=real)
     table = mountinfo.read()
-    mounts = mountinfo.stack(table, real)
-    if not mounts and real.is_symlink():
-        raise errors.InvalidRequest(f"path {path} is a symbolic link; use the path that it leads to")
-    siblings: set[Path] = set()
-    if mounts and not mounts[-1].number.is_anonymous:
-        number, top = mounts[-1].number, root.resolve()
-        siblings = {
-            mount.mount_point for mount in table if mount.number == number and mount.mount_point.is_relative_to(top)
-        }
-    return PathMounts(path=real, mounts=mounts, siblings=tuple(sorted(siblings - {real})))
+    mounts = mountinfo.stack(table, top_mount)
+    if not mounts:
+        raise OSError(errno.EAGAIN, "the mount there changed at the same moment")
+    siblings = {
+        mount.mount_point
+        for mount in table
+        if mount.number == mounts[-1].number and not mount.number.is_anonymous and mount.mount_point != real
+    }
+    top = real_root(root)
+    return PathMounts(path=real, mounts=mounts, siblings=tuple(sorted(p for p in siblings if p.is_relative_to(top))))
 
 
-def read_inode(path: Path) -> Inode:
+def read_inode(path: Path, root: Path) -> Inode:
     """Find out what `path` leads to. Blocks, for ever if a device is dead: run it off the loop.
 
     Raises:
         OSError: The path exists and is not dead, but cannot be read.
     """
     try:
-        found = path.stat()
+        with pin(path, root) as pinned:
+            found = pinned.stat()
     except FileNotFoundError:
         return Inode(PathKind.ABSENT)
     except OSError as error:
@@ -119,65 +113,123 @@ def path_state(found: PathMounts, inode: Inode) -> PathState:
     )
 
 
-def remove_empty(path: Path) -> None:
+def remove_empty(path: Path, root: Path) -> None:
     """Remove `path` if it is an empty directory or an empty file. Blocks: run it off the loop.
 
     Raises:
         OSError: It cannot be removed, for a reason other than that it is in use or not empty.
     """
+    with suppress(FileNotFoundError), pin(path, root) as pinned:
+        _remove_empty(pinned)
+
+
+def unmount(path: Path, root: Path) -> None:
+    """Unmount the top mount at `path`; succeed if nothing is mounted. Blocks while the filesystem writes back its data.
+
+    Raises:
+        OSError: The kernel refused: EBUSY if a process uses the mount.
+    """
     try:
-        found = path.lstat()
-        if stat.S_ISDIR(found.st_mode):
-            path.rmdir()
-        elif stat.S_ISREG(found.st_mode) and found.st_size == 0:
-            path.unlink()
-    except FileNotFoundError:
-        return
+        with pin(path, root) as pinned:
+            mount_calls.unmount(pinned.directory, pinned.name)
     except OSError as error:
-        if error.errno not in {errno.ENOTEMPTY, errno.EBUSY}:
+        if error.errno not in {errno.EINVAL, errno.ENOENT}:
             raise
 
 
-def create_mount_point(path: Path, *, directory: bool) -> bool:
-    """Create an empty directory or file to mount on; return False if it exists. Blocks: run it off the loop.
+@dataclass(frozen=True, slots=True)
+class MountPoint:
+    """An open directory or file to mount on."""
+
+    pinned: PinnedPath
+    handle: int
+    """The descriptor of the directory or file, which leads below everything that is mounted on it later."""
+    created: bool
+    """Whether it was created for this mount."""
+
+    def undo(self) -> None:
+        """Unmount what was mounted since the mount point was opened, and remove a mount point created for that.
+
+        Raises:
+            OSError: The kernel refused.
+        """
+        before = read_mount_id(self.handle)
+        while self.pinned.read_mount_id() != before:
+            mount_calls.unmount(self.pinned.directory, self.pinned.name)
+        if self.created:
+            _remove_empty(self.pinned)
+
+
+@contextmanager
+def open_mount_point(path: Path, root: Path, *, directory: bool) -> Generator[MountPoint]:
+    """Open a directory or file to mount on; create it if it is absent. Blocks: run it off the loop.
 
     Raises:
         NotReady: The parent directory is absent, or something of another kind is there.
     """
-    try:
-        if directory:
-            path.mkdir(mode=0o750)
-        else:
-            path.touch(mode=0o640, exist_ok=False)
-    except FileExistsError:
-        if path.is_dir() != directory:
+    with ExitStack() as opened:
+        try:
+            pinned = opened.enter_context(pin(path, root))
+            created = _create_mount_point(pinned, directory=directory)
+            handle = opened.enter_context(pinned.open())
+        except FileNotFoundError:
+            raise errors.NotReady(
+                f"cannot mount at {path}: directory {path.parent} is absent; the caller must create it first"
+            ) from None
+        kind = os.fstat(handle).st_mode
+        if stat.S_ISDIR(kind) != directory or stat.S_ISLNK(kind):
             wanted = PathKind.DIRECTORY if directory else PathKind.FILE
-            raise errors.NotReady(f"cannot mount at {path}: it exists and is not {wanted}; remove it") from None
-        return False
-    except FileNotFoundError:
-        raise errors.NotReady(
-            f"cannot mount at {path}: directory {path.parent} is absent; the caller must create it first"
-        ) from None
-    return True
+            raise errors.NotReady(f"cannot mount at {path}: it exists and is not {wanted}; remove it")
+        yield MountPoint(pinned, handle, created)
 
 
 def bind_mounts_of(source: Path, root: Path) -> tuple[Path, ...]:
     """The bind mounts of `source`, a directory or a device node, below `root`. Blocks: run it off the loop."""
-    table = mountinfo.read()
-    enclosing = max(
-        (mount.mount_point for mount in table if source.is_relative_to(mount.mount_point)),
-        key=lambda point: len(point.parts),
-    )
-    top = mountinfo.stack(table, enclosing)[-1]
-    path_in_filesystem = Path(top.root) / source.relative_to(top.mount_point)
-    same = (top.number, path_in_filesystem)
-    points = {mount.mount_point for mount in table if (mount.number, Path(mount.root)) == same}
-    return tuple(sorted(point for point in points - {source} if point.is_relative_to(root.resolve())))
+    found, top = source.stat(), real_root(root)
+    number = DeviceNumber(os.major(found.st_dev), os.minor(found.st_dev))
+    candidates = {mount.mount_point for mount in mountinfo.read() if mount.number == number} - {source}
+    return tuple(sorted(point for point in candidates if point.is_relative_to(top) and _is_same(point, found)))
 
 
 def mounts_of_device(device: Device, root: Path) -> tuple[Path, ...]:
     """The mounts of the device and the bind mounts of its device node below `root`. Blocks: run it off the loop."""
-    top = root.resolve()
+    top = real_root(root)
     mounts = {mount.mount_point for mount in mountinfo.read() if mount.number == device.number}
     mounts = {point for point in mounts if point.is_relative_to(top)}
     return tuple(sorted({*mounts, *bind_mounts_of(device.path, root)}))
+
+
+def _is_same(point: Path, source: os.stat_result) -> bool:
+    """Whether a mount point shows the same directory as `source`, or a node of the same device."""
+    try:
+        found = point.stat()
+    except FileNotFoundError:  # it was unmounted at the same moment
+        return False
+    if stat.S_ISBLK(source.st_mode):
+        return stat.S_ISBLK(found.st_mode) and found.st_rdev == source.st_rdev
+    return os.path.samestat(found, source)
+
+
+def _create_mount_point(pinned: PinnedPath, *, directory: bool) -> bool:
+    """Create an empty directory or file; return False if something is there."""
+    try:
+        if directory:
+            os.mkdir(pinned.name, 0o750, dir_fd=pinned.directory)
+        else:
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+            os.close(os.open(pinned.name, flags, 0o640, dir_fd=pinned.directory))
+    except FileExistsError:
+        return False
+    return True
+
+
+def _remove_empty(pinned: PinnedPath) -> None:
+    found = pinned.stat()
+    try:
+        if stat.S_ISDIR(found.st_mode):
+            os.rmdir(pinned.name, dir_fd=pinned.directory)
+        elif stat.S_ISREG(found.st_mode) and found.st_size == 0:
+            os.unlink(pinned.name, dir_fd=pinned.directory)
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EBUSY}:
+            raise

@@ -82,11 +82,11 @@ class Paths(Protocol):
             NotReady: The kernel refused; nothing is mounted.
         """
 
-    async def bind_mount(self, source: Path, target: Path, options: Iterable[str]) -> None:
-        """Bind-mount `source`, a directory or a device node, at `target`, with options of its own.
+    async def bind_mount(self, source: Path, number: DeviceNumber, target: Path, options: Iterable[str]) -> None:
+        """Bind-mount `source`, a directory of the device with this number or its node, with options of its own.
 
         Raises:
-            NotReady: The kernel refused; nothing is mounted.
+            Unavailable: The kernel refused, or `source` is of another device; nothing is mounted.
         """
 
     async def find_bind_mounts(self, source: Path) -> tuple[Path, ...]:

@@ -62,7 +62,7 @@ async def publish(host: Host, wanted: Publishing) -> None:
             f"volume {wanted.volume_id} is published at {', '.join(map(str, others))}, and its access mode "
             f"{mode_name(wanted.capability.mode)} allows one target path; end the pod that uses it there"
         )
-    await host.bind_mount(bind.source, state.path, bind.options)
+    await host.bind_mount(bind.source, bind.number, state.path, bind.options)
 
 
 async def unpublish(host: Host, volume_id: str, target: Path) -> None:

@@ -1,0 +1,175 @@
+"""Paths on the node: links and replaced directories, on real mounts."""
+
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from hyperpod_ebs.driver.linux.host import LinuxHost
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
+from hyperpod_ebs.driver.mounts.publish import Publishing, publish, unpublish
+from hyperpod_ebs.driver.mounts.stage import Staging, stage, unstage
+from hyperpod_ebs.driver.mounts.usage import measure_usage
+from tests.support.directory_swap import keep_swapping
+from tests.support.loop_device_node import OTHER, VOLUME, LoopNode, mount_points_below, mounts_at
+
+pytestmark = pytest.mark.root
+
+ROUNDS = 25
+WRITER = AccessMode.SINGLE_NODE_WRITER
+MOUNTED = Capability(Mount(), WRITER)
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncGenerator[LoopNode]:
+    async with LoopNode.create(tmp_path) as running:
+        yield running
+
+
+@pytest.mark.requirement("data.below-kubelet-only")
+async def test_nothing_is_mounted_or_removed_outside_while_a_parent_is_swapped_for_a_link(node: LoopNode) -> None:
+    """Kubelet had such a fault, CVE-2021-25741: https://github.com/kubernetes/kubernetes/issues/104980."""
+    await node.attach()
+    await node.attach(OTHER)
+    await stage(node.host, Staging(volume_id=VOLUME, target=node.staging(), capability=MOUNTED))
+    root = node.directory / "kubelet"
+    outside, pods, link = node.directory / "outside", root / "pods", root / "link"
+    names = ("mounted", "raw", "staged", "removed")
+    for parent in (outside, pods):
+        parent.mkdir()
+    for name in names:
+        (outside / name).mkdir()
+    link.symlink_to(outside)
+    inode = (outside / "removed").stat().st_ino
+    mounted = Publishing(
+        volume_id=VOLUME, staging=node.staging(), target=pods / "mounted", capability=MOUNTED, read_only=True
+    )
+    raw = Publishing(
+        volume_id=VOLUME, staging=node.staging(), target=pods / "raw", capability=Capability(Block(), WRITER)
+    )
+    staging = Staging(volume_id=OTHER, target=pods / "staged", capability=MOUNTED)
+
+    with keep_swapping(pods, link):
+        for _ in range(ROUNDS):
+            for call in (
+                partial(publish, node.host, mounted),
+                partial(publish, node.host, raw),
+                partial(stage, node.host, staging),
+                partial(unpublish, node.host, VOLUME, pods / "mounted"),
+                partial(unpublish, node.host, VOLUME, pods / "raw"),
+                partial(unpublish, node.host, VOLUME, pods / "removed"),
+                partial(unstage, node.host, OTHER, pods / "staged"),
+            ):
+                with suppress(errors.Error):
+                    await call()
+                assert mount_points_below(outside) == ()
+                assert sorted(path.name for path in outside.iterdir()) == sorted(names)
+
+    assert (outside / "removed").stat().st_ino == inode
+    await unpublish(node.host, VOLUME, pods / "mounted")
+    await unpublish(node.host, VOLUME, pods / "raw")
+    await unstage(node.host, OTHER, pods / "staged")
+    assert mount_points_below(pods) == ()
+
+
+@pytest.mark.requirement("data.below-kubelet-only")
+async def test_kubelets_directory_may_be_a_symbolic_link(node: LoopNode) -> None:
+    """HyperPod's lifecycle scripts may link /var/lib/kubelet to a larger disk."""
+    await node.attach()
+    root = node.directory / "var-lib-kubelet"
+    root.symlink_to(node.directory / "kubelet")
+    host = LinuxHost(devices=node.directory / "dev", root=root)
+    for named in (root, node.directory / "kubelet"):
+        wanted = Publishing(
+            volume_id=VOLUME, staging=named / "staging", target=named / "pod", capability=MOUNTED, read_only=True
+        )
+
+        for _ in range(2):
+            await stage(host, Staging(volume_id=VOLUME, target=named / "staging", capability=MOUNTED))
+            await publish(host, wanted)
+        assert mounts_at(node.target("pod"))
+        assert (await measure_usage(host, VOLUME, named / "pod")).bytes.total > 0
+        for _ in range(2):
+            await unpublish(host, VOLUME, named / "pod")
+            await unstage(host, VOLUME, named / "staging")
+
+        assert list((node.directory / "kubelet").iterdir()) == []
+
+
+@pytest.mark.requirement("data.below-kubelet-only")
+@pytest.mark.parametrize("leads_to", ["outside", "kubelet/inside"])
+async def test_a_path_through_a_symbolic_link_below_kubelets_directory_is_refused(
+    node: LoopNode, leads_to: str
+) -> None:
+    """CSI spec, NodeStageVolume: the caller creates the parent directory itself."""
+    await node.attach()
+    (node.directory / leads_to).mkdir()
+    (node.target("link")).symlink_to(node.directory / leads_to)
+    through = node.target("link") / "volume"
+
+    with pytest.raises(errors.InvalidRequest, match="'link', which is a symbolic link"):
+        await stage(node.host, Staging(volume_id=VOLUME, target=through, capability=MOUNTED))
+    with pytest.raises(errors.InvalidRequest, match="'link', which is a symbolic link"):
+        await unpublish(node.host, VOLUME, through)
+
+    assert list((node.directory / leads_to).iterdir()) == []
+
+
+async def test_a_path_whose_parent_is_absent_is_unpublished_already_and_cannot_be_staged(node: LoopNode) -> None:
+    """CSI spec, NodeUnpublishVolume: idempotent. NodeStageVolume: the caller creates the parent directory."""
+    await node.attach()
+    target = node.target("absent") / "volume"
+
+    await unpublish(node.host, VOLUME, target)
+    await unstage(node.host, VOLUME, target)
+    with pytest.raises(errors.NotReady, match=f"directory {target.parent} is absent"):
+        await stage(node.host, Staging(volume_id=VOLUME, target=target, capability=MOUNTED))
+
+
+async def test_a_file_with_data_at_the_target_path_is_not_removed(node: LoopNode) -> None:
+    """The file may be a user's; an empty file is what publishing a raw block volume creates."""
+    await node.attach()
+    node.target("data").write_bytes(b"x")
+    node.target("empty").touch()
+
+    await unpublish(node.host, VOLUME, node.target("data"))
+    await unpublish(node.host, VOLUME, node.target("empty"))
+
+    assert node.target("data").read_bytes() == b"x"
+    assert not node.target("empty").exists()
+
+
+@pytest.mark.parametrize("found", ["a link", "a directory"])
+async def test_a_raw_block_volume_is_not_published_over_something_else(node: LoopNode, found: str) -> None:
+    """Decision 0035."""
+    await node.attach()
+    target = node.target()
+    if found == "a link":
+        target.symlink_to(node.directory / "absent")
+    else:
+        target.mkdir()
+    raw = Publishing(volume_id=VOLUME, staging=node.staging(), target=target, capability=Capability(Block(), WRITER))
+
+    with pytest.raises((errors.InvalidRequest, errors.NotReady), match=str(target)):
+        await publish(node.host, raw)
+
+    assert mount_points_below(node.directory) == ()
+
+
+async def test_a_mounts_error_names_the_path_and_not_how_the_driver_reaches_it(node: LoopNode) -> None:
+    """The text of mount(8) reaches the pod's events."""
+    await node.attach()
+
+    with pytest.raises(errors.NotReady, match=f"mount: {node.staging()}: ") as caught:
+        await stage(
+            node.host,
+            Staging(
+                volume_id=VOLUME, target=node.staging(), capability=Capability(Mount("ext4", ("no-such",)), WRITER)
+            ),
+        )
+
+    assert "/proc/" not in str(caught.value)
+    assert not node.staging().exists()
