@@ -10,6 +10,12 @@ diff --recursive --brief --exclude=__pycache__ "$fresh/hyperpod_ebs/pb" src/hype
     echo "src/hyperpod_ebs/pb differs from proto/: run make generate" >&2
     exit 1
 }
+for table in driver/model/attach_limit_table.py emulator/nodes/instance_type_table.py; do
+    diff --brief "$fresh/hyperpod_ebs/$table" "src/hyperpod_ebs/$table" || {
+        echo "$table differs from scripts/attach_limits: run make generate" >&2
+        exit 1
+    }
+done
 for file in charts/hyperpod-ebs/values.schema.json docs/reference/chart-values.md; do
     diff --brief "$fresh/$file" "$file" || {
         echo "$file differs from charts/hyperpod-ebs/values.yaml: run make generate" >&2

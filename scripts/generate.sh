@@ -1,5 +1,6 @@
 #!/bin/sh
-# Generate Python from proto/, the chart's schema and page from its values, and pages from the code: generate.sh [DIRECTORY].
+# Generate Python from proto/, the tables of attach limits, the chart's schema and page from its values, and pages from the
+# code: generate.sh [DIRECTORY].
 #
 # Without a directory, the files replace the committed ones.
 set -eu
@@ -16,5 +17,6 @@ for proto in proto/*.proto; do
         "hyperpod_ebs/pb/$(basename "$proto")"
 done
 
+python scripts/attach_limits/tables.py --into="$out"
 python scripts/chart/documents.py --into="${1:-.}"
 PYTHONPATH=. python scripts/docs/pages.py --into="${1:-.}"

@@ -1,5 +1,6 @@
 """How many volumes a node can have, by its instance type."""
 
+import botocore.session
 import pytest
 
 from hyperpod_ebs.driver.model import limits
@@ -26,6 +27,15 @@ from hyperpod_ebs.emulator.nodes.attach_slots import ATTACH_SLOTS
         ("ml.i3en.24xlarge", 19),
         ("ml.r5d.16xlarge", 23),
         ("ml.g7.24xlarge", 64),
+        ("ml.p6e-gb200.36xlarge", 27),
+        ("inf2.48xlarge", 28),
+        ("p3dn.24xlarge", 17),
+        ("g4ad.xlarge", 25),
+        ("m5ad.4xlarge", 25),
+        ("c6gd.large", 26),
+        ("m6id.large", 26),
+        ("m7i.metal-24xl", 39),
+        ("m4.large", 39),
     ],
 )
 def test_an_instance_type_has_the_limit_that_ec2_documents(instance_type: str, limit: int) -> None:
@@ -33,21 +43,35 @@ def test_an_instance_type_has_the_limit_that_ec2_documents(instance_type: str, l
     assert limits.attach_limit(instance_type, reserved=0) == limit
 
 
-def test_driver_and_emulator_have_the_same_limits_for_every_hyperpod_type() -> None:
-    """The two tables were written independently: a wrong number in one of them would overfill or waste a node."""
-    driver_limits = {
-        name: (limits.attach_limit(name, reserved=0), limits.shares_slots_with_interfaces(name))
+def test_driver_and_emulator_read_the_same_limits_from_their_tables() -> None:
+    """Each reads its own form of the table: a wrong number in one of them would overfill or waste a node."""
+    with_second_interface = {
+        name: limits.attach_limit(name, reserved=0) - limits.attach_limit(name, reserved=0, interfaces=2)
         for name in ATTACH_SLOTS
     }
 
-    assert driver_limits == {name: (slots.count, slots.limit_type == "shared") for name, slots in ATTACH_SLOTS.items()}
+    assert {name: limits.attach_limit(name, reserved=0) for name in ATTACH_SLOTS} == {
+        name: slots.count for name, slots in ATTACH_SLOTS.items()
+    }
+    assert with_second_interface == {name: slots.limit_type == "shared" for name, slots in ATTACH_SLOTS.items()}
 
 
 @pytest.mark.requirement("csi.node-info.limit")
-@pytest.mark.parametrize("instance_type", ["", "x99.huge", "m4.large", "m7i.metal-24xl", "m5d.large"])
-def test_an_unknown_type_has_no_limit(instance_type: str) -> None:
-    """CSI spec, NodeGetInfo: with max_volumes_per_node 0 the CO decides."""
-    assert limits.attach_limit(instance_type, reserved=1) == 0
+def test_every_instance_type_of_ec2_and_hyperpod_has_a_limit() -> None:
+    """CSI spec, NodeGetInfo: max_volumes_per_node 0 would let the CO place any number of volumes on the node."""
+    session = botocore.session.get_session()
+    ec2 = session.get_service_model("ec2").shape_for("InstanceType").metadata["enum"]
+    hyperpod = session.get_service_model("sagemaker").shape_for("ClusterInstanceType").metadata["enum"]
+
+    assert [name for name in (*ec2, *hyperpod) if limits.attach_limit(name, reserved=2) < 1] == []
+    assert set(ec2) <= ATTACH_SLOTS.keys()
+
+
+@pytest.mark.requirement("csi.node-info.limit")
+@pytest.mark.parametrize("instance_type", ["", "x99.huge", "ml.x99.huge"])
+def test_an_unknown_type_has_the_limit_of_most_nitro_types(instance_type: str) -> None:
+    """EC2 user guide, Amazon EBS volume limits: most Nitro types have 28 attachments, one of them for the interface."""
+    assert limits.attach_limit(instance_type, reserved=1) == 26
 
 
 @pytest.mark.requirement("csi.node-info.limit")

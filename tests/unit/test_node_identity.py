@@ -73,8 +73,8 @@ class Case(NamedTuple):
             23,
             AttachLimitSettings(reserved=0),
         ),
-        Case("an unknown type has no known limit", hyperpod_node("ml.x99.huge"), 0),
-        Case("an absent type has no known limit", PartialIdentity(id=HYPERPOD, zone="z"), 0),
+        Case("an unknown type has the slots of most types", hyperpod_node("ml.x99.huge"), 25),
+        Case("a node without a type has the slots of most types", PartialIdentity(id=HYPERPOD, zone="z"), 25),
         Case(
             "the root volume of a plain instance takes a slot",
             PartialIdentity(id=EC2, zone="z", instance_type="m5.large"),
@@ -97,7 +97,7 @@ def test_for_each_field_the_first_source_that_has_it_counts() -> None:
 
     identity = merged_identity([configured, hyperpod_node()], AttachLimitSettings())
 
-    assert identity == NodeIdentity(id=str(HYPERPOD), zone="us-west-2b", attach_limit=23)
+    assert identity == NodeIdentity(id=str(HYPERPOD), zone="us-west-2b", instance_type="ml.g5.8xlarge", attach_limit=23)
 
 
 def test_a_node_is_a_hyperpod_node_if_any_source_knows_its_cluster() -> None:

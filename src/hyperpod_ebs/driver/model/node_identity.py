@@ -47,8 +47,10 @@ class NodeIdentity:
 
     id: str
     zone: str
+    instance_type: str
+    """Empty if no source has it."""
     attach_limit: int
-    """How many volumes the node can have; 0 if unknown."""
+    """How many volumes the node can have; 0 for any number, which only the operator can set."""
 
 
 def merged_identity(sources: Sequence[PartialIdentity], settings: AttachLimitSettings) -> NodeIdentity | None:
@@ -58,7 +60,9 @@ def merged_identity(sources: Sequence[PartialIdentity], settings: AttachLimitSet
     zone = next((source.zone for source in sources if source.zone), None)
     if id_ is None or zone is None:
         return None
-    return NodeIdentity(id=str(id_), zone=zone, attach_limit=_attach_limit(id_, sources, settings))
+    instance_type = next((source.instance_type for source in sources if source.instance_type), "")
+    limit = _attach_limit(id_, instance_type, sources, settings)
+    return NodeIdentity(id=str(id_), zone=zone, instance_type=instance_type, attach_limit=limit)
 
 
 def missing_fields(sources: Sequence[PartialIdentity]) -> list[str]:
@@ -67,11 +71,12 @@ def missing_fields(sources: Sequence[PartialIdentity]) -> list[str]:
     return [name for name, is_known in known.items() if not is_known]
 
 
-def _attach_limit(id_: nodes.Node, sources: Sequence[PartialIdentity], settings: AttachLimitSettings) -> int:
+def _attach_limit(
+    id_: nodes.Node, instance_type: str, sources: Sequence[PartialIdentity], settings: AttachLimitSettings
+) -> int:
     """How many of the driver's volumes the node can have."""
     if settings.limit is not None:
         return settings.limit
-    instance_type = next((source.instance_type for source in sources if source.instance_type), "")
     usual = _HYPERPOD_VOLUMES if isinstance(id_, nodes.HyperPodNode) else _EC2_VOLUMES
     others = next((source.other_volumes for source in sources if source.other_volumes is not None), usual)
     interfaces = next((source.interfaces for source in sources if source.interfaces is not None), 1)

@@ -87,7 +87,7 @@ class IdentityLookup:
         self._sources = [_SourceState(source) for source in sources]
         self._limit = limit
         self._condition = condition
-        self._warned_of_limit = False
+        self._warned_of_type = False
 
     async def identify(self) -> NodeIdentity:
         """Ask the sources and return this node's identity.
@@ -103,9 +103,11 @@ class IdentityLookup:
             self._condition.report(PART, problem)
             raise errors.Unavailable(problem)
         self._condition.report(PART, None)
-        if not identity.attach_limit and not self._warned_of_limit:
-            self._warned_of_limit = True
-            log.warning("attach limit not known: the scheduler may overfill this node", do="--volume-attach-limit=N")
+        if not identity.instance_type and self._limit.limit is None and not self._warned_of_type:
+            self._warned_of_type = True
+            log.warning(
+                "instance type not known: the node gets the attach limit of most types", do="--volume-attach-limit=N"
+            )
         return identity
 
     async def wait_until_known(self) -> None:

@@ -24,8 +24,8 @@ _INSTANCE_TYPES: Final = {name: _InstanceType(name, slots) for name, slots in AT
 _FIELDS: Final[dict[str, filters.Field[_InstanceType]]] = {
     "ebs-info.attachment-limit-type": lambda instance_type: [instance_type.slots.limit_type],
     "ebs-info.maximum-ebs-attachments": lambda instance_type: [str(instance_type.slots.count)],
-    "ebs-info.nvme-support": lambda _: ["required"],
-    "hypervisor": lambda _: ["nitro"],
+    "ebs-info.nvme-support": lambda instance_type: [_nvme_support(instance_type)],
+    "hypervisor": lambda instance_type: [instance_type.slots.hypervisor],
     "instance-type": lambda instance_type: [instance_type.name],
 }
 
@@ -53,17 +53,23 @@ class InstanceTypes:
         return {"InstanceTypes": [_render(instance_type) for instance_type in this_page], "NextToken": token}
 
 
+def _nvme_support(instance_type: _InstanceType) -> str:
+    """EbsInfo.NvmeSupport: volumes are NVMe devices on Nitro only."""
+    return "required" if instance_type.slots.hypervisor == "nitro" else "unsupported"
+
+
 def _render(instance_type: _InstanceType) -> dict[str, Any]:  # the members of EC2's InstanceTypeInfo
     return {
         "InstanceType": instance_type.name,
-        "BareMetal": False,
-        "Hypervisor": "nitro",
+        "BareMetal": ".metal" in instance_type.name,
+        "Hypervisor": instance_type.slots.hypervisor,
         "SupportedRootDeviceTypes": ["ebs"],
         "EbsInfo": {
             "EbsOptimizedSupport": "default",
             "EncryptionSupport": "supported",
-            "NvmeSupport": "required",
+            "NvmeSupport": _nvme_support(instance_type),
             "MaximumEbsAttachments": instance_type.slots.count,
             "AttachmentLimitType": instance_type.slots.limit_type,
+            "MaximumEbsCards": instance_type.slots.cards,
         },
     }
