@@ -30,15 +30,20 @@ class Machine:
     sysfs: Path
     dev: Path
 
-    def add_disk(self, name: str, number: DeviceNumber = DISK, *, serial: str = "", model: str = MODEL) -> None:
-        """Add a disk, as the kernel and udev show it."""
+    def add_disk(
+        self, name: str, number: DeviceNumber = DISK, *, serial: str = "", model: str = MODEL, hidden: bool = False
+    ) -> None:
+        """Add a disk, as the kernel and udev show it; a hidden disk has no device node."""
         entry = self.sysfs / "devices" / name
         (entry / "device").mkdir(parents=True)
         (entry / "size").write_text(f"{GIB // 512}\n")
+        (entry / "hidden").write_text(f"{hidden:d}\n")
         if serial:
             (entry / "device" / "serial").write_text(f"{serial}\n")
             (entry / "device" / "model").write_text(f"{model.ljust(40)}\n")
         (self.sysfs / "block" / name).symlink_to(entry)
+        if hidden:
+            return
         (self.sysfs / "dev" / "block" / str(number)).symlink_to(entry)
         os.mknod(self.dev / name, BLOCK_NODE, os.makedev(number.major, number.minor))
 
@@ -74,6 +79,14 @@ def test_a_serial_number_in_sysfs_is_enough(machine: Machine) -> None:
     found = machine.devices.find(VOLUME)
 
     assert (found.path, found.number, found.size) == (machine.dev / "nvme1n1", DISK, GIB)
+
+
+def test_the_disk_of_nvme_multipath_is_found_and_not_one_of_its_hidden_paths(machine: Machine) -> None:
+    """Linux, Documentation/admin-guide/nvme-multipath.rst: each path to a disk is a hidden disk of its own."""
+    machine.add_disk("nvme1c1n1", serial=nvme_serial(VOLUME), hidden=True)
+    machine.add_disk("nvme1n1", serial=nvme_serial(VOLUME))
+
+    assert machine.devices.find(VOLUME).path == machine.dev / "nvme1n1"
 
 
 @pytest.mark.parametrize("variant", ["", "_1", "-ns-1"])

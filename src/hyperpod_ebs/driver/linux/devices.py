@@ -142,10 +142,16 @@ class Devices:
         return Device(path=real, number=number, size=size)
 
     def _disk_by_serial(self, wanted: str) -> str | None:
-        """The kernel's name of the EBS disk with this serial number."""
+        """The kernel's name of the EBS disk with this serial number.
+
+        With native NVMe multipath each path to the disk is a hidden disk with the same serial number, and without a
+        device node (Linux, nvme_alloc_ns and GENHD_FL_HIDDEN).
+        """
         for found in sorted((self.sysfs / "block").glob("*/device/serial")):
-            if _read_line(found) == wanted and _read_line(found.with_name("model")) == MODEL:
-                return found.parent.parent.name
+            disk = found.parent.parent
+            is_ebs = _read_line(found) == wanted and _read_line(found.with_name("model")) == MODEL
+            if is_ebs and _read_line(disk / "hidden") != "1":
+                return disk.name
         return None
 
     def _entry(self, number: DeviceNumber) -> Path:
