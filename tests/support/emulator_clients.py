@@ -71,8 +71,9 @@ class Aws:
         id_: str = answer["Instances"][0]["InstanceId"]
 
         async def state() -> str:
-            answer = await self.ec2("describe_instances", InstanceIds=[id_])
-            return str(answer["Reservations"][0]["Instances"][0]["State"]["Name"])
+            by_id = [{"Name": "instance-id", "Values": [id_]}]  # EC2 may show the instance later
+            answer = await self.ec2("describe_instances", Filters=by_id)
+            return next((str(entry["Instances"][0]["State"]["Name"]) for entry in answer["Reservations"]), "not shown")
 
         await wait_until_equal(state, "running")
         return id_

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+import aiohttp
 import pytest
 
 from hyperpod_ebs.driver.aws import connection
@@ -71,6 +72,12 @@ class Controller:
     async def volume_count(self) -> int:
         """The number of volumes in the cloud."""
         return len((await self.aws.ec2("describe_volumes"))["Volumes"])
+
+    async def call_count(self, operation: str) -> int:
+        """How often the emulator has been called with this `service:Operation`."""
+        async with aiohttp.ClientSession(self.emulator.url) as http, http.get("/_emulator/calls") as answer:
+            counts: dict[str, int] = await answer.json()
+            return counts.get(operation, 0)
 
     def lose_answers(self, operation: str, times: int = 1) -> None:
         """Let the emulator complete the operation and drop its answer."""

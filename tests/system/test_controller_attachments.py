@@ -190,6 +190,24 @@ async def test_concurrent_attachments_to_one_instance_get_different_device_names
     assert len(set(devices)) == len(devices) >= len(volumes)
 
 
+async def test_many_attachments_to_one_node_need_one_request_each_although_ec2_shows_names_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """EC2 developer guide, eventual consistency: a device name is in use before DescribeInstances shows it."""
+    async with Controller.open(monkeypatch, consistency="eventual") as lagging:
+        instance = await lagging.run_instance()
+        async with asyncio.TaskGroup() as group:
+            creations = [group.create_task(lagging.provision(f"pvc-{number}")) for number in range(12)]
+
+        for batch in (creations[:6], creations[6:]):  # the second batch begins when EC2 has answered the first
+            async with asyncio.TaskGroup() as group:
+                for creation in batch:
+                    volume = creation.result().id
+                    group.create_task(lagging.cloud.attach(volume, instance))
+
+        assert await lagging.call_count("ec2:AttachVolume") == 12
+
+
 async def test_a_device_name_taken_by_another_caller_is_followed_by_the_next_name(
     controller: Controller,
 ) -> None:

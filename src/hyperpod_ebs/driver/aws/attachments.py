@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
 
 NAME_ATTEMPTS: Final = 5
-"""Device names tried for one attachment. Each failure means that another client took the name in the meantime."""
+"""Device names tried for one attachment. Each failure means that another client took the name a moment ago."""
 
 _NAME_TAKEN: Final = "is already in use"
 
@@ -77,24 +77,31 @@ class Attachments(AwsCaller):
 
     async def _attach_to_instance(self, volume_id: str, node: Ec2Node) -> Attachment:
         """Request the attachment under a free device name; try another name if that one is taken."""
-        used = await self.call(
+        shown = await self.call(
             f"describe node {node}",
             lambda aws: aws.ec2.describe_instances(InstanceIds=[node.instance]),
             _device_names_in_use,
         )
-        for attempts_left in reversed(range(NAME_ATTEMPTS)):
-            with self.device_names.reserve(node.instance, used) as name:
-                try:
-                    return await self.call(
-                        f"attach volume {volume_id} to node {node} as {name}",
-                        lambda aws: aws.ec2.attach_volume(VolumeId=volume_id, InstanceId=node.instance, Device=name),
-                        parse_attachment,
-                    )
-                except errors.InvalidRequest as error:
-                    if _NAME_TAKEN not in str(error) or not attempts_left:
-                        raise
-                used.add(name)
-        raise errors.NotReady(f"cannot attach volume {volume_id} to node {node}: no free device name; try again")
+        for _ in range(NAME_ATTEMPTS):
+            name = self.device_names.take(node.instance, volume_id, shown)
+            try:
+                return await self.call(
+                    f"attach volume {volume_id} to node {node} as {name}",
+                    lambda aws: aws.ec2.attach_volume(VolumeId=volume_id, InstanceId=node.instance, Device=name),  # noqa: B023 - called before `name` changes
+                    parse_attachment,
+                )
+            except errors.InvalidRequest as error:
+                if _NAME_TAKEN not in str(error):
+                    self.device_names.free(node.instance, name)
+                    raise
+                shown.add(name)  # by an attachment that DescribeInstances does not show yet
+            except (errors.NotFound, errors.NoRoom, errors.Denied):
+                self.device_names.free(node.instance, name)
+                raise
+        raise errors.Unavailable(
+            f"cannot attach volume {volume_id} to node {node}: {NAME_ATTEMPTS} device names are in use, but "
+            "EC2 does not show them yet; try again"
+        )
 
 
 def parse_attachment(answer: "VolumeAttachmentTypeDef | VolumeAttachmentResponseTypeDef") -> Attachment:

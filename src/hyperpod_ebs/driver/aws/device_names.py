@@ -5,9 +5,9 @@ instances ignore the name, and the node finds the device by the volume's id, so 
 """
 
 import string
+import time
 from collections import defaultdict
-from collections.abc import Collection, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,31 +21,45 @@ NAMES: Final = (
 )
 """Device names for volumes, in the order in which they are used."""
 
+SHOWN_WITHIN: Final = 60.0
+"""Seconds within which DescribeInstances shows the name of an attachment; a name that it has not shown then is free."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    volume: str
+    until: float
+
 
 @dataclass(slots=True)
 class DeviceNames:
-    """The device names of attachments in progress, by instance: EC2 does not list these names yet."""
+    """The device names that attachments have taken and that DescribeInstances may not show yet, by instance."""
 
-    reserved: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    clock: Callable[[], float] = time.monotonic
+    taken: defaultdict[str, dict[str, _Taken]] = field(default_factory=lambda: defaultdict(dict))
 
-    @contextmanager
-    def reserve(self, instance: str, used: Collection[str]) -> Generator[str]:
-        """Reserve a free device name while the block runs.
+    def take(self, instance: str, volume: str, shown: Collection[str]) -> str:
+        """Take a name that is neither in `shown` nor taken; a volume gets the name again that it took before.
 
         Raises:
             NodeFull: All device names of the instance are in use.
         """
-        # No await between the search and the reservation: two attachments never get the same name.
-        reserved = self.reserved[instance]
-        name = next((name for name in NAMES if name not in used and name not in reserved), None)
+        # No await between the search and the change: two attachments never get the same name.
+        now, taken = self.clock(), self.taken[instance]
+        for old in [name for name, entry in taken.items() if name in shown or entry.until <= now]:
+            del taken[old]
+        own = (name for name, entry in taken.items() if entry.volume == volume)
+        free = (name for name in NAMES if name not in shown and name not in taken)
+        name = next(own, None) or next(free, None)
         if name is None:
             raise errors.NodeFull(
                 f"node {instance} has no free device name: all {len(NAMES)} are in use; detach a volume from it first"
             )
-        reserved.add(name)
-        try:
-            yield name
-        finally:
-            reserved.discard(name)
-            if not reserved:
-                self.reserved.pop(instance, None)
+        taken[name] = _Taken(volume, now + SHOWN_WITHIN)
+        return name
+
+    def free(self, instance: str, name: str) -> None:
+        """Free a name whose attachment AWS has refused for good."""
+        self.taken[instance].pop(name, None)
+        if not self.taken[instance]:
+            del self.taken[instance]
