@@ -715,7 +715,8 @@ SECTIONS: Final = (
                 source=f"{_CSI}#nodepublishvolume-errors",
             ),
             "csi.node-publish.read-only": Requirement(
-                sentence="NodePublishVolume mounts read-only when `readonly` or the access mode asks for it.",
+                sentence="NodePublishVolume mounts read-only when `readonly` or the access mode asks for it; the "
+                "kernel then refuses writes to a raw block volume.",
                 source=f"{_CSI}#nodepublishvolume",
             ),
             "csi.node-publish.target": Requirement(

@@ -8,7 +8,7 @@ import pytest
 
 from hyperpod_ebs.driver.linux import writable
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.driver.model.capability import AccessMode, Capability, Mount
+from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
 from hyperpod_ebs.driver.model.health import HEALTHY, HealthStatus
 from hyperpod_ebs.driver.mounts.expand import expand
 from hyperpod_ebs.driver.mounts.publish import Publishing, publish, unpublish
@@ -249,6 +249,133 @@ async def test_a_frozen_filesystem_is_reported_and_left_alone(node: LoopNode, mo
     await wait_until_equal(lambda: is_healthy(node), expected=True)
     assert len(mounts_at(node.staging())) == 1
     await stage(node.host, staging(node))
+
+
+def block(node: LoopNode, name: str = "pod", *, read_only: bool = False, mode: AccessMode = WRITER) -> Publishing:
+    return Publishing(
+        volume_id=VOLUME,
+        staging=node.staging(),
+        target=node.target(name),
+        capability=Capability(Block(), mode),
+        read_only=read_only,
+    )
+
+
+def block_staging(node: LoopNode) -> Staging:
+    return Staging(volume_id=VOLUME, target=node.staging(), capability=Capability(Block(), WRITER))
+
+
+def read_block(path: Path) -> bytes:
+    with path.open("rb") as device:
+        return device.read(4)
+
+
+def write_block(path: Path) -> None:
+    handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.pwrite(handle, b"data", 0)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@pytest.mark.requirement("csi.node-publish.read-only")
+@pytest.mark.parametrize("how", ["readonly", "access mode"])
+async def test_a_raw_block_volume_that_is_published_read_only_cannot_be_written(node: LoopNode, how: str) -> None:
+    """CSI spec, NodePublishVolume, readonly. mount(2), MS_RDONLY: it does not concern what a device node stands for."""
+    await node.attach()
+    mode = AccessMode.SINGLE_NODE_READER_ONLY if how == "access mode" else WRITER
+    wanted = block(node, read_only=how == "readonly", mode=mode)
+    await stage(node.host, block_staging(node))
+
+    for _ in range(2):
+        await publish(node.host, wanted)
+        with pytest.raises(PermissionError):
+            write_block(node.target())
+        assert read_block(node.target()) == bytes(4)
+        assert (await measure(node.host, VOLUME, node.target())).health is HEALTHY
+
+    await unpublish(node.host, VOLUME, node.target())
+    await publish(node.host, block(node))
+    write_block(node.target())
+    await unpublish(node.host, VOLUME, node.target())
+    await unstage(node.host, VOLUME, node.staging())
+
+
+async def test_a_raw_block_volume_has_readers_or_writers_on_a_node(node: LoopNode) -> None:
+    """Decision 0033: the kernel's write protection holds for all users of a device."""
+    await node.attach()
+    await publish(node.host, block(node, "writer"))
+    with pytest.raises(errors.InUse, match=f"published for writing at {node.target('writer')}"):
+        await publish(node.host, block(node, "reader", read_only=True))
+    write_block(node.target("writer"))
+    assert not node.target("reader").exists()
+
+    await unpublish(node.host, VOLUME, node.target("writer"))
+    await publish(node.host, block(node, "reader", read_only=True))
+    await publish(node.host, block(node, "second reader", read_only=True))
+    with pytest.raises(errors.InUse, match="published read-only at"):
+        await publish(node.host, block(node, "writer"))
+
+    await unpublish(node.host, VOLUME, node.target("reader"))
+    with pytest.raises(PermissionError):
+        write_block(node.target("second reader"))
+    await unpublish(node.host, VOLUME, node.target("second reader"))
+    await publish(node.host, block(node, "writer"))
+    write_block(node.target("writer"))
+
+
+async def test_a_volume_with_a_mounted_filesystem_is_not_published_read_only_as_a_raw_block_volume(
+    node: LoopNode,
+) -> None:
+    """The filesystem could not write any more."""
+    await node.attach()
+    await stage(node.host, staging(node))
+
+    with pytest.raises(errors.InUse, match="a mounted filesystem"):
+        await publish(node.host, block(node, read_only=True))
+
+    (node.staging() / "new").touch()
+    assert (await measure(node.host, VOLUME, node.staging())).health is HEALTHY
+
+
+@pytest.mark.parametrize("undo", ["unpublish", "unstage"])
+async def test_write_protection_that_a_killed_process_left_is_lifted(node: LoopNode, undo: str) -> None:
+    """The process died before the bind mount or after the unmount; kubelet repeats the call or undoes it."""
+    await node.attach()
+    await node.write_protect()
+
+    with pytest.raises(errors.NotReady, match="is write-protected"):
+        await publish(node.host, block(node))
+    if undo == "unpublish":
+        await unpublish(node.host, VOLUME, node.target())
+    else:
+        await unstage(node.host, VOLUME, node.staging())
+    await publish(node.host, block(node))
+
+    write_block(node.target())
+
+
+async def test_a_failed_read_only_publish_leaves_no_write_protection(node: LoopNode) -> None:
+    """After a final error kubelet does not unpublish (Kubernetes, csi_client.go, isFinalError)."""
+    await node.attach()
+
+    with pytest.raises(errors.NotReady, match="is absent"):
+        await publish(node.host, block(node, "absent/pod", read_only=True))
+
+    await publish(node.host, block(node))
+    write_block(node.target())
+
+
+async def test_a_device_that_is_write_protected_under_a_writer_is_reported(node: LoopNode) -> None:
+    await node.attach()
+    await publish(node.host, block(node))
+    await node.write_protect()
+
+    measured = await measure(node.host, VOLUME, node.target())
+
+    assert measured.health.status is HealthStatus.DEGRADED
+    assert "write-protects its device" in measured.health.message
 
 
 async def is_healthy(node: LoopNode) -> bool:

@@ -32,7 +32,7 @@ _QUOTED: Final = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
 _USED: Final = re.compile(r"(?<![\\'])\$\{?([A-Za-z_]\w*)")
 _ASSIGNED: Final = re.compile(r"(?:^\s*|for )([A-Za-z_]\w*)(?:=| in )")
 _MIXED_CASE: Final = re.compile(r"[a-z]+[A-Z][A-Za-z]*")
-_KUBERNETES_FIELDS: Final = {"volumeClaimTemplates", "mountOptions", "volumeMode"}
+_KUBERNETES_FIELDS: Final = {"volumeClaimTemplates", "mountOptions", "volumeMode", "readOnly"}
 """Fields of which no page has an example."""
 
 _SET: Final = re.compile(r"--set ([^\s]+)")

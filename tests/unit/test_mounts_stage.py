@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from hyperpod_ebs.driver.mounts.stage import Format, Ready, Repair, Staging, Ste
 
 GIB = 2**30
 DEVICE = Device(path=Path("/dev/nvme1n1"), number=DeviceNumber(259, 3), size=4 * GIB)
+PROTECTED = replace(DEVICE, write_protected=True)
 SOUND = Filesystem(kind="ext4", size=4 * GIB)
 SMALL = Filesystem(kind="ext4", size=2 * GIB)
 DAMAGED = Filesystem(kind="ext4", size=4 * GIB, damaged=True)
@@ -40,6 +42,7 @@ class Case(NamedTuple):
     wanted: Staging
     step: Step | type[errors.Error]
     can_grow_mounted: bool = True
+    device: Device = DEVICE
 
 
 READING = staging("ro")
@@ -79,6 +82,9 @@ READING = staging("ro")
             can_grow_mounted=False,
         ),
         Case("another filesystem is refused", Filesystem(kind="xfs", size=GIB), staging(), errors.NotReady),
+        Case("a write-protected device is not formatted", Blank(), staging(), errors.NotReady, device=PROTECTED),
+        Case("a write-protected device is refused", SOUND, staging(), errors.NotReady, device=PROTECTED),
+        Case("a reader gets a write-protected device", SOUND, READING, Ready(), device=PROTECTED),
         Case("anything else is refused", Foreign("swap"), staging(), errors.NotReady),
         Case("a device with only copies of metadata is refused", Remains(copies="a copy"), staging(), errors.NotReady),
         Case("a reader of only copies of metadata is refused", Remains(copies="a copy"), READING, errors.NotReady),
@@ -89,9 +95,11 @@ def test_the_contents_of_the_device_decide_the_next_step(case: Case) -> None:
     """The table in the docstring of driver/mounts/stage.py."""
     if isinstance(case.step, type):
         with pytest.raises(case.step, match=re.escape("device /dev/nvme1n1 of volume vol-0123456789abcdef0")):
-            stage.preparation(case.contents, case.wanted, DEVICE, can_grow_mounted=case.can_grow_mounted)
+            stage.preparation(case.contents, case.wanted, case.device, can_grow_mounted=case.can_grow_mounted)
         return
-    assert stage.preparation(case.contents, case.wanted, DEVICE, can_grow_mounted=case.can_grow_mounted) == case.step
+    assert (
+        stage.preparation(case.contents, case.wanted, case.device, can_grow_mounted=case.can_grow_mounted) == case.step
+    )
 
 
 def test_a_leftover_mkfs_marker_is_removed_before_the_mount() -> None:

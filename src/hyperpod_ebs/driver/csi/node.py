@@ -6,7 +6,7 @@ from typing import Final, Protocol
 from hyperpod_ebs.driver.csi import node_requests, parse, render
 from hyperpod_ebs.driver.csi.interceptors import Context
 from hyperpod_ebs.driver.model import topology
-from hyperpod_ebs.driver.model.capability import AccessMode
+from hyperpod_ebs.driver.model.capability import AccessMode, Block
 from hyperpod_ebs.driver.model.node_identity import NodeIdentity
 from hyperpod_ebs.driver.model.volume import parse_volume_id
 from hyperpod_ebs.driver.mounts import expand, publish, stage, usage
@@ -96,8 +96,10 @@ class Node(csi_pb2_grpc.NodeServicer):
         """Mount a staged volume at a pod's path."""
         del context
         wanted = node_requests.publishing(request)
-        # A single writer may have only one target, so two targets must not be checked at the same time.
-        is_exclusive = wanted.capability.mode is AccessMode.SINGLE_NODE_SINGLE_WRITER
+        # A single writer may have only one target, and a raw block volume has readers or writers. So two targets must
+        # not be checked at the same time.
+        is_single = wanted.capability.mode is AccessMode.SINGLE_NODE_SINGLE_WRITER
+        is_exclusive = is_single or isinstance(wanted.capability.access, Block)
         await self.operations.run(
             wanted.volume_id if is_exclusive else f"{wanted.volume_id} at {wanted.target}",
             parse.operation(request),

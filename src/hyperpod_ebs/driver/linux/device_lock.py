@@ -40,7 +40,7 @@ async def open_locked(devices: Devices, device: Device, volume_id: str) -> Async
         Unavailable: Another program holds the lock, or the device is no longer the volume's.
     """
     with system_errors.translate(f"open {device.path} of volume {volume_id}"):
-        handle = await files.off_loop(_open_verified, devices, device, volume_id, about=device.path)
+        handle = await files.off_loop(open_verified, devices, device, volume_id, about=device.path)
     try:
         clock = asyncio.get_running_loop().time
         give_up = clock() + PATIENCE
@@ -61,9 +61,13 @@ def device_in_use_error(device: Device, volume_id: str) -> errors.Unavailable:
     )
 
 
-def _open_verified(devices: Devices, device: Device, volume_id: str) -> int:
-    """Open the device and verify through the open file that it is the volume's."""
-    handle = os.open(device.path, os.O_RDONLY | os.O_CLOEXEC)
+def open_verified(devices: Devices, device: Device, volume_id: str, *, exclusively: bool = False) -> int:
+    """Open the device and verify through the open file that it is the volume's. Blocks: run it off the loop.
+
+    Raises:
+        OSError: It cannot be opened; EBUSY if it is to be opened exclusively and another program has done so.
+    """
+    handle = os.open(device.path, os.O_RDONLY | os.O_CLOEXEC | (os.O_EXCL if exclusively else 0))
     try:
         _verify(devices, device, volume_id, os.fstat(handle))
     except BaseException:

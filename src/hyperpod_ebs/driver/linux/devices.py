@@ -96,6 +96,10 @@ class Devices:
                 return path
         return None
 
+    def is_write_protected(self, number: DeviceNumber) -> bool:
+        """Whether the kernel refuses writes to the device."""
+        return _read_line(self._entry(number) / "ro") == "1"
+
     def serial_number(self, number: DeviceNumber) -> str:
         """The serial number that sysfs has for the device; empty if it has none."""
         entry = self._entry(number)
@@ -139,7 +143,7 @@ class Devices:
         if not known and not _is_name_proof(name, by_link=by_link):
             raise Absent(f"{path} is {name}, which has no serial number to prove that it is the volume")
         size = int((self._entry(number) / "size").read_text()) * _SECTOR
-        return Device(path=real, number=number, size=size)
+        return Device(path=real, number=number, size=size, write_protected=self.is_write_protected(number))
 
     def _disk_by_serial(self, wanted: str) -> str | None:
         """The kernel's name of the EBS disk with this serial number.

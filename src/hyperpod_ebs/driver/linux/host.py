@@ -3,10 +3,22 @@
 import asyncio
 import errno
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.driver.linux import contents, device_lock, growth, mkfs, mount, paths, system_errors, usage, writable
+from hyperpod_ebs.driver.linux import (
+    contents,
+    device_lock,
+    growth,
+    mkfs,
+    mount,
+    paths,
+    system_errors,
+    usage,
+    writable,
+    write_protection,
+)
 from hyperpod_ebs.driver.linux.devices import Absent, Devices
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Contents, Device, DeviceNumber, Filesystem, Usage
@@ -148,9 +160,24 @@ class LinuxHost:
             measure = usage.device_usage if state.device_node else usage.filesystem_usage
             return await files.off_loop(measure, state.path, about=state.path, deadline=usage.DEADLINE)
 
+    async def find_attached_device(self, volume_id: str) -> Device | None:
+        """Find the volume's device without waiting for it."""
+        found = await self._look_for_device(volume_id, "")
+        return found if isinstance(found, Device) else None
+
+    async def set_write_protection(self, device: Device, volume_id: str, *, on: bool) -> None:
+        """Let the kernel refuse all writes to the device, or allow them again."""
+        with system_errors.translate(f"change the write protection of {device.path} of volume {volume_id}"):
+            act = partial(write_protection.set_write_protection, self._devices, device, volume_id, on=on)
+            await files.off_loop(act, about=device.path)
+
     async def find_write_refusal(self, state: PathState) -> str:
         """Find out why the filesystem at a path refuses writes; empty if it accepts them or is mounted read-only."""
-        if state.top is None or state.device_node:
+        if state.top is None or state.number is None:
+            return ""
+        if "ro" not in state.top.options and await files.off_loop(self._devices.is_write_protected, state.number):
+            return f"the kernel write-protects its device {state.number} (blockdev --setrw ends that)"
+        if state.device_node:
             return ""
         # Words of its own for the register of stuck calls: a frozen filesystem takes no writes, but is not dead.
         number, about = state.top.number, f"a write to {state.path}"

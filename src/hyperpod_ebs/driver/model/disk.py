@@ -38,6 +38,8 @@ class Device:
     number: DeviceNumber
     size: int
     """Bytes."""
+    write_protected: bool = False
+    """Whether the kernel refuses writes to it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,8 @@ async def refuse_failed_filesystem(host: Host, volume_id: str, state: PathState,
 
 def refusal(volume_id: str, state: PathState, reason: str) -> str:
     """The message about a filesystem that refuses writes."""
-    filesystem = state.top.filesystem if state.top else "the filesystem"
+    what = state.top.filesystem if state.top and not state.device_node else "the device"
     return (
-        f"{filesystem} of volume {volume_id} at {state.path} refuses writes: {reason}; delete the volume's pods on "
+        f"{what} of volume {volume_id} at {state.path} refuses writes: {reason}; delete the volume's pods on "
         "this node, so that kubelet unmounts the volume and the driver checks and mounts it again"
     )

@@ -115,8 +115,19 @@ class Paths(Protocol):
         ...
 
 
-class Filesystems(Protocol):
-    """Knows the filesystems that are mounted."""
+class Writes(Protocol):
+    """Knows whether a volume accepts writes, and protects it from them."""
+
+    async def find_attached_device(self, volume_id: str) -> Device | None:
+        """Find the volume's device without waiting for it."""
+        ...
+
+    async def set_write_protection(self, device: Device, volume_id: str, *, on: bool) -> None:
+        """Let the kernel refuse all writes to the device, or allow them again.
+
+        Raises:
+            InUse: A mounted filesystem or another exclusive user has the device.
+        """
 
     async def find_write_refusal(self, state: PathState) -> str:
         """Find out why the filesystem at a path refuses writes; empty if it accepts them or is mounted read-only.
@@ -127,5 +138,5 @@ class Filesystems(Protocol):
         ...
 
 
-class Host(Disks, Paths, Filesystems, Protocol):
+class Host(Disks, Paths, Writes, Protocol):
     """All roles."""

@@ -1,7 +1,6 @@
 """Publish a staged volume to a pod: a bind mount of its directory, or of its device node.
 
-A read-only raw block volume gets a read-only bind mount, but that does not stop writes to the device. The container
-runtime must do that: it decides the permissions with which the container gets the device.
+A raw block volume that is published read-only is also write-protected, see `protection`.
 """
 
 from dataclasses import dataclass
@@ -10,9 +9,9 @@ from typing import assert_never
 
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount, mode_name
-from hyperpod_ebs.driver.model.disk import DeviceNumber
+from hyperpod_ebs.driver.model.disk import Device, DeviceNumber
 from hyperpod_ebs.driver.model.path_state import MountEntry, PathState
-from hyperpod_ebs.driver.mounts import health, options, unmount
+from hyperpod_ebs.driver.mounts import health, options, protection, unmount
 from hyperpod_ebs.driver.mounts.host import Host
 
 
@@ -38,6 +37,8 @@ class Bind:
     root: str | None
     """The mounted part of the filesystem; None for a device node."""
     options: tuple[str, ...]
+    device: Device | None = None
+    """The device of a raw block volume."""
 
 
 async def publish(host: Host, wanted: Publishing) -> None:
@@ -47,22 +48,32 @@ async def publish(host: Host, wanted: Publishing) -> None:
         InvalidRequest: A path is outside this node's root directory.
         Conflict: Something else is mounted there, or the volume with other options.
         NotReady: The volume is not staged.
-        InUse: The access mode allows one target path, and the volume is published at another.
+        InUse: The access mode allows one target path, and the volume is published at another; or a raw block volume
+            would have readers and writers on this node.
     """
     state = await host.inspect_path(wanted.target)
     bind = await _plan_bind(host, wanted)
     if state.broken:
         state = await unmount.unmount_all(host, wanted.volume_id, state)
-    if is_published(state, bind):
+    published, reading = is_published(state, bind), "ro" in bind.options
+    if published and not (bind.device and reading):
         return
     # CSI spec, NodePublishVolume: FAILED_PRECONDITION for a second target of a volume with a single writer.
     single = wanted.capability.mode is AccessMode.SINGLE_NODE_SINGLE_WRITER
-    if single and (others := await host.find_bind_mounts(bind.source)):
+    if single and not published and (others := await host.find_bind_mounts(bind.source)):
         raise errors.InUse(
             f"volume {wanted.volume_id} is published at {', '.join(map(str, others))}, and its access mode "
             f"{mode_name(wanted.capability.mode)} allows one target path; end the pod that uses it there"
         )
-    await host.bind_mount(bind.source, bind.number, state.path, bind.options)
+    if bind.device:
+        await protection.prepare_device(host, wanted.volume_id, bind.device, state.path, reading=reading)
+    if not published:
+        try:
+            await host.bind_mount(bind.source, bind.number, state.path, bind.options)
+        except BaseException:
+            if bind.device and reading:
+                await protection.lift_protection(host, wanted.volume_id)
+            raise
 
 
 async def unpublish(host: Host, volume_id: str, target: Path) -> None:
@@ -72,7 +83,11 @@ async def unpublish(host: Host, volume_id: str, target: Path) -> None:
         NotReady: Something other than the volume is mounted there.
         InUse: A process still uses the mount.
     """
+    state = await host.inspect_path(target)
     await unmount.unmount_and_remove(host, volume_id, target)
+    # An earlier call may have been killed after it unmounted a raw block volume.
+    if state.device_node or not state.top:
+        await protection.lift_protection(host, volume_id)
 
 
 def is_published(state: PathState, bind: Bind) -> bool:
@@ -96,7 +111,9 @@ async def _plan_bind(host: Host, wanted: Publishing) -> Bind:
         case Block():
             device = await host.find_device(wanted.volume_id, wanted.device)
             ro = wanted.read_only or wanted.capability.read_only
-            return Bind(source=device.path, number=device.number, root=None, options=("ro",) if ro else ())
+            return Bind(
+                source=device.path, number=device.number, root=None, options=("ro",) if ro else (), device=device
+            )
         case Mount() as access:
             path, staged = await _find_staged_mount(host, wanted)
             given = options.for_publishing(wanted.capability, access, read_only=wanted.read_only, staged=staged)

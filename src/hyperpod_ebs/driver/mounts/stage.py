@@ -2,6 +2,7 @@
 
 on the device               wanted            next
 --------------------------  ----------------  --------------------------------
+write protection            read and write    refuse
 blank, or unfinished mkfs   read and write    Format
 blank, or unfinished mkfs   read only         refuse
 the filesystem, sound       either            Ready
@@ -22,7 +23,7 @@ from hyperpod_ebs.driver.model.capability import Block, Capability, Mount
 from hyperpod_ebs.driver.model.disk import Blank, Contents, Device, Filesystem, Foreign, Remains, Unfinished
 from hyperpod_ebs.driver.model.formatting import PLAIN, Formatting
 from hyperpod_ebs.driver.model.path_state import MountEntry, PathState
-from hyperpod_ebs.driver.mounts import health, options, unmount
+from hyperpod_ebs.driver.mounts import health, options, protection, unmount
 from hyperpod_ebs.driver.mounts.host import Host
 
 
@@ -99,6 +100,8 @@ async def unstage(host: Host, volume_id: str, target: Path) -> None:
         points = ", ".join(str(point) for point in sorted(others))
         raise errors.InUse(f"volume {volume_id} is still mounted at {points}; end the pods that use it there")
     await unmount.unmount_and_remove(host, volume_id, target)
+    if not state.top:
+        await protection.lift_protection(host, volume_id)
 
 
 def preparation(contents: Contents, wanted: Staging, device: Device, *, can_grow_mounted: bool) -> Step:
@@ -110,6 +113,8 @@ def preparation(contents: Contents, wanted: Staging, device: Device, *, can_grow
     access = wanted.capability.access if isinstance(wanted.capability.access, Mount) else Mount("")
     filesystem = access.filesystem
     reading = "ro" in options.for_staging(wanted.capability, access)
+    if device.write_protected and not reading:
+        raise errors.NotReady(protection.write_protected(wanted.volume_id, device))
     holder = f"device {device.path} of volume {wanted.volume_id}"
     match contents:
         case Blank() | Unfinished():
