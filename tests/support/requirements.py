@@ -102,8 +102,9 @@ SECTIONS: Final = (
                 source="decision 0035",
             ),
             "unstage.device-free": Requirement(
-                sentence="NodeUnstageVolume succeeds only when no mount and no process of the node uses the device.",
-                source=f"{_CSI}#nodeunstagevolume",
+                sentence="NodeUnstageVolume succeeds only when all cached data is on the volume, and no mount, process "
+                "or block device of the node uses the volume's device.",
+                source="decision 0030",
             ),
             "volume.mounted-is-not-usable": Requirement(
                 sentence="A filesystem that is mounted for writing and refuses writes is neither staged nor published "

@@ -18,14 +18,11 @@ whole device (`linux.probe_offsets`), and expects zeros. blkid and the driver lo
 """
 
 import asyncio
-import errno
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.driver.linux import blkid, device_lock, marker, superblock, system_errors
+from hyperpod_ebs.driver.linux import blkid, device_lock, device_use, marker, superblock, system_errors
 from hyperpod_ebs.driver.linux.blank_proof import DEADLINE, find_data
 from hyperpod_ebs.driver.linux.metadata_copies import Block, recognised_copies
 from hyperpod_ebs.driver.linux.superblock import Ext, Xfs
@@ -148,19 +145,8 @@ async def _probe_and_read(device: Device) -> tuple[Mapping[str, str] | None, _Re
 async def _read(device: Device) -> _Reading:
     start = await files.read_direct(device.path, size=superblock.SIZE, deadline=DEADLINE)
     return _Reading(
-        in_use=await files.off_loop(_is_in_use, device.path, about=device.path),
+        in_use=await files.off_loop(device_use.is_held, device.path, about=device.path),
         start=start,
         marker_block=await files.read_direct(device.path, offset=marker.offset(device.size), deadline=DEADLINE),
         data=None if Ext.read(start) or Xfs.read(start) else await find_data(device),
     )
-
-
-def _is_in_use(device: Path) -> bool:
-    """Whether the device is mounted, or another program has opened it exclusively."""
-    try:
-        os.close(os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            return True
-        raise
-    return False

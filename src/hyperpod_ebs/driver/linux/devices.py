@@ -100,6 +100,11 @@ class Devices:
         """Whether the kernel refuses writes to the device."""
         return _read_line(self._entry(number) / "ro") == "1"
 
+    def holders(self, number: DeviceNumber) -> list[str]:
+        """The names of the block devices on top of the device: of a device mapper, or a loop device."""
+        mappers = [entry.name for entry in (self._entry(number) / "holders").glob("*")]
+        return sorted({*mappers, *(name for name in self._loops() if self._is_backed_by(name, number))})
+
     def serial_number(self, number: DeviceNumber) -> str:
         """The serial number that sysfs has for the device; empty if it has none."""
         entry = self._entry(number)
@@ -166,6 +171,20 @@ class Devices:
             return self._entry(number).resolve(strict=True).name
         except OSError:
             return None
+
+    def _loops(self) -> list[str]:
+        return [entry.name for entry in (self.sysfs / "block").glob("loop*")]
+
+    def _is_backed_by(self, loop: str, number: DeviceNumber) -> bool:
+        backing = Path(_read_line(self.sysfs / "block" / loop / "loop" / "backing_file"))
+        # Other directories may be on a dead filesystem, where stat hangs.
+        if backing.parent not in {self.directory, Path("/dev")}:
+            return False
+        try:
+            found = backing.stat()
+        except OSError:
+            return False  # the device directory of another node, or a removed device
+        return stat.S_ISBLK(found.st_mode) and device_number(found) == number
 
     def _links(self) -> list[Path]:
         return sorted((self.directory / "disk" / "by-id").glob(f"{_LINK}vol*"))

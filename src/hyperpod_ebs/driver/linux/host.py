@@ -10,6 +10,7 @@ from typing import Final
 from hyperpod_ebs.driver.linux import (
     contents,
     device_lock,
+    device_use,
     growth,
     mkfs,
     mount,
@@ -147,6 +148,12 @@ class LinuxHost:
     async def unmount(self, target: Path) -> None:
         """Unmount the top mount at `target`."""
         await mount.unmount(target, self._root)
+
+    async def wait_until_free(self, volume_id: str, published: str = "") -> None:
+        """Wait until nothing on the node uses the volume's device; succeed if the device is not found."""
+        device = await self._look_for_device(volume_id, published)
+        if isinstance(device, Device):
+            await device_use.wait_until_free(self._devices, device, volume_id)
 
     async def remove_empty(self, path: Path) -> None:
         """Remove an empty directory or an empty file."""

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.driver.linux import mount_calls, paths, system_errors
+from hyperpod_ebs.driver.linux import device_use, mount_calls, paths, system_errors
 from hyperpod_ebs.driver.linux.devices import device_number
 from hyperpod_ebs.driver.linux.paths import MountPoint
 from hyperpod_ebs.driver.model import errors
@@ -20,7 +20,7 @@ MOUNT_DEADLINE: Final = 600.0
 """Seconds. A mount replays the journal, which takes long on a slow volume."""
 
 UNMOUNT_DEADLINE: Final = 600.0
-"""Seconds. An unmount first writes back all dirty data: gigabytes, on a slow volume."""
+"""Seconds. An unmount writes what was written since the sync, and the journal."""
 
 
 async def mount(device: Device, target: Path, root: Path, filesystem: str, options: Iterable[str]) -> None:
@@ -68,13 +68,20 @@ async def bind(source: Path, number: DeviceNumber, target: Path, root: Path, opt
 
 
 async def unmount(target: Path, root: Path) -> None:
-    """Unmount the top mount at `target` below `root`; succeed if nothing is mounted.
+    """Unmount the top mount at `target` below `root`, after its data is written; succeed if nothing is mounted.
+
+    umount(2) removes the mount from the mount table first and writes the data afterwards. If that takes long, nothing
+    shows any more that the filesystem is in use. So the data is written while the filesystem is still mounted.
 
     Raises:
         InUse: A process still uses the mount.
         Unavailable: The kernel did not finish in time; it may finish later.
     """
     with system_errors.translate(f"unmount {target}"):
+        with ExitStack() as opened:
+            last = await files.off_loop(opened.enter_context, paths.open_last_mount(target, root))
+            if last is not None:
+                await device_use.write_back(Path(f"/proc/self/fd/{last}"), "--file-system", keep=[last])
         try:
             await files.off_loop(paths.unmount, target, root, deadline=UNMOUNT_DEADLINE)
         except OSError as error:

@@ -137,6 +137,23 @@ def unmount(path: Path, root: Path) -> None:
             raise
 
 
+@contextmanager
+def open_last_mount(path: Path, root: Path) -> Generator[int | None]:
+    """Open the top mount at `path` if its filesystem has no other; yield the descriptor. Blocks: run it off the loop.
+
+    Yields None if nothing is mounted there, if the filesystem has other mounts, or if it has no device.
+    """
+    with ExitStack() as opened:
+        last: int | None = None
+        with suppress(FileNotFoundError):
+            pinned = opened.enter_context(pin(path, root))
+            here, numbers = pinned.find_mount_id(), {mount.id: mount.number for mount in mountinfo.read()}
+            number = numbers.get(here) if here is not None else None
+            if number and not number.is_anonymous and list(numbers.values()).count(number) == 1:
+                last = opened.enter_context(pinned.open())
+        yield last
+
+
 @dataclass(frozen=True, slots=True)
 class MountPoint:
     """An open directory or file to mount on."""

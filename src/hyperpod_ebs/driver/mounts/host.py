@@ -63,6 +63,15 @@ class Disks(Protocol):
         """Whether this process may grow such a filesystem while it is mounted."""
         ...
 
+    async def wait_until_free(self, volume_id: str, published: str = "") -> None:
+        """Write the device's cached data, and return when nothing on the node uses the device.
+
+        Succeed if the device is not found. `published` is a name that the device may have, a hint only.
+
+        Raises:
+            Unavailable: The device is still in use, or its data was not written in time.
+        """
+
 
 class Paths(Protocol):
     """Looks at paths, mounts and unmounts."""
@@ -101,10 +110,11 @@ class Paths(Protocol):
         ...
 
     async def unmount(self, target: Path) -> None:
-        """Unmount the top mount at `target`; succeed if nothing is mounted.
+        """Unmount the top mount at `target`, after its data is written; succeed if nothing is mounted.
 
         Raises:
             InUse: A process still uses the mount.
+            Unavailable: The data was not written in time; the filesystem stays mounted.
         """
 
     async def remove_empty(self, path: Path) -> None:

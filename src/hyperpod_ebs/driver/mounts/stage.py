@@ -87,21 +87,27 @@ async def stage(host: Host, wanted: Staging) -> None:
 
 
 async def unstage(host: Host, volume_id: str, target: Path) -> None:
-    """Unmount the volume from its staging path; succeed if it is not mounted.
+    """Unmount the volume from its staging path; succeed when nothing on the node uses its device any more.
 
     Raises:
         NotReady: Something other than the volume is mounted there.
-        InUse: The volume is still published, or a process uses the mount.
+        InUse: The volume is mounted elsewhere too, or a process uses the mount.
+        Unavailable: The kernel still writes the volume's data, or something else uses its device.
     """
     state = await host.inspect_path(target)
+    # Unmount first: a volume that was staged at two paths could otherwise be unstaged from neither.
+    unmounted = await unmount.unmount_all(host, volume_id, state)
     # The path's own siblings are not enough: its mount may be gone while a pod still has the volume,
     # and a success here lets the controller detach it.
     if others := {*state.siblings, *await host.find_mounts(volume_id)} - {state.path}:
         points = ", ".join(str(point) for point in sorted(others))
-        raise errors.InUse(f"volume {volume_id} is still mounted at {points}; end the pods that use it there")
-    await unmount.unmount_and_remove(host, volume_id, target)
+        raise errors.InUse(
+            f"volume {volume_id} is still mounted at {points}; end the pods that use it there, or unstage it there"
+        )
+    await host.wait_until_free(volume_id, state.top.source if state.top else "")
     if not state.top:
         await protection.lift_protection(host, volume_id)
+    await host.remove_empty(unmounted.path)
 
 
 def preparation(contents: Contents, wanted: Staging, device: Device, *, can_grow_mounted: bool) -> Step:

@@ -1,0 +1,230 @@
+"""NodeUnstageVolume succeeds only when the kernel has written all data and nothing uses the device any more.
+
+After a success the controller detaches the volume, and another node may read it.
+"""
+
+import asyncio
+import os
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from hyperpod_ebs.driver.linux import device_use, mount
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
+from hyperpod_ebs.driver.mounts.publish import Publishing, publish, unpublish
+from hyperpod_ebs.driver.mounts.stage import Staging, stage, unstage
+from hyperpod_ebs.kit import command, files
+from tests.support.freezable_store import FreezableStore
+from tests.support.loop_device_node import VOLUME, LoopNode, mounts_at
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.root
+
+MIB = 2**20
+SIZE = 350 * MIB
+DATA = os.urandom(30 * MIB)
+WRITER = AccessMode.SINGLE_NODE_WRITER
+FILESYSTEMS = ("ext4", "xfs")
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncGenerator[FreezableStore]:
+    async with FreezableStore.create(tmp_path / "store") as running:
+        yield running
+
+
+@pytest.fixture
+async def node(store: FreezableStore, tmp_path: Path) -> AsyncGenerator[LoopNode]:
+    """A node whose volume is attached; its backing file is in the store."""
+    async with LoopNode.create(tmp_path / "node") as running:
+        store.add_image(running, SIZE)
+        await running.attach()
+        yield running
+        await store.thaw()
+
+
+def staging(node: LoopNode, filesystem: str = "ext4", path: Path | None = None) -> Staging:
+    return Staging(volume_id=VOLUME, target=path or node.staging(), capability=Capability(Mount(filesystem), WRITER))
+
+
+def publishing(node: LoopNode, *, block: bool = False) -> Publishing:
+    return Publishing(
+        volume_id=VOLUME,
+        staging=node.staging(),
+        target=node.target(),
+        capability=Capability(Block() if block else Mount("ext4"), WRITER),
+    )
+
+
+@asynccontextmanager
+async def freeze_store(store: FreezableStore) -> AsyncGenerator[None]:
+    """Within the block no write to the store ends; the driver waits only moments for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mount, "UNMOUNT_DEADLINE", 0.2)
+        patch.setattr(device_use, "WRITE_DEADLINE", 0.2)
+        patch.setattr(device_use, "PATIENCE", 0.0)
+        await store.freeze()
+        try:
+            yield
+        finally:
+            await store.thaw()
+
+
+async def unstage_when_written(node: LoopNode) -> None:
+    """Repeat the call as kubelet does, until it succeeds."""
+
+    async def is_unstaged() -> bool:
+        try:
+            await unstage(node.host, VOLUME, node.staging())
+        except errors.Error:
+            return False
+        return True
+
+    await wait_until(is_unstaged)
+
+
+@pytest.mark.requirement("unstage.device-free")
+@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+async def test_a_volume_stays_mounted_until_its_data_is_written(
+    node: LoopNode, store: FreezableStore, filesystem: str
+) -> None:
+    """umount(2) removes the mount from the mount table before it writes the data."""
+    await stage(node.host, staging(node, filesystem))
+    (node.staging() / "data").write_bytes(DATA)
+
+    async with freeze_store(store):
+        for _ in range(2):
+            with pytest.raises(errors.Unavailable):
+                await unstage(node.host, VOLUME, node.staging())
+            assert mounts_at(node.staging())
+
+    await unstage_when_written(node)
+    await stage(node.host, staging(node, filesystem))
+    assert (node.staging() / "data").read_bytes() == DATA
+    await unstage(node.host, VOLUME, node.staging())
+
+
+@pytest.mark.requirement("unstage.device-free")
+@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+async def test_a_volume_is_not_unstaged_while_an_earlier_umount_still_writes(
+    node: LoopNode, store: FreezableStore, filesystem: str
+) -> None:
+    """A umount outlives its node process, and the mount table shows no mount any more."""
+    await stage(node.host, staging(node, filesystem))
+    (node.staging() / "data").write_bytes(DATA)
+
+    async with asyncio.TaskGroup() as group, freeze_store(store):
+        group.create_task(command.run(["umount", str(node.staging())]))
+        await wait_until(lambda: files.off_loop(lambda: not mounts_at(node.staging())))
+        for _ in range(2):
+            with pytest.raises(errors.Unavailable):
+                await unstage(node.host, VOLUME, node.staging())
+
+    await unstage_when_written(node)
+    await stage(node.host, staging(node, filesystem))
+    assert (node.staging() / "data").read_bytes() == DATA
+    await unstage(node.host, VOLUME, node.staging())
+
+
+@pytest.mark.requirement("unstage.device-free")
+async def test_a_raw_block_volume_is_not_unstaged_until_its_data_is_written(
+    node: LoopNode, store: FreezableStore
+) -> None:
+    """A killed pod leaves data in the cache of the device."""
+    device = await node.host.find_device(VOLUME)
+    await publish(node.host, publishing(node, block=True))
+    handle = os.open(device.path, os.O_RDWR)
+    os.write(handle, DATA)
+    await unpublish(node.host, VOLUME, node.target())
+
+    async with freeze_store(store):
+        with pytest.raises(errors.Unavailable):
+            await unstage(node.host, VOLUME, node.staging())
+    os.close(handle)
+
+    await unstage_when_written(node)
+    assert node.image().read_bytes()[: len(DATA)] == DATA
+
+
+@pytest.mark.requirement("unstage.device-free")
+async def test_a_volume_that_is_mounted_elsewhere_on_the_machine_is_not_unstaged(
+    node: LoopNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the mount, which is outside of kubelet's directory."""
+    monkeypatch.setattr(device_use, "PATIENCE", 0.0)
+    await stage(node.host, staging(node))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    await command.run(["mount", "--bind", str(node.staging()), str(elsewhere)])
+
+    try:
+        for _ in range(2):
+            with pytest.raises(errors.Unavailable, match=f"mounted at {elsewhere}"):
+                await unstage(node.host, VOLUME, node.staging())
+    finally:
+        await command.run(["umount", str(elsewhere)])
+
+    await unstage(node.host, VOLUME, node.staging())
+
+
+@pytest.mark.requirement("unstage.device-free")
+async def test_a_volume_that_is_mounted_in_another_mount_namespace_is_not_unstaged(
+    node: LoopNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container may have a private copy of the mount, which no table of this process shows."""
+    monkeypatch.setattr(device_use, "PATIENCE", 0.0)
+    await stage(node.host, staging(node))
+    # The new namespace has a copy of every mount, also of other tests' mounts, whose devices it must not keep busy.
+    script = (
+        'for point in $(findmnt -rno TARGET -t ext4,xfs); do [ "$point" = "$0" ] || [ "$point" = / ] || '
+        'umount --lazy "$point"; done; echo ready; read line'
+    )
+    argv = ["unshare", "--mount", "sh", "-c", script, str(node.staging())]
+    container = await asyncio.create_subprocess_exec(*argv, stdin=PIPE, stdout=PIPE)
+    assert container.stdout
+    await container.stdout.readline()
+
+    try:
+        for _ in range(2):
+            with pytest.raises(errors.Unavailable, match="another mount namespace"):
+                await unstage(node.host, VOLUME, node.staging())
+    finally:
+        await container.communicate(b"\n")
+
+    await unstage_when_written(node)
+
+
+@pytest.mark.requirement("unstage.device-free")
+async def test_a_volume_below_a_loop_device_is_not_unstaged(node: LoopNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel lets others open the device exclusively; the error names the loop device."""
+    monkeypatch.setattr(device_use, "PATIENCE", 0.0)
+    device = await node.host.find_device(VOLUME)
+    above = (await command.run(["losetup", "--find", "--show", str(device.path)])).out.strip()
+
+    try:
+        with pytest.raises(errors.Unavailable, match=f"{Path(above).name} is on top"):
+            await unstage(node.host, VOLUME, node.staging())
+    finally:
+        await command.run(["losetup", "-d", above])
+
+    await unstage_when_written(node)
+
+
+@pytest.mark.requirement("unstage.device-free")
+async def test_a_volume_that_was_staged_at_two_paths_is_unstaged_from_both(node: LoopNode) -> None:
+    """The first call unmounts and names the second path; only the second call lets the controller detach."""
+    other = node.directory / "kubelet" / "other"
+    await stage(node.host, staging(node))
+    await stage(node.host, staging(node, path=other))
+
+    with pytest.raises(errors.InUse, match=f"still mounted at {other}"):
+        await unstage(node.host, VOLUME, node.staging())
+    await unstage(node.host, VOLUME, other)
+    await unstage(node.host, VOLUME, node.staging())
+
+    assert not other.exists()
+    assert not node.staging().exists()
