@@ -3,13 +3,15 @@
 import base64
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.driver.model.volume import Volume
+from hyperpod_ebs.driver.model.sizes import GiB
+from hyperpod_ebs.driver.model.volume import Snapshot, SnapshotState, Volume
 from hyperpod_ebs.driver.volumes.cloud import Page
 from hyperpod_ebs.driver.volumes.listing import list_snapshots, list_volumes
 from tests.support.scripted_cloud import ScriptedCloud, a_volume
@@ -28,6 +30,26 @@ class ListedCloud(ScriptedCloud):
         """Answer a page, if EC2 accepts its size."""
         assert 5 <= size <= 1000
         return await super().list_volumes(size, token)
+
+
+@dataclass
+class SnapshotListCloud(ScriptedCloud):
+    """A cloud with snapshots, all on one page."""
+
+    async def find_snapshot(self, snapshot_id: str) -> Snapshot | None:
+        """Answer the snapshot in `snapshots` with this id."""
+        return next((snapshot for snapshot in self.snapshots if snapshot.id == snapshot_id), None)
+
+    async def list_snapshots(self, _: int, __: str | None, *, volume_id: str | None) -> Page[Snapshot]:
+        """Answer all snapshots."""
+        assert volume_id is None
+        return Page(self.snapshots)
+
+
+def a_snapshot(number: int) -> Snapshot:
+    """A completed snapshot."""
+    state, started = SnapshotState.COMPLETED, datetime(2026, 1, 1, tzinfo=UTC)
+    return Snapshot(id=f"snap-{number:08x}", volume_id="vol-1", size=GiB(1), state=state, started=started)
 
 
 def listed_cloud(count: int) -> ListedCloud:
@@ -76,6 +98,17 @@ def test_a_volume_that_is_deleted_between_two_pages_is_left_out() -> None:
     second = run(list_volumes(listed.cloud, 2, first.next_token or ""))
 
     assert [volume.id for volume in second.items] == ["vol-00000003"]
+
+
+def test_a_snapshot_that_is_deleted_between_two_pages_is_left_out() -> None:
+    """CSI spec, ListSnapshots: the list may change between two pages."""
+    listed = SnapshotListCloud(snapshots=tuple(a_snapshot(number) for number in range(5)))
+
+    first = run(list_snapshots(listed.cloud, 2, "", volume_id="", snapshot_id=""))
+    listed.snapshots = (*listed.snapshots[:2], *listed.snapshots[3:])
+    second = run(list_snapshots(listed.cloud, 2, first.next_token or "", volume_id="", snapshot_id=""))
+
+    assert [snapshot.id for snapshot in second.items] == ["snap-00000003"]
 
 
 @pytest.mark.requirement("csi.list-volumes.token")

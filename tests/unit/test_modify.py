@@ -116,6 +116,7 @@ class Refusal(NamedTuple):
     [
         Refusal("another modification", errors.Busy("modifying"), errors.Busy),
         Refusal("a quota", errors.QuotaReached("full"), errors.OutOfRange),
+        Refusal("a full zone", errors.ZoneFull("full"), errors.Unavailable),
         Refusal("a size above the type's maximum", errors.InvalidRequest("too large"), errors.OutOfRange),
         Refusal("the volume's state", errors.NotReady("creating"), errors.Unavailable),
         Refusal("its key", errors.KeyUnusable("disabled"), errors.Unavailable),

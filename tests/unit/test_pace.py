@@ -9,11 +9,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hyperpod_ebs.driver.volumes.pace import (
-    BATCH_SIZE,
-    FIRST_POLL_AGE,
-    MAX_CALLS_PER_SECOND,
-    MAX_CROWD_GAP,
-    MAX_GAP,
     PRIORS,
     Belief,
     Pace,
@@ -59,8 +54,8 @@ def test_polls_keep_within_the_budget_and_come_in_time(waiting_ages: list[float]
 
     due = pace.next_poll(crowd, last_poll=1000.0)
 
-    least = -(-len(crowd) // BATCH_SIZE) / MAX_CALLS_PER_SECOND
-    assert least - 1e-6 <= due - 1000.0 <= 2 * MAX_GAP + least
+    least = -(-len(crowd) // 200) / 5
+    assert least - 1e-6 <= due - 1000.0 <= 30 + least
 
 
 def test_a_single_wait_is_polled_often_at_its_expected_time_and_seldom_when_it_is_stuck() -> None:
@@ -71,7 +66,7 @@ def test_a_single_wait_is_polled_often_at_its_expected_time_and_seldom_when_it_i
     hour = pace.next_poll([a_wait(3600)], last_poll=1000.0) - 1000.0
 
     assert near < 0.35
-    assert 1 < minutes < 5 < hour <= MAX_GAP + 1
+    assert 1 < minutes < 5 < hour <= 16
 
 
 def test_no_poll_comes_before_the_state_can_have_come() -> None:
@@ -90,7 +85,7 @@ def test_only_the_first_poll_for_a_kind_of_transition_comes_early() -> None:
     pace.note_incomplete(wait)
     second = pace.next_poll([wait], last_poll=-math.inf) - 1000.0
 
-    assert math.isclose(first, FIRST_POLL_AGE)
+    assert math.isclose(first, 0.05)
     assert 0.5 < second < 1.2
     assert pace.beliefs == PRIORS
 
@@ -100,9 +95,9 @@ def test_one_poll_recognizes_an_instant_cloud() -> None:
     wait = PendingWait(transition=Transition.CREATE, since=1000.0, polled=1000.0)
     pace = Pace()
 
-    pace.learn(wait, 1000.0 + FIRST_POLL_AGE)
+    pace.learn(wait, 1000.05)
 
-    assert pace.next_poll([wait], last_poll=-math.inf) - 1000.0 < 2 * FIRST_POLL_AGE
+    assert pace.next_poll([wait], last_poll=-math.inf) - 1000.0 < 0.1
 
 
 @given(st.integers(0, 2**32))
@@ -111,7 +106,7 @@ def test_the_pace_recovers_from_a_first_transition_that_was_instant_by_chance(se
     chance = random.Random(seed)  # noqa: S311 - a simulation
     wait = PendingWait(transition=Transition.ATTACH, since=0.0, polled=0.0)
     pace, truth = Pace(), PRIORS[Transition.ATTACH]
-    pace.learn(wait, FIRST_POLL_AGE)
+    pace.learn(wait, 0.05)
 
     for _ in range(12):
         took = chance.lognormvariate(truth.mean, truth.deviation)
@@ -141,7 +136,7 @@ def test_many_waits_share_their_polls() -> None:
 
     gap = pace.next_poll([a_wait(2.1)] * 100, last_poll=1000.0) - 1000.0
 
-    assert math.isclose(gap, MAX_CROWD_GAP)
+    assert math.isclose(gap, 1.2)
 
 
 def test_waits_that_are_stuck_do_not_slow_down_a_new_wait() -> None:

@@ -13,8 +13,6 @@ from hyperpod_ebs.driver.model.volume import Snapshot, SnapshotState, Volume, Vo
 from hyperpod_ebs.driver.volumes.cloud import TokenSpent
 from hyperpod_ebs.driver.volumes.matching import differences
 from hyperpod_ebs.driver.volumes.provision import (
-    APPEARS_WITHIN,
-    PATIENCE,
     choose_zone,
     client_tokens,
     delete_volume,
@@ -136,13 +134,13 @@ def test_a_volume_that_stays_in_state_creating_fails_the_call_with_a_retryable_e
                 await provision_volume(scripted.cloud, watcher, a_spec())
             return now()
 
-    assert run(act()) == pytest.approx(PATIENCE)
+    assert run(act()) == pytest.approx(120)
 
 
 @pytest.mark.requirement("create.outcome-unknown")
 def test_a_volume_that_ec2_shows_after_some_seconds_is_not_taken_for_gone() -> None:
     """EC2 developer guide, eventual consistency."""
-    scripted = ScriptedCloud(shows=lambda at: None if at < APPEARS_WITHIN - 3 else a_volume())
+    scripted = ScriptedCloud(shows=lambda at: None if at < 12 else a_volume())
 
     volume, _ = succeed(scripted)
 
