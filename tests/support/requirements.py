@@ -203,6 +203,10 @@ SECTIONS: Final = (
                 "the log has the ids.",
                 source=f"{_KUBERNETES}/reference/kubernetes-api/cluster-resources/event-v1/",
             ),
+            "detach.preempts": Requirement(
+                sentence="A detachment waits neither for an attachment whose caller has left, nor for a modification.",
+                source="decision 0037",
+            ),
             "denied.names-the-statement": Requirement(
                 sentence="An event on the claim names a missing permission and the IAM statement that grants it, in at "
                 "most 900 bytes.",

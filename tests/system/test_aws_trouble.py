@@ -226,6 +226,48 @@ async def test_calls_to_aws_are_counted_under_the_upstream_metric_names(emulator
         assert re.search(f"^{line}$", text, re.MULTILINE), line
 
 
+@pytest.mark.requirement("detach.preempts")
+async def test_a_detach_waits_neither_for_an_attach_whose_caller_has_left_nor_for_an_expansion(
+    emulator: Emulator, aws: Aws, short_path: Path
+) -> None:
+    """external-attacher gives up an attach when its pod is deleted, and detaches."""
+    node = await aws.run_instance(Placement={"AvailabilityZone": ZONE})
+    volume = await aws.create_volume()
+    publish = csi_pb2.ControllerPublishVolumeRequest(
+        volume_id=volume, node_id=node, volume_capability=block_capability()
+    )
+    size = csi_pb2.CapacityRange(required_bytes=2 * 2**30)
+
+    async with start_controller(short_path, environment(emulator)) as controller:
+        csi: Any = controller.csi
+        for operation in ("DescribeVolumes", "DescribeVolumesModifications"):
+            emulator.faults.plan(operation, AwsFault("RequestLimitExceeded", "slower"), times=1000)
+        attach = csi.ControllerPublishVolume(publish)
+        await wait_until(lambda: was_called(emulator, "ec2:AttachVolume"))
+        attach.cancel()
+        await controller.process.wait_for_log("call cancelled by its caller")
+        detach = csi.ControllerUnpublishVolume(csi_pb2.ControllerUnpublishVolumeRequest(volume_id=volume, node_id=node))
+        await wait_until(lambda: was_called(emulator, "ec2:DetachVolume"))
+        emulator.faults.clear()
+        await detach
+
+        await csi.ControllerPublishVolume(publish)
+        emulator.faults.plan("DescribeVolumesModifications", AwsFault("RequestLimitExceeded", "slower"), times=1000)
+        grow = csi.ControllerExpandVolume(csi_pb2.ControllerExpandVolumeRequest(volume_id=volume, capacity_range=size))
+        await wait_until(lambda: was_called(emulator, "ec2:ModifyVolume"))
+        await csi.ControllerUnpublishVolume(csi_pb2.ControllerUnpublishVolumeRequest(volume_id=volume, node_id=node))
+        emulator.faults.clear()
+        await grow
+
+    assert await aws.volume_state(volume) == "available"
+
+
+async def was_called(emulator: Emulator, operation: str) -> bool:
+    """Whether the emulator has answered a call of this operation."""
+    async with aiohttp.request("GET", f"{emulator.url}/_emulator/calls/latest") as answer:
+        return any(call["operation"] == operation for call in (await answer.json())["calls"])
+
+
 @pytest.mark.requirement("events.stable")
 async def test_the_log_has_the_request_id_of_a_refusal_and_the_message_has_not(
     emulator: Emulator, aws: Aws, short_path: Path

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from hyperpod_ebs.kit.operations import Busy, Operation, Operations
+from hyperpod_ebs.kit.operations import Busy, Interruption, Operation, Operations
+
+ATTACH = Operation("attach")
 
 
 @dataclass
@@ -111,6 +113,57 @@ async def test_the_operation_of_a_cancelled_caller_continues_and_can_be_joined(o
     result = await operations.run("vol-1", Operation("attach"), work)
 
     assert (result, work.started) == (1, 1)
+
+
+@pytest.mark.requirement("detach.preempts")
+async def test_an_operation_that_nobody_waits_for_gives_way_where_it_allows_it(operations: Operations[str]) -> None:
+    request, interruption, quick = Work(), Interruption(), Work()
+    quick.opened.set()
+    reached: list[str] = []
+
+    async def attach() -> None:
+        await request()
+        reached.append("the wait")
+        with interruption.allow():
+            await asyncio.Event().wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        caller = tasks.create_task(operations.run("vol-1", ATTACH, attach, interruption=interruption))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        with pytest.raises(Busy, match="attach has been running"):
+            await operations.run("vol-1", Operation("detach"), quick, preempts={"attach"})
+        caller.cancel()
+    with pytest.raises(Busy, match="attach has been running"):
+        await operations.run("vol-1", Operation("delete"), quick)
+
+    async with asyncio.TaskGroup() as tasks:
+        detach = tasks.create_task(operations.run("vol-1", Operation("detach"), quick, preempts={"attach"}))
+        await asyncio.sleep(0)
+        with pytest.raises(Busy, match="attach has been running"):
+            await operations.run("vol-1", ATTACH, attach, interruption=interruption)
+        assert not reached, "the request is not interrupted"
+        request.opened.set()
+
+    assert (detach.result(), reached) == (1, ["the wait"])
+    assert repr(operations) == "idle"
+
+
+@pytest.mark.requirement("detach.preempts")
+async def test_an_operation_that_waits_gives_way_at_once(operations: Operations[str]) -> None:
+    waiting, interruption, quick = Work(), Interruption(), Work()
+    quick.opened.set()
+
+    async def attach() -> None:
+        with interruption.allow():
+            await waiting()
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await operations.run("vol-1", ATTACH, attach, interruption=interruption)
+
+    assert await operations.run("vol-1", Operation("detach"), quick, preempts={"attach"}) == 1
+    assert (waiting.started, waiting.ended) == (1, 1)
 
 
 async def test_a_failure_reaches_all_callers_and_frees_the_object(operations: Operations[str]) -> None:

@@ -4,11 +4,15 @@ A container orchestrator gives up on a slow call and repeats it. The repeated ca
 call; it does not queue behind it and is not refused. A call for something else is refused, with the name and the age of
 the running operation. The operation belongs to the driver and not to the call that started it: if the call is
 cancelled, the operation continues, and a repeated call can join it.
+
+An operation that no caller waits for must not hold up what undoes it. So a call may pre-empt such an operation, which
+then ends where its `Interruption` allows it: between its requests, and never while the effect of one is unknown.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Collection, Coroutine, Generator, Hashable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
@@ -28,11 +32,42 @@ class Busy(Exception):  # noqa: N818 - named for what happened
     """Another operation holds the object."""
 
 
+class Interruption:
+    """Ends an operation, but only while it does nothing but wait."""
+
+    def __init__(self) -> None:
+        self._waiting_task: asyncio.Task[Any] | None = None
+        self.is_requested = False
+
+    @contextmanager
+    def allow(self) -> Generator[None]:
+        """Let the operation be ended while the block waits.
+
+        Raises:
+            Busy: The operation has to give way.
+        """
+        if self.is_requested:
+            raise Busy("the operation has given way to another one; try again")
+        self._waiting_task = asyncio.current_task()
+        try:
+            yield
+        finally:
+            self._waiting_task = None
+
+    def request(self) -> None:
+        """End the operation now if it waits, otherwise before it waits the next time."""
+        self.is_requested = True
+        if self._waiting_task is not None:
+            self._waiting_task.cancel()
+
+
 @dataclass(slots=True)
 class _Running:
     operation: Operation
     task: asyncio.Task[Any]  # each key's operation has a result type of its own
     part_of: Hashable
+    interruption: Interruption | None
+    callers: int = 0
     since: float = field(default_factory=time.monotonic)
 
     def __str__(self) -> str:
@@ -61,18 +96,29 @@ class Operations(Generic[K]):
                 task.cancel()
             await asyncio.wait(tasks)
 
-    async def run(
-        self, key: K, operation: Operation, act: Callable[[], Coroutine[Any, Any, T]], *, part_of: K | None = None
+    async def run(  # noqa: PLR0913 - the last three are rarely given
+        self,
+        key: K,
+        operation: Operation,
+        act: Callable[[], Coroutine[Any, Any, T]],
+        *,
+        part_of: K | None = None,
+        interruption: Interruption | None = None,
+        preempts: Collection[str] = (),
     ) -> T:
         """Run `act`, or join the identical operation that is running on `key`; the result.
 
         With `part_of`, `key` is a part of that object. Operations on two parts run at the same time, but no operation
         on a part runs together with one on the whole object.
 
+        With `preempts`, a running operation of one of these names ends first, if it has an interruption and no caller
+        waits for it.
+
         Raises:
             Busy: A different operation holds `key`, its whole or a part of it, or the owner is closing.
             Exception: The error of the operation, for each caller that joined it.
         """
+        await self._preempt(key, operation, preempts)
         running = self._running.get(key)
         if running is None:
             if self._is_closed:
@@ -80,11 +126,15 @@ class Operations(Generic[K]):
             if other := self._conflict(key, part_of):
                 raise Busy(f"{operation.name} of {key} has to wait: {other}")
             task = asyncio.get_running_loop().create_task(act(), name=f"{operation.name} {key}")
-            running = self._running[key] = _Running(operation, task, part_of)
+            running = self._running[key] = _Running(operation, task, part_of, interruption)
             task.add_done_callback(lambda finished: self._remove(key, finished))
-        elif running.operation != operation:
+        elif running.operation != operation or (running.interruption and running.interruption.is_requested):
             raise Busy(f"{operation.name} of {key} has to wait: {running}")
-        return cast("T", await asyncio.shield(running.task))
+        running.callers += 1
+        try:
+            return cast("T", await asyncio.shield(running.task))
+        finally:
+            running.callers -= 1
 
     async def drain(self, seconds: float) -> bool:
         """Start nothing new and wait for the running operations; whether all of them finished in time."""
@@ -92,6 +142,18 @@ class Operations(Generic[K]):
         if tasks := [running.task for running in self._running.values()]:
             await asyncio.wait(tasks, timeout=seconds)
         return not self._running
+
+    async def _preempt(self, key: K, operation: Operation, names: Collection[str]) -> None:
+        """End the operation on `key` that no caller waits for, if it has one of these names, and wait for its end."""
+        while (
+            (running := self._running.get(key))
+            and running.operation.name in names
+            and running.operation != operation
+            and running.interruption
+            and not running.callers
+        ):
+            running.interruption.request()
+            await asyncio.wait([running.task])
 
     def _conflict(self, key: K, part_of: K | None) -> _Running | None:
         """The operation that holds the whole of which `key` is a part, or a part of `key`."""

@@ -13,7 +13,7 @@ from hyperpod_ebs.driver.model.volume import AttachState, parse_snapshot_id, par
 from hyperpod_ebs.driver.volumes import attach, listing, modify, provision, snapshot
 from hyperpod_ebs.driver.volumes.cloud import Cloud, get_volume
 from hyperpod_ebs.driver.volumes.watch import Watcher
-from hyperpod_ebs.kit.operations import Operations
+from hyperpod_ebs.kit.operations import Interruption, Operations
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
 
 log = structlog.get_logger()
@@ -40,7 +40,11 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     def __init__(
         self, cloud: Cloud, watcher: Watcher, operations: Operations[str], policy: TagPolicy = DEFAULT_POLICY
     ) -> None:
-        """`operations` belong to this service; a key is an id, or "volume" or "snapshot" and a name."""
+        """`operations` belong to this service.
+
+        A key is an id, "volume" or "snapshot" and a name, or a volume's id and "(modification)": a modification holds
+        up neither attachments nor detachments.
+        """
         self._cloud = cloud
         self._watcher = watcher
         self.operations = operations
@@ -104,10 +108,12 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         parse.required_field(request.volume_id, "volume id")  # report a missing id before an unknown node
         node = parse.node(request.node_id)
         volume_id = parse_volume_id(request.volume_id)
+        interruption = Interruption()
         await self.operations.run(
             volume_id,
             parse.operation(request),
-            lambda: attach.attach_volume(self._cloud, self._watcher, volume_id, node),
+            lambda: attach.attach_volume(self._cloud, self._watcher, volume_id, node, interruption),
+            interruption=interruption,
         )
         return csi_pb2.ControllerPublishVolumeResponse(publish_context=render.publish_context(volume_id))
 
@@ -119,7 +125,10 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         with suppress(errors.VolumeNotFound):
             volume_id = parse_volume_id(request.volume_id)
             await self.operations.run(
-                volume_id, parse.operation(request), lambda: self._detach_volume(volume_id, request.node_id)
+                volume_id,
+                parse.operation(request),
+                lambda: self._detach_volume(volume_id, request.node_id),
+                preempts={"ControllerPublishVolume"},
             )
         return csi_pb2.ControllerUnpublishVolumeResponse()
 
@@ -153,7 +162,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         del context
         volume_id, size = parse_volume_id(request.volume_id), parse.expansion_size(request)
         new_size = await self.operations.run(
-            volume_id,
+            f"{volume_id} (modification)",
             parse.operation(request),
             lambda: modify.expand_volume(self._cloud, self._watcher, volume_id, size),
         )
@@ -170,7 +179,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         volume_id = parse_volume_id(request.volume_id)
         change, tag_changes = parameters.parse_change(request.mutable_parameters, self._policy)
         await self.operations.run(
-            volume_id,
+            f"{volume_id} (modification)",
             parse.operation(request),
             lambda: modify.modify_volume(self._cloud, self._watcher, volume_id, change, tag_changes),
         )

@@ -26,6 +26,7 @@ from hyperpod_ebs.driver.model.volume import AttachState, Volume
 from hyperpod_ebs.driver.volumes.cloud import Cloud, find_volume, get_volume
 from hyperpod_ebs.driver.volumes.pace import Transition
 from hyperpod_ebs.driver.volumes.watch import Watcher
+from hyperpod_ebs.kit.operations import Interruption
 
 PATIENCE: Final = 180.0
 """Seconds that an attachment or detachment may take before the caller has to retry."""
@@ -70,10 +71,15 @@ def step_after(sighting: AttachSighting) -> Step:
     return next_step_to_attach(view_from(sighting.node, volume.attachments if volume is not None else ()))
 
 
-async def attach_volume(cloud: Cloud, watcher: Watcher, volume_id: str, node: Node) -> None:
+async def attach_volume(
+    cloud: Cloud, watcher: Watcher, volume_id: str, node: Node, interruption: Interruption | None = None
+) -> None:
     """Attach the volume to `node` and wait until it is attached; succeed if it is attached there already.
 
+    `interruption` may end the wait, but no request: an attachment that AWS makes after a detachment would stay.
+
     Raises:
+        Busy: The operation has to give way.
         VolumeNotFound, NodeNotFound: The volume or the node does not exist.
         InUse: The volume is attached to another node, which the message names.
         NotReady: The state of the volume or the node forbids it, or AWS dropped the attachment.
@@ -93,7 +99,8 @@ async def attach_volume(cloud: Cloud, watcher: Watcher, volume_id: str, node: No
                 raise  # the volume is free, so AWS refuses for another reason
             sighting = AttachSighting(node=node, acknowledged=False)
         if isinstance(step, Wait):
-            step = await _wait_for_step(watcher, volume_id, sighting, requested_at)
+            with (interruption or Interruption()).allow():
+                step = await _wait_for_step(watcher, volume_id, sighting, requested_at)
         match step:
             case Done():
                 return
