@@ -7,6 +7,7 @@ its own directories, and for the processes that it started.
 import ctypes
 import fcntl
 import os
+import struct
 import sys
 import tempfile
 import time
@@ -26,7 +27,8 @@ from hypothesis import HealthCheck, settings
 from hyperpod_ebs.sandbox import janitor
 from tests.support.privileges import CAP_SYS_RESOURCE, has_capability, missing_privilege, skip_or_fail
 
-# <linux/loop.h>, <sys/mount.h>
+# <linux/fs.h>, <linux/loop.h>, <sys/mount.h>
+BLKROSET: Final = 0x125D
 LOOP_CLR_FD: Final = 0x4C01
 MNT_DETACH: Final = 2
 
@@ -176,6 +178,7 @@ class Leftovers:
         for loop in self.loops:
             device = os.open(loop, os.O_RDONLY | os.O_CLOEXEC)
             with suppress(OSError):  # unmounting has freed it already (mount -o loop)
+                fcntl.ioctl(device, BLKROSET, struct.pack("=i", 0))  # it would outlive the binding
                 fcntl.ioctl(device, LOOP_CLR_FD)
             os.close(device)
 

@@ -160,6 +160,23 @@ async def test_statistics_say_that_a_filesystem_stopped_writing(node: LoopNode, 
     assert (await judge_health(node.host, VOLUME, None)).status is HealthStatus.DEGRADED
 
 
+async def test_statistics_say_that_a_filesystem_found_errors_although_it_accepts_writes(node: LoopNode) -> None:
+    """ext4(5), errors=continue, the default: the filesystem stays writable, and is checked when it is staged next."""
+    await node.attach()
+    await stage(node.host, staging(node))
+    await trigger_error(node)
+
+    measured = await measure(node.host, VOLUME, node.staging())
+    await stage(node.host, staging(node))
+    await unstage(node.host, VOLUME, node.staging())
+    await stage(node.host, staging(node))
+    after_repair = await measure(node.host, VOLUME, node.staging())
+
+    assert (measured.health.status, measured.health.reason) == (HealthStatus.DEGRADED, "ErrorsRecorded")
+    assert "has found 1 error in itself" in measured.health.message
+    assert after_repair.health is HEALTHY
+
+
 @pytest.mark.parametrize("failure", FAILURES)
 async def test_a_filesystem_that_stopped_writing_is_unpublished_and_unstaged(node: LoopNode, failure: str) -> None:
     """CSI spec, NodeUnstageVolume: the driver undoes NodeStageVolume."""

@@ -24,6 +24,7 @@ _SYSFS: Final = Path("/sys/block")
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 """How mountinfo writes a space, tab, newline or backslash."""
 
+_BLKROSET: Final = 0x125D
 _LOOP_CLR_FD: Final = 0x4C01
 _LOOP_GET_STATUS64: Final = 0x4C05
 _STATUS: Final = struct.Struct("=5Q 4I 64s 64s 32s 2Q")
@@ -89,6 +90,8 @@ class LoopDevice:
         try:
             # Checked while the device is open: until it is closed, no process can free and rebind it.
             if _backing_file(_SYSFS / self.path.name) == self.file:
+                # The kernel keeps write protection on the loop device for the next file that is bound to it.
+                fcntl.ioctl(handle, _BLKROSET, struct.pack("=i", 0))
                 fcntl.ioctl(handle, _LOOP_CLR_FD, 0)
         finally:
             os.close(handle)

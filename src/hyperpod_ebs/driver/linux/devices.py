@@ -105,6 +105,14 @@ class Devices:
         mappers = [entry.name for entry in (self._entry(number) / "holders").glob("*")]
         return sorted({*mappers, *(name for name in self._loops() if self._is_backed_by(name, number))})
 
+    def recorded_errors(self, number: DeviceNumber, filesystem: str) -> int:
+        """How many errors a mounted filesystem has found in itself; 0 if filesystems of its kind do not count them.
+
+        Source: Linux, Documentation/ABI/testing/sysfs-fs-ext4.
+        """
+        count = _read_line(self.sysfs / "fs" / filesystem / (self._kernel_name(number) or "") / "errors_count")
+        return int(count) if count.isdecimal() else 0
+
     def serial_number(self, number: DeviceNumber) -> str:
         """The serial number that sysfs has for the device; empty if it has none."""
         entry = self._entry(number)

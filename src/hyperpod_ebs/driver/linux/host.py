@@ -193,6 +193,13 @@ class LinuxHost:
                 writable.find_refusal, state.path, number, about=about, deadline=writable.DEADLINE
             )
 
+    async def count_recorded_errors(self, state: PathState) -> int:
+        """Count the errors that the filesystem at a path has found in itself; 0 if it does not count them."""
+        if state.top is None or state.device_node:
+            return 0
+        with system_errors.translate(f"count the errors of {state.top.filesystem} at {state.path}"):
+            return await files.off_loop(self._devices.recorded_errors, state.top.number, state.top.filesystem)
+
     async def _look_for_device(self, volume_id: str, published: str) -> Device | Absent:
         with system_errors.translate(f"look for the device of volume {volume_id}"):
             try:

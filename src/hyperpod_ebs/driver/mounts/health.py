@@ -7,12 +7,16 @@ from hyperpod_ebs.driver.mounts.host import Host
 
 
 async def judge_writes(host: Host, volume_id: str, state: PathState) -> Health:
-    """Find out whether a volume that answers at a path also accepts writes."""
+    """Find out whether a volume that answers at a path also accepts writes, and whether its filesystem is sound."""
     try:
         reason = await host.find_write_refusal(state)
     except errors.Unavailable as error:
         return Health(HealthStatus.DEGRADED, "WritesNotAnswered", f"volume {volume_id}: {error}")
-    return Health(HealthStatus.DEGRADED, "WritesRefused", refusal(volume_id, state, reason)) if reason else HEALTHY
+    if reason:
+        return Health(HealthStatus.DEGRADED, "WritesRefused", refusal(volume_id, state, reason))
+    if count := await host.count_recorded_errors(state):
+        return Health(HealthStatus.DEGRADED, "ErrorsRecorded", _errors(volume_id, state, count))
+    return HEALTHY
 
 
 async def refuse_failed_filesystem(host: Host, volume_id: str, state: PathState, *, writing: bool = False) -> None:
@@ -32,8 +36,20 @@ async def refuse_failed_filesystem(host: Host, volume_id: str, state: PathState,
 
 def refusal(volume_id: str, state: PathState, reason: str) -> str:
     """The message about a filesystem that refuses writes."""
-    what = state.top.filesystem if state.top and not state.device_node else "the device"
     return (
-        f"{what} of volume {volume_id} at {state.path} refuses writes: {reason}; delete the volume's pods on "
-        "this node, so that kubelet unmounts the volume and the driver checks and mounts it again"
+        f"{_subject(volume_id, state)} refuses writes: {reason}; delete the volume's pods on this node, so that "
+        "kubelet unmounts the volume and the driver checks and mounts it again"
     )
+
+
+def _errors(volume_id: str, state: PathState, count: int) -> str:
+    return (
+        f"{_subject(volume_id, state)} accepts writes, but has found {count} {'error' if count == 1 else 'errors'} in "
+        "itself; delete the volume's pods on this node, so that kubelet unmounts the volume and the driver checks and "
+        "mounts it again"
+    )
+
+
+def _subject(volume_id: str, state: PathState) -> str:
+    what = state.top.filesystem if state.top and not state.device_node else "the device"
+    return f"{what} of volume {volume_id} at {state.path}"

@@ -147,6 +147,10 @@ class Writes(Protocol):
         """
         ...
 
+    async def count_recorded_errors(self, state: PathState) -> int:
+        """Count the errors that the filesystem at a path has found in itself; 0 if it does not count them."""
+        ...
+
 
 class Host(Disks, Paths, Writes, Protocol):
     """All roles."""
