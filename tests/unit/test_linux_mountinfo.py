@@ -55,3 +55,12 @@ def test_a_mount_at_another_path_is_not_part_of_a_stack() -> None:
     assert [mounted.id for mounted in mountinfo.stack(table, 2)] == [2]
     assert [mounted.id for mounted in mountinfo.stack(table, 3)] == [3]
     assert mountinfo.stack(table, 4) == ()
+
+
+def test_a_line_is_parsed_once() -> None:
+    """A node may have thousands of mounts, of which few change."""
+    table = mountinfo.MountTable()
+    before = {id(mounted) for mounted in table.read()}
+
+    assert before & {id(mounted) for mounted in table.read()}
+    assert before & {id(mounted) for mounted in table.read_if_changed()}

@@ -114,10 +114,10 @@ class LinuxHost:
         with system_errors.translate(f"find out whether a mounted {filesystem} may grow"):
             return await files.off_loop(growth.can_grow_mounted, filesystem)
 
-    async def inspect_path(self, path: Path) -> PathState:
+    async def inspect_path(self, path: Path, *, cached: bool = False) -> PathState:
         """Find out what is at `path` and what is mounted there."""
         with system_errors.translate(f"inspect {path}"):
-            found = await files.off_loop(paths.read_mounts, path, self._root)
+            found = await files.off_loop(lambda: paths.read_mounts(path, self._root, cached=cached))
             if found.mounts and not await self._is_present(found.mounts[-1].number):
                 inode = paths.Inode(PathKind.UNKNOWN, broken="its device was removed")
             else:

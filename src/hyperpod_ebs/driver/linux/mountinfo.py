@@ -2,9 +2,16 @@
 
 A line is `36 35 98:0 /root /point rw,noatime shared:1 - ext4 /dev/x rw,errors=continue`. In paths a space, tab, newline
 or backslash is written as a backslash and three octal digits.
+
+A node may have thousands of mounts, and kubelet asks for the statistics of each volume every minute. So a line is
+parsed once, and the kernel is asked whether the table changed: poll(2) reports mounts, unmounts and new options. It
+reports neither that a directory above a mount was renamed, nor what a filesystem changes by itself.
 """
 
+import os
 import re
+import select
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -19,9 +26,47 @@ _FIXED: Final = 6
 """Number of fields before the optional ones, which a lone dash ends."""
 
 
-def read() -> tuple[MountEntry, ...]:
-    """Read the mounts that this process sees, in the kernel's order."""
-    return parse(TABLE.read_bytes())
+class MountTable:
+    """The mounts that this process sees, with the lines that were parsed already."""
+
+    def __init__(self) -> None:
+        """Reads nothing yet."""
+        self._lock = threading.Lock()
+        self._parsed: dict[bytes, MountEntry] = {}
+        self._entries: tuple[MountEntry, ...] = ()
+        self._changes: select.poll | None = None
+
+    def read(self) -> tuple[MountEntry, ...]:
+        """Read the mounts, in the kernel's order."""
+        with self._lock:
+            return self._read()
+
+    def read_if_changed(self) -> tuple[MountEntry, ...]:
+        """The mounts, read again only after a mount, an unmount or a change of options."""
+        with self._lock:
+            return self._read() if self._ask_for_changes() else self._entries
+
+    def _read(self) -> tuple[MountEntry, ...]:
+        known = self._parsed
+        lines = [line for line in TABLE.read_bytes().split(b"\n") if line]
+        self._parsed = {line: known.get(line) or _parse_line(line) for line in lines}
+        self._entries = tuple(self._parsed.values())
+        return self._entries
+
+    def _ask_for_changes(self) -> bool:
+        """Ask before the table is read: a change in between is then reported next time."""
+        if self._changes is None:
+            self._changes = select.poll()
+            self._changes.register(os.open(TABLE, os.O_RDONLY | os.O_CLOEXEC), select.POLLPRI)
+            return True
+        return bool(self._changes.poll(0))
+
+
+_table: Final = MountTable()
+"""One for the process: all its threads see the same mounts."""
+
+read: Final = _table.read
+read_if_changed: Final = _table.read_if_changed
 
 
 def parse(table: bytes) -> tuple[MountEntry, ...]:

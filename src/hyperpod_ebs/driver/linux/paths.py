@@ -50,8 +50,11 @@ class Inode:
     """Why it cannot be used; empty if it can."""
 
 
-def read_mounts(path: Path, root: Path) -> PathMounts:
+def read_mounts(path: Path, root: Path, *, cached: bool = False) -> PathMounts:
     """Look up what is mounted at `path`. Blocks: run it off the loop.
+
+    With `cached`, the options of a filesystem and the names of other mount points may be those of the last change of
+    the mount table.
 
     Raises:
         InvalidRequest: The path is not allowed, or is a symbolic link.
@@ -66,7 +69,7 @@ def read_mounts(path: Path, root: Path) -> PathMounts:
         top_mount = None
     if top_mount is None:
         return PathMounts(path=real)
-    table = mountinfo.read()
+    table = mountinfo.read_if_changed() if cached else mountinfo.read()
     mounts = mountinfo.stack(table, top_mount)
     if not mounts:
         raise OSError(errno.EAGAIN, "the mount there changed at the same moment")

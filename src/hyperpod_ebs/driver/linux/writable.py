@@ -31,7 +31,7 @@ def find_refusal(path: Path, number: DeviceNumber) -> str:
     `path` is the mount that is asked first. Blocks, for ever if the filesystem is frozen or its device is dead: run it
     off the loop.
     """
-    for point in writable_mount_points(mountinfo.read(), path, number):
+    for point in writable_mount_points(mountinfo.read_if_changed(), path, number):
         try:
             handle = os.open(point, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:

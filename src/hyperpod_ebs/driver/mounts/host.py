@@ -76,8 +76,11 @@ class Disks(Protocol):
 class Paths(Protocol):
     """Looks at paths, mounts and unmounts."""
 
-    async def inspect_path(self, path: Path) -> PathState:
+    async def inspect_path(self, path: Path, *, cached: bool = False) -> PathState:
         """Find out what is at `path` and what is mounted there.
+
+        With `cached`, the options of the filesystem and the names of other mount points may be those of the node's last
+        mount or unmount.
 
         Raises:
             InvalidRequest: It is not a normal absolute path below the node's root directory.
