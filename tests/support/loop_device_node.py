@@ -63,9 +63,7 @@ class LoopNode:
                 file.truncate(size)
         finished = await command.run(["losetup", "--find", "--show", "--direct-io=on", str(image)])
         loop = self.loops[volume_id] = Path(finished.out.strip())
-        name = f"nvme{len(self.loops)}n1"
-        os.mknod(self.directory / "dev" / name, _BLOCK_NODE, loop.stat().st_rdev)
-        self.link(volume_id).symlink_to(f"../../{name}")
+        self._name_device(volume_id, loop)
         return loop
 
     async def detach(self, volume_id: str = VOLUME) -> None:
@@ -74,6 +72,16 @@ class LoopNode:
         link.resolve().unlink()
         link.unlink()
         await release(self.loops.pop(volume_id))
+
+    def pass_device_on(self, volume_id: str, other: str | None) -> None:
+        """Remove the volume's device, and give its number to the device of another volume or of none."""
+        link = self.link(volume_id)
+        link.resolve().unlink()
+        link.unlink()
+        loop = self.loops.pop(volume_id)
+        self.loops[other or str(loop)] = loop
+        if other:
+            self._name_device(other, loop)
 
     async def write_protect(self, volume_id: str = VOLUME) -> None:
         """Set the kernel's write protection of the volume's device."""
@@ -87,6 +95,13 @@ class LoopNode:
     def link(self, volume_id: str = VOLUME) -> Path:
         """The volume's by-id link."""
         return volume_link(self.directory / "dev", volume_id)
+
+    def _name_device(self, volume_id: str, loop: Path) -> None:
+        """Give the device the names that it has on an EC2 instance."""
+        dev = self.directory / "dev"
+        name = f"nvme{1 + len(list(dev.glob('nvme*')))}n1"
+        os.mknod(dev / name, _BLOCK_NODE, loop.stat().st_rdev)
+        self.link(volume_id).symlink_to(f"../../{name}")
 
 
 async def release(loop: Path) -> None:

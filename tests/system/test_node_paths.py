@@ -1,5 +1,6 @@
 """Paths on the node: links and replaced directories, on real mounts."""
 
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from functools import partial
@@ -10,11 +11,13 @@ import pytest
 from hyperpod_ebs.driver.linux.host import LinuxHost
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
+from hyperpod_ebs.driver.mounts.expand import expand
 from hyperpod_ebs.driver.mounts.publish import Publishing, publish, unpublish
 from hyperpod_ebs.driver.mounts.stage import Staging, stage, unstage
 from hyperpod_ebs.driver.mounts.usage import measure_usage
+from hyperpod_ebs.kit import command
 from tests.support.directory_swap import keep_swapping
-from tests.support.loop_device_node import OTHER, VOLUME, LoopNode, mount_points_below, mounts_at
+from tests.support.loop_device_node import GIB, OTHER, VOLUME, LoopNode, mount_points_below, mounts_at
 
 pytestmark = pytest.mark.root
 
@@ -27,6 +30,10 @@ MOUNTED = Capability(Mount(), WRITER)
 async def node(tmp_path: Path) -> AsyncGenerator[LoopNode]:
     async with LoopNode.create(tmp_path) as running:
         yield running
+
+
+def publishing(node: LoopNode, volume_id: str) -> Publishing:
+    return Publishing(volume_id=volume_id, staging=node.staging(volume_id), target=node.target(), capability=MOUNTED)
 
 
 @pytest.mark.requirement("data.below-kubelet-only")
@@ -173,3 +180,119 @@ async def test_a_mounts_error_names_the_path_and_not_how_the_driver_reaches_it(n
 
     assert "/proc/" not in str(caught.value)
     assert not node.staging().exists()
+
+
+@pytest.mark.parametrize("call", ["publish", "unpublish"])
+async def test_a_raw_block_volume_whose_device_number_went_to_another_volume_is_unmounted(
+    node: LoopNode, call: str
+) -> None:
+    """The kernel gives the number of a removed device to the next one; the removed device's node is still mounted."""
+    loop = await node.attach()
+    raw = Publishing(
+        volume_id=VOLUME, staging=node.staging(), target=node.target(), capability=Capability(Block(), WRITER)
+    )
+    await publish(node.host, raw)
+    node.pass_device_on(VOLUME, OTHER)
+    with pytest.raises(errors.Unavailable, match="its device was removed"):
+        await measure_usage(node.host, VOLUME, node.target())
+
+    if call == "unpublish":
+        await unpublish(node.host, VOLUME, node.target())
+        assert not node.target().exists()
+    else:
+        new = await node.attach()
+        await publish(node.host, raw)
+        assert node.target().stat().st_rdev == new.stat().st_rdev != loop.stat().st_rdev
+        assert len(mounts_at(node.target())) == 1
+
+
+@pytest.mark.requirement("data.foreign-mounts-stay")
+async def test_a_raw_block_volume_is_not_unpublished_from_another_volumes_path(node: LoopNode) -> None:
+    """CSI spec, NodeUnpublishVolume."""
+    await node.attach()
+    await node.attach(OTHER)
+    raw = Publishing(
+        volume_id=OTHER, staging=node.staging(OTHER), target=node.target(), capability=Capability(Block(), WRITER)
+    )
+    await publish(node.host, raw)
+
+    with pytest.raises(errors.NotReady, match=f"not of volume {VOLUME}"):
+        await unpublish(node.host, VOLUME, node.target())
+
+    assert mounts_at(node.target())
+
+
+@pytest.mark.requirement("csi.node-publish.conflict")
+async def test_another_volume_at_the_target_path_does_not_count_as_published(node: LoopNode) -> None:
+    """CSI spec, NodePublishVolume: ALREADY_EXISTS."""
+    for volume_id in (VOLUME, OTHER):
+        await node.attach(volume_id)
+        await stage(node.host, Staging(volume_id=volume_id, target=node.staging(volume_id), capability=MOUNTED))
+    await publish(node.host, publishing(node, OTHER))
+
+    with pytest.raises(errors.Conflict, match="unpublish it first"):
+        await publish(node.host, publishing(node, VOLUME))
+
+    assert mounts_at(node.target())[-1].number == mounts_at(node.staging(OTHER))[-1].number
+
+
+@pytest.mark.requirement("csi.node-publish.conflict")
+async def test_a_directory_of_the_volume_at_the_target_path_does_not_count_as_published(node: LoopNode) -> None:
+    """CSI spec, NodePublishVolume: ALREADY_EXISTS. Kubelet mounts directories of a volume for `subPath`."""
+    await node.attach()
+    await stage(node.host, Staging(volume_id=VOLUME, target=node.staging(), capability=MOUNTED))
+    (node.staging() / "part").mkdir()
+    node.target().mkdir()
+    await command.run(["mount", "--bind", str(node.staging() / "part"), str(node.target())])
+
+    with pytest.raises(errors.Conflict, match="unpublish it first"):
+        await publish(node.host, publishing(node, VOLUME))
+
+
+async def test_a_stale_mount_is_not_grown(node: LoopNode) -> None:
+    """After a forced detach and a new attach, the old mount is of a device that is not the volume any more."""
+    await node.attach()
+    await stage(node.host, Staging(volume_id=VOLUME, target=node.staging(), capability=MOUNTED))
+    number = mounts_at(node.staging())[-1].number
+    node.pass_device_on(VOLUME, None)
+    await node.attach()
+
+    with pytest.raises(errors.Unavailable, match=f"is of device {number}, but volume {VOLUME} is now device"):
+        await expand(node.host, VOLUME, node.staging(), wanted=GIB)
+
+
+async def test_statistics_follow_every_change_of_the_mount_table(node: LoopNode) -> None:
+    """proc_pid_mounts(5): poll reports a change; a call that missed one would measure another filesystem."""
+    for volume_id in (VOLUME, OTHER):
+        await node.attach(volume_id)
+        await stage(node.host, Staging(volume_id=volume_id, target=node.staging(volume_id), capability=MOUNTED))
+
+    for _ in range(5):
+        for mounted, absent in ((VOLUME, OTHER), (OTHER, VOLUME)):
+            await publish(node.host, publishing(node, mounted))
+            assert (await measure_usage(node.host, mounted, node.target())).bytes.total > 0
+            with pytest.raises(errors.VolumeNotFound):
+                await measure_usage(node.host, absent, node.target())
+            await unpublish(node.host, mounted, node.target())
+            with pytest.raises(errors.VolumeNotFound):
+                await measure_usage(node.host, mounted, node.target())
+
+
+@pytest.mark.requirement("unstage.device-free")
+async def test_bind_mounts_are_found_in_a_chroot_whose_root_directory_is_no_mount_point(node: LoopNode) -> None:
+    """chroot(2): the mount table then lacks the mount that holds the root directory."""
+    await node.attach()
+    raw = Publishing(
+        volume_id=VOLUME, staging=node.staging(), target=node.target(), capability=Capability(Block(), WRITER)
+    )
+    await publish(node.host, raw)
+    (node.directory / "proc").mkdir()
+    await command.run(["mount", "--bind", "/proc", str(node.directory / "proc")])
+    program = (
+        "import os, sys; from pathlib import Path; from hyperpod_ebs.driver.linux import paths; os.chroot(sys.argv[1]);"
+        "print(*paths.bind_mounts_of(Path('/dev/nvme1n1'), Path('/kubelet')))"
+    )
+
+    finished = await command.run([sys.executable, "-c", program, str(node.directory)])
+
+    assert finished.out == "/kubelet/pod\n"

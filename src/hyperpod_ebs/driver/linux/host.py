@@ -3,6 +3,7 @@
 import asyncio
 import errno
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -122,7 +123,8 @@ class LinuxHost:
                 inode = paths.Inode(PathKind.UNKNOWN, broken="its device was removed")
             else:
                 inode = await self._inspect_inode(found.path)
-        return paths.path_state(found, inode)
+        state = paths.path_state(found, inode)
+        return replace(state, broken="its device was removed") if state.is_removed_node else state
 
     async def mount(self, device: Device, target: Path, filesystem: str, options: Iterable[str]) -> None:
         """Mount the device's filesystem at a directory."""

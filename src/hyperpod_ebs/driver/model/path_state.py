@@ -34,6 +34,11 @@ class MountEntry:
     super_options: frozenset[str]
     """The options of the filesystem, which all its mounts share."""
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether the mounted file or directory was removed from its filesystem (the kernel's fs/d_path.c)."""
+        return self.root.endswith("//deleted")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathState:
@@ -56,6 +61,16 @@ class PathState:
         return self.mounts[-1] if self.mounts else None
 
     @property
+    def is_removed_node(self) -> bool:
+        """Whether a device node is mounted that its directory no longer has, because its device was removed."""
+        return self.device_node is not None and self.top is not None and self.top.is_removed
+
+    @property
     def number(self) -> DeviceNumber | None:
-        """The number of the device behind the path: of the device node, or of the mounted filesystem."""
+        """The number of the device behind the path: of the device node, or of the mounted filesystem.
+
+        None for a removed device's node, whose number the kernel may have given to another device.
+        """
+        if self.is_removed_node:
+            return None
         return self.device_node or (self.top.number if self.top else None)

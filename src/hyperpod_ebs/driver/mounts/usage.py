@@ -54,14 +54,14 @@ async def find_volume(host: Host, volume_id: str, path: Path) -> PathState:
         Unavailable: The volume is there, but its mount is dead.
     """
     try:
-        state = await host.inspect_path(path)
+        state = await host.inspect_path(path, cached=True)
     except errors.InvalidRequest as error:
         raise errors.VolumeNotFound(f"volume {volume_id} cannot be at {path}: {error}") from error
-    if state.top is None or state.number is None:
+    if state.top is None:
         raise errors.VolumeNotFound(
             f"volume {volume_id} is not at {path}: {state.kind} is there, and nothing is mounted"
         )
-    if await host.is_device_of(volume_id, state.number) is False:
+    if state.number and await host.is_device_of(volume_id, state.number) is False:
         raise errors.VolumeNotFound(
             f"volume {volume_id} is not at {path}: {state.top.source} (device {state.number}) is mounted there"
         )
