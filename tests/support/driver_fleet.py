@@ -19,7 +19,8 @@ from hyperpod_ebs.demo.orchestrator import Orchestrator
 from hyperpod_ebs.sandbox.processes import COMMAND
 from hyperpod_ebs.sandbox.sandbox import Sandbox
 
-Kind = Literal["hyperpod", "ec2"]
+Kind = Literal["hyperpod", "ec2", "xen"]
+"""HyperPod nodes, EC2 instances with NVMe, or EC2 instances of the older Xen types."""
 
 
 @dataclass
@@ -175,7 +176,7 @@ async def _create_nodes(
     async with client.client("ec2") as ec2:
         response = await ec2.run_instances(
             ImageId="ami-00000000000000000",
-            InstanceType=INSTANCE_TYPE.removeprefix("ml."),
+            InstanceType="m4.large" if kind == "xen" else INSTANCE_TYPE.removeprefix("ml."),
             MinCount=count,
             MaxCount=count,
             Placement={"AvailabilityZone": "us-west-2a"},

@@ -139,6 +139,13 @@ def test_a_xen_disk_is_accepted_by_its_published_name_alone(machine: Machine) ->
     assert machine.devices.find(VOLUME, "/dev/xvdba").number == DISK
 
 
+def test_a_xen_disk_is_found_under_linuxs_form_of_its_device_name(machine: Machine) -> None:
+    """EC2 user guide, Device names for volumes on Linux instances: the disk of /dev/sdf may be named /dev/xvdf."""
+    machine.add_disk("xvdf")
+
+    assert machine.devices.find(VOLUME, "/dev/sdf").number == DISK
+
+
 @pytest.mark.requirement("data.own-device-only")
 async def test_a_link_that_leads_out_of_the_nodes_directory_is_not_followed(machine: Machine, tmp_path: Path) -> None:
     """An emulated node must see only its own devices."""

@@ -21,7 +21,9 @@ from tests.support.scripted_cloud import ID, NODE, OTHER, ScriptedCloud, a_volum
 from tests.support.virtual_time import now, run
 
 
-def succeed(scripted: ScriptedCloud, act: Callable[..., Coroutine[Any, Any, None]], node: Node | None = NODE) -> float:
+def succeed(
+    scripted: ScriptedCloud, act: Callable[..., Coroutine[Any, Any, object]], node: Node | None = NODE
+) -> float:
     """Attach or detach the volume; the time at which that succeeded."""
 
     async def inner() -> float:
@@ -33,7 +35,7 @@ def succeed(scripted: ScriptedCloud, act: Callable[..., Coroutine[Any, Any, None
 
 
 def fail(
-    scripted: ScriptedCloud, act: Callable[..., Coroutine[Any, Any, None]], node: Node | None = NODE
+    scripted: ScriptedCloud, act: Callable[..., Coroutine[Any, Any, object]], node: Node | None = NODE
 ) -> errors.Error:
     """Attach or detach the volume; the error with which that failed."""
 

@@ -79,9 +79,10 @@ def test_a_volume_is_listed_only_on_nodes_that_can_use_it() -> None:
 
 
 @pytest.mark.requirement("csi.publish-volume.idempotent")
-def test_the_publish_context_depends_only_on_the_volume() -> None:
-    """CSI spec, ControllerPublishVolume: a repeated call answers the same, also if AWS chose another device name."""
-    assert render.publish_context("vol-0123456789abcdef0") == {
+def test_the_publish_context_has_ec2s_device_name_or_the_link_by_volume_id() -> None:
+    """CSI spec, ControllerPublishVolume: a repeated call answers the same. HyperPod nodes have no name in EC2."""
+    assert render.publish_context("vol-0123456789abcdef0", "/dev/xvdba") == {"devicePath": "/dev/xvdba"}
+    assert render.publish_context("vol-0123456789abcdef0", "") == {
         "devicePath": "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0123456789abcdef0"
     }
 
@@ -213,7 +214,7 @@ def test_the_longest_ids_and_maps_keep_to_the_size_limits() -> None:
     formatted = Formatting(tuple((key, "4294967296k") for key in KEYS.values()))
     answer = render.volume(replace(VOLUME, id=longest, zone=zone, snapshot_id=f"snap-{'f' * 17}"), formatted)
 
-    maps = [dict(answer.volume_context), render.publish_context(longest), topology.node_segments(zone)]
+    maps = [dict(answer.volume_context), render.publish_context(longest, ""), topology.node_segments(zone)]
     strings = [answer.volume_id, answer.content_source.snapshot.snapshot_id, str(node)]
     strings += [text for map_ in maps for text in (*map_, *map_.values())]
 

@@ -56,6 +56,8 @@ class Attachment:
 
     since: float = 0.0
     delete_on_termination: bool = False
+    is_xen: bool = False
+    """Whether the instance is a Xen instance, which shows its volumes as xvd disks, without NVMe."""
 
     @property
     def id(self) -> str:

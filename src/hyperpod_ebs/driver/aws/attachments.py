@@ -115,6 +115,7 @@ def parse_attachment(answer: "VolumeAttachmentTypeDef | VolumeAttachmentResponse
         node=node,
         holder=str(node or resource or "a resource that EC2 does not name"),
         since=answer.get("AttachTime"),
+        device=answer.get("Device") or "",
     )
 
 

@@ -109,13 +109,13 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         node = parse.node(request.node_id)
         volume_id = parse_volume_id(request.volume_id)
         interruption = Interruption()
-        await self.operations.run(
+        device = await self.operations.run(
             volume_id,
             parse.operation(request),
             lambda: attach.attach_volume(self._cloud, self._watcher, volume_id, node, interruption),
             interruption=interruption,
         )
-        return csi_pb2.ControllerPublishVolumeResponse(publish_context=render.publish_context(volume_id))
+        return csi_pb2.ControllerPublishVolumeResponse(publish_context=render.publish_context(volume_id, device))
 
     async def ControllerUnpublishVolume(  # noqa: N802
         self, request: csi_pb2.ControllerUnpublishVolumeRequest, context: Context

@@ -63,9 +63,12 @@ def published_nodes(found: Volume) -> list[str]:
     ]
 
 
-def publish_context(volume_id: str) -> dict[str, str]:
-    """The publish context; it follows from the volume's id alone, so that a repeated call answers the same."""
-    return {DEVICE_PATH: udev_link(volume_id)}
+def publish_context(volume_id: str, device_name: str) -> dict[str, str]:
+    """The publish context: the device name on an EC2 instance, without which a Xen disk cannot be found.
+
+    Without a device name, as on HyperPod nodes, it has the link by volume id. Both are the same in a repeated call.
+    """
+    return {DEVICE_PATH: device_name or udev_link(volume_id)}
 
 
 def snapshot(taken: Snapshot) -> csi_pb2.Snapshot:

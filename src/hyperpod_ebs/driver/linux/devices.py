@@ -7,14 +7,16 @@ There are three ways, the most reliable first:
 3. the device name that the controller published, mapped into that directory.
 
 If sysfs has a serial number for a candidate, it must be this volume's. A candidate without a serial number is accepted
-only if its name is proof: a loop device by its by-id link (a node of the embedded cloud), a Xen disk by its published
-name. Instance store, LVM and all other devices are never opened.
+only if its name is proof: a Xen disk by its published name, and a loop device (on a node of the embedded cloud) by its
+by-id link, or by its published name where that is a Xen disk's. Instance store, LVM and all other devices are never
+opened.
 """
 
 import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -79,7 +81,7 @@ class Devices:
     def is_still_device_of(self, volume_id: str, number: DeviceNumber) -> bool:
         """Whether the device is still the volume's. A Xen disk has no identity, so it counts as still the volume's."""
         answer = self.is_device_of(volume_id, number)
-        return (self._kernel_name(number) or "").startswith(_XEN_PREFIXES) if answer is None else answer
+        return self._is_xen_disk(number) if answer is None else answer
 
     def is_present(self, number: DeviceNumber) -> bool:
         """Whether the kernel still has the device."""
@@ -129,6 +131,8 @@ class Devices:
             mapped = self.directory / published.removeprefix("/dev/")
             if mapped not in links:
                 yield mapped, False
+            if mapped.name.startswith("sd"):  # Linux names the disk of /dev/sdf xvdf (EC2 user guide, Device names)
+                yield mapped.with_name(f"xvd{mapped.name.removeprefix('sd')}"), False
 
     def _verify(self, path: Path, volume_id: str, *, by_link: bool) -> Device:
         """Return the device at `path` if it is the volume's.
@@ -153,7 +157,7 @@ class Devices:
         model = _read_line(self._entry(number) / "device" / "model")
         if known and model != MODEL:
             raise Absent(f"{path} is {name}, a disk of model {model!r}, not {MODEL!r}")
-        if not known and not _is_name_proof(name, by_link=by_link):
+        if not known and not _is_name_proof(name, path, by_link=by_link):
             raise Absent(f"{path} is {name}, which has no serial number to prove that it is the volume")
         size = int((self._entry(number) / "size").read_text()) * _SECTOR
         return Device(path=real, number=number, size=size, write_protected=self.is_write_protected(number))
@@ -194,6 +198,17 @@ class Devices:
             return False  # the device directory of another node, or a removed device
         return stat.S_ISBLK(found.st_mode) and device_number(found) == number
 
+    def _is_xen_disk(self, number: DeviceNumber) -> bool:
+        """Whether the kernel or this node's directory names the device as a Xen disk."""
+        name = self._kernel_name(number)
+        if name is None or name.startswith(_XEN_PREFIXES):
+            return name is not None
+        for path in self.directory.glob("xvd*"):
+            with suppress(OSError):
+                if not path.is_symlink() and device_number(path.stat()) == number:
+                    return True
+        return False
+
     def _links(self) -> list[Path]:
         return sorted((self.directory / "disk" / "by-id").glob(f"{_LINK}vol*"))
 
@@ -214,9 +229,10 @@ def device_number(found: os.stat_result) -> DeviceNumber:
     return DeviceNumber(os.major(found.st_rdev), os.minor(found.st_rdev))
 
 
-def _is_name_proof(name: str, *, by_link: bool) -> bool:
+def _is_name_proof(name: str, path: Path, *, by_link: bool) -> bool:
     """Whether the path at which a disk without a serial number was found proves that it is the volume's."""
-    return by_link if name.startswith("loop") else name.startswith(_XEN_PREFIXES) and not by_link
+    is_loop, is_xen_disk = name.startswith("loop"), name.startswith(_XEN_PREFIXES)
+    return is_loop if by_link else is_xen_disk or (is_loop and path.name.startswith(_XEN_PREFIXES))
 
 
 def _read_line(path: Path) -> str:

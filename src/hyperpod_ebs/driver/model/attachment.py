@@ -50,6 +50,9 @@ class Wait:
 class Done:
     """Nothing is left to do."""
 
+    device: str = ""
+    """The device name of the attachment; empty after a detachment and on a HyperPod node."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
@@ -72,6 +75,8 @@ class AttachmentView:
     """What the volume is attached to, for messages."""
     since: datetime | None = None
     """When the attachment was requested."""
+    device: str = ""
+    """The device name on an EC2 instance; empty on a HyperPod node."""
 
     def __str__(self) -> str:
         """The attachment for messages, with a time instead of an age: a repeated message stays the same."""
@@ -86,7 +91,9 @@ def view_from(node: Node, attachments: Iterable[Attachment]) -> AttachmentView:
     current = [attachment for attachment in attachments if attachment.state is not AttachState.DETACHED]
     for attachment in sorted(current, key=lambda attachment: attachment.node != node):
         here = attachment.node == node
-        return AttachmentView(attachment.state, here=here, holder=attachment.holder, since=attachment.since)
+        return AttachmentView(
+            attachment.state, here=here, holder=attachment.holder, since=attachment.since, device=attachment.device
+        )
     return AttachmentView(AttachState.DETACHED)
 
 
@@ -106,7 +113,7 @@ def next_step_to_attach(view: AttachmentView) -> Step:
         case AttachState.ATTACHING:
             return Wait()
         case AttachState.ATTACHED:
-            return Done()
+            return Done(view.device)
         case _:
             assert_never(view.state)
 

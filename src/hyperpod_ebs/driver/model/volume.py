@@ -67,6 +67,8 @@ class Attachment:
     holder: str
     """The node's id or the resource, for messages."""
     since: datetime | None = None
+    device: str = ""
+    """The device name on an EC2 instance, `/dev/xvdba`; empty on a HyperPod node, for which EC2 shows none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,9 +73,10 @@ def step_after(sighting: AttachSighting) -> Step:
 
 async def attach_volume(
     cloud: Cloud, watcher: Watcher, volume_id: str, node: Node, interruption: Interruption | None = None
-) -> None:
+) -> str:
     """Attach the volume to `node` and wait until it is attached; succeed if it is attached there already.
 
+    Returns the device name on an EC2 instance; an empty string on a HyperPod node, for which AWS shows none.
     `interruption` may end the wait, but no request: an attachment that AWS makes after a detachment would stay.
 
     Raises:
@@ -102,8 +103,8 @@ async def attach_volume(
             with (interruption or Interruption()).allow():
                 step = await _wait_for_step(watcher, volume_id, sighting, requested_at)
         match step:
-            case Done():
-                return
+            case Done(device):
+                return device
             case Refuse(why):
                 raise errors.InUse(f"cannot attach volume {volume_id} to node {node}: {why}")
             case Attach() | Detach() | Wait():

@@ -5,6 +5,9 @@ the volume's id without the dash. Udev creates a link named after that serial nu
 rule of the AMI creates a link named after the attachment's device name. A loop device has no
 serial number, so here only the link by id shows which volume a device is.
 
+A Xen instance shows a volume as a disk that is named after the attachment's device name: /dev/xvdf
+for /dev/xvdf and for /dev/sdf. That name alone says which volume the disk is.
+
 A program that runs a node can bind-mount its device directory over the node's /dev, and add
 other entries of a /dev, such as null, pts and shm. While the node exists, the emulator changes only
 the entries of its attachments. When the node is deleted, the emulator deletes everything
@@ -13,6 +16,7 @@ except what is mounted there.
 
 import logging
 import os
+import re
 import shutil
 from collections.abc import Collection
 from contextlib import suppress
@@ -71,11 +75,11 @@ class DeviceDirectories:
     def add_device(self, attachment: Attachment, rdev: int) -> None:
         """Create the attachment's device, with the device number `rdev`, and its links."""
         self.create(attachment.instance)
-        directory, nvme = self.path(attachment.instance), _nvme_name(attachment)
-        new = directory / f".{nvme}"
+        directory, name = self.path(attachment.instance), _disk_name(attachment)
+        new = directory / f".{name}"
         new.unlink(missing_ok=True)
         os.mknod(new, _BLOCK, rdev)
-        new.rename(directory / nvme)
+        new.rename(directory / name)
         for link, target in _links(attachment).items():
             new.unlink(missing_ok=True)
             new.symlink_to(target)
@@ -83,13 +87,13 @@ class DeviceDirectories:
 
     def remove_device(self, attachment: Attachment) -> None:
         """Remove the attachment's device and its links."""
-        for name in (*_links(attachment), _nvme_name(attachment)):
+        for name in (*_links(attachment), _disk_name(attachment)):
             (self.path(attachment.instance) / name).unlink(missing_ok=True)
 
     def device_number(self, attachment: Attachment) -> int | None:
         """The device number of the attachment's device; None if it has no device."""
         try:
-            return (self.path(attachment.instance) / _nvme_name(attachment)).stat().st_rdev
+            return (self.path(attachment.instance) / _disk_name(attachment)).stat().st_rdev
         except FileNotFoundError:
             return None
 
@@ -108,13 +112,18 @@ def _delete_except_mounted(directory: Path, mounted: Collection[Path]) -> None:
         directory.rmdir()
 
 
-def _nvme_name(attachment: Attachment) -> str:
+def _disk_name(attachment: Attachment) -> str:
+    """The kernel's name of the attachment's disk (EC2 user guide, Device names for volumes on Linux instances)."""
+    if attachment.is_xen:
+        return re.sub(r"^/dev/(xvd|sd)", "xvd", attachment.device)
     return f"nvme{attachment.unit}n1"
 
 
 def _links(attachment: Attachment) -> dict[str, str]:
     """The links to the attachment's device, with their targets."""
-    nvme, by_id = _nvme_name(attachment), f"disk/by-id/{_BY_ID}{attachment.volume.replace('-', '')}"
+    if attachment.is_xen:
+        return {}
+    nvme, by_id = _disk_name(attachment), f"disk/by-id/{_BY_ID}{attachment.volume.replace('-', '')}"
     return {
         by_id: f"../../{nvme}",
         f"{by_id}_1": f"../../{nvme}",

@@ -43,7 +43,14 @@ class Attachments:
         used = {other.unit for other in self._store.attachments.where("instance", instance.id)}
         unit = next(unit for unit in range(1, len(used) + 2) if unit not in used)
         attachment = self._store.attachments.put(
-            Attachment(volume=volume.id, instance=instance.id, device=device, unit=unit, since=now())
+            Attachment(
+                volume=volume.id,
+                instance=instance.id,
+                device=device,
+                unit=unit,
+                since=now(),
+                is_xen=attach_slots(instance.kind).hypervisor == "xen",
+            )
         )
         self._store.record_state(volume.id, "in-use")
         self._store.record_state(attachment.id, attachment.state)
