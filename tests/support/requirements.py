@@ -189,6 +189,16 @@ SECTIONS: Final = (
                 "makes a probe restart it.",
                 source="decision 0014",
             ),
+            "process.answers-others": Requirement(
+                sentence="No client on the network keeps a process from answering others, and none of the chart's "
+                "probes of the driver asks over the network.",
+                source="decision 0039",
+            ),
+            "socket.comes-back": Requirement(
+                sentence="A socket of the driver that another program removes comes back, without a restart and "
+                "without a lost call.",
+                source="decision 0039",
+            ),
             "controller.starts-without-aws": Requirement(
                 sentence="Without AWS, credentials, their files, a region or the right role, the controller serves at "
                 "once, reports the reason, and recovers without a restart.",

@@ -184,6 +184,35 @@ async def test_after_a_failed_registration_the_process_creates_a_new_socket(shor
         await node.wait_for_log("registered with kubelet")
 
 
+@pytest.mark.requirement("socket.comes-back")
+async def test_sockets_that_were_removed_come_back_and_the_driver_is_registered_again(
+    short_path: Path, api: ApiServer
+) -> None:
+    """Kubelet unregisters a driver whose registration socket is removed, and then starts no pod with its volumes."""
+    kubelet = Kubelet(short_path)
+    flags = "--health-endpoint=127.0.0.1:0"
+
+    async with start_driver(*cluster_node_arguments(short_path, api, flags), CSI_NODE_NAME=NODE) as node:
+        livez = f"http://127.0.0.1:{json.loads(await node.wait_for_log('pages served'))['port']}/livez"
+        await kubelet.wait_for_socket()
+        await kubelet.notify()
+        await node.wait_for_log("registered with kubelet")
+        (short_path / "csi.sock").unlink()
+        kubelet.socket.unlink()
+        why = json.loads(await node.wait_for_log("unhealthy"))["why"]
+        await node.wait_for_log("registration offered")
+        await kubelet.wait_for_socket()
+        await kubelet.notify()
+        await node.wait_for_log("registered with kubelet")
+        await wait_until(lambda: files.off_loop((short_path / "csi.sock").exists))
+        info = await kubelet.node_info()
+        alive = await get_page(livez)
+
+    assert f"{kubelet.socket} was removed" in why
+    assert info.node_id == HYPERPOD_NODE
+    assert alive == (200, "ok\n")
+
+
 async def test_a_stale_socket_of_a_killed_process_is_replaced(short_path: Path, api: ApiServer) -> None:
     """A node process that was killed is started again while pods run."""
     kubelet = Kubelet(short_path)

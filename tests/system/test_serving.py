@@ -20,16 +20,18 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from hyperpod_ebs.driver.csi import interceptors
+from hyperpod_ebs.driver.csi import endpoint, interceptors
 from hyperpod_ebs.driver.csi.controller import Controller
-from hyperpod_ebs.driver.csi.server import Services, serve
+from hyperpod_ebs.driver.csi.server import SOCKET, Services, serve
 from hyperpod_ebs.driver.model import errors, nodes
 from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.volume import Attachment, AttachState, Volume, VolumeSpec, VolumeState
 from hyperpod_ebs.driver.observe import log
+from hyperpod_ebs.driver.observe.condition import Condition
 from hyperpod_ebs.kit.operations import Operations
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
 from tests.support.driver_process import HYPERPOD_NODE, node_arguments, start_driver
+from tests.support.waiting import wait_until
 
 VOLUME = "vol-0123456789abcdef0"
 SECRET = "correct horse battery staple"
@@ -213,6 +215,102 @@ async def test_a_successors_socket_is_left_alone(short_path: Path) -> None:
             inode = path.stat().st_ino
 
     assert path.stat().st_ino == inode
+
+
+async def wait_until_served(path: Path) -> None:
+    """Wait until a new connection to the path is answered."""
+
+    async def answers() -> bool:
+        async with grpc.aio.insecure_channel(f"unix://{path}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            try:
+                return (await csi_pb2_grpc.IdentityStub(channel).Probe(csi_pb2.ProbeRequest())).ready.value
+            except grpc.aio.AioRpcError:
+                return False
+
+    await wait_until(answers)
+
+
+@pytest.mark.requirement("socket.comes-back")
+async def test_a_socket_that_was_removed_comes_back_and_no_call_is_lost(served: ServedController) -> None:
+    """Clean-up jobs remove old files below /var/lib/kubelet and /tmp, sockets in use included."""
+    running = served.deletion()
+    await served.gate.entered.wait()
+
+    served.path.unlink()
+    await wait_until_served(served.path)
+    over_the_old_connection = served.deletion()
+    await served.wait_for_calls(3)  # the second one is the Probe of `wait_until_served`
+    served.gate.opened.set()
+    answers = [await running, await over_the_old_connection]
+
+    assert answers == [csi_pb2.DeleteVolumeResponse()] * 2
+    assert served.gate.calls == 1
+    assert stat.S_IMODE(served.path.stat().st_mode) == 0o600
+    assert [entry.name for entry in served.path.parent.iterdir()] == ["csi.sock"]
+
+
+@pytest.mark.requirement("socket.comes-back")
+async def test_a_socket_comes_back_with_its_directory_and_as_often_as_it_is_removed(short_path: Path) -> None:
+    directory = short_path / "plugin"
+
+    async with serve_controller(directory) as served:
+        for _ in range(2):
+            served.path.unlink()
+            directory.rmdir()
+            await wait_until_served(served.path)
+
+    assert list(directory.iterdir()) == []
+
+
+@pytest.mark.requirement("socket.comes-back", "socket.owner-only")
+async def test_another_live_socket_at_the_path_is_left_alone_and_reported(short_path: Path) -> None:
+    """Two drivers with one path: the first one reports that kubelet no longer reaches it."""
+    condition, path = Condition(), short_path / "csi.sock"
+
+    async def problem() -> str | None:
+        return condition.problem_of(SOCKET)
+
+    async def is_healthy() -> bool:
+        return condition.problem_of(SOCKET) is None
+
+    async with serve(str(path), Services(), condition=condition):
+        with socket.socket(socket.AF_UNIX) as another:
+            path.unlink()
+            another.bind(str(path))
+            another.listen()
+            inode = path.stat().st_ino
+            reported = await wait_until(problem)
+            stayed = path.stat().st_ino
+        await wait_until(is_healthy)  # a stale socket is replaced
+        await wait_until_served(path)
+
+    assert stayed == inode
+    assert "served by a live process" in (reported or "")
+
+
+async def test_a_client_that_never_speaks_is_disconnected(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GRPC itself waits two minutes for a client's first frame."""
+    assert endpoint.HANDSHAKE_TIMEOUT <= 10_000
+    monkeypatch.setattr(endpoint, "HANDSHAKE_TIMEOUT", 100)
+
+    async with serve_controller(short_path) as served:
+        reader, writer = await asyncio.open_unix_connection(served.path)
+        async with asyncio.timeout(60):
+            while await reader.read(4096):
+                pass
+        writer.close()
+
+
+async def test_half_open_connections_do_not_keep_a_call_from_being_answered(served: ServedController) -> None:
+    """CWE-400; only the socket's owner can open them."""
+    strangers = [await asyncio.open_unix_connection(served.path) for _ in range(300)]
+    for _, writer in strangers:
+        writer.write(b"PRI * HTT")
+
+    await wait_until_served(served.path)
+
+    for _, writer in strangers:
+        writer.close()
 
 
 @pytest.mark.requirement("csi.unix-socket", "csi.identity.offered")

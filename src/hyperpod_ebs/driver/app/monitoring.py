@@ -1,8 +1,8 @@
 """What a process serves over HTTP: /livez, /healthz and /metrics.
 
-`/livez` returns ok as long as the event loop responds. A restart fixes none of the other problems
-that a process can have, and interrupts running calls. `/healthz` and CSI's Probe report every
-problem; see docs/decisions/0014.
+`/livez` returns ok as long as the event loop responds and clients can connect to the CSI socket. A
+restart fixes none of the other problems that a process can have, and interrupts running calls.
+`/healthz` and CSI's Probe report every problem; see docs/decisions/0014.
 """
 
 import ssl
@@ -15,6 +15,7 @@ import structlog
 
 from hyperpod_ebs import __version__
 from hyperpod_ebs.driver.app.options import ServingOptions
+from hyperpod_ebs.driver.csi.server import SOCKET
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.address import Address
 from hyperpod_ebs.driver.observe import httpd
@@ -69,7 +70,10 @@ async def serve_pages(
     Raises:
         Refused: An address is in use, or the certificate cannot be loaded.
     """
-    health: Pages = {"/livez": lambda: Page("ok\n"), "/healthz": lambda: _health_page(condition)}
+    health: Pages = {
+        "/livez": lambda: _health_page(condition.problem_of(SOCKET)),
+        "/healthz": lambda: _health_page(str(condition)),
+    }
     ports: dict[str, int] = {}
     async with AsyncExitStack() as stack:
         if options.health_endpoint:
@@ -109,6 +113,5 @@ async def _load_certificate(options: ServingOptions) -> ssl.SSLContext | None:
     return context
 
 
-def _health_page(condition: Condition) -> Page:
-    problems = str(condition)
-    return Page(f"{problems}\n", HTTPStatus.SERVICE_UNAVAILABLE) if problems else Page("ok\n")
+def _health_page(problem: str | None) -> Page:
+    return Page(f"{problem}\n", HTTPStatus.SERVICE_UNAVAILABLE) if problem else Page("ok\n")

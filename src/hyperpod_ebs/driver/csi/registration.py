@@ -3,8 +3,9 @@
 Kubelet finds the socket and asks for the plugin's name. Then it asks the driver's own socket for the node's identity,
 writes that into the CSINode, and reports the result here. An attempt that must fail causes only an error event, so the
 socket appears when the node's identity is known, and not before. After a failed attempt the driver removes the socket
-and creates it again, which makes kubelet try again. When the process ends it removes the socket, and kubelet
-unregisters the driver.
+and creates it again, which makes kubelet try again. It does the same when another program has removed the socket,
+because kubelet has then unregistered the driver. When the process ends it removes the socket, and kubelet unregisters
+the driver.
 """
 
 import asyncio
@@ -13,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import grpc
 import structlog
 
-from hyperpod_ebs.driver.csi.endpoint import start_server
+from hyperpod_ebs.driver.csi.endpoint import PublishedSocket, new_server, start_server
 from hyperpod_ebs.driver.csi.interceptors import Context
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.kubernetes_node import DRIVER
@@ -112,23 +112,37 @@ class Registration:
 
     async def _serve_until_failure(self) -> str:
         """Serve the socket until kubelet reports a failure, or does not report in time; return the reason."""
-        registrar, server = Registrar(self._plugin), grpc.aio.server()
+        registrar, server = Registrar(self._plugin), new_server()
         pluginregistration_pb2_grpc.add_RegistrationServicer_to_server(registrar, server)
-        async with start_server(server, self._plugin.socket):
+        async with start_server(server, self._plugin.socket) as published, asyncio.TaskGroup() as tasks:
             log.info("registration offered", socket=str(self._plugin.socket), endpoint=self._plugin.endpoint)
-            try:
-                async with asyncio.timeout(self._patience):
-                    status = await registrar.statuses.get()
-            except TimeoutError:
-                return (
-                    f"kubelet has not registered the driver: it did not use {self._plugin.socket} within "
-                    f"{self._patience:g} s; set --plugin-registration-path to kubelet's directory plugins_registry"
-                )
-            while status.plugin_registered:
-                log.info("registered with kubelet", endpoint=self._plugin.endpoint)
-                self._pause = _FIRST_PAUSE
-                self._condition.report(PART, None)
-                self.registered.set()
-                status = await registrar.statuses.get()
+            watching = tasks.create_task(_report_loss(published, registrar))
+            reason = await self._follow(registrar)
+            watching.cancel()
             await server.stop(_GRACE)
-            return f"kubelet has not registered the driver: {status.error or 'it gave no reason'}"
+        return f"kubelet has not registered the driver: {reason}"
+
+    async def _follow(self, registrar: Registrar) -> str:
+        """Follow what kubelet reports, until it is a failure; return the reason."""
+        try:
+            async with asyncio.timeout(self._patience):
+                status = await registrar.statuses.get()
+        except TimeoutError:
+            return (
+                f"it did not use {self._plugin.socket} within {self._patience:g} s; "
+                "set --plugin-registration-path to kubelet's directory plugins_registry"
+            )
+        while status.plugin_registered:
+            log.info("registered with kubelet", endpoint=self._plugin.endpoint)
+            self._pause = _FIRST_PAUSE
+            self._condition.report(PART, None)
+            self.registered.set()
+            status = await registrar.statuses.get()
+        return status.error or "it gave no reason"
+
+
+async def _report_loss(published: PublishedSocket, registrar: Registrar) -> None:
+    """Report a failure when the registration socket is no longer at its path."""
+    await published.wait_until_lost()
+    error = f"{published.path} was removed; the driver offers the registration again"
+    registrar.statuses.put_nowait(_Status(plugin_registered=False, error=error))

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from hyperpod_ebs.driver.csi import endpoint as endpoints
+from hyperpod_ebs.driver.csi.endpoint import LastingServer
 from hyperpod_ebs.driver.csi.identity import Identity
 from hyperpod_ebs.driver.csi.interceptors import Calls, Measure
 from hyperpod_ebs.driver.observe.condition import Condition
@@ -25,6 +27,9 @@ if TYPE_CHECKING:  # a process loads only what it serves
 
 DRAIN: Final = 20.0
 """Seconds that running calls have to finish; Kubernetes gives a container 30."""
+
+SOCKET: Final = "CSI socket"
+"""The socket's name in the process's condition."""
 
 _GRACE: Final = 2.0
 """Seconds that the answers UNAVAILABLE have to reach their callers."""
@@ -70,6 +75,8 @@ async def serve(
 ) -> AsyncGenerator[Path]:
     """Serve the services on a socket, which exists when the block begins; yield the path of the socket.
 
+    If the socket is removed meanwhile, it is published again.
+
     At the end of the block, the server refuses new calls, and running calls have `drain` seconds to finish. Then it
     answers the remaining calls with UNAVAILABLE; the owner of the operations ends these.
 
@@ -77,7 +84,7 @@ async def serve(
         endpoint: Where to serve.
         services: What to serve.
         drain: Seconds that running calls have to finish.
-        condition: What Probe reports.
+        condition: What Probe reports; receives what is wrong with the socket.
         measure: Counts the calls.
 
     Raises:
@@ -85,29 +92,30 @@ async def serve(
         Refused: Another process serves at the endpoint, or the socket cannot be created.
     """
     path = endpoints.parse(endpoint)
-    calls = Calls(measure)
-    server = grpc.aio.server(interceptors=[calls])
-    services.add_to(server, condition or Condition())
-    health_service = await _add_health_and_reflection(server, services.names)
-    async with endpoints.start_server(server, path):
+    calls, condition = Calls(measure), condition or Condition()
+    health_service = health.aio.HealthServicer()
+    for name in (health.OVERALL_HEALTH, *services.names):
+        await health_service.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def build() -> grpc.aio.Server:
+        server = endpoints.new_server(calls)
+        services.add_to(server, condition)
+        health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
+        reflected = [*services.names, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        reflection.enable_server_reflection(reflected, server)
+        return server
+
+    server = LastingServer(build, path, partial(condition.report, SOCKET))
+    async with server.run(drain=drain):
         try:
             yield path
         finally:
+            await server.end_watch()
             await health_service.enter_graceful_shutdown()
             await _drain(server, calls, services.operations, drain)
 
 
-async def _add_health_and_reflection(server: grpc.aio.Server, names: Iterable[str]) -> health.aio.HealthServicer:
-    """Add the health service, which reports each service as serving, and the reflection service."""
-    service = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(service, server)
-    for name in (health.OVERALL_HEALTH, *names):
-        await service.set(name, health_pb2.HealthCheckResponse.SERVING)
-    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
-    return service
-
-
-async def _drain(server: grpc.aio.Server, calls: Calls, operations: Iterable[Operations[str]], seconds: float) -> None:
+async def _drain(server: LastingServer, calls: Calls, operations: Iterable[Operations[str]], seconds: float) -> None:
     """Refuse new calls; give running calls `seconds` to finish, then answer the rest with UNAVAILABLE."""
     async with asyncio.TaskGroup() as tasks:
         # From here on gRPC refuses new calls; it returns when the last running call has ended.

@@ -34,6 +34,10 @@ class Condition:
             if problem != before:
                 log.warning("unhealthy", part=part, why=problem)
 
+    def problem_of(self, part: str) -> str | None:
+        """The problem of a part; None if it has none."""
+        return self._problems.get(part)
+
     def __str__(self) -> str:
         """All problems in one line; empty if there are none."""
         return "; ".join(self._problems.values())
