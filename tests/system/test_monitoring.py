@@ -12,6 +12,7 @@ import aiohttp
 import grpc
 import pytest
 import trustme
+from structlog.testing import capture_logs
 
 from hyperpod_ebs.driver.app.monitoring import HTTP, check_options, create_metrics, serve_pages
 from hyperpod_ebs.driver.app.options import ServingOptions
@@ -20,10 +21,11 @@ from hyperpod_ebs.driver.csi.server import Services, serve
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.observe import httpd
 from hyperpod_ebs.driver.observe.condition import Condition
-from hyperpod_ebs.driver.observe.httpd import MAX_HEAD
+from hyperpod_ebs.driver.observe.httpd import MAX_CONNECTIONS_OF_PEER, MAX_HEAD
 from hyperpod_ebs.driver.observe.metrics import Metrics
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
 from tests.support.driver_process import DriverProcess, node_arguments, start_driver
+from tests.support.waiting import wait_until
 
 
 class Monitored(NamedTuple):
@@ -122,17 +124,132 @@ async def test_metrics_are_served_over_tls_if_a_certificate_is_given(short_path:
         assert (await page(f"{health}/healthz"))[0] == 200
 
 
-async def test_a_connection_that_never_speaks_tls_is_closed() -> None:
-    """Such a connection does not count against the limit of connections yet, so it must not stay open."""
+def create_certificate() -> ssl.SSLContext:
+    """A server's TLS context."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
+    return tls
 
-    async with httpd.serve("127.0.0.1", 0, {}, tls) as port:
+
+async def wait_until_closed(reader: asyncio.StreamReader) -> bytes:
+    """Read until the server closes the connection; what arrived."""
+    received = b""
+    async with asyncio.timeout(60):
+        with contextlib.suppress(ConnectionError):
+            while more := await reader.read(4096):
+                received += more
+    return received
+
+
+class HalfOpen(NamedTuple):
+    """A client that connects and brings no request."""
+
+    id: str
+    sent: bytes
+    tls: bool = False
+
+
+HALF_OPEN = [
+    HalfOpen("nothing", b""),
+    HalfOpen("one byte", b"G"),
+    HalfOpen("half a head", b"GET /livez HTTP/1.1\r\nHost: a"),
+    HalfOpen("no TLS", b"", tls=True),
+    HalfOpen("half a TLS handshake", b"\x16\x03\x01\x02\x00\x01", tls=True),
+]
+
+
+@pytest.mark.requirement("process.answers-others")
+@pytest.mark.parametrize("case", HALF_OPEN, ids=[case.id for case in HALF_OPEN])
+async def test_the_oldest_connection_of_a_peer_gives_way_to_a_new_one(
+    monkeypatch: pytest.MonkeyPatch, case: HalfOpen
+) -> None:
+    """CWE-400: any pod of a cluster can connect, and as many times as it likes."""
+    monkeypatch.setattr(httpd, "HEAD_TIMEOUT", 600.0)  # only a new connection closes an old one
+    surplus = 5
+
+    async with httpd.serve("127.0.0.1", 0, {}, create_certificate() if case.tls else None) as port:
+        held = []
+        for _ in range(MAX_CONNECTIONS_OF_PEER + surplus):
+            held.append(await asyncio.open_connection("127.0.0.1", port))
+            held[-1][1].write(case.sent)
+        for reader, _ in held[:surplus]:
+            await wait_until_closed(reader)
+        is_open = [not reader.at_eof() and reader.exception() is None for reader, _ in held]
+        for _, writer in held:
+            writer.close()
+
+    assert is_open == [False] * surplus + [True] * MAX_CONNECTIONS_OF_PEER
+
+
+@pytest.mark.parametrize("case", HALF_OPEN, ids=[case.id for case in HALF_OPEN])
+async def test_a_connection_that_brings_no_request_is_closed(monkeypatch: pytest.MonkeyPatch, case: HalfOpen) -> None:
+    """RFC 9112 §9.5: a server usually has a timeout after which it closes a connection."""
+    assert httpd.HEAD_TIMEOUT <= 1
+    monkeypatch.setattr(httpd, "HEAD_TIMEOUT", 0.1)
+
+    async with httpd.serve("127.0.0.1", 0, {}, create_certificate() if case.tls else None) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        async with asyncio.timeout(4 * httpd.TIMEOUT):
-            with contextlib.suppress(ConnectionError):
-                assert not await reader.read()
+        writer.write(case.sent)
+        received = await wait_until_closed(reader)
         writer.close()
+
+    assert not received
+
+
+async def test_a_connection_whose_client_does_not_read_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that does not fit into the kernel's buffers waits for its client."""
+    monkeypatch.setattr(httpd, "ANSWER_TIMEOUT", 0.1)
+    size = 64 * 2**20
+
+    async with httpd.serve("127.0.0.1", 0, {"/": lambda: httpd.Page("x" * size)}) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        await reader.readexactly(1)
+        await wait_until(_has_no_tasks, seconds=60)
+        received = await wait_until_closed(reader)
+        writer.close()
+
+    assert len(received) < size
+
+
+async def _has_no_tasks() -> bool:
+    """Whether no task handles a connection."""
+    return not [task for task in asyncio.all_tasks() if "_handle_connection" in repr(task.get_coro())]
+
+
+@pytest.mark.requirement("process.answers-others")
+async def test_a_process_answers_while_strangers_hold_half_open_connections(node: Monitored, short_path: Path) -> None:
+    """CWE-400: 32 such connections once made kubelet restart the process."""
+    ports = [int(address.rpartition(":")[2]) for address in (node.health, node.http)]
+    strangers = []
+    for port in ports:
+        for number in range(200):
+            source = (f"127.0.1.{number % 8}", 0)
+            strangers.append(await asyncio.open_connection("127.0.0.1", port, local_addr=source))
+            strangers[-1][1].write(b"G")
+
+    answers = [await page(f"{address}/healthz") for address in (node.health, node.http) for _ in range(3)]
+    async with grpc.aio.insecure_channel(f"unix://{short_path / 'csi.sock'}") as channel:
+        probed = await csi_pb2_grpc.IdentityStub(channel).Probe(csi_pb2.ProbeRequest())
+
+    for _, writer in strangers:
+        writer.close()
+    assert answers == [(200, "ok\n")] * 6
+    assert probed.ready.value
+
+
+async def test_a_bug_in_one_page_leaves_the_others() -> None:
+    def fail() -> httpd.Page:
+        raise KeyError("inner detail")
+
+    with capture_logs() as logged:
+        async with httpd.serve("127.0.0.1", 0, {"/bad": fail, "/good": lambda: httpd.Page("ok\n")}) as port:
+            answers = [await page(f"http://127.0.0.1:{port}/{name}") for name in ("bad", "good")]
+
+    assert answers == [(500, "the page failed; the log says why\n"), (200, "ok\n")]
+    assert [(line["event"], line["path"]) for line in logged] == [
+        ("page failed because of a bug in the driver", "/bad")
+    ]
 
 
 async def test_an_address_in_use_stops_the_start_with_one_sentence(node: Monitored, short_path: Path) -> None:
