@@ -153,6 +153,7 @@ driver_tree() {
         compile_python "$(debian_tree "$native")" "$work/driver" opt/hyperpod-ebs
         cp image/hyperpod-ebs "$work/driver/usr/bin/hyperpod-ebs"
         ln -s hyperpod-ebs "$work/driver/usr/bin/aws-ebs-csi-driver" # /bin is /usr/bin
+        cp -p src/hyperpod_ebs/driver/csi/probe.py "$work/driver/usr/bin/hyperpod-ebs-probe"
         mv "$work/driver" "$dir"
     fi
     echo "$dir"

@@ -99,8 +99,6 @@ async def test_the_node_pod_has_one_container() -> None:
 
     assert name == "ebs-plugin"
     assert "--plugin-registration-path=/registration" in container["args"]
-    assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "healthz"}
-    assert container["readinessProbe"]["httpGet"] == {"path": "/healthz", "port": "healthz"}
     assert container["lifecycle"]["preStop"]["exec"]["command"][:2] == ["/bin/aws-ebs-csi-driver", "pre-stop-hook"]
 
 
@@ -114,16 +112,33 @@ async def test_the_pre_stop_hook_waits_for_the_grace_period_minus_ten_seconds(gr
     assert hook["preStop"]["exec"]["command"][2:] == [f"--wait-seconds={wait}"]
 
 
+@pytest.mark.requirement("process.answers-others")
+async def test_the_drivers_probes_ask_through_its_own_socket() -> None:
+    """Decision 0039: any pod can fill a port, and kubelet restarts a container whose liveness probe fails."""
+    rendered = await render()
+
+    for pod in (rendered.controller, rendered.node):
+        driver = pod.containers["ebs-plugin"]
+        endpoint = str(pod.environment("ebs-plugin")["CSI_ENDPOINT"])
+        for field, word in (("livenessProbe", "alive"), ("readinessProbe", "ready")):
+            probe = driver[field]
+            program, wanted, path, seconds = probe["exec"]["command"]
+            assert (program, wanted, f"unix://{path}") == ("/usr/bin/hyperpod-ebs-probe", word, endpoint)
+            assert int(seconds) < probe["timeoutSeconds"], "the command reports before kubelet ends it"
+            assert "httpGet" not in probe
+
+
 @pytest.mark.parametrize("sidecar", [False, True], ids=["the driver's own", "the community's probe"])
-async def test_readiness_is_probed_at_once_and_lost_as_slowly_as_liveness(sidecar: bool) -> None:  # noqa: FBT001 - a case
+async def test_readiness_is_noticed_at_once_and_lost_as_slowly_as_liveness(sidecar: bool) -> None:  # noqa: FBT001 - a case
     """Decision 0014: a rollout waits for readiness, and a moment without AWS must not lose it."""
     rendered = await render({"sidecars": {"livenessProbe": {"enabled": sidecar}}})
 
     for pod in (rendered.controller, rendered.node):
         alive, ready = (pod.containers["ebs-plugin"][probe] for probe in ("livenessProbe", "readinessProbe"))
+        waits = 0 if sidecar else int(ready["exec"]["command"][-1])
 
         assert "initialDelaySeconds" not in ready
-        assert ready["periodSeconds"] <= 2
+        assert ready["periodSeconds"] - waits <= 2
         assert ready["periodSeconds"] * ready["failureThreshold"] == alive["periodSeconds"] * alive["failureThreshold"]
 
 
@@ -151,7 +166,7 @@ async def test_the_communitys_probe_serves_readiness_and_the_driver_liveness() -
         # Port 9808 is the sidecar's.
         assert ports == {"healthz": 9808, "livez": 9810}
         assert "--health-endpoint=:9810" in driver["args"]
-        assert driver["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "livez"}
+        assert driver["livenessProbe"]["exec"]["command"][1] == "alive"
         assert driver["readinessProbe"]["httpGet"] == {"path": "/healthz", "port": "healthz"}
         assert "env" not in pod.containers["liveness-probe"]
 

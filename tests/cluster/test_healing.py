@@ -17,7 +17,7 @@ from tests.support.waiting import wait_for_cluster
 
 pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("pod_replacement")]
 
-UNREADY: Final = "Unhealthy: Readiness probe failed: HTTP probe failed with statuscode: 503"
+UNREADY: Final = "Unhealthy: Readiness probe failed: the driver is not ready"
 
 _IN = f"--namespace={SYSTEM}"
 

@@ -81,6 +81,7 @@ def test_the_image_runs_as_a_user_without_privileges_and_has_labels(archive: Arc
         ("hyperpod-ebs controller --help", "--endpoint"),
         ("hyperpod-ebs controller --version", __version__),
         ("/bin/aws-ebs-csi-driver node --help", "--endpoint"),
+        ("/usr/bin/hyperpod-ebs-probe alive /nowhere/csi.sock 0.1", "no answer from /nowhere/csi.sock: "),
         ("mkfs.ext4 -V", "mke2fs"),
         ("mkfs.xfs -V", "mkfs.xfs version"),
         ("mkfs.btrfs -V", "btrfs-progs"),

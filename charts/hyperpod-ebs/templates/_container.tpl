@@ -82,28 +82,39 @@ volumeMounts:
 {{- if has "/tmp" $mounted }}{volumes: [], mounts: []}{{ else }}{{ dict "volumes" (list $volume) "mounts" (list $mount) | toYaml }}{{ end -}}
 {{- end }}
 
-{{/* The probes of a driver, of (dict "timeout" <seconds> "failures" <how many> "sidecar" <whether the community's probe runs>).
-     It is alive as long as its event loop answers, and ready when its condition is empty: a missing permission is reported,
-     and a restart does not fix it (docs/decisions/0014). The community's probe has only one answer, which is readiness.
-     Readiness is probed at once and often, because a rollout waits for it node by node; it is lost as slowly as liveness. */}}
+{{/* The probes of a driver, of (dict "socket" <path of its CSI socket> "sidecar" <whether the community's probe runs>).
+     Both ask through the CSI socket, where no stranger can connect (docs/decisions/0039). The driver is alive as long as it
+     answers, and ready when its condition is empty: a missing permission is reported, and a restart does not fix it
+     (docs/decisions/0014). Readiness is lost as slowly as liveness. A rollout waits for readiness node by node, so the command
+     for it waits too, and notices readiness at once. The community's probe has only one answer, which is readiness. */}}
 {{- define "hyperpod-ebs.probes" -}}
-{{- $living := dict "initialDelaySeconds" 10 "periodSeconds" 10 "timeoutSeconds" .timeout "failureThreshold" .failures -}}
-{{- $ready := dict "periodSeconds" 2 "timeoutSeconds" .timeout "failureThreshold" (mul 5 .failures) -}}
 livenessProbe:
-  httpGet:
-    path: /livez
-    port: {{ ternary "livez" "healthz" .sidecar }}
-  {{- toYaml $living | nindent 2 }}
+  exec:
+    command: [/usr/bin/hyperpod-ebs-probe, alive, {{ .socket }}, "12"]
+  initialDelaySeconds: 10
+  periodSeconds: 30
+  timeoutSeconds: 15
+  failureThreshold: 3
 readinessProbe:
+  {{- if .sidecar }}
   httpGet:
     path: /healthz
     port: healthz
-  {{- toYaml $ready | nindent 2 }}
+  periodSeconds: 2
+  timeoutSeconds: 5
+  failureThreshold: 45
+  {{- else }}
+  exec:
+    command: [/usr/bin/hyperpod-ebs-probe, ready, {{ .socket }}, "8"]
+  periodSeconds: 10
+  timeoutSeconds: 10
+  failureThreshold: 9
+  {{- end }}
 {{- end }}
 
-{{/* The address of a driver's health checks, of (dict "sidecar" <as above>), as "argument" and "ports". A probe finds a port
-     by its name in its own container, also if another container of the pod listens there. The community's probe listens on 9808, so the driver uses
-     another port if that probe runs. */}}
+{{/* The address of a driver's health pages, for people, of (dict "sidecar" <as above>), as "argument" and "ports". The community's probe
+     listens on 9808, so the driver uses another port if that probe runs. A probe finds a port by its name in its own container, also if another
+     container of the pod listens there. */}}
 {{- define "hyperpod-ebs.health" -}}
 {{- if .sidecar -}}
 argument: --health-endpoint=:9810

@@ -87,7 +87,7 @@
       "env" $controller.env
       "envFrom" $controller.envFrom
       "ports" $ports
-      "probes" (include "hyperpod-ebs.probes" (dict "timeout" 5 "failures" 5 "sidecar" $sidecar) | fromYaml)
+      "probes" (include "hyperpod-ebs.probes" (dict "socket" "/var/lib/csi/sockets/pluginproxy/csi.sock" "sidecar" $sidecar) | fromYaml)
       "mounts" (concat
         (list (dict "name" "socket-dir" "mountPath" "/var/lib/csi/sockets/pluginproxy"))
         (include "hyperpod-ebs.scratch" (dict "mounts" $controller.volumeMounts) | fromYaml).mounts

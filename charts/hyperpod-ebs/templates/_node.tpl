@@ -82,7 +82,7 @@
       "env" $node.env
       "envFrom" $node.envFrom
       "ports" $ports
-      "probes" (include "hyperpod-ebs.probes" (dict "timeout" 3 "failures" 5 "sidecar" $sidecar) | fromYaml)
+      "probes" (include "hyperpod-ebs.probes" (dict "socket" "/csi/csi.sock" "sidecar" $sidecar) | fromYaml)
       "lifecycle" (dict "preStop" (dict "exec" (dict "command" (include "hyperpod-ebs.pre-stop-hook" . | fromYamlArray))))
       "mounts" (concat $mounts ($node.volumeMounts | default list))
       "resources" $node.resources
