@@ -253,6 +253,18 @@ def test_sagemaker_answers_its_error_for_an_invalid_document(case: Document) -> 
     assert (fault.code, fault.message, fault.status) == (case.code, case.message, 400)
 
 
+@pytest.mark.requirement("emulator.answers-others")
+def test_an_error_is_not_longer_than_its_request() -> None:
+    """CWE-400: each empty group lacks five members, and each of these had its own words in the error."""
+    request = document({"ClusterName": "c", "InstanceGroups": [{}] * 10_000})
+
+    fault = parse_error("sagemaker", "CreateCluster", request)
+
+    assert fault.code == "ValidationException"
+    assert "'instanceGroups.1.member.instanceCount' failed to satisfy constraint" in fault.message
+    assert len(fault.message) < len(request.body)
+
+
 def test_sts_rejects_a_form_without_a_required_parameter() -> None:
     """Services with the query protocol have an error of their own for this."""
     fault = parse_error("sts", "AssumeRole", form(RoleArn="arn:aws:iam::123456789012:role/x"))

@@ -11,6 +11,10 @@ from botocore.model import ListShape, MapShape, Shape, StructureShape
 from hyperpod_ebs.emulator.wire import constraints, scalars
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 
+MAX_VIOLATIONS: Final = 100
+"""Violations after which the rest of a list or map is not read; an error with all of them could be 100 times as long as
+the request."""
+
 Read = Callable[[Any, str, list[str]], Any]  # takes JSON, returns a value of the shape's type
 """Reads a value; the second argument is the value's name in errors, the third collects violations."""
 
@@ -119,14 +123,22 @@ def _list(element: Read) -> Read:
     def read(value: Any, path: str, violations: list[str]) -> list[Any]:  # Any: JSON
         if not isinstance(value, list):
             raise _mismatch(value, "a list")
-        return [element(nested, f"{path}.{number}.member", violations) for number, nested in enumerate(value, 1)]
+        return [
+            element(nested, f"{path}.{number}.member", violations)
+            for number, nested in enumerate(value, 1)
+            if len(violations) < MAX_VIOLATIONS
+        ]
 
     return read
 
 
 def _map(element: Read) -> Read:
     def read(value: Any, path: str, violations: list[str]) -> dict[str, Any]:  # Any: JSON
-        return {key: element(nested, f"{path}.{key}.member", violations) for key, nested in _object(value).items()}
+        return {
+            key: element(nested, f"{path}.{key}.member", violations)
+            for key, nested in _object(value).items()
+            if len(violations) < MAX_VIOLATIONS
+        }
 
     return read
 
