@@ -87,6 +87,11 @@ SECTIONS: Final = (
                 sentence="After a kill in the middle of mkfs or of a growth, the next stage of the volume repairs it.",
                 source="decision 0005",
             ),
+            "data.growth-costs-nothing": Requirement(
+                sentence="A growth that fails or is killed leaves the data of the volume and of its snapshots usable: "
+                "the volume is staged at its old size.",
+                source="decision 0031",
+            ),
             "data.own-device-only": Requirement(
                 sentence="The node process opens only the volume's own device for writing, and never touches local "
                 "NVMe disks.",

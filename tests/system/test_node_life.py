@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from hyperpod_ebs.driver.linux import growth, marker, mkfs, mount_calls
+from hyperpod_ebs.driver.linux import marker, mkfs, mount_calls
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
 from hyperpod_ebs.driver.model.disk import Filesystem
 from hyperpod_ebs.driver.model.formatting import Formatting
+from hyperpod_ebs.driver.model.path_state import PathState
 from hyperpod_ebs.driver.mounts.expand import expand
 from hyperpod_ebs.driver.mounts.publish import Publishing, publish, unpublish
 from hyperpod_ebs.driver.mounts.stage import Staging, stage, unstage
@@ -69,6 +70,10 @@ def publishing(node: LoopNode, *flags: str, read_only: bool = False, block: bool
         capability=Capability(Block() if block else Mount("ext4", flags), WRITER),
         read_only=read_only,
     )
+
+
+async def refuse_writes(state: PathState) -> str:
+    return f"{state.path} is on a disk that fails after the mount"
 
 
 @contextmanager
@@ -175,13 +180,10 @@ async def test_a_restored_copy_can_be_mounted_next_to_its_source(node: LoopNode)
 async def test_staging_that_fails_after_the_mount_unmounts(node: LoopNode, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kubelet never unstages after a final error, so mounts leak (Kubernetes, csi_client.go, isFinalError)."""
     await node.attach()
-    await stage(node.host, staging(node, filesystem="xfs"))
-    await unstage(node.host, VOLUME, node.staging())
-    await node.resize(2 * GIB)
-    monkeypatch.setattr(growth, "RESIZE_DEADLINE", 0.0)
+    monkeypatch.setattr(node.host, "find_write_refusal", refuse_writes)
 
-    with pytest.raises(errors.Unavailable):
-        await stage(node.host, staging(node, filesystem="xfs"))
+    with pytest.raises(errors.Unavailable, match="refuses writes"):
+        await stage(node.host, staging(node))
 
     assert mounts_at(node.staging()) == ()
 
@@ -191,10 +193,7 @@ async def test_staging_that_fails_and_cannot_unmount_returns_a_retryable_error(
 ) -> None:
     """After a final error kubelet would forget the mount (Kubernetes, csi_client.go, isFinalError)."""
     await node.attach()
-    await stage(node.host, staging(node, filesystem="xfs"))
-    await unstage(node.host, VOLUME, node.staging())
-    await node.resize(2 * GIB)
-    monkeypatch.setattr(growth, "RESIZE_DEADLINE", 0.0)
+    monkeypatch.setattr(node.host, "find_write_refusal", refuse_writes)
 
     async def refuse_unmount(target: Path) -> None:
         raise errors.InUse(f"a process still uses {target}")
@@ -202,7 +201,7 @@ async def test_staging_that_fails_and_cannot_unmount_returns_a_retryable_error(
     with monkeypatch.context() as patch:
         patch.setattr(node.host, "unmount", refuse_unmount)
         with pytest.raises(errors.Unavailable, match="stays mounted"):
-            await stage(node.host, staging(node, filesystem="xfs"))
+            await stage(node.host, staging(node))
 
     await unstage(node.host, VOLUME, node.staging())
 
@@ -449,7 +448,7 @@ async def test_staging_recovers_from_a_growth_that_was_killed_at_any_moment(node
         await node.resize(GIB + (step + 3) * 128 * MIB)
         device = await node.host.find_device(VOLUME)
         await command.run(["e2fsck", "-fp", str(device.path)], ok=frozenset({0, 1}))
-        marker.begin_resize(device.path, device.size, VOLUME)
+        await command.run(["tune2fs", "-M", marker.GROWING, str(device.path)])
         began = time.monotonic()
         with suppress(command.CommandTimedOut):
             await command.run(["resize2fs", str(device.path)], deadline=60 if step < 1 else duration * step / 24)

@@ -16,11 +16,13 @@ EMPTY = bytes(4096)
 MARKER = marker.encode(VOLUME)
 
 
-def ext4() -> bytes:
+def ext4(*, last_mounted: str = "", bigalloc: bool = False) -> bytes:
     block = bytearray(SIZE)
     struct.pack_into("<I", block, 1024 + 4, 2**18)
     struct.pack_into("<I", block, 1024 + 24, 2)
     struct.pack_into("<HH", block, 1024 + 56, 0xEF53, 1)
+    struct.pack_into("<I", block, 1024 + 100, 0x200 * bigalloc)
+    struct.pack_into("64s", block, 1024 + 136, last_mounted.encode())
     return bytes(block)
 
 
@@ -54,10 +56,17 @@ class Case(NamedTuple):
         ),
         Case(
             "ext4 with the resize marker",
-            ext4(),
+            ext4(last_mounted=marker.GROWING),
             {"TYPE": "ext4"},
-            marker.encode(VOLUME, marker.GROWING),
+            EMPTY,
             Filesystem(kind="ext4", size=2**30, marked_growing=True),
+        ),
+        Case(
+            "ext4 that cannot grow unmounted",
+            ext4(bigalloc=True),
+            {"TYPE": "ext4"},
+            EMPTY,
+            Filesystem(kind="ext4", size=2**30, can_grow_unmounted=False),
         ),
         Case("xfs", xfs(in_progress=False), {"TYPE": "xfs"}, EMPTY, Filesystem(kind="xfs", size=2**30)),
         Case("xfs in progress with the mkfs marker", xfs(in_progress=True), {"TYPE": "xfs"}, MARKER, Unfinished()),
@@ -123,7 +132,6 @@ def test_only_the_volumes_own_marker_lets_mkfs_start_again() -> None:
     data = [Block(0, b"\1" * 4096)]
 
     assert contents.contents_without_signature(data, MARKER, VOLUME) == Unfinished()
-    assert isinstance(contents.contents_without_signature(data, marker.encode(VOLUME, marker.GROWING), VOLUME), Foreign)
     assert contents.contents_without_signature(data, marker.encode(OTHER), VOLUME) == Foreign(
         f"an unfinished filesystem of volume {OTHER}"
     )

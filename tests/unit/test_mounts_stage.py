@@ -25,6 +25,7 @@ DEVICE = Device(path=Path("/dev/nvme1n1"), number=DeviceNumber(259, 3), size=4 *
 PROTECTED = replace(DEVICE, write_protected=True)
 SOUND = Filesystem(kind="ext4", size=4 * GIB)
 SMALL = Filesystem(kind="ext4", size=2 * GIB)
+BIGALLOC = Filesystem(kind="ext4", size=2 * GIB, can_grow_unmounted=False)
 DAMAGED = Filesystem(kind="ext4", size=4 * GIB, damaged=True)
 
 
@@ -71,6 +72,13 @@ READING = staging("ro")
             SMALL,
             staging(),
             Repair(SMALL, grow=True),
+            can_grow_mounted=False,
+        ),
+        Case(
+            "a small filesystem that cannot grow unmounted is mounted as it is",
+            BIGALLOC,
+            staging(),
+            Ready(),
             can_grow_mounted=False,
         ),
         Case("a reader gets a small filesystem as it is", SMALL, READING, Ready(), can_grow_mounted=False),

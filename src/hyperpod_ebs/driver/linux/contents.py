@@ -82,7 +82,8 @@ def contents_by_signature(
         size=found.size,
         damaged=isinstance(found, Ext) and found.damaged,
         marked_unfinished=marker.decode(marker_block) == volume_id,
-        marked_growing=marker.decode(marker_block, marker.GROWING) == volume_id,
+        marked_growing=isinstance(found, Ext) and found.last_mounted == marker.GROWING,
+        can_grow_unmounted=not (isinstance(found, Ext) and found.bigalloc),
         in_use=in_use,
     )
 

@@ -2,9 +2,9 @@
 
 An ext4 is best grown while it is mounted: the kernel takes moments and journals the change. That needs
 CAP_SYS_RESOURCE. If the node process does not have it, staging grows the ext4 before the mount, which costs the full
-check that resize2fs demands. XFS grows only while it is mounted, and without that capability. An interrupted resize2fs
-leaves a marker (`linux.marker`). The next staging finds the marker, lets e2fsck repair the filesystem, and grows it
-again.
+check that resize2fs demands; an ext4 with bigalloc grows only while it is mounted. XFS grows only while it is mounted,
+and without that capability. An interrupted resize2fs leaves a marker (`linux.marker`). The next staging finds the
+marker, lets e2fsck repair the filesystem, and grows it again.
 """
 
 import fcntl
@@ -13,7 +13,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.driver.linux import marker, superblock, system_errors
+from hyperpod_ebs.driver.linux import marker, mountinfo, superblock, system_errors
 from hyperpod_ebs.driver.linux.superblock import Ext
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Device, Filesystem
@@ -44,28 +44,27 @@ async def repair(device: Device, volume_id: str, found: Filesystem, lock: int, *
     `lock` is the device's locked descriptor, see `linux.device_lock`.
 
     Raises:
-        NotReady: The repair needs a person's decisions.
+        NotReady: The repair needs a person's decisions, or the growth failed.
         Unavailable: A program did not end in time, or another program uses the device.
     """
-    with system_errors.translate(f"repair {found.kind} on {device.path} of volume {volume_id}"):
+    action = "grow" if grow else "repair"
+    with system_errors.translate(f"{action} {found.kind} on {device.path} of volume {volume_id}"):
         if found.marked_unfinished:
             await files.off_loop(marker.remove, device.path, device.size, volume_id, about=device.path)
         if found.kind == "ext4" and (found.damaged or found.marked_growing or grow):
-            await command.run(
-                ["e2fsck", _e2fsck_mode(found, grow=grow), str(device.path)],
-                ok=_REPAIRED,
-                deadline=CHECK_DEADLINE,
-                keep=[lock],
-            )
+            check = ["e2fsck", _e2fsck_mode(found, grow=grow), str(device.path)]
+            await command.run(check, ok=_REPAIRED, deadline=CHECK_DEADLINE, keep=[lock])
         if grow:
-            await files.off_loop(marker.begin_resize, device.path, device.size, volume_id, about=device.path)
+            await _set_last_mount_point(device, marker.GROWING, lock)
             await command.run(["resize2fs", str(device.path)], deadline=RESIZE_DEADLINE, keep=[lock])
         if grow or found.marked_growing:
-            await files.off_loop(marker.remove, device.path, device.size, volume_id, about=device.path)
+            await _set_last_mount_point(device, "", lock)
 
 
 async def grow(device: Device, path: Path, mounted: MountEntry) -> None:
     """Make the filesystem mounted at `path` as large as `device`; run no program if it already is.
+
+    If that mount is read-only, but another one is not, the filesystem grows through the other one.
 
     Raises:
         Unavailable: The kernel refused, or did not answer in time.
@@ -75,12 +74,17 @@ async def grow(device: Device, path: Path, mounted: MountEntry) -> None:
         size = await files.off_loop(mounted_size, device, path, mounted.filesystem, about=path)
         if not Filesystem(kind=mounted.filesystem, size=size).is_smaller_than(device):
             return
-        tool = ["xfs_growfs", str(path)] if mounted.filesystem == "xfs" else ["resize2fs", str(device.path)]
+        writable = await files.off_loop(_writable_mount_point, path, mounted)
+        tool = ["xfs_growfs", str(writable)] if mounted.filesystem == "xfs" else ["resize2fs", str(device.path)]
         try:
             await command.run(tool, deadline=RESIZE_DEADLINE)
         except CommandFailed as error:
             # Always a retryable error: growth may succeed later, and kubelet never retries after a final one.
             raise errors.Unavailable(f"cannot {action}: {error}{_advice(error)}") from error
+
+
+async def _set_last_mount_point(device: Device, text: str, lock: int) -> None:
+    await command.run(["tune2fs", "-M", text, str(device.path)], keep=[lock])
 
 
 def mounted_size(device: Device, path: Path, filesystem: str) -> int:
@@ -91,6 +95,14 @@ def mounted_size(device: Device, path: Path, filesystem: str) -> int:
     with device.path.open("rb", buffering=0) as start:
         found = Ext.read(start.read(superblock.SIZE))
     return found.size if found else 0
+
+
+def _writable_mount_point(path: Path, mounted: MountEntry) -> Path:
+    """Where the filesystem that is mounted at `path` is mounted for writing; `path` if nowhere."""
+    if "ro" not in mounted.options:
+        return path
+    others = (mount for mount in mountinfo.read() if mount.number == mounted.number and "ro" not in mount.options)
+    return next((mount.mount_point for mount in others), path)
 
 
 def can_grow_mounted(filesystem: str) -> bool:

@@ -6,8 +6,9 @@ mkfs the driver writes a marker with the volume's id to a block near the device'
 mkfs. A marker without a complete filesystem proves that nothing was ever stored, and that mkfs may start again.
 
 A killed resize2fs leaves a superblock with errors and an invalid resize inode. e2fsck can repair them without loss, but
-does not with -p, its unattended mode. Before resize2fs the driver writes a marker with another text to the space that
-the filesystem is about to get. That marker says that the repair is safe.
+does not with -p, its unattended mode. So before resize2fs the driver writes a text to the superblock, where the kernel
+keeps the last mount point. The text says that the repair is safe. It moves with a snapshot to volumes of any id and
+size, and the kernel overwrites it.
 """
 
 import errno
@@ -22,19 +23,19 @@ from hyperpod_ebs.kit.files import BLOCK
 DISTANCE: Final = 0x30000
 """Bytes from the marker to the device's end: mkfs.xfs clears the last 128 KiB, mkfs.ext4 the last 64."""
 
-MAKING: Final = "making a filesystem on"
-GROWING: Final = "growing the filesystem of"
+GROWING: Final = "hyperpod-ebs is growing this filesystem"
+"""The last mount point of an ext4 during resize2fs: at most 63 bytes."""
 
 
-def encode(volume_id: str, work: str = MAKING) -> bytes:
-    """The block of the marker, in which `work` says what is in progress."""
-    return f"hyperpod-ebs is {work} {volume_id}\n".encode().ljust(BLOCK, b"\0")
+def encode(volume_id: str) -> bytes:
+    """The block of the marker."""
+    return f"hyperpod-ebs is making a filesystem on {volume_id}\n".encode().ljust(BLOCK, b"\0")
 
 
-def decode(block: bytes, work: str = MAKING) -> str | None:
+def decode(block: bytes) -> str | None:
     """The id of the volume that `block` is a marker of; None if it is not a marker."""
     volume_id = block.rstrip(b"\0").decode("ascii", errors="replace").rpartition(" ")[2].removesuffix("\n")
-    return volume_id if volume_id and block == encode(volume_id, work) else None
+    return volume_id if volume_id and block == encode(volume_id) else None
 
 
 def offset(size: int) -> int:
@@ -68,20 +69,6 @@ def begin_mkfs(device: Path, size: int, volume_id: str) -> None:
         os.close(handle)
 
 
-def begin_resize(device: Path, size: int, volume_id: str) -> None:
-    """Write the resize marker beyond the end of the filesystem. Blocks: run it off the loop.
-
-    Raises:
-        OSError: The device is in use by another program, or cannot be written.
-    """
-    handle = _open_exclusively(device)
-    try:
-        _write(handle, encode(volume_id, GROWING), offset(size))
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def remove(device: Path, size: int, volume_id: str) -> None:
     """Clear the marker's block if it still holds a marker. Blocks: run it off the loop.
 
@@ -90,7 +77,7 @@ def remove(device: Path, size: int, volume_id: str) -> None:
     """
     handle = _open_exclusively(device)
     try:
-        if _read(handle, offset(size)) in {encode(volume_id), encode(volume_id, GROWING)}:
+        if _read(handle, offset(size)) == encode(volume_id):
             # No fsync: if a crash brings the marker back, the next staging removes it.
             _write(handle, bytes(BLOCK), offset(size))
     finally:

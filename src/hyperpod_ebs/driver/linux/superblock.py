@@ -18,6 +18,7 @@ _EXT_MAGIC: Final = 0xEF53
 _EXT_VALID, _EXT_ERROR = 1, 2
 _EXT_HAS_JOURNAL: Final = 0x4
 _EXT_64BIT: Final = 0x80
+_EXT_BIGALLOC: Final = 0x200
 _EXT_ONLY_EXT4: Final = 0x2C0
 """Incompatible features that only ext4 has and mkfs.ext4 sets: extents, 64bit, flex_bg."""
 
@@ -36,6 +37,10 @@ class Ext:
     """Bytes."""
     damaged: bool
     """Whether it records errors, or was not unmounted cleanly and has no journal to replay."""
+    bigalloc: bool
+    """Whether it allocates clusters of blocks."""
+    last_mounted: str
+    """Where it was mounted last; `linux.marker` keeps a text of its own there."""
 
     @classmethod
     def read(cls, start: bytes) -> Self | None:
@@ -50,6 +55,8 @@ class Ext:
         return cls(
             size=blocks * (_EXT_BLOCK << _u32(block, 24)),
             damaged=bool(state & _EXT_ERROR) or left_open,
+            bigalloc=bool(_u32(block, 100) & _EXT_BIGALLOC),
+            last_mounted=block[136:200].partition(b"\0")[0].decode(errors="replace"),
         )
 
 

@@ -65,6 +65,8 @@ class Filesystem:
     """Whether the driver's marker of a running mkfs is still there; it must be removed before use."""
     marked_growing: bool = False
     """Whether the driver's marker of a running resize is still there; a repair may then do what the resize needs."""
+    can_grow_unmounted: bool = True
+    """Whether it can grow while it is not mounted; an ext4 with bigalloc cannot. XFS never needs it."""
     in_use: bool = False
     """Whether it is mounted, or open for the exclusive use of another program."""
 

@@ -11,7 +11,7 @@ from hyperpod_ebs.driver.mounts.usage import find_volume
 async def expand(host: Host, volume_id: str, path: Path, *, wanted: int, block: bool = False) -> int:
     """Grow the volume's filesystem to the size of its device, and return the device's bytes.
 
-    No program runs if the filesystem already has that size.
+    No program runs if the filesystem already has that size, or is mounted read-only.
 
     Args:
         host: The node's machine.
@@ -37,5 +37,8 @@ async def expand(host: Host, volume_id: str, path: Path, *, wanted: int, block: 
         )
     if not block and state.device_node is None:
         await refuse_failed_filesystem(host, volume_id, state)
-        await host.grow(device, state)
+        # A filesystem without a writable mount cannot grow now, and kubelet would retry for ever. Staging grows it once
+        # the volume is staged for writing; kubelet itself does not grow a volume that is read-only for its pod.
+        if state.top and "ro" not in state.top.super_options:
+            await host.grow(device, state)
     return device.size

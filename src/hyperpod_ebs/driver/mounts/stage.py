@@ -16,7 +16,9 @@ Staging a raw block volume means that its device exists.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import assert_never
+from typing import Final, assert_never
+
+import structlog
 
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import Block, Capability, Mount
@@ -25,6 +27,10 @@ from hyperpod_ebs.driver.model.formatting import PLAIN, Formatting
 from hyperpod_ebs.driver.model.path_state import MountEntry, PathState
 from hyperpod_ebs.driver.mounts import health, options, protection, unmount
 from hyperpod_ebs.driver.mounts.host import Host
+
+_KEEPS_SIZE: Final = "filesystem cannot grow and keeps its size"
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +153,7 @@ def preparation(contents: Contents, wanted: Staging, device: Device, *, can_grow
                 "device if its data is not needed"
             )
         case Filesystem():
-            grow = contents.is_smaller_than(device) and not can_grow_mounted
+            grow = contents.is_smaller_than(device) and not can_grow_mounted and contents.can_grow_unmounted
             needs_repair = grow or contents.damaged or contents.marked_unfinished or contents.marked_growing
             return Repair(contents, grow) if needs_repair and not contents.in_use and not reading else Ready()
         case _:
@@ -169,9 +175,13 @@ async def _unmount_if_failed(host: Host, volume_id: str, device: Device, state: 
     if is_own and (others := {*state.siblings, *await host.find_mounts(volume_id)} - {state.path}):
         raise errors.Unavailable(f"{described}; it is used at {', '.join(map(str, sorted(others)))}")
     try:
-        return await unmount.unmount_all(host, volume_id, state)
+        unmounted = await unmount.unmount_all(host, volume_id, state)
     except errors.InUse as busy:
         raise errors.Unavailable(f"{described}; {busy}") from busy
+    if is_own:
+        # The kernel may still have the filesystem, and would mount it again without a check.
+        await host.wait_until_free(volume_id)
+    return unmounted
 
 
 def _check_mount(wanted: Staging, access: Mount, device: Device, state: PathState, top: MountEntry) -> None:
@@ -204,25 +214,52 @@ async def _prepare_and_mount(host: Host, wanted: Staging, access: Mount, device:
         case Format():
             wanted.formatting.check(access.filesystem)
             await host.format(device, wanted.volume_id, access.filesystem, wanted.formatting)
-        case Repair(found, grow):
-            await host.repair(device, wanted.volume_id, found, grow=grow)
+        case Repair(found, grow=True):
+            await _grow_unmounted(host, wanted.volume_id, device, found)
+        case Repair(found):
+            await host.repair(device, wanted.volume_id, found, grow=False)
         case Ready():
             pass
     given = options.for_staging(wanted.capability, access)
     await host.mount(device, before.path, access.filesystem, given)
     if "ro" not in given:
-        grow = isinstance(contents, Filesystem) and contents.is_smaller_than(device) and can_grow_mounted
-        await _verify_or_unmount(host, wanted.volume_id, device, before.path, grow=grow)
+        await _verify_or_unmount(host, wanted.volume_id, before.path)
+        small = contents if isinstance(contents, Filesystem) and contents.is_smaller_than(device) else None
+        if small and (can_grow_mounted or not small.can_grow_unmounted):
+            await _grow_mounted(host, wanted.volume_id, device, before.path)
 
 
-async def _verify_or_unmount(host: Host, volume_id: str, device: Device, target: Path, *, grow: bool) -> None:
-    """Check that the new mount accepts writes and, with `grow`, make the filesystem as large as its device."""
+async def _grow_unmounted(host: Host, volume_id: str, device: Device, found: Filesystem) -> None:
+    """Repair and grow the filesystem; if it cannot grow, leave it sound and in its old size.
+
+    Raises:
+        NotReady: The repair needs a person's decisions.
+    """
+    try:
+        await host.repair(device, volume_id, found, grow=True)
+    except errors.Error as error:
+        left = await host.read_contents(device, volume_id)
+        if not isinstance(left, Filesystem):
+            raise
+        log.warning(_KEEPS_SIZE, volume=volume_id, why=str(error))
+        if found.damaged or left.damaged or left.marked_growing:
+            await host.repair(device, volume_id, replace(left, damaged=True), grow=False)
+
+
+async def _grow_mounted(host: Host, volume_id: str, device: Device, target: Path) -> None:
+    """Grow the mounted filesystem to the size of its device; if it cannot grow, it keeps its size."""
+    try:
+        await host.grow(device, await host.inspect_path(target))
+    except errors.Error as error:
+        log.warning(_KEEPS_SIZE, volume=volume_id, why=str(error))
+
+
+async def _verify_or_unmount(host: Host, volume_id: str, target: Path) -> None:
+    """Check that the new mount accepts writes, and unmount it if it does not."""
     try:
         state = await host.inspect_path(target)
         # The kernel has one filesystem for all mounts of a device: a failed one stays while any mount of it does.
         await health.refuse_failed_filesystem(host, volume_id, state, writing=True)
-        if grow:
-            await host.grow(device, state)
     except BaseException as error:
         # kubelet never unstages after a final error, so the mount would leak (Kubernetes, csi_client.go, isFinalError).
         try:
