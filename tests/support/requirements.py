@@ -145,7 +145,7 @@ SECTIONS: Final = (
             ),
             "calls.join": Requirement(
                 sentence="An identical call joins the running operation; a different call for the same object is "
-                "refused with the name and age of the running one; a cancelled call leaves its operation running.",
+                "refused with the name and start of the running one; a cancelled call leaves its operation running.",
                 source=f"{_CSI}#concurrency",
             ),
             "create-snapshot.failed-stays": Requirement(

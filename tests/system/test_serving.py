@@ -355,7 +355,7 @@ async def test_a_different_call_is_refused_with_what_runs_and_since_when(served:
     error = await error_of(served.controller.ControllerUnpublishVolume(wanted))
 
     assert error.code() is StatusCode.ABORTED
-    message = rf"ControllerUnpublishVolume of {VOLUME} has to wait: DeleteVolume has been running for \d+\.\d s"
+    message = rf"ControllerUnpublishVolume of {VOLUME} has to wait: DeleteVolume has been running since 2\S+Z"
     assert re.match(message, error.details() or "")
     served.gate.opened.set()
     await first
@@ -388,7 +388,7 @@ async def test_the_callers_deadline_is_answered_before_it_passes(
     error = await error_of(served.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=VOLUME), timeout=30.3))
 
     assert error.code() is StatusCode.DEADLINE_EXCEEDED
-    message = r"DeleteVolume is still running after \d+\.\d s; try again to join it"
+    message = r"DeleteVolume is still running after \d+ s; try again to join it"
     assert re.fullmatch(message, error.details() or "")
 
 

@@ -1,8 +1,8 @@
 """Run one operation per object at a time, and share it among all callers that ask for the same.
 
 A container orchestrator gives up on a slow call and repeats it. The repeated call joins the operation of the first
-call; it does not queue behind it and is not refused. A call for something else is refused, with the name and the age of
-the running operation. The operation belongs to the driver and not to the call that started it: if the call is
+call; it does not queue behind it and is not refused. A call for something else is refused, with the name and the start
+of the running operation. The operation belongs to the driver and not to the call that started it: if the call is
 cancelled, the operation continues, and a repeated call can join it.
 
 An operation that no caller waits for must not hold up what undoes it. So a call may pre-empt such an operation, which
@@ -10,10 +10,10 @@ then ends where its `Interruption` allows it: between its requests, and never wh
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Coroutine, Generator, Hashable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar, cast
 
 K = TypeVar("K", bound=Hashable)
@@ -68,10 +68,11 @@ class _Running:
     part_of: Hashable
     interruption: Interruption | None
     callers: int = 0
-    since: float = field(default_factory=time.monotonic)
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def __str__(self) -> str:
-        return f"{self.operation.name} has been running for {time.monotonic() - self.since:.1f} s"
+        # A time instead of an age: Kubernetes counts an event that repeats only if its text stays the same.
+        return f"{self.operation.name} has been running since {self.since:%Y-%m-%dT%H:%M:%SZ}"
 
 
 class Operations(Generic[K]):

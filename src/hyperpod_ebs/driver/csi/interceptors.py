@@ -167,9 +167,9 @@ class Calls(grpc.aio.ServerInterceptor):
             took = time.monotonic() - call.started_at
             if self._is_stopping:
                 raise errors.Unavailable(
-                    f"{call.name} was interrupted after {took:.1f} s: the driver is stopping; try again"
+                    f"{call.name} was interrupted after {took:.0f} s: the driver is stopping; try again"
                 ) from error
-            raise errors.TimedOut(f"{call.name} is still running after {took:.1f} s; try again to join it") from error
+            raise errors.TimedOut(f"{call.name} is still running after {took:.0f} s; try again to join it") from error
         finally:
             self._timeouts.discard(timeout)
 
