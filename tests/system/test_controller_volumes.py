@@ -1,6 +1,7 @@
 """Create, grow, snapshot and list volumes through signed HTTP."""
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 import pytest
 from grpc import StatusCode
@@ -181,6 +182,23 @@ async def test_a_name_has_one_snapshot_even_after_a_lost_answer(controller: Cont
     await delete_volume(controller.cloud, other.id)
     with pytest.raises(errors.VolumeNotFound):
         await take_snapshot(controller.cloud, a_snapshot(other))
+
+
+@pytest.mark.requirement("create-snapshot.failed-stays")
+async def test_a_failed_snapshot_is_the_only_one_until_it_is_deleted(controller: Controller) -> None:
+    """external-snapshotter repeats CreateSnapshot until the snapshot is ready; EC2 never repairs a failed one."""
+    wanted = a_snapshot(await controller.provision())
+    failed = await take_snapshot(controller.cloud, wanted)
+    snapshots = controller.emulator.world.store.snapshots
+    snapshots.put(replace(snapshots[failed.id], state="error"))
+
+    for _ in range(3):
+        with pytest.raises(errors.NotReady, match=f"{failed.id}.*AWS gives no reason; delete the VolumeSnapshot"):
+            await take_snapshot(controller.cloud, wanted)
+
+    assert list(snapshots) == [failed.id]
+    await delete_snapshot(controller.cloud, failed.id)
+    assert (await take_snapshot(controller.cloud, wanted)).id != failed.id
 
 
 @pytest.mark.requirement("csi.create-snapshot.conflict")
