@@ -1,5 +1,6 @@
 """Paths on the node: links and replaced directories, on real mounts."""
 
+import os
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import suppress
@@ -15,7 +16,7 @@ from hyperpod_ebs.driver.mounts.expand import expand
 from hyperpod_ebs.driver.mounts.publish import Publishing, publish, unpublish
 from hyperpod_ebs.driver.mounts.stage import Staging, stage, unstage
 from hyperpod_ebs.driver.mounts.usage import measure_usage
-from hyperpod_ebs.kit import command
+from hyperpod_ebs.kit import command, files
 from tests.support.directory_swap import keep_swapping
 from tests.support.loop_device_node import GIB, OTHER, VOLUME, LoopNode, mount_points_below, mounts_at
 
@@ -34,6 +35,16 @@ async def node(tmp_path: Path) -> AsyncGenerator[LoopNode]:
 
 def publishing(node: LoopNode, volume_id: str) -> Publishing:
     return Publishing(volume_id=volume_id, staging=node.staging(volume_id), target=node.target(), capability=MOUNTED)
+
+
+async def measure_volume(node: LoopNode, path: Path) -> None:
+    usage = await measure_usage(node.host, VOLUME, path)
+    assert usage.bytes.total == await files.off_loop(filesystem_size, node.staging())
+
+
+def filesystem_size(path: Path) -> int:
+    found = os.statvfs(path)
+    return found.f_blocks * found.f_frsize
 
 
 @pytest.mark.requirement("data.below-kubelet-only")
@@ -64,6 +75,7 @@ async def test_nothing_is_mounted_or_removed_outside_while_a_parent_is_swapped_f
             for call in (
                 partial(publish, node.host, mounted),
                 partial(publish, node.host, raw),
+                partial(measure_volume, node, pods / "mounted"),
                 partial(stage, node.host, staging),
                 partial(unpublish, node.host, VOLUME, pods / "mounted"),
                 partial(unpublish, node.host, VOLUME, pods / "raw"),

@@ -167,7 +167,8 @@ class LinuxHost:
         with system_errors.translate(f"measure the usage of {state.path}"):
             await self._check_device_answers(state)
             measure = usage.device_usage if state.device_node else usage.filesystem_usage
-            return await files.off_loop(measure, state.path, about=state.path, deadline=usage.DEADLINE)
+            act = partial(paths.call_with_open_path, measure, state.path, self._root)
+            return await files.off_loop(act, about=state.path, deadline=usage.DEADLINE)
 
     async def find_attached_device(self, volume_id: str) -> Device | None:
         """Find the volume's device without waiting for it."""

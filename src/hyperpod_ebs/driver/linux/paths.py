@@ -7,11 +7,11 @@ must be found so that it can be unmounted. Opening it with O_PATH asks only the 
 import errno
 import os
 import stat
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from hyperpod_ebs.driver.linux import mount_calls, mountinfo
 from hyperpod_ebs.driver.linux.devices import device_number
@@ -19,6 +19,8 @@ from hyperpod_ebs.driver.linux.pinned_path import PinnedPath, pin, read_mount_id
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Device, DeviceNumber
 from hyperpod_ebs.driver.model.path_state import MountEntry, PathKind, PathState
+
+T = TypeVar("T")
 
 DEAD: Final = frozenset(
     {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENXIO, errno.ENODEV, errno.ESHUTDOWN, errno.EHOSTDOWN}
@@ -102,6 +104,12 @@ def read_inode(path: Path, root: Path) -> Inode:
     if stat.S_ISREG(found.st_mode):
         return Inode(PathKind.FILE)
     return Inode(PathKind.OTHER, device_node=device_number(found) if stat.S_ISBLK(found.st_mode) else None)
+
+
+def call_with_open_path(act: Callable[[Path], T], path: Path, root: Path) -> T:
+    """Call `act` with a name of `path` that leads there even while its parents are replaced. Blocks as `act` does."""
+    with pin(path, root) as pinned, pinned.open() as handle:
+        return act(Path(f"/proc/self/fd/{handle}"))
 
 
 def path_state(found: PathMounts, inode: Inode) -> PathState:
