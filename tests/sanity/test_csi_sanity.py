@@ -22,15 +22,16 @@ _SUITE_NODES: Final = {"[ReportBeforeSuite]", "[ReportAfterSuite]", "[BeforeSuit
 
 
 class Run(NamedTuple):
-    """A kind of node and an access type to run all specs with."""
+    """What to run all specs with: a kind of node, an access type, and whether EC2 shows changes at once."""
 
     kind: Kind
     access: Literal["mount", "block"]
+    consistency: Literal["immediate", "eventual"] = "immediate"
 
     @property
     def id(self) -> str:
         """The run as a phrase."""
-        return f"{self.access} on a {self.kind} node"
+        return f"{self.access} on a {self.kind} node, {self.consistency} consistency"
 
 
 class Verdict(NamedTuple):
@@ -62,7 +63,14 @@ def read_verdict(report: Path) -> Verdict:
     return verdict
 
 
-RUNS: Final = [Run("hyperpod", "mount"), Run("hyperpod", "block"), Run("ec2", "mount"), Run("ec2", "block")]
+RUNS: Final = [
+    Run("hyperpod", "mount"),
+    Run("hyperpod", "block"),
+    Run("ec2", "mount"),
+    Run("ec2", "block"),
+    Run("hyperpod", "mount", "eventual"),
+    Run("ec2", "block", "eventual"),
+]
 
 
 @pytest.mark.requirement(
@@ -99,7 +107,7 @@ async def test_csi_sanity_finds_no_fault(run: Run, record_property: Callable[[st
     """The CSI spec, as kubernetes-csi/csi-test tests it."""
     assert SANITY.exists(), f"{SANITY} is missing: make setup builds it"
     # csi-sanity requests no zone, so with several zones a volume could be created in another zone than the node's.
-    async with Fleet.start(kind=run.kind, count=1, zones=1) as fleet:
+    async with Fleet.start(kind=run.kind, count=1, zones=1, consistency=run.consistency) as fleet:
         node = fleet.sockets["node-1"]
         report = fleet.sandbox.path / "junit.xml"
 

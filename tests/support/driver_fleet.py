@@ -81,13 +81,16 @@ class Fleet:
     @classmethod
     @asynccontextmanager
     async def start(
-        cls, *, kind: Kind = "hyperpod", count: int = 2, profile: str = "instant", seed: int = 0, zones: int = 3
+        cls, *, kind: Kind = "hyperpod", count: int = 2, zones: int = 3, **emulator_options: str
     ) -> AsyncGenerator[Self]:
-        """A fleet whose processes are ready; they are stopped in order at the end."""
+        """A fleet whose processes are ready; they are stopped in order at the end.
+
+        `emulator_options` are flags of `emulator run`, without their dashes.
+        """
         async with Sandbox.open("hp-test") as sandbox:
             state = sandbox.path / "cloud"
-            options = ("--state", str(state), "--profile", profile, "--seed", str(seed), "--zones", str(zones))
-            words = ("emulator", "run", *options, "--port")
+            flags = [f"--{name}={value}" for name, value in emulator_options.items()]
+            words = ("emulator", "run", f"--state={state}", f"--zones={zones}", *flags, "--port")
             emulator = await FleetProcess(sandbox, "emulator", (*words, "0")).start()
             env = await wait_for_environment(sandbox, state)
             # A restarted emulator gets the same port.

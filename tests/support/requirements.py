@@ -165,6 +165,11 @@ SECTIONS: Final = (
                 sentence="An AWS error code gives the same error whether EC2 returns it or SageMaker wraps it.",
                 source=f"{_SAGEMAKER}/API_AttachClusterNodeVolume.html",
             ),
+            "absence.proved": Requirement(
+                sentence="A volume or snapshot counts as gone only when EC2 has answered NotFound to its id for some "
+                "seconds, and a volume as detached only when EC2 has had the time to show its attachment.",
+                source="decision 0036",
+            ),
             "detach.live-volume-stays": Requirement(
                 sentence="A detach never releases a volume that a node still has attached.",
                 source=f"{_CSI}#controllerunpublishvolume",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
+from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.nodes import HyperPodNode, Node
 from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.volume import (
@@ -53,6 +54,8 @@ class ScriptedCloud:
 
     shows: Callable[[float], Volume | None] = lambda _: None
     """The volume that a description shows, by the time in seconds."""
+    lists: Callable[[float], Volume | None] | None = None
+    """The volume that a description by filter shows; what `shows` shows, if it is None."""
     modified: Callable[[float], Modification | None] = lambda _: None
     """The modification that a description shows, by the time in seconds."""
     named: tuple[Volume, ...] = ()
@@ -84,9 +87,15 @@ class ScriptedCloud:
         return self._answer("delete_volume", None)
 
     async def describe_volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
-        """Answer what `shows` shows now, under each id."""
-        shown = self._answer("describe_volumes", self.shows(now()))
+        """Answer what `lists` or `shows` shows now, under each id."""
+        shown = self._answer("describe_volumes", (self.lists or self.shows)(now()))
         return {} if shown is None else dict.fromkeys(ids, shown)
+
+    async def describe_volume(self, volume_id: str) -> Volume:
+        """Answer what `shows` shows now, or that the id is unknown."""
+        if (shown := self._answer("describe_volume", self.shows(now()))) is None:
+            raise errors.VolumeNotFound(f"volume {volume_id} does not exist")
+        return shown
 
     async def find_volumes_named(self, _: str) -> tuple[Volume, ...]:
         """Answer `named`."""
@@ -109,9 +118,11 @@ class ScriptedCloud:
         shown = self._answer("describe_modifications", self.modified(now()))
         return {} if shown is None else dict.fromkeys(ids, shown)
 
-    async def find_snapshot(self, _: str) -> Snapshot | None:
-        """Answer `source`."""
-        return self._answer("find_snapshot", self.source)
+    async def describe_snapshot(self, snapshot_id: str) -> Snapshot:
+        """Answer `source`, or that the id is unknown."""
+        if (shown := self._answer("describe_snapshot", self.source)) is None:
+            raise errors.SnapshotNotFound(f"snapshot {snapshot_id} does not exist")
+        return shown
 
     async def find_snapshots_named(self, _: str) -> tuple[Snapshot, ...]:
         """Answer `snapshots`."""

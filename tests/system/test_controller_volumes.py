@@ -13,7 +13,7 @@ from hyperpod_ebs.driver.csi import status
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
 from hyperpod_ebs.driver.model.volume import Change
-from hyperpod_ebs.driver.volumes.cloud import get_volume
+from hyperpod_ebs.driver.volumes.absence import get_volume
 from hyperpod_ebs.driver.volumes.listing import list_snapshots, list_volumes
 from hyperpod_ebs.driver.volumes.modify import expand_volume, modify_volume
 from hyperpod_ebs.driver.volumes.provision import choose_zone, delete_volume, provision_volume
@@ -56,14 +56,14 @@ async def test_a_create_whose_answer_was_lost_makes_one_volume(controller: Contr
     assert await controller.volume_count() == 1
 
 
-async def test_a_refusal_of_a_repeat_does_not_hide_the_volume(controller: Controller) -> None:
+async def test_a_repeat_finds_its_volume_without_a_second_request(controller: Controller) -> None:
     """At the account's quota EC2 refuses even the client token of a volume that exists."""
     first = await controller.provision()
-    controller.refuse("CreateVolume", "VolumeLimitExceeded")
 
     again = await controller.provision()
 
     assert again.id == first.id
+    assert await controller.call_count("ec2:CreateVolume") == 1
 
 
 async def test_a_client_token_of_a_deleted_volume_is_followed_by_the_next_token(

@@ -27,18 +27,18 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 T = TypeVar("T")
 
 
-@pytest.fixture
-async def fleet() -> AsyncGenerator[Fleet]:
-    """A fleet on an emulator whose state changes take no time."""
-    async with Fleet.start() as running:
+@pytest.fixture(params=["immediate", "eventual"])
+async def fleet(request: pytest.FixtureRequest) -> AsyncGenerator[Fleet]:
+    """A fleet on an emulator whose state changes take no time, and are shown at once or late."""
+    async with Fleet.start(consistency=request.param) as running:
         yield running
         assert await running.remaining_faults() == 0
 
 
-@pytest.fixture
-async def slow_fleet() -> AsyncGenerator[Fleet]:
-    """A fleet on an emulator whose state changes take as long as on AWS."""
-    async with Fleet.start(profile="aws") as running:
+@pytest.fixture(params=["immediate", "eventual"])
+async def slow_fleet(request: pytest.FixtureRequest) -> AsyncGenerator[Fleet]:
+    """A fleet on an emulator whose state changes take as long as on AWS, and are shown at once or late."""
+    async with Fleet.start(profile="aws", consistency=request.param) as running:
         yield running
 
 

@@ -1,5 +1,6 @@
 """Attaching and detaching: what follows when AWS refuses, and which of EC2's descriptions count."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -88,7 +89,7 @@ def test_a_repeated_attach_succeeds_although_aws_says_in_use() -> None:
 
     succeed(scripted, attach_volume)
 
-    assert scripted.calls == {"attach": 1, "describe_volumes": 1}
+    assert scripted.calls == {"attach": 1, "describe_volume": 1}
 
 
 @pytest.mark.requirement("csi.publish-volume.elsewhere")
@@ -165,6 +166,42 @@ def test_attaching_a_volume_that_is_gone_fails_with_not_found() -> None:
     assert isinstance(fail(refusing(errors.NotReady("what?")), attach_volume), errors.VolumeNotFound)
 
 
+@pytest.mark.requirement("absence.proved")
+def test_an_attached_volume_that_ec2_does_not_list_is_not_missing() -> None:
+    """Only the answer to a volume's id proves that the volume does not exist."""
+    scripted = ScriptedCloud(
+        shows=lambda _: a_volume("in-use", an_attachment("attached")),
+        lists=lambda at: a_volume("in-use", an_attachment("attaching")) if at < 2 else None,
+    )
+
+    assert type(fail(scripted, attach_volume)) is errors.Unavailable
+
+
+@pytest.mark.requirement("absence.proved")
+def test_a_volume_that_aws_does_not_know_yet_is_attached_once_it_does() -> None:
+    """EC2 developer guide, eventual consistency: a new id may not be known to every call."""
+    scripted = refusing(
+        errors.VolumeNotFound("no such volume"),
+        shows=lambda at: None if at < 1 else a_volume("in-use", an_attachment("attached")),
+    )
+
+    succeed(scripted, attach_volume)
+
+    assert scripted.calls["attach"] == 2
+
+
+@pytest.mark.requirement("csi.publish-volume.idempotent")
+def test_a_volume_that_aws_says_is_in_use_is_not_taken_for_free() -> None:
+    """The attachment of a killed controller may be newer than what EC2 shows."""
+    scripted = refusing(
+        errors.InUse("in use"),
+        shows=lambda at: a_volume() if at < 4 else a_volume("in-use", an_attachment("attached")),
+    )
+
+    assert 4 < succeed(scripted, attach_volume) < 6
+    assert scripted.calls["attach"] == 1
+
+
 class RefusedDetach(NamedTuple):
     """AWS's refusal of a detach, what EC2 shows, and whether the detach succeeds."""
 
@@ -234,7 +271,54 @@ def test_a_volume_that_ec2_does_not_show_for_a_moment_does_not_count_as_detached
     )
 
     assert isinstance(fail(lagging, detach_volume), errors.NotReady)
-    assert succeed(refusing(GONE_NODE, attach=False), detach_volume) == pytest.approx(1)
+    assert succeed(refusing(GONE_NODE, attach=False), detach_volume) == pytest.approx(3)
+
+
+@pytest.mark.requirement("absence.proved", "detach.live-volume-stays")
+def test_a_volume_that_ec2_does_not_list_is_not_detached_while_it_is_attached() -> None:
+    """Another node would get a volume that is in use."""
+    hidden = ScriptedCloud(shows=lambda _: a_volume("in-use", an_attachment("detaching")), lists=lambda _: None)
+    gone = ScriptedCloud(shows=lambda at: a_volume("in-use", an_attachment("detaching")) if at < 5 else None)
+
+    assert type(fail(hidden, detach_volume)) is errors.Unavailable
+    assert succeed(gone, detach_volume) > 8
+
+
+@pytest.mark.requirement("absence.proved", "detach.live-volume-stays")
+@pytest.mark.parametrize("proof", [True, False], ids=["AWS confirms it", "AWS denies it"])
+def test_a_description_from_before_a_new_attachment_does_not_count_as_detached(*, proof: bool) -> None:
+    """EC2 may show a volume free because it does not show its attachment yet."""
+    attached_now = replace(an_attachment("detaching"), since=datetime.now(UTC))
+
+    def shows(at: float) -> Volume:
+        return a_volume() if at < 2 or at >= 6 else a_volume("in-use", an_attachment("detaching"))
+
+    scripted = ScriptedCloud(shows=shows, detached=attached_now)
+    answers = [errors.NotAttached("available")] if proof else [errors.NotReady("detaching")] * 9
+
+    async def act() -> float:
+        async with Watcher(scripted.cloud) as watcher, asyncio.TaskGroup() as group:
+            detaching = group.create_task(detach_volume(scripted.cloud, watcher, ID, NODE))
+            await asyncio.sleep(0)
+            scripted.refusals["detach"] = list(answers)
+            await detaching
+            return now()
+
+    assert (run(act()) < 2) is proof
+    assert proof or run(act()) >= 6
+
+
+@pytest.mark.requirement("absence.proved", "csi.unpublish-volume.all-nodes")
+def test_detach_without_a_node_looks_again_at_a_volume_that_seems_free() -> None:
+    """What EC2 shows first may be older than the attachment."""
+    scripted = ScriptedCloud(
+        shows=lambda at: a_volume() if at < 1 else a_volume("in-use", an_attachment("attached")),
+        detached=an_attachment("detached"),
+    )
+
+    succeed(scripted, detach_volume, None)
+
+    assert scripted.calls["detach"] == 1
 
 
 def test_detach_waits_for_a_detachment_that_is_running_already() -> None:

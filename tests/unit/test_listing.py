@@ -15,7 +15,7 @@ from hyperpod_ebs.driver.model.volume import Snapshot, SnapshotState, Volume
 from hyperpod_ebs.driver.volumes.cloud import Page
 from hyperpod_ebs.driver.volumes.listing import list_snapshots, list_volumes
 from tests.support.scripted_cloud import ScriptedCloud, a_volume
-from tests.support.virtual_time import run
+from tests.support.virtual_time import now, run
 
 
 @dataclass
@@ -36,9 +36,12 @@ class ListedCloud(ScriptedCloud):
 class SnapshotListCloud(ScriptedCloud):
     """A cloud with snapshots, all on one page."""
 
-    async def find_snapshot(self, snapshot_id: str) -> Snapshot | None:
-        """Answer the snapshot in `snapshots` with this id."""
-        return next((snapshot for snapshot in self.snapshots if snapshot.id == snapshot_id), None)
+    async def describe_snapshot(self, snapshot_id: str) -> Snapshot:
+        """Answer the snapshot in `snapshots` with this id, or that the id is unknown."""
+        for snapshot in self.snapshots:
+            if snapshot.id == snapshot_id:
+                return snapshot
+        raise errors.SnapshotNotFound(f"snapshot {snapshot_id} does not exist")
 
     async def list_snapshots(self, _: int, __: str | None, *, volume_id: str | None) -> Page[Snapshot]:
         """Answer all snapshots."""
@@ -87,6 +90,23 @@ def test_a_page_has_at_most_500_entries() -> None:
 
         assert len(page.items) == 500
         assert page.next_token
+
+
+@pytest.mark.requirement("absence.proved")
+def test_a_snapshot_that_ec2_shows_late_is_listed_by_its_id() -> None:
+    """external-snapshotter takes an empty list for a snapshot that is gone."""
+
+    @dataclass
+    class LateCloud(SnapshotListCloud):
+        async def describe_snapshot(self, snapshot_id: str) -> Snapshot:
+            if now() < 1:
+                raise errors.SnapshotNotFound(f"snapshot {snapshot_id} does not exist")
+            return await SnapshotListCloud.describe_snapshot(self, snapshot_id)
+
+    late = LateCloud(snapshots=(a_snapshot(1),))
+    page = run(list_snapshots(late.cloud, 0, "", volume_id="", snapshot_id="snap-00000001"))
+
+    assert [snapshot.id for snapshot in page.items] == ["snap-00000001"]
 
 
 def test_a_volume_that_is_deleted_between_two_pages_is_left_out() -> None:

@@ -139,6 +139,45 @@ def test_a_cancelled_waiter_does_not_disturb_the_others() -> None:
     assert 2 <= run(act()) < 3
 
 
+def test_a_waiter_cancelled_during_a_poll_does_not_stop_the_watcher() -> None:
+    """The caller of a waiting operation may leave at any moment."""
+    begun, answered = asyncio.Event(), asyncio.Event()
+
+    async def describe(ids: Collection[str]) -> Mapping[str, Volume]:
+        begun.set()
+        await answered.wait()
+        return dict.fromkeys(ids, a_volume())
+
+    async def act() -> float:
+        poller = Poller(describe)
+        async with asyncio.TaskGroup() as group:
+            polling = group.create_task(poller.run())
+            cancelled, other = (group.create_task(wait(poller, id_)) for id_ in ("vol-1", "vol-2"))
+            await begun.wait()
+            cancelled.cancel()
+            answered.set()
+            try:
+                return await other + await wait(poller, "vol-3")
+            finally:
+                polling.cancel()
+
+    assert run(act()) < 60
+
+
+@pytest.mark.requirement("waits.end")
+def test_waiting_after_the_watcher_has_stopped_fails_at_once() -> None:
+    """A call that arrives while the process stops must not hang."""
+
+    async def act() -> None:
+        async with Watcher(ScriptedCloud(shows=available_after_two_seconds).cloud) as watcher:
+            await wait(watcher)
+        async with asyncio.timeout(1):
+            with pytest.raises(errors.Unavailable, match="stopping"):
+                await wait(watcher)
+
+    run(act())
+
+
 def test_a_poll_that_began_before_a_wait_does_not_end_that_wait() -> None:
     """Its answer may show what was true before the waiter's request to AWS."""
     begun, answered = asyncio.Event(), asyncio.Event()

@@ -26,6 +26,7 @@ NAME_ATTEMPTS: Final = 5
 """Device names tried for one attachment. Each failure means that another client took the name a moment ago."""
 
 _NAME_TAKEN: Final = "is already in use"
+_AVAILABLE: Final = "is in the 'available' state"
 
 
 @dataclass(kw_only=True)
@@ -54,6 +55,14 @@ class Attachments(AwsCaller):
 
     async def detach(self, volume_id: str, node: Node) -> Attachment:
         """Request the detachment and return the attachment's state as the service acknowledges it."""
+        try:
+            return await self._detach(volume_id, node)
+        except errors.NotReady as refusal:
+            if _AVAILABLE in str(refusal):  # IncorrectState also means that the volume is being detached
+                raise errors.NotAttached(str(refusal)) from refusal
+            raise
+
+    async def _detach(self, volume_id: str, node: Node) -> Attachment:
         action = f"detach volume {volume_id} from node {node}"
         match node:
             case HyperPodNode():

@@ -2,11 +2,14 @@
 # botocore marks every member of an answer as optional. A missing one is a KeyError, which `calls` reports:
 # pyright: reportTypedDictNotRequiredAccess=false
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hyperpod_ebs.driver.aws.calls import AwsCaller
 from hyperpod_ebs.driver.aws.ec2_shapes import filters, parse_tags, tag_list
+from hyperpod_ebs.driver.aws.recent_requests import FOUND_WITHIN, LISTED_AFTER_DELETION, RecentRequests, search
+from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.tags import SNAPSHOT_NAME
 from hyperpod_ebs.driver.model.volume import Snapshot, SnapshotSpec, SnapshotState
@@ -26,58 +29,83 @@ if TYPE_CHECKING:
 class Ec2Snapshots(AwsCaller):
     """Implements `volumes.cloud.Snapshots`."""
 
+    requested_snapshots: RecentRequests = field(default_factory=lambda: RecentRequests(FOUND_WITHIN))
+    """By name."""
+    deleted_snapshots: RecentRequests = field(default_factory=lambda: RecentRequests(LISTED_AFTER_DELETION))
+    """By id."""
+    first_search: float | None = None
+    """When this process first searched for a snapshot. Another process may have requested one just before that."""
+
     async def create_snapshot(self, spec: SnapshotSpec) -> Snapshot:
         """Request the snapshot and return it as EC2 acknowledges it."""
         tags: TagSpecificationTypeDef = {"ResourceType": "snapshot", "Tags": tag_list(spec.tags)}
         # CreateSnapshot takes no client token: a second attempt could create a second snapshot.
-        return await self.call(
-            f"create snapshot {spec.name} of volume {spec.volume_id}",
-            lambda aws: aws.ec2.create_snapshot(VolumeId=spec.volume_id, TagSpecifications=[tags]),
-            _parse_snapshot,
-            creates=True,
-            repeatable=False,
-        )
+        try:
+            snapshot = await self.call(
+                f"create snapshot {spec.name} of volume {spec.volume_id}",
+                lambda aws: aws.ec2.create_snapshot(VolumeId=spec.volume_id, TagSpecifications=[tags]),
+                _parse_snapshot,
+                creates=True,
+                repeatable=False,
+            )
+        except errors.OutcomeUnknown:
+            self.requested_snapshots.note(spec.name)
+            raise
+        self.requested_snapshots.note(spec.name)
+        return snapshot
 
     async def delete_snapshot(self, snapshot_id: str) -> None:
-        """Delete the snapshot."""
+        """Delete the snapshot, unless AWS has acknowledged its deletion a moment ago."""
+        if snapshot_id in self.deleted_snapshots:
+            return
         await self.call(
             f"delete snapshot {snapshot_id}",
             lambda aws: aws.ec2.delete_snapshot(SnapshotId=snapshot_id),
             lambda _: None,
         )
+        self.deleted_snapshots.note(snapshot_id)
 
-    async def find_snapshot(self, snapshot_id: str) -> Snapshot | None:
-        """Find the snapshot, which may belong to another account."""
-        by_id = filters("snapshot-id", [snapshot_id])
-        found = await self.call_pages(
+    async def describe_snapshot(self, snapshot_id: str) -> Snapshot:
+        """Describe the snapshot by its id; it may belong to another account."""
+        return await self.call(
             f"describe snapshot {snapshot_id}",
-            lambda aws, page: aws.ec2.describe_snapshots(Filters=by_id, **page),
-            _parse_snapshots,
+            lambda aws: aws.ec2.describe_snapshots(SnapshotIds=[snapshot_id]),
+            lambda answer: _parse_snapshot(answer["Snapshots"][0]),
         )
-        return next(iter(found), None)
 
     async def find_snapshots_named(self, name: str) -> tuple[Snapshot, ...]:
-        """Find the account's snapshots that carry `name` as the name of their CreateSnapshot request."""
+        """Find the account's snapshots that carry `name` as the name of their CreateSnapshot request.
+
+        EC2 has no client token for snapshots, so only this search prevents a second snapshot after a killed process.
+        """
         by_name = filters(f"tag:{SNAPSHOT_NAME}", [name])
-        found = await self.call_pages(
-            f"look up snapshot {name}",
-            lambda aws, page: aws.ec2.describe_snapshots(OwnerIds=["self"], Filters=by_name, **page),
-            _parse_snapshots,
-        )
-        return tuple(snapshot for snapshot in found if snapshot.tags.get(SNAPSHOT_NAME) == name)
+        if self.first_search is None:
+            self.first_search = time.monotonic()
+
+        async def find() -> tuple[Snapshot, ...]:
+            found = await self.call_pages(
+                f"look up snapshot {name}",
+                lambda aws, page: aws.ec2.describe_snapshots(OwnerIds=["self"], Filters=by_name, **page),
+                _parse_snapshots,
+            )
+            return tuple(snapshot for snapshot in found if snapshot.tags.get(SNAPSHOT_NAME) == name)
+
+        settled = max(self.first_search + FOUND_WITHIN, self.requested_snapshots.ends_at(name))
+        return tuple(await search(settled, find))
 
     async def list_snapshots(self, size: int, token: str | None, *, volume_id: str | None) -> Page[Snapshot]:
-        """List one page of the account's snapshots, of one volume or of all."""
+        """List one page of the account's snapshots, of one volume or of all, without those deleted a moment ago."""
         request: DescribeSnapshotsRequestTypeDef = {"OwnerIds": ["self"], "MaxResults": size}
         if token:
             request["NextToken"] = token
         if volume_id:
             request["Filters"] = filters("volume-id", [volume_id])
-        return await self.call(
+        found, next_token = await self.call(
             "list snapshots",
             lambda aws: aws.ec2.describe_snapshots(**request),
-            lambda answer: Page(_parse_snapshots(answer), answer.get("NextToken") or None),
+            lambda answer: (_parse_snapshots(answer), answer.get("NextToken") or None),
         )
+        return Page(tuple(snapshot for snapshot in found if snapshot.id not in self.deleted_snapshots), next_token)
 
 
 def _parse_snapshots(answer: "DescribeSnapshotsResultTypeDef") -> tuple[Snapshot, ...]:

@@ -3,7 +3,7 @@
 # pyright: reportTypedDictNotRequiredAccess=false
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -18,6 +18,8 @@ from hyperpod_ebs.driver.aws.ec2_shapes import (
     parse_tags,
     tag_list,
 )
+from hyperpod_ebs.driver.aws.recent_requests import FOUND_WITHIN, LISTED_AFTER_DELETION, RecentRequests, search
+from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.tags import VOLUME_NAME
 from hyperpod_ebs.driver.model.volume import Volume, VolumeSpec, VolumeState
@@ -43,21 +45,35 @@ log = structlog.get_logger(__name__)
 class Ec2Volumes(AwsCaller):
     """Implements `volumes.cloud.Volumes`."""
 
+    requested_volumes: RecentRequests = field(default_factory=lambda: RecentRequests(FOUND_WITHIN))
+    """By name."""
+    deleted_volumes: RecentRequests = field(default_factory=lambda: RecentRequests(LISTED_AFTER_DELETION))
+    """By id."""
+
     async def create_volume(self, spec: VolumeSpec, token: str) -> Volume:
         """Request the volume and return it as EC2 acknowledges it."""
         request = _create_request(spec, token)
-        return await self.call(
-            f"create volume {spec.name} in {spec.zone}",
-            lambda aws: aws.ec2.create_volume(**request),
-            _parse_volume,
-            creates=True,
-        )
+        try:
+            volume = await self.call(
+                f"create volume {spec.name} in {spec.zone}",
+                lambda aws: aws.ec2.create_volume(**request),
+                _parse_volume,
+                creates=True,
+            )
+        except errors.OutcomeUnknown:
+            self.requested_volumes.note(spec.name)
+            raise
+        self.requested_volumes.note(spec.name)
+        return volume
 
     async def delete_volume(self, volume_id: str) -> None:
-        """Request the volume's deletion."""
+        """Request the volume's deletion, unless AWS has acknowledged it a moment ago."""
+        if volume_id in self.deleted_volumes:
+            return
         await self.call(
             f"delete volume {volume_id}", lambda aws: aws.ec2.delete_volume(VolumeId=volume_id), lambda _: None
         )
+        self.deleted_volumes.note(volume_id)
 
     async def describe_volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
         """Describe the volumes that exist among `ids`."""
@@ -69,17 +85,29 @@ class Ec2Volumes(AwsCaller):
         )
         return parse_by_id(action, ids, described, _parse_volume)
 
+    async def describe_volume(self, volume_id: str) -> Volume:
+        """Describe the volume by its id."""
+        return await self.call(
+            f"describe volume {volume_id}",
+            lambda aws: aws.ec2.describe_volumes(VolumeIds=[volume_id]),
+            lambda answer: _parse_volume(answer["Volumes"][0]),
+        )
+
     async def find_volumes_named(self, name: str) -> tuple[Volume, ...]:
         """Find the account's volumes that carry `name` as the name of their CreateVolume request."""
         action, by_name = f"look up volume {name}", filters(f"tag:{VOLUME_NAME}", [name])
-        described = await self.call_pages(
-            action, lambda aws, page: aws.ec2.describe_volumes(Filters=by_name, **page), _shapes_with_ids
-        )
-        found = parse_by_id(action, (name,), await self._own(described), _parse_volume)
-        return tuple(volume for volume in found.values() if volume.tags.get(VOLUME_NAME) == name)
+
+        async def find() -> tuple[Volume, ...]:
+            described = await self.call_pages(
+                action, lambda aws, page: aws.ec2.describe_volumes(Filters=by_name, **page), _shapes_with_ids
+            )
+            found = parse_by_id(action, (name,), await self._own(described), _parse_volume)
+            return tuple(volume for volume in found.values() if volume.tags.get(VOLUME_NAME) == name)
+
+        return tuple(await search(self.requested_volumes.ends_at(name), find))
 
     async def list_volumes(self, size: int, token: str | None) -> Page[Volume]:
-        """List one page of the account's volumes, without those that cannot be parsed."""
+        """List one page of the account's volumes, without those deleted a moment ago, and the unparseable ones."""
         request: DescribeVolumesRequestTypeDef = {"MaxResults": size}
         if token:
             request["NextToken"] = token
@@ -88,7 +116,8 @@ class Ec2Volumes(AwsCaller):
             lambda aws: aws.ec2.describe_volumes(**request),
             lambda answer: (_shapes_with_ids(answer), answer.get("NextToken") or None),
         )
-        return Page(_parse_readable(await self._own(described)), next_token)
+        existing = [(id_, shape) for id_, shape in await self._own(described) if id_ not in self.deleted_volumes]
+        return Page(_parse_readable(existing), next_token)
 
     async def list_zones(self) -> tuple[str, ...]:
         """List the names of the region's availability zones that are usable now, in order."""

@@ -114,7 +114,7 @@ BY_CODE: Final[Mapping[str, type[Exception]]] = {
     "EncryptedVolumesNotSupported": errors.NotReady,
     "IncorrectInstanceState": errors.NotReady,
     "IncorrectState": errors.NotReady,
-    "InvalidAttachment.NotFound": errors.NotReady,
+    "InvalidAttachment.NotFound": errors.NotAttached,
     "InvalidSnapshot.InUse": errors.InUse,
     "InvalidVolume.ZoneMismatch": errors.NotReady,
     "OperationNotPermitted": errors.NotReady,

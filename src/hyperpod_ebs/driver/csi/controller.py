@@ -9,9 +9,10 @@ from hyperpod_ebs.driver.csi import capability_validation, parse, render
 from hyperpod_ebs.driver.csi.interceptors import Context
 from hyperpod_ebs.driver.model import errors, parameters, sizes
 from hyperpod_ebs.driver.model.tags import DEFAULT_POLICY, TagPolicy
-from hyperpod_ebs.driver.model.volume import AttachState, parse_snapshot_id, parse_volume_id
+from hyperpod_ebs.driver.model.volume import parse_snapshot_id, parse_volume_id
 from hyperpod_ebs.driver.volumes import attach, listing, modify, provision, snapshot
-from hyperpod_ebs.driver.volumes.cloud import Cloud, get_volume
+from hyperpod_ebs.driver.volumes.absence import find_attachments, get_volume
+from hyperpod_ebs.driver.volumes.cloud import Cloud
 from hyperpod_ebs.driver.volumes.watch import Watcher
 from hyperpod_ebs.kit.operations import Interruption, Operations
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
@@ -234,8 +235,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         try:
             node = parse.node(node_id) if node_id else None
         except errors.NodeNotFound:
-            volume = await get_volume(self._cloud, volume_id)
-            if any(attachment.state is not AttachState.DETACHED for attachment in volume.attachments):
+            if await find_attachments(self._cloud, volume_id):
                 raise
         else:
             await attach.detach_volume(self._cloud, self._watcher, volume_id, node)

@@ -13,6 +13,7 @@ errors.Error
 │   ├── QuotaReached        a quota of the account is reached
 │   ├── KeyUnusable         the KMS key is disabled, deleted or not granted
 │   └── NotReady            the source or the object is in a state that forbids the request
+│       └── NotAttached     the volume is not attached to the node that it is to be detached from
 ├── NoRoom                  another zone or node may have room
 │   ├── ZoneFull            no capacity in the zone, and nothing was created
 │   └── NodeFull            the node's attach limit is reached
@@ -82,6 +83,10 @@ class KeyUnusable(Refused):
 
 class NotReady(Refused):
     """The source, or the object itself, is in a state that forbids the request."""
+
+
+class NotAttached(NotReady):
+    """The volume is not attached to the node that it is to be detached from."""
 
 
 class NoRoom(Error):  # noqa: N818 - as above

@@ -6,6 +6,7 @@ The driver sends the request first, and describes the volume only if AWS refuses
 
 import asyncio
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from hyperpod_ebs.driver.model import errors
@@ -22,8 +23,9 @@ from hyperpod_ebs.driver.model.attachment import (
     view_from,
 )
 from hyperpod_ebs.driver.model.nodes import Node
-from hyperpod_ebs.driver.model.volume import AttachState, Volume
-from hyperpod_ebs.driver.volumes.cloud import Cloud, find_volume, get_volume
+from hyperpod_ebs.driver.model.volume import Attachment, AttachState, Volume
+from hyperpod_ebs.driver.volumes.absence import find_attachments, find_volume, get_volume, look_repeatedly
+from hyperpod_ebs.driver.volumes.cloud import Cloud
 from hyperpod_ebs.driver.volumes.pace import Transition
 from hyperpod_ebs.driver.volumes.watch import Watcher
 from hyperpod_ebs.kit.operations import Interruption
@@ -34,11 +36,11 @@ PATIENCE: Final = 180.0
 MAX_REQUESTS: Final = 3
 """Attach requests in one call: another node may have to release the volume first, or AWS may drop the attachment."""
 
-REPLICA_LAG: Final = 1.0
-"""Seconds after which a lagging replica of EC2 shows a volume again, with a margin."""
-
 APPEARS_WITHIN: Final = 15.0
 """Seconds within which EC2 shows an attachment that it has acknowledged; what it shows before may be out of date."""
+
+CONTRADICTION_PAUSE: Final = 1.0
+"""Seconds until the next look while EC2 shows a volume free and AWS says that it is attached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,19 +55,23 @@ class AttachSighting:
     volume: Volume | None = None
     """The volume at this sighting; None if EC2 did not show it."""
     has_appeared: bool = False
-    """Whether EC2 has shown an attachment to `node`, now or at an earlier sighting."""
+    """Whether EC2 has shown, now or at an earlier sighting, the attachment that AWS's answer implies.
+
+    It is the attachment to `node` if AWS accepted the request, and any attachment if AWS said that the volume is used.
+    """
 
 
 def sighting_after(previous: AttachSighting, volume: Volume | None, age: float) -> AttachSighting:
     """The sighting that follows when EC2 shows `volume`, `age` seconds after the request."""
-    is_here = volume is not None and view_from(previous.node, volume.attachments).here
-    return replace(previous, volume=volume, age=age, has_appeared=previous.has_appeared or is_here)
+    view = view_from(previous.node, volume.attachments if volume is not None else ())
+    is_it = view.here if previous.acknowledged else view.state is not AttachState.DETACHED
+    return replace(previous, volume=volume, age=age, has_appeared=previous.has_appeared or is_it)
 
 
 def step_after(sighting: AttachSighting) -> Step:
     """The step that a sighting calls for: wait while EC2 may show what was true before the request."""
     volume = sighting.volume
-    may_be_old = volume is None or (sighting.acknowledged and not sighting.has_appeared)
+    may_be_old = volume is None or not sighting.has_appeared
     if may_be_old and sighting.age < APPEARS_WITHIN:
         return Wait()
     return next_step_to_attach(view_from(sighting.node, volume.attachments if volume is not None else ()))
@@ -90,18 +96,23 @@ async def attach_volume(
     for _ in range(MAX_REQUESTS):
         requested_at = asyncio.get_running_loop().time()
         sighting = AttachSighting(node=node)
+        refusal: errors.Error | None = None
         try:
-            answer = await cloud.attach(volume_id, node)
+            answer = await _request_attachment(cloud, volume_id, node)
             step = next_step_to_attach(view_from(node, [answer]))
-        except (errors.InUse, errors.NotReady):
+        except (errors.InUse, errors.NotReady) as error:
+            refusal = error
             volume = await get_volume(cloud, volume_id)
             step = next_step_to_attach(view_from(node, volume.attachments))
-            if isinstance(step, Attach):
-                raise  # the volume is free, so AWS refuses for another reason
-            sighting = AttachSighting(node=node, acknowledged=False)
+            is_free = isinstance(step, Attach)
+            if is_free and isinstance(refusal, errors.NotReady):
+                raise  # AWS refuses for another reason
+            sighting = AttachSighting(node=node, acknowledged=False, has_appeared=not is_free)
+            if is_free:
+                step = Wait()  # AWS says that the volume is in use, so the description is out of date
         if isinstance(step, Wait):
             with (interruption or Interruption()).allow():
-                step = await _wait_for_step(watcher, volume_id, sighting, requested_at)
+                step = await _wait_for_step(cloud, watcher, volume_id, sighting, requested_at)
         match step:
             case Done(device):
                 return device
@@ -109,10 +120,25 @@ async def attach_volume(
                 raise errors.InUse(f"cannot attach volume {volume_id} to node {node}: {why}")
             case Attach() | Detach() | Wait():
                 continue  # the volume is free now
+    if refusal is not None:
+        raise refusal
     raise errors.NotReady(
         f"cannot attach volume {volume_id} to node {node}: AWS dropped the attachment after each of {MAX_REQUESTS} "
         "requests; check the volume's KMS key and the node"
     )
+
+
+async def _request_attachment(cloud: Cloud, volume_id: str, node: Node) -> Attachment:
+    """Request the attachment; once more if AWS does not know the volume yet."""
+    try:
+        return await cloud.attach(volume_id, node)
+    except errors.VolumeNotFound:
+        if await find_volume(cloud, volume_id) is None:
+            raise
+    try:
+        return await cloud.attach(volume_id, node)
+    except errors.VolumeNotFound as refusal:
+        raise errors.Unavailable(f"EC2 shows volume {volume_id}: {refusal}; try again") from refusal
 
 
 async def detach_volume(cloud: Cloud, watcher: Watcher, volume_id: str, node: Node | None) -> None:
@@ -128,7 +154,9 @@ async def detach_volume(cloud: Cloud, watcher: Watcher, volume_id: str, node: No
         await _detach_from_node(cloud, watcher, volume_id, each)
 
 
-async def _wait_for_step(watcher: Watcher, volume_id: str, sighting: AttachSighting, requested_at: float) -> Step:
+async def _wait_for_step(
+    cloud: Cloud, watcher: Watcher, volume_id: str, sighting: AttachSighting, requested_at: float
+) -> Step:
     """Wait until EC2 shows something that calls for another step than waiting; return that step."""
     loop = asyncio.get_running_loop()
 
@@ -148,42 +176,77 @@ async def _wait_for_step(watcher: Watcher, volume_id: str, sighting: AttachSight
             f"EC2 shows {seen}; try again"
         ) from late
     if volume is None:
-        raise errors.VolumeNotFound(f"volume {volume_id} does not exist")
+        await get_volume(cloud, volume_id)
+        raise errors.Unavailable(
+            f"cannot attach volume {volume_id} to node {sighting.node}: EC2 does not list the volume, "
+            "although it exists; try again"
+        )
     return step_after(sighting)
 
 
 async def _detach_from_node(cloud: Cloud, watcher: Watcher, volume_id: str, node: Node) -> None:
-    seen: AttachmentView | None = None
     try:
         answer = await cloud.detach(volume_id, node)
-        step = next_step_to_detach(view_from(node, [answer]))
     except (errors.NotFound, errors.NotReady) as refusal:
-        # AWS also answers "not found" if the node's name, and with it the cluster's ARN, is wrong. A success would then
-        # let another node attach a volume that is in use. So only what EC2 shows counts.
-        is_gone = isinstance(refusal, errors.VolumeNotFound)
-        volume = await find_volume(cloud, volume_id, look_again_after=() if is_gone else (REPLICA_LAG,))
-        seen = view_from(node, volume.attachments if volume is not None else ())
-        step = next_step_to_detach(seen)
-        if volume is not None and not isinstance(step, Wait) and _is_attached_to_instance(volume, node):
-            holders = ", ".join(attachment.holder for attachment in volume.attachments)
-            raise errors.NotReady(
-                f"cannot detach volume {volume_id} from node {node}: EC2 shows it attached to {holders}, "
-                f"but AWS refuses: {refusal}"
-            ) from refusal
-    if not isinstance(step, Done):
-        await _wait_until_detached(watcher, volume_id, node, seen)
+        if not await _is_detached_despite(refusal, cloud, volume_id, node):
+            await _wait_until_detached(cloud, watcher, volume_id, node, is_new=False)
+    else:
+        if not isinstance(next_step_to_detach(view_from(node, [answer])), Done):
+            is_new = answer.since is not None and datetime.now(UTC) - answer.since < timedelta(seconds=APPEARS_WITHIN)
+            await _wait_until_detached(cloud, watcher, volume_id, node, is_new=is_new)
 
 
-async def _wait_until_detached(watcher: Watcher, volume_id: str, node: Node, seen: AttachmentView | None) -> None:
-    """Wait until EC2 no longer shows an attachment to `node`; `seen` is what EC2 showed last, if anything."""
+async def _is_detached_despite(refusal: errors.Error, cloud: Cloud, volume_id: str, node: Node) -> bool:
+    """Whether the volume is detached although AWS refuses to detach it; False if AWS is detaching it already.
+
+    AWS also answers "not found" if the node's name, and with it the cluster's ARN, is wrong. A success would then let
+    another node attach a volume that is in use. So what EC2 shows counts, after it had the time to show the latest.
+
+    Raises:
+        NotReady: The volume is attached to the node's instance.
+    """
+    holders = ""
+    async for volume in look_repeatedly(cloud, volume_id):
+        attachments = volume.attachments if volume is not None else ()
+        if isinstance(next_step_to_detach(view_from(node, attachments)), Wait):
+            return False
+        holders = ", ".join(each.holder for each in attachments if _is_on_instance(each, node))
+        if isinstance(refusal, errors.NotAttached) and volume is not None and not holders:
+            return True
+    if holders:
+        raise errors.NotReady(
+            f"cannot detach volume {volume_id} from node {node}: EC2 shows it attached to {holders}, "
+            f"but AWS refuses: {refusal}"
+        ) from refusal
+    return True
+
+
+async def _wait_until_detached(cloud: Cloud, watcher: Watcher, volume_id: str, node: Node, *, is_new: bool) -> None:
+    """Wait until the volume is not attached to `node`.
+
+    If the attachment `is_new`, EC2 may still show the volume as it was before the attachment. It then counts as
+    detached when EC2 has shown the attachment before, or when AWS refuses a second detachment for that reason.
+    """
+    seen: AttachmentView | None = None
+    is_proved = not is_new
 
     def observe(volume: Volume | None) -> bool:
-        nonlocal seen
-        seen = view_from(node, volume.attachments if volume is not None else ())
+        nonlocal seen, is_proved
+        if volume is None:
+            return True  # the loop below asks for the volume's id
+        seen = view_from(node, volume.attachments)
+        is_proved = is_proved or seen.here
         return isinstance(next_step_to_detach(seen), Done)
 
     try:
-        await watcher.wait_for_volume(volume_id, Transition.DETACH, observe, patience=PATIENCE)
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                volume = await watcher.wait_for_volume(volume_id, Transition.DETACH, observe, patience=PATIENCE)
+                if volume is None:
+                    volume = await find_volume(cloud, volume_id)
+                if volume is None or (observe(volume) and (is_proved or await _is_refused(cloud, volume_id, node))):
+                    return
+                await asyncio.sleep(CONTRADICTION_PAUSE)
     except TimeoutError as late:
         if seen is not None and seen.here and seen.state is AttachState.BUSY:
             raise errors.InUse(
@@ -196,14 +259,24 @@ async def _wait_until_detached(watcher: Watcher, volume_id: str, node: Node, see
         ) from late
 
 
+async def _is_refused(cloud: Cloud, volume_id: str, node: Node) -> bool:
+    """Whether AWS refuses to detach the volume because it is not attached."""
+    try:
+        await cloud.detach(volume_id, node)
+    except errors.NotAttached:
+        return True
+    except (errors.NotFound, errors.NotReady):
+        return False
+    return False
+
+
 async def _find_nodes(cloud: Cloud, volume_id: str) -> list[Node]:
     """Find the nodes that the volume is attached to; empty if the volume is gone.
 
     Raises:
         NotReady: The volume is attached to something that is not a node.
     """
-    volume = await find_volume(cloud, volume_id)
-    current = [a for a in volume.attachments if a.state is not AttachState.DETACHED] if volume is not None else []
+    current = await find_attachments(cloud, volume_id)
     if others := [a.holder for a in current if a.node is None]:
         raise errors.NotReady(
             f"cannot detach volume {volume_id}: it is attached to {', '.join(others)}, which is neither an EC2 "
@@ -212,6 +285,6 @@ async def _find_nodes(cloud: Cloud, volume_id: str) -> list[Node]:
     return [a.node for a in current if a.node is not None]
 
 
-def _is_attached_to_instance(volume: Volume, node: Node) -> bool:
+def _is_on_instance(attachment: Attachment, node: Node) -> bool:
     """Whether the volume is attached to the node's instance, under any name of the node."""
-    return any(a.state is not AttachState.DETACHED and node.instance in a.holder for a in volume.attachments)
+    return attachment.state is not AttachState.DETACHED and node.instance in attachment.holder

@@ -4,12 +4,10 @@ Each method sends its requests to AWS and returns; none waits for a state. Besid
 its docstring lists, each method may raise `Denied`, `Throttled` and `CloudError`.
 """
 
-import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.nodes import Node
 from hyperpod_ebs.driver.model.volume import (
     Attachment,
@@ -74,8 +72,18 @@ class Volumes(Protocol):
     async def describe_volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
         """Describe the volumes with these ids, at most 200. The result is by id and leaves out unknown ids.
 
+        It proves of no volume that it is gone.
+
         Raises:
             PartlyRead: Some of several volumes exist and cannot be read; with one id this is a `CloudError`.
+        """
+        ...
+
+    async def describe_volume(self, volume_id: str) -> Volume:
+        """Describe the volume by its id.
+
+        Raises:
+            VolumeNotFound: EC2 does not know the id; of a new volume, it may not know it yet.
         """
         ...
 
@@ -116,7 +124,8 @@ class Attachments(Protocol):
 
         Raises:
             VolumeNotFound, NodeNotFound: The volume or the node does not exist.
-            NotReady: The volume is not attached to the node.
+            NotAttached: The volume is not attached to the node.
+            NotReady: AWS refuses for another reason, or is detaching the volume already.
         """
         ...
 
@@ -186,8 +195,12 @@ class Snapshots(Protocol):
         """
         ...
 
-    async def find_snapshot(self, snapshot_id: str) -> Snapshot | None:
-        """Find the snapshot with this id, which the account owns or can see; None if there is none."""
+    async def describe_snapshot(self, snapshot_id: str) -> Snapshot:
+        """Describe the snapshot with this id, which the account owns or can see.
+
+        Raises:
+            SnapshotNotFound: EC2 does not know the id; of a new snapshot, it may not know it yet.
+        """
         ...
 
     async def find_snapshots_named(self, name: str) -> tuple[Snapshot, ...]:
@@ -205,29 +218,3 @@ class Snapshots(Protocol):
 
 class Cloud(Volumes, Attachments, Modifications, Snapshots, Protocol):
     """All four roles."""
-
-
-async def find_volume(cloud: Volumes, volume_id: str, *, look_again_after: Iterable[float] = ()) -> Volume | None:
-    """Describe the volume; None if EC2 does not show it.
-
-    EC2's replicas lag: while EC2 does not show the volume, describe it again after each of these pauses in seconds.
-    """
-    found = (await cloud.describe_volumes([volume_id])).get(volume_id)
-    for pause in look_again_after:
-        if found is not None:
-            break
-        await asyncio.sleep(pause)
-        found = (await cloud.describe_volumes([volume_id])).get(volume_id)
-    return found
-
-
-async def get_volume(cloud: Volumes, volume_id: str, *, look_again_after: Iterable[float] = ()) -> Volume:
-    """Describe the volume, as `find_volume` does.
-
-    Raises:
-        VolumeNotFound: EC2 does not show the volume.
-    """
-    volume = await find_volume(cloud, volume_id, look_again_after=look_again_after)
-    if volume is None:
-        raise errors.VolumeNotFound(f"volume {volume_id} does not exist")
-    return volume

@@ -8,12 +8,14 @@ import base64
 import binascii
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model import volume as model
 from hyperpod_ebs.driver.model.volume import Snapshot, Volume
+from hyperpod_ebs.driver.volumes.absence import find_snapshot
 from hyperpod_ebs.driver.volumes.cloud import Cloud, Page, PartlyRead
 
 MAX_ENTRIES: Final = 500
@@ -63,15 +65,18 @@ async def list_snapshots(
     position = _Position.from_token(token)
     try:
         if snapshot_id:
-            found = await cloud.find_snapshot(model.parse_snapshot_id(snapshot_id))
+            found = await find_snapshot(cloud, model.parse_snapshot_id(snapshot_id))
             return Page((found,) if found and volume_id in {"", found.volume_id} else ())
         source = model.parse_volume_id(volume_id) if volume_id else None
     except errors.NotFound:  # no snapshot matches an id that nothing can have
         return Page(())
 
     async def describe(ids: Sequence[str]) -> list[Snapshot]:
-        found = [await cloud.find_snapshot(id_) for id_ in ids]
-        return [snapshot for snapshot in found if snapshot is not None]
+        found = []
+        for id_ in ids:
+            with suppress(errors.SnapshotNotFound):  # deleted since the previous page
+                found.append(await cloud.describe_snapshot(id_))
+        return found
 
     async def fetch(size: int, ec2_token: str | None) -> Page[Snapshot]:
         return await cloud.list_snapshots(size, ec2_token, volume_id=source)

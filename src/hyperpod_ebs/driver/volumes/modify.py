@@ -13,14 +13,12 @@ from hyperpod_ebs.driver.model import errors, iops, sizes
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
 from hyperpod_ebs.driver.model.tags import TagChanges
 from hyperpod_ebs.driver.model.volume import Change, Modification, ModificationState, Volume
-from hyperpod_ebs.driver.volumes.cloud import Cloud, get_volume
+from hyperpod_ebs.driver.volumes.absence import get_volume
+from hyperpod_ebs.driver.volumes.cloud import Cloud
 from hyperpod_ebs.driver.volumes.watch import Watcher
 
 PATIENCE: Final = 180.0
 """Seconds that a modification may take to be usable before the caller has to retry."""
-
-LOOK_AGAIN_AFTER: Final = (0.5, 1.0)
-"""Seconds before each further search for a volume that EC2 does not show: NOT_FOUND would end an expansion for good."""
 
 OLD_INTERVAL: Final = timedelta(hours=6)
 """The time that some accounts still have to leave between two modifications of a volume."""
@@ -40,7 +38,7 @@ async def expand_volume(cloud: Cloud, watcher: Watcher, volume_id: str, size: Si
         RateLimited: The volume was modified too often; the message has the earliest time for a retry.
         Unavailable: The caller has to retry.
     """
-    volume = await get_volume(cloud, volume_id, look_again_after=LOOK_AGAIN_AFTER)
+    volume = await get_volume(cloud, volume_id)
     wanted = GiB(max(size.wanted, volume.size))
     if not size.allows(wanted):
         raise errors.OutOfRange(
@@ -70,7 +68,7 @@ async def modify_volume(
         RateLimited: The volume was modified too often; the message has the earliest time for a retry.
         Unavailable: The caller has to retry.
     """
-    volume = await get_volume(cloud, volume_id, look_again_after=LOOK_AGAIN_AFTER)
+    volume = await get_volume(cloud, volume_id)
     if removed := sorted(key for key in tags.remove - tags.put.keys() if key in volume.tags):
         await cloud.untag_volume(volume_id, removed)
     if new := {key: value for key, value in tags.put.items() if volume.tags.get(key) != value}:

@@ -8,12 +8,14 @@ adopts the volume that an earlier call created.
 import asyncio
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
 from hyperpod_ebs.driver.model import errors, sizes
 from hyperpod_ebs.driver.model.volume import Volume, VolumeSpec, VolumeState
-from hyperpod_ebs.driver.volumes.cloud import Cloud, TokenSpent, find_volume
+from hyperpod_ebs.driver.volumes.absence import PAUSES, find_snapshot, find_volume, look_repeatedly
+from hyperpod_ebs.driver.volumes.cloud import Cloud, TokenSpent
 from hyperpod_ebs.driver.volumes.matching import check_size, label, matching_volume
 from hyperpod_ebs.driver.volumes.pace import Transition
 from hyperpod_ebs.driver.volumes.watch import Watcher
@@ -22,10 +24,10 @@ PATIENCE: Final = 120.0
 """Seconds that a volume may be `creating` before the caller has to retry."""
 
 APPEARS_WITHIN: Final = 15.0
-"""Seconds within which EC2 shows a volume that it has acknowledged; a volume that it has not shown by then is gone."""
+"""Seconds to wait for a volume that EC2 has acknowledged and does not list; then its id is asked for."""
 
 GONE_AFTER: Final = 3.0
-"""Seconds without the volume after which it is gone, if EC2 has shown it before: a lagging replica may miss it."""
+"""Seconds without the volume after which its id is asked for, if EC2 has listed it before."""
 
 TAG_LAG: Final = 1.0
 """Seconds until EC2 finds a new volume by its tags, with a margin."""
@@ -34,7 +36,8 @@ MAX_TOKENS: Final = 64
 """Client tokens that are tried for one name; a token of a volume that is gone cannot be used again."""
 
 _USABLE: Final = frozenset({VolumeState.AVAILABLE, VolumeState.IN_USE})
-_LOST: Final = frozenset({VolumeState.ERROR, VolumeState.DELETING, VolumeState.DELETED})
+_DELETED: Final = frozenset({VolumeState.DELETING, VolumeState.DELETED})
+_LOST: Final = _DELETED | {VolumeState.ERROR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +84,18 @@ async def provision_volume(cloud: Cloud, watcher: Watcher, spec: VolumeSpec) -> 
         return check_size(spec, created)
     try:
         volume = await _wait_until_final(watcher, created.id)
+        if volume is None:
+            volume = await find_volume(cloud, created.id)
     except TimeoutError as late:
         raise errors.OutcomeUnknown(
             f"{label(spec, created)} is not available after {PATIENCE:g} s: AWS has not finished; try again"
         ) from late
-    except errors.Unavailable as error:
+    except errors.Error as error:
         raise errors.OutcomeUnknown(
             f"{label(spec, created)} was requested, but its state is unknown: {error}"
         ) from error
+    if volume is not None and volume.state is VolumeState.CREATING:
+        raise errors.OutcomeUnknown(f"{label(spec, created)} is still creating, and EC2 does not list it; try again")
     if volume is not None and volume.state not in _LOST:
         return check_size(spec, volume)
     if volume is not None:
@@ -102,15 +109,17 @@ async def delete_volume(cloud: Cloud, volume_id: str) -> None:
     Raises:
         InUse: The volume is attached.
         NotReady: The state of the volume forbids it.
+        Unavailable: EC2 contradicts itself.
     """
     try:
         await cloud.delete_volume(volume_id)
-    except errors.VolumeNotFound:
-        return
+    except errors.VolumeNotFound as refusal:
+        await _delete_once_shown(cloud, volume_id, refusal)
     except errors.NotReady:
-        volume = await find_volume(cloud, volume_id)
-        if volume is not None and volume.state not in {VolumeState.DELETING, VolumeState.DELETED}:
-            raise
+        async for volume in look_repeatedly(cloud, volume_id):  # EC2 may show the deletion late
+            if volume is None or volume.state in _DELETED:
+                return
+        raise
 
 
 async def choose_zone(cloud: Cloud, name: str) -> str:
@@ -168,7 +177,7 @@ async def _create_or_adopt(cloud: Cloud, spec: VolumeSpec) -> Volume:
         try:
             return await cloud.create_volume(spec, token)
         except TokenSpent:
-            if not has_searched and (existing := await _find_by_name(cloud, spec.name, pauses=(0.0, TAG_LAG))):
+            if not has_searched and (existing := await _find_by_name(cloud, spec.name, pauses=(0.0, *PAUSES))):
                 return matching_volume(spec, existing)
             has_searched = True
         except errors.OutcomeUnknown:
@@ -179,7 +188,8 @@ async def _create_or_adopt(cloud: Cloud, spec: VolumeSpec) -> Volume:
         except errors.Error as refusal:
             # An earlier call may have created the volume without receiving the answer: at the account's quota, EC2
             # refuses even a request with the same token.
-            if existing := await _find_by_name(cloud, spec.name):
+            pauses = (0.0, *PAUSES) if isinstance(refusal, errors.Refused | errors.NoRoom) else (0.0,)
+            if existing := await _find_by_name(cloud, spec.name, pauses=pauses):
                 return matching_volume(spec, existing)
             raise await _explain_refusal(cloud, spec, refusal) from refusal
     raise errors.NotReady(
@@ -214,13 +224,28 @@ async def _explain_refusal(cloud: Cloud, spec: VolumeSpec, refusal: errors.Error
         return errors.OutOfRange(f"{refusal}; ask for {least} to {most} GiB, or for another type")
     if spec.snapshot_id is None:
         return refusal
-    snapshot = await cloud.find_snapshot(spec.snapshot_id)
+    snapshot = await find_snapshot(cloud, spec.snapshot_id)
     if snapshot is None or snapshot.size <= spec.size.wanted:
         return refusal
     return errors.OutOfRange(
         f"cannot create volume {spec.name} with {spec.size.wanted} GiB: its source {snapshot.id} has "
         f"{snapshot.size} GiB; ask for at least as much"
     )
+
+
+async def _delete_once_shown(cloud: Cloud, volume_id: str, refusal: errors.VolumeNotFound) -> None:
+    """Delete a volume that AWS does not know: it may be new, or gone and still shown."""
+    volume: Volume | None = None
+    async for volume in look_repeatedly(cloud, volume_id):
+        if volume is None:
+            continue
+        if volume.state in _DELETED:
+            return
+        with suppress(errors.VolumeNotFound, errors.NotReady):
+            await cloud.delete_volume(volume_id)
+            return
+    if volume is not None:
+        raise errors.Unavailable(f"{refusal}, but EC2 still shows it; try again") from refusal
 
 
 async def _delete_failed_volume(cloud: Cloud, spec: VolumeSpec, volume: Volume) -> None:

@@ -13,6 +13,7 @@ import structlog
 
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.volume import Snapshot, SnapshotSpec, SnapshotState
+from hyperpod_ebs.driver.volumes.absence import find_snapshot
 from hyperpod_ebs.driver.volumes.cloud import Cloud
 
 TAG_LAG: Final = 1.0
@@ -34,7 +35,7 @@ async def take_snapshot(cloud: Cloud, spec: SnapshotSpec) -> Snapshot:
     if existing := matching_snapshot(spec, await cloud.find_snapshots_named(spec.name)):
         return existing
     try:
-        return await cloud.create_snapshot(spec)
+        created = await cloud.create_snapshot(spec)
     except errors.OutcomeUnknown:
         # A caller that retries before EC2 finds the name would create a second snapshot.
         await asyncio.sleep(TAG_LAG)
@@ -42,6 +43,9 @@ async def take_snapshot(cloud: Cloud, spec: SnapshotSpec) -> Snapshot:
             if existing := matching_snapshot(spec, await cloud.find_snapshots_named(spec.name)):
                 return existing
         raise
+    with suppress(errors.Error):  # the snapshot exists, even if EC2 does not show it
+        return await find_snapshot(cloud, created.id) or created  # the caller's next call may name it
+    return created
 
 
 async def delete_snapshot(cloud: Cloud, snapshot_id: str) -> None:
@@ -53,7 +57,10 @@ async def delete_snapshot(cloud: Cloud, snapshot_id: str) -> None:
     try:
         await cloud.delete_snapshot(snapshot_id)
     except errors.SnapshotNotFound:
-        return
+        if await find_snapshot(cloud, snapshot_id) is None:
+            return
+        with suppress(errors.SnapshotNotFound):  # EC2 showed it in the meantime, or shows it longer than it exists
+            await cloud.delete_snapshot(snapshot_id)
 
 
 def matching_snapshot(spec: SnapshotSpec, existing: tuple[Snapshot, ...]) -> Snapshot | None:
