@@ -54,8 +54,8 @@ class Geometry(NamedTuple):
 @pytest.mark.parametrize(
     "geometry",
     [
-        Geometry("ext4, blocks of 1 KiB", 10 * GIB, [n * KIB for n in (8193, 24577, 40961, 57345, 73729, 204801)]),
-        Geometry("ext4, blocks of 2 KiB", 64 * GIB, [n * 2 * KIB for n in (16384, 49152, 81920, 114688, 147456)]),
+        Geometry("ext4, blocks of 1 KiB", 10 * GIB, [n * KIB for n in (8193, 24577, 40961, 57345, 401409, 663553)]),
+        Geometry("ext4, blocks of 2 KiB", 64 * GIB, [n * 2 * KIB for n in (16384, 49152, 81920, 802816, 1327104)]),
         Geometry("ext4", 100 * GIB, [n * 4 * KIB for n in (32768, 98304, 163840, 229376, 294912, 819200)]),
         Geometry("ext4, blocks of 8 KiB", TIB, [n * 8 * KIB for n in (65528, 196584, 327640, 458696, 3210872)]),
         Geometry("ext4, blocks of 64 KiB", TIB, [n * 64 * KIB for n in (65528, 196584, 327640, 458696, 3210872)]),
@@ -69,7 +69,8 @@ class Geometry(NamedTuple):
         Geometry("xfs that was 10 GiB", 400 * GIB, [655360 * 4 * KIB]),
         Geometry("xfs that was 2000 GiB", 16 * TIB, [500 * GIB]),
         Geometry("xfs of 5 TiB", 5 * TIB, [n * 268435455 * 4 * KIB for n in (1, 2, 3)]),
-        Geometry("xfs made on 96 CPUs", 2 * TIB, [-(-2 * TIB // BLOCK // 96) * BLOCK]),
+        Geometry("xfs made on 96 CPUs", 2 * TIB, [2 * TIB // BLOCK // 96 * BLOCK]),
+        Geometry("xfs made on 192 CPUs, groups of 4 GiB", 501 * GIB, [501 * GIB // BLOCK // 125 * BLOCK]),
         Geometry("btrfs", TIB, [64 * MIB, 256 * GIB]),
         Geometry("ocfs2", 2 * TIB, [GIB, 4 * GIB, 16 * GIB, 64 * GIB, 256 * GIB, TIB]),
     ],
@@ -80,3 +81,27 @@ def test_copies_of_metadata_are_read(geometry: Geometry) -> None:
     read = set(probe_offsets(geometry.size))
 
     assert {copy // BLOCK * BLOCK for copy in geometry.copies} <= read
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 8, 16, 32])
+@pytest.mark.parametrize("block", [512, KIB, 4 * KIB, 64 * KIB])
+def test_the_groups_of_an_xfs_of_any_size_are_read(count: int, block: int) -> None:
+    """mkfs.xfs(8), agcount: 4 by default, up to 32 on a striped device, fewer on a small one."""
+    size = 100_003 * BLOCK
+    group = -(-(size // block) // count) * block
+
+    read = set(probe_offsets(size))
+
+    assert {place // BLOCK * BLOCK for place in (group, group * (count - 1))} <= read
+
+
+@pytest.mark.parametrize(
+    "cpus", [*range(2, 65), 72, 80, 96, 112, 128, 144, 160, 192, 224, 256, 384, 448], ids="{} CPUs".format
+)
+def test_the_groups_of_an_xfs_made_on_many_cpus_are_read(cpus: int) -> None:
+    """Version 6.8 of xfsprogs, mkfs/xfs_mkfs.c: one group for each CPU on a device that does not rotate."""
+    blocks = 1_900_000_003
+
+    group = blocks // cpus * BLOCK
+
+    assert {group, 2 * group} <= set(probe_offsets(blocks * BLOCK))

@@ -2,7 +2,7 @@
 
 A device whose first megabytes are lost still has data, and most formats keep copies of their metadata for that case.
 The driver reads each place where such a copy can be, and a sample of the whole device for data without a format. The
-number of places is bounded: about 330 at 4 GiB, 820 at 100 GiB, 2,930 at 16 TiB (decision 0005).
+number of places is bounded: about 330 at 4 GiB, 810 at 100 GiB, 2,940 at 16 TiB (decision 0005).
 """
 
 from collections.abc import Iterator
@@ -29,9 +29,7 @@ _FIRST_PARTITION: Final = MIB
 _XFS_BLOCK_SIZES: Final = tuple(512 << shift for shift in range(8))
 _XFS_GROUP_COUNTS: Final = (2, 3, 4, 8, 16, 32)
 _XFS_SMALLEST_CONCURRENT_GROUP: Final = 4 * GIB
-"""mkfs.xfs since 6.8 makes a group for each CPU, but none smaller than this."""
-
-_CPU_COUNTS: Final = (*range(2, 33), 36, 40, 48, 64, 72, 80, 96, 112, 128, 144, 160, 192, 224, 256, 384, 448)
+_CPU_COUNTS: Final = (*range(2, 65), 72, 80, 96, 112, 128, 144, 160, 192, 224, 256, 384, 448)
 
 _SINGLE_COPIES: Final = (
     64 * MIB,  # btrfs, second superblock
@@ -95,17 +93,19 @@ def _backup_groups(count: int) -> Iterator[int]:
 def _xfs_groups(size: int) -> Iterator[int]:
     """The beginnings of allocation groups of XFS, each of which has a superblock.
 
-    mkfs.xfs cuts a device into 4 groups, or, from 4 TiB, into groups of 1 TiB less a block. Growth adds groups of the
-    same size, so a volume that once had S GiB has groups at the multiples of S * 256 MiB.
+    mkfs.xfs cuts a device into 4 groups, or, from 4 TiB, into groups of 1 TiB less a block. Since 6.8 it makes a group
+    for each CPU, none smaller than 4 GiB, if the device does not rotate. Growth adds groups of the same size, so a
+    volume that once had S GiB has groups at the multiples of S * 256 MiB.
     """
-    counts = {
-        *_XFS_GROUP_COUNTS,
-        *(cpus for cpus in _CPU_COUNTS if size // cpus >= _XFS_SMALLEST_CONCURRENT_GROUP),
-    }
-    for count in counts:
-        for block in _XFS_BLOCK_SIZES if count in _XFS_GROUP_COUNTS else (BLOCK,):
+    for count in _XFS_GROUP_COUNTS:
+        for block in _XFS_BLOCK_SIZES:
             group = -(-(size // block) // count) * block
             yield from (group, group * (count // 2), group * (count - 1))
+    most = size // _XFS_SMALLEST_CONCURRENT_GROUP
+    for count in {*_CPU_COUNTS, most}:
+        if 1 < count <= most:
+            group = size // BLOCK // count * BLOCK
+            yield from (group, 2 * group)
     for block in _XFS_BLOCK_SIZES:
         yield from (number * (TIB - block) for number in (1, 2, 3))
     yield from range(256 * MIB, min(size // 4, 256 * GIB) + 1, 256 * MIB)
