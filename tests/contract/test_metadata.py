@@ -3,8 +3,10 @@
 from typing import Any
 
 import aiohttp
+import pytest
 
 from hyperpod_ebs.emulator.emulator import Emulator
+from hyperpod_ebs.emulator.http import instance_metadata
 from tests.support.emulator_clients import Aws
 
 TTL = "X-aws-ec2-metadata-token-ttl-seconds"
@@ -86,3 +88,15 @@ async def test_a_hyperpod_node_has_metadata_too(emulator: Emulator, aws: Aws) ->
     url = emulator.metadata_url(node)
 
     assert await get(url, "meta-data/instance-type", await create_session(url)) == (200, "ml.m5.large")
+
+
+async def test_the_oldest_session_gives_way_to_a_new_one(
+    emulator: Emulator, aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CWE-400: every client may request tokens, which are valid for up to six hours."""
+    monkeypatch.setattr(instance_metadata, "MAX_SESSIONS", 2)
+    url = emulator.metadata_url(await aws.run_instance())
+
+    tokens = [await create_session(url) for _ in range(3)]
+
+    assert [(await get(url, "meta-data/instance-type", token))[0] for token in tokens] == [401, 200, 200]

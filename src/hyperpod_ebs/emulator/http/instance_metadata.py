@@ -19,6 +19,9 @@ from hyperpod_ebs.emulator.state.world import World, to_datetime
 MAX_SESSION: Final = 21_600
 """Maximum seconds that a session token is valid."""
 
+MAX_SESSIONS: Final = 10_000
+"""Valid session tokens; the oldest gives way to a new one."""
+
 _SECONDS: Final = re.compile(r"[0-9]{1,5}")
 
 _TTL: Final = "X-aws-ec2-metadata-token-ttl-seconds"
@@ -48,6 +51,8 @@ class InstanceMetadata:
         token, instant = secrets.token_urlsafe(40), time.monotonic()
         for expired in [other for other, (_, end) in self.sessions.items() if end <= instant]:
             del self.sessions[expired]
+        if len(self.sessions) >= MAX_SESSIONS:
+            del self.sessions[next(iter(self.sessions))]
         self.sessions[token] = (instance.id, instant + int(ttl))
         return web.Response(text=token, headers={_TTL: ttl})
 
