@@ -55,13 +55,15 @@ class LoopNode:
         """The target path of a volume in a pod."""
         return self.directory / "kubelet" / name
 
-    async def attach(self, volume_id: str = VOLUME, *, size: int = GIB) -> Path:
+    async def attach(self, volume_id: str = VOLUME, *, size: int = GIB, direct_io: bool = True) -> Path:
         """Create a volume unless its image exists, and attach it; return its loop device."""
         image = self.image(volume_id)
         if not image.exists():
             with image.open("wb") as file:
                 file.truncate(size)
-        finished = await command.run(["losetup", "--find", "--show", "--direct-io=on", str(image)])
+        finished = await command.run(
+            ["losetup", "--find", "--show", f"--direct-io={'on' if direct_io else 'off'}", str(image)]
+        )
         loop = self.loops[volume_id] = Path(finished.out.strip())
         self._name_device(volume_id, loop)
         return loop

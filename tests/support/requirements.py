@@ -97,6 +97,11 @@ SECTIONS: Final = (
                 "NVMe disks.",
                 source="https://docs.aws.amazon.com/ebs/latest/userguide/nvme-ebs-volumes.html",
             ),
+            "mount.own-device": Requirement(
+                sentence="The driver mounts only the volume's own device, whole: a mount option that does something "
+                "else is refused by name, and a mount of another device is undone.",
+                source="decision 0034",
+            ),
             "data.foreign-mounts-stay": Requirement(
                 sentence="The driver unmounts only its own mounts.",
                 source=f"{_CSI}#nodeunpublishvolume",

@@ -11,6 +11,7 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import AccessMode, Capability, Mount
 from hyperpod_ebs.driver.model.disk import Device, Filesystem
 from hyperpod_ebs.driver.model.formatting import PLAIN, Formatting
+from hyperpod_ebs.driver.model.mount_options import MountOptions
 from hyperpod_ebs.driver.mounts.expand import expand
 from hyperpod_ebs.driver.mounts.publish import Publishing, publish, unpublish
 from hyperpod_ebs.driver.mounts.stage import Staging, stage, unstage
@@ -35,7 +36,7 @@ async def node(tmp_path: Path) -> AsyncGenerator[LoopNode]:
 def staging(
     node: LoopNode, *flags: str, filesystem: str = "ext4", volume_id: str = VOLUME, formatting: Formatting = PLAIN
 ) -> Staging:
-    capability = Capability(Mount(filesystem, flags), WRITER)
+    capability = Capability(Mount(filesystem, MountOptions.parse(flags)), WRITER)
     return Staging(volume_id=volume_id, target=node.staging(volume_id), capability=capability, formatting=formatting)
 
 

@@ -15,6 +15,7 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
 from hyperpod_ebs.driver.model.disk import Filesystem
 from hyperpod_ebs.driver.model.formatting import Formatting
+from hyperpod_ebs.driver.model.mount_options import MountOptions
 from hyperpod_ebs.driver.model.path_state import PathState
 from hyperpod_ebs.driver.mounts.expand import expand
 from hyperpod_ebs.driver.mounts.publish import Publishing, publish, unpublish
@@ -52,7 +53,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def staging(node: LoopNode, *flags: str, filesystem: str = "ext4", volume_id: str = VOLUME) -> Staging:
-    capability = Capability(Mount(filesystem, flags), WRITER)
+    capability = Capability(Mount(filesystem, MountOptions.parse(flags)), WRITER)
     return Staging(volume_id=volume_id, target=node.staging(volume_id), capability=capability)
 
 
@@ -67,7 +68,7 @@ def publishing(node: LoopNode, *flags: str, read_only: bool = False, block: bool
         volume_id=VOLUME,
         staging=node.staging(),
         target=node.target(),
-        capability=Capability(Block() if block else Mount("ext4", flags), WRITER),
+        capability=Capability(Block() if block else Mount("ext4", MountOptions.parse(flags)), WRITER),
         read_only=read_only,
     )
 

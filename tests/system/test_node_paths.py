@@ -12,6 +12,7 @@ import pytest
 from hyperpod_ebs.driver.linux.host import LinuxHost
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
+from hyperpod_ebs.driver.model.mount_options import MountOptions
 from hyperpod_ebs.driver.mounts.expand import expand
 from hyperpod_ebs.driver.mounts.publish import Publishing, publish, unpublish
 from hyperpod_ebs.driver.mounts.stage import Staging, stage, unstage
@@ -186,7 +187,9 @@ async def test_a_mounts_error_names_the_path_and_not_how_the_driver_reaches_it(n
         await stage(
             node.host,
             Staging(
-                volume_id=VOLUME, target=node.staging(), capability=Capability(Mount("ext4", ("no-such",)), WRITER)
+                volume_id=VOLUME,
+                target=node.staging(),
+                capability=Capability(Mount("ext4", MountOptions.parse(["no-such"])), WRITER),
             ),
         )
 

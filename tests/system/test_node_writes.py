@@ -10,6 +10,7 @@ from hyperpod_ebs.driver.linux import writable
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
 from hyperpod_ebs.driver.model.health import HEALTHY, HealthStatus
+from hyperpod_ebs.driver.model.mount_options import MountOptions
 from hyperpod_ebs.driver.mounts.expand import expand
 from hyperpod_ebs.driver.mounts.publish import Publishing, publish, unpublish
 from hyperpod_ebs.driver.mounts.stage import Staging, stage, unstage
@@ -32,7 +33,11 @@ async def node(tmp_path: Path) -> AsyncGenerator[LoopNode]:
 
 
 def staging(node: LoopNode, *flags: str, filesystem: str = "ext4") -> Staging:
-    return Staging(volume_id=VOLUME, target=node.staging(), capability=Capability(Mount(filesystem, flags), WRITER))
+    return Staging(
+        volume_id=VOLUME,
+        target=node.staging(),
+        capability=Capability(Mount(filesystem, MountOptions.parse(flags)), WRITER),
+    )
 
 
 def publishing(node: LoopNode, name: str = "pod", *, read_only: bool = False) -> Publishing:

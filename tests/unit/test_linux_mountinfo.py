@@ -29,6 +29,14 @@ def test_each_field_is_parsed() -> None:
     assert mounted.super_options == {"rw", "errors=continue"}
 
 
+def test_an_option_may_contain_commas_in_quotes() -> None:
+    """security/selinux/hooks.c, selinux_sb_show_options: a context with a comma is in quotes."""
+    context = b'rw,seclabel,context="system_u:object_r:container_file_t:s0:c1,c2"'
+    (mounted,) = mountinfo.parse(LINE.replace(b"rw,errors=continue", context))
+
+    assert mounted.super_options == set(context.decode().split(",", 2))
+
+
 @given(st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1).map("/{}x".format))
 def test_any_path_survives_the_kernels_escapes(path: str) -> None:
     """A pod's path may contain any character that a file name may."""

@@ -17,6 +17,7 @@ from hyperpod_ebs.driver.model.disk import (
     Remains,
     Unfinished,
 )
+from hyperpod_ebs.driver.model.mount_options import MountOptions
 from hyperpod_ebs.driver.mounts import stage
 from hyperpod_ebs.driver.mounts.stage import Format, Ready, Repair, Staging, Step
 
@@ -31,7 +32,9 @@ DAMAGED = Filesystem(kind="ext4", size=4 * GIB, damaged=True)
 
 def staging(*flags: str, mode: AccessMode = AccessMode.SINGLE_NODE_WRITER) -> Staging:
     return Staging(
-        volume_id="vol-0123456789abcdef0", target=Path("/k"), capability=Capability(Mount("ext4", flags), mode)
+        volume_id="vol-0123456789abcdef0",
+        target=Path("/k"),
+        capability=Capability(Mount("ext4", MountOptions.parse(flags)), mode),
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from hyperpod_ebs.driver.csi import node_requests, parse
 from hyperpod_ebs.driver.model import errors, parameters
 from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
+from hyperpod_ebs.driver.model.mount_options import MountOptions
 from hyperpod_ebs.driver.model.nodes import Ec2Node
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
 from hyperpod_ebs.driver.model.tags import TagChanges
@@ -218,6 +219,20 @@ REFUSALS: Final = [
         "'lockMode'",
     ),
     Refusal(
+        "a mount option of a StorageClass, which can be edited",
+        lambda: parse.volume_spec(create(volume_capabilities=[mount("ext4", "noatime,loop")])),
+        errors.Refused,
+        "mount option 'loop'",
+    ),
+    Refusal(
+        "a mount option",
+        lambda: parse.supported_capability(
+            csi_pb2.ControllerPublishVolumeRequest(volume_capability=mount("xfs", "noatime", "X-mount.subdir=a"))
+        ),
+        errors.InvalidRequest,
+        "mount option 'X-mount.subdir=a'",
+    ),
+    Refusal(
         "a stage without a path",
         lambda: node_requests.staging(csi_pb2.NodeStageVolumeRequest(volume_id=VOLUME, volume_capability=mount())),
         errors.InvalidRequest,
@@ -270,7 +285,9 @@ def test_every_access_mode_of_the_spec_is_known() -> None:
 def test_the_access_type_and_mode_of_a_capability_are_read() -> None:
     writer = AccessMode.SINGLE_NODE_WRITER
 
-    assert parse.capability(mount("xfs", "noatime")) == Capability(Mount("xfs", ("noatime",)), writer)
+    assert parse.capability(mount("xfs", "noatime")) == Capability(
+        Mount("xfs", MountOptions(flags=frozenset({"noatime"}))), writer
+    )
     assert parse.capability(mount()) == Capability(Mount("ext4"), writer)
     block = mount()
     block.block.SetInParent()

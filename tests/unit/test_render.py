@@ -25,6 +25,9 @@ BLOCK: Final = csi_pb2.VolumeCapability(
     block=csi_pb2.VolumeCapability.BlockVolume(),
     access_mode=csi_pb2.VolumeCapability.AccessMode(mode=csi_pb2.VolumeCapability.AccessMode.Mode.SINGLE_NODE_WRITER),
 )
+LOOP: Final = csi_pb2.VolumeCapability(
+    mount=csi_pb2.VolumeCapability.MountVolume(mount_flags=["loop"]), access_mode=BLOCK.access_mode
+)
 ROX: Final = csi_pb2.VolumeCapability(
     block=csi_pb2.VolumeCapability.BlockVolume(),
     access_mode=csi_pb2.VolumeCapability.AccessMode(
@@ -174,6 +177,7 @@ def test_a_single_difference_prevents_the_confirmation() -> None:
         "iops 3000, not 4000": validate(mutable_parameters={"iops": "4000"}),
         "'speed'": validate(parameters={"speed": "high"}),
         "partition": validate(volume_context={"partition": "1"}),
+        "mount option 'loop'": validate(volume_capabilities=[LOOP]),
     }
 
     for reason, answer in answers.items():

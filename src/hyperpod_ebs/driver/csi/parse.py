@@ -19,6 +19,7 @@ from hyperpod_ebs.driver.model.capability import (
     check_capability,
 )
 from hyperpod_ebs.driver.model.formatting import Formatting
+from hyperpod_ebs.driver.model.mount_options import MountOptions
 from hyperpod_ebs.driver.model.nodes import Node
 from hyperpod_ebs.driver.model.sizes import SizeRange
 from hyperpod_ebs.driver.model.volume import SnapshotSpec, VolumeSpec
@@ -62,11 +63,14 @@ def volume_spec(request: csi_pb2.CreateVolumeRequest, policy: tags.TagPolicy = t
     Raises:
         InvalidRequest: The request is wrong.
         OutOfRange: No size fits the capacity range.
-        Refused: A value in the VolumeAttributesClass is wrong.
+        Refused: A mount option, or a value in the VolumeAttributesClass, is wrong.
         SnapshotNotFound: No snapshot can have the id of the source.
     """
     name = required_field(request.name, "name")
     for capability in capabilities(request.volume_capabilities):
+        if isinstance(capability.access, Mount) and capability.access.options.refusal:
+            # After INVALID_ARGUMENT the provisioner waits half an hour, but the user can edit a class's mountOptions.
+            raise errors.Refused(capability.access.options.refusal)
         check_capability(capability)
     given = class_parameters(request.parameters, request.mutable_parameters)
     requirements = request.accessibility_requirements
@@ -247,7 +251,7 @@ def capability(requested: csi_pb2.VolumeCapability) -> Capability:
             return Capability(Block(), mode)
         case "mount":
             mount = requested.mount
-            return Capability(Mount(mount.fs_type or DEFAULT_FILESYSTEM, tuple(mount.mount_flags)), mode)
+            return Capability(Mount(mount.fs_type or DEFAULT_FILESYSTEM, MountOptions.parse(mount.mount_flags)), mode)
         case _:
             raise errors.InvalidRequest("a volume capability has no access type; it needs block or mount")
 

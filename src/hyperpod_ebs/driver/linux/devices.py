@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import Final
 
 from hyperpod_ebs.driver.model.disk import Device, DeviceNumber
+from hyperpod_ebs.driver.model.path_state import MountEntry
 from hyperpod_ebs.driver.model.volume import nvme_serial
 
 MODEL: Final = "Amazon Elastic Block Store"
 _LINK: Final = "nvme-Amazon_Elastic_Block_Store_"
+_EXT4_OPTIONS: Final = Path("/proc/fs/ext4")
 _VARIANTS: Final = ("", "_1", "-ns-1")
 """What older and newer udev rules append for the namespace."""
 
@@ -115,6 +117,17 @@ class Devices:
         count = _read_line(self.sysfs / "fs" / filesystem / (self._kernel_name(number) or "") / "errors_count")
         return int(count) if count.isdecimal() else 0
 
+    def options_in_force(self, mounted: MountEntry) -> frozenset[str]:
+        """All options of a mounted filesystem.
+
+        ext4 leaves out of the mount table what equals the defaults in its superblock (tune2fs -o).
+        """
+        try:
+            shown = (_EXT4_OPTIONS / (self._kernel_name(mounted.number) or "") / "options").read_text()
+        except FileNotFoundError:  # not an ext4
+            return mounted.super_options
+        return mounted.super_options.union(shown.split())
+
     def serial_number(self, number: DeviceNumber) -> str:
         """The serial number that sysfs has for the device; empty if it has none."""
         entry = self._entry(number)
@@ -160,7 +173,13 @@ class Devices:
         if not known and not _is_name_proof(name, path, by_link=by_link):
             raise Absent(f"{path} is {name}, which has no serial number to prove that it is the volume")
         size = int((self._entry(number) / "size").read_text()) * _SECTOR
-        return Device(path=real, number=number, size=size, write_protected=self.is_write_protected(number))
+        return Device(
+            path=real,
+            number=number,
+            size=size,
+            write_protected=self.is_write_protected(number),
+            can_discard=_read_line(self._entry(number) / "queue" / "discard_max_bytes") not in {"", "0"},
+        )
 
     def _disk_by_serial(self, wanted: str) -> str | None:
         """The kernel's name of the EBS disk with this serial number.

@@ -25,7 +25,8 @@ from hyperpod_ebs.driver.linux.devices import Absent, Devices
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Contents, Device, DeviceNumber, Filesystem, Usage
 from hyperpod_ebs.driver.model.formatting import PLAIN, Formatting
-from hyperpod_ebs.driver.model.path_state import PathKind, PathState
+from hyperpod_ebs.driver.model.mount_options import MountOptions
+from hyperpod_ebs.driver.model.path_state import MountEntry, PathKind, PathState
 from hyperpod_ebs.kit import files
 from hyperpod_ebs.kit.files import Unresponsive
 
@@ -126,7 +127,12 @@ class LinuxHost:
         state = paths.path_state(found, inode)
         return replace(state, broken="its device was removed") if state.is_removed_node else state
 
-    async def mount(self, device: Device, target: Path, filesystem: str, options: Iterable[str]) -> None:
+    async def read_options(self, mounted: MountEntry) -> frozenset[str]:
+        """Read all options of a mounted filesystem."""
+        with system_errors.translate(f"read the options of {mounted.mount_point}"):
+            return await files.off_loop(self._devices.options_in_force, mounted)
+
+    async def mount(self, device: Device, target: Path, filesystem: str, options: MountOptions) -> None:
         """Mount the device's filesystem at a directory."""
         await mount.mount(device, target, self._root, filesystem, options)
 

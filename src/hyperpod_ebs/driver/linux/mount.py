@@ -13,6 +13,7 @@ from hyperpod_ebs.driver.linux.devices import device_number
 from hyperpod_ebs.driver.linux.paths import MountPoint
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Device, DeviceNumber
+from hyperpod_ebs.driver.model.mount_options import MountOptions
 from hyperpod_ebs.kit import command, files
 from hyperpod_ebs.kit.command import CommandFailed
 
@@ -23,23 +24,22 @@ UNMOUNT_DEADLINE: Final = 600.0
 """Seconds. An unmount writes what was written since the sync, and the journal."""
 
 
-async def mount(device: Device, target: Path, root: Path, filesystem: str, options: Iterable[str]) -> None:
+async def mount(device: Device, target: Path, root: Path, filesystem: str, options: MountOptions) -> None:
     """Mount the filesystem on `device` at the directory `target` below `root`; create the directory if it is absent.
 
     Raises:
         NotReady: The kernel refused, or the device is write-protected and `options` do not ask for a read-only mount.
         Unavailable: The kernel did not answer in time, or another program uses the device.
     """
-    given = tuple(options)
     # Without -w, mount(8) mounts a write-protected device read-only and exits with 0; the option `rw` does not stop it.
-    writing = [] if "ro" in given else ["-w"]
-    action = f"mount {device.path} as {filesystem} at {target}"
+    writing = [] if options.read_only else ["-w"]
+    action = f"mount {device.path} as {filesystem} at {target} with options {options}"
     with system_errors.translate(action), ExitStack() as opened:
         point = await files.off_loop(opened.enter_context, paths.open_mount_point(target, root, directory=True))
         # With the final dot, no version of mount(8) mistakes the descriptor's link for the mount point. -c: the path
         # is not turned into text. -n: that path means nothing to other programs, so no table gets it.
         place = f"/proc/self/fd/{point.handle}/."
-        arguments = ["-t", filesystem, *_option_arguments(given), str(device.path), place]
+        arguments = ["-t", filesystem, "-o", str(options), str(device.path), place]
         try:
             await command.run(["mount", "-n", "-c", *writing, *arguments], deadline=MOUNT_DEADLINE, keep=[point.handle])
         except BaseException as error:
@@ -139,8 +139,3 @@ def _undo(point: MountPoint, error: BaseException) -> None:
         raise errors.Unavailable(
             f"cannot mount at {point.pinned.path}: {error}; it stays mounted: {stuck.strerror or stuck}; try again"
         ) from error
-
-
-def _option_arguments(options: Iterable[str]) -> list[str]:
-    joined = ",".join(options)
-    return ["-o", joined] if joined else []

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from hyperpod_ebs.driver.model import mount_options
 from hyperpod_ebs.driver.model.disk import DeviceNumber
 from hyperpod_ebs.driver.model.path_state import MountEntry
 
@@ -112,4 +113,6 @@ def _unescape(field: bytes) -> str:
 
 
 def _parse_options(field: bytes) -> frozenset[str]:
-    return frozenset(_unescape(option) for option in field.split(b","))
+    # Split first: a comma inside an option is escaped, or the option is in quotes (SELinux's context).
+    options = mount_options.split(field.decode(errors="surrogateescape"))
+    return frozenset(_unescape(option.encode(errors="surrogateescape")) for option in options)

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.mount_options import DEFAULTS, MountOptions
 
 DEFAULT_FILESYSTEM: Final = "ext4"
 FILESYSTEMS: Final = frozenset({"ext4", "xfs"})
@@ -55,7 +56,7 @@ class Mount:
     """As a mounted filesystem."""
 
     filesystem: str = DEFAULT_FILESYSTEM
-    flags: tuple[str, ...] = ()
+    options: MountOptions = DEFAULTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,11 @@ def unsupported_reason(capability: Capability) -> str | None:
             f"access mode {mode_name(capability.mode)} is not supported: an EBS volume is attached to one node at a "
             "time; use ReadWriteOnce or ReadWriteOncePod"
         )
-    if isinstance(capability.access, Mount) and capability.access.filesystem not in FILESYSTEMS:
+    if not isinstance(capability.access, Mount):
+        return None
+    if capability.access.filesystem not in FILESYSTEMS:
         return f"filesystem {capability.access.filesystem!r} is not supported; use {' or '.join(sorted(FILESYSTEMS))}"
-    return None
+    return capability.access.options.refusal or None
 
 
 def check_capability(capability: Capability) -> None:

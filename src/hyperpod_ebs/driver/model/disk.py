@@ -40,6 +40,8 @@ class Device:
     """Bytes."""
     write_protected: bool = False
     """Whether the kernel refuses writes to it."""
+    can_discard: bool = False
+    """Whether it takes discards (TRIM); if not, the kernel drops the mount option `discard`."""
 
 
 @dataclass(frozen=True, slots=True)

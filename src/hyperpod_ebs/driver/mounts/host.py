@@ -10,7 +10,8 @@ from typing import Protocol
 
 from hyperpod_ebs.driver.model.disk import Contents, Device, DeviceNumber, Filesystem, Usage
 from hyperpod_ebs.driver.model.formatting import PLAIN, Formatting
-from hyperpod_ebs.driver.model.path_state import PathState
+from hyperpod_ebs.driver.model.mount_options import MountOptions
+from hyperpod_ebs.driver.model.path_state import MountEntry, PathState
 
 
 class Disks(Protocol):
@@ -87,7 +88,11 @@ class Paths(Protocol):
         """
         ...
 
-    async def mount(self, device: Device, target: Path, filesystem: str, options: Iterable[str]) -> None:
+    async def read_options(self, mounted: MountEntry) -> frozenset[str]:
+        """Read all options of a mounted filesystem, also those that the mount table leaves out as defaults."""
+        ...
+
+    async def mount(self, device: Device, target: Path, filesystem: str, options: MountOptions) -> None:
         """Mount the device's filesystem at a directory; create the directory if it is absent.
 
         Raises:

@@ -36,7 +36,10 @@ class Bind:
     number: DeviceNumber
     root: str | None
     """The mounted part of the filesystem; None for a device node."""
-    options: tuple[str, ...]
+    flags: frozenset[str]
+    """The flags of the mount; for a device node only those that matter to it."""
+    inherited: frozenset[str] = frozenset()
+    """The flags that it has if it is given none."""
     device: Device | None = None
     """The device of a raw block volume."""
 
@@ -55,7 +58,7 @@ async def publish(host: Host, wanted: Publishing) -> None:
     bind = await _plan_bind(host, wanted)
     if state.broken:
         state = await unmount.unmount_all(host, wanted.volume_id, state)
-    published, reading = is_published(state, bind), "ro" in bind.options
+    published, reading = is_published(state, bind), "ro" in bind.flags
     if published and not (bind.device and reading):
         return
     # CSI spec, NodePublishVolume: FAILED_PRECONDITION for a second target of a volume with a single writer.
@@ -68,8 +71,9 @@ async def publish(host: Host, wanted: Publishing) -> None:
     if bind.device:
         await protection.prepare_device(host, wanted.volume_id, bind.device, state.path, reading=reading)
     if not published:
+        given = sorted(bind.flags) if bind.flags != bind.inherited else []
         try:
-            await host.bind_mount(bind.source, bind.number, state.path, bind.options)
+            await host.bind_mount(bind.source, bind.number, state.path, given)
         except BaseException:
             if bind.device and reading:
                 await protection.lift_protection(host, wanted.volume_id)
@@ -101,7 +105,10 @@ def is_published(state: PathState, bind: Bind) -> bool:
     described = f"{state.path} is a mount of {state.top.source} (device {state.number})"
     if state.number != bind.number or (bind.root is not None and state.top.root != bind.root):
         raise errors.Conflict(f"{described}, not of {bind.source} (device {bind.number}); unpublish it first")
-    if differences := list(options.differences_of_bind(bind.options, state.top)):
+    flags = options.flags_of_mount(state.top)
+    # A device node's other flags are those of the directory with the devices, often nosuid and noexec.
+    shown = flags if bind.root is not None else flags & {"ro"}
+    if differences := list(options.differences_of_flags(bind.flags, shown)):
         raise errors.Conflict(f"{described} with other options: it {', '.join(differences)}; unpublish it first")
     return True
 
@@ -111,13 +118,13 @@ async def _plan_bind(host: Host, wanted: Publishing) -> Bind:
         case Block():
             device = await host.find_device(wanted.volume_id, wanted.device)
             ro = wanted.read_only or wanted.capability.read_only
-            return Bind(
-                source=device.path, number=device.number, root=None, options=("ro",) if ro else (), device=device
-            )
+            flags = frozenset({"ro"} if ro else ())
+            return Bind(source=device.path, number=device.number, root=None, flags=flags, device=device)
         case Mount() as access:
             path, staged = await _find_staged_mount(host, wanted)
-            given = options.for_publishing(wanted.capability, access, read_only=wanted.read_only, staged=staged)
-            return Bind(source=path, number=staged.number, root=staged.root, options=given)
+            flags = options.for_publishing(wanted.capability, access, read_only=wanted.read_only, staged=staged)
+            inherited = options.flags_of_mount(staged)
+            return Bind(source=path, number=staged.number, root=staged.root, flags=flags, inherited=inherited)
         case _:
             assert_never(wanted.capability.access)
 

@@ -24,6 +24,7 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import Block, Capability, Mount
 from hyperpod_ebs.driver.model.disk import Blank, Contents, Device, Filesystem, Foreign, Remains, Unfinished
 from hyperpod_ebs.driver.model.formatting import PLAIN, Formatting
+from hyperpod_ebs.driver.model.mount_options import MountOptions
 from hyperpod_ebs.driver.model.path_state import MountEntry, PathState
 from hyperpod_ebs.driver.mounts import health, options, protection, unmount
 from hyperpod_ebs.driver.mounts.host import Host
@@ -86,6 +87,8 @@ async def stage(host: Host, wanted: Staging) -> None:
             working = await _unmount_if_failed(host, wanted.volume_id, device, state)
             if working.top:
                 _check_mount(wanted, access, device, working, working.top)
+                given = options.for_staging(wanted.capability, access)
+                _check_options(given, device, working.top, await host.read_options(working.top))
             else:
                 await _prepare_and_mount(host, wanted, access, device, state)
         case _:
@@ -124,7 +127,7 @@ def preparation(contents: Contents, wanted: Staging, device: Device, *, can_grow
     """
     access = wanted.capability.access if isinstance(wanted.capability.access, Mount) else Mount("")
     filesystem = access.filesystem
-    reading = "ro" in options.for_staging(wanted.capability, access)
+    reading = options.for_staging(wanted.capability, access).read_only
     if device.write_protected and not reading:
         raise errors.NotReady(protection.write_protected(wanted.volume_id, device))
     holder = f"device {device.path} of volume {wanted.volume_id}"
@@ -185,10 +188,10 @@ async def _unmount_if_failed(host: Host, volume_id: str, device: Device, state: 
 
 
 def _check_mount(wanted: Staging, access: Mount, device: Device, state: PathState, top: MountEntry) -> None:
-    """Accept the mount of the volume if it is as wanted.
+    """Accept the mount if it is the volume's.
 
     Raises:
-        Conflict: Something else is mounted there, or the volume with other options.
+        Conflict: Something else is mounted there.
     """
     described = f"{state.path} is a mount of {top.source} (device {state.number})"
     if state.number != device.number or top.root != "/":
@@ -197,8 +200,19 @@ def _check_mount(wanted: Staging, access: Mount, device: Device, state: PathStat
         )
     if top.filesystem != access.filesystem:
         raise errors.Conflict(f"{described} as {top.filesystem}, not {access.filesystem}; unstage it first")
-    if differences := list(options.differences(options.for_staging(wanted.capability, access), top)):
-        raise errors.Conflict(f"{described} with other options: it {', '.join(differences)}; unstage it first")
+
+
+def _check_options(wanted: MountOptions, device: Device, top: MountEntry, in_force: frozenset[str]) -> None:
+    """Accept the mount of the device if its options are as wanted; `in_force` has all options of the filesystem.
+
+    Raises:
+        Conflict: One of them differs.
+    """
+    if differences := list(options.differences(wanted, device, top, in_force)):
+        raise errors.Conflict(
+            f"{top.mount_point} is a mount of {top.source} (device {top.number}) with other options: "
+            f"it {', '.join(differences)}; unstage it first"
+        )
 
 
 async def _prepare_and_mount(host: Host, wanted: Staging, access: Mount, device: Device, before: PathState) -> None:
@@ -222,7 +236,7 @@ async def _prepare_and_mount(host: Host, wanted: Staging, access: Mount, device:
             pass
     given = options.for_staging(wanted.capability, access)
     await host.mount(device, before.path, access.filesystem, given)
-    if "ro" not in given:
+    if not given.read_only:
         await _verify_or_unmount(host, wanted.volume_id, before.path)
         small = contents if isinstance(contents, Filesystem) and contents.is_smaller_than(device) else None
         if small and (can_grow_mounted or not small.can_grow_unmounted):
