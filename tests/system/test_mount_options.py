@@ -4,6 +4,7 @@ The options are those of mount(8), ext4(5), xfs(5) and of the kernel's parameter
 fs/xfs/xfs_super.c). Options that do not influence each other share a row, so that the table takes few mounts.
 """
 
+import os
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -180,11 +181,11 @@ async def answer(call: Awaitable[object]) -> Answer:
 
 
 @asynccontextmanager
-async def open_kubelet(node: LoopNode, sockets: Path) -> AsyncGenerator[Kubelet]:
+async def open_kubelet(node: LoopNode, sockets: Path, **env: str) -> AsyncGenerator[Kubelet]:
     """Start a node process with the devices and the directory of `node`, and connect to its socket."""
     directories = (f"--device-directory={node.directory / 'dev'}", f"--kubelet-root={node.directory / 'kubelet'}")
     async with (
-        start_driver(*node_arguments(sockets), *directories),
+        start_driver(*node_arguments(sockets), *directories, **env),
         grpc.aio.insecure_channel(f"unix://{sockets / 'csi.sock'}") as channel,
     ):
         await csi_pb2_grpc.IdentityStub(channel).Probe(csi_pb2.ProbeRequest(), wait_for_ready=True)
@@ -253,6 +254,23 @@ async def test_an_option_that_makes_mount_do_something_else_is_refused_by_name(k
 
     assert not kubelet.node.staging().exists()
     assert not kubelet.node.image().stat().st_blocks
+
+
+@pytest.mark.requirement("mount.own-device")
+async def test_a_mount_of_another_device_is_undone(tmp_path: Path, short_path: Path) -> None:
+    """The names of options that do something else are a list, and a newer mount(8) may have more of them."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "mount").write_text('#!/bin/sh\nexec /usr/bin/mount -o loop "$@"\n')
+    (programs / "mount").chmod(0o755)
+    async with LoopNode.create(tmp_path / "node") as node:
+        await node.attach(size=SIZE)
+        async with open_kubelet(node, short_path, PATH=f"{programs}:{os.environ['PATH']}") as kubelet:
+            refused = await kubelet.stage([])
+
+        assert refused.code == grpc.StatusCode.UNAVAILABLE
+        assert "was mounted there" in refused.message
+        assert not node.staging().exists()
 
 
 async def test_an_option_that_the_kernel_does_not_know_is_quoted_and_nothing_is_mounted(kubelet: Kubelet) -> None:

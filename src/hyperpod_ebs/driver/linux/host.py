@@ -132,9 +132,10 @@ class LinuxHost:
         with system_errors.translate(f"read the options of {mounted.mount_point}"):
             return await files.off_loop(self._devices.options_in_force, mounted)
 
-    async def mount(self, device: Device, target: Path, filesystem: str, options: MountOptions) -> None:
+    async def mount(self, device: Device, volume_id: str, target: Path, filesystem: str, options: MountOptions) -> None:
         """Mount the device's filesystem at a directory."""
-        await mount.mount(device, target, self._root, filesystem, options)
+        async with device_lock.open_locked(self._devices, device, volume_id):  # open, it stays the volume's device
+            await mount.mount(device, target, self._root, filesystem, options)
 
     async def bind_mount(self, source: Path, number: DeviceNumber, target: Path, options: Iterable[str]) -> None:
         """Bind-mount `source` at `target`."""

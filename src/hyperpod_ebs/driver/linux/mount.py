@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.driver.linux import device_use, mount_calls, paths, system_errors
+from hyperpod_ebs.driver.linux import device_use, mount_calls, mountinfo, paths, system_errors
 from hyperpod_ebs.driver.linux.devices import device_number
 from hyperpod_ebs.driver.linux.paths import MountPoint
 from hyperpod_ebs.driver.model import errors
@@ -29,7 +29,7 @@ async def mount(device: Device, target: Path, root: Path, filesystem: str, optio
 
     Raises:
         NotReady: The kernel refused, or the device is write-protected and `options` do not ask for a read-only mount.
-        Unavailable: The kernel did not answer in time, or another program uses the device.
+        Unavailable: The kernel did not answer in time, another program uses the device, or another device was mounted.
     """
     # Without -w, mount(8) mounts a write-protected device read-only and exits with 0; the option `rw` does not stop it.
     writing = [] if options.read_only else ["-w"]
@@ -42,6 +42,7 @@ async def mount(device: Device, target: Path, root: Path, filesystem: str, optio
         arguments = ["-t", filesystem, "-o", str(options), str(device.path), place]
         try:
             await command.run(["mount", "-n", "-c", *writing, *arguments], deadline=MOUNT_DEADLINE, keep=[point.handle])
+            await files.off_loop(_check_mount, point, device, about=target)
         except BaseException as error:
             await files.off_loop(_undo, point, error, deadline=UNMOUNT_DEADLINE)
             if not isinstance(error, CommandFailed):
@@ -124,6 +125,20 @@ def _open_source(source: Path, number: DeviceNumber) -> Generator[int]:
         yield handle
     finally:
         os.close(handle)
+
+
+def _check_mount(point: MountPoint, device: Device) -> None:
+    """Check that the whole filesystem on the device is mounted.
+
+    Raises:
+        Unavailable: Something else is, or nothing.
+    """
+    here = point.pinned.find_mount_id()
+    found = next((f"{each.root} of device {each.number}" for each in mountinfo.read() if each.id == here), "nothing")
+    if found != (wanted := f"/ of device {device.number}"):
+        raise errors.Unavailable(
+            f"cannot mount {wanted} at {point.pinned.path}: {found} was mounted there; check mountOptions, try again"
+        )
 
 
 def _undo(point: MountPoint, error: BaseException) -> None:

@@ -92,11 +92,12 @@ class Paths(Protocol):
         """Read all options of a mounted filesystem, also those that the mount table leaves out as defaults."""
         ...
 
-    async def mount(self, device: Device, target: Path, filesystem: str, options: MountOptions) -> None:
+    async def mount(self, device: Device, volume_id: str, target: Path, filesystem: str, options: MountOptions) -> None:
         """Mount the device's filesystem at a directory; create the directory if it is absent.
 
         Raises:
             NotReady: The kernel refused; nothing is mounted.
+            Unavailable: The device is no longer the volume's, or another one was mounted; nothing is mounted.
         """
 
     async def bind_mount(self, source: Path, number: DeviceNumber, target: Path, options: Iterable[str]) -> None:

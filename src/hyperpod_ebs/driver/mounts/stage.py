@@ -235,7 +235,7 @@ async def _prepare_and_mount(host: Host, wanted: Staging, access: Mount, device:
         case Ready():
             pass
     given = options.for_staging(wanted.capability, access)
-    await host.mount(device, before.path, access.filesystem, given)
+    await host.mount(device, wanted.volume_id, before.path, access.filesystem, given)
     if not given.read_only:
         await _verify_or_unmount(host, wanted.volume_id, before.path)
         small = contents if isinstance(contents, Filesystem) and contents.is_smaller_than(device) else None
