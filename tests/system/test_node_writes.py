@@ -251,6 +251,17 @@ async def test_a_volume_that_is_mounted_read_only_as_wanted_is_healthy(node: Loo
         assert (await measure(node.host, VOLUME, path)).health is HEALTHY
 
 
+async def test_a_volume_that_became_read_only_on_the_node_is_not_published_for_writing(node: LoopNode) -> None:
+    """CSI spec, NodePublishVolume: only `readonly` and the capability make a volume read-only."""
+    await node.attach()
+    await stage(node.host, staging(node))
+    await command.run(["mount", "-o", "remount,ro", str(node.staging())])
+
+    with pytest.raises(errors.Unavailable, match="it is mounted read-only"):
+        await publish(node.host, publishing(node))
+    await publish(node.host, publishing(node, read_only=True))
+
+
 async def test_a_frozen_filesystem_is_reported_and_left_alone(node: LoopNode, monkeypatch: pytest.MonkeyPatch) -> None:
     """fsfreeze(8): backup programs freeze a filesystem for moments; a write then waits and does not fail."""
     monkeypatch.setattr(writable, "DEADLINE", 0.2)

@@ -3,7 +3,7 @@
 A raw block volume that is published read-only is also write-protected, see `protection`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import assert_never
 
@@ -134,7 +134,7 @@ async def _find_staged_mount(host: Host, wanted: Publishing) -> tuple[Path, Moun
 
     Raises:
         NotReady: The volume is not staged there, or the mount there is dead or not the volume's.
-        Unavailable: The filesystem refuses writes.
+        Unavailable: The filesystem refuses writes, or is mounted read-only but wanted for writing.
     """
     state = await host.inspect_path(wanted.staging)
     if state.top is None:
@@ -147,5 +147,14 @@ async def _find_staged_mount(host: Host, wanted: Publishing) -> tuple[Path, Moun
             "this node, so that kubelet stages it again"
         )
     await unmount.refuse_foreign_mount(host, wanted.volume_id, state)
-    await health.refuse_failed_filesystem(host, wanted.volume_id, state)
+    writing = not _is_reader(wanted, state.top)
+    await health.refuse_failed_filesystem(host, wanted.volume_id, state, writing=writing)
     return state.path, state.top
+
+
+def _is_reader(wanted: Publishing, staged: MountEntry) -> bool:
+    """Whether the mount is wanted read-only, apart from what it inherits from the staged mount."""
+    access, without_flags = wanted.capability.access, replace(staged, options=frozenset())
+    return isinstance(access, Mount) and "ro" in options.for_publishing(
+        wanted.capability, access, read_only=wanted.read_only, staged=without_flags
+    )
