@@ -96,21 +96,25 @@ async def test_the_name_of_a_smaller_volume_is_a_conflict_and_that_of_a_grown_vo
 
 
 @pytest.mark.requirement("csi.create-volume.conflict")
+@pytest.mark.parametrize("consistency", ["immediate", "eventual"])
 @pytest.mark.parametrize("lost", [0, 3], ids=["answered", "answer lost"])
-async def test_one_name_in_two_zones_is_a_conflict_and_one_volume(controller: Controller, lost: int) -> None:
+async def test_one_name_in_two_zones_is_a_conflict_and_one_volume(
+    monkeypatch: pytest.MonkeyPatch, consistency: str, lost: int
+) -> None:
     """EC2 API reference, "Ensuring idempotency": a client token belongs to one zone."""
-    if lost:
-        controller.lose_answers("CreateVolume", times=lost)
-        with pytest.raises(errors.OutcomeUnknown):
+    async with Controller.open(monkeypatch, consistency=consistency) as controller:
+        if lost:
+            controller.lose_answers("CreateVolume", times=lost)
+            with pytest.raises(errors.OutcomeUnknown):
+                await controller.provision()
+        else:
             await controller.provision()
-    else:
-        await controller.provision()
 
-    with pytest.raises(errors.Conflict, match=f"its zone is {ZONE}, not us-west-2b"):
-        await controller.provision(zone="us-west-2b")
+        with pytest.raises(errors.Conflict, match=f"its zone is {ZONE}, not us-west-2b"):
+            await controller.provision(zone="us-west-2b")
 
-    assert (await controller.provision()).zone == ZONE
-    assert await controller.volume_count() == 1
+        assert (await controller.provision()).zone == ZONE
+        assert await controller.volume_count() == 1
 
 
 async def test_a_denial_is_final_and_names_action_resource_and_statement(controller: Controller) -> None:

@@ -29,7 +29,7 @@ APPEARS_WITHIN: Final = 15.0
 GONE_AFTER: Final = 3.0
 """Seconds without the volume after which its id is asked for, if EC2 has listed it before."""
 
-TAG_LAG: Final = 1.0
+TAG_LAG: Final = 2.5
 """Seconds until EC2 finds a new volume by its tags, with a margin."""
 
 MAX_TOKENS: Final = 64

@@ -16,7 +16,7 @@ from hyperpod_ebs.driver.model.volume import Snapshot, SnapshotSpec, SnapshotSta
 from hyperpod_ebs.driver.volumes.absence import find_snapshot
 from hyperpod_ebs.driver.volumes.cloud import Cloud
 
-TAG_LAG: Final = 1.0
+TAG_LAG: Final = 2.5
 """Seconds until EC2 finds a new snapshot by its tags, with a margin."""
 
 log = structlog.get_logger(__name__)
