@@ -33,8 +33,8 @@ class Ec2Snapshots(AwsCaller):
     """By name."""
     deleted_snapshots: RecentRequests = field(default_factory=lambda: RecentRequests(LISTED_AFTER_DELETION))
     """By id."""
-    first_search: float | None = None
-    """When this process first searched for a snapshot. Another process may have requested one just before that."""
+    started: float = field(default_factory=time.monotonic)
+    """When this process started. Its predecessor may have requested a snapshot just before that."""
 
     async def create_snapshot(self, spec: SnapshotSpec) -> Snapshot:
         """Request the snapshot and return it as EC2 acknowledges it."""
@@ -79,8 +79,6 @@ class Ec2Snapshots(AwsCaller):
         EC2 has no client token for snapshots, so only this search prevents a second snapshot after a killed process.
         """
         by_name = filters(f"tag:{SNAPSHOT_NAME}", [name])
-        if self.first_search is None:
-            self.first_search = time.monotonic()
 
         async def find() -> tuple[Snapshot, ...]:
             found = await self.call_pages(
@@ -90,7 +88,7 @@ class Ec2Snapshots(AwsCaller):
             )
             return tuple(snapshot for snapshot in found if snapshot.tags.get(SNAPSHOT_NAME) == name)
 
-        settled = max(self.first_search + FOUND_WITHIN, self.requested_snapshots.ends_at(name))
+        settled = max(self.started + FOUND_WITHIN, self.requested_snapshots.ends_at(name))
         return tuple(await search(settled, find))
 
     async def list_snapshots(self, size: int, token: str | None, *, volume_id: str | None) -> Page[Snapshot]:

@@ -14,7 +14,7 @@ FOUND_WITHIN: Final = 3.0
 LISTED_AFTER_DELETION: Final = 15.0
 """Seconds for which EC2 may still list an object whose deletion it has acknowledged."""
 
-PAUSE: Final = 0.5
+PAUSE: Final = 1.0
 """Seconds between two searches."""
 
 
