@@ -15,6 +15,7 @@ from hyperpod_ebs.driver.linux import (
     growth,
     mkfs,
     mount,
+    mount_points,
     paths,
     system_errors,
     usage,
@@ -167,7 +168,7 @@ class LinuxHost:
     async def remove_empty(self, path: Path) -> None:
         """Remove an empty directory or an empty file."""
         with system_errors.translate(f"remove {path}"):
-            await files.off_loop(paths.remove_empty, path, self._root)
+            await files.off_loop(mount_points.remove_empty, path, self._root)
 
     async def measure_usage(self, state: PathState) -> Usage:
         """Measure how full the filesystem at a path is, or how large the device there is."""

@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.driver.linux import device_use, mount_calls, mountinfo, paths, system_errors
+from hyperpod_ebs.driver.linux import device_use, mount_calls, mount_points, mountinfo, system_errors
 from hyperpod_ebs.driver.linux.devices import device_number
-from hyperpod_ebs.driver.linux.paths import MountPoint
+from hyperpod_ebs.driver.linux.mount_points import MountPoint
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Device, DeviceNumber
 from hyperpod_ebs.driver.model.mount_options import MountOptions
@@ -35,7 +35,7 @@ async def mount(device: Device, target: Path, root: Path, filesystem: str, optio
     writing = [] if options.read_only else ["-w"]
     action = f"mount {device.path} as {filesystem} at {target} with options {options}"
     with system_errors.translate(action), ExitStack() as opened:
-        point = await files.off_loop(opened.enter_context, paths.open_mount_point(target, root, directory=True))
+        point = await files.off_loop(opened.enter_context, mount_points.open_mount_point(target, root, directory=True))
         # With the final dot, no version of mount(8) mistakes the descriptor's link for the mount point. -c: the path
         # is not turned into text. -n: that path means nothing to other programs, so no table gets it.
         place = f"/proc/self/fd/{point.handle}/."
@@ -80,11 +80,11 @@ async def unmount(target: Path, root: Path) -> None:
     """
     with system_errors.translate(f"unmount {target}"):
         with ExitStack() as opened:
-            last = await files.off_loop(opened.enter_context, paths.open_last_mount(target, root))
+            last = await files.off_loop(opened.enter_context, mount_points.open_last_mount(target, root))
             if last is not None:
                 await device_use.write_back(Path(f"/proc/self/fd/{last}"), "--file-system", keep=[last])
         try:
-            await files.off_loop(paths.unmount, target, root, deadline=UNMOUNT_DEADLINE)
+            await files.off_loop(mount_points.unmount, target, root, deadline=UNMOUNT_DEADLINE)
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
@@ -97,7 +97,7 @@ async def unmount(target: Path, root: Path) -> None:
 def _bind(source: Path, number: DeviceNumber, target: Path, root: Path, options: tuple[str, ...]) -> None:
     with _open_source(source, number) as handle:
         directory = stat.S_ISDIR(os.fstat(handle).st_mode)
-        with paths.open_mount_point(target, root, directory=directory) as point:
+        with mount_points.open_mount_point(target, root, directory=directory) as point:
             try:
                 mount_calls.bind(handle, point.handle)
                 if options:  # the kernel ignores them in the first call

@@ -1,4 +1,4 @@
-"""Look at the paths where volumes are staged and published, and create and remove mount points.
+"""Look at the paths where volumes are staged and published.
 
 A path is not read before its mount was looked up: `stat` on a mount of a dead device hangs for ever, and such a mount
 must be found so that it can be unmounted. Opening it with O_PATH asks only the kernel.
@@ -7,15 +7,14 @@ must be found so that it can be unmounted. Opening it with O_PATH asks only the 
 import errno
 import os
 import stat
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from hyperpod_ebs.driver.linux import mount_calls, mountinfo
+from hyperpod_ebs.driver.linux import mountinfo
 from hyperpod_ebs.driver.linux.devices import device_number
-from hyperpod_ebs.driver.linux.pinned_path import PinnedPath, pin, read_mount_id, real_path, real_root
+from hyperpod_ebs.driver.linux.pinned_path import pin, real_path, real_root
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Device, DeviceNumber
 from hyperpod_ebs.driver.model.path_state import MountEntry, PathKind, PathState
@@ -124,93 +123,6 @@ def path_state(found: PathMounts, inode: Inode) -> PathState:
     )
 
 
-def remove_empty(path: Path, root: Path) -> None:
-    """Remove `path` if it is an empty directory or an empty file. Blocks: run it off the loop.
-
-    Raises:
-        OSError: It cannot be removed, for a reason other than that it is in use or not empty.
-    """
-    with suppress(FileNotFoundError), pin(path, root) as pinned:
-        _remove_empty(pinned)
-
-
-def unmount(path: Path, root: Path) -> None:
-    """Unmount the top mount at `path`; succeed if nothing is mounted. Blocks while the filesystem writes back its data.
-
-    Raises:
-        OSError: The kernel refused: EBUSY if a process uses the mount.
-    """
-    try:
-        with pin(path, root) as pinned:
-            mount_calls.unmount(pinned.directory, pinned.name)
-    except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOENT}:
-            raise
-
-
-@contextmanager
-def open_last_mount(path: Path, root: Path) -> Generator[int | None]:
-    """Open the top mount at `path` if its filesystem has no other; yield the descriptor. Blocks: run it off the loop.
-
-    Yields None if nothing is mounted there, if the filesystem has other mounts, or if it has no device.
-    """
-    with ExitStack() as opened:
-        last: int | None = None
-        with suppress(FileNotFoundError):
-            pinned = opened.enter_context(pin(path, root))
-            here, numbers = pinned.find_mount_id(), {mount.id: mount.number for mount in mountinfo.read()}
-            number = numbers.get(here) if here is not None else None
-            if number and not number.is_anonymous and list(numbers.values()).count(number) == 1:
-                last = opened.enter_context(pinned.open())
-        yield last
-
-
-@dataclass(frozen=True, slots=True)
-class MountPoint:
-    """An open directory or file to mount on."""
-
-    pinned: PinnedPath
-    handle: int
-    """The descriptor of the directory or file, which leads below everything that is mounted on it later."""
-    created: bool
-    """Whether it was created for this mount."""
-
-    def undo(self) -> None:
-        """Unmount what was mounted since the mount point was opened, and remove a mount point created for that.
-
-        Raises:
-            OSError: The kernel refused.
-        """
-        before = read_mount_id(self.handle)
-        while self.pinned.read_mount_id() != before:
-            mount_calls.unmount(self.pinned.directory, self.pinned.name)
-        if self.created:
-            _remove_empty(self.pinned)
-
-
-@contextmanager
-def open_mount_point(path: Path, root: Path, *, directory: bool) -> Generator[MountPoint]:
-    """Open a directory or file to mount on; create it if it is absent. Blocks: run it off the loop.
-
-    Raises:
-        NotReady: The parent directory is absent, or something of another kind is there.
-    """
-    with ExitStack() as opened:
-        try:
-            pinned = opened.enter_context(pin(path, root))
-            created = _create_mount_point(pinned, directory=directory)
-            handle = opened.enter_context(pinned.open())
-        except FileNotFoundError:
-            raise errors.NotReady(
-                f"cannot mount at {path}: directory {path.parent} is absent; the caller must create it first"
-            ) from None
-        kind = os.fstat(handle).st_mode
-        if stat.S_ISDIR(kind) != directory or stat.S_ISLNK(kind):
-            wanted = PathKind.DIRECTORY if directory else PathKind.FILE
-            raise errors.NotReady(f"cannot mount at {path}: it exists and is not {wanted}; remove it")
-        yield MountPoint(pinned, handle, created)
-
-
 def bind_mounts_of(source: Path, root: Path) -> tuple[Path, ...]:
     """The bind mounts of `source`, a directory or a device node, below `root`. Blocks: run it off the loop."""
     found, top = source.stat(), real_root(root)
@@ -236,28 +148,3 @@ def _is_same(point: Path, source: os.stat_result) -> bool:
     if stat.S_ISBLK(source.st_mode):
         return stat.S_ISBLK(found.st_mode) and found.st_rdev == source.st_rdev
     return os.path.samestat(found, source)
-
-
-def _create_mount_point(pinned: PinnedPath, *, directory: bool) -> bool:
-    """Create an empty directory or file; return False if something is there."""
-    try:
-        if directory:
-            os.mkdir(pinned.name, 0o750, dir_fd=pinned.directory)
-        else:
-            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-            os.close(os.open(pinned.name, flags, 0o640, dir_fd=pinned.directory))
-    except FileExistsError:
-        return False
-    return True
-
-
-def _remove_empty(pinned: PinnedPath) -> None:
-    found = pinned.stat()
-    try:
-        if stat.S_ISDIR(found.st_mode):
-            os.rmdir(pinned.name, dir_fd=pinned.directory)
-        elif stat.S_ISREG(found.st_mode) and found.st_size == 0:
-            os.unlink(pinned.name, dir_fd=pinned.directory)
-    except OSError as error:
-        if error.errno not in {errno.ENOTEMPTY, errno.EBUSY}:
-            raise
