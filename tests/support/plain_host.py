@@ -1,4 +1,4 @@
-"""A node in memory: devices and mounts as values, for the decisions of publishing and unpublishing."""
+"""A node in memory: devices and mounts as values, for the decisions of `driver/mounts/`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,7 @@ from hyperpod_ebs.driver.model.path_state import MountEntry, PathKind, PathState
 
 @dataclass
 class PlainHost:
-    """The part of `mounts.host.Host` that publishing and unpublishing use."""
+    """The part of `mounts.host.Host` that all calls but staging use."""
 
     devices: dict[str, Device] = field(default_factory=dict)
     states: dict[Path, PathState] = field(default_factory=dict)
@@ -49,8 +49,8 @@ class PlainHost:
 
     async def find_device(self, volume_id: str, published: str = "", *, size: int = 0) -> Device:
         """The attached device."""
-        del published, size
-        if volume_id not in self.devices:
+        del published
+        if volume_id not in self.devices or self.devices[volume_id].size < size:
             raise errors.DeviceNotReady(f"no device of volume {volume_id}")
         return self.devices[volume_id]
 
@@ -77,6 +77,15 @@ class PlainHost:
         """All paths at which the volume is mounted."""
         device = self.devices.get(volume_id)
         return tuple(path for path, state in self.states.items() if device and state.number == device.number)
+
+    async def grow(self, device: Device, state: PathState) -> None:
+        """Note the growth."""
+        self.done.append(f"grow {state.path} to {device.size}")
+
+    async def wait_until_free(self, volume_id: str, published: str = "") -> None:
+        """Note the wait: a device without mounts is free."""
+        del published
+        self.done.append(f"wait for {volume_id}")
 
     async def unmount(self, target: Path) -> None:
         """Remove the top mount, and with it what was broken."""

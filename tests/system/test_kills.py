@@ -217,6 +217,35 @@ async def test_the_next_node_process_recovers_from_a_kill_during_mkfs(
     await fleet.orchestrator.unmount(claim, node)
 
 
+@pytest.mark.requirement("unstage.device-free")
+async def test_a_volume_is_not_unstaged_while_the_mount_of_a_killed_node_process_still_runs(fleet: Fleet) -> None:
+    """A mount program that is slow to start would mount the volume after the controller has detached it."""
+    process, node = fleet.nodes["node-1"], fleet.orchestrator.nodes["node-1"]
+    claim = await fleet.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4"))
+    context = await fleet.orchestrator.attach(claim, node)
+    await process.stop()
+    paused = create_paused_program(fleet.sandbox.path, "mount")
+    process.env = {**process.env, "PATH": f"{paused.shim.parent}:{os.environ['PATH']}"}
+    await process.start()
+    await node.csi.NodeGetInfo(csi_pb2.NodeGetInfoRequest(), timeout=30, wait_for_ready=True)
+
+    async def is_mounting() -> bool:
+        return paused.pid.exists()
+
+    await kill_during(process, fleet.orchestrator.mount(claim, node, context), until=is_mounting)
+    process.env = {key: value for key, value in process.env.items() if key != "PATH"}
+    await process.start()
+    await node.csi.NodeGetInfo(csi_pb2.NodeGetInfoRequest(), timeout=30, wait_for_ready=True)
+    try:
+        with pytest.raises(grpc.aio.AioRpcError, match="in use by another program"):
+            await fleet.orchestrator.unmount(claim, node)
+    finally:
+        os.kill(int(paused.pid.read_text()), signal.SIGCONT)
+
+    await retry_while_unavailable(lambda: fleet.orchestrator.unmount(claim, node))
+    await fleet.orchestrator.detach(claim, node)
+
+
 @pytest.mark.requirement("kills.nothing-twice")
 async def test_a_node_process_killed_under_a_running_pod_does_not_disturb_it(fleet: Fleet) -> None:
     """A rolling update of the node DaemonSet replaces node processes under running pods."""

@@ -300,6 +300,34 @@ async def test_an_orphaned_program_keeps_the_lock_before_it_has_opened_the_devic
     assert mounts_at(node.staging())
 
 
+async def test_a_lock_that_udev_holds_for_a_moment_is_waited_for(
+    node: LoopNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd, "Locking Block Device Access": udev locks a device while it probes it."""
+    await node.attach()
+    device = await node.host.find_device(VOLUME)
+    udev = os.open(device.path, os.O_RDONLY)
+    fcntl.flock(udev, fcntl.LOCK_SH)
+    flock, refusals = fcntl.flock, []
+
+    def flock_and_let_udev_finish(handle: int, operation: int) -> None:
+        try:
+            flock(handle, operation)
+        except BlockingIOError as refusal:
+            refusals.append(refusal)
+            flock(udev, fcntl.LOCK_UN)
+            raise
+
+    monkeypatch.setattr(fcntl, "flock", flock_and_let_udev_finish)
+    try:
+        await stage(node.host, staging(node, "ext4"))
+    finally:
+        os.close(udev)
+
+    assert len(refusals) == 1
+    assert mounts_at(node.staging())
+
+
 async def test_a_copy_of_an_unfinished_volume_is_not_formatted(node: LoopNode) -> None:
     """A snapshot may be taken during mkfs."""
     await node.attach(size=GIB)

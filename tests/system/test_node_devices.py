@@ -10,7 +10,7 @@ import pytest
 from hyperpod_ebs.driver.linux.devices import MODEL, Absent, Devices
 from hyperpod_ebs.driver.linux.host import LinuxHost
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.driver.model.disk import DeviceNumber
+from hyperpod_ebs.driver.model.disk import Device, DeviceNumber
 from hyperpod_ebs.driver.model.volume import nvme_serial, udev_link
 from tests.support.device_links import volume_link
 from tests.support.loop_device_node import GIB, OTHER, VOLUME, LoopNode
@@ -188,6 +188,23 @@ def test_a_device_is_the_volumes_or_another_volumes_or_unknown(machine: Machine)
 
     assert answers == [True, False, True, None, False, None]
     assert machine.devices.is_device_of(VOLUME, DeviceNumber(0, 40)) is False
+
+
+@pytest.mark.requirement("data.own-device-only")
+async def test_a_path_that_leads_to_another_device_than_the_volumes_is_not_opened_for_use(
+    machine: Machine, node: LoopNode
+) -> None:
+    """The kernel gives a removed disk's name to the next disk; the serial number in sysfs still looks right."""
+    machine.add_disk("nvme1n1", serial=nvme_serial(VOLUME))
+    (machine.dev / "nvme1n1").unlink()
+    os.mknod(machine.dev / "nvme1n1", BLOCK_NODE, (await node.attach(OTHER)).stat().st_rdev)
+    device = Device(path=machine.dev / "nvme1n1", number=DISK, size=GIB)
+
+    with pytest.raises(errors.Unavailable, match=f"no longer the device of volume {VOLUME}"):
+        await machine.host.format(device, VOLUME, "ext4")
+
+    with node.image(OTHER).open("rb") as image:
+        assert not any(image.read(4096))
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
-"""A lock on a volume's device that lasts while the device is read and formatted.
+"""A lock on a volume's device that lasts while the device is read, formatted, mounted or released.
 
 The kernel gives the number and the name of a removed disk to the next disk that appears, but not while the removed
 disk is still open. So the device is opened first, and its identity is verified after that.
 
-The lock belongs to the open file, and the programs that the driver starts inherit it. An mkfs that outlives its node
-process keeps the lock from before it opens the device exclusively until it ends. The next node process waits for the
-lock instead of racing with that mkfs. udev respects the same lock and takes it for moments (systemd, "Locking Block
-Device Access").
+The lock belongs to the open file, and the programs that the driver starts inherit it. An mkfs or a mount that outlives
+its node process keeps the lock from before it opens the device exclusively until it ends. The next node process waits
+for the lock: it neither races with that mkfs, nor releases a volume that is about to be mounted. udev respects the same
+lock and takes it for moments (systemd, "Locking Block Device Access").
 """
 
 import asyncio
@@ -55,9 +55,10 @@ async def open_locked(devices: Devices, device: Device, volume_id: str) -> Async
 
 
 def device_in_use_error(device: Device, volume_id: str) -> errors.Unavailable:
-    """The error for a device that another program uses: an orphaned mkfs, or a process of another container."""
+    """The error for a device that another program uses: an orphan, or a process of another container."""
     return errors.Unavailable(
-        f"{device.path} of volume {volume_id} is in use by another program, possibly an mkfs that still runs; try again"
+        f"{device.path} of volume {volume_id} is in use by another program, possibly an mkfs or a mount that still "
+        "runs; try again"
     )
 
 

@@ -135,8 +135,8 @@ class LinuxHost:
 
     async def mount(self, device: Device, volume_id: str, target: Path, filesystem: str, options: MountOptions) -> None:
         """Mount the device's filesystem at a directory."""
-        async with device_lock.open_locked(self._devices, device, volume_id):  # open, it stays the volume's device
-            await mount.mount(device, target, self._root, filesystem, options)
+        async with device_lock.open_locked(self._devices, device, volume_id) as lock:
+            await mount.mount(device, target, self._root, filesystem, options, lock=lock)
 
     async def bind_mount(self, source: Path, number: DeviceNumber, target: Path, options: Iterable[str]) -> None:
         """Bind-mount `source` at `target`."""

@@ -24,8 +24,12 @@ UNMOUNT_DEADLINE: Final = 600.0
 """Seconds. An unmount writes what was written since the sync, and the journal."""
 
 
-async def mount(device: Device, target: Path, root: Path, filesystem: str, options: MountOptions) -> None:
+async def mount(  # noqa: PLR0913 - a mount has that many parts
+    device: Device, target: Path, root: Path, filesystem: str, options: MountOptions, *, lock: int
+) -> None:
     """Mount the filesystem on `device` at the directory `target` below `root`; create the directory if it is absent.
+
+    `lock` is the device's locked descriptor, see `linux.device_lock`.
 
     Raises:
         NotReady: The kernel refused, or the device is write-protected and `options` do not ask for a read-only mount.
@@ -41,7 +45,9 @@ async def mount(device: Device, target: Path, root: Path, filesystem: str, optio
         place = f"/proc/self/fd/{point.handle}/."
         arguments = ["-t", filesystem, "-o", str(options), str(device.path), place]
         try:
-            await command.run(["mount", "-n", "-c", *writing, *arguments], deadline=MOUNT_DEADLINE, keep=[point.handle])
+            await command.run(
+                ["mount", "-n", "-c", *writing, *arguments], deadline=MOUNT_DEADLINE, keep=[point.handle, lock]
+            )
             await files.off_loop(_check_mount, point, device, about=target)
         except BaseException as error:
             await files.off_loop(_undo, point, error, deadline=UNMOUNT_DEADLINE)
