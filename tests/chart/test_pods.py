@@ -63,6 +63,23 @@ async def test_values_reach_the_controller() -> None:
     assert controller.aws_sdk_debug_log
 
 
+@pytest.mark.parametrize(
+    ("values", "cluster"),
+    [
+        ({}, ""),
+        ({"hyperpod": {"eksClusterName": "training"}}, "training"),
+        ({"hyperpod": {"eksClusterName": "training"}, "controller": {"k8sTagClusterId": "other"}}, "other"),
+    ],
+)
+async def test_volumes_are_tagged_with_the_eks_clusters_name(values: dict[str, Any], cluster: str) -> None:
+    """AWS managed policy AmazonEBSCSIDriverEKSClusterScopedPolicy compares the tag with the cluster's name."""
+    _, *arguments = driver_arguments((await render(values)).controller)
+
+    _, controller, _ = parse_command_line(*arguments)
+
+    assert controller.k8s_tag_cluster_id == cluster
+
+
 @pytest.mark.requirement("chart.arguments-accepted")
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["by default", "with everything"])
 async def test_the_driver_accepts_the_arguments_of_the_node(values: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@
 {{- $arguments = append $arguments (printf "--http-endpoint=%s" ($controller.httpEndpoint | default (printf ":%s" (include "hyperpod-ebs.metrics-port" .)))) -}}
 {{- end -}}
 {{- with $controller.extraVolumeTags }}{{ $arguments = append $arguments (printf "--extra-tags=%s" (include "hyperpod-ebs.extra-tags" .)) }}{{ end -}}
-{{- with $controller.k8sTagClusterId }}{{ $arguments = append $arguments (printf "--k8s-tag-cluster-id=%s" .) }}{{ end -}}
+{{- with $controller.k8sTagClusterId | default .Values.hyperpod.eksClusterName }}{{ $arguments = append $arguments (printf "--k8s-tag-cluster-id=%s" .) }}{{ end -}}
 {{- $arguments = append $arguments (printf "--batching=%t" $controller.batching) -}}
 {{- with $controller.userAgentExtra }}{{ $arguments = append $arguments (printf "--user-agent-extra=%s" .) }}{{ end -}}
 {{- if or $controller.sdkDebugLog .Values.debugLogs }}{{ $arguments = append $arguments "--aws-sdk-debug-log=true" }}{{ end -}}

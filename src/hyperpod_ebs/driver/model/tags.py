@@ -15,7 +15,7 @@ SNAPSHOT_NAME: Final = "CSIVolumeSnapshotName"
 """The tag with the name of a CreateSnapshot request."""
 
 MANAGED: Final = "ebs.csi.aws.com/cluster"
-"""The tag that AWS's managed policy AmazonEBSCSIDriverPolicy requires; its value is always "true"."""
+"""The tag that AWS's managed policies for the driver require; its value is always "true"."""
 
 CLUSTER: Final = "ebs.csi.aws.com/cluster-name"
 """The tag with the cluster's name, for IAM policies that separate clusters."""
