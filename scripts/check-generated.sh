@@ -16,7 +16,7 @@ for table in driver/model/attach_limit_table.py emulator/nodes/instance_type_tab
         exit 1
     }
 done
-for file in charts/hyperpod-ebs/values.schema.json docs/reference/chart-values.md; do
+for file in charts/hyperpod-ebs/values.schema.json charts/hyperpod-ebs/templates/_defaults.tpl docs/reference/chart-values.md; do
     diff --brief "$fresh/$file" "$file" || {
         echo "$file differs from charts/hyperpod-ebs/values.yaml: run make generate" >&2
         exit 1

@@ -80,6 +80,8 @@ def _class(required: list[str], **more: Schema) -> Schema:
 
 
 _DELETION: Final = ("Delete", "Retain")
+_DRIVER: Final[Schema] = {"enum": ["ebs.csi.aws.com", None]}
+"""The driver's name, which a class copied from a manifest has; the chart writes it in any case."""
 
 BY_PATH: Final[dict[str, Schema]] = {
     "hyperpod.clusterArn": {
@@ -124,9 +126,10 @@ BY_PATH: Final[dict[str, Schema]] = {
         reclaimPolicy={"enum": [*_DELETION, None]},
         allowVolumeExpansion={"type": ["boolean", "null"]},
         allowedTopologies={"type": ["array", "null"], "items": {"type": "object"}},
+        provisioner=_DRIVER,
     ),
-    "volumeSnapshotClasses": _class(["name", "deletionPolicy"], deletionPolicy={"enum": _DELETION}),
-    "volumeAttributesClasses": _class(["name", "parameters"]),
+    "volumeSnapshotClasses": _class(["name", "deletionPolicy"], deletionPolicy={"enum": _DELETION}, driver=_DRIVER),
+    "volumeAttributesClasses": _class(["name", "parameters"], driverName=_DRIVER),
     "nodeAllocatableUpdatePeriodSeconds": {"anyOf": [{"enum": [-1, 0, None]}, {"type": "integer", "minimum": 10}]},
 }
 """Schemas by a value's path."""

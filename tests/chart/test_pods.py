@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import pytest
 
+from hyperpod_ebs.driver.model.tags import split_flags
 from tests.support.command_line import parse_command_line
 from tests.support.helm_chart import EVERY_SIDECAR, Pod, Rendered, render
 
@@ -61,6 +62,50 @@ async def test_values_reach_the_controller() -> None:
     assert controller.account_id == "111122223333"
     assert controller.partition == "aws"
     assert controller.aws_sdk_debug_log
+
+
+@pytest.mark.parametrize(
+    "tags", [{"list": "a,b"}, {"list": "a,b", "team": "research"}, {"formula": "a=b,c=d"}], ids=str
+)
+async def test_a_tag_with_commas_reaches_the_driver(tags: dict[str, str]) -> None:
+    """Upstream: controller.extraVolumeTags; spf13/pflag, StringToString: a pair in quotes may have commas."""
+    _, *arguments = driver_arguments((await render({"controller": {"extraVolumeTags": tags}})).controller)
+
+    _, controller, _ = parse_command_line(*arguments)
+
+    assert split_flags(controller.extra_tags) == tuple(f"{key}={value}" for key, value in tags.items())
+
+
+async def test_every_container_reports_the_end_of_its_log_when_it_fails() -> None:
+    """Kubernetes, "Determine the Reason for Pod Failure": kubectl describe then shows why a container exited."""
+    rendered = await render(EVERY_SIDECAR)
+
+    policies = {
+        container["terminationMessagePolicy"]
+        for spec in [*(pod.spec for pod in rendered.pods), *(pod["spec"] for pod in rendered.all("Pod"))]
+        for container in spec["containers"]
+    }
+
+    assert policies == {"FallbackToLogsOnError"}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"storageClasses": [{"name": "a", "provisioner": "ebs.csi.aws.com"}]},
+        {"volumeSnapshotClasses": [{"name": "a", "deletionPolicy": "Delete", "driver": "ebs.csi.aws.com"}]},
+        {"volumeAttributesClasses": [{"name": "a", "parameters": {"iops": "3000"}, "driverName": "ebs.csi.aws.com"}]},
+    ],
+    ids=lambda values: next(iter(values)),
+)
+async def test_a_class_may_name_the_driver(values: dict[str, Any]) -> None:
+    """A user copies the class from its manifest."""
+    [(kind, [item])] = values.items()
+
+    with_driver = await render(values)
+    without = {key: value for key, value in item.items() if value != "ebs.csi.aws.com"}
+
+    assert with_driver.objects == (await render({kind: [without]})).objects
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,24 @@
 """A values file for the upstream chart installs this chart with the same meaning, or is refused by name."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pytest
 import yaml
 
-from tests.support.helm_chart import CHART, SNAPSHOTS, Rendered, Values, copy_chart, get_refusal, render
+from hyperpod_ebs.kit import command
+from tests.support.helm_chart import (
+    CHART,
+    SNAPSHOTS,
+    Rendered,
+    Values,
+    copy_chart,
+    get_refusal,
+    get_release,
+    render,
+)
 
 UPSTREAM: Final = Path(__file__).with_name("upstream.yaml")
 
@@ -187,7 +198,8 @@ REFUSED: Final = [
         {"additionalDaemonSets": {"big": {"serviceAccount": {"name": "other"}}}},
         "node.serviceAccount",
     ),
-    Refused("controller.extraVolumeTags", {"controller": {"extraVolumeTags": {"team": "a,b"}}}, "comma"),
+    Refused("controller.extraVolumeTags", {"controller": {"extraVolumeTags": {"team": 'a,"b"'}}}, "comma"),
+    Refused("controller.extraVolumeTags", {"controller": {"extraVolumeTags": {"a=b": "c"}}}, "equals sign"),
     Refused(
         "sidecars.attacher.leaderElection.enabled",
         sidecar("attacher", leaderElection={"enabled": False}),
@@ -313,3 +325,152 @@ async def test_a_release_of_upstreams_chart_is_upgraded_in_place() -> None:
         "ebs-csi-node-getter-binding": "ebs-csi-node-role",
         "ebs-csi-leases-rolebinding": "ebs-csi-leases-role",
     }
+
+
+BASE: Final[Values] = {
+    "sidecars": {name: {"enabled": True} for name in ("livenessProbe", "nodeDriverRegistrar")}
+    | {"snapshotter": {"forceEnable": True}},
+}
+"""Values with which more of the others have an effect."""
+
+ALSO: Final[Mapping[str, Values]] = {
+    "controller.enablePrometheusAnnotations": {"controller": {"enableMetrics": True}},
+    "controller.serviceMonitor.forceEnable": {"controller": {"enableMetrics": True}},
+    "controller.serviceMonitor": {"controller": {"enableMetrics": True, "serviceMonitor": {"forceEnable": True}}},
+    "node.enablePrometheusAnnotations": {"node": {"enableMetrics": True}},
+    "node.serviceMonitor.forceEnable": {"node": {"enableMetrics": True}},
+    "node.serviceMonitor": {"node": {"enableMetrics": True, "serviceMonitor": {"forceEnable": True}}},
+    "node.tolerations": {"node": {"tolerateAllTaints": False}},
+    "sidecars.snapshotter.forceEnable": {"sidecars": {"snapshotter": {"forceEnable": False}}},
+    "proxy.no_proxy": {"proxy": {"http_proxy": "http://proxy.example"}},
+    "": {},
+}
+"""Values that another value needs for an effect, by the path of that value or of its group; the first match counts."""
+
+SAMPLES: Final[Mapping[str, object]] = {
+    "additionalArgs": ["--other=1"],
+    "additionalClusterRoleRules": [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}],
+    "additionalDaemonSets": {"big": {"nodeSelector": {"size": "big"}}},
+    "deploymentAnnotations": {"a": "b"},
+    "dnsConfig": {"nameservers": ["10.0.0.1"]},
+    "env": [{"name": "A", "value": "b"}],
+    "envFrom": [{"configMapRef": {"name": "a"}}],
+    "fullnameOverride": "other",
+    "http_proxy": "http://proxy.example",
+    "httpEndpoint": ":9000",
+    "image.pullPolicy": "Always",
+    "imagePullSecrets": ["a"],
+    "initContainers": [{"name": "a", "image": "b"}],
+    "interval": "20s",
+    "k8sTagClusterId": "other",
+    "nodeDriverRegistrar.livenessProbe": {"exec": {"command": ["true"]}},
+    "loggingFormat": "json",
+    "metadataSources": "kubernetes",
+    "nameOverride": "other",
+    "nodeAllocatableUpdatePeriodSeconds": 60,
+    "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": []}]}},
+    "no_proxy": "10.0.0.0/8",
+    "otelTracing": {"otelServiceName": "ebs"},
+    "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}]},
+    "priorityClassName": "other",
+    "pullPolicy": "Always",
+    "region": "eu-west-1",
+    "reservedVolumeAttachments": 3,
+    "resources": {"limits": {"memory": "99Mi"}},
+    "rollingUpdate": {"maxUnavailable": 3},
+    "socketDirVolume": {"hostPath": {"path": "/run/a"}},
+    "probeDirVolume": {"hostPath": {"path": "/run/a"}},
+    "storageClasses": [{"name": "a"}],
+    "tolerations": [{"key": "a", "operator": "Exists"}],
+    "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
+    "updateStrategy": {"type": "OnDelete"},
+    "volumeAttachLimit": 7,
+    "volumeMounts": [{"name": "a", "mountPath": "/a"}],
+    "volumes": [{"name": "a", "emptyDir": {}}],
+    "volumeSnapshotClasses": [{"name": "a", "deletionPolicy": "Delete"}],
+}
+"""A value that differs from the default and is valid, by the last words of its path; other types follow a rule."""
+
+
+def other_value(path: str, value: object) -> object:
+    """A valid value that differs from the default `value`."""
+    for words, sample in SAMPLES.items():
+        if path == words or path.endswith(f".{words}"):
+            return sample
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case dict():
+            return {**value, "a": "b"}
+        case _:
+            return f"{value or ''}x"
+
+
+def whole_values(values: Any, path: str = "") -> Iterator[tuple[str, object]]:  # what YAML holds
+    """The path and the default of each value; a group that Kubernetes defines is one value."""
+    is_group = isinstance(values, dict) and values and path.rpartition(".")[2] not in SAMPLES
+    if not is_group or path.endswith(("securityContext", "containerSecurityContext")):
+        yield path, values
+        return
+    for key, inner in values.items():
+        yield from whole_values(inner, f"{path}.{key}" if path else key)
+
+
+def merge_values(*parts: Values) -> dict[str, Any]:  # what YAML holds
+    """The values of all parts; the later part counts."""
+    result: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+            result[key] = merge_values(result[key], value) if both else value
+    return result
+
+
+def values_at(path: str, value: object) -> Values:
+    """Values with one value."""
+    for part in reversed(path.split(".")):
+        value = {part: value}
+    assert isinstance(value, dict)
+    return value
+
+
+async def install_or_refuse(values: Values) -> tuple[str, str]:
+    """What an installation with the values creates, and its notes; nothing and the error if the chart refuses them."""
+    try:
+        return await get_release(values)
+    except command.CommandFailed as failed:
+        return "", str(failed)
+
+
+def is_named(path: str, notes: str) -> bool:
+    """Whether the notes name the value, or its group in a sidecar."""
+    parts = path.split(".")
+    return any(".".join(parts[:count]) in notes for count in range(min(3, len(parts)), len(parts) + 1))
+
+
+@pytest.mark.requirement("chart.upstream-values")
+async def test_each_of_upstreams_values_has_an_effect_or_is_refused_or_named_in_the_notes() -> None:
+    """Decision 0017: a value that is accepted and does nothing is noticed weeks later."""
+    without_effect = []
+    limit = asyncio.Semaphore(2)
+    unchanged = {prefix: await install_or_refuse(merge_values(BASE, values)) for prefix, values in ALSO.items()}
+
+    async def change(path: str, default: object) -> None:
+        prefix = next(prefix for prefix in ALSO if f"{path}.".startswith(prefix and f"{prefix}."))
+        before, notes = unchanged[prefix]
+        needed = ALSO[prefix]
+        async with limit:
+            after, words = await install_or_refuse(
+                merge_values(BASE, needed, values_at(path, other_value(path, default)))
+            )
+        is_invalid = not after and "is refused" not in words
+        if is_invalid or (after == before and not is_named(path, notes + words)):
+            without_effect.append(f"{path}: {words if is_invalid else 'no effect'}")
+
+    async with asyncio.TaskGroup() as tasks:
+        for path, default in whole_values(yaml.safe_load(UPSTREAM.read_text())):
+            tasks.create_task(change(path, default))
+
+    assert not without_effect, "\n".join(without_effect)

@@ -129,9 +129,15 @@ async def get_refusal(values: Values, *, apis: tuple[str, ...] = (SNAPSHOTS,), k
 
 async def get_notes(values: Values, *, chart: Path = CHART) -> str:
     """The notes of an installation, for a cluster of Helm's default version without CRDs."""
+    return (await get_release(values, chart=chart))[1]
+
+
+async def get_release(values: Values, *, chart: Path = CHART) -> tuple[str, str]:
+    """The manifest of an installation, with its hooks, and its notes, for a cluster as in `get_notes`."""
     words = ("install", "ebs", str(chart), "--dry-run=client", "--output=json", "--namespace=kube-system")
-    finished = await _helm(*words, values=values, ok=0)
-    return str(json.loads(finished.out)["info"]["notes"])
+    release = json.loads((await _helm(*words, values=values, ok=0)).out)
+    hooks = [hook["manifest"] for hook in release.get("hooks") or ()]
+    return "---\n".join([release["manifest"], *hooks]), str(release["info"]["notes"])
 
 
 def _cluster(apis: tuple[str, ...], kubernetes: str) -> list[str]:

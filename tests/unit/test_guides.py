@@ -20,7 +20,10 @@ EXAMPLES: Final = [Page.read(path) for path in sorted((ROOT / "examples").glob("
 KINDS: Final = {"sh settings", "sh run", "sh fails", "sh shown", "text"}
 
 _OPTIONS: Final = (ServingOptions, ControllerOptions, NodeOptions)
-_OTHER_PROGRAMS_FLAGS: Final = {"--preserve", "--base", "--fresh", "--set", "--set-string"}
+_OTHER_PROGRAMS_FLAGS: Final = {
+    *("--preserve", "--base", "--fresh", "--set", "--set-string"),
+    *("--reuse-values", "--reset-then-reuse-values"),
+}
 """Flags of the AWS CLI, of `make image` and of Helm."""
 
 # `code` outside of blocks.

@@ -58,6 +58,7 @@ ports:
 lifecycle:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+terminationMessagePolicy: FallbackToLogsOnError
 {{- with .resources }}
 resources:
   {{- toYaml . | nindent 2 }}

@@ -1,8 +1,12 @@
 {{/* The driver in the controller's pod. */}}
 
+{{/* A pair with a comma is quoted, as in CSV. */}}
 {{- define "hyperpod-ebs.extra-tags" -}}
 {{- $pairs := list -}}
-{{- range $key, $value := . }}{{ $pairs = append $pairs (printf "%s=%s" $key (toString $value)) }}{{ end -}}
+{{- range $key, $value := . }}
+{{- $pair := printf "%s=%s" $key (toString $value) -}}
+{{- $pairs = append $pairs (contains "," $pair | ternary (printf "\"%s\"" $pair) $pair) -}}
+{{- end -}}
 {{- join "," $pairs }}
 {{- end }}
 

@@ -1,3 +1,26 @@
+{{/* The paths of values that were set, and have no effect with the other values. */}}
+{{- define "hyperpod-ebs.without-effect" -}}
+{{- $defaults := include "hyperpod-ebs.defaults" . | fromYaml -}}
+{{- $paths := list -}}
+{{- range $name := list "livenessProbe" "nodeDriverRegistrar" }}
+{{- $group := get $.Values.sidecars $name }}
+{{- if not $group.enabled }}
+{{- $default := get $defaults (printf "sidecars.%s" $name) }}
+{{- range $key, $value := $group }}
+{{- if not (deepEqual $value (get $default $key)) }}{{ $paths = append $paths (printf "sidecars.%s.%s (the sidecar is not enabled: the driver does its work)" $name $key) }}{{ end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+{{- if and (not .Values.sidecars.nodeDriverRegistrar.enabled) (not (deepEqual .Values.node.probeDirVolume (get $defaults "node.probeDirVolume"))) }}
+{{- $paths = append $paths "node.probeDirVolume (sidecars.nodeDriverRegistrar is not enabled)" -}}
+{{- end -}}
+{{- range $name, $group := dict "metadataLabeler" (omit .Values.sidecars.metadataLabeler "enabled") "volumemodifier" .Values.sidecars.volumemodifier }}
+{{- range $key, $_ := $group }}{{ $paths = append $paths (printf "sidecars.%s.%s (the driver has no such sidecar)" $name $key) }}{{ end }}
+{{- end -}}
+{{- with .Values.fullnameOverride }}{{ $paths = append $paths "fullnameOverride (the objects have fixed names, as upstream)" }}{{ end -}}
+{{- toYaml $paths }}
+{{- end }}
+
 {{/* The notes after an installation: values that are accepted but have another effect than upstream, and what to check. A list of sentences. */}}
 {{- define "hyperpod-ebs.notices" -}}
 {{- $notices := list -}}
@@ -6,6 +29,9 @@
 {{- end -}}
 {{- if include "hyperpod-ebs.is-go-driver" . }}
 {{- $notices = append $notices (printf "image.repository is the Go driver's image, which does not work with this chart. The chart uses %s instead and ignores image.tag. Set image.containerRegistry, or image.repository to your image." (include "hyperpod-ebs.driver-image" .)) -}}
+{{- end -}}
+{{- with include "hyperpod-ebs.without-effect" . | fromYamlArray }}
+{{- $notices = append $notices (printf "these values have no effect here: %s." (join ", " .)) -}}
 {{- end -}}
 {{- $without_registry := list -}}
 {{- $replaced := list -}}

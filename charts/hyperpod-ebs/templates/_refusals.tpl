@@ -44,8 +44,9 @@ image.repository is refused: {{ $values.image.repository }} has a registry, and 
 {{- end }}
 {{- end }}
 {{- range $key, $value := $controller.extraVolumeTags }}
-{{- if or (contains "," $key) (contains "=" $key) (contains "," (toString $value)) }}
-controller.extraVolumeTags is refused: the tag {{ $key }} has a comma or an equals sign, which the driver's --extra-tags does not support. Choose another key or value
+{{- $pair := printf "%s=%s" $key (toString $value) -}}
+{{- if or (contains "=" $key) (and (contains "," $pair) (contains "\"" $pair)) }}
+controller.extraVolumeTags is refused: the tag {{ $key }} has an equals sign in its key, or both a comma and a quotation mark, which the driver's --extra-tags does not support. Choose another key or value
 {{- end }}
 {{- end }}
 {{- if and $controller.region $hyperpod.region (ne $controller.region $hyperpod.region) }}
