@@ -2,10 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from hyperpod_ebs.driver.linux import mount_calls
 from hyperpod_ebs.driver.model.capability import AccessMode, Capability, Mount
 from hyperpod_ebs.driver.model.disk import Device, DeviceNumber
-from hyperpod_ebs.driver.model.mount_options import PER_MOUNT, MountOptions
+from hyperpod_ebs.driver.model.mount_options import MountOptions
 from hyperpod_ebs.driver.model.path_state import MountEntry
 from hyperpod_ebs.driver.mounts import options
 
@@ -120,8 +119,3 @@ def test_an_option_that_is_in_force_by_default_is_no_difference() -> None:
     """tune2fs(8), -o: the mount table leaves out the options that the superblock has as defaults."""
     assert differences("discard,data=writeback", mount_entry(), defaults="discard,data=writeback") == []
     assert differences("nodiscard", mount_entry(), defaults="discard") == ["is not nodiscard"]
-
-
-def test_the_kernel_is_given_every_flag_that_a_mount_can_have() -> None:
-    """mount(2), MS_REMOUNT | MS_BIND."""
-    assert mount_calls.FLAGS.keys() == PER_MOUNT
