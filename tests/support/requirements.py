@@ -115,6 +115,8 @@ SECTIONS: Final = (
                 sentence="NodeUnstageVolume succeeds only when all cached data is on the volume, and no mount, process "
                 "or block device of the node uses the volume's device.",
                 source="decision 0030",
+                departure="On Xen instances nothing but its name identifies a disk, and NodeUnstageVolume does not get "
+                "the name. A repeated call that finds nothing mounted succeeds there without asking the device.",
             ),
             "volume.mounted-is-not-usable": Requirement(
                 sentence="A filesystem that is mounted for writing and refuses writes is neither staged nor published "
