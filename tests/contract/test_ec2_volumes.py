@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from hyperpod_ebs.emulator.state.clock import AWS_DURATIONS, Duration
 from tests.support.emulator_clients import ZONE, Aws, cloud
 from tests.support.waiting import wait_until_equal
 
@@ -35,6 +36,12 @@ async def test_a_zone_can_be_given_by_its_id(aws: Aws) -> None:
     assert (made["AvailabilityZone"], made["VolumeType"], made["Iops"]) == ("us-west-2b", "gp2", 100)
 
 
+IO2 = {"VolumeType": "io2"}
+
+IO2_LIMITS = "io2 volumes configured with greater than 64 TiB or 256K IOPS or 1000:1 IOPS:GB ratio are not supported."
+"""EC2's one answer to all three limits, quoted in https://github.com/kubernetes-sigs/aws-ebs-csi-driver/pull/2475."""
+
+
 class Refusal(NamedTuple):
     """A CreateVolume that EC2 refuses."""
 
@@ -55,9 +62,10 @@ REFUSALS = [
         "iops over gp3's", {"Iops": 2**31 - 1, "Size": 4}, "InvalidParameterValue", "is too high; maximum is 80000"
     ),
     Refusal("iops over io1's", {"VolumeType": "io1", "Iops": 64_001, "Size": 4}, "InvalidParameterValue", "64000"),
-    Refusal(
-        "iops over io2's", {"VolumeType": "io2", "Iops": 2**31 - 1, "Size": 4}, "InvalidParameterValue", "256K IOPS"
-    ),
+    Refusal("iops over io2's", {**IO2, "Iops": 2**31 - 1, "Size": 4}, "InvalidParameterCombination", IO2_LIMITS),
+    Refusal("iops over io2's only", {**IO2, "Iops": 256_001, "Size": 512}, "InvalidParameterCombination", IO2_LIMITS),
+    Refusal("iops ratio of io2", {**IO2, "Iops": 10_000, "Size": 6}, "InvalidParameterCombination", IO2_LIMITS),
+    Refusal("io2 too large", {**IO2, "Iops": 100, "Size": 65_537}, "InvalidParameterCombination", IO2_LIMITS),
     Refusal("iops under gp3's", {"Iops": 2_999}, "InvalidParameterValue", "minimum is 3000"),
     Refusal(
         "iops ratio",
@@ -337,6 +345,47 @@ async def test_pages_of_ids_and_invalid_tokens_are_refused(aws: Aws) -> None:
 
     assert (both[0], few[0]) == ("InvalidParameterCombination", "InvalidParameterValue")
     assert {token[0] for token in tokens} == {"InvalidPaginationToken"}
+
+
+async def test_max_results_of_zero_counts_as_not_set(aws: Aws) -> None:
+    """The upstream driver lists with `MaxResults: aws.Int32(maxResults)`, which is 0 for "no limit".
+
+    Source: https://github.com/kubernetes-sigs/aws-ebs-csi-driver/blob/master/pkg/cloud/cloud.go, ListSnapshots.
+    """
+    volumes = [await aws.create_volume() for _ in range(6)]
+    for volume in volumes:
+        await aws.ec2("create_snapshot", VolumeId=volume)
+        await aws.ec2("modify_volume", VolumeId=volume, Size=2)
+    await aws.ec2("run_instances", MinCount=1, MaxCount=1)
+
+    shown = [
+        (await aws.ec2("describe_volumes", MaxResults=0, Filters=[{"Name": "size", "Values": ["2"]}]))["Volumes"],
+        (await aws.ec2("describe_volumes", MaxResults=0, VolumeIds=volumes))["Volumes"],
+        (await aws.ec2("describe_snapshots", MaxResults=0))["Snapshots"],
+        (await aws.ec2("describe_volumes_modifications", MaxResults=0))["VolumesModifications"],
+    ]
+    instances = await aws.ec2("describe_instances", MaxResults=0)
+
+    assert [len(found) for found in shown] == [6, 6, 6, 6]
+    assert len(instances["Reservations"]) == 1
+
+
+async def test_a_volume_that_is_being_deleted_cannot_be_deleted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """EC2 API reference, DeleteVolume: the volume must be in the available state.
+
+    DeleteVolume is not among the actions that are idempotent by default (EC2 developer guide, "Ensuring idempotency in
+    Amazon EC2 API requests"); "Error codes" gives IncorrectState for a resource in a wrong state, and
+    InvalidVolume.NotFound for one that does not exist.
+    """
+    monkeypatch.setitem(AWS_DURATIONS, "volume gone", Duration(median=3600, p95=7200))
+    async with cloud(profile="aws") as (_, aws):
+        volume = await aws.create_volume()
+        await aws.ec2("delete_volume", VolumeId=volume)
+
+        again = await aws.expect_error("ec2", "delete_volume", VolumeId=volume)
+        shown = await aws.volume_state(volume)
+
+    assert (again[0], shown) == ("IncorrectState", "deleting")
 
 
 async def test_with_the_aws_profile_states_take_seconds() -> None:

@@ -28,7 +28,7 @@ def page(
         AwsFault: MaxResults or NextToken is invalid.
     """
     smallest, largest = sizes
-    max_results, token = parameters.get("MaxResults"), parameters.get("NextToken")
+    max_results, token = _max_results(parameters), parameters.get("NextToken")
     if max_results is not None and max_results < smallest:
         text = (
             f"Value ( {max_results} ) for parameter maxResults is invalid. Expecting a value greater than {smallest}."
@@ -53,10 +53,15 @@ def refuse_pages_of_ids(parameters: Parameters, ids: str) -> None:
     Raises:
         AwsFault: The request has both.
     """
-    if parameters.get(ids) and parameters.get("MaxResults") is not None:
+    if parameters.get(ids) and _max_results(parameters) is not None:
         lower = ids[0].lower() + ids[1:]
         text = f"The parameter {lower} cannot be used with the parameter maxResults"
         raise AwsFault("InvalidParameterCombination", text)
+
+
+def _max_results(parameters: Parameters) -> int | None:
+    """The requested MaxResults; EC2 takes 0 for a value that is not set, as the upstream driver sends it."""
+    return parameters.get("MaxResults") or None
 
 
 def _read_token(token: str) -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """The limits of each volume type: sizes, IOPS, throughput and their ratios.
 
 Source: EC2's API reference for CreateVolume and ModifyVolume. The error texts are EC2's,
-because callers parse them: the Go driver reads the highest IOPS from them.
+because callers parse them: the Go driver reads the highest IOPS from "maximum is N" for gp3
+and io1, and from "NK IOPS" for io2 (pkg/cloud/cloud.go, nonIo2ErrRegex and io2ErrRegex).
 """
 
 from collections.abc import Mapping
@@ -39,6 +40,11 @@ VOLUME_TYPES: Final[Mapping[str, TypeLimits]] = {
 }
 
 MIB_PER_IOPS: Final = 0.25
+
+_IO2_TEXT: Final = (
+    "io2 volumes configured with greater than 64 TiB or 256K IOPS or 1000:1 IOPS:GB ratio are not supported."
+)
+"""EC2's one text for these limits of io2, quoted in https://github.com/kubernetes-sigs/aws-ebs-csi-driver/pull/2475."""
 
 _GP2_IOPS: Final = (100, 16_000)
 """The fewest and the most IOPS of a gp2 volume, which requests cannot set."""
@@ -86,6 +92,8 @@ def _check_size(kind: str, limits: TypeLimits, size_gib: int) -> None:
     if size_gib < least:
         raise _error(f"Volume of {size_gib}GiB is too small for volume type {kind}; minimum is {least}GiB.")
     if size_gib > most:
+        if kind == "io2":
+            raise _error(_IO2_TEXT, combination=True)
         raise _error(f"Volume of {size_gib}GiB is too large for volume type {kind}; maximum is {most}GiB.")
 
 
@@ -98,14 +106,15 @@ def _iops(kind: str, limits: TypeLimits, size_gib: int, requested: int | None) -
     if requested is None and limits.iops_required:
         raise _error(f"The parameter iops must be specified for {kind} volumes.", combination=True)
     iops = least if requested is None else requested
-    if iops > most:
-        # The Go driver reads "maximum is N" for gp3 and io1, and "NK IOPS" for io2.
-        bound = f"io2 volumes have at most {most // 1000}K IOPS." if kind == "io2" else f"maximum is {most}."
-        raise _error(f"Volume iops of {iops} is too high; {bound}")
     if iops < least:
         raise _error(f"Volume iops of {iops} is too low; minimum is {least}.")
     baseline = least if kind == "gp3" else 0  # included at any size
-    if iops > max(baseline, limits.iops_per_gib * size_gib):
+    most_for_size = max(baseline, limits.iops_per_gib * size_gib)
+    if kind == "io2" and iops > min(most, most_for_size):
+        raise _error(_IO2_TEXT, combination=True)
+    if iops > most:
+        raise _error(f"Volume iops of {iops} is too high; maximum is {most}.")
+    if iops > most_for_size:
         raise _error(
             f"Iops to volume size ratio of {iops / size_gib:.6f} is too high; maximum is {limits.iops_per_gib}"
         )
