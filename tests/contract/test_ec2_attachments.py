@@ -1,5 +1,7 @@
 """AttachVolume, DetachVolume, tags, instances, instance types and zones, called through the AWS SDK."""
 
+from typing import Any
+
 import pytest
 
 from tests.support.emulator_clients import Aws, cloud
@@ -189,6 +191,29 @@ async def test_instances_are_chosen_by_client_token_zone_and_id(aws: Aws) -> Non
     ]
     assert {instance["Placement"]["AvailabilityZone"] for instance in first["Instances"]} == {"us-west-2c"}
     assert (unknown[0], subnet[0]) == ("InvalidInstanceID.NotFound", "InvalidSubnetID.NotFound")
+
+
+async def test_a_client_token_is_for_the_same_instances_with_each_set_in_any_order(aws: Aws) -> None:
+    """EC2 API reference, RunInstances: security groups, tags, devices and network interfaces have no order."""
+    sets: dict[str, list[Any]] = {
+        "SecurityGroupIds": ["sg-1", "sg-2"],
+        "TagSpecifications": [
+            {"ResourceType": "instance", "Tags": [{"Key": "a", "Value": ""}, {"Key": "b", "Value": ""}]},
+            {"ResourceType": "volume", "Tags": [{"Key": "a", "Value": ""}]},
+        ],
+        "BlockDeviceMappings": [{"DeviceName": "/dev/sdf"}, {"DeviceName": "/dev/sdg"}],
+        "NetworkInterfaces": [{"DeviceIndex": 0, "Groups": ["sg-1", "sg-2"]}, {"DeviceIndex": 1}],
+    }
+    turned = {name: values[::-1] for name, values in sets.items()}
+    turned["NetworkInterfaces"] = [{"DeviceIndex": 1}, {"DeviceIndex": 0, "Groups": ["sg-2", "sg-1"]}]
+    request = {"MinCount": 1, "MaxCount": 1, "ClientToken": "t"}
+
+    first = await aws.ec2("run_instances", **request, **sets)
+    again = await aws.ec2("run_instances", **request, **turned)
+    other = await aws.expect_error("ec2", "run_instances", **request, **sets | {"SecurityGroupIds": ["sg-1"]})
+
+    assert again["Instances"][0]["InstanceId"] == first["Instances"][0]["InstanceId"]
+    assert other[0] == "IdempotentParameterMismatch"
 
 
 @pytest.mark.parametrize("method", ["attach_volume", "detach_volume", "delete_volume"])

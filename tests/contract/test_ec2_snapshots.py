@@ -1,7 +1,9 @@
 """Snapshots and modifications of volumes, called through the AWS SDK."""
 
 import asyncio
-from typing import Any
+import time
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import pytest
 from botocore.exceptions import ClientError
@@ -137,6 +139,21 @@ async def test_a_modification_ends_with_the_new_size_and_performance(aws: Aws) -
     assert (found["ModificationState"], found["Progress"]) == ("completed", 100)
 
 
+async def test_a_volume_that_only_grows_keeps_its_iops_and_throughput(aws: Aws) -> None:
+    """EC2 API reference, ModifyVolume: Iops and Throughput default to the existing value of the volume."""
+    gp3 = await aws.create_volume(Size=10, Iops=4000, Throughput=300)
+    io2 = await aws.create_volume(Size=10, VolumeType="io2", Iops=500)
+
+    for volume in (gp3, io2):
+        await aws.ec2("modify_volume", VolumeId=volume, Size=20)
+
+    shown = [await aws.describe_volume(volume) for volume in (gp3, io2)]
+    assert [(volume["Size"], volume["Iops"], volume.get("Throughput")) for volume in shown] == [
+        (20, 4000, 300),
+        (20, 500, None),
+    ]
+
+
 async def test_a_gp2_volume_becomes_gp3_with_the_higher_iops_of_both(aws: Aws) -> None:
     """EC2 API reference, ModifyVolume: Iops."""
     volume = await aws.create_volume(VolumeType="gp2", Size=2000)
@@ -176,6 +193,42 @@ async def test_the_fifth_modification_of_a_day_is_refused(aws: Aws) -> None:
     fifth = await aws.expect_error("ec2", "modify_volume", VolumeId=volume, Size=6)
 
     assert fifth[0] == "VolumeModificationRateExceeded"
+
+
+class Window(NamedTuple):
+    """A rule on modifications, how many of them use it up, and its length."""
+
+    rule: str
+    modifications: int
+    hours: float
+
+
+@pytest.mark.parametrize("window", [Window("four-a-day", 4, 24), Window("six-hours-apart", 1, 6)])
+async def test_a_volume_can_be_modified_again_when_the_window_ends_and_not_earlier(window: Window) -> None:
+    """EBS user guide, "Amazon EBS Elastic Volumes": 24 hours since 2026, and six hours before."""
+    async with cloud(rate=window.rule) as (emulator, aws):
+        volume = await aws.create_volume(Size=1)
+        for size in range(2, 2 + window.modifications):
+            await aws.ec2("modify_volume", VolumeId=volume, Size=size)
+            await aws.describe_volume(volume)
+
+        async def modify_after(hours: float) -> str:
+            """The answer to one more modification `hours` after the first."""
+            modifications = emulator.world.store.modifications
+            latest, first = modifications[volume], time.time() - hours * 3600
+            if latest.earlier:
+                modifications.put(replace(latest, earlier=(first, *latest.earlier[1:])))
+            else:
+                modifications.put(replace(latest, started=first))
+            try:
+                await aws.ec2("modify_volume", VolumeId=volume, Size=10)
+            except ClientError as refusal:
+                return error_of(refusal)[0]
+            return "modified"
+
+        answers = [await modify_after(window.hours - 0.1), await modify_after(window.hours + 0.1)]
+
+    assert answers == ["VolumeModificationRateExceeded", "modified"]
 
 
 async def test_a_second_modification_is_refused_while_the_first_is_under_way() -> None:

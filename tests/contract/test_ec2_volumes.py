@@ -1,11 +1,15 @@
 """CreateVolume, DeleteVolume and DescribeVolumes, called through the AWS SDK."""
 
+import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from botocore.exceptions import ClientError
 
 from hyperpod_ebs.emulator.state.clock import AWS_DURATIONS, Duration
-from tests.support.emulator_clients import ZONE, Aws, cloud
+from tests.support.emulator_clients import ZONE, Aws, cloud, error_of
 from tests.support.waiting import wait_until_equal
 
 
@@ -160,6 +164,45 @@ async def test_a_client_token_creates_one_volume_and_is_refused_for_another_requ
     assert again["VolumeId"] == first["VolumeId"]
     assert other[0] == "IdempotentParameterMismatch"
     assert len((await aws.ec2("describe_volumes"))["Volumes"]) == 1
+
+
+async def test_a_client_token_is_for_the_same_tags_in_any_order(aws: Aws) -> None:
+    """EC2 user guide, "Tag your Amazon EC2 resources": tags are a set of keys. Go's maps have no order.
+
+    EC2 developer guide, "Ensuring idempotency in Amazon EC2 API requests": a retry has the same parameters.
+    """
+    tags = [{"Key": name, "Value": "x"} for name in ("a", "b", "c")]
+
+    async def create(tags: list[dict[str, str]]) -> str:
+        specification = {"ResourceType": "volume", "Tags": tags}
+        request = {"AvailabilityZone": ZONE, "Size": 1, "ClientToken": "once", "TagSpecifications": [specification]}
+        return str((await aws.ec2("create_volume", **request))["VolumeId"])
+
+    first = await create(tags)
+    again = await create(tags[::-1])
+    with pytest.raises(ClientError) as other:
+        await create(tags[:2])
+
+    assert again == first
+    assert error_of(other.value)[0] == "IdempotentParameterMismatch"
+    assert len((await aws.ec2("describe_volumes"))["Volumes"]) == 1
+
+
+async def test_client_tokens_outlive_a_restart_and_end_after_24_hours(short_path: Path) -> None:
+    """AWS does not publish how long EC2 remembers a token; after a lost answer, a driver may retry for hours."""
+    request = {"AvailabilityZone": ZONE, "Size": 1}
+    async with cloud(short_path / "state") as (emulator, aws):
+        ids = {token: (await aws.ec2("create_volume", ClientToken=token, **request))["VolumeId"] for token in "no"}
+        tokens = emulator.world.store.tokens
+        for token, hours in (("n", 23.9), ("o", 24.1)):
+            (record,) = [record for record in tokens.values() if record.made == (ids[token],)]
+            tokens.put(replace(record, used=time.time() - hours * 3600))
+
+    async with cloud(short_path / "state") as (_, aws):
+        again = {token: (await aws.ec2("create_volume", ClientToken=token, **request))["VolumeId"] for token in "no"}
+
+    assert again["n"] == ids["n"]
+    assert again["o"] != ids["o"]
 
 
 async def test_the_client_token_of_a_deleted_volume_cannot_be_used_again(aws: Aws) -> None:

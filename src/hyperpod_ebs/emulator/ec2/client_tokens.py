@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,6 +67,18 @@ def token_mismatch(text: str) -> AwsFault:
 
 
 def _terms(parameters: Parameters) -> str:
-    """The parameters that a repeated request must have in common with the first, as canonical JSON."""
-    terms = {name: value for name, value in parameters.items() if name not in _NOT_COMPARED}
-    return json.dumps(terms, sort_keys=True, default=str)
+    """The parameters that a repeated request must have in common with the first, as canonical JSON.
+
+    Each list in the requests that have a token is a set to EC2: tags, tag specifications, security groups, block
+    devices and network interfaces, with their addresses.
+    """
+    return _canonical({name: value for name, value in parameters.items() if name not in _NOT_COMPARED})
+
+
+def _canonical(value: object) -> str:
+    """`value` as JSON text, equal for values that differ only in the order of members and elements."""
+    if isinstance(value, Mapping):
+        return json.dumps({name: _canonical(member) for name, member in value.items()}, sort_keys=True)
+    if isinstance(value, list):
+        return json.dumps(sorted({_canonical(element) for element in value}))
+    return json.dumps(value, default=str)
