@@ -171,31 +171,49 @@ async def test_a_volume_that_is_mounted_elsewhere_on_the_machine_is_not_unstaged
     await unstage(node.host, VOLUME, node.staging())
 
 
+@asynccontextmanager
+async def copy_mount_to_another_namespace(path: Path, *, file: str = "") -> AsyncGenerator[None]:
+    """Start a process in a mount namespace with a private copy of the mount at `path`, with `file` in it open."""
+    # The new namespace has a copy of every mount, also of other tests' mounts, whose devices it must not keep busy.
+    script = (
+        'for point in $(findmnt -rno TARGET -t ext4,xfs); do [ "$point" = "$0" ] || [ "$point" = / ] || '
+        'umount --lazy "$point"; done; [ -z "$1" ] || exec 3<>"$0/$1"; echo ready; read line'
+    )
+    argv = ["unshare", "--mount", "sh", "-c", script, str(path), file]
+    container = await asyncio.create_subprocess_exec(*argv, stdin=PIPE, stdout=PIPE)
+    assert container.stdout
+    await container.stdout.readline()
+    try:
+        yield
+    finally:
+        await container.communicate(b"\n")
+
+
 @pytest.mark.requirement("unstage.device-free")
-async def test_a_volume_that_is_mounted_in_another_mount_namespace_is_not_unstaged(
+async def test_a_volume_that_is_in_use_in_another_mount_namespace_is_not_unstaged(
     node: LoopNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A container may have a private copy of the mount, which no table of this process shows."""
     monkeypatch.setattr(device_use, "PATIENCE", 0.0)
     await stage(node.host, staging(node))
-    # The new namespace has a copy of every mount, also of other tests' mounts, whose devices it must not keep busy.
-    script = (
-        'for point in $(findmnt -rno TARGET -t ext4,xfs); do [ "$point" = "$0" ] || [ "$point" = / ] || '
-        'umount --lazy "$point"; done; echo ready; read line'
-    )
-    argv = ["unshare", "--mount", "sh", "-c", script, str(node.staging())]
-    container = await asyncio.create_subprocess_exec(*argv, stdin=PIPE, stdout=PIPE)
-    assert container.stdout
-    await container.stdout.readline()
 
-    try:
+    async with copy_mount_to_another_namespace(node.staging(), file="open"):
         for _ in range(2):
             with pytest.raises(errors.Unavailable, match="another mount namespace"):
                 await unstage(node.host, VOLUME, node.staging())
-    finally:
-        await container.communicate(b"\n")
 
     await unstage_when_written(node)
+
+
+async def test_a_copy_of_the_mount_that_no_process_uses_does_not_keep_a_volume_staged(node: LoopNode) -> None:
+    """mount_namespaces(7): when a mount point is removed, it is unmounted in the other namespaces.
+
+    Every container that is started with kubelet's directory as a private volume has such copies until it ends.
+    """
+    await stage(node.host, staging(node))
+
+    async with copy_mount_to_another_namespace(node.staging()):
+        await unstage(node.host, VOLUME, node.staging())
 
 
 @pytest.mark.requirement("unstage.device-free")

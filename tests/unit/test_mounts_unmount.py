@@ -28,21 +28,21 @@ def real(host: PlainHost) -> Host:
 
 
 async def test_all_stacked_mounts_are_unmounted_before_the_wait_for_the_device(node: PlainHost) -> None:
-    """The path is removed last, so that a repeat finds it."""
+    """The removal of the path drops the copies of its mount in other mount namespaces."""
     for _ in range(2):
         node.add_mount(STAGING, node.devices[VOLUME].number)
 
     await unstage(real(node), VOLUME, STAGING)
 
     unmount = f"unmount {STAGING}"
-    assert node.done == [unmount, unmount, f"wait for {VOLUME}", f"remove {STAGING}"]
+    assert node.done == [unmount, unmount, f"remove {STAGING}", f"wait for {VOLUME}"]
 
 
 async def test_the_device_is_waited_for_even_if_nothing_is_mounted(node: PlainHost) -> None:
     """An earlier unmount may still be writing."""
     await unstage(real(node), VOLUME, STAGING)
 
-    assert node.done == [f"wait for {VOLUME}", f"remove {STAGING}"]
+    assert node.done == [f"remove {STAGING}", f"wait for {VOLUME}"]
 
 
 async def test_a_mount_of_another_volume_stays(node: PlainHost) -> None:

@@ -113,10 +113,12 @@ async def unstage(host: Host, volume_id: str, target: Path) -> None:
         raise errors.InUse(
             f"volume {volume_id} is still mounted at {points}; end the pods that use it there, or unstage it there"
         )
+    # Remove the directory first: the kernel then drops the copies of its mount in other mount namespaces, such as those
+    # of containers that were started while the volume was staged (Linux, mount_namespaces(7)).
+    await host.remove_empty(unmounted.path)
     await host.wait_until_free(volume_id, state.top.source if state.top else "")
     if not state.top:
         await protection.lift_protection(host, volume_id)
-    await host.remove_empty(unmounted.path)
 
 
 def preparation(contents: Contents, wanted: Staging, device: Device, *, can_grow_mounted: bool) -> Step:
