@@ -701,6 +701,11 @@ SECTIONS: Final = (
                 sentence="ListSnapshots is ABORTED for a token that is not valid.",
                 source=f"{_CSI}#listsnapshots-errors",
             ),
+            "csi.modify-volume.last-change": Requirement(
+                sentence="A volume ends as the last acknowledged call wanted it, even if EC2 still shows an earlier "
+                "state.",
+                source="decision 0036; KEP-3751",
+            ),
             "csi.expand-volume.idempotent": Requirement(
                 sentence="ControllerExpandVolume succeeds for a volume that is large enough.",
                 source=f"{_CSI}#controllerexpandvolume",

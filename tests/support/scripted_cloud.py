@@ -113,6 +113,9 @@ class ScriptedCloud:
         """Answer `modification`."""
         return self._answer("modify_volume", self.modification)
 
+    async def wait_until_changes_show(self, _: str) -> None:
+        """Return at once: the script says what is shown."""
+
     async def describe_modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
         """Answer what `modified` shows now, under each id."""
         shown = self._answer("describe_modifications", self.modified(now()))

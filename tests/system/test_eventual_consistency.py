@@ -3,14 +3,17 @@
 The EC2 developer guide, "Ensure idempotency and eventual consistency", says what a client must expect.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 import pytest
 
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
+from hyperpod_ebs.driver.model.tags import TagChanges
+from hyperpod_ebs.driver.model.volume import Change
 from hyperpod_ebs.driver.volumes.attach import attach_volume, detach_volume
-from hyperpod_ebs.driver.volumes.modify import expand_volume
+from hyperpod_ebs.driver.volumes.modify import expand_volume, modify_volume
 from hyperpod_ebs.driver.volumes.provision import delete_volume
 from hyperpod_ebs.driver.volumes.snapshot import delete_snapshot, take_snapshot
 from tests.support.in_process_controller import Controller, a_snapshot
@@ -109,3 +112,37 @@ async def test_a_volume_grows_to_the_size_that_is_then_shown(controller: Control
         return (await controller.cloud.describe_volume(volume.id)).size == size
 
     await wait_until(is_shown)
+
+
+@pytest.mark.requirement("csi.modify-volume.last-change")
+async def test_tags_that_change_back_at_once_end_as_asked_for_last(controller: Controller) -> None:
+    """KEP-3751: a claim's class may change again as soon as the last change is acknowledged."""
+    volume = await controller.provision()
+    await controller.cloud.tag_volume(volume.id, {"owner": "a"})
+
+    async def is_shown() -> bool:
+        return "owner" in (await controller.cloud.describe_volume(volume.id)).tags
+
+    await wait_until(is_shown)
+
+    for owner in ("b", "a"):
+        tags = TagChanges(put={"owner": owner})
+        await modify_volume(controller.cloud, controller.watcher, volume.id, Change(), tags)
+
+    assert controller.emulator.world.store.volumes[volume.id].tags["owner"] == "a"
+
+
+@pytest.mark.requirement("csi.expand-volume.idempotent")
+async def test_a_repeated_expansion_requests_one_modification(controller: Controller) -> None:
+    """EBS user guide, "Requirements for EBS volume modifications": a volume can be modified a few times a day."""
+    volumes = [await controller.provision(f"pvc-{number}") for number in range(8)]
+
+    async def expand_twice(volume_id: str) -> None:
+        for _ in range(2):
+            await expand_volume(controller.cloud, controller.watcher, volume_id, SizeRange(GiB(3)))
+
+    async with asyncio.TaskGroup() as group:
+        for volume in volumes:
+            group.create_task(expand_twice(volume.id))
+
+    assert await controller.call_count("ec2:ModifyVolume") == len(volumes)

@@ -179,6 +179,17 @@ def test_only_properties_that_differ_are_requested() -> None:
     assert missing_change(Change(type="gp3", iops=4000), a_volume()) == Change(iops=4000)
 
 
+@pytest.mark.requirement("csi.modify-volume.last-change")
+def test_a_volume_that_a_running_modification_takes_elsewhere_is_not_yet_as_wanted() -> None:
+    """The class changed back while its change was running, and EC2 shows the old values until the end."""
+    scripted = refusing(modified=lambda _: a_modification("modifying", iops=4000))
+
+    with pytest.raises(errors.Busy, match="another modification"):
+        modify(scripted, iops=3000)
+
+    assert scripted.calls["modify_volume"] == 0
+
+
 def test_a_new_type_is_requested_together_with_all_wanted_properties() -> None:
     """EC2 resets the IOPS of a volume to the default of its new type."""
     change = Change(type="io2", iops=3000)

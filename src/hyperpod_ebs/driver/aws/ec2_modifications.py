@@ -1,13 +1,17 @@
-"""Modifications of volumes: request and describe them at EC2."""
+"""Modifications of volumes and changes of their tags: request and describe them at EC2."""
 # botocore marks every member of an answer as optional. A missing one is a KeyError, which `calls` reports:
 # pyright: reportTypedDictNotRequiredAccess=false
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+import asyncio
+import time
+from collections.abc import Collection, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hyperpod_ebs.driver.aws.calls import AwsCaller
-from hyperpod_ebs.driver.aws.ec2_shapes import action_on_volumes, filters, parse_by_id
+from hyperpod_ebs.driver.aws.ec2_shapes import action_on_volumes, filters, parse_by_id, tag_list
+from hyperpod_ebs.driver.aws.recent_requests import FOUND_WITHIN, RecentRequests
 from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.volume import Change, Modification, ModificationState
 
@@ -15,13 +19,17 @@ if TYPE_CHECKING:
     from types_aiobotocore_ec2.type_defs import (
         DescribeVolumesModificationsResultTypeDef,
         ModifyVolumeRequestTypeDef,
+        TagTypeDef,
         VolumeModificationTypeDef,
     )
 
 
 @dataclass(kw_only=True)
 class Ec2Modifications(AwsCaller):
-    """Implements the part of `volumes.cloud.Modifications` that changes volumes themselves."""
+    """Implements `volumes.cloud.Modifications`."""
+
+    changed_volumes: RecentRequests = field(default_factory=lambda: RecentRequests(FOUND_WITHIN))
+    """By id."""
 
     async def modify_volume(self, volume_id: str, change: Change) -> Modification:
         """Request the change and return the modification as EC2 acknowledges it."""
@@ -34,11 +42,36 @@ class Ec2Modifications(AwsCaller):
             request["Iops"] = change.iops
         if change.throughput is not None:
             request["Throughput"] = change.throughput
-        return await self.call(
-            f"modify volume {volume_id}",
-            lambda aws: aws.ec2.modify_volume(**request),
-            lambda answer: _parse_modification(answer["VolumeModification"]),
-        )
+        with self._note_change(volume_id):
+            return await self.call(
+                f"modify volume {volume_id}",
+                lambda aws: aws.ec2.modify_volume(**request),
+                lambda answer: _parse_modification(answer["VolumeModification"]),
+            )
+
+    async def tag_volume(self, volume_id: str, tags: Mapping[str, str]) -> None:
+        """Set the tags, each in place of an existing tag of the same key."""
+        ec2_tags = tag_list(tags)
+        with self._note_change(volume_id):
+            await self.call(
+                f"tag volume {volume_id}",
+                lambda aws: aws.ec2.create_tags(Resources=[volume_id], Tags=ec2_tags),
+                lambda _: None,
+            )
+
+    async def untag_volume(self, volume_id: str, keys: Collection[str]) -> None:
+        """Remove the tags of these keys, with any value."""
+        ec2_keys: list[TagTypeDef] = [{"Key": key} for key in sorted(keys)]
+        with self._note_change(volume_id):
+            await self.call(
+                f"untag volume {volume_id}",
+                lambda aws: aws.ec2.delete_tags(Resources=[volume_id], Tags=ec2_keys),
+                lambda _: None,
+            )
+
+    async def wait_until_changes_show(self, volume_id: str) -> None:
+        """Wait until EC2 shows the changes that this process has requested for the volume a moment ago."""
+        await asyncio.sleep(self.changed_volumes.ends_at(volume_id) - time.monotonic())
 
     async def describe_modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
         """Describe the latest modification of each of these volumes that has one."""
@@ -50,6 +83,14 @@ class Ec2Modifications(AwsCaller):
             _shapes_with_ids,
         )
         return parse_by_id(action, ids, described, _parse_modification)
+
+    @contextmanager
+    def _note_change(self, volume_id: str) -> Generator[None]:
+        """Note a change of the volume, even after an error: AWS may have made the change without an answer."""
+        try:
+            yield
+        finally:
+            self.changed_volumes.note(volume_id)
 
 
 def _shapes_with_ids(

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
         DescribeAvailabilityZonesResultTypeDef,
         DescribeVolumesRequestTypeDef,
         DescribeVolumesResultTypeDef,
-        TagTypeDef,
         VolumeResponseTypeDef,
         VolumeTypeDef,
     )
@@ -123,24 +122,6 @@ class Ec2Volumes(AwsCaller):
         """List the names of the region's availability zones that are usable now, in order."""
         return await self.call(
             "list availability zones", lambda aws: aws.ec2.describe_availability_zones(), _parse_zones
-        )
-
-    async def tag_volume(self, volume_id: str, tags: Mapping[str, str]) -> None:
-        """Set the tags, each in place of an existing tag of the same key."""
-        ec2_tags = tag_list(tags)
-        await self.call(
-            f"tag volume {volume_id}",
-            lambda aws: aws.ec2.create_tags(Resources=[volume_id], Tags=ec2_tags),
-            lambda _: None,
-        )
-
-    async def untag_volume(self, volume_id: str, keys: Collection[str]) -> None:
-        """Remove the tags of these keys, with any value."""
-        ec2_keys: list[TagTypeDef] = [{"Key": key} for key in sorted(keys)]
-        await self.call(
-            f"untag volume {volume_id}",
-            lambda aws: aws.ec2.delete_tags(Resources=[volume_id], Tags=ec2_keys),
-            lambda _: None,
         )
 
     async def _own(self, described: "Collection[tuple[str, VolumeTypeDef]]") -> "list[tuple[str, VolumeTypeDef]]":

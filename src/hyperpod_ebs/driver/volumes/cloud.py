@@ -162,6 +162,10 @@ class Modifications(Protocol):
         """
         ...
 
+    async def wait_until_changes_show(self, volume_id: str) -> None:
+        """Wait until EC2 shows the changes that this process has requested for the volume a moment ago."""
+        ...
+
     async def describe_modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
         """Describe the latest modification of each of these volumes, at most 200, by volume id.
 

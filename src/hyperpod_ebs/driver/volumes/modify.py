@@ -38,6 +38,7 @@ async def expand_volume(cloud: Cloud, watcher: Watcher, volume_id: str, size: Si
         RateLimited: The volume was modified too often; the message has the earliest time for a retry.
         Unavailable: The caller has to retry.
     """
+    await cloud.wait_until_changes_show(volume_id)
     volume = await get_volume(cloud, volume_id)
     wanted = GiB(max(size.wanted, volume.size))
     if not size.allows(wanted):
@@ -68,6 +69,7 @@ async def modify_volume(
         RateLimited: The volume was modified too often; the message has the earliest time for a retry.
         Unavailable: The caller has to retry.
     """
+    await cloud.wait_until_changes_show(volume_id)
     volume = await get_volume(cloud, volume_id)
     if removed := sorted(key for key in tags.remove - tags.put.keys() if key in volume.tags):
         await cloud.untag_volume(volume_id, removed)
@@ -101,6 +103,12 @@ def leads_to(modification: Modification, change: Change) -> bool:
     return True
 
 
+def leads_elsewhere(modification: Modification, change: Change) -> bool:
+    """Whether `modification` gives the volume another value than `change` wants."""
+    names = [field.name for field in fields(Change) if getattr(modification.target, field.name) is not None]
+    return not leads_to(modification, Change(**{name: getattr(change, name) for name in names}))
+
+
 def earliest_retry(modification: Modification | None, refusal: str) -> datetime | None:
     """When EC2 accepts the next modification, as far as its refusal and the latest modification say."""
     if match := _TIMESTAMP.search(refusal):
@@ -115,9 +123,13 @@ async def _apply_change(cloud: Cloud, watcher: Watcher, volume: Volume, change: 
     missing = missing_change(change, volume)
     if missing == Change():
         running = await _find_modification(cloud, volume.id)
-        # EC2 may show the new values before they are usable.
-        if running is None or running.state is not ModificationState.MODIFYING or not leads_to(running, change):
+        if running is None or running.state is not ModificationState.MODIFYING:
             return None
+        # EC2 may show the new values before they are usable, and the old values until then.
+        if leads_elsewhere(running, change):
+            raise errors.Busy(
+                f"volume {volume.id} waits for the end of another modification, which gives it other values"
+            )
         return await _wait_until_usable(watcher, running)
     try:
         return await _wait_until_usable(watcher, await cloud.modify_volume(volume.id, missing))
