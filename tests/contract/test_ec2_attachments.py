@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from hyperpod_ebs.emulator.state import clock
 from tests.support.emulator_clients import Aws, cloud
 from tests.support.waiting import wait_until_equal
 
@@ -166,8 +167,9 @@ async def test_a_root_volume_that_is_being_modified_is_deleted_with_its_instance
     assert caplog.records == []
 
 
-async def test_the_root_volume_of_a_pending_instance_cannot_be_snapshotted() -> None:
+async def test_the_root_volume_of_a_pending_instance_cannot_be_snapshotted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The root volume's backing file does not exist before the instance runs."""
+    monkeypatch.setitem(clock.AWS_DURATIONS, "instance running", clock.Duration(3600, 3601))
     async with cloud(profile="aws") as (_, aws):
         await aws.ec2("run_instances", MinCount=1, MaxCount=1)
         (root,) = (await aws.ec2("describe_volumes"))["Volumes"]

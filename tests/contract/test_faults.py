@@ -252,6 +252,20 @@ async def test_a_plan_must_be_json(cloud: Cloud) -> None:
     assert answer.status == 415
 
 
+@pytest.mark.parametrize(
+    "body",
+    ["[" * 20_000, '{"code": ' * 20_000, '{"operation": "X", "times": ' + "9" * 5000 + "}", "{", "\udcff"],
+    ids=["brackets", "braces", "digits", "half a document", "not UTF-8"],
+)
+async def test_a_plan_made_to_be_unreadable_is_rejected(cloud: Cloud, body: str) -> None:
+    data, headers = body.encode(errors="surrogateescape"), {"Content-Type": "application/json"}
+
+    async with aiohttp.ClientSession() as session:
+        answer = await session.post(f"{cloud.url}/_emulator/faults", data=data, headers=headers)
+
+    assert answer.status == 400
+
+
 def test_plans_for_one_operation_apply_in_their_order() -> None:
     faults = Faults()
     faults.plan("A", THROTTLED, times=2)

@@ -34,6 +34,8 @@ def _fault_routes(faults: Faults) -> Sequence[web.RouteDef]:
             faults.add(Plan.parse(await request.json()))
         except ValueError as error:
             raise web.HTTPBadRequest(text=f"{error}\n") from error
+        except RecursionError as error:
+            raise web.HTTPBadRequest(text="plan has too many nested brackets\n") from error
         return plans()
 
     async def show_plans(_: web.Request) -> web.Response:
