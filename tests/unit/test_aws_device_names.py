@@ -46,6 +46,18 @@ def test_a_name_stays_taken_until_it_is_shown_or_a_minute_has_passed() -> None:
     assert never_shown == second
 
 
+def test_the_names_of_an_instance_that_is_gone_are_forgotten() -> None:
+    """Instances come and go for as long as the controller runs."""
+    now = 0.0
+    names = DeviceNames(clock=lambda: now)
+
+    for number in range(100):
+        names.take(f"i-{number}", "vol-1", ())
+        now += 60.0
+
+    assert len(names.taken) == 1
+
+
 def test_a_volume_takes_one_name_however_often_its_attachment_is_requested() -> None:
     """Retries of refused attachments must not use up the names of the instance."""
     names = DeviceNames()

@@ -45,8 +45,10 @@ class DeviceNames:
             NodeFull: All device names of the instance are in use.
         """
         # No await between the search and the change: two attachments never get the same name.
-        now, taken = self.clock(), self.taken[instance]
-        for old in [name for name, entry in taken.items() if name in shown or entry.until <= now]:
+        now = self.clock()
+        self._forget_expired(now)
+        taken = self.taken[instance]
+        for old in taken.keys() & shown:
             del taken[old]
         own = (name for name, entry in taken.items() if entry.volume == volume)
         free = (name for name in NAMES if name not in shown and name not in taken)
@@ -63,3 +65,12 @@ class DeviceNames:
         self.taken[instance].pop(name, None)
         if not self.taken[instance]:
             del self.taken[instance]
+
+    def _forget_expired(self, now: float) -> None:
+        """Forget the names that were not shown in time, of each instance: some instances are gone."""
+        for instance, names in list(self.taken.items()):
+            lasting = {name: entry for name, entry in names.items() if entry.until > now}
+            if lasting:
+                self.taken[instance] = lasting
+            else:
+                del self.taken[instance]
