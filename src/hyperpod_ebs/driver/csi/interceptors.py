@@ -176,7 +176,7 @@ class Calls(grpc.aio.ServerInterceptor):
 
 async def _fail(call: _Call, error: Exception, context: Context) -> Message:
     """Log the error once, and answer the caller with it."""
-    code, message = status.code_for(error, call.name), status.message_for(error, call.name, call.id)
+    code, message = status.code_for(error, call.name), status.message_for(error, call.name)
     if not status.is_expected(error):
         log.error("call failed because of a bug in the driver", **call.log_fields, code=code.name, exc_info=error)
     elif code is StatusCode.UNIMPLEMENTED:

@@ -76,10 +76,10 @@ def code_for(error: BaseException, call: str = "") -> StatusCode:
     return StatusCode.UNAVAILABLE if call in MAY_HAVE_BEGUN else StatusCode.INTERNAL
 
 
-def message_for(error: BaseException, call: str, request: str) -> str:
+def message_for(error: BaseException, call: str) -> str:
     """The message for the caller: the error's own text, or where to find that of a bug."""
     if not is_expected(error):
-        return f"{call} failed because of a bug in the driver; see request={request} in the driver's log"
+        return f"{call} failed because of a bug in the driver; see the driver's log for the traceback, and report it"
     if isinstance(error, NotImplementedError):
         return f"{call} is not implemented by this driver"
     return short_message(str(error) or f"{call} failed: {code_for(error, call).name}")
