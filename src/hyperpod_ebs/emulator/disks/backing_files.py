@@ -47,12 +47,6 @@ class BackingFiles:
         """Grow the backing file of `volume` to at least `size_gib`."""
         await files.off_loop(_extend, self.path(volume), size_gib * GIB)
 
-    async def replace_with_copy(self, volume: str) -> None:
-        """Replace the volume's backing file with a copy; processes that have the old file open keep the old file."""
-        path = self.path(volume)
-        size = await files.off_loop(lambda: path.stat().st_size)
-        await self._copy(path, path, size)
-
     async def delete(self, id_: str) -> None:
         """Delete the backing file of `id_` if it exists."""
         await files.off_loop(lambda: self.path(id_).unlink(missing_ok=True))

@@ -47,17 +47,12 @@ class Bindings:
         """Free the loop device and remove it from the device directory; return False if the node uses it."""
         return await files.off_loop(partial(self._release, attachment, force=False))
 
-    async def force_release(self, attachment: Attachment, *, shared: bool) -> None:
-        """Take the device away from its node even if it is in use there.
+    async def force_release(self, attachment: Attachment) -> None:
+        """Take the device away from its node even if it is in use there: all later I/O of the node fails.
 
-        The volume gets a copy of its backing file, with the contents of this moment. A mount that uses the device
-        keeps the old file, which is deleted at the last close. The backing file of a `shared` volume cannot be
-        replaced, because other nodes write to it; the old node can then still write to that volume.
+        The volume keeps what the node has written until then.
         """
-        if not await files.off_loop(partial(self._release, attachment, force=True)):
-            if not shared:
-                await self._backing_files.replace_with_copy(attachment.volume)
-            self._loops.pop(attachment.id, None)
+        await files.off_loop(self._force_release, attachment)
 
     async def update_sizes(self, attachments: Iterable[Attachment]) -> None:
         """Grow the attachments' devices to the sizes of their backing files."""
@@ -107,6 +102,13 @@ class Bindings:
             loop = loop_devices.bind(file)
         self._directories.add_device(attachment, loop.rdev)
         return loop
+
+    def _force_release(self, attachment: Attachment) -> None:
+        if not self._release(attachment, force=False):
+            # In this order, a kill in between leaves a device that the next start finds, and that cannot write.
+            self._loops[attachment.id].disconnect(self._backing_files.path(attachment.volume))
+            self._directories.remove_device(attachment)
+            del self._loops[attachment.id]
 
     def _release(self, attachment: Attachment, *, force: bool) -> bool:
         loop = self._loops.get(attachment.id)

@@ -28,8 +28,9 @@ _CONFIG: Final = struct.Struct("=II 5Q 4I 64s 64s 32s 2Q 8Q")
 """struct loop_config: fd, block size, struct loop_info64, reserved."""
 
 _STATUS_SIZE: Final = 232
+_SIZE_LIMIT_OFFSET: Final = 32
 _FLAGS_OFFSET: Final = 52
-"""Size of struct loop_info64, and the offset of lo_flags."""
+"""Size of struct loop_info64, and the offsets of lo_sizelimit and lo_flags."""
 
 _AUTOCLEAR: Final = 4
 """LO_FLAGS_AUTOCLEAR: the kernel frees the device at the last close."""
@@ -127,6 +128,23 @@ class LoopDevice:
         finally:
             os.close(handle)
         return not self.has_backing_file(file)
+
+    def disconnect(self, file: Path) -> None:
+        """Let the device of `file` fail all later I/O, as after a surprise removal; I/O before this call is complete.
+
+        The device has size 0 then, to which the kernel also sets a disk that was pulled out (__blk_mark_disk_dead in
+        block/genhd.c). The kernel frees the device at its last close. A device that is not bound to `file` is ignored.
+        """
+        with _open(self.path, os.O_RDONLY) as handle:
+            if not self.has_backing_file(file):
+                return
+            status = bytearray(_STATUS_SIZE)
+            fcntl.ioctl(handle, _GET_STATUS64, status)
+            struct.pack_into("=Q", status, _SIZE_LIMIT_OFFSET, 1)  # bytes: less than a sector, so the size is 0
+            fcntl.ioctl(handle, _SET_STATUS64, status)
+            # Each call drains the queue, but only before it changes the size: the second drains the last I/O.
+            fcntl.ioctl(handle, _SET_STATUS64, status)
+            fcntl.ioctl(handle, _CLR_FD, 0)
 
     def update_size(self) -> None:
         """Grow the device to the current size of its backing file; a free device is ignored."""

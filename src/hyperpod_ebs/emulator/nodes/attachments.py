@@ -65,7 +65,7 @@ class Attachments:
         return detaching
 
     async def force_detach(self, attachment: Attachment) -> Attachment:
-        """Detach the volume now, even from a device in use; later writes to that device are lost.
+        """Detach the volume now, even from a node that uses the device; all later I/O of that node fails.
 
         Call this only from a step of the clock, or while the clock is paused.
         """
@@ -73,8 +73,7 @@ class Attachments:
         self._store.record_state(attachment.id, "detaching")
         self._world.clock.schedule_at(attachment.id, "detached", now())
         await self._store.commit()
-        shared = len(self._store.attachments.where("volume", attachment.volume)) > 1
-        await self._world.bindings.force_release(attachment, shared=shared)
+        await self._world.bindings.force_release(attachment)
         self._remove(attachment)
         return replace(attachment, state="detached")
 
