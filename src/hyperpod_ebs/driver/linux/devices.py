@@ -86,8 +86,13 @@ class Devices:
         return self._is_xen_disk(number) if answer is None else answer
 
     def is_present(self, number: DeviceNumber) -> bool:
-        """Whether the kernel still has the device."""
-        return number.is_anonymous or self._kernel_name(number) is not None
+        """Whether the kernel still has the device and its disk.
+
+        The kernel sets the size of a disk that was pulled out to 0 (Linux, block/genhd.c, __blk_mark_disk_dead).
+        """
+        if number.is_anonymous:
+            return True
+        return self._kernel_name(number) is not None and _read_line(self._entry(number) / "size") != "0"
 
     def path_of(self, number: DeviceNumber) -> Path | None:
         """A device node for the device in this node's directory; None if there is none."""
