@@ -704,7 +704,7 @@ SECTIONS: Final = (
             "csi.modify-volume.last-change": Requirement(
                 sentence="A volume ends as the last acknowledged call wanted it, even if EC2 still shows an earlier "
                 "state.",
-                source="decision 0036; KEP-3751",
+                source="decision 0036",
             ),
             "csi.expand-volume.idempotent": Requirement(
                 sentence="ControllerExpandVolume succeeds for a volume that is large enough.",
