@@ -265,8 +265,8 @@ SECTIONS: Final = (
                 source=f"{_KUBERNETES}/tasks/manage-daemon/update-daemon-set/",
             ),
             "node.small": Requirement(
-                sentence="The node process loads no AWS SDK and no HTTP client library, and stays within 55 MiB in a "
-                "cluster.",
+                sentence="The node process loads no AWS SDK and no HTTP client library, stays within 55 MiB in a "
+                "cluster, and within 60 MiB while it stages 20 blank volumes at once.",
                 source="decision 0010",
             ),
             "node.starts-unidentified": Requirement(

@@ -2,7 +2,7 @@
 
 import json
 import stat
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from hyperpod_ebs.kit import files
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc, pluginregistration_pb2, pluginregistration_pb2_grpc
 from tests.support.api_server import LABELS, NODE, OTHER_TAINT, PROVIDER_ID, STARTUP_TAINT, ApiServer
 from tests.support.driver_process import HYPERPOD_NODE, start_driver
+from tests.support.loop_device_node import GIB, LoopNode
 from tests.support.waiting import wait_until
 
 INTERFACES: Final = "sagemaker.amazonaws.com/num-eni-attachments"
@@ -308,15 +309,63 @@ async def test_the_node_process_loads_no_client_library_and_stays_within_55_mib(
 
     async with start_driver(*argv, **env) as node:
         await node.wait_for_log("registration offered")
-        status = await files.off_loop((Path("/proc") / str(node.subprocess.pid) / "status").read_text)
+        resident = memory(node.subprocess.pid, "VmRSS")
         node.subprocess.terminate()
         await node.wait()
 
     imported = {line.rpartition("|")[2].strip() for line in "".join(node.log).splitlines() if "import time:" in line}
     packages = {name.partition(".")[0] for name in imported if "." in name}
-    resident = next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS"))
     assert packages.isdisjoint({"aiobotocore", "botocore", "aiohttp", "requests", "urllib3", "kubernetes", "rich"})
     assert resident <= 55
+
+
+@pytest.mark.root
+@pytest.mark.requirement("node.small")
+async def test_the_node_process_stays_within_60_mib_while_it_stages_20_blank_volumes_at_once(
+    short_path: Path, tmp_path: Path, api: ApiServer
+) -> None:
+    """Kubelet stages the volumes of all pods of a node at once. Memory that a moment needed is returned."""
+    volumes = [f"vol-{number:017x}" for number in range(20)]
+
+    async with LoopNode.create(tmp_path / "node") as machine:
+        for volume in volumes:
+            await machine.attach(volume, size=4 * GIB)
+        directories = (
+            f"--device-directory={machine.directory / 'dev'}",
+            f"--kubelet-root={machine.directory / 'kubelet'}",
+        )
+        argv = cluster_node_arguments(short_path, api, *directories)
+        async with start_driver(*argv, CSI_NODE_NAME=NODE) as node:
+            await node.wait_for_log("registration offered")
+            await stage_all(short_path / "csi.sock", {volume: machine.staging(volume) for volume in volumes})
+            highest, resident = memory(node.subprocess.pid, "VmHWM"), memory(node.subprocess.pid, "VmRSS")
+
+    assert highest <= 60
+    assert resident <= 55
+
+
+async def stage_all(socket: Path, targets: Mapping[str, Path]) -> None:
+    """Stage volumes as ext4 at the same time."""
+    mode = csi_pb2.VolumeCapability.AccessMode(mode=csi_pb2.VolumeCapability.AccessMode.SINGLE_NODE_WRITER)
+    writer = csi_pb2.VolumeCapability(mount=csi_pb2.VolumeCapability.MountVolume(fs_type="ext4"), access_mode=mode)
+    async with grpc.aio.insecure_channel(f"unix://{socket}") as channel:
+        node = csi_pb2_grpc.NodeStub(channel)
+        calls = [
+            node.NodeStageVolume(
+                csi_pb2.NodeStageVolumeRequest(
+                    volume_id=volume, staging_target_path=str(target), volume_capability=writer
+                )
+            )
+            for volume, target in targets.items()
+        ]
+        for call in calls:
+            await call
+
+
+def memory(pid: int, field: str) -> float:
+    """A field of a process's status, in MiB (proc_pid_status(5))."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith(field))
 
 
 def _has_requests(api: ApiServer, start: str, *, times: int = 1) -> Any:

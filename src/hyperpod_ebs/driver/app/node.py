@@ -24,6 +24,7 @@ from hyperpod_ebs.driver.model.node_identity import AttachLimitSettings, Partial
 from hyperpod_ebs.driver.node.identity_lookup import IdentityLookup, Source
 from hyperpod_ebs.driver.node.startup_taint import StartUpTaint
 from hyperpod_ebs.driver.observe.condition import Condition
+from hyperpod_ebs.kit import heap
 from hyperpod_ebs.kit.operations import Operations
 
 _HYPERPOD: Final = "hyperpod-"
@@ -69,6 +70,7 @@ class NodeProcess:
 
 def run_node(*, serving: ServingOptions = SERVING, node: NodeOptions = NODE) -> None:
     """Serve the CSI identity and node services until SIGTERM or SIGINT."""
+    heap.use_one_arena()
     asyncio.run(_serve(serving, node))
 
 

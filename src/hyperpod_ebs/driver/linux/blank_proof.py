@@ -33,6 +33,8 @@ _WINDOWS: Final = (
 _PIECE: Final = 2**18
 """Bytes of a large read: EBS counts up to 256 KiB as one operation."""
 
+_ZEROS: Final = bytes(_PIECE)
+
 _LANES: Final = 4
 """Small reads at the same time: EBS answers one in about a millisecond, and some thousands in a second."""
 
@@ -80,15 +82,14 @@ def _windows(size: int) -> list[tuple[int, int]]:
 def _read_data(path: Path, ranges: Sequence[tuple[int, int]]) -> list[Block]:
     """Read the ranges, each of which begins at a multiple of `BLOCK`; their blocks that are not zero."""
     found = []
-    zeros = {count: bytes(count) for _, count in ranges}
-    largest = max(zeros)
+    largest = max(count for _, count in ranges)
     handle = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
     try:
         with mmap.mmap(-1, largest) as buffer, memoryview(buffer) as view:  # O_DIRECT needs page-aligned memory
             for offset, count in ranges:
                 if os.preadv(handle, [view[: -(-count // BLOCK) * BLOCK]], offset) < count:
                     raise OSError(errno.EIO, "a part of the device cannot be read")
-                if (data := buffer[:count]) != zeros[count]:
+                if (data := buffer[:count]) != _ZEROS[:count]:
                     found += _split(offset, data)
     finally:
         os.close(handle)
