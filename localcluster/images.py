@@ -1,4 +1,4 @@
-"""The images that the nodes have besides the driver's: the upstream sidecars, and the pause image."""
+"""The images that the nodes have besides the driver's: the upstream sidecars, the pause image, and busybox."""
 
 import shutil
 from collections.abc import Sequence
@@ -16,6 +16,9 @@ REGISTRY: Final = "localhost/"
 PAUSE: Final = f"{REGISTRY}pause:latest"
 """The image that holds a pod's namespaces open; it has a shell, so tests use it for their pods, too."""
 
+BUSYBOX: Final = f"{REGISTRY}busybox:1"
+"""An image with a shell and the usual tools, for the pods of the guides."""
+
 SIDECARS: Final = {
     "csi-provisioner": "v6.4.0",
     "csi-attacher": "v4.12.0",
@@ -27,14 +30,18 @@ SIDECARS: Final = {
 
 
 def build_pause_archive(programs: Programs) -> Path:
-    """Build the archive of the pause image, which every pod needs."""
-    image = Image(
+    """Build the archive of the pause image, which every pod needs, and of busybox, the same program."""
+    program = Path(shutil.which("busybox") or "busybox")
+    pause = Image(
         name=PAUSE,
-        files={"/bin/busybox": Path(shutil.which("busybox") or "busybox")},
+        files={"/bin/busybox": program},
         entrypoint=("/bin/busybox", "sleep", "2147483647"),
         user="0:0",
     )
-    return _build_archive([image], programs, "pause")
+    # Its shell finds all other tools in the program itself. `kubectl exec` runs these two without a shell.
+    tools = {"/bin/sh": program, "/bin/cat": program}
+    busybox = Image(name=BUSYBOX, files=tools, entrypoint=("/bin/sh",), user="0:0")
+    return _build_archive([pause, busybox], programs, "pause-busybox")
 
 
 def build_sidecar_archive(programs: Programs) -> Path:

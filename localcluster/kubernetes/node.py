@@ -40,7 +40,8 @@ class Node:
     ) -> "Node":
         """Start the machine, its containerd and its kubelet, and import the images.
 
-        The first image is the pause image. It is imported before kubelet starts, the others while the node registers.
+        The first archive has the pause image. It is imported before kubelet starts, the others while the node
+        registers.
 
         Raises:
             CommandFailed, ProcessEnded, ProcessNotReady: The node did not start; its machine is stopped.
@@ -109,6 +110,8 @@ def _kubelet_config(infrastructure: Infrastructure, instance: Instance, machine:
         "containerRuntimeEndpoint": f"unix://{SOCKET}",
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
         "imageGCHighThresholdPercent": 100,
+        # Nothing answers there, so that a lookup fails at once. Without an address, kubelet warns about every pod.
+        "clusterDNS": [network.GATEWAY],
         "podCIDR": network.pod_range(machine.number),
         "providerID": instance.provider_id,
         "registerWithTaints": [TAINT],

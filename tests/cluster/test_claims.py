@@ -57,6 +57,16 @@ async def test_a_volume_is_created_in_the_zone_of_its_first_pod_and_its_data_out
     await namespace.wait_for_event("first", "^SuccessfulAttachVolume: AttachVolume.Attach succeeded for volume")
 
 
+async def test_a_pod_has_no_warning_about_the_clusters_dns(namespace: ClusterNamespace, live: LiveCluster) -> None:
+    """docs/guides/troubleshooting.md begins with the warnings; kubelet would repeat this one for every pod."""
+    await namespace.create_claim("data", of=await namespace.create_storage_class())
+    await namespace.create_pod("user", "data")
+    await namespace.wait_for_pod("user")
+    await namespace.wait_for_event("user", "^Started: ")
+
+    assert [event for event in await live.events(namespace.name, "user") if "DNS" in event] == []
+
+
 async def test_an_existing_volume_is_used_and_stays_when_its_claim_is_deleted(
     live: LiveCluster, existing_volume: str, namespace: ClusterNamespace
 ) -> None:

@@ -9,9 +9,8 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from hyperpod_ebs import __version__
 from localcluster import cloud
-from localcluster.images import REGISTRY
+from localcluster.images import BUSYBOX, REGISTRY
 from localcluster.kubernetes.chart import CHART, HELM, RELEASE, Release
 from tests.support.cluster_namespace import ClusterNamespace
 from tests.support.guide_commands import GUIDES, ROOT, Page, run_page
@@ -59,7 +58,7 @@ async def settings(live: LiveCluster, environment: Mapping[str, str]) -> Mapping
     return {
         "ACCOUNT": account,
         "CLUSTER": cloud.NAME,
-        "IMAGE": f"{REGISTRY}hyperpod-ebs:{__version__}",
+        "IMAGE": BUSYBOX,
         "MORE": f"--values={live.record.directory}/values.json",
         "REGION": environment["AWS_REGION"],
         "REGISTRY": REGISTRY,
