@@ -48,6 +48,17 @@ async def test_an_invalid_storage_class_is_reported_once_on_the_claim_and_leaves
     assert await _volumes_of(live, f"pvc-{claim['metadata']['uid']}") == []
 
 
+async def test_a_clone_of_a_claim_is_refused_by_the_provisioner(namespace: ClusterNamespace) -> None:
+    """The driver reports no capability CLONE_VOLUME (CSI spec, ControllerGetCapabilities), so no call reaches it."""
+    class_ = await namespace.create_storage_class(binding="Immediate")
+    await namespace.create_claim("source", of=class_)
+    await namespace.wait_until_bound("source")
+
+    await namespace.create_claim("clone", of=class_, dataSource={"kind": "PersistentVolumeClaim", "name": "source"})
+
+    await namespace.wait_for_event("clone", "^ProvisioningFailed: .*CSI driver does not support clone operations")
+
+
 @pytest.mark.requirement("classes.refusal-reported")
 async def test_an_invalid_attributes_class_is_reported_on_the_claim_and_a_new_claim_with_another_class_works(
     namespace: ClusterNamespace, live: LiveCluster

@@ -1,6 +1,7 @@
 """Every command of docs/guides that needs no AWS account, run in the order of its page."""
 
 import json
+import mmap
 import os
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
@@ -12,8 +13,9 @@ import yaml
 from localcluster import cloud
 from localcluster.images import BUSYBOX, REGISTRY
 from localcluster.kubernetes.chart import CHART, HELM, RELEASE, Release
+from localcluster.programs import BUILT
 from tests.support.cluster_namespace import ClusterNamespace
-from tests.support.guide_commands import GUIDES, ROOT, Page, run_page
+from tests.support.guide_commands import GUIDES, ROOT, Page, constant_parts, quoted_messages, run_page
 from tests.support.live_cluster import LiveCluster
 
 ON_THE_RELEASE: Final = ("install.md", "migrate.md")
@@ -89,6 +91,16 @@ async def _values(release: Release) -> Any:  # as a chart's are
     """The values of the installed release, if it was deployed."""
     listed = await release.helm("list", "--deployed", "--short", f"--filter=^{RELEASE}$")
     return json.loads((await release.helm("get", "values", RELEASE, "--output=json")).out) if listed.out else None
+
+
+@pytest.mark.requirement("guides.true")
+@pytest.mark.parametrize(("program", "text"), [(each.program, each.text) for each in quoted_messages() if each.program])
+async def test_each_message_of_another_program_is_in_that_program(program: str, text: str) -> None:
+    """A user searches the guide for the text of an event; the programs are those of the local cluster."""
+    with (BUILT / program).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        missing = [part for part in constant_parts(text) if content.find(part.encode()) < 0]
+
+    assert missing == []
 
 
 @pytest.mark.requirement("guides.true")

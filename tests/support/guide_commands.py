@@ -35,6 +35,10 @@ _SETTING: Final = re.compile(r"^(\w+)=", re.MULTILINE)
 _HERE_DOCUMENT: Final = re.compile(r"<<'?EOF'?\n(.*?)^EOF$", re.DOTALL | re.MULTILINE)
 _FILE: Final = re.compile(r"^cat >>?(\S+) <<EOF\n(.*?)^EOF$", re.DOTALL | re.MULTILINE)
 
+_MESSAGE: Final = re.compile(r"^\| `([^`]+)`(?: \(([\w-]+)\))? \|", re.MULTILINE)
+_FIELD: Final = re.compile(r'…|ebs\.csi\.aws\.com|"\w+"')
+"""What a program fills in: any text, the driver's name, or a quoted word."""
+
 _DEADLINE: Final = 540.0
 
 
@@ -111,6 +115,27 @@ class Page:
         if after is None or after.info != "text" or after.before.strip():
             return []
         return [line.strip() for line in after.text.splitlines() if line.strip()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotedMessage:
+    """A message in the first column of a table of what a user sees."""
+
+    text: str
+    program: str | None
+    """The program that writes it; None for the driver."""
+
+
+def quoted_messages() -> list[QuotedMessage]:
+    """The messages that the guides explain: in troubleshooting.md, and where a page says what can go wrong."""
+    texts = [path.read_text().partition("\n## What can go wrong\n")[2] for path in sorted(GUIDES.glob("*.md"))]
+    found = _MESSAGE.findall("\n".join([(GUIDES / "troubleshooting.md").read_text(), *texts]))
+    return [QuotedMessage(text=text, program=program or None) for text, program in found]
+
+
+def constant_parts(text: str) -> list[str]:
+    """The parts of a message that its program does not fill in."""
+    return [part for part in _FIELD.split(text) if part.strip()]
 
 
 class PageMismatch(AssertionError):  # noqa: N818 - reads as what happened

@@ -13,7 +13,8 @@ import yaml
 
 from hyperpod_ebs.driver.app.options import ControllerOptions, NodeOptions, ServingOptions
 from hyperpod_ebs.driver.model import errors, formatting, parameters
-from tests.support.guide_commands import ANYTHING, GUIDES, ROOT, TUTORIALS, Page
+from localcluster.programs import FROM_GO
+from tests.support.guide_commands import ANYTHING, GUIDES, ROOT, TUTORIALS, Page, quoted_messages
 
 PAGES: Final = [Page.read(path) for path in (*sorted(GUIDES.glob("*.md")), *sorted(TUTORIALS.glob("*.md")))]
 EXAMPLES: Final = [Page.read(path) for path in sorted((ROOT / "examples").glob("**/README.md"))]
@@ -31,7 +32,6 @@ _CODE: Final = re.compile(r"`([^`\n]+)`")
 _LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING: Final = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _DOTTED: Final = re.compile(r"[a-zA-Z]+(?:\.[a-zA-Z0-9]+)+")
-_QUOTED: Final = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
 _USED: Final = re.compile(r"(?<![\\'])\$\{?([A-Za-z_]\w*)")
 _ASSIGNED: Final = re.compile(r"(?:^\s*|for )([A-Za-z_]\w*)(?:=| in )")
 _MIXED_CASE: Final = re.compile(r"[a-z]+[A-Z][A-Za-z]*")
@@ -243,13 +243,22 @@ def anchors(path: Path) -> set[str]:
 
 
 @pytest.mark.requirement("guides.true")
-def test_each_message_in_troubleshooting_is_one_of_the_drivers() -> None:
+def test_each_message_in_the_guides_is_one_of_the_drivers() -> None:
     """A user searches the guide for the text of an event or a log line."""
-    quoted = set(_QUOTED.findall((GUIDES / "troubleshooting.md").read_text()))
+    quoted = {message.text for message in quoted_messages() if not message.program}
     texts = list(source_texts())
 
     assert quoted
     assert {text for text in quoted if not any(text in source for source in texts)} == set()
+
+
+@pytest.mark.requirement("guides.true")
+def test_each_other_program_whose_message_a_guide_quotes_is_one_of_kubernetes() -> None:
+    """tests/cluster/test_guides.py looks for the messages in these programs."""
+    named = {message.program for message in quoted_messages()}
+
+    assert {"csi-provisioner", "kubelet"} <= named
+    assert named - {None} <= {*FROM_GO}
 
 
 def source_texts() -> Iterator[str]:
