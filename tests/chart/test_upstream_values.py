@@ -198,6 +198,8 @@ REFUSED: Final = [
         {"additionalDaemonSets": {"big": {"serviceAccount": {"name": "other"}}}},
         "node.serviceAccount",
     ),
+    Refused("additionalDaemonSets.windows", {"additionalDaemonSets": {"windows": None}}, "upstream's DaemonSet"),
+    Refused("additionalDaemonSets.big-windows", {"additionalDaemonSets": {"big-windows": {}}}, "upstream's DaemonSet"),
     Refused("controller.extraVolumeTags", {"controller": {"extraVolumeTags": {"team": 'a,"b"'}}}, "comma"),
     Refused("controller.extraVolumeTags", {"controller": {"extraVolumeTags": {"a=b": "c"}}}, "equals sign"),
     Refused(

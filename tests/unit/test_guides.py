@@ -23,7 +23,7 @@ KINDS: Final = {"sh settings", "sh run", "sh fails", "sh shown", "text"}
 _OPTIONS: Final = (ServingOptions, ControllerOptions, NodeOptions)
 _OTHER_PROGRAMS_FLAGS: Final = {
     *("--preserve", "--base", "--fresh", "--set", "--set-string"),
-    *("--reuse-values", "--reset-then-reuse-values"),
+    *("--reuse-values", "--reset-then-reuse-values", "--take-ownership"),
 }
 """Flags of the AWS CLI, of `make image` and of Helm."""
 
@@ -35,8 +35,11 @@ _DOTTED: Final = re.compile(r"[a-zA-Z]+(?:\.[a-zA-Z0-9]+)+")
 _USED: Final = re.compile(r"(?<![\\'])\$\{?([A-Za-z_]\w*)")
 _ASSIGNED: Final = re.compile(r"(?:^\s*|for )([A-Za-z_]\w*)(?:=| in )")
 _MIXED_CASE: Final = re.compile(r"[a-z]+[A-Z][A-Za-z]*")
-_KUBERNETES_FIELDS: Final = {"volumeClaimTemplates", "mountOptions", "volumeMode", "readOnly"}
+_KUBERNETES_FIELDS: Final = {"volumeClaimTemplates", "mountOptions", "volumeMode", "readOnly", "dataSource"}
 """Fields of which no page has an example."""
+
+_UPSTREAM_PARAMETERS: Final = {"volumeInitializationRate", "blockAttachUntilInitialized", "outpostArn"}
+"""Parameters of upstream that are reasons not to migrate."""
 
 _SET: Final = re.compile(r"--set ([^\s]+)")
 
@@ -90,6 +93,7 @@ def test_each_word_in_mixed_case_is_a_key_of_something(page: Page) -> None:
     """No guide advises a key that the driver or the chart refuses."""
     known = {*map(str, keys(page)), *(parameter.key for parameter in parameters.TABLE), *formatting.KEYS.values()}
     known |= {*parameters.IGNORED, parameters.TAG_PREFIX, *_KUBERNETES_FIELDS}
+    known |= _UPSTREAM_PARAMETERS if page.path.name == "migrate.md" else set()
     named = {code.partition(":")[0] for code in _CODE.findall(page.prose)}
 
     unknown = {word for word in named if _MIXED_CASE.fullmatch(word)} - known
@@ -213,6 +217,13 @@ def test_the_permissions_are_those_of_awss_guide() -> None:
         "Bool": {"kms:GrantIsForAWSResource": "true"},
         "ForAllValues:StringEquals": {"kms:GrantOperations": ["Decrypt"]},
     }
+
+
+@pytest.mark.parametrize("key", sorted(_UPSTREAM_PARAMETERS))
+def test_the_driver_refuses_what_is_a_reason_not_to_migrate(key: str) -> None:
+    """A parameter that the driver has learned is no longer a reason."""
+    assert is_unknown(key, mutable=False)
+    assert key in Page.read(GUIDES / "migrate.md").prose
 
 
 def is_unknown(key: str, *, mutable: bool) -> bool:

@@ -80,6 +80,9 @@ sidecars.{{ . }}.leaderElection.enabled is refused: it is false, so all {{ $cont
 {{- include "hyperpod-ebs.node-refusals" (dict "name" "node" "node" $values.node) }}
 {{- range $name, $differs := $values.additionalDaemonSets }}
 {{- include "hyperpod-ebs.node-refusals" (dict "name" (printf "additionalDaemonSets.%s" $name) "node" (mergeOverwrite (deepCopy $values.node) ($differs | default dict))) }}
+{{- if regexMatch "(^|-)windows$" $name }}
+additionalDaemonSets.{{ $name }} is refused: ebs-csi-node-{{ $name }} can be upstream's DaemonSet for Windows nodes. Use another name
+{{- end }}
 {{- if and $differs (hasKey $differs "serviceAccount") }}
 additionalDaemonSets.{{ $name }}.serviceAccount is refused: all DaemonSets use node.serviceAccount. Remove it
 {{- end }}
@@ -113,7 +116,7 @@ snapshotController.enabled is refused: nodeComponentOnly is true, and the snapsh
 {{- end }}
 {{- end }}
 {{- if $node.windowsHostProcess }}
-{{ .name }}.windowsHostProcess is refused: this driver does not support Windows. Set it to false; Windows nodes keep the upstream driver
+{{ .name }}.windowsHostProcess is refused: this driver does not support Windows. Set it to false; if pods on Windows nodes use EBS volumes, stay with the upstream driver
 {{- end }}
 {{- range splitList "," ($node.metadataSources | default "") }}
 {{- $source := trim . }}
