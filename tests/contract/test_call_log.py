@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from hyperpod_ebs.emulator.emulator import Emulator
-from hyperpod_ebs.emulator.http.call_log import REMEMBERED, CallLog
+from hyperpod_ebs.emulator.http.call_log import CallLog
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from tests.support.emulator_clients import Aws, cloud
 
@@ -82,13 +82,13 @@ def test_the_call_log_keeps_a_limited_number_of_calls_and_counts_all() -> None:
     """The memory of an emulator that runs for weeks must not grow."""
     call_log = CallLog()
 
-    for _ in range(REMEMBERED + 5):
+    for _ in range(1005):
         with call_log.record("ec2:DescribeVolumes", "") as entry:
             entry.add_resources({"VolumeIds": [f"vol-{number}" for number in range(12)]})
 
-    entries = call_log.latest(REMEMBERED + 5)
-    assert (len(entries), entries[0].number) == (REMEMBERED, 6)
-    assert call_log.counts == {"ec2:DescribeVolumes": REMEMBERED + 5}
+    entries = call_log.latest(1005)
+    assert (len(entries), entries[0].number) == (1000, 6)
+    assert call_log.counts == {"ec2:DescribeVolumes": 1005}
     assert entries[0].document()["further"] == 2
 
 

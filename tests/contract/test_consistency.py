@@ -11,7 +11,6 @@ import pytest
 
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.state import views
-from hyperpod_ebs.emulator.state.views import MAX_LAG
 from tests.support.emulator_clients import GROUP, ZONE, Aws, cloud
 
 VOLUME = {"AvailabilityZone": ZONE, "Size": 1, "VolumeType": "gp3"}
@@ -46,7 +45,7 @@ async def running(clock: ShownClock) -> AsyncGenerator[tuple[Emulator, Aws]]:
 async def catch_up(aws: Aws, clock: ShownClock) -> None:
     """Let pending state changes happen, and move on until all changes are shown."""
     await aws.ec2("describe_volumes")
-    clock.now += MAX_LAG
+    clock.now += 2
 
 
 async def create(aws: Aws, **members: Any) -> str:
@@ -168,7 +167,7 @@ async def test_each_object_has_a_lag_of_its_own(aws: Aws, clock: ShownClock) -> 
     for _ in range(20):
         await create(aws)
 
-    clock.now += MAX_LAG / 2
+    clock.now += 1
 
     assert 0 < len((await aws.ec2("describe_volumes"))["Volumes"]) < 20
 

@@ -14,9 +14,8 @@ from botocore.credentials import Credentials
 
 from hyperpod_ebs.emulator.http import door
 from hyperpod_ebs.emulator.http.auth import Key, Keys
-from hyperpod_ebs.emulator.http.door import MAX_ARRIVING, MAX_IDLE
 from hyperpod_ebs.emulator.http.faults import Faults
-from hyperpod_ebs.emulator.http.server import BODY_LIMIT, Server
+from hyperpod_ebs.emulator.http.server import Server
 from hyperpod_ebs.emulator.wire.operations import Answer, Call, Operations, Parameters
 
 HEAD: Final = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n"
@@ -73,7 +72,7 @@ async def post(url: str, body: bytes) -> tuple[int, str]:
 @pytest.mark.requirement("emulator.answers-others")
 @pytest.mark.parametrize(
     ("sent", "limit"),
-    [(b"P", MAX_ARRIVING), (HEAD[:-2], MAX_ARRIVING), (HEAD + b"Action=", MAX_ARRIVING), (WHOLE, MAX_IDLE)],
+    [(b"P", 256), (HEAD[:-2], 256), (HEAD + b"Action=", 256), (WHOLE, 512)],
     ids=["one byte", "half a head", "half a body", "an answered request"],
 )
 async def test_the_oldest_connection_that_waits_for_a_request_gives_way_to_a_new_one(
@@ -117,9 +116,9 @@ async def test_a_connection_whose_request_does_not_arrive_in_time_is_closed(
 @pytest.mark.parametrize(
     ("body", "error"),
     [
-        (b"Action=DescribeVolumes&Version=2016-11-15&" + b"." * (BODY_LIMIT - 100), "UnknownParameter"),
-        (b"Action=DescribeVolumes&Version=2016-11-15&Filter" + b".1" * (BODY_LIMIT // 3), "UnknownParameter"),
-        (b"Action=DescribeVolumes&Version=2016-11-15" + b"&a" * (BODY_LIMIT // 3), "MalformedQueryString"),
+        (b"Action=DescribeVolumes&Version=2016-11-15&" + b"." * (2**20 - 100), "UnknownParameter"),
+        (b"Action=DescribeVolumes&Version=2016-11-15&Filter" + b".1" * (2**20 // 3), "UnknownParameter"),
+        (b"Action=DescribeVolumes&Version=2016-11-15" + b"&a" * (2**20 // 3), "MalformedQueryString"),
     ],
     ids=["dots", "levels", "parameters"],
 )

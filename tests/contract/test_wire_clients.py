@@ -20,7 +20,7 @@ from hyperpod_ebs.emulator.http.auth import Key, Keys
 from hyperpod_ebs.emulator.http.control import local_only
 from hyperpod_ebs.emulator.http.dispatch import Service
 from hyperpod_ebs.emulator.http.faults import Faults
-from hyperpod_ebs.emulator.http.server import BODY_LIMIT, Server
+from hyperpod_ebs.emulator.http.server import Server
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
@@ -438,7 +438,7 @@ async def test_a_client_of_a_service_that_is_not_emulated_learns_which_ones_are(
 
 async def test_a_body_that_is_too_long_is_rejected(url: str) -> None:
     """An upload by mistake must not fill the memory."""
-    body = io.BytesIO(b"x" * (BODY_LIMIT + 1))
+    body = io.BytesIO(b"x" * (2**20 + 1))
 
     async with aiohttp.ClientSession() as session, session.post(url, data=body) as answer:
         assert answer.status == 413
