@@ -202,6 +202,22 @@ def test_a_volume_that_aws_says_is_in_use_is_not_taken_for_free() -> None:
     assert scripted.calls["attach"] == 1
 
 
+def test_an_attach_that_aws_refused_as_in_use_fails_when_ec2_shows_the_other_node() -> None:
+    """The first description was older than the attachment to that node."""
+    scripted = refusing(
+        errors.InUse("in use"),
+        shows=lambda at: a_volume() if at < 4 else a_volume("in-use", an_attachment("attached", OTHER)),
+    )
+
+    async def act() -> float:
+        async with Watcher(scripted.cloud) as watcher:
+            with pytest.raises(errors.InUse, match=str(OTHER)):
+                await attach_volume(scripted.cloud, watcher, ID, NODE)
+            return now()
+
+    assert 4 < run(act()) < 6
+
+
 class RefusedDetach(NamedTuple):
     """AWS's refusal of a detach, what EC2 shows, and whether the detach succeeds."""
 

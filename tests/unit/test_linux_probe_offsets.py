@@ -1,5 +1,6 @@
 """The places that the driver reads before a device counts as blank."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
@@ -35,12 +36,21 @@ def test_each_long_run_of_data_meets_a_read(size: int, start: float) -> None:
     assert end > size or any(begin <= offset < end for offset in probe_offsets(size))
 
 
-@given(size=sizes, start=st.floats(0, 1))
-def test_each_long_run_of_data_meets_a_read_wherever_it_is(size: int, start: float) -> None:
-    begin = int(start * size)
-    end = begin + max(128 * MIB, size // 128) + 2 * BLOCK
+@given(size=sizes)
+def test_no_two_reads_are_far_apart(size: int) -> None:
+    """Data without a format that is longer than the gap between two reads meets a read wherever it is."""
+    places = [0, *probe_offsets(size), size]
 
-    assert end > size or any(begin <= offset < end for offset in probe_offsets(size))
+    assert max(end - begin for begin, end in pairwise(places)) <= max(128 * MIB, size // 128) + BLOCK
+
+
+def test_the_sample_meets_all_parts_of_groups_and_stripes() -> None:
+    """Data in the same part of each group would escape a sample with even steps."""
+    size, group = TIB, 128 * MIB
+
+    parts = {offset % group * 16 // group for offset in probe_offsets(size) if offset > size // 2}
+
+    assert parts == set(range(16))
 
 
 class Geometry(NamedTuple):

@@ -333,6 +333,21 @@ def test_a_publish_is_read_only_when_either_says_so(readonly: bool, mode: Any) -
     )
 
 
+def test_the_metadata_of_a_snapshot_is_accepted_and_fills_in_templates() -> None:
+    """external-snapshotter, --extra-create-metadata; upstream's docs/tagging.md."""
+    metadata = {
+        "csi.storage.k8s.io/volumesnapshot/name": "s",
+        "csi.storage.k8s.io/volumesnapshot/namespace": "team",
+        "csi.storage.k8s.io/volumesnapshotcontent/name": "content",
+    }
+    template = "{{ .VolumeSnapshotNamespace }}/{{ .VolumeSnapshotName }}/{{ .VolumeSnapshotContentName }}"
+    wanted = csi_pb2.CreateSnapshotRequest(
+        name="s", source_volume_id=VOLUME, parameters=metadata | {"tagSpecification_1": f"of={template}"}
+    )
+
+    assert parse.snapshot_spec(wanted).tags["of"] == "team/s/content"
+
+
 def test_node_ids_changes_and_snapshot_requests_are_read() -> None:
     metadata = {"csi.storage.k8s.io/volumesnapshot/name": "s"}
     wanted = csi_pb2.CreateSnapshotRequest(name="s", source_volume_id=VOLUME, parameters=metadata)

@@ -67,3 +67,19 @@ def test_an_existing_volume_satisfies_a_request_if_its_size_is_in_the_range() ->
     wanted = SizeRange.from_capacity_range(2 * GIB, 4 * GIB)
 
     assert [size for size in range(1, 7) if wanted.allows(GiB(size))] == [2, 3, 4]
+
+
+def test_each_volume_type_has_the_size_limits_of_aws() -> None:
+    """EBS user guide, "Amazon EBS volume types"."""
+    gib, tib = 1, 1024
+    expected = {
+        "gp2": (1 * gib, 16 * tib),
+        "gp3": (1 * gib, 64 * tib),
+        "io1": (4 * gib, 16 * tib),
+        "io2": (4 * gib, 64 * tib),
+        "sc1": (125 * gib, 16 * tib),
+        "st1": (125 * gib, 16 * tib),
+        "standard": (1 * gib, 1 * tib),
+    }
+
+    assert expected == sizes.BY_TYPE
