@@ -11,12 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.attachment import Attach, Wait
 from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode, Node
 from hyperpod_ebs.driver.model.volume import Attachment, AttachState, Volume
-from hyperpod_ebs.driver.volumes.attach import (
-    attach_volume,
-    detach_volume,
-)
+from hyperpod_ebs.driver.volumes.attach import AttachSighting, attach_volume, detach_volume, step_after
 from hyperpod_ebs.driver.volumes.watch import Watcher
 from tests.support.scripted_cloud import ID, NODE, OTHER, ScriptedCloud, a_volume, an_attachment
 from tests.support.virtual_time import now, run
@@ -200,6 +198,14 @@ def test_a_volume_that_aws_says_is_in_use_is_not_taken_for_free() -> None:
 
     assert 4 < succeed(scripted, attach_volume) < 6
     assert scripted.calls["attach"] == 1
+
+
+@pytest.mark.parametrize("shown", [None, a_volume()], ids=["no volume", "no attachment"])
+def test_an_attachment_that_ec2_does_not_show_is_waited_for_fifteen_seconds(shown: Volume | None) -> None:
+    """EC2 developer guide, eventual consistency."""
+    sightings = [AttachSighting(node=NODE, volume=shown, age=age) for age in (14.9, 15.0)]
+
+    assert [step_after(sighting) for sighting in sightings] == [Wait(), Attach()]
 
 
 def test_an_attach_that_aws_refused_as_in_use_fails_when_ec2_shows_the_other_node() -> None:

@@ -28,6 +28,22 @@ def test_mkfs_has_a_flag_for_every_option_of_its_filesystem(filesystem: str) -> 
     assert len(mkfs.flags(filesystem, formatting)) == 2 * len(options)
 
 
+def test_the_filesystems_have_the_options_of_upstream() -> None:
+    """aws-ebs-csi-driver, docs/parameters.md, and FileSystemConfigs in pkg/driver/constants.go."""
+    by_filesystem = {
+        filesystem: {key for key, having in {**NUMBERS, **SWITCHES}.items() if filesystem in having}
+        for filesystem in ("ext4", "xfs")
+    }
+
+    assert by_filesystem == {
+        "ext4": {
+            "blockSize", "inodeSize", "bytesPerInode", "numberOfInodes", "ext4BigAlloc", "ext4ClusterSize",
+            "ext4EncryptionSupport",
+        },
+        "xfs": {"blockSize", "inodeSize"},
+    }  # fmt: skip
+
+
 def test_a_switch_that_is_off_is_no_option() -> None:
     """False is the default of every switch."""
     assert Formatting.parse(dict.fromkeys(SWITCHES, "False")) == Formatting()

@@ -28,6 +28,7 @@ CASES: Final = (
     Case("not above the maximum", "io2", 10_000, 1000, 256_000),
     Case("not above the maximum for each GiB", "io1", 100, 100, 5000),
     Case("gp3 has a minimum as well", "gp3", 1, 10, 3000, raise_to_minimum=True),
+    Case("a size's maximum that is the type's minimum counts", "gp3", 600, 6, 3000),
     Case("a size's maximum that is below the type's minimum does not count", "gp3", 600, 4, 2400),
 )
 

@@ -38,7 +38,7 @@ def test_each_long_run_of_data_meets_a_read(size: int, start: float) -> None:
 
 @given(size=sizes)
 def test_no_two_reads_are_far_apart(size: int) -> None:
-    """Data without a format that is longer than the gap between two reads meets a read wherever it is."""
+    """Data without a format that is longer than the gap between two reads meets a read at any place."""
     places = [0, *probe_offsets(size), size]
 
     assert max(end - begin for begin, end in pairwise(places)) <= max(128 * MIB, size // 128) + BLOCK

@@ -1,9 +1,10 @@
 import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.driver.linux.superblock import SIZE, Ext, Xfs
+from hyperpod_ebs.driver.linux.superblock import SIZE, Ext, ExtBackup, Xfs
 
 VALID, ERROR = 1, 2
 JOURNAL, WIDE = 0x4, 0x80
@@ -59,3 +60,29 @@ def test_no_bytes_on_a_device_make_the_readers_fail(start: bytes) -> None:
     """Users and other programs write to devices too."""
     Ext.read(start)
     Xfs.read(start)
+
+
+@pytest.mark.parametrize(
+    ("compatible", "incompatible", "kind"),
+    [
+        (0, 0x2, "ext2"),
+        (JOURNAL, 0x2, "ext3"),
+        (JOURNAL, 0x13F, "ext3"),
+        (JOURNAL, 0x40, "ext4"),
+        (JOURNAL, 0x80, "ext4"),
+        (0, 0x200, "ext4"),
+    ],
+    ids=["neither", "a journal", "features of ext3", "extents", "64bit", "flex_bg"],
+)
+def test_the_kind_of_a_lost_filesystem_follows_from_its_features(compatible: int, incompatible: int, kind: str) -> None:
+    """Kernel, Documentation/filesystems/ext4/super.rst, s_feature_incompat."""
+    sector = bytearray(512)
+    struct.pack_into("<I", sector, 32, 32768)
+    struct.pack_into("<H", sector, 56, 0xEF53)
+    struct.pack_into("<H", sector, 90, 1)
+    struct.pack_into("<II", sector, 92, compatible, incompatible)
+
+    seen = ExtBackup.read(bytes(sector))
+
+    assert seen is not None
+    assert seen.kind == kind

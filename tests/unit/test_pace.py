@@ -5,9 +5,11 @@ import random
 import statistics
 from dataclasses import replace
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from hyperpod_ebs.driver.volumes import pace
 from hyperpod_ebs.driver.volumes.pace import (
     PRIORS,
     Belief,
@@ -183,3 +185,14 @@ def test_a_single_observation_moves_a_belief_only_a_little(belief: Belief, low: 
     after = belief.posterior(low, low + more)
 
     assert abs(after.mean - belief.mean) <= 3 * belief.deviation / belief.weight + 1e-9
+
+
+@given(low=st.floats(-4, 3), width=st.floats(0.1, 5))
+def test_the_moments_of_a_truncated_normal_distribution_are_those_of_its_integral(low: float, width: float) -> None:
+    """The definition, as a sum over thin slices."""
+    slices = [low + width * (number + 0.5) / 4000 for number in range(4000)]
+    weights = [math.exp(-z * z / 2) for z in slices]
+    mean = sum(z * weight for z, weight in zip(slices, weights, strict=True)) / sum(weights)
+    square = sum(z * z * weight for z, weight in zip(slices, weights, strict=True)) / sum(weights)
+
+    assert pace._truncated_moments(low, low + width) == pytest.approx((mean, square), abs=1e-3)

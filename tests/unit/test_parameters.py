@@ -65,6 +65,12 @@ def test_an_invalid_value_is_refused_with_the_name_of_its_key(key: str, value: s
     assert key in str(error.value)
 
 
+def test_an_invalid_option_for_mkfs_is_refused_before_a_volume_is_created() -> None:
+    """The node would refuse it each time a pod starts."""
+    with pytest.raises(errors.InvalidRequest, match="blockSize"):
+        parameters.parse_classes({"blockSize": "-b 4096"}, {})
+
+
 def test_one_key_in_two_spellings_is_refused() -> None:
     """Otherwise the order of a map would decide which one counts."""
     with pytest.raises(errors.InvalidRequest, match="given twice"):

@@ -13,6 +13,7 @@ from hyperpod_ebs.driver.model.volume import Snapshot, SnapshotState, Volume, Vo
 from hyperpod_ebs.driver.volumes.cloud import TokenSpent
 from hyperpod_ebs.driver.volumes.matching import differences
 from hyperpod_ebs.driver.volumes.provision import (
+    CreationSighting,
     choose_zone,
     client_tokens,
     delete_volume,
@@ -200,6 +201,21 @@ def test_a_volume_is_adopted_in_any_zone_if_the_caller_asked_for_none() -> None:
     assert (volume.id, volume.zone) == (ID, "us-west-2b")
 
 
+@pytest.mark.parametrize(
+    ("sighting", "is_final"),
+    [
+        (CreationSighting(age=14.9), False),
+        (CreationSighting(age=15.0), True),
+        (CreationSighting(age=9.9, has_appeared=True, absent_since=7.0), False),
+        (CreationSighting(age=10.0, has_appeared=True, absent_since=7.0), True),
+    ],
+    ids=["not shown yet", "never shown", "just hidden", "hidden for three seconds"],
+)
+def test_an_absent_volume_is_looked_for_by_its_id_after_a_while(sighting: CreationSighting, *, is_final: bool) -> None:
+    """EC2 developer guide, eventual consistency: a volume can appear late, and disappear for a moment."""
+    assert sighting.is_final is is_final
+
+
 def test_the_next_token_follows_the_spent_token_of_a_volume_that_is_gone() -> None:
     """For hours, EC2 answers IdempotentParameterMismatch to the token of a volume that is gone."""
     scripted = ScriptedCloud(created=a_volume(), named=(a_volume("deleting"),))
@@ -297,7 +313,7 @@ def test_a_volume_smaller_than_its_snapshot_is_out_of_range() -> None:
     for cloud in (scripted, other):
         cloud.refusals["create_volume"] = [errors.InvalidRequest("no")]
 
-    small, wrong = fail(scripted, a_spec(snapshot_id="snap-1")), fail(other, a_spec(gib=9, snapshot_id="snap-1"))
+    small, wrong = fail(scripted, a_spec(snapshot_id="snap-1")), fail(other, a_spec(gib=8, snapshot_id="snap-1"))
 
     assert isinstance(small, errors.OutOfRange)
     assert "8 GiB" in str(small)
