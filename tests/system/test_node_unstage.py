@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from hyperpod_ebs.driver.linux import device_use, mount
+from hyperpod_ebs.driver.linux import device_use, mount, writable
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
 from hyperpod_ebs.driver.mounts.publish import Publishing, publish, unpublish
 from hyperpod_ebs.driver.mounts.stage import Staging, stage, unstage
+from hyperpod_ebs.driver.mounts.usage import measure
 from hyperpod_ebs.kit import command, files
 from tests.support.freezable_store import FreezableStore
 from tests.support.loop_device_node import VOLUME, LoopNode, mounts_at
@@ -148,6 +149,49 @@ async def test_a_raw_block_volume_is_not_unstaged_until_its_data_is_written(
 
     await unstage_when_written(node)
     assert node.image().read_bytes()[: len(DATA)] == DATA
+
+
+@pytest.mark.requirement("unstage.device-free")
+@pytest.mark.parametrize("block", [False, True], ids=["filesystem", "raw block"])
+async def test_a_volume_is_not_unstaged_if_the_program_that_writes_its_data_does_not_run(
+    node: LoopNode, monkeypatch: pytest.MonkeyPatch, *, block: bool
+) -> None:
+    """A node may be out of processes or of memory; the volume has not answered then."""
+    device = await node.host.find_device(VOLUME)
+    if not block:
+        await stage(node.host, staging(node))
+
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", "/nonexistent")
+        with pytest.raises(errors.Error, match="sync could not be started"):
+            await unstage(node.host, VOLUME, node.staging())
+        assert bool(mounts_at(node.staging())) is not block
+
+    await unstage(node.host, VOLUME, node.staging())
+    assert not device_use.is_held(device.path)
+
+
+@pytest.mark.requirement("unstage.device-free")
+@pytest.mark.parametrize("asked", [False, True], ids=["idle", "with a write that waits"])
+@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+async def test_a_volume_that_was_left_frozen_is_unstaged(
+    node: LoopNode, monkeypatch: pytest.MonkeyPatch, filesystem: str, *, asked: bool
+) -> None:
+    """A freeze keeps the filesystem in the kernel after its last unmount, out of reach of fsfreeze(8)."""
+    monkeypatch.setattr(writable, "DEADLINE", 0.2)
+    await stage(node.host, staging(node, filesystem))
+    (node.staging() / "data").write_bytes(DATA)
+    await command.run(["fsfreeze", "--freeze", str(node.staging())])
+    try:
+        if asked:
+            assert (await measure(node.host, VOLUME, node.staging())).health.reason == "WritesNotAnswered"
+        await unstage_when_written(node)
+    finally:  # a test process with a write that waits cannot end
+        await command.run(["fsfreeze", "--unfreeze", str(node.staging())], ok=frozenset({0, 1}))
+
+    await stage(node.host, staging(node, filesystem))
+    assert (node.staging() / "data").read_bytes() == DATA
+    await unstage(node.host, VOLUME, node.staging())
 
 
 @pytest.mark.requirement("unstage.device-free")

@@ -44,6 +44,11 @@ class CommandFailed(Exception):  # noqa: N818 - reads as what happened, like its
         self.output = excerpt(output.strip())
         super().__init__(f"{argv[0]} {why}" + (f": {self.output}" if self.output else ""))
 
+    @property
+    def has_failure_code(self) -> bool:
+        """Whether the program ran and reported a failure; otherwise it was not started, or was killed."""
+        return self.code is not None and self.code > 0
+
     def with_output(self, output: str) -> Self:
         """The same failure with another output."""
         return type(self)(self.argv, self.why, code=self.code, output=output)

@@ -20,7 +20,7 @@ from hyperpod_ebs.driver.linux.devices import Devices
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Device
 from hyperpod_ebs.kit import command, files
-from hyperpod_ebs.kit.command import CommandFailed, CommandTimedOut
+from hyperpod_ebs.kit.command import CommandFailed
 
 WRITE_DEADLINE: Final = 600.0
 """Seconds to write all cached data: gigabytes, on a slow volume."""
@@ -58,13 +58,13 @@ async def write_back(path: Path, *options: str, keep: Sequence[int] = ()) -> Non
     process with a thread that hangs in the kernel cannot end.
 
     Raises:
-        CommandTimedOut: The data was not written in time.
+        CommandFailed: The data was not written in time, or the program could not run to its end.
     """
     try:
         await command.run(["sync", *options, str(path)], deadline=WRITE_DEADLINE, keep=keep)
-    except CommandTimedOut:
-        raise
     except CommandFailed as error:
+        if not error.has_failure_code:
+            raise
         # The kernel has given up on this data, and reports so once. A volume with a dead device must be released too.
         log.warning("data was lost: it could not be written", path=str(path), why=str(error))
 

@@ -78,7 +78,8 @@ async def unmount(target: Path, root: Path) -> None:
     """Unmount the top mount at `target` below `root`, after its data is written; succeed if nothing is mounted.
 
     umount(2) removes the mount from the mount table first and writes the data afterwards. If that takes long, nothing
-    shows any more that the filesystem is in use. So the data is written while the filesystem is still mounted.
+    shows any more that the filesystem is in use. So the data is written while the filesystem is still mounted. A frozen
+    filesystem is thawed then, because it would stay in the kernel without a mount.
 
     Raises:
         InUse: A process still uses the mount.
@@ -89,6 +90,7 @@ async def unmount(target: Path, root: Path) -> None:
             last = await files.off_loop(opened.enter_context, mount_points.open_last_mount(target, root))
             if last is not None:
                 await device_use.write_back(Path(f"/proc/self/fd/{last}"), "--file-system", keep=[last])
+                await files.off_loop(mount_calls.thaw, last)
         try:
             await files.off_loop(mount_points.unmount, target, root, deadline=UNMOUNT_DEADLINE)
         except OSError as error:

@@ -6,13 +6,16 @@ The calls need no message to be searched for words: the kernel's error number sa
 """
 
 import ctypes
+import fcntl
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Final
 
 _REMOUNT: Final = 32
 _BIND: Final = 4096
 _NO_FOLLOW: Final = 8
+_FITHAW: Final = 0xC0045878
 
 FLAGS: Final[Mapping[str, int]] = {
     "ro": 1,
@@ -61,6 +64,16 @@ def unmount(directory: int, name: str) -> None:
     """
     if _libc.umount2(os.fsencode(f"/proc/self/fd/{directory}/{name}"), _NO_FOLLOW):
         _raise()
+
+
+def thaw(directory: int) -> None:
+    """Thaw the filesystem of an open directory if it is frozen (fsfreeze(8)). Blocks while its data is written."""
+    with suppress(OSError):  # it is not frozen, or is dead
+        handle = os.open(f"/proc/self/fd/{directory}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(handle, _FITHAW, 0)
+        finally:
+            os.close(handle)
 
 
 def _mount(source: int | None, target: int, flags: int) -> None:
