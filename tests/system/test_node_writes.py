@@ -1,6 +1,7 @@
 """A mounted filesystem is not always usable: write-protected devices, and filesystems that stopped writing."""
 
 import os
+import stat
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
@@ -282,6 +283,19 @@ async def test_a_frozen_filesystem_is_reported_and_left_alone(node: LoopNode, mo
     await wait_until_equal(lambda: is_healthy(node), expected=True)
     assert len(mounts_at(node.staging())) == 1
     await stage(node.host, staging(node))
+
+
+async def test_a_socket_of_the_volume_that_a_container_mounts_is_not_taken_for_a_failed_volume(node: LoopNode) -> None:
+    """Kubernetes, volume subPath: kubelet bind-mounts a file of the volume; opening a socket fails (open(2), ENXIO)."""
+    await node.attach()
+    await stage(node.host, staging(node))
+    await publish(node.host, publishing(node, read_only=True))
+    os.mknod(node.staging() / "socket", stat.S_IFSOCK | 0o600)
+    subpath = node.directory / "kubelet" / "a-subpath"
+    subpath.touch()
+    await command.run(["mount", "--bind", str(node.staging() / "socket"), str(subpath)])
+
+    assert (await measure(node.host, VOLUME, node.target())).health == HEALTHY
 
 
 def block(node: LoopNode, name: str = "pod", *, read_only: bool = False, mode: AccessMode = WRITER) -> Publishing:

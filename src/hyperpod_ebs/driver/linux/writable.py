@@ -33,7 +33,8 @@ def find_refusal(path: Path, number: DeviceNumber) -> str:
     """
     for point in writable_mount_points(mountinfo.read_if_changed(), path, number):
         try:
-            handle = os.open(point, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            # A container may have a file of the volume as a mount: a socket cannot be opened, and a FIFO would wait.
+            handle = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             if error.errno in REFUSALS:
                 return os.strerror(error.errno or 0)
