@@ -326,3 +326,14 @@ async def test_instance_types_show_their_attach_slots_and_whether_interfaces_sha
         "InvalidInstanceType",
         "The following supplied instance types do not exist: [z9.large]",
     )
+
+
+async def test_a_new_instance_has_the_tags_of_its_request(aws: Aws) -> None:
+    """EC2 API reference, RunInstances: TagSpecification.N."""
+    specifications = [{"ResourceType": "instance", "Tags": [{"Key": "of", "Value": "team"}]}]
+
+    instance = await aws.run_instance(TagSpecifications=specifications)
+
+    by_id = [{"Name": "instance-id", "Values": [instance]}]
+    described = (await aws.ec2("describe_instances", Filters=by_id))["Reservations"][0]["Instances"][0]
+    assert described["Tags"] == [{"Key": "of", "Value": "team"}]

@@ -161,7 +161,17 @@ async def test_a_gp2_volume_becomes_gp3_with_the_higher_iops_of_both(aws: Aws) -
     await aws.ec2("modify_volume", VolumeId=volume, VolumeType="gp3")
 
     shown = await aws.describe_volume(volume)
-    assert (shown["VolumeType"], shown["Iops"]) == ("gp3", 6000)
+    assert (shown["VolumeType"], shown["Iops"], shown["Throughput"]) == ("gp3", 6000, 250)
+
+
+async def test_a_volume_of_another_type_becomes_gp3_with_its_baseline(aws: Aws) -> None:
+    """EBS user guide, "General Purpose SSD volumes": 3,000 IOPS and 125 MiB/s."""
+    volume = await aws.create_volume(VolumeType="st1", Size=200)
+
+    await aws.ec2("modify_volume", VolumeId=volume, VolumeType="gp3")
+
+    shown = await aws.describe_volume(volume)
+    assert (shown["VolumeType"], shown["Iops"], shown["Throughput"]) == ("gp3", 3000, 125)
 
 
 @pytest.mark.requirement("emulator.refuses-as-aws")
