@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from hyperpod_ebs.emulator.state import clock
-from tests.support.emulator_clients import Aws, cloud
+from tests.support.emulator_clients import ZONE, Aws, cloud
 from tests.support.waiting import wait_until_equal
 
 UNKNOWN_VOLUME = "vol-0123456789abcdef0"
@@ -337,3 +337,19 @@ async def test_a_new_instance_has_the_tags_of_its_request(aws: Aws) -> None:
     by_id = [{"Name": "instance-id", "Values": [instance]}]
     described = (await aws.ec2("describe_instances", Filters=by_id))["Reservations"][0]["Instances"][0]
     assert described["Tags"] == [{"Key": "of", "Value": "team"}]
+
+
+async def test_an_instance_has_a_network_address_only_while_it_runs(aws: Aws) -> None:
+    """EC2 user guide, "Terminate Amazon EC2 instances": a terminated instance stays visible for a while, detached."""
+    instance = await aws.run_instance(Placement={"AvailabilityZone": ZONE})
+    network = ("PrivateDnsName", "PrivateIpAddress", "SubnetId", "VpcId")
+
+    async def describe() -> Any:
+        return (await aws.ec2("describe_instances", InstanceIds=[instance]))["Reservations"][0]["Instances"][0]
+
+    running = await describe()
+    await aws.ec2("terminate_instances", InstanceIds=[instance])
+    ended = await describe()
+
+    assert all(running.get(name) for name in network)
+    assert not any(ended.get(name) for name in network)

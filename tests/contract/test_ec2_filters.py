@@ -113,3 +113,18 @@ async def test_a_modification_is_optimizing_with_the_new_size_and_is_found_by_ea
     assert size == 20
     assert found == {key: [volume] for key in values}
     assert not_found == {key: [] for key in values}
+
+
+@pytest.mark.parametrize(
+    ("method", "ids"),
+    [
+        ("describe_volumes", {"VolumeIds": ["vol-0123456789abcdef0"]}),
+        ("describe_snapshots", {"SnapshotIds": ["snap-0123456789abcdef0"]}),
+        ("describe_instances", {"InstanceIds": ["i-0123456789abcdef0"]}),
+    ],
+)
+async def test_a_page_of_given_ids_is_refused(aws: Aws, method: str, ids: dict[str, list[str]]) -> None:
+    """EC2 API reference, MaxResults: "You cannot specify this parameter and the ids parameter in the same request"."""
+    refusal = await aws.expect_error("ec2", method, MaxResults=5, **ids)
+
+    assert refusal[0] == "InvalidParameterCombination"
