@@ -11,8 +11,8 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import BotoCoreError
 
+from hyperpod_ebs.emulator.disks import pool
 from hyperpod_ebs.emulator.state.store import StateRefused
 from hyperpod_ebs.kit import command
 from tests.support.device_links import volume_link
@@ -398,6 +399,123 @@ async def test_a_stop_frees_idle_devices_and_leaves_mounted_ones_for_the_next_st
         assert (refused.code, str(short_path / "mnt") in refused.err, used in refused.err) == (1, True, True)
         assert await emulator.end(signal.SIGINT) == 0
         assert not (state / "disks").is_mount()
+
+
+async def test_a_pool_that_failed_under_a_killed_emulator_is_mounted_again(short_path: Path) -> None:
+    """XFS shuts down after an error of its disk, and stays mounted (xfs(5), error handling)."""
+    state = short_path / "state"
+    async with prepare_emulator(state) as emulator:
+        aws = await emulator.start()
+        volume = await aws.create_volume()
+        await emulator.end(signal.SIGKILL)
+        await command.run(["xfs_io", "-x", "-c", "shutdown", str(state / "disks")])
+
+        aws = await emulator.start()
+        await aws.ec2("create_snapshot", VolumeId=volume)
+
+        assert await aws.volume_state(volume) == "available"
+        assert await emulator.end(signal.SIGTERM) == 0
+        assert not (state / "disks").is_mount()
+
+
+async def test_a_pool_that_failed_without_an_end_of_the_emulator_can_be_reset(short_path: Path) -> None:
+    """A stop and a reset find the mount of a failed XFS, although stat(2) fails on it."""
+    state = short_path / "state"
+    async with prepare_emulator(state) as emulator:
+        aws = await emulator.start()
+        await aws.create_volume()
+        await command.run(["xfs_io", "-x", "-c", "shutdown", str(state / "disks")])
+
+        code = await emulator.end(signal.SIGTERM)
+        finished = await emulator.reset()
+
+        assert (code, finished.code, finished.err) == (0, 0, "")
+
+
+async def test_another_filesystem_in_the_place_of_the_pool_is_refused_and_keeps_its_files(short_path: Path) -> None:
+    """The start deletes files without a record, which must be its own."""
+    state = short_path / "state"
+    async with prepare_emulator(state) as emulator:
+        await emulator.start()
+        await emulator.end(signal.SIGTERM)
+        await command.run(["mount", "-t", "tmpfs", "tmpfs", str(state / "disks")])
+        try:
+            (state / "disks" / "precious").write_text("data")
+
+            refused = await command.run(
+                [*EMULATOR, "run", "--state", str(state), "--port", "0"], ok=frozenset({1}), deadline=30
+            )
+
+            assert f"{state}/disks is a mount of device" in refused.err
+            assert (state / "disks" / "precious").read_text() == "data"
+        finally:
+            await command.run(["umount", str(state / "disks")])
+
+
+@asynccontextmanager
+async def hold_through_a_namespace(_: Path) -> AsyncGenerator[int]:
+    """A process with a copy of all mounts in a namespace of its own; its pid."""
+    process = await asyncio.create_subprocess_exec("unshare", "--mount", "--propagation=private", "sleep", "infinity")
+    try:
+
+        async def name() -> str:
+            return Path(f"/proc/{process.pid}/comm").read_text().strip()
+
+        await wait_until_equal(name, "sleep")
+        yield process.pid
+    finally:
+        process.kill()
+        await process.wait()
+
+
+@asynccontextmanager
+async def hold_through_a_file(disks: Path) -> AsyncGenerator[int]:
+    """A process, this one, with an open file in the pool; its pid."""
+    handle = os.open(disks, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield os.getpid()
+    finally:
+        os.close(handle)
+
+
+@pytest.mark.parametrize("hold", [hold_through_a_file, hold_through_a_namespace])
+async def test_a_stop_and_a_reset_name_the_process_that_holds_the_disks(
+    short_path: Path, hold: Callable[[Path], AbstractAsyncContextManager[int]]
+) -> None:
+    """umount(8) says only "target is busy", and nothing at all about a copy of the mount in another namespace."""
+    state = short_path / "state"
+    async with prepare_emulator(state) as emulator:
+        aws = await emulator.start()
+        volume = await aws.create_volume()
+        async with hold(state / "disks") as pid:
+            code = await emulator.end(signal.SIGTERM)
+            stderr = await emulator.read_stderr()
+            refused = await emulator.reset()
+        aws = await emulator.start()
+        kept = await aws.volume_state(volume)
+        await emulator.end(signal.SIGTERM)
+        finished = await emulator.reset()
+
+    assert (code, f"process {pid} (" in stderr) == (0, True), stderr
+    assert (refused.code, f"process {pid} (" in refused.err) == (1, True), refused.err
+    assert kept == "available"
+    assert (finished.code, state.exists()) == (0, False)
+
+
+async def test_the_disks_are_closed_once_a_short_use_ends(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel frees a loop device a moment after its last close, and udev or a scanner may have a file open."""
+    monkeypatch.setattr(pool, "PATIENCE", 60.0)
+    state = short_path / "state"
+    async with prepare_emulator(state) as emulator:
+        await emulator.start()
+        await emulator.end(signal.SIGKILL)
+
+        async with asyncio.TaskGroup() as group, hold_through_a_file(state / "disks"):
+            closing_pool = group.create_task(pool.close(state))
+            await asyncio.wait({closing_pool}, timeout=0.5)
+            assert not closing_pool.done()
+
+    assert closing_pool.result() == []
 
 
 async def test_the_error_about_a_directory_in_use_has_the_pid_of_its_emulator(short_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_a_mounts_point_and_device_are_read() -> None:
     """proc_pid_mountinfo(5): spaces in paths are escaped."""
     (mount,) = mountinfo.mounts(line(rb"/mnt/a\040b"))
 
-    assert mount == mountinfo.Mount(Path("/mnt/a b"), "7:3")
+    assert mount == mountinfo.Mount(Path("/mnt/a b"), "7:3", 36)
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1), min_size=1))

@@ -9,7 +9,7 @@ from hyperpod_ebs.emulator.disks import loop_devices, pool
 from hyperpod_ebs.emulator.disks.backing_files import BackingFiles
 from hyperpod_ebs.emulator.disks.bindings import Bindings
 from hyperpod_ebs.emulator.disks.device_directories import DeviceDirectories
-from hyperpod_ebs.emulator.disks.pool import CopyMethod, Pool
+from hyperpod_ebs.emulator.disks.pool import CopyMethod, Pool, PoolUnusable
 from hyperpod_ebs.emulator.ec2 import client_tokens
 from hyperpod_ebs.emulator.records import Attachment
 from hyperpod_ebs.emulator.state.clock import Clock, Profile
@@ -36,7 +36,10 @@ async def open_world(  # noqa: PLR0913 - the settings of a world
         store = await files.off_loop(Store.open, state / "state.db")
         stack.push_async_callback(files.off_loop, store.close)
         stack.push_async_callback(_close_pool, state)
-        disks = await Pool.open(state)
+        try:
+            disks = await Pool.open(state)
+        except PoolUnusable as reason:
+            raise StateRefused(str(reason)) from reason
         if disks.copy_method is CopyMethod.COPY:
             log.warning(
                 "snapshots in %s are %s; for clones, use a directory on XFS or Btrfs, or root and mkfs.xfs",
@@ -88,8 +91,8 @@ async def _release_devices(world: World, *, temporary: bool) -> None:
 
 
 async def _close_pool(state: Path) -> None:
-    if not await pool.close(state):
-        log.warning("%s stays mounted: a file in it is in use", state / "disks")
+    for reason in await pool.close(state):
+        log.warning("%s", reason)
 
 
 def _attachments_with_devices(store: Store) -> list[Attachment]:

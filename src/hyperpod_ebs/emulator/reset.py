@@ -19,8 +19,8 @@ async def delete_state(state: Path) -> list[str]:
         return in_use
     disks = state / "disks"
     await files.off_loop(loop_devices.free_all, disks)
-    if not await pool.close(state):
-        return [f"{disks} cannot be unmounted: a process has a file in it open"]
+    if in_use := await pool.close(state):
+        return in_use
     await files.off_loop(shutil.rmtree, state, deadline=60)
     return []
 
@@ -32,7 +32,6 @@ def _describe_mounts(state: Path) -> Iterator[str]:
         yield f"{point} is mounted in the state directory"
     for loop, file in loop_devices.find_in(disks):
         if loop.is_in_use():
-            number = f"{loop.rdev >> 8}:{loop.rdev & 255}"
-            points = [str(mount.point) for mount in mountinfo.mounts() if mount.device == number]
+            points = [str(mount.point) for mount in mountinfo.mounts() if mount.device == loop.device]
             where = ", ".join(points) or "a mount point that this process cannot see"
             yield f"volume {file.stem} on {loop.path} is mounted at {where}"

@@ -69,9 +69,13 @@ class LoopDevice:
     @property
     def rdev(self) -> int:
         """The device number."""
-        text = (_SYSFS / f"loop{self.number}" / "dev").read_text()
-        major, minor = text.split(":")
+        major, minor = self.device.split(":")
         return os.makedev(int(major), int(minor))
+
+    @property
+    def device(self) -> str:
+        """The device number as mountinfo has it, MAJOR:MINOR."""
+        return (_SYSFS / f"loop{self.number}" / "dev").read_text().strip()
 
     @property
     def backing_file(self) -> str | None:

@@ -20,12 +20,19 @@ class Mount:
     device: str
     """The device number as MAJOR:MINOR."""
 
+    id: int
+
 
 def mounts(table: bytes | None = None) -> list[Mount]:
     """The mounts in `table`, or in this process's own table."""
     # Not splitlines(), which also ends a line at a carriage return: the kernel does not escape one in a path.
     lines = (_TABLE.read_bytes() if table is None else table).split(b"\n")
     return [_mount(line.split(b" ")) for line in lines if line]
+
+
+def find(point: Path) -> Mount | None:
+    """The mount that a process sees at `point`; unlike stat(2), this also finds one whose filesystem failed."""
+    return next((mount for mount in reversed(mounts()) if mount.point == point), None)
 
 
 def mount_points(directory: Path) -> set[Path]:
@@ -35,4 +42,4 @@ def mount_points(directory: Path) -> set[Path]:
 
 def _mount(fields: list[bytes]) -> Mount:
     point = _OCTAL.sub(lambda octal: bytes([int(octal[1], 8)]), fields[4])
-    return Mount(Path(os.fsdecode(point)), fields[2].decode())
+    return Mount(Path(os.fsdecode(point)), fields[2].decode(), int(fields[0]))
