@@ -5,6 +5,7 @@ After a success the controller detaches the volume, and another node may read it
 
 import asyncio
 import os
+import threading
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -274,6 +275,36 @@ async def test_a_volume_below_a_loop_device_is_not_unstaged(node: LoopNode, monk
         await command.run(["losetup", "-d", above])
 
     await unstage_when_written(node)
+
+
+@pytest.mark.requirement("data.foreign-mounts-stay")
+async def test_a_slow_undo_of_a_mount_unmounts_nothing_else(
+    node: LoopNode, store: FreezableStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel gives the number of a closed descriptor to the next file that is opened."""
+    neighbour = node.directory / "kubelet" / "neighbour" / node.staging().name
+    neighbour.mkdir(parents=True)
+    await command.run(["mount", "-t", "tmpfs", "none", str(neighbour)])
+    program = tmp_path / "programs" / "mount"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\n/usr/bin/mount -o loop "$@"\nhead -c 30M /dev/urandom > {node.staging()}/data\n'
+        f"fsfreeze --freeze {store.directory}\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(mount, "UNMOUNT_DEADLINE", 0.2)
+
+    with pytest.raises(errors.Unavailable):
+        await stage(node.host, staging(node))
+    opened = [os.open(neighbour.parent, os.O_PATH) for _ in range(64)]
+    await store.thaw()
+    await wait_until(lambda: files.off_loop(lambda: not any("stuck" in each.name for each in threading.enumerate())))
+    for handle in opened:
+        os.close(handle)
+
+    assert mounts_at(neighbour)
+    assert not mounts_at(node.staging())
 
 
 @pytest.mark.requirement("unstage.device-free")

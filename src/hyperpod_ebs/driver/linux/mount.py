@@ -50,7 +50,9 @@ async def mount(  # noqa: PLR0913 - a mount has that many parts
             )
             await files.off_loop(_check_mount, point, device, about=target)
         except BaseException as error:
-            await files.off_loop(_undo, point, error, deadline=UNMOUNT_DEADLINE)
+            # The descriptors stay open until the thread ends, even if that is after the deadline: the kernel gives the
+            # number of a closed descriptor to another file, and the thread would unmount what is there.
+            await files.off_loop(_undo_and_close, point, error, opened.pop_all(), deadline=UNMOUNT_DEADLINE)
             if not isinstance(error, CommandFailed):
                 raise
             # The paths in the message may contain any word.
@@ -147,6 +149,11 @@ def _check_mount(point: MountPoint, device: Device) -> None:
         raise errors.Unavailable(
             f"cannot mount {wanted} at {point.pinned.path}: {found} was mounted there; check mountOptions, try again"
         )
+
+
+def _undo_and_close(point: MountPoint, error: BaseException, opened: ExitStack) -> None:
+    with opened:
+        _undo(point, error)
 
 
 def _undo(point: MountPoint, error: BaseException) -> None:
