@@ -1,6 +1,6 @@
 # Each target runs a script of scripts/. ARGS="..." passes options to it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-kubernetes image cluster cluster-down unit test test-six-minutes fuzz coverage check lint-workflows docs fmt generate snapshots lock release clean
+.PHONY: help setup demo demo-kubernetes image cluster cluster-down unit test test-six-minutes fuzz coverage mutants check lint-workflows docs fmt generate snapshots lock release clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\): ## /\1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,6 +37,9 @@ fuzz: ## run the property tests with 2000 examples each; with ARGS="-k pace" som
 
 coverage: ## measure the coverage of the unit and contract tests, and compare each package with its floor
 	@scripts/coverage.sh
+
+mutants: ## run the tests on mutants of the modules that decide; with ARGS="--seed 2" on other ones
+	@scripts/mutants.sh $(ARGS)
 
 check: ## run the linters and type checkers, and compare generated files with their sources
 	@scripts/check.sh

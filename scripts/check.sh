@@ -16,7 +16,7 @@ check() {
 
 check lint ruff check
 check format ruff format --check
-check mypy mypy src tests bench localcluster examples scripts/image scripts/attach_limits scripts/chart scripts/docs hatch_build.py
+check mypy mypy src tests bench localcluster examples scripts/image scripts/attach_limits scripts/chart scripts/docs scripts/mutants hatch_build.py
 check basedpyright basedpyright
 check layers lint-imports --no-logo
 check duplicates pylint src/hyperpod_ebs
