@@ -401,6 +401,39 @@ async def test_a_stop_frees_idle_devices_and_leaves_mounted_ones_for_the_next_st
         assert not (state / "disks").is_mount()
 
 
+async def test_a_device_that_was_pulled_out_stays_so_when_the_emulator_is_killed(short_path: Path) -> None:
+    """docs/decisions/0040: the kernel has the device until its last close, and the next emulator finds it."""
+    state = short_path / "state"
+    async with prepare_emulator(state) as emulator:
+        aws = await emulator.start()
+        volume, first, second = await aws.create_volume(), await aws.run_instance(), await aws.run_instance()
+        await aws.ec2("attach_volume", VolumeId=volume, InstanceId=first, Device="/dev/xvdba")
+        await wait_until_equal(lambda: aws.volume_state(volume), "in-use attached")
+        await command.run(["mkfs.ext4", "-q", str(device_of(state, first, volume))])
+        async with mount(device_of(state, first, volume), short_path / "old") as old:
+            await aws.ec2("detach_volume", VolumeId=volume, Force=True)
+            await emulator.end(signal.SIGKILL)
+            aws = await emulator.start()
+            await aws.ec2("attach_volume", VolumeId=volume, InstanceId=second, Device="/dev/xvdba")
+            await wait_until_equal(lambda: aws.volume_state(volume), "in-use attached")
+
+            with open_device(device_of(state, second, volume)) as handle:
+                os.pwrite(handle, b"new" + bytes(4093), 2**29)
+            with pytest.raises(OSError, match=r"Input/output error|Read-only"):
+                await asyncio.to_thread(write_and_sync, old / "late")
+
+        await aws.ec2("detach_volume", VolumeId=volume)
+        await wait_until_equal(lambda: aws.volume_state(volume), "available")
+
+
+def write_and_sync(file: Path) -> None:
+    """Write to a new file and flush it to the disk."""
+    with file.open("w") as opened:
+        opened.write("data")
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
 async def test_a_pool_that_failed_under_a_killed_emulator_is_mounted_again(short_path: Path) -> None:
     """XFS shuts down after an error of its disk, and stays mounted (xfs(5), error handling)."""
     state = short_path / "state"
