@@ -65,12 +65,12 @@ class GatedCloud:
         assert name
         return ()
 
-    async def describe_volumes(self, ids: list[str]) -> dict[str, Volume]:
+    async def describe_volume(self, volume_id: str) -> Volume:
         """Describe the one volume."""
-        assert ids == [VOLUME]
+        assert volume_id == VOLUME
         held = Attachment(state=AttachState.ATTACHED, node=nodes.parse(HYPERPOD_NODE), holder=HYPERPOD_NODE)
         state = VolumeState.IN_USE
-        return {VOLUME: Volume(id=VOLUME, size=GiB(1), zone="z", state=state, type="gp3", attachments=(held,))}
+        return Volume(id=VOLUME, size=GiB(1), zone="z", state=state, type="gp3", attachments=(held,))
 
 
 class WatchedLog(io.StringIO):
