@@ -63,6 +63,20 @@ async def test_a_volume_from_a_snapshot_is_at_least_as_large(aws: Aws) -> None:
     assert (smaller[0], rate[0]) == ("InvalidParameterValue", "InvalidParameterValue")
 
 
+async def test_the_initialization_rate_of_a_volume_is_from_100_to_300(aws: Aws) -> None:
+    """EC2 API reference, CreateVolume: VolumeInitializationRate in MiB/s."""
+    members = {"Size": 2, "SnapshotId": await create_snapshot(aws, await aws.create_volume(Size=2))}
+
+    accepted = [await aws.create_volume(VolumeInitializationRate=rate, **members) for rate in (100, 300)]
+    refused = [
+        await aws.expect_error("ec2", "create_volume", AvailabilityZone=ZONE, VolumeInitializationRate=rate, **members)
+        for rate in (99, 301)
+    ]
+
+    assert [(await aws.describe_volume(volume))["VolumeInitializationRate"] for volume in accepted] == [100, 300]
+    assert [code for code, _ in refused] == ["InvalidParameterValue"] * 2
+
+
 async def test_snapshots_are_found_by_owner_filter_and_page(aws: Aws) -> None:
     """EC2 API reference, DescribeSnapshots."""
     volume = await aws.create_volume()

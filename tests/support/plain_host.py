@@ -93,6 +93,11 @@ class PlainHost:
         state = self.states[target]
         self.states[target] = replace(state, mounts=state.mounts[:-1], broken="")
 
+    async def set_write_protection(self, device: Device, volume_id: str, *, on: bool) -> None:
+        """Set the kernel's write protection of the device."""
+        self.done.append(f"protect {volume_id}" if on else f"allow writes to {volume_id}")
+        self.devices[volume_id] = replace(device, write_protected=on)
+
     async def remove_empty(self, path: Path) -> None:
         """Remove a path without mounts."""
         self.done.append(f"remove {path}")

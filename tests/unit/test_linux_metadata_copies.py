@@ -62,6 +62,18 @@ def test_each_magic_number_is_found_in_each_sector(magic: Magic, sector: int) ->
     assert copy.where == f"at byte {MIB + sector * 512}"
 
 
+def test_the_magic_numbers_are_where_their_formats_have_them() -> None:
+    """The definitions of the formats: most begin with their magic number."""
+    later = {magic.kind: magic.at for magic in MAGICS if magic.at}
+
+    assert later == {
+        "a superblock of btrfs": 64,
+        "LVM metadata": 4,
+        "a superblock of bcachefs": 24,
+        "a backup boot sector of NTFS": 3,
+    }
+
+
 @given(st.binary(min_size=1, max_size=4096))
 def test_no_bytes_make_the_recognition_fail(data: bytes) -> None:
     """The last block of a device may be short."""

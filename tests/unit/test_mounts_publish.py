@@ -1,5 +1,6 @@
 """What publishing and unpublishing decide, on a node in memory."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -120,6 +121,26 @@ async def test_unpublishing_removes_all_mounts_of_the_volume_and_may_be_repeated
 
     assert node.done == [f"unmount {TARGET}", f"unmount {TARGET}", f"remove {TARGET}", f"remove {TARGET}"]
     assert node.states[STAGING].top
+
+
+async def test_writes_are_allowed_again_when_a_protected_raw_block_volume_is_unpublished(node: PlainHost) -> None:
+    """The next pod may write; an earlier call may have been killed after it unmounted the volume."""
+    node.devices[OTHER] = replace(node.devices[OTHER], write_protected=True)
+
+    await unpublish(real(node), OTHER, TARGET)
+
+    assert node.done == [f"remove {TARGET}", f"allow writes to {OTHER}"]
+    assert not node.devices[OTHER].write_protected
+
+
+async def test_a_protected_volume_that_is_still_mounted_stays_protected(node: PlainHost) -> None:
+    """Another pod reads it."""
+    node.devices[OTHER] = replace(node.devices[OTHER], write_protected=True)
+    node.add_mount(Path("/k/reader"), node.devices[OTHER].number)
+
+    await unpublish(real(node), OTHER, TARGET)
+
+    assert node.devices[OTHER].write_protected
 
 
 async def test_another_volume_is_not_unpublished(node: PlainHost) -> None:
