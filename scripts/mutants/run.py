@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import hashlib
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -124,13 +125,22 @@ def sample(found: Iterable[Mutant], seed: int, count: int) -> list[Mutant]:
     return sorted(found, key=lambda mutant: hashlib.sha256(f"{seed} {mutant.name}".encode()).digest())[:count]
 
 
-def tests_of(mutant: Mutant, contexts: Mapping[int, list[str]]) -> list[str]:
-    """The tests that run a mutant's lines; for lines that run at the import, those that run any of the module's."""
-    lines = range(mutant.first, mutant.last + 1)
-    found = {context for line in lines for context in contexts.get(line, ())}
+def tests_of(mutant: Mutant, contexts: Mapping[int, list[str]], all_tests: Iterable[str]) -> list[str]:
+    """The tests that run a mutant's lines.
+
+    For lines that run at the import: the tests that run any line of the module, and those in files that import it.
+    """
+    found = {test for line in range(mutant.first, mutant.last + 1) for test in contexts.get(line, ())}
     if found == {""}:
-        found = {context for tests in contexts.values() for context in tests}
+        importing = {file for file in (ROOT / "tests").glob("*/test_*.py") if _imports(file, mutant.module)}
+        found = {test for tests in contexts.values() for test in tests}
+        found |= {test for test in all_tests if ROOT / test.partition("::")[0] in importing}
     return sorted(found - {""}, key=lambda test: (not test.startswith("tests/unit"), test))
+
+
+def _imports(file: Path, module: Path) -> bool:
+    package, name = re.escape(".".join((PACKAGE.name, *module.parent.parts))), module.stem
+    return bool(re.search(rf"(?m)^from {package}(\.{name} import| import .*\b{name}\b)", file.read_text()))
 
 
 async def run_tests(chosen: list[Mutant], directory: Path) -> dict[str, Outcome]:
@@ -144,7 +154,7 @@ async def run_tests(chosen: list[Mutant], directory: Path) -> dict[str, Outcome]
     async def work(copy: Copy) -> None:
         for mutant in rest:
             contexts = measured.get(copies[0].directory / PACKAGE / mutant.module, {})
-            outcomes[mutant.name] = await copy.test(mutant, tests_of(mutant, contexts))
+            outcomes[mutant.name] = await copy.test(mutant, tests_of(mutant, contexts, data.measured_contexts()))
             print(f"{outcomes[mutant.name]:8}  {mutant.name}", flush=True)  # noqa: T201 - progress
 
     async with asyncio.TaskGroup() as group:
