@@ -167,7 +167,7 @@ def main() -> None:
     """Run the tests on the sample, and fail if the survivors are not those of the list."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--count", type=int, default=60)
+    parser.add_argument("--count", type=int, default=100)
     options = parser.parse_args()
     listed = {row["mutant"]: row["kind"] for row in tomllib.loads(SURVIVORS.read_text())["survivors"]}
     found = all_mutants()
