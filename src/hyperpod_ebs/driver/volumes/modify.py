@@ -127,9 +127,7 @@ async def _apply_change(cloud: Cloud, watcher: Watcher, volume: Volume, change: 
             return None
         # EC2 may show the new values before they are usable, and the old values until then.
         if leads_elsewhere(running, change):
-            raise errors.Busy(
-                f"volume {volume.id} waits for the end of another modification, which gives it other values"
-            )
+            raise errors.Busy(f"volume {volume.id} waits for another modification: the running one sets other values")
         return await _wait_until_usable(watcher, running)
     try:
         return await _wait_until_usable(watcher, await cloud.modify_volume(volume.id, missing))
