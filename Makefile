@@ -1,6 +1,6 @@
 # Each target runs a script of scripts/. ARGS="..." passes options to it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-kubernetes image cluster cluster-down unit test test-six-minutes fuzz coverage mutants check lint-workflows docs fmt generate snapshots lock release clean
+.PHONY: help setup demo demo-kubernetes image cluster cluster-down unit test test-six-minutes attack fuzz coverage mutants check lint-workflows docs fmt generate snapshots lock release clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\): ## /\1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -31,6 +31,9 @@ test: ## run all tests; with ARGS=tests/chart those in a directory, and set up o
 
 test-six-minutes: ## run the one test that waits as long as Kubernetes does for a lost node
 	@scripts/test.sh -m six_minutes tests/cluster
+
+attack: ## kill the controller again and again during the lives of volumes, for about ten minutes
+	@scripts/test.sh -m attack tests/system
 
 fuzz: ## run the property tests with 2000 examples each; with ARGS="-k pace" some of them
 	@scripts/fuzz.sh $(ARGS)
