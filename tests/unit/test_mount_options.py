@@ -84,3 +84,26 @@ def test_any_text_is_parsed(texts: list[str]) -> None:
     if not parsed.refusal:
         assert mount_options.split(str(parsed)) == [*sorted(parsed.flags), *parsed.of_filesystem]
         assert MountOptions.parse([str(parsed)]) == parsed
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "defaults",
+        "auto",
+        "noauto",
+        "nofail",
+        "_netdev",
+        "nouser",
+        "nousers",
+        "noowner",
+        "nogroup",
+        "comment=x",
+        "seclabel",
+        "x-systemd.a",
+        "X-b=c",
+    ],
+)
+def test_an_option_for_other_programs_is_left_out(option: str) -> None:
+    """mount(8), "FILESYSTEM-INDEPENDENT MOUNT OPTIONS": it changes what fstab's readers do."""
+    assert MountOptions.parse([option, "noexec"]) == MountOptions.parse(["noexec"])

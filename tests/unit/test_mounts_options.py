@@ -108,29 +108,6 @@ def test_an_option_that_xfs_derives_from_another_is_no_difference() -> None:
     assert differences("sync,largeio", shown, filesystem="xfs") == ["is not largeio"]
 
 
-@pytest.mark.parametrize(
-    "option",
-    [
-        "defaults",
-        "auto",
-        "noauto",
-        "nofail",
-        "_netdev",
-        "nouser",
-        "nousers",
-        "noowner",
-        "nogroup",
-        "comment=x",
-        "seclabel",
-        "x-systemd.a",
-        "X-b=c",
-    ],
-)
-def test_an_option_for_other_programs_is_no_difference(option: str) -> None:
-    """mount(8), "FILESYSTEM-INDEPENDENT MOUNT OPTIONS": it changes what fstab's readers do."""
-    assert differences(option, mount_entry()) == []
-
-
 @pytest.mark.requirement("csi.stage-volume.idempotent")
 def test_discard_is_no_difference_on_a_device_without_trim() -> None:
     """The kernel drops it: fs/ext4/super.c and fs/xfs/xfs_super.c."""
