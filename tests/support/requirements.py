@@ -110,6 +110,8 @@ SECTIONS: Final = (
                 sentence="The driver mounts, unmounts, creates and removes only below kubelet's directory, even while "
                 "directories there are replaced by symbolic links. That directory itself may be a link.",
                 source="decision 0035",
+                departure="xfs_growfs and the query of a filesystem's size take the path as text, so a directory which "
+                "is replaced at that moment leads to another XFS filesystem.",
             ),
             "unstage.device-free": Requirement(
                 sentence="NodeUnstageVolume succeeds only when all cached data is on the volume, and no mount, process "
@@ -149,6 +151,8 @@ SECTIONS: Final = (
             "calls.same-answer": Requirement(
                 sentence="A repeated call returns what the first call returned.",
                 source=f"{_CSI}#timeouts",
+                departure="A bind mount with options takes two system calls. If the node process is killed between "
+                "them, a repeated NodePublishVolume answers ALREADY_EXISTS until the target is unpublished.",
             ),
             "calls.join": Requirement(
                 sentence="An identical call joins the running operation; a different call for the same object is "

@@ -151,9 +151,9 @@ def test_a_volume_that_ec2_shows_after_some_seconds_is_not_taken_for_gone() -> N
 class LaggingCloud(ScriptedCloud):
     """A cloud that finds a volume by its name only after half a second."""
 
-    async def find_volumes_named(self, name: str) -> tuple[Volume, ...]:
+    async def find_volumes_named(self, _: str) -> tuple[Volume, ...]:
         """Answer `named`, once EC2 would find them."""
-        found = await super().find_volumes_named(name)
+        found = await super().find_volumes_named(_)
         return found if now() > 0.5 else ()
 
 

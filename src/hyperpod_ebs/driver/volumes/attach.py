@@ -93,10 +93,10 @@ async def attach_volume(
         NodeFull: The node has reached its attachment limit.
         Unavailable: AWS has not finished in time.
     """
+    refusal: errors.Error | None = None
     for _ in range(MAX_REQUESTS):
         requested_at = asyncio.get_running_loop().time()
-        sighting = AttachSighting(node=node)
-        refusal: errors.Error | None = None
+        sighting, refusal = AttachSighting(node=node), None
         try:
             answer = await _request_attachment(cloud, volume_id, node)
             step = next_step_to_attach(view_from(node, [answer]))
