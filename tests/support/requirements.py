@@ -151,8 +151,8 @@ SECTIONS: Final = (
             "calls.same-answer": Requirement(
                 sentence="A repeated call returns what the first call returned.",
                 source=f"{_CSI}#timeouts",
-                departure="A bind mount with options takes two system calls. If the node process is killed between "
-                "them, a repeated NodePublishVolume answers ALREADY_EXISTS until the target is unpublished.",
+                departure="Before Linux 5.12 a bind mount with options takes two system calls. If the node process is "
+                "killed between them, a repeated NodePublishVolume answers ALREADY_EXISTS until an unpublish.",
             ),
             "calls.join": Requirement(
                 sentence="An identical call joins the running operation; a different call for the same object is "

@@ -210,9 +210,10 @@ async def test_staging_that_fails_and_cannot_unmount_returns_a_retryable_error(
 async def test_publishing_that_fails_after_the_bind_mount_unmounts_or_returns_a_retryable_error(
     node: LoopNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """mount(2), Creating a bind mount: the options need a second call, which can fail on its own."""
+    """mount(2), Creating a bind mount: before Linux 5.12 the options need a second call, which can fail on its own."""
     await node.attach()
     await stage(node.host, staging(node))
+    monkeypatch.setattr(mount_calls, "bind_with_options", lambda *_: False)
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
@@ -226,6 +227,32 @@ async def test_publishing_that_fails_after_the_bind_mount_unmounts_or_returns_a_
     monkeypatch.setattr(mount_calls, "unmount", refuse)
     with pytest.raises(errors.Unavailable, match="stays mounted"):
         await publish(node.host, publishing(node, read_only=True))
+
+
+@pytest.mark.requirement("calls.same-answer")
+async def test_a_publishing_that_is_killed_before_the_options_are_set_can_be_repeated(
+    node: LoopNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mount with other options than those of the request would be refused by each repeat."""
+
+    class Killed(BaseException):
+        """The end of the process."""
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    await node.attach()
+    await stage(node.host, staging(node))
+    with monkeypatch.context() as patch:
+        for name in ("set_attributes", "set_options"):
+            patch.setattr(mount_calls, name, kill)
+        with pytest.raises(Killed):
+            await publish(node.host, publishing(node, read_only=True))
+
+    await publish(node.host, publishing(node, read_only=True))
+
+    (mounted,) = mounts_at(node.target())
+    assert "ro" in mounted.options
 
 
 async def test_a_damaged_filesystem_is_repaired_before_it_is_mounted(node: LoopNode, programs: list[str]) -> None:

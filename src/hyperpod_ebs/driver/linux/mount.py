@@ -109,6 +109,8 @@ def _bind(source: Path, number: DeviceNumber, target: Path, root: Path, options:
         directory = stat.S_ISDIR(os.fstat(handle).st_mode)
         with mount_points.open_mount_point(target, root, directory=directory) as point:
             try:
+                if options and mount_calls.bind_with_options(handle, point.handle, options):
+                    return
                 mount_calls.bind(handle, point.handle)
                 if options:  # the kernel ignores them in the first call
                     with point.pinned.open() as mounted:
