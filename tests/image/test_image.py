@@ -234,6 +234,7 @@ def test_every_file_in_the_image_belongs_to_a_package_of_the_sbom(rootfs: Path) 
         "etc/passwd",
         "opt/hyperpod-ebs/pyvenv.cfg",
         "usr/bin/hyperpod-ebs",
+        "usr/bin/hyperpod-ebs-probe",
         "usr/share/sbom/hyperpod-ebs.cdx.json",
     }
 

@@ -27,6 +27,7 @@ from hyperpod_ebs.kit import command
 from tests.support.device_links import volume_link
 from tests.support.emulator_clients import GROUP, ZONE, Aws, clients, cloud
 from tests.support.emulator_commands import EMULATOR
+from tests.support.mount_namespaces import copy_mount_to_another_namespace
 from tests.support.waiting import wait_until_equal
 
 pytestmark = pytest.mark.root
@@ -486,22 +487,6 @@ async def test_another_filesystem_in_the_place_of_the_pool_is_refused_and_keeps_
 
 
 @asynccontextmanager
-async def hold_through_a_namespace(_: Path) -> AsyncGenerator[int]:
-    """A process with a copy of all mounts in a namespace of its own; its pid."""
-    process = await asyncio.create_subprocess_exec("unshare", "--mount", "--propagation=private", "sleep", "infinity")
-    try:
-
-        async def name() -> str:
-            return Path(f"/proc/{process.pid}/comm").read_text().strip()
-
-        await wait_until_equal(name, "sleep")
-        yield process.pid
-    finally:
-        process.kill()
-        await process.wait()
-
-
-@asynccontextmanager
 async def hold_through_a_file(disks: Path) -> AsyncGenerator[int]:
     """A process, this one, with an open file in the pool; its pid."""
     handle = os.open(disks, os.O_RDONLY | os.O_CLOEXEC)
@@ -511,7 +496,7 @@ async def hold_through_a_file(disks: Path) -> AsyncGenerator[int]:
         os.close(handle)
 
 
-@pytest.mark.parametrize("hold", [hold_through_a_file, hold_through_a_namespace])
+@pytest.mark.parametrize("hold", [hold_through_a_file, copy_mount_to_another_namespace])
 async def test_a_stop_and_a_reset_name_the_process_that_holds_the_disks(
     short_path: Path, hold: Callable[[Path], AbstractAsyncContextManager[int]]
 ) -> None:

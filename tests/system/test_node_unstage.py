@@ -6,7 +6,6 @@ After a success the controller detaches the volume, and another node may read it
 import asyncio
 import os
 import threading
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from hyperpod_ebs.driver.mounts.usage import measure
 from hyperpod_ebs.kit import command, files
 from tests.support.freezable_store import FreezableStore
 from tests.support.loop_device_node import VOLUME, LoopNode, mounts_at
+from tests.support.mount_namespaces import copy_mount_to_another_namespace
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.root
@@ -214,24 +214,6 @@ async def test_a_volume_that_is_mounted_elsewhere_on_the_machine_is_not_unstaged
         await command.run(["umount", str(elsewhere)])
 
     await unstage(node.host, VOLUME, node.staging())
-
-
-@asynccontextmanager
-async def copy_mount_to_another_namespace(path: Path, *, file: str = "") -> AsyncGenerator[None]:
-    """Start a process in a mount namespace with a private copy of the mount at `path`, with `file` in it open."""
-    # The new namespace has a copy of every mount, also of other tests' mounts, whose devices it must not keep busy.
-    script = (
-        'for point in $(findmnt -rno TARGET -t ext4,xfs); do [ "$point" = "$0" ] || [ "$point" = / ] || '
-        'umount --lazy "$point"; done; [ -z "$1" ] || exec 3<>"$0/$1"; echo ready; read line'
-    )
-    argv = ["unshare", "--mount", "sh", "-c", script, str(path), file]
-    container = await asyncio.create_subprocess_exec(*argv, stdin=PIPE, stdout=PIPE)
-    assert container.stdout
-    await container.stdout.readline()
-    try:
-        yield
-    finally:
-        await container.communicate(b"\n")
 
 
 @pytest.mark.requirement("unstage.device-free")
