@@ -90,7 +90,7 @@ async def _assert_unhealthy(live: LiveCluster, name: str, because: str) -> None:
     assert " 200 " in (await driver_pods.get_page(live, pod, "/livez")).partition("\n")[0]
 
     async def is_probed() -> bool:
-        return UNREADY in await live.events(SYSTEM, name)
+        return any(event.startswith(UNREADY) for event in await live.events(SYSTEM, name))
 
     await wait_for_cluster(is_probed)
     assert not driver_pods.container_status(await driver_pods.get_pod(live, name))["ready"]
