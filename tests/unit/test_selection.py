@@ -34,9 +34,9 @@ SELECTIONS: Final = [
     Selection("the chart", ("tests/chart",), {"python", "go-tools"}),
     Selection("contract tests with the AWS CLI's", ("tests/contract",), {"python", "aws-cli"}),
     Selection("two directories", ("tests/unit", "tests/system", "-q"), {"machine", "python"}),
-    Selection("nothing but a word", ("-k", "attach"), EVERYTHING, images=True, runs=2),
-    Selection("no option", (), EVERYTHING, images=True, runs=2),
-    Selection("a path that is ignored", ("--ignore", "tests/unit"), EVERYTHING, images=True, runs=2),
+    Selection("nothing but a word", ("-k", "attach"), EVERYTHING, images=True, runs=3),
+    Selection("no option", (), EVERYTHING, images=True, runs=3),
+    Selection("a path that is ignored", ("--ignore", "tests/unit"), EVERYTHING, images=True, runs=3),
     Selection("the cluster", ("tests/cluster",), EVERYTHING, images=True),
 ]
 
