@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from hyperpod_ebs.driver.aws.calls import AwsCaller
 from hyperpod_ebs.driver.aws.ec2_shapes import filters, parse_tags, tag_list
 from hyperpod_ebs.driver.aws.recent_requests import FOUND_WITHIN, LISTED_AFTER_DELETION, RecentRequests, search
-from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.tags import SNAPSHOT_NAME
 from hyperpod_ebs.driver.model.volume import Snapshot, SnapshotSpec, SnapshotState
@@ -40,19 +39,14 @@ class Ec2Snapshots(AwsCaller):
         """Request the snapshot and return it as EC2 acknowledges it."""
         tags: TagSpecificationTypeDef = {"ResourceType": "snapshot", "Tags": tag_list(spec.tags)}
         # CreateSnapshot takes no client token: a second attempt could create a second snapshot.
-        try:
-            snapshot = await self.call(
+        with self.requested_snapshots.note_if_carried_out(spec.name):
+            return await self.call(
                 f"create snapshot {spec.name} of volume {spec.volume_id}",
                 lambda aws: aws.ec2.create_snapshot(VolumeId=spec.volume_id, TagSpecifications=[tags]),
                 _parse_snapshot,
                 creates=True,
                 repeatable=False,
             )
-        except errors.OutcomeUnknown:
-            self.requested_snapshots.note(spec.name)
-            raise
-        self.requested_snapshots.note(spec.name)
-        return snapshot
 
     async def delete_snapshot(self, snapshot_id: str) -> None:
         """Delete the snapshot, unless AWS has acknowledged its deletion a moment ago."""

@@ -19,7 +19,6 @@ from hyperpod_ebs.driver.aws.ec2_shapes import (
     tag_list,
 )
 from hyperpod_ebs.driver.aws.recent_requests import FOUND_WITHIN, LISTED_AFTER_DELETION, RecentRequests, search
-from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.tags import VOLUME_NAME
 from hyperpod_ebs.driver.model.volume import Volume, VolumeSpec, VolumeState
@@ -52,18 +51,13 @@ class Ec2Volumes(AwsCaller):
     async def create_volume(self, spec: VolumeSpec, token: str) -> Volume:
         """Request the volume and return it as EC2 acknowledges it."""
         request = _create_request(spec, token)
-        try:
-            volume = await self.call(
+        with self.requested_volumes.note_if_carried_out(spec.name):
+            return await self.call(
                 f"create volume {spec.name} in {spec.zone}",
                 lambda aws: aws.ec2.create_volume(**request),
                 _parse_volume,
                 creates=True,
             )
-        except errors.OutcomeUnknown:
-            self.requested_volumes.note(spec.name)
-            raise
-        self.requested_volumes.note(spec.name)
-        return volume
 
     async def delete_volume(self, volume_id: str) -> None:
         """Request the volume's deletion, unless AWS has acknowledged it a moment ago."""

@@ -2,9 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
+
+from hyperpod_ebs.driver.model import errors
 
 Found = TypeVar("Found")
 
@@ -30,6 +33,19 @@ class RecentRequests:
         """Note a request for this name or id."""
         now = time.monotonic()
         self.ends = {each: end for each, end in self.ends.items() if end > now} | {key: now + self.seconds}
+
+    @contextmanager
+    def note_if_carried_out(self, key: str) -> Generator[None]:
+        """Note the request that the block sends for this name or id, unless AWS refuses it.
+
+        A request whose outcome is not known may have been carried out, so it is noted too.
+        """
+        try:
+            yield
+        except errors.OutcomeUnknown:
+            self.note(key)
+            raise
+        self.note(key)
 
     def ends_at(self, key: str) -> float:
         """When the request for this name or id stops to be recent; 0 if there was none."""
