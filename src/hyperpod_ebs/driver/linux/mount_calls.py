@@ -65,19 +65,15 @@ def bind_with_options(source: int, target: int, options: Collection[str]) -> boo
     """
     try:
         clone = _call(_OPEN_TREE, source, b"", _CLONE | _EMPTY_PATH)
+        try:
+            set_attributes(clone, options)
+            _call(_MOVE_MOUNT, clone, b"", target, b"", _MOVE_EMPTY_PATHS)
+        finally:
+            os.close(clone)
     except OSError as error:
         if error.errno == errno.ENOSYS:
             return False
         raise
-    try:
-        set_attributes(clone, options)
-        _call(_MOVE_MOUNT, clone, b"", target, b"", _MOVE_EMPTY_PATHS)
-    except OSError as error:
-        if error.errno == errno.ENOSYS:
-            return False
-        raise
-    finally:
-        os.close(clone)
     return True
 
 
