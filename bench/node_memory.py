@@ -4,12 +4,11 @@ The benchmark starts a node process, attaches loop devices to it, and adds bind 
 so that the process sees as many mounts as on a full node. Then it stages, publishes, measures, unpublishes and unstages
 all volumes at once, in rounds. It prints the resident memory at the start, the highest since, and that at the end.
 
-    sudo unshare --mount .venv/bin/python bench/node_memory.py --volumes 20 --mounts 400 --rounds 20
+    sudo unshare --mount .venv/bin/python -m bench.node_memory --volumes 20 --mounts 400 --rounds 20
 """
 
 import argparse
 import asyncio
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,14 +16,12 @@ from typing import Any, Final
 
 import grpc
 
-from hyperpod_ebs.driver.linux import mount_calls
+from bench.many_mounts import add_mounts
 from hyperpod_ebs.kit import command
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
 from hyperpod_ebs.sandbox.sandbox import Sandbox
 
 _SIZE: Final = 4 * 2**30
-_LONG_NAME: Final = "0123456789abcdef" * 4
-"""As long as the digest in kubelet's staging paths."""
 
 WRITER: Final = csi_pb2.VolumeCapability(
     mount=csi_pb2.VolumeCapability.MountVolume(fs_type="ext4"),
@@ -43,16 +40,6 @@ async def attach(directory: Path, number: int) -> str:
     name = f"nvme-Amazon_Elastic_Block_Store_{volume.replace('-', '')}"
     (links / name).symlink_to(f"../../nvme{number + 1}n1")
     return volume
-
-
-def add_mounts(directory: Path, count: int) -> None:
-    """Make bind mounts with paths as long as kubelet's."""
-    for number in range(count):
-        point = directory / "kubelet" / "plugins" / "kubernetes.io" / "csi" / _LONG_NAME / str(number)
-        point.mkdir(parents=True)
-        handle = os.open(point, os.O_PATH)
-        mount_calls.bind(handle, handle)
-        os.close(handle)
 
 
 def memory(pid: int, field: str) -> float:

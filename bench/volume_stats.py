@@ -3,18 +3,17 @@
 The benchmark stages and publishes one volume, makes bind mounts in a mount namespace of its own, and asks for the
 volume's statistics again and again. It prints the CPU time of a call without other mounts and with them.
 
-    sudo unshare --mount .venv/bin/python bench/volume_stats.py --mounts 3000
+    sudo unshare --mount .venv/bin/python -m bench.volume_stats --mounts 3000
 """
 
 import argparse
 import asyncio
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.driver.linux import mount_calls
+from bench.many_mounts import add_mounts
 from hyperpod_ebs.driver.linux.host import LinuxHost
 from hyperpod_ebs.driver.model.capability import AccessMode, Capability, Mount
 from hyperpod_ebs.driver.mounts.publish import Publishing, publish
@@ -26,8 +25,6 @@ from hyperpod_ebs.sandbox.sandbox import Sandbox
 VOLUME: Final = "vol-0123456789abcdef0"
 _GIB: Final = 2**30
 _CALLS: Final = 100
-_LONG_NAME: Final = "0123456789abcdef" * 4
-"""As long as the digest in kubelet's staging paths."""
 
 
 async def publish_volume(directory: Path) -> tuple[LinuxHost, Path]:
@@ -46,16 +43,6 @@ async def publish_volume(directory: Path) -> tuple[LinuxHost, Path]:
     await stage(host, Staging(volume_id=VOLUME, target=staging, capability=capability))
     await publish(host, Publishing(volume_id=VOLUME, staging=staging, target=target, capability=capability))
     return host, target
-
-
-def add_mounts(directory: Path, count: int) -> None:
-    """Make bind mounts with paths as long as kubelet's."""
-    for number in range(count):
-        point = directory / "kubelet" / "plugins" / "kubernetes.io" / "csi" / _LONG_NAME / str(number)
-        point.mkdir(parents=True)
-        handle = os.open(point, os.O_PATH)
-        mount_calls.bind(handle, handle)
-        os.close(handle)
 
 
 async def cpu_milliseconds(host: LinuxHost, target: Path) -> float:
