@@ -140,6 +140,18 @@ def test_a_foreign_token_makes_the_caller_start_the_list_again(token: str) -> No
 
 
 @pytest.mark.requirement("csi.list-volumes.token")
+@pytest.mark.parametrize(
+    "position", ["[[], []]", '[[], ""]', "[[], 0]", '["ab", null]', "[[1], null]", '[[], "\\ud800"]']
+)
+def test_a_token_with_values_of_other_types_makes_the_caller_start_the_list_again(position: str) -> None:
+    """CSI spec, ListVolumes: "Invalid starting_token"; base64 and JSON alone do not make it a token of this driver."""
+    token = base64.urlsafe_b64encode(position.encode()).decode()
+
+    with pytest.raises(errors.Busy):
+        run(list_volumes(listed_cloud(3).cloud, 0, token))
+
+
+@pytest.mark.requirement("csi.list-volumes.token")
 def test_a_token_of_nested_brackets_makes_the_caller_start_the_list_again() -> None:
     """Python's JSON parser raises RecursionError, which the caller would see as a bug."""
     token = base64.urlsafe_b64encode(b"[" * 100_000).decode()

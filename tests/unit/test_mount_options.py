@@ -75,6 +75,13 @@ def test_options_are_as_long_as_the_kernel_reads_them() -> None:
     assert len(MountOptions.parse(["loop=" + "a" * 3000]).refusal) < 300
 
 
+def test_options_without_end_are_refused_unread() -> None:
+    """CWE-400: a text of megabytes must not stop the node process."""
+    refusal = MountOptions.parse(["a b," + 100_000 * "ro,"]).refusal
+
+    assert "300004 bytes" in refusal
+
+
 @given(st.lists(st.text(st.sampled_from('ro,nw="atimes\\ x')), max_size=5))
 def test_any_text_is_parsed(texts: list[str]) -> None:
     """No text is an internal error, and mount(8) splits the accepted options as the parser did."""

@@ -48,6 +48,7 @@ def test_every_parameter_sets_a_field_and_has_a_description(parameter: Parameter
         ("iops", "many"),
         ("iops", "-1"),
         ("iops", "0"),
+        pytest.param("iops", 5000 * "9", id="a number with more digits than Python converts"),
         ("iops", "3000.5"),
         ("iops", "٣"),
         ("iops", str(2**31)),

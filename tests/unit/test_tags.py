@@ -36,6 +36,12 @@ def test_templates_in_a_tag_are_filled_in_from_the_metadata() -> None:
     assert (made["owner"], made["of"], made["expr"], made["empty"]) == ("team/claim", "pvc-1", "a=b", "")
 
 
+def test_a_template_that_never_ends_takes_no_time() -> None:
+    """CWE-1333: a tag in a StorageClass must not stop the process; with a search that backtracks it would."""
+    with pytest.raises(errors.InvalidRequest, match="EC2 allows"):
+        tags.TagPolicy().volume_tags("pvc-1", {}, ["team={{" + 100_000 * " " + "{{"])
+
+
 def test_a_template_field_without_metadata_is_empty() -> None:
     """The provisioner sends the metadata only with --extra-create-metadata."""
     assert tags.TagPolicy().volume_tags("n", {}, ["owner={{ .PVCName }}"])["owner"] == ""

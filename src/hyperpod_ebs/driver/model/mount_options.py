@@ -112,9 +112,13 @@ class MountOptions:
     @classmethod
     def parse(cls, given: Iterable[str]) -> Self:
         """Parse options as a PersistentVolume or a StorageClass has them: each text may hold several."""
+        texts = list(given)
+        if (length := len(",".join(texts).encode())) > _LONGEST:
+            why = f"the mount options have {length} bytes, and the driver supports {_LONGEST}"
+            return cls(refusal=f"{why}; shorten mountOptions")
         flags: set[str] = set()
         of_filesystem: list[str] = []
-        options = [option for text in given for option in split(text)]
+        options = [option for text in texts for option in split(text)]
         for option in options:
             if option in _FLAGS:
                 flags |= _FLAGS[option]
@@ -158,8 +162,6 @@ def _refusals(options: list[str]) -> Iterator[str]:
     for option in options:
         if reason := _refusal(option):
             yield f"mount option {option[:_QUOTED]!r} is not supported: {reason}; remove it from mountOptions"
-    if (length := len(",".join(options).encode())) > _LONGEST:
-        yield f"the mount options have {length} bytes, and the driver supports {_LONGEST}; shorten mountOptions"
 
 
 def _refusal(option: str) -> str:

@@ -15,6 +15,11 @@ from hyperpod_ebs.driver.model.volume import Change
 TAG_PREFIX: Final = "tagSpecification"
 UNTAG_PREFIX: Final = "tagDeletion"
 DEFAULT_TYPE: Final = "gp3"
+_MAX_COUNT: Final = 2**31 - 1
+
+_QUOTED: Final = 60
+"""Characters of a wrong value that an error quotes."""
+
 TYPES: Final = frozenset({"gp2", "gp3", "io1", "io2", "sc1", "st1", "standard"})
 
 
@@ -38,9 +43,11 @@ def _parse_volume_type(key: str, text: str) -> str:
 
 
 def _parse_count(key: str, text: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or not 0 < int(text) < 2**31:
-        raise errors.InvalidRequest(f"{key} is {text!r}; it must be a whole number from 1 to {2**31 - 1}")
-    return int(text)
+    # Python's int() raises ValueError for thousands of digits.
+    digits = text.lstrip("0") if text.isascii() and text.isdecimal() else ""
+    if len(digits) > len(str(_MAX_COUNT)) or not 0 < int(digits or "0") <= _MAX_COUNT:
+        raise errors.InvalidRequest(f"{key} is {text[:_QUOTED]!r}; it must be a whole number from 1 to {_MAX_COUNT}")
+    return int(digits)
 
 
 def _parse_flag(key: str, text: str) -> bool:

@@ -46,7 +46,7 @@ _SNAPSHOT_FIELDS: Final[Mapping[str, str]] = {
     ".VolumeSnapshotNamespace": "csi.storage.k8s.io/volumesnapshot/namespace",
     ".VolumeSnapshotContentName": "csi.storage.k8s.io/volumesnapshotcontent/name",
 }
-_TEMPLATE: Final = re.compile(r"\{\{\s*(.*?)\s*\}\}")
+_TEMPLATE: Final = re.compile(r"\{\{([^{}]*)\}\}")
 _RESERVED_PREFIXES: Final = ("kubernetes.io", "ebs.csi.aws.com/")
 _RESERVED_KEYS: Final = frozenset({VOLUME_NAME, SNAPSHOT_NAME})
 
@@ -177,7 +177,7 @@ def _split_at_commas(text: str) -> Iterator[str]:
 
 def _without_fields(fields: Mapping[str, str], specifications: Iterable[str]) -> Iterator[str]:
     """The tags whose templates use none of these fields: a snapshot has no claim, and a volume no snapshot."""
-    return (text for text in specifications if fields.keys().isdisjoint(_TEMPLATE.findall(text)))
+    return (text for text in specifications if fields.keys().isdisjoint(map(str.strip, _TEMPLATE.findall(text))))
 
 
 def _parse_specification(specification: str, metadata: Mapping[str, str], fields: Mapping[str, str]) -> tuple[str, str]:
@@ -188,7 +188,7 @@ def _parse_specification(specification: str, metadata: Mapping[str, str], fields
     _check_key(key)
 
     def field_value(match: re.Match[str]) -> str:
-        source = fields.get(match[1])
+        source = fields.get(match[1].strip())
         if source is None:
             raise errors.InvalidRequest(
                 f"tag {key!r} uses {match[0]!r}, which is not one of {', '.join(sorted(fields))}"

@@ -5,7 +5,6 @@ token carries the ids of the entries that EC2 returned and the caller has not re
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -104,12 +103,16 @@ class _Position:
         if not token:
             return cls()
         try:
-            pending, ec2_token = json.loads(base64.urlsafe_b64decode(token.encode()))
-            return cls(tuple(map(str, pending)), ec2_token and str(ec2_token), has_more=ec2_token is not None)
-        except (ValueError, TypeError, RecursionError, binascii.Error) as error:
-            raise errors.Busy(
-                f"starting token {token[:40]!r} is not a token of this driver: list from the start"
-            ) from error
+            position = json.loads(base64.urlsafe_b64decode(token.encode()))
+        except (ValueError, RecursionError) as error:
+            raise _foreign_token(token) from error
+        match position:
+            case [[*pending], None] if all(map(_is_word, pending)):
+                return cls(tuple(pending), has_more=False)
+            case [[*pending], ec2_token] if all(map(_is_word, (*pending, ec2_token))):
+                return cls(tuple(pending), ec2_token)
+            case _:
+                raise _foreign_token(token)
 
     @property
     def token(self) -> str | None:
@@ -117,6 +120,15 @@ class _Position:
         if not self.pending and not self.has_more:
             return None
         return base64.urlsafe_b64encode(json.dumps([self.pending, self.ec2_token]).encode()).decode()
+
+
+def _is_word(value: object) -> bool:
+    """Whether the value can be an id or a token of EC2's."""
+    return isinstance(value, str) and value.isascii() and value != ""
+
+
+def _foreign_token(token: str) -> errors.Busy:
+    return errors.Busy(f"starting token {token[:40]!r} is not a token of this driver: list from the start")
 
 
 async def _fill_page(
