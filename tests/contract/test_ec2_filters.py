@@ -14,6 +14,11 @@ async def ids_found(aws: Aws, method: str, name: str, value: str) -> list[str]:
     return [entry["SnapshotId" if method == "describe_snapshots" else "VolumeId"] for entry in found]
 
 
+def volume_tag(value: str) -> dict[str, object]:
+    """The tag `app` of a new volume."""
+    return {"ResourceType": "volume", "Tags": [{"Key": "app", "Value": value}]}
+
+
 async def test_a_snapshot_is_found_by_each_of_its_properties(aws: Aws) -> None:
     """EC2 API reference, DescribeSnapshots: Filters."""
     volume = await aws.create_volume(Size=3)
@@ -113,6 +118,40 @@ async def test_a_modification_is_optimizing_with_the_new_size_and_is_found_by_ea
     assert size == 20
     assert found == {key: [volume] for key in values}
     assert not_found == {key: [] for key in values}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_found"),
+    [
+        ("*", True),
+        ("a*", True),
+        ("*a", False),
+        ("*b", True),
+        ("a*a?b", True),
+        ("a????b", True),
+        ("a??b", True),
+        ("a?b", False),
+        ("??a*?b??", True),
+        (r"a\?*b", True),
+        (r"a\*?b", False),
+        (r"a*\b", True),
+        ("A*", False),
+    ],
+)
+async def test_a_star_is_any_text_and_a_question_mark_at_most_one_character(
+    aws: Aws, pattern: str, *, is_found: bool
+) -> None:
+    """EC2 User Guide, "List and filter using the CLI and API"."""
+    volume = await aws.create_volume(TagSpecifications=[volume_tag("a?ab")])
+
+    assert await ids_found(aws, "describe_volumes", "tag:app", pattern) == [volume] * is_found
+
+
+async def test_a_pattern_made_to_be_slow_is_answered_at_once(aws: Aws) -> None:
+    """CWE-1333: a search that backtracks would take longer than the machine lives."""
+    await aws.create_volume(TagSpecifications=[volume_tag(256 * "a")])
+
+    assert await ids_found(aws, "describe_volumes", "tag:app", 100 * "*a?" + "b") == []
 
 
 @pytest.mark.parametrize(

@@ -222,6 +222,7 @@ INVALID_PLANS = [
     InvalidPlan("a wrong type", {"operation": "X", "code": "x", "times": "2"}, "times is '2'"),
     InvalidPlan("a boolean for a number", {"operation": "X", "code": "x", "times": True}, "times is True"),
     InvalidPlan("zero times", {"operation": "X", "code": "x", "times": 0}, "0 times"),
+    InvalidPlan("more times than can be counted", {"operation": "X", "drop": True, "times": 10**4000}, "is impossible"),
     InvalidPlan("a delay that is not a number", {"operation": "X", "delay": float("nan")}, "after nan s"),
     InvalidPlan("a delay without end", {"operation": "X", "delay": float("inf")}, "after inf s"),
     InvalidPlan("a delay longer than any float", {"operation": "X", "delay": 10**400}, "is impossible"),

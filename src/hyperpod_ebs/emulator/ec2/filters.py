@@ -15,6 +15,9 @@ Field = Callable[[R], Iterable[str]]
 Tags = Callable[[R], Mapping[str, str]]
 """Returns the tags of a record, for the filters `tag:KEY` and `tag-key`."""
 
+_PART: Final = re.compile(r"\\.|.", re.DOTALL)
+"""A part of a pattern: a wildcard, or a character, perhaps behind a backslash."""
+
 MAX_VALUES: Final = 200
 """Values in all filters of one call."""
 
@@ -85,16 +88,30 @@ def _matcher(values: list[str]) -> Callable[[str], bool]:
     Source: EC2 User Guide, "List and filter using the CLI and API".
     """
     literals = {value for value in values if not _is_pattern(value)}
-    patterns = [re.compile(_regex(value), re.DOTALL) for value in values if _is_pattern(value)]
-    return lambda text: text in literals or any(pattern.fullmatch(text) for pattern in patterns)
+    patterns = [_PART.findall(value) for value in values if _is_pattern(value)]
+    return lambda text: text in literals or any(_is_match(pattern, text) for pattern in patterns)
 
 
 def _is_pattern(value: str) -> bool:
     return any(mark in value for mark in "*?\\")
 
 
-def _regex(value: str) -> str:
-    """The filter value as a regular expression; a backslash makes the next character literal."""
-    parts = re.findall(r"\\.|.", value, re.DOTALL)
-    special = {"*": ".*", "?": ".?"}
-    return "".join(special.get(part) or re.escape(part[-1]) for part in parts)
+def _is_match(pattern: list[str], text: str) -> bool:
+    """Whether the pattern's parts match the whole text; a backslash makes the next character literal.
+
+    The time grows with the product of both lengths. A regular expression of `*a*a*a*a*b` would try all combinations.
+    """
+    places: dict[str, int] = {}
+    for index, character in enumerate(text):
+        places[character] = places.get(character, 0) | 1 << index
+    everywhere, reached = 2 ** (len(text) + 1) - 1, 1  # bit n: the parts so far match the first n characters
+    for part in pattern:
+        if part == "*":
+            reached = everywhere & -(reached & -reached)  # from the lowest bit on
+        elif part == "?":
+            reached = everywhere & (reached | reached << 1)
+        else:
+            reached = (reached & places.get(part[-1], 0)) << 1
+        if not reached:
+            return False
+    return bool(reached >> len(text))

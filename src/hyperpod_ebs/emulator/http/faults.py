@@ -17,6 +17,9 @@ When = Literal["before", "after"]
 MAX_DELAY: Final = 86_400
 """Maximum seconds of a planned delay."""
 
+MAX_TIMES: Final = 1_000_000_000
+"""Maximum number of calls of a plan."""
+
 _CODE: Final = re.compile(r"[A-Za-z0-9._:-]+")
 """A code can be sent in a header."""
 
@@ -65,10 +68,10 @@ class Plan:
     """Answer the service's error for an operation that no policy allows."""
 
     def __post_init__(self) -> None:
-        if self.times < 1 or not 0 <= self.delay <= MAX_DELAY:  # false for NaN
+        if not 1 <= self.times <= MAX_TIMES or not 0 <= self.delay <= MAX_DELAY:  # false for NaN
             raise BadPlan(
                 f"plan for {self.operation}: {self.times} times after {self.delay} s is impossible; "
-                f"times must be at least 1, and delay between 0 and {MAX_DELAY}"
+                f"times must be between 1 and {MAX_TIMES}, and delay between 0 and {MAX_DELAY}"
             )
         if self.fault is not None and not (_CODE.fullmatch(self.fault.code) and self.fault.status in _STATUSES):
             raise BadPlan(
