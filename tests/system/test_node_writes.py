@@ -379,11 +379,48 @@ async def test_a_volume_with_a_mounted_filesystem_is_not_published_read_only_as_
     await node.attach()
     await stage(node.host, staging(node))
 
-    with pytest.raises(errors.InUse, match="a mounted filesystem"):
+    with pytest.raises(errors.InUse, match="mounted as a filesystem"):
         await publish(node.host, block(node, read_only=True))
 
     (node.staging() / "new").touch()
     assert (await measure(node.host, VOLUME, node.staging())).health is HEALTHY
+
+
+async def test_a_volume_with_a_mounted_filesystem_is_not_published_for_writing_as_a_raw_block_volume(
+    node: LoopNode,
+) -> None:
+    """Decision 0033: the kernel lets a writer of the device destroy the filesystem that is mounted."""
+    await node.attach()
+    await stage(node.host, staging(node))
+    await publish(node.host, publishing(node))
+
+    with pytest.raises(errors.InUse, match=f"mounted as a filesystem at {node.target()}"):
+        await publish(node.host, block(node, "raw"))
+    with pytest.raises(errors.Conflict, match="raw block volume"):
+        await stage(node.host, block_staging(node))
+    await unpublish(node.host, VOLUME, node.target())
+    await unstage(node.host, VOLUME, node.staging())
+    await publish(node.host, block(node, "raw"))
+
+    assert not node.target().exists()
+    write_block(node.target("raw"))
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+async def test_a_volume_that_is_published_as_a_raw_block_volume_is_not_mounted(
+    node: LoopNode, *, read_only: bool
+) -> None:
+    """Decision 0033: what the raw block volume's user writes is not a filesystem's."""
+    await node.attach()
+    await publish(node.host, block(node, "raw", read_only=read_only))
+
+    with pytest.raises(errors.InUse, match=f"raw block volume at {node.target('raw')}"):
+        await stage(node.host, staging(node))
+    assert not node.image().stat().st_blocks
+    await unpublish(node.host, VOLUME, node.target("raw"))
+    await stage(node.host, staging(node))
+
+    assert mounts_at(node.staging())
 
 
 @pytest.mark.parametrize("undo", ["unpublish", "unstage"])

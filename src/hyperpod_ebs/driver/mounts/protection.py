@@ -11,6 +11,9 @@ to a reader         for writing  any               refuse
 not                 for writing  write-protected   refuse
 not, or to writers  for writing  writable          bind-mount
 
+A volume is a filesystem or a raw block volume on one node, never both: a writer of the device would destroy the
+filesystem that is mounted.
+
 The mount table remembers who reads and who writes: a reader's bind mount is read-only.
 """
 
@@ -26,12 +29,19 @@ async def prepare_device(host: Host, volume_id: str, device: Device, target: Pat
     """Write-protect the device for a reader; check for a writer that it is not write-protected.
 
     Raises:
-        InUse: The volume is published at another target path to a writer, or for a writer to a reader.
+        InUse: A filesystem on the device is mounted, or the volume is published at another target path to a writer, or
+            for a writer to a reader.
         NotReady: The device is write-protected, but not for a reader.
     """
     readers: list[Path] = []
     writers: list[Path] = []
-    for point in await host.find_bind_mounts(device.path):
+    points = await host.find_bind_mounts(device.path)
+    if mounts := sorted({*await host.find_mounts(volume_id)}.difference(points)):
+        raise errors.InUse(
+            f"cannot publish volume {volume_id} as a raw block volume: it is mounted as a filesystem at "
+            f"{', '.join(map(str, mounts))}; end the pods that use it there"
+        )
+    for point in points:
         top = (await host.inspect_path(point)).top
         if top and point != target:
             (readers if "ro" in top.options else writers).append(point)
@@ -58,6 +68,19 @@ def refuse_mixed_use(
         )
     if device.write_protected and not reading:
         raise errors.NotReady(write_protected(volume_id, device))
+
+
+async def refuse_raw_use(host: Host, volume_id: str, device: Device) -> None:
+    """Accept the device for a filesystem if it is not published as a raw block volume.
+
+    Raises:
+        InUse: It is.
+    """
+    if points := await host.find_bind_mounts(device.path):
+        raise errors.InUse(
+            f"cannot mount volume {volume_id}: it is published as a raw block volume at "
+            f"{', '.join(map(str, points))}; end the pods that use it there"
+        )
 
 
 async def lift_protection(host: Host, volume_id: str) -> None:

@@ -75,6 +75,7 @@ async def stage(host: Host, wanted: Staging) -> None:
         InvalidRequest: The path is outside this node's root directory.
         DeviceNotReady: The device did not appear in time.
         Conflict: Something else is mounted there, or the volume with other options.
+        InUse: The volume is published as a raw block volume.
         NotReady: The device holds something other than the wanted filesystem.
         Unavailable: The mounted filesystem failed, and cannot be repaired while it is used.
     """
@@ -82,7 +83,11 @@ async def stage(host: Host, wanted: Staging) -> None:
     device = await host.find_device(wanted.volume_id, wanted.device)
     match wanted.capability.access:
         case Block():
-            return
+            if state.top:
+                raise errors.Conflict(
+                    f"{state.path} is a mount of {state.top.source} (device {state.number}), but volume "
+                    f"{wanted.volume_id} is wanted as a raw block volume; unstage it first"
+                )
         case Mount() as access:
             working = await _unmount_if_failed(host, wanted.volume_id, device, state)
             if working.top:
@@ -222,6 +227,7 @@ async def _prepare_and_mount(host: Host, wanted: Staging, access: Mount, device:
 
     If the volume was mounted `before`, its filesystem has failed, and is repaired even if it recorded no error.
     """
+    await protection.refuse_raw_use(host, wanted.volume_id, device)
     contents = await host.read_contents(device, wanted.volume_id)
     if before.top and isinstance(contents, Filesystem):
         contents = replace(contents, damaged=True)
