@@ -297,6 +297,17 @@ async def test_a_stale_token_starts_the_listing_again(controller: Controller, to
         await list_snapshots(controller.cloud, 0, token, volume_id="", snapshot_id="")
 
 
+@pytest.mark.requirement("csi.list-snapshots.token")
+async def test_a_token_of_the_list_of_volumes_starts_the_list_of_snapshots_again(controller: Controller) -> None:
+    """CSI spec, ListSnapshots: ABORTED for a foreign token."""
+    for name in ("pvc-1", "pvc-2"):
+        await controller.provision(name)
+    page = await list_volumes(controller.cloud, 1, "")
+
+    with pytest.raises(errors.Busy):
+        await list_snapshots(controller.cloud, 0, page.next_token or "", volume_id="", snapshot_id="")
+
+
 async def test_the_driver_chooses_a_zone_if_none_is_requested_and_the_same_one_for_the_same_name(
     controller: Controller,
 ) -> None:

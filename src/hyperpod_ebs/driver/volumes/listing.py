@@ -141,7 +141,10 @@ async def _fill_page(
     if max_entries < 0:
         raise errors.InvalidRequest(f"max_entries is {max_entries}; it cannot be negative")
     size = min(max_entries or MAX_ENTRIES, MAX_ENTRIES)
-    items = await describe(position.pending[:size])
+    try:
+        items = await describe(position.pending[:size])
+    except errors.InvalidRequest as refusal:  # ids of another kind
+        raise errors.Busy(f"the starting token is not of this list: {refusal}; list from the start") from refusal
     pending, ec2_token, has_more = [*position.pending[size:]], position.ec2_token, position.has_more
     while has_more and len(items) < size:
         try:
