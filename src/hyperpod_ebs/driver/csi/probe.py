@@ -85,10 +85,6 @@ def probe(path: str, seconds: float) -> bytes:
         connection.close()
 
 
-def _text(text: bytes) -> bytes:
-    return bytes([len(text)]) + text
-
-
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
 
