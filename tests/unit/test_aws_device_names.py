@@ -39,10 +39,13 @@ def test_a_name_stays_taken_until_it_is_shown_or_a_minute_has_passed() -> None:
     first = names.take("i-1", "vol-1", ())
     second = names.take("i-1", "vol-2", ())
     shown_and_detached = names.take("i-1", "vol-3", [first]), names.take("i-1", "vol-4", ())
+    now = 59.9
+    not_shown_yet = names.take("i-1", "vol-5", shown_and_detached)
     now = 60.0
-    never_shown = names.take("i-1", "vol-5", shown_and_detached)
+    never_shown = names.take("i-1", "vol-6", shown_and_detached)
 
     assert shown_and_detached[1] == first
+    assert not_shown_yet not in {first, second, *shown_and_detached}
     assert never_shown == second
 
 

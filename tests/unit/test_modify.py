@@ -121,6 +121,7 @@ class Refusal(NamedTuple):
         Refusal("the volume's state", errors.NotReady("creating"), errors.Unavailable),
         Refusal("its key", errors.KeyUnusable("disabled"), errors.Unavailable),
         Refusal("too often", errors.RateLimited("wait"), errors.RateLimited),
+        Refusal("another request", errors.Conflict("differs"), errors.Unavailable),
         Refusal("permission", errors.Denied("no"), errors.Denied),
     ],
     ids=lambda case: case.id,
