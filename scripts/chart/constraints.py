@@ -101,6 +101,10 @@ BY_PATH: Final[dict[str, Schema]] = {
     "controller.serviceAccount.name": _NAME,
     "node.serviceAccount.name": _NAME,
     "controller.httpEndpoint": {"type": ["string", "null"], "pattern": "^(.*:[0-9]{1,5})?$"},
+    # EKS API reference, CreateCluster, name. An ARN would become the name in the tags of all volumes.
+    "hyperpod.eksClusterName": {"type": ["string", "null"], "pattern": "^([0-9A-Za-z][0-9A-Za-z_-]{0,99})?$"},
+    # EC2 allows 128 characters in a tag's key, here kubernetes.io/cluster/<id>.
+    "controller.k8sTagClusterId": {"type": ["string", "null"], "maxLength": 106},
     "controller.extraVolumeTags": {
         "type": ["object", "null"],
         "propertyNames": {"minLength": 1, "maxLength": 128},

@@ -156,7 +156,7 @@ class WrongValue(NamedTuple):
     @property
     def id(self) -> str:
         """The value as a phrase."""
-        return f"{self.path} is {self.value!r}"
+        return f"{self.path} is {self.value!r:.60}"
 
 
 WRONG_VALUES: Final = [
@@ -166,6 +166,8 @@ WRONG_VALUES: Final = [
     WrongValue("hyperpod.account", 111122223333),
     WrongValue("hyperpod.account", "1111"),
     WrongValue("hyperpod.clusterArn", "arn:aws:eks:us-west-2:111122223333:cluster/training"),
+    WrongValue("hyperpod.eksClusterName", "arn:aws:eks:us-west-2:111122223333:cluster/training"),
+    WrongValue("controller.k8sTagClusterId", 107 * "a"),
     WrongValue("hyperpod.role.through", "magic"),
     WrongValue("embeddedCloud.endpoint", "10.0.0.1:4566"),
     WrongValue("node.volumeAttachLimit", -1),
