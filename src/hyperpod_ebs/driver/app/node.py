@@ -16,6 +16,7 @@ from hyperpod_ebs.driver.aws.imds import InstanceMetadata
 from hyperpod_ebs.driver.csi.node import Node
 from hyperpod_ebs.driver.csi.registration import Plugin, Registration
 from hyperpod_ebs.driver.csi.server import Services
+from hyperpod_ebs.driver.kubernetes.api import open_api
 from hyperpod_ebs.driver.kubernetes.cluster import Kubernetes
 from hyperpod_ebs.driver.linux import mkfs
 from hyperpod_ebs.driver.linux.host import LinuxHost
@@ -89,7 +90,7 @@ async def open_node(options: NodeOptions, kubeconfig: Path | None, condition: Co
     """
     _check(options)
     async with AsyncExitStack() as stack:
-        kubernetes = await stack.enter_async_context(Kubernetes.connect(options.node_name, kubeconfig))
+        kubernetes = Kubernetes(await stack.enter_async_context(open_api(kubeconfig)), options.node_name or "")
         limit, reserved = options.volume_attach_limit, options.reserved_volume_attachments
         identity = IdentityLookup(
             PartialIdentity(

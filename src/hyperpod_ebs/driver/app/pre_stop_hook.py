@@ -3,6 +3,7 @@
 import asyncio
 
 from hyperpod_ebs.driver.app.options import HOOK, HookOptions
+from hyperpod_ebs.driver.kubernetes.api import open_api
 from hyperpod_ebs.driver.kubernetes.cluster import Kubernetes
 from hyperpod_ebs.driver.node.drain import NodeDrain
 from hyperpod_ebs.driver.observe import log
@@ -15,5 +16,5 @@ def run_pre_stop_hook(*, hook: HookOptions = HOOK) -> None:
 
 async def _wait(options: HookOptions) -> None:
     log.configure(options.v, options.logging_format)
-    async with Kubernetes.connect(options.node_name, options.kubeconfig) as cluster:
-        await NodeDrain(cluster).wait_until_detached(options.wait_seconds)
+    async with open_api(options.kubeconfig) as api:
+        await NodeDrain(Kubernetes(api, options.node_name or "")).wait_until_detached(options.wait_seconds)

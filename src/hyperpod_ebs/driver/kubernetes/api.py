@@ -8,16 +8,18 @@ watch has a connection and a thread of its own, and ends when that connection is
 import asyncio
 import http.client
 import json
+import os
 import random
 import socket
 import ssl
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from hyperpod_ebs.driver.kubernetes import api_errors
+from hyperpod_ebs.driver.kubernetes import api_errors, kubeconfig
 from hyperpod_ebs.driver.kubernetes.access import Access
 from hyperpod_ebs.kit.files import off_loop
 
@@ -40,6 +42,16 @@ _KEEP_ALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (so
 """Lets the kernel detect within a minute that the API server was replaced without closing the connection."""
 
 _JSON_PATCH: Final = "application/json-patch+json"
+
+
+@asynccontextmanager
+async def open_api(config: Path | None) -> AsyncGenerator["Api"]:
+    """Connect, at the first request, to the cluster of a kubeconfig file, or to the cluster of this pod."""
+    api = Api((lambda: kubeconfig.read_access(config)) if config else lambda: Access.from_pod(os.environ))
+    try:
+        yield api
+    finally:
+        await api.close()
 
 
 class Api:

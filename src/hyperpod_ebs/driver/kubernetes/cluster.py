@@ -1,14 +1,10 @@
 """This node's objects in its cluster: its Node, its CSINode, its VolumeAttachments."""
 
-import os
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
-from typing import Any, ClassVar, Final, Self
+from contextlib import aclosing
+from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
-from hyperpod_ebs.driver.kubernetes import kubeconfig
-from hyperpod_ebs.driver.kubernetes.access import Access
 from hyperpod_ebs.driver.kubernetes.api import Api, Object
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.kubernetes_node import DRIVER, CsiNodeEntry, KubernetesNode, Taint
@@ -29,19 +25,9 @@ class Kubernetes:
     """Its name in `--metadata-sources`."""
 
     def __init__(self, api: Api, node: str) -> None:
-        """`node` is the Kubernetes node's name."""
+        """`node` is the Kubernetes node's name; empty if it is not known."""
         self._api = api
         self._node = node
-
-    @classmethod
-    @asynccontextmanager
-    async def connect(cls, node: str | None, config: Path | None) -> AsyncGenerator[Self]:
-        """Connect, at the first request, to the cluster of a kubeconfig file, or to the cluster of this pod."""
-        api = Api((lambda: kubeconfig.read_access(config)) if config else lambda: Access.from_pod(os.environ))
-        try:
-            yield cls(api, node or "")
-        finally:
-            await api.close()
 
     async def read_identity(self) -> PartialIdentity:
         """Read what this node's object says about its identity.
