@@ -173,6 +173,9 @@ class ApiServer:
         node = request.query.get("fieldSelector", "").removeprefix("metadata.name=")
         if "watch" in request.query:
             self.watches.append(int(request.query["timeoutSeconds"]))
+            if "resourceVersion" not in request.query:  # kube-apiserver with etcd 3.4, when other objects have changed
+                too_new = {"type": "ERROR", "object": {"message": "Too large resource version: 2, current: 1"}}
+                return web.json_response(too_new)
             return await self._answer_watch(request, [self.nodes[node]] if node in self.nodes else [])
         return self._page(request)
 

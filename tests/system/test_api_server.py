@@ -112,7 +112,10 @@ async def test_outside_a_pod_the_error_says_what_is_missing(tmp_path: Path) -> N
 
 
 async def test_a_watch_yields_the_node_now_and_after_each_change(api: ApiServer) -> None:
-    """Kubernetes API concepts, resourceVersion unset: a watch starts with synthetic ADDED events."""
+    """Kubernetes API concepts, resourceVersion 0: a watch starts at any version, with synthetic ADDED events.
+
+    Without a version, a watch waits for etcd's latest version, which an API server with etcd 3.4 may never learn.
+    """
     async with connect(api) as cluster, asyncio.timeout(20), contextlib.aclosing(cluster.watch_node()) as nodes:
         before = await anext(nodes)
         await api.send_event("MODIFIED", api.put_node(NODE, PROVIDER_ID, LABELS, STARTUP_TAINT))

@@ -43,6 +43,10 @@ _KEEP_ALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (so
 
 _JSON_PATCH: Final = "application/json-patch+json"
 
+ANY_VERSION: Final = "0"
+"""The resource version of a watch that begins with the state that the API server has in memory. Without a version, the
+API server waits until that state is as new as etcd's, and ends the watch if this takes three seconds: with etcd 3.4."""
+
 
 @asynccontextmanager
 async def open_api(config: Path | None) -> AsyncGenerator["Api"]:

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
-from hyperpod_ebs.driver.kubernetes.api import Api, Object
+from hyperpod_ebs.driver.kubernetes.api import ANY_VERSION, Api, Object
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.kubernetes_node import DRIVER, CsiNodeEntry, KubernetesNode, Taint
 from hyperpod_ebs.driver.model.node_identity import PartialIdentity
@@ -52,7 +52,7 @@ class Kubernetes:
 
     async def watch_node(self) -> AsyncGenerator[KubernetesNode]:
         """Yield this node's object, now and after each change, until the watch ends or the node is deleted."""
-        events = self._api.watch(_NODES, fieldSelector=f"metadata.name={self._node}")
+        events = self._api.watch(_NODES, fieldSelector=f"metadata.name={self._node}", resourceVersion=ANY_VERSION)
         async with aclosing(events) as watched:
             async for event in watched:
                 if event.get("type") == "DELETED":
