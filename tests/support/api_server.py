@@ -1,4 +1,4 @@
-"""A stand-in for the API server: HTTPS, the few paths that a node process uses, and objects that tests can change."""
+"""A stand-in for the API server: HTTPS, the few paths that the driver uses, and objects that tests can change."""
 
 import asyncio
 import json
@@ -40,9 +40,10 @@ class ApiServer:
     nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
     csinodes: dict[str, dict[str, Any]] = field(default_factory=dict)
     attachments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    configmaps: dict[str, dict[str, Any]] = field(default_factory=dict)
     token: str = "first"
     forbidden: set[str] = field(default_factory=set)
-    """Methods and verbs that are answered with status 403: GET, PATCH, watch."""
+    """Requests that are answered with status 403: a verb (GET, PATCH, watch), or a verb and the start of a path."""
     broken: bool = False
     """Whether every request is answered with status 500."""
     requests: list[str] = field(default_factory=list)
@@ -152,32 +153,40 @@ class ApiServer:
             return _status(500, "etcd is down")
         if request.headers.get("Authorization") != f"Bearer {self.token}":
             return _status(401, "Unauthorized")
-        if verb in self.forbidden:
+        if f"{verb} {request.path}".startswith(tuple(self.forbidden)):
             return _status(403, f'User "node" cannot {verb.lower()} {request.path}')
         return await handler(request)
 
     async def _answer_object(self, request: web.Request) -> web.Response:
-        """Answer a GET of an object by its kind and name, or a PATCH of a node."""
+        """Answer a GET of an object by its kind and name, a JSON patch of a node, or a merge patch of a ConfigMap."""
         kind, name = request.match_info["kind"], request.match_info["name"]
-        found = {"nodes": self.nodes, "csinodes": self.csinodes}.get(kind, {}).get(name)
+        objects = {"nodes": self.nodes, "csinodes": self.csinodes, "configmaps": self.configmaps}
+        found = objects.get(kind, {}).get(name)
         if found is None:
             return _status(404, f'{kind} "{name}" not found')
-        return (
-            await self._apply_patch(found, await request.json())
-            if request.method == "PATCH"
-            else web.json_response(found)
-        )
+        if request.method != "PATCH":
+            return web.json_response(found)
+        if request.content_type == "application/merge-patch+json":
+            found["data"] = {**found.get("data", {}), **(await request.json())["data"]}
+            return web.json_response(found)
+        return await self._apply_patch(found, await request.json())
 
     async def _answer_list(self, request: web.Request) -> web.StreamResponse:
-        """Answer a watch of one node or of all attachments, or a page of the attachments."""
-        node = request.query.get("fieldSelector", "").removeprefix("metadata.name=")
-        if "watch" in request.query:
-            self.watches.append(int(request.query["timeoutSeconds"]))
-            if "resourceVersion" not in request.query:  # kube-apiserver with etcd 3.4, when other objects have changed
-                too_new = {"type": "ERROR", "object": {"message": "Too large resource version: 2, current: 1"}}
-                return web.json_response(too_new)
-            return await self._answer_watch(request, [self.nodes[node]] if node in self.nodes else [])
-        return self._page(request)
+        """Answer a watch of one node, of all nodes or of all attachments, or a page of the attachments."""
+        if "watch" not in request.query:
+            return self._page(request)
+        self.watches.append(int(request.query["timeoutSeconds"]))
+        if request.path.endswith("/volumeattachments"):
+            return await self._answer_watch(request, [])
+        if "resourceVersion" not in request.query:  # kube-apiserver with etcd 3.4, when other objects have changed
+            too_new = {"type": "ERROR", "object": {"message": "Too large resource version: 2, current: 1"}}
+            return web.json_response(too_new)
+        name = request.query.get("fieldSelector", "").removeprefix("metadata.name=")
+        nodes = [node for node in self.nodes.values() if name in ("", node["metadata"]["name"])]
+        # Kubernetes API concepts, "Alternate representations of resources": only the metadata.
+        if "as=PartialObjectMetadata" in request.headers.get("Accept", ""):
+            nodes = [{"metadata": node["metadata"]} for node in nodes]
+        return await self._answer_watch(request, nodes)
 
     def _page(self, request: web.Request) -> web.Response:
         """A page of at most `limit` attachments; `continue` is the index of the first."""

@@ -278,6 +278,11 @@ SECTIONS: Final = (
                 "kubelet once it is identified, and needs no restart.",
                 source="decision 0011",
             ),
+            "node.new-type": Requirement(
+                sentence="A node of an instance type that is not in the driver's table gets the attach limit that EC2 "
+                "reports, and without an answer from EC2 that of most Nitro types.",
+                source="decision 0041",
+            ),
             "node.pre-stop": Requirement(
                 sentence="The pre-stop hook waits only for its own node's volumes, and ends within the pod's grace "
                 "period.",

@@ -2,8 +2,10 @@
 
 import botocore.session
 import pytest
+from hypothesis import given, strategies
 
 from hyperpod_ebs.driver.model import limits
+from hyperpod_ebs.driver.model.limits import AttachSlots
 from hyperpod_ebs.emulator.nodes.attach_slots import ATTACH_SLOTS
 
 
@@ -79,3 +81,44 @@ def test_other_volumes_lower_the_limit_to_no_less_than_one() -> None:
     """As upstream: the limit is at least 1, because 0 would mean any number."""
     assert limits.attach_limit("ml.g5.48xlarge", reserved=2) == 7
     assert limits.attach_limit("ml.g5.48xlarge", reserved=20) == 1
+
+
+@pytest.mark.requirement("csi.node-info.limit")
+def test_a_published_limit_counts_for_a_type_that_the_table_lacks() -> None:
+    """The table has priority: it corrects types of which EC2 reports that interfaces share their slots."""
+    published = {
+        "x99.huge": AttachSlots(96, shared=False),
+        "x99.large": AttachSlots(12, shared=True),
+        "g5.48xlarge": AttachSlots(100, shared=False),
+    }
+
+    def limit(instance_type: str) -> int:
+        return limits.attach_limit(instance_type, reserved=2, interfaces=3, published=published)
+
+    assert (limit("ml.x99.huge"), limit("x99.large"), limit("x99.small")) == (94, 8, 23)
+    assert limit("ml.g5.48xlarge") == 5
+
+
+@given(strategies.text() | strategies.builds("{} {}".format, strategies.integers(), strategies.text()))
+def test_attach_slots_are_parsed_as_they_are_written_or_refused(text: str) -> None:
+    """A number outside of 1 to 128 is not that of an instance type, and 0 would mean any number."""
+    try:
+        slots = AttachSlots.parse(text)
+    except ValueError:
+        return
+
+    assert 1 <= slots.count <= 128
+    assert AttachSlots.parse(str(slots)) == slots
+
+
+@pytest.mark.parametrize("text", ["1 shared", "128 dedicated"])
+def test_the_smallest_and_the_largest_number_of_slots_are_accepted(text: str) -> None:
+    assert str(AttachSlots.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "27", "0 shared", "129 shared", "-1 dedicated", "27 none", "x shared", "27 shared 1"]
+)
+def test_other_texts_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        AttachSlots.parse(text)

@@ -22,7 +22,8 @@ def run_all(
 async def _serve(serving: ServingOptions, controller: ControllerOptions, node: NodeOptions) -> None:
     process = Process.prepare(serving, controller)
     async with (
-        open_node(node, serving.kubeconfig, process.condition) as opened,
-        open_controller(controller, process) as service,
+        open_node(node, serving, process.condition) as node_process,
+        open_controller(controller, process) as controller_process,
     ):
-        await process.serve(Services(controller=service, node=opened.service), opened.stay_registered())
+        services = Services(controller=controller_process.service, node=node_process.service)
+        await process.serve(services, node_process.stay_registered(), controller_process.publish_attach_limits())

@@ -1,7 +1,8 @@
 """The controller process: where the CSI controller service meets AWS."""
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
 
 import structlog
 import uvloop
@@ -13,8 +14,23 @@ from hyperpod_ebs.driver.aws.clients import Settings
 from hyperpod_ebs.driver.aws.connection import connect
 from hyperpod_ebs.driver.csi.controller import Controller
 from hyperpod_ebs.driver.csi.server import Services
+from hyperpod_ebs.driver.kubernetes.api import open_api
+from hyperpod_ebs.driver.kubernetes.attach_limits_configmap import AttachLimitsConfigMap
+from hyperpod_ebs.driver.volumes.attach_limits import AttachLimits
 from hyperpod_ebs.driver.volumes.watch import Watcher
 from hyperpod_ebs.kit.operations import Operations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerProcess:
+    """The controller service, and what it publishes for the node processes."""
+
+    service: Controller
+    attach_limits: AttachLimits | None
+
+    def publish_attach_limits(self) -> AbstractAsyncContextManager[None]:
+        """Publish the attach limits of new instance types while the block runs."""
+        return self.attach_limits.publish() if self.attach_limits else nullcontext()
 
 
 def run_controller(*, serving: ServingOptions = SERVING, controller: ControllerOptions = CONTROLLER) -> None:
@@ -24,13 +40,17 @@ def run_controller(*, serving: ServingOptions = SERVING, controller: ControllerO
 
 async def _serve(serving: ServingOptions, options: ControllerOptions) -> None:
     process = Process.prepare(serving, options)
-    async with open_controller(options, process) as service:
-        await process.serve(Services(controller=service))
+    async with open_controller(options, process) as controller:
+        await process.serve(Services(controller=controller.service), controller.publish_attach_limits())
 
 
 @asynccontextmanager
-async def open_controller(options: ControllerOptions, process: Process) -> AsyncGenerator[Controller]:
-    """Yield the controller service, connected to AWS while the block runs."""
+async def open_controller(options: ControllerOptions, process: Process) -> AsyncGenerator[ControllerProcess]:
+    """Yield the controller service, connected to AWS while the block runs.
+
+    Raises:
+        InvalidRequest: An option has an invalid value.
+    """
     settings = Settings(
         scope=options.aws_scope(),
         ec2_endpoint=options.ec2_endpoint,
@@ -42,7 +62,12 @@ async def open_controller(options: ControllerOptions, process: Process) -> Async
         connect(settings, process.condition) as cloud,
         Watcher(cloud) as watcher,
         Operations[str]() as operations,
+        open_api(process.options.kubeconfig) as api,
     ):
         policy = options.tag_policy(lambda reason: structlog.get_logger().warning("tag left out", why=reason))
-        # The generated base class implements every method (UNIMPLEMENTED); only its type stubs declare them abstract.
-        yield Controller(cloud, watcher, operations, policy)  # type: ignore[abstract]
+        configmap = process.options.attach_limits_configmap
+        yield ControllerProcess(
+            # The generated base class implements every method (UNIMPLEMENTED); its type stubs declare them abstract.
+            service=Controller(cloud, watcher, operations, policy),  # type: ignore[abstract] # as said
+            attach_limits=AttachLimits(AttachLimitsConfigMap(api, configmap), cloud) if configmap else None,
+        )

@@ -5,7 +5,6 @@ import os
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -17,12 +16,14 @@ from hyperpod_ebs.driver.csi.node import Node
 from hyperpod_ebs.driver.csi.registration import Plugin, Registration
 from hyperpod_ebs.driver.csi.server import Services
 from hyperpod_ebs.driver.kubernetes.api import open_api
+from hyperpod_ebs.driver.kubernetes.attach_limits_configmap import AttachLimitsConfigMap
 from hyperpod_ebs.driver.kubernetes.cluster import Kubernetes
 from hyperpod_ebs.driver.linux import mkfs
 from hyperpod_ebs.driver.linux.host import LinuxHost
 from hyperpod_ebs.driver.model import errors, nodes
 from hyperpod_ebs.driver.model.node_identity import AttachLimitSettings, PartialIdentity
 from hyperpod_ebs.driver.node.identity_lookup import IdentityLookup, Source
+from hyperpod_ebs.driver.node.published_limits import PublishedLimits
 from hyperpod_ebs.driver.node.startup_taint import StartUpTaint
 from hyperpod_ebs.driver.observe.condition import Condition
 from hyperpod_ebs.kit import heap
@@ -77,20 +78,22 @@ def run_node(*, serving: ServingOptions = SERVING, node: NodeOptions = NODE) -> 
 
 async def _serve(serving: ServingOptions, options: NodeOptions) -> None:
     process = Process.prepare(serving)
-    async with open_node(options, serving.kubeconfig, process.condition) as node:
+    async with open_node(options, serving, process.condition) as node:
         await process.serve(Services(node=node.service), node.stay_registered())
 
 
 @asynccontextmanager
-async def open_node(options: NodeOptions, kubeconfig: Path | None, condition: Condition) -> AsyncGenerator[NodeProcess]:
-    """Yield the node service that the options describe; a pod needs no `kubeconfig`.
+async def open_node(options: NodeOptions, serving: ServingOptions, condition: Condition) -> AsyncGenerator[NodeProcess]:
+    """Yield the node service that the options describe.
 
     Raises:
         InvalidRequest: An option has an invalid value, or two options exclude each other.
     """
     _check(options)
     async with AsyncExitStack() as stack:
-        kubernetes = Kubernetes(await stack.enter_async_context(open_api(kubeconfig)), options.node_name or "")
+        api = await stack.enter_async_context(open_api(serving.kubeconfig))
+        kubernetes = Kubernetes(api, options.node_name or "")
+        configmap = serving.attach_limits_configmap
         limit, reserved = options.volume_attach_limit, options.reserved_volume_attachments
         identity = IdentityLookup(
             PartialIdentity(
@@ -101,6 +104,7 @@ async def open_node(options: NodeOptions, kubeconfig: Path | None, condition: Co
             _metadata_sources(options, kubernetes),
             AttachLimitSettings(limit=limit if limit >= 0 else None, reserved=reserved if reserved >= 0 else None),
             condition,
+            PublishedLimits(AttachLimitsConfigMap(api, configmap)) if configmap else None,
         )
         registration: Registration | None = None
         if options.plugin_registration_path and options.kubelet_registration_path:
@@ -113,7 +117,7 @@ async def open_node(options: NodeOptions, kubeconfig: Path | None, condition: Co
         )
         operations = await stack.enter_async_context(Operations[str]())
         startup_taint: StartUpTaint | None = None
-        has_cluster = kubeconfig is not None or "KUBERNETES_SERVICE_HOST" in os.environ
+        has_cluster = serving.kubeconfig is not None or "KUBERNETES_SERVICE_HOST" in os.environ
         if options.node_name and has_cluster and not options.disable_taint_watcher:
             registered = registration.registered if registration else asyncio.Event()
             startup_taint = StartUpTaint(kubernetes, registered, has_limit=lambda: identity.has_attach_limit)

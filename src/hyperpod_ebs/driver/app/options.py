@@ -93,7 +93,11 @@ class ServingOptions:
     """Seconds for which a stopping process waits for running calls."""
 
     kubeconfig: Annotated[Path | None, _setting(_KUBERNETES, "KUBECONFIG")] = None
-    """Kubeconfig file of the node process. A pod needs none, and the controller makes no calls to Kubernetes."""
+    """Kubeconfig file. A pod needs none."""
+
+    attach_limits_configmap: Annotated[str, _setting(_KUBERNETES, "ATTACH_LIMITS_CONFIGMAP")] = ""
+    """ConfigMap, as namespace/name, with the attach limits of instance types that the driver's table lacks: the
+    controller writes them from EC2's answers, node processes read them. Disabled if empty."""
 
     enable_otel_tracing: Annotated[bool, _setting(_UPSTREAM, "ENABLE_OTEL_TRACING")] = False
     """Ignored, with a warning: this driver has no tracing."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -49,10 +49,10 @@ class Process:
         metrics = monitoring.create_metrics(options, condition, deprecated=deprecated_metrics)
         return cls(options=options, condition=condition, metrics=metrics, stop=_stop_signal())
 
-    async def serve(self, services: Services, alongside: AbstractAsyncContextManager[None] | None = None) -> None:
+    async def serve(self, services: Services, *alongside: AbstractAsyncContextManager[None]) -> None:
         """Serve the CSI services and the monitoring pages until a signal arrives.
 
-        The block enters `alongside` as soon as the services answer, and leaves it before they stop.
+        The contexts `alongside` are entered as soon as the services answer, and left before they stop.
         """
         serving = server.serve(
             self.options.endpoint,
@@ -63,7 +63,9 @@ class Process:
         )
         async with serving as path, monitoring.serve_pages(self.options, self.condition, self.metrics):
             structlog.get_logger().info("serving", socket=str(path), services=services.names, version=__version__)
-            async with alongside or nullcontext():
+            async with AsyncExitStack() as stack:
+                for context in alongside:
+                    await stack.enter_async_context(context)
                 await self.stop.wait()
                 structlog.get_logger().info("stopping", within=self.options.drain_seconds)
 

@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError
 from hyperpod_ebs.driver.aws.attachments import Attachments
 from hyperpod_ebs.driver.aws.calls import translate_sdk_errors
 from hyperpod_ebs.driver.aws.clients import Clients, Settings, create_clients
+from hyperpod_ebs.driver.aws.ec2_instance_types import Ec2InstanceTypes
 from hyperpod_ebs.driver.aws.ec2_modifications import Ec2Modifications
 from hyperpod_ebs.driver.aws.ec2_snapshots import Ec2Snapshots
 from hyperpod_ebs.driver.aws.ec2_volumes import Ec2Volumes
@@ -44,7 +45,7 @@ _NOT_CHECKED_YET: Final = "the first check of AWS is still running"
 
 
 @dataclass(kw_only=True)
-class Aws(Ec2Volumes, Ec2Modifications, Ec2Snapshots, Attachments):
+class Aws(Ec2Volumes, Ec2Modifications, Ec2Snapshots, Attachments, Ec2InstanceTypes):
     """All of AWS that the controller needs: implements `volumes.cloud.Cloud`."""
 
 

@@ -17,6 +17,7 @@ OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
             "DeleteTags",
             "DeleteVolume",
             "DescribeAvailabilityZones",
+            "DescribeInstanceTypes",
             "DescribeInstances",
             "DescribeSnapshots",
             "DescribeVolumes",

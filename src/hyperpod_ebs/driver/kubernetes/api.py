@@ -42,6 +42,11 @@ _KEEP_ALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (so
 """Lets the kernel detect within a minute that the API server was replaced without closing the connection."""
 
 _JSON_PATCH: Final = "application/json-patch+json"
+_MERGE_PATCH: Final = "application/merge-patch+json"
+
+_ALL_OF_IT: Final = "application/json"
+METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+"""What a watch accepts if it needs only the metadata of objects: a Node is some 15 KiB long, mostly its status."""
 
 ANY_VERSION: Final = "0"
 """The resource version of a watch that begins with the state that the API server has in memory. Without a version, the
@@ -84,33 +89,44 @@ class Api:
             Conflict: One of the patch's tests does not hold.
             Error: As `get`.
         """
-        return await self._call("PATCH", path, json.dumps(changes).encode())
+        return await self._call("PATCH", path, json.dumps(changes).encode(), _JSON_PATCH)
+
+    async def merge(self, path: str, fields: Object) -> Object:
+        """Set these fields of the object at `path` and keep all others (RFC 7386), and return the object after it.
+
+        Raises:
+            Error: As `get`.
+        """
+        return await self._call("PATCH", path, json.dumps(fields).encode(), _MERGE_PATCH)
 
     async def close(self) -> None:
         """Close the idle connections."""
         while self._idle:
             await off_loop(self._idle.pop().close)
 
-    async def _call(self, method: str, target: str, body: bytes | None = None) -> Object:
+    async def _call(self, method: str, target: str, body: bytes | None = None, content: str = "") -> Object:
+        headers = {"Content-Type": content} if content else {}
         with api_errors.translate(f"{method} {target.partition('?')[0]}"):
-            return await off_loop(self._send, method, target, body, deadline=DEADLINE)
+            return await off_loop(self._send, method, target, body, headers, deadline=DEADLINE)
 
-    def _send(self, method: str, target: str, body: bytes | None) -> Object:
+    def _send(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> Object:
         """Send on an idle connection; if there is none, or the API server has closed it, send on a new one."""
         with suppress(IndexError, ConnectionError, ssl.SSLEOFError):  # no idle connection, or a closed one
-            return self._send_on(self._idle.pop(), method, target, body)
-        return self._send_on(_Connection(self._access()), method, target, body)
+            return self._send_on(self._idle.pop(), method, target, body, headers)
+        return self._send_on(_Connection(self._access()), method, target, body, headers)
 
-    def _send_on(self, connection: "_Connection", method: str, target: str, body: bytes | None) -> Object:
+    def _send_on(
+        self, connection: "_Connection", method: str, target: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> Object:
         try:
-            answer: Object = json.loads(connection.request(method, target, body).read())
+            answer: Object = json.loads(connection.request(method, target, body, headers).read())
         except BaseException:
             connection.close()
             raise
         self._idle.append(connection)
         return answer
 
-    async def watch(self, path: str, **query: str) -> AsyncGenerator[Object]:
+    async def watch(self, path: str, *, accept: str = _ALL_OF_IT, **query: str) -> AsyncGenerator[Object]:
         """Yield each event of the objects at `path`, until the API server ends the watch.
 
         Close it (`contextlib.aclosing`) when the loop over it is left.
@@ -127,7 +143,7 @@ class Api:
             with suppress(RuntimeError):  # the loop is closed, and no caller watches any more
                 loop.call_soon_threadsafe(events.put_nowait, event)
 
-        reader = _WatchReader(self._access, target, put)
+        reader = _WatchReader(self._access, target, {"Accept": accept}, put)
         reader.start()
         try:
             while (event := await events.get()) is not None:
@@ -153,17 +169,17 @@ class _Connection:
         for option, value in _KEEP_ALIVE:
             self.socket.setsockopt(socket.IPPROTO_TCP, option, value)
 
-    def request(self, method: str, target: str, body: bytes | None = None) -> http.client.HTTPResponse:
+    def request(
+        self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> http.client.HTTPResponse:
         """Send a request and return the answer with its body unread.
 
         Raises:
             api_errors.ErrorAnswer: The answer is an error.
             OSError, HTTPException: The server did not answer.
         """
-        headers = {"Accept": "application/json", "User-Agent": "hyperpod-ebs", **self._access.headers()}
-        if body is not None:
-            headers["Content-Type"] = _JSON_PATCH
-        self._http.request(method, self._access.path + target, body, headers)
+        own = {"Accept": _ALL_OF_IT, "User-Agent": "hyperpod-ebs", **self._access.headers()}
+        self._http.request(method, self._access.path + target, body, {**own, **headers})
         answer = self._http.getresponse()
         if answer.status >= http.HTTPStatus.BAD_REQUEST:
             raise api_errors.ErrorAnswer(answer.status, answer.read())
@@ -178,10 +194,14 @@ class _WatchReader(threading.Thread):
     """Reads a watch, one event in each line, and passes each event to `put`; None at the end."""
 
     def __init__(
-        self, access: Callable[[], Access], target: str, put: Callable[[Object | Exception | None], None]
+        self,
+        access: Callable[[], Access],
+        target: str,
+        headers: Mapping[str, str],
+        put: Callable[[Object | Exception | None], None],
     ) -> None:
         super().__init__(daemon=True, name="watch")
-        self._access, self._target, self._put = access, target, put
+        self._access, self._target, self._headers, self._put = access, target, headers, put
         self._socket: ssl.SSLSocket | socket.socket | None = None
         self._ended = False
 
@@ -191,7 +211,7 @@ class _WatchReader(threading.Thread):
             connection = _Connection(self._access(), timeout=_WATCH_TIMEOUT)
             self._socket = connection.socket
             try:
-                answer = connection.request("GET", self._target)
+                answer = connection.request("GET", self._target, None, self._headers)
                 while not self._ended and (line := answer.readline()):
                     self._put(json.loads(line))
             finally:

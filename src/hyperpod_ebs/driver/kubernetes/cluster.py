@@ -10,7 +10,7 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.kubernetes_node import DRIVER, CsiNodeEntry, KubernetesNode, Taint
 from hyperpod_ebs.driver.model.node_identity import PartialIdentity
 
-_NODES: Final = "/api/v1/nodes"
+NODES: Final = "/api/v1/nodes"
 _STORAGE: Final = "/apis/storage.k8s.io/v1"
 _CSINODES: Final = f"{_STORAGE}/csinodes"
 _ATTACHMENTS: Final = f"{_STORAGE}/volumeattachments"
@@ -52,12 +52,12 @@ class Kubernetes:
 
     async def watch_node(self) -> AsyncGenerator[KubernetesNode]:
         """Yield this node's object, now and after each change, until the watch ends or the node is deleted."""
-        events = self._api.watch(_NODES, fieldSelector=f"metadata.name={self._node}", resourceVersion=ANY_VERSION)
+        events = self._api.watch(NODES, fieldSelector=f"metadata.name={self._node}", resourceVersion=ANY_VERSION)
         async with aclosing(events) as watched:
             async for event in watched:
                 if event.get("type") == "DELETED":
                     return
-                yield _parse_node(_changed_object(event))
+                yield _parse_node(changed_object(event))
 
     async def read_csinode_entry(self) -> CsiNodeEntry | None:
         """Read the driver's entry in this node's CSINode; None if kubelet has not registered the driver."""
@@ -79,7 +79,7 @@ class Kubernetes:
         yield frozenset(volumes.values())
         async with aclosing(self._api.watch(_ATTACHMENTS, resourceVersion=version)) as watched:
             async for event in watched:
-                attachment = _changed_object(event)
+                attachment = changed_object(event)
                 if not self._is_to_this_node(attachment):
                     continue
                 name = attachment["metadata"]["name"]
@@ -129,10 +129,10 @@ class Kubernetes:
 
     @property
     def _path(self) -> str:
-        return f"{_NODES}/{quote(self._node)}"
+        return f"{NODES}/{quote(self._node)}"
 
 
-def _changed_object(event: Object) -> Object:
+def changed_object(event: Object) -> Object:
     """The object that a watch event is about.
 
     Raises:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hyperpod_ebs.driver.model import limits, nodes
+from hyperpod_ebs.driver.model.limits import NOTHING_PUBLISHED, PublishedSlots
 
 _EC2_VOLUMES: Final = 1
 """A plain EC2 instance has its root volume."""
@@ -53,7 +54,9 @@ class NodeIdentity:
     """How many volumes the node can have; 0 for any number, which only the operator can set."""
 
 
-def merged_identity(sources: Sequence[PartialIdentity], settings: AttachLimitSettings) -> NodeIdentity | None:
+def merged_identity(
+    sources: Sequence[PartialIdentity], settings: AttachLimitSettings, published: PublishedSlots = NOTHING_PUBLISHED
+) -> NodeIdentity | None:
     """The node's identity from all sources, in order of precedence; None if no source has its id or zone."""
     ids = [source.id for source in sources if source.id is not None]
     id_ = next((id_ for id_ in ids if isinstance(id_, nodes.HyperPodNode)), next(iter(ids), None))
@@ -61,7 +64,7 @@ def merged_identity(sources: Sequence[PartialIdentity], settings: AttachLimitSet
     if id_ is None or zone is None:
         return None
     instance_type = next((source.instance_type for source in sources if source.instance_type), "")
-    limit = _attach_limit(id_, instance_type, sources, settings)
+    limit = _attach_limit(id_, instance_type, sources, settings, published)
     return NodeIdentity(id=str(id_), zone=zone, instance_type=instance_type, attach_limit=limit)
 
 
@@ -72,7 +75,11 @@ def missing_fields(sources: Sequence[PartialIdentity]) -> list[str]:
 
 
 def _attach_limit(
-    id_: nodes.Node, instance_type: str, sources: Sequence[PartialIdentity], settings: AttachLimitSettings
+    id_: nodes.Node,
+    instance_type: str,
+    sources: Sequence[PartialIdentity],
+    settings: AttachLimitSettings,
+    published: PublishedSlots,
 ) -> int:
     """How many of the driver's volumes the node can have."""
     if settings.limit is not None:
@@ -81,4 +88,4 @@ def _attach_limit(
     others = next((source.other_volumes for source in sources if source.other_volumes is not None), usual)
     interfaces = next((source.interfaces for source in sources if source.interfaces is not None), 1)
     reserved = others if settings.reserved is None else settings.reserved
-    return limits.attach_limit(instance_type, reserved=reserved, interfaces=interfaces)
+    return limits.attach_limit(instance_type, reserved=reserved, interfaces=interfaces, published=published)

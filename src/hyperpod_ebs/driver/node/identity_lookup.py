@@ -13,6 +13,7 @@ from typing import ClassVar, Final, Protocol
 import structlog
 
 from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.limits import NOTHING_PUBLISHED
 from hyperpod_ebs.driver.model.node_identity import (
     AttachLimitSettings,
     NodeIdentity,
@@ -20,6 +21,7 @@ from hyperpod_ebs.driver.model.node_identity import (
     merged_identity,
     missing_fields,
 )
+from hyperpod_ebs.driver.node.published_limits import PublishedLimits
 from hyperpod_ebs.driver.observe.condition import Condition
 
 PART: Final = "node identity"
@@ -80,13 +82,19 @@ class IdentityLookup:
     """Looks up the identity of this node."""
 
     def __init__(
-        self, given: PartialIdentity, sources: Sequence[Source], limit: AttachLimitSettings, condition: Condition
+        self,
+        given: PartialIdentity,
+        sources: Sequence[Source],
+        limit: AttachLimitSettings,
+        condition: Condition,
+        published: PublishedLimits | None = None,
     ) -> None:
         """`given` comes from the operator's options and has priority; then the sources in their order."""
         self._given = given
         self._sources = [_SourceState(source) for source in sources]
         self._limit = limit
         self._condition = condition
+        self._published = published
         self._warned_of_type = False
 
     async def identify(self) -> NodeIdentity:
@@ -98,6 +106,9 @@ class IdentityLookup:
         if missing_fields([self._given]):
             await self._ask_sources(asyncio.get_running_loop().time())
         identity = self._identity()
+        if identity and self._published and self._limit.limit is None:
+            await self._published.look_up(identity.instance_type)
+            identity = self._identity()
         if identity is None:
             problem = self._problem()
             self._condition.report(PART, problem)
@@ -139,7 +150,8 @@ class IdentityLookup:
         return [self._given, *(state.answer for state in self._sources if state.answer)]
 
     def _identity(self) -> NodeIdentity | None:
-        return merged_identity(self._answers(), self._limit)
+        published = self._published.slots if self._published else NOTHING_PUBLISHED
+        return merged_identity(self._answers(), self._limit, published)
 
     def _problem(self) -> str:
         """What is missing, why no source answers it, and what to do."""

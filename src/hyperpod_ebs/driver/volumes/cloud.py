@@ -1,4 +1,4 @@
-"""What the controller needs of the cloud: four roles, which one adapter implements together.
+"""What the controller needs of the cloud: five roles, which one adapter implements together.
 
 Each method sends its requests to AWS and returns; none waits for a state. Besides the errors that
 its docstring lists, each method may raise `Denied`, `Throttled` and `CloudError`.
@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from hyperpod_ebs.driver.model.limits import PublishedSlots
 from hyperpod_ebs.driver.model.nodes import Node
 from hyperpod_ebs.driver.model.volume import (
     Attachment,
@@ -220,5 +221,13 @@ class Snapshots(Protocol):
         ...
 
 
-class Cloud(Volumes, Attachments, Modifications, Snapshots, Protocol):
-    """All four roles."""
+class InstanceTypes(Protocol):
+    """Knows EC2's instance types."""
+
+    async def describe_attach_slots(self, types: Collection[str]) -> PublishedSlots:
+        """Describe the attach slots of these types, at most 100. The result leaves out types that EC2 does not know."""
+        ...
+
+
+class Cloud(Volumes, Attachments, Modifications, Snapshots, InstanceTypes, Protocol):
+    """All five roles."""

@@ -19,8 +19,6 @@ class _InstanceType:
     slots: AttachSlots
 
 
-_INSTANCE_TYPES: Final = {name: _InstanceType(name, slots) for name, slots in ATTACH_SLOTS.items()}
-
 _FIELDS: Final[dict[str, filters.Field[_InstanceType]]] = {
     "ebs-info.attachment-limit-type": lambda instance_type: [instance_type.slots.limit_type],
     "ebs-info.maximum-ebs-attachments": lambda instance_type: [str(instance_type.slots.count)],
@@ -43,10 +41,10 @@ class InstanceTypes:
         names = parameters.get("InstanceTypes", [])
         if len(names) > _MAX_TYPES:
             raise AwsFault("InvalidParameterValue", f"The maximum number of instance types per call is {_MAX_TYPES}")
-        if unknown := sorted(set(names) - set(_INSTANCE_TYPES)):
+        if unknown := sorted(set(names) - ATTACH_SLOTS.keys()):
             text = f"The following supplied instance types do not exist: [{', '.join(unknown)}]"
             raise AwsFault("InvalidInstanceType", text)
-        known = {name: _INSTANCE_TYPES[name] for name in names} if names else _INSTANCE_TYPES
+        known = {name: _InstanceType(name, ATTACH_SLOTS[name]) for name in names or ATTACH_SLOTS}
         matching = filters.matching(known, parameters, _FIELDS, by_id="instance-type")
         limited = parameters if names else {"MaxResults": PAGE_SIZES[1], **parameters}
         this_page, token = pages.page(matching, limited, PAGE_SIZES, key=lambda instance_type: instance_type.name)
