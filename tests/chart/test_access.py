@@ -77,7 +77,7 @@ async def test_a_resizer_that_looks_for_pods_may_list_them(argument: str, allowe
 
 
 @pytest.mark.requirement("chart.least-rights")
-async def test_the_node_reads_its_node_csinode_and_attachments_and_patches_its_taints() -> None:
+async def test_the_node_reads_its_node_csinode_attachments_and_limits_and_patches_its_taints() -> None:
     """Decision 0018: each verb is used by the source."""
     node = rights(await render(), NODE)
 
@@ -88,6 +88,7 @@ async def test_the_node_reads_its_node_csinode_and_attachments_and_patches_its_t
         ("get", "csinodes", ""),
         ("list", "volumeattachments", ""),
         ("watch", "volumeattachments", ""),
+        ("get", "configmaps", "ebs-csi-attach-limits"),
     }
 
 
@@ -203,3 +204,32 @@ async def test_irsa_annotates_the_service_account_and_pod_identity_does_not() ->
     }
     assert "annotations" not in pod_identity.get("ServiceAccount", "ebs-csi-controller-sa")["metadata"]
     assert "annotations" not in irsa.get("ServiceAccount", "ebs-csi-node-sa")["metadata"]
+
+
+@pytest.mark.requirement("chart.least-rights")
+async def test_only_the_controller_may_change_the_attach_limits_and_the_node_only_reads_them() -> None:
+    """Decision 0041: each account's right to ConfigMaps is for this one, and the chart creates it."""
+    rendered = await render({"node": {"namespaceOverride": "nodes"}})
+    configmap = rendered.get("ConfigMap", "ebs-csi-attach-limits")
+
+    controller = {right for right in rights(rendered, CONTROLLER) if right[1] == "configmaps"}
+    node = {right for right in rights(rendered, ("ebs-csi-node-sa", "nodes")) if right[1] == "configmaps"}
+
+    assert controller == {
+        ("get", "configmaps", "ebs-csi-attach-limits"),
+        ("patch", "configmaps", "ebs-csi-attach-limits"),
+    }
+    assert node == {("get", "configmaps", "ebs-csi-attach-limits")}
+    # Helm would reset data that the chart sets to what the chart has.
+    assert "data" not in configmap
+    for pod in (rendered.controller, rendered.node):
+        flag = f"--attach-limits-configmap={configmap['metadata']['namespace']}/ebs-csi-attach-limits"
+        assert flag in pod.arguments("ebs-plugin")
+
+
+async def test_nodes_without_a_controller_read_no_attach_limits() -> None:
+    """Upstream: nodeComponentOnly."""
+    rendered = await render({"nodeComponentOnly": True})
+
+    assert not rendered.all("ConfigMap")
+    assert not [each for each in rendered.node.arguments("ebs-plugin") if each.startswith("--attach-limits")]

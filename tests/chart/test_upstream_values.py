@@ -326,6 +326,9 @@ async def test_a_release_of_upstreams_chart_is_upgraded_in_place() -> None:
         "ebs-csi-snapshotter-binding": "ebs-external-snapshotter-role",
         "ebs-csi-node-getter-binding": "ebs-csi-node-role",
         "ebs-csi-leases-rolebinding": "ebs-csi-leases-role",
+        # Upstream has no such objects.
+        "ebs-csi-attach-limits-controller-rolebinding": "ebs-csi-attach-limits-controller-role",
+        "ebs-csi-attach-limits-node-rolebinding": "ebs-csi-attach-limits-node-role",
     }
 
 

@@ -14,7 +14,7 @@
     # The selected node is removed from a claim whose volume cannot be created there; a clone's source gets a finalizer.
     - {apiGroups: [""], resources: [persistentvolumeclaims], verbs: [get, list, watch, update]}
     - {apiGroups: [""], resources: [events], verbs: [create, patch]}
-    # Topology.
+    # Topology; the driver itself watches the nodes for their instance types.
     - {apiGroups: [""], resources: [nodes], verbs: [list, watch]}
     - {apiGroups: [storage.k8s.io], resources: [csinodes], verbs: [list, watch]}
     - {apiGroups: [storage.k8s.io], resources: [storageclasses], verbs: [list, watch]}
@@ -94,6 +94,15 @@ subjects:
 {{/* The right to hold leases, of (dict "root" $ "name" <of the Role> "account" <service account> "leases" <names>). RBAC
      cannot restrict create to a name; get and update are restricted to these names. */}}
 {{- define "hyperpod-ebs.leases" -}}
+{{- $leases := dict "apiGroups" (list "coordination.k8s.io") "resources" (list "leases") -}}
+{{- $rules := list
+      (merge (dict "verbs" (list "create")) $leases)
+      (merge (dict "verbs" (list "get" "update") "resourceNames" .leases) $leases) -}}
+{{- include "hyperpod-ebs.role" (dict "root" .root "name" .name "account" .account "namespace" .root.Release.Namespace "rules" $rules) }}
+{{- end }}
+
+{{/* A Role in the release's namespace and its binding, of (dict "root" $ "name" <of the Role> "account" <service account> "namespace" <its namespace> "rules" <list>). */}}
+{{- define "hyperpod-ebs.role" -}}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata:
@@ -102,14 +111,7 @@ metadata:
   labels:
     {{- include "hyperpod-ebs.labels" .root | nindent 4 }}
 rules:
-  - apiGroups: [coordination.k8s.io]
-    resources: [leases]
-    verbs: [create]
-  - apiGroups: [coordination.k8s.io]
-    resources: [leases]
-    resourceNames:
-      {{- toYaml .leases | nindent 6 }}
-    verbs: [get, update]
+  {{- toYaml .rules | nindent 2 }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
@@ -125,5 +127,5 @@ roleRef:
 subjects:
   - kind: ServiceAccount
     name: {{ .account }}
-    namespace: {{ .root.Release.Namespace }}
+    namespace: {{ .namespace }}
 {{- end }}

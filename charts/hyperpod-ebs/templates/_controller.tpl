@@ -26,6 +26,7 @@
 {{- $cluster := include "hyperpod-ebs.cluster" . | fromYaml -}}
 {{- with $cluster.account }}{{ $arguments = append $arguments (printf "--account-id=%s" .) }}{{ end -}}
 {{- with $cluster.partition }}{{ $arguments = append $arguments (printf "--partition=%s" .) }}{{ end -}}
+{{- $arguments = append $arguments (include "hyperpod-ebs.attach-limits-flag" .) -}}
 {{- $level := include "hyperpod-ebs.log-level" (dict "root" . "level" $controller.logLevel) -}}
 {{- concat $arguments (list (printf "--logging-format=%s" $controller.loggingFormat) (printf "--v=%s" $level)) | toYaml }}
 {{- end }}

@@ -29,6 +29,15 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- merge (dict "app" .app) (include "hyperpod-ebs.labels" .root | fromYaml) (.labels | default dict) | toYaml }}
 {{- end }}
 
+{{/* The ConfigMap of the attach limits, in the release's namespace. */}}
+{{- define "hyperpod-ebs.attach-limits" -}}
+ebs-csi-attach-limits
+{{- end }}
+
+{{- define "hyperpod-ebs.attach-limits-flag" -}}
+--attach-limits-configmap={{ .Release.Namespace }}/{{ include "hyperpod-ebs.attach-limits" . }}
+{{- end }}
+
 {{- define "hyperpod-ebs.node-namespace" -}}
 {{ .Values.node.namespaceOverride | default .Release.Namespace }}
 {{- end }}

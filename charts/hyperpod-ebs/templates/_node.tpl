@@ -20,6 +20,8 @@
 {{- $arguments = append $arguments (printf "--volume-attach-limit=%d" (int $node.volumeAttachLimit)) -}}
 {{- end -}}
 {{- if $node.legacyXFS }}{{ $arguments = append $arguments "--legacy-xfs=true" }}{{ end -}}
+{{- /* Without a controller no program publishes them. */ -}}
+{{- if not .root.Values.nodeComponentOnly }}{{ $arguments = append $arguments (include "hyperpod-ebs.attach-limits-flag" .root) }}{{ end -}}
 {{- $level := include "hyperpod-ebs.log-level" (dict "root" .root "level" $node.logLevel) -}}
 {{- concat $arguments (list (printf "--logging-format=%s" $node.loggingFormat) (printf "--v=%s" $level)) | toYaml }}
 {{- end }}
