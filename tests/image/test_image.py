@@ -91,7 +91,6 @@ def test_the_image_runs_as_a_user_without_privileges_and_has_labels(archive: Arc
         ("fsck -V", "util-linux"),
         ("resize2fs", "resize2fs"),
         ("e2fsck -V", "e2fsck"),
-        ("xfs_growfs -V", "xfs_growfs"),
         ("btrfs --version", "btrfs-progs"),
         ("sh -c id", "uid=1000(hyperpod-ebs)"),
     ],

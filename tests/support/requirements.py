@@ -110,8 +110,8 @@ SECTIONS: Final = (
                 sentence="The driver mounts, unmounts, creates and removes only below kubelet's directory, even while "
                 "directories there are replaced by symbolic links. That directory itself may be a link.",
                 source="decision 0035",
-                departure="xfs_growfs and the query of a filesystem's size take the path as text, so a directory which "
-                "is replaced at that moment leads to another XFS filesystem.",
+                departure="resize2fs finds the mount of an ext4 in the mount table and opens it by its path. If a "
+                "directory there is replaced at that moment, it may grow another ext4, within that one's own device.",
             ),
             "unstage.device-free": Requirement(
                 sentence="NodeUnstageVolume succeeds only when all cached data is on the volume, and no mount, process "

@@ -105,17 +105,23 @@ async def test_a_bigalloc_ext4_that_cannot_grow_is_staged_at_its_old_size(node: 
 
 
 @pytest.mark.requirement("data.growth-costs-nothing")
-@pytest.mark.parametrize(("filesystem", "program"), [("ext4", "resize2fs"), ("xfs", "xfs_growfs")])
+@pytest.mark.parametrize(
+    ("filesystem", "replaced"),
+    [("ext4", ("resize2fs", "exit 1")), ("xfs", ("mount", 'truncate -s 1G {image}; exec /usr/bin/mount "$@"'))],
+    ids=["resize2fs fails", "the end of the device cannot be read"],
+)
 async def test_a_volume_whose_growth_fails_is_staged_at_its_old_size(
-    node: LoopNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filesystem: str, program: str
+    node: LoopNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filesystem: str, replaced: tuple[str, str]
 ) -> None:
     """The next stage grows it."""
     wanted = staging(node, filesystem=filesystem)
     await write_file_while_small(node, wanted)
 
     with monkeypatch.context() as patch:
-        replace_program(program, tmp_path / "bin", "exit 1", patch)
+        program, script = replaced
+        replace_program(program, tmp_path / "bin", script.format(image=node.image()), patch)
         await stage(node.host, wanted)
+    os.truncate(node.image(), 2 * GIB)
     assert (node.staging() / "kept").read_text() == "data"
     assert await filesystem_size(node) < GIB
     await unstage(node.host, VOLUME, node.staging())

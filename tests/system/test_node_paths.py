@@ -16,7 +16,7 @@ from hyperpod_ebs.driver.model.mount_options import MountOptions
 from hyperpod_ebs.driver.mounts.expand import expand
 from hyperpod_ebs.driver.mounts.publish import Publishing, publish, unpublish
 from hyperpod_ebs.driver.mounts.stage import Staging, stage, unstage
-from hyperpod_ebs.driver.mounts.usage import measure_usage
+from hyperpod_ebs.driver.mounts.usage import measure, measure_usage
 from hyperpod_ebs.kit import command, files
 from tests.support.directory_swap import keep_swapping
 from tests.support.loop_device_node import GIB, OTHER, VOLUME, LoopNode, mount_points_below, mounts_at
@@ -26,6 +26,8 @@ pytestmark = pytest.mark.root
 ROUNDS = 25
 WRITER = AccessMode.SINGLE_NODE_WRITER
 MOUNTED = Capability(Mount(), WRITER)
+XFS = Capability(Mount("xfs"), WRITER)
+MIB = 2**20
 
 
 @pytest.fixture
@@ -93,6 +95,59 @@ async def test_nothing_is_mounted_or_removed_outside_while_a_parent_is_swapped_f
     await unpublish(node.host, VOLUME, pods / "raw")
     await unstage(node.host, OTHER, pods / "staged")
     assert mount_points_below(pods) == ()
+
+
+@pytest.mark.requirement("data.below-kubelet-only")
+@pytest.mark.parametrize("leads_to", ["outside", "kubelet/inside"])
+async def test_no_other_volume_is_grown_or_measured_while_a_parent_is_replaced(node: LoopNode, leads_to: str) -> None:
+    """xfs_growfs(8) resolves the path of the mount again."""
+    pods, instead = node.directory / "kubelet" / "pods", node.directory / leads_to
+    for parent, volume_id in ((pods, VOLUME), (instead, OTHER)):
+        parent.mkdir()
+        await node.attach(volume_id, size=GIB if volume_id == VOLUME else GIB // 2)
+        await stage(node.host, Staging(volume_id=volume_id, target=node.staging(volume_id), capability=XFS))
+        await node.resize(4 * GIB, volume_id)
+        (parent / "volume").mkdir()
+        await command.run(["mount", "--bind", str(node.staging(volume_id)), str(parent / "volume")])
+    other_size = await files.off_loop(filesystem_size, node.staging(OTHER))
+    if leads_to == "outside":
+        instead = node.directory / "kubelet" / "link"
+        instead.symlink_to(node.directory / leads_to)
+
+    with keep_swapping(pods, instead):
+        for round_ in range(ROUNDS):
+            await node.resize(GIB + (round_ + 1) * 64 * MIB)
+            with suppress(errors.Error):
+                await expand(node.host, VOLUME, pods / "volume", wanted=GIB)
+            with suppress(errors.Error):
+                found = (await measure(node.host, VOLUME, pods / "volume")).usage
+                assert found is None or found.bytes.total != other_size
+            assert await files.off_loop(filesystem_size, node.staging(OTHER)) == other_size
+
+    await expand(node.host, VOLUME, pods / "volume", wanted=GIB)
+    assert await files.off_loop(filesystem_size, node.staging()) > 2 * GIB
+
+
+@pytest.mark.requirement("data.below-kubelet-only")
+async def test_a_pod_gets_the_whole_volume_while_a_parent_of_its_staging_path_is_replaced(node: LoopNode) -> None:
+    """A directory of the volume has the volume's device number too."""
+    await node.attach()
+    pods, link, seen = (node.directory / "kubelet" / name for name in ("pods", "link", "seen"))
+    pods.mkdir()
+    staged = pods / "staged"
+    await stage(node.host, Staging(volume_id=VOLUME, target=staged, capability=MOUNTED))
+    (staged / "inside" / "staged").mkdir(parents=True)
+    seen.mkdir()
+    await command.run(["mount", "--bind", str(staged), str(seen)])
+    link.symlink_to(seen / "inside")
+    wanted = Publishing(volume_id=VOLUME, staging=staged, target=node.target(), capability=MOUNTED)
+
+    with keep_swapping(pods, link):
+        for _ in range(ROUNDS):
+            with suppress(errors.Error):
+                await publish(node.host, wanted)
+            assert {mount.root for mount in mounts_at(node.target())} <= {"/"}
+            await command.run(["umount", str(node.target())], ok=frozenset({0, 1, 32}))
 
 
 @pytest.mark.requirement("data.below-kubelet-only")

@@ -8,15 +8,15 @@ marker, lets e2fsck repair the filesystem, and grows it again.
 """
 
 import fcntl
-import os
 import struct
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.driver.linux import marker, mountinfo, superblock, system_errors
+from hyperpod_ebs.driver.linux import marker, mountinfo, superblock, system_errors, writable
 from hyperpod_ebs.driver.linux.superblock import Ext
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.driver.model.disk import Device, Filesystem
+from hyperpod_ebs.driver.model.disk import Device, DeviceNumber, Filesystem
 from hyperpod_ebs.driver.model.path_state import MountEntry
 from hyperpod_ebs.kit import command, files
 from hyperpod_ebs.kit.command import CommandFailed
@@ -32,10 +32,12 @@ _REPAIRED: Final = frozenset({0, 1})
 _CAP_SYS_RESOURCE: Final = 24
 _STATUS: Final = Path("/proc/self/status")
 
-# XFS_IOC_FSGEOMETRY_V1: _IOR('X', 100, struct xfs_fsop_geom_v1), from the kernel's xfs_fs.h.
+# From the kernel's fs/xfs/libxfs/xfs_fs.h: XFS_IOC_FSGEOMETRY_V1 with struct xfs_fsop_geom_v1, of which these are the
+# places of blocksize, imaxpct and datablocks; XFS_IOC_FSGROWFSDATA with struct xfs_growfs_data.
 _XFS_GEOMETRY: Final = 0x80705864
-_XFS_GEOMETRY_SIZE: Final = 0x70
-_XFS_BLOCKS: Final = 32
+_XFS_GEOMETRY_FIELDS: Final = struct.Struct("=I24xIQ72x")
+_XFS_GROW: Final = 0x4010586E
+_XFS_GROW_FIELDS: Final = struct.Struct("=QI4x")
 
 
 async def repair(device: Device, volume_id: str, found: Filesystem, lock: int, *, grow: bool) -> None:
@@ -61,8 +63,8 @@ async def repair(device: Device, volume_id: str, found: Filesystem, lock: int, *
             await _set_last_mount_point(device, "", lock)
 
 
-async def grow(device: Device, path: Path, mounted: MountEntry) -> None:
-    """Make the filesystem mounted at `path` as large as `device`; run no program if it already is.
+async def grow(device: Device, path: Path, root: Path, mounted: MountEntry) -> None:
+    """Make the filesystem mounted at `path` below `root` as large as `device`; do nothing if it already is.
 
     If that mount is read-only, but another one is not, the filesystem grows through the other one.
 
@@ -71,13 +73,15 @@ async def grow(device: Device, path: Path, mounted: MountEntry) -> None:
     """
     action = f"grow {mounted.filesystem} at {path} to the {device.size} bytes of {device.path}"
     with system_errors.translate(action):
-        size = await files.off_loop(mounted_size, device, path, mounted.filesystem, about=path)
+        if mounted.filesystem == "xfs":
+            about = f"the growth of {path}"
+            await files.off_loop(_grow_xfs, device, path, root, about=about, deadline=RESIZE_DEADLINE)
+            return
+        size = await files.off_loop(_ext_size, device, about=device.path)
         if not Filesystem(kind=mounted.filesystem, size=size).is_smaller_than(device):
             return
-        writable = await files.off_loop(_writable_mount_point, path, mounted)
-        tool = ["xfs_growfs", str(writable)] if mounted.filesystem == "xfs" else ["resize2fs", str(device.path)]
         try:
-            await command.run(tool, deadline=RESIZE_DEADLINE)
+            await command.run(["resize2fs", str(device.path)], deadline=RESIZE_DEADLINE)
         except CommandFailed as error:
             # Always a retryable error: growth may succeed later, and kubelet never retries after a final one.
             raise errors.Unavailable(f"cannot {action}: {error}{_advice(error)}") from error
@@ -87,22 +91,35 @@ async def _set_last_mount_point(device: Device, text: str, lock: int) -> None:
     await command.run(["tune2fs", "-M", text, str(device.path)], keep=[lock])
 
 
-def mounted_size(device: Device, path: Path, filesystem: str) -> int:
-    """Bytes of a mounted filesystem, according to the kernel. Blocks: run it off the loop."""
-    if filesystem == "xfs":
-        return _xfs_size(path)
-    # ext4 keeps its superblock in the device's page cache, so an ordinary read gets the newest one.
+def _ext_size(device: Device) -> int:
+    """Bytes of a mounted ext4, which keeps its superblock in the device's page cache: an ordinary read gets it."""
     with device.path.open("rb", buffering=0) as start:
         found = Ext.read(start.read(superblock.SIZE))
     return found.size if found else 0
 
 
-def _writable_mount_point(path: Path, mounted: MountEntry) -> Path:
-    """Where the filesystem that is mounted at `path` is mounted for writing; `path` if nowhere."""
-    if "ro" not in mounted.options:
-        return path
-    others = (mount for mount in mountinfo.read() if mount.number == mounted.number and "ro" not in mount.options)
-    return next((mount.mount_point for mount in others), path)
+def _grow_xfs(device: Device, path: Path, root: Path) -> None:
+    """Grow the XFS on `device`, which is mounted at `path`.
+
+    xfs_growfs(8) takes the path of a mount and resolves it again, so the kernel is asked here as xfs_growfs asks it.
+
+    Raises:
+        OSError: The kernel refused: EROFS if no mount is writable, EIO if the end of the device cannot be read.
+    """
+    with ExitStack() as opened:
+        handle = _open_mount(opened, path, root, device.number)
+        answer = fcntl.ioctl(handle, _XFS_GEOMETRY, bytes(_XFS_GEOMETRY_FIELDS.size))
+        block_size, inode_share, blocks = _XFS_GEOMETRY_FIELDS.unpack(answer)
+        if Filesystem(kind="xfs", size=block_size * blocks).is_smaller_than(device):
+            fcntl.ioctl(handle, _XFS_GROW, _XFS_GROW_FIELDS.pack(device.size // block_size, inode_share))
+
+
+def _open_mount(opened: ExitStack, path: Path, root: Path, number: DeviceNumber) -> int:
+    """Open a writable mount of the filesystem that is mounted at `path`, or that mount itself if none is writable."""
+    for point in writable.writable_mount_points(mountinfo.read(), path, number):
+        with suppress(OSError):
+            return opened.enter_context(writable.open_directory(point, root, number))
+    return opened.enter_context(writable.open_directory(path, root, number))
 
 
 def can_grow_mounted(filesystem: str) -> bool:
@@ -118,17 +135,6 @@ def _e2fsck_mode(found: Filesystem, *, grow: bool) -> str:
     if found.marked_growing:
         return "-fy"
     return "-fp" if grow else "-p"
-
-
-def _xfs_size(path: Path) -> int:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        answer = fcntl.ioctl(handle, _XFS_GEOMETRY, bytes(_XFS_GEOMETRY_SIZE))
-    finally:
-        os.close(handle)
-    block_size: int = struct.unpack_from("=I", answer)[0]
-    blocks: int = struct.unpack_from("=Q", answer, _XFS_BLOCKS)[0]
-    return block_size * blocks
 
 
 def _advice(error: CommandFailed) -> str:

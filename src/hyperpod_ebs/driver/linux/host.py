@@ -110,7 +110,7 @@ class LinuxHost:
     async def grow(self, device: Device, state: PathState) -> None:
         """Make the filesystem mounted at a path as large as its device."""
         if state.top:
-            await growth.grow(device, state.path, state.top)
+            await growth.grow(device, state.path, self._root, state.top)
 
     async def can_grow_mounted(self, filesystem: str) -> bool:
         """Whether this process may grow such a filesystem while it is mounted."""
@@ -173,10 +173,12 @@ class LinuxHost:
     async def measure_usage(self, state: PathState) -> Usage:
         """Measure how full the filesystem at a path is, or how large the device there is."""
         with system_errors.translate(f"measure the usage of {state.path}"):
-            await self._check_device_answers(state)
-            measure = usage.device_usage if state.device_node else usage.filesystem_usage
-            act = partial(paths.call_with_open_path, measure, state.path, self._root)
-            return await files.off_loop(act, about=state.path, deadline=usage.DEADLINE)
+            if (number := state.number) is None:
+                raise OSError(errno.ENODEV, "nothing is mounted there, or a device that was removed")
+            await self._check_device_answers(number)
+            return await files.off_loop(
+                usage.measure_usage, state.path, self._root, number, about=state.path, deadline=usage.DEADLINE
+            )
 
     async def find_attached_device(self, volume_id: str) -> Device | None:
         """Find the volume's device without waiting for it."""
@@ -201,7 +203,7 @@ class LinuxHost:
         number, about = state.top.number, f"a write to {state.path}"
         with system_errors.translate(f"find out whether {state.top.filesystem} at {state.path} accepts writes"):
             return await files.off_loop(
-                writable.find_refusal, state.path, number, about=about, deadline=writable.DEADLINE
+                writable.find_refusal, state.path, self._root, number, about=about, deadline=writable.DEADLINE
             )
 
     async def count_recorded_errors(self, state: PathState) -> int:
@@ -218,14 +220,13 @@ class LinuxHost:
             except Absent as reason:
                 return reason
 
-    async def _check_device_answers(self, state: PathState) -> None:
+    async def _check_device_answers(self, number: DeviceNumber) -> None:
         """Read from the device past every cache: a filesystem answers from memory long after its device failed.
 
         Raises:
             OSError: The device cannot be read.
         """
-        number = state.number
-        path = await files.off_loop(self._devices.path_of, number) if number else None
+        path = await files.off_loop(self._devices.path_of, number)
         if path and not await files.read_direct(path, deadline=usage.DEADLINE):
             raise OSError(errno.EIO, "the device cannot be read")
 

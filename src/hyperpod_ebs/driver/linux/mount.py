@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.driver.linux import device_use, mount_calls, mount_points, mountinfo, system_errors
-from hyperpod_ebs.driver.linux.devices import device_number
+from hyperpod_ebs.driver.linux import device_use, mount_calls, mount_points, mountinfo, paths, system_errors
 from hyperpod_ebs.driver.linux.mount_points import MountPoint
+from hyperpod_ebs.driver.linux.pinned_path import real_root
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Device, DeviceNumber
 from hyperpod_ebs.driver.model.mount_options import MountOptions
@@ -66,7 +66,7 @@ async def mount(  # noqa: PLR0913 - a mount has that many parts
 async def bind(source: Path, number: DeviceNumber, target: Path, root: Path, options: Iterable[str]) -> None:
     """Bind-mount `source` at `target` below `root`; create `target` if it is absent.
 
-    `source` is a directory on the device with this number, or the device's node.
+    `source` is a directory below `root` on the device with this number, or the device's node.
 
     Raises:
         Unavailable: The kernel refused or did not answer in time, or `source` belongs to another device.
@@ -105,7 +105,7 @@ async def unmount(target: Path, root: Path) -> None:
 
 
 def _bind(source: Path, number: DeviceNumber, target: Path, root: Path, options: tuple[str, ...]) -> None:
-    with _open_source(source, number) as handle:
+    with _open_source(source, number, root) as handle:
         directory = stat.S_ISDIR(os.fstat(handle).st_mode)
         with mount_points.open_mount_point(target, root, directory=directory) as point:
             try:
@@ -121,19 +121,20 @@ def _bind(source: Path, number: DeviceNumber, target: Path, root: Path, options:
 
 
 @contextmanager
-def _open_source(source: Path, number: DeviceNumber) -> Generator[int]:
-    """Open a directory on the device with this number, or its device node, without following a link.
+def _open_source(source: Path, number: DeviceNumber, root: Path) -> Generator[int]:
+    """Open a directory below `root` on the device with this number, or the device's node in another directory.
 
     Raises:
-        Unavailable: It belongs to another device.
+        OSError: It belongs to another device.
     """
+    if source.is_relative_to(real_root(root)):
+        with paths.open_volume(source, root, number) as handle:
+            yield handle
+        return
     handle = os.open(source, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        found = os.fstat(handle)
-        is_node = stat.S_ISBLK(found.st_mode)
-        actual = device_number(found) if is_node else DeviceNumber(os.major(found.st_dev), os.minor(found.st_dev))
-        if actual != number:
-            raise errors.Unavailable(f"cannot bind-mount {source}: it is of device {actual}, not {number}; try again")
+        if (found := paths.volume_number(os.fstat(handle))) != number:
+            raise OSError(errno.EAGAIN, f"{source} is of device {found}, not {number}")
         yield handle
     finally:
         os.close(handle)

@@ -7,10 +7,11 @@ must be found so that it can be unmounted. Opening it with O_PATH asks only the 
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from hyperpod_ebs.driver.linux import mountinfo
 from hyperpod_ebs.driver.linux.devices import device_number
@@ -18,8 +19,6 @@ from hyperpod_ebs.driver.linux.pinned_path import pin, real_path, real_root
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Device, DeviceNumber
 from hyperpod_ebs.driver.model.path_state import MountEntry, PathKind, PathState
-
-T = TypeVar("T")
 
 DEAD: Final = frozenset(
     {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENXIO, errno.ENODEV, errno.ESHUTDOWN, errno.EHOSTDOWN}
@@ -105,10 +104,29 @@ def read_inode(path: Path, root: Path) -> Inode:
     return Inode(PathKind.OTHER, device_node=device_number(found) if stat.S_ISBLK(found.st_mode) else None)
 
 
-def call_with_open_path(act: Callable[[Path], T], path: Path, root: Path) -> T:
-    """Call `act` with a name of `path` that leads there even while its parents are replaced. Blocks as `act` does."""
-    with pin(path, root) as pinned, pinned.open() as handle:
-        return act(Path(f"/proc/self/fd/{handle}"))
+@contextmanager
+def open_volume(path: Path, root: Path, number: DeviceNumber) -> Generator[int]:
+    """Open a directory on the device `number`, or its device node, without reading it; yield the descriptor.
+
+    `path` was inspected before, so a link in it has appeared since. Blocks: run it off the loop.
+
+    Raises:
+        OSError: The path does not lead to that device any more.
+    """
+    try:
+        with pin(path, root) as pinned, pinned.open() as handle:
+            if volume_number(os.fstat(handle)) != number:
+                raise OSError(errno.EAGAIN, f"{path} is not of device {number} any more")
+            yield handle
+    except errors.InvalidRequest as error:
+        raise OSError(errno.EAGAIN, str(error)) from error
+
+
+def volume_number(found: os.stat_result) -> DeviceNumber:
+    """The device that a device node stands for, or that the filesystem of a file or directory is on."""
+    if stat.S_ISBLK(found.st_mode):
+        return device_number(found)
+    return DeviceNumber(os.major(found.st_dev), os.minor(found.st_dev))
 
 
 def path_state(found: PathMounts, inode: Inode) -> PathState:
@@ -125,10 +143,12 @@ def path_state(found: PathMounts, inode: Inode) -> PathState:
 
 def bind_mounts_of(source: Path, root: Path) -> tuple[Path, ...]:
     """The bind mounts of `source`, a directory or a device node, below `root`. Blocks: run it off the loop."""
-    found, top = source.stat(), real_root(root)
+    top = real_root(root)
+    found = _stat(source, root) if source.is_relative_to(top) else source.stat()
     number = DeviceNumber(os.major(found.st_dev), os.minor(found.st_dev))
     candidates = {mount.mount_point for mount in mountinfo.read() if mount.number == number} - {source}
-    return tuple(sorted(point for point in candidates if point.is_relative_to(top) and _is_same(point, found)))
+    points = sorted(point for point in candidates if point.is_relative_to(top))
+    return tuple(point for point in points if _is_same(point, root, found))
 
 
 def mounts_of_device(device: Device, root: Path) -> tuple[Path, ...]:
@@ -139,12 +159,25 @@ def mounts_of_device(device: Device, root: Path) -> tuple[Path, ...]:
     return tuple(sorted({*mounts, *bind_mounts_of(device.path, root)}))
 
 
-def _is_same(point: Path, source: os.stat_result) -> bool:
+def _is_same(point: Path, root: Path, source: os.stat_result) -> bool:
     """Whether a mount point shows the same directory as `source`, or a node of the same device."""
     try:
-        found = point.stat()
+        found = _stat(point, root)
     except FileNotFoundError:  # it was unmounted at the same moment
         return False
     if stat.S_ISBLK(source.st_mode):
         return stat.S_ISBLK(found.st_mode) and found.st_rdev == source.st_rdev
     return os.path.samestat(found, source)
+
+
+def _stat(path: Path, root: Path) -> os.stat_result:
+    """Look at a directory or file that was below `root` a moment ago.
+
+    Raises:
+        OSError: It is absent, or a link leads to another place now.
+    """
+    try:
+        with pin(path, root) as pinned:
+            return pinned.stat()
+    except errors.InvalidRequest as error:
+        raise OSError(errno.EAGAIN, str(error)) from error

@@ -8,7 +8,8 @@ finds nothing to remove, so nothing changes, and a full filesystem or a used-up 
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -25,30 +26,42 @@ REFUSALS: Final = frozenset({errno.EROFS, *paths.DEAD, paths.UNCLEAN})
 """The errors of a filesystem that does not write. Others, as of a missing right or of a full disk, do not say so."""
 
 
-def find_refusal(path: Path, number: DeviceNumber) -> str:
+def find_refusal(path: Path, root: Path, number: DeviceNumber) -> str:
     """Why the filesystem on device `number` refuses writes; empty if it accepts them or has only read-only mounts.
 
-    `path` is the mount that is asked first. Blocks, for ever if the filesystem is frozen or its device is dead: run it
-    off the loop.
+    `path` is the mount that is asked first; only mounts below `root` are asked. Blocks, for ever if the filesystem is
+    frozen or its device is dead: run it off the loop.
     """
     for point in writable_mount_points(mountinfo.read_if_changed(), path, number):
+        with ExitStack() as opened:
+            try:
+                handle = opened.enter_context(open_directory(point, root, number))
+            except OSError as error:
+                if error.errno in REFUSALS:
+                    return os.strerror(error.errno or 0)
+                continue  # another filesystem is mounted over this mount, or it is none of the driver's
+            try:
+                os.removexattr(handle, _ABSENT)
+            except OSError as error:
+                return os.strerror(error.errno) if error.errno in REFUSALS else ""
+    return ""
+
+
+@contextmanager
+def open_directory(path: Path, root: Path, number: DeviceNumber) -> Generator[int]:
+    """Open a directory on the device `number` for reading; yield the descriptor. Blocks: run it off the loop.
+
+    A container may have a file of the volume as a mount, and to open a FIFO would wait.
+
+    Raises:
+        OSError: The path leads to something else, is not below `root`, or cannot be read.
+    """
+    with paths.open_volume(path, root, number) as entry:
+        handle = os.open(f"/proc/self/fd/{entry}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            # A container may have a file of the volume as a mount: a socket cannot be opened, and a FIFO would wait.
-            handle = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            if error.errno in REFUSALS:
-                return os.strerror(error.errno or 0)
-            continue
-        try:
-            found = os.fstat(handle).st_dev
-            if DeviceNumber(os.major(found), os.minor(found)) != number:
-                continue  # another filesystem is mounted over this mount
-            os.removexattr(handle, _ABSENT)
-        except OSError as error:
-            return os.strerror(error.errno) if error.errno in REFUSALS else ""
+            yield handle
         finally:
             os.close(handle)
-    return ""
 
 
 def writable_mount_points(table: Iterable[MountEntry], path: Path, number: DeviceNumber) -> list[Path]:

@@ -11,7 +11,7 @@ from hyperpod_ebs.driver.mounts.usage import find_volume
 async def expand(host: Host, volume_id: str, path: Path, *, wanted: int, block: bool = False) -> int:
     """Grow the volume's filesystem to the size of its device, and return the device's bytes.
 
-    No program runs if the filesystem already has that size, or is mounted read-only.
+    The filesystem stays as it is if it already has that size, or is mounted read-only.
 
     Args:
         host: The node's machine.

@@ -54,7 +54,7 @@ class Disks(Protocol):
         """
 
     async def grow(self, device: Device, state: PathState) -> None:
-        """Make the filesystem mounted at a path as large as its device; run no program if it already is.
+        """Make the filesystem mounted at a path as large as its device; do nothing if it already is.
 
         Raises:
             Unavailable: The kernel refused.
