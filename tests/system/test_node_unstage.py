@@ -7,14 +7,16 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from hyperpod_ebs.driver.linux import device_use, mount, writable
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
+from hyperpod_ebs.driver.model.mount_options import MountOptions
 from hyperpod_ebs.driver.mounts.publish import Publishing, publish, unpublish
 from hyperpod_ebs.driver.mounts.stage import Staging, stage, unstage
 from hyperpod_ebs.driver.mounts.usage import measure
@@ -74,6 +76,30 @@ async def freeze_store(store: FreezableStore) -> AsyncGenerator[None]:
             yield
         finally:
             await store.thaw()
+
+
+@asynccontextmanager
+async def hold_written(path: Path) -> AsyncGenerator[None]:
+    """Within the block a file or device is open, and has data that is only in the cache."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.write(handle, DATA)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def children_named(name: str) -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if child.name() == name]
+
+
+def open_below(directory: Path) -> list[Path]:
+    """What this process has open below a directory."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.append(link.readlink())
+    return [path for path in found if path.is_relative_to(directory)]
 
 
 async def unstage_when_written(node: LoopNode) -> None:
@@ -150,6 +176,69 @@ async def test_a_raw_block_volume_is_not_unstaged_until_its_data_is_written(
 
     await unstage_when_written(node)
     assert node.image().read_bytes()[: len(DATA)] == DATA
+
+
+@pytest.mark.parametrize("filesystem", [*FILESYSTEMS, "raw block"])
+async def test_one_program_waits_for_a_device_that_hangs_however_often_the_call_is_repeated(
+    node: LoopNode, store: FreezableStore, filesystem: str
+) -> None:
+    """Kubelet repeats the call for ever, and a program that is stuck in the kernel cannot be ended."""
+    device = await node.host.find_device(VOLUME)
+    if filesystem != "raw block":
+        await stage(node.host, staging(node, filesystem))
+    written = device.path if filesystem == "raw block" else node.staging() / "data"
+
+    async with hold_written(written), freeze_store(store):
+        for _ in range(4):
+            with pytest.raises(errors.Unavailable):
+                await unstage(node.host, VOLUME, node.staging())
+            assert len(children_named("sync")) == 1
+
+    await unstage_when_written(node)
+    assert children_named("sync") == []
+
+
+@pytest.mark.parametrize("call", ["unmount", "mount", "read_contents"])
+async def test_a_call_that_is_given_up_leaves_nothing_open(node: LoopNode, call: str) -> None:
+    """An open descriptor keeps a device or a mount in use; the kernel may open it after the deadline."""
+    device = await node.host.find_device(VOLUME)
+    await stage(node.host, staging(node))
+    if call != "unmount":
+        await unstage(node.host, VOLUME, node.staging())
+
+    async def run() -> None:
+        match call:
+            case "unmount":
+                await node.host.unmount(node.staging())
+            case "mount":
+                await node.host.mount(device, VOLUME, node.staging(), "ext4", MountOptions())
+            case _:
+                await node.host.read_contents(device, VOLUME)
+
+    for steps in range(40):
+        async with asyncio.TaskGroup() as group:
+            given_up = group.create_task(run())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            given_up.cancel()
+        await wait_until(lambda: files.off_loop(lambda: not open_below(node.directory)))
+
+
+async def test_one_thread_waits_for_a_frozen_filesystem_however_often_it_is_measured(
+    node: LoopNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kubelet measures each path of a volume every minute."""
+    monkeypatch.setattr(writable, "DEADLINE", 0.2)
+    await stage(node.host, staging(node))
+    await publish(node.host, publishing(node))
+    await command.run(["fsfreeze", "--freeze", str(node.staging())])
+
+    try:
+        for path in (node.staging(), node.target()) * 2:
+            assert (await measure(node.host, VOLUME, path)).health.reason == "WritesNotAnswered"
+        assert sum(thread.name.startswith("stuck on") for thread in threading.enumerate()) == 1
+    finally:
+        await command.run(["fsfreeze", "--unfreeze", str(node.staging())])
 
 
 @pytest.mark.requirement("unstage.device-free")

@@ -1,5 +1,7 @@
 """Filesystem calls that may hang run in a thread with a deadline."""
 
+import asyncio
+import os
 import threading
 from pathlib import Path
 
@@ -65,6 +67,40 @@ async def test_a_path_that_answers_again_can_be_used_again(tmp_path: Path) -> No
     await files.off_loop(stuck.join)
 
     assert await files.off_loop(tmp_path.is_dir, about=tmp_path)
+
+
+@pytest.mark.parametrize("late", [True, False], ids=["after the call was given up", "at the same moment"])
+async def test_what_an_abandoned_call_opens_is_closed(tmp_path: Path, *, late: bool) -> None:
+    """A descriptor that stays open keeps a device in use."""
+    answers, opened, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def open_file() -> int:
+        answers.wait()
+        handle = os.open(tmp_path, os.O_PATH)
+        opened.set()
+        return handle
+
+    def close(handle: int) -> None:
+        os.close(handle)
+        closed.set()
+
+    async with asyncio.TaskGroup() as group:
+        call = group.create_task(files.off_loop(open_file, discard=close))
+        await asyncio.sleep(0)
+        if not late:
+            answers.set()
+            opened.wait()  # the answer reaches the loop only when this task waits
+        call.cancel()
+    answers.set()
+
+    assert await files.off_loop(closed.wait, 60)
+
+
+async def test_the_result_of_a_call_that_is_waited_for_is_not_discarded() -> None:
+    discarded: list[str] = []
+
+    assert await files.off_loop(lambda: "result", discard=discarded.append) == "result"
+    assert discarded == []
 
 
 async def test_a_direct_read_returns_the_bytes_from_an_offset_up_to_the_end(tmp_path: Path) -> None:

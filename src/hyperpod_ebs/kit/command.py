@@ -33,6 +33,10 @@ class Finished:
     err: str
 
 
+_stuck: Final[dict[str, asyncio.subprocess.Process]] = {}
+"""The killed programs that were still in the kernel, by what they are about."""
+
+
 class CommandFailed(Exception):  # noqa: N818 - reads as what happened, like its siblings in model.errors
     """A program could not be started, exited with an unexpected code, or ran past its deadline."""
 
@@ -58,13 +62,14 @@ class CommandTimedOut(CommandFailed):
     """A program ran past its deadline and was killed."""
 
 
-async def run(
+async def run(  # noqa: PLR0913 - the ways to run a program
     argv: Sequence[str],
     *,
     ok: frozenset[int] = frozenset({0}),
     deadline: float = DEADLINE,
     stdin: bytes = b"",
     keep: Sequence[int] = (),
+    about: str = "",
 ) -> Finished:
     """Run a program to its end and return its exit code and output.
 
@@ -75,11 +80,16 @@ async def run(
         stdin: Bytes that the program reads.
         keep: Open file descriptors that the program inherits. Their locks last until the program ends, even if this
             process dies first.
+        about: What the program may be stuck on in the kernel, where no signal ends it. While one is stuck, no further
+            program about the same is started.
 
     Raises:
         CommandFailed: It could not be started, or exited with another code.
-        CommandTimedOut: It was still running after `deadline`.
+        CommandTimedOut: It was still running after `deadline`, or an earlier program about the same still runs.
     """
+    if (earlier := _stuck.get(about)) and earlier.returncode is None:
+        raise CommandTimedOut(argv, f"was not started, because process {earlier.pid} has not ended {about} yet")
+    _stuck.pop(about, None)
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,
@@ -100,6 +110,8 @@ async def run(
         raise CommandTimedOut(argv, f"did not end within {deadline:g} s") from error
     finally:
         await _end(process)
+        if about and process.returncode is None:
+            _stuck[about] = process
     code = process.returncode
     if code is None or code not in ok:
         raise CommandFailed(argv, f"exited with {code}", code=code, output=err.decode(errors="replace"))

@@ -11,6 +11,7 @@ import mmap
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
@@ -30,7 +31,11 @@ class Unresponsive(Exception):  # noqa: N818 - reads as what happened
 
 
 async def off_loop(
-    act: Callable[[*Ts], T], *args: *Ts, about: Path | str | None = None, deadline: float = DEADLINE
+    act: Callable[[*Ts], T],
+    *args: *Ts,
+    about: Path | str | None = None,
+    deadline: float = DEADLINE,
+    discard: Callable[[T], object] | None = None,
 ) -> T:
     """Call `act(*args)` in a thread of its own and return its result.
 
@@ -39,6 +44,7 @@ async def off_loop(
         args: Its positional arguments.
         about: The path that the call may hang on, if the path may be on a dead device; or words for what may hang.
         deadline: Seconds after which the call is abandoned.
+        discard: Called in a thread with the result of an abandoned call, to close what the call has opened.
 
     Raises:
         Unresponsive: The call did not return within `deadline` seconds and may still be running, or an earlier
@@ -50,35 +56,44 @@ async def off_loop(
     if about and any(thread.name == stuck for thread in threading.enumerate()):
         raise Unresponsive(f"an earlier call about {about} still has no answer from the filesystem")
     loop = asyncio.get_running_loop()
-    answer: asyncio.Future[T] = loop.create_future()
+    answer: asyncio.Future[None] = loop.create_future()
+    outcome: Future[T] = Future()
 
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if answer.done():
-            return
-        if error is not None:
-            answer.set_exception(error)
-        else:
-            answer.set_result(result)  # type: ignore[arg-type] # None only where T allows it
+    def settle() -> None:
+        if not answer.done():
+            answer.set_result(None)
 
     def call() -> None:
-        result, error = None, None
         try:
-            result = act(*args)
+            outcome.set_result(act(*args))
         except BaseException as raised:  # noqa: BLE001 - passed to the caller
-            error = raised
+            outcome.set_exception(raised)
         with suppress(RuntimeError):  # the loop is closed, and no caller waits any more
-            loop.call_soon_threadsafe(settle, result, error)
+            loop.call_soon_threadsafe(settle)
 
     thread = threading.Thread(target=call, daemon=True, name="files")
     thread.start()
     try:
         async with asyncio.timeout(deadline):
-            return await answer
-    except TimeoutError as late:
-        if answer.done() and not answer.cancelled():
+            await answer
+    except BaseException as error:
+        if discard:
+            _discard_off_loop(outcome, discard)
+        if not isinstance(error, TimeoutError):
             raise
         thread.name = stuck
-        raise Unresponsive(f"no answer from the filesystem within {deadline:g} s") from late
+        raise Unresponsive(f"no answer from the filesystem within {deadline:g} s") from error
+    return outcome.result()
+
+
+def _discard_off_loop(outcome: Future[T], discard: Callable[[T], object]) -> None:
+    """Discard the result, if there is one, as soon as it is there: in a new thread, or in the thread of the call."""
+
+    def take(done: Future[T]) -> None:
+        if done.exception() is None:
+            discard(done.result())
+
+    threading.Thread(target=outcome.add_done_callback, args=(take,), daemon=True, name="files").start()
 
 
 async def read_direct(device: Path, *, offset: int = 0, size: int = BLOCK, deadline: float = DEADLINE) -> bytes:

@@ -40,7 +40,7 @@ async def open_locked(devices: Devices, device: Device, volume_id: str) -> Async
         Unavailable: Another program holds the lock, or the device is no longer the volume's.
     """
     with system_errors.translate(f"open {device.path} of volume {volume_id}"):
-        handle = await files.off_loop(open_verified, devices, device, volume_id, about=device.path)
+        handle = await files.off_loop(open_verified, devices, device, volume_id, about=device.path, discard=os.close)
     try:
         clock = asyncio.get_running_loop().time
         give_up = clock() + PATIENCE

@@ -18,7 +18,7 @@ import structlog
 from hyperpod_ebs.driver.linux import device_lock, mountinfo, system_errors
 from hyperpod_ebs.driver.linux.devices import Devices
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.driver.model.disk import Device
+from hyperpod_ebs.driver.model.disk import Device, DeviceNumber
 from hyperpod_ebs.kit import command, files
 from hyperpod_ebs.kit.command import CommandFailed
 
@@ -42,26 +42,28 @@ async def wait_until_free(devices: Devices, device: Device, volume_id: str) -> N
     clock = asyncio.get_running_loop().time
     async with device_lock.open_locked(devices, device, volume_id):
         with system_errors.translate(f"release {device.path} of volume {volume_id}"):
-            await write_back(device.path)
+            await write_back(device.path, device.number)
             give_up = clock() + PATIENCE
-            while await files.off_loop(_is_used, devices, device):
+            while await files.off_loop(_is_used, devices, device, about=device.path):
                 if clock() >= give_up:
                     users = await files.off_loop(_visible_users, devices, device)
                     raise errors.Unavailable(busy_message(device, volume_id, users))
                 await asyncio.sleep(_PAUSE)
 
 
-async def write_back(path: Path, *options: str, keep: Sequence[int] = ()) -> None:
-    """Write the cached data of a device, or with `--file-system` of the filesystem that is mounted at `path`.
+async def write_back(path: Path, number: DeviceNumber, *options: str, keep: Sequence[int] = ()) -> None:
+    """Write the cached data of device `number`, or with `--file-system` of its filesystem, which is mounted at `path`.
 
     `path` may lead through one of the descriptors in `keep`. This is a program and not a call in a thread, because a
-    process with a thread that hangs in the kernel cannot end.
+    process with a thread that hangs in the kernel cannot end. If the device does not answer, one such program waits
+    for it, however often the caller tries again.
 
     Raises:
         CommandFailed: The data was not written in time, or the program could not run to its end.
     """
+    argv, about = ["sync", *options, str(path)], f"writing the data of device {number}"
     try:
-        await command.run(["sync", *options, str(path)], deadline=WRITE_DEADLINE, keep=keep)
+        await command.run(argv, deadline=WRITE_DEADLINE, keep=keep, about=about)
     except CommandFailed as error:
         if not error.has_failure_code:
             raise

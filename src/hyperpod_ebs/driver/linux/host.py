@@ -199,8 +199,9 @@ class LinuxHost:
             return f"the kernel write-protects its device {state.number} (blockdev --setrw ends that)"
         if state.device_node:
             return ""
-        # Words of its own for the register of stuck calls: a frozen filesystem takes no writes, but is not dead.
-        number, about = state.top.number, f"a write to {state.path}"
+        # Words of their own for the register of stuck calls: a frozen filesystem takes no writes, but is not dead. One
+        # thread waits for it, although each of its mounts may be asked.
+        number, about = state.top.number, f"a write to the filesystem on device {state.top.number}"
         with system_errors.translate(f"find out whether {state.top.filesystem} at {state.path} accepts writes"):
             return await files.off_loop(
                 writable.find_refusal, state.path, self._root, number, about=about, deadline=writable.DEADLINE

@@ -4,9 +4,9 @@ import errno
 import os
 import stat
 from collections.abc import Generator, Iterable
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from hyperpod_ebs.driver.linux import device_use, mount_calls, mount_points, mountinfo, paths, system_errors
 from hyperpod_ebs.driver.linux.mount_points import MountPoint
@@ -16,6 +16,8 @@ from hyperpod_ebs.driver.model.disk import Device, DeviceNumber
 from hyperpod_ebs.driver.model.mount_options import MountOptions
 from hyperpod_ebs.kit import command, files
 from hyperpod_ebs.kit.command import CommandFailed
+
+T = TypeVar("T")
 
 MOUNT_DEADLINE: Final = 600.0
 """Seconds. A mount replays the journal, which takes long on a slow volume."""
@@ -39,7 +41,7 @@ async def mount(  # noqa: PLR0913 - a mount has that many parts
     writing = [] if options.read_only else ["-w"]
     action = f"mount {device.path} as {filesystem} at {target} with options {options}"
     with system_errors.translate(action), ExitStack() as opened:
-        point = await files.off_loop(opened.enter_context, mount_points.open_mount_point(target, root, directory=True))
+        point = await _open(opened, mount_points.open_mount_point(target, root, directory=True))
         # With the final dot, no version of mount(8) mistakes the descriptor's link for the mount point. -c: the path
         # is not turned into text. -n: that path means nothing to other programs, so no table gets it.
         place = f"/proc/self/fd/{point.handle}/."
@@ -89,10 +91,11 @@ async def unmount(target: Path, root: Path) -> None:
     """
     with system_errors.translate(f"unmount {target}"):
         with ExitStack() as opened:
-            last = await files.off_loop(opened.enter_context, mount_points.open_last_mount(target, root))
-            if last is not None:
-                await device_use.write_back(Path(f"/proc/self/fd/{last}"), "--file-system", keep=[last])
-                await files.off_loop(mount_calls.thaw, last)
+            if last := await _open(opened, mount_points.open_last_mount(target, root)):
+                handle, number = last
+                place = Path(f"/proc/self/fd/{handle}")
+                await device_use.write_back(place, number, "--file-system", keep=[handle])
+                await files.off_loop(mount_calls.thaw, handle, about=f"the thaw of device {number}")
         try:
             await files.off_loop(mount_points.unmount, target, root, deadline=UNMOUNT_DEADLINE)
         except OSError as error:
@@ -102,6 +105,11 @@ async def unmount(target: Path, root: Path) -> None:
                 f"cannot unmount {target}: a process still uses it; end the process that has files open there, "
                 "then try again"
             ) from error
+
+
+async def _open(opened: ExitStack, place: AbstractContextManager[T]) -> T:
+    """Enter the context off the loop; it ends with `opened`, also if that has ended before the kernel answers."""
+    return await files.off_loop(opened.enter_context, place, discard=lambda _: opened.close())
 
 
 def _bind(source: Path, number: DeviceNumber, target: Path, root: Path, options: tuple[str, ...]) -> None:

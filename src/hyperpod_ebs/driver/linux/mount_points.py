@@ -11,6 +11,7 @@ from pathlib import Path
 from hyperpod_ebs.driver.linux import mount_calls, mountinfo
 from hyperpod_ebs.driver.linux.pinned_path import PinnedPath, pin, read_mount_id
 from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.disk import DeviceNumber
 from hyperpod_ebs.driver.model.path_state import PathKind
 
 
@@ -39,19 +40,21 @@ def unmount(path: Path, root: Path) -> None:
 
 
 @contextmanager
-def open_last_mount(path: Path, root: Path) -> Generator[int | None]:
-    """Open the top mount at `path` if its filesystem has no other; yield the descriptor. Blocks: run it off the loop.
+def open_last_mount(path: Path, root: Path) -> Generator[tuple[int, DeviceNumber] | None]:
+    """Open the top mount at `path` if its filesystem has no other; yield the descriptor and the device's number.
+
+    Blocks: run it off the loop.
 
     Yields None if nothing is mounted there, if the filesystem has other mounts, or if it has no device.
     """
     with ExitStack() as opened:
-        last: int | None = None
+        last: tuple[int, DeviceNumber] | None = None
         with suppress(FileNotFoundError):
             pinned = opened.enter_context(pin(path, root))
             here, numbers = pinned.find_mount_id(), {mount.id: mount.number for mount in mountinfo.read()}
             number = numbers.get(here) if here is not None else None
             if number and not number.is_anonymous and list(numbers.values()).count(number) == 1:
-                last = opened.enter_context(pinned.open())
+                last = opened.enter_context(pinned.open()), number
         yield last
 
 
