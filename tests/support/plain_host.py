@@ -54,8 +54,9 @@ class PlainHost:
             raise errors.DeviceNotReady(f"no device of volume {volume_id}")
         return self.devices[volume_id]
 
-    async def find_attached_device(self, volume_id: str) -> Device | None:
+    async def find_attached_device(self, volume_id: str, published: str = "") -> Device | None:
         """The attached device."""
+        del published
         return self.devices.get(volume_id)
 
     async def is_device_of(self, volume_id: str, number: DeviceNumber) -> bool | None:

@@ -118,7 +118,8 @@ SECTIONS: Final = (
                 "or block device of the node uses the volume's device.",
                 source="decision 0030",
                 departure="On Xen instances nothing but its name identifies a disk, and NodeUnstageVolume does not get "
-                "the name. A repeated call that finds nothing mounted succeeds there without asking the device.",
+                "the name. A node process knows it if it has staged the volume or has seen it mounted. Otherwise a "
+                "call that finds nothing mounted succeeds without asking the device.",
             ),
             "volume.mounted-is-not-usable": Requirement(
                 sentence="A filesystem that is mounted for writing and refuses writes is neither staged nor published "

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.root
 BLOCK_NODE = 0o060600
 INSTANCE_STORE = "Amazon EC2 NVMe Instance Storage"
 # A number that no device has, so that a mistake in a test opens nothing.
-DISK = DeviceNumber(4000, 1)
+DISK, ANOTHER_DISK = DeviceNumber(4000, 1), DeviceNumber(4000, 2)
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,31 @@ def test_a_xen_disk_is_found_under_linuxs_form_of_its_device_name(machine: Machi
     machine.add_disk("xvdf")
 
     assert machine.devices.find(VOLUME, "/dev/sdf").number == DISK
+
+
+def test_a_xen_disk_is_found_again_without_its_name_until_another_volume_has_that_name(machine: Machine) -> None:
+    """NodeUnstageVolume and NodeExpandVolume get no device name; EC2 gives a free name to the next volume."""
+    machine.add_disk("xvdba")
+    devices = machine.devices
+
+    devices.find(VOLUME, "/dev/xvdba")
+    assert devices.find(VOLUME).number == DISK
+    devices.find(OTHER, "/dev/xvdba")
+    assert devices.find(OTHER).number == DISK
+    with pytest.raises(Absent):
+        devices.find(VOLUME)
+
+
+def test_a_xen_disk_that_was_attached_again_is_found_under_its_last_name(machine: Machine) -> None:
+    """EC2 may give the volume another name."""
+    machine.add_disk("xvdba")
+    machine.add_disk("xvdbb", ANOTHER_DISK)
+    devices = machine.devices
+
+    devices.find(VOLUME, "/dev/xvdbb")
+    devices.find(VOLUME, "/dev/xvdba")
+
+    assert devices.find(VOLUME).number == DISK
 
 
 @pytest.mark.requirement("data.own-device-only")

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from hyperpod_ebs.driver.linux import device_use, mount, writable
+from hyperpod_ebs.driver.linux.host import LinuxHost
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import AccessMode, Block, Capability, Mount
 from hyperpod_ebs.driver.model.mount_options import MountOptions
@@ -154,6 +155,38 @@ async def test_a_volume_is_not_unstaged_while_an_earlier_umount_still_writes(
 
     await unstage_when_written(node)
     await stage(node.host, staging(node, filesystem))
+    assert (node.staging() / "data").read_bytes() == DATA
+    await unstage(node.host, VOLUME, node.staging())
+
+
+@pytest.mark.requirement("unstage.device-free")
+@pytest.mark.parametrize("restarted", [False, True], ids=["by the process that staged it", "by the next process"])
+async def test_a_xen_disk_is_not_unstaged_while_an_earlier_umount_still_writes(
+    node: LoopNode, store: FreezableStore, *, restarted: bool
+) -> None:
+    """Nothing but its name identifies the disk, and NodeUnstageVolume does not get the name."""
+    node.link().resolve().rename(node.directory / "dev" / "xvdba")
+    node.link().unlink()
+    wanted = Staging(
+        volume_id=VOLUME, target=node.staging(), capability=Capability(Mount(), WRITER), device="/dev/xvdba"
+    )
+    await stage(node.host, wanted)
+    if restarted:
+        node.host = LinuxHost(devices=node.directory / "dev", root=node.directory / "kubelet", patience=0.3)
+        async with hold_written(node.staging() / "data"):
+            with pytest.raises(errors.InUse):
+                await unstage(node.host, VOLUME, node.staging())
+    (node.staging() / "data").write_bytes(DATA)
+
+    async with asyncio.TaskGroup() as group, freeze_store(store):
+        group.create_task(command.run(["umount", str(node.staging())]))
+        await wait_until(lambda: files.off_loop(lambda: not mounts_at(node.staging())))
+        for _ in range(2):
+            with pytest.raises(errors.Unavailable):
+                await unstage(node.host, VOLUME, node.staging())
+
+    await unstage_when_written(node)
+    await stage(node.host, wanted)
     assert (node.staging() / "data").read_bytes() == DATA
     await unstage(node.host, VOLUME, node.staging())
 

@@ -6,6 +6,8 @@ There are three ways, the most reliable first:
 2. udev's link `disk/by-id/nvme-Amazon_Elastic_Block_Store_vol…` in the node's device directory;
 3. the device name that the controller published, mapped into that directory.
 
+A call that gets no device name, such as NodeUnstageVolume, uses the name by which the volume's Xen disk was found last.
+
 If sysfs has a serial number for a candidate, it must be this volume's. A candidate without a serial number is accepted
 only if its name is proof: a Xen disk by its published name, and a loop device (on a node of the embedded cloud) by its
 by-id link, or by its published name where that is a Xen disk's. Instance store, LVM and all other devices are never
@@ -17,7 +19,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -47,6 +49,8 @@ class Devices:
     directory: Path
     """The node's own `/dev`."""
     sysfs: Path
+    _volumes_by_name: dict[str, str] = field(default_factory=dict)
+    """The volume that was found last under each published name of a Xen disk."""
 
     def find(self, volume_id: str, published: str = "") -> Device:
         """Find the volume's device.
@@ -57,13 +61,19 @@ class Devices:
         if not _VOLUME_SERIAL.fullmatch(nvme_serial(volume_id)):
             raise Absent(f"no volume has the id {volume_id!r}")
         rejected: list[str] = []
+        published = published or self._last_name(volume_id)
         for path, by_link in self._candidates(volume_id, published):
             try:
-                return self._verify(path, volume_id, by_link=by_link)
+                found = self._verify(path, volume_id, by_link=by_link)
             except Absent as reason:
                 rejected.append(str(reason))
             except OSError as error:
                 rejected.append(f"{path}: {error.strerror or error}")
+            else:
+                if not by_link and self._is_xen_disk(found.number):
+                    self._volumes_by_name.pop(published, None)
+                    self._volumes_by_name[published] = volume_id
+                return found
         raise Absent("; ".join(rejected))
 
     def is_device_of(self, volume_id: str, number: DeviceNumber) -> bool | None:
@@ -138,6 +148,11 @@ class Devices:
         entry = self._entry(number)
         return _read_line(entry / "device" / "serial") or _read_line(entry / "serial")
 
+    def _last_name(self, volume_id: str) -> str:
+        """The published name under which the volume was found last; empty if another volume had the name later."""
+        names = (name for name, found in reversed(self._volumes_by_name.items()) if found == volume_id)
+        return next(names, "")
+
     def _candidates(self, volume_id: str, published: str) -> Iterator[tuple[Path, bool]]:
         """Each path that may lead to the device, and whether it is a by-id link, whose name contains the volume's."""
         if name := self._disk_by_serial(nvme_serial(volume_id)):
@@ -145,8 +160,9 @@ class Devices:
         links = [self.directory / "disk" / "by-id" / f"{_LINK}{nvme_serial(volume_id)}{end}" for end in _VARIANTS]
         for link in links:
             yield link, True
-        if published.startswith("/dev/"):
-            mapped = self.directory / published.removeprefix("/dev/")
+        is_local = Path(published).is_relative_to(self.directory)  # the mount table has this node's own path
+        if is_local or published.startswith("/dev/"):
+            mapped = Path(published) if is_local else self.directory / published.removeprefix("/dev/")
             if mapped not in links:
                 yield mapped, False
             if mapped.name.startswith("sd"):  # Linux names the disk of /dev/sdf xvdf (EC2 user guide, Device names)

@@ -180,9 +180,9 @@ class LinuxHost:
                 usage.measure_usage, state.path, self._root, number, about=state.path, deadline=usage.DEADLINE
             )
 
-    async def find_attached_device(self, volume_id: str) -> Device | None:
+    async def find_attached_device(self, volume_id: str, published: str = "") -> Device | None:
         """Find the volume's device without waiting for it."""
-        found = await self._look_for_device(volume_id, "")
+        found = await self._look_for_device(volume_id, published)
         return found if isinstance(found, Device) else None
 
     async def set_write_protection(self, device: Device, volume_id: str, *, on: bool) -> None:

@@ -137,7 +137,7 @@ class Paths(Protocol):
 class Writes(Protocol):
     """Knows whether a volume accepts writes, and protects it from them."""
 
-    async def find_attached_device(self, volume_id: str) -> Device | None:
+    async def find_attached_device(self, volume_id: str, published: str = "") -> Device | None:
         """Find the volume's device without waiting for it."""
         ...
 

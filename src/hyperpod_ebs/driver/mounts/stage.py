@@ -109,6 +109,9 @@ async def unstage(host: Host, volume_id: str, target: Path) -> None:
         Unavailable: The kernel still writes the volume's data, or something else uses its device.
     """
     state = await host.inspect_path(target)
+    source = state.top.source if state.top else ""
+    # Nothing but its name identifies a Xen disk. The host remembers it for the next call, which finds nothing mounted.
+    await host.find_attached_device(volume_id, source)
     # Unmount first: a volume that was staged at two paths could otherwise be unstaged from neither.
     unmounted = await unmount.unmount_all(host, volume_id, state)
     # The path's own siblings are not enough: its mount may be gone while a pod still has the volume,
@@ -121,7 +124,7 @@ async def unstage(host: Host, volume_id: str, target: Path) -> None:
     # Remove the directory first: the kernel then drops the copies of its mount in other mount namespaces, such as those
     # of containers that were started while the volume was staged (Linux, mount_namespaces(7)).
     await host.remove_empty(unmounted.path)
-    await host.wait_until_free(volume_id, state.top.source if state.top else "")
+    await host.wait_until_free(volume_id, source)
     if not state.top:
         await protection.lift_protection(host, volume_id)
 
