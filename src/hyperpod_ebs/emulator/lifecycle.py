@@ -9,7 +9,8 @@ from hyperpod_ebs.emulator.disks import loop_devices, pool
 from hyperpod_ebs.emulator.disks.backing_files import BackingFiles
 from hyperpod_ebs.emulator.disks.bindings import Bindings
 from hyperpod_ebs.emulator.disks.device_directories import DeviceDirectories
-from hyperpod_ebs.emulator.disks.pool import CopyMethod, Pool, PoolUnusable
+from hyperpod_ebs.emulator.disks.file_copy import CopyMethod
+from hyperpod_ebs.emulator.disks.pool import Pool, PoolUnusable
 from hyperpod_ebs.emulator.ec2 import client_tokens
 from hyperpod_ebs.emulator.records import Attachment
 from hyperpod_ebs.emulator.state.clock import Clock, Profile

@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.emulator.disks.pool import Pool, sync_directory
+from hyperpod_ebs.emulator.disks import file_copy
+from hyperpod_ebs.emulator.disks.pool import Pool
 from hyperpod_ebs.kit import files
 
 GIB: Final = 1 << 30
@@ -66,7 +67,8 @@ class BackingFiles:
         await files.off_loop(delete_unknown)
 
     async def _copy(self, source: Path, target: Path, size: int) -> None:
-        await files.off_loop(partial(self._pool.copy, source, target, size=size), deadline=_DEADLINE)
+        act = partial(file_copy.copy, source, target, method=self._pool.copy_method, size=size)
+        await files.off_loop(act, deadline=_DEADLINE)
 
 
 def _extend(path: Path, size: int) -> None:
@@ -78,4 +80,4 @@ def _extend(path: Path, size: int) -> None:
             os.fsync(handle)
     finally:
         os.close(handle)
-    sync_directory(path.parent)
+    file_copy.sync_directory(path.parent)

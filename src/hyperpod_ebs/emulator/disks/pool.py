@@ -7,20 +7,17 @@ while a node writes.
 """
 
 import asyncio
-import fcntl
 import os
 import shutil
 import tempfile
 import time
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from hyperpod_ebs.emulator.disks import holders, loop_devices, mountinfo
+from hyperpod_ebs.emulator.disks import file_copy, holders, loop_devices, mountinfo
+from hyperpod_ebs.emulator.disks.file_copy import CopyMethod
 from hyperpod_ebs.kit import command, files
-
-_FICLONE: Final = 0x40049409
 
 _MAX_SHARE: Final = 0.9
 """Fraction of the host's free space that the XFS may fill; the rest is a reserve."""
@@ -38,14 +35,6 @@ PATIENCE: Final = 5.0
 """Seconds to wait for other users of the XFS: the kernel frees a loop device in it a moment after its last close."""
 
 _RETRY: Final = 0.1
-
-
-class CopyMethod(Enum):
-    """How a backing file is copied."""
-
-    HOST = "clones on the state directory's own filesystem"
-    XFS = "clones on an XFS in a file"
-    COPY = "plain copies: slow, and not an exact point in time while a node writes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +66,6 @@ class Pool:
             mount = ["mount", "-w", "-t", "xfs", "-o", "noatime,discard", str(loop.path), str(path)]
             await command.run(mount, deadline=_DEADLINE)
         return cls(path, copy_method)
-
-    def copy(self, source: Path, target: Path, *, size: int) -> None:
-        """Copy `source` to `target`, extended to `size` bytes; `target` appears only when it is complete on disk."""
-        unready = target.with_suffix(".new")
-        try:
-            with source.open("rb") as old, unready.open("wb") as new:
-                os.fchmod(new.fileno(), 0o600)
-                if self.copy_method is CopyMethod.COPY:
-                    _copy(old.fileno(), new.fileno())
-                else:
-                    fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
-                os.ftruncate(new.fileno(), size)
-                os.fsync(new.fileno())
-        except OSError:  # mostly a full disk, which a partial copy must not fill further
-            unready.unlink(missing_ok=True)
-            raise
-        unready.rename(target)
-        sync_directory(target.parent)
 
 
 class PoolUnusable(Exception):  # noqa: N818 - named for what happened
@@ -191,15 +162,6 @@ def _accepts_writes(path: Path) -> bool:
     return True
 
 
-def sync_directory(path: Path) -> None:
-    """Flush the directory entries of `path` to disk."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _xfs_image(state: Path) -> Path:
     return state / "pool.xfs"
 
@@ -210,12 +172,9 @@ def _prepare_directory(path: Path, image: Path) -> CopyMethod:
         path.mkdir(mode=0o700, exist_ok=True)
     if image.exists():
         return CopyMethod.XFS
-    with tempfile.TemporaryFile(dir=path) as source, tempfile.TemporaryFile(dir=path) as target:
-        try:
-            fcntl.ioctl(target.fileno(), _FICLONE, source.fileno())
-        except OSError:
-            return CopyMethod.XFS if loop_devices.usable() and shutil.which("mkfs.xfs") else CopyMethod.COPY
-    return CopyMethod.HOST
+    if file_copy.can_clone(path):
+        return CopyMethod.HOST
+    return CopyMethod.XFS if loop_devices.usable() and shutil.which("mkfs.xfs") else CopyMethod.COPY
 
 
 async def _create_xfs(image: Path) -> None:
@@ -236,24 +195,3 @@ def _create_sparse_file(image: Path) -> None:
 def _find_or_bind(image: Path) -> loop_devices.LoopDevice:
     """The loop device of the XFS: the one that is bound already, or a new one."""
     return next(iter(_loops(image)), None) or loop_devices.bind(image)
-
-
-def _copy(old: int, new: int) -> None:
-    """Copy everything except holes."""
-    end, at = os.fstat(old).st_size, 0
-    os.ftruncate(new, end)
-    while at < end:
-        try:
-            start = os.lseek(old, at, os.SEEK_DATA)
-        except OSError:  # ENXIO: only a hole follows
-            return
-        at = os.lseek(old, start, os.SEEK_HOLE)
-        _copy_range(old, new, start, at - start)
-
-
-def _copy_range(old: int, new: int, offset: int, count: int) -> None:
-    while count:
-        done = os.copy_file_range(old, new, count, offset, offset)
-        if not done:
-            return
-        offset, count = offset + done, count - done
