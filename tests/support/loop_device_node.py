@@ -9,7 +9,9 @@ from typing import Final, Self
 
 from hyperpod_ebs.driver.linux import mountinfo
 from hyperpod_ebs.driver.linux.host import LinuxHost
+from hyperpod_ebs.driver.model.disk import Amount
 from hyperpod_ebs.driver.model.path_state import MountEntry
+from hyperpod_ebs.driver.mounts.usage import measure
 from hyperpod_ebs.kit import command
 from tests.support.device_links import volume_link
 
@@ -104,6 +106,13 @@ class LoopNode:
         name = f"nvme{1 + len(list(dev.glob('nvme*')))}n1"
         os.mknod(dev / name, _BLOCK_NODE, loop.stat().st_rdev)
         self.link(volume_id).symlink_to(f"../../{name}")
+
+
+async def measure_bytes(host: LinuxHost, volume_id: str, path: Path) -> Amount:
+    """How full the volume at a path is, as NodeGetVolumeStats reports it."""
+    found = await measure(host, volume_id, path)
+    assert found.usage, found.health.message
+    return found.usage.bytes
 
 
 async def release(loop: Path) -> None:

@@ -15,9 +15,8 @@ from hyperpod_ebs.driver.model.mount_options import MountOptions
 from hyperpod_ebs.driver.mounts.expand import expand
 from hyperpod_ebs.driver.mounts.publish import Publishing, publish, unpublish
 from hyperpod_ebs.driver.mounts.stage import Staging, stage, unstage
-from hyperpod_ebs.driver.mounts.usage import measure_usage
 from hyperpod_ebs.kit import command
-from tests.support.loop_device_node import GIB, OTHER, VOLUME, LoopNode, mounts_at
+from tests.support.loop_device_node import GIB, OTHER, VOLUME, LoopNode, measure_bytes, mounts_at
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.root
@@ -50,7 +49,7 @@ async def write_file_while_small(node: LoopNode, wanted: Staging) -> Device:
 
 
 async def filesystem_size(node: LoopNode, volume_id: str = VOLUME) -> int:
-    return (await measure_usage(node.host, volume_id, node.staging(volume_id))).bytes.total
+    return (await measure_bytes(node.host, volume_id, node.staging(volume_id))).total
 
 
 def replace_program(name: str, directory: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:

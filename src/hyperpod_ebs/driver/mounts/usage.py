@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.driver.model.disk import Usage
 from hyperpod_ebs.driver.model.health import Health, HealthStatus, Statistics
 from hyperpod_ebs.driver.model.path_state import PathState
 from hyperpod_ebs.driver.mounts import health
@@ -34,16 +33,6 @@ async def judge_health(host: Host, volume_id: str, path: Path | None) -> Health:
     if not points:
         raise errors.VolumeNotFound(f"volume {volume_id} is not mounted on this node")
     return (await measure(host, volume_id, points[0])).health
-
-
-async def measure_usage(host: Host, volume_id: str, path: Path) -> Usage:
-    """Measure how full the volume at `path` is; of a raw block volume only how large.
-
-    Raises:
-        VolumeNotFound: The volume is not at that path.
-        Unavailable: The volume's device is dead, or does not answer in time.
-    """
-    return await host.measure_usage(await find_volume(host, volume_id, path))
 
 
 async def find_volume(host: Host, volume_id: str, path: Path) -> PathState:
