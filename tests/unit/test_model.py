@@ -159,8 +159,10 @@ def test_the_zone_is_the_first_preferred_or_else_the_first_required(
 @pytest.mark.requirement("csi.create-volume.topology")
 def test_topology_requirements_without_a_zone_are_refused() -> None:
     """The volume would be in an arbitrary zone, where no pod may reach it."""
-    with pytest.raises(errors.InvalidRequest, match="their keys are rack"):
+    with pytest.raises(errors.InvalidRequest, match="their keys are rack;"):
         topology.requested_zone([{"rack": "1"}], [])
+    with pytest.raises(errors.InvalidRequest, match="their keys are nothing;"):
+        topology.requested_zone([{}], [])
 
 
 @pytest.mark.requirement("csi.create-volume.topology")

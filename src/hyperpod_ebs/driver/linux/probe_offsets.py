@@ -108,8 +108,8 @@ def _xfs_groups(size: int) -> Iterator[int]:
             yield from (group, 2 * group)
     for block in _XFS_BLOCK_SIZES:
         yield from (number * (TIB - block) for number in (1, 2, 3))
-    yield from range(256 * MIB, min(size // 4, 256 * GIB) + 1, 256 * MIB)
-    yield from range(256 * GIB, min(size // 4, TIB) + 1, GIB)
+    yield from range(256 * MIB, min(size // 4, 256 * GIB), 256 * MIB)
+    yield from range(GIB, min(size // 4, TIB), GIB)
 
 
 def _samples(size: int) -> Iterator[int]:

@@ -123,8 +123,6 @@ class Belief:
 
     def _time_complete(self, age: float) -> float:
         """Expected seconds for which a transition has been complete at `age`."""
-        if age <= 0:
-            return 0.0
         z = self._z(age)
         expected_duration = math.exp(self.mean + self.deviation**2 / 2)
         return age * _normal_share(z) - expected_duration * _normal_share(z - self.deviation)
