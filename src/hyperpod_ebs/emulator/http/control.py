@@ -96,9 +96,10 @@ def _is_from_web_page(request: web.Request) -> bool:
     """
     try:
         name = urlsplit(f"//{request.host}").hostname or ""
-        return "Origin" in request.headers or not (name == "localhost" or _is_own_address(request, name))
-    except ValueError:  # Host is not an address
+        is_address = name == "localhost" or ipaddress.ip_address(name).is_unspecified or _is_own_address(request, name)
+    except ValueError:  # Host is a name or malformed
         return True
+    return "Origin" in request.headers or not is_address
 
 
 def _is_own_address(request: web.Request, address: str) -> bool:
