@@ -460,16 +460,16 @@ async def test_calls_are_counted_by_service_and_operation(url: str) -> None:
 
 
 async def test_additional_routes_are_served_on_the_same_port() -> None:
-    """Instance metadata and the emulator's status use the port of the AWS services."""
+    """The emulator's status uses the port of the AWS services."""
 
     async def hello(_: web.Request) -> web.Response:
         return web.Response(text="hello")
 
     async with (
-        serving(local_routes=[web.get("/_metadata/{instance}/hello", hello)]) as url,
+        serving(local_routes=[web.get("/_emulator/{instance}/hello", hello)]) as url,
         aiohttp.ClientSession() as session,
     ):
-        said = await (await session.get(f"{url}/_metadata/i-1/hello")).text()
+        said = await (await session.get(f"{url}/_emulator/i-1/hello")).text()
         healthy = await (await session.get(f"{url}/_emulator/health")).json()
 
     assert said == "hello"

@@ -185,11 +185,11 @@ async def _create_nodes(
             Placement={"AvailabilityZone": "us-west-2a"},
         )
     ids = [instance["InstanceId"] for instance in response["Instances"]]
-    endpoint = client.environment["AWS_ENDPOINT_URL"]
+    metadata = {row["id"]: row["metadata"] for row in (await client.status())["instances"]}
     options = {
         f"node-{number}": _NodeOptions(
             (f"--device-directory={devices / id_ / 'dev'}",),
-            {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{endpoint}/_metadata/{id_}"},
+            {"AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata[id_]},
         )
         for number, id_ in enumerate(ids, 1)
     }

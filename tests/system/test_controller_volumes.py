@@ -322,11 +322,12 @@ async def test_the_driver_chooses_a_zone_if_none_is_requested_and_the_same_one_f
 async def test_a_node_learns_its_identity_from_instance_metadata(controller: Controller) -> None:
     """EC2 instance metadata service, version 2."""
     node = await controller.run_instance()
+    url = controller.emulator.metadata_url(node.instance)
 
-    found = await imds.InstanceMetadata(controller.emulator.metadata_url(node.instance)).read_identity()
+    found = await imds.InstanceMetadata(url).read_identity()
 
     assert (found.id, found.zone, found.interfaces) == (node, ZONE, 1)
     with pytest.raises(errors.Unavailable, match="404"):
-        await imds.InstanceMetadata(controller.emulator.metadata_url("i-0fedcba9876543210")).read_identity()
+        await imds.InstanceMetadata(f"{url}/nothing").read_identity()
     with pytest.raises(errors.Unavailable):
         await imds.InstanceMetadata("http://127.0.0.1:9").read_identity()

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 from botocore.exceptions import BotoCoreError
 
@@ -39,11 +41,12 @@ class EmulatorProcess:
 
     state: Path
     profile: str = "instant"
+    port: int = 0
     process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> Aws:
         """Start the emulator; return clients once it is ready."""
-        words = ("run", "--state", str(self.state), "--port", "0", "--profile", self.profile)
+        words = ("run", "--state", str(self.state), "--port", str(self.port), "--profile", self.profile)
         pipe = asyncio.subprocess.PIPE
         self.process = await asyncio.create_subprocess_exec(*EMULATOR, *words, stdout=pipe, stderr=pipe)
         assert self.process.stdout is not None
@@ -52,6 +55,12 @@ class EmulatorProcess:
         assert b"ready at http://127.0.0.1:" in ready, await self.read_stderr()
         shown = await command.run([*EMULATOR, "env", "--state", str(self.state), "--output", "json"])
         return await asyncio.to_thread(clients, json.loads(shown.out))
+
+    async def metadata_urls(self) -> dict[str, str | None]:
+        """The metadata URL of each machine, as `emulator status` shows it."""
+        words = ("status", "--state", str(self.state), "--output", "json")
+        shown = json.loads((await command.run([*EMULATOR, *words])).out)
+        return {row["id"]: row["metadata"] for row in shown["instances"]}
 
     async def end(self, number: signal.Signals) -> int:
         """Send a signal to the emulator and wait for its end; return the exit code."""
@@ -135,6 +144,28 @@ async def test_a_mounted_volume_stays_on_its_device_when_the_emulator_is_killed(
             await aws("sagemaker", "detach_cluster_node_volume", **on_node)
             assert await aws.volume_state(volume) == "in-use busy"
         await wait_until_equal(lambda: aws.volume_state(volume), "available")
+
+
+@pytest.mark.requirement("emulator.durable")
+async def test_machines_keep_their_metadata_addresses_when_the_emulator_is_killed(short_path: Path) -> None:
+    """Programs on the machines keep the endpoint that they were started with."""
+    async with prepare_emulator(short_path / "state") as emulator:
+        aws = await emulator.start()
+        instance, ended = await aws.run_instance(), await aws.run_instance()
+        before = await emulator.metadata_urls()
+        await aws.ec2("terminate_instances", InstanceIds=[ended])
+        await emulator.end(signal.SIGKILL)
+
+        emulator.port = urlsplit(before[instance]).port or 0
+        await emulator.start()
+        after = await emulator.metadata_urls()
+
+        headers = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
+        async with aiohttp.request("PUT", f"{before[instance]}/latest/api/token", headers=headers) as answer:
+            assert answer.status == 200
+        assert await emulator.end(signal.SIGTERM) == 0
+        assert await emulator.read_stderr() == ""
+        assert after == {instance: before[instance], ended: None}
 
 
 @pytest.mark.requirement("emulator.durable")

@@ -36,7 +36,7 @@ async def start_emulator(state: Path, *, user: tuple[str, ...] = ()) -> AsyncGen
 
     Args:
         state: Its state directory.
-        user: A command that changes the user first.
+        user: A command that changes the user or a limit first.
     """
     words = ("run", "--state", str(state), "--port", "0")
     pipe = asyncio.subprocess.PIPE
@@ -285,3 +285,16 @@ async def test_help_env_and_status_do_not_import_the_server_or_the_sdk(short_pat
         ]
 
     assert loaded == ["", "", ""]
+
+
+async def test_more_machines_have_metadata_than_the_usual_limit_of_descriptors_allows(short_path: Path) -> None:
+    """getrlimit(2): a process may raise its soft limit up to the hard limit."""
+    state = short_path / "state"
+    async with start_emulator(state, user=("prlimit", "--nofile=100:4096")):
+        shown = await run_emulator("env", "--state", str(state), "--output", "json")
+        aws = await asyncio.to_thread(clients, json.loads(shown.out))
+        await aws.ec2("run_instances", MinCount=150, MaxCount=150, ImageId="ami-1")
+        status = json.loads((await run_emulator("status", "--state", str(state), "--output", "json")).out)
+
+    assert status["problems"] == []
+    assert len({row["metadata"] for row in status["instances"]} - {None}) == 150

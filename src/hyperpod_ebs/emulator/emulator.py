@@ -14,6 +14,7 @@ from hyperpod_ebs.emulator.http import status
 from hyperpod_ebs.emulator.http.auth import Keys
 from hyperpod_ebs.emulator.http.faults import Faults
 from hyperpod_ebs.emulator.http.instance_metadata import InstanceMetadata
+from hyperpod_ebs.emulator.http.metadata_listeners import MetadataListeners
 from hyperpod_ebs.emulator.http.server import Server
 from hyperpod_ebs.emulator.settings import EmulatorSettings
 from hyperpod_ebs.emulator.state.region import Region
@@ -36,6 +37,7 @@ class Emulator:
     """The planned faults."""
 
     world: World
+    metadata_listeners: MetadataListeners
 
     @classmethod
     @asynccontextmanager
@@ -43,8 +45,8 @@ class Emulator:
         """Run an emulator until the block ends.
 
         Without `settings.state`, its state is in a temporary directory. That directory is deleted at the end, unless
-        something in it is still mounted. Clients on other machines can use the AWS services and the instance metadata,
-        but not the control routes.
+        something in it is still mounted. Clients on other machines can use the AWS services, but neither the control
+        routes nor the instance metadata.
 
         Raises:
             StateRefused: The state directory is in use, is damaged, contains other files, or was created for
@@ -69,27 +71,34 @@ class Emulator:
                     temporary=settings.state is None,
                 )
             )
-            keys, faults = Keys(), Faults()
+            keys, faults, listeners = Keys(), Faults(), MetadataListeners(world.store.instances)
             keys.add(credentials.access_key_id, credentials.key)
             server = Server(
                 services=services.create_services(world, rate=settings.rate),
                 keys=keys,
                 faults=faults,
-                local_routes=status.routes(world),
-                public_routes=InstanceMetadata(world).routes(),
+                local_routes=status.routes(world, listeners),
+                metadata=InstanceMetadata(world, listeners),
             )
             await stack.enter_async_context(world.clock.start_ticker())
             url = await stack.enter_async_context(server.serve(settings.host, settings.port))
             await files.off_loop(stack.enter_context, state_directory.publish_url(state, url))
-            yield cls(url=url, state=state, env=credentials.environment(url), faults=faults, world=world)
+            yield cls(
+                url=url,
+                state=state,
+                env=credentials.environment(url),
+                faults=faults,
+                world=world,
+                metadata_listeners=listeners,
+            )
 
     def device_directory(self, instance: str) -> Path:
         """The device directory of an instance or HyperPod node."""
         return self.world.directories.path(instance)
 
     def metadata_url(self, instance: str) -> str:
-        """The metadata endpoint of an instance or HyperPod node."""
-        return f"{self.url}/_metadata/{instance}"
+        """The URL of the metadata of an instance or HyperPod node; only clients on this machine can use it."""
+        return self.metadata_listeners.url(self.world.store.instances[instance])
 
 
 def _resolve_or_create(state: Path | None) -> Path:

@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import logging
+import resource
 import shlex
 import signal
 import sqlite3
@@ -21,10 +22,14 @@ log: Final = logging.getLogger(__name__)
 
 DEFAULTS: Final = EmulatorSettings()
 
+DESCRIPTORS: Final = 262_144
+"""The soft limit of file descriptors if the hard limit allows it: enough for 65,536 machines."""
+
 
 def run(*, settings: EmulatorSettings = DEFAULTS) -> int:
     """Run the emulator until SIGTERM or Ctrl-C."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    _raise_descriptor_limit()
     state = settings.state or default_state()
     if not ipaddress.ip_address(settings.host).is_loopback:
         log.warning(
@@ -41,6 +46,12 @@ def run(*, settings: EmulatorSettings = DEFAULTS) -> int:
             "some space or fix the permissions and start it again"
         )
     return 0
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow a socket for each machine; the default soft limit is kept low for programs that use select(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, DESCRIPTORS)), hard))
 
 
 async def _serve(settings: EmulatorSettings) -> None:

@@ -134,6 +134,11 @@ class Instance:
     reservation: str = ""
     tags: Tags = field(default_factory=dict)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the instance has not terminated; it may still start, or be about to end."""
+        return self.state != "terminated"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceGroup:

@@ -6,6 +6,7 @@ to a new one, so that a new client is always served.
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -69,6 +70,10 @@ class Door:
             yield address[0], address[1]
         finally:
             listener.close()
+
+    async def accept(self, listener: socket.socket) -> asyncio.Server:
+        """Accept the connections of a listening socket, until the returned server is closed."""
+        return await asyncio.get_running_loop().create_server(self.admit, sock=listener, backlog=BACKLOG)
 
     def admit(self) -> asyncio.Protocol:
         """Accept a connection.

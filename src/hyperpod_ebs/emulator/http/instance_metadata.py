@@ -1,8 +1,8 @@
-"""The EC2 instance metadata service, version 2: each instance has a path of its own.
+"""The EC2 instance metadata service, version 2: each instance has an address of its own.
 
-`AWS_EC2_METADATA_SERVICE_ENDPOINT=http://127.0.0.1:PORT/_metadata/i-...` makes an SDK use
-this service. A client requests a session token with PUT and sends it with every GET (EC2
-User Guide, "Use the Instance Metadata Service").
+`AWS_EC2_METADATA_SERVICE_ENDPOINT=http://127.31.0.1:PORT` makes an SDK use this service. A
+client requests a session token with PUT and sends it with every GET (EC2 User Guide, "Use
+the Instance Metadata Service").
 """
 
 import re
@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
+from hyperpod_ebs.emulator.http.metadata_listeners import MetadataListeners
+from hyperpod_ebs.emulator.nodes.machines import machine_at
 from hyperpod_ebs.emulator.records import Instance
 from hyperpod_ebs.emulator.state.world import World, to_datetime
 
@@ -26,25 +29,38 @@ _SECONDS: Final = re.compile(r"[0-9]{1,5}")
 
 _TTL: Final = "X-aws-ec2-metadata-token-ttl-seconds"
 _TOKEN: Final = "X-aws-ec2-metadata-token"  # noqa: S105 - a header's name
+_FORWARDED: Final = "X-Forwarded-For"
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceMetadata:
-    """The metadata endpoints of all instances."""
+    """The metadata of all instances."""
 
     world: World
+    listeners: MetadataListeners
     sessions: dict[str, tuple[str, float]] = field(default_factory=dict)
     """The instance of each token, and the instant at which the token expires."""
 
-    def routes(self) -> list[web.RouteDef]:
-        """The routes of every instance's metadata endpoint."""
-        return [
-            web.put("/_metadata/{instance}/latest/api/token", self._create_session),
-            web.get("/_metadata/{instance}/latest/{path:.*}", self._answer),
-        ]
+    @web.middleware
+    async def serve_machines(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer the requests that arrive at a machine's address; `handler` answers the others."""
+        address = "" if request.transport is None else request.transport.get_extra_info("sockname")[0]
+        if not self.listeners.is_for_machines(address):
+            return await handler(request)
+        instance = machine_at(self.world.store.instances, address)
+        if instance is None or not request.path.startswith("/latest/"):
+            raise web.HTTPNotFound
+        path = request.path.removeprefix("/latest/")
+        methods = ["PUT"] if path == "api/token" else ["GET", "HEAD"]
+        if request.method not in methods:
+            raise web.HTTPMethodNotAllowed(request.method, methods)
+        return self._create_session(request, instance) if "PUT" in methods else self._answer(request, instance, path)
 
-    async def _create_session(self, request: web.Request) -> web.Response:
-        instance = self._instance(request)
+    def _create_session(self, request: web.Request, instance: Instance) -> web.Response:
+        if _FORWARDED in request.headers:
+            # A request that a proxy forwards comes from another machine (AWS Security Blog, "Add defense in depth
+            # against open firewalls, reverse proxies, and SSRF vulnerabilities").
+            raise web.HTTPForbidden(text=f"a request for a session token must not have {_FORWARDED}\n")
         ttl = request.headers.get(_TTL, "")
         if not _SECONDS.fullmatch(ttl) or not 1 <= int(ttl) <= MAX_SESSION:
             raise web.HTTPBadRequest(text=f"{_TTL} must be between 1 and {MAX_SESSION}, not {ttl!r}\n")
@@ -56,24 +72,16 @@ class InstanceMetadata:
         self.sessions[token] = (instance.id, instant + int(ttl))
         return web.Response(text=token, headers={_TTL: ttl})
 
-    async def _answer(self, request: web.Request) -> web.Response:
-        instance = self._instance(request)
+    def _answer(self, request: web.Request, instance: Instance, path: str) -> web.Response:
         owner, end = self.sessions.get(request.headers.get(_TOKEN, ""), ("", 0.0))
         if owner != instance.id or end <= time.monotonic():
             raise web.HTTPUnauthorized(text="no valid session token: request one with PUT latest/api/token\n")
-        path = request.match_info["path"]
         if path.rstrip("/") == "dynamic/instance-identity/document":
             return web.json_response(self._document(instance), content_type="text/plain")
         text = _content(self._tree(instance), path)
         if text is None:
             raise web.HTTPNotFound
         return web.Response(text=text)
-
-    def _instance(self, request: web.Request) -> Instance:
-        instance = self.world.store.instances.get(request.match_info["instance"])
-        if instance is None or instance.state == "terminated":
-            raise web.HTTPNotFound
-        return instance
 
     def _document(self, instance: Instance) -> dict[str, str | None]:
         """The instance identity document; AWS also provides a signature of it."""

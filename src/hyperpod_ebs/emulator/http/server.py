@@ -1,7 +1,7 @@
-"""The emulator's HTTP server: one port for all services, the control routes and the instance metadata."""
+"""The emulator's HTTP server: one port for all services, the control routes and the metadata of each machine."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Final
 
 from aiohttp import web
@@ -12,6 +12,7 @@ from hyperpod_ebs.emulator.http.call_log import ConnectionDropped
 from hyperpod_ebs.emulator.http.dispatch import Dispatcher, Service
 from hyperpod_ebs.emulator.http.door import Door
 from hyperpod_ebs.emulator.http.faults import Faults
+from hyperpod_ebs.emulator.http.instance_metadata import InstanceMetadata
 from hyperpod_ebs.emulator.wire.messages import Request
 
 BODY_LIMIT: Final = 1024**2
@@ -31,7 +32,7 @@ class Server:
         keys: Keys,
         faults: Faults,
         local_routes: Sequence[web.RouteDef],
-        public_routes: Sequence[web.RouteDef] = (),
+        metadata: InstanceMetadata | None = None,
     ) -> None:
         """Create the server, which does not listen yet.
 
@@ -40,14 +41,15 @@ class Server:
             keys: The access keys to accept.
             faults: The planned faults.
             local_routes: Further routes without signatures, for clients on this machine only.
-            public_routes: Further routes without signatures, for all clients.
+            metadata: The metadata of the machines, at their own addresses.
 
         Raises:
             ValueError: Two objects of a service answer the same operation.
         """
         self._dispatcher = Dispatcher(services=services, keys=keys, faults=faults)
         local_routes = [*control.routes(faults=faults, call_log=self._dispatcher.call_log), *local_routes]
-        self._routes = [*map(control.local_only, local_routes), *public_routes]
+        self._routes = [*map(control.local_only, local_routes)]
+        self._metadata = metadata
 
     @asynccontextmanager
     async def serve(self, host: str, port: int) -> AsyncGenerator[str]:
@@ -64,10 +66,13 @@ class Server:
         application = web.Application(client_max_size=BODY_LIMIT)
         application.add_routes(self._routes)
         application.router.add_route("*", "/{path:.*}", self._answer)
+        if self._metadata:
+            application.middlewares.append(self._metadata.serve_machines)
         async with (
             Door.build(application, stopping=STOPPING) as door,
             self._dispatcher.open(),
             door.listen(host, port) as address,
+            self._metadata.listeners.serve(door, *address) if self._metadata else nullcontext(),
         ):
             yield f"http://{_authority(*address)}"
 

@@ -1,17 +1,18 @@
-"""The control routes that show all resources and the history of their states."""
+"""The control routes that show all resources, what is wrong with them, and the history of their states."""
 
 from aiohttp import web
 
 from hyperpod_ebs.emulator.ec2.describe_volumes import volume_state
+from hyperpod_ebs.emulator.http.metadata_listeners import MetadataListeners
 from hyperpod_ebs.emulator.state.world import World
 
 
-def routes(world: World) -> list[web.RouteDef]:
+def routes(world: World, listeners: MetadataListeners) -> list[web.RouteDef]:
     """The routes for status and history."""
 
     async def show_status(_: web.Request) -> web.Response:
         await world.clock.run_due_steps()
-        return web.json_response(await world.acknowledge(_status(world)))
+        return web.json_response(await world.acknowledge(_status(world, listeners)))
 
     async def show_history(_: web.Request) -> web.Response:
         await world.clock.run_due_steps()
@@ -24,7 +25,7 @@ def routes(world: World) -> list[web.RouteDef]:
     return [web.get("/_emulator/status", show_status), web.get("/_emulator/history", show_history)]
 
 
-def _status(world: World) -> dict[str, list[dict[str, str | int | float | None]]]:
+def _status(world: World, listeners: MetadataListeners) -> dict[str, list[dict[str, str | int | float | None]]]:
     store = world.store
     return {
         "volumes": [
@@ -63,10 +64,12 @@ def _status(world: World) -> dict[str, list[dict[str, str | int | float | None]]
                 "type": instance.kind,
                 "zone": instance.zone,
                 "cluster": instance.cluster,
+                "metadata": listeners.url(instance) if instance.is_alive and listeners.is_served(instance) else None,
             }
             for instance in store.instances.values()
         ],
         "clusters": [
             {"id": cluster.id, "name": cluster.name, "state": cluster.state} for cluster in store.clusters.values()
         ],
+        "problems": [{"subject": id_, "problem": problem} for id_, problem in listeners.problems.items()],
     }

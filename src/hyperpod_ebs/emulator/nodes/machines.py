@@ -15,6 +15,9 @@ ROOT_DEVICE: Final = "/dev/xvda"
 
 ROOT_SIZE_GIB: Final = 8
 
+METADATA_NETWORK: Final = "127.31."
+"""How the metadata addresses of all machines start."""
+
 TERMINATED_VISIBLE: Final = 3600.0
 """Seconds that DescribeInstances still returns a terminated instance."""
 
@@ -100,6 +103,17 @@ def _address(number: int) -> str:
 
 def _mac(number: int) -> str:
     return f"0a:{number >> 16 & 255:02x}:{number >> 8 & 255:02x}:{number & 255:02x}:eb:01"
+
+
+def metadata_address(instance: Instance) -> str:
+    """The loopback address of the machine's metadata: 127 and the last three numbers of its private address."""
+    return f"127.{instance.address.partition('.')[2]}"
+
+
+def machine_at(instances: Records[Instance], address: str) -> Instance | None:
+    """The live machine with this metadata address; None if there is none."""
+    private = f"172.{address.partition('.')[2]}"
+    return next((instance for instance in instances.where("address", private) if instance.is_alive), None)
 
 
 def private_dns_name(world: World, instance: Instance) -> str:
