@@ -4,7 +4,7 @@
 #   machine   Debian packages, from scripts/debian-packages.txt
 #   python    .venv, from requirements/uv.txt and requirements/dev.txt
 #   aws-cli   .tools/aws-cli, from requirements/aws-cli.txt; separate, because it pins its own botocore
-#   go-tools  .tools/bin, from scripts/go-tools/go.mod
+#   go-tools  .tools/bin, from scripts/go-tools
 #   check     Debian packages, from scripts/debian-packages-check.txt
 #   docs      .tools/docs, from requirements/docs.txt
 #   image     Debian packages, from scripts/debian-packages-image.txt
@@ -177,7 +177,7 @@ install_go() {
 pinned() { sed -n "s,.*$1 \(v[^ ]*\).*,\1,p" scripts/go-tools/go.mod; }
 
 go_tools() {
-    made_from="scripts/go-tools/go.mod scripts/go-tools/go.sum requirements/go.txt"
+    made_from="scripts/go-tools/go.mod scripts/go-tools/go.sum scripts/go-tools/imds-identity/main.go requirements/go.txt"
     # shellcheck disable=SC2086
     if is_fresh .tools/bin/made-from $made_from; then return; fi
     go=$(find_go)

@@ -13,7 +13,9 @@ parts() {
     case $1 in
     tests/unit | tests/unit/*) echo python ;;
     tests/examples | tests/examples/*) echo machine python ;;
-    tests/contract | tests/contract/test_aws_cli.py) echo python aws-cli ;;
+    tests/contract) echo python aws-cli go-tools ;;
+    tests/contract/test_aws_cli.py) echo python aws-cli ;;
+    tests/contract/test_go_sdk.py) echo python go-tools ;;
     tests/contract/*) echo python ;;
     tests/chart | tests/chart/*) echo python go-tools ;;
     tests/system | tests/system/*) echo machine python ;;

@@ -6,7 +6,10 @@ tool (
 	github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity
 	github.com/rhysd/actionlint/cmd/actionlint
 	helm.sh/helm/v4/cmd/helm
+	hyperpod-ebs/go-tools/imds-identity
 )
+
+require github.com/aws/aws-sdk-go-v2/feature/ec2/imds v1.20.9
 
 require (
 	dario.cat/mergo v1.0.1 // indirect
@@ -20,6 +23,8 @@ require (
 	github.com/Masterminds/vcs v1.13.3 // indirect
 	github.com/ProtonMail/go-crypto v1.4.1 // indirect
 	github.com/asaskevich/govalidator v0.0.0-20230301143203-a9d515a09cc2 // indirect
+	github.com/aws/aws-sdk-go-v2 v1.48.0 // indirect
+	github.com/aws/smithy-go v1.28.9 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/blang/semver/v4 v4.0.0 // indirect
 	github.com/bmatcuk/doublestar/v4 v4.10.0 // indirect

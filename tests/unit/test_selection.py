@@ -32,7 +32,7 @@ SELECTIONS: Final = [
     Selection("one file, one test", ("tests/unit/test_a.py::test_b", "-x"), {"python"}),
     Selection("a path after options with values", ("-k", "tests", "-n", "2", "./tests/unit/"), {"python"}),
     Selection("the chart", ("tests/chart",), {"python", "go-tools"}),
-    Selection("contract tests with the AWS CLI's", ("tests/contract",), {"python", "aws-cli"}),
+    Selection("contract tests with the AWS CLI's and Go's", ("tests/contract",), {"python", "aws-cli", "go-tools"}),
     Selection("two directories", ("tests/unit", "tests/system", "-q"), {"machine", "python"}),
     Selection("nothing but a word", ("-k", "attach"), EVERYTHING, images=True, runs=3),
     Selection("no option", (), EVERYTHING, images=True, runs=3),
