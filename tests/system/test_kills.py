@@ -9,15 +9,16 @@ import shutil
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import grpc
 import pytest
 
 from hyperpod_ebs.demo import checkpoint
-from hyperpod_ebs.demo.orchestrator import Claim, filesystem_capability
+from hyperpod_ebs.demo.orchestrator import Claim, block_capability, filesystem_capability
+from hyperpod_ebs.driver.model import topology
 from hyperpod_ebs.pb import csi_pb2
 from tests.support.driver_fleet import Fleet, FleetProcess
 from tests.support.waiting import retry_while_unavailable, wait_until
@@ -25,6 +26,9 @@ from tests.support.waiting import retry_while_unavailable, wait_until
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
 T = TypeVar("T")
+
+VOLUMES: Final = 12
+"""Volumes at the same time: EC2 shows some of them late."""
 
 
 @pytest.fixture(params=["immediate", "eventual"])
@@ -53,6 +57,26 @@ async def kill_during(process: FleetProcess, call: Awaitable[object], until: Cal
         group.create_task(ignore_failure())
         await wait_until(until)
         await process.kill()
+
+
+async def call_at_once(call: Callable[[int], Awaitable[T]]) -> list[T]:
+    """The results of `call` for the numbers of `VOLUMES` volumes, at the same time."""
+
+    async def result(number: int) -> T:
+        return await call(number)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(result(number)) for number in range(VOLUMES)]
+    return [task.result() for task in tasks]
+
+
+async def code_of(call: Awaitable[object]) -> grpc.StatusCode:
+    """The code with which the call ends."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    return grpc.StatusCode.OK
 
 
 async def restart_emulator_during(
@@ -153,6 +177,49 @@ async def test_a_controller_killed_after_it_acknowledged_a_create_returns_the_sa
 
     assert second.id == first.id
     assert await ids(fleet, "volumes") == [second.id]
+
+
+@pytest.mark.requirement("kills.nothing-twice", "csi.create-volume.conflict")
+async def test_names_keep_their_zone_after_a_controller_is_killed_before_it_acknowledges_them(fleet: Fleet) -> None:
+    """EC2 developer guide, "Ensuring idempotency": a client token creates one volume in each zone."""
+    co = fleet.orchestrator
+    await fleet.plan_fault("CreateVolume", when="after", delay=30.0, times=VOLUMES)
+
+    def create(number: int) -> Awaitable[Claim]:
+        return co.create(f"data-{number}", gib=1, capability=block_capability())
+
+    async def are_created() -> bool:
+        return len(await ids(fleet, "volumes")) == VOLUMES
+
+    await kill_during(fleet.controller, call_at_once(lambda number: code_of(create(number))), until=are_created)
+    await fleet.controller.start()
+    elsewhere = csi_pb2.Topology(segments={topology.ZONE: "us-west-2a" if fleet.zone != "us-west-2a" else "us-west-2b"})
+    co.nodes = {name: replace(node, topology=elsewhere) for name, node in co.nodes.items()}
+
+    codes = await call_at_once(lambda number: code_of(retry_while_unavailable(lambda: create(number))))
+
+    assert codes == [grpc.StatusCode.ALREADY_EXISTS] * VOLUMES
+    assert len(await ids(fleet, "volumes")) == VOLUMES
+
+
+@pytest.mark.requirement("kills.nothing-twice", "csi.expand-volume.idempotent")
+async def test_a_controller_killed_before_it_acknowledges_expansions_requests_each_once(fleet: Fleet) -> None:
+    """EBS user guide, "Requirements for EBS volume modifications": a volume can be modified a few times a day."""
+    co = fleet.orchestrator
+    claims = await call_at_once(lambda number: co.create(f"data-{number}", gib=1, capability=block_capability()))
+    await fleet.plan_fault("ModifyVolume", when="after", delay=30.0, times=VOLUMES)
+
+    def expand(number: int) -> Awaitable[object]:
+        return co.grow_volume_only(claims[number], gib=2)
+
+    async def are_expanded() -> bool:
+        return {record["size_gib"] for record in (await fleet.status())["volumes"]} == {2}
+
+    await kill_during(fleet.controller, call_at_once(lambda number: code_of(expand(number))), until=are_expanded)
+    await fleet.controller.start()
+    await call_at_once(lambda number: retry_while_unavailable(lambda: expand(number)))
+
+    assert (await fleet.emulator_client.call_counts())["ec2:ModifyVolume"] == VOLUMES
 
 
 @pytest.mark.requirement("kills.nothing-twice")

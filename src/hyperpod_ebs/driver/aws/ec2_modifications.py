@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hyperpod_ebs.driver.aws.calls import AwsCaller
 from hyperpod_ebs.driver.aws.ec2_shapes import action_on_volumes, filters, parse_by_id, tag_list
-from hyperpod_ebs.driver.aws.recent_requests import FOUND_WITHIN, RecentRequests
+from hyperpod_ebs.driver.aws.recent_requests import FOUND_WITHIN, RecentRequests, wait_for_predecessors_requests
 from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.volume import Change, Modification, ModificationState
 
@@ -70,7 +70,8 @@ class Ec2Modifications(AwsCaller):
             )
 
     async def wait_until_changes_show(self, volume_id: str) -> None:
-        """Wait until EC2 shows the changes that this process has requested for the volume a moment ago."""
+        """Wait until EC2 shows the changes that were requested for the volume a moment ago."""
+        await wait_for_predecessors_requests()
         await asyncio.sleep(self.changed_volumes.ends_at(volume_id) - time.monotonic())
 
     async def describe_modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:

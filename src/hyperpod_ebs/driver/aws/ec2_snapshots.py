@@ -2,7 +2,6 @@
 # botocore marks every member of an answer as optional. A missing one is a KeyError, which `calls` reports:
 # pyright: reportTypedDictNotRequiredAccess=false
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -32,8 +31,6 @@ class Ec2Snapshots(AwsCaller):
     """By name."""
     deleted_snapshots: RecentRequests = field(default_factory=lambda: RecentRequests(LISTED_AFTER_DELETION))
     """By id."""
-    started: float = field(default_factory=time.monotonic)
-    """When this process started. Its predecessor may have requested a snapshot just before that."""
 
     async def create_snapshot(self, spec: SnapshotSpec) -> Snapshot:
         """Request the snapshot and return it as EC2 acknowledges it."""
@@ -82,8 +79,7 @@ class Ec2Snapshots(AwsCaller):
             )
             return tuple(snapshot for snapshot in found if snapshot.tags.get(SNAPSHOT_NAME) == name)
 
-        settled = max(self.started + FOUND_WITHIN, self.requested_snapshots.ends_at(name))
-        return tuple(await search(settled, find))
+        return tuple(await search(self.requested_snapshots.ends_at(name), find))
 
     async def list_snapshots(self, size: int, token: str | None, *, volume_id: str | None) -> Page[Snapshot]:
         """List one page of the account's snapshots, of one volume or of all, without those deleted a moment ago."""

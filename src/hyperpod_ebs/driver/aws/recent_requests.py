@@ -1,4 +1,4 @@
-"""What this process has requested a moment ago, and EC2's lists and searches may not show yet (decision 0036)."""
+"""What was requested a moment ago, and EC2's lists and searches may not show yet (decision 0036)."""
 
 import asyncio
 import time
@@ -19,6 +19,9 @@ LISTED_AFTER_DELETION: Final = 15.0
 
 PAUSE: Final = 1.0
 """Seconds between two searches."""
+
+STARTED: Final = time.monotonic()
+"""When this process started, or a moment later."""
 
 
 @dataclass(slots=True)
@@ -55,11 +58,17 @@ class RecentRequests:
         return self.ends_at(key) > time.monotonic()
 
 
+async def wait_for_predecessors_requests() -> None:
+    """Wait until EC2 shows what another process may have requested just before it was killed and this one started."""
+    await asyncio.sleep(STARTED + FOUND_WITHIN - time.monotonic())
+
+
 async def search(settles_at: float, find: Callable[[], Awaitable[Sequence[Found]]]) -> Sequence[Found]:
     """Search until something is found; find nothing only once a search has begun after `settles_at`.
 
     A name has no id to ask for, so only time proves that nothing has it.
     """
+    await wait_for_predecessors_requests()
     while True:
         is_settled = time.monotonic() >= settles_at
         if (found := await find()) or is_settled:

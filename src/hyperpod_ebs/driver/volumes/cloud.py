@@ -164,7 +164,7 @@ class Modifications(Protocol):
         ...
 
     async def wait_until_changes_show(self, volume_id: str) -> None:
-        """Wait until EC2 shows the changes that this process has requested for the volume a moment ago."""
+        """Wait until EC2 shows the changes that were requested for the volume a moment ago."""
         ...
 
     async def describe_modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
