@@ -8,12 +8,13 @@ clock that jumps to the next event. With buckets, mutating calls wait as long as
 respects EC2's token buckets: 100 or 50 calls at once, then five a second.
 
 Waste is the time from the end of a transition to the caller's result, summed over the three transitions
-(creating, attaching, detaching).
+(creating, attaching, detaching). The benchmark fails if a life costs more calls than `TARGETS` allows.
 """
 
 import argparse
 import asyncio
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -40,8 +41,12 @@ NODE: Final = HyperPodNode("abcdefghijkl", "i-0123456789abcdef0")
 BUCKETS: Final = {"create": (100, 5.0), "attach": (50, 5.0), "detach": (50, 5.0), "delete": (100, 5.0)}
 """The capacity of each bucket, and the tokens that it gets a second."""
 
-TARGETS: Final = {1: 21.0, 10: 9.0, 100: 6.0, 500: 5.2}
-"""The AWS calls that a life may cost at most, by the number of lives at once; the column `at most`."""
+TARGETS: Final = {1: 22.0, 10: 9.0, 100: 6.0, 500: 5.5}
+"""The AWS calls that a life may cost at most, by the number of lives at once; the column `at most`.
+
+Each life needs five: search, create, attach, detach and delete. The search is needed because EC2 accepts a client token
+once in each zone (decision 0036). The other calls describe volumes, of all lives together.
+"""
 
 DISTRIBUTIONS: Final = dict(PRIORS)
 """The distributions of the simulated times; the watcher starts with the same ones and keeps learning."""
@@ -183,6 +188,7 @@ def main() -> None:
     print(
         f"{'at once':>8} {'buckets':>8} {'waste mean':>11} {'p95':>6} {'calls each':>11} {'at most':>8} {'seconds':>8}"
     )
+    has_failed = False
     cases: list[tuple[int, bool]] = [(1, False), (10, False), (100, False), (500, False), (100, True), (500, True)]
     for at_once, buckets in cases:
         count = max(options.lives // at_once, 1) * at_once
@@ -190,10 +196,12 @@ def main() -> None:
         with runner:
             wastes, calls, seconds = runner.run(run_lives(count, at_once, options.seed, buckets=buckets))
         p95 = statistics.quantiles(wastes, n=20)[-1]
+        has_failed |= calls.total() / count > TARGETS[at_once]
         print(
             f"{at_once:>8} {'yes' if buckets else 'no':>8} {statistics.fmean(wastes):>11.3f} {p95:>6.2f} "
             f"{calls.total() / count:>11.2f} {TARGETS[at_once]:>8} {seconds * at_once / count:>8.1f}"
         )
+    sys.exit(int(has_failed))
 
 
 if __name__ == "__main__":
