@@ -420,6 +420,7 @@ async def test_a_bug_is_logged_with_its_traceback_and_without_secrets(
         ("dynamodb", "list_tables", {}),
         ("kms", "create_key", {}),
         ("efs", "describe_file_systems", {}),
+        ("eventbridgev2", "list_event_buses", {}),
         ("lambda", "invoke", {"FunctionName": "f", "Payload": b"{}"}),
     ],
 )
