@@ -166,6 +166,24 @@ async def test_statistics_say_that_a_filesystem_stopped_writing(node: LoopNode, 
     assert (await judge_health(node.host, VOLUME, None)).status is HealthStatus.DEGRADED
 
 
+@pytest.mark.requirement("volume.mounted-is-not-usable")
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_an_immutable_root_directory_does_not_hide_that_a_filesystem_stopped_writing(
+    node: LoopNode, failure: str
+) -> None:
+    """chattr(1), the attribute i: nothing in the directory can be created, deleted or renamed."""
+    flag, fail = FAILURES[failure]
+    await node.attach()
+    await stage(node.host, staging(node, flag))
+    await command.run(["chattr", "+i", str(node.staging())])
+    healthy = await judge_health(node.host, VOLUME, node.staging())
+
+    await fail(node)
+
+    assert healthy is HEALTHY
+    assert (await judge_health(node.host, VOLUME, node.staging())).status is HealthStatus.DEGRADED
+
+
 async def test_statistics_say_that_a_filesystem_found_errors_although_it_accepts_writes(node: LoopNode) -> None:
     """ext4(5), errors=continue, the default: the filesystem stays writable, and is checked when it is staged next."""
     await node.attach()

@@ -4,12 +4,16 @@ A filesystem that stopped writing after an error stays mounted, and its mount ne
 Linux 6.12, nothing from then on, and `emergency_ro` from 6.15. stat, statvfs and access succeed. So the kernel is asked
 to remove an extended attribute that does not exist. It begins a transaction, which a failed filesystem refuses. Then it
 finds nothing to remove, so nothing changes, and a full filesystem or a used-up quota makes no difference.
+
+The kernel refuses this for an immutable file before it asks the filesystem. So if the root directory is immutable, the
+files in it are tried.
 """
 
 import errno
 import os
 from collections.abc import Generator, Iterable
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +25,9 @@ DEADLINE: Final = 5.0
 """Seconds. Short, because kubelet asks for the statistics of one volume after the other."""
 
 _ABSENT: Final = "trusted.hyperpod-ebs.absent"
+
+_MOST_FILES: Final = 100
+"""Files that are tried if the root directory is immutable; if they are immutable too, nothing is known."""
 
 REFUSALS: Final = frozenset({errno.EROFS, *paths.DEAD, paths.UNCLEAN})
 """The errors of a filesystem that does not write. Others, as of a missing right or of a full disk, do not say so."""
@@ -41,10 +48,27 @@ def find_refusal(path: Path, root: Path, number: DeviceNumber) -> str:
                     return os.strerror(error.errno or 0)
                 continue  # another filesystem is mounted over this mount, or it is none of the driver's
             try:
-                os.removexattr(handle, _ABSENT)
+                _request_change(handle)
             except OSError as error:
                 return os.strerror(error.errno) if error.errno in REFUSALS else ""
     return ""
+
+
+def _request_change(root: int) -> None:
+    """Request a change that changes nothing, of the open root directory or of a file in it.
+
+    Raises:
+        OSError: The answer: nothing to change (ENODATA), or why the filesystem refuses.
+    """
+    try:
+        os.removexattr(root, _ABSENT)
+    except PermissionError:
+        device = os.fstat(root).st_dev
+        with os.scandir(root) as entries:
+            for file in (f"/proc/self/fd/{root}/{entry.name}" for entry in islice(entries, _MOST_FILES)):
+                with suppress(PermissionError, FileNotFoundError):
+                    if os.lstat(file).st_dev == device:  # otherwise another filesystem is mounted there
+                        os.removexattr(file, _ABSENT, follow_symlinks=False)
 
 
 @contextmanager
