@@ -16,7 +16,7 @@ from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import grpc.aio
 import psutil
@@ -41,6 +41,12 @@ settings.register_profile(  # make fuzz
     "fuzz", parent=settings.get_profile("hyperpod-ebs"), max_examples=2000, print_blob=True
 )
 settings.load_profile("hyperpod-ebs")  # without deadlines, since the machine may be busy
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a wrong -k or -m before xdist starts its workers: they would end in an INTERNALERROR that hides it."""
+    marks: Any = config.pluginmanager.getplugin("mark")  # pluggy does not say what a plugin has
+    marks.pytest_collection_modifyitems(items=[], config=config)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

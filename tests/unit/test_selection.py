@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -61,3 +62,12 @@ async def test_a_selection_sets_up_what_its_tests_need(case: Selection, tmp_path
     assert set_up == (case.parts if has_root else case.parts - {"machine", "cluster"})
     assert any(program == "image.sh" for program, *_ in calls) == (case.images and has_root)
     assert sum(program == "python" for program, *_ in calls) == case.runs
+
+
+@pytest.mark.parametrize("option", ["-k", "-m"])
+async def test_a_wrong_selection_is_refused_with_the_reason(option: str) -> None:
+    """pytest-xdist: a worker that ends before its tests have run stops the whole run with an INTERNALERROR."""
+    argv = [sys.executable, "-m", "pytest", "--numprocesses", "2", "--dist", "loadgroup", option, "two words", __file__]
+
+    with pytest.raises(command.CommandFailed, match=f"Wrong expression passed to '{option}': two words"):
+        await command.run(argv)
