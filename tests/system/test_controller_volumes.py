@@ -117,6 +117,19 @@ async def test_one_name_in_two_zones_is_a_conflict_and_one_volume(
         assert await controller.volume_count() == 1
 
 
+@pytest.mark.requirement("csi.create-volume.idempotent", "csi.create-volume.topology")
+async def test_a_repeated_request_that_prefers_another_of_its_zones_gets_the_first_volume(
+    controller: Controller,
+) -> None:
+    """The provisioner sidecar orders the zones by the nodes that exist, and by the node that the scheduler chose."""
+    first = await controller.provision(zone="us-west-2a", other_zones=frozenset({"us-west-2b"}))
+
+    again = await controller.provision(zone="us-west-2b", other_zones=frozenset({"us-west-2a"}))
+
+    assert (again.id, again.zone) == (first.id, "us-west-2a")
+    assert await controller.volume_count() == 1
+
+
 async def test_a_denial_is_final_and_names_action_resource_and_statement(controller: Controller) -> None:
     text = "User: x is not authorized to perform: ec2:CreateVolume on resource: arn:aws:ec2:us-west-2:1:volume/*"
     controller.refuse("CreateVolume", "UnauthorizedOperation", text)

@@ -173,3 +173,4 @@ def test_a_volume_on_an_outpost_is_refused() -> None:
     with pytest.raises(errors.InvalidRequest, match="Outpost op-0123456789abcdef0"):
         topology.requested_zone([on_outpost], [])
     assert topology.requested_zone([on_outpost], [{topology.ZONE: "b"}]) == "b"
+    assert topology.allowed_zones([on_outpost, {topology.OLD_ZONE: "c"}], [{topology.ZONE: "b"}]) == {"b", "c"}

@@ -64,6 +64,7 @@ def test_every_field_of_a_create_request_becomes_part_of_the_spec() -> None:
         name="pvc-1",
         size=SizeRange(GiB(5), 6 * GIB),
         zone="b",
+        other_zones=frozenset({"a"}),
         type="io2",
         iops=5000,
         encrypted=True,

@@ -73,11 +73,9 @@ def volume_spec(request: csi_pb2.CreateVolumeRequest, policy: tags.TagPolicy = t
             raise errors.Refused(capability.access.options.refusal)
         check_capability(capability)
     given = class_parameters(request.parameters, request.mutable_parameters)
-    requirements = request.accessibility_requirements
-    zone = topology.requested_zone(
-        [dict(term.segments) for term in requirements.requisite],
-        [dict(term.segments) for term in requirements.preferred],
-    )
+    requisite = [dict(term.segments) for term in request.accessibility_requirements.requisite]
+    preferred = [dict(term.segments) for term in request.accessibility_requirements.preferred]
+    zone = topology.requested_zone(requisite, preferred) or ""
     size = SizeRange.from_capacity_range(request.capacity_range.required_bytes, request.capacity_range.limit_bytes)
     type_, fixed_iops = given.type or parameters.DEFAULT_TYPE, given.iops
     if given.iops_per_gib is not None:
@@ -85,7 +83,8 @@ def volume_spec(request: csi_pb2.CreateVolumeRequest, policy: tags.TagPolicy = t
     return VolumeSpec(
         name=name,
         size=size,
-        zone=zone or "",
+        zone=zone,
+        other_zones=topology.allowed_zones(requisite, preferred) - {zone},
         type=type_,
         iops=fixed_iops,
         throughput=given.throughput,

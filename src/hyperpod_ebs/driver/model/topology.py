@@ -52,3 +52,9 @@ def requested_zone(requisite: Iterable[Segments], preferred: Iterable[Segments])
             "StorageClass's allowedTopologies"
         )
     return None
+
+
+def allowed_zones(requisite: Iterable[Segments], preferred: Iterable[Segments]) -> frozenset[str]:
+    """The zones that a request allows, without those of Outposts; empty if it names none."""
+    terms = [segments for segments in (*requisite, *preferred) if OUTPOST not in segments]
+    return frozenset(zone for segments in terms if (zone := segments.get(ZONE) or segments.get(OLD_ZONE)))

@@ -99,6 +99,8 @@ class VolumeSpec:
     zone: str
     zone_chosen_by_driver: bool = False
     """Whether the request names no zone. An existing volume of the same name then satisfies it in any zone."""
+    other_zones: frozenset[str] = frozenset()
+    """The other zones that the request allows. An existing volume of the same name satisfies it there, too."""
     type: str
     iops: int | None = None
     throughput: int | None = None

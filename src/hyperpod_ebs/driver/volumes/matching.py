@@ -11,8 +11,9 @@ def differences(wanted: VolumeSpec, existing: Volume) -> Iterator[str]:
     if not wanted.size.allows(existing.size):
         limit = "" if wanted.size.limit is None else f" to {wanted.size.limit} bytes"
         yield f"its size is {existing.size} GiB, not {wanted.size.wanted} GiB{limit or ' or more'}"
+    is_zone_allowed = wanted.zone_chosen_by_driver or existing.zone in wanted.other_zones
     pairs = {
-        "zone": (None if wanted.zone_chosen_by_driver else wanted.zone, existing.zone),
+        "zone": (None if is_zone_allowed else wanted.zone, existing.zone),
         "type": (wanted.type, existing.type),
         "number of IOPS": (wanted.iops, existing.iops),
         "throughput": (wanted.throughput, existing.throughput),
