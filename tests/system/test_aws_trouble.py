@@ -227,7 +227,7 @@ async def test_calls_to_aws_are_counted_under_the_upstream_metric_names(emulator
 
 
 @pytest.mark.requirement("detach.preempts")
-async def test_a_detach_waits_neither_for_an_attach_whose_caller_has_left_nor_for_an_expansion(
+async def test_a_detach_does_not_wait_for_an_attach_whose_caller_has_left(
     emulator: Emulator, aws: Aws, short_path: Path
 ) -> None:
     """external-attacher gives up an attach when its pod is deleted, and detaches."""
@@ -236,12 +236,10 @@ async def test_a_detach_waits_neither_for_an_attach_whose_caller_has_left_nor_fo
     publish = csi_pb2.ControllerPublishVolumeRequest(
         volume_id=volume, node_id=node, volume_capability=block_capability()
     )
-    size = csi_pb2.CapacityRange(required_bytes=2 * 2**30)
 
     async with start_controller(short_path, environment(emulator)) as controller:
         csi: Any = controller.csi
-        for operation in ("DescribeVolumes", "DescribeVolumesModifications"):
-            emulator.faults.plan(operation, AwsFault("RequestLimitExceeded", "slower"), times=1000)
+        emulator.faults.plan("DescribeVolumes", AwsFault("RequestLimitExceeded", "slower"), times=1000)
         attach = csi.ControllerPublishVolume(publish)
         await wait_until(lambda: was_called(emulator, "ec2:AttachVolume"))
         attach.cancel()
@@ -251,13 +249,39 @@ async def test_a_detach_waits_neither_for_an_attach_whose_caller_has_left_nor_fo
         emulator.faults.clear()
         await detach
 
-        await csi.ControllerPublishVolume(publish)
+    assert await aws.volume_state(volume) == "available"
+
+
+@pytest.mark.requirement("detach.preempts")
+@pytest.mark.parametrize("change", ["ControllerExpandVolume", "ControllerModifyVolume"])
+async def test_a_volume_is_attached_and_detached_while_it_changes(
+    emulator: Emulator, aws: Aws, short_path: Path, change: str
+) -> None:
+    """Decision 0037: a modification has a key of its own, so a pod can move meanwhile."""
+    node = await aws.run_instance(Placement={"AvailabilityZone": ZONE})
+    volume = await aws.create_volume()
+    publish = csi_pb2.ControllerPublishVolumeRequest(
+        volume_id=volume, node_id=node, volume_capability=block_capability()
+    )
+    request = {
+        "ControllerExpandVolume": csi_pb2.ControllerExpandVolumeRequest(
+            volume_id=volume, capacity_range=csi_pb2.CapacityRange(required_bytes=2 * 2**30)
+        ),
+        "ControllerModifyVolume": csi_pb2.ControllerModifyVolumeRequest(
+            volume_id=volume, mutable_parameters={"throughput": "200"}
+        ),
+    }[change]
+
+    async with start_controller(short_path, environment(emulator)) as controller:
+        csi: Any = controller.csi
         emulator.faults.plan("DescribeVolumesModifications", AwsFault("RequestLimitExceeded", "slower"), times=1000)
-        grow = csi.ControllerExpandVolume(csi_pb2.ControllerExpandVolumeRequest(volume_id=volume, capacity_range=size))
+        running = getattr(csi, change)(request)
         await wait_until(lambda: was_called(emulator, "ec2:ModifyVolume"))
+        await csi.ControllerPublishVolume(publish)
         await csi.ControllerUnpublishVolume(csi_pb2.ControllerUnpublishVolumeRequest(volume_id=volume, node_id=node))
+        assert not running.done()
         emulator.faults.clear()
-        await grow
+        await running
 
     assert await aws.volume_state(volume) == "available"
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+import socket
 import ssl
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -299,6 +300,31 @@ async def test_the_page_the_probe_and_the_metrics_report_the_same_condition(shor
     sentence = "ec2:DescribeVolumes is denied"
     assert wrong == (False, sentence, False, (503, f"{sentence}\n"), (200, "ok\n"))
     assert healthy == (True, "", True, (200, "ok\n"), (200, "ok\n"))
+
+
+@pytest.mark.requirement("socket.comes-back")
+async def test_the_process_is_not_alive_while_no_client_can_connect_to_its_csi_socket(
+    node: Monitored, short_path: Path
+) -> None:
+    """A restart helps then, so kubelet has to learn of it: see docs/decisions/0039."""
+    path = short_path / "csi.sock"
+
+    async def is_alive() -> bool:
+        return (await page(f"{node.health}/livez"))[0] == 200
+
+    async def is_dead() -> bool:
+        return not await is_alive()
+
+    with socket.socket(socket.AF_UNIX) as another:
+        path.unlink()
+        another.bind(str(path))
+        another.listen()
+        await wait_until(is_dead)
+        status, text = await page(f"{node.health}/livez")
+    await wait_until(is_alive)
+
+    assert status == 503
+    assert "no client can connect" in text
 
 
 @pytest.mark.parametrize(

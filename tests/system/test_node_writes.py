@@ -221,7 +221,7 @@ async def test_a_failed_filesystem_that_is_mounted_elsewhere_is_not_mounted_agai
     (tmp_path / "elsewhere").mkdir()
     await command.run(["mount", "--bind", str(node.staging()), str(tmp_path / "elsewhere")])
 
-    with pytest.raises(errors.Unavailable):
+    with pytest.raises(errors.Unavailable, match=f"mounted at {tmp_path / 'elsewhere'}"):
         await stage(node.host, wanted)
 
     assert mounts_at(node.staging()) == ()
