@@ -13,6 +13,7 @@ from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
 from hyperpod_ebs.driver.model.tags import TagChanges
 from hyperpod_ebs.driver.model.volume import Change
 from hyperpod_ebs.driver.volumes.attach import attach_volume, detach_volume
+from hyperpod_ebs.driver.volumes.listing import list_snapshots
 from hyperpod_ebs.driver.volumes.modify import expand_volume, modify_volume
 from hyperpod_ebs.driver.volumes.provision import delete_volume
 from hyperpod_ebs.driver.volumes.snapshot import delete_snapshot, take_snapshot
@@ -99,6 +100,21 @@ async def test_a_volume_that_ec2_does_not_show_yet_is_deleted(controller: Contro
         await delete_volume(controller.cloud, created["VolumeId"])
 
     assert true_state(controller)["volumes"] == []
+
+
+@pytest.mark.requirement("absence.proved", "csi.delete-snapshot.idempotent")
+async def test_a_snapshot_that_ec2_does_not_show_yet_is_found_and_deleted(controller: Controller) -> None:
+    """A killed controller may have taken the snapshot a moment ago; after a success it would stay for ever."""
+    volume = await controller.provision()
+    taken = [(await controller.aws.ec2("create_snapshot", VolumeId=volume.id))["SnapshotId"]]
+    listed = await list_snapshots(controller.cloud, 0, "", volume_id="", snapshot_id=taken[0])
+    taken.append((await controller.aws.ec2("create_snapshot", VolumeId=volume.id))["SnapshotId"])
+
+    for snapshot in [*taken, *taken]:
+        await delete_snapshot(controller.cloud, snapshot)
+
+    assert [snapshot.id for snapshot in listed.items] == taken[:1]
+    assert true_state(controller)["snapshots"] == []
 
 
 async def test_a_volume_grows_to_the_size_that_is_then_shown(controller: Controller) -> None:

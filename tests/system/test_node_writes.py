@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
+from shutil import which
 
 import pytest
 
@@ -99,8 +100,25 @@ async def test_a_write_protected_device_is_not_staged_for_writing(
     await unstage(node.host, VOLUME, node.staging())
     await node.write_protect()
 
-    with pytest.raises(errors.NotReady, match="write-protected"):
+    with pytest.raises(errors.NotReady, match=r"is write-protected, .*blockdev --setrw"):
         await stage(node.host, staging(node, *flags, filesystem=filesystem))
+
+    assert mounts_at(node.staging()) == ()
+
+
+@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+async def test_a_device_that_is_write_protected_after_it_was_read_is_not_mounted(
+    node: LoopNode, filesystem: str
+) -> None:
+    """mount(8), -w. The driver reads the device some time before it mounts it."""
+    await node.attach()
+    await stage(node.host, staging(node, filesystem=filesystem))
+    await unstage(node.host, VOLUME, node.staging())
+    device = await node.host.find_device(VOLUME)
+    await node.write_protect()
+
+    with pytest.raises(errors.NotReady, match="write-protected"):
+        await node.host.mount(device, VOLUME, node.staging(), filesystem, MountOptions.parse(()))
 
     assert mounts_at(node.staging()) == ()
 
@@ -182,6 +200,24 @@ async def test_an_immutable_root_directory_does_not_hide_that_a_filesystem_stopp
 
     assert healthy is HEALTHY
     assert (await judge_health(node.host, VOLUME, node.staging())).status is HealthStatus.DEGRADED
+
+
+async def test_a_filesystem_that_stopped_writing_without_a_record_of_it_is_checked(
+    node: LoopNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A filesystem whose device failed could not record that in its superblock."""
+    wanted = await stage_and_fail(node, "a shutdown")
+    await unpublish(node.host, VOLUME, node.target())
+    program, checked = tmp_path / "programs" / "e2fsck", tmp_path / "checked"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nmountpoint -q {node.staging()} || touch {checked}\nexec {which("e2fsck")} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    await stage(node.host, wanted)
+
+    assert checked.exists()
+    (node.staging() / "new").touch()
 
 
 async def test_statistics_say_that_a_filesystem_found_errors_although_it_accepts_writes(node: LoopNode) -> None:
