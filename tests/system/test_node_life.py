@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -531,8 +532,13 @@ async def test_a_dead_filesystem_is_reported_and_can_be_staged_again(node: LoopN
     shut_down(node.staging())
 
     assert "does not answer" in (await measure(node.host, VOLUME, node.target())).health.message
-    with pytest.raises(errors.NotReady, match="is dead"):
-        await publish(node.host, publishing(node))
+    with pytest.raises(errors.Unavailable, match="does not answer"):
+        await expand(node.host, VOLUME, node.target(), wanted=GIB)
+    with pytest.raises(errors.Unavailable, match=f"refuses writes: .* it is used at {node.target()}"):
+        await stage(node.host, staging(node, filesystem="xfs"))
+    for target in (node.target(), node.target("second pod")):
+        with pytest.raises(errors.Unavailable, match="is dead"):
+            await publish(node.host, replace(publishing(node), target=target))
     await unpublish(node.host, VOLUME, node.target())
     await stage(node.host, staging(node, filesystem="xfs"))
     await publish(node.host, publishing(node))

@@ -80,18 +80,25 @@ async def test_a_dead_mount_of_another_volume_stays(node: PlainHost) -> None:
     assert node.done == []
 
 
-@pytest.mark.parametrize(
-    ("staged", "why"), [("nothing", "is not staged"), ("dead", "is dead"), ("another volume", "not of volume")]
-)
+@pytest.mark.parametrize(("staged", "why"), [("nothing", "is not staged"), ("another volume", "not of volume")])
 async def test_a_volume_that_is_not_staged_is_not_published(node: PlainHost, staged: str, why: str) -> None:
     """CSI spec, NodePublishVolume: FAILED_PRECONDITION."""
     del node.states[STAGING]
-    if staged == "dead":
-        node.add_mount(STAGING, node.devices[VOLUME].number, broken="its device was removed")
-    elif staged == "another volume":
+    if staged == "another volume":
         node.add_mount(STAGING, node.devices[OTHER].number)
 
     with pytest.raises(errors.NotReady, match=why):
+        await publish(real(node), publishing())
+
+    assert node.done == []
+
+
+async def test_a_dead_staged_mount_is_not_published_and_its_dead_target_is_not_forgotten(node: PlainHost) -> None:
+    """Kubernetes, csi_client.go, isFinalError: kubelet forgets an existing mount after FAILED_PRECONDITION."""
+    for path in (STAGING, TARGET):
+        node.add_mount(path, node.devices[VOLUME].number, broken="its device was removed")
+
+    with pytest.raises(errors.Unavailable, match="is dead"):
         await publish(real(node), publishing())
 
     assert node.done == []

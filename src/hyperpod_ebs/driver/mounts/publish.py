@@ -133,8 +133,9 @@ async def _find_staged_mount(host: Host, wanted: Publishing) -> tuple[Path, Moun
     """Return the path where the volume is staged, and its mount.
 
     Raises:
-        NotReady: The volume is not staged there, or the mount there is dead or not the volume's.
-        Unavailable: The filesystem refuses writes, or is mounted read-only but wanted for writing.
+        NotReady: The volume is not staged there, or the mount there is not the volume's.
+        Unavailable: The mount there is dead, or its filesystem refuses writes or is mounted read-only but wanted for
+            writing; see `health.refuse_failed_filesystem` for why this error is retryable.
     """
     state = await host.inspect_path(wanted.staging)
     if state.top is None:
@@ -142,7 +143,7 @@ async def _find_staged_mount(host: Host, wanted: Publishing) -> tuple[Path, Moun
             f"volume {wanted.volume_id} is not staged at {wanted.staging}; call NodeStageVolume first"
         )
     if state.broken:
-        raise errors.NotReady(
+        raise errors.Unavailable(
             f"the mount of volume {wanted.volume_id} at {state.path} is dead: {state.broken}; end the volume's pods on "
             "this node, so that kubelet stages it again"
         )
