@@ -18,6 +18,7 @@ from hyperpod_ebs.driver.volumes.modify import expand_volume, modify_volume
 from hyperpod_ebs.driver.volumes.provision import delete_volume
 from hyperpod_ebs.driver.volumes.snapshot import delete_snapshot, take_snapshot
 from tests.support.in_process_controller import Controller, a_snapshot
+from tests.support.volume_specs import a_spec
 from tests.support.waiting import wait_until
 
 
@@ -48,6 +49,31 @@ async def test_a_name_gets_one_volume_whatever_is_asked_next(controller: Control
 
     assert (await controller.provision("pvc-1", gib=1)).id == volume.id
     assert true_state(controller)["volumes"] == [volume.id]
+
+
+@pytest.mark.requirement("absence.proved", "csi.create-volume.conflict")
+async def test_a_name_whose_volume_ec2_does_not_find_yet_gets_no_second_one_in_another_zone(
+    controller: Controller,
+) -> None:
+    """A caller that left after EC2's acknowledgement asks again; a client token holds in one zone only."""
+    names = [f"pvc-{number}" for number in range(4)]
+
+    for name in names:
+        await controller.cloud.create_volume(a_spec(name), f"token of {name}")
+        with pytest.raises(errors.Conflict, match="zone"):
+            await controller.provision(name, zone="us-west-2b")
+
+    assert len(true_state(controller)["volumes"]) == len(names)
+
+
+@pytest.mark.requirement("absence.proved", "csi.create-snapshot.idempotent")
+async def test_a_name_whose_snapshot_ec2_does_not_find_yet_gets_no_second_one(controller: Controller) -> None:
+    """EC2 has no client token for snapshots."""
+    volume = await controller.provision()
+
+    for name in (f"snapshot-{number}" for number in range(4)):
+        first = await controller.cloud.create_snapshot(a_snapshot(volume, name))
+        assert (await take_snapshot(controller.cloud, a_snapshot(volume, name))).id == first.id
 
 
 @pytest.mark.requirement("absence.proved", "detach.live-volume-stays")

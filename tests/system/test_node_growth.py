@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import AccessMode, Capability, Mount
 from hyperpod_ebs.driver.model.disk import Device, Filesystem
 from hyperpod_ebs.driver.model.formatting import PLAIN, Formatting
+from hyperpod_ebs.driver.model.health import HEALTHY
 from hyperpod_ebs.driver.model.mount_options import MountOptions
 from hyperpod_ebs.driver.mounts.expand import expand
 from hyperpod_ebs.driver.mounts.publish import Publishing, publish, unpublish
 from hyperpod_ebs.driver.mounts.stage import Staging, stage, unstage
+from hyperpod_ebs.driver.mounts.usage import measure
 from hyperpod_ebs.kit import command
 from tests.support.loop_device_node import GIB, OTHER, VOLUME, LoopNode, measure_bytes, mounts_at
 from tests.support.waiting import wait_until
@@ -130,6 +133,23 @@ async def test_a_volume_whose_growth_fails_is_staged_at_its_old_size(
     assert await filesystem_size(node) > 1.8 * GIB
 
 
+@pytest.mark.requirement("data.growth-costs-nothing")
+async def test_a_filesystem_that_a_failed_growth_damaged_is_repaired_before_it_is_mounted(
+    node: LoopNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """resize2fs(8) may fail half-way, for example when the device does."""
+    await write_file_while_small(node, staging(node))
+    refuse_mounted = f"mountpoint -q {node.staging()} && exit 1"
+    script = f'{refuse_mounted}; debugfs -w -R "ssv state 3" "$1"; debugfs -w -R "ssv error_count 1" "$1"; exit 1'
+
+    with monkeypatch.context() as patch:
+        replace_program("resize2fs", tmp_path / "bin", script, patch)
+        await stage(node.host, staging(node))
+
+    assert (await measure(node.host, VOLUME, node.staging())).health is HEALTHY
+    assert (node.staging() / "kept").read_text() == "data"
+
+
 @pytest.mark.requirement("csi.node-expand.idempotent")
 async def test_a_filesystem_that_is_mounted_read_only_grows_when_it_is_staged_for_writing(node: LoopNode) -> None:
     """An expansion that fails for ever would block the claim, and kubelet itself skips volumes that are read-only."""
@@ -171,8 +191,10 @@ async def test_an_ext4_is_checked_before_it_grows_unmounted(node: LoopNode) -> N
     assert isinstance(found, Filesystem)
 
     await node.host.repair(device, VOLUME, found, grow=True)
+    grown = await node.host.read_contents(device, VOLUME)
     await stage(node.host, staging(node))
 
+    assert grown == replace(found, size=2 * GIB), "no mark of an unfinished growth is left"
     assert await filesystem_size(node) > 1.8 * GIB
 
 

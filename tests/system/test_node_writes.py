@@ -403,6 +403,18 @@ async def test_a_raw_block_volume_that_is_published_read_only_cannot_be_written(
     await unstage(node.host, VOLUME, node.staging())
 
 
+async def test_a_repeated_read_only_publish_protects_the_device_again(node: LoopNode) -> None:
+    """blockdev(8): anybody with root's rights can take the protection away."""
+    await node.attach()
+    await publish(node.host, block(node, read_only=True))
+    await command.run(["blockdev", "--setrw", str(node.loops[VOLUME])])
+
+    await publish(node.host, block(node, read_only=True))
+
+    with pytest.raises(PermissionError):
+        write_block(node.target())
+
+
 async def test_a_raw_block_volume_has_readers_or_writers_on_a_node(node: LoopNode) -> None:
     """Decision 0033: the kernel's write protection holds for all users of a device."""
     await node.attach()
