@@ -253,6 +253,30 @@ async def test_a_detach_does_not_wait_for_an_attach_whose_caller_has_left(
 
 
 @pytest.mark.requirement("detach.preempts")
+async def test_a_detach_waits_for_the_answer_to_an_attach_request_whose_caller_has_left(
+    emulator: Emulator, aws: Aws, short_path: Path
+) -> None:
+    """An attachment that AWS makes after the detachment would stay for ever."""
+    node = await aws.run_instance(Placement={"AvailabilityZone": ZONE})
+    volume = await aws.create_volume()
+    emulator.faults.plan("AttachVolume", delay=1.0)
+
+    async with start_controller(short_path, environment(emulator)) as controller:
+        csi: Any = controller.csi
+        attach = csi.ControllerPublishVolume(
+            csi_pb2.ControllerPublishVolumeRequest(volume_id=volume, node_id=node, volume_capability=block_capability())
+        )
+        await wait_until(lambda: has_met_all_faults(emulator))
+        attach.cancel()
+        await controller.process.wait_for_log("call cancelled by its caller")
+        await csi.ControllerUnpublishVolume(csi_pb2.ControllerUnpublishVolumeRequest(volume_id=volume, node_id=node))
+        outcomes = await outcomes_of(emulator, "ec2:AttachVolume")
+
+    assert outcomes == ["ok"], "not under way any more"
+    assert await aws.volume_state(volume) == "available"
+
+
+@pytest.mark.requirement("detach.preempts")
 @pytest.mark.parametrize("change", ["ControllerExpandVolume", "ControllerModifyVolume"])
 async def test_a_volume_is_attached_and_detached_while_it_changes(
     emulator: Emulator, aws: Aws, short_path: Path, change: str
@@ -287,9 +311,19 @@ async def test_a_volume_is_attached_and_detached_while_it_changes(
 
 
 async def was_called(emulator: Emulator, operation: str) -> bool:
-    """Whether the emulator has answered a call of this operation."""
+    """Whether a call of this operation has reached the emulator."""
+    return bool(await outcomes_of(emulator, operation))
+
+
+async def outcomes_of(emulator: Emulator, operation: str) -> list[str]:
+    """The outcomes of the calls of this operation: `ok`, `under way`, or the code of an error."""
     async with aiohttp.request("GET", f"{emulator.url}/_emulator/calls/latest") as answer:
-        return any(call["operation"] == operation for call in (await answer.json())["calls"])
+        return [call["outcome"] for call in (await answer.json())["calls"] if call["operation"] == operation]
+
+
+async def has_met_all_faults(emulator: Emulator) -> bool:
+    """Whether a call has arrived for each planned fault."""
+    return emulator.faults.remaining() == 0
 
 
 @pytest.mark.requirement("events.stable")
