@@ -106,7 +106,9 @@ async def test_a_filesystem_that_another_program_made_is_not_changed(node: LoopN
 
 
 @pytest.mark.requirement("data.format-only-blank")
-@pytest.mark.parametrize("at", [0, 5000, MIB, 2 * MIB, 4 * MIB, -0x181E00, -600, -512 * 1024])
+@pytest.mark.parametrize(
+    "at", [0, 5000, 100_000, 900_000, MIB, MIB + 50_000, 2 * MIB, 4 * MIB, -0x181E00, -600, -512 * 1024]
+)
 async def test_raw_data_is_not_changed(node: LoopNode, at: int) -> None:
     """A database on a raw volume has no signature."""
     await node.attach(size=blkid_signatures.SIZE)

@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, cast
 
 import pytest
 
 from hyperpod_ebs.driver.aws.account import Account
 from hyperpod_ebs.driver.aws.clients import Clients
+from hyperpod_ebs.driver.aws.ec2_snapshots import Ec2Snapshots
 from hyperpod_ebs.driver.aws.ec2_volumes import Ec2Volumes
 from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.tags import SNAPSHOT_NAME, VOLUME_NAME
 from hyperpod_ebs.driver.volumes.cloud import PartlyRead
 from tests.support.virtual_time import run
 
@@ -18,6 +21,12 @@ def volume_shape(volume_id: str, **more: Any) -> Mapping[str, Any]:
     """A volume as EC2 describes it."""
     shape = {"VolumeId": volume_id, "Size": 1, "AvailabilityZone": "us-west-2a", "State": "available"}
     return shape | {"VolumeType": "gp3"} | more
+
+
+def snapshot_shape(snapshot_id: str, name: str) -> Mapping[str, Any]:
+    """A snapshot as EC2 describes it."""
+    shape = {"SnapshotId": snapshot_id, "VolumeId": "vol-1", "VolumeSize": 1, "State": "completed"}
+    return shape | {"StartTime": datetime.now(UTC), "Tags": [{"Key": SNAPSHOT_NAME, "Value": name}]}
 
 
 class ScriptedAws:
@@ -85,6 +94,33 @@ def test_a_volume_that_cannot_be_parsed_does_not_hide_the_others_of_a_list() -> 
     page = run(ec2_volumes(ScriptedAws([volume_shape("vol-1"), UNKNOWN_STATE])).list_volumes(5, None))
 
     assert [volume.id for volume in page.items] == ["vol-1"]
+
+
+def test_a_name_is_compared_although_ec2_was_asked_for_it() -> None:
+    """EC2 API reference, Filter: a value is a pattern. A search that finds more must not give a name another volume."""
+    named = [{"Key": VOLUME_NAME, "Value": name} for name in ("pvc-1", "pvc-10")]
+    shapes = [volume_shape(f"vol-{number}", Tags=[tag]) for number, tag in enumerate(named)]
+
+    found = run(ec2_volumes(ScriptedAws(shapes)).find_volumes_named("pvc-1"))
+
+    assert [volume.id for volume in found] == ["vol-0"]
+
+
+def test_the_name_of_a_snapshot_is_compared_although_ec2_was_asked_for_it() -> None:
+    """EC2 API reference, Filter: a value is a pattern."""
+
+    class Snapshots:
+        async def describe_snapshots(self, **_: Any) -> Mapping[str, Any]:
+            return {"Snapshots": [snapshot_shape("snap-0", "sbi?"), snapshot_shape("snap-1", "sbig")]}
+
+    clients = Clients(ec2=cast("Any", Snapshots()), sagemaker=cast("Any", None), account=account(None))
+
+    async def connect() -> Clients:
+        return clients
+
+    found = run(Ec2Snapshots(clients=connect, started=-1000.0).find_snapshots_named("sbi?"))
+
+    assert [snapshot.id for snapshot in found] == ["snap-0"]
 
 
 def test_volumes_that_other_accounts_share_are_not_listed() -> None:
