@@ -18,6 +18,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hyperpod_ebs.driver.linux.contents import read_contents
+from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Blank, Contents, Device, DeviceNumber, Foreign, Remains
 from hyperpod_ebs.kit import command
 from tests.support.metadata_copies import LATE_COPIES
@@ -196,3 +197,13 @@ async def test_a_device_on_which_only_a_copy_is_left_is_not_blank(
 async def test_a_device_that_was_never_written_is_blank(worker_directory: Path, size: int) -> None:
     with sparse_device(worker_directory, size) as device:
         assert await read_contents(device, VOLUME) == Blank()
+
+
+@pytest.mark.requirement("data.format-only-blank")
+async def test_a_device_that_cannot_be_read_to_its_end_is_not_blank(worker_directory: Path) -> None:
+    """A read that ends early says nothing about the rest."""
+    with sparse_device(worker_directory, GIB) as device:
+        os.truncate(device.path, GIB - 2048)
+
+        with pytest.raises(errors.Unavailable, match="cannot be read"):
+            await read_contents(device, VOLUME)
