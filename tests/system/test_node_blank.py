@@ -122,6 +122,39 @@ async def test_raw_data_is_not_changed(node: LoopNode, at: int) -> None:
 
 
 @pytest.mark.requirement("data.format-only-blank")
+async def test_data_that_the_devices_cache_does_not_show_is_not_changed(node: LoopNode) -> None:
+    """open(2), O_DIRECT: the page cache may be older than the volume."""
+    loop = await node.attach(size=blkid_signatures.SIZE)
+
+    with loop.open("rb") as cached:
+        assert not any(cached.read(MIB))
+        blkid_signatures.write(node.image(), {300_000: b"a user's data"})
+        with pytest.raises(errors.NotReady, match="holds unrecognised data"):
+            await stage(node.host, staging(node, "ext4"))
+
+
+@pytest.mark.requirement("data.format-only-blank")
+@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+async def test_a_filesystem_that_blkid_does_not_recognise_is_not_changed(
+    node: LoopNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filesystem: str
+) -> None:
+    """blkid(8): it exits with 2 when it identifies nothing; versions differ in what they check, such as checksums."""
+    loop = await node.attach()
+    await command.run([*mkfs.PROGRAMS[filesystem], str(loop)])
+    before = digest(node.image())
+    program = tmp_path / "programs" / "blkid"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nexit 2\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    with pytest.raises(errors.NotReady, match="holds"):
+        await stage(node.host, staging(node, filesystem))
+
+    assert digest(node.image()) == before
+
+
+@pytest.mark.requirement("data.format-only-blank")
 async def test_an_unreadable_device_is_not_blank(node: LoopNode) -> None:
     """blkid(8), exit code 2: the same for a blank device and for an unreadable one."""
     await node.attach()

@@ -404,7 +404,7 @@ async def test_a_raw_block_volume_that_is_published_read_only_cannot_be_written(
 
 
 async def test_a_repeated_read_only_publish_protects_the_device_again(node: LoopNode) -> None:
-    """blockdev(8): anybody with root's rights can take the protection away."""
+    """blockdev(8): any process with root's rights can take the protection away."""
     await node.attach()
     await publish(node.host, block(node, read_only=True))
     await command.run(["blockdev", "--setrw", str(node.loops[VOLUME])])

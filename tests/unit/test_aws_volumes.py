@@ -118,7 +118,7 @@ def test_the_name_of_a_snapshot_is_compared_although_ec2_was_asked_for_it() -> N
     async def connect() -> Clients:
         return clients
 
-    found = run(Ec2Snapshots(clients=connect, started=-1000.0).find_snapshots_named("sbi?"))
+    found = run(Ec2Snapshots(clients=connect).find_snapshots_named("sbi?"))
 
     assert [snapshot.id for snapshot in found] == ["snap-0"]
 
