@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperpod_ebs.emulator.wire import models
+from hyperpod_ebs.emulator.wire.form_request import tree
 from hyperpod_ebs.emulator.wire.messages import Request
 from hyperpod_ebs.emulator.wire.operations import AwsFault, Operations, UnknownMember
 from hyperpod_ebs.emulator.wire.patterns import python_pattern
@@ -254,6 +255,15 @@ def test_sagemaker_answers_its_error_for_an_invalid_document(case: Document) -> 
 
 
 @pytest.mark.requirement("emulator.answers-others")
+def test_a_name_with_many_dots_has_seventeen_levels_and_no_more() -> None:
+    """CWE-400: a level for each dot would take seconds for a form of some megabytes."""
+    (name, node), levels = next(iter(tree([("a" + ".b" * 1000, "x")]).items())), 1
+    while isinstance(node, dict):
+        (name, node), levels = next(iter(node.items())), levels + 1
+
+    assert (levels, name) == (17, ".".join("b" * 985))
+
+
 def test_an_error_is_not_longer_than_its_request() -> None:
     """CWE-400: each empty group lacks five members, and each of these had its own words in the error."""
     request = document({"ClusterName": "c", "InstanceGroups": [{}] * 10_000})

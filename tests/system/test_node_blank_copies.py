@@ -207,3 +207,13 @@ async def test_a_device_that_cannot_be_read_to_its_end_is_not_blank(worker_direc
 
         with pytest.raises(errors.Unavailable, match="cannot be read"):
             await read_contents(device, VOLUME)
+
+
+@pytest.mark.requirement("data.format-only-blank")
+async def test_the_last_sector_counts_although_the_size_is_no_multiple_of_a_block(worker_directory: Path) -> None:
+    """GPT has its second header there (UEFI specification, 5.3.2)."""
+    with sparse_device(worker_directory, GIB + 512) as device:
+        with device.path.open("r+b", buffering=0) as file:
+            os.pwrite(file.fileno(), b"a user's data", GIB)
+
+        assert await read_contents(device, VOLUME) == Foreign(f"unrecognised data at byte {GIB}")
