@@ -174,6 +174,22 @@ async def test_kubelets_directory_may_be_a_symbolic_link(node: LoopNode) -> None
         assert list((node.directory / "kubelet").iterdir()) == []
 
 
+async def test_kubelets_directory_may_be_a_mount_of_the_filesystem_that_has_the_device_nodes(node: LoopNode) -> None:
+    """In the driver's pod, kubelet's directory is a mount, and /dev may be on the same filesystem."""
+    root = node.directory / "kubelet"
+    await command.run(["mount", "--bind", str(root), str(root)])
+    await node.attach()
+    staging = Staging(volume_id=VOLUME, target=node.staging(), capability=MOUNTED)
+
+    await stage(node.host, staging)
+    await publish(node.host, publishing(node, VOLUME))
+    await unpublish(node.host, VOLUME, node.target())
+    await unstage(node.host, VOLUME, node.staging())
+
+    assert mount_points_below(root) == (root,)
+    await command.run(["umount", str(root)])
+
+
 @pytest.mark.requirement("data.below-kubelet-only")
 @pytest.mark.parametrize("leads_to", ["outside", "kubelet/inside"])
 async def test_a_path_through_a_symbolic_link_below_kubelets_directory_is_refused(

@@ -147,7 +147,7 @@ def bind_mounts_of(source: Path, root: Path) -> tuple[Path, ...]:
     found = _stat(source, root) if source.is_relative_to(top) else source.stat()
     number = DeviceNumber(os.major(found.st_dev), os.minor(found.st_dev))
     candidates = {mount.mount_point for mount in mountinfo.read() if mount.number == number} - {source}
-    points = sorted(point for point in candidates if point.is_relative_to(top))
+    points = sorted(point for point in candidates if top in point.parents)  # kubelet's directory may be a mount itself
     return tuple(point for point in points if _is_same(point, root, found))
 
 
