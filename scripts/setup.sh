@@ -1,9 +1,11 @@
 #!/bin/sh
-# Install what the other commands need: setup.sh [PART...]. The default is machine, python, aws-cli and go-tools.
+# Install what the other commands need: setup.sh [PART...]. The default is machine, python, aws-cli, iam-oracle and go-tools.
 #
 #   machine   Debian packages, from scripts/debian-packages.txt
 #   python    .venv, from requirements/uv.txt and requirements/dev.txt
 #   aws-cli   .tools/aws-cli, from requirements/aws-cli.txt; separate, because it pins its own botocore
+#   iam-oracle .tools/iam-oracle, from requirements/iam-oracle, where Node.js is installed: another implementation of
+#             IAM's rules, which tests compare decisions with
 #   go-tools  .tools/bin, from scripts/go-tools
 #   check     Debian packages, from scripts/debian-packages-check.txt
 #   docs      .tools/docs, from requirements/docs.txt
@@ -108,6 +110,21 @@ uv_environment() {
     uv_install "$1" "$2"
 }
 
+iam_oracle() {
+    lock=requirements/iam-oracle/package-lock.json
+    if ! command -v npm >/dev/null; then
+        say "iam-oracle skipped, because npm is not installed"
+        return
+    fi
+    if is_fresh .tools/iam-oracle/made-from "$lock"; then return; fi
+    say "@cloud-copilot/iam-simulate in .tools/iam-oracle"
+    rm -rf .tools/iam-oracle
+    mkdir -p .tools/iam-oracle
+    cp requirements/iam-oracle/package.json "$lock" .tools/iam-oracle
+    quietly npm ci --prefix .tools/iam-oracle --ignore-scripts --no-audit --no-fund
+    digest "$lock" >.tools/iam-oracle/made-from
+}
+
 aws_cli() {
     if is_fresh .tools/aws-cli/made-from requirements/aws-cli.txt; then return; fi
     say "AWS CLI in .tools/aws-cli"
@@ -188,7 +205,7 @@ go_tools() {
     digest $made_from >.tools/bin/made-from
 }
 
-[ $# -gt 0 ] || set -- machine python aws-cli go-tools
+[ $# -gt 0 ] || set -- machine python aws-cli iam-oracle go-tools
 python=$(find_python)
 for part; do
     case $part in
@@ -197,6 +214,7 @@ for part; do
     image) install_missing scripts/debian-packages-image.txt ;;
     python) python_environment ;;
     aws-cli) aws_cli ;;
+    iam-oracle) iam_oracle ;;
     docs) docs ;;
     go-tools) go_tools ;;
     cluster)

@@ -37,7 +37,7 @@ class Boto3:
 
 async def test_every_served_operation_is_called_by_these_tests(emulator: Emulator) -> None:
     """A new operation must be added to the list that boto3 and the AWS CLI call."""
-    services = create_services(emulator.world, rate="off")
+    services = create_services(emulator.world, rate="off", enforces=True).objects
 
     served = {name: frozenset(handlers_of(name, objects)) for name, objects in services.items()}
 

@@ -15,10 +15,10 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.emulator.http.auth import Key, Keys
 from hyperpod_ebs.emulator.http.faults import BadPlan, Faults, Plan
 from hyperpod_ebs.emulator.http.server import Server
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
+from tests.support.open_access import OpenAccess
 
 THROTTLED = AwsFault("ThrottlingException", "Rate exceeded")
 FULL = AwsFault("RequestLimitExceeded", "Request limit exceeded.", 503)
@@ -67,9 +67,7 @@ class Cloud(NamedTuple):
 
 @asynccontextmanager
 async def serving(volumes: Volumes, faults: Faults) -> AsyncGenerator[str]:
-    keys = Keys()
-    keys.add("AKIDEXAMPLE", Key(secret="a secret", account="123456789012", arn="arn:aws:iam::1:user/me", user_id="AID"))
-    async with Server(services={"ec2": [volumes]}, keys=keys, faults=faults, local_routes=[]).serve(
+    async with Server(services={"ec2": [volumes]}, access=OpenAccess(), faults=faults, local_routes=[]).serve(
         "127.0.0.1", 0
     ) as url:
         yield url

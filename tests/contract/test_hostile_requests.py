@@ -13,10 +13,10 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from hyperpod_ebs.emulator.http import door
-from hyperpod_ebs.emulator.http.auth import Key, Keys
 from hyperpod_ebs.emulator.http.faults import Faults
 from hyperpod_ebs.emulator.http.server import Server
 from hyperpod_ebs.emulator.wire.operations import Answer, Call, Operations, Parameters
+from tests.support.open_access import OpenAccess
 
 HEAD: Final = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n"
 WHOLE: Final = b"GET /_emulator/health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -37,9 +37,7 @@ class Volumes:
 
 @pytest.fixture
 async def url() -> AsyncGenerator[str]:
-    keys = Keys()
-    keys.add("AKIDEXAMPLE", Key(secret="a secret", account="123456789012", arn="arn:aws:iam::1:user/me", user_id="AID"))
-    async with Server(services={"ec2": [Volumes()]}, keys=keys, faults=Faults(), local_routes=[]).serve(
+    async with Server(services={"ec2": [Volumes()]}, access=OpenAccess(), faults=Faults(), local_routes=[]).serve(
         "127.0.0.1", 0
     ) as address:
         yield address
@@ -105,7 +103,7 @@ async def test_a_connection_whose_request_does_not_arrive_in_time_is_closed(
     """RFC 9112 §9.5: a server usually has a timeout after which it closes a connection."""
     monkeypatch.setattr(door, "ARRIVAL", 0.1)
 
-    async with Server(services={}, keys=Keys(), faults=Faults(), local_routes=[]).serve("127.0.0.1", 0) as url:
+    async with Server(services={}, access=OpenAccess(), faults=Faults(), local_routes=[]).serve("127.0.0.1", 0) as url:
         reader, writer = await connect(url, sent)
         await wait_until_closed(reader)
 

@@ -19,14 +19,17 @@ from botocore.exceptions import ClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperpod_ebs.emulator.http.auth import Caller, Key, Keys, authenticate
+from hyperpod_ebs.emulator.http.auth import Caller, authenticate
 from hyperpod_ebs.emulator.http.faults import Faults
 from hyperpod_ebs.emulator.http.server import Server
 from hyperpod_ebs.emulator.http.signature import Claim, expected_signature
+from hyperpod_ebs.emulator.identity.identities import SigningKey
 from hyperpod_ebs.emulator.wire.messages import Request
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
+from tests.support.open_access import OpenAccess
 
-KEY: Final = Key(secret="a/secret+", account="123456789012", arn="arn:aws:iam::123456789012:user/me", user_id="AIDME")
+SECRET: Final = "a/secret+"
+ARN: Final = "arn:aws:iam::123456789012:user/me"
 FORM: Final = "application/x-www-form-urlencoded; charset=utf-8"
 MISMATCH: Final = (
     "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key "
@@ -42,10 +45,8 @@ METHODS: Final = {
 }
 
 
-def keys() -> Keys:
-    known = Keys()
-    known.add("AKIDEXAMPLE", KEY)
-    return known
+def keys(region: str | None = None) -> OpenAccess:
+    return OpenAccess("AKIDEXAMPLE", SECRET, region)
 
 
 def sign(  # noqa: PLR0913 - a request has that many parts
@@ -57,7 +58,7 @@ def sign(  # noqa: PLR0913 - a request has that many parts
     body: bytes = b"Action=DescribeVolumes",
     headers: dict[str, str] | None = None,
     key_id: str = "AKIDEXAMPLE",
-    secret: str = KEY.secret,
+    secret: str = SECRET,
     presigned: bool = False,
 ) -> Request:
     """Sign a request with botocore, now."""
@@ -85,13 +86,13 @@ def test_the_caller_has_the_key_service_and_region_of_the_signature() -> None:
     """One endpoint serves all services, so it learns the service and region from the signature."""
     caller = verify(sign(service="sagemaker"))
 
-    assert caller == Caller(key=KEY, service="sagemaker", region="us-west-2")
+    assert caller == Caller(key_id="AKIDEXAMPLE", service="sagemaker", region="us-west-2")
 
 
 @pytest.mark.requirement("secrets.not-logged")
 def test_the_secret_is_not_shown() -> None:
     """The repr of a key can get into a log."""
-    assert KEY.secret not in repr(KEY)
+    assert SECRET not in repr(SigningKey(secret=SECRET, token=SECRET))
 
 
 PATHS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="?#"), max_size=8)
@@ -122,7 +123,7 @@ def test_every_request_that_botocore_signs_is_accepted(  # noqa: PLR0913 - a req
         presigned=presigned,
     )
 
-    assert verify(request).key == KEY
+    assert verify(request).key_id == "AKIDEXAMPLE"
 
 
 class Change(NamedTuple):
@@ -185,10 +186,10 @@ def sign_headers(request: Request, names: tuple[str, ...]) -> Request:
         request = replace_parts(request, query=query)
         return replace_parts(
             request,
-            query=re.sub("Signature=[^&]*", f"Signature={expected_signature(shortened, KEY.secret, request)}", query),
+            query=re.sub("Signature=[^&]*", f"Signature={expected_signature(shortened, SECRET, request)}", query),
         )
     value = re.sub("SignedHeaders=[^,]*", f"SignedHeaders={';'.join(names)}", request.headers["authorization"])
-    value = re.sub("Signature=.*", f"Signature={expected_signature(shortened, KEY.secret, request)}", value)
+    value = re.sub("Signature=.*", f"Signature={expected_signature(shortened, SECRET, request)}", value)
     return replace_parts(request, headers={**request.headers, "authorization": value})
 
 
@@ -279,7 +280,7 @@ def test_the_error_for_a_late_request_contains_both_times_and_the_limit() -> Non
 
 @pytest.mark.parametrize("minutes", [4, -4])
 def test_a_request_from_a_clock_less_than_five_minutes_off_is_accepted(minutes: int) -> None:
-    assert verify(sign(), later=timedelta(minutes=minutes)).key == KEY
+    assert verify(sign(), later=timedelta(minutes=minutes)).key_id == "AKIDEXAMPLE"
 
 
 def test_a_presigned_url_is_valid_for_fifteen_minutes() -> None:
@@ -317,11 +318,8 @@ ELSEWHERE = [
 @pytest.mark.parametrize("case", ELSEWHERE, ids=[case.service for case in ELSEWHERE])
 def test_a_signature_for_another_region_is_rejected(case: ErrorCase) -> None:
     """An endpoint of AWS belongs to one region, and the emulator is one region's endpoint."""
-    known = Keys()
-    known.add("AKIDEXAMPLE", replace(KEY, region="us-east-1"))
-
     with pytest.raises(AwsFault) as refused:
-        authenticate(sign(service=case.service), service=case.service, keys=known, now=datetime.now(UTC))
+        authenticate(sign(service=case.service), service=case.service, keys=keys("us-east-1"), now=datetime.now(UTC))
 
     fault = refused.value
     assert (fault.code, fault.message, fault.status) == (case.code, case.message, case.status)
@@ -336,14 +334,6 @@ def test_a_request_with_bytes_that_are_not_utf_8_is_rejected_without_a_crash(par
 
     with pytest.raises(AwsFault, match="SignatureDoesNotMatch"):
         verify(replace_parts(original, **{name: parts[name]}))
-
-
-def test_a_removed_key_is_unknown() -> None:
-    known = keys()
-    known.remove("AKIDEXAMPLE")
-
-    with pytest.raises(AwsFault, match="AuthFailure"):
-        authenticate(sign(), service="ec2", keys=known, now=datetime.now(UTC))
 
 
 @settings(deadline=None)
@@ -387,13 +377,13 @@ class Everything:
 @pytest.fixture
 async def url() -> AsyncGenerator[str]:
     together = {name: [Everything(getattr(Everything, name))] for name in METHODS}
-    async with Server(services=together, keys=keys(), faults=Faults(), local_routes=[]).serve(
+    async with Server(services=together, access=keys(), faults=Faults(), local_routes=[]).serve(
         "127.0.0.1", 0
     ) as address:
         yield address
 
 
-async def ask(url: str, service: str, *, key_id: str = "AKIDEXAMPLE", secret: str = KEY.secret) -> Any:
+async def ask(url: str, service: str, *, key_id: str = "AKIDEXAMPLE", secret: str = SECRET) -> Any:
     def call() -> Any:
         client: Any = boto3.client(
             service,
@@ -415,7 +405,7 @@ async def ask(url: str, service: str, *, key_id: str = "AKIDEXAMPLE", secret: st
 async def test_boto3_with_the_right_secret_gets_an_answer(url: str, service: str) -> None:
     answer = await ask(url, service)
 
-    assert KEY.arn in answer.values()
+    assert ARN in answer.values()
 
 
 def error_of(raised: ClientError) -> tuple[object, ...]:
@@ -473,7 +463,7 @@ async def test_sts_answers_the_signer_of_a_presigned_url(url: str) -> None:
             endpoint_url=url,
             region_name="us-west-2",
             aws_access_key_id="AKIDEXAMPLE",
-            aws_secret_access_key=KEY.secret,
+            aws_secret_access_key=SECRET,
         )
         try:
             address: str = client.generate_presigned_url("get_caller_identity", HttpMethod="GET")
@@ -487,4 +477,4 @@ async def test_sts_answers_the_signer_of_a_presigned_url(url: str) -> None:
         status, text = answer.status, await answer.text()
 
     assert status == 200
-    assert f"<Arn>{KEY.arn}</Arn>" in text
+    assert f"<Arn>{ARN}</Arn>" in text

@@ -16,12 +16,12 @@ from aiohttp import web
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from hyperpod_ebs.emulator.http.auth import Key, Keys
 from hyperpod_ebs.emulator.http.control import local_only
 from hyperpod_ebs.emulator.http.dispatch import Service
 from hyperpod_ebs.emulator.http.faults import Faults
 from hyperpod_ebs.emulator.http.server import Server
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
+from tests.support.open_access import OpenAccess
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 ARN = "arn:aws:sagemaker:us-west-2:123456789012:cluster/abcdefghijkl"
@@ -124,12 +124,7 @@ SERVICES: Mapping[str, Sequence[Service]] = {
 async def serving(
     services: Mapping[str, Sequence[Service]] = SERVICES, local_routes: Sequence[web.RouteDef] = ()
 ) -> AsyncGenerator[str]:
-    keys = Keys()
-    keys.add(
-        "AKIDEXAMPLE",
-        Key(secret="a secret", account="123456789012", arn="arn:aws:iam::123456789012:user/me", user_id="AIDME"),
-    )
-    server = Server(services=services, keys=keys, faults=Faults(), local_routes=local_routes)
+    server = Server(services=services, access=OpenAccess(), faults=Faults(), local_routes=local_routes)
     async with server.serve("127.0.0.1", 0) as url:
         yield url
 
@@ -535,7 +530,7 @@ async def test_a_web_page_in_the_users_browser_cannot_use_a_control_route(
 async def test_an_operation_with_handlers_in_two_objects_fails_at_start() -> None:
     """The second handler would replace the first without notice."""
     with pytest.raises(ValueError, match="DescribeVolumes of ec2 has two handlers"):
-        Server(services={"ec2": [Volumes(), Volumes()]}, keys=Keys(), faults=Faults(), local_routes=[])
+        Server(services={"ec2": [Volumes(), Volumes()]}, access=OpenAccess(), faults=Faults(), local_routes=[])
 
 
 async def test_an_operation_that_the_service_does_not_have_fails_at_start() -> None:

@@ -26,14 +26,18 @@ class Selection(NamedTuple):
     runs: int = 1
 
 
-EVERYTHING: Final = {"machine", "python", "aws-cli", "go-tools", "cluster"}
+EVERYTHING: Final = {"machine", "python", "aws-cli", "iam-oracle", "go-tools", "cluster"}
 
 SELECTIONS: Final = [
     Selection("unit tests", ("tests/unit",), {"python"}),
     Selection("one file, one test", ("tests/unit/test_a.py::test_b", "-x"), {"python"}),
     Selection("a path after options with values", ("-k", "tests", "-n", "2", "./tests/unit/"), {"python"}),
     Selection("the chart", ("tests/chart",), {"python", "go-tools"}),
-    Selection("contract tests with the AWS CLI's and Go's", ("tests/contract",), {"python", "aws-cli", "go-tools"}),
+    Selection(
+        "contract tests with the AWS CLI's, Go's and the oracle's",
+        ("tests/contract",),
+        {"python", "aws-cli", "iam-oracle", "go-tools"},
+    ),
     Selection("two directories", ("tests/unit", "tests/system", "-q"), {"machine", "python"}),
     Selection("nothing but a word", ("-k", "attach"), EVERYTHING, images=True, runs=3),
     Selection("no option", (), EVERYTHING, images=True, runs=3),

@@ -3,16 +3,12 @@
 import json
 import os
 import secrets
-import string
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
-from hyperpod_ebs.emulator.http.auth import Key
+from hyperpod_ebs.emulator.identity.administrator import new_unique_id
 from hyperpod_ebs.emulator.state.region import ZONES, Region
 from hyperpod_ebs.emulator.state.store import RESTORE, StateRefused
-
-_ALPHABET: Final = string.ascii_uppercase + string.digits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +28,10 @@ class Credentials:
                 is damaged.
         """
         if not _file(state).exists():
-            key = "AKIA" + "".join(secrets.choice(_ALPHABET) for _ in range(16))
-            _save(cls(access_key_id=key, secret_access_key=secrets.token_urlsafe(30), region=region), state)
+            _save(
+                cls(access_key_id=new_unique_id("AKIA"), secret_access_key=secrets.token_urlsafe(30), region=region),
+                state,
+            )
         credentials = cls.load(state)
         if (created := credentials.region) != region:
             raise StateRefused(
@@ -55,17 +53,6 @@ class Credentials:
             return _parse(**json.loads(_file(state).read_text()))
         except (TypeError, ValueError) as error:  # not in the message: the file contains a secret
             raise StateRefused(f"{_file(state)} cannot be read: {RESTORE}") from error
-
-    @property
-    def key(self) -> Key:
-        """The key as the server knows it."""
-        return Key(
-            secret=self.secret_access_key,
-            account=self.region.account,
-            arn=f"arn:{self.region.partition}:iam::{self.region.account}:user/emulator",
-            user_id="AIDA" + self.access_key_id[4:],
-            region=self.region.name,
-        )
 
     def environment(self, url: str) -> dict[str, str]:
         """The environment variables with which an AWS CLI or SDK calls the emulator at `url`."""

@@ -1,9 +1,11 @@
 """EKS clusters, which orchestrate HyperPod clusters: their names and states, without Kubernetes."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from hyperpod_ebs.emulator.identity.authorizer import Need
 from hyperpod_ebs.emulator.records import EksCluster
 from hyperpod_ebs.emulator.state.region import SECURITY_GROUP, VPC
 from hyperpod_ebs.emulator.state.world import World, now, to_datetime
@@ -82,6 +84,25 @@ class Eks:
             "status": cluster.state,
             "tags": dict(cluster.tags),
         }
+
+
+class EksNeeds:
+    """What calls of EKS need (Service Authorization Reference, "Actions defined by Amazon EKS")."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def needs(self, operation: str, parameters: Parameters) -> Sequence[Need]:
+        """What a call needs: most operations are on a cluster."""
+        if not (name := parameters.get("name") or parameters.get("clusterName")):
+            return [Need(action=f"eks:{operation}")]
+        cluster = self._world.store.eks_clusters.get(name)
+        tags = cluster.tags if cluster else {}
+        context: dict[str, str | Sequence[str]] = {f"aws:ResourceTag/{key}": value for key, value in tags.items()}
+        if new := parameters.get("tags"):
+            context.update({f"aws:RequestTag/{key}": value for key, value in new.items()})
+            context["aws:TagKeys"] = list(new)
+        return [Need(action=f"eks:{operation}", resource=arn(self._world, name), context=context)]
 
 
 def arn(world: World, name: str) -> str:

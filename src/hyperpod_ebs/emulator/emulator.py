@@ -11,11 +11,11 @@ from hyperpod_ebs.emulator import lifecycle, services, state_directory
 from hyperpod_ebs.emulator.credentials import Credentials
 from hyperpod_ebs.emulator.disks import loop_devices, mountinfo
 from hyperpod_ebs.emulator.http import status
-from hyperpod_ebs.emulator.http.auth import Keys
 from hyperpod_ebs.emulator.http.faults import Faults
 from hyperpod_ebs.emulator.http.instance_metadata import InstanceMetadata
 from hyperpod_ebs.emulator.http.metadata_listeners import MetadataListeners
 from hyperpod_ebs.emulator.http.server import Server
+from hyperpod_ebs.emulator.identity import administrator, aws_managed
 from hyperpod_ebs.emulator.settings import EmulatorSettings
 from hyperpod_ebs.emulator.state.region import Region
 from hyperpod_ebs.emulator.state.world import World
@@ -61,6 +61,7 @@ class Emulator:
             await files.off_loop(stack.enter_context, state_directory.lock(state))
             region = Region(settings.region, settings.account, settings.zones)
             credentials = await files.off_loop(Credentials.load_or_create, state, region)
+            await files.off_loop(aws_managed.all_policies)  # reads a file, and keeps the policies
             world = await stack.enter_async_context(
                 lifecycle.open_world(
                     state,
@@ -71,11 +72,14 @@ class Emulator:
                     temporary=settings.state is None,
                 )
             )
-            keys, faults, listeners = Keys(), Faults(), MetadataListeners(world.store.instances)
-            keys.add(credentials.access_key_id, credentials.key)
+            administrator.create_administrator(
+                world.store, region, key_id=credentials.access_key_id, secret=credentials.secret_access_key
+            )
+            faults, listeners = Faults(), MetadataListeners(world.store.instances)
+            aws = services.create_services(world, rate=settings.rate, enforces=settings.iam == "on")
             server = Server(
-                services=services.create_services(world, rate=settings.rate),
-                keys=keys,
+                services=aws.objects,
+                access=aws.access,
                 faults=faults,
                 local_routes=status.routes(world, listeners),
                 metadata=InstanceMetadata(world, listeners),

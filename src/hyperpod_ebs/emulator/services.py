@@ -1,35 +1,64 @@
 """The AWS services of one emulator."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from hyperpod_ebs.emulator.ec2.describe_snapshots import DescribeSnapshots
 from hyperpod_ebs.emulator.ec2.describe_volumes import DescribeVolumes
 from hyperpod_ebs.emulator.ec2.instance_types import InstanceTypes
 from hyperpod_ebs.emulator.ec2.instances import Instances
 from hyperpod_ebs.emulator.ec2.modifications import Modifications, Rate
+from hyperpod_ebs.emulator.ec2.needs import Ec2Needs
 from hyperpod_ebs.emulator.ec2.snapshots import Snapshots
 from hyperpod_ebs.emulator.ec2.tagging import Tagging
 from hyperpod_ebs.emulator.ec2.volume_attachments import VolumeAttachments
 from hyperpod_ebs.emulator.ec2.volumes import Volumes
 from hyperpod_ebs.emulator.ec2.zones import Zones
-from hyperpod_ebs.emulator.eks import Eks
+from hyperpod_ebs.emulator.eks import Eks, EksNeeds
 from hyperpod_ebs.emulator.http.dispatch import Service
+from hyperpod_ebs.emulator.identity.authorizer import AccessControl, Authorizer, Needs
+from hyperpod_ebs.emulator.identity.identities import Identities
 from hyperpod_ebs.emulator.nodes.attachments import Attachments
 from hyperpod_ebs.emulator.nodes.machines import Machines
 from hyperpod_ebs.emulator.sagemaker.cluster_lists import ClusterLists
 from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
+from hyperpod_ebs.emulator.sagemaker.needs import SageMakerNeeds
 from hyperpod_ebs.emulator.sagemaker.node_batches import NodeBatches
 from hyperpod_ebs.emulator.sagemaker.node_volumes import NodeVolumes
 from hyperpod_ebs.emulator.state.world import World
-from hyperpod_ebs.emulator.sts import Sts
+from hyperpod_ebs.emulator.sts import Sts, StsNeeds
 
 
-def create_services(world: World, *, rate: Rate) -> Mapping[str, Sequence[Service]]:
-    """The objects that serve each service, by signing name; `rate` limits how often a volume may be modified."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwsServices:
+    """The services, and the gate in front of them."""
+
+    objects: Mapping[str, Sequence[Service]]
+    """The objects that serve each service, by signing name."""
+
+    access: AccessControl
+
+
+def create_services(world: World, *, rate: Rate, enforces: bool) -> AwsServices:
+    """Create the services.
+
+    Args:
+        world: The state of the account.
+        rate: How often a volume may be modified.
+        enforces: Whether IAM policies decide what callers may do.
+    """
+    identities = Identities(world.store, world.region)
+    authorizer = Authorizer(identities, world.region, enforces=enforces)
+    needs: Mapping[str, Needs] = {
+        "ec2": Ec2Needs(world),
+        "sagemaker": SageMakerNeeds(world),
+        "eks": EksNeeds(world),
+        "sts": StsNeeds(),
+    }
     attachments = Attachments(world)
     machines = Machines(world, attachments)
     clusters = Clusters(world, machines)
-    return {
+    objects: Mapping[str, Sequence[Service]] = {
         "ec2": [
             Volumes(world),
             DescribeVolumes(world),
@@ -46,8 +75,9 @@ def create_services(world: World, *, rate: Rate) -> Mapping[str, Sequence[Servic
             clusters,
             ClusterLists(world, clusters),
             NodeBatches(world, clusters, machines),
-            NodeVolumes(world, clusters, attachments),
+            NodeVolumes(world, clusters, attachments, authorizer, SageMakerNeeds(world)),
         ],
         "eks": [Eks(world)],
         "sts": [Sts()],
     }
+    return AwsServices(objects=objects, access=AccessControl(identities, authorizer, world.region, needs))

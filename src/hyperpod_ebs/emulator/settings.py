@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
@@ -38,6 +38,8 @@ def _require_address(_: type[str], text: str) -> None:
     except ValueError as error:
         raise ValueError(f"{text!r} is not an IP address; give an address of this machine") from error
 
+
+Enforcement = Literal["on", "off"]
 
 _REGION: Final = Parameter(group=_ACCOUNT, validator=_require_form(r"[a-z]+(-[a-z]+)+-[0-9]", "us-west-2"))
 _ACCOUNT_ID: Final = Parameter(group=_ACCOUNT, validator=_require_form("[0-9]{12}", "123456789012"))
@@ -78,3 +80,6 @@ class EmulatorSettings:
 
     rate: Annotated[Rate, Parameter(group=_BEHAVIOR)] = "four-a-day"
     """Limit on modifications of a volume: AWS's current (four-a-day) or former one (six-hours-apart), or none (off)."""
+
+    iam: Annotated[Enforcement, Parameter(group=_BEHAVIOR)] = "on"
+    """Whether IAM policies decide what a caller may do (on), or every caller with an access key may do all (off)."""

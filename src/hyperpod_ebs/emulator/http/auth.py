@@ -2,12 +2,13 @@
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from hyperpod_ebs.emulator.http import signature
 from hyperpod_ebs.emulator.http.signature import Claim
+from hyperpod_ebs.emulator.identity.identities import SigningKey
 from hyperpod_ebs.emulator.wire.messages import Request
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 
@@ -19,45 +20,23 @@ PRESIGNED: Final = timedelta(minutes=15)
 
 _VALIDATE: Final = "AWS was not able to validate the provided access credentials"
 _INVALID_TOKEN: Final = "The security token included in the request is invalid."  # noqa: S105 - a message
+_EXPIRED_TOKEN: Final = "The security token included in the request is expired"  # noqa: S105 - a message
 _MISMATCH: Final = (
     "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key "
     "and signing method. Consult the service documentation for details."
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
-    """The secret and the owner of an access key."""
+class SigningKeys(Protocol):
+    """The access keys that exist."""
 
-    secret: str = field(repr=False)
-    account: str
-    arn: str
-    user_id: str
-    region: str | None = None
-    """The only region that accepts the key; None for every region."""
+    def signing_key(self, key_id: str) -> SigningKey | None:
+        """The key with this id; None if there is none or it is inactive."""
+        ...
 
-
-class Keys:
-    """The existing access keys by id."""
-
-    def __init__(self) -> None:
-        self._keys: dict[str, Key] = {}
-
-    def add(self, key_id: str, key: Key) -> None:
-        """Accept signatures with `key_id`; replaces an earlier key with the same id."""
-        self._keys[key_id] = key
-
-    def remove(self, key_id: str) -> None:
-        """Stop accepting signatures with `key_id`.
-
-        Raises:
-            KeyError: The key does not exist.
-        """
-        del self._keys[key_id]
-
-    def get(self, key_id: str) -> Key | None:
-        """The key with this id, None if it does not exist."""
-        return self._keys.get(key_id)
+    def accepts_region(self, service: str, region: str) -> bool:
+        """Whether requests to the service may be signed for the region."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +62,8 @@ class SignatureErrors:
     wrong_signature: ServiceError
     wrong_time: ServiceError
     wrong_region: ServiceError
+    expired: ServiceError
+    """The session token has expired."""
 
 
 def _json_errors(status: int) -> SignatureErrors:
@@ -93,9 +74,19 @@ def _json_errors(status: int) -> SignatureErrors:
         wrong_signature=ServiceError("InvalidSignatureException", status, _MISMATCH),
         wrong_time=ServiceError("InvalidSignatureException", status),
         wrong_region=ServiceError("InvalidSignatureException", status),
+        expired=ServiceError("ExpiredTokenException", status, _EXPIRED_TOKEN),
     )
 
 
+_QUERY_ERRORS: Final = SignatureErrors(
+    unsigned=ServiceError("MissingAuthenticationToken", 403, "Request is missing Authentication Token"),
+    malformed=ServiceError("IncompleteSignature", 400),
+    unknown_key=ServiceError("InvalidClientTokenId", 403, _INVALID_TOKEN),
+    wrong_signature=ServiceError("SignatureDoesNotMatch", 403, _MISMATCH),
+    wrong_time=ServiceError("SignatureDoesNotMatch", 403),
+    wrong_region=ServiceError("SignatureDoesNotMatch", 403),
+    expired=ServiceError("ExpiredToken", 403, _EXPIRED_TOKEN),
+)
 _ERRORS: Final[Mapping[str, SignatureErrors]] = {
     "ec2": SignatureErrors(
         unsigned=ServiceError("MissingParameter", 400, "The request must contain the parameter AWSAccessKeyId"),
@@ -104,15 +95,10 @@ _ERRORS: Final[Mapping[str, SignatureErrors]] = {
         wrong_signature=ServiceError("SignatureDoesNotMatch", 403, _MISMATCH),
         wrong_time=ServiceError("RequestExpired", 400, "Request has expired."),
         wrong_region=ServiceError("AuthFailure", 401),
+        expired=ServiceError("RequestExpired", 400, "Request has expired."),
     ),
-    "sts": SignatureErrors(
-        unsigned=ServiceError("MissingAuthenticationToken", 403, "Request is missing Authentication Token"),
-        malformed=ServiceError("IncompleteSignature", 400),
-        unknown_key=ServiceError("InvalidClientTokenId", 403, _INVALID_TOKEN),
-        wrong_signature=ServiceError("SignatureDoesNotMatch", 403, _MISMATCH),
-        wrong_time=ServiceError("SignatureDoesNotMatch", 403),
-        wrong_region=ServiceError("SignatureDoesNotMatch", 403),
-    ),
+    "sts": _QUERY_ERRORS,
+    "iam": _QUERY_ERRORS,
     "eks": _json_errors(403),
 }
 _OTHERS: Final = _json_errors(400)
@@ -122,7 +108,7 @@ _OTHERS: Final = _json_errors(400)
 class Caller:
     """The key that signed a request, and the service and region it was signed for."""
 
-    key: Key
+    key_id: str
     service: str
     region: str
 
@@ -136,13 +122,13 @@ def service_of(request: Request) -> str | None:
     return claim.service if claim else None
 
 
-def authenticate(request: Request, *, service: str, keys: Keys, now: datetime) -> Caller:
+def authenticate(request: Request, *, service: str, keys: SigningKeys, now: datetime) -> Caller:
     """Verify the request's signature and return its caller.
 
     Args:
         request: The request as it was received.
         service: The service whose errors to use for a request that is unsigned or malformed.
-        keys: The keys to accept.
+        keys: The keys that exist.
         now: The current time.
 
     Raises:
@@ -158,19 +144,26 @@ def authenticate(request: Request, *, service: str, keys: Keys, now: datetime) -
     return _verify(claim, request, keys=keys, now=now)
 
 
-def _verify(claim: Claim, request: Request, *, keys: Keys, now: datetime) -> Caller:
+def _verify(claim: Claim, request: Request, *, keys: SigningKeys, now: datetime) -> Caller:
     errors = _errors_of(claim.service)
-    if (key := keys.get(claim.key_id)) is None:
+    if (key := keys.signing_key(claim.key_id)) is None or not _is_token_right(key, claim):
         raise errors.unknown_key.fault("")
     if message := _time_error(claim, now):
         raise errors.wrong_time.fault(message)
     expected = signature.expected_signature(claim, key.secret, request)
     if not _signs_required_parts(claim) or not hmac.compare_digest(expected.encode(), claim.signature.encode()):
         raise errors.wrong_signature.fault("")
-    if key.region not in {None, claim.region}:
+    if not keys.accepts_region(claim.service, claim.region):
         # An endpoint of one region rejects a signature for another.
         raise errors.wrong_region.fault(f"Credential should be scoped to a valid region, not '{claim.region}'.")
-    return Caller(key=key, service=claim.service, region=claim.region)
+    if key.expires is not None and key.expires <= now.timestamp():
+        raise errors.expired.fault("")
+    return Caller(key_id=claim.key_id, service=claim.service, region=claim.region)
+
+
+def _is_token_right(key: SigningKey, claim: Claim) -> bool:
+    """Whether the request has the session token of temporary credentials; long-term ones have none."""
+    return hmac.compare_digest((key.token or "").encode(), claim.token.encode())
 
 
 def _errors_of(service: str) -> SignatureErrors:

@@ -5,16 +5,16 @@ import functools
 import logging
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from hyperpod_ebs.emulator.http import auth, unknown_service
-from hyperpod_ebs.emulator.http.access_denied import access_denied
-from hyperpod_ebs.emulator.http.auth import Keys
+from hyperpod_ebs.emulator.http.auth import Caller, SigningKeys
 from hyperpod_ebs.emulator.http.call_log import CallLog, ConnectionDropped
 from hyperpod_ebs.emulator.http.faults import Faults, When
+from hyperpod_ebs.emulator.identity.identities import Identity
 from hyperpod_ebs.emulator.wire import models
 from hyperpod_ebs.emulator.wire.messages import Reply, Request
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
@@ -39,6 +39,26 @@ class Service(Protocol):
         ...
 
 
+class AccessControl(SigningKeys, Protocol):
+    """Knows the owners of access keys, and what they may do."""
+
+    def caller(self, key_id: str) -> Identity:
+        """The owner of an access key, or the role session with it."""
+        ...
+
+    def check(self, call: Call, parameters: Parameters) -> None:
+        """Check that the caller may make the call.
+
+        Raises:
+            AwsFault: No policy allows the call, or one denies it.
+        """
+        ...
+
+    def planned_denial(self, call: Call, parameters: Parameters) -> AwsFault:
+        """The error of the call if no policy allowed it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Endpoint:
     """A service: its wire protocol and its handlers."""
@@ -46,6 +66,8 @@ class _Endpoint:
     name: str
     wire: Wire
     handlers: Mapping[str, Bound]
+    unsigned: frozenset[str]
+    """The operations that need no signature."""
 
 
 def handlers_of(service: str, objects: Sequence[Service]) -> Mapping[str, Bound]:
@@ -66,10 +88,14 @@ def handlers_of(service: str, objects: Sequence[Service]) -> Mapping[str, Bound]
 class Dispatcher:
     """The services of one emulator behind one HTTP endpoint."""
 
-    def __init__(self, *, services: Mapping[str, Sequence[Service]], keys: Keys, faults: Faults) -> None:
+    def __init__(self, *, services: Mapping[str, Sequence[Service]], access: AccessControl, faults: Faults) -> None:
         self.call_log = CallLog()
         self._handlers = {name: handlers_of(name, objects) for name, objects in services.items()}
-        self._keys = keys
+        self._unsigned = {
+            name: frozenset(operation for each in objects for operation in each.operations.unsigned)
+            for name, objects in services.items()
+        }
+        self._access = access
         self._faults = faults
         self._endpoints: dict[str, _Endpoint] = {}
         self._closing = asyncio.Event()
@@ -93,7 +119,9 @@ class Dispatcher:
             model = models.load(name)
             if unknown := sorted(set(handlers) - set(model.operation_names)):
                 raise ValueError(f"service {name} has no operation {unknown[0]}: correct the name at its handler")
-            self._endpoints[name] = _Endpoint(name=name, wire=wire_of(model), handlers=handlers)
+            self._endpoints[name] = _Endpoint(
+                name=name, wire=wire_of(model), handlers=handlers, unsigned=self._unsigned[name]
+            )
 
     async def answer(self, request: Request) -> Reply:
         """Answer any request.
@@ -116,28 +144,50 @@ class Dispatcher:
             return endpoint.wire.write_error(endpoint.wire.internal_error(), request_id)
 
     async def _answer(self, endpoint: _Endpoint, request: Request, request_id: str) -> Reply:
-        caller = auth.authenticate(request, service=endpoint.name, keys=self._keys, now=datetime.now(UTC))
+        caller = None if self._is_unsigned_call(endpoint, request) else self._authenticate(endpoint, request)
         operation = endpoint.wire.operation(request)
         if (handler := endpoint.handlers.get(operation)) is None:
             raise endpoint.wire.unknown_operation(operation)
-        call = Call(
-            service=endpoint.name,
-            operation=operation,
-            account=caller.key.account,
-            arn=caller.key.arn,
-            user_id=caller.key.user_id,
-            region=caller.region,
-            request_id=request_id,
-        )
+        call = self._call(endpoint, operation, caller, request, request_id)
         with self.call_log.record(f"{endpoint.name}:{operation}", request.headers.get("user-agent", "")) as entry:
             parameters = endpoint.wire.parse(operation, request)
             entry.add_resources(parameters)
+            if caller:
+                self._access.check(call, parameters)
             await self._apply_fault(call, parameters, "before")
             answer = await handler(parameters, call)
             entry.add_resources(answer)
             reply = endpoint.wire.write(operation, answer, request_id)
             await self._apply_fault(call, parameters, "after")
         return reply
+
+    def _is_unsigned_call(self, endpoint: _Endpoint, request: Request) -> bool:
+        """Whether the request is unsigned, and its operation needs no signature."""
+        if not endpoint.unsigned or auth.service_of(request) is not None:
+            return False
+        with suppress(AwsFault):
+            return endpoint.wire.operation(request) in endpoint.unsigned
+        return False
+
+    def _authenticate(self, endpoint: _Endpoint, request: Request) -> Caller:
+        return auth.authenticate(request, service=endpoint.name, keys=self._access, now=datetime.now(UTC))
+
+    def _call(
+        self, endpoint: _Endpoint, operation: str, caller: Caller | None, request: Request, request_id: str
+    ) -> Call:
+        identity = self._access.caller(caller.key_id) if caller else None
+        return Call(
+            service=endpoint.name,
+            operation=operation,
+            account=identity.principal.account if identity else "",
+            arn=identity.principal.arn if identity else "",
+            user_id=identity.user_id if identity else "",
+            region=caller.region if caller else "",
+            request_id=request_id,
+            key_id=caller.key_id if caller else "",
+            source_ip=request.source_ip,
+            agent=request.headers.get("user-agent", ""),
+        )
 
     async def _apply_fault(self, call: Call, parameters: Parameters, when: When) -> None:
         """Apply the planned fault of this call, if there is one.
@@ -152,7 +202,7 @@ class Dispatcher:
         if plan.drop or closing:
             raise ConnectionDropped
         if plan.deny:
-            raise access_denied(call, parameters)
+            raise self._access.planned_denial(call, parameters)
         if plan.fault is not None:
             raise plan.fault
 

@@ -7,9 +7,8 @@ from typing import Final
 from aiohttp import web
 
 from hyperpod_ebs.emulator.http import control
-from hyperpod_ebs.emulator.http.auth import Keys
 from hyperpod_ebs.emulator.http.call_log import ConnectionDropped
-from hyperpod_ebs.emulator.http.dispatch import Dispatcher, Service
+from hyperpod_ebs.emulator.http.dispatch import AccessControl, Dispatcher, Service
 from hyperpod_ebs.emulator.http.door import Door
 from hyperpod_ebs.emulator.http.faults import Faults
 from hyperpod_ebs.emulator.http.instance_metadata import InstanceMetadata
@@ -29,7 +28,7 @@ class Server:
         self,
         *,
         services: Mapping[str, Sequence[Service]],
-        keys: Keys,
+        access: AccessControl,
         faults: Faults,
         local_routes: Sequence[web.RouteDef],
         metadata: InstanceMetadata | None = None,
@@ -38,7 +37,7 @@ class Server:
 
         Args:
             services: The objects that serve each service, by signing name.
-            keys: The access keys to accept.
+            access: The access keys to accept, and what their owners may do.
             faults: The planned faults.
             local_routes: Further routes without signatures, for clients on this machine only.
             metadata: The metadata of the machines, at their own addresses.
@@ -46,7 +45,7 @@ class Server:
         Raises:
             ValueError: Two objects of a service answer the same operation.
         """
-        self._dispatcher = Dispatcher(services=services, keys=keys, faults=faults)
+        self._dispatcher = Dispatcher(services=services, access=access, faults=faults)
         local_routes = [*control.routes(faults=faults, call_log=self._dispatcher.call_log), *local_routes]
         self._routes = [*map(control.local_only, local_routes)]
         self._metadata = metadata
@@ -89,7 +88,14 @@ class Server:
 async def _read(request: web.Request) -> Request:
     path, _, query = request.raw_path.partition("?")
     headers = {name.lower(): ",".join(request.headers.getall(name)) for name in request.headers}
-    return Request(method=request.method, path=path, query=query, headers=headers, body=await request.read())
+    return Request(
+        method=request.method,
+        path=path,
+        query=query,
+        headers=headers,
+        body=await request.read(),
+        source_ip=request.remote or "",
+    )
 
 
 def _authority(host: str, port: int) -> str:

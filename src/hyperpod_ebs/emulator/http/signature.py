@@ -8,7 +8,7 @@ request").
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Self
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
@@ -41,6 +41,8 @@ class Claim:
 
     signature: str
     presigned: bool
+    token: str = field(default="", repr=False)
+    """The session token; empty without one."""
 
     @property
     def scope(self) -> str:
@@ -69,6 +71,7 @@ class Claim:
             headers=match["headers"],
             signature=match["signature"],
             presigned=False,
+            token=request.headers.get("x-amz-security-token", ""),
         )
 
     @classmethod
@@ -81,10 +84,13 @@ class Claim:
             headers=query.get("X-Amz-SignedHeaders", ""),
             signature=query["X-Amz-Signature"],
             presigned=True,
+            token=query.get("X-Amz-Security-Token", ""),
         )
 
     @classmethod
-    def _parse_fields(cls, *, credential: str, time: str, headers: str, signature: str, presigned: bool) -> Self:
+    def _parse_fields(  # noqa: PLR0913 - the fields of a claim
+        cls, *, credential: str, time: str, headers: str, signature: str, presigned: bool, token: str
+    ) -> Self:
         parts = credential.split("/")
         if len(parts) != len(("key", "day", "region", "service", "end")) or parts[-1] != "aws4_request":
             raise Malformed("credential is not key/day/region/service/aws4_request")
@@ -101,6 +107,7 @@ class Claim:
             headers=tuple(headers.lower().split(";")),
             signature=signature,
             presigned=presigned,
+            token=token,
         )
 
 

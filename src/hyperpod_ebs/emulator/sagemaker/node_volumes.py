@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from hyperpod_ebs.emulator.ec2 import resource_ids
+from hyperpod_ebs.emulator.identity.authorizer import Authorizer
 from hyperpod_ebs.emulator.nodes.attachments import Attachments
 from hyperpod_ebs.emulator.records import Attachment, Cluster, Instance
 from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
+from hyperpod_ebs.emulator.sagemaker.needs import SageMakerNeeds
 from hyperpod_ebs.emulator.state.world import World, to_datetime
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
@@ -35,12 +37,14 @@ class NodeVolumes:
     world: World
     clusters: Clusters
     attachments: Attachments
+    authorizer: Authorizer
+    needs: SageMakerNeeds
 
     name = "sagemaker"
     operations = Operations["NodeVolumes"]()
 
     @operations("AttachClusterNodeVolume")
-    async def attach(self, parameters: Parameters, _: Call) -> Answer:
+    async def attach(self, parameters: Parameters, call: Call) -> Answer:
         """Start to attach a volume to a node; with the profile `instant`, the answer's status is already attached."""
         await self.world.clock.run_due_steps()
         cluster, node = self._find_node(parameters)
@@ -55,6 +59,7 @@ class NodeVolumes:
             text = f"Node {node.id} belongs to the Restricted Instance Group {node.group}, which takes no volumes."
             raise AwsFault("ValidationException", text)
         with _wrap_ec2_errors("attached"):
+            self._require_volume(call, parameters)
             volume = resource_ids.find_volume(self.world, parameters["VolumeId"])
             if present := self.world.store.attachments.where("volume", volume.id):
                 raise AwsFault("VolumeInUse", f"{present[0].volume} is already attached to an instance")
@@ -64,17 +69,21 @@ class NodeVolumes:
         return await self.world.acknowledge(_render(parameters, current, current.state))
 
     @operations("DetachClusterNodeVolume")
-    async def detach(self, parameters: Parameters, _: Call) -> Answer:
+    async def detach(self, parameters: Parameters, call: Call) -> Answer:
         """Start to detach a volume; with the profile `instant`, the answer's status is already detached, or busy."""
         await self.world.clock.run_due_steps()
         _cluster, node = self._find_node(parameters)
         with _wrap_ec2_errors("detached"):
+            self._require_volume(call, parameters)
             attachment = self._find_attachment(parameters["VolumeId"], node)
             self.attachments.detach(attachment)
         await self.world.clock.run_due_steps()
         current = self.world.store.attachments.get(attachment.id)
         status = current.state if current else "detached"
         return await self.world.acknowledge(_render(parameters, current or attachment, status))
+
+    def _require_volume(self, call: Call, parameters: Parameters) -> None:
+        self.authorizer.require(call, [self.needs.on_volume(call.operation, parameters["VolumeId"])], service="ec2")
 
     def _find_node(self, parameters: Parameters) -> tuple[Cluster, Instance]:
         cluster = self.clusters.find(parameters["ClusterArn"])

@@ -45,6 +45,11 @@ class Region:
         return "aws-us-gov" if self.name.startswith("us-gov-") else "aws"
 
     @property
+    def global_signing_region(self) -> str:
+        """The region for which requests to global services of the partition are signed."""
+        return {"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}.get(self.partition, "us-east-1")
+
+    @property
     def zones(self) -> tuple[Zone, ...]:
         """The zones, in the order of their letters."""
         return _zones(self.name)[: self.zone_count]

@@ -21,7 +21,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
-from hyperpod_ebs.emulator import records
+from hyperpod_ebs.emulator import identity_records, records
 
 SCHEMA: Final = 1
 """The version of the database's format."""
@@ -153,6 +153,15 @@ class Store:
         self.instances = Table(records.Instance, changes, "cluster", "address")
         self.clusters = Table(records.Cluster, changes)
         self.eks_clusters = Table(records.EksCluster, changes)
+        self.users = Table(identity_records.User, changes)
+        self.groups = Table(identity_records.Group, changes)
+        self.roles = Table(identity_records.Role, changes)
+        self.managed_policies = Table(identity_records.ManagedPolicy, changes)
+        self.policy_versions = Table(identity_records.PolicyVersion, changes, "policy")
+        self.instance_profiles = Table(identity_records.InstanceProfile, changes)
+        self.oidc_providers = Table(identity_records.OidcProvider, changes)
+        self.access_keys = Table(identity_records.AccessKey, changes, "user")
+        self.sessions = Table(identity_records.Session, changes, "role", "user")
         self.tokens = Table(records.Token, changes)
         self.dues = Table(records.Due, changes)
         self.moments = Table(records.Moment, changes)

@@ -21,6 +21,9 @@ class Request:
 
     body: bytes
 
+    source_ip: str = ""
+    """The address of the client."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:

@@ -39,6 +39,13 @@ class Call:
 
     request_id: str
 
+    key_id: str = ""
+    """The access key that signed the request; empty for an unsigned request."""
+
+    source_ip: str = ""
+    agent: str = ""
+    """The request's user agent."""
+
 
 class AwsFault(Exception):  # noqa: N818 - fault is AWS's word for an error in an answer
     """An error that a service answers; each wire protocol writes it in its own form."""
@@ -66,9 +73,15 @@ class Operations(Generic[S]):
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler[S]] = {}
+        self.unsigned: set[str] = set()
+        """The operations that callers without credentials may call."""
 
-    def __call__(self, name: str) -> Callable[[Handler[S]], Handler[S]]:
+    def __call__(self, name: str, *, signed: bool = True) -> Callable[[Handler[S]], Handler[S]]:
         """Add the decorated method as the handler of operation `name`.
+
+        Args:
+            name: The operation's name in the service's model.
+            signed: Whether requests must be signed; False for the operations with which callers get credentials.
 
         Raises:
             ValueError: The table already has a handler of `name`.
@@ -78,6 +91,8 @@ class Operations(Generic[S]):
             if name in self._handlers:
                 raise ValueError(f"operation {name} has two handlers: remove one of them")
             self._handlers[name] = handler
+            if not signed:
+                self.unsigned.add(name)
             return handler
 
         return add

@@ -1,0 +1,73 @@
+"""What calls of SageMaker need, its calls to other services on behalf of the caller included.
+
+Sources: Service Authorization Reference, "Actions defined by Amazon SageMaker AI"; SageMaker
+Developer Guide, "Using the Amazon EBS CSI driver on SageMaker HyperPod EKS clusters".
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from hyperpod_ebs.emulator import eks
+from hyperpod_ebs.emulator.ec2.needs import Ec2Needs
+from hyperpod_ebs.emulator.identity.authorizer import Need
+from hyperpod_ebs.emulator.identity.identities import ContextValues
+from hyperpod_ebs.emulator.records import Cluster
+from hyperpod_ebs.emulator.state.world import World
+from hyperpod_ebs.emulator.wire.operations import Parameters
+
+FORWARDED: Final[ContextValues] = {"aws:ViaAWSService": "true", "aws:CalledVia": ["sagemaker.amazonaws.com"]}
+"""The condition keys of a call that SageMaker makes on behalf of its caller."""
+
+_EC2_ACTIONS: Final = {"AttachClusterNodeVolume": "AttachVolume", "DetachClusterNodeVolume": "DetachVolume"}
+
+
+class SageMakerNeeds:
+    """Lists what calls of SageMaker need."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._ec2 = Ec2Needs(world)
+
+    def needs(self, operation: str, parameters: Parameters) -> Sequence[Need]:
+        """What a call needs before SageMaker looks at its parameters."""
+        named = parameters.get("ClusterArn") or parameters.get("ClusterName")
+        if not named:
+            return [Need(action=f"sagemaker:{operation}")]
+        cluster = self._find(named)
+        context: dict[str, str | Sequence[str]] = {}
+        for key, value in (cluster.tags if cluster else {}).items():
+            context[f"aws:ResourceTag/{key}"] = context[f"sagemaker:ResourceTag/{key}"] = value
+        if new := {tag["Key"]: tag["Value"] for tag in parameters.get("Tags", [])}:
+            context.update({f"aws:RequestTag/{key}": value for key, value in new.items()})
+            context["aws:TagKeys"] = list(new)
+        resource = self._arn(cluster.id if cluster else named.rpartition("/")[2])
+        needs = [Need(action=f"sagemaker:{operation}", resource=resource, context=context)]
+        if operation in _EC2_ACTIONS and cluster and cluster.eks:
+            needs.append(self._describe_eks_cluster(cluster.eks))
+        return needs
+
+    def on_volume(self, operation: str, volume: str) -> Need:
+        """What EC2 needs from the caller for SageMaker's call: the action on the volume, and nothing on the node.
+
+        EC2's own AttachVolume needs the instance as well, but the guide's policies grant only the volume.
+        """
+        need = self._ec2.on_volume(_EC2_ACTIONS[operation], volume)
+        return Need(action=need.action, resource=need.resource, context={**need.context, **FORWARDED})
+
+    def _describe_eks_cluster(self, arn: str) -> Need:
+        name = arn.rpartition("/")[2]
+        cluster = self._world.store.eks_clusters.get(name)
+        tags: Mapping[str, str] = cluster.tags if cluster else {}
+        return Need(
+            action="eks:DescribeCluster",
+            resource=eks.arn(self._world, name),
+            context={**FORWARDED, **{f"aws:ResourceTag/{key}": value for key, value in tags.items()}},
+        )
+
+    def _find(self, name_or_arn: str) -> Cluster | None:
+        clusters = self._world.store.clusters
+        id_ = name_or_arn.rpartition("/")[2]
+        return clusters.get(id_) or next((each for each in clusters.values() if each.name == name_or_arn), None)
+
+    def _arn(self, id_: str) -> str:
+        return self._world.region.arn("sagemaker", f"cluster/{id_}")

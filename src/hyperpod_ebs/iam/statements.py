@@ -1,0 +1,102 @@
+"""A statement of a policy, compiled."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+from hyperpod_ebs.iam.conditions import Condition
+from hyperpod_ebs.iam.patterns import ArnPatterns, Pattern
+from hyperpod_ebs.iam.principals import Grant, Principals
+from hyperpod_ebs.iam.request import Request
+
+
+class Effect(Enum):
+    """What a statement does with the requests that match it."""
+
+    ALLOW = "Allow"
+    DENY = "Deny"
+
+
+class Element(IntEnum):
+    """The elements of a statement, in the order in which they are compared with a request."""
+
+    ACTION = 1
+    PRINCIPAL = 2
+    RESOURCE = 3
+    CONDITION = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mismatch:
+    """The first element of a statement that does not match a request."""
+
+    element: Element
+    condition: Condition | None = None
+    """The condition that the request does not meet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """A statement of a policy."""
+
+    index: int
+    """The position in the document, from 0."""
+
+    sid: str
+    effect: Effect
+    actions: frozenset[str]
+    """Actions without wildcards, in lower case."""
+
+    action_patterns: Sequence[Pattern]
+    is_not_action: bool
+    resources: ArnPatterns | None
+    """None in a trust policy, whose resource is the role."""
+
+    is_not_resource: bool
+    principals: Principals | None
+    """None in an identity policy."""
+
+    is_not_principal: bool
+    conditions: Sequence[Condition]
+
+    @property
+    def name(self) -> str:
+        """The statement's id, or its position in the document if it has none."""
+        return self.sid or f"statement {self.index + 1}"
+
+    def mismatch(self, request: Request, *, has_boundary: bool) -> Mismatch | None:
+        """The first element that does not match; None if the statement applies to the request.
+
+        Args:
+            request: The request.
+            has_boundary: Whether the principal has a permissions boundary. To such a principal a Deny statement with
+                NotPrincipal always applies (IAM User Guide, "NotPrincipal").
+        """
+        if self._has_action(request.action) == self.is_not_action:
+            return Mismatch(element=Element.ACTION)
+        denies_bounded = has_boundary and self.is_not_principal and self.effect is Effect.DENY
+        if self.principals is not None and not denies_bounded and self.grant(request) is Grant.NONE:
+            return Mismatch(element=Element.PRINCIPAL)
+        if self.resources and self.resources.is_match(request.resource, request.context) in {
+            None,
+            self.is_not_resource,
+        }:
+            return Mismatch(element=Element.RESOURCE)
+        for condition in self.conditions:
+            if not condition.is_met(request.context):
+                return Mismatch(element=Element.CONDITION, condition=condition)
+        return None
+
+    def grant(self, request: Request) -> Grant:
+        """How closely the statement names the principal of the request."""
+        if self.principals is None:
+            return Grant.NONE
+        grant = self.principals.grant(request.principal)
+        if self.is_not_principal:
+            return Grant.EVERY_PRINCIPAL if grant is Grant.NONE else Grant.NONE
+        return grant
+
+    def _has_action(self, action: str) -> bool:
+        if action.lower() in self.actions:
+            return True
+        return any(pattern.is_match(action, ignores_case=True) for pattern in self.action_patterns)
