@@ -13,7 +13,7 @@ from random import Random
 from typing import Any, Final, TypeVar
 
 from hyperpod_ebs.iam import documents
-from hyperpod_ebs.iam.decision import Allowed, Decision, DeniedExplicitly, Policies, ResourcePolicy, decide
+from hyperpod_ebs.iam.decision import Allowed, DeniedExplicitly, Policies, ResourcePolicy, decide
 from hyperpod_ebs.iam.documents import Kind, Policy
 from hyperpod_ebs.iam.request import Context, Principal, PrincipalType, Request
 
@@ -138,6 +138,15 @@ class CaseMaker:
                 context[name] = self._one(*key.in_requests)
         return context
 
+    def long_case(self, statements: int) -> Case:
+        """A request with one identity policy of that many statements."""
+        case = self.case()
+        while len(case["identity"]) != 1:
+            case = self.case()
+        document = case["identity"][0]
+        document["Statement"] = [self._statement(case["resource"], (), ()) for _ in range(statements)]
+        return {key: value for key, value in case.items() if key not in {"boundary", "session"}}
+
     def _policy(self, resource: str, elements: Sequence[str] = (), names: Sequence[str] = ()) -> Case:
         statements = [self._statement(resource, elements, names) for _ in range(self._one(1, 1, 2, 3))]
         return {"Version": "2012-10-17", "Statement": statements}
@@ -206,10 +215,10 @@ class CaseMaker:
         return f"{prefix}{self._one(*key.operators)}{suffix}", self._few(lambda: self._one(*key.in_policies))
 
 
-def decision(case: Case) -> Decision:
-    """What this project decides about the case."""
+def request(case: Case) -> Request:
+    """The request of the case."""
     is_session = case["principal"] == SESSION
-    request = Request(
+    return Request(
         principal=Principal(
             type=PrincipalType.ROLE_SESSION if is_session else PrincipalType.USER,
             arn=case["principal"],
@@ -221,25 +230,30 @@ def decision(case: Case) -> Decision:
         resource_account=case["account"],
         context=Context(case["context"]),
     )
+
+
+def policies(case: Case) -> Policies:
+    """The policies of the case, compiled.
+
+    Raises:
+        MalformedPolicy: One of them is invalid.
+    """
     service = case["action"].partition(":")[0]
     resource = None
     if "resourcePolicy" in case:
         policy = _compile(case["resourcePolicy"], Kind.TRUST if service == "sts" else Kind.RESOURCE)
         resource = ResourcePolicy(policy=policy, is_required=service in _WITH_RESOURCE_POLICY)
-    return decide(
-        request,
-        Policies(
-            identity=[_compile(each, Kind.IDENTITY) for each in case["identity"]],
-            boundary=[_compile(each, Kind.IDENTITY) for each in case["boundary"]] if "boundary" in case else None,
-            session=[_compile(each, Kind.IDENTITY) for each in case["session"]] if "session" in case else None,
-            resource=resource,
-        ),
+    return Policies(
+        identity=[_compile(each, Kind.IDENTITY) for each in case["identity"]],
+        boundary=[_compile(each, Kind.IDENTITY) for each in case["boundary"]] if "boundary" in case else None,
+        session=[_compile(each, Kind.IDENTITY) for each in case["session"]] if "session" in case else None,
+        resource=resource,
     )
 
 
 def verdict(case: Case) -> str:
     """The decision in the words of the other implementation."""
-    match decision(case):
+    match decide(request(case), policies(case)):
         case Allowed():
             return "Allowed"
         case DeniedExplicitly():
