@@ -21,7 +21,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
-from hyperpod_ebs.emulator import identity_records, records
+from hyperpod_ebs.emulator import eks_records, identity_records, records
 
 SCHEMA: Final = 1
 """The version of the database's format."""
@@ -153,6 +153,10 @@ class Store:
         self.instances = Table(records.Instance, changes, "cluster", "address")
         self.clusters = Table(records.Cluster, changes)
         self.eks_clusters = Table(records.EksCluster, changes)
+        self.oidc_issuers = Table(eks_records.OidcIssuer, changes, "cluster")
+        self.pod_identity_associations = Table(eks_records.PodIdentityAssociation, changes, "cluster")
+        self.access_entries = Table(eks_records.AccessEntry, changes, "cluster")
+        self.addons = Table(eks_records.Addon, changes, "cluster")
         self.users = Table(identity_records.User, changes)
         self.groups = Table(identity_records.Group, changes)
         self.roles = Table(identity_records.Role, changes)
