@@ -24,7 +24,8 @@ ATTACH = {
 }
 GROUP = {"InstanceGroupName": "g", "InstanceType": "ml.t3.medium", "InstanceCount": 1, "ThreadsPerCore": 1}
 GROUP["LifeCycleConfig"] = {"SourceS3Uri": "s3://sagemaker-x", "OnCreate": "x.sh"}
-GROUP["ExecutionRole"] = "arn:aws:iam::123456789012:role/x"
+ROLE = "arn:aws:iam::123456789012:role/x"
+GROUP["ExecutionRole"] = ROLE
 
 
 def form(**members: str) -> Request:
@@ -277,7 +278,7 @@ def test_an_error_is_not_longer_than_its_request() -> None:
 
 def test_sts_rejects_a_form_without_a_required_parameter() -> None:
     """Services with the query protocol have an error of their own for this."""
-    fault = parse_error("sts", "AssumeRole", form(RoleArn="arn:aws:iam::123456789012:role/x"))
+    fault = parse_error("sts", "AssumeRole", form(RoleArn=ROLE))
 
     assert fault.code == "ValidationError"
     assert fault.message == (
@@ -286,18 +287,74 @@ def test_sts_rejects_a_form_without_a_required_parameter() -> None:
     )
 
 
+class Violation(NamedTuple):
+    """A member of AssumeRole that violates a constraint, and the error's text."""
+
+    id: str
+    members: dict[str, str]
+    text: str
+
+
+VIOLATIONS = [
+    Violation(
+        "a number",
+        {"DurationSeconds": "60"},
+        "Value '60' at 'durationSeconds' failed to satisfy constraint: Member must have value greater than or equal to "
+        "900",
+    ),
+    Violation(
+        "a pattern, whose \\w is ASCII",
+        {"RoleSessionName": "Jörg"},
+        "Value 'Jörg' at 'roleSessionName' failed to satisfy constraint: Member must satisfy regular expression "
+        "pattern: [\\w+=,.@-]*",
+    ),
+    Violation(
+        "an element's member",
+        {"Tags.member.1.Key": "k" * 129, "Tags.member.1.Value": "x"},
+        f"Value '{'k' * 129}' at 'tags.1.member.key' failed to satisfy constraint: Member must have length less than "
+        "or equal to 128",
+    ),
+]
+
+
+@pytest.mark.parametrize("case", VIOLATIONS, ids=[case.id for case in VIOLATIONS])
+def test_sts_reports_a_violated_constraint(case: Violation) -> None:
+    """Botocore's model of STS has the constraints; the text is AWS's."""
+    required = {"RoleArn": ROLE, "RoleSessionName": "me"}
+
+    fault = parse_error("sts", "AssumeRole", form(**(required | case.members)))
+
+    assert (fault.code, fault.status) == ("ValidationError", 400)
+    assert fault.message.startswith(f"1 validation error detected: {case.text}"), fault.message
+
+
+def test_sts_reports_all_violated_constraints() -> None:
+    fault = parse_error("sts", "AssumeRole", form(RoleArn="x", RoleSessionName="y"))
+
+    assert fault.message.startswith("2 validation errors detected: Value 'x' at 'roleArn' ")
+
+
+def test_sts_does_not_quote_a_secret() -> None:
+    """The model marks the token as sensitive."""
+    members = {"RoleArn": ROLE, "RoleSessionName": "me", "WebIdentityToken": "abc"}
+
+    fault = parse_error("sts", "AssumeRoleWithWebIdentity", form(**members))
+
+    assert fault.message.startswith("1 validation error detected: Value at 'webIdentityToken' failed")
+
+
 def test_sts_ignores_an_unknown_parameter() -> None:
     """Of the emulated services only EC2 has the error UnknownParameter."""
-    request = form(RoleArn="r", RoleSessionName="s", Colour="red", Tags_member_1_Key="k", Tags_member_1_Value="")
+    request = form(RoleArn=ROLE, RoleSessionName="me", Colour="red", Tags_member_1_Key="k", Tags_member_1_Value="")
 
     asked = wire_of(models.load("sts")).parse("AssumeRole", request)
 
-    assert asked == {"RoleArn": "r", "RoleSessionName": "s", "Tags": [{"Key": "k", "Value": ""}]}
+    assert asked == {"RoleArn": ROLE, "RoleSessionName": "me", "Tags": [{"Key": "k", "Value": ""}]}
 
 
 def test_a_query_service_accepts_an_empty_list() -> None:
     """Botocore writes an empty list as an empty parameter."""
-    request = form(RoleArn="r", RoleSessionName="s", PolicyArns="")
+    request = form(RoleArn=ROLE, RoleSessionName="me", PolicyArns="")
 
     assert wire_of(models.load("sts")).parse("AssumeRole", request)["PolicyArns"] == []
 

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 
 from botocore.model import ListShape, OperationModel, Shape
 
-from hyperpod_ebs.emulator.wire import form_request, xml_answer
+from hyperpod_ebs.emulator.wire import form_request, member_checks, xml_answer
 from hyperpod_ebs.emulator.wire.form_request import Dialect
 from hyperpod_ebs.emulator.wire.messages import Reply, Request
 from hyperpod_ebs.emulator.wire.model_wire import Codec, ModelWire, require_empty
@@ -168,6 +168,23 @@ class QueryWire(_FormWire):
     """The query protocol, which STS uses."""
 
     dialect = _QUERY
+
+    def parser(self, operation: OperationModel) -> Callable[[Request], Parameters]:
+        """A parser of forms for `operation`, which checks the model's constraints."""
+        parse = super().parser(operation)
+        if operation.input_shape is None:
+            return parse
+        violations_of = member_checks.members_check(operation.input_shape)
+
+        def parse_and_check(request: Request) -> Parameters:
+            members = parse(request)
+            if violations := violations_of(members):
+                errors = "error" if len(violations) == 1 else "errors"
+                text = f"{len(violations)} validation {errors} detected: {'; '.join(violations)}"
+                raise AwsFault("ValidationError", text, 400)
+            return members
+
+        return parse_and_check
 
     def unknown_operation(self, operation: str) -> AwsFault:
         """The service's error for an operation that it does not have."""

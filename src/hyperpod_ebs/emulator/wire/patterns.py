@@ -23,7 +23,7 @@ def python_pattern(java: str) -> re.Pattern[str] | None:
     with these patterns are not checked.
     """
     try:
-        return re.compile(_with_properties(java))
+        return re.compile(_with_properties(java), re.ASCII)  # in Java, \w and \d are ASCII
     except re.error:
         return None
 
