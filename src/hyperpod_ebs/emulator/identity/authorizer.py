@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
+from hyperpod_ebs.emulator.identity import user_sessions
 from hyperpod_ebs.emulator.identity.access_denied import access_denied
 from hyperpod_ebs.emulator.identity.identities import ContextValues, Identities, Identity, SigningKey
 from hyperpod_ebs.emulator.state.region import Region
@@ -80,6 +81,15 @@ class Authorizer:
             if not isinstance(decision, Allowed):
                 raise access_denied(service or call.service, request, decision)
 
+    def allows(self, call: Call, identity: Identity, needs: Sequence[Need]) -> bool:
+        """Whether a principal without an access key, a service or a federated one, may do everything needed."""
+        return not self._enforces or all(
+            isinstance(
+                decide(self.request(call, identity, need), replace(identity.policies, resource=need.policy)), Allowed
+            )
+            for need in needs
+        )
+
     def denial(self, call: Call, need: Need) -> AwsFault:
         """The error of a call that no identity policy allows."""
         request = self.request(call, self._identities.require(call.key_id), need)
@@ -128,8 +138,9 @@ class AccessControl:
         """Check that the caller may make the call.
 
         Raises:
-            AwsFault: No policy allows the call, or one denies it.
+            AwsFault: No policy allows the call, one denies it, or the caller's kind of credentials cannot make it.
         """
+        user_sessions.require_service(call, self.caller(call.key_id))
         self._authorizer.require(call, self._needs[call.service].needs(call.operation, parameters))
 
     def planned_denial(self, call: Call, parameters: Parameters) -> AwsFault:

@@ -88,6 +88,11 @@ class Identities:
         """The ARN of a role."""
         return self._arn("role", role.path, role.id)
 
+    def role(self, arn: str) -> Role | None:
+        """The role with this ARN; None if there is none."""
+        role = self._store.roles.get(arn.rpartition("/")[2])
+        return role if role and self.role_arn(role) == arn else None
+
     def policies_of_user(self, user: User) -> Policies:
         """The policies of a user and its groups."""
         groups = [self._store.groups[name] for name in user.groups if name in self._store.groups]

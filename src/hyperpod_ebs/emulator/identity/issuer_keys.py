@@ -8,12 +8,13 @@ import functools
 from collections.abc import Mapping
 from typing import Protocol
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from hyperpod_ebs.emulator.state.store import Store
 
-PublicKeys = Mapping[str, RSAPublicKey]
+PublicKeys = Mapping[str, RSAPublicKey | EllipticCurvePublicKey]
 """Keys by key id (`kid`)."""
 
 

@@ -1,20 +1,26 @@
-"""Tokens of Kubernetes service accounts and other web identities: JSON Web Tokens, signed with RS256.
+"""Tokens of Kubernetes service accounts and other web identities: signed JSON Web Tokens.
 
-Source: RFC 7519; OpenID Connect Core 1.0, section 3.1.3.7, "ID Token Validation".
+Source: RFC 7519; OpenID Connect Core 1.0, section 3.1.3.7, "ID Token Validation"; IAM User
+Guide, "Create an OpenID Connect (OIDC) identity provider in IAM", for the algorithms.
 """
 
+import base64
+import binascii
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from hyperpod_ebs.emulator.identity.issuer_keys import IssuerKeys
 
-ALGORITHM: Final = "RS256"
-"""The only accepted algorithm; no key can be confused with a secret, and no token can be unsigned."""
+_RSA: Final = ("RS256", "RS384", "RS512")
+_CURVES: Final = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES512",)}
+"""The accepted algorithms, by the type of the key; no key can be confused with a secret, and no token is unsigned."""
 
 MAX_TIME: Final = 253_402_300_799
 """Seconds since the epoch of the last second of the year 9999."""
@@ -65,6 +71,8 @@ def issuer_of(token: str) -> str:
     Raises:
         TokenRefused: The token is malformed.
     """
+    if not all(map(_is_canonical, token.split("."))):
+        raise TokenRefused(Flaw.MALFORMED)
     try:
         issuer = jwt.decode(token, options={"verify_signature": False})["iss"]
     except (*_BROKEN, KeyError):
@@ -72,6 +80,19 @@ def issuer_of(token: str) -> str:
     if not isinstance(issuer, str):
         raise TokenRefused(Flaw.MALFORMED)
     return issuer
+
+
+def key_id_of(token: str) -> str:
+    """The id of the key with which the token says that it is signed; empty if it names none.
+
+    Raises:
+        TokenRefused: The token is malformed.
+    """
+    try:
+        key_id = jwt.get_unverified_header(token).get("kid", "")
+    except _BROKEN:
+        raise TokenRefused(Flaw.MALFORMED) from None  # the cause may quote the token
+    return str(key_id)
 
 
 def verify(token: str, keys: IssuerKeys) -> WebToken:
@@ -84,16 +105,28 @@ def verify(token: str, keys: IssuerKeys) -> WebToken:
     if (known := keys.find(issuer)) is None:
         raise TokenRefused(Flaw.UNKNOWN_ISSUER, issuer=issuer)
     try:
-        header = jwt.get_unverified_header(token)
         # A Kubernetes API server and AWS's issuers always name the key.
-        if header.get("alg") != ALGORITHM or (key := known.get(str(header.get("kid")))) is None:
+        if (key := known.get(key_id_of(token))) is None:
             raise TokenRefused(Flaw.WRONG_SIGNATURE, issuer=issuer)
-        claims = jwt.decode(token, key, algorithms=[ALGORITHM], options=_CHECKS)
-    except jwt.InvalidSignatureError:
+        claims = jwt.decode(token, key, algorithms=_algorithms(key), options=_CHECKS)
+    except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError):
         raise TokenRefused(Flaw.WRONG_SIGNATURE, issuer=issuer) from None
     except _BROKEN:
         raise TokenRefused(Flaw.MALFORMED, issuer=issuer) from None
     return _web_token(claims, issuer)
+
+
+def _algorithms(key: RSAPublicKey | EllipticCurvePublicKey) -> Sequence[str]:
+    return _RSA if isinstance(key, RSAPublicKey) else _CURVES.get(key.curve.name, ())
+
+
+def _is_canonical(part: str) -> bool:
+    """Whether a part of a token is base64url as RFC 7515 defines it; Python and PyJWT ignore foreign characters."""
+    try:
+        decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    except (binascii.Error, ValueError):
+        return False
+    return base64.urlsafe_b64encode(decoded).rstrip(b"=") == part.encode()
 
 
 _CHECKS: Final[Any] = {  # Any: PyJWT's Options, which it does not export

@@ -1,0 +1,73 @@
+"""Temporary credentials: their keys and tokens, and the removal of sessions that expired long ago.
+
+Source: AWS STS API Reference, "Credentials".
+"""
+
+import base64
+import secrets
+import time
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+from hyperpod_ebs.emulator.identity.administrator import new_unique_id
+from hyperpod_ebs.emulator.identity_records import Session
+from hyperpod_ebs.emulator.state.store import Store
+
+KEPT: Final = 86_400.0
+"""Seconds that an expired session is kept, in which its key is answered as expired; later the key is unknown."""
+
+MAX_REMOVED: Final = 64
+"""Sessions that the creation of one session removes, so that no call waits for the removal of many."""
+
+MAX_TOKEN: Final = 4096
+"""Bytes of the longest session token."""
+
+_TOKEN_START: Final = base64.b64encode(b"!\n\torigin_ec")
+"""The first bytes of the session tokens of AWS: IQoJb3JpZ2luX2Vj."""
+
+_TOKEN_LENGTH: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionKeys:
+    """The secret parts of temporary credentials."""
+
+    id: str
+    """ASIA and 16 letters or digits."""
+
+    secret: str = field(repr=False)
+    token: str = field(repr=False)
+
+
+class Sessions:
+    """Adds sessions to the store."""
+
+    def __init__(self, store: Store) -> None:
+        self._sessions = store.sessions
+        self._expiries = [(session.expires, session.id) for session in self._sessions.values()]
+        heapify(self._expiries)
+
+    def add(self, session: Session) -> Session:
+        """Store a new session; remove a few sessions that expired long ago."""
+        self._remove_expired(before=time.time() - KEPT)
+        heappush(self._expiries, (session.expires, session.id))
+        return self._sessions.put(session)
+
+    def _remove_expired(self, *, before: float) -> None:
+        for _ in range(MAX_REMOVED):
+            if not self._expiries or self._expiries[0][0] > before:
+                return
+            _, id_ = heappop(self._expiries)
+            self._sessions.drop(id_)
+
+
+def new_session_keys(*, minimum_token: int = 0) -> SessionKeys:
+    """Random keys for a session; the token has at least `minimum_token` bytes, and at most `MAX_TOKEN`."""
+    length = min(max(minimum_token, _TOKEN_LENGTH), MAX_TOKEN)
+    token = _TOKEN_START + base64.b64encode(secrets.token_bytes(length))
+    return SessionKeys(
+        id=new_unique_id("ASIA"),
+        secret=base64.b64encode(secrets.token_bytes(30)).decode(),
+        token=token[:length].decode(),
+    )
