@@ -118,7 +118,7 @@ def test_every_request_of_botocore_is_parsed_to_the_members_that_were_sent(case:
     assert wire.parse(case.operation, request) == asked
 
 
-@pytest.mark.parametrize("service", ["ec2", "sagemaker", "eks", "sts"])
+@pytest.mark.parametrize("service", ["ec2", "sagemaker", "eks", "iam", "sts"])
 def test_every_operation_of_the_emulated_services_can_be_compiled(service: str) -> None:
     """A new operation must need only a method with a decorator, for any shapes."""
     model = models.load(service)

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from hyperpod_ebs.kit import files
 from tests.support.emulator_clients import GROUP, ROLE, ZONE
+from tests.support.every_iam_operation import IAM_OPERATIONS, call_every_iam_operation, iam_error_cases
 
 OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
     "ec2": frozenset(
@@ -26,6 +27,7 @@ OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
         }
     ),
     "eks": frozenset({"CreateCluster", "DescribeCluster"}),
+    "iam": IAM_OPERATIONS,
     "sts": frozenset({"GetCallerIdentity"}),
 }
 """The emulated operations by service."""
@@ -68,6 +70,7 @@ async def run_concurrently(*calls: Coroutine[Any, Any, Any]) -> Sequence[Any]:
 
 async def call_every_operation(aws: Client) -> None:
     """Call each operation of an empty emulator, and check the answers."""
+    await call_every_iam_operation(aws)
     tags = [{"ResourceType": "volume", "Tags": [{"Key": "app", "Value": "a b&c"}]}]
     identity, types, zones, created, run, _ = await run_concurrently(
         aws("sts", "GetCallerIdentity"),
@@ -211,7 +214,13 @@ def error_cases(*, volume: str, cluster: str, node: str) -> Sequence[ErrorCase]:
     sts: _Cases = {"GetCallerIdentity": ({}, "ExpiredToken")}
     return [
         ErrorCase(service, operation, members, code)
-        for service, cases in (("ec2", ec2), ("sagemaker", sagemaker), ("eks", eks), ("sts", sts))
+        for service, cases in (
+            ("ec2", ec2),
+            ("sagemaker", sagemaker),
+            ("eks", eks),
+            ("iam", iam_error_cases()),
+            ("sts", sts),
+        )
         for operation, (members, code) in cases.items()
     ]
 

@@ -16,6 +16,7 @@ from hyperpod_ebs.emulator.ec2.volumes import Volumes
 from hyperpod_ebs.emulator.ec2.zones import Zones
 from hyperpod_ebs.emulator.eks import Eks, EksNeeds
 from hyperpod_ebs.emulator.http.dispatch import Service
+from hyperpod_ebs.emulator.iam_api.service import create_iam
 from hyperpod_ebs.emulator.identity.authorizer import AccessControl, Authorizer, Needs
 from hyperpod_ebs.emulator.identity.identities import Identities
 from hyperpod_ebs.emulator.nodes.attachments import Attachments
@@ -49,10 +50,12 @@ def create_services(world: World, *, rate: Rate, enforces: bool) -> AwsServices:
     """
     identities = Identities(world.store, world.region)
     authorizer = Authorizer(identities, world.region, enforces=enforces)
+    iam = create_iam(world, identities, authorizer)
     needs: Mapping[str, Needs] = {
         "ec2": Ec2Needs(world),
         "sagemaker": SageMakerNeeds(world),
         "eks": EksNeeds(world),
+        "iam": iam.needs,
         "sts": StsNeeds(),
     }
     attachments = Attachments(world)
@@ -78,6 +81,7 @@ def create_services(world: World, *, rate: Rate, enforces: bool) -> AwsServices:
             NodeVolumes(world, clusters, attachments, authorizer, SageMakerNeeds(world)),
         ],
         "eks": [Eks(world)],
+        "iam": iam.objects,
         "sts": [Sts()],
     }
     return AwsServices(objects=objects, access=AccessControl(identities, authorizer, world.region, needs))

@@ -3,7 +3,7 @@
 protocol    services     request                    answer
 ----------  -----------  -------------------------  ----------------
 ec2         ec2          form                       XML
-query       sts          form                       XML in a wrapper
+query       iam, sts     form                       XML in a wrapper
 json        sagemaker    JSON, named in a header    JSON
 rest-json   eks          path, query, JSON          JSON
 """

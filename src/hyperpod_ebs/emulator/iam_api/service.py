@@ -1,0 +1,47 @@
+"""The objects that make up IAM."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from hyperpod_ebs.emulator.iam_api.access_keys import AccessKeys
+from hyperpod_ebs.emulator.iam_api.callers import Callers
+from hyperpod_ebs.emulator.iam_api.entities import Entities
+from hyperpod_ebs.emulator.iam_api.inline_policies import InlinePolicies
+from hyperpod_ebs.emulator.iam_api.needs import IamNeeds
+from hyperpod_ebs.emulator.iam_api.users import Users
+from hyperpod_ebs.emulator.identity.authorizer import Authorizer
+from hyperpod_ebs.emulator.identity.identities import Identities
+from hyperpod_ebs.emulator.state.world import World
+from hyperpod_ebs.emulator.wire.operations import Operations
+
+
+class Part(Protocol):
+    """An object that answers some of IAM's operations."""
+
+    @property
+    def operations(self) -> Operations[Any]:  # Any: the object's own class
+        """The operations that the object answers."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Iam:
+    """IAM's operations, and what they need."""
+
+    objects: Sequence[Part]
+    needs: IamNeeds
+
+
+def create_iam(world: World, identities: Identities, authorizer: Authorizer) -> Iam:
+    """Create IAM for one account."""
+    entities = Entities(world)
+    callers = Callers(world.store, identities, authorizer)
+    return Iam(
+        objects=[
+            Users(world, entities, callers),
+            AccessKeys(world, entities, callers),
+            InlinePolicies(world, entities),
+        ],
+        needs=IamNeeds(world, entities),
+    )
