@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from hyperpod_ebs.emulator.ec2 import filters, pages, request_checks, resource_ids, tagging
 from hyperpod_ebs.emulator.ec2.client_tokens import ClientTokens
+from hyperpod_ebs.emulator.ec2.run_instances_needs import DEFAULT_TYPE
 from hyperpod_ebs.emulator.nodes.machines import ROOT_DEVICE, Machines, customer_instances, private_dns_name
 from hyperpod_ebs.emulator.records import Attachment, Instance
 from hyperpod_ebs.emulator.state.region import VPC
@@ -13,8 +14,6 @@ from hyperpod_ebs.emulator.state.world import World, new_id, tag_list, to_dateti
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
 PAGE_SIZES: Final = (5, 1000)
-
-DEFAULT_TYPE: Final = "m5.large"
 
 _CODES: Final = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48}
 

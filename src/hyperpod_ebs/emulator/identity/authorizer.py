@@ -14,8 +14,9 @@ from hyperpod_ebs.emulator.identity.access_denied import access_denied
 from hyperpod_ebs.emulator.identity.identities import ContextValues, Identities, Identity, SigningKey
 from hyperpod_ebs.emulator.state.region import Region
 from hyperpod_ebs.emulator.wire.operations import AwsFault, Call, Parameters
-from hyperpod_ebs.iam.decision import Allowed, DeniedImplicitly, ResourcePolicy, Source, decide
+from hyperpod_ebs.iam.decision import Allowed, Decision, DeniedImplicitly, Nearest, ResourcePolicy, Source, decide
 from hyperpod_ebs.iam.request import Context, Request
+from hyperpod_ebs.iam.statements import Element, Mismatch
 
 GLOBAL: Final = frozenset({"iam", "sts"})
 """Services with a global endpoint, whose requests are signed for one region of the partition."""
@@ -42,6 +43,13 @@ class Need:
 
     policy: ResourcePolicy | None = None
     """The policy of the resource, if resources of its type have one."""
+
+    exists: bool = True
+    """Whether the resource exists, or is to be created by the call.
+
+    The service answers that a resource does not exist to callers who lack only a condition, because the missing
+    resource may be all that keeps the condition from being met. Other callers get the denial.
+    """
 
 
 class Needs(Protocol):
@@ -78,7 +86,7 @@ class Authorizer:
         for need in needs:
             request = self.request(call, identity, need)
             decision = decide(request, replace(identity.policies, resource=need.policy))
-            if not isinstance(decision, Allowed):
+            if not isinstance(decision, Allowed) and (need.exists or not _lacks_only_a_condition(decision)):
                 raise access_denied(service or call.service, request, decision)
 
     def allows(self, call: Call, identity: Identity, needs: Sequence[Need]) -> bool:
@@ -148,6 +156,15 @@ class AccessControl:
         needs = self._needs[call.service].needs(call.operation, parameters)
         need = needs[0] if needs else Need(action=f"{call.service}:{call.operation}")
         return self._authorizer.denial(call, need)
+
+
+def _lacks_only_a_condition(decision: Decision) -> bool:
+    """Whether a statement would allow the request if a condition was met."""
+    match decision:
+        case DeniedImplicitly(nearest=Nearest(mismatch=Mismatch(element=Element.CONDITION))):
+            return True
+        case _:
+            return False
 
 
 def _call_context(call: Call) -> Mapping[str, str]:

@@ -5,6 +5,7 @@ Developer Guide, "Using the Amazon EBS CSI driver on SageMaker HyperPod EKS clus
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from hyperpod_ebs.emulator import eks
@@ -15,7 +16,14 @@ from hyperpod_ebs.emulator.records import Cluster
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Parameters
 
-FORWARDED: Final[ContextValues] = {"aws:ViaAWSService": "true", "aws:CalledVia": ["sagemaker.amazonaws.com"]}
+_SERVICE: Final = "sagemaker.amazonaws.com"
+
+FORWARDED: Final[ContextValues] = {
+    "aws:ViaAWSService": "true",
+    "aws:CalledVia": [_SERVICE],
+    "aws:CalledViaFirst": _SERVICE,
+    "aws:CalledViaLast": _SERVICE,
+}
 """The condition keys of a call that SageMaker makes on behalf of its caller."""
 
 _EC2_ACTIONS: Final = {"AttachClusterNodeVolume": "AttachVolume", "DetachClusterNodeVolume": "DetachVolume"}
@@ -52,7 +60,7 @@ class SageMakerNeeds:
         EC2's own AttachVolume needs the instance as well, but the guide's policies grant only the volume.
         """
         need = self._ec2.on_volume(_EC2_ACTIONS[operation], volume)
-        return Need(action=need.action, resource=need.resource, context={**need.context, **FORWARDED})
+        return replace(need, context={**need.context, **FORWARDED})
 
     def _describe_eks_cluster(self, arn: str) -> Need:
         name = arn.rpartition("/")[2]
