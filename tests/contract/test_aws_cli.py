@@ -96,7 +96,7 @@ def cli(emulator: Emulator) -> Generator[Cli]:
 
 async def test_the_cli_gets_an_answer_to_every_operation(cli: Cli, emulator: Emulator) -> None:
     """The AWS CLI parses each answer, and needs no configuration but the output of `emulator env`."""
-    await call_every_operation(cli)
+    await call_every_operation(cli, emulator)
 
     assert await read_called_operations(emulator.url) == OPERATIONS
 

@@ -59,7 +59,7 @@ async def test_a_fault_can_be_planned_for_one_of_two_services_with_an_operation_
 @pytest.mark.requirement("emulator.botocore-accepts")
 async def test_boto3_gets_an_answer_to_every_operation(emulator: Emulator, aws: Aws) -> None:
     """boto3 parses each answer."""
-    await call_every_operation(Boto3(aws))
+    await call_every_operation(Boto3(aws), emulator)
 
     assert await read_called_operations(emulator.url) == OPERATIONS
 

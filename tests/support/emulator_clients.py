@@ -130,7 +130,9 @@ def clients(env: Mapping[str, str]) -> Aws:
         "region_name": env["AWS_REGION"],
         "config": Config(retries={"total_max_attempts": 1}),
     }
-    return Aws({service: boto3.client(service, **access) for service in ("ec2", "sagemaker", "eks", "iam", "sts")})
+    return Aws(
+        {service: boto3.client(service, **access) for service in ("ec2", "sagemaker", "eks", "eks-auth", "iam", "sts")}
+    )
 
 
 @asynccontextmanager

@@ -6,8 +6,16 @@ import urllib.request
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.kit import files
 from tests.support.emulator_clients import GROUP, ROLE, ZONE
+from tests.support.every_eks_operation import (
+    EKS_AUTH_OPERATIONS,
+    EKS_OPERATIONS,
+    call_every_eks_operation,
+    eks_auth_error_cases,
+    eks_error_cases,
+)
 from tests.support.every_iam_operation import IAM_OPERATIONS, call_every_iam_operation, iam_error_cases
 
 OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
@@ -26,7 +34,8 @@ OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
             *("BatchDeleteClusterNodes", "BatchReplaceClusterNodes", "BatchRebootClusterNodes"),
         }
     ),
-    "eks": frozenset({"CreateCluster", "DescribeCluster"}),
+    "eks": EKS_OPERATIONS,
+    "eks-auth": EKS_AUTH_OPERATIONS,
     "iam": IAM_OPERATIONS,
     "sts": frozenset({"GetCallerIdentity"}),
 }
@@ -68,8 +77,9 @@ async def run_concurrently(*calls: Coroutine[Any, Any, Any]) -> Sequence[Any]:
     return [task.result() for task in tasks]
 
 
-async def call_every_operation(aws: Client) -> None:
+async def call_every_operation(aws: Client, emulator: Emulator) -> None:
     """Call each operation of an empty emulator, and check the answers."""
+    await call_every_eks_operation(aws, emulator)
     await call_every_iam_operation(aws)
     tags = [{"ResourceType": "volume", "Tags": [{"Key": "app", "Value": "a b&c"}]}]
     identity, types, zones, created, run, _ = await run_concurrently(
@@ -207,17 +217,14 @@ def error_cases(*, volume: str, cluster: str, node: str) -> Sequence[ErrorCase]:
         "AttachClusterNodeVolume": ({**on_node, "VolumeId": UNKNOWN_VOLUME}, "ValidationException"),
         "DetachClusterNodeVolume": ({**on_node, "VolumeId": volume}, "ValidationException"),
     }
-    eks: _Cases = {
-        "CreateCluster": ({"name": "eks", "roleArn": ROLE, "resourcesVpcConfig": {}}, "ResourceInUseException"),
-        "DescribeCluster": ({"name": "nowhere"}, "ResourceNotFoundException"),
-    }
     sts: _Cases = {"GetCallerIdentity": ({}, "ExpiredToken")}
     return [
         ErrorCase(service, operation, members, code)
         for service, cases in (
             ("ec2", ec2),
             ("sagemaker", sagemaker),
-            ("eks", eks),
+            ("eks", eks_error_cases(ROLE)),
+            ("eks-auth", eks_auth_error_cases()),
             ("iam", iam_error_cases()),
             ("sts", sts),
         )

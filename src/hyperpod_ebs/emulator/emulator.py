@@ -10,7 +10,7 @@ from pathlib import Path
 from hyperpod_ebs.emulator import lifecycle, services, state_directory
 from hyperpod_ebs.emulator.credentials import Credentials
 from hyperpod_ebs.emulator.disks import loop_devices, mountinfo
-from hyperpod_ebs.emulator.http import status
+from hyperpod_ebs.emulator.http import oidc_issuers, status
 from hyperpod_ebs.emulator.http.faults import Faults
 from hyperpod_ebs.emulator.http.instance_metadata import InstanceMetadata
 from hyperpod_ebs.emulator.http.metadata_listeners import MetadataListeners
@@ -82,10 +82,12 @@ class Emulator:
                 access=aws.access,
                 faults=faults,
                 local_routes=status.routes(world, listeners),
+                public_routes=oidc_issuers.routes(world),
                 metadata=InstanceMetadata(world, listeners),
             )
             await stack.enter_async_context(world.clock.start_ticker())
             url = await stack.enter_async_context(server.serve(settings.host, settings.port))
+            world.endpoint.publish(url)
             await files.off_loop(stack.enter_context, state_directory.publish_url(state, url))
             yield cls(
                 url=url,

@@ -14,6 +14,7 @@ from hyperpod_ebs.emulator.disks.pool import Pool, PoolUnusable
 from hyperpod_ebs.emulator.ec2 import client_tokens
 from hyperpod_ebs.emulator.records import Attachment
 from hyperpod_ebs.emulator.state.clock import Clock, Profile
+from hyperpod_ebs.emulator.state.endpoint import Endpoint
 from hyperpod_ebs.emulator.state.region import Region
 from hyperpod_ebs.emulator.state.store import RESTORE, StateRefused, Store
 from hyperpod_ebs.emulator.state.views import Consistency, view_of
@@ -58,6 +59,8 @@ async def open_world(  # noqa: PLR0913 - the settings of a world
             backing_files=backing_files,
             directories=directories,
             bindings=bindings,
+            state=state,
+            endpoint=Endpoint(),
         )
         stack.push_async_callback(_release_devices, world, temporary=temporary)
         await _recover(world, disks)

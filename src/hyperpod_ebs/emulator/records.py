@@ -7,6 +7,7 @@ has an attachment.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 Tags = Mapping[str, str]
 
@@ -189,6 +190,18 @@ class EksCluster:
     role: str
     version: str
     subnets: tuple[str, ...] = ()
+    unique_id: str = ""
+    """32 hex digits in the names of the cluster's endpoint and token issuer."""
+
+    given: Mapping[str, Any] = field(default_factory=dict)  # Any: members of EKS's shapes
+    """The parameters of CreateCluster that have no field here."""
+
+    authority: str = ""
+    """PEM, the certificate of the certificate authority."""
+
+    authority_key: str = field(default="", repr=False)
+    """PEM, PKCS #8; no answer and no log has it."""
+
     tags: Tags = field(default_factory=dict)
 
 

@@ -14,7 +14,8 @@ from hyperpod_ebs.emulator.ec2.tagging import Tagging
 from hyperpod_ebs.emulator.ec2.volume_attachments import VolumeAttachments
 from hyperpod_ebs.emulator.ec2.volumes import Volumes
 from hyperpod_ebs.emulator.ec2.zones import Zones
-from hyperpod_ebs.emulator.eks import Eks, EksNeeds
+from hyperpod_ebs.emulator.eks.needs import EksAuthNeeds, EksNeeds
+from hyperpod_ebs.emulator.eks.service import eks_services
 from hyperpod_ebs.emulator.http.dispatch import Service
 from hyperpod_ebs.emulator.iam_api.service import create_iam
 from hyperpod_ebs.emulator.identity.authorizer import AccessControl, Authorizer, Needs
@@ -55,6 +56,7 @@ def create_services(world: World, *, rate: Rate, enforces: bool) -> AwsServices:
         "ec2": Ec2Needs(world),
         "sagemaker": SageMakerNeeds(world),
         "eks": EksNeeds(world),
+        "eks-auth": EksAuthNeeds(world),
         "iam": iam.needs,
         "sts": StsNeeds(),
     }
@@ -80,7 +82,7 @@ def create_services(world: World, *, rate: Rate, enforces: bool) -> AwsServices:
             NodeBatches(world, clusters, machines),
             NodeVolumes(world, clusters, attachments, authorizer, SageMakerNeeds(world)),
         ],
-        "eks": [Eks(world)],
+        **eks_services(world, identities, authorizer),
         "iam": iam.objects,
         "sts": [Sts()],
     }

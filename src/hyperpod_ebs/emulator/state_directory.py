@@ -19,7 +19,7 @@ from hyperpod_ebs.emulator.state.store import StateRefused
 _ENTRIES: Final = {
     *("lock", "endpoint", "endpoint.new", "credentials.json", "credentials.new"),
     *("state.db", "state.db-wal", "state.db-shm", "state.db-journal"),
-    *("pool.xfs", "pool.new", "disks", "nodes"),
+    *("pool.xfs", "pool.new", "disks", "nodes", "eks"),
 }
 """Every name that an emulator creates in its state directory."""
 

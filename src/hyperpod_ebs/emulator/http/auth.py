@@ -100,6 +100,7 @@ _ERRORS: Final[Mapping[str, SignatureErrors]] = {
     "sts": _QUERY_ERRORS,
     "iam": _QUERY_ERRORS,
     "eks": _json_errors(403),
+    "eks-auth": _json_errors(403),
 }
 _OTHERS: Final = _json_errors(400)
 

@@ -24,13 +24,14 @@ STOPPING: Final = 5.0
 class Server:
     """The services, served on one port."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a server
         self,
         *,
         services: Mapping[str, Sequence[Service]],
         access: AccessControl,
         faults: Faults,
         local_routes: Sequence[web.RouteDef],
+        public_routes: Sequence[web.RouteDef] = (),
         metadata: InstanceMetadata | None = None,
     ) -> None:
         """Create the server, which does not listen yet.
@@ -40,6 +41,7 @@ class Server:
             access: The access keys to accept, and what their owners may do.
             faults: The planned faults.
             local_routes: Further routes without signatures, for clients on this machine only.
+            public_routes: Further routes without signatures, for all clients.
             metadata: The metadata of the machines, at their own addresses.
 
         Raises:
@@ -47,7 +49,7 @@ class Server:
         """
         self._dispatcher = Dispatcher(services=services, access=access, faults=faults)
         local_routes = [*control.routes(faults=faults, call_log=self._dispatcher.call_log), *local_routes]
-        self._routes = [*map(control.local_only, local_routes)]
+        self._routes = [*map(control.local_only, local_routes), *public_routes]
         self._metadata = metadata
 
     @asynccontextmanager

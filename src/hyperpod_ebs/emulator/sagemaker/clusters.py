@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-from hyperpod_ebs.emulator import eks
+from hyperpod_ebs.emulator.eks.arns import cluster_arn
 from hyperpod_ebs.emulator.nodes.machines import Machines
 from hyperpod_ebs.emulator.records import Cluster, Instance, InstanceGroup
 from hyperpod_ebs.emulator.state.world import World, new_id, now, to_datetime
@@ -109,7 +109,7 @@ class Clusters:
         if "Eks" not in parameters:
             return None
         arn: str = parameters["Eks"]["ClusterArn"]
-        name = next((name for name in self._store.eks_clusters if eks.arn(self._world, name) == arn), None)
+        name = next((name for name in self._store.eks_clusters if cluster_arn(self._world.region, name) == arn), None)
         if name is None:
             raise AwsFault("ValidationException", f"EKS cluster {arn} does not exist: create it first")
         if (state := self._store.eks_clusters[name].state) != "ACTIVE":

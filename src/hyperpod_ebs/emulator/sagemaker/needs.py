@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from hyperpod_ebs.emulator import eks
 from hyperpod_ebs.emulator.ec2.needs import Ec2Needs
+from hyperpod_ebs.emulator.eks.arns import cluster_arn
 from hyperpod_ebs.emulator.identity.authorizer import Need
 from hyperpod_ebs.emulator.identity.identities import ContextValues
 from hyperpod_ebs.emulator.records import Cluster
@@ -68,7 +68,7 @@ class SageMakerNeeds:
         tags: Mapping[str, str] = cluster.tags if cluster else {}
         return Need(
             action="eks:DescribeCluster",
-            resource=eks.arn(self._world, name),
+            resource=cluster_arn(self._world.region, name),
             context={**FORWARDED, **{f"aws:ResourceTag/{key}": value for key, value in tags.items()}},
         )
 

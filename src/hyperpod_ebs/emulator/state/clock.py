@@ -67,6 +67,9 @@ AWS_DURATIONS: Final = {
     "cluster in service": Duration(2, 3),
     "cluster gone": Duration(2, 3),
     "eks active": Duration(1, 2),
+    "eks gone": Duration(1, 2),
+    "addon active": Duration(1, 2),
+    "addon gone": Duration(1, 2),
 }
 """Each step's duration in the `aws` profile."""
 

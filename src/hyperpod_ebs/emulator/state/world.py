@@ -5,12 +5,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TypeVar
 
 from hyperpod_ebs.emulator.disks.backing_files import BackingFiles
 from hyperpod_ebs.emulator.disks.bindings import Bindings
 from hyperpod_ebs.emulator.disks.device_directories import DeviceDirectories
 from hyperpod_ebs.emulator.state.clock import Clock
+from hyperpod_ebs.emulator.state.endpoint import Endpoint
 from hyperpod_ebs.emulator.state.region import Region
 from hyperpod_ebs.emulator.state.store import Store
 from hyperpod_ebs.emulator.state.views import View
@@ -31,6 +33,10 @@ class World:
     backing_files: BackingFiles
     directories: DeviceDirectories
     bindings: Bindings
+    state: Path
+    """The state directory."""
+
+    endpoint: Endpoint
 
     async def acknowledge(self, answer: T) -> T:
         """Write every change so far to disk, then return `answer`, which may report those changes."""
