@@ -17,6 +17,7 @@ from tests.support.every_eks_operation import (
     eks_error_cases,
 )
 from tests.support.every_iam_operation import IAM_OPERATIONS, call_every_iam_operation, iam_error_cases
+from tests.support.every_sts_operation import STS_OPERATIONS, call_every_sts_operation, sts_error_cases
 
 OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
     "ec2": frozenset(
@@ -37,7 +38,7 @@ OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
     "eks": EKS_OPERATIONS,
     "eks-auth": EKS_AUTH_OPERATIONS,
     "iam": IAM_OPERATIONS,
-    "sts": frozenset({"GetCallerIdentity"}),
+    "sts": STS_OPERATIONS,
 }
 """The emulated operations by service."""
 
@@ -80,6 +81,7 @@ async def run_concurrently(*calls: Coroutine[Any, Any, Any]) -> Sequence[Any]:
 async def call_every_operation(aws: Client, emulator: Emulator) -> None:
     """Call each operation of an empty emulator, and check the answers."""
     await call_every_eks_operation(aws, emulator)
+    await call_every_sts_operation(aws, emulator)
     await call_every_iam_operation(aws)
     tags = [{"ResourceType": "volume", "Tags": [{"Key": "app", "Value": "a b&c"}]}]
     identity, types, zones, created, run, _ = await run_concurrently(
@@ -178,7 +180,7 @@ def error_cases(*, volume: str, cluster: str, node: str) -> Sequence[ErrorCase]:
     """A case for each operation.
 
     The emulator must have an available volume, a HyperPod cluster `hp` and an EKS cluster `eks`, and a planned fault
-    ExpiredToken for STS, whose only operation has no errors.
+    ExpiredToken for GetCallerIdentity, which has no errors.
     """
     on_node = {"ClusterArn": cluster, "NodeId": node}
     nowhere = {"ClusterName": "nowhere"}
@@ -217,7 +219,6 @@ def error_cases(*, volume: str, cluster: str, node: str) -> Sequence[ErrorCase]:
         "AttachClusterNodeVolume": ({**on_node, "VolumeId": UNKNOWN_VOLUME}, "ValidationException"),
         "DetachClusterNodeVolume": ({**on_node, "VolumeId": volume}, "ValidationException"),
     }
-    sts: _Cases = {"GetCallerIdentity": ({}, "ExpiredToken")}
     return [
         ErrorCase(service, operation, members, code)
         for service, cases in (
@@ -226,7 +227,7 @@ def error_cases(*, volume: str, cluster: str, node: str) -> Sequence[ErrorCase]:
             ("eks", eks_error_cases(ROLE)),
             ("eks-auth", eks_auth_error_cases()),
             ("iam", iam_error_cases()),
-            ("sts", sts),
+            ("sts", sts_error_cases(ROLE)),
         )
         for operation, (members, code) in cases.items()
     ]

@@ -20,6 +20,7 @@ from hyperpod_ebs.emulator.http.dispatch import Service
 from hyperpod_ebs.emulator.iam_api.service import create_iam
 from hyperpod_ebs.emulator.identity.authorizer import AccessControl, Authorizer, Needs
 from hyperpod_ebs.emulator.identity.identities import Identities
+from hyperpod_ebs.emulator.identity.issuer_keys import ClusterIssuerKeys
 from hyperpod_ebs.emulator.nodes.attachments import Attachments
 from hyperpod_ebs.emulator.nodes.machines import Machines
 from hyperpod_ebs.emulator.sagemaker.cluster_lists import ClusterLists
@@ -28,7 +29,7 @@ from hyperpod_ebs.emulator.sagemaker.needs import SageMakerNeeds
 from hyperpod_ebs.emulator.sagemaker.node_batches import NodeBatches
 from hyperpod_ebs.emulator.sagemaker.node_volumes import NodeVolumes
 from hyperpod_ebs.emulator.state.world import World
-from hyperpod_ebs.emulator.sts import Sts, StsNeeds
+from hyperpod_ebs.emulator.sts.service import create_sts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +53,14 @@ def create_services(world: World, *, rate: Rate, enforces: bool) -> AwsServices:
     identities = Identities(world.store, world.region)
     authorizer = Authorizer(identities, world.region, enforces=enforces)
     iam = create_iam(world, identities, authorizer)
+    sts = create_sts(world, identities, authorizer, ClusterIssuerKeys(world.store))
     needs: Mapping[str, Needs] = {
         "ec2": Ec2Needs(world),
         "sagemaker": SageMakerNeeds(world),
         "eks": EksNeeds(world),
         "eks-auth": EksAuthNeeds(world),
         "iam": iam.needs,
-        "sts": StsNeeds(),
+        "sts": sts.needs,
     }
     attachments = Attachments(world)
     machines = Machines(world, attachments)
@@ -84,6 +86,6 @@ def create_services(world: World, *, rate: Rate, enforces: bool) -> AwsServices:
         ],
         **eks_services(world, identities, authorizer),
         "iam": iam.objects,
-        "sts": [Sts()],
+        "sts": sts.objects,
     }
     return AwsServices(objects=objects, access=AccessControl(identities, authorizer, world.region, needs))
