@@ -4,6 +4,7 @@ The CLI takes most of a second to start, so a few independent calls run at the s
 """
 
 import asyncio
+import hashlib
 import json
 import os
 import re
@@ -41,6 +42,9 @@ _ERROR: Final = re.compile(r"An error occurred \((?P<code>[\w.]+)\) when calling
 class Cli:
     """The AWS CLI with this process's environment."""
 
+    directory: Path
+    """Directory for files that hold blobs."""
+
     semaphore: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     async def __call__(self, service: str, operation: str, **members: Any) -> Any:
@@ -56,13 +60,13 @@ class Cli:
         return error["code"]
 
     async def _run(self, service: str, operation: str, members: Mapping[str, Any], *, code: int) -> command.Finished:
-        words = [service, xform_name(operation, "-"), *flags(members), "--output", "json"]
+        words = [service, xform_name(operation, "-"), *flags(members, self.directory), "--output", "json"]
         async with self.semaphore:
             return await command.run([str(CLI), *words], ok=frozenset({code}))
 
 
-def flags(members: Mapping[str, Any]) -> list[str]:
-    """A request's members as flags: single values as text, the others as JSON."""
+def flags(members: Mapping[str, Any], directory: Path) -> list[str]:
+    """A request's members as flags: single values as text, blobs in files in `directory`, the others as JSON."""
     words = []
     for name, value in members.items():
         if name == "MaxCount":  # the CLI has one flag for both counts
@@ -70,13 +74,17 @@ def flags(members: Mapping[str, Any]) -> list[str]:
         flag = "--count" if name == "MinCount" else f"--{xform_name(name, '-')}"
         if value is True:
             words.append(flag)
+        elif isinstance(value, bytes):
+            file = directory / hashlib.sha256(value).hexdigest()
+            file.write_bytes(value)
+            words += [flag, f"fileb://{file}"]
         else:
             words += [flag, str(value) if isinstance(value, str | int) else json.dumps(value)]
     return words
 
 
 @pytest.fixture
-def cli(emulator: Emulator) -> Generator[Cli]:
+def cli(emulator: Emulator, tmp_path: Path) -> Generator[Cli]:
     """The CLI with the environment variables that `emulator env` prints, without the user's configuration."""
     if not CLI.exists():
         missing = f"the AWS CLI is missing at {CLI}: scripts/setup.sh aws-cli installs it"
@@ -91,7 +99,7 @@ def cli(emulator: Emulator) -> Generator[Cli]:
         }
         for name, value in (emulator.env | no_configuration).items():
             patch.setenv(name, value)
-        yield Cli()
+        yield Cli(tmp_path)
 
 
 async def test_the_cli_gets_an_answer_to_every_operation(cli: Cli, emulator: Emulator) -> None:

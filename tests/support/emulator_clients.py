@@ -1,7 +1,7 @@
 """An emulator in this process, with boto3 clients that call it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,8 +121,12 @@ def error_of(error: ClientError) -> tuple[str, str]:
     return answered.get("Code", ""), answered.get("Message", "")
 
 
-def clients(env: Mapping[str, str]) -> Aws:
-    """Clients that use these environment variables and never retry."""
+SERVICES: Final = ("ec2", "sagemaker", "eks", "eks-auth", "iam", "kms", "sts")
+"""The emulated services."""
+
+
+def clients(env: Mapping[str, str], services: Sequence[str] = SERVICES) -> Aws:
+    """Clients of services that use these environment variables and never retry."""
     access = {
         "endpoint_url": env["AWS_ENDPOINT_URL"],
         "aws_access_key_id": env["AWS_ACCESS_KEY_ID"],
@@ -130,9 +134,7 @@ def clients(env: Mapping[str, str]) -> Aws:
         "region_name": env["AWS_REGION"],
         "config": Config(retries={"total_max_attempts": 1}),
     }
-    return Aws(
-        {service: boto3.client(service, **access) for service in ("ec2", "sagemaker", "eks", "eks-auth", "iam", "sts")}
-    )
+    return Aws({service: boto3.client(service, **access) for service in services})
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.kit import files
+from tests.support import every_kms_operation
 from tests.support.emulator_clients import GROUP, ROLE, ZONE
 from tests.support.every_eks_operation import (
     EKS_AUTH_OPERATIONS,
@@ -38,6 +39,7 @@ OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
     "eks": EKS_OPERATIONS,
     "eks-auth": EKS_AUTH_OPERATIONS,
     "iam": IAM_OPERATIONS,
+    "kms": every_kms_operation.OPERATIONS,
     "sts": STS_OPERATIONS,
 }
 """The emulated operations by service."""
@@ -83,6 +85,7 @@ async def call_every_operation(aws: Client, emulator: Emulator) -> None:
     await call_every_eks_operation(aws, emulator)
     await call_every_sts_operation(aws, emulator)
     await call_every_iam_operation(aws)
+    await every_kms_operation.call_every_operation(aws)
     tags = [{"ResourceType": "volume", "Tags": [{"Key": "app", "Value": "a b&c"}]}]
     identity, types, zones, created, run, _ = await run_concurrently(
         aws("sts", "GetCallerIdentity"),
@@ -227,6 +230,7 @@ def error_cases(*, volume: str, cluster: str, node: str) -> Sequence[ErrorCase]:
             ("eks", eks_error_cases(ROLE)),
             ("eks-auth", eks_auth_error_cases()),
             ("iam", iam_error_cases()),
+            ("kms", every_kms_operation.ERRORS),
             ("sts", sts_error_cases(ROLE)),
         )
         for operation, (members, code) in cases.items()

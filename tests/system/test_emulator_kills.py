@@ -169,6 +169,26 @@ async def test_machines_keep_their_metadata_addresses_when_the_emulator_is_kille
 
 
 @pytest.mark.requirement("emulator.durable")
+async def test_acknowledged_kms_keys_and_grants_survive_a_kill(short_path: Path) -> None:
+    """What a key encrypted before the kill can be decrypted after it."""
+    async with prepare_emulator(short_path / "state") as emulator:
+        aws = await emulator.start()
+        key = (await aws("kms", "create_key"))["KeyMetadata"]["Arn"]
+        blob = (await aws("kms", "encrypt", KeyId=key, Plaintext=b"secret"))["CiphertextBlob"]
+        grantee = "arn:aws:iam::123456789012:root"
+        grant = await aws("kms", "create_grant", KeyId=key, GranteePrincipal=grantee, Operations=["Decrypt"])
+        await emulator.end(signal.SIGKILL)
+
+        aws = await emulator.start()
+        opened = await aws("kms", "decrypt", CiphertextBlob=blob)
+        grants = await aws("kms", "list_grants", KeyId=key)
+
+        assert opened["Plaintext"] == b"secret"
+        assert [each["GrantId"] for each in grants["Grants"]] == [grant["GrantId"]]
+        await aws("kms", "retire_grant", GrantToken=grant["GrantToken"])
+
+
+@pytest.mark.requirement("emulator.durable")
 async def test_acknowledged_volumes_snapshots_and_attachments_survive_a_kill(short_path: Path) -> None:
     state = short_path / "state"
     async with prepare_emulator(state) as emulator:

@@ -1,5 +1,6 @@
 """What an emulator does with a state directory at start and stop: recover the previous run's state, release devices."""
 
+import functools
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,6 +14,7 @@ from hyperpod_ebs.emulator.disks.file_copy import CopyMethod
 from hyperpod_ebs.emulator.disks.pool import Pool, PoolUnusable
 from hyperpod_ebs.emulator.ec2 import client_tokens
 from hyperpod_ebs.emulator.records import Attachment
+from hyperpod_ebs.emulator.state import root_key
 from hyperpod_ebs.emulator.state.clock import Clock, Profile
 from hyperpod_ebs.emulator.state.endpoint import Endpoint
 from hyperpod_ebs.emulator.state.region import Region
@@ -37,6 +39,8 @@ async def open_world(  # noqa: PLR0913 - the settings of a world
     async with AsyncExitStack() as stack:
         store = await files.off_loop(Store.open, state / "state.db")
         stack.push_async_callback(files.off_loop, store.close)
+        load = functools.partial(root_key.load_or_create, state, is_needed=bool(store.kms_keys))
+        root = await files.off_loop(load)
         stack.push_async_callback(_close_pool, state)
         try:
             disks = await Pool.open(state)
@@ -61,6 +65,7 @@ async def open_world(  # noqa: PLR0913 - the settings of a world
             bindings=bindings,
             state=state,
             endpoint=Endpoint(),
+            root_key=root,
         )
         stack.push_async_callback(_release_devices, world, temporary=temporary)
         await _recover(world, disks)

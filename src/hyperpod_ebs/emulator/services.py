@@ -21,6 +21,7 @@ from hyperpod_ebs.emulator.iam_api.service import create_iam
 from hyperpod_ebs.emulator.identity.authorizer import AccessControl, Authorizer, Needs
 from hyperpod_ebs.emulator.identity.identities import Identities
 from hyperpod_ebs.emulator.identity.issuer_keys import ClusterIssuerKeys
+from hyperpod_ebs.emulator.kms.service import create_kms
 from hyperpod_ebs.emulator.nodes.attachments import Attachments
 from hyperpod_ebs.emulator.nodes.machines import Machines
 from hyperpod_ebs.emulator.sagemaker.cluster_lists import ClusterLists
@@ -54,12 +55,14 @@ def create_services(world: World, *, rate: Rate, enforces: bool) -> AwsServices:
     authorizer = Authorizer(identities, world.region, enforces=enforces)
     iam = create_iam(world, identities, authorizer)
     sts = create_sts(world, identities, authorizer, ClusterIssuerKeys(world.store))
+    kms = create_kms(world, authorizer)
     needs: Mapping[str, Needs] = {
         "ec2": Ec2Needs(world),
         "sagemaker": SageMakerNeeds(world),
         "eks": EksNeeds(world),
         "eks-auth": EksAuthNeeds(world),
         "iam": iam.needs,
+        "kms": kms.needs,
         "sts": sts.needs,
     }
     attachments = Attachments(world)
@@ -86,6 +89,7 @@ def create_services(world: World, *, rate: Rate, enforces: bool) -> AwsServices:
         ],
         **eks_services(world, identities, authorizer),
         "iam": iam.objects,
+        "kms": kms.objects,
         "sts": sts.objects,
     }
     return AwsServices(objects=objects, access=AccessControl(identities, authorizer, world.region, needs))

@@ -18,6 +18,7 @@ from hyperpod_ebs.emulator.state.store import StateRefused
 
 _ENTRIES: Final = {
     *("lock", "endpoint", "endpoint.new", "credentials.json", "credentials.new"),
+    *("kms_root.key", "kms_root.new"),
     *("state.db", "state.db-wal", "state.db-shm", "state.db-journal"),
     *("pool.xfs", "pool.new", "disks", "nodes", "eks"),
 }

@@ -4,7 +4,7 @@ A call needs one or several actions, each on a resource. The services list them;
 asks the policies, and raises the denial of the call's service.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -15,7 +15,7 @@ from hyperpod_ebs.emulator.identity.identities import ContextValues, Identities,
 from hyperpod_ebs.emulator.state.region import Region
 from hyperpod_ebs.emulator.wire.operations import AwsFault, Call, Parameters
 from hyperpod_ebs.iam.decision import Allowed, Decision, DeniedImplicitly, Nearest, ResourcePolicy, Source, decide
-from hyperpod_ebs.iam.request import Context, Request
+from hyperpod_ebs.iam.request import Context, Principal, Request
 from hyperpod_ebs.iam.statements import Element, Mismatch
 
 GLOBAL: Final = frozenset({"iam", "sts"})
@@ -50,6 +50,9 @@ class Need:
     The service answers that a resource does not exist to callers who lack only a condition, because the missing
     resource may be all that keeps the condition from being met. Other callers get the denial.
     """
+
+    is_granted: Callable[[Principal], bool] | None = None
+    """Whether a grant allows the action to a principal whom no policy allows it; only KMS keys have grants."""
 
 
 class Needs(Protocol):
@@ -86,6 +89,8 @@ class Authorizer:
         for need in needs:
             request = self.request(call, identity, need)
             decision = decide(request, replace(identity.policies, resource=need.policy))
+            if isinstance(decision, DeniedImplicitly) and need.is_granted and need.is_granted(identity.principal):
+                continue
             if not isinstance(decision, Allowed) and (need.exists or not _lacks_only_a_condition(decision)):
                 raise access_denied(service or call.service, request, decision)
 

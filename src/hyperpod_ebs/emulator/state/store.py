@@ -21,7 +21,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
-from hyperpod_ebs.emulator import eks_records, identity_records, records
+from hyperpod_ebs.emulator import eks_records, identity_records, kms_records, records
 
 SCHEMA: Final = 1
 """The version of the database's format."""
@@ -166,6 +166,10 @@ class Store:
         self.oidc_providers = Table(identity_records.OidcProvider, changes)
         self.access_keys = Table(identity_records.AccessKey, changes, "user")
         self.sessions = Table(identity_records.Session, changes, "role", "user")
+        self.kms_keys = Table(kms_records.Key, changes)
+        self.kms_aliases = Table(kms_records.Alias, changes, "key")
+        self.kms_grants = Table(kms_records.Grant, changes, "key", "attachment")
+        self.ebs_encryption = Table(kms_records.EbsEncryption, changes)
         self.tokens = Table(records.Token, changes)
         self.dues = Table(records.Due, changes)
         self.moments = Table(records.Moment, changes)

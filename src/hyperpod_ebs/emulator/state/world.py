@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -37,6 +37,8 @@ class World:
     """The state directory."""
 
     endpoint: Endpoint
+    root_key: bytes = field(repr=False)
+    """The key under which the material of KMS keys is stored."""
 
     async def acknowledge(self, answer: T) -> T:
         """Write every change so far to disk, then return `answer`, which may report those changes."""

@@ -4,7 +4,8 @@ protocol    services     request                    answer
 ----------  -----------  -------------------------  ----------------
 ec2         ec2          form                       XML
 query       iam, sts     form                       XML in a wrapper
-json        sagemaker    JSON, named in a header    JSON
+json        sagemaker,   JSON, named in a header    JSON
+            kms
 rest-json   eks          path, query, JSON          JSON
 """
 

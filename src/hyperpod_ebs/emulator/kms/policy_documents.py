@@ -1,0 +1,115 @@
+"""Documents of key policies: the default one, that of the key aws/ebs, and the parser of a new one.
+
+Sources: KMS Developer Guide, "Key policies in AWS KMS" and "Default key policy".
+"""
+
+import json
+import re
+from typing import Any, Final
+
+from hyperpod_ebs.emulator.state.region import Region
+from hyperpod_ebs.emulator.state.store import Store
+from hyperpod_ebs.emulator.wire.operations import AwsFault
+from hyperpod_ebs.iam import documents
+from hyperpod_ebs.iam.documents import Kind, MalformedPolicy, Policy
+
+NAME: Final = "default"
+"""The only name of a key policy."""
+
+MAX_BYTES: Final = 32_768
+"""The quota "Key policy document size"."""
+
+_PRINCIPAL: Final = re.compile(
+    r"arn:[a-z-]+:(?:iam|sts)::(?P<account>\d{12}):(?P<kind>user|role|assumed-role|federated-user)/(?P<name>[^*]+)",
+    re.ASCII,
+)
+_ACCOUNT: Final = re.compile(r"\d{12}|\*", re.ASCII)
+_UNIQUE_ID: Final = re.compile(r"A(?:IDA|ROA)[A-Z0-9]{16}")
+
+
+def default_policy(region: Region) -> str:
+    """The policy of a key that was created without one: it lets IAM policies of the account decide."""
+    statement = {
+        "Sid": "Enable IAM User Permissions",
+        "Effect": "Allow",
+        "Principal": {"AWS": _root(region)},
+        "Action": "kms:*",
+        "Resource": "*",
+    }
+    return _document("key-default-1", [statement])
+
+
+def ebs_policy(region: Region) -> str:
+    """The policy of the key aws/ebs: all of the account may use it, but only through EC2."""
+    through_ec2 = {
+        "Sid": "Allow access through EBS for all principals in the account that are authorized to use EBS",
+        "Effect": "Allow",
+        "Principal": {"AWS": "*"},
+        "Action": [
+            *("kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:CreateGrant"),
+            "kms:DescribeKey",
+        ],
+        "Resource": "*",
+        "Condition": {"StringEquals": {"kms:CallerAccount": region.account, "kms:ViaService": via_ec2(region)}},
+    }
+    metadata = {
+        "Sid": "Allow direct access to key metadata to the account",
+        "Effect": "Allow",
+        "Principal": {"AWS": _root(region)},
+        "Action": ["kms:Describe*", "kms:Get*", "kms:List*", "kms:RevokeGrant"],
+        "Resource": "*",
+    }
+    return _document("auto-ebs-2", [through_ec2, metadata])
+
+
+def via_ec2(region: Region) -> str:
+    """The value of kms:ViaService for a request that EC2 makes for its caller."""
+    return f"ec2.{region.name}.amazonaws.com"
+
+
+def parse(document: str, store: Store, region: Region) -> Policy:
+    """Compile a new key policy.
+
+    Raises:
+        AwsFault: The document is too long, is not a key policy, or names a principal that does not exist.
+    """
+    if len(document.encode()) > MAX_BYTES:
+        raise AwsFault("LimitExceededException", f"The key policy is longer than {MAX_BYTES} bytes.")
+    try:
+        policy = documents.parse(document, kind=Kind.RESOURCE)
+    except MalformedPolicy as error:
+        raise malformed_policy_error(str(error)) from error
+    for statement in policy.statements:
+        names = statement.principals.aws if statement.principals else frozenset()
+        if not all(_is_known(name, store, region) for name in names):
+            raise malformed_policy_error("Policy contains a statement with one or more invalid principals.")
+    return policy
+
+
+def malformed_policy_error(text: str) -> AwsFault:
+    """The error for a document that is not a key policy."""
+    return AwsFault("MalformedPolicyDocumentException", text)
+
+
+def _is_known(principal: str, store: Store, region: Region) -> bool:
+    """Whether the principal exists, if this account can know it; other accounts are not looked up."""
+    if _ACCOUNT.fullmatch(principal):
+        return True
+    if _UNIQUE_ID.fullmatch(principal):
+        ids = {user.unique_id for user in store.users.values()} | {role.unique_id for role in store.roles.values()}
+        return principal in ids
+    if (match := _PRINCIPAL.fullmatch(principal)) is None:
+        return False
+    if match["account"] != region.account or match["kind"] == "federated-user":
+        return True
+    if match["kind"] == "assumed-role":
+        return match["name"].partition("/")[0] in store.roles
+    return match["name"].rpartition("/")[2] in (store.users if match["kind"] == "user" else store.roles)
+
+
+def _root(region: Region) -> str:
+    return f"arn:{region.partition}:iam::{region.account}:root"
+
+
+def _document(id_: str, statements: list[dict[str, Any]]) -> str:  # Any: JSON
+    return json.dumps({"Version": "2012-10-17", "Id": id_, "Statement": statements}, indent=2)

@@ -1,0 +1,44 @@
+"""The objects that serve KMS."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hyperpod_ebs.emulator.identity.authorizer import Authorizer
+from hyperpod_ebs.emulator.kms.aliases import Aliases
+from hyperpod_ebs.emulator.kms.cryptography import Cryptography
+from hyperpod_ebs.emulator.kms.grants import Grants
+from hyperpod_ebs.emulator.kms.key_policies import KeyPolicies, PolicyCheck
+from hyperpod_ebs.emulator.kms.key_tags import KeyTags
+from hyperpod_ebs.emulator.kms.keyring import Keyring
+from hyperpod_ebs.emulator.kms.keys import Keys
+from hyperpod_ebs.emulator.kms.needs import KmsNeeds
+from hyperpod_ebs.emulator.state.world import World
+
+KmsObject = Keys | Aliases | KeyPolicies | Grants | Cryptography | KeyTags
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kms:
+    """KMS for one account."""
+
+    objects: Sequence[KmsObject]
+    """The objects that answer its operations."""
+
+    needs: KmsNeeds
+    keyring: Keyring
+
+
+def create_kms(world: World, authorizer: Authorizer) -> Kms:
+    """Create KMS for one account, with the key that AWS manages for EBS."""
+    keyring = Keyring(world)
+    needs = KmsNeeds(world, keyring)
+    policy_check = PolicyCheck(world, needs, authorizer)
+    objects: Sequence[KmsObject] = [
+        Keys(world, keyring, policy_check),
+        Aliases(world, keyring),
+        KeyPolicies(world, keyring, policy_check),
+        Grants(world, keyring),
+        Cryptography(world, keyring),
+        KeyTags(world, keyring),
+    ]
+    return Kms(objects=objects, needs=needs, keyring=keyring)

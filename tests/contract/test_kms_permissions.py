@@ -1,0 +1,300 @@
+"""Who may use a key: key policies, IAM policies, grants, and KMS's condition keys."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pytest
+
+from hyperpod_ebs.emulator.emulator import Emulator
+from tests.support.emulator_clients import Aws
+from tests.support.key_users import allow, create_caller, document, user_arn
+
+ROOT: Final = "arn:aws:iam::123456789012:root"
+MANAGE: Final = allow("kms:*", Principal={"AWS": user_arn("emulator")})
+"""The statement of a key policy that keeps the administrator from being locked out."""
+
+
+async def create_key(aws: Aws, *statements: Mapping[str, Any]) -> str:
+    """Create a key whose policy has these statements, and one for the administrator; its ARN."""
+    members = {"Policy": document(MANAGE, *statements)} if statements else {}
+    return str((await aws("kms", "create_key", **members))["KeyMetadata"]["Arn"])
+
+
+async def is_allowed(caller: Aws, operation: str, **members: Any) -> bool:
+    """Whether KMS allows the caller a dry run of the operation."""
+    code, _ = await caller.expect_error("kms", operation, DryRun=True, **members)
+    assert code in {"DryRunOperationException", "AccessDeniedException"}
+    return code == "DryRunOperationException"
+
+
+async def encrypts(caller: Aws, key: str, **members: Any) -> bool:
+    """Whether the caller may encrypt with the key."""
+    return await is_allowed(caller, "encrypt", KeyId=key, Plaintext=b"x", **members)
+
+
+async def test_the_default_key_policy_lets_iam_policies_decide(emulator: Emulator, aws: Aws) -> None:
+    """KMS Developer Guide, "Default key policy": allows the account and enables IAM policies."""
+    key = await create_key(aws)
+    with_policy = await create_caller(emulator, "one", allow("kms:Encrypt", key))
+    without_policy = await create_caller(emulator, "two", allow("kms:Decrypt", key))
+
+    assert await encrypts(with_policy, key)
+    assert not await encrypts(without_policy, key)
+
+
+async def test_a_key_policy_that_names_a_user_needs_no_iam_policy(emulator: Emulator, aws: Aws) -> None:
+    """KMS Developer Guide, "Key policies in AWS KMS"."""
+    one, two = await create_caller(emulator, "one"), await create_caller(emulator, "two", allow("kms:*"))
+    key = await create_key(aws, allow("kms:Encrypt", Principal={"AWS": user_arn("one")}))
+
+    assert await encrypts(one, key)
+    assert not await encrypts(two, key), "the key policy does not delegate to IAM policies"
+    denied = await two.expect_error("kms", "encrypt", KeyId=key, Plaintext=b"x")
+    assert denied[1].endswith("because no resource-based policy allows the kms:Encrypt action")
+
+
+@pytest.mark.parametrize("where", ["key policy", "IAM policy"])
+async def test_an_explicit_deny_beats_every_permission(emulator: Emulator, aws: Aws, where: str) -> None:
+    """IAM User Guide, "Policy evaluation logic"; a grant does not help either."""
+    deny = {"Effect": "Deny", "Action": "kms:Encrypt", "Resource": "*"}
+    own = [allow("kms:*")] + ([deny] if where == "IAM policy" else [])
+    caller = await create_caller(emulator, "one", *own)
+    on_key = [{**deny, "Principal": {"AWS": user_arn("one")}}] if where == "key policy" else []
+    key = await create_key(aws, allow("kms:*", Principal={"AWS": ROOT}), *on_key)
+    await aws("kms", "create_grant", KeyId=key, GranteePrincipal=user_arn("one"), Operations=["Encrypt"])
+
+    denied = await caller.expect_error("kms", "encrypt", KeyId=key, Plaintext=b"x")
+
+    assert denied[0] == "AccessDeniedException"
+    assert "explicit deny" in denied[1]
+
+
+async def test_a_grant_allows_its_operations_to_its_grantee_until_it_ends(emulator: Emulator, aws: Aws) -> None:
+    """KMS Developer Guide, "Grants in AWS KMS"."""
+    key = await create_key(aws)
+    one, two = await create_caller(emulator, "one"), await create_caller(emulator, "two")
+    grant = await aws(
+        "kms", "create_grant", KeyId=key, GranteePrincipal=user_arn("one"), Operations=["Encrypt", "DescribeKey"]
+    )
+
+    assert await encrypts(one, key)
+    assert await encrypts(one, key, GrantTokens=[grant["GrantToken"]])
+    assert not await encrypts(two, key), "another principal"
+    assert not await is_allowed(one, "generate_data_key", KeyId=key, KeySpec="AES_256"), "another operation"
+    assert (await one("kms", "describe_key", KeyId=key))["KeyMetadata"]["Arn"] == key
+    bad_token = await one.expect_error("kms", "encrypt", KeyId=key, Plaintext=b"x", GrantTokens=["x"])
+    assert bad_token[0] == "InvalidGrantTokenException"
+
+    await aws("kms", "revoke_grant", KeyId=key, GrantId=grant["GrantId"])
+    assert not await encrypts(one, key)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "context", "is_met"),
+    [
+        ({"EncryptionContextSubset": {"a": "1"}}, {"a": "1", "b": "2"}, True),
+        ({"EncryptionContextSubset": {"a": "1"}}, {"a": "2"}, False),
+        ({"EncryptionContextSubset": {"a": "1"}}, {}, False),
+        ({"EncryptionContextEquals": {"a": "1"}}, {"a": "1"}, True),
+        ({"EncryptionContextEquals": {"a": "1"}}, {"a": "1", "b": "2"}, False),
+    ],
+)
+async def test_a_constraint_limits_a_grant_to_encryption_contexts(
+    emulator: Emulator, aws: Aws, constraint: dict[str, Any], context: dict[str, str], *, is_met: bool
+) -> None:
+    """KMS Developer Guide, "Using grant constraints"."""
+    key, caller = await create_key(aws), await create_caller(emulator, "one")
+    grant = {"GranteePrincipal": user_arn("one"), "Operations": ["Encrypt"], "Constraints": constraint}
+    await aws("kms", "create_grant", KeyId=key, **grant)
+
+    assert await encrypts(caller, key, EncryptionContext=context) is is_met
+
+
+async def test_a_grantee_passes_on_only_what_it_has(emulator: Emulator, aws: Aws) -> None:
+    """KMS Developer Guide, "Grant constraints": a grant of CreateGrant allows no broader grants."""
+    key, caller = await create_key(aws), await create_caller(emulator, "one")
+    subset = {"EncryptionContextSubset": {"a": "1"}}
+    given = {"KeyId": key, "GranteePrincipal": user_arn("one"), "Constraints": subset}
+    await aws("kms", "create_grant", **given, Operations=["CreateGrant", "Decrypt"])
+
+    assert await is_allowed(caller, "create_grant", **given, Operations=["Decrypt"])
+    assert not await is_allowed(caller, "create_grant", **given, Operations=["Encrypt"]), "another operation"
+    wider = {"KeyId": key, "GranteePrincipal": user_arn("one")}
+    assert not await is_allowed(caller, "create_grant", **wider, Operations=["Decrypt"]), "without the constraint"
+
+
+async def test_the_same_grant_request_with_a_name_creates_one_grant(aws: Aws) -> None:
+    """KMS API reference, CreateGrant, Name: the same id, a new token; all tokens are interchangeable."""
+    key = await create_key(aws)
+    request = {"KeyId": key, "GranteePrincipal": ROOT, "Operations": ["Decrypt"], "Name": "one"}
+
+    first, again = await aws("kms", "create_grant", **request), await aws("kms", "create_grant", **request)
+    other = await aws("kms", "create_grant", **{**request, "Operations": ["Encrypt"]})
+    nameless = {name: value for name, value in request.items() if name != "Name"}
+    unnamed = [(await aws("kms", "create_grant", **nameless))["GrantId"] for _ in range(2)]
+
+    assert first["GrantId"] == again["GrantId"]
+    assert first["GrantToken"] != again["GrantToken"]
+    assert len({first["GrantId"], other["GrantId"], *unnamed}) == 4
+    assert len((await aws("kms", "list_grants", KeyId=key))["Grants"]) == 4
+
+
+async def test_the_retiring_principal_retires_its_grants(emulator: Emulator, aws: Aws) -> None:
+    """KMS Developer Guide, "Retiring and revoking grants"."""
+    key = await create_key(aws)
+    retiree, other = await create_caller(emulator, "one"), await create_caller(emulator, "two")
+    grant = await aws(
+        "kms",
+        "create_grant",
+        KeyId=key,
+        GranteePrincipal=user_arn("two"),
+        RetiringPrincipal=user_arn("one"),
+        Operations=["Decrypt"],
+    )
+    by_id = {"KeyId": key, "GrantId": grant["GrantId"]}
+
+    assert (await other.expect_error("kms", "retire_grant", **by_id))[0] == "AccessDeniedException"
+    listed = await aws("kms", "list_retirable_grants", RetiringPrincipal=user_arn("one"))
+    assert [each["GrantId"] for each in listed["Grants"]] == [grant["GrantId"]]
+    await retiree("kms", "retire_grant", GrantToken=grant["GrantToken"])
+    assert (await aws("kms", "list_grants", KeyId=key))["Grants"] == []
+
+
+@pytest.mark.parametrize(
+    ("members", "code"),
+    [
+        ({"GranteePrincipal": "me"}, "InvalidArnException"),
+        ({}, "ValidationException"),
+        ({"GranteePrincipal": ROOT, "GranteeServicePrincipal": "ec2.amazonaws.com"}, "ValidationException"),
+        ({"GranteeServicePrincipal": "ec2.amazonaws.com"}, "ValidationException"),
+        ({"GranteePrincipal": ROOT, "Operations": ["Sign"]}, "ValidationException"),
+        ({"GranteePrincipal": ROOT, "Operations": ["Fly"]}, "ValidationException"),
+        ({"GranteePrincipal": ROOT, "GrantTokens": ["x"]}, "InvalidGrantTokenException"),
+        (
+            {
+                "GranteePrincipal": ROOT,
+                "Constraints": {"EncryptionContextSubset": {"a": "1"}, "EncryptionContextEquals": {"a": "1"}},
+            },
+            "ValidationException",
+        ),
+    ],
+)
+async def test_an_invalid_grant_is_refused_and_not_created(aws: Aws, members: dict[str, Any], code: str) -> None:
+    """KMS API reference, CreateGrant: Errors."""
+    key = await create_key(aws)
+
+    refused = await aws.expect_error("kms", "create_grant", **{"KeyId": key, "Operations": ["Decrypt"], **members})
+
+    assert refused[0] == code
+    assert (await aws("kms", "list_grants", KeyId=key))["Grants"] == []
+
+
+CONTEXT: Final = {"EncryptionContext": {"app": "db", "env": "test"}}
+GRANT: Final = {
+    "GranteePrincipal": ROOT,
+    "Operations": ["Decrypt"],
+    "Constraints": {"EncryptionContextSubset": {"aws:ebs:id": "vol-1"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("operation", "members", "condition", "is_met"),
+    [
+        ("encrypt", {}, {"StringEquals": {"kms:CallerAccount": "123456789012"}}, True),
+        ("encrypt", {}, {"StringEquals": {"kms:CallerAccount": "999988887777"}}, False),
+        ("encrypt", {}, {"StringEquals": {"kms:ViaService": "ec2.us-west-2.amazonaws.com"}}, False),
+        ("encrypt", CONTEXT, {"StringEquals": {"kms:EncryptionContext:app": "db"}}, True),
+        ("encrypt", CONTEXT, {"StringEquals": {"kms:EncryptionContext:app": "web"}}, False),
+        ("encrypt", CONTEXT, {"ForAllValues:StringEquals": {"kms:EncryptionContextKeys": ["app", "env"]}}, True),
+        ("encrypt", CONTEXT, {"ForAllValues:StringEquals": {"kms:EncryptionContextKeys": ["app"]}}, False),
+        ("encrypt", {}, {"Null": {"kms:EncryptionContextKeys": True}}, True),
+        ("encrypt", {}, {"StringEquals": {"kms:KeyOrigin": "AWS_KMS", "kms:KeyUsage": "ENCRYPT_DECRYPT"}}, True),
+        ("encrypt", {}, {"StringEquals": {"kms:KeySpec": "RSA_2048"}}, False),
+        ("encrypt", {}, {"StringEquals": {"kms:RequestAlias": "alias/a"}}, False),
+        ("encrypt", {"KeyId": "alias/a"}, {"StringEquals": {"kms:RequestAlias": "alias/a"}}, True),
+        ("encrypt", {}, {"ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/a"}}, True),
+        ("encrypt", {}, {"ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/b"}}, False),
+        ("encrypt", {}, {"StringEquals": {"aws:ResourceTag/team": "storage"}}, True),
+        ("create_grant", GRANT, {"ForAllValues:StringEquals": {"kms:GrantOperations": ["Decrypt"]}}, True),
+        ("create_grant", GRANT, {"ForAllValues:StringEquals": {"kms:GrantOperations": ["Encrypt"]}}, False),
+        ("create_grant", GRANT, {"Bool": {"kms:GrantIsForAWSResource": True}}, False),
+        ("create_grant", GRANT, {"StringEquals": {"kms:GranteePrincipal": ROOT}}, True),
+        ("create_grant", GRANT, {"StringEquals": {"kms:GranteePrincipal": "x"}}, False),
+        ("create_grant", GRANT, {"StringEquals": {"kms:GrantConstraintType": "EncryptionContextSubset"}}, True),
+        ("create_grant", GRANT, {"StringEquals": {"kms:GrantConstraintType": "EncryptionContextEquals"}}, False),
+        ("create_grant", GRANT, {"ForAnyValue:StringEquals": {"kms:EncryptionContextKeys": "aws:ebs:id"}}, True),
+    ],
+)
+async def test_a_condition_key_decides(  # noqa: PLR0913 - pytest's arguments
+    emulator: Emulator,
+    aws: Aws,
+    operation: str,
+    members: dict[str, Any],
+    condition: dict[str, Any],
+    *,
+    is_met: bool,
+) -> None:
+    """KMS Developer Guide, "AWS KMS condition keys"."""
+    caller = await create_caller(emulator, "one")
+    statement = allow("kms:*", Principal={"AWS": user_arn("one")}, Condition=condition)
+    key = await create_key(aws, statement)
+    await aws("kms", "create_alias", AliasName="alias/a", TargetKeyId=key)
+    await aws("kms", "tag_resource", KeyId=key, Tags=[{"TagKey": "team", "TagValue": "storage"}])
+    request = {"KeyId": key, **({"Plaintext": b"x"} if operation == "encrypt" else {}), **members}
+
+    assert await is_allowed(caller, operation, **request) is is_met
+
+
+async def test_re_encrypt_needs_both_keys(emulator: Emulator, aws: Aws) -> None:
+    """KMS API reference, ReEncrypt: kms:ReEncryptFrom on the source, kms:ReEncryptTo on the destination."""
+    source, destination = await create_key(aws), await create_key(aws)
+    blob = (await aws("kms", "encrypt", KeyId=source, Plaintext=b"x"))["CiphertextBlob"]
+    request = {"CiphertextBlob": blob, "DestinationKeyId": destination}
+    both = [allow("kms:ReEncryptFrom", source), allow("kms:ReEncryptTo", destination)]
+
+    assert await is_allowed(await create_caller(emulator, "one", *both), "re_encrypt", **request)
+    assert not await is_allowed(await create_caller(emulator, "two", both[0]), "re_encrypt", **request)
+    assert not await is_allowed(await create_caller(emulator, "three", both[1]), "re_encrypt", **request)
+
+
+async def test_an_alias_needs_permission_on_alias_and_key(emulator: Emulator, aws: Aws) -> None:
+    """KMS Developer Guide, "Controlling access to aliases"."""
+    key = await create_key(aws)
+    name = "arn:aws:kms:us-west-2:123456789012:alias/a"
+    request = {"AliasName": "alias/a", "TargetKeyId": key}
+    half = await create_caller(emulator, "one", allow("kms:CreateAlias", key))
+    both = await create_caller(emulator, "two", allow("kms:CreateAlias", key), allow("kms:*Alias", name))
+
+    assert (await half.expect_error("kms", "create_alias", **request))[0] == "AccessDeniedException"
+    await both("kms", "create_alias", **request)
+    denied = await both.expect_error("kms", "delete_alias", AliasName="alias/a")
+    assert f"kms:DeleteAlias on resource: {key}" in denied[1]
+
+
+async def test_tagging_at_creation_is_a_permission_of_its_own(emulator: Emulator, aws: Aws) -> None:
+    """KMS API reference, CreateKey, Tags: kms:TagResource in an IAM policy."""
+    caller = await create_caller(emulator, "one", allow("kms:CreateKey"))
+    before = await aws("kms", "list_keys")
+
+    denied = await caller.expect_error("kms", "create_key", Tags=[{"TagKey": "a", "TagValue": "b"}])
+
+    assert "kms:TagResource" in denied[1]
+    assert (await aws("kms", "list_keys"))["Keys"] == before["Keys"]
+
+
+async def test_the_default_policy_is_the_documented_one(aws: Aws) -> None:
+    """KMS Developer Guide, "Default key policy"."""
+    key = await create_key(aws)
+
+    policy = json.loads((await aws("kms", "get_key_policy", KeyId=key))["Policy"])
+
+    assert policy["Statement"] == [
+        {
+            "Sid": "Enable IAM User Permissions",
+            "Effect": "Allow",
+            "Principal": {"AWS": ROOT},
+            "Action": "kms:*",
+            "Resource": "*",
+        }
+    ]
