@@ -12,6 +12,9 @@ from hyperpod_ebs.emulator.wire.operations import Answer, Call, Operations, Para
 
 PAGE_SIZES: Final = (5, 1000)
 
+_DESCRIBED_ONLY: Final = frozenset({"StorageTier", "TransferType", "FullSnapshotSizeInBytes", "CompletionTime"})
+"""Members of a snapshot that only DescribeSnapshots returns."""
+
 
 def render_snapshot(world: World, snapshot: Snapshot) -> dict[str, Any]:  # the members of EC2's Snapshot
     """The snapshot with its progress."""
@@ -28,9 +31,16 @@ def render_snapshot(world: World, snapshot: Snapshot) -> dict[str, Any]:  # the 
         "Encrypted": snapshot.encrypted,
         "KmsKeyId": snapshot.key,
         "StorageTier": "standard",
+        "TransferType": "standard",
         "FullSnapshotSizeInBytes": snapshot.stored_bytes,
         "Tags": tag_list(snapshot.tags),
     }
+
+
+def render_new_snapshot(world: World, snapshot: Snapshot) -> dict[str, Any]:  # the members of EC2's Snapshot
+    """The snapshot as the operations that create it return it: without progress, size and storage tier."""
+    members = {name: value for name, value in render_snapshot(world, snapshot).items() if name not in _DESCRIBED_ONLY}
+    return {**members, "Progress": "", "Tags": members["Tags"] or []}
 
 
 def _progress(snapshot: Snapshot) -> str:
@@ -54,7 +64,7 @@ class DescribeSnapshots:
         """List snapshots by id or by filter; an unknown id fails the call. No other account has snapshots."""
         await self.world.clock.run_due_steps()
         request_checks.refuse_dry_run(parameters)
-        pages.refuse_pages_of_ids(parameters, "SnapshotIds")
+        pages.refuse_pages_of_ids(parameters, "SnapshotIds", shown="snapshotSet")
         fields = self._fields()
         matching = filters.matching(
             self._candidates(parameters), parameters, fields, by_id="snapshot-id", tags=lambda snapshot: snapshot.tags

@@ -90,7 +90,7 @@ class DescribeVolumes:
         """List volumes by id or by filter; an unknown id fails the call."""
         await self.world.clock.run_due_steps()
         request_checks.refuse_dry_run(parameters)
-        pages.refuse_pages_of_ids(parameters, "VolumeIds")
+        pages.refuse_pages_of_ids(parameters, "VolumeIds", shown="volumeSet")
         volumes, ids = self.world.shown.volumes, parameters.get("VolumeIds")
         named = {volume.id: volume for volume in resource_ids.find_all(volumes, ids or (), resource_ids.VOLUME)}
         candidates = named if ids else volumes

@@ -57,7 +57,8 @@ class Instances:
     @operations("TerminateInstances")
     async def terminate(self, parameters: Parameters, _: Call) -> Answer:
         """Terminate instances and delete their root volumes; other volumes are force-detached."""
-        request_checks.require(parameters, "InstanceIds")
+        if not parameters.get("InstanceIds"):
+            raise AwsFault("InvalidParameterCombination", "No instances specified")
         await self._world.clock.run_due_steps()
         instances = resource_ids.find_instances(self._world, parameters["InstanceIds"])
         request_checks.refuse_dry_run(parameters)
@@ -78,7 +79,7 @@ class Instances:
         """List instances, grouped by reservation, by id or by filter; an unknown id fails the call."""
         await self._world.clock.run_due_steps()
         request_checks.refuse_dry_run(parameters)
-        pages.refuse_pages_of_ids(parameters, "InstanceIds")
+        pages.refuse_pages_of_ids(parameters, "InstanceIds", shown="instancesSet")
         known = customer_instances(self._world.shown.instances)
         if ids := parameters.get("InstanceIds"):
             known = {instance.id: instance for instance in resource_ids.find_all(known, ids, resource_ids.INSTANCE)}

@@ -47,15 +47,19 @@ def page(
     return [rest[at] for at in this_page], base64.urlsafe_b64encode(f"{seed}{this_page[-1]}".encode()).decode()
 
 
-def refuse_pages_of_ids(parameters: Parameters, ids: str) -> None:
+def refuse_pages_of_ids(parameters: Parameters, ids: str, *, shown: str) -> None:
     """Refuse a request that has both a list of ids and MaxResults.
+
+    Args:
+        parameters: The parameters of the request.
+        ids: The parameter with the ids.
+        shown: EC2's name for that parameter in the error.
 
     Raises:
         AwsFault: The request has both.
     """
     if parameters.get(ids) and _max_results(parameters) is not None:
-        lower = ids[0].lower() + ids[1:]
-        text = f"The parameter {lower} cannot be used with the parameter maxResults"
+        text = f"The parameter {shown} cannot be used with the parameter maxResults"
         raise AwsFault("InvalidParameterCombination", text)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from hyperpod_ebs.emulator.ec2 import request_checks, resource_ids, tagging
-from hyperpod_ebs.emulator.ec2.describe_snapshots import render_snapshot
+from hyperpod_ebs.emulator.ec2.describe_snapshots import render_new_snapshot
 from hyperpod_ebs.emulator.records import Snapshot, Volume
 from hyperpod_ebs.emulator.state.world import World, new_id, now
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
@@ -47,7 +47,7 @@ class Snapshots:
             request_checks.refuse_dry_run(parameters)
             self._latest_starts[volume.id] = time.time()
             snapshot = await self._clone(volume, description=parameters.get("Description", ""), tags=tags)
-        return await self._world.acknowledge(render_snapshot(self._world, snapshot))
+        return await self._world.acknowledge(render_new_snapshot(self._world, snapshot))
 
     @operations("DeleteSnapshot")
     async def delete(self, parameters: Parameters, _: Call) -> Answer:

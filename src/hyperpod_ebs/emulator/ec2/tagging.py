@@ -36,14 +36,16 @@ def requested_tags(parameters: Parameters, resource: str) -> dict[str, str]:
     """The tags in the TagSpecifications of a request that creates a resource of the type `resource`.
 
     Raises:
-        AwsFault: A specification is for another type of resource, or a tag is invalid.
+        AwsFault: A specification is for another type of resource or has no tags, or a tag is invalid.
     """
     tags: list[Mapping[str, str]] = []
     for specification in parameters.get("TagSpecifications", []):
         if (kind := specification.get("ResourceType")) != resource:
             text = f"'{kind}' is not a valid taggable resource type for this operation."
             raise AwsFault("InvalidParameterValue", text)
-        tags += specification.get("Tags", [])
+        if not (new := specification.get("Tags")):
+            raise AwsFault("InvalidParameterValue", "Tag specification must have at least one tag")
+        tags += new
     return merge_tags({}, tags)
 
 
@@ -70,7 +72,10 @@ class Tagging:
     @operations("CreateTags")
     async def create(self, parameters: Parameters, _: Call) -> Answer:
         """Set tags on all of the resources, or on none if one of them is unknown."""
-        request_checks.require(parameters, "Resources", "Tags")
+        _require_resources(parameters)
+        if not parameters.get("Tags"):
+            text = "Value ( empty ) for parameter tagSet is invalid. You must specify one or more tags to create"
+            raise AwsFault("InvalidParameterValue", text)
         await self.world.clock.run_due_steps()
         self._change(
             parameters,
@@ -81,7 +86,7 @@ class Tagging:
     @operations("DeleteTags")
     async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Delete tags: all of them if the request names none, and a tag with a value only if it has that value."""
-        request_checks.require(parameters, "Resources")
+        _require_resources(parameters)
         await self.world.clock.run_due_steps()
         self._change(
             parameters,
@@ -113,6 +118,11 @@ class Tagging:
         for table in tables:
             for id_ in [id_ for id_ in tags if id_ in table]:
                 table.put(replace(table[id_], tags=dict(tags[id_])))
+
+
+def _require_resources(parameters: Parameters) -> None:
+    if not parameters.get("Resources"):
+        raise AwsFault("MissingParameter", "The request must contain the parameter resourceIdSet")
 
 
 def _remaining_tags(tags: Mapping[str, str], to_delete: list[Mapping[str, str]] | None) -> dict[str, str]:

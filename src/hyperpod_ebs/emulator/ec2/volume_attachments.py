@@ -11,8 +11,11 @@ from hyperpod_ebs.emulator.records import Attachment, Instance, Volume
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
-_DEVICE: Final = re.compile(r"/dev/(?:xvd(?:[b-z]|[a-c][a-z]|d[a-x])|sd[b-z][1-6]?)")
-"""Device names that EC2 accepts for a data volume; source: the Go driver, which found the bounds by trial."""
+_DEVICE: Final = re.compile(r"(?:/dev/)?xvd(?:[b-z]|[a-c][a-z]|d[a-x])|/dev/sd[b-z][1-6]?")
+"""Device names that EC2 accepts for a data volume.
+
+Sources: the Go driver, which found the bounds by trial; for names without /dev/, the API reference of AttachVolume.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,8 @@ class VolumeAttachments:
         if not _DEVICE.fullmatch(device):
             text = f"Value ({device}) for parameter device is invalid. {device} is not a valid EBS device name."
             raise AwsFault("InvalidParameterValue", text)
-        if any(other.device == device for other in self.world.store.attachments.where("instance", instance.id)):
+        others = self.world.store.attachments.where("instance", instance.id)
+        if device.removeprefix("/dev/") in {other.device.removeprefix("/dev/") for other in others}:
             text = f"Invalid value '{device}' for unixDevice. Attachment point {device} is already in use"
             raise AwsFault("InvalidParameterValue", text)
 

@@ -54,7 +54,8 @@ class Volumes:
             self._store.record_state(volume.id, volume.state)
             self._tokens.remember(parameters, volume.zone, [volume.id])
             self._world.clock.schedule(volume.id, "volume available")
-        return await self._world.acknowledge(render_volume(self._world, volume, self._store.attachments))
+        answer = render_volume(self._world, volume, self._store.attachments)
+        return await self._world.acknowledge({**answer, "Tags": answer["Tags"] or []})
 
     @operations("DeleteVolume")
     async def delete(self, parameters: Parameters, _: Call) -> Answer:
@@ -156,7 +157,7 @@ class Volumes:
 def _size(parameters: Mapping[str, int], snapshot: Snapshot | None) -> int:
     if (size := parameters.get("Size")) is None:
         if snapshot is None:
-            raise AwsFault("MissingParameter", "The request must contain the parameter size or snapshotId")
+            raise AwsFault("MissingParameter", "The request must contain the parameter size/snapshot")
         return snapshot.size_gib
     if snapshot is not None and size < snapshot.size_gib:
         text = f"Volume of {size}GiB is smaller than snapshot '{snapshot.id}', expect size >= {snapshot.size_gib}GiB"

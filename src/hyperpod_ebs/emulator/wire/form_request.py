@@ -79,12 +79,20 @@ class _Compiler:
         if shape.name in self._structures:
             return self._structures[shape.name]
         members: dict[str, tuple[str, Read]] = {}
-        required = [(name, self._dialect.name(name, shape.members[name])) for name in shape.required_members]
+        required = [
+            (name, self._dialect.name(name, shape.members[name]))
+            for name in shape.required_members
+            if not self._is_absent_if_empty(shape.members[name])
+        ]
         # Registered before its members are compiled, because a shape may contain itself.
         read = self._structures[shape.name] = _structure(members, required, self._dialect)
         for name, member in shape.members.items():
             members[self._dialect.name(name, member)] = (name, self._reader(member))
         return read
+
+    def _is_absent_if_empty(self, shape: Shape) -> bool:
+        """Whether a form has no parameter for an empty value of this shape; the operation then decides."""
+        return isinstance(shape, ListShape) and self._dialect.elements(shape) is None
 
     def _reader(self, shape: Shape) -> Read:
         if isinstance(shape, StructureShape):
