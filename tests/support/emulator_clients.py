@@ -131,6 +131,7 @@ def clients(env: Mapping[str, str], services: Sequence[str] = SERVICES) -> Aws:
         "endpoint_url": env["AWS_ENDPOINT_URL"],
         "aws_access_key_id": env["AWS_ACCESS_KEY_ID"],
         "aws_secret_access_key": env["AWS_SECRET_ACCESS_KEY"],
+        "aws_session_token": env.get("AWS_SESSION_TOKEN"),
         "region_name": env["AWS_REGION"],
         "config": Config(retries={"total_max_attempts": 1}),
     }

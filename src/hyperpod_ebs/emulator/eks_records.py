@@ -51,6 +51,9 @@ class PodIdentityAssociation:
 
     created: float
     modified: float
+    client_token: str = ""
+    """The client token of the request that created it; the same request may be sent again."""
+
     tags: Tags = field(default_factory=dict)
 
 
@@ -75,6 +78,9 @@ class AccessEntry:
 
     created: float
     modified: float
+    client_token: str = ""
+    """The client token of the request that created it; the same request may be sent again."""
+
     tags: Tags = field(default_factory=dict)
 
     @property
@@ -103,6 +109,9 @@ class Addon:
 
     created: float
     modified: float
+    client_token: str = ""
+    """The client token of the request that created it; the same request may be sent again."""
+
     tags: Tags = field(default_factory=dict)
 
     @property

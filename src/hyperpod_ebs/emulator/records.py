@@ -202,6 +202,9 @@ class EksCluster:
     authority_key: str = field(default="", repr=False)
     """PEM, PKCS #8; no answer and no log has it."""
 
+    client_token: str = ""
+    """The client token of the request that created it; the same request may be sent again."""
+
     tags: Tags = field(default_factory=dict)
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from hyperpod_ebs.emulator.eks import lookup
 from hyperpod_ebs.emulator.eks.arns import entry_arn, policy_arn, principal_parts
 from hyperpod_ebs.emulator.eks.cluster_answers import access_config
-from hyperpod_ebs.emulator.eks.lookup import check_tags
+from hyperpod_ebs.emulator.eks.lookup import check_tags, is_repeated
 from hyperpod_ebs.emulator.eks.pages import page
 from hyperpod_ebs.emulator.eks_records import AccessEntry
 from hyperpod_ebs.emulator.identity.identities import Identities
@@ -58,6 +58,9 @@ class AccessEntries:
     async def create(self, parameters: Parameters, _: Call) -> Answer:
         """Create the entry of a principal, which has at most one in a cluster."""
         cluster, principal = await self.require_cluster(parameters), parameters["principalArn"]
+        existing = self._store.access_entries.get(f"{cluster.id}/{principal}")
+        if existing is not None and is_repeated(existing.client_token, parameters):
+            return await self._answer(existing)
         if not self._is_known(principal):
             raise _invalid("The specified principalArn is invalid: invalid principal.")
         kind, username, groups = parameters.get("type", STANDARD), parameters.get("username"), _groups(parameters)
@@ -76,9 +79,10 @@ class AccessEntries:
             groups=groups if kind == STANDARD else ("system:nodes",),
             created=(created := now()),
             modified=created,
+            client_token=parameters.get("clientRequestToken", ""),
             tags=dict(parameters.get("tags", {})),
         )
-        if entry.id in self._store.access_entries:
+        if existing is not None:
             text = "The specified access entry resource is already in use on this cluster."
             raise AwsFault("ResourceInUseException", text, 409)
         return await self._answer(self._store.access_entries.put(entry))

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from hyperpod_ebs.emulator.eks.arns import addon_arn, association_arn
-from hyperpod_ebs.emulator.eks.lookup import check_tags, require_cluster
+from hyperpod_ebs.emulator.eks.lookup import check_tags, is_repeated, require_cluster
 from hyperpod_ebs.emulator.eks.pages import page
-from hyperpod_ebs.emulator.eks.pod_identities import PodIdentities
+from hyperpod_ebs.emulator.eks.pod_identities import PodIdentities, new_association_id
 from hyperpod_ebs.emulator.eks_records import Addon, PodIdentityAssociation
 from hyperpod_ebs.emulator.records import EksCluster
 from hyperpod_ebs.emulator.state.world import World, now, to_datetime
@@ -60,6 +60,9 @@ class Addons:
     async def create(self, parameters: Parameters, _: Call) -> Answer:
         """Install an add-on, in status CREATING."""
         cluster, name = await self._cluster(parameters), parameters["addonName"]
+        existing = self._store.addons.get(f"{cluster.id}/{name}")
+        if existing is not None and is_repeated(existing.client_token, parameters):
+            return await self._answer(existing)
         if name not in TYPES:
             raise _invalid(f"Addon {name} specified is not supported")
         check_tags(parameters.get("tags", {}))
@@ -72,9 +75,10 @@ class Addons:
             configuration=parameters.get("configurationValues", ""),
             created=(created := now()),
             modified=created,
+            client_token=parameters.get("clientRequestToken", ""),
             tags=dict(parameters.get("tags", {})),
         )
-        if addon.id in self._store.addons:
+        if existing is not None:
             raise AwsFault("ResourceInUseException", "Addon already exists.", 409)
         associations = self._new_associations(addon, parameters)
         for association in associations:
@@ -151,15 +155,20 @@ class Addons:
             AwsFault: One of them cannot be created.
         """
         associations = [
-            self._identities.new_association(
+            PodIdentityAssociation(
+                id=new_association_id(),
                 cluster=addon.cluster,
                 namespace=TYPES[addon.name].namespace,
                 service_account=wanted["serviceAccount"],
                 role=wanted["roleArn"],
                 owner=addon_arn(self._world.region, addon),
+                created=addon.created,
+                modified=addon.created,
             )
             for wanted in parameters.get("podIdentityAssociations", ())
         ]
+        for association in associations:
+            self._identities.require_creatable(association)
         if len({each.service_account for each in associations}) < len(associations):
             raise _invalid("podIdentityAssociations must not name a service account twice")
         return associations

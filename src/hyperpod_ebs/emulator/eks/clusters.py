@@ -10,7 +10,7 @@ from hyperpod_ebs.emulator.eks.arns import cluster_arn
 from hyperpod_ebs.emulator.eks.cluster_answers import access_config, cluster_members
 from hyperpod_ebs.emulator.eks.cluster_keys import ClusterKeys
 from hyperpod_ebs.emulator.eks.key_files import KeyFiles
-from hyperpod_ebs.emulator.eks.lookup import check_tags, issuer_of, require_cluster
+from hyperpod_ebs.emulator.eks.lookup import check_tags, is_repeated, issuer_of, require_cluster
 from hyperpod_ebs.emulator.eks.pages import page
 from hyperpod_ebs.emulator.eks_records import OidcIssuer
 from hyperpod_ebs.emulator.records import EksCluster
@@ -45,6 +45,9 @@ class Clusters:
     async def create(self, parameters: Parameters, call: Call) -> Answer:
         """Create a cluster in status CREATING, with an issuer of service account tokens."""
         await self._world.clock.run_due_steps()
+        existing = self._store.eks_clusters.get(parameters["name"])
+        if existing is not None and is_repeated(existing.client_token, parameters):
+            return await self._answer(existing)
         self._check(parameters)
         keys, url = await off_loop(ClusterKeys.generate), await self._world.endpoint.url()
         self._check(parameters)  # another call may have created it meanwhile
@@ -60,6 +63,7 @@ class Clusters:
                 given={member: value for member, value in parameters.items() if member not in _FIELDS},
                 authority=keys.authority,
                 authority_key=keys.authority_key,
+                client_token=parameters.get("clientRequestToken", ""),
                 tags=dict(parameters.get("tags", {})),
             )
         )

@@ -6,7 +6,7 @@ from typing import Final
 from hyperpod_ebs.emulator.eks_records import OidcIssuer
 from hyperpod_ebs.emulator.records import EksCluster
 from hyperpod_ebs.emulator.state.store import Store
-from hyperpod_ebs.emulator.wire.operations import AwsFault
+from hyperpod_ebs.emulator.wire.operations import AwsFault, Parameters
 
 MAX_TAGS: Final = 50
 """The most tags of a resource."""
@@ -38,3 +38,15 @@ def check_tags(tags: Mapping[str, str], *, code: str = "InvalidParameterExceptio
         raise AwsFault(code, f"Tag key {reserved} is not valid: keys that start with aws: are reserved for AWS")
     if len(tags) > MAX_TAGS:
         raise AwsFault(code, f"A resource can have at most {MAX_TAGS} tags, not {len(tags)}")
+
+
+def is_repeated(client_token: str, parameters: Parameters) -> bool:
+    """Whether a request repeats the one that created a resource, whose answer was lost.
+
+    Source: EKS API Reference, `clientRequestToken` of CreateCluster. SDKs fill it in, and keep it when they retry.
+
+    Args:
+        client_token: The token of the request that created the resource; empty if it had none.
+        parameters: The parameters of the request.
+    """
+    return bool(client_token) and parameters.get("clientRequestToken") == client_token

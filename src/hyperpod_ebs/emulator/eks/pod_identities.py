@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from hyperpod_ebs.emulator.eks.arns import association_arn
-from hyperpod_ebs.emulator.eks.lookup import check_tags, require_cluster
+from hyperpod_ebs.emulator.eks.lookup import check_tags, is_repeated, require_cluster
 from hyperpod_ebs.emulator.eks.pages import page
 from hyperpod_ebs.emulator.eks.pod_roles import PodRoles
 from hyperpod_ebs.emulator.eks_records import PodIdentityAssociation
@@ -43,21 +43,25 @@ class PodIdentities:
         for member in ("namespace", "serviceAccount"):
             if not parameters[member]:
                 raise _invalid(f"{member} must not be empty")
+        existing = self.find(cluster.id, parameters["namespace"], parameters["serviceAccount"])
+        if existing is not None and is_repeated(existing.client_token, parameters):
+            return await self._answer(existing)
         _refuse_target_role(parameters)
         check_tags(parameters.get("tags", {}))
-        association = self.new_association(
+        association = PodIdentityAssociation(
+            id=new_association_id(),
             cluster=cluster.id,
             namespace=parameters["namespace"],
             service_account=parameters["serviceAccount"],
             role=parameters["roleArn"],
-        )
-        association = replace(
-            association,
+            created=(created := now()),
+            modified=created,
             has_session_tags=not parameters.get("disableSessionTags", False),
             policy=parameters.get("policy", ""),
+            client_token=parameters.get("clientRequestToken", ""),
             tags=dict(parameters.get("tags", {})),
         )
-        self._check(association)
+        self.require_creatable(association)
         return await self._answer(self._store.pod_identity_associations.put(association))
 
     @operations("DescribePodIdentityAssociation")
@@ -123,36 +127,15 @@ class PodIdentities:
             None,
         )
 
-    def new_association(
-        self, *, cluster: str, namespace: str, service_account: str, role: str, owner: str = ""
-    ) -> PodIdentityAssociation:
-        """A new association, which is not stored yet.
-
-        Args:
-            cluster: The cluster's name.
-            namespace: The namespace of the service account.
-            service_account: The service account's name.
-            role: The role's ARN.
-            owner: The ARN of the add-on that the association is for; empty without one.
+    def require_creatable(self, association: PodIdentityAssociation) -> None:
+        """Check a new association.
 
         Raises:
-            AwsFault: EKS cannot assume the role, or the service account has an association.
+            AwsFault: EKS cannot assume the role, the policy is invalid, or the service account has an association.
         """
-        created = now()
-        association = PodIdentityAssociation(
-            id="a-" + "".join(secrets.choice(_ALPHABET) for _ in range(17)),
-            cluster=cluster,
-            namespace=namespace,
-            service_account=service_account,
-            role=role,
-            owner=owner,
-            created=created,
-            modified=created,
-        )
         self._check(association)
-        if existing := self.find(cluster, namespace, service_account):
+        if existing := self.find(association.cluster, association.namespace, association.service_account):
             raise AwsFault("ResourceInUseException", f"Association already exists: {existing.id}", 409)
-        return association
 
     def _check(self, association: PodIdentityAssociation) -> None:
         """Check the role and the session policy.
@@ -208,6 +191,11 @@ class PodIdentities:
             "policy": association.policy or None,
         }
         return await self._world.acknowledge({"association": members})
+
+
+def new_association_id() -> str:
+    """A new id of an association."""
+    return "a-" + "".join(secrets.choice(_ALPHABET) for _ in range(17))
 
 
 def _refuse_target_role(parameters: Parameters) -> None:
