@@ -11,6 +11,7 @@ from hyperpod_ebs.emulator.http.dispatch import handlers_of
 from hyperpod_ebs.emulator.services import create_services
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from tests.support.emulator_clients import Aws
+from tests.support.every_iam_operation import call_every_iam_operation, plan_iam_errors
 from tests.support.every_operation import (
     OPERATIONS,
     call_every_operation,
@@ -59,6 +60,7 @@ async def test_a_fault_can_be_planned_for_one_of_two_services_with_an_operation_
 @pytest.mark.requirement("emulator.botocore-accepts")
 async def test_boto3_gets_an_answer_to_every_operation(emulator: Emulator, aws: Aws) -> None:
     """boto3 parses each answer."""
+    await call_every_iam_operation(Boto3(aws))
     await call_every_operation(Boto3(aws), emulator)
 
     assert await read_called_operations(emulator.url) == OPERATIONS
@@ -68,6 +70,7 @@ async def test_boto3_gets_an_answer_to_every_operation(emulator: Emulator, aws: 
 async def test_boto3_gets_an_error_from_every_operation(emulator: Emulator, aws: Aws) -> None:
     """boto3 parses each protocol's errors."""
     volume, (cluster, (node,)) = await aws.create_volume(), await aws.create_cluster()
+    plan_iam_errors(emulator.faults)
     emulator.faults.plan("GetCallerIdentity", AwsFault("ExpiredToken", "The security token is expired", 403))
 
     await check_every_error(Boto3(aws), error_cases(volume=volume, cluster=cluster, node=node))

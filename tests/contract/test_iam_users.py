@@ -1,9 +1,11 @@
 """IAM's users, access keys and inline policies, as boto3 sees them, and what EC2 then allows."""
 
+import asyncio
 import json
+from pathlib import Path
 
 from hyperpod_ebs.emulator.emulator import Emulator
-from tests.support.emulator_clients import Aws
+from tests.support.emulator_clients import Aws, clients, cloud
 from tests.support.iam_users import allow, create_clients, create_user, document
 
 VOLUMES = "arn:aws:ec2:us-west-2:123456789012:volume/*"
@@ -154,6 +156,19 @@ async def test_a_document_is_returned_as_it_was_written(aws: Aws) -> None:
     answer = await aws("iam", "get_user_policy", UserName="ann", PolicyName="own")
 
     assert answer["PolicyDocument"] == json.loads(written)
+
+
+async def test_users_keys_and_policies_survive_a_restart(tmp_path: Path) -> None:
+    """All of IAM's records are on disk before a call is answered."""
+    async with cloud(tmp_path / "state") as (emulator, aws):
+        await create_user(emulator, aws, "ann", allow("ec2:DescribeVolumes"))
+        key = (await aws("iam", "create_access_key", UserName="ann"))["AccessKey"]
+    async with cloud(tmp_path / "state") as (emulator, _):
+        env = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+        ann = await asyncio.to_thread(clients, emulator.env | env)
+
+        assert (await ann.ec2("describe_volumes"))["Volumes"] == []
+        assert (await ann.expect_error("ec2", "describe_instances"))[0] == "UnauthorizedOperation"
 
 
 async def test_a_second_key_has_a_secret_of_its_own(emulator: Emulator, aws: Aws) -> None:

@@ -17,7 +17,7 @@ from tests.support.every_eks_operation import (
     eks_auth_error_cases,
     eks_error_cases,
 )
-from tests.support.every_iam_operation import IAM_OPERATIONS, call_every_iam_operation, iam_error_cases
+from tests.support.every_iam_operation import IAM_OPERATIONS, iam_error_cases
 from tests.support.every_sts_operation import STS_OPERATIONS, call_every_sts_operation, sts_error_cases
 
 OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
@@ -81,10 +81,9 @@ async def run_concurrently(*calls: Coroutine[Any, Any, Any]) -> Sequence[Any]:
 
 
 async def call_every_operation(aws: Client, emulator: Emulator) -> None:
-    """Call each operation of an empty emulator, and check the answers."""
+    """Call each operation of an empty emulator except those of IAM, and check the answers."""
     await call_every_eks_operation(aws, emulator)
     await call_every_sts_operation(aws, emulator)
-    await call_every_iam_operation(aws)
     await every_kms_operation.call_every_operation(aws)
     tags = [{"ResourceType": "volume", "Tags": [{"Key": "app", "Value": "a b&c"}]}]
     identity, types, zones, created, run, _ = await run_concurrently(

@@ -1,40 +1,65 @@
-"""Managed policies that are attached, or that are permissions boundaries."""
+"""Managed policies, the customer's and AWS's, as attachments and permissions boundaries use them."""
 
 from hyperpod_ebs.emulator.iam_api import faults
 from hyperpod_ebs.emulator.identity import aws_managed
 from hyperpod_ebs.emulator.state.store import Store
-
-
-def exists(store: Store, arn: str) -> bool:
-    """Whether there is a managed policy with this ARN, the customer's or AWS's."""
-    return arn in store.managed_policies or aws_managed.find(arn) is not None
+from hyperpod_ebs.emulator.wire.operations import AwsFault
 
 
 def require_policy(store: Store, arn: str) -> None:
-    """Refuse an ARN of no managed policy.
+    """Refuse to attach a policy that does not exist, or that is only for a service-linked role.
 
     Raises:
-        AwsFault: NoSuchEntity.
+        AwsFault: NoSuchEntity, InvalidInput or PolicyNotAttachable.
     """
-    if not exists(store, arn):
+    _require_policy_arn(arn)
+    if not _exists(store, arn):
         raise faults.no_such_entity(f"Policy {arn} does not exist or is not attachable.")
+    if (managed := aws_managed.find(arn)) is not None and not managed.is_attachable:
+        raise AwsFault("PolicyNotAttachable", "Cannot attach a Service Role Policy to a Customer Role.")
 
 
 def require_boundary(store: Store, arn: str) -> None:
     """Refuse a permissions boundary that is not a managed policy; an empty ARN stands for none.
 
     Raises:
-        AwsFault: NoSuchEntity, or InvalidInput for a text that is not the ARN of a policy.
+        AwsFault: NoSuchEntity or InvalidInput.
     """
     if not arn:
         return
-    if not arn.startswith("arn:") or ":policy/" not in arn:
-        raise faults.invalid_input(f"ARN {arn} is not valid.")
-    if not exists(store, arn):
+    _require_policy_arn(arn)
+    if not _exists(store, arn):
         raise faults.no_such_entity(f"Scope ARN: {arn} does not exist or is not attachable.")
 
 
-def boundary_users(store: Store, arn: str) -> int:
+def policy_name(arn: str) -> str:
+    """The name at the end of a policy's ARN."""
+    return arn.rpartition("/")[2]
+
+
+def policy_path(arn: str) -> str:
+    """The path in a policy's ARN."""
+    return arn.partition(":policy")[2].removesuffix(policy_name(arn))
+
+
+def attachment_count(store: Store, arn: str) -> int:
+    """How many users, groups and roles have the policy attached."""
+    attached = [user.attached for user in store.users.values()]
+    attached += [group.attached for group in store.groups.values()]
+    attached += [role.attached for role in store.roles.values()]
+    return sum(arn in each for each in attached)
+
+
+def boundary_count(store: Store, arn: str) -> int:
     """How many users and roles have the policy as their permissions boundary."""
     boundaries = [user.boundary for user in store.users.values()] + [role.boundary for role in store.roles.values()]
     return boundaries.count(arn)
+
+
+def _exists(store: Store, arn: str) -> bool:
+    return arn in store.managed_policies or aws_managed.find(arn) is not None
+
+
+def _require_policy_arn(arn: str) -> None:
+    if not arn.startswith("arn:") or ":policy/" not in arn:
+        raise faults.invalid_input(f"ARN {arn} is not valid.")

@@ -4,13 +4,16 @@ Names are unique without regard to case (IAM User Guide, "IAM and AWS STS quotas
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from hyperpod_ebs.emulator.iam_api import faults
+from hyperpod_ebs.emulator.iam_api import documents, faults
 from hyperpod_ebs.emulator.identity_records import Group, InstanceProfile, Role, User
 from hyperpod_ebs.emulator.state.store import Record
 from hyperpod_ebs.emulator.state.world import World, tag_list, to_datetime
-from hyperpod_ebs.emulator.wire.operations import Parameters
+from hyperpod_ebs.emulator.wire.operations import AwsFault, Parameters
+
+SERVICE_PATH: Final = "/aws-service-role/"
+"""The start of the paths of service-linked roles."""
 
 Owner = User | Group | Role
 """An object that has policies."""
@@ -82,6 +85,17 @@ class Entities:
             return self.group(parameters["GroupName"])
         return self.role(parameters["RoleName"])
 
+    def modifiable_owner(self, parameters: Parameters) -> Owner:
+        """The user, group or role that a request changes.
+
+        Raises:
+            AwsFault: NoSuchEntity, or UnmodifiableEntity for a service-linked role.
+        """
+        owner = self.owner(parameters)
+        if isinstance(owner, Role):
+            require_modifiable(owner)
+        return owner
+
     def put_owner(self, owner: Owner) -> None:
         """Store a user, group or role that has changed."""
         match owner:
@@ -113,6 +127,51 @@ class Entities:
             members |= {"PermissionsBoundary": boundary_members(user.boundary), "Tags": tag_list(user.tags)}
         return members
 
+    def role_members(self, role: Role, *, listed: bool = False) -> Mapping[str, Any]:  # Any: the members of a Role
+        """A role as answers show it; lists leave out the boundary, the tags and the last use."""
+        members: dict[str, Any] = {  # Any: the members of a Role
+            "Path": role.path,
+            "RoleName": role.id,
+            "RoleId": role.unique_id,
+            "Arn": self.arn(role),
+            "CreateDate": to_datetime(role.created),
+            "AssumeRolePolicyDocument": documents.url_encode(role.trust),
+            "Description": role.description or None,
+            "MaxSessionDuration": role.max_session_seconds,
+        }
+        if not listed:
+            members |= {
+                "PermissionsBoundary": boundary_members(role.boundary),
+                "Tags": tag_list(role.tags),
+                "RoleLastUsed": {},
+            }
+        return members
+
+    def group_members(self, group: Group) -> Mapping[str, Any]:  # Any: the members of a Group
+        """A group as answers show it."""
+        return {
+            "Path": group.path,
+            "GroupName": group.id,
+            "GroupId": group.unique_id,
+            "Arn": self.arn(group),
+            "CreateDate": to_datetime(group.created),
+        }
+
+    def profile_members(
+        self, profile: InstanceProfile, *, listed: bool = False
+    ) -> Mapping[str, Any]:  # Any: the members of an InstanceProfile
+        """An instance profile as answers show it; lists leave out the tags."""
+        role = self._store.roles.get(profile.role)
+        return {
+            "Path": profile.path,
+            "InstanceProfileName": profile.id,
+            "InstanceProfileId": profile.unique_id,
+            "Arn": self.arn(profile),
+            "CreateDate": to_datetime(profile.created),
+            "Roles": [self.role_members(role, listed=True)] if role else [],
+            "Tags": None if listed else tag_list(profile.tags),
+        }
+
     def check_new_name(self, records: Mapping[str, R], name: str, text: str) -> None:
         """Refuse a name that is taken.
 
@@ -121,6 +180,17 @@ class Entities:
         """
         if same_name(records, name) is not None:
             raise faults.already_exists(text)
+
+
+def require_modifiable(role: Role) -> None:
+    """Refuse to change a service-linked role, which only its service may change.
+
+    Raises:
+        AwsFault: UnmodifiableEntity.
+    """
+    if role.path.startswith(SERVICE_PATH):
+        text = f"Cannot perform the operation on the protected role '{role.id}' - this role is only modifiable by AWS"
+        raise AwsFault("UnmodifiableEntity", text)
 
 
 def kind_of(owner: Owner) -> str:

@@ -26,9 +26,15 @@ class InlinePolicies:
         self._entities = entities
 
     @operations("PutUserPolicy")
+    @operations("PutGroupPolicy")
+    @operations("PutRolePolicy")
     async def put(self, parameters: Parameters, _: Call) -> Answer:
         """Add a policy, or replace the one with the same name."""
-        owner, name, document = self._entities.owner(parameters), parameters["PolicyName"], parameters["PolicyDocument"]
+        owner, name, document = (
+            self._entities.modifiable_owner(parameters),
+            parameters["PolicyName"],
+            parameters["PolicyDocument"],
+        )
         documents.compile_document(document, Kind.IDENTITY)
         policies = {**owner.inline, name: document}
         kind = kind_of(owner)
@@ -39,6 +45,8 @@ class InlinePolicies:
         return await self._world.acknowledge({})
 
     @operations("GetUserPolicy")
+    @operations("GetGroupPolicy")
+    @operations("GetRolePolicy")
     async def get(self, parameters: Parameters, _: Call) -> Answer:
         """Return the document of a policy."""
         owner, name = self._entities.owner(parameters), parameters["PolicyName"]
@@ -53,15 +61,19 @@ class InlinePolicies:
         )
 
     @operations("ListUserPolicies")
+    @operations("ListGroupPolicies")
+    @operations("ListRolePolicies")
     async def list(self, parameters: Parameters, _: Call) -> Answer:
         """List the names of the policies."""
         names = self._entities.owner(parameters).inline
         return await self._world.acknowledge(page(parameters, "PolicyNames", names, key=str, show=str))
 
     @operations("DeleteUserPolicy")
+    @operations("DeleteGroupPolicy")
+    @operations("DeleteRolePolicy")
     async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Delete a policy."""
-        owner, name = self._entities.owner(parameters), parameters["PolicyName"]
+        owner, name = self._entities.modifiable_owner(parameters), parameters["PolicyName"]
         if name not in owner.inline:
             raise faults.not_found(f"{kind_of(owner)} policy", name)
         left = {other: document for other, document in owner.inline.items() if other != name}

@@ -7,27 +7,20 @@ Identity and Access Management".
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from hyperpod_ebs.emulator.iam_api.entities import Entities, Entity, same_name
+from hyperpod_ebs.emulator.iam_api.entities import SERVICE_PATH, Entities, Entity, same_name
+from hyperpod_ebs.emulator.iam_api.service_linked_roles import linked_role_name
 from hyperpod_ebs.emulator.identity.authorizer import Need
-from hyperpod_ebs.emulator.identity_records import Tags
+from hyperpod_ebs.emulator.identity.pass_role import pass_role_need
+from hyperpod_ebs.emulator.identity_records import ManagedPolicy, OidcProvider
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Parameters
 
 Values = dict[str, str | Sequence[str]]
 
+Named = Entity | ManagedPolicy | OidcProvider
+
 FOR_CALLER: Final = frozenset({"GetUser", "CreateAccessKey", "ListAccessKeys", "UpdateAccessKey", "DeleteAccessKey"})
 """The operations that are about the caller if they name no user; `Callers` checks what these need then."""
-
-WITHOUT_RESOURCE: Final = frozenset(
-    {
-        "GetAccountAuthorizationDetails",
-        "GetAccountSummary",
-        "GetContextKeysForCustomPolicy",
-        "ListOpenIDConnectProviders",
-        "ListPolicies",
-        "SimulateCustomPolicy",
-    }
-)
 
 LISTS: Final[Mapping[str, str]] = {
     "ListUsers": "user",
@@ -36,6 +29,9 @@ LISTS: Final[Mapping[str, str]] = {
     "ListInstanceProfiles": "instance-profile",
 }
 """Operations on all objects under a path, and the kind of the objects."""
+
+_BY_ARN: Final = ("PolicyArn", "OpenIDConnectProviderArn", "PolicySourceArn")
+"""The parameters that name an object by its ARN."""
 
 
 class IamNeeds:
@@ -49,23 +45,23 @@ class IamNeeds:
         """What a call needs: its action on the object that the request names."""
         if operation in FOR_CALLER and "UserName" not in parameters:
             return []
-        resource, tags = self._resource(operation, parameters)
-        context: Values = {}
-        for key, value in tags.items():
-            context[f"aws:ResourceTag/{key}"] = context[f"iam:ResourceTag/{key}"] = value
-        if new := parameters.get("Tags"):
-            context.update({f"aws:RequestTag/{tag['Key']}": tag["Value"] for tag in new})
-        if keys := [tag["Key"] for tag in parameters.get("Tags", [])] or parameters.get("TagKeys"):
-            context["aws:TagKeys"] = keys
-        context.update(self._policy_values(parameters))
-        return [Need(action=f"iam:{operation}", resource=resource, context=context)]
+        resource, record = self._resource(operation, parameters)
+        context = {**_tag_values(parameters, record), **_policy_values(parameters, record)}
+        if service := parameters.get("AWSServiceName"):
+            context["iam:AWSServiceName"] = service
+        needs = [Need(action=f"iam:{operation}", resource=resource, context=context)]
+        if operation == "AddRoleToInstanceProfile":
+            role = same_name(self._store.roles, parameters["RoleName"])
+            arn = self._entities.arn(role) if role else self._entities.arn_of("role", "/", parameters["RoleName"])
+            needs.append(pass_role_need(arn, "ec2.amazonaws.com", role.tags if role else None))
+        return needs
 
-    def _resource(self, operation: str, parameters: Parameters) -> tuple[str, Tags]:
-        """The ARN of the object that the request names, and the object's tags."""
-        if operation in WITHOUT_RESOURCE:
-            return "*", {}
+    def _resource(self, operation: str, parameters: Parameters) -> tuple[str, Named | None]:
+        """The ARN of the object that the request names, and the object if it exists."""
         if (kind := LISTS.get(operation)) is not None:
-            return self._entities.arn_of(kind, parameters.get("PathPrefix", "/"), ""), {}
+            return self._entities.arn_of(kind, parameters.get("PathPrefix", "/"), ""), None
+        if service := parameters.get("AWSServiceName"):
+            return self._entities.arn_of("role", f"{SERVICE_PATH}{service}/", linked_role_name(service)), None
         path, store = parameters.get("Path", "/"), self._store
         kinds: Sequence[tuple[str, str, Mapping[str, Entity]]] = (
             ("InstanceProfileName", "instance-profile", store.instance_profiles),
@@ -76,14 +72,44 @@ class IamNeeds:
         for member, kind, records in kinds:
             if (name := parameters.get(member)) is not None:
                 record = same_name(records, name)
-                tags: Tags = getattr(record, "tags", {})
-                arn = self._entities.arn_of(kind, record.path if record else path, record.id if record else name)
-                return arn, tags
-        return "*", {}
+                return self._entities.arn(record) if record else self._entities.arn_of(kind, path, name), record
+        return self._resource_by_arn(operation, parameters)
 
-    def _policy_values(self, parameters: Parameters) -> Values:
-        """The condition keys about managed policies."""
-        values: Values = {}
-        if (boundary := parameters.get("PermissionsBoundary")) is not None:
-            values["iam:PermissionsBoundary"] = boundary
-        return values
+    def _resource_by_arn(self, operation: str, parameters: Parameters) -> tuple[str, Named | None]:
+        for member in _BY_ARN:
+            if (arn := parameters.get(member)) is not None:
+                return arn, self._store.managed_policies.get(arn) or self._store.oidc_providers.get(arn)
+        match operation:
+            case "CreatePolicy":
+                return self._entities.arn_of("policy", parameters.get("Path", "/"), parameters["PolicyName"]), None
+            case "CreateOpenIDConnectProvider":
+                issuer = parameters["Url"].removeprefix("https://")
+                return self._entities.arn_of("oidc-provider", "/", issuer), None
+            case "GetServiceLinkedRoleDeletionStatus":
+                task = parameters["DeletionTaskId"].removeprefix("task").rpartition("/")[0]
+                return self._entities.arn_of("role", task, ""), None
+            case _:
+                return "*", None
+
+
+def _tag_values(parameters: Parameters, record: Named | None) -> Values:
+    """The condition keys about tags."""
+    values: Values = {}
+    tags: Mapping[str, str] = getattr(record, "tags", {})  # groups have no tags
+    for key, value in tags.items():
+        values[f"aws:ResourceTag/{key}"] = values[f"iam:ResourceTag/{key}"] = value
+    new = {tag["Key"]: tag["Value"] for tag in parameters.get("Tags", [])}
+    values.update({f"aws:RequestTag/{key}": value for key, value in new.items()})
+    if keys := [*new, *parameters.get("TagKeys", [])]:
+        values["aws:TagKeys"] = keys
+    return values
+
+
+def _policy_values(parameters: Parameters, record: Named | None) -> Values:
+    """The condition keys about managed policies: the one that is attached, and the boundary, new or set."""
+    values: Values = {}
+    if boundary := parameters.get("PermissionsBoundary") or getattr(record, "boundary", ""):
+        values["iam:PermissionsBoundary"] = boundary
+    if (arn := parameters.get("PolicyArn")) is not None and not isinstance(record, ManagedPolicy):
+        values["iam:PolicyARN"] = arn
+    return values

@@ -5,10 +5,21 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hyperpod_ebs.emulator.iam_api.access_keys import AccessKeys
+from hyperpod_ebs.emulator.iam_api.account import Account
+from hyperpod_ebs.emulator.iam_api.attachments import Attachments
+from hyperpod_ebs.emulator.iam_api.boundaries import Boundaries
 from hyperpod_ebs.emulator.iam_api.callers import Callers
 from hyperpod_ebs.emulator.iam_api.entities import Entities
+from hyperpod_ebs.emulator.iam_api.groups import Groups
 from hyperpod_ebs.emulator.iam_api.inline_policies import InlinePolicies
+from hyperpod_ebs.emulator.iam_api.instance_profiles import InstanceProfiles
+from hyperpod_ebs.emulator.iam_api.managed_policies import ManagedPolicies
 from hyperpod_ebs.emulator.iam_api.needs import IamNeeds
+from hyperpod_ebs.emulator.iam_api.oidc_providers import OidcProviders
+from hyperpod_ebs.emulator.iam_api.policy_versions import PolicyVersions
+from hyperpod_ebs.emulator.iam_api.roles import Roles
+from hyperpod_ebs.emulator.iam_api.service_linked_roles import ServiceLinkedRoles
+from hyperpod_ebs.emulator.iam_api.tagging import Tagging
 from hyperpod_ebs.emulator.iam_api.users import Users
 from hyperpod_ebs.emulator.identity.authorizer import Authorizer
 from hyperpod_ebs.emulator.identity.identities import Identities
@@ -41,7 +52,18 @@ def create_iam(world: World, identities: Identities, authorizer: Authorizer) -> 
         objects=[
             Users(world, entities, callers),
             AccessKeys(world, entities, callers),
+            Groups(world, entities),
+            Roles(world, entities),
+            ServiceLinkedRoles(world, entities),
+            InstanceProfiles(world, entities),
             InlinePolicies(world, entities),
+            Attachments(world, entities),
+            Boundaries(world, entities),
+            ManagedPolicies(world, entities),
+            PolicyVersions(world),
+            OidcProviders(world, entities),
+            Tagging(world, entities),
+            Account(world, entities),
         ],
         needs=IamNeeds(world, entities),
     )

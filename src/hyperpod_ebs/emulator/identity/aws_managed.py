@@ -4,7 +4,9 @@ Source: AWS Managed Policy Reference Guide. The ARN of an AWS-managed policy has
 arn:aws:iam::aws:policy/AmazonEBSCSIDriverPolicyV2.
 """
 
+import base64
 import functools
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +26,20 @@ class AwsManagedPolicy:
     """The number of the default version, the only one kept here."""
 
     created: datetime
+    updated: datetime
+    """When the default version was created."""
+
     document: str
+
+    @property
+    def is_attachable(self) -> bool:
+        """Whether users, groups and roles can have the policy; those of service-linked roles are for the services."""
+        return self.path != "/aws-service-role/"
+
+    @property
+    def unique_id(self) -> str:
+        """The id that starts with ANPA; AWS does not document its own, so it is derived from the name."""
+        return "ANPA" + base64.b32encode(hashlib.sha256(self.name.encode()).digest())[:16].decode()
 
     @property
     def resource(self) -> str:
@@ -42,6 +57,7 @@ def all_policies() -> Mapping[str, AwsManagedPolicy]:
             path=entry["path"],
             version=entry["version"],
             created=datetime.fromisoformat(entry["created"]),
+            updated=datetime.fromisoformat(entry["updated"]),
             document=json.dumps(entry["document"], indent=4),
         )
         for entry in entries
