@@ -2,6 +2,7 @@
 
 import functools
 import json
+import ssl
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -76,18 +77,17 @@ def jwk(key: RSAPrivateKey) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def serve_issuer() -> AsyncGenerator[TokenIssuer]:
-    """Serve an issuer with one key, `one`, until the block ends."""
+async def serve_issuer(*, tls: ssl.SSLContext | None = None) -> AsyncGenerator[TokenIssuer]:
+    """Serve an issuer with one RSA key, `one`, until the block ends; with `tls` at an https URL."""
     issuer = TokenIssuer()
     application = web.Application()
     application.router.add_get("/{path:.*}", issuer.answer)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        issuer.url = f"http://{host}:{port}/id/ONE"
+        host = "localhost" if tls else "127.0.0.1"
+        await web.TCPSite(runner, host, 0, ssl_context=tls).start()
+        issuer.url = f"{'https' if tls else 'http'}://{host}:{runner.addresses[0][1]}/id/ONE"
         issuer.discovery = {"issuer": issuer.url, "jwks_uri": f"{issuer.url}/keys"}
         issuer.publish("one")
         yield issuer
