@@ -24,6 +24,11 @@ app = App(
 )
 # Loaded by path, so that the other commands start quickly, without the server and the SDK's models.
 app.command("hyperpod_ebs.emulator.process:run", name="run", help="Run the emulator until SIGTERM or Ctrl-C.")
+app.command(
+    "hyperpod_ebs.emulator.pod_identity_agent:run",
+    name="pod-identity-agent",
+    help="Run the EKS Pod Identity agent of a node: give pods credentials for the tokens of their service accounts.",
+)
 
 StateDirectory = Annotated[Path | None, Parameter(name="--state")]
 Output = Literal["table", "json"]

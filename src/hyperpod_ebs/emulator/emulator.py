@@ -76,7 +76,9 @@ class Emulator:
                 world.store, region, key_id=credentials.access_key_id, secret=credentials.secret_access_key
             )
             faults, listeners = Faults(), MetadataListeners(world.store.instances)
-            aws = services.create_services(world, rate=settings.rate, enforces=settings.iam == "on")
+            aws = services.create_services(
+                world, rate=settings.rate, enforces=settings.iam == "on", pod_seconds=settings.pod_seconds
+            )
             server = Server(
                 services=aws.objects,
                 access=aws.access,

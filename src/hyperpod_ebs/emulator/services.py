@@ -15,6 +15,7 @@ from hyperpod_ebs.emulator.ec2.volume_attachments import VolumeAttachments
 from hyperpod_ebs.emulator.ec2.volumes import Volumes
 from hyperpod_ebs.emulator.ec2.zones import Zones
 from hyperpod_ebs.emulator.eks.needs import EksAuthNeeds, EksNeeds
+from hyperpod_ebs.emulator.eks.pod_credentials import POD_SECONDS
 from hyperpod_ebs.emulator.eks.service import eks_services
 from hyperpod_ebs.emulator.http.dispatch import Service
 from hyperpod_ebs.emulator.iam_api.service import create_iam
@@ -43,13 +44,14 @@ class AwsServices:
     access: AccessControl
 
 
-def create_services(world: World, *, rate: Rate, enforces: bool) -> AwsServices:
+def create_services(world: World, *, rate: Rate, enforces: bool, pod_seconds: int = POD_SECONDS) -> AwsServices:
     """Create the services.
 
     Args:
         world: The state of the account.
         rate: How often a volume may be modified.
         enforces: Whether IAM policies decide what callers may do.
+        pod_seconds: How long the credentials last that EKS Pod Identity gives a pod.
     """
     identities = Identities(world.store, world.region)
     authorizer = Authorizer(identities, world.region, enforces=enforces)
@@ -87,7 +89,7 @@ def create_services(world: World, *, rate: Rate, enforces: bool) -> AwsServices:
             NodeBatches(world, clusters, machines),
             NodeVolumes(world, clusters, attachments, authorizer, SageMakerNeeds(world)),
         ],
-        **eks_services(world, identities, authorizer),
+        **eks_services(world, identities, authorizer, pod_seconds=pod_seconds),
         "iam": iam.objects,
         "kms": kms.objects,
         "sts": sts.objects,

@@ -11,6 +11,7 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
 from hyperpod_ebs.emulator.ec2.modifications import Rate
+from hyperpod_ebs.emulator.eks.pod_credentials import POD_SECONDS
 from hyperpod_ebs.emulator.state.clock import Profile
 from hyperpod_ebs.emulator.state.region import ZONES
 from hyperpod_ebs.emulator.state.views import Consistency
@@ -83,3 +84,6 @@ class EmulatorSettings:
 
     iam: Annotated[Enforcement, Parameter(group=_BEHAVIOR)] = "on"
     """Whether IAM policies decide what a caller may do (on), or every caller with an access key may do all (off)."""
+
+    pod_seconds: Annotated[int, Parameter(group=_BEHAVIOR, validator=Number(gte=1, lte=POD_SECONDS))] = POD_SECONDS
+    """Seconds that the credentials last that EKS Pod Identity gives a pod; AWS's last six hours."""

@@ -24,7 +24,7 @@ from hyperpod_ebs.emulator.identity_records import Role, Session
 from hyperpod_ebs.emulator.state.world import World, to_datetime
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
-DURATION: Final = 6 * 3600
+POD_SECONDS: Final = 6 * 3600
 """Seconds that the credentials of a pod last (EKS User Guide, "Learn how EKS Pod Identity grants ...")."""
 
 _MAX_NAME: Final = 64
@@ -70,15 +70,15 @@ class PodCredentials:
     name = "eks-auth"
     operations = Operations["PodCredentials"]()
 
-    def __init__(self, world: World, *, identities: PodIdentities, roles: PodRoles, duration: int = DURATION) -> None:
-        """Create the service; credentials last `duration` seconds."""
+    def __init__(self, world: World, *, identities: PodIdentities, roles: PodRoles, seconds: int = POD_SECONDS) -> None:
+        """Create the service; credentials last `seconds` seconds."""
         self._world = world
         self._store = world.store
         self._identities = identities
         self._roles = roles
         self._keys = ClusterIssuerKeys(world.store)
         self._sessions = Sessions(world.store)
-        self._duration = duration
+        self._seconds = seconds
 
     @operations("AssumeRoleForPodIdentity")
     async def assume_role(self, parameters: Parameters, call: Call) -> Answer:
@@ -151,7 +151,7 @@ class PodCredentials:
                 role=role.id,
                 name=name,
                 issued=issued,
-                expires=float(int(issued) + self._duration),
+                expires=float(int(issued) + self._seconds),
                 policies=(association.policy,) if association.policy else (),
                 tags=dict(tags),
                 transitive=tuple(tags),

@@ -6,7 +6,7 @@ from hyperpod_ebs.emulator.eks.access_entries import AccessEntries
 from hyperpod_ebs.emulator.eks.access_policies import AccessPolicies
 from hyperpod_ebs.emulator.eks.addons import Addons
 from hyperpod_ebs.emulator.eks.clusters import Clusters
-from hyperpod_ebs.emulator.eks.pod_credentials import DURATION, PodCredentials
+from hyperpod_ebs.emulator.eks.pod_credentials import POD_SECONDS, PodCredentials
 from hyperpod_ebs.emulator.eks.pod_identities import PodIdentities
 from hyperpod_ebs.emulator.eks.pod_roles import PodRoles
 from hyperpod_ebs.emulator.eks.tagging import Tagging
@@ -18,7 +18,7 @@ EksObject = Clusters | AccessEntries | AccessPolicies | PodIdentities | Addons |
 
 
 def eks_services(
-    world: World, identities: Identities, authorizer: Authorizer, *, pod_duration: int = DURATION
+    world: World, identities: Identities, authorizer: Authorizer, *, pod_seconds: int = POD_SECONDS
 ) -> Mapping[str, Sequence[EksObject]]:
     """The objects of the two services, by signing name.
 
@@ -26,7 +26,7 @@ def eks_services(
         world: The state of the account.
         identities: The account's principals.
         authorizer: Decides whether roles trust EKS.
-        pod_duration: Seconds that the credentials of pods last.
+        pod_seconds: Seconds that the credentials of pods last.
     """
     entries, roles = AccessEntries(world, identities), PodRoles(identities, authorizer, world.region)
     pod_identities = PodIdentities(world, roles)
@@ -39,5 +39,5 @@ def eks_services(
             Addons(world, pod_identities),
             Tagging(world),
         ],
-        "eks-auth": [PodCredentials(world, identities=pod_identities, roles=roles, duration=pod_duration)],
+        "eks-auth": [PodCredentials(world, identities=pod_identities, roles=roles, seconds=pod_seconds)],
     }
