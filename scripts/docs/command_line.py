@@ -86,6 +86,8 @@ def _choices(hint: object) -> tuple[object, ...]:
 
 def _default(argument: Argument) -> str:
     value = argument.field_info.default
+    if value is inspect.Parameter.empty:
+        return "required"
     if value in {None, "", ()}:
         return ""
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"

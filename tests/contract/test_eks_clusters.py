@@ -5,6 +5,7 @@ import base64
 import json
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -262,6 +263,21 @@ async def test_a_restarted_emulator_knows_its_issuers_and_members(tmp_path: Path
     assert after == before
     assert assumed["subject"]["serviceAccount"] == "ebs"
     assert addons["addons"] == ["coredns"]
+
+
+async def test_a_cluster_of_an_older_emulator_gets_an_issuer_when_it_is_described(emulator: Emulator, aws: Aws) -> None:
+    """State directories from before clusters had issuers stay usable."""
+    await aws.create_eks_cluster()
+    store = emulator.world.store
+    (issuer,) = store.oidc_issuers.values()
+    store.oidc_issuers.drop(issuer.id)
+    store.eks_clusters.put(replace(store.eks_clusters["eks"], unique_id="", authority="", authority_key=""))
+
+    url = await issuer_of(aws)
+
+    assert (await read(f"{url}/keys"))["keys"][0]["kid"] != issuer.key_id
+    assert (await aws("eks", "describe_cluster", name="eks"))["cluster"]["status"] == "ACTIVE"
+    assert jwt.get_unverified_header(pod_token(emulator, "eks"))["kid"] != issuer.key_id
 
 
 async def test_the_creator_of_a_cluster_with_access_entries_is_its_administrator(aws: Aws) -> None:

@@ -186,6 +186,7 @@ async def test_a_token_that_the_issuer_did_not_sign_gives_nothing(emulator: Emul
         _with_hmac(claims, issuer.public_key, headers),
         f"{head}.{payload}.{signature}",
         sign(emulator, "eks", claims, headers={"kid": "another"}),
+        f"{head}.{_encode(b'[' * 100_000)}.{signature}",
         "a.b.c",
     ):
         assert (await refusal(aws, token))[0] in {"InvalidTokenException", "ValidationException"}
@@ -194,12 +195,13 @@ async def test_a_token_that_the_issuer_did_not_sign_gives_nothing(emulator: Emul
 
 def _with_hmac(claims: Mapping[str, Any], secret: str, headers: Mapping[str, str]) -> str:
     """A token signed with the text of a public key as the secret; PyJWT refuses to make one."""
+    signed = ".".join(_encode(json.dumps(part).encode()) for part in ({"alg": "HS256", **headers}, claims))
+    return f"{signed}.{_encode(hmac.digest(secret.encode(), signed.encode(), hashlib.sha256))}"
 
-    def encode(data: bytes) -> str:
-        return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
-    signed = ".".join(encode(json.dumps(part).encode()) for part in ({"alg": "HS256", **headers}, claims))
-    return f"{signed}.{encode(hmac.digest(secret.encode(), signed.encode(), hashlib.sha256))}"
+def _encode(data: bytes) -> str:
+    """Base64url without padding (RFC 7515, appendix C)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 async def test_a_service_account_without_an_association_gets_nothing(emulator: Emulator, aws: Aws) -> None:

@@ -50,6 +50,7 @@ ANSWERS = [
     Case("sagemaker", "ListClusterNodes"),
     Case("sagemaker", "AttachClusterNodeVolume"),
     Case("eks", "DescribeCluster"),
+    Case("eks-auth", "AssumeRoleForPodIdentity"),
     Case("sts", "GetCallerIdentity"),
     Case("sts", "AssumeRole"),
     Case("sns", "GetTopicAttributes"),  # a map in XML
@@ -68,6 +69,8 @@ REQUESTS = [
     Case("eks", "CreateCluster"),
     Case("eks", "DescribeCluster"),
     Case("eks", "ListClusters"),
+    Case("eks", "CreatePodIdentityAssociation"),
+    Case("eks", "DisassociateAccessPolicy"),  # ARNs in the path
     Case("eks", "UntagResource"),  # a list in the query, an ARN in the path
     Case("sts", "AssumeRole"),
     Case("sns", "CreateTopic"),  # a map in a form

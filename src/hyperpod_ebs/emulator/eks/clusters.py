@@ -23,6 +23,9 @@ VERSION: Final = "1.35"
 
 _VERSION: Final = re.compile(r"1\.[0-9]{2}", re.ASCII)
 
+_GENERATION: Final = 60.0
+"""Maximum seconds to generate keys; it takes about 0.1 s on an idle machine."""
+
 _FIELDS: Final = frozenset({"name", "roleArn", "version", "tags", "clientRequestToken"})
 """The parameters that are not kept in `EksCluster.given`."""
 
@@ -49,42 +52,36 @@ class Clusters:
         if existing is not None and is_repeated(existing.client_token, parameters):
             return await self._answer(existing)
         self._check(parameters)
-        keys, url = await off_loop(ClusterKeys.generate), await self._world.endpoint.url()
+        keys, url = await self._new_keys()
         self._check(parameters)  # another call may have created it meanwhile
-        name = parameters["name"]
-        cluster = self._store.eks_clusters.put(
+        cluster = self._save(
             EksCluster(
-                id=name,
+                id=parameters["name"],
                 created=now(),
                 role=parameters["roleArn"],
                 version=parameters.get("version", VERSION),
                 subnets=tuple(parameters["resourcesVpcConfig"].get("subnetIds", ())),
-                unique_id=secrets.token_hex(16).upper(),
                 given={member: value for member, value in parameters.items() if member not in _FIELDS},
-                authority=keys.authority,
-                authority_key=keys.authority_key,
                 client_token=parameters.get("clientRequestToken", ""),
                 tags=dict(parameters.get("tags", {})),
-            )
-        )
-        self._store.oidc_issuers.put(
-            OidcIssuer(
-                id=f"{url}/oidc/{cluster.unique_id}",
-                cluster=name,
-                key_id=keys.key_id,
-                public_key=keys.public_key,
-                private_key=keys.private_key,
-            )
+            ),
+            keys,
+            url,
         )
         self._add_creator(cluster, call)
-        self._world.clock.schedule(_subject(name), "eks active")
         return await self._answer(cluster)
 
     @operations("DescribeCluster")
     async def describe(self, parameters: Parameters, _: Call) -> Answer:
         """Describe the cluster with this name."""
         await self._world.clock.run_due_steps()
-        return await self._answer(require_cluster(self._store, parameters["name"]))
+        cluster = require_cluster(self._store, parameters["name"])
+        if issuer_of(self._store, cluster.id) is None:  # an older version of the emulator created the cluster
+            keys, url = await self._new_keys()
+            cluster = require_cluster(self._store, cluster.id)
+            if issuer_of(self._store, cluster.id) is None and cluster.state != "DELETING":
+                cluster = self._save(cluster, keys, url)
+        return await self._answer(cluster)
 
     @operations("ListClusters")
     async def list_names(self, parameters: Parameters, _: Call) -> Answer:
@@ -123,6 +120,27 @@ class Clusters:
         if not _VERSION.fullmatch(version):
             raise AwsFault("InvalidParameterException", f"unsupported Kubernetes version: {version}")
         check_tags(parameters.get("tags", {}))
+
+    async def _new_keys(self) -> tuple[ClusterKeys, str]:
+        """New keys of a cluster, and the URL of the emulator, at which its issuer will be."""
+        return await off_loop(ClusterKeys.generate, deadline=_GENERATION), await self._world.endpoint.url()
+
+    def _save(self, cluster: EksCluster, keys: ClusterKeys, url: str) -> EksCluster:
+        """Store a cluster with its keys, and let it become active, which also writes the key files."""
+        unique_id = secrets.token_hex(16).upper()
+        self._store.oidc_issuers.put(
+            OidcIssuer(
+                id=f"{url}/oidc/{unique_id}",
+                cluster=cluster.id,
+                key_id=keys.key_id,
+                public_key=keys.public_key,
+                private_key=keys.private_key,
+            )
+        )
+        self._world.clock.schedule(_subject(cluster.id), "eks active")
+        return self._store.eks_clusters.put(
+            replace(cluster, unique_id=unique_id, authority=keys.authority, authority_key=keys.authority_key)
+        )
 
     def _add_creator(self, cluster: EksCluster, call: Call) -> None:
         """Make the caller an administrator of the cluster, if access entries are in use and the request wants that."""

@@ -6,7 +6,8 @@ ec2         ec2          form                       XML
 query       iam, sts     form                       XML in a wrapper
 json        sagemaker,   JSON, named in a header    JSON
             kms
-rest-json   eks          path, query, JSON          JSON
+rest-json   eks,         path, query, JSON          JSON
+            eks-auth
 """
 
 from collections.abc import Mapping
