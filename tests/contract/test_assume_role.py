@@ -6,7 +6,7 @@ import pytest
 
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.identity_records import ManagedPolicy, PolicyVersion
-from tests.support.emulator_clients import Aws
+from tests.support.emulator_clients import Aws, cloud
 from tests.support.roles import (
     ACCOUNT,
     ALLOW_ALL,
@@ -18,6 +18,7 @@ from tests.support.roles import (
     put_user,
 )
 
+ADMINISTRATOR = f"arn:aws:iam::{ACCOUNT}:user/emulator"
 ALLOW_ASSUME = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}
 SESSION = {"RoleSessionName": "me"}
 
@@ -324,3 +325,16 @@ async def test_a_session_token_has_the_size_that_was_requested(emulator: Emulato
 
     assert len(answer["Credentials"]["SessionToken"]) == answer["SessionTokenSize"] == 4096
     assert answer["SessionTokenUtilization"] == 100
+
+
+async def test_without_enforcement_roles_trust_everyone_and_must_still_exist() -> None:
+    """`--iam off` is about policies only."""
+    async with cloud(iam="off") as (emulator, aws):
+        role = put_role(emulator, "work", {**TRUST_ACCOUNT, "Effect": "Deny"})
+
+        await assume(aws, role)
+        text = await deny(aws, f"{role}s")
+        too_long = await aws.expect_error("sts", "assume_role", RoleArn=role, DurationSeconds=3601, **SESSION)
+
+    assert text == f"User: {ADMINISTRATOR} is not authorized to perform: sts:AssumeRole on resource: {role}s"
+    assert too_long[0] == "ValidationError"

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.sts import provider_keys
-from tests.support.emulator_clients import Aws
+from tests.support.emulator_clients import Aws, cloud
 from tests.support.pod_tokens import pod_token
-from tests.support.roles import ACCOUNT, connect, put_provider, put_role
+from tests.support.roles import ACCOUNT, connect, policy, put_provider, put_role
 from tests.support.token_issuer import AUDIENCE, SUBJECT, TokenIssuer, rsa_key, serve_issuer
 
 HOUR = 3600
@@ -114,6 +114,52 @@ async def test_the_token_of_a_service_account_of_an_eks_cluster_is_verified_with
 
     assert answer["SubjectFromWebIdentityToken"] == "system:serviceaccount:kube-system:ebs"
     assert (code, text) == ("InvalidIdentityToken", "Incorrect token audience")
+
+
+async def test_irsa_works_as_the_eks_user_guide_sets_it_up(emulator: Emulator, aws: Aws) -> None:
+    """EKS User Guide, "Create an IAM OIDC provider for your cluster" and "Assign IAM roles to service accounts"."""
+    await aws.create_eks_cluster()
+    url = (await aws("eks", "describe_cluster", name="eks"))["cluster"]["identity"]["oidc"]["issuer"]
+    created = await aws("iam", "create_open_id_connect_provider", Url=url, ClientIDList=[AUDIENCE])
+    document = policy(
+        trust(created["OpenIDConnectProviderArn"], aud=AUDIENCE, sub="system:serviceaccount:kube-system:ebs-csi")
+    )
+    role = (await aws("iam", "create_role", RoleName="irsa", AssumeRolePolicyDocument=document))["Role"]["Arn"]
+    driver = "arn:aws:iam::aws:policy/AmazonEBSCSIDriverPolicyV2"
+    await aws("iam", "attach_role_policy", RoleName="irsa", PolicyArn=driver)
+
+    claims = {"aud": [AUDIENCE], "sub": "system:serviceaccount:kube-system:ebs-csi"}
+    answer = await assume(aws, role, pod_token(emulator, "eks", **claims))
+    session = await connect(emulator, answer["Credentials"], "ec2")
+    volumes = await session.ec2("describe_volumes")
+    other = await refuse(aws, role, pod_token(emulator, "eks", aud=[AUDIENCE]))
+
+    assert (volumes["Volumes"], other[0]) == ([], "AccessDenied")
+
+
+async def test_only_an_issuer_on_this_machine_may_use_http(emulator: Emulator, aws: Aws, issuer: TokenIssuer) -> None:
+    """OpenID Connect Core 1.0, section 2: the issuer's URL has the scheme https."""
+    url = "http://192.0.2.1/id"
+    role = put_role(emulator, "pod", trust(put_provider(emulator, url, AUDIENCE)))
+
+    created = await aws.expect_error("iam", "create_open_id_connect_provider", Url=f"{url}/2")
+    code, text = await refuse(aws, role, issuer.token(iss=url))
+
+    assert created[0] == "ValidationError"
+    assert (code, text) == ("InvalidIdentityToken", f"No OpenIDConnect provider found in your account for {url}")
+
+
+async def test_without_enforcement_the_token_is_still_verified(issuer: TokenIssuer) -> None:
+    """`--iam off` is about policies; a caller without a valid token gets no credentials."""
+    async with cloud(iam="off") as (emulator, aws):
+        provider = put_provider(emulator, issuer.url, AUDIENCE)
+        role = put_role(emulator, "pod", trust(provider, sub="system:anonymous"))
+
+        await assume(aws, role, issuer.token())
+        forgery = await refuse(aws, role, forged_token(issuer))
+        nowhere = await refuse(aws, f"{role}s", issuer.token())
+
+    assert (forgery[0], nowhere[0]) == ("InvalidIdentityToken", "AccessDenied")
 
 
 class Bad(NamedTuple):

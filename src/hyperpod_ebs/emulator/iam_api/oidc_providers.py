@@ -6,6 +6,7 @@ from typing import Final
 
 from hyperpod_ebs.emulator.iam_api import faults, tags
 from hyperpod_ebs.emulator.iam_api.entities import Entities, check_quota
+from hyperpod_ebs.emulator.identity import issuer_urls
 from hyperpod_ebs.emulator.identity_records import OidcProvider
 from hyperpod_ebs.emulator.state.world import World, now, tag_list, to_datetime
 from hyperpod_ebs.emulator.wire.operations import Answer, Call, Operations, Parameters
@@ -18,8 +19,6 @@ MAX_AUDIENCES: Final = 100
 
 MAX_THUMBPRINTS: Final = 5
 """Thumbprints of a provider (IAM API reference, CreateOpenIDConnectProvider)."""
-
-HTTPS: Final = "https://"
 
 
 class OidcProviders:
@@ -37,9 +36,9 @@ class OidcProviders:
     async def create(self, parameters: Parameters, _: Call) -> Answer:
         """Create a provider; the emulator does not fetch the thumbprint of the issuer's certificate."""
         url = parameters["Url"]
-        if not url.startswith(HTTPS) or "?" in url:
+        if (issuer := issuer_urls.without_scheme(url, self._world.store.oidc_issuers)) is None or "?" in url:
             raise faults.validation_error("Invalid Open ID Connect Provider URL")
-        issuer = url.removeprefix(HTTPS).rstrip("/")
+        issuer = issuer.rstrip("/")
         arn = self._entities.arn_of("oidc-provider", "/", issuer)
         if arn in self._providers:
             raise faults.already_exists(f"Provider with url {url} already exists.")

@@ -14,7 +14,7 @@ from hyperpod_ebs.emulator.identity.administrator import new_unique_id
 from hyperpod_ebs.emulator.identity_records import Session
 from hyperpod_ebs.emulator.state.store import Store
 
-KEPT: Final = 86_400.0
+KEPT: Final = 3600.0
 """Seconds that an expired session is kept, in which its key is answered as expired; later the key is unknown."""
 
 MAX_REMOVED: Final = 64

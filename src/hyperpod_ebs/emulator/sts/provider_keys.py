@@ -76,10 +76,6 @@ class ProviderKeys:
         self._own = own
         self._issuers: OrderedDict[str, _Issuer] = OrderedDict()
 
-    def is_own(self, issuer: str) -> bool:
-        """Whether the emulator serves the issuer."""
-        return self._own.find(issuer) is not None
-
     async def find(self, issuer: str, key_id: str) -> PublicKeys | Failure:
         """The public keys of the issuer with this URL, of which a registered provider has host and path.
 

@@ -4,14 +4,12 @@ The request has no signature: the token is the only proof. Sources: STS API Refe
 AssumeRoleWithWebIdentity; IAM User Guide, "OIDC federation".
 """
 
-import ipaddress
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
-from hyperpod_ebs.emulator.identity import web_tokens
+from hyperpod_ebs.emulator.identity import issuer_urls, web_tokens
 from hyperpod_ebs.emulator.identity.authorizer import Authorizer
 from hyperpod_ebs.emulator.identity.identities import Identities, Identity
 from hyperpod_ebs.emulator.identity.issuer_keys import IssuerKeys, PublicKeys
@@ -149,16 +147,14 @@ class WebIdentity:
         return keys
 
     def _require_provider(self, issuer: str) -> OidcProvider:
-        """The provider with the issuer's URL; http is for issuers on this machine, as the emulator is itself.
+        """The provider with the issuer's URL.
 
         Raises:
             TokenRefused: There is none.
         """
-        scheme, _, url = issuer.partition("://")
-        is_allowed = scheme == "https" or (scheme == "http" and (self._keys.is_own(issuer) or _is_local(issuer)))
-        region = self._world.region
+        url, region = issuer_urls.without_scheme(issuer, self._world.store.oidc_issuers), self._world.region
         arn = f"arn:{region.partition}:iam::{region.account}:oidc-provider/{url}"
-        if not is_allowed or (provider := self._world.store.oidc_providers.get(arn)) is None:
+        if url is None or (provider := self._world.store.oidc_providers.get(arn)) is None:
             raise TokenRefused(Flaw.UNKNOWN_ISSUER, issuer=issuer)
         return provider
 
@@ -188,12 +184,3 @@ class WebIdentity:
 
 def _not_authorized() -> AwsFault:
     return AwsFault("AccessDenied", f"Not authorized to perform {ACTION}", 403)
-
-
-def _is_local(url: str) -> bool:
-    """Whether the URL's host is this machine."""
-    try:
-        host = urlsplit(url).hostname or ""
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
