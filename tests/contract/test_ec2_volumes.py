@@ -232,16 +232,6 @@ async def test_a_client_token_returns_its_volume_after_the_source_snapshot_is_de
     assert dry[0] == "DryRunOperation"
 
 
-async def test_a_kms_key_is_stored_as_its_arn_without_a_check(aws: Aws) -> None:
-    """EC2 API reference, CreateVolume: EC2 authenticates the KmsKeyId asynchronously."""
-    id_ = await aws.create_volume(Encrypted=True, KmsKeyId="1234abcd-12ab-34cd-56ef-1234567890ab")
-
-    shown = await aws.describe_volume(id_)
-
-    assert shown["Encrypted"]
-    assert shown["KmsKeyId"] == "arn:aws:kms:us-west-2:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-
-
 async def test_a_deleted_volume_is_unknown(aws: Aws) -> None:
     """EC2 API reference, "Error codes": InvalidVolume.NotFound."""
     id_ = await aws.create_volume()

@@ -20,6 +20,12 @@ from tests.support.every_eks_operation import (
 from tests.support.every_iam_operation import IAM_OPERATIONS, iam_error_cases
 from tests.support.every_sts_operation import STS_OPERATIONS, call_every_sts_operation, sts_error_cases
 
+DEFAULT_ENCRYPTION: Final = (
+    *("GetEbsEncryptionByDefault", "EnableEbsEncryptionByDefault", "DisableEbsEncryptionByDefault"),
+    *("GetEbsDefaultKmsKeyId", "ModifyEbsDefaultKmsKeyId", "ResetEbsDefaultKmsKeyId"),
+)
+"""The operations of EC2 on encryption by default."""
+
 OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
     "ec2": frozenset(
         {
@@ -27,6 +33,7 @@ OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
             *("DescribeVolumesModifications", "CreateSnapshot", "DeleteSnapshot", "DescribeSnapshots"),
             *("CreateTags", "DeleteTags", "DescribeInstances", "DescribeAvailabilityZones"),
             *("RunInstances", "TerminateInstances", "DescribeInstanceTypes"),
+            *DEFAULT_ENCRYPTION,
         }
     ),
     "sagemaker": frozenset(
@@ -85,6 +92,7 @@ async def call_every_operation(aws: Client, emulator: Emulator) -> None:
     await call_every_eks_operation(aws, emulator)
     await call_every_sts_operation(aws, emulator)
     await every_kms_operation.call_every_operation(aws)
+    await _call_default_encryption(aws)
     tags = [{"ResourceType": "volume", "Tags": [{"Key": "app", "Value": "a b&c"}]}]
     identity, types, zones, created, run, _ = await run_concurrently(
         aws("sts", "GetCallerIdentity"),
@@ -166,6 +174,21 @@ async def call_every_operation(aws: Client, emulator: Emulator) -> None:
     assert (await aws("ec2", "DescribeVolumes"))["Volumes"] == []
 
 
+async def _call_default_encryption(aws: Client) -> None:
+    enabled = await aws("ec2", "EnableEbsEncryptionByDefault")
+    shown, modified = await run_concurrently(
+        aws("ec2", "GetEbsEncryptionByDefault"),
+        aws("ec2", "ModifyEbsDefaultKmsKeyId", KmsKeyId="alias/storage"),
+    )
+    key = await aws("ec2", "GetEbsDefaultKmsKeyId")
+    disabled, reset = await run_concurrently(
+        aws("ec2", "DisableEbsEncryptionByDefault"), aws("ec2", "ResetEbsDefaultKmsKeyId")
+    )
+    assert enabled["EbsEncryptionByDefault"] is shown["EbsEncryptionByDefault"] is True
+    assert disabled["EbsEncryptionByDefault"] is False
+    assert key["KmsKeyId"] == modified["KmsKeyId"] != reset["KmsKeyId"]
+
+
 class ErrorCase(NamedTuple):
     """A call that must answer an error."""
 
@@ -207,6 +230,10 @@ def error_cases(*, volume: str, cluster: str, node: str) -> Sequence[ErrorCase]:
         "DescribeInstanceTypes": ({"InstanceTypes": ["z9.large"]}, "InvalidInstanceType"),
         "RunInstances": ({"MinCount": 1, "MaxCount": 1, "SubnetId": "subnet-x"}, "InvalidSubnetID.NotFound"),
         "TerminateInstances": ({"InstanceIds": ["i-x"]}, "InvalidInstanceID.Malformed"),
+        **{
+            name: ({"DryRun": True, **({"KmsKeyId": "k"} if name.startswith("Modify") else {})}, "DryRunOperation")
+            for name in DEFAULT_ENCRYPTION
+        },
     }
     sagemaker: _Cases = {
         "CreateCluster": ({"ClusterName": "hp", "InstanceGroups": [GROUP]}, "ResourceInUse"),

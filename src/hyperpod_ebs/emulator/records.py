@@ -28,6 +28,12 @@ class Volume:
     key: str | None = None
     """ARN of the KMS key."""
 
+    data_key: str = field(default="", repr=False)
+    """The data key, encrypted under the KMS key, in base64."""
+
+    data_key_id: str = ""
+    """The DataEncryptionKeyId, which the volume shares with its snapshots."""
+
     snapshot: str | None = None
     """The snapshot that the volume was created from."""
 
@@ -99,6 +105,15 @@ class Snapshot:
     description: str = ""
     encrypted: bool = False
     key: str | None = None
+    data_key: str = field(default="", repr=False)
+    """The data key, encrypted under the KMS key, in base64."""
+
+    data_key_id: str = ""
+    """The DataEncryptionKeyId, which the snapshot shares with its volume."""
+
+    data_key_owner: str = ""
+    """The id in the encryption context of the data key: that of the volume, or of a copied snapshot itself."""
+
     state: str = "pending"
     started: float
     completed: float | None = None

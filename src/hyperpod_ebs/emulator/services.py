@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from hyperpod_ebs.emulator.ec2.default_encryption import DefaultEncryption
 from hyperpod_ebs.emulator.ec2.describe_snapshots import DescribeSnapshots
 from hyperpod_ebs.emulator.ec2.describe_volumes import DescribeVolumes
 from hyperpod_ebs.emulator.ec2.instance_types import InstanceTypes
@@ -67,12 +68,13 @@ def create_services(world: World, *, rate: Rate, enforces: bool, pod_seconds: in
         "kms": kms.needs,
         "sts": sts.needs,
     }
-    attachments = Attachments(world)
+    attachments = Attachments(world, kms.volume_keys)
     machines = Machines(world, attachments)
     clusters = Clusters(world, machines)
     objects: Mapping[str, Sequence[Service]] = {
         "ec2": [
-            Volumes(world),
+            Volumes(world, kms.volume_keys),
+            DefaultEncryption(world, kms.volume_keys),
             DescribeVolumes(world),
             VolumeAttachments(world, attachments),
             Modifications(world, rate=rate),

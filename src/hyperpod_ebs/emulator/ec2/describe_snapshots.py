@@ -30,6 +30,7 @@ def render_snapshot(world: World, snapshot: Snapshot) -> dict[str, Any]:  # the 
         "Description": snapshot.description,
         "Encrypted": snapshot.encrypted,
         "KmsKeyId": snapshot.key,
+        "DataEncryptionKeyId": snapshot.data_key_id or None,
         "StorageTier": "standard",
         "TransferType": "standard",
         "FullSnapshotSizeInBytes": snapshot.stored_bytes,

@@ -88,6 +88,9 @@ class Snapshots:
             description=description,
             encrypted=volume.encrypted,
             key=volume.key,
+            data_key=volume.data_key,
+            data_key_id=volume.data_key_id,
+            data_key_owner=volume.id,
             started=now(),
             tags=tags,
         )

@@ -29,7 +29,7 @@ class VolumeAttachments:
     operations = Operations["VolumeAttachments"]()
 
     @operations("AttachVolume")
-    async def attach(self, parameters: Parameters, _: Call) -> Answer:
+    async def attach(self, parameters: Parameters, call: Call) -> Answer:
         """Start to attach a volume; the attachment is in state attaching."""
         request_checks.require(parameters, "Device", "InstanceId", "VolumeId")
         await self.world.clock.run_due_steps()
@@ -40,7 +40,7 @@ class VolumeAttachments:
             raise AwsFault("InvalidParameterValue", text)
         self._check_device(parameters["Device"], instance)
         request_checks.refuse_dry_run(parameters)
-        attachment = self.attachments.attach(volume, instance, parameters["Device"])
+        attachment = self.attachments.attach(volume, instance, parameters["Device"], call)
         return await self.world.acknowledge(render_attachment(self.world, attachment))
 
     @operations("DetachVolume")

@@ -7,6 +7,7 @@ from typing import Final
 from hyperpod_ebs.emulator.ec2 import request_checks, resource_ids, tagging, volume_limits
 from hyperpod_ebs.emulator.ec2.client_tokens import ClientTokens, token_mismatch
 from hyperpod_ebs.emulator.ec2.describe_volumes import render_volume, volume_state
+from hyperpod_ebs.emulator.kms.volume_keys import KeyUnusable, VolumeKeys
 from hyperpod_ebs.emulator.records import Snapshot, Volume
 from hyperpod_ebs.emulator.state.world import World, modification_subject, new_id, now
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
@@ -16,9 +17,6 @@ _UNSUPPORTED: Final = ("OutpostArn", "Operator")
 INITIALIZATION_RATES_MIB: Final = (100, 300)
 """The smallest and the largest VolumeInitializationRate, in MiB/s."""
 
-DEFAULT_KEY: Final = "key/00000000-0000-4000-8000-000000000eb5"
-"""The account's default KMS key for EBS, aws/ebs."""
-
 
 class Volumes:
     """Volumes from creation to deletion."""
@@ -26,16 +24,20 @@ class Volumes:
     name = "ec2"
     operations = Operations["Volumes"]()
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, keys: VolumeKeys) -> None:
         self._world = world
+        self._keys = keys
         self._store = world.store
         self._tokens = ClientTokens(world.store, "CreateVolume")
         world.clock.register("volume available", self._make_available)
         world.clock.register("volume gone", self._remove)
 
     @operations("CreateVolume")
-    async def create(self, parameters: Parameters, _: Call) -> Answer:
-        """Create a volume in state creating, or return the volume of an earlier request with the same token."""
+    async def create(self, parameters: Parameters, call: Call) -> Answer:
+        """Create a volume in state creating, or return the volume of an earlier request with the same token.
+
+        EC2 validates the key with KMS only later: a volume whose key cannot be used so disappears.
+        """
         await self._world.clock.run_due_steps()
         zone = self._zone(parameters)
         if earlier_ids := self._tokens.earlier_ids(parameters, zone):
@@ -50,10 +52,11 @@ class Volumes:
         else:
             volume = self._new_volume(parameters, zone)
             request_checks.refuse_dry_run(parameters)
+            volume, outcome = self._with_data_key(volume, call)
             self._store.volumes.put(volume)
             self._store.record_state(volume.id, volume.state)
             self._tokens.remember(parameters, volume.zone, [volume.id])
-            self._world.clock.schedule(volume.id, "volume available")
+            self._world.clock.schedule(volume.id, outcome)
         answer = render_volume(self._world, volume, self._store.attachments)
         return await self._world.acknowledge({**answer, "Tags": answer["Tags"] or []})
 
@@ -91,7 +94,7 @@ class Volumes:
             throughput_mib=parameters.get("Throughput"),
             multi_attach=parameters.get("MultiAttachEnabled", False),
         )
-        encrypted, key = self._encryption(parameters, snapshot)
+        key = self._key(parameters, snapshot)
         return Volume(
             id=new_id("vol"),
             zone=zone,
@@ -100,7 +103,7 @@ class Volumes:
             iops=settings.iops,
             throughput_mib=settings.throughput_mib,
             multi_attach=settings.multi_attach,
-            encrypted=encrypted,
+            encrypted=key is not None,
             key=key,
             snapshot=snapshot.id if snapshot else None,
             initialization_rate_mib=_initialization_rate(parameters),
@@ -128,23 +131,35 @@ class Volumes:
             raise AwsFault("IncorrectState", f"Snapshot '{id_}' is in the '{snapshot.state}' state.")
         return snapshot
 
-    def _encryption(self, parameters: Parameters, snapshot: Snapshot | None) -> tuple[bool, str | None]:
-        """Whether the volume is encrypted, and the ARN of its key."""
-        # EC2 accepts any key here, because it validates keys with KMS only later.
-        encrypted, key = parameters.get("Encrypted", False), parameters.get("KmsKeyId")
-        if key and not encrypted:
+    def _key(self, parameters: Parameters, snapshot: Snapshot | None) -> str | None:
+        """The ARN of the volume's key; None for a volume without encryption."""
+        name = parameters.get("KmsKeyId")
+        is_encrypted = parameters.get("Encrypted") or self._keys.settings.is_default
+        if name and not is_encrypted:
             text = "The parameter KmsKeyId requires the parameter Encrypted to be set."
             raise AwsFault("InvalidParameterDependency", text)
-        if key:
-            if not key.startswith("arn:"):
-                key = self._world.region.arn("kms", key if key.startswith("alias/") else f"key/{key}")
-            return True, key
+        if name:
+            return self._keys.key_arn(name)
         if snapshot is not None and snapshot.encrypted:
-            return True, snapshot.key
-        return (True, self._world.region.arn("kms", DEFAULT_KEY)) if encrypted else (False, None)
+            return snapshot.key
+        return self._keys.default_key if is_encrypted else None
+
+    def _with_data_key(self, volume: Volume, call: Call) -> tuple[Volume, str]:
+        """The volume with its data key, and the step that comes next: the volume disappears if it gets no data key."""
+        if volume.key is None:
+            return volume, "volume available"
+        source = self._store.snapshots[volume.snapshot] if volume.snapshot else None
+        try:
+            data_key = self._keys.create_data_key(call, volume.key, volume.id, source)
+        except KeyUnusable:
+            return volume, "volume gone"
+        return replace(volume, data_key=data_key.blob, data_key_id=data_key.id), "volume available"
 
     async def _make_available(self, id_: str) -> None:
         volume = self._store.volumes[id_]
+        if volume.data_key and not self._keys.is_usable(volume.key or ""):
+            await self._remove(id_)
+            return
         await self._world.backing_files.create(id_, size_gib=volume.size_gib, snapshot=volume.snapshot)
         self._store.volumes.put(replace(self._store.volumes[id_], state="available"))
         self._store.record_state(id_, "available")

@@ -89,16 +89,16 @@ class Authorizer:
         for need in needs:
             request = self.request(call, identity, need)
             decision = decide(request, replace(identity.policies, resource=need.policy))
-            if isinstance(decision, DeniedImplicitly) and need.is_granted and need.is_granted(identity.principal):
-                continue
-            if not isinstance(decision, Allowed) and (need.exists or not _lacks_only_a_condition(decision)):
+            if not _is_allowed(decision, need, identity) and (need.exists or not _lacks_only_a_condition(decision)):
                 raise access_denied(service or call.service, request, decision)
 
     def allows(self, call: Call, identity: Identity, needs: Sequence[Need]) -> bool:
         """Whether a principal without an access key, a service or a federated one, may do everything needed."""
         return not self._enforces or all(
-            isinstance(
-                decide(self.request(call, identity, need), replace(identity.policies, resource=need.policy)), Allowed
+            _is_allowed(
+                decide(self.request(call, identity, need), replace(identity.policies, resource=need.policy)),
+                need,
+                identity,
             )
             for need in needs
         )
@@ -161,6 +161,12 @@ class AccessControl:
         needs = self._needs[call.service].needs(call.operation, parameters)
         need = needs[0] if needs else Need(action=f"{call.service}:{call.operation}")
         return self._authorizer.denial(call, need)
+
+
+def _is_allowed(decision: Decision, need: Need, identity: Identity) -> bool:
+    """Whether a policy allows what is needed, or no policy denies it and a grant allows it."""
+    is_granted = need.is_granted and isinstance(decision, DeniedImplicitly) and need.is_granted(identity.principal)
+    return bool(is_granted) or isinstance(decision, Allowed)
 
 
 def _lacks_only_a_condition(decision: Decision) -> bool:

@@ -12,6 +12,7 @@ from hyperpod_ebs.emulator.kms.key_tags import KeyTags
 from hyperpod_ebs.emulator.kms.keyring import Keyring
 from hyperpod_ebs.emulator.kms.keys import Keys
 from hyperpod_ebs.emulator.kms.needs import KmsNeeds
+from hyperpod_ebs.emulator.kms.volume_keys import VolumeKeys
 from hyperpod_ebs.emulator.state.world import World
 
 KmsObject = Keys | Aliases | KeyPolicies | Grants | Cryptography | KeyTags
@@ -25,7 +26,7 @@ class Kms:
     """The objects that answer its operations."""
 
     needs: KmsNeeds
-    keyring: Keyring
+    volume_keys: VolumeKeys
 
 
 def create_kms(world: World, authorizer: Authorizer) -> Kms:
@@ -41,4 +42,4 @@ def create_kms(world: World, authorizer: Authorizer) -> Kms:
         Cryptography(world, keyring),
         KeyTags(world, keyring),
     ]
-    return Kms(objects=objects, needs=needs, keyring=keyring)
+    return Kms(objects=objects, needs=needs, volume_keys=VolumeKeys(world, keyring, needs, authorizer))

@@ -12,10 +12,11 @@ busy        the clock                  mounted or open on the node; the clock tr
 from dataclasses import replace
 from typing import Final
 
+from hyperpod_ebs.emulator.kms.volume_keys import VolumeKeys
 from hyperpod_ebs.emulator.nodes.attach_slots import HYPERPOD_VOLUMES, attach_slots
 from hyperpod_ebs.emulator.records import Attachment, Instance, Volume
 from hyperpod_ebs.emulator.state.world import World, now
-from hyperpod_ebs.emulator.wire.operations import AwsFault
+from hyperpod_ebs.emulator.wire.operations import AwsFault, Call
 
 BUSY_RETRY: Final = 0.05
 """Seconds until the detach of a busy device is tried again."""
@@ -27,31 +28,33 @@ MAX_INSTANCES: Final = 16
 class Attachments:
     """All attachments of the account."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, volume_keys: VolumeKeys) -> None:
         self._world = world
+        self._volume_keys = volume_keys
         self._store = world.store
         world.clock.register("attached", self._finish_attach)
         world.clock.register("detached", self._finish_detach)
 
-    def attach(self, volume: Volume, instance: Instance, device: str) -> Attachment:
+    def attach(self, volume: Volume, instance: Instance, device: str, call: Call) -> Attachment:
         """Start to attach `volume` to `instance` as `device`; the clock finishes it.
 
         Raises:
-            AwsFault: The volume or the instance is in the wrong state or zone, or a limit is reached.
+            AwsFault: The volume or the instance is in the wrong state or zone, a limit is reached, or the caller of
+                `call` may not use the volume's key.
         """
         self._check_attach(volume, instance)
         used = {other.unit for other in self._store.attachments.where("instance", instance.id)}
         unit = next(unit for unit in range(1, len(used) + 2) if unit not in used)
-        attachment = self._store.attachments.put(
-            Attachment(
-                volume=volume.id,
-                instance=instance.id,
-                device=device,
-                unit=unit,
-                since=now(),
-                is_xen=attach_slots(instance.kind).hypervisor == "xen",
-            )
+        attachment = Attachment(
+            volume=volume.id,
+            instance=instance.id,
+            device=device,
+            unit=unit,
+            since=now(),
+            is_xen=attach_slots(instance.kind).hypervisor == "xen",
         )
+        self._volume_keys.open_for_instance(call, volume, instance, attachment.id)
+        self._store.attachments.put(attachment)
         self._store.record_state(volume.id, "in-use")
         self._store.record_state(attachment.id, attachment.state)
         self._world.clock.schedule(attachment.id, "attached")
@@ -114,6 +117,7 @@ class Attachments:
     def _remove(self, attachment: Attachment) -> None:
         self._world.clock.cancel(attachment.id)
         self._store.attachments.drop(attachment.id)
+        self._volume_keys.close_for_instance(attachment.id)
         self._store.record_state(attachment.id, "detached")
         if not self._store.attachments.where("volume", attachment.volume):
             self._store.record_state(attachment.volume, "available")

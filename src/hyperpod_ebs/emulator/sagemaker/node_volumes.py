@@ -63,7 +63,7 @@ class NodeVolumes:
             volume = resource_ids.find_volume(self.world, parameters["VolumeId"])
             if present := self.world.store.attachments.where("volume", volume.id):
                 raise AwsFault("VolumeInUse", f"{present[0].volume} is already attached to an instance")
-            attachment = self.attachments.attach(volume, node, self._free_device_name(node))
+            attachment = self.attachments.attach(volume, node, self._free_device_name(node), call)
         await self.world.clock.run_due_steps()
         current = self.world.store.attachments.get(attachment.id, attachment)
         return await self.world.acknowledge(_render(parameters, current, current.state))
