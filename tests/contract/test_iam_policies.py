@@ -190,6 +190,16 @@ async def test_a_second_provider_of_the_same_issuer_is_refused(aws: Aws) -> None
     assert gone == ("NoSuchEntity", f"OpenIDConnect Provider not found for arn {arn}")
 
 
+async def test_an_issuer_on_this_machine_may_have_http(aws: Aws) -> None:
+    """AWS takes https alone; the emulator serves its EKS issuers itself, without TLS."""
+    here = await aws("iam", "create_open_id_connect_provider", Url="http://127.0.0.1:4566/oidc/1")
+    elsewhere = await aws.expect_error("iam", "create_open_id_connect_provider", Url="http://oidc.example.com")
+    broken = await aws.expect_error("iam", "create_open_id_connect_provider", Url="https://[::1")
+
+    assert here["OpenIDConnectProviderArn"].endswith(":oidc-provider/127.0.0.1:4566/oidc/1")
+    assert elsewhere[0] == broken[0] == "ValidationError"
+
+
 async def test_the_whole_account_is_reported_in_pages(aws: Aws) -> None:
     """IAM API reference, GetAccountAuthorizationDetails."""
     arn = await create_policy(aws, "see", "ec2:DescribeVolumes")

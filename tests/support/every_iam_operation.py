@@ -12,6 +12,8 @@ from tests.support.iam_users import allow, document
 
 ACCOUNT: Final = "123456789012"
 DOCUMENT: Final = document(allow("ec2:DescribeVolumes"))
+CONDITION_KEY: Final = "ec2:ResourceTag/team"
+CONDITION: Final = document(allow("ec2:DeleteVolume", Condition={"StringEquals": {CONDITION_KEY: "a"}}))
 TRUST: Final = document({"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"})
 AWS_POLICY: Final = "arn:aws:iam::aws:policy/AmazonEBSCSIDriverPolicyV2"
 UNKNOWN_POLICY: Final = f"arn:aws:iam::{ACCOUNT}:policy/unknown"
@@ -37,6 +39,8 @@ IAM_OPERATIONS: Final = frozenset(
         *("AddClientIDToOpenIDConnectProvider", "RemoveClientIDFromOpenIDConnectProvider"),
         *("UpdateOpenIDConnectProviderThumbprint", "DeleteOpenIDConnectProvider"),
         *("GetAccountAuthorizationDetails", "GetAccountSummary"),
+        *("SimulateCustomPolicy", "SimulatePrincipalPolicy"),
+        *("GetContextKeysForCustomPolicy", "GetContextKeysForPrincipalPolicy"),
         *(f"{verb}{kind}PermissionsBoundary" for kind in ("User", "Role") for verb in ("Put", "Delete")),
         *(f"{verb}{kind}Policy" for kind in ("User", "Group", "Role") for verb in ("Put", "Get", "Delete")),
         *(f"{verb}{kind}Policy" for kind in ("User", "Group", "Role") for verb in ("Attach", "Detach")),
@@ -66,6 +70,7 @@ async def call_every_iam_operation(aws: Client) -> None:
         group.create_task(_call_operations_on_roles(aws))
         group.create_task(_call_operations_on_policies(aws))
         group.create_task(_call_operations_on_providers(aws))
+        group.create_task(_simulate(aws))
     summary = await aws("iam", "GetAccountSummary")
     details = await aws("iam", "GetAccountAuthorizationDetails", Filter=["User"])
     assert summary["SummaryMap"]["Users"] == len(details["UserDetailList"]) == 1
@@ -173,6 +178,18 @@ async def _call_operations_on_providers(aws: Client) -> None:
     await aws("iam", "DeleteOpenIDConnectProvider", **arn)
 
 
+async def _simulate(aws: Client) -> None:
+    given = {"PolicyInputList": [CONDITION]}
+    source = {"PolicySourceArn": f"arn:aws:iam::{ACCOUNT}:user/emulator"}
+    custom = await aws("iam", "SimulateCustomPolicy", **given, ActionNames=["ec2:DeleteVolume"])
+    principal = await aws("iam", "SimulatePrincipalPolicy", **source, ActionNames=["ec2:DeleteVolume"])
+    keys = await aws("iam", "GetContextKeysForCustomPolicy", **given)
+    own_keys = await aws("iam", "GetContextKeysForPrincipalPolicy", **source)
+    assert [each["EvaluationResults"][0]["EvalDecision"] for each in (custom, principal)] == ["implicitDeny", "allowed"]
+    assert custom["EvaluationResults"][0]["MissingContextValues"] == keys["ContextKeyNames"] == [CONDITION_KEY]
+    assert own_keys["ContextKeyNames"] == []
+
+
 async def _call_operations_on_policies_of(aws: Client, kind: str, **owner: str) -> None:
     await aws("iam", f"Put{kind}Policy", **owner, PolicyName="see", PolicyDocument=DOCUMENT)
     shown = await aws("iam", f"Get{kind}Policy", **owner, PolicyName="see")
@@ -213,6 +230,8 @@ _CASES: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
     "CreateOpenIDConnectProvider": ({"Url": "http://oidc.example.com"}, "ValidationError"),
     "DeleteOpenIDConnectProvider": ({"OpenIDConnectProviderArn": UNKNOWN_POLICY}, "InvalidInput"),
     "CreateServiceLinkedRole": ({"AWSServiceName": "unknown.amazonaws.com"}, "InvalidInput"),
+    "SimulateCustomPolicy": ({"PolicyInputList": ["{}"], "ActionNames": ["ec2:DeleteVolume"]}, "InvalidInput"),
+    "GetContextKeysForCustomPolicy": ({"PolicyInputList": ["{}"]}, "InvalidInput"),
     "GetServiceLinkedRoleDeletionStatus": ({"DeletionTaskId": "task/none"}, "NoSuchEntity"),
     "GetAccountSummary": ({}, "ServiceFailure"),  # a planned fault
     "ListOpenIDConnectProviders": ({}, "ServiceFailure"),
@@ -232,6 +251,8 @@ def _call_of_a_stranger(operation: str) -> tuple[Mapping[str, Any], str]:
         "OpenIDConnectProviderArn": UNKNOWN_PROVIDER,
         "PolicyArn": UNKNOWN_POLICY,
         "PolicyName": "none",
+        "PolicySourceArn": f"arn:aws:iam::{ACCOUNT}:user/stranger",
+        "ActionNames": ["ec2:DeleteVolume"],
         "PolicyDocument": TRUST if operation == "UpdateAssumeRolePolicy" else DOCUMENT,
         "PermissionsBoundary": AWS_POLICY,
         "Description": "none",

@@ -19,6 +19,7 @@ from hyperpod_ebs.emulator.iam_api.oidc_providers import OidcProviders
 from hyperpod_ebs.emulator.iam_api.policy_versions import PolicyVersions
 from hyperpod_ebs.emulator.iam_api.roles import Roles
 from hyperpod_ebs.emulator.iam_api.service_linked_roles import ServiceLinkedRoles
+from hyperpod_ebs.emulator.iam_api.simulator import Simulator
 from hyperpod_ebs.emulator.iam_api.tagging import Tagging
 from hyperpod_ebs.emulator.iam_api.users import Users
 from hyperpod_ebs.emulator.identity.authorizer import Authorizer
@@ -64,6 +65,7 @@ def create_iam(world: World, identities: Identities, authorizer: Authorizer) -> 
             OidcProviders(world, entities),
             Tagging(world, entities),
             Account(world, entities),
+            Simulator(world, entities, identities),
         ],
         needs=IamNeeds(world, entities),
     )

@@ -17,15 +17,22 @@ def without_scheme(url: str, own: Container[str]) -> str | None:
         own: The URLs of the issuers that the emulator serves itself, under any address.
     """
     scheme, _, rest = url.partition("://")
-    if scheme == HTTPS or (scheme == HTTP and (url in own or _is_local(url))):
-        return rest
-    return None
+    host = _host(url)
+    is_safe = scheme == HTTPS or (scheme == HTTP and (url in own or _is_local(host)))
+    return rest if host and is_safe else None
 
 
-def _is_local(url: str) -> bool:
-    """Whether the URL's host is this machine."""
+def _host(url: str) -> str:
+    """The host of a URL; empty if it has none."""
     try:
-        host = urlsplit(url).hostname or ""
+        return urlsplit(url).hostname or ""
+    except ValueError:  # an address with a missing bracket
+        return ""
+
+
+def _is_local(host: str) -> bool:
+    """Whether the host is this machine."""
+    try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
