@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from hyperpod_ebs.emulator.emulator import Emulator
-from tests.support.emulator_clients import ZONE, Aws, cloud
+from tests.support.emulator_clients import ZONE, Aws, cloud, error_of
 from tests.support.key_users import EVERYTHING_BUT_KMS, Statement, allow, create_caller, document, user_arn
 from tests.support.waiting import wait_until_equal
 
@@ -43,7 +43,7 @@ async def state_of(aws: Aws, volume: str) -> str:
     try:
         return await aws.volume_state(volume)
     except ClientError as error:
-        return str(error.response.get("Error", {}).get("Code"))
+        return error_of(error)[0]
 
 
 async def outcome(aws: Aws, key: str, **members: Any) -> str:
@@ -232,11 +232,11 @@ class Attaching:
             else:
                 await self.aws.ec2("attach_volume", **on_instance)
         except ClientError as error:
-            code, text = error.response["Error"]["Code"], error.response["Error"]["Message"]
+            code, text = error_of(error)
             if self._cluster:
                 assert code == "ValidationException"
-                return str(text.partition("Ec2ErrCode: ")[2].partition(" ")[0])
-            return str(code)
+                return text.partition("Ec2ErrCode: ")[2].partition(" ")[0]
+            return code
         return ""
 
     async def detach(self) -> None:
