@@ -99,11 +99,10 @@ class Cloud:
             instance = response["Instances"][0]["InstanceId"]
             while (await self._describe(ec2, instance))["State"]["Name"] != "running":  # noqa: ASYNC110 - a poll
                 await asyncio.sleep(_POLL)
-            address = (await self._describe(ec2, instance))["PrivateIpAddress"]
-        region = self.client.environment["AWS_REGION"]
+            name = (await self._describe(ec2, instance))["PrivateDnsName"]
         return Instance(
             id=instance,
-            name=f"ip-{address.replace('.', '-')}.{region}.compute.internal",
+            name=name,
             provider_id=f"aws:///{zone}/{instance}",
             labels=self._labels(EC2_INSTANCE_TYPE, zone),
             devices=self._devices(instance),

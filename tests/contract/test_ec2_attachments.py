@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from hyperpod_ebs.emulator.state import clock
+from hyperpod_ebs.emulator.state.region import SECURITY_GROUP
 from tests.support.emulator_clients import ZONE, Aws, cloud
 from tests.support.waiting import wait_until_equal
 
@@ -171,7 +172,7 @@ async def test_the_root_volume_of_a_pending_instance_cannot_be_snapshotted(monke
     """The root volume's backing file does not exist before the instance runs."""
     monkeypatch.setitem(clock.AWS_DURATIONS, "instance running", clock.Duration(3600, 3601))
     async with cloud(profile="aws") as (_, aws):
-        await aws.ec2("run_instances", MinCount=1, MaxCount=1)
+        await aws.ec2("run_instances", ImageId="ami-1", MinCount=1, MaxCount=1)
         (root,) = (await aws.ec2("describe_volumes"))["Volumes"]
 
         refusal = await aws.expect_error("ec2", "create_snapshot", VolumeId=root["VolumeId"])
@@ -181,7 +182,13 @@ async def test_the_root_volume_of_a_pending_instance_cannot_be_snapshotted(monke
 
 async def test_instances_are_chosen_by_client_token_zone_and_id(aws: Aws) -> None:
     """EC2 API reference, RunInstances: ClientToken, Placement and SubnetId."""
-    request = {"MinCount": 2, "MaxCount": 2, "ClientToken": "t", "Placement": {"AvailabilityZone": "us-west-2c"}}
+    request = {
+        "ImageId": "ami-1",
+        "MinCount": 2,
+        "MaxCount": 2,
+        "ClientToken": "t",
+        "Placement": {"AvailabilityZone": "us-west-2c"},
+    }
 
     first = await aws.ec2("run_instances", **request)
     again = await aws.ec2("run_instances", **request)
@@ -196,23 +203,24 @@ async def test_instances_are_chosen_by_client_token_zone_and_id(aws: Aws) -> Non
 
 
 async def test_a_client_token_is_for_the_same_instances_with_each_set_in_any_order(aws: Aws) -> None:
-    """EC2 API reference, RunInstances: security groups, tags, devices and network interfaces have no order."""
+    """EC2 API reference, RunInstances: security groups, tags and devices have no order."""
     sets: dict[str, list[Any]] = {
-        "SecurityGroupIds": ["sg-1", "sg-2"],
+        "SecurityGroupIds": [SECURITY_GROUP],
         "TagSpecifications": [
             {"ResourceType": "instance", "Tags": [{"Key": "a", "Value": ""}, {"Key": "b", "Value": ""}]},
             {"ResourceType": "volume", "Tags": [{"Key": "a", "Value": ""}]},
         ],
-        "BlockDeviceMappings": [{"DeviceName": "/dev/sdf"}, {"DeviceName": "/dev/sdg"}],
-        "NetworkInterfaces": [{"DeviceIndex": 0, "Groups": ["sg-1", "sg-2"]}, {"DeviceIndex": 1}],
+        "BlockDeviceMappings": [
+            {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1}},
+            {"DeviceName": "/dev/sdg", "Ebs": {"VolumeSize": 2}},
+        ],
     }
     turned = {name: values[::-1] for name, values in sets.items()}
-    turned["NetworkInterfaces"] = [{"DeviceIndex": 1}, {"DeviceIndex": 0, "Groups": ["sg-2", "sg-1"]}]
-    request = {"MinCount": 1, "MaxCount": 1, "ClientToken": "t"}
+    request = {"ImageId": "ami-1", "MinCount": 1, "MaxCount": 1, "ClientToken": "t"}
 
     first = await aws.ec2("run_instances", **request, **sets)
     again = await aws.ec2("run_instances", **request, **turned)
-    other = await aws.expect_error("ec2", "run_instances", **request, **sets | {"SecurityGroupIds": ["sg-1"]})
+    other = await aws.expect_error("ec2", "run_instances", **request, **sets | {"SecurityGroups": ["default"]})
 
     assert again["Instances"][0]["InstanceId"] == first["Instances"][0]["InstanceId"]
     assert other[0] == "IdempotentParameterMismatch"

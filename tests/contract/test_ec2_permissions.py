@@ -326,13 +326,13 @@ async def test_several_volumes_of_an_instance_are_decided_about_one_by_one(emula
     allowed = Grant(actions=["ec2:RunInstances"]).statement
     mappings = [
         {"DeviceName": f"/dev/sd{letter}", "Ebs": {"VolumeSize": 1, "VolumeType": kind}}
-        for letter, kind in (("f", "gp3"), ("g", "io2"))
+        for letter, kind in (("f", "gp3"), ("g", "gp2"))
     ]
     denied = {
         "Effect": "Deny",
         "Action": "ec2:RunInstances",
         "Resource": arn("volume"),
-        "Condition": {"StringEquals": {"ec2:VolumeType": "io2"}},
+        "Condition": {"StringEquals": {"ec2:VolumeType": "gp2"}},
     }
 
     caller.allow([allowed, denied])

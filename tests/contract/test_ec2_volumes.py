@@ -389,7 +389,7 @@ async def test_max_results_of_zero_counts_as_not_set(aws: Aws) -> None:
     for volume in volumes:
         await aws.ec2("create_snapshot", VolumeId=volume)
         await aws.ec2("modify_volume", VolumeId=volume, Size=2)
-    await aws.ec2("run_instances", MinCount=1, MaxCount=1)
+    await aws.ec2("run_instances", ImageId="ami-1", MinCount=1, MaxCount=1)
 
     shown = [
         (await aws.ec2("describe_volumes", MaxResults=0, Filters=[{"Name": "size", "Values": ["2"]}]))["Volumes"],

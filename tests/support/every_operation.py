@@ -10,6 +10,11 @@ from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.kit import files
 from tests.support import every_kms_operation
 from tests.support.emulator_clients import GROUP, ROLE, ZONE
+from tests.support.every_ec2_operation import (
+    FURTHER_EC2_ERRORS,
+    FURTHER_EC2_OPERATIONS,
+    call_further_ec2_operations,
+)
 from tests.support.every_eks_operation import (
     EKS_AUTH_OPERATIONS,
     EKS_OPERATIONS,
@@ -35,7 +40,8 @@ OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
             *("RunInstances", "TerminateInstances", "DescribeInstanceTypes"),
             *DEFAULT_ENCRYPTION,
         }
-    ),
+    )
+    | FURTHER_EC2_OPERATIONS,
     "sagemaker": frozenset(
         {
             *("CreateCluster", "DeleteCluster", "DescribeCluster", "ListClusters", "ListClusterNodes"),
@@ -93,6 +99,7 @@ async def call_every_operation(aws: Client, emulator: Emulator) -> None:
     await call_every_sts_operation(aws, emulator)
     await every_kms_operation.call_every_operation(aws)
     await _call_default_encryption(aws)
+    await call_further_ec2_operations(aws)
     tags = [{"ResourceType": "volume", "Tags": [{"Key": "app", "Value": "a b&c"}]}]
     identity, types, zones, created, run, _ = await run_concurrently(
         aws("sts", "GetCallerIdentity"),
@@ -228,12 +235,16 @@ def error_cases(*, volume: str, cluster: str, node: str) -> Sequence[ErrorCase]:
         "DescribeInstances": ({"InstanceIds": [UNKNOWN_INSTANCE]}, "InvalidInstanceID.NotFound"),
         "DescribeAvailabilityZones": ({"DryRun": True}, "DryRunOperation"),
         "DescribeInstanceTypes": ({"InstanceTypes": ["z9.large"]}, "InvalidInstanceType"),
-        "RunInstances": ({"MinCount": 1, "MaxCount": 1, "SubnetId": "subnet-x"}, "InvalidSubnetID.NotFound"),
+        "RunInstances": (
+            {"ImageId": "ami-1", "MinCount": 1, "MaxCount": 1, "SubnetId": "subnet-x"},
+            "InvalidSubnetID.NotFound",
+        ),
         "TerminateInstances": ({"InstanceIds": ["i-x"]}, "InvalidInstanceID.Malformed"),
         **{
             name: ({"DryRun": True, **({"KmsKeyId": "k"} if name.startswith("Modify") else {})}, "DryRunOperation")
             for name in DEFAULT_ENCRYPTION
         },
+        **FURTHER_EC2_ERRORS,
     }
     sagemaker: _Cases = {
         "CreateCluster": ({"ClusterName": "hp", "InstanceGroups": [GROUP]}, "ResourceInUse"),

@@ -338,7 +338,7 @@ async def check_pending_instance_operations(state: Path, seconds: int) -> None:
         terminating, (deleting, _) = await aws.run_instance(), await aws.create_cluster(ClusterName="deleting")
         attachment = {"VolumeId": await aws.create_volume(), "InstanceId": terminating}
         await aws.ec2("attach_volume", **attachment, Device="/dev/xvdba")
-        wanted = {"MinCount": 2, "MaxCount": 2, "ClientToken": "t"}
+        wanted = {"ImageId": "ami-1", "MinCount": 2, "MaxCount": 2, "ClientToken": "t"}
 
         async with asyncio.TaskGroup() as group:
             running = group.create_task(aws.ec2("run_instances", **wanted))

@@ -105,5 +105,9 @@ async def _close_pool(state: Path) -> None:
 
 
 def _attachments_with_devices(store: Store) -> list[Attachment]:
-    """The attachments that have a device on their node: all but root volumes, whose unit is 0."""
-    return [attachment for attachment in store.attachments.values() if attachment.unit]
+    """The attachments with a device on their node: not those of stopped nodes, or of root volumes, whose unit is 0."""
+    return [
+        attachment
+        for attachment in store.attachments.values()
+        if attachment.unit and store.instances[attachment.instance].state != "stopped"
+    ]

@@ -148,7 +148,26 @@ class Instance:
     """The node's instance group in its cluster."""
 
     reservation: str = ""
+    launch_index: int = 0
+    """The instance's position among those of its reservation, from 0."""
+
+    key: str = ""
+    """The name of the key pair."""
+
+    security_groups: tuple[str, ...] = ()
+    profile: str = ""
+    """ARN of the instance profile; empty without one."""
+
+    token: str = ""
+    """The client token of the request that started the instance."""
+
+    ebs_optimized: bool = False
     tags: Tags = field(default_factory=dict)
+
+    @property
+    def has_devices(self) -> bool:
+        """Whether the machine shows its volumes as devices; one that is stopped, or stops, does not."""
+        return self.state not in {"stopping", "stopped"}
 
     @property
     def is_alive(self) -> bool:

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hyperpod_ebs.emulator.ec2.default_encryption import DefaultEncryption
+from hyperpod_ebs.emulator.ec2.describe_instances import DescribeInstances
 from hyperpod_ebs.emulator.ec2.describe_snapshots import DescribeSnapshots
 from hyperpod_ebs.emulator.ec2.describe_volumes import DescribeVolumes
 from hyperpod_ebs.emulator.ec2.instance_types import InstanceTypes
 from hyperpod_ebs.emulator.ec2.instances import Instances
 from hyperpod_ebs.emulator.ec2.modifications import Modifications, Rate
 from hyperpod_ebs.emulator.ec2.needs import Ec2Needs
+from hyperpod_ebs.emulator.ec2.run_instances import RunInstances
 from hyperpod_ebs.emulator.ec2.snapshots import Snapshots
 from hyperpod_ebs.emulator.ec2.tagging import Tagging
 from hyperpod_ebs.emulator.ec2.volume_attachments import VolumeAttachments
@@ -80,7 +82,9 @@ def create_services(world: World, *, rate: Rate, enforces: bool, pod_seconds: in
             Modifications(world, rate=rate),
             Snapshots(world),
             DescribeSnapshots(world),
+            RunInstances(world, machines),
             Instances(world, machines),
+            DescribeInstances(world),
             InstanceTypes(),
             Zones(world),
             Tagging(world),

@@ -95,6 +95,7 @@ class DescribeSnapshots:
             "start-time": lambda snapshot: [filters.timestamp(snapshot.started)],
             "status": lambda snapshot: [snapshot.state],
             "storage-tier": lambda _: ["standard"],
+            "transfer-type": lambda _: ["standard"],
             "volume-id": lambda snapshot: [snapshot.volume],
             "volume-size": lambda snapshot: [str(snapshot.size_gib)],
         }

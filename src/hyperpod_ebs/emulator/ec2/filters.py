@@ -51,6 +51,11 @@ def matching(
     return [record for record in candidates if all(predicate(record) for predicate in predicates)]
 
 
+def without_values(names: str) -> Mapping[str, Field[object]]:
+    """Filters by name that no record matches; `names` are separated by spaces."""
+    return {name: lambda _: () for name in names.split()}
+
+
 def boolean(value: object) -> str:
     """A boolean as filters write it."""
     return "true" if value else "false"

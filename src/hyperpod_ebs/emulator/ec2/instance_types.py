@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hyperpod_ebs.emulator.ec2 import filters, pages, request_checks
+from hyperpod_ebs.emulator.ec2 import filters, filters_without_data, pages, request_checks
 from hyperpod_ebs.emulator.nodes.attach_slots import ATTACH_SLOTS, AttachSlots
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
@@ -20,11 +20,16 @@ class _InstanceType:
 
 
 _FIELDS: Final[dict[str, filters.Field[_InstanceType]]] = {
+    **filters_without_data.INSTANCE_TYPES,
+    "bare-metal": lambda instance_type: [filters.boolean(_is_bare_metal(instance_type))],
     "ebs-info.attachment-limit-type": lambda instance_type: [instance_type.slots.limit_type],
+    "ebs-info.ebs-optimized-support": lambda _: ["default"],
+    "ebs-info.encryption-support": lambda _: ["supported"],
     "ebs-info.maximum-ebs-attachments": lambda instance_type: [str(instance_type.slots.count)],
     "ebs-info.nvme-support": lambda instance_type: [_nvme_support(instance_type)],
     "hypervisor": lambda instance_type: [instance_type.slots.hypervisor],
     "instance-type": lambda instance_type: [instance_type.name],
+    "supported-root-device-type": lambda _: ["ebs"],
 }
 
 
@@ -51,6 +56,10 @@ class InstanceTypes:
         return {"InstanceTypes": [_render(instance_type) for instance_type in this_page], "NextToken": token}
 
 
+def _is_bare_metal(instance_type: _InstanceType) -> bool:
+    return ".metal" in instance_type.name
+
+
 def _nvme_support(instance_type: _InstanceType) -> str:
     """EbsInfo.NvmeSupport: volumes are NVMe devices on Nitro only."""
     return "required" if instance_type.slots.hypervisor == "nitro" else "unsupported"
@@ -59,7 +68,7 @@ def _nvme_support(instance_type: _InstanceType) -> str:
 def _render(instance_type: _InstanceType) -> dict[str, Any]:  # the members of EC2's InstanceTypeInfo
     return {
         "InstanceType": instance_type.name,
-        "BareMetal": ".metal" in instance_type.name,
+        "BareMetal": _is_bare_metal(instance_type),
         "Hypervisor": instance_type.slots.hypervisor,
         "SupportedRootDeviceTypes": ["ebs"],
         "EbsInfo": {

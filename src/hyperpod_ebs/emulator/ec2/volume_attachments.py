@@ -18,6 +18,11 @@ Sources: the Go driver, which found the bounds by trial; for names without /dev/
 """
 
 
+def is_device_name(name: str) -> bool:
+    """Whether EC2 accepts the name for a data volume."""
+    return _DEVICE.fullmatch(name) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class VolumeAttachments:
     """Volumes on the customer's own instances."""
@@ -60,7 +65,7 @@ class VolumeAttachments:
         return await self.world.acknowledge(answer)
 
     def _check_device(self, device: str, instance: Instance) -> None:
-        if not _DEVICE.fullmatch(device):
+        if not is_device_name(device):
             text = f"Value ({device}) for parameter device is invalid. {device} is not a valid EBS device name."
             raise AwsFault("InvalidParameterValue", text)
         others = self.world.store.attachments.where("instance", instance.id)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from hyperpod_ebs.emulator.ec2 import filters, request_checks
+from hyperpod_ebs.emulator.ec2 import filters, filters_without_data, request_checks
 from hyperpod_ebs.emulator.state.region import Zone
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
@@ -39,7 +39,9 @@ class Zones:
 
     def _fields(self) -> dict[str, filters.Field[Zone]]:
         fixed: dict[str, filters.Field[Zone]] = {name: lambda _, value=value: [value] for name, value in _FIXED.items()}  # type: ignore[misc] # a default binds it
-        return fixed | {
+        return {
+            **filters_without_data.AVAILABILITY_ZONES,
+            **fixed,
             "zone-name": lambda zone: [zone.name],
             "zone-id": lambda zone: [zone.id],
             "region-name": lambda _: [self.world.region.name],

@@ -98,11 +98,20 @@ class Attachments:
             text = f"Instance {instance.id} of type {instance.kind} has {limit} volumes attached, which is its limit."
             raise AwsFault("AttachmentLimitExceeded", text)
 
+    async def show_device(self, attachment: Attachment) -> None:
+        """Show the volume to its node, and finish the attachment if it is not yet finished."""
+        await self._world.bindings.bind(attachment)
+        if attachment.state == "attaching":
+            self._store.attachments.put(replace(attachment, state="attached"))
+            self._store.record_state(attachment.id, "attached")
+
     async def _finish_attach(self, id_: str) -> None:
         attachment = self._store.attachments[id_]
-        await self._world.bindings.bind(attachment)
-        self._store.attachments.put(replace(attachment, state="attached"))
-        self._store.record_state(id_, "attached")
+        if self._store.instances[attachment.instance].has_devices:
+            await self.show_device(attachment)
+        else:
+            self._store.attachments.put(replace(attachment, state="attached"))
+            self._store.record_state(id_, "attached")
 
     async def _finish_detach(self, id_: str) -> None:
         attachment = self._store.attachments[id_]

@@ -1,25 +1,33 @@
 """Machines: EC2 instances and HyperPod nodes, from start to termination."""
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
+from hyperpod_ebs.emulator.nodes.attach_slots import attach_slots
 from hyperpod_ebs.emulator.nodes.attachments import Attachments
 from hyperpod_ebs.emulator.records import Attachment, Instance, Volume
 from hyperpod_ebs.emulator.state.store import Records
-from hyperpod_ebs.emulator.state.world import World, new_id, now
+from hyperpod_ebs.emulator.state.world import World, now
 from hyperpod_ebs.kit import files
 
 ROOT_DEVICE: Final = "/dev/xvda"
-
-ROOT_SIZE_GIB: Final = 8
 
 METADATA_NETWORK: Final = "127.31."
 """How the metadata addresses of all machines start."""
 
 TERMINATED_VISIBLE: Final = 3600.0
 """Seconds that DescribeInstances still returns a terminated instance."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchVolume:
+    """A volume that is created and attached when an instance starts for the first time."""
+
+    volume: Volume
+    device: str
+    delete_on_termination: bool
 
 
 class Machines:
@@ -30,6 +38,7 @@ class Machines:
         self._store = world.store
         self._attachments = attachments
         world.clock.register("instance running", self._finish_start)
+        world.clock.register("instance stopped", self._finish_stop)
         world.clock.register("instance terminated", self._finish_termination)
         world.clock.register("instance forgotten", self._forget)
 
@@ -42,22 +51,34 @@ class Machines:
         self._world.clock.schedule(instance.id, "instance running")
         return started
 
-    def add_root_volume(self, instance: Instance) -> None:
-        """Add a root volume, which is deleted with the instance and has no entry in its device directory."""
-        volume = Volume(id=new_id("vol"), zone=instance.zone, size_gib=ROOT_SIZE_GIB, kind="gp3", iops=3000,
-                        throughput_mib=125, created=now())  # fmt: skip
-        self._store.volumes.put(volume)
-        self._store.attachments.put(
-            Attachment(
-                volume=volume.id,
-                instance=instance.id,
-                device=ROOT_DEVICE,
-                unit=0,
-                state="attached",
-                since=now(),
-                delete_on_termination=True,
+    def add_volumes(self, instance: Instance, volumes: Sequence[LaunchVolume]) -> None:
+        """Add volumes to a new instance, the root volume first; it has no entry in the device directory."""
+        for unit, each in enumerate(volumes):
+            self._store.volumes.put(each.volume)
+            self._store.attachments.put(
+                Attachment(
+                    volume=each.volume.id,
+                    instance=instance.id,
+                    device=each.device,
+                    unit=unit,
+                    state="attaching" if unit else "attached",
+                    since=now(),
+                    delete_on_termination=each.delete_on_termination,
+                    is_xen=bool(unit) and attach_slots(instance.kind).hypervisor == "xen",
+                )
             )
-        )
+
+    def stop(self, instance: Instance) -> Instance:
+        """Start to stop `instance`; the clock finishes it."""
+        stopping = self._store.instances.put(replace(instance, state="stopping"))
+        self._world.clock.schedule(instance.id, "instance stopped")
+        return stopping
+
+    def start_again(self, instance: Instance) -> Instance:
+        """Start a stopped `instance`, which keeps its address; the clock finishes it."""
+        pending = self._store.instances.put(replace(instance, state="pending", launched=now()))
+        self._world.clock.schedule(instance.id, "instance running")
+        return pending
 
     def terminate(self, instance: Instance) -> Instance:
         """Start to terminate `instance`; the clock finishes it."""
@@ -67,11 +88,23 @@ class Machines:
 
     async def _finish_start(self, id_: str) -> None:
         await files.off_loop(self._world.directories.create, id_)
-        attachments = self._store.attachments.where("instance", id_)
-        for root in [attachment for attachment in attachments if not attachment.unit]:
-            await self._world.backing_files.create(root.volume, size_gib=ROOT_SIZE_GIB, snapshot=None)
-            self._store.volumes.put(replace(self._store.volumes[root.volume], state="available"))
+        for attachment in self._store.attachments.where("instance", id_):
+            await self._finish_volume(attachment.volume)
+            if attachment.id not in self._store.dues:  # else the clock attaches or detaches the volume
+                await self._attachments.show_device(attachment)
         self._store.instances.put(replace(self._store.instances[id_], state="running"))
+
+    async def _finish_volume(self, id_: str) -> None:
+        """Create the backing file of a volume that a request for its instance described."""
+        volume = self._store.volumes[id_]
+        if volume.state == "creating":
+            await self._world.backing_files.create(id_, size_gib=volume.size_gib, snapshot=volume.snapshot)
+            self._store.volumes.put(replace(self._store.volumes[id_], state="available"))
+
+    async def _finish_stop(self, id_: str) -> None:
+        for attachment in self._store.attachments.where("instance", id_):
+            await self._world.bindings.force_release(attachment)
+        self._store.instances.put(replace(self._store.instances[id_], state="stopped"))
 
     async def _finish_termination(self, id_: str) -> None:
         for attachment in self._store.attachments.where("instance", id_):
@@ -80,6 +113,8 @@ class Machines:
                 # Before the next await, so that both deletions are in one transaction.
                 self._world.delete_volume(attachment.volume)
                 await self._world.backing_files.delete(attachment.volume)
+            else:
+                await self._finish_volume(attachment.volume)
         await files.off_loop(self._world.directories.delete, id_)
         instance = self._store.instances[id_]
         if instance.cluster:
@@ -118,7 +153,7 @@ def machine_at(instances: Records[Instance], address: str) -> Instance | None:
 
 def private_dns_name(world: World, instance: Instance) -> str:
     """The machine's private DNS name, which contains its address."""
-    return f"ip-{instance.address.replace('.', '-')}.{world.region.name}.compute.internal"
+    return f"ip-{instance.address.replace('.', '-')}.{world.region.private_domain}"
 
 
 def customer_instances(instances: Records[Instance]) -> Mapping[str, Instance]:

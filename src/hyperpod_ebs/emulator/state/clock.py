@@ -63,6 +63,7 @@ AWS_DURATIONS: Final = {
     "optimizing": Duration(3, 7),
     "modified": Duration(20, 60),
     "instance running": Duration(2, 4),
+    "instance stopped": Duration(2, 4),
     "instance terminated": Duration(2, 4),
     "cluster in service": Duration(2, 3),
     "cluster gone": Duration(2, 3),

@@ -50,6 +50,11 @@ class Region:
         return {"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}.get(self.partition, "us-east-1")
 
     @property
+    def private_domain(self) -> str:
+        """The domain of private DNS names (EC2 User Guide, "EC2 instance hostnames"): us-west-2.compute.internal."""
+        return "ec2.internal" if self.name == "us-east-1" else f"{self.name}.compute.internal"
+
+    @property
     def zones(self) -> tuple[Zone, ...]:
         """The zones, in the order of their letters."""
         return _zones(self.name)[: self.zone_count]
