@@ -146,7 +146,7 @@ async def test_clusters_are_listed_in_pages(aws: Aws) -> None:
 async def test_a_deleted_cluster_takes_its_issuer_its_keys_and_its_members_along(emulator: Emulator, aws: Aws) -> None:
     """EKS User Guide, "Delete a cluster"; the issuer's tokens are worthless from then on."""
     await aws.create_eks_cluster()
-    role = create_role(emulator, "pods")
+    role = await create_role(aws, "pods")
     association = {"clusterName": "eks", "namespace": "kube-system", "serviceAccount": "ebs", "roleArn": role}
     await aws("eks", "create_pod_identity_association", **association)
     await aws("eks", "create_addon", clusterName="eks", addonName="eks-pod-identity-agent")
@@ -210,9 +210,9 @@ async def test_a_creation_whose_answer_was_lost_can_be_sent_again(aws: Aws) -> N
     assert other == ("ResourceInUseException", "Cluster already exists with name: one")
 
 
-async def test_tags_of_every_kind_of_resource_change_and_are_listed(emulator: Emulator, aws: Aws) -> None:
+async def test_tags_of_every_kind_of_resource_change_and_are_listed(aws: Aws) -> None:
     """EKS API Reference, TagResource, UntagResource and ListTagsForResource."""
-    role = create_role(emulator, "pods")
+    role = await create_role(aws, "pods")
     access = {"authenticationMode": "API"}
     await aws("eks", "create_cluster", name="eks", roleArn=ROLE, resourcesVpcConfig={}, accessConfig=access)
     one = {"clusterName": "eks", "tags": {"old": "1"}}
@@ -249,7 +249,7 @@ async def test_a_restarted_emulator_knows_its_issuers_and_members(tmp_path: Path
     one = {"clusterName": "eks"}
     async with cloud(tmp_path / "state") as (emulator, aws):
         await aws.create_eks_cluster()
-        role = create_role(emulator, "pods")
+        role = await create_role(aws, "pods")
         pods = {"namespace": "kube-system", "serviceAccount": "ebs", "roleArn": role}
         await aws("eks", "create_pod_identity_association", **one, **pods)
         await aws("eks", "create_addon", **one, addonName="coredns")

@@ -21,10 +21,10 @@ async def create_cluster(aws: Aws) -> None:
     await aws("eks", "create_cluster", name="eks", roleArn=ROLE, resourcesVpcConfig={}, accessConfig=access)
 
 
-async def test_an_entry_of_a_role_gets_the_name_of_its_sessions(emulator: Emulator, aws: Aws) -> None:
+async def test_an_entry_of_a_role_gets_the_name_of_its_sessions(aws: Aws) -> None:
     """EKS User Guide, "Create access entries"."""
     await create_cluster(aws)
-    role = create_role(emulator, "dev", path="/teams/")
+    role = await create_role(aws, "dev", path="/teams/")
 
     entry = (await aws("eks", "create_access_entry", **ONE, principalArn=role, kubernetesGroups=["dev"]))["accessEntry"]
 
@@ -36,10 +36,10 @@ async def test_an_entry_of_a_role_gets_the_name_of_its_sessions(emulator: Emulat
     assert (await aws("eks", "describe_access_entry", **ONE, principalArn=role))["accessEntry"] == entry
 
 
-async def test_an_entry_of_nodes_has_names_of_its_own(emulator: Emulator, aws: Aws) -> None:
+async def test_an_entry_of_nodes_has_names_of_its_own(aws: Aws) -> None:
     """AWS CLI Command Reference, create-access-entry, example 2."""
     await create_cluster(aws)
-    role = create_role(emulator, "node")
+    role = await create_role(aws, "node")
 
     entry = (await aws("eks", "create_access_entry", **ONE, principalArn=role, type="EC2_LINUX"))["accessEntry"]
     policy = {"policyArn": EDIT, "accessScope": {"type": "cluster"}}
@@ -62,20 +62,20 @@ async def test_an_entry_of_nodes_has_names_of_its_own(emulator: Emulator, aws: A
     ],
     ids=["missing role", "session", "type", "groups of nodes", "reserved group", "reserved name"],
 )
-async def test_an_invalid_entry_is_refused(emulator: Emulator, aws: Aws, members: Mapping[str, Any]) -> None:
+async def test_an_invalid_entry_is_refused(aws: Aws, members: Mapping[str, Any]) -> None:
     """EKS API Reference, CreateAccessEntry, InvalidParameterException."""
     await create_cluster(aws)
-    request = {**ONE, "principalArn": create_role(emulator, "dev"), **members}
+    request = {**ONE, "principalArn": await create_role(aws, "dev"), **members}
 
     assert (await aws.expect_error("eks", "create_access_entry", **request))[0] == "InvalidParameterException"
 
     assert (await aws("eks", "list_access_entries", **ONE))["accessEntries"] == []
 
 
-async def test_a_principal_has_one_entry_in_a_cluster(emulator: Emulator, aws: Aws) -> None:
+async def test_a_principal_has_one_entry_in_a_cluster(aws: Aws) -> None:
     """EKS API Reference, CreateAccessEntry, ResourceInUseException."""
     await create_cluster(aws)
-    role = create_role(emulator, "dev")
+    role = await create_role(aws, "dev")
     await aws("eks", "create_access_entry", **ONE, principalArn=role)
 
     refused = await aws.expect_error("eks", "create_access_entry", **ONE, principalArn=role)
@@ -83,10 +83,10 @@ async def test_a_principal_has_one_entry_in_a_cluster(emulator: Emulator, aws: A
     assert refused[0] == "ResourceInUseException"
 
 
-async def test_policies_of_an_entry_are_added_changed_found_and_removed(emulator: Emulator, aws: Aws) -> None:
+async def test_policies_of_an_entry_are_added_changed_found_and_removed(aws: Aws) -> None:
     """EKS API Reference, AssociateAccessPolicy and ListAccessEntries."""
     await create_cluster(aws)
-    roles = [create_role(emulator, name) for name in ("dev", "ops")]
+    roles = [await create_role(aws, name) for name in ("dev", "ops")]
     for role in roles:
         await aws("eks", "create_access_entry", **ONE, principalArn=role)
     entry = {**ONE, "principalArn": roles[0]}
@@ -115,10 +115,10 @@ async def test_policies_of_an_entry_are_added_changed_found_and_removed(emulator
     ],
     ids=["policy of IAM", "no namespace", "namespace of a cluster"],
 )
-async def test_an_invalid_policy_or_scope_is_refused(emulator: Emulator, aws: Aws, members: Mapping[str, Any]) -> None:
+async def test_an_invalid_policy_or_scope_is_refused(aws: Aws, members: Mapping[str, Any]) -> None:
     """EKS API Reference, AssociateAccessPolicy, InvalidParameterException."""
     await create_cluster(aws)
-    entry = {**ONE, "principalArn": create_role(emulator, "dev")}
+    entry = {**ONE, "principalArn": await create_role(aws, "dev")}
     await aws("eks", "create_access_entry", **entry)
 
     refused = await aws.expect_error("eks", "associate_access_policy", **entry, **members)
@@ -138,7 +138,7 @@ async def test_access_policies_are_listed_in_pages(aws: Aws) -> None:
 async def test_an_action_on_an_entry_is_granted_by_its_arn_and_its_kind(emulator: Emulator, aws: Aws) -> None:
     """Service Authorization Reference, "Actions defined by Amazon Elastic Kubernetes Service"."""
     await create_cluster(aws)
-    role, node = create_role(emulator, "dev"), create_role(emulator, "node")
+    role, node = await create_role(aws, "dev"), await create_role(aws, "node")
     await aws("eks", "create_access_entry", **ONE, principalArn=role)
     await aws("eks", "create_access_entry", **ONE, principalArn=node, type="EC2_LINUX")
     statement = allow(
@@ -176,7 +176,7 @@ async def test_an_addon_is_reported_as_installed_or_not(aws: Aws) -> None:
 async def test_an_addon_has_pod_identity_associations_of_its_own(emulator: Emulator, aws: Aws) -> None:
     """EKS API Reference, CreateAddon, `podIdentityAssociations`."""
     await aws.create_eks_cluster()
-    role = create_role(emulator, "pods")
+    role = await create_role(aws, "pods")
     addon, wanted = {**ONE, "addonName": "aws-ebs-csi-driver"}, {"serviceAccount": "ebs", "roleArn": role}
 
     created = (await aws("eks", "create_addon", **addon, podIdentityAssociations=[wanted]))["addon"]
@@ -190,10 +190,10 @@ async def test_an_addon_has_pod_identity_associations_of_its_own(emulator: Emula
     assert (await aws("eks", "list_pod_identity_associations", **ONE))["associations"] == []
 
 
-async def test_a_preserved_addon_leaves_its_association(emulator: Emulator, aws: Aws) -> None:
+async def test_a_preserved_addon_leaves_its_association(aws: Aws) -> None:
     """docs/guides/migrate.md, "Or: keep its objects until the installation"."""
     await aws.create_eks_cluster()
-    wanted = {"serviceAccount": "ebs", "roleArn": create_role(emulator, "pods")}
+    wanted = {"serviceAccount": "ebs", "roleArn": await create_role(aws, "pods")}
     addon = {**ONE, "addonName": "aws-ebs-csi-driver"}
     await aws("eks", "create_addon", **addon, podIdentityAssociations=[wanted])
 

@@ -21,10 +21,10 @@ ONE: Final = {"clusterName": "eks"}
 PODS: Final = {"clusterName": "eks", "namespace": "kube-system", "serviceAccount": "ebs"}
 
 
-async def associate(emulator: Emulator, aws: Aws, *, trust: Mapping[str, Any] = POD_TRUST, **members: Any) -> str:
+async def associate(aws: Aws, *, trust: Mapping[str, Any] = POD_TRUST, **members: Any) -> str:
     """Create a cluster `eks`, a role that may describe volumes, and their association; return the association's id."""
     await aws.create_eks_cluster()
-    role = create_role(emulator, "pods", trust=trust, inline={"see": document(allow("ec2:DescribeVolumes"))})
+    role = await create_role(aws, "pods", trust=trust, allows="ec2:DescribeVolumes")
     created = await aws("eks", "create_pod_identity_association", **PODS, roleArn=role, **members)
     return str(created["association"]["associationId"])
 
@@ -51,7 +51,7 @@ def clients_of(emulator: Emulator, credentials: Mapping[str, Any]) -> Aws:
 
 async def test_a_pods_token_gives_the_credentials_of_the_associated_role(emulator: Emulator, aws: Aws) -> None:
     """EKS Auth API Reference, AssumeRoleForPodIdentity."""
-    id_ = await associate(emulator, aws)
+    id_ = await associate(aws)
 
     assumed = await assume(aws, pod_token(emulator, "eks"))
     pod = clients_of(emulator, assumed["credentials"])
@@ -69,7 +69,7 @@ async def test_a_pods_token_gives_the_credentials_of_the_associated_role(emulato
 
 async def test_the_session_has_six_tags_that_policies_can_compare(emulator: Emulator, aws: Aws) -> None:
     """EKS User Guide, "List of session tags added by EKS Pod Identity"."""
-    await associate(emulator, aws)
+    await associate(aws)
 
     assumed = await assume(aws, pod_token(emulator, "eks"))
 
@@ -88,7 +88,7 @@ async def test_the_session_has_six_tags_that_policies_can_compare(emulator: Emul
 async def test_disabled_session_tags_need_no_tag_session(emulator: Emulator, aws: Aws) -> None:
     """EKS User Guide, "EKS Pod Identity role trust policy"."""
     trust = {**POD_TRUST, "Action": "sts:AssumeRole"}
-    await associate(emulator, aws, trust=trust, disableSessionTags=True)
+    await associate(aws, trust=trust, disableSessionTags=True)
 
     assumed = await assume(aws, pod_token(emulator, "eks"))
 
@@ -98,10 +98,10 @@ async def test_disabled_session_tags_need_no_tag_session(emulator: Emulator, aws
 async def test_a_session_policy_limits_the_role(emulator: Emulator, aws: Aws) -> None:
     """EKS API Reference, CreatePodIdentityAssociation, `policy`: it demands disableSessionTags."""
     policy = document(allow("ec2:DescribeInstances"))
-    role = create_role(emulator, "other")
+    role = await create_role(aws, "other")
     await aws.create_eks_cluster()
     untagged = await aws.expect_error("eks", "create_pod_identity_association", **PODS, roleArn=role, policy=policy)
-    await associate(emulator, aws, policy=policy, disableSessionTags=True)
+    await associate(aws, policy=policy, disableSessionTags=True)
 
     pod = clients_of(emulator, (await assume(aws, pod_token(emulator, "eks")))["credentials"])
 
@@ -112,8 +112,8 @@ async def test_a_session_policy_limits_the_role(emulator: Emulator, aws: Aws) ->
 async def test_a_trust_policy_can_ask_for_a_namespace(emulator: Emulator, aws: Aws) -> None:
     """EKS User Guide, "EKS Pod Identity role trust policy"; conditions decide when a pod asks."""
     condition = {"StringEquals": {"aws:RequestTag/kubernetes-namespace": "default"}}
-    await associate(emulator, aws, trust={**POD_TRUST, "Condition": condition})
-    role = create_role(emulator, "others", trust={**POD_TRUST, "Condition": condition})
+    await associate(aws, trust={**POD_TRUST, "Condition": condition})
+    role = await create_role(aws, "others", trust={**POD_TRUST, "Condition": condition})
 
     denied = await refusal(aws, pod_token(emulator, "eks"))
     await aws("eks", "create_pod_identity_association", **PODS | {"namespace": "default"}, roleArn=role)
@@ -156,7 +156,7 @@ async def test_a_trust_policy_can_ask_for_a_namespace(emulator: Emulator, aws: A
 )
 async def test_a_wrong_token_gives_nothing(emulator: Emulator, aws: Aws, changes: Mapping[str, Any], code: str) -> None:
     """EKS Auth API Reference, AssumeRoleForPodIdentity, Errors."""
-    await associate(emulator, aws)
+    await associate(aws)
     calls = len(emulator.world.store.sessions)
 
     answered = await refusal(aws, pod_token(emulator, "eks", **changes))
@@ -168,14 +168,14 @@ async def test_a_wrong_token_gives_nothing(emulator: Emulator, aws: Aws, changes
 @pytest.mark.parametrize("without", ["aud", "exp", "sub", "iss", "kubernetes.io"])
 async def test_a_token_without_a_claim_gives_nothing(emulator: Emulator, aws: Aws, without: str) -> None:
     """EKS Auth API Reference, InvalidTokenException."""
-    await associate(emulator, aws)
+    await associate(aws)
 
     assert (await refusal(aws, pod_token(emulator, "eks", without=[without])))[0] == "InvalidTokenException"
 
 
 async def test_a_token_that_the_issuer_did_not_sign_gives_nothing(emulator: Emulator, aws: Aws) -> None:
     """RFC 8725, section 2.1: no algorithm, a public key as a secret, and a changed payload."""
-    await associate(emulator, aws)
+    await associate(aws)
     (issuer,) = emulator.world.store.oidc_issuers.values()
     claims, headers = pod_claims(issuer.id), {"kid": issuer.key_id}
     head, _, signature = pod_token(emulator, "eks").split(".")
@@ -185,7 +185,7 @@ async def test_a_token_that_the_issuer_did_not_sign_gives_nothing(emulator: Emul
         jwt.encode(claims, "", algorithm="none", headers=headers),
         _with_hmac(claims, issuer.public_key, headers),
         f"{head}.{payload}.{signature}",
-        sign(emulator, "eks", claims, headers={"kid": "another"}),
+        sign(emulator, "eks", claims, key_id="another"),
         f"{head}.{_encode(b'[' * 100_000)}.{signature}",
         "a.b.c",
     ):
@@ -206,7 +206,7 @@ def _encode(data: bytes) -> str:
 
 async def test_a_service_account_without_an_association_gets_nothing(emulator: Emulator, aws: Aws) -> None:
     """EKS Auth API Reference, ResourceNotFoundException."""
-    id_ = await associate(emulator, aws)
+    id_ = await associate(aws)
     await aws("eks", "delete_pod_identity_association", **ONE, associationId=id_)
 
     code, text = await refusal(aws, pod_token(emulator, "eks"))
@@ -215,10 +215,10 @@ async def test_a_service_account_without_an_association_gets_nothing(emulator: E
     assert "kube-system/ebs" in text
 
 
-async def test_a_service_account_has_one_association(emulator: Emulator, aws: Aws) -> None:
+async def test_a_service_account_has_one_association(aws: Aws) -> None:
     """EKS API Reference, CreatePodIdentityAssociation, ResourceInUseException."""
-    id_ = await associate(emulator, aws)
-    role = create_role(emulator, "other")
+    id_ = await associate(aws)
+    role = await create_role(aws, "other")
 
     again = await aws.expect_error("eks", "create_pod_identity_association", **PODS, roleArn=role)
     (listed,) = (await aws("eks", "list_pod_identity_associations", **ONE))["associations"]
@@ -228,10 +228,10 @@ async def test_a_service_account_has_one_association(emulator: Emulator, aws: Aw
     assert len(id_) == 19
 
 
-async def test_associations_are_listed_by_namespace_and_service_account(emulator: Emulator, aws: Aws) -> None:
+async def test_associations_are_listed_by_namespace_and_service_account(aws: Aws) -> None:
     """EKS API Reference, ListPodIdentityAssociations."""
-    await associate(emulator, aws)
-    role = create_role(emulator, "pods")
+    await associate(aws)
+    role = await create_role(aws, "others")
     await aws("eks", "create_pod_identity_association", **PODS | {"namespace": "default"}, roleArn=role)
     await aws("eks", "create_pod_identity_association", **PODS | {"serviceAccount": "fsx"}, roleArn=role)
 
@@ -259,11 +259,11 @@ async def test_associations_are_listed_by_namespace_and_service_account(emulator
     ],
     ids=["missing role", "role without trust", "target role", "malformed policy", "namespace", "reserved tag"],
 )
-async def test_an_invalid_association_is_refused(emulator: Emulator, aws: Aws, members: Mapping[str, Any]) -> None:
+async def test_an_invalid_association_is_refused(aws: Aws, members: Mapping[str, Any]) -> None:
     """EKS API Reference, CreatePodIdentityAssociation, InvalidParameterException."""
     await aws.create_eks_cluster()
-    create_role(emulator, "untrusting", trust={**POD_TRUST, "Principal": {"Service": "ec2.amazonaws.com"}})
-    request = {**PODS, "roleArn": create_role(emulator, "pods"), **members}
+    await create_role(aws, "untrusting", trust={**POD_TRUST, "Principal": {"Service": "ec2.amazonaws.com"}})
+    request = {**PODS, "roleArn": await create_role(aws, "pods"), **members}
 
     refused = await aws.expect_error("eks", "create_pod_identity_association", **request)
 
@@ -273,8 +273,8 @@ async def test_an_invalid_association_is_refused(emulator: Emulator, aws: Aws, m
 
 async def test_an_updated_association_gives_the_new_role(emulator: Emulator, aws: Aws) -> None:
     """EKS API Reference, UpdatePodIdentityAssociation."""
-    id_ = await associate(emulator, aws)
-    role = create_role(emulator, "new", path="/teams/")
+    id_ = await associate(aws)
+    role = await create_role(aws, "new", path="/teams/")
 
     updated = await aws("eks", "update_pod_identity_association", **ONE, associationId=id_, roleArn=role)
 
@@ -294,7 +294,7 @@ NEEDED: Final = {
 async def test_associating_needs_three_permissions(emulator: Emulator, aws: Aws, missing: str | None) -> None:
     """EKS User Guide, "Assign an IAM role to a Kubernetes service account"."""
     await aws.create_eks_cluster()
-    role = create_role(emulator, "pods")
+    role = await create_role(aws, "pods")
     statements = [allow(action, resource=arn) for action, arn in NEEDED.items() if action != missing]
     user = await create_user(emulator, aws, "ann", *statements)
 
@@ -310,7 +310,7 @@ async def test_associating_needs_three_permissions(emulator: Emulator, aws: Aws,
 
 async def test_a_node_needs_eks_auth_on_the_cluster(emulator: Emulator, aws: Aws) -> None:
     """Service Authorization Reference, "Actions defined by Amazon EKS Auth"."""
-    await associate(emulator, aws)
+    await associate(aws)
     action = "eks-auth:AssumeRoleForPodIdentity"
     node = await create_user(emulator, aws, "node", allow(action, resource=CLUSTER_ARN))
     stranger = await create_user(emulator, aws, "stranger", allow(action, resource=f"{CLUSTER_ARN}-2"))

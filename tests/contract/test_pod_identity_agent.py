@@ -16,7 +16,7 @@ import pytest
 from hyperpod_ebs.emulator.emulator import Emulator
 from tests.support.emulator_clients import Aws, cloud
 from tests.support.emulator_commands import EMULATOR
-from tests.support.iam_users import allow, create_user, document
+from tests.support.iam_users import allow, create_user
 from tests.support.pod_tokens import create_role, pod_token
 
 ACTION: Final = "eks-auth:AssumeRoleForPodIdentity"
@@ -53,10 +53,10 @@ async def start_agent(emulator: Emulator, **environment: str) -> AsyncGenerator[
     assert process.returncode == 0
 
 
-async def associate(emulator: Emulator, aws: Aws) -> None:
+async def associate(aws: Aws) -> None:
     """Associate a role that may describe volumes with the service account of the tests' tokens."""
     await aws.create_eks_cluster()
-    role = create_role(emulator, "pods", inline={"see": document(allow("ec2:DescribeVolumes"))})
+    role = await create_role(aws, "pods", allows="ec2:DescribeVolumes")
     pods = {"namespace": "kube-system", "serviceAccount": "ebs", "roleArn": role}
     await aws("eks", "create_pod_identity_association", clusterName="eks", **pods)
 
@@ -90,7 +90,7 @@ async def test_an_sdk_in_a_pod_gets_credentials_from_the_agent(
     emulator: Emulator, aws: Aws, pod_environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """AWS SDKs and Tools Reference Guide, "Container credential provider"."""
-    await associate(emulator, aws)
+    await associate(aws)
     (tmp_path / "token").write_text(pod_token(emulator, "eks"))
 
     def call() -> Any:
@@ -118,7 +118,7 @@ async def test_an_sdk_asks_again_before_its_credentials_expire(
         return {found.get_frozen_credentials().access_key for _ in range(2)}
 
     async with cloud(pod_seconds=60) as (emulator, aws):
-        await associate(emulator, aws)
+        await associate(aws)
         (tmp_path / "token").write_text(pod_token(emulator, "eks"))
         async with start_agent(emulator) as agent:
             pod_environment.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent.url)
@@ -134,7 +134,7 @@ async def test_an_sdk_asks_again_before_its_credentials_expire(
 
 async def test_a_pod_that_gets_nothing_learns_why_and_no_token_is_logged(emulator: Emulator, aws: Aws) -> None:
     """aws/eks-pod-identity-agent, pkg/errors/errors.go: the status and the code of EKS Auth."""
-    await associate(emulator, aws)
+    await associate(aws)
     await create_user(emulator, aws, "node", allow(ACTION))
     expired = pod_token(emulator, "eks", exp=int((datetime.now(UTC) - timedelta(hours=1)).timestamp()))
     other = pod_token(emulator, "eks", sub="system:serviceaccount:kube-system:other")

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from hyperpod_ebs.emulator.emulator import Emulator
-from tests.support.pod_tokens import create_role, pod_token
+from tests.support.iam_users import document
+from tests.support.pod_tokens import POD_TRUST, pod_token
 
 EKS_OPERATIONS: Final = frozenset(
     {
@@ -32,7 +33,8 @@ class Client(Protocol):
 
 async def call_every_eks_operation(aws: Client, emulator: Emulator) -> None:
     """Call each operation of EKS and EKS Auth, and check the answers; what is created is deleted."""
-    role = create_role(emulator, "pods")
+    trust = document(POD_TRUST)
+    role = (await aws("iam", "CreateRole", RoleName="pods", AssumeRolePolicyDocument=trust))["Role"]["Arn"]
     access = {"authenticationMode": "API"}
     created = await aws("eks", "CreateCluster", name="k", roleArn=role, resourcesVpcConfig={}, accessConfig=access)
     cluster = (await aws("eks", "DescribeCluster", name="k"))["cluster"]
@@ -47,6 +49,7 @@ async def call_every_eks_operation(aws: Client, emulator: Emulator) -> None:
     await _call_operations_on_addons(aws)
 
     deleted = await aws("eks", "DeleteCluster", name="k")
+    await aws("iam", "DeleteRole", RoleName="pods")
     assert deleted["cluster"]["status"] == "DELETING"
 
 

@@ -30,6 +30,7 @@ from tests.support.device_links import volume_link
 from tests.support.emulator_clients import GROUP, ZONE, Aws, clients, cloud
 from tests.support.emulator_commands import EMULATOR
 from tests.support.mount_namespaces import copy_mount_to_another_namespace
+from tests.support.pod_tokens import cluster_key_id, create_role, pod_claims, sign_with_file
 from tests.support.waiting import wait_until_equal
 
 pytestmark = pytest.mark.root
@@ -186,6 +187,29 @@ async def test_acknowledged_kms_keys_and_grants_survive_a_kill(short_path: Path)
         assert opened["Plaintext"] == b"secret"
         assert [each["GrantId"] for each in grants["Grants"]] == [grant["GrantId"]]
         await aws("kms", "retire_grant", GrantToken=grant["GrantToken"])
+
+
+@pytest.mark.requirement("emulator.durable")
+async def test_acknowledged_eks_clusters_and_associations_survive_a_kill(short_path: Path) -> None:
+    """A pod gets credentials with a token that the same cluster's key signs after the kill."""
+    state = short_path / "state"
+    async with prepare_emulator(state) as emulator:
+        aws = await emulator.start()
+        await aws.create_eks_cluster()
+        role = await create_role(aws, "pods")
+        pods = {"namespace": "kube-system", "serviceAccount": "ebs", "roleArn": role}
+        await aws("eks", "create_pod_identity_association", clusterName="eks", **pods)
+        before = (await aws("eks", "describe_cluster", name="eks"))["cluster"]
+        await emulator.end(signal.SIGKILL)
+
+        aws = await emulator.start()
+        after = (await aws("eks", "describe_cluster", name="eks"))["cluster"]
+        key_id = cluster_key_id((state / "eks" / "eks" / "sa.pub").read_bytes())
+        token = sign_with_file(state, "eks", pod_claims(after["identity"]["oidc"]["issuer"]), key_id=key_id)
+        assumed = await aws("eks-auth", "assume_role_for_pod_identity", clusterName="eks", token=token)
+
+        assert after == before
+        assert assumed["subject"]["serviceAccount"] == "ebs"
 
 
 @pytest.mark.requirement("emulator.durable")

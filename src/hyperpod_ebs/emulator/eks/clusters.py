@@ -96,7 +96,7 @@ class Clusters:
         await self._world.clock.run_due_steps()
         cluster = require_cluster(self._store, parameters["name"])
         if cluster.given.get("deletionProtection"):
-            text = f"Cluster {cluster.id} has deletion protection enabled: disable it first"
+            text = f"Cannot delete cluster {cluster.id} because deletion protection is enabled"
             raise AwsFault("InvalidRequestException", text)
         arn = cluster_arn(self._world.region, cluster.id)
         if user := next((each for each in self._store.clusters.values() if each.eks == arn), None):
