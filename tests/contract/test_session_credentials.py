@@ -125,6 +125,22 @@ async def test_sessions_that_expired_long_ago_are_removed_a_few_at_a_time(
     assert credentials["AccessKeyId"] in store.sessions
 
 
+async def test_sts_throttles_when_there_are_too_many_sessions(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CWE-770: a caller cannot fill the memory with sessions; expired ones give way."""
+    monkeypatch.setattr(sessions, "MAX_SESSIONS", 2)
+    async with cloud(tmp_path) as (emulator, aws):
+        role = put_role(emulator, "work")
+        first, second = await assume(aws, role), await assume(aws, role)
+        refused = await aws.expect_error("sts", "assume_role", RoleArn=role, RoleSessionName="me")
+        expire(emulator, first["AccessKeyId"])
+    async with cloud(tmp_path) as (emulator, aws):
+        third = await assume(aws, role)
+        remaining = set(emulator.world.store.sessions)
+
+    assert refused == ("Throttling", "Rate exceeded")
+    assert remaining == {second["AccessKeyId"], third["AccessKeyId"]}
+
+
 async def test_a_user_gets_temporary_credentials_with_the_user_s_permissions(emulator: Emulator) -> None:
     """STS API Reference, GetSessionToken."""
     read = {"Effect": "Allow", "Action": "ec2:DescribeVolumes", "Resource": "*"}

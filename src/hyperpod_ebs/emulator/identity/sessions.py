@@ -13,12 +13,16 @@ from typing import Final
 from hyperpod_ebs.emulator.identity.administrator import new_unique_id
 from hyperpod_ebs.emulator.identity_records import Session
 from hyperpod_ebs.emulator.state.store import Store
+from hyperpod_ebs.emulator.wire.operations import AwsFault
 
 KEPT: Final = 3600.0
 """Seconds that an expired session is kept, in which its key is answered as expired; later the key is unknown."""
 
 MAX_REMOVED: Final = 64
 """Sessions that the creation of one session removes, so that no call waits for the removal of many."""
+
+MAX_SESSIONS: Final = 10_000
+"""Sessions that are kept; beyond them STS throttles, as AWS does, so that no caller can fill the memory."""
 
 MAX_TOKEN: Final = 4096
 """Bytes of the longest session token."""
@@ -49,8 +53,16 @@ class Sessions:
         heapify(self._expiries)
 
     def add(self, session: Session) -> Session:
-        """Store a new session; remove a few sessions that expired long ago."""
+        """Store a new session; remove a few sessions that expired long ago.
+
+        Raises:
+            AwsFault: There are too many sessions that have not expired.
+        """
         self._remove_expired(before=time.time() - KEPT)
+        if len(self._sessions) >= MAX_SESSIONS:
+            self._remove_expired(before=time.time())
+        if len(self._sessions) >= MAX_SESSIONS:
+            raise AwsFault("Throttling", "Rate exceeded", 400)
         heappush(self._expiries, (session.expires, session.id))
         return self._sessions.put(session)
 
