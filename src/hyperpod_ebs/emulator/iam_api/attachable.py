@@ -1,5 +1,9 @@
 """Managed policies, the customer's and AWS's, as attachments and permissions boundaries use them."""
 
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from hyperpod_ebs.emulator.iam_api import faults
 from hyperpod_ebs.emulator.identity import aws_managed
 from hyperpod_ebs.emulator.state.store import Store
@@ -42,18 +46,29 @@ def policy_path(arn: str) -> str:
     return arn.partition(":policy")[2].removesuffix(policy_name(arn))
 
 
-def attachment_count(store: Store, arn: str) -> int:
-    """How many users, groups and roles have the policy attached."""
-    attached = [user.attached for user in store.users.values()]
-    attached += [group.attached for group in store.groups.values()]
-    attached += [role.attached for role in store.roles.values()]
-    return sum(arn in each for each in attached)
+@dataclass(frozen=True, slots=True)
+class PolicyUse:
+    """How many users, groups and roles use each managed policy, by its ARN."""
 
+    attachments: Counter[str]
+    boundaries: Counter[str]
 
-def boundary_count(store: Store, arn: str) -> int:
-    """How many users and roles have the policy as their permissions boundary."""
-    boundaries = [user.boundary for user in store.users.values()] + [role.boundary for role in store.roles.values()]
-    return boundaries.count(arn)
+    @classmethod
+    def count(cls, store: Store) -> "PolicyUse":
+        """Count the uses of all policies."""
+        attached = [user.attached for user in store.users.values()]
+        attached += [group.attached for group in store.groups.values()]
+        attached += [role.attached for role in store.roles.values()]
+        boundaries = [user.boundary for user in store.users.values()] + [role.boundary for role in store.roles.values()]
+        return cls(Counter(arn for arns in attached for arn in arns), Counter(boundaries))
+
+    def members(self, arn: str) -> Mapping[str, int]:
+        """The uses of a policy as answers show them."""
+        return {"AttachmentCount": self.attachments[arn], "PermissionsBoundaryUsageCount": self.boundaries[arn]}
+
+    def has(self, arn: str) -> bool:
+        """Whether the policy is in use."""
+        return bool(self.attachments[arn] or self.boundaries[arn])
 
 
 def _exists(store: Store, arn: str) -> bool:

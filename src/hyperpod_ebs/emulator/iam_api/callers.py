@@ -1,8 +1,8 @@
 """The user that a request without a user's name is about: the caller, who needs the permission on itself."""
 
 from hyperpod_ebs.emulator.iam_api.faults import validation_error
-from hyperpod_ebs.emulator.identity.authorizer import Authorizer, Need
-from hyperpod_ebs.emulator.identity.identities import Identities
+from hyperpod_ebs.emulator.iam_api.needs import IamNeeds
+from hyperpod_ebs.emulator.identity.authorizer import Authorizer
 from hyperpod_ebs.emulator.state.store import Store
 from hyperpod_ebs.emulator.wire.operations import Call, Parameters
 
@@ -10,10 +10,10 @@ from hyperpod_ebs.emulator.wire.operations import Call, Parameters
 class Callers:
     """Finds the users behind access keys."""
 
-    def __init__(self, store: Store, identities: Identities, authorizer: Authorizer) -> None:
+    def __init__(self, store: Store, authorizer: Authorizer, needs: IamNeeds) -> None:
         self._store = store
-        self._identities = identities
         self._authorizer = authorizer
+        self._needs = needs
 
     def user_name(self, parameters: Parameters, call: Call) -> str:
         """The user's name in the request, or the caller's.
@@ -24,8 +24,7 @@ class Callers:
         if (name := parameters.get("UserName")) is not None:
             return str(name)
         name = self._caller(call.key_id)
-        arn = self._identities.user_arn(self._store.users[name])
-        self._authorizer.require(call, [Need(action=f"iam:{call.operation}", resource=arn)])
+        self._authorizer.require(call, self._needs.needs(call.operation, {**parameters, "UserName": name}))
         return name
 
     def _caller(self, key_id: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from hyperpod_ebs.emulator.iam_api import documents, faults, tags
-from hyperpod_ebs.emulator.iam_api.attachable import attachment_count, boundary_count
+from hyperpod_ebs.emulator.iam_api.attachable import PolicyUse
 from hyperpod_ebs.emulator.iam_api.entities import Entities, check_quota
 from hyperpod_ebs.emulator.iam_api.pages import page
 from hyperpod_ebs.emulator.identity import aws_managed
@@ -13,6 +13,8 @@ from hyperpod_ebs.emulator.identity_records import ManagedPolicy, PolicyVersion
 from hyperpod_ebs.emulator.state.world import World, now, tag_list, to_datetime
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 from hyperpod_ebs.iam.documents import Kind
+
+Members = Mapping[str, Any]  # Any: the members of a Policy
 
 MAX_POLICIES: Final = 1500
 """Customer-managed policies of an account (IAM User Guide, "IAM and AWS STS quotas")."""
@@ -77,7 +79,8 @@ class ManagedPolicies:
         )
         self._store.policy_versions.put(PolicyVersion(policy=policy.id, number=1, document=document, created=created))
         self._store.managed_policies.put(policy)
-        return await self._world.acknowledge({"Policy": self._members(policy)})
+        use = PolicyUse.count(self._store).members(policy.id)
+        return await self._world.acknowledge({"Policy": {**policy_members(policy), **use}})
 
     @operations("GetPolicy")
     async def get(self, parameters: Parameters, _: Call) -> Answer:
@@ -86,8 +89,9 @@ class ManagedPolicies:
         managed = aws_managed.find(arn)
         if (policy := self._store.managed_policies.get(arn)) is None and managed is None:
             raise faults.no_such_entity(f"Policy {arn} was not found.")
-        members = self._members(policy) if policy else self._aws_members(arn, managed) if managed else {}
-        return await self._world.acknowledge({"Policy": members})
+        use = PolicyUse.count(self._store).members(arn)
+        members = policy_members(policy) if policy else aws_policy_members(arn, managed) if managed else {}
+        return await self._world.acknowledge({"Policy": {**members, **use}})
 
     @operations("ListPolicies")
     async def list(self, parameters: Parameters, _: Call) -> Answer:
@@ -109,7 +113,7 @@ class ManagedPolicies:
     async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Delete a policy that is not in use and has one version."""
         policy = require_own_policy(self._store.managed_policies, parameters["PolicyArn"])
-        if attachment_count(self._store, policy.id) or boundary_count(self._store, policy.id):
+        if PolicyUse.count(self._store).has(policy.id):
             raise AwsFault("DeleteConflict", "Cannot delete a policy attached to entities.", 409)
         versions = self._store.policy_versions.where("policy", policy.id)
         if len(versions) > 1:
@@ -124,50 +128,49 @@ class ManagedPolicies:
             self._store.policy_versions.drop(version.id)
         return await self._world.acknowledge({})
 
-    def _all(self, scope: str) -> Iterator[dict[str, Any]]:  # Any: the members of a Policy
+    def _all(self, scope: str) -> Iterator[Members]:
+        use = PolicyUse.count(self._store)
         if scope != "AWS":
-            yield from (self._members(policy) for policy in self._store.managed_policies.values())
+            for policy in self._store.managed_policies.values():
+                yield {**policy_members(policy), **use.members(policy.id)}
         if scope != "Local":
             partition = self._world.region.partition
             for resource, managed in aws_managed.all_policies().items():
-                yield self._aws_members(f"arn:{partition}:iam::aws:{resource}", managed)
-
-    def _members(self, policy: ManagedPolicy) -> dict[str, Any]:  # Any: the members of a Policy
-        return {
-            **self._use(policy.id),
-            "PolicyName": policy.name,
-            "PolicyId": policy.unique_id,
-            "Arn": policy.id,
-            "Path": policy.path,
-            "DefaultVersionId": f"v{policy.default}",
-            "IsAttachable": True,
-            "Description": policy.description or None,
-            "CreateDate": to_datetime(policy.created),
-            "UpdateDate": to_datetime(policy.updated),
-            "Tags": tag_list(policy.tags) or [],
-        }
-
-    def _aws_members(self, arn: str, policy: aws_managed.AwsManagedPolicy) -> dict[str, Any]:  # Any: as `_members`
-        return {
-            **self._use(arn),
-            "PolicyName": policy.name,
-            "PolicyId": policy.unique_id,
-            "Arn": arn,
-            "Path": policy.path,
-            "DefaultVersionId": f"v{policy.version}",
-            "IsAttachable": policy.is_attachable,
-            "CreateDate": policy.created,
-            "UpdateDate": policy.updated,
-            "Tags": [],
-        }
-
-    def _use(self, arn: str) -> dict[str, Any]:  # Any: two of the members of a Policy
-        return {
-            "AttachmentCount": attachment_count(self._store, arn),
-            "PermissionsBoundaryUsageCount": boundary_count(self._store, arn),
-        }
+                arn = f"arn:{partition}:iam::aws:{resource}"
+                yield {**aws_policy_members(arn, managed), **use.members(arn)}
 
 
-def _as_listed(members: Mapping[str, Any]) -> Mapping[str, Any]:  # Any: the members of a Policy
+def policy_members(policy: ManagedPolicy) -> Members:
+    """A customer's policy as answers show it, without its uses."""
+    return {
+        "PolicyName": policy.name,
+        "PolicyId": policy.unique_id,
+        "Arn": policy.id,
+        "Path": policy.path,
+        "DefaultVersionId": f"v{policy.default}",
+        "IsAttachable": True,
+        "Description": policy.description or None,
+        "CreateDate": to_datetime(policy.created),
+        "UpdateDate": to_datetime(policy.updated),
+        "Tags": tag_list(policy.tags) or [],
+    }
+
+
+def aws_policy_members(arn: str, policy: aws_managed.AwsManagedPolicy) -> Members:
+    """A policy of AWS as answers show it, without its uses."""
+    return {
+        "PolicyName": policy.name,
+        "PolicyId": policy.unique_id,
+        "Arn": arn,
+        "Path": policy.path,
+        "DefaultVersionId": f"v{policy.version}",
+        "IsAttachable": policy.is_attachable,
+        "CreateDate": policy.created,
+        "UpdateDate": policy.updated,
+        "Tags": [],
+    }
+
+
+def _as_listed(members: Members) -> Members:
     """A policy in a list, which has neither description nor tags."""
     return {name: value for name, value in members.items() if name not in {"Description", "Tags"}}

@@ -1,7 +1,7 @@
 """Pages of IAM's lists: MaxItems and Marker."""
 
 import base64
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from hyperpod_ebs.emulator.iam_api.faults import validation_error
@@ -35,6 +35,17 @@ def page(
     is_truncated = len(rest) > size
     marker = write_marker(rest[size - 1][0]) if is_truncated else None
     return {member: shown, "IsTruncated": is_truncated, "Marker": marker}
+
+
+def split_page(answer: Answer, lists: Mapping[str, str]) -> Answer:
+    """A page of pairs of a kind and an object, in the list Found, as one list for each kind.
+
+    Args:
+        answer: The page.
+        lists: The names of the lists by kind.
+    """
+    split = {name: [members for of, members in answer["Found"] if of == kind] for kind, name in lists.items()}
+    return {**split, "IsTruncated": answer["IsTruncated"], "Marker": answer["Marker"]}
 
 
 def write_marker(key: str) -> str:

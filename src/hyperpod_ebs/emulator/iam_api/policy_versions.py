@@ -46,7 +46,7 @@ class PolicyVersions:
         default = number if parameters.get("SetAsDefault") else policy.default
         self._store.policy_versions.put(version)
         self._store.managed_policies.put(replace(policy, latest=number, default=default, updated=created))
-        return await self._world.acknowledge({"PolicyVersion": _members(version, default)})
+        return await self._world.acknowledge({"PolicyVersion": version_members(version, default)})
 
     @operations("GetPolicyVersion")
     async def get(self, parameters: Parameters, _: Call) -> Answer:
@@ -55,11 +55,11 @@ class PolicyVersions:
         if (managed := aws_managed.find(arn)) is not None:
             if parameters["VersionId"] != f"v{managed.version}":
                 raise _not_found(arn, parameters["VersionId"])
-            members = {**_aws_members(managed), "Document": documents.url_encode(managed.document)}
+            members = {**aws_version_members(managed), "Document": documents.url_encode(managed.document)}
         else:
             policy = require_own_policy(self._store.managed_policies, arn)
             version = self._version(arn, parameters["VersionId"])
-            members = {**_members(version, policy.default), "Document": documents.url_encode(version.document)}
+            members = {**version_members(version, policy.default), "Document": documents.url_encode(version.document)}
         return await self._world.acknowledge({"PolicyVersion": members})
 
     @operations("ListPolicyVersions")
@@ -67,11 +67,11 @@ class PolicyVersions:
         """List the versions of a policy; of AWS's policies only the default version."""
         arn = parameters["PolicyArn"]
         if (managed := aws_managed.find(arn)) is not None:
-            versions = [_aws_members(managed)]
+            versions = [aws_version_members(managed)]
         else:
             policy = require_own_policy(self._store.managed_policies, arn)
             versions = [
-                _members(version, policy.default) for version in self._store.policy_versions.where("policy", arn)
+                version_members(version, policy.default) for version in self._store.policy_versions.where("policy", arn)
             ]
         return await self._world.acknowledge(page(parameters, "Versions", versions, key=_order, show=dict))
 
@@ -105,7 +105,8 @@ def _not_found(arn: str, version: str) -> AwsFault:
     return faults.no_such_entity(f"Policy {arn} version {version} does not exist or is not attachable.")
 
 
-def _members(version: PolicyVersion, default: int) -> dict[str, Any]:  # Any: the members of a PolicyVersion
+def version_members(version: PolicyVersion, default: int) -> dict[str, Any]:  # Any: the members of a PolicyVersion
+    """A version of a customer's policy as answers show it, without the document."""
     return {
         "VersionId": f"v{version.number}",
         "IsDefaultVersion": version.number == default,
@@ -113,7 +114,8 @@ def _members(version: PolicyVersion, default: int) -> dict[str, Any]:  # Any: th
     }
 
 
-def _aws_members(policy: aws_managed.AwsManagedPolicy) -> dict[str, Any]:  # Any: as `_members`
+def aws_version_members(policy: aws_managed.AwsManagedPolicy) -> dict[str, Any]:  # Any: as above
+    """The default version of a policy of AWS as answers show it, without the document."""
     return {"VersionId": f"v{policy.version}", "IsDefaultVersion": True, "CreateDate": policy.updated}
 
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from hyperpod_ebs.emulator.iam_api.access_keys import AccessKeys
 from hyperpod_ebs.emulator.iam_api.account import Account
 from hyperpod_ebs.emulator.iam_api.attachments import Attachments
+from hyperpod_ebs.emulator.iam_api.authorization_details import AuthorizationDetails
 from hyperpod_ebs.emulator.iam_api.boundaries import Boundaries
 from hyperpod_ebs.emulator.iam_api.callers import Callers
 from hyperpod_ebs.emulator.iam_api.entities import Entities
@@ -48,7 +49,8 @@ class Iam:
 def create_iam(world: World, identities: Identities, authorizer: Authorizer) -> Iam:
     """Create IAM for one account."""
     entities = Entities(world)
-    callers = Callers(world.store, identities, authorizer)
+    needs = IamNeeds(world, entities)
+    callers = Callers(world.store, authorizer, needs)
     return Iam(
         objects=[
             Users(world, entities, callers),
@@ -65,7 +67,8 @@ def create_iam(world: World, identities: Identities, authorizer: Authorizer) -> 
             OidcProviders(world, entities),
             Tagging(world, entities),
             Account(world, entities),
+            AuthorizationDetails(world, entities),
             Simulator(world, entities, identities),
         ],
-        needs=IamNeeds(world, entities),
+        needs=needs,
     )
