@@ -23,6 +23,11 @@ from tests.support.every_eks_operation import (
     eks_error_cases,
 )
 from tests.support.every_iam_operation import IAM_OPERATIONS, iam_error_cases
+from tests.support.every_sagemaker_operation import (
+    FURTHER_SAGEMAKER_ERRORS,
+    FURTHER_SAGEMAKER_OPERATIONS,
+    call_further_sagemaker_operations,
+)
 from tests.support.every_sts_operation import STS_OPERATIONS, call_every_sts_operation, sts_error_cases
 
 DEFAULT_ENCRYPTION: Final = (
@@ -48,7 +53,8 @@ OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
             *("DescribeClusterNode", "AttachClusterNodeVolume", "DetachClusterNodeVolume"),
             *("BatchDeleteClusterNodes", "BatchReplaceClusterNodes", "BatchRebootClusterNodes"),
         }
-    ),
+    )
+    | FURTHER_SAGEMAKER_OPERATIONS,
     "eks": EKS_OPERATIONS,
     "eks-auth": EKS_AUTH_OPERATIONS,
     "iam": IAM_OPERATIONS,
@@ -166,6 +172,7 @@ async def call_every_operation(aws: Client, emulator: Emulator) -> None:
     node_detachment = await aws("sagemaker", "DetachClusterNodeVolume", **on_node)
     assert node_detachment["Status"] == "detached"
 
+    await call_further_sagemaker_operations(aws, cluster["ClusterArn"])
     rebooted = await aws("sagemaker", "BatchRebootClusterNodes", ClusterName="hp", NodeIds=[node])
     replaced = await aws("sagemaker", "BatchReplaceClusterNodes", ClusterName="hp", NodeIds=[node])
     (new_node,) = (await aws("sagemaker", "ListClusterNodes", ClusterName="hp"))["ClusterNodeSummaries"]
@@ -258,6 +265,7 @@ def error_cases(*, volume: str, cluster: str, node: str) -> Sequence[ErrorCase]:
         "BatchRebootClusterNodes": ({"ClusterName": "hp", "NodeLogicalIds": ["one"]}, "ValidationException"),
         "AttachClusterNodeVolume": ({**on_node, "VolumeId": UNKNOWN_VOLUME}, "ValidationException"),
         "DetachClusterNodeVolume": ({**on_node, "VolumeId": volume}, "ValidationException"),
+        **FURTHER_SAGEMAKER_ERRORS,
     }
     return [
         ErrorCase(service, operation, members, code)

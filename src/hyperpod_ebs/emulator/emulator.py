@@ -17,6 +17,7 @@ from hyperpod_ebs.emulator.http.metadata_listeners import MetadataListeners
 from hyperpod_ebs.emulator.http.server import Server
 from hyperpod_ebs.emulator.identity import administrator, aws_managed
 from hyperpod_ebs.emulator.settings import EmulatorSettings
+from hyperpod_ebs.emulator.state import partitions
 from hyperpod_ebs.emulator.state.region import Region
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.kit import files
@@ -59,6 +60,7 @@ class Emulator:
             if settings.state is None:
                 stack.push_async_callback(_delete_unless_mounted, state)
             await files.off_loop(stack.enter_context, state_directory.lock(state))
+            await files.off_loop(partitions.load)
             region = Region(settings.region, settings.account, settings.zones)
             credentials = await files.off_loop(Credentials.load_or_create, state, region)
             await files.off_loop(aws_managed.all_policies)  # reads a file, and keeps the policies

@@ -188,6 +188,9 @@ class InstanceGroup:
     restricted: bool = False
     """Whether it is a Restricted Instance Group, whose nodes accept no volumes."""
 
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """The other members of the group's specification, as the caller gave them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
@@ -200,13 +203,16 @@ class Cluster:
     eks: str | None = None
     """The ARN of the EKS cluster that orchestrates this cluster; None for Slurm."""
 
-    groups: tuple[Mapping[str, str | int | bool], ...] = ()
+    groups: tuple[Mapping[str, object], ...] = ()
     """The fields of each `InstanceGroup`."""
 
     subnets: tuple[str, ...] = ()
     security_groups: tuple[str, ...] = ()
     node_recovery: str = "Automatic"
     node_provisioning: str | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """The other members of CreateCluster and UpdateCluster, as the caller gave them."""
+
     tags: Tags = field(default_factory=dict)
 
     def instance_groups(self) -> list[InstanceGroup]:

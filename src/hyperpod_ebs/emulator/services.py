@@ -33,6 +33,7 @@ from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
 from hyperpod_ebs.emulator.sagemaker.needs import SageMakerNeeds
 from hyperpod_ebs.emulator.sagemaker.node_batches import NodeBatches
 from hyperpod_ebs.emulator.sagemaker.node_volumes import NodeVolumes
+from hyperpod_ebs.emulator.sagemaker.tags import ClusterTags
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.sts.service import create_sts
 
@@ -92,6 +93,7 @@ def create_services(world: World, *, rate: Rate, enforces: bool, pod_seconds: in
         "sagemaker": [
             clusters,
             ClusterLists(world, clusters),
+            ClusterTags(world, clusters),
             NodeBatches(world, clusters, machines),
             NodeVolumes(world, clusters, attachments, authorizer, SageMakerNeeds(world)),
         ],

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 from hyperpod_ebs.emulator.nodes.machines import private_dns_name
 from hyperpod_ebs.emulator.records import Cluster, Instance
 from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
+from hyperpod_ebs.emulator.sagemaker.settings import NODE
 from hyperpod_ebs.emulator.state.world import World, to_datetime
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
@@ -87,7 +88,13 @@ class ClusterLists:
         if node is None or node.cluster != cluster.id:
             raise AwsFault("ResourceNotFound", f"Node {id_} not found in cluster {parameters['ClusterName']}.")
         zone = {"AvailabilityZone": node.zone, "AvailabilityZoneId": self.world.region.zone_id(node.zone)}
-        details = {**self._summary(cluster, node), "PrivatePrimaryIp": node.address, "Placement": zone}
+        settings = next(group.settings for group in cluster.instance_groups() if group.name == node.group)
+        details = {
+            **self._summary(cluster, node),
+            "PrivatePrimaryIp": node.address,
+            "Placement": zone,
+            **{name: settings[name] for name in NODE if name in settings},
+        }
         return await self.world.acknowledge({"NodeDetails": details})
 
     def _summary(self, cluster: Cluster, node: Instance) -> dict[str, Any]:  # the members of ClusterNodeSummary

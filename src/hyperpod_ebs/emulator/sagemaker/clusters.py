@@ -1,6 +1,5 @@
 """CreateCluster, DeleteCluster and DescribeCluster: HyperPod clusters with their nodes."""
 
-import itertools
 import secrets
 import string
 from collections.abc import Iterable, Mapping
@@ -10,6 +9,12 @@ from typing import Any, Final
 from hyperpod_ebs.emulator.eks.arns import cluster_arn
 from hyperpod_ebs.emulator.nodes.machines import Machines
 from hyperpod_ebs.emulator.records import Cluster, Instance, InstanceGroup
+from hyperpod_ebs.emulator.sagemaker.settings import (
+    cluster_settings,
+    group_settings,
+    render_cluster_settings,
+    render_group_settings,
+)
 from hyperpod_ebs.emulator.state.world import World, new_id, now, to_datetime
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
@@ -35,13 +40,12 @@ class Clusters:
     async def create(self, parameters: Parameters, _: Call) -> Answer:
         """Create a cluster in status Creating, and start the nodes of its instance groups."""
         await self._world.clock.run_due_steps()
-        cluster, zones = self._new_cluster(parameters), self._zones(parameters)
+        cluster = self._new_cluster(parameters)
+        zones = {group.name: self.zones(cluster, group) for group in cluster.instance_groups()}
         self._store.clusters.put(cluster)
         groups = [group for group in cluster.instance_groups() for _ in range(group.count)]
-        for group, zone in zip(groups, itertools.cycle(zones), strict=False):
-            kind = group.kind.removeprefix("ml.")
-            node = Instance(id=new_id("i"), kind=kind, zone=zone, cluster=cluster.id, group=group.name)
-            self._machines.start(node)
+        for number, group in enumerate(groups):
+            self.add_node(cluster, group, zones[group.name][number % len(zones[group.name])])
         self._world.clock.schedule(cluster.id, "cluster in service")
         return await self._world.acknowledge({"ClusterArn": self.arn(cluster)})
 
@@ -92,11 +96,12 @@ class Clusters:
             name=parameters["ClusterName"],
             created=now(),
             eks=self._orchestrator(parameters.get("Orchestrator", {})),
-            groups=tuple(asdict(group) for group in _groups(parameters)),
+            groups=tuple(asdict(group) for group in requested_groups(parameters)),
             subnets=tuple(vpc.get("Subnets", ())),
             security_groups=tuple(vpc.get("SecurityGroupIds", ())),
             node_recovery=parameters.get("NodeRecovery", "Automatic"),
             node_provisioning=parameters.get("NodeProvisioningMode"),
+            settings=cluster_settings(parameters),
             tags={tag["Key"]: tag["Value"] for tag in parameters.get("Tags", [])},
         )
 
@@ -116,14 +121,25 @@ class Clusters:
             raise AwsFault("ValidationException", f"EKS cluster {arn} is {state}, not ACTIVE")
         return arn
 
-    def _zones(self, parameters: Parameters) -> list[str]:
-        """The zones of the requested subnets, over which the nodes are spread; by default the first zone."""
-        region = self._world.region
-        subnets = parameters.get("VpcConfig", {}).get("Subnets") or [region.zones[0].subnet]
+    def zones(self, cluster: Cluster, group: InstanceGroup) -> list[str]:
+        """The zones of the group's own subnets or the cluster's, over which nodes are spread; else the first zone.
+
+        Raises:
+            AwsFault: A subnet does not exist.
+        """
+        region, own = self._world.region, group.settings.get("OverrideVpcConfig")
+        subnets = own["Subnets"] if isinstance(own, Mapping) else cluster.subnets or [region.zones[0].subnet]
         zones = {zone.subnet: zone.name for zone in region.zones}
         if unknown := [subnet for subnet in subnets if subnet not in zones]:
             raise AwsFault("ValidationException", f"The subnet ID '{unknown[0]}' does not exist")
         return [zones[subnet] for subnet in subnets]
+
+    def add_node(self, cluster: Cluster, group: InstanceGroup, zone: str) -> Instance:
+        """Start a node of the group in a zone."""
+        kind = group.kind.removeprefix("ml.")
+        return self._machines.start(
+            Instance(id=new_id("i"), kind=kind, zone=zone, cluster=cluster.id, group=group.name)
+        )
 
     def _render(self, cluster: Cluster) -> dict[str, Any]:  # the members of DescribeClusterResponse
         groups = cluster.instance_groups()
@@ -137,9 +153,10 @@ class Clusters:
             "InstanceGroups": [self._render_group(cluster, group) for group in groups if not group.restricted],
             "RestrictedInstanceGroups": restricted or None,
             "VpcConfig": vpc if cluster.subnets else None,
-            "Orchestrator": {"Eks": {"ClusterArn": cluster.eks}} if cluster.eks else None,
+            "Orchestrator": _render_orchestrator(cluster),
             "NodeRecovery": cluster.node_recovery,
             "NodeProvisioningMode": cluster.node_provisioning,
+            **render_cluster_settings(cluster),
         }
 
     def _render_group(self, cluster: Cluster, group: InstanceGroup) -> dict[str, Any]:  # the members of its shape
@@ -151,6 +168,7 @@ class Clusters:
             "TargetCount": group.count,
             "CurrentCount": sum(node.state == "running" for node in nodes),
             "Status": cluster.state,
+            **render_group_settings(group),
         }
 
     async def _finish_change(self, id_: str) -> None:
@@ -173,7 +191,18 @@ class Clusters:
         return bool(dues)
 
 
-def _groups(parameters: Parameters) -> Iterable[InstanceGroup]:
+def _render_orchestrator(cluster: Cluster) -> dict[str, Any] | None:  # the members of ClusterOrchestrator
+    if cluster.eks:
+        return {"Eks": {"ClusterArn": cluster.eks}}
+    return {"Slurm": cluster.settings["Slurm"]} if "Slurm" in cluster.settings else None
+
+
+def requested_groups(parameters: Parameters) -> Iterable[InstanceGroup]:
+    """The instance groups of a request.
+
+    Raises:
+        AwsFault: A group has a setting that the emulator does not support.
+    """
     for member, restricted in (("InstanceGroups", False), ("RestrictedInstanceGroups", True)):
         for group in parameters.get(member, []):
             yield InstanceGroup(
@@ -182,4 +211,5 @@ def _groups(parameters: Parameters) -> Iterable[InstanceGroup]:
                 count=group["InstanceCount"],
                 role=group["ExecutionRole"],
                 restricted=restricted,
+                settings=group_settings(group),
             )

@@ -38,7 +38,7 @@ class SageMakerNeeds:
 
     def needs(self, operation: str, parameters: Parameters) -> Sequence[Need]:
         """What a call needs before SageMaker looks at its parameters."""
-        named = parameters.get("ClusterArn") or parameters.get("ClusterName")
+        named = parameters.get("ClusterArn") or parameters.get("ClusterName") or parameters.get("ResourceArn")
         if not named:
             return [Need(action=f"sagemaker:{operation}")]
         cluster = self._find(named)
@@ -48,6 +48,8 @@ class SageMakerNeeds:
         if new := {tag["Key"]: tag["Value"] for tag in parameters.get("Tags", [])}:
             context.update({f"aws:RequestTag/{key}": value for key, value in new.items()})
             context["aws:TagKeys"] = list(new)
+        if keys := parameters.get("TagKeys"):
+            context["aws:TagKeys"] = keys
         resource = self._arn(cluster.id if cluster else named.rpartition("/")[2])
         needs = [Need(action=f"sagemaker:{operation}", resource=resource, context=context)]
         if operation in _EC2_ACTIONS and cluster and cluster.eks:

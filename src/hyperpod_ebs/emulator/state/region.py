@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
+from hyperpod_ebs.emulator.state import partitions
+
 VPC: Final = "vpc-00000000000000001"
 SECURITY_GROUP: Final = "sg-00000000000000001"
 
@@ -39,15 +41,13 @@ class Region:
 
     @property
     def partition(self) -> str:
-        """aws, aws-cn or aws-us-gov."""
-        if self.name.startswith("cn-"):
-            return "aws-cn"
-        return "aws-us-gov" if self.name.startswith("us-gov-") else "aws"
+        """aws, aws-cn, aws-us-gov or another one that the SDK knows."""
+        return partitions.find(self.name).name
 
     @property
     def global_signing_region(self) -> str:
         """The region for which requests to global services of the partition are signed."""
-        return {"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}.get(self.partition, "us-east-1")
+        return partitions.find(self.name).global_signing_region
 
     @property
     def private_domain(self) -> str:

@@ -1,0 +1,25 @@
+"""The operations of SageMaker that change or list an existing cluster, once with success and once with an error."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tests.support.every_ec2_operation import Client
+
+UNKNOWN_CLUSTER: Final = "arn:aws:sagemaker:us-west-2:123456789012:cluster/aaaaaaaaaaaa"
+
+FURTHER_SAGEMAKER_OPERATIONS: Final = frozenset({"AddTags", "DeleteTags", "ListTags"})
+
+FURTHER_SAGEMAKER_ERRORS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
+    "AddTags": ({"ResourceArn": UNKNOWN_CLUSTER, "Tags": [{"Key": "a", "Value": "b"}]}, "ValidationException"),
+    "DeleteTags": ({"ResourceArn": UNKNOWN_CLUSTER, "TagKeys": ["a"]}, "ValidationException"),
+    "ListTags": ({"ResourceArn": UNKNOWN_CLUSTER}, "ValidationException"),
+}
+"""For each operation, members of a call that must fail, and the error's code."""
+
+
+async def call_further_sagemaker_operations(aws: Client, cluster: str) -> None:
+    """Call each of the operations for the cluster with this ARN, and check the answers."""
+    added = await aws("sagemaker", "AddTags", ResourceArn=cluster, Tags=[{"Key": "a", "Value": "b"}])
+    listed = await aws("sagemaker", "ListTags", ResourceArn=cluster)
+    await aws("sagemaker", "DeleteTags", ResourceArn=cluster, TagKeys=["a"])
+    assert added["Tags"] == listed["Tags"] == [{"Key": "a", "Value": "b"}]
