@@ -28,6 +28,7 @@ EXPIRED = [
     Refusal("sagemaker", "list_clusters", "ExpiredTokenException", f"{TOKEN}expired"),
     Refusal("eks", "list_clusters", "ExpiredTokenException", f"{TOKEN}expired"),
     Refusal("iam", "list_users", "ExpiredToken", f"{TOKEN}expired"),
+    Refusal("kms", "list_keys", "ExpiredTokenException", f"{TOKEN}expired"),
     Refusal("sts", "get_caller_identity", "ExpiredToken", f"{TOKEN}expired"),
 ]
 
@@ -56,6 +57,7 @@ INVALID = [
     Refusal("sagemaker", "list_clusters", "UnrecognizedClientException", f"{TOKEN}invalid."),
     Refusal("eks", "list_clusters", "UnrecognizedClientException", f"{TOKEN}invalid."),
     Refusal("iam", "list_users", "InvalidClientTokenId", f"{TOKEN}invalid."),
+    Refusal("kms", "list_keys", "UnrecognizedClientException", f"{TOKEN}invalid."),
     Refusal("sts", "get_caller_identity", "InvalidClientTokenId", f"{TOKEN}invalid."),
 ]
 
