@@ -39,7 +39,7 @@ def expire_sessions(emulator: Emulator) -> int:
 
 async def call_twice(emulator: Emulator) -> list[Any]:
     """Create a volume, let all sessions expire, and create another one with the same client."""
-    client = await asyncio.to_thread(lambda: boto3.Session().client("ec2"))
+    client: Any = await asyncio.to_thread(lambda: boto3.Session().client("ec2"))  # its methods exist at run time
     volumes = [await asyncio.to_thread(client.create_volume, AvailabilityZone=ZONE, Size=1)]
     assert expire_sessions(emulator)
     return [*volumes, await asyncio.to_thread(client.create_volume, AvailabilityZone=ZONE, Size=1)]
