@@ -94,7 +94,7 @@ async def test_an_sdk_in_a_pod_gets_credentials_from_the_agent(
     (tmp_path / "token").write_text(pod_token(emulator, "eks"))
 
     def call() -> Any:
-        session = boto3.Session(region_name="us-west-2")
+        session: Any = boto3.Session(region_name="us-west-2")  # Any: boto3 creates its methods at run time
         found = session.get_credentials()
         arn = session.client("sts", endpoint_url=emulator.url).get_caller_identity()["Arn"]
         return found.method, arn, session.client("ec2", endpoint_url=emulator.url).describe_volumes()["Volumes"]
@@ -114,7 +114,7 @@ async def test_an_sdk_asks_again_before_its_credentials_expire(
     """AWS SDKs and Tools Reference Guide, "Container credential provider": credentials are refreshed."""
 
     def keys() -> set[str]:
-        found = boto3.Session(region_name="us-west-2").get_credentials()
+        found: Any = boto3.Session(region_name="us-west-2").get_credentials()  # Any: None without credentials
         return {found.get_frozen_credentials().access_key for _ in range(2)}
 
     async with cloud(pod_seconds=60) as (emulator, aws):
