@@ -141,13 +141,12 @@ async def test_members_of_a_group_have_its_policies(emulator: Emulator, aws: Aws
 async def test_quotas_are_those_of_aws(aws: Aws) -> None:
     """IAM User Guide, "IAM and AWS STS quotas"."""
     await aws("iam", "create_user", UserName="ann")
-    for number in range(11):
-        arn = await create_policy(aws, f"p{number}", "ec2:DescribeVolumes")
-        if number < 10:
-            await aws("iam", "attach_user_policy", UserName="ann", PolicyArn=arn)
+    *first, last = [await create_policy(aws, f"p{number}", "ec2:DescribeVolumes") for number in range(11)]
+    for arn in first:
+        await aws("iam", "attach_user_policy", UserName="ann", PolicyArn=arn)
     large = document(*[allow("ec2:DescribeVolumes") for _ in range(120)])
 
-    attached = await aws.expect_error("iam", "attach_user_policy", UserName="ann", PolicyArn=arn)
+    attached = await aws.expect_error("iam", "attach_user_policy", UserName="ann", PolicyArn=last)
     oversized = await aws.expect_error("iam", "create_policy", PolicyName="large", PolicyDocument=large)
     tags = [{"Key": f"k{number}", "Value": ""} for number in range(50)]
     await aws("iam", "tag_user", UserName="ann", Tags=tags)

@@ -14,6 +14,7 @@ from botocore.model import ListShape, Shape, StructureShape
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire import models
 from hyperpod_ebs.kit import files
+from tests.support.emulator_clients import error_of
 from tests.support.every_iam_operation import ACCOUNT, AWS_POLICY, DOCUMENT, IAM_OPERATIONS, TRUST
 
 ROUNDS: Final = 12
@@ -99,8 +100,8 @@ async def test_no_request_ends_in_an_internal_error(emulator: Emulator) -> None:
         try:
             getattr(client, xform_name(operation))(**members)
         except ClientError as error:
-            codes[error.response["Error"]["Code"]] += 1
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
+            codes[error_of(error)[0]] += 1
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500) >= 500:
                 internal.append((operation, members))
         else:
             codes["answered"] += 1

@@ -72,6 +72,34 @@ async def test_a_trust_policy_may_name_users_accounts_services_and_providers(aws
         await aws("iam", "update_assume_role_policy", RoleName=name, PolicyDocument=trust(**principal))
 
 
+async def test_a_trust_policy_follows_a_renamed_user_and_shows_the_id_of_a_deleted_one(
+    emulator: Emulator, aws: Aws
+) -> None:
+    """IAM User Guide, "AWS JSON policy elements: Principal": a new user of the same name is not trusted."""
+    ann = await create_user(emulator, aws, "ann")
+    user = (await aws("iam", "get_user", UserName="ann"))["User"]
+    await aws("iam", "create_role", RoleName="r", AssumeRolePolicyDocument=trust(AWS=[user["Arn"], ACCOUNT]))
+    arn = f"arn:aws:iam::{ACCOUNT}:role/r"
+
+    async def principals() -> Any:
+        role = (await aws("iam", "get_role", RoleName="r"))["Role"]
+        return role["AssumeRolePolicyDocument"]["Statement"][0]["Principal"]["AWS"]
+
+    await aws("iam", "update_user", UserName="ann", NewUserName="anna")
+    renamed = await principals()
+    await ann("sts", "assume_role", RoleArn=arn, RoleSessionName="one")
+    await aws("iam", "update_user", UserName="anna", NewUserName="ann")
+    (key,) = (await aws("iam", "list_access_keys", UserName="ann"))["AccessKeyMetadata"]
+    await aws("iam", "delete_access_key", UserName="ann", AccessKeyId=key["AccessKeyId"])
+    await aws("iam", "delete_user", UserName="ann")
+    other = await create_user(emulator, aws, "ann")
+    denied = await other.expect_error("sts", "assume_role", RoleArn=arn, RoleSessionName="two")
+
+    assert renamed == [f"{user['Arn']}a", ACCOUNT]
+    assert await principals() == [user["UserId"], ACCOUNT]
+    assert denied[0] == "AccessDenied"
+
+
 async def test_a_role_in_use_cannot_be_deleted(aws: Aws) -> None:
     """IAM API reference, DeleteRole: profiles, attached and inline policies must be removed first."""
     role, profile = {"RoleName": "node"}, {"InstanceProfileName": "nodes"}

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from hyperpod_ebs.emulator.ec2.condition_values import ConditionValues, Values, boolean, new_tags, numbers, tag_values
 from hyperpod_ebs.emulator.identity.authorizer import Need
+from hyperpod_ebs.emulator.identity.pass_role import pass_role_need
 from hyperpod_ebs.emulator.state.region import SECURITY_GROUP, VPC
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Parameters
@@ -114,8 +115,7 @@ class RunInstancesNeeds:
             return []
         region = self.world.region
         arn = f"arn:{region.partition}:iam::{region.account}:role{role.path}{role.id}"
-        context: Values = {"iam:PassedToService": "ec2.amazonaws.com"}
-        return [Need(action="iam:PassRole", resource=arn, context=context)]
+        return [pass_role_need(arn, "ec2.amazonaws.com", role.tags)]
 
     def _profile(self, parameters: Parameters) -> str:
         """The ARN of the instance profile; empty without one."""

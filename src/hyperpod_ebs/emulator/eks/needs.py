@@ -12,6 +12,7 @@ from hyperpod_ebs.emulator.eks.arns import addon_arn, association_arn, cluster_a
 from hyperpod_ebs.emulator.eks.pod_roles import SERVICE
 from hyperpod_ebs.emulator.eks.tagging import find_resource
 from hyperpod_ebs.emulator.identity.authorizer import Need
+from hyperpod_ebs.emulator.identity.pass_role import pass_role_need
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Parameters
 
@@ -102,22 +103,21 @@ class EksNeeds:
         role, for_pods = parameters.get("roleArn"), "name" not in parameters
         wanted = parameters.get("podIdentityAssociations", ())
         pod_roles = [each.get("roleArn", "*") for each in wanted] + ([role] if role and for_pods else [])
-        needs = [self._pass_role(arn, SERVICE) for arn in pod_roles]
+        needs = [pass_role_need(arn, SERVICE, self._tags_of_role(arn)) for arn in pod_roles]
         needs += [Need(action="iam:GetRole", resource=arn, context=self._role_tags(arn)) for arn in pod_roles]
         if role and not for_pods:
-            needs.append(self._pass_role(role, "eks.amazonaws.com"))
+            needs.append(pass_role_need(role, "eks.amazonaws.com", self._tags_of_role(role)))
         if role := parameters.get("serviceAccountRoleArn"):
-            needs.append(self._pass_role(role, "eks.amazonaws.com"))
+            needs.append(pass_role_need(role, "eks.amazonaws.com", self._tags_of_role(role)))
         return needs
 
-    def _pass_role(self, arn: str, service: str) -> Need:
-        context: Values = {**self._role_tags(arn), "iam:PassedToService": service}
-        return Need(action="iam:PassRole", resource=arn, context=context)
-
     def _role_tags(self, arn: str) -> Values:
-        role = self._store.roles.get(arn.rpartition("/")[2])
-        tags = role.tags if role else {}
+        tags = self._tags_of_role(arn)
         return {f"{prefix}:ResourceTag/{key}": value for key, value in tags.items() for prefix in ("aws", "iam")}
+
+    def _tags_of_role(self, arn: str) -> Mapping[str, str]:
+        role = self._store.roles.get(arn.rpartition("/")[2])
+        return role.tags if role else {}
 
 
 class EksAuthNeeds:

@@ -9,6 +9,7 @@ from hyperpod_ebs.emulator.iam_api.entities import Entities, check_quota, requir
 from hyperpod_ebs.emulator.iam_api.pages import page
 from hyperpod_ebs.emulator.identity.administrator import new_unique_id
 from hyperpod_ebs.emulator.identity.known_principals import unknown_principals
+from hyperpod_ebs.emulator.identity.named_principals import rename_principal
 from hyperpod_ebs.emulator.identity_records import Role
 from hyperpod_ebs.emulator.state.world import World, now
 from hyperpod_ebs.emulator.wire.operations import Answer, Call, Operations, Parameters
@@ -113,6 +114,7 @@ class Roles:
         for session in self._store.sessions.where("role", role.id):
             self._store.sessions.drop(session.id)
         self._store.roles.drop(role.id)
+        rename_principal(self._store, self._entities.arn(role), role.unique_id)
         return await self._world.acknowledge({})
 
     def _modifiable(self, parameters: Parameters) -> Role:

@@ -9,6 +9,7 @@ from hyperpod_ebs.emulator.iam_api.callers import Callers
 from hyperpod_ebs.emulator.iam_api.entities import Entities, check_quota
 from hyperpod_ebs.emulator.iam_api.pages import page
 from hyperpod_ebs.emulator.identity.administrator import new_unique_id
+from hyperpod_ebs.emulator.identity.named_principals import rename_principal
 from hyperpod_ebs.emulator.identity_records import User
 from hyperpod_ebs.emulator.state.world import World, now
 from hyperpod_ebs.emulator.wire.operations import Answer, Call, Operations, Parameters
@@ -78,7 +79,8 @@ class Users:
             self._entities.check_new_name(self._store.users, name, f"User with name {name} already exists.")
         keys, sessions = self._store.access_keys.where("user", user.id), self._store.sessions.where("user", user.id)
         self._store.users.drop(user.id)
-        self._store.users.put(replace(user, id=name, path=path))
+        renamed = self._store.users.put(replace(user, id=name, path=path))
+        rename_principal(self._store, self._entities.arn(user), self._entities.arn(renamed))
         for key in keys:
             self._store.access_keys.put(replace(key, user=name))
         for session in sessions:
@@ -87,7 +89,7 @@ class Users:
 
     @operations("DeleteUser")
     async def delete(self, parameters: Parameters, _: Call) -> Answer:
-        """Delete a user that has neither keys nor policies and is in no group."""
+        """Delete a user that has neither keys nor policies and is in no group; the user's sessions end."""
         user = self._entities.user(parameters["UserName"])
         if self._store.access_keys.where("user", user.id):
             raise faults.delete_conflict("delete access keys")
@@ -100,4 +102,5 @@ class Users:
         for session in self._store.sessions.where("user", user.id):
             self._store.sessions.drop(session.id)
         self._store.users.drop(user.id)
+        rename_principal(self._store, self._entities.arn(user), user.unique_id)
         return await self._world.acknowledge({})

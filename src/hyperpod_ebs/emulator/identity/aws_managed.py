@@ -50,7 +50,7 @@ class AwsManagedPolicy:
 @functools.cache
 def all_policies() -> Mapping[str, AwsManagedPolicy]:
     """The policies by the end of their ARNs."""
-    entries = json.loads((resources.files(__package__) / _FILE).read_text())
+    entries = json.loads((resources.files("hyperpod_ebs.emulator.identity") / _FILE).read_text())
     policies = [
         AwsManagedPolicy(
             name=entry["name"],

@@ -70,6 +70,8 @@ def _exists(store: Store, service: str, type_: str, path_and_name: str) -> bool:
             return _has_record(store.roles, path_and_name)
         case "sts", "assumed-role":
             return path_and_name.partition("/")[0] in store.roles
+        case "sts", "federated-user":
+            return True
         case _:
             return False
 

@@ -4,9 +4,9 @@ Sources: KMS Developer Guide, "Key policies in AWS KMS" and "Default key policy"
 """
 
 import json
-import re
 from typing import Any, Final
 
+from hyperpod_ebs.emulator.identity.known_principals import unknown_principals
 from hyperpod_ebs.emulator.state.region import Region
 from hyperpod_ebs.emulator.state.store import Store
 from hyperpod_ebs.emulator.wire.operations import AwsFault
@@ -18,13 +18,6 @@ NAME: Final = "default"
 
 MAX_BYTES: Final = 32_768
 """The quota "Key policy document size"."""
-
-_PRINCIPAL: Final = re.compile(
-    r"arn:[a-z-]+:(?:iam|sts)::(?P<account>\d{12}):(?P<kind>user|role|assumed-role|federated-user)/(?P<name>[^*]+)",
-    re.ASCII,
-)
-_ACCOUNT: Final = re.compile(r"\d{12}|\*", re.ASCII)
-_UNIQUE_ID: Final = re.compile(r"A(?:IDA|ROA)[A-Z0-9]{16}")
 
 
 def default_policy(region: Region) -> str:
@@ -79,32 +72,14 @@ def parse(document: str, store: Store, region: Region) -> Policy:
         policy = documents.parse(document, kind=Kind.RESOURCE)
     except MalformedPolicy as error:
         raise malformed_policy_error(str(error)) from error
-    for statement in policy.statements:
-        names = statement.principals.aws if statement.principals else frozenset()
-        if not all(_is_known(name, store, region) for name in names):
-            raise malformed_policy_error("Policy contains a statement with one or more invalid principals.")
+    if next(unknown_principals(policy, store, region), None) is not None:
+        raise malformed_policy_error("Policy contains a statement with one or more invalid principals.")
     return policy
 
 
 def malformed_policy_error(text: str) -> AwsFault:
     """The error for a document that is not a key policy."""
     return AwsFault("MalformedPolicyDocumentException", text)
-
-
-def _is_known(principal: str, store: Store, region: Region) -> bool:
-    """Whether the principal exists, if this account can know it; other accounts are not looked up."""
-    if _ACCOUNT.fullmatch(principal):
-        return True
-    if _UNIQUE_ID.fullmatch(principal):
-        ids = {user.unique_id for user in store.users.values()} | {role.unique_id for role in store.roles.values()}
-        return principal in ids
-    if (match := _PRINCIPAL.fullmatch(principal)) is None:
-        return False
-    if match["account"] != region.account or match["kind"] == "federated-user":
-        return True
-    if match["kind"] == "assumed-role":
-        return match["name"].partition("/")[0] in store.roles
-    return match["name"].rpartition("/")[2] in (store.users if match["kind"] == "user" else store.roles)
 
 
 def _root(region: Region) -> str:
