@@ -16,6 +16,7 @@ the emulator accept the API server's tokens.
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from hyperpod_ebs.emulator.eks_records import OidcIssuer
@@ -52,5 +53,10 @@ class KeyFiles:
             unfinished.rename(directory / name)
 
     def delete(self, cluster: str) -> None:
-        """Delete the files of a cluster, if there are any."""
-        shutil.rmtree(self._root / cluster, ignore_errors=True)
+        """Delete the files of a cluster, if there are any.
+
+        Raises:
+            OSError: A file cannot be deleted.
+        """
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._root / cluster)
