@@ -170,7 +170,7 @@ async def test_the_boundary_is_a_condition_key(emulator: Emulator, aws: Aws) -> 
 
 
 async def test_a_caller_must_be_allowed_to_pass_a_role(emulator: Emulator, aws: Aws) -> None:
-    """Service Authorization Reference, IAM: AddRoleToInstanceProfile depends on iam:PassRole."""
+    """IAM API reference, AddRoleToInstanceProfile: the caller must be granted iam:PassRole on the role."""
     await aws("iam", "create_role", RoleName="node", AssumeRolePolicyDocument=trust(Service="ec2.amazonaws.com"))
     await aws("iam", "create_instance_profile", InstanceProfileName="nodes")
     ann = await create_user(emulator, aws, "ann", allow("iam:AddRoleToInstanceProfile"))

@@ -22,6 +22,17 @@ Named = Entity | ManagedPolicy | OidcProvider
 FOR_CALLER: Final = frozenset({"GetUser", "CreateAccessKey", "ListAccessKeys", "UpdateAccessKey", "DeleteAccessKey"})
 """The operations that are about the caller if they name no user; `Callers` checks what these need then."""
 
+WITH_BOUNDARY: Final = frozenset(
+    {
+        *("CreateUser", "AttachUserPolicy", "DetachUserPolicy", "PutUserPolicy", "DeleteUserPolicy"),
+        *("PutUserPermissionsBoundary", "DeleteUserPermissionsBoundary"),
+        *("CreateRole", "AttachRolePolicy", "DetachRolePolicy", "PutRolePolicy", "DeleteRolePolicy"),
+        *("PutRolePermissionsBoundary", "DeleteRolePermissionsBoundary", "GetRole", "DeleteRole"),
+        *("UpdateRole", "UpdateRoleDescription", "UpdateAssumeRolePolicy"),
+    }
+)
+"""The operations with the condition key iam:PermissionsBoundary."""
+
 LISTS: Final[Mapping[str, str]] = {
     "ListUsers": "user",
     "ListGroups": "group",
@@ -46,7 +57,7 @@ class IamNeeds:
         if operation in FOR_CALLER and "UserName" not in parameters:
             return []
         resource, record = self._resource(operation, parameters)
-        context = {**_tag_values(parameters, record), **_policy_values(parameters, record)}
+        context = {**_tag_values(parameters, record), **_policy_values(operation, parameters, record)}
         if service := parameters.get("AWSServiceName"):
             context["iam:AWSServiceName"] = service
         needs = [Need(action=f"iam:{operation}", resource=resource, context=context)]
@@ -105,11 +116,12 @@ def _tag_values(parameters: Parameters, record: Named | None) -> Values:
     return values
 
 
-def _policy_values(parameters: Parameters, record: Named | None) -> Values:
+def _policy_values(operation: str, parameters: Parameters, record: Named | None) -> Values:
     """The condition keys about managed policies: the one that is attached, and the boundary, new or set."""
     values: Values = {}
-    if boundary := parameters.get("PermissionsBoundary") or getattr(record, "boundary", ""):
+    boundary = parameters.get("PermissionsBoundary") or getattr(record, "boundary", "")
+    if boundary and operation in WITH_BOUNDARY:
         values["iam:PermissionsBoundary"] = boundary
-    if (arn := parameters.get("PolicyArn")) is not None and not isinstance(record, ManagedPolicy):
-        values["iam:PolicyARN"] = arn
+    if operation.startswith(("Attach", "Detach")):
+        values["iam:PolicyARN"] = parameters["PolicyArn"]
     return values
