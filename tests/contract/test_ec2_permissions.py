@@ -223,6 +223,52 @@ CASES: Final = [
         ],
     ),
     Case(
+        "copy_snapshot",
+        lambda at: {
+            "SourceRegion": "us-west-2",
+            "SourceSnapshotId": at.snapshot,
+            "TagSpecifications": tags("snapshot"),
+        },
+        lambda at: [
+            on_snapshot("CopySnapshot", at),
+            grant(
+                "CopySnapshot",
+                "snapshot",
+                tags=NEW,
+                properties={"ec2:ParentSnapshot": arn("snapshot", at.snapshot), "ec2:VolumeSize": "4"},
+            ),
+            grant("CreateTags", "snapshot", tags=NEW, create={"ec2:CreateAction": "CopySnapshot"}),
+        ],
+    ),
+    Case(
+        "modify_snapshot_attribute",
+        lambda at: {
+            "SnapshotId": at.snapshot,
+            "CreateVolumePermission": {"Add": [{"UserId": "210987654321"}]},
+        },
+        lambda at: [on_snapshot("ModifySnapshotAttribute", at, **{"ec2:Add/userId": "210987654321"})],
+    ),
+    Case(
+        "reset_snapshot_attribute",
+        lambda at: {"SnapshotId": at.snapshot, "Attribute": "createVolumePermission"},
+        lambda at: [on_snapshot("ResetSnapshotAttribute", at)],
+    ),
+    Case(
+        "describe_volume_attribute",
+        lambda at: {"VolumeId": at.volume, "Attribute": "autoEnableIO"},
+        lambda at: [on_volume("DescribeVolumeAttribute", at.volume)],
+    ),
+    Case(
+        "stop_instances",
+        lambda at: {"InstanceIds": [at.instance]},
+        lambda at: [on_instance("StopInstances", at.instance)],
+    ),
+    Case(
+        "start_instances",
+        lambda at: {"InstanceIds": [at.instance]},
+        lambda at: [on_instance("StartInstances", at.instance)],
+    ),
+    Case(
         "terminate_instances",
         lambda at: {"InstanceIds": [at.instance]},
         lambda at: [on_instance("TerminateInstances", at.instance)],
@@ -254,7 +300,7 @@ async def test_a_call_needs_each_of_its_permissions(case: Case, emulator: Emulat
         for statements in (others, *([*others, each] for each in narrowed)):
             caller.allow(statements)
             await check_denied(caller, case.operation, members, missing)
-            if "describe" not in case.operation:
+            if not case.operation.startswith("describe"):
                 await check_denied(caller, case.operation, {**members, "DryRun": True}, missing)
     unchanged = resources(emulator) == before
     caller.allow([each.statement for each in grants])

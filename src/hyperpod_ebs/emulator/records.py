@@ -120,6 +120,12 @@ class Snapshot:
     ripe: float = 0.0
     """The instant at which the snapshot will be completed; its progress is computed from this."""
 
+    shared_with: tuple[str, ...] = ()
+    """The accounts that may create volumes from the snapshot; `all` for everyone."""
+
+    completion_minutes: int | None = None
+    """The requested duration of a copy; None for a copy without one, and for a snapshot of a volume."""
+
     tags: Tags = field(default_factory=dict)
 
 

@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from hyperpod_ebs.emulator.ec2.default_encryption import DefaultEncryption
 from hyperpod_ebs.emulator.ec2.describe_instances import DescribeInstances
 from hyperpod_ebs.emulator.ec2.describe_snapshots import DescribeSnapshots
+from hyperpod_ebs.emulator.ec2.describe_status import DescribeStatus
+from hyperpod_ebs.emulator.ec2.describe_tags import DescribeTags
 from hyperpod_ebs.emulator.ec2.describe_volumes import DescribeVolumes
 from hyperpod_ebs.emulator.ec2.instance_types import InstanceTypes
 from hyperpod_ebs.emulator.ec2.instances import Instances
 from hyperpod_ebs.emulator.ec2.modifications import Modifications, Rate
 from hyperpod_ebs.emulator.ec2.needs import Ec2Needs
+from hyperpod_ebs.emulator.ec2.regions import Regions
 from hyperpod_ebs.emulator.ec2.run_instances import RunInstances
+from hyperpod_ebs.emulator.ec2.snapshot_attributes import SnapshotAttributes
+from hyperpod_ebs.emulator.ec2.snapshot_copies import SnapshotCopies
 from hyperpod_ebs.emulator.ec2.snapshots import Snapshots
 from hyperpod_ebs.emulator.ec2.tagging import Tagging
 from hyperpod_ebs.emulator.ec2.volume_attachments import VolumeAttachments
@@ -88,7 +93,12 @@ def create_services(world: World, *, rate: Rate, enforces: bool, pod_seconds: in
             DescribeInstances(world),
             InstanceTypes(),
             Zones(world),
+            Regions(world),
             Tagging(world),
+            DescribeTags(world),
+            DescribeStatus(world),
+            SnapshotAttributes(world),
+            SnapshotCopies(world),
         ],
         "sagemaker": [
             clusters,

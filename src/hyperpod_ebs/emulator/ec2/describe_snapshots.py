@@ -32,7 +32,8 @@ def render_snapshot(world: World, snapshot: Snapshot) -> dict[str, Any]:  # the 
         "KmsKeyId": snapshot.key,
         "DataEncryptionKeyId": snapshot.data_key_id or None,
         "StorageTier": "standard",
-        "TransferType": "standard",
+        "TransferType": _transfer_type(snapshot),
+        "CompletionDurationMinutes": snapshot.completion_minutes,
         "FullSnapshotSizeInBytes": snapshot.stored_bytes,
         "Tags": tag_list(snapshot.tags),
     }
@@ -42,6 +43,10 @@ def render_new_snapshot(world: World, snapshot: Snapshot) -> dict[str, Any]:  # 
     """The snapshot as the operations that create it return it: without progress, size and storage tier."""
     members = {name: value for name, value in render_snapshot(world, snapshot).items() if name not in _DESCRIBED_ONLY}
     return {**members, "Progress": "", "Tags": members["Tags"] or []}
+
+
+def _transfer_type(snapshot: Snapshot) -> str:
+    return "time-based" if snapshot.completion_minutes else "standard"
 
 
 def _progress(snapshot: Snapshot) -> str:
@@ -79,10 +84,11 @@ class DescribeSnapshots:
         if ids := parameters.get("SnapshotIds"):
             return {snapshot.id: snapshot for snapshot in resource_ids.find_all(snapshots, ids, resource_ids.SNAPSHOT)}
         own = {"self", self.world.region.account}
-        for member in ("OwnerIds", "RestorableByUserIds"):
-            if (owners := parameters.get(member)) and not own & set(owners):
-                return {}
-        return snapshots
+        if (owners := parameters.get("OwnerIds")) and not own & set(owners):
+            return {}
+        if not (users := set(parameters.get("RestorableByUserIds", []))) or own & users:
+            return snapshots
+        return {id_: snapshot for id_, snapshot in snapshots.items() if users & set(snapshot.shared_with)}
 
     def _fields(self) -> dict[str, filters.Field[Snapshot]]:
         return {
@@ -95,7 +101,7 @@ class DescribeSnapshots:
             "start-time": lambda snapshot: [filters.timestamp(snapshot.started)],
             "status": lambda snapshot: [snapshot.state],
             "storage-tier": lambda _: ["standard"],
-            "transfer-type": lambda _: ["standard"],
+            "transfer-type": lambda snapshot: [_transfer_type(snapshot)],
             "volume-id": lambda snapshot: [snapshot.volume],
             "volume-size": lambda snapshot: [str(snapshot.size_gib)],
         }

@@ -19,6 +19,10 @@ class Partition:
     regions: re.Pattern[str]
     """Matches the names of its regions."""
 
+    region_names: Sequence[str]
+    dns_suffix: str
+    """amazonaws.com."""
+
     global_signing_region: str
     """The region for which requests to its global services are signed."""
 
@@ -32,6 +36,8 @@ def load() -> Sequence[Partition]:
         Partition(
             name=each["id"],
             regions=re.compile(each["regionRegex"]),
+            region_names=[name for name in each["regions"] if not name.endswith("-global")],
+            dns_suffix=each["outputs"]["dnsSuffix"],
             global_signing_region=global_regions.get(each["id"]) or each["outputs"]["implicitGlobalRegion"],
         )
         for each in listed
