@@ -100,6 +100,22 @@ async def test_a_trust_policy_follows_a_renamed_user_and_shows_the_id_of_a_delet
     assert denied[0] == "AccessDenied"
 
 
+async def test_a_key_policy_shows_the_id_of_a_deleted_role(aws: Aws) -> None:
+    """KMS Developer Guide, "Key policies in AWS KMS": a principal that is deleted is shown by its unique id."""
+    role = (await aws("iam", "create_role", RoleName="r", AssumeRolePolicyDocument=trust(AWS=ACCOUNT)))["Role"]
+    by_role = {"Effect": "Allow", "Principal": {"AWS": role["Arn"]}, "Action": "kms:Decrypt", "Resource": "*"}
+    by_account = by_role | {"Principal": {"AWS": ACCOUNT}, "Action": "kms:*"}
+    policy = document(by_account, by_role | {"Condition": {"ArnLike": {"aws:PrincipalArn": role["Arn"]}}})
+    key = (await aws("kms", "create_key", Policy=policy))["KeyMetadata"]["KeyId"]
+
+    await aws("iam", "delete_role", RoleName="r")
+    shown = json.loads((await aws("kms", "get_key_policy", KeyId=key, PolicyName="default"))["Policy"])
+
+    _, statement = shown["Statement"]
+    assert statement["Principal"] == {"AWS": role["RoleId"]}
+    assert statement["Condition"] == {"ArnLike": {"aws:PrincipalArn": role["Arn"]}}
+
+
 async def test_a_role_in_use_cannot_be_deleted(aws: Aws) -> None:
     """IAM API reference, DeleteRole: profiles, attached and inline policies must be removed first."""
     role, profile = {"RoleName": "node"}, {"InstanceProfileName": "nodes"}
