@@ -52,7 +52,7 @@ ANSWERS = [
     Case("eks", "DescribeCluster"),
     Case("eks-auth", "AssumeRoleForPodIdentity"),
     Case("sts", "GetCallerIdentity"),
-    Case("sts", "AssumeRole"),
+    Case("sts", "AssumeRoleWithWebIdentity"),
     Case("sns", "GetTopicAttributes"),  # a map in XML
     Case("sdb", "GetAttributes"),  # a flattened list in XML
     Case("rds", "DescribeDBClusters"),  # lists that name their elements
@@ -72,7 +72,7 @@ REQUESTS = [
     Case("eks", "CreatePodIdentityAssociation"),
     Case("eks", "DisassociateAccessPolicy"),  # ARNs in the path
     Case("eks", "UntagResource"),  # a list in the query, an ARN in the path
-    Case("sts", "AssumeRole"),
+    Case("sts", "GetSessionToken"),
     Case("sns", "CreateTopic"),  # a map in a form
     Case("sdb", "PutAttributes"),  # a flattened list in a form
     Case("rds", "DescribeDBClusters"),  # lists that name their elements
@@ -110,7 +110,7 @@ def test_every_request_of_botocore_is_parsed_to_the_members_that_were_sent(case:
     model = models.load(case.service)
     operation = model.operation_model(case.operation)
     assert operation.input_shape is not None
-    drawing = Drawing(times=TIMES, valid=model.protocol in {"json", "rest-json"}, may_be_empty=False)
+    drawing = Drawing(times=TIMES, valid=model.protocol != "ec2", may_be_empty=False)
     asked = data.draw(values(operation.input_shape, drawing))
 
     request = serialize(operation, asked)
@@ -138,7 +138,7 @@ class Drawing(NamedTuple):
     times: st.SearchStrategy[datetime]
 
     valid: bool = False
-    """Whether values meet the model's constraints: only the JSON services check them."""
+    """Whether values meet the model's constraints: EC2 alone does not check them."""
 
     may_be_empty: bool = True
     """Whether lists and structures may be empty: a form cannot represent that."""
@@ -211,11 +211,17 @@ def strings(shape: Shape, valid: bool) -> st.SearchStrategy[str]:  # noqa: FBT00
     in_path = shape.serialization.get("location") == "uri"  # an empty text would make another path
     low, high = shape.metadata.get("min", int(in_path)), shape.metadata.get("max", 10**6)
     if pattern := shape.metadata.get("pattern"):
-        matching = st.from_regex(re.compile(plain(pattern)), fullmatch=True)
+        matching = st.from_regex(re.compile(sized(plain(pattern), low, high), re.ASCII), fullmatch=True)
         return matching.filter(lambda text: low <= len(text) <= high)
     return st.text(
         st.characters(min_codepoint=0x20, exclude_categories=["Cs"]), min_size=low, max_size=min(high, low + 8)
     )
+
+
+def sized(pattern: str, low: int, high: int) -> str:
+    """The pattern with the length in place of its quantifier if it repeats one character class; few texts fit both."""
+    match = re.fullmatch(r"(?P<characters>\[(?:\\.|[^\]\\])+\]|\\.)[*+]", pattern)
+    return f"{match['characters']}{{{low},{min(high, low + 8)}}}" if match else pattern
 
 
 def plain(pattern: str) -> str:
