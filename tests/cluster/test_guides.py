@@ -1,5 +1,6 @@
 """Every command of docs/guides that needs no AWS account, run in the order of its page."""
 
+import asyncio
 import json
 import mmap
 import os
@@ -7,6 +8,7 @@ from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import boto3  # type: ignore[import-untyped] # it has no types of its own
 import pytest
 import yaml
 
@@ -67,8 +69,21 @@ async def settings(live: LiveCluster, environment: Mapping[str, str]) -> Mapping
         "RELEASE": RELEASE,
         "ROLE": "hyperpod-ebs",
         "THROUGH": "irsa",
-        "KEY": f"arn:aws:kms:{environment['AWS_REGION']}:{account}:key/12345678-1234-1234-1234-123456789012",
+        "KEY": await asyncio.to_thread(create_key, environment),
     }
+
+
+def create_key(environment: Mapping[str, str]) -> str:
+    """Create a KMS key in the cluster's cloud, and return its ARN."""
+    kms: Any = boto3.client(
+        "kms",
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        region_name=environment["AWS_REGION"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+    )
+    arn: str = kms.create_key()["KeyMetadata"]["Arn"]
+    return arn
 
 
 @pytest.fixture
