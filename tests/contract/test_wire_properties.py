@@ -211,14 +211,14 @@ def strings(shape: Shape, valid: bool) -> st.SearchStrategy[str]:  # noqa: FBT00
     in_path = shape.serialization.get("location") == "uri"  # an empty text would make another path
     low, high = shape.metadata.get("min", int(in_path)), shape.metadata.get("max", 10**6)
     if pattern := shape.metadata.get("pattern"):
-        matching = st.from_regex(re.compile(sized(plain(pattern), low, high), re.ASCII), fullmatch=True)
+        matching = st.from_regex(re.compile(with_length(plain(pattern), low, high), re.ASCII), fullmatch=True)
         return matching.filter(lambda text: low <= len(text) <= high)
     return st.text(
         st.characters(min_codepoint=0x20, exclude_categories=["Cs"]), min_size=low, max_size=min(high, low + 8)
     )
 
 
-def sized(pattern: str, low: int, high: int) -> str:
+def with_length(pattern: str, low: int, high: int) -> str:
     """The pattern with the length in place of its quantifier if it repeats one character class; few texts fit both."""
     match = re.fullmatch(r"(?P<characters>\[(?:\\.|[^\]\\])+\]|\\.)[*+]", pattern)
     return f"{match['characters']}{{{low},{min(high, low + 8)}}}" if match else pattern
