@@ -3,16 +3,25 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from tests.support.emulator_clients import GROUP
 from tests.support.every_ec2_operation import Client
 
 UNKNOWN_CLUSTER: Final = "arn:aws:sagemaker:us-west-2:123456789012:cluster/aaaaaaaaaaaa"
 
-FURTHER_SAGEMAKER_OPERATIONS: Final = frozenset({"AddTags", "DeleteTags", "ListTags"})
+FURTHER_SAGEMAKER_OPERATIONS: Final = frozenset(
+    {"AddTags", "BatchAddClusterNodes", "DeleteTags", "ListClusterEvents", "ListTags", "UpdateCluster"}
+)
 
 FURTHER_SAGEMAKER_ERRORS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
     "AddTags": ({"ResourceArn": UNKNOWN_CLUSTER, "Tags": [{"Key": "a", "Value": "b"}]}, "ValidationException"),
+    "BatchAddClusterNodes": (
+        {"ClusterName": "hp", "NodesToAdd": [{"InstanceGroupName": "workers", "IncrementTargetCountBy": 1}]},
+        "ValidationException",
+    ),
     "DeleteTags": ({"ResourceArn": UNKNOWN_CLUSTER, "TagKeys": ["a"]}, "ValidationException"),
+    "ListClusterEvents": ({"ClusterName": "nowhere"}, "ResourceNotFound"),
     "ListTags": ({"ResourceArn": UNKNOWN_CLUSTER}, "ValidationException"),
+    "UpdateCluster": ({"ClusterName": "hp", "InstanceGroupsToDelete": ["nothing"]}, "ValidationException"),
 }
 """For each operation, members of a call that must fail, and the error's code."""
 
@@ -23,3 +32,15 @@ async def call_further_sagemaker_operations(aws: Client, cluster: str) -> None:
     listed = await aws("sagemaker", "ListTags", ResourceArn=cluster)
     await aws("sagemaker", "DeleteTags", ResourceArn=cluster, TagKeys=["a"])
     assert added["Tags"] == listed["Tags"] == [{"Key": "a", "Value": "b"}]
+
+    await aws("sagemaker", "UpdateCluster", ClusterName=cluster, NodeProvisioningMode="Continuous")
+    added = await aws(
+        "sagemaker",
+        "BatchAddClusterNodes",
+        ClusterName=cluster,
+        NodesToAdd=[{"InstanceGroupName": GROUP["InstanceGroupName"], "IncrementTargetCountBy": 1}],
+    )
+    node = added["Successful"][0]["NodeLogicalId"]
+    await aws("sagemaker", "UpdateCluster", ClusterName=cluster, InstanceGroups=[GROUP])
+    events = await aws("sagemaker", "ListClusterEvents", ClusterName=cluster, NodeId=node)
+    assert [event["ResourceType"] for event in events["Events"]] == ["Instance", "Instance"]

@@ -227,6 +227,26 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterEvent:
+    """An event of a HyperPod cluster, as ListClusterEvents shows it."""
+
+    id: str
+    """A UUID."""
+
+    cluster: str
+    """The id of the HyperPod cluster."""
+
+    group: str = ""
+    """The name of the instance group; empty for an event of the whole cluster."""
+
+    node: str = ""
+    """The instance's id; empty for an event of the cluster or a group."""
+
+    description: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EksCluster:
     """An EKS cluster, which has no control plane here."""
 

@@ -33,7 +33,9 @@ from hyperpod_ebs.emulator.identity.issuer_keys import ClusterIssuerKeys
 from hyperpod_ebs.emulator.kms.service import create_kms
 from hyperpod_ebs.emulator.nodes.attachments import Attachments
 from hyperpod_ebs.emulator.nodes.machines import Machines
+from hyperpod_ebs.emulator.sagemaker.cluster_events import ClusterEvents
 from hyperpod_ebs.emulator.sagemaker.cluster_lists import ClusterLists
+from hyperpod_ebs.emulator.sagemaker.cluster_updates import ClusterUpdates
 from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
 from hyperpod_ebs.emulator.sagemaker.needs import SageMakerNeeds
 from hyperpod_ebs.emulator.sagemaker.node_batches import NodeBatches
@@ -104,6 +106,8 @@ def create_services(world: World, *, rate: Rate, enforces: bool, pod_seconds: in
             clusters,
             ClusterLists(world, clusters),
             ClusterTags(world, clusters),
+            ClusterEvents(world, clusters),
+            ClusterUpdates(world, clusters, machines),
             NodeBatches(world, clusters, machines),
             NodeVolumes(world, clusters, attachments, authorizer, SageMakerNeeds(world)),
         ],

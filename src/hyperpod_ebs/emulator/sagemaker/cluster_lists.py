@@ -46,7 +46,7 @@ class ClusterLists:
             "NAME": lambda cluster: cluster.name,
             "CREATION_TIME": lambda cluster: (cluster.created, cluster.id),
         }
-        page, token = _page(_sort(matching, parameters, orders), parameters)
+        this_page, token = page(_sort(matching, parameters, orders), parameters)
         summaries = [
             {
                 "ClusterArn": self.clusters.arn(cluster),
@@ -54,7 +54,7 @@ class ClusterLists:
                 "CreationTime": to_datetime(cluster.created),
                 "ClusterStatus": cluster.state,
             }
-            for cluster in page
+            for cluster in this_page
         ]
         return await self.world.acknowledge({"ClusterSummaries": summaries, "NextToken": token})
 
@@ -73,8 +73,8 @@ class ClusterLists:
             "NAME": lambda node: (node.group, node.id),
             "CREATION_TIME": lambda node: (node.launched, node.id),
         }
-        page, token = _page(_sort(matching, parameters, orders), parameters)
-        summaries = [self._summary(cluster, node) for node in page]
+        this_page, token = page(_sort(matching, parameters, orders), parameters)
+        summaries = [self._summary(cluster, node) for node in this_page]
         return await self.world.acknowledge({"ClusterNodeSummaries": summaries, "NextToken": token})
 
     @operations("DescribeClusterNode")
@@ -82,13 +82,14 @@ class ClusterLists:
         """Return one node of a cluster, with its availability zone."""
         await self.world.clock.run_due_steps()
         cluster = self.clusters.find(parameters["ClusterName"])
-        if (id_ := parameters.get("NodeId")) is None:
-            raise AwsFault("ValidationException", "NodeId must be given: emulated nodes have no logical ids")
+        if (id_ := parameters.get("NodeId") or parameters.get("NodeLogicalId")) is None:
+            raise AwsFault("ValidationException", "NodeId or NodeLogicalId must be given")
         node = self.world.shown.instances.get(id_)
         if node is None or node.cluster != cluster.id:
             raise AwsFault("ResourceNotFound", f"Node {id_} not found in cluster {parameters['ClusterName']}.")
         zone = {"AvailabilityZone": node.zone, "AvailabilityZoneId": self.world.region.zone_id(node.zone)}
-        settings = next(group.settings for group in cluster.instance_groups() if group.name == node.group)
+        groups = {group.name: group.settings for group in cluster.instance_groups()}
+        settings = groups.get(node.group, {})
         details = {
             **self._summary(cluster, node),
             "PrivatePrimaryIp": node.address,
@@ -102,7 +103,7 @@ class ClusterLists:
         return {
             "InstanceGroupName": node.group,
             "InstanceId": node.id,
-            "InstanceType": kinds[node.group],
+            "InstanceType": kinds.get(node.group, f"ml.{node.kind}"),  # a deleted group's nodes end later
             "LaunchTime": to_datetime(node.launched),
             "InstanceStatus": {"Status": _STATES[node.state]},
             "PrivateDnsHostname": private_dns_name(self.world, node),
@@ -119,7 +120,7 @@ def _sort(records: Sequence[R], parameters: Parameters, orders: Mapping[str, Cal
     return sorted(records, key=orders[parameters.get("SortBy", "CREATION_TIME")], reverse=descending)
 
 
-def _page(records: Sequence[R], parameters: Parameters) -> tuple[Sequence[R], str | None]:
+def page(records: Sequence[R], parameters: Parameters) -> tuple[Sequence[R], str | None]:
     """The requested page, and the token of the next one; a token is a position in the list."""
     token = parameters.get("NextToken", "0")
     if not _POSITION.fullmatch(token):

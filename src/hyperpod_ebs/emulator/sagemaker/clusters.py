@@ -9,6 +9,7 @@ from typing import Any, Final
 from hyperpod_ebs.emulator.eks.arns import cluster_arn
 from hyperpod_ebs.emulator.nodes.machines import Machines
 from hyperpod_ebs.emulator.records import Cluster, Instance, InstanceGroup
+from hyperpod_ebs.emulator.sagemaker.event_log import forget_events, record_cluster_event, record_node_event
 from hyperpod_ebs.emulator.sagemaker.settings import (
     cluster_settings,
     group_settings,
@@ -43,6 +44,7 @@ class Clusters:
         cluster = self._new_cluster(parameters)
         zones = {group.name: self.zones(cluster, group) for group in cluster.instance_groups()}
         self._store.clusters.put(cluster)
+        record_cluster_event(self._world, cluster, "The cluster is being created.")
         groups = [group for group in cluster.instance_groups() for _ in range(group.count)]
         for number, group in enumerate(groups):
             self.add_node(cluster, group, zones[group.name][number % len(zones[group.name])])
@@ -56,6 +58,7 @@ class Clusters:
         cluster = self.find(parameters["ClusterName"])
         if cluster.state != "Deleting":
             self._store.clusters.put(replace(cluster, state="Deleting"))
+            record_cluster_event(self._world, cluster, "The cluster is being deleted.")
             for node in self._store.instances.where("cluster", cluster.id):
                 self._machines.terminate(node)
             self._world.clock.schedule(cluster.id, "cluster gone")
@@ -137,9 +140,16 @@ class Clusters:
     def add_node(self, cluster: Cluster, group: InstanceGroup, zone: str) -> Instance:
         """Start a node of the group in a zone."""
         kind = group.kind.removeprefix("ml.")
-        return self._machines.start(
-            Instance(id=new_id("i"), kind=kind, zone=zone, cluster=cluster.id, group=group.name)
-        )
+        node = Instance(id=new_id("i"), kind=kind, zone=zone, cluster=cluster.id, group=group.name)
+        record_node_event(self._world, node, "The node is being added.")
+        return self._machines.start(node)
+
+    def mark_updating(self, id_: str) -> None:
+        """Make the cluster Updating until its nodes have started or terminated, unless they change continuously."""
+        cluster = self._store.clusters[id_]
+        if cluster.node_provisioning != "Continuous" and cluster.state != "Creating":
+            self._store.clusters.put(replace(cluster, state="Updating"))
+            self._world.clock.schedule(cluster.id, "cluster in service")
 
     def _render(self, cluster: Cluster) -> dict[str, Any]:  # the members of DescribeClusterResponse
         groups = cluster.instance_groups()
@@ -175,13 +185,15 @@ class Clusters:
         """Make the cluster InService, unless nodes are still starting or terminating."""
         changing = [node for node in self._store.instances.where("cluster", id_) if node.state != "running"]
         if not self._postpone(id_, "cluster in service", changing):
-            self._store.clusters.put(replace(self._store.clusters[id_], state="InService"))
+            cluster = self._store.clusters.put(replace(self._store.clusters[id_], state="InService"))
+            record_cluster_event(self._world, cluster, "The cluster is in service.")
             self._store.record_state(id_, "InService")
 
     async def _remove(self, id_: str) -> None:
         """Remove the cluster, unless it still has nodes."""
         if not self._postpone(id_, "cluster gone", self._store.instances.where("cluster", id_)):
             self._store.clusters.drop(id_)
+            forget_events(self._world, id_)
 
     def _postpone(self, id_: str, step: str, nodes: list[Instance]) -> bool:
         """Repeat `step` after the pending steps of `nodes`; return False if there are none."""

@@ -48,6 +48,7 @@ class SageMakerNeeds:
         if new := {tag["Key"]: tag["Value"] for tag in parameters.get("Tags", [])}:
             context.update({f"aws:RequestTag/{key}": value for key, value in new.items()})
             context["aws:TagKeys"] = list(new)
+        context.update(_cluster_values(parameters))
         if keys := parameters.get("TagKeys"):
             context["aws:TagKeys"] = keys
         resource = self._arn(cluster.id if cluster else named.rpartition("/")[2])
@@ -81,3 +82,15 @@ class SageMakerNeeds:
 
     def _arn(self, id_: str) -> str:
         return self._world.region.arn("sagemaker", f"cluster/{id_}")
+
+
+def _cluster_values(parameters: Parameters) -> dict[str, str | Sequence[str]]:
+    """The condition keys of CreateCluster and UpdateCluster."""
+    groups = [*parameters.get("InstanceGroups", []), *parameters.get("RestrictedInstanceGroups", [])]
+    networks = [parameters.get("VpcConfig", {}), *(group.get("OverrideVpcConfig", {}) for group in groups)]
+    values: dict[str, list[str]] = {
+        "sagemaker:InstanceTypes": [group["InstanceType"] for group in groups if "InstanceType" in group],
+        "sagemaker:VpcSecurityGroupIds": [id_ for network in networks for id_ in network.get("SecurityGroupIds", [])],
+        "sagemaker:VpcSubnets": [id_ for network in networks for id_ in network.get("Subnets", [])],
+    }
+    return {key: value for key, value in values.items() if value}

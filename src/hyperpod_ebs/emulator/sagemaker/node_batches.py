@@ -17,6 +17,7 @@ from typing import Final
 from hyperpod_ebs.emulator.nodes.machines import Machines
 from hyperpod_ebs.emulator.records import Cluster, Instance
 from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
+from hyperpod_ebs.emulator.sagemaker.event_log import record_node_event
 from hyperpod_ebs.emulator.state.world import World, new_id
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
@@ -73,7 +74,7 @@ class NodeBatches:
         for node in batch.ready:
             self.machines.terminate(node)
         self._shrink_groups(batch)
-        self._mark_updating(batch)
+        self._finish(batch, "terminated")
         return await self.world.acknowledge(batch.answer())
 
     @operations("BatchReplaceClusterNodes")
@@ -87,7 +88,7 @@ class NodeBatches:
                 id=new_id("i"), kind=node.kind, zone=node.zone, cluster=node.cluster, group=node.group, image=node.image
             )
             self.machines.start(replacement)
-        self._mark_updating(batch)
+        self._finish(batch, "replaced")
         return await self.world.acknowledge(batch.answer())
 
     @operations("BatchRebootClusterNodes")
@@ -97,6 +98,7 @@ class NodeBatches:
         batch = self._batch(parameters, _OTHER_CODES)
         for node in batch.ready:
             self.world.store.record_state(node.id, "rebooted")
+            record_node_event(self.world, node, "The node is rebooted.")
         return await self.world.acknowledge(batch.answer())
 
     def _batch(self, parameters: Parameters, codes: _ErrorCodes) -> _Batch:
@@ -137,9 +139,9 @@ class NodeBatches:
         groups = [replace(group, count=group.count - deleted.count(group.name)) for group in cluster.instance_groups()]
         self.world.store.clusters.put(replace(cluster, groups=tuple(asdict(group) for group in groups)))
 
-    def _mark_updating(self, batch: _Batch) -> None:
-        """Make the cluster Updating until its nodes have started or terminated."""
-        cluster = self.world.store.clusters[batch.cluster.id]
-        if batch.ready and cluster.node_provisioning != "Continuous" and cluster.state != "Creating":
-            self.world.store.clusters.put(replace(cluster, state="Updating"))
-            self.world.clock.schedule(cluster.id, "cluster in service")
+    def _finish(self, batch: _Batch, change: str) -> None:
+        """Record what happens to the nodes, and make the cluster Updating until it has happened."""
+        for node in batch.ready:
+            record_node_event(self.world, node, f"The node is being {change}.")
+        if batch.ready:
+            self.clusters.mark_updating(batch.cluster.id)

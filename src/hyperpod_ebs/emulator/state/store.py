@@ -152,6 +152,7 @@ class Store:
         self.snapshots = Table(records.Snapshot, changes)
         self.instances = Table(records.Instance, changes, "cluster", "address")
         self.clusters = Table(records.Cluster, changes)
+        self.cluster_events = Table(records.ClusterEvent, changes, "cluster")
         self.eks_clusters = Table(records.EksCluster, changes)
         self.oidc_issuers = Table(eks_records.OidcIssuer, changes, "cluster")
         self.pod_identity_associations = Table(eks_records.PodIdentityAssociation, changes, "cluster")
