@@ -51,7 +51,9 @@ class Cloud:
     async def start(cls, sandbox: Sandbox, hub: Namespaces, endpoint: str, profile: str) -> AsyncGenerator["Cloud"]:
         """Start the emulator in the hub's network; `endpoint` is the URL of its forwarded port on this machine."""
         state = sandbox.path / "cloud"
-        words = ("--state", str(state), "--host", network.GATEWAY, "--port", str(PORT), "--profile", profile)
+        listening = ("--host", network.GATEWAY, "--port", str(PORT))
+        # Tests take several snapshots of a claim within AWS's 15 seconds.
+        words = ("--state", str(state), *listening, "--profile", profile, "--snapshot-rate", "off")
         await sandbox.start(hub.network_argv(*COMMAND, "emulator", "run", *words), log="emulator.log")
         environment = {**await wait_for_environment(sandbox, state), "AWS_ENDPOINT_URL": endpoint}
         async with aiohttp.ClientSession(endpoint) as http:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -105,16 +106,46 @@ async def test_a_deleted_snapshot_is_unknown_and_volumes_created_from_it_stay(aw
     assert await aws.volume_state(volume) == "available"
 
 
-async def test_a_second_snapshot_within_fifteen_seconds_and_a_volume_from_a_pending_one_are_refused() -> None:
-    """EC2 API reference, "Error codes": SnapshotCreationPerVolumeRateExceeded, IncorrectState."""
+async def test_a_volume_from_a_pending_snapshot_is_refused() -> None:
+    """EC2 API reference, "Error codes": IncorrectState."""
     async with cloud(profile="aws") as (_, aws):
-        volume = await aws.create_volume()
-        made = await aws.ec2("create_snapshot", VolumeId=volume)
+        made = await aws.ec2("create_snapshot", VolumeId=await aws.create_volume())
 
-        again = await aws.expect_error("ec2", "create_snapshot", VolumeId=volume)
         early = await aws.expect_error("ec2", "create_volume", AvailabilityZone=ZONE, SnapshotId=made["SnapshotId"])
 
-        assert (again[0], early[0]) == ("SnapshotCreationPerVolumeRateExceeded", "IncorrectState")
+    assert early[0] == "IncorrectState"
+
+
+@pytest.mark.parametrize("profile", ["instant", "aws"])
+async def test_a_second_snapshot_within_fifteen_seconds_is_refused_also_after_a_restart(
+    profile: str, tmp_path: Path
+) -> None:
+    """EC2 API reference, "Error codes": SnapshotCreationPerVolumeRateExceeded; a deleted snapshot counts too."""
+    async with cloud(tmp_path / "cloud", profile=profile, snapshot_rate="one-in-15-seconds") as (_, aws):
+        volume, other = await aws.create_volume(), await aws.create_volume()
+        first = await aws.ec2("create_snapshot", VolumeId=volume)
+        await aws.ec2("delete_snapshot", SnapshotId=first["SnapshotId"])
+        again = await aws.expect_error("ec2", "create_snapshot", VolumeId=volume)
+        dry_run = await aws.expect_error("ec2", "create_snapshot", VolumeId=other, DryRun=True)
+        await aws.ec2("create_snapshot", VolumeId=other)
+
+    async with cloud(tmp_path / "cloud", profile=profile, snapshot_rate="one-in-15-seconds") as (_, aws):
+        restarted = await aws.expect_error("ec2", "create_snapshot", VolumeId=volume)
+        count = len((await aws.ec2("describe_snapshots"))["Snapshots"])
+
+    assert (again[0], restarted[0]) == ("SnapshotCreationPerVolumeRateExceeded",) * 2
+    assert (dry_run[0], count) == ("DryRunOperation", 1)
+
+
+async def test_the_rate_of_snapshots_can_be_unlimited() -> None:
+    """Tests of programs need not wait."""
+    async with cloud(snapshot_rate="off") as (_, aws):
+        volume = await aws.create_volume()
+
+        for _attempt in range(2):
+            await aws.ec2("create_snapshot", VolumeId=volume)
+
+        assert len((await aws.ec2("describe_snapshots"))["Snapshots"]) == 2
 
 
 async def test_a_snapshot_of_a_volume_that_is_being_deleted_succeeds_or_is_refused(aws: Aws) -> None:

@@ -140,8 +140,12 @@ def clients(env: Mapping[str, str], services: Sequence[str] = SERVICES) -> Aws:
 
 @asynccontextmanager
 async def cloud(state: Path | None = None, *, port: int = 0, **settings: Any) -> AsyncGenerator[tuple[Emulator, Aws]]:
-    """Start an emulator and its clients; at the end every planned fault must have happened."""
-    async with Emulator.start(EmulatorSettings(state=state, port=port, **settings)) as emulator:
+    """Start an emulator and its clients; at the end every planned fault must have happened.
+
+    Snapshots can be taken at any rate, unless `settings` has another `snapshot_rate`.
+    """
+    unlimited: dict[str, Any] = {"snapshot_rate": "off"}
+    async with Emulator.start(EmulatorSettings(state=state, port=port, **unlimited | settings)) as emulator:
         aws = await asyncio.to_thread(clients, emulator.env)
         yield emulator, aws
         assert emulator.faults.remaining() == 0

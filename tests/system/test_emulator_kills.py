@@ -47,7 +47,16 @@ class EmulatorProcess:
 
     async def start(self) -> Aws:
         """Start the emulator; return clients once it is ready."""
-        words = ("run", "--state", str(self.state), "--port", str(self.port), "--profile", self.profile)
+        words = (
+            "run",
+            "--state",
+            str(self.state),
+            "--port",
+            str(self.port),
+            "--profile",
+            self.profile,
+            "--snapshot-rate=off",
+        )
         pipe = asyncio.subprocess.PIPE
         self.process = await asyncio.create_subprocess_exec(*EMULATOR, *words, stdout=pipe, stderr=pipe)
         assert self.process.stdout is not None

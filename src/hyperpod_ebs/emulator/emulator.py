@@ -79,7 +79,11 @@ class Emulator:
             )
             faults, listeners = Faults(), MetadataListeners(world.store.instances)
             aws = services.create_services(
-                world, rate=settings.rate, enforces=settings.iam == "on", pod_seconds=settings.pod_seconds
+                world,
+                rate=settings.rate,
+                snapshot_rate=settings.snapshot_rate,
+                enforces=settings.iam == "on",
+                pod_seconds=settings.pod_seconds,
             )
             server = Server(
                 services=aws.objects,

@@ -42,6 +42,9 @@ class Volume:
     state: str = "creating"
     """creating, available or deleting; a volume with attachments is shown as in-use."""
 
+    latest_snapshot: float = 0.0
+    """The instant of the latest CreateSnapshot; 0 before the first."""
+
     created: float = 0.0
     tags: Tags = field(default_factory=dict)
 

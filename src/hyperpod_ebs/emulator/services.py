@@ -17,7 +17,7 @@ from hyperpod_ebs.emulator.ec2.regions import Regions
 from hyperpod_ebs.emulator.ec2.run_instances import RunInstances
 from hyperpod_ebs.emulator.ec2.snapshot_attributes import SnapshotAttributes
 from hyperpod_ebs.emulator.ec2.snapshot_copies import SnapshotCopies
-from hyperpod_ebs.emulator.ec2.snapshots import Snapshots
+from hyperpod_ebs.emulator.ec2.snapshots import SnapshotRate, Snapshots
 from hyperpod_ebs.emulator.ec2.tagging import Tagging
 from hyperpod_ebs.emulator.ec2.volume_attachments import VolumeAttachments
 from hyperpod_ebs.emulator.ec2.volumes import Volumes
@@ -55,12 +55,20 @@ class AwsServices:
     access: AccessControl
 
 
-def create_services(world: World, *, rate: Rate, enforces: bool, pod_seconds: int = POD_SECONDS) -> AwsServices:
+def create_services(
+    world: World,
+    *,
+    rate: Rate,
+    enforces: bool,
+    snapshot_rate: SnapshotRate = "one-in-15-seconds",
+    pod_seconds: int = POD_SECONDS,
+) -> AwsServices:
     """Create the services.
 
     Args:
         world: The state of the account.
         rate: How often a volume may be modified.
+        snapshot_rate: How often a volume's snapshot may be taken.
         enforces: Whether IAM policies decide what callers may do.
         pod_seconds: How long the credentials last that EKS Pod Identity gives a pod.
     """
@@ -88,7 +96,7 @@ def create_services(world: World, *, rate: Rate, enforces: bool, pod_seconds: in
             DescribeVolumes(world),
             VolumeAttachments(world, attachments),
             Modifications(world, rate=rate),
-            Snapshots(world),
+            Snapshots(world, rate=snapshot_rate),
             DescribeSnapshots(world),
             RunInstances(world, machines),
             Instances(world, machines),

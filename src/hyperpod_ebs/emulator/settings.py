@@ -11,6 +11,7 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
 from hyperpod_ebs.emulator.ec2.modifications import Rate
+from hyperpod_ebs.emulator.ec2.snapshots import SnapshotRate
 from hyperpod_ebs.emulator.eks.pod_credentials import POD_SECONDS
 from hyperpod_ebs.emulator.state.clock import Profile
 from hyperpod_ebs.emulator.state.region import ZONES
@@ -81,6 +82,9 @@ class EmulatorSettings:
 
     rate: Annotated[Rate, Parameter(group=_BEHAVIOR)] = "four-a-day"
     """Limit on modifications of a volume: AWS's current (four-a-day) or former one (six-hours-apart), or none (off)."""
+
+    snapshot_rate: Annotated[SnapshotRate, Parameter(group=_BEHAVIOR)] = "one-in-15-seconds"
+    """Limit on snapshots of a volume: AWS's (one-in-15-seconds), or none (off)."""
 
     iam: Annotated[Enforcement, Parameter(group=_BEHAVIOR)] = "on"
     """Whether IAM policies decide what a caller may do (on), or every caller with an access key may do all (off)."""

@@ -7,7 +7,7 @@ snapshot's state changes later.
 
 import time
 from dataclasses import replace
-from typing import Final
+from typing import Final, Literal
 
 from hyperpod_ebs.emulator.ec2 import request_checks, resource_ids, tagging
 from hyperpod_ebs.emulator.ec2.describe_snapshots import render_new_snapshot
@@ -15,8 +15,11 @@ from hyperpod_ebs.emulator.records import Snapshot, Volume
 from hyperpod_ebs.emulator.state.world import World, new_id, now
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
+SnapshotRate = Literal["one-in-15-seconds", "off"]
+"""How often a volume's snapshot may be taken: AWS's rule, or as often as the caller wants."""
+
 INTERVAL: Final = 15.0
-"""Seconds between two snapshots of a volume, unless the clock's profile is instant."""
+"""Seconds between two snapshots of a volume (EC2 API reference, "Request throttling")."""
 
 PER_GIB: Final = 0.5
 """Seconds that each stored GiB adds until the snapshot is completed."""
@@ -30,10 +33,10 @@ class Snapshots:
     name = "ec2"
     operations = Operations["Snapshots"]()
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, rate: SnapshotRate) -> None:
         self._world = world
         self._store = world.store
-        self._latest_starts: dict[str, float] = {}  # by volume
+        self._rate: SnapshotRate = rate
         world.clock.register("snapshot completed", self._complete)
 
     @operations("CreateSnapshot")
@@ -45,7 +48,7 @@ class Snapshots:
             tags = tagging.requested_tags(parameters, "snapshot")
             self._check_create(parameters, volume)
             request_checks.refuse_dry_run(parameters)
-            self._latest_starts[volume.id] = time.time()
+            self._store.volumes.put(replace(self._store.volumes[volume.id], latest_snapshot=time.time()))
             snapshot = await self._clone(volume, description=parameters.get("Description", ""), tags=tags)
         return await self._world.acknowledge(render_new_snapshot(self._world, snapshot))
 
@@ -69,8 +72,7 @@ class Snapshots:
             raise AwsFault("UnsupportedOperation", f"The emulator does not support the parameter {given[0]}.")
         if volume.state != "available":
             raise AwsFault("IncorrectState", f"The volume '{volume.id}' is in the '{volume.state}' state.")
-        since = time.time() - self._latest_starts.get(volume.id, 0.0)
-        if self._world.clock.profile != "instant" and since < INTERVAL:
+        if self._rate != "off" and time.time() - volume.latest_snapshot < INTERVAL:
             text = (
                 "The maximum per volume CreateSnapshot request rate has been exceeded. "
                 "Use an increasing or variable sleep interval between requests."
