@@ -24,6 +24,7 @@ FLOORS: Final = {
     "driver/observe": 46,
     "driver/volumes": 94,
     "emulator": 69,
+    "emulator/cloudtrail": 95,
     "emulator/disks": 72,
     "emulator/ec2": 93,
     "emulator/http": 95,

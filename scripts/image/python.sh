@@ -15,7 +15,7 @@ cut_models() {
     for service in "$1"/*/; do
         case $(basename "$service") in
         ec2 | sagemaker | sts) [ "$what" = hyperpod-ebs-demo ] || find "$service" -name 'service-2*' -delete ;;
-        eks) [ "$what" = hyperpod-ebs-demo ] || rm -rf "$service" ;;
+        cloudtrail | eks | eks-auth | iam | kms) [ "$what" = hyperpod-ebs-demo ] || rm -rf "$service" ;;
         *) rm -rf "$service" ;;
         esac
     done

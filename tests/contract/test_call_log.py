@@ -5,8 +5,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from hyperpod_ebs.emulator.call_log import CallLog
 from hyperpod_ebs.emulator.emulator import Emulator
-from hyperpod_ebs.emulator.http.call_log import CallLog
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from tests.support.emulator_clients import Aws, cloud
 
@@ -83,7 +83,8 @@ def test_the_call_log_keeps_a_limited_number_of_calls_and_counts_all() -> None:
     call_log = CallLog()
 
     for _ in range(1005):
-        with call_log.record("ec2:DescribeVolumes", "") as entry:
+        with call_log.record("ec2:DescribeVolumes") as entry:
+            call_log.accept(entry)
             entry.add_resources({"VolumeIds": [f"vol-{number}" for number in range(12)]})
 
     entries = call_log.latest(1005)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from botocore import xform_name
 
+from hyperpod_ebs.emulator.call_log import CallLog
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.http.dispatch import handlers_of
 from hyperpod_ebs.emulator.services import create_services
@@ -38,7 +39,7 @@ class Boto3:
 
 async def test_every_served_operation_is_called_by_these_tests(emulator: Emulator) -> None:
     """A new operation must be added to the list that boto3 and the AWS CLI call."""
-    services = create_services(emulator.world, rate="off", enforces=True).objects
+    services = create_services(emulator.world, rate="off", enforces=True, call_log=CallLog()).objects
 
     served = {name: frozenset(handlers_of(name, objects)) for name, objects in services.items()}
 

@@ -51,6 +51,7 @@ ANSWERS = [
     Case("sagemaker", "AttachClusterNodeVolume"),
     Case("eks", "DescribeCluster"),
     Case("eks-auth", "AssumeRoleForPodIdentity"),
+    Case("cloudtrail", "LookupEvents"),
     Case("sts", "GetCallerIdentity"),
     Case("sts", "AssumeRoleWithWebIdentity"),
     Case("sns", "GetTopicAttributes"),  # a map in XML

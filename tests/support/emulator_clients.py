@@ -121,7 +121,7 @@ def error_of(error: ClientError) -> tuple[str, str]:
     return answered.get("Code", ""), answered.get("Message", "")
 
 
-SERVICES: Final = ("ec2", "sagemaker", "eks", "eks-auth", "iam", "kms", "sts")
+SERVICES: Final = ("cloudtrail", "ec2", "sagemaker", "eks", "eks-auth", "iam", "kms", "sts")
 """The emulated services."""
 
 

@@ -37,6 +37,7 @@ DEFAULT_ENCRYPTION: Final = (
 """The operations of EC2 on encryption by default."""
 
 OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
+    "cloudtrail": frozenset({"LookupEvents"}),
     "ec2": frozenset(
         {
             *("CreateVolume", "DeleteVolume", "AttachVolume", "DetachVolume", "ModifyVolume", "DescribeVolumes"),
@@ -101,6 +102,7 @@ async def run_concurrently(*calls: Coroutine[Any, Any, Any]) -> Sequence[Any]:
 
 async def call_every_operation(aws: Client, emulator: Emulator) -> None:
     """Call each operation of an empty emulator except those of IAM, and check the answers."""
+    assert (await aws("cloudtrail", "LookupEvents", MaxResults=50))["Events"] is not None
     await call_every_eks_operation(aws, emulator)
     await call_every_sts_operation(aws, emulator)
     await every_kms_operation.call_every_operation(aws)
@@ -270,6 +272,7 @@ def error_cases(*, volume: str, cluster: str, node: str) -> Sequence[ErrorCase]:
     return [
         ErrorCase(service, operation, members, code)
         for service, cases in (
+            ("cloudtrail", {"LookupEvents": ({"NextToken": "x"}, "InvalidNextTokenException")}),
             ("ec2", ec2),
             ("sagemaker", sagemaker),
             ("eks", eks_error_cases(ROLE)),

@@ -1,4 +1,4 @@
-"""`hyperpod-ebs emulator`: run the emulator, show its environment and status, delete its state."""
+"""`hyperpod-ebs emulator`: run the emulator, show its environment, status and calls, delete its state."""
 
 import asyncio
 import json
@@ -24,6 +24,11 @@ app = App(
 )
 # Loaded by path, so that the other commands start quickly, without the server and the SDK's models.
 app.command("hyperpod_ebs.emulator.process:run", name="run", help="Run the emulator until SIGTERM or Ctrl-C.")
+app.command(
+    "hyperpod_ebs.emulator.call_viewer:calls",
+    name="calls",
+    help="Show the latest calls: who called, what, the decision and the statement that decided, and the request id.",
+)
 app.command(
     "hyperpod_ebs.emulator.pod_identity_agent:run",
     name="pod-identity-agent",
@@ -52,11 +57,11 @@ def env(*, state: StateDirectory = None, output: Literal["shell", "json"] = "she
     try:
         credentials, url = Credentials.load(directory), state_directory.published_url(directory)
     except FileNotFoundError:
-        return fail(_not_running_message(directory))
+        return fail(not_running_message(directory))
     except (StateRefused, OSError) as error:
         return fail(str(error))
     if url is None:
-        return fail(_not_running_message(directory))
+        return fail(not_running_message(directory))
     variables = credentials.environment(url)
     if output == "json":
         say(json.dumps(variables))
@@ -77,7 +82,7 @@ def status(*, state: StateDirectory = None, output: Output = "table") -> int:
     try:
         url = state_directory.published_url(directory)
         if url is None:
-            return fail(_not_running_message(directory))
+            return fail(not_running_message(directory))
         with urllib.request.urlopen(f"{url}/_emulator/status", timeout=10) as answer:  # noqa: S310 - http, published by the emulator
             tables: dict[str, list[dict[str, Any]]] = json.load(answer)  # ids, numbers, names
     except OSError as error:
@@ -118,7 +123,8 @@ def reset(*, state: StateDirectory = None) -> int:
     return 0
 
 
-def _not_running_message(directory: Path) -> str:
+def not_running_message(directory: Path) -> str:
+    """The error of a command that needs a running emulator."""
     return f"no emulator runs on {directory}; start one with `{_run_command(directory)}`"
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hyperpod_ebs.emulator import lifecycle, services, state_directory
+from hyperpod_ebs.emulator.call_log import CallLog
 from hyperpod_ebs.emulator.credentials import Credentials
 from hyperpod_ebs.emulator.disks import loop_devices, mountinfo
 from hyperpod_ebs.emulator.http import oidc_issuers, status
@@ -77,13 +78,14 @@ class Emulator:
             administrator.create_administrator(
                 world.store, region, key_id=credentials.access_key_id, secret=credentials.secret_access_key
             )
-            faults, listeners = Faults(), MetadataListeners(world.store.instances)
+            faults, call_log, listeners = Faults(), CallLog(), MetadataListeners(world.store.instances)
             aws = services.create_services(
                 world,
                 rate=settings.rate,
                 snapshot_rate=settings.snapshot_rate,
                 enforces=settings.iam == "on",
                 pod_seconds=settings.pod_seconds,
+                call_log=call_log,
             )
             server = Server(
                 services=aws.objects,
@@ -92,6 +94,7 @@ class Emulator:
                 local_routes=status.routes(world, listeners),
                 public_routes=oidc_issuers.routes(world),
                 metadata=InstanceMetadata(world, listeners),
+                call_log=call_log,
             )
             await stack.enter_async_context(world.clock.start_ticker())
             url = await stack.enter_async_context(server.serve(settings.host, settings.port))

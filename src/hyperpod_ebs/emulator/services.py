@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from hyperpod_ebs.emulator.call_log import CallLog
+from hyperpod_ebs.emulator.cloudtrail.lookup_events import LookupEvents
+from hyperpod_ebs.emulator.cloudtrail.needs import CloudTrailNeeds
 from hyperpod_ebs.emulator.ec2.default_encryption import DefaultEncryption
 from hyperpod_ebs.emulator.ec2.describe_instances import DescribeInstances
 from hyperpod_ebs.emulator.ec2.describe_snapshots import DescribeSnapshots
@@ -55,11 +58,12 @@ class AwsServices:
     access: AccessControl
 
 
-def create_services(
+def create_services(  # noqa: PLR0913 - the settings of the services; two have defaults
     world: World,
     *,
     rate: Rate,
     enforces: bool,
+    call_log: CallLog,
     snapshot_rate: SnapshotRate = "one-in-15-seconds",
     pod_seconds: int = POD_SECONDS,
 ) -> AwsServices:
@@ -70,6 +74,7 @@ def create_services(
         rate: How often a volume may be modified.
         snapshot_rate: How often a volume's snapshot may be taken.
         enforces: Whether IAM policies decide what callers may do.
+        call_log: The calls that CloudTrail shows.
         pod_seconds: How long the credentials last that EKS Pod Identity gives a pod.
     """
     identities = Identities(world.store, world.region)
@@ -78,6 +83,7 @@ def create_services(
     sts = create_sts(world, identities, authorizer, ClusterIssuerKeys(world.store))
     kms = create_kms(world, authorizer)
     needs: Mapping[str, Needs] = {
+        "cloudtrail": CloudTrailNeeds(),
         "ec2": Ec2Needs(world),
         "sagemaker": SageMakerNeeds(world),
         "eks": EksNeeds(world),
@@ -90,6 +96,7 @@ def create_services(
     machines = Machines(world, attachments)
     clusters = Clusters(world, machines)
     objects: Mapping[str, Sequence[Service]] = {
+        "cloudtrail": [LookupEvents(call_log, world.region)],
         "ec2": [
             Volumes(world, kms.volume_keys),
             DefaultEncryption(world, kms.volume_keys),

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from hyperpod_ebs.emulator.http.call_log import REMEMBERED, CallLog
+from hyperpod_ebs.emulator.call_log import REMEMBERED, CallLog
 from hyperpod_ebs.emulator.http.faults import Faults, Plan
 
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
@@ -63,7 +63,8 @@ def _call_routes(call_log: CallLog) -> Sequence[web.RouteDef]:
 
     async def show_latest(request: web.Request) -> web.Response:
         entries = call_log.latest(_number(request, "count", REMEMBERED), after=_number(request, "after", 0))
-        return web.json_response({"calls": [entry.document() for entry in entries]})
+        calls = [entry.document() for entry in entries]
+        return web.json_response({"last": call_log.last_number, "calls": calls})
 
     path = "/_emulator/calls"
     return [web.get(path, show_counts), web.delete(path, clear), web.get(f"{path}/latest", show_latest)]

@@ -3,16 +3,17 @@
 import asyncio
 import functools
 import logging
+import re
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
+from hyperpod_ebs.emulator.call_log import CallLog, ConnectionDropped, Entry, Signer
 from hyperpod_ebs.emulator.http import auth, unknown_service
 from hyperpod_ebs.emulator.http.auth import Caller, SigningKeys
-from hyperpod_ebs.emulator.http.call_log import CallLog, ConnectionDropped
 from hyperpod_ebs.emulator.http.faults import Faults, When
 from hyperpod_ebs.emulator.identity.identities import Identity
 from hyperpod_ebs.emulator.wire import models
@@ -23,6 +24,9 @@ from hyperpod_ebs.kit.files import off_loop
 
 LOADING: Final = 60.0
 """Maximum seconds to load the services' models; loading takes about 0.3 s on an idle machine."""
+
+_SERVICE_NAME: Final = re.compile(r"[a-z0-9-]{1,40}", re.ASCII)
+"""A name that can be that of a service; the log does not show anything else that a request contains."""
 
 log: Final = logging.getLogger(__name__)
 
@@ -88,8 +92,15 @@ def handlers_of(service: str, objects: Sequence[Service]) -> Mapping[str, Bound]
 class Dispatcher:
     """The services of one emulator behind one HTTP endpoint."""
 
-    def __init__(self, *, services: Mapping[str, Sequence[Service]], access: AccessControl, faults: Faults) -> None:
-        self.call_log = CallLog()
+    def __init__(
+        self,
+        *,
+        services: Mapping[str, Sequence[Service]],
+        access: AccessControl,
+        faults: Faults,
+        call_log: CallLog | None = None,
+    ) -> None:
+        self.call_log = call_log or CallLog()
         self._handlers = {name: handlers_of(name, objects) for name, objects in services.items()}
         self._unsigned = {
             name: frozenset(operation for each in objects for operation in each.operations.unsigned)
@@ -132,6 +143,9 @@ class Dispatcher:
         request_id = str(uuid.uuid4())
         service = auth.service_of(request) or self._guess_service(request)
         if (endpoint := self._endpoints.get(service)) is None:
+            name = service if _SERVICE_NAME.fullmatch(service) else "?"
+            with suppress(AwsFault), self._record(f"{name}:?", request, request_id):
+                raise AwsFault(unknown_service.CODE, "", unknown_service.STATUS)
             return unknown_service.reply(request, service, sorted(self._endpoints), request_id)
         try:
             return await self._answer(endpoint, request, request_id)
@@ -144,12 +158,20 @@ class Dispatcher:
             return endpoint.wire.write_error(endpoint.wire.internal_error(), request_id)
 
     async def _answer(self, endpoint: _Endpoint, request: Request, request_id: str) -> Reply:
-        caller = None if self._is_unsigned_call(endpoint, request) else self._authenticate(endpoint, request)
-        operation = endpoint.wire.operation(request)
-        if (handler := endpoint.handlers.get(operation)) is None:
-            raise endpoint.wire.unknown_operation(operation)
-        call = self._call(endpoint, operation, caller, request, request_id)
-        with self.call_log.record(f"{endpoint.name}:{operation}", request.headers.get("user-agent", "")) as entry:
+        operation = _requested_operation(endpoint, request)
+        name = "?" if isinstance(operation, AwsFault) else operation
+        with self._record(f"{endpoint.name}:{name}", request, request_id) as entry:
+            is_signed = name not in endpoint.unsigned or auth.service_of(request) is not None
+            caller = self._authenticate(endpoint, request) if is_signed else None
+            identity = self._access.caller(caller.key_id) if caller else None
+            entry.signer = _signer(caller, identity) if caller and identity else None
+            if isinstance(operation, AwsFault):
+                raise operation
+            if (handler := endpoint.handlers.get(operation)) is None:
+                raise endpoint.wire.unknown_operation(operation)
+            self.call_log.accept(entry)
+            call = _call(endpoint, operation, caller, identity, request, request_id)
+            entry.decisions = call.decisions
             parameters = endpoint.wire.parse(operation, request)
             entry.add_resources(parameters)
             if caller:
@@ -161,33 +183,12 @@ class Dispatcher:
             await self._apply_fault(call, parameters, "after")
         return reply
 
-    def _is_unsigned_call(self, endpoint: _Endpoint, request: Request) -> bool:
-        """Whether the request is unsigned, and its operation needs no signature."""
-        if not endpoint.unsigned or auth.service_of(request) is not None:
-            return False
-        with suppress(AwsFault):
-            return endpoint.wire.operation(request) in endpoint.unsigned
-        return False
+    def _record(self, operation: str, request: Request, request_id: str) -> AbstractContextManager[Entry]:
+        agent = request.headers.get("user-agent", "")
+        return self.call_log.record(operation, request_id=request_id, agent=agent, source_ip=request.source_ip)
 
     def _authenticate(self, endpoint: _Endpoint, request: Request) -> Caller:
         return auth.authenticate(request, service=endpoint.name, keys=self._access, now=datetime.now(UTC))
-
-    def _call(
-        self, endpoint: _Endpoint, operation: str, caller: Caller | None, request: Request, request_id: str
-    ) -> Call:
-        identity = self._access.caller(caller.key_id) if caller else None
-        return Call(
-            service=endpoint.name,
-            operation=operation,
-            account=identity.principal.account if identity else "",
-            arn=identity.principal.arn if identity else "",
-            user_id=identity.user_id if identity else "",
-            region=caller.region if caller else "",
-            request_id=request_id,
-            key_id=caller.key_id if caller else "",
-            source_ip=request.source_ip,
-            agent=request.headers.get("user-agent", ""),
-        )
 
     async def _apply_fault(self, call: Call, parameters: Parameters, when: When) -> None:
         """Apply the planned fault of this call, if there is one.
@@ -217,3 +218,44 @@ class Dispatcher:
     def _guess_service(self, request: Request) -> str:
         """The service that an unsigned request is probably for; empty if it resembles no service's requests."""
         return next((name for name, endpoint in self._endpoints.items() if endpoint.wire.resembles(request)), "")
+
+
+def _requested_operation(endpoint: _Endpoint, request: Request) -> str | AwsFault:
+    """The operation that is requested, or the error if the service's model does not have it."""
+    try:
+        return endpoint.wire.operation(request)
+    except AwsFault as fault:
+        return fault
+
+
+def _signer(caller: Caller, identity: Identity) -> Signer:
+    session = identity.session
+    return Signer(
+        principal=identity.principal,
+        user_id=identity.user_id,
+        key_id=caller.key_id,
+        issued=session.issued if session else None,
+        has_mfa=session.has_mfa if session else False,
+    )
+
+
+def _call(  # noqa: PLR0913, PLR0917 - what a call consists of
+    endpoint: _Endpoint,
+    operation: str,
+    caller: Caller | None,
+    identity: Identity | None,
+    request: Request,
+    request_id: str,
+) -> Call:
+    return Call(
+        service=endpoint.name,
+        operation=operation,
+        account=identity.principal.account if identity else "",
+        arn=identity.principal.arn if identity else "",
+        user_id=identity.user_id if identity else "",
+        region=caller.region if caller else "",
+        request_id=request_id,
+        key_id=caller.key_id if caller else "",
+        source_ip=request.source_ip,
+        agent=request.headers.get("user-agent", ""),
+    )

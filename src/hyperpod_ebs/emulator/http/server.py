@@ -6,8 +6,8 @@ from typing import Final
 
 from aiohttp import web
 
+from hyperpod_ebs.emulator.call_log import CallLog, ConnectionDropped
 from hyperpod_ebs.emulator.http import control
-from hyperpod_ebs.emulator.http.call_log import ConnectionDropped
 from hyperpod_ebs.emulator.http.dispatch import AccessControl, Dispatcher, Service
 from hyperpod_ebs.emulator.http.door import Door
 from hyperpod_ebs.emulator.http.faults import Faults
@@ -33,6 +33,7 @@ class Server:
         local_routes: Sequence[web.RouteDef],
         public_routes: Sequence[web.RouteDef] = (),
         metadata: InstanceMetadata | None = None,
+        call_log: CallLog | None = None,
     ) -> None:
         """Create the server, which does not listen yet.
 
@@ -43,11 +44,12 @@ class Server:
             local_routes: Further routes without signatures, for clients on this machine only.
             public_routes: Further routes without signatures, for all clients.
             metadata: The metadata of the machines, at their own addresses.
+            call_log: Records the calls; None for a log that only the server uses.
 
         Raises:
             ValueError: Two objects of a service answer the same operation.
         """
-        self._dispatcher = Dispatcher(services=services, access=access, faults=faults)
+        self._dispatcher = Dispatcher(services=services, access=access, faults=faults, call_log=call_log)
         local_routes = [*control.routes(faults=faults, call_log=self._dispatcher.call_log), *local_routes]
         self._routes = [*map(control.local_only, local_routes), *public_routes]
         self._metadata = metadata

@@ -34,7 +34,7 @@ def access_denied(service: str, request: Request, decision: Decision) -> AwsFaul
             encoded = f". Encoded authorization failure message: {encode(request, decision)}" if where else ""
             text = f"You are not authorized to perform this operation. {reason}{encoded}"
             return AwsFault("UnauthorizedOperation", text, 403)
-        case "sagemaker" | "kms":
+        case "sagemaker" | "kms" | "cloudtrail":
             return AwsFault("AccessDeniedException", reason, 400)
         case "sts" | "iam":
             return AwsFault("AccessDenied", reason, 403)

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from hyperpod_ebs.emulator.identity import user_sessions
 from hyperpod_ebs.emulator.identity.access_denied import access_denied
+from hyperpod_ebs.emulator.identity.decision_records import DecisionRecord, Verdict
 from hyperpod_ebs.emulator.identity.identities import ContextValues, Identities, Identity, SigningKey
 from hyperpod_ebs.emulator.state.region import Region
 from hyperpod_ebs.emulator.wire.operations import AwsFault, Call, Parameters
@@ -87,26 +88,31 @@ class Authorizer:
             return
         identity = self._identities.require(call.key_id)
         for need in needs:
-            request = self.request(call, identity, need)
-            decision = decide(request, replace(identity.policies, resource=need.policy))
-            if not _is_allowed(decision, need, identity) and (need.exists or not _lacks_only_a_condition(decision)):
+            request, decision, verdict = self._decide(call, identity, need)
+            if verdict is Verdict.DENIED:
                 raise access_denied(service or call.service, request, decision)
 
     def allows(self, call: Call, identity: Identity, needs: Sequence[Need]) -> bool:
         """Whether a principal without an access key, a service or a federated one, may do everything needed."""
-        return not self._enforces or all(
-            _is_allowed(
-                decide(self.request(call, identity, need), replace(identity.policies, resource=need.policy)),
-                need,
-                identity,
-            )
-            for need in needs
-        )
+        if not self._enforces:
+            return True
+        verdicts = (self._decide(call, identity, need)[2] for need in needs)
+        return all(verdict in {Verdict.ALLOWED, Verdict.GRANTED} for verdict in verdicts)
 
     def denial(self, call: Call, need: Need) -> AwsFault:
         """The error of a call that no identity policy allows."""
         request = self.request(call, self._identities.require(call.key_id), need)
-        return access_denied(call.service, request, DeniedImplicitly(source=Source.IDENTITY, nearest=None))
+        decision = DeniedImplicitly(source=Source.IDENTITY, nearest=None)
+        call.decisions.append(DecisionRecord.create(request, decision, Verdict.DENIED))
+        return access_denied(call.service, request, decision)
+
+    def _decide(self, call: Call, identity: Identity, need: Need) -> tuple[Request, Decision, Verdict]:
+        """Decide about one need, and record the decision."""
+        request = self.request(call, identity, need)
+        decision = decide(request, replace(identity.policies, resource=need.policy))
+        verdict = _verdict(decision, need, identity)
+        call.decisions.append(DecisionRecord.create(request, decision, verdict))
+        return request, decision, verdict
 
     def request(self, call: Call, identity: Identity, need: Need) -> Request:
         """The request that policies decide about."""
@@ -163,10 +169,13 @@ class AccessControl:
         return self._authorizer.denial(call, need)
 
 
-def _is_allowed(decision: Decision, need: Need, identity: Identity) -> bool:
-    """Whether a policy allows what is needed, or no policy denies it and a grant allows it."""
-    is_granted = need.is_granted and isinstance(decision, DeniedImplicitly) and need.is_granted(identity.principal)
-    return bool(is_granted) or isinstance(decision, Allowed)
+def _verdict(decision: Decision, need: Need, identity: Identity) -> Verdict:
+    """What becomes of a need; a grant helps a principal whom no policy denies the action."""
+    if isinstance(decision, Allowed):
+        return Verdict.ALLOWED
+    if need.is_granted and isinstance(decision, DeniedImplicitly) and need.is_granted(identity.principal):
+        return Verdict.GRANTED
+    return Verdict.DENIED if need.exists or not _lacks_only_a_condition(decision) else Verdict.MISSING
 
 
 def _lacks_only_a_condition(decision: Decision) -> bool:

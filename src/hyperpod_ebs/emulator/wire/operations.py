@@ -6,8 +6,8 @@ service. This module depends neither on the wire protocols nor on the SDK.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
 S = TypeVar("S")
 
@@ -16,6 +16,19 @@ Parameters = Mapping[str, Any]  # members have the types their shapes give them
 
 Answer = Mapping[str, Any]  # members have the types their shapes give them
 """The members of a response by their names in the model; members that are None are not sent."""
+
+
+class RecordedDecision(Protocol):
+    """A decision about what a call needs, as the call log keeps it."""
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the decision refused something."""
+        ...
+
+    def document(self) -> Mapping[str, object]:
+        """The decision as JSON."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +58,9 @@ class Call:
     source_ip: str = ""
     agent: str = ""
     """The request's user agent."""
+
+    decisions: list[RecordedDecision] = field(default_factory=list, compare=False, repr=False)
+    """The decisions about the call so far; the authorizer adds each one."""
 
 
 class AwsFault(Exception):  # noqa: N818 - fault is AWS's word for an error in an answer

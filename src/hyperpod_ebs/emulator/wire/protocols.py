@@ -5,6 +5,7 @@ protocol    services     request                    answer
 ec2         ec2          form                       XML
 query       iam, sts     form                       XML in a wrapper
 json        sagemaker,   JSON, named in a header    JSON
+            cloudtrail,
             kms
 rest-json   eks,         path, query, JSON          JSON
             eks-auth
