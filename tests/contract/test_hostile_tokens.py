@@ -6,6 +6,7 @@ import json
 import random
 import re
 import string
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import suppress
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from hyperpod_ebs.emulator.emulator import Emulator
+from hyperpod_ebs.emulator.sts import jwk_sets
 from tests.support.roles import put_provider, put_role
 from tests.support.token_issuer import AUDIENCE, TokenIssuer, rsa_key, serve_issuer
 
@@ -164,3 +166,20 @@ async def test_strange_claims_that_the_issuer_has_signed_get_a_session_or_an_err
     assert set(codes) <= {*CODES, ""}
     assert len(emulator.world.store.sessions) == codes[""] > 0
     assert set(issuer.requests) <= DOCUMENTS
+
+
+def test_a_private_key_in_a_set_takes_no_time() -> None:
+    """CWE-400: an RSA key with its private exponent alone has to be factored, which takes 10 s for this one."""
+    number = encode_number(2**16_383 + 1)
+    entry = {"kty": "RSA", "kid": "one", "n": number, "e": "AQAB", "d": number}
+
+    began = time.process_time()
+    keys = jwk_sets.parse(json.dumps({"keys": [entry]}).encode())
+
+    assert not keys
+    assert time.process_time() - began < 1
+
+
+def encode_number(value: int) -> str:
+    """An integer as a JSON Web Key has it (RFC 7518, section 2)."""
+    return base64.urlsafe_b64encode(value.to_bytes((value.bit_length() + 7) // 8)).rstrip(b"=").decode()

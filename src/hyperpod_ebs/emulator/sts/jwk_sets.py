@@ -17,11 +17,14 @@ MAX_KEYS: Final = 100
 RSA_BITS: Final = range(2048, 8193)
 """Sizes of RSA keys; with larger ones it takes long to verify a signature."""
 
+PRIVATE: Final = "d"
+"""The private exponent. To load a private key, PyJWT factors the modulus, which takes hours for a long one."""
+
 _BROKEN: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowError)
 
 
 def parse(text: bytes) -> PublicKeys:
-    """The keys for signatures by key id; keys of other kinds are left out.
+    """The keys for signatures by key id; private keys and keys of other kinds are left out.
 
     Raises:
         ValueError: The text is not a JWK set.
@@ -57,6 +60,8 @@ def json_object(text: bytes) -> Mapping[str, Any]:  # Any: JSON
 def _key(entry: dict[str, Any]) -> RSAPublicKey | EllipticCurvePublicKey | None:  # Any: JSON
     try:
         match entry.get("kty"):
+            case "RSA" | "EC" if PRIVATE in entry:
+                return None
             case "RSA":
                 key: object = RSAAlgorithm.from_jwk(entry)
             case "EC":
