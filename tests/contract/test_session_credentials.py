@@ -215,3 +215,17 @@ async def test_the_message_of_a_denied_call_can_be_decoded_with_permission(emula
     assert refused[0] == "AccessDenied"
     assert '"action":"ec2:DeleteVolume"' in decoded["DecodedMessage"]
     assert changed == ("InvalidAuthorizationMessageException", "Message is not valid")
+
+
+async def test_one_user_cannot_take_all_sessions(emulator: Emulator, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CWE-770: GetSessionToken needs no permission, so a user without any must not end role sessions for others."""
+    monkeypatch.setattr(sessions, "MAX_OF_OWNER", 2)
+    bob, role = await connect(emulator, put_user(emulator, "bob")), put_role(emulator, "work")
+    for _ in range(2):
+        await bob("sts", "get_session_token")
+
+    refused = await bob.expect_error("sts", "get_session_token")
+    of_role = await assume(aws, role)
+
+    assert refused == ("Throttling", "Rate exceeded")
+    assert of_role["AccessKeyId"] in emulator.world.store.sessions

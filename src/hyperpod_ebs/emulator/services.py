@@ -33,6 +33,7 @@ from hyperpod_ebs.emulator.iam_api.service import create_iam
 from hyperpod_ebs.emulator.identity.authorizer import AccessControl, Authorizer, Needs
 from hyperpod_ebs.emulator.identity.identities import Identities
 from hyperpod_ebs.emulator.identity.issuer_keys import ClusterIssuerKeys
+from hyperpod_ebs.emulator.identity.sessions import Sessions
 from hyperpod_ebs.emulator.kms.service import create_kms
 from hyperpod_ebs.emulator.nodes.attachments import Attachments
 from hyperpod_ebs.emulator.nodes.machines import Machines
@@ -80,7 +81,8 @@ def create_services(  # noqa: PLR0913 - the settings of the services; two have d
     identities = Identities(world.store, world.region)
     authorizer = Authorizer(identities, world.region, enforces=enforces)
     iam = create_iam(world, identities, authorizer)
-    sts = create_sts(world, identities, authorizer, ClusterIssuerKeys(world.store))
+    sessions = Sessions(world.store)
+    sts = create_sts(world, identities, authorizer, sessions, ClusterIssuerKeys(world.store))
     kms = create_kms(world, authorizer)
     needs: Mapping[str, Needs] = {
         "cloudtrail": CloudTrailNeeds(),
@@ -126,7 +128,7 @@ def create_services(  # noqa: PLR0913 - the settings of the services; two have d
             NodeBatches(world, clusters, machines),
             NodeVolumes(world, clusters, attachments, authorizer, SageMakerNeeds(world)),
         ],
-        **eks_services(world, identities, authorizer, pod_seconds=pod_seconds),
+        **eks_services(world, identities, authorizer, sessions, pod_seconds=pod_seconds),
         "iam": iam.objects,
         "kms": kms.objects,
         "sts": sts.objects,

@@ -70,14 +70,22 @@ class PodCredentials:
     name = "eks-auth"
     operations = Operations["PodCredentials"]()
 
-    def __init__(self, world: World, *, identities: PodIdentities, roles: PodRoles, seconds: int = POD_SECONDS) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        identities: PodIdentities,
+        roles: PodRoles,
+        sessions: Sessions,
+        seconds: int = POD_SECONDS,
+    ) -> None:
         """Create the service; credentials last `seconds` seconds."""
         self._world = world
         self._store = world.store
         self._identities = identities
         self._roles = roles
         self._keys = ClusterIssuerKeys(world.store)
-        self._sessions = Sessions(world.store)
+        self._sessions = sessions
         self._seconds = seconds
 
     @operations("AssumeRoleForPodIdentity")

@@ -12,13 +12,19 @@ from hyperpod_ebs.emulator.eks.pod_roles import PodRoles
 from hyperpod_ebs.emulator.eks.tagging import Tagging
 from hyperpod_ebs.emulator.identity.authorizer import Authorizer
 from hyperpod_ebs.emulator.identity.identities import Identities
+from hyperpod_ebs.emulator.identity.sessions import Sessions
 from hyperpod_ebs.emulator.state.world import World
 
 EksObject = Clusters | AccessEntries | AccessPolicies | PodIdentities | Addons | Tagging | PodCredentials
 
 
 def eks_services(
-    world: World, identities: Identities, authorizer: Authorizer, *, pod_seconds: int = POD_SECONDS
+    world: World,
+    identities: Identities,
+    authorizer: Authorizer,
+    sessions: Sessions,
+    *,
+    pod_seconds: int = POD_SECONDS,
 ) -> Mapping[str, Sequence[EksObject]]:
     """The objects of the two services, by signing name.
 
@@ -26,6 +32,7 @@ def eks_services(
         world: The state of the account.
         identities: The account's principals.
         authorizer: Decides whether roles trust EKS.
+        sessions: The account's sessions.
         pod_seconds: Seconds that the credentials of pods last.
     """
     entries, roles = AccessEntries(world, identities), PodRoles(identities, authorizer, world.region)
@@ -39,5 +46,7 @@ def eks_services(
             Addons(world, pod_identities),
             Tagging(world),
         ],
-        "eks-auth": [PodCredentials(world, identities=pod_identities, roles=roles, seconds=pod_seconds)],
+        "eks-auth": [
+            PodCredentials(world, identities=pod_identities, roles=roles, sessions=sessions, seconds=pod_seconds)
+        ],
     }

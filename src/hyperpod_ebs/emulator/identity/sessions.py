@@ -24,6 +24,9 @@ MAX_REMOVED: Final = 64
 MAX_SESSIONS: Final = 10_000
 """Sessions that are kept; beyond them STS throttles, as AWS does, so that no caller can fill the memory."""
 
+MAX_OF_OWNER: Final = 2_500
+"""Sessions of one user or role, so that a caller without any permission cannot take all that are kept."""
+
 MAX_TOKEN: Final = 4096
 """Bytes of the longest session token."""
 
@@ -56,15 +59,20 @@ class Sessions:
         """Store a new session; remove a few sessions that expired long ago.
 
         Raises:
-            AwsFault: There are too many sessions that have not expired.
+            AwsFault: There are too many sessions that have not expired, of all owners or of this one.
         """
         self._remove_expired(before=time.time() - KEPT)
-        if len(self._sessions) >= MAX_SESSIONS:
+        if self._is_full(session):
             self._remove_expired(before=time.time())
-        if len(self._sessions) >= MAX_SESSIONS:
+        if self._is_full(session):
             raise AwsFault("Throttling", "Rate exceeded", 400)
         heappush(self._expiries, (session.expires, session.id))
         return self._sessions.put(session)
+
+    def _is_full(self, session: Session) -> bool:
+        """Whether there is no space for a session of this owner."""
+        field, owner = ("user", session.user) if session.user else ("role", session.role)
+        return len(self._sessions) >= MAX_SESSIONS or len(self._sessions.where(field, owner)) >= MAX_OF_OWNER
 
     def _remove_expired(self, *, before: float) -> None:
         for _ in range(MAX_REMOVED):

@@ -25,9 +25,10 @@ class Sts:
     needs: StsNeeds
 
 
-def create_sts(world: World, identities: Identities, authorizer: Authorizer, issuers: IssuerKeys) -> Sts:
+def create_sts(
+    world: World, identities: Identities, authorizer: Authorizer, sessions: Sessions, issuers: IssuerKeys
+) -> Sts:
     """Create the service; `issuers` are those that the emulator serves."""
-    sessions = Sessions(world.store)
     return Sts(
         objects=[
             CallerIdentity(world),
