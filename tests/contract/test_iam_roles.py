@@ -100,6 +100,22 @@ async def test_a_trust_policy_follows_a_renamed_user_and_shows_the_id_of_a_delet
     assert denied[0] == "AccessDenied"
 
 
+async def test_a_deleted_user_that_a_policy_names_with_escapes_is_not_trusted_again(
+    emulator: Emulator, aws: Aws
+) -> None:
+    """RFC 8259, section 7: a slash may be written as an escape, as PHP does."""
+    await aws("iam", "create_user", UserName="ann")
+    escaped = trust(AWS=f"arn:aws:iam::{ACCOUNT}:user/ann").replace("/", "\\/")
+    await aws("iam", "create_role", RoleName="r", AssumeRolePolicyDocument=escaped)
+
+    await aws("iam", "delete_user", UserName="ann")
+    other = await create_user(emulator, aws, "ann")
+    role = f"arn:aws:iam::{ACCOUNT}:role/r"
+    denied = await other.expect_error("sts", "assume_role", RoleArn=role, RoleSessionName="two")
+
+    assert denied[0] == "AccessDenied"
+
+
 async def test_a_key_policy_shows_the_id_of_a_deleted_role(aws: Aws) -> None:
     """KMS Developer Guide, "Key policies in AWS KMS": a principal that is deleted is shown by its unique id."""
     role = (await aws("iam", "create_role", RoleName="r", AssumeRolePolicyDocument=trust(AWS=ACCOUNT)))["Role"]

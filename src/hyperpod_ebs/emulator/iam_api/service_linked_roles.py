@@ -14,6 +14,7 @@ from typing import Final
 from hyperpod_ebs.emulator.iam_api import faults
 from hyperpod_ebs.emulator.iam_api.entities import SERVICE_PATH, Entities
 from hyperpod_ebs.emulator.identity.administrator import new_unique_id
+from hyperpod_ebs.emulator.identity.named_principals import rename_principal
 from hyperpod_ebs.emulator.identity_records import Role
 from hyperpod_ebs.emulator.state.world import World, now
 from hyperpod_ebs.emulator.wire.operations import Answer, Call, Operations, Parameters
@@ -89,6 +90,7 @@ class ServiceLinkedRoles:
             for session in self._store.sessions.where("role", role.id):
                 self._store.sessions.drop(session.id)
             self._store.roles.drop(role.id)
+            rename_principal(self._store, self._entities.arn(role), role.unique_id)
         task = f"task{role.path}{role.id}/{secrets.token_hex(16)}"
         return await self._world.acknowledge({"DeletionTaskId": task})
 

@@ -147,8 +147,8 @@ class Grants:
         return await self.world.acknowledge({"Grants": [self._members(grant) for grant in listed], **more})
 
     def _members(self, grant: Grant) -> dict[str, Any]:  # the members of KMS's GrantListEntry
-        is_service = not grant.grantee.startswith("arn:")
-        retiree = "RetiringPrincipal" if grant.retiree.startswith("arn:") else "RetiringServicePrincipal"
+        is_service = _is_service(grant.grantee)
+        retiree = "RetiringServicePrincipal" if _is_service(grant.retiree) else "RetiringPrincipal"
         return {
             "KeyId": self.keyring.arn(grant.key),
             "GrantId": grant.id,
@@ -183,6 +183,11 @@ def _retiree(parameters: Parameters) -> str:
     if principal:
         _check_principal(principal)
     return principal or service or ""
+
+
+def _is_service(name: str) -> bool:
+    """Whether the name is a service's host, not the ARN of a user or role or the unique id of a deleted one."""
+    return "." in name and not name.startswith("arn:")
 
 
 def _check_principal(arn: str) -> None:
