@@ -298,3 +298,43 @@ async def test_the_default_policy_is_the_documented_one(aws: Aws) -> None:
             "Resource": "*",
         }
     ]
+
+
+async def test_a_grantee_cannot_loosen_exact_constraints(emulator: Emulator, aws: Aws) -> None:
+    """KMS Developer Guide, "Grant constraints": the constraint of a new grant is as strict as that of the grant."""
+    key, caller = await create_key(aws), await create_caller(emulator, "one")
+    given = {"KeyId": key, "GranteePrincipal": user_arn("one")}
+    exact, subset = ({f"EncryptionContext{kind}": {"a": "1"}} for kind in ("Equals", "Subset"))
+    await aws("kms", "create_grant", **given, Constraints=exact, Operations=["CreateGrant", "Encrypt"])
+
+    assert await is_allowed(caller, "create_grant", **given, Constraints=exact, Operations=["Encrypt"])
+    assert not await is_allowed(caller, "create_grant", **given, Constraints=subset, Operations=["Encrypt"])
+
+
+async def test_a_grant_for_the_requests_of_a_resource_allows_no_other_requests(emulator: Emulator, aws: Aws) -> None:
+    """KMS API reference, GrantConstraints, SourceArn: only when the request is made on behalf of the resource."""
+    key, caller = await create_key(aws), await create_caller(emulator, "one")
+    source = {"SourceArn": "arn:aws:sns:us-west-2:123456789012:topic"}
+    grant = {"GranteePrincipal": user_arn("one"), "Operations": ["Encrypt"], "Constraints": source}
+    await aws("kms", "create_grant", KeyId=key, **grant)
+
+    assert not await encrypts(caller, key)
+
+
+async def test_a_grant_goes_with_its_user_and_not_with_the_name(emulator: Emulator, aws: Aws) -> None:
+    """KMS stores the unique id of a grantee, as policies do: a new user of the same name has no grant."""
+    key, before = await create_key(aws), await create_caller(emulator, "one")
+    grant = {"GranteePrincipal": user_arn("one"), "Operations": ["Encrypt"]}
+    await aws("kms", "create_grant", KeyId=key, **grant, RetiringPrincipal=user_arn("one"))
+
+    await aws("iam", "update_user", UserName="one", NewUserName="two")
+    assert await encrypts(before, key), "the user has another name, and the same grant"
+    for listed in (await aws("iam", "list_access_keys", UserName="two"))["AccessKeyMetadata"]:
+        await aws("iam", "delete_access_key", UserName="two", AccessKeyId=listed["AccessKeyId"])
+    await aws("iam", "delete_user", UserName="two")
+    after = await create_caller(emulator, "two")
+
+    assert not await encrypts(after, key)
+    (shown,) = (await aws("kms", "list_grants", KeyId=key))["Grants"]
+    assert shown["GranteePrincipal"].startswith("AIDA")
+    assert shown["RetiringPrincipal"] == shown["GranteePrincipal"]

@@ -33,6 +33,9 @@ class Use:
     operations: Sequence[str] = ()
     """The operations of the grant that CreateGrant is to create."""
 
+    is_exact: bool = False
+    """Whether the constraint of that grant is EncryptionContextEquals."""
+
 
 def is_allowed_by(grant: Grant, use: Use, principal: Principal) -> bool:
     """Whether the grant allows the principal to use its key so."""
@@ -40,7 +43,9 @@ def is_allowed_by(grant: Grant, use: Use, principal: Principal) -> bool:
         return True
     if use.operation not in grant.operations or not is_same(grant.grantee, principal):
         return False
-    if use.operation == "CreateGrant" and not {*use.operations} <= {*grant.operations}:
+    if grant.source_arn:  # no request is made on behalf of another resource
+        return False
+    if use.operation == "CreateGrant" and not _is_as_strict(use, grant):
         return False
     return use.operation in _WITHOUT_CONTEXT or _meets_constraints(grant, use.context)
 
@@ -58,6 +63,11 @@ def constraint(grant: Grant) -> Mapping[str, Mapping[str, str] | str]:
         "SourceArn": grant.source_arn,
     }
     return {name: value for name, value in members.items() if value}
+
+
+def _is_as_strict(use: Use, grant: Grant) -> bool:
+    """Whether the grant that CreateGrant is to create allows no more than this one."""
+    return {*use.operations} <= {*grant.operations} and (use.is_exact or not grant.context_equals)
 
 
 def _meets_constraints(grant: Grant, context: Mapping[str, str]) -> bool:

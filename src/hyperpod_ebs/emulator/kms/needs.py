@@ -130,10 +130,12 @@ class KmsNeeds:
         if (key := self._keyring.get(parameters["KeyId"])) is None:
             return []
         constraints = parameters.get("Constraints", {})
+        exact, subset = (constraints.get(f"EncryptionContext{kind}", {}) for kind in ("Equals", "Subset"))
         use = Use(
             operation="CreateGrant",
-            context=constraints.get("EncryptionContextSubset", constraints.get("EncryptionContextEquals", {})),
+            context=exact or subset,
             operations=parameters["Operations"],
+            is_exact=bool(exact),
         )
         grantee = parameters.get("GranteePrincipal") or parameters.get("GranteeServicePrincipal", "")
         return [self.new_grant(key, use, grantee, constraints, retiree=parameters.get("RetiringPrincipal", ""))]
