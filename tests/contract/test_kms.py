@@ -2,6 +2,8 @@
 
 import base64
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -419,3 +421,17 @@ async def test_an_emulator_without_its_root_key_does_not_start(tmp_path: Path) -
     with pytest.raises(StateRefused, match=r"kms_root\.key is missing"):
         async with cloud(state):
             pass
+
+
+async def test_what_encrypts_is_on_disk_before_the_answer(tmp_path: Path) -> None:
+    """A crash after the answer must not lose the material of a rotation, without which the ciphertext is lost."""
+    async with cloud(tmp_path) as (emulator, aws):
+        key = (await create_key(aws)).rpartition("/")[2]
+        await aws("kms", "enable_key_rotation", KeyId=key, RotationPeriodInDays=90)
+        emulator.world.clock.schedule_at(f"key-rotation/{key}", "key rotated", 0)
+
+        await aws("kms", "encrypt", KeyId=key, Plaintext=b"new")
+
+        with closing(sqlite3.connect(f"file:{tmp_path}/state.db?mode=ro", uri=True)) as database:
+            ((body,),) = database.execute("SELECT body FROM record WHERE kind='Key' AND id=?", (key,)).fetchall()
+    assert len(json.loads(body)["materials"]) == 2

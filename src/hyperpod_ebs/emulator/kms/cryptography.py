@@ -39,7 +39,8 @@ class Cryptography:
         context = _context(parameters)
         refuse_dry_run(parameters)
         blob = self.keyring.materials.encrypt(key, parameters["Plaintext"], context)
-        return {"KeyId": self.keyring.arn(key.id), "CiphertextBlob": blob, "EncryptionAlgorithm": ALGORITHM}
+        answer = {"KeyId": self.keyring.arn(key.id), "CiphertextBlob": blob, "EncryptionAlgorithm": ALGORITHM}
+        return await self.world.acknowledge(answer)  # the key's material, without which the answer is worthless
 
     @operations("Decrypt")
     async def decrypt(self, parameters: Parameters, call: Call) -> Answer:
@@ -48,12 +49,13 @@ class Cryptography:
         _check_algorithm(parameters, "EncryptionAlgorithm")
         key, plaintext = await self._open(parameters, call, named="KeyId", context=_context(parameters))
         refuse_dry_run(parameters)
-        return {
+        answer = {
             "KeyId": self.keyring.arn(key.id),
             "Plaintext": plaintext,
             "EncryptionAlgorithm": ALGORITHM,
             "KeyMaterialId": self.keyring.materials.material_id(key),
         }
+        return await self.world.acknowledge(answer)
 
     @operations("ReEncrypt")
     async def re_encrypt(self, parameters: Parameters, call: Call) -> Answer:
@@ -65,7 +67,7 @@ class Cryptography:
         new_context = _context(parameters, "Destination")
         refuse_dry_run(parameters)
         materials = self.keyring.materials
-        return {
+        answer = {
             "CiphertextBlob": materials.encrypt(destination, plaintext, new_context),
             "SourceKeyId": self.keyring.arn(source.id),
             "KeyId": self.keyring.arn(destination.id),
@@ -74,6 +76,7 @@ class Cryptography:
             "SourceKeyMaterialId": materials.material_id(source),
             "DestinationKeyMaterialId": materials.material_id(destination),
         }
+        return await self.world.acknowledge(answer)
 
     @operations("GenerateDataKey")
     async def generate_data_key(self, parameters: Parameters, call: Call) -> Answer:
@@ -95,12 +98,13 @@ class Cryptography:
         context = _context(parameters)
         refuse_dry_run(parameters)
         plaintext = secrets.token_bytes(size or _DATA_KEY_BYTES[spec or "AES_256"])
-        return {
+        answer: Mapping[str, str | bytes] = {
             "KeyId": self.keyring.arn(key.id),
             "Plaintext": plaintext,
             "CiphertextBlob": self.keyring.materials.encrypt(key, plaintext, context),
             "KeyMaterialId": self.keyring.materials.material_id(key),
         }
+        return await self.world.acknowledge(answer)
 
     async def _usable_key(self, name: str, parameters: Parameters, call: Call) -> Key:
         await self.world.clock.run_due_steps()
