@@ -6,7 +6,7 @@ import pytest
 
 from hyperpod_ebs.emulator.emulator import Emulator
 from tests.support.callers import Caller, Grant
-from tests.support.emulator_clients import GROUP, Aws, cloud
+from tests.support.emulator_clients import GROUP, ROLE, Aws, cloud
 from tests.support.waiting import wait_until_equal
 
 
@@ -136,7 +136,8 @@ async def test_a_policy_decides_about_instance_types_and_subnets(emulator: Emula
     only = {"ForAllValues:StringEquals": {"sagemaker:InstanceTypes": ["ml.m5.large"]}}
     subnet = {"ForAnyValue:StringEquals": {"sagemaker:VpcSubnets": ["subnet-0000000000000000a"]}}
     vpc = {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-0000000000000000a"]}
-    caller.allow([{**Grant(actions=["sagemaker:CreateCluster"]).statement, "Condition": {**only, **subnet}}])
+    create = {**Grant(actions=["sagemaker:CreateCluster"]).statement, "Condition": {**only, **subnet}}
+    caller.allow([create, Grant(actions=["iam:PassRole"]).statement])
 
     refusals = [
         await caller.aws.expect_error("sagemaker", "create_cluster", **{"ClusterName": "hp", **members})
@@ -149,3 +150,36 @@ async def test_a_policy_decides_about_instance_types_and_subnets(emulator: Emula
 
     assert [code for code, _ in refusals] == ["AccessDeniedException"] * 2
     assert len((await aws("sagemaker", "list_clusters"))["ClusterSummaries"]) == 1
+
+
+async def test_a_caller_must_be_allowed_to_pass_the_roles_of_a_cluster(emulator: Emulator, aws: Aws) -> None:
+    """Service Authorization Reference, SageMaker: CreateCluster and UpdateCluster depend on iam:PassRole."""
+    caller = await Caller.create(emulator)
+    both = Grant(actions=["sagemaker:CreateCluster", "sagemaker:UpdateCluster"])
+    request = {"ClusterName": "hp", "InstanceGroups": [GROUP]}
+    service = {"iam:PassedToService": "sagemaker.amazonaws.com"}
+
+    caller.allow([both.statement])
+    denied = await caller.aws.expect_error("sagemaker", "create_cluster", **request)
+    assert (await aws("sagemaker", "list_clusters"))["ClusterSummaries"] == []
+    caller.allow([both.statement, Grant(actions=["iam:PassRole"], resource=ROLE, conditions=service).statement])
+    await caller.aws("sagemaker", "create_cluster", **request)
+    other = {**request, "ClusterRole": f"{ROLE}-admin"}
+    update = await caller.aws.expect_error("sagemaker", "update_cluster", **other)
+
+    for (code, text), role in ((denied, ROLE), (update, f"{ROLE}-admin")):
+        assert code == "AccessDeniedException"
+        assert f"iam:PassRole on resource: {role} because" in text
+
+
+async def test_a_name_that_is_the_id_of_another_cluster_is_no_way_around_a_policy(emulator: Emulator, aws: Aws) -> None:
+    """CWE-863: the decision is about the cluster that the operation changes."""
+    first = (await aws("sagemaker", "create_cluster", ClusterName="hp", InstanceGroups=[GROUP]))["ClusterArn"]
+    named = first.rpartition("/")[2]
+    await aws("sagemaker", "create_cluster", ClusterName=named, InstanceGroups=[GROUP])
+    caller = await Caller.create(emulator)
+    caller.allow([Grant(actions=["sagemaker:DeleteCluster"], resource=first).statement])
+
+    code, _ = await caller.aws.expect_error("sagemaker", "delete_cluster", ClusterName=named)
+
+    assert code == "AccessDeniedException"

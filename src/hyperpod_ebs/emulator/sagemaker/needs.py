@@ -12,6 +12,7 @@ from hyperpod_ebs.emulator.ec2.needs import Ec2Needs
 from hyperpod_ebs.emulator.eks.arns import cluster_arn
 from hyperpod_ebs.emulator.identity.authorizer import Need
 from hyperpod_ebs.emulator.identity.identities import ContextValues
+from hyperpod_ebs.emulator.identity.pass_role import pass_role_need
 from hyperpod_ebs.emulator.records import Cluster
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Parameters
@@ -53,6 +54,7 @@ class SageMakerNeeds:
             context["aws:TagKeys"] = keys
         resource = self._arn(cluster.id if cluster else named.rpartition("/")[2])
         needs = [Need(action=f"sagemaker:{operation}", resource=resource, context=context)]
+        needs += [pass_role_need(arn, _SERVICE, self._tags_of_role(arn)) for arn in _roles(parameters)]
         if operation in _EC2_ACTIONS and cluster and cluster.eks:
             needs.append(self._describe_eks_cluster(cluster.eks))
         return needs
@@ -76,12 +78,23 @@ class SageMakerNeeds:
         )
 
     def _find(self, name_or_arn: str) -> Cluster | None:
-        clusters = self._world.store.clusters
-        id_ = name_or_arn.rpartition("/")[2]
-        return clusters.get(id_) or next((each for each in clusters.values() if each.name == name_or_arn), None)
+        """The cluster that the operation will find: a cluster's name can be the id of another one."""
+        clusters = self._world.store.clusters.values()
+        return next((each for each in clusters if name_or_arn in {each.name, self._arn(each.id)}), None)
+
+    def _tags_of_role(self, arn: str) -> Mapping[str, str]:
+        role = self._world.store.roles.get(arn.rpartition("/")[2])
+        return role.tags if role else {}
 
     def _arn(self, id_: str) -> str:
         return self._world.region.arn("sagemaker", f"cluster/{id_}")
+
+
+def _roles(parameters: Parameters) -> Sequence[str]:
+    """The roles that CreateCluster and UpdateCluster give to SageMaker."""
+    groups = [*parameters.get("InstanceGroups", []), *parameters.get("RestrictedInstanceGroups", [])]
+    roles = [group.get("ExecutionRole") for group in groups] + [parameters.get("ClusterRole")]
+    return [role for role in dict.fromkeys(roles) if role]
 
 
 def _cluster_values(parameters: Parameters) -> dict[str, str | Sequence[str]]:
