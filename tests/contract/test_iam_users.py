@@ -178,3 +178,25 @@ async def test_a_second_key_has_a_secret_of_its_own(emulator: Emulator, aws: Aws
 
     assert await first("sts", "get_caller_identity") != {}
     assert (await second("sts", "get_caller_identity"))["Arn"].endswith(":user/ann")
+
+
+async def test_a_new_name_needs_the_permission_as_well_as_the_old_one(emulator: Emulator, aws: Aws) -> None:
+    """IAM API reference, UpdateUser and UpdateGroup: permissions on both the source and the target object."""
+    start = "arn:aws:iam::123456789012"
+    ann = await create_user(
+        emulator,
+        aws,
+        "ann",
+        allow("iam:UpdateUser", resource=f"{start}:user/dev/*"),
+        allow("iam:UpdateGroup", resource=f"{start}:group/dev/*"),
+    )
+    await aws("iam", "create_user", UserName="bob", Path="/dev/")
+    await aws("iam", "create_group", GroupName="some", Path="/dev/")
+
+    user = await ann.expect_error("iam", "update_user", UserName="bob", NewUserName="boss", NewPath="/")
+    group = await ann.expect_error("iam", "update_group", GroupName="some", NewPath="/admins/")
+    await ann("iam", "update_user", UserName="bob", NewUserName="rob")
+    await ann("iam", "update_group", GroupName="some", NewGroupName="others")
+
+    assert f"iam:UpdateUser on resource: {start}:user/boss because" in user[1]
+    assert f"iam:UpdateGroup on resource: {start}:group/admins/some because" in group[1]

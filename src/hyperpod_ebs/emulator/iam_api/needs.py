@@ -7,11 +7,11 @@ Identity and Access Management".
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from hyperpod_ebs.emulator.iam_api.entities import SERVICE_PATH, Entities, Entity, same_name
+from hyperpod_ebs.emulator.iam_api.entities import SERVICE_PATH, Entities, Entity, kind_of, same_name
 from hyperpod_ebs.emulator.iam_api.service_linked_roles import linked_role_name
 from hyperpod_ebs.emulator.identity.authorizer import Need
 from hyperpod_ebs.emulator.identity.pass_role import pass_role_need
-from hyperpod_ebs.emulator.identity_records import ManagedPolicy, OidcProvider
+from hyperpod_ebs.emulator.identity_records import Group, ManagedPolicy, OidcProvider, User
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Parameters
 
@@ -61,11 +61,24 @@ class IamNeeds:
         if service := parameters.get("AWSServiceName"):
             context["iam:AWSServiceName"] = service
         needs = [Need(action=f"iam:{operation}", resource=resource, context=context)]
+        if target := self._new_arn(parameters, record):
+            needs.append(Need(action=f"iam:{operation}", resource=target, context=context))
         if operation == "AddRoleToInstanceProfile":
             role = same_name(self._store.roles, parameters["RoleName"])
             arn = self._entities.arn(role) if role else self._entities.arn_of("role", "/", parameters["RoleName"])
             needs.append(pass_role_need(arn, "ec2.amazonaws.com", role.tags if role else None))
         return needs
+
+    def _new_arn(self, parameters: Parameters, record: Named | None) -> str:
+        """The ARN that UpdateUser or UpdateGroup gives a user or group; empty for other operations.
+
+        Both API references: the caller needs the permission on the old and on the new name.
+        """
+        if not isinstance(record, User | Group):
+            return ""
+        kind = kind_of(record)
+        name, path = parameters.get(f"New{kind.title()}Name"), parameters.get("NewPath")
+        return self._entities.arn_of(kind, path or record.path, name or record.id) if name or path else ""
 
     def _resource(self, operation: str, parameters: Parameters) -> tuple[str, Named | None]:
         """The ARN of the object that the request names, and the object if it exists."""
