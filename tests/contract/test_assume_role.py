@@ -263,7 +263,7 @@ async def test_session_tags_need_sts_tag_session_and_override_the_role_s_tags(em
     tag_blue = {"StringEqualsIfExists": {"aws:RequestTag/Team": "blue"}}
     trust = {**TRUST_ACCOUNT, "Action": ["sts:AssumeRole", "sts:TagSession"], "Condition": tag_blue}
     role = put_role(emulator, "tagged", trust, allow=own, tags={"Team": "red"})
-    blue = [{"Key": "Team", "Value": "blue"}]
+    blue = [{"Key": "TEAM", "Value": "blue"}]
 
     refused = await deny(aws, untagged, Tags=blue)
     wrong = await deny(aws, role, Tags=[{"Key": "Team", "Value": "green"}])

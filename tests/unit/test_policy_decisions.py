@@ -269,3 +269,24 @@ def test_many_wildcards_cost_no_more_than_a_long_pattern() -> None:
         Policies(identity=[policy({**ALL, "Resource": f"arn:aws:{hostile}"})]),
     )
     assert isinstance(decision, DeniedImplicitly)
+
+
+def test_tags_that_differ_only_by_case_match_no_value() -> None:
+    """IAM User Guide, "aws:ResourceTag": a condition matches TagKey1 or tagkey1, but not both.
+
+    Otherwise a caller who may add a tag could hide another one.
+    """
+    condition = {"StringEquals": {"aws:ResourceTag/Owner": "bob"}}
+    tags = {"aws_ResourceTag/Owner": "ann", "aws_ResourceTag/owner": "bob"}
+
+    assert is_met(condition, **{"aws_ResourceTag/owner": "bob"})
+    assert not is_met(condition, **tags)
+    assert not is_met(condition, **dict(reversed(tags.items())))
+
+
+def test_a_later_layer_of_a_context_replaces_the_keys_of_an_earlier_one() -> None:
+    """IAM User Guide, "Pass session tags in AWS STS": a session tag overrides the tag of the role."""
+    context = Context({"aws:PrincipalTag/Team": "red", "a:b": ["1", "2"]}, {"aws:principaltag/team": "blue"})
+
+    assert context.get("aws:PrincipalTag/Team") == ("blue",)
+    assert context.get("A:B") == ("1", "2")

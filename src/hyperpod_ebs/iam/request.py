@@ -43,14 +43,19 @@ class Principal:
 
 
 class Context:
-    """The condition keys of a request and their values; keys are compared without regard to case."""
+    """The condition keys of a request and their values; keys are compared without regard to case.
+
+    Two tags whose keys differ only by case are one condition key with two values, which no operator for single values
+    accepts. So a tag cannot hide another one.
+    """
 
     __slots__ = ("_values",)
 
-    def __init__(self, values: Mapping[str, str | Iterable[str]]) -> None:
-        self._values: Final = {
-            key.lower(): (value,) if isinstance(value, str) else tuple(value) for key, value in values.items()
-        }
+    def __init__(self, *layers: Mapping[str, str | Iterable[str]]) -> None:
+        """Create the context; a key of a later layer replaces that of an earlier one."""
+        self._values: Final[dict[str, tuple[str, ...]]] = {}
+        for layer in layers:
+            self._values.update(_merge_cases(layer))
 
     def get(self, key: str) -> tuple[str, ...]:
         """The values of a key; empty if the request lacks the key."""
@@ -59,6 +64,15 @@ class Context:
     def items(self) -> Iterable[tuple[str, tuple[str, ...]]]:
         """The keys in lower case, with their values."""
         return self._values.items()
+
+
+def _merge_cases(values: Mapping[str, str | Iterable[str]]) -> Mapping[str, tuple[str, ...]]:
+    """The values by keys in lower case; keys that differ only by case get the values of all."""
+    merged: dict[str, tuple[str, ...]] = {}
+    for key, value in values.items():
+        given, name = (value,) if isinstance(value, str) else tuple(value), key.lower()
+        merged[name] = merged[name] + given if name in merged else given
+    return merged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,7 +121,7 @@ class Authorizer:
             action=need.action,
             resource=need.resource,
             resource_account=need.account or self._region.account,
-            context=Context({**_call_context(call), **identity.context, **need.context}),
+            context=Context(_call_context(call), identity.context, need.context),
         )
 
 

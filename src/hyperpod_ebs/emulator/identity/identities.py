@@ -176,7 +176,7 @@ class Identities:
         return replace(
             identity,
             policies=replace(identity.policies, session=limits or None),
-            context={**identity.context, **added},
+            context={**_without(added, identity.context), **added},
             session=session,
         )
 
@@ -210,6 +210,12 @@ class Identities:
 
     def _forget(self, key_id: str, _: object) -> None:
         self._cache.pop(key_id, None)
+
+
+def _without(added: ContextValues, context: ContextValues) -> ContextValues:
+    """The condition keys without those that are added, which may differ by case."""
+    names = {key.lower() for key in added}
+    return {key: value for key, value in context.items() if key.lower() not in names}
 
 
 @functools.lru_cache(maxsize=4096)
