@@ -237,3 +237,15 @@ async def test_a_wrong_request_is_refused(aws: Aws, wrong: Any) -> None:
     code, _ = await aws.expect_error("iam", "simulate_custom_policy", **{**right, **wrong})
 
     assert code == "InvalidInput"
+
+
+async def test_a_simulation_that_would_take_long_is_refused(aws: Aws) -> None:
+    """CWE-400: a request of 1 MiB can ask for many millions of decisions, while other calls wait."""
+    policy = document(*(allow("ec2:*") for _ in range(400)))
+    resources = [f"arn:aws:ec2:us-west-2:{ACCOUNT}:volume/vol-{number}" for number in range(30)]
+    request = {"PolicyInputList": [policy], "ActionNames": [f"ec2:Action{n}" for n in range(30)]}
+
+    code, text = await aws.expect_error("iam", "simulate_custom_policy", **request, ResourceArns=resources)
+
+    assert code == "InvalidInput"
+    assert "30 actions, 30 resources and 400 statements" in text

@@ -36,6 +36,12 @@ class Simulation:
 
     context: Context
 
+    @property
+    def statements(self) -> int:
+        """The number of all statements."""
+        policies = [*self.identity, *(self.boundary or ()), *([self.resource] if self.resource else [])]
+        return sum(len(policy.compiled.statements) for policy in policies)
+
     def result(self, action: str, resources: Sequence[str]) -> Members:
         """The EvaluationResult of an action; without resources, of the action on all of them."""
         results = [self._result_on(action, resource) for resource in resources or (ANY,)]

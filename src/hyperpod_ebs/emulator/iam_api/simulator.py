@@ -1,5 +1,6 @@
 """SimulatePrincipalPolicy, SimulateCustomPolicy, and the condition keys that policies need."""
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -15,7 +16,7 @@ from hyperpod_ebs.emulator.iam_api.simulated_policies import (
     policies_of,
     resource_policy,
 )
-from hyperpod_ebs.emulator.iam_api.simulation import Simulation
+from hyperpod_ebs.emulator.iam_api.simulation import Members, Simulation
 from hyperpod_ebs.emulator.identity.identities import ContextValues, Identities
 from hyperpod_ebs.emulator.identity_records import Group, Role, User
 from hyperpod_ebs.emulator.state.world import World
@@ -26,6 +27,10 @@ _ENTITY: Final = re.compile(
     r"arn:[a-z-]+:iam::(?P<account>[0-9]{12}):(?P<kind>user|group|role)/(?:[^/]+/)*(?P<name>[\w+=,.@-]+)", re.ASCII
 )
 _ACTION: Final = re.compile(r"[A-Za-z0-9-]+:[A-Za-z0-9]+", re.ASCII)
+
+
+MAX_COMPARISONS: Final = 200_000
+"""Statements times actions times resources of a simulation, which take some seconds."""
 
 
 class Simulator:
@@ -99,12 +104,14 @@ class Simulator:
             boundary=input_policies("PermissionsBoundaryPolicyInputList", given_boundary) or boundary,
             resource=resource_policy(resource) if resource else None,
             resource_owner=_owner_account(parameters) or principal.account,
-            context=Context({**context, **_given_context(parameters)}),
+            context=Context(context, _given_context(parameters)),
         )
-        results = [
-            (f"{number:05}", simulation.result(action, parameters.get("ResourceArns", ())))
-            for number, action in enumerate(parameters["ActionNames"])
-        ]
+        resources = parameters.get("ResourceArns", ())
+        _check_work(len(parameters["ActionNames"]), len(resources) or 1, simulation.statements)
+        results: list[tuple[str, Members]] = []
+        for number, action in enumerate(parameters["ActionNames"]):
+            results.append((f"{number:05}", simulation.result(action, resources)))
+            await asyncio.sleep(0)  # other calls need not wait for the rest
         return await self._world.acknowledge(
             page(parameters, "EvaluationResults", results, key=lambda pair: pair[0], show=lambda pair: pair[1])
         )
@@ -122,6 +129,17 @@ class Simulator:
                 return self._entities.group(match["name"])
             case _:
                 return self._entities.role(match["name"])
+
+
+def _check_work(actions: int, resources: int, statements: int) -> None:
+    """Refuse a simulation that would take long.
+
+    Raises:
+        AwsFault: InvalidInput.
+    """
+    if actions * resources * statements > MAX_COMPARISONS:
+        text = f"{actions} actions, {resources} resources and {statements} statements are too many: simulate fewer"
+        raise faults.invalid_input(f"{text} in one request.")
 
 
 def _require_entity(arn: str) -> re.Match[str]:

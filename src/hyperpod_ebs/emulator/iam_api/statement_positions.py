@@ -4,6 +4,7 @@ AWS counts lines and columns from 1. A statement begins after the bracket, comma
 and ends after its closing brace.
 """
 
+import functools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ class Span:
     end: int
 
 
+@functools.lru_cache(maxsize=16)
 def statement_spans(document: str) -> Sequence[Span]:
     """The statements of a valid document, in order."""
     start, end = next((start, end) for name, start, end in _members(document) if name == "Statement")
