@@ -1,5 +1,11 @@
 """Planned access denials: boto3 gets the error that each service answers for a missing permission."""
 
+import base64
+import json
+import zlib
+
+import pytest
+
 from hyperpod_ebs.emulator.emulator import Emulator
 from tests.support.emulator_clients import GROUP, ROLE, Aws
 
@@ -68,3 +74,20 @@ async def test_eks_names_the_cluster_and_sts_answers_its_own_code(emulator: Emul
     assert "eks:CreateCluster on resource: arn:aws:eks:us-west-2:123456789012:cluster/one because" in eks[1]
     assert "cluster/two because" in hyperpod[1]
     assert sts[0] == "AccessDenied"
+
+
+async def test_only_sts_reads_an_encoded_message(emulator: Emulator, aws: Aws) -> None:
+    """STS API Reference, DecodeAuthorizationMessage: encoded, because the details can be privileged information."""
+    emulator.faults.plan("DeleteVolume", deny=True)
+    _, text = await aws.expect_error("ec2", "delete_volume", VolumeId="vol-0123456789abcdef0")
+    message = text.rpartition(" ")[2]
+    content = base64.urlsafe_b64decode(message)
+    changed = base64.urlsafe_b64encode(content[:-1] + bytes([content[-1] ^ 1])).decode()
+
+    decoded = await aws("sts", "decode_authorization_message", EncodedMessage=message)
+    refused = await aws.expect_error("sts", "decode_authorization_message", EncodedMessage=changed)
+
+    assert json.loads(decoded["DecodedMessage"])["context"]["action"] == "ec2:DeleteVolume"
+    assert refused[0] == "InvalidAuthorizationMessageException"
+    with pytest.raises(zlib.error):
+        zlib.decompress(content)

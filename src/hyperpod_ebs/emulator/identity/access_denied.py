@@ -7,17 +7,22 @@ sts:DecodeAuthorizationMessage opens.
 
 import base64
 import json
+import secrets
 import zlib
 from collections.abc import Mapping
 from typing import Any, Final, assert_never
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from hyperpod_ebs.iam.decision import Allowed, Decision, DeniedExplicitly, DeniedImplicitly
 from hyperpod_ebs.iam.request import Request
 from hyperpod_ebs.iam.statements import Statement
 
-MAX_ENCODED: Final = 10_240
-"""Characters of the longest encoded message, as DecodeAuthorizationMessage's model has it."""
+_NONCE: Final = 12
+_CIPHER: Final = AESGCM(AESGCM.generate_key(256))
+"""Encrypts messages, which show more than every denied caller may know; they cannot be opened after a restart."""
 
 
 class NotEncodedHere(ValueError):  # noqa: N818 - named for what is wrong
@@ -45,7 +50,8 @@ def access_denied(service: str, request: Request, decision: Decision) -> AwsFaul
 def encode(request: Request, decision: Decision) -> str:
     """The decision as an encoded message."""
     document = json.dumps(_document(request, decision), separators=(",", ":"))
-    return base64.urlsafe_b64encode(zlib.compress(document.encode())).decode()
+    nonce = secrets.token_bytes(_NONCE)
+    return base64.urlsafe_b64encode(nonce + _CIPHER.encrypt(nonce, zlib.compress(document.encode()), None)).decode()
 
 
 def decode(message: str) -> str:
@@ -55,12 +61,9 @@ def decode(message: str) -> str:
         NotEncodedHere: The message has another origin.
     """
     try:
-        inflater = zlib.decompressobj()
-        document = inflater.decompress(base64.urlsafe_b64decode(message), MAX_ENCODED * 10)
-        if not inflater.eof or not {"allowed", "context"} <= set(json.loads(document)):
-            raise NotEncodedHere
-        return document.decode()
-    except (ValueError, zlib.error, RecursionError, TypeError) as error:
+        content = base64.urlsafe_b64decode(message)
+        return zlib.decompress(_CIPHER.decrypt(content[:_NONCE], content[_NONCE:], None)).decode()
+    except (ValueError, InvalidTag) as error:
         raise NotEncodedHere from error
 
 
