@@ -237,6 +237,18 @@ async def test_a_tag_of_a_role_decides_who_may_change_it(emulator: Emulator, aws
     assert "Description" not in (await aws("iam", "get_role", RoleName="theirs"))["Role"]
 
 
+async def test_tagging_a_new_role_is_a_permission_of_its_own(emulator: Emulator, aws: Aws) -> None:
+    """IAM User Guide, "Tags for AWS Identity and Access Management resources": iam:TagRole, also at creation."""
+    ann = await create_user(emulator, aws, "ann", allow("iam:CreateRole"))
+    request = {"RoleName": "r", "AssumeRolePolicyDocument": trust(AWS=ACCOUNT)}
+
+    code, text = await ann.expect_error("iam", "create_role", **request, Tags=[{"Key": "team", "Value": "a"}])
+    await ann("iam", "create_role", **request)
+
+    assert code == "AccessDenied"
+    assert f"iam:TagRole on resource: arn:aws:iam::{ACCOUNT}:role/r because" in text
+
+
 async def test_only_its_service_changes_a_service_linked_role(aws: Aws) -> None:
     """IAM User Guide, "Create a service-linked role"; EKS User Guide, "Using roles for Amazon EKS clusters"."""
     service = "hyperpod.sagemaker.amazonaws.com"

@@ -61,6 +61,9 @@ class IamNeeds:
         if service := parameters.get("AWSServiceName"):
             context["iam:AWSServiceName"] = service
         needs = [Need(action=f"iam:{operation}", resource=resource, context=context)]
+        if parameters.get("Tags") and operation.startswith("Create"):
+            action = f"iam:Tag{operation.removeprefix('Create')}"
+            needs.append(Need(action=action, resource=resource, context=_tag_values(parameters, record)))
         if target := self._new_arn(parameters, record):
             needs.append(Need(action=f"iam:{operation}", resource=target, context=context))
         if operation == "AddRoleToInstanceProfile":
