@@ -183,3 +183,20 @@ async def test_a_name_that_is_the_id_of_another_cluster_is_no_way_around_a_polic
     code, _ = await caller.aws.expect_error("sagemaker", "delete_cluster", ClusterName=named)
 
     assert code == "AccessDeniedException"
+
+
+async def test_tagging_a_new_cluster_is_a_permission_of_its_own(emulator: Emulator) -> None:
+    """SageMaker Developer Guide, "Provide permissions for tagging SageMaker AI resources": sagemaker:AddTags."""
+    caller = await Caller.create(emulator)
+    create, tag = (
+        Grant(actions=actions) for actions in (["sagemaker:CreateCluster", "iam:PassRole"], ["sagemaker:A*"])
+    )
+    request = {"ClusterName": "hp", "InstanceGroups": [GROUP], "Tags": [{"Key": "team", "Value": "a"}]}
+
+    caller.allow([create.statement])
+    code, text = await caller.aws.expect_error("sagemaker", "create_cluster", **request)
+    caller.allow([create.statement, tag.statement])
+    await caller.aws("sagemaker", "create_cluster", **request)
+
+    assert code == "AccessDeniedException"
+    assert "sagemaker:AddTags on resource: arn:aws:sagemaker:us-west-2:123456789012:cluster/hp because" in text

@@ -54,6 +54,8 @@ class SageMakerNeeds:
             context["aws:TagKeys"] = keys
         resource = self._arn(cluster.id if cluster else named.rpartition("/")[2])
         needs = [Need(action=f"sagemaker:{operation}", resource=resource, context=context)]
+        if operation == "CreateCluster" and new:
+            needs.append(Need(action="sagemaker:AddTags", resource=resource, context=context))
         needs += [pass_role_need(arn, _SERVICE, self._tags_of_role(arn)) for arn in _roles(parameters)]
         if operation in _EC2_ACTIONS and cluster and cluster.eks:
             needs.append(self._describe_eks_cluster(cluster.eks))
