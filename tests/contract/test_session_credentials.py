@@ -1,5 +1,6 @@
 """Temporary credentials: the token they need, what they may call, and their end."""
 
+import asyncio
 import time
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from hyperpod_ebs.emulator.identity import sessions
 from hyperpod_ebs.emulator.identity_records import Session
 from tests.support.emulator_clients import Aws, cloud
 from tests.support.roles import ACCOUNT, ALLOW_ALL, assume, connect, put_role, put_user
+from tests.support.waiting import wait_until_equal
 
 
 class Refusal(NamedTuple):
@@ -229,3 +231,25 @@ async def test_one_user_cannot_take_all_sessions(emulator: Emulator, aws: Aws, m
 
     assert refused == ("Throttling", "Rate exceeded")
     assert of_role["AccessKeyId"] in emulator.world.store.sessions
+
+
+async def test_a_key_that_is_deleted_during_a_call_is_unknown(emulator: Emulator, aws: Aws) -> None:
+    """IAM API reference, "Common errors": InvalidClientTokenId, not an internal error."""
+    role, credentials = put_role(emulator, "work"), put_user(emulator, "bob", ALLOW_ALL)
+    bob = await connect(emulator, credentials)
+    emulator.faults.plan("AssumeRole", delay=0.5)
+
+    async def count_plans() -> int:
+        return emulator.faults.remaining()
+
+    async def delete_key() -> None:
+        await wait_until_equal(count_plans, 0)
+        await aws("iam", "delete_access_key", UserName="bob", AccessKeyId=credentials["AccessKeyId"])
+
+    request = {"RoleArn": role, "RoleSessionName": "me"}
+    async with asyncio.TaskGroup() as group:
+        refused = group.create_task(bob.expect_error("sts", "assume_role", **request))
+        await delete_key()
+
+    assert refused.result() == ("InvalidClientTokenId", f"{TOKEN}invalid.")
+    assert not emulator.world.store.sessions

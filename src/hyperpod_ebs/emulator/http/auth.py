@@ -123,6 +123,11 @@ def service_of(request: Request) -> str | None:
     return claim.service if claim else None
 
 
+def unknown_key(service: str) -> AwsFault:
+    """The error of a service for a key that does not exist."""
+    return _errors_of(service).unknown_key.fault("")
+
+
 def authenticate(request: Request, *, service: str, keys: SigningKeys, now: datetime) -> Caller:
     """Verify the request's signature and return its caller.
 

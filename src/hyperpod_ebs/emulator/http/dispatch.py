@@ -15,7 +15,7 @@ from hyperpod_ebs.emulator.call_log import CallLog, ConnectionDropped, Entry, Si
 from hyperpod_ebs.emulator.http import auth, unknown_service
 from hyperpod_ebs.emulator.http.auth import Caller, SigningKeys
 from hyperpod_ebs.emulator.http.faults import Faults, When
-from hyperpod_ebs.emulator.identity.identities import Identity
+from hyperpod_ebs.emulator.identity.identities import Identity, UnknownKey
 from hyperpod_ebs.emulator.wire import models
 from hyperpod_ebs.emulator.wire.messages import Reply, Request
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
@@ -151,6 +151,8 @@ class Dispatcher:
             return await self._answer(endpoint, request, request_id)
         except AwsFault as fault:
             return endpoint.wire.write_error(fault, request_id)
+        except UnknownKey:  # the key was deleted after its signature was verified
+            return endpoint.wire.write_error(auth.unknown_key(endpoint.name), request_id)
         except ConnectionDropped:
             raise
         except Exception:

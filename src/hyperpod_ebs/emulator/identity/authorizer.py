@@ -149,7 +149,7 @@ class AccessControl:
         """The owner of an access key, or the role session with it.
 
         Raises:
-            LookupError: The key does not exist.
+            UnknownKey: The key does not exist.
         """
         return self._identities.require(key_id)
 

@@ -44,6 +44,10 @@ class SigningKey:
     """Seconds since the epoch; None for a long-term key."""
 
 
+class UnknownKey(LookupError):  # noqa: N818 - named for what happened
+    """The access key, its user or its role does not exist, or not any more."""
+
+
 class Identities:
     """The access keys of the account and the principals behind them."""
 
@@ -74,10 +78,10 @@ class Identities:
         """The principal that signs with this key.
 
         Raises:
-            LookupError: The key, its user or its role does not exist.
+            UnknownKey: The key, its user or its role does not exist.
         """
         if (identity := self.find(key_id)) is None:
-            raise LookupError(f"access key {key_id} does not exist")
+            raise UnknownKey(f"access key {key_id} does not exist")
         return identity
 
     def user_arn(self, user: User) -> str:
