@@ -249,3 +249,17 @@ async def test_a_simulation_that_would_take_long_is_refused(aws: Aws) -> None:
 
     assert code == "InvalidInput"
     assert "30 actions, 30 resources and 400 statements" in text
+
+
+async def test_a_wrong_path_is_no_way_to_simulate_another_user(emulator: Emulator, aws: Aws) -> None:
+    """CWE-863: the decision is about the ARN in the request, so only the user with this very ARN is simulated."""
+    of_team = f"arn:aws:iam::{ACCOUNT}:user/dev/*"
+    ann = await create_user(emulator, aws, "ann", allow("iam:SimulatePrincipalPolicy", resource=of_team))
+    await create_user(emulator, aws, "boss", allow("kms:*"))
+    request = {"PolicySourceArn": f"arn:aws:iam::{ACCOUNT}:user/dev/boss", "ActionNames": ["kms:Decrypt"]}
+
+    code, _ = await ann.expect_error("iam", "simulate_principal_policy", **request)
+    elsewhere = {**request, "PolicySourceArn": "arn:aws:iam::210987654321:user/boss"}
+    other, _ = await aws.expect_error("iam", "simulate_principal_policy", **elsewhere)
+
+    assert (code, other) == ("NoSuchEntity", "NoSuchEntity")

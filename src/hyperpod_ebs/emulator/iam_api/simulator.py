@@ -121,14 +121,17 @@ class Simulator:
         return await self._world.acknowledge({"ContextKeyNames": keys})
 
     def _owner(self, arn: str) -> Owner:
+        """The user, group or role with this ARN, path and account included: the caller may simulate no other.
+
+        Raises:
+            AwsFault: InvalidInput or NoSuchEntity.
+        """
         match = _require_entity(arn)
-        match match["kind"]:
-            case "user":
-                return self._entities.user(match["name"])
-            case "group":
-                return self._entities.group(match["name"])
-            case _:
-                return self._entities.role(match["name"])
+        kind, name = match["kind"], match["name"]
+        owner = self._entities.owner({f"{kind.title()}Name": name})
+        if self._entities.arn(owner) != arn:
+            raise faults.not_found(kind, name)
+        return owner
 
 
 def _check_work(actions: int, resources: int, statements: int) -> None:
