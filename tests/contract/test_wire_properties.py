@@ -221,8 +221,11 @@ def strings(shape: Shape, valid: bool) -> st.SearchStrategy[str]:  # noqa: FBT00
 
 def with_length(pattern: str, low: int, high: int) -> str:
     """The pattern with the length in place of its quantifier if it repeats one character class; few texts fit both."""
-    match = re.fullmatch(r"(?P<characters>\[(?:\\.|[^\]\\])+\]|\\.)[*+]", pattern)
-    return f"{match['characters']}{{{low},{min(high, low + 8)}}}" if match else pattern
+    match = re.fullmatch(r"(?P<characters>\[(?:\\.|[^\]\\])+\]|\\.)(?P<repeats>[*+])", pattern)
+    if not match:
+        return pattern
+    low = max(low, 1 if match["repeats"] == "+" else 0)
+    return f"{match['characters']}{{{low},{min(high, low + 8)}}}"
 
 
 def plain(pattern: str) -> str:
