@@ -7,11 +7,11 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import grpc
 import pytest
@@ -80,11 +80,11 @@ async def code_of(call: Awaitable[object]) -> grpc.StatusCode:
 
 
 async def restart_emulator_during(
-    fleet: Fleet, call: Coroutine[Any, Any, T], until: Callable[[], Awaitable[bool]]
+    fleet: Fleet, call: Callable[[], Awaitable[T]], until: Callable[[], Awaitable[bool]]
 ) -> T:
-    """Kill and restart the emulator while `call` is under way, as soon as `until` is true; the result of `call`."""
+    """Kill and restart the emulator during `call`, as soon as `until` is true; the call is repeated as by a sidecar."""
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(call)
+        task = group.create_task(retry_while_unavailable(call))
         await wait_until(until)
         await fleet.emulator.kill()
         await fleet.restart_emulator()
@@ -355,13 +355,16 @@ async def test_a_killed_emulator_loses_no_acknowledged_volume_attachment_or_snap
 
 
 async def test_an_emulator_killed_during_a_create_creates_one_volume(slow_fleet: Fleet) -> None:
-    """The restarted emulator finishes or undoes the create, and the driver's call succeeds."""
+    """The restarted emulator finishes or undoes the create, and the call succeeds, at the latest when repeated."""
 
     async def is_creating() -> bool:
         return await states(slow_fleet, "volumes") == ["creating"]
 
-    call = slow_fleet.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4"))
-    claim = await restart_emulator_during(slow_fleet, call, until=is_creating)
+    claim = await restart_emulator_during(
+        slow_fleet,
+        lambda: slow_fleet.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4")),
+        until=is_creating,
+    )
 
     assert await ids(slow_fleet, "volumes") == [claim.id]
 
@@ -374,7 +377,9 @@ async def test_an_emulator_killed_during_an_attach_finishes_it(slow_fleet: Fleet
     async def is_attaching() -> bool:
         return await states(slow_fleet, "attachments") == ["attaching"]
 
-    context = await restart_emulator_during(slow_fleet, slow_fleet.orchestrator.attach(claim, node), until=is_attaching)
+    context = await restart_emulator_during(
+        slow_fleet, lambda: slow_fleet.orchestrator.attach(claim, node), until=is_attaching
+    )
     target = await slow_fleet.orchestrator.mount(claim, node, context)
     digests = checkpoint.write(target / "checkpoint")
 

@@ -110,8 +110,10 @@ class Machines:
         for attachment in self._store.attachments.where("instance", id_):
             await self._attachments.force_detach(attachment)
             if attachment.delete_on_termination:
-                # Before the next await, so that both deletions are in one transaction.
+                # Before the next await, so that both deletions are in one transaction. The file goes last: the next
+                # start deletes a file without a volume, but refuses a volume without a file.
                 self._world.delete_volume(attachment.volume)
+                await self._store.commit()
                 await self._world.backing_files.delete(attachment.volume)
             else:
                 await self._finish_volume(attachment.volume)
