@@ -16,7 +16,6 @@ class DefaultEncryption:
     world: World
     keys: VolumeKeys
 
-    name = "ec2"
     operations = Operations["DefaultEncryption"]()
 
     @operations("GetEbsEncryptionByDefault")

@@ -101,7 +101,6 @@ class DescribeInstances:
 
     world: World
 
-    name = "ec2"
     operations = Operations["DescribeInstances"]()
 
     @operations("DescribeInstances")

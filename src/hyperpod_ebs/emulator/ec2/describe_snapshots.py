@@ -62,7 +62,6 @@ class DescribeSnapshots:
 
     world: World
 
-    name = "ec2"
     operations = Operations["DescribeSnapshots"]()
 
     @operations("DescribeSnapshots")

@@ -22,7 +22,6 @@ class DescribeStatus:
 
     world: World
 
-    name = "ec2"
     operations = Operations["DescribeStatus"]()
 
     @operations("DescribeInstanceStatus")

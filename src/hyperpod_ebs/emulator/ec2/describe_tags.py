@@ -32,7 +32,6 @@ class DescribeTags:
 
     world: World
 
-    name = "ec2"
     operations = Operations["DescribeTags"]()
 
     @operations("DescribeTags")

@@ -82,7 +82,6 @@ class DescribeVolumes:
 
     world: World
 
-    name = "ec2"
     operations = Operations["DescribeVolumes"]()
 
     @operations("DescribeVolumes")

@@ -36,7 +36,6 @@ _FIELDS: Final[dict[str, filters.Field[_InstanceType]]] = {
 class InstanceTypes:
     """The instance types of the region."""
 
-    name = "ec2"
     operations = Operations["InstanceTypes"]()
 
     @operations("DescribeInstanceTypes")

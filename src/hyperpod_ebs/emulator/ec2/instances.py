@@ -18,7 +18,6 @@ class Instances:
     world: World
     machines: Machines
 
-    name = "ec2"
     operations = Operations["Instances"]()
 
     @operations("StopInstances")

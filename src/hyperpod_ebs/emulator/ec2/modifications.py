@@ -33,7 +33,6 @@ _MEMBERS: Final = ("Size", "VolumeType", "Iops", "Throughput", "MultiAttachEnabl
 class Modifications:
     """Modifications of volumes; EC2 returns the latest of each volume."""
 
-    name = "ec2"
     operations = Operations["Modifications"]()
 
     def __init__(self, world: World, *, rate: Rate) -> None:

@@ -14,7 +14,6 @@ class Regions:
 
     world: World
 
-    name = "ec2"
     operations = Operations["Regions"]()
 
     @operations("DescribeRegions")

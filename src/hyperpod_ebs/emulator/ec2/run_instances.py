@@ -40,7 +40,6 @@ _IMAGE: Final = re.compile(r"ami-[0-9a-f]+|resolve:ssm:.+")
 class RunInstances:
     """The operation RunInstances."""
 
-    name = "ec2"
     operations = Operations["RunInstances"]()
 
     def __init__(self, world: World, machines: Machines) -> None:

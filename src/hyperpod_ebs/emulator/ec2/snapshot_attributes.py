@@ -24,7 +24,6 @@ class SnapshotAttributes:
 
     world: World
 
-    name = "ec2"
     operations = Operations["SnapshotAttributes"]()
 
     @operations("DescribeSnapshotAttribute")

@@ -24,7 +24,6 @@ class SnapshotCopies:
 
     world: World
 
-    name = "ec2"
     operations = Operations["SnapshotCopies"]()
 
     @operations("CopySnapshot")

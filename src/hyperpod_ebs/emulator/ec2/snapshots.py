@@ -30,7 +30,6 @@ _UNSUPPORTED: Final = ("OutpostArn",)
 class Snapshots:
     """Snapshots from creation to deletion."""
 
-    name = "ec2"
     operations = Operations["Snapshots"]()
 
     def __init__(self, world: World, *, rate: SnapshotRate) -> None:

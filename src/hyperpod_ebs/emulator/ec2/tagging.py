@@ -66,7 +66,6 @@ class Tagging:
 
     world: World
 
-    name = "ec2"
     operations = Operations["Tagging"]()
 
     @operations("CreateTags")

@@ -30,7 +30,6 @@ class VolumeAttachments:
     world: World
     attachments: Attachments
 
-    name = "ec2"
     operations = Operations["VolumeAttachments"]()
 
     @operations("AttachVolume")

@@ -21,7 +21,6 @@ INITIALIZATION_RATES_MIB: Final = (100, 300)
 class Volumes:
     """Volumes from creation to deletion."""
 
-    name = "ec2"
     operations = Operations["Volumes"]()
 
     def __init__(self, world: World, keys: VolumeKeys) -> None:

@@ -18,7 +18,6 @@ class Zones:
 
     world: World
 
-    name = "ec2"
     operations = Operations["Zones"]()
 
     @operations("DescribeAvailabilityZones")

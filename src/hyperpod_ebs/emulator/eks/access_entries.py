@@ -46,7 +46,6 @@ _RESERVED: Final = ("system:", "eks:", "aws:", "amazon:", "iam:")
 class AccessEntries:
     """The operations on access entries."""
 
-    name = "eks"
     operations = Operations["AccessEntries"]()
 
     def __init__(self, world: World, identities: Identities) -> None:

@@ -43,7 +43,6 @@ Members = Mapping[str, Any]  # Any: members of EKS's shapes
 class AccessPolicies:
     """The operations on the policies of access entries."""
 
-    name = "eks"
     operations = Operations["AccessPolicies"]()
 
     def __init__(self, world: World, entries: AccessEntries) -> None:

@@ -46,7 +46,6 @@ _VERSION: Final = re.compile(r"v[0-9]+\.[0-9]+\.[0-9]+-eksbuild\.[0-9]+", re.ASC
 class Addons:
     """The operations on add-ons."""
 
-    name = "eks"
     operations = Operations["Addons"]()
 
     def __init__(self, world: World, identities: PodIdentities) -> None:

@@ -33,7 +33,6 @@ _FIELDS: Final = frozenset({"name", "roleArn", "version", "tags", "clientRequest
 class Clusters:
     """The operations on clusters."""
 
-    name = "eks"
     operations = Operations["Clusters"]()
 
     def __init__(self, world: World, entries: AccessEntries) -> None:

@@ -67,7 +67,6 @@ class Pod:
 class PodCredentials:
     """The operation of EKS Auth."""
 
-    name = "eks-auth"
     operations = Operations["PodCredentials"]()
 
     def __init__(

@@ -27,7 +27,6 @@ _ALPHABET: Final = string.ascii_lowercase + string.digits
 class PodIdentities:
     """The operations on pod identity associations."""
 
-    name = "eks"
     operations = Operations["PodIdentities"]()
 
     def __init__(self, world: World, roles: PodRoles) -> None:

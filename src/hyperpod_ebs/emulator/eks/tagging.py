@@ -20,7 +20,6 @@ Tags = Mapping[str, str]
 class Tagging:
     """The operations on tags."""
 
-    name = "eks"
     operations = Operations["Tagging"]()
 
     def __init__(self, world: World) -> None:

@@ -23,7 +23,6 @@ SECRET_BYTES: Final = 30
 class AccessKeys:
     """The operations on access keys; each is for the caller if it names no user."""
 
-    name = "iam"
     operations = Operations["AccessKeys"]()
 
     def __init__(self, world: World, entities: Entities, callers: Callers) -> None:

@@ -26,7 +26,6 @@ _ENTITIES: Final = {"User": "PolicyUsers", "Group": "PolicyGroups", "Role": "Pol
 class Account:
     """The operations on the account."""
 
-    name = "iam"
     operations = Operations["Account"]()
 
     def __init__(self, world: World, entities: Entities) -> None:

@@ -17,7 +17,6 @@ MAX_ATTACHED: Final = 10
 class Attachments:
     """The operations on attached policies; the request names a user, a group or a role."""
 
-    name = "iam"
     operations = Operations["Attachments"]()
 
     def __init__(self, world: World, entities: Entities) -> None:

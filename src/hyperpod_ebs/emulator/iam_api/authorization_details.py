@@ -27,7 +27,6 @@ _FILTERS: Final = frozenset({"User", "Group", "Role", "LocalManagedPolicy", "AWS
 class AuthorizationDetails:
     """The operation that reports the whole account."""
 
-    name = "iam"
     operations = Operations["AuthorizationDetails"]()
 
     def __init__(self, world: World, entities: Entities) -> None:

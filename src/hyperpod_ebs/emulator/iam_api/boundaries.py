@@ -12,7 +12,6 @@ from hyperpod_ebs.emulator.wire.operations import Answer, Call, Operations, Para
 class Boundaries:
     """The operations on permissions boundaries; the request names a user or a role."""
 
-    name = "iam"
     operations = Operations["Boundaries"]()
 
     def __init__(self, world: World, entities: Entities) -> None:

@@ -22,7 +22,6 @@ MAX_MEMBERSHIPS: Final = 10
 class Groups:
     """The operations on groups and their members."""
 
-    name = "iam"
     operations = Operations["Groups"]()
 
     def __init__(self, world: World, entities: Entities) -> None:

@@ -18,7 +18,6 @@ MAX_SIZES: Final[Mapping[str, int]] = {"user": 2048, "group": 5120, "role": 10_2
 class InlinePolicies:
     """The operations on inline policies; the request names a user, a group or a role."""
 
-    name = "iam"
     operations = Operations["InlinePolicies"]()
 
     def __init__(self, world: World, entities: Entities) -> None:

@@ -19,7 +19,6 @@ MAX_PROFILES: Final = 1000
 class InstanceProfiles:
     """The operations on instance profiles."""
 
-    name = "iam"
     operations = Operations["InstanceProfiles"]()
 
     def __init__(self, world: World, entities: Entities) -> None:

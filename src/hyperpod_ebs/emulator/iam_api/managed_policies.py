@@ -50,7 +50,6 @@ def require_own_policy(policies: Mapping[str, ManagedPolicy], arn: str) -> Manag
 class ManagedPolicies:
     """The operations on managed policies; those on their versions are `PolicyVersions`."""
 
-    name = "iam"
     operations = Operations["ManagedPolicies"]()
 
     def __init__(self, world: World, entities: Entities) -> None:

@@ -24,7 +24,6 @@ MAX_THUMBPRINTS: Final = 5
 class OidcProviders:
     """The operations on providers."""
 
-    name = "iam"
     operations = Operations["OidcProviders"]()
 
     def __init__(self, world: World, entities: Entities) -> None:

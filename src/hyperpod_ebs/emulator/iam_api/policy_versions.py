@@ -22,7 +22,6 @@ _VERSION: Final = re.compile(r"v(?P<number>[1-9][0-9]{0,8})", re.ASCII)
 class PolicyVersions:
     """The operations on versions."""
 
-    name = "iam"
     operations = Operations["PolicyVersions"]()
 
     def __init__(self, world: World) -> None:

@@ -25,7 +25,6 @@ MAX_TRUST_SIZE: Final = 2048
 class Roles:
     """The operations on roles."""
 
-    name = "iam"
     operations = Operations["Roles"]()
 
     def __init__(self, world: World, entities: Entities) -> None:

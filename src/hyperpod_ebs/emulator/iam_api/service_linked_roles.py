@@ -49,7 +49,6 @@ def linked_role_name(service: str) -> str:
 class ServiceLinkedRoles:
     """The operations on service-linked roles."""
 
-    name = "iam"
     operations = Operations["ServiceLinkedRoles"]()
 
     def __init__(self, world: World, entities: Entities) -> None:

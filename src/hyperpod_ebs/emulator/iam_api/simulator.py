@@ -36,7 +36,6 @@ MAX_COMPARISONS: Final = 200_000
 class Simulator:
     """The operations that answer what policies permit; nothing is changed."""
 
-    name = "iam"
     operations = Operations["Simulator"]()
 
     def __init__(self, world: World, entities: Entities, identities: Identities) -> None:

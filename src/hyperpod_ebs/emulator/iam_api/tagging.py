@@ -18,7 +18,6 @@ Tagged = User | Role | ManagedPolicy | InstanceProfile | OidcProvider
 class Tagging:
     """The operations on tags; each request names one object."""
 
-    name = "iam"
     operations = Operations["Tagging"]()
 
     def __init__(self, world: World, entities: Entities) -> None:

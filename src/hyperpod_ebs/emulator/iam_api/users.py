@@ -21,7 +21,6 @@ MAX_USERS: Final = 5000
 class Users:
     """The operations on users."""
 
-    name = "iam"
     operations = Operations["Users"]()
 
     def __init__(self, world: World, entities: Entities, callers: Callers) -> None:

@@ -22,7 +22,6 @@ class Aliases:
     world: World
     keyring: Keyring
 
-    name = "kms"
     operations = Operations["Aliases"]()
 
     @operations("CreateAlias")

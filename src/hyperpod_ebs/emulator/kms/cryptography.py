@@ -28,7 +28,6 @@ class Cryptography:
     world: World
     keyring: Keyring
 
-    name = "kms"
     operations = Operations["Cryptography"]()
 
     @operations("Encrypt")

@@ -30,7 +30,6 @@ class Grants:
     world: World
     keyring: Keyring
 
-    name = "kms"
     operations = Operations["Grants"]()
 
     @operations("CreateGrant")

@@ -45,7 +45,6 @@ class KeyPolicies:
     keyring: Keyring
     policy_check: PolicyCheck
 
-    name = "kms"
     operations = Operations["KeyPolicies"]()
 
     @operations("PutKeyPolicy")

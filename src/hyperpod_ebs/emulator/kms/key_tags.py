@@ -29,7 +29,6 @@ class KeyTags:
     world: World
     keyring: Keyring
 
-    name = "kms"
     operations = Operations["KeyTags"]()
 
     @operations("TagResource")

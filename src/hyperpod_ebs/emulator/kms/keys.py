@@ -26,7 +26,6 @@ MAX_KEYS: Final = 100_000
 class Keys:
     """The operations on keys."""
 
-    name = "kms"
     operations = Operations["Keys"]()
 
     def __init__(self, world: World, keyring: Keyring, policy_check: PolicyCheck) -> None:

@@ -17,7 +17,6 @@ class ClusterEvents:
     world: World
     clusters: Clusters
 
-    name = "sagemaker"
     operations = Operations["ClusterEvents"]()
 
     @operations("ListClusterEvents")

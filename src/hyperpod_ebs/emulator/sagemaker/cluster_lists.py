@@ -29,7 +29,6 @@ class ClusterLists:
     world: World
     clusters: Clusters
 
-    name = "sagemaker"
     operations = Operations["ClusterLists"]()
 
     @operations("ListClusters")

@@ -26,7 +26,6 @@ class ClusterUpdates:
     clusters: Clusters
     machines: Machines
 
-    name = "sagemaker"
     operations = Operations["ClusterUpdates"]()
 
     @operations("UpdateCluster")

@@ -27,7 +27,6 @@ DEFAULT_TYPE: Final = "ml.m5.large"
 class Clusters:
     """The HyperPod clusters of the account."""
 
-    name = "sagemaker"
     operations = Operations["Clusters"]()
 
     def __init__(self, world: World, machines: Machines) -> None:

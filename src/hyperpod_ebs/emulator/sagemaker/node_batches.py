@@ -60,7 +60,6 @@ class NodeBatches:
     clusters: Clusters
     machines: Machines
 
-    name = "sagemaker"
     operations = Operations["NodeBatches"]()
 
     @operations("BatchDeleteClusterNodes")

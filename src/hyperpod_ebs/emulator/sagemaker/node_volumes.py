@@ -40,7 +40,6 @@ class NodeVolumes:
     authorizer: Authorizer
     needs: SageMakerNeeds
 
-    name = "sagemaker"
     operations = Operations["NodeVolumes"]()
 
     @operations("AttachClusterNodeVolume")

@@ -21,7 +21,6 @@ class ClusterTags:
     world: World
     clusters: Clusters
 
-    name = "sagemaker"
     operations = Operations["ClusterTags"]()
 
     @operations("AddTags")
