@@ -109,9 +109,8 @@ class DescribeInstances:
         await self.world.clock.run_due_steps()
         request_checks.refuse_dry_run(parameters)
         pages.refuse_pages_of_ids(parameters, "InstanceIds", shown="instancesSet")
-        known = customer_instances(self.world.shown.instances)
-        if ids := parameters.get("InstanceIds"):
-            known = {instance.id: instance for instance in resource_ids.find_all(known, ids, resource_ids.INSTANCE)}
+        own = customer_instances(self.world.shown.instances)
+        known = resource_ids.named_or_all(own, parameters.get("InstanceIds"), resource_ids.INSTANCE)
         matching = filters.matching(
             known, parameters, self._fields(), by_id="instance-id", tags=lambda instance: instance.tags
         )

@@ -81,7 +81,7 @@ class DescribeSnapshots:
     def _candidates(self, parameters: Parameters) -> Mapping[str, Snapshot]:
         snapshots = self.world.shown.snapshots
         if ids := parameters.get("SnapshotIds"):
-            return {snapshot.id: snapshot for snapshot in resource_ids.find_all(snapshots, ids, resource_ids.SNAPSHOT)}
+            return resource_ids.named_or_all(snapshots, ids, resource_ids.SNAPSHOT)
         own = {"self", self.world.region.account}
         if (owners := parameters.get("OwnerIds")) and not own & set(owners):
             return {}

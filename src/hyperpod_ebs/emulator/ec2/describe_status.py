@@ -30,9 +30,8 @@ class DescribeStatus:
         await self.world.clock.run_due_steps()
         request_checks.refuse_dry_run(parameters)
         pages.refuse_pages_of_ids(parameters, "InstanceIds", shown="instancesSet")
-        known = customer_instances(self.world.shown.instances)
-        if ids := parameters.get("InstanceIds"):
-            known = {each.id: each for each in resource_ids.find_all(known, ids, resource_ids.INSTANCE)}
+        own = customer_instances(self.world.shown.instances)
+        known = resource_ids.named_or_all(own, parameters.get("InstanceIds"), resource_ids.INSTANCE)
         if not parameters.get("IncludeAllInstances"):
             known = {id_: instance for id_, instance in known.items() if instance.state == "running"}
         matching = filters.matching(known, parameters, self._instance_fields(), by_id="instance-id")
@@ -46,9 +45,9 @@ class DescribeStatus:
         await self.world.clock.run_due_steps()
         request_checks.refuse_dry_run(parameters)
         pages.refuse_pages_of_ids(parameters, "VolumeIds", shown="volumeSet")
-        shown, ids = self.world.shown.volumes, parameters.get("VolumeIds")
-        named = {each.id: each for each in resource_ids.find_all(shown, ids or (), resource_ids.VOLUME)}
-        matching = filters.matching(named if ids else shown, parameters, self._volume_fields(), by_id="volume-id")
+        shown = self.world.shown.volumes
+        known = resource_ids.named_or_all(shown, parameters.get("VolumeIds"), resource_ids.VOLUME)
+        matching = filters.matching(known, parameters, self._volume_fields(), by_id="volume-id")
         this_page, token = pages.page(matching, parameters, PAGE_SIZES, key=lambda volume: volume.id)
         statuses = [self._volume_status(volume) for volume in this_page]
         return await self.world.acknowledge({"VolumeStatuses": statuses, "NextToken": token})

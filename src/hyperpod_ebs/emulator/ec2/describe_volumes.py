@@ -90,11 +90,10 @@ class DescribeVolumes:
         await self.world.clock.run_due_steps()
         request_checks.refuse_dry_run(parameters)
         pages.refuse_pages_of_ids(parameters, "VolumeIds", shown="volumeSet")
-        volumes, ids = self.world.shown.volumes, parameters.get("VolumeIds")
-        named = {volume.id: volume for volume in resource_ids.find_all(volumes, ids or (), resource_ids.VOLUME)}
-        candidates = named if ids else volumes
+        shown = self.world.shown.volumes
+        known = resource_ids.named_or_all(shown, parameters.get("VolumeIds"), resource_ids.VOLUME)
         matching = filters.matching(
-            candidates, parameters, self._fields(), by_id="volume-id", tags=lambda volume: volume.tags
+            known, parameters, self._fields(), by_id="volume-id", tags=lambda volume: volume.tags
         )
         this_page, token = pages.page(matching, parameters, PAGE_SIZES, key=lambda volume: volume.id)
         attachments = self.world.shown.attachments

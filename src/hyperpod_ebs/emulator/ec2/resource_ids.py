@@ -99,6 +99,18 @@ def find_all(table: Mapping[str, R], ids: Iterable[str], kind: ResourceKind) -> 
     return [table[id_] for id_ in wanted]
 
 
+def named_or_all(table: Mapping[str, R], ids: Iterable[str] | None, kind: ResourceKind) -> Mapping[str, R]:
+    """The records that a describing call names; all of them if it names none.
+
+    Raises:
+        AwsFault: At least one id is malformed or unknown.
+    """
+    if not ids:
+        return table
+    wanted = list(ids)
+    return dict(zip(dict.fromkeys(wanted), find_all(table, wanted, kind), strict=True))
+
+
 def _find_to_change(table: Mapping[str, R], shown: Mapping[str, R], ids: Iterable[str], kind: ResourceKind) -> list[R]:
     """The true records with these ids, if describing calls show the objects too."""
     wanted = list(ids)
