@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from hyperpod_ebs.emulator.identity.tag_values import resource_tags
 from hyperpod_ebs.emulator.records import Instance, Snapshot, Volume
 from hyperpod_ebs.emulator.state.region import VPC, Zone
 from hyperpod_ebs.emulator.state.world import World
@@ -52,7 +53,7 @@ class ConditionValues:
                 }
             ),
             **({"ec2:ParentSnapshot": self.arn("snapshot", volume.snapshot)} if volume.snapshot else {}),
-            **_resource_tags(volume.tags),
+            **resource_tags(volume.tags, "ec2"),
         }
 
     def snapshot(self, snapshot: Snapshot) -> Values:
@@ -64,7 +65,7 @@ class ConditionValues:
             "ec2:SnapshotID": snapshot.id,
             "ec2:SnapshotTime": f"{datetime.fromtimestamp(snapshot.started, UTC):%Y-%m-%dT%H:%M:%SZ}",
             "ec2:VolumeSize": str(snapshot.size_gib),
-            **_resource_tags(snapshot.tags),
+            **resource_tags(snapshot.tags, "ec2"),
         }
 
     def instance(self, instance: Instance) -> Values:
@@ -77,7 +78,7 @@ class ConditionValues:
             "ec2:InstanceType": instance.kind,
             "ec2:RootDeviceType": "ebs",
             "ec2:Tenancy": "default",
-            **_resource_tags(instance.tags),
+            **resource_tags(instance.tags, "ec2"),
         }
 
     def subnet(self, zone: Zone) -> Values:
@@ -110,14 +111,3 @@ def new_tags(parameters: Parameters, kind: str) -> Mapping[str, str]:
         if specification.get("ResourceType") == kind
         for tag in specification.get("Tags", [])
     }
-
-
-def tag_values(tags: Mapping[str, str | None]) -> Values:
-    """The condition keys of the tags in a request; a tag without a value has only its key."""
-    values: Values = {f"aws:RequestTag/{key}": value for key, value in tags.items() if value is not None}
-    return {**values, "aws:TagKeys": list(tags)} if tags else values
-
-
-def _resource_tags(tags: Mapping[str, str]) -> Values:
-    """The condition keys of the tags on a resource."""
-    return {f"{prefix}:ResourceTag/{key}": value for key, value in tags.items() for prefix in ("aws", "ec2")}

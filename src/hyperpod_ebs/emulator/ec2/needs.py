@@ -14,11 +14,11 @@ from hyperpod_ebs.emulator.ec2.condition_values import (
     boolean,
     new_tags,
     numbers,
-    tag_values,
 )
 from hyperpod_ebs.emulator.ec2.run_instances_needs import RunInstancesNeeds
 from hyperpod_ebs.emulator.identity.authorizer import Need
 from hyperpod_ebs.emulator.identity.identities import ContextValues
+from hyperpod_ebs.emulator.identity.tag_values import request_tags
 from hyperpod_ebs.emulator.records import Snapshot
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Parameters
@@ -67,7 +67,7 @@ class Ec2Needs:
         zone = parameters.get("AvailabilityZone") or parameters.get("AvailabilityZoneId") or ""
         context: Values = {
             **self._values.region,
-            **tag_values(tags),
+            **request_tags(tags),
             **self._values.zone(zone),
             "ec2:Encrypted": boolean(self._is_encrypted(parameters, source)),
             "ec2:VolumeType": parameters.get("VolumeType", "gp2"),
@@ -107,7 +107,7 @@ class Ec2Needs:
         volume = self._store.volumes.get(id_)
         context: Values = {
             **self._values.region,
-            **tag_values(tags),
+            **request_tags(tags),
             "ec2:ParentVolume": self._values.arn("volume", id_),
             **numbers({"ec2:VolumeSize": volume.size_gib if volume else None}),
         }
@@ -124,7 +124,7 @@ class Ec2Needs:
         source = self._store.snapshots.get(id_)
         context: Values = {
             **self._values.region,
-            **tag_values(tags),
+            **request_tags(tags),
             "ec2:Encrypted": boolean(self._is_encrypted(parameters, source)),
             "ec2:ParentSnapshot": self._values.arn("snapshot", id_),
             **numbers({"ec2:VolumeSize": source.size_gib if source else None}),
@@ -168,7 +168,7 @@ class Ec2Needs:
         tags = {tag.get("Key", ""): tag.get("Value", self._omitted_value(action)) for tag in parameters.get("Tags", [])}
         kinds = {"vol": self.on_volume, "snap": self._on_snapshot, "i": self._on_instance}
         needs = [
-            kinds.get(id_.partition("-")[0], self.on_volume)(action, id_, tag_values(tags))
+            kinds.get(id_.partition("-")[0], self.on_volume)(action, id_, request_tags(tags))
             for id_ in parameters.get("Resources", [])
         ]
         return needs or [self._without_resource(action)]

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hyperpod_ebs.emulator.ec2.condition_values import ConditionValues, Values, boolean, new_tags, numbers, tag_values
+from hyperpod_ebs.emulator.ec2.condition_values import ConditionValues, Values, boolean, new_tags, numbers
 from hyperpod_ebs.emulator.identity.authorizer import Need
 from hyperpod_ebs.emulator.identity.pass_role import pass_role_need
+from hyperpod_ebs.emulator.identity.tag_values import request_tags
 from hyperpod_ebs.emulator.state.region import SECURITY_GROUP, VPC
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Parameters
@@ -37,7 +38,7 @@ class RunInstancesNeeds:
             *(("volume", self._volume(ebs)) for ebs in _new_volumes(parameters)),
         ]
         zone = self._values.zone(self._zone(parameters))
-        created = [(kind, {**zone, **tag_values(tags[kind]), **values}) for kind, values in created]
+        created = [(kind, {**zone, **request_tags(tags[kind]), **values}) for kind, values in created]
         needs = [
             self._need("image", image, {"ec2:ImageID": image}),
             *(self._need(kind, "*", values) for kind, values in created),

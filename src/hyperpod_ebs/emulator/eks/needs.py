@@ -13,6 +13,7 @@ from hyperpod_ebs.emulator.eks.pod_roles import SERVICE
 from hyperpod_ebs.emulator.eks.tagging import find_resource
 from hyperpod_ebs.emulator.identity.authorizer import Need
 from hyperpod_ebs.emulator.identity.pass_role import pass_role_need
+from hyperpod_ebs.emulator.identity.tag_values import request_tags, resource_tags
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Parameters
 
@@ -49,7 +50,7 @@ class EksNeeds:
         if not (name := parameters.get("name") or parameters.get("clusterName")):
             return Need(action=f"eks:{operation}")
         cluster = self._store.eks_clusters.get(name)
-        context: Values = {**_resource_tags(cluster.tags if cluster else {}), **_request_values(operation, parameters)}
+        context: Values = {**resource_tags(cluster.tags if cluster else {}), **_request_values(operation, parameters)}
         return Need(action=f"eks:{operation}", resource=cluster_arn(self._region, name), context=context)
 
     def _on_association(self, operation: str, parameters: Parameters) -> Need:
@@ -59,7 +60,7 @@ class EksNeeds:
             resource = self._region.arn("eks", f"podidentityassociation/{name}/{id_}")
             return Need(action=f"eks:{operation}", resource=resource)
         resource = association_arn(self._region, association)
-        return Need(action=f"eks:{operation}", resource=resource, context=_resource_tags(association.tags))
+        return Need(action=f"eks:{operation}", resource=resource, context=resource_tags(association.tags))
 
     def _on_entry(self, operation: str, parameters: Parameters) -> Need:
         name, principal = parameters.get("clusterName", "*"), parameters.get("principalArn", "")
@@ -67,7 +68,7 @@ class EksNeeds:
         if (entry := self._store.access_entries.get(f"{name}/{principal}")) is None:
             resource = self._region.arn("eks", f"access-entry/{name}/{_principal_path(principal)}/*")
             return Need(action=f"eks:{operation}", resource=resource, context=context)
-        context.update(_resource_tags(entry.tags))
+        context.update(resource_tags(entry.tags))
         context.update(
             {
                 "eks:accessEntryType": entry.kind,
@@ -84,13 +85,13 @@ class EksNeeds:
         if (record := self._store.addons.get(f"{name}/{addon}")) is None:
             return Need(action=f"eks:{operation}", resource=self._region.arn("eks", f"addon/{name}/{addon}/*"))
         resource = addon_arn(self._region, record)
-        return Need(action=f"eks:{operation}", resource=resource, context=_resource_tags(record.tags))
+        return Need(action=f"eks:{operation}", resource=resource, context=resource_tags(record.tags))
 
     def _on_tagged(self, operation: str, parameters: Parameters) -> Need:
         arn = parameters.get("resourceArn", "*")
         resource = find_resource(self._store, self._region, arn)
         context: Values = {
-            **_resource_tags(resource.tags if resource else {}),
+            **resource_tags(resource.tags if resource else {}),
             **_request_values(operation, parameters),
         }
         return Need(action=f"eks:{operation}", resource=arn, context=context)
@@ -130,23 +131,14 @@ class EksAuthNeeds:
         """What a call needs."""
         name = parameters.get("clusterName", "*")
         cluster = self._world.store.eks_clusters.get(name)
-        tags = _resource_tags(cluster.tags if cluster else {})
+        tags = resource_tags(cluster.tags if cluster else {})
         resource = cluster_arn(self._world.region, name)
         return [Need(action=f"eks-auth:{operation}", resource=resource, context=tags)]
 
 
-def _resource_tags(tags: Mapping[str, str]) -> Values:
-    return {f"aws:ResourceTag/{key}": value for key, value in tags.items()}
-
-
 def _request_values(operation: str, parameters: Parameters) -> Values:
     """The condition keys that describe a request's own parameters."""
-    values: Values = {}
-    if new := parameters.get("tags"):
-        values.update({f"aws:RequestTag/{key}": value for key, value in new.items()})
-        values["aws:TagKeys"] = list(new)
-    if removed := parameters.get("tagKeys"):
-        values["aws:TagKeys"] = list(removed)
+    values = request_tags(parameters.get("tags", {}), parameters.get("tagKeys", []))
     if scope := parameters.get("accessScope"):
         values["eks:accessScope"] = scope.get("type", "cluster")
         values["eks:namespaces"] = list(scope.get("namespaces", []))

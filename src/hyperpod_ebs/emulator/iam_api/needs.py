@@ -11,6 +11,7 @@ from hyperpod_ebs.emulator.iam_api.entities import SERVICE_PATH, Entities, Entit
 from hyperpod_ebs.emulator.iam_api.service_linked_roles import linked_role_name
 from hyperpod_ebs.emulator.identity.authorizer import Need
 from hyperpod_ebs.emulator.identity.pass_role import pass_role_need
+from hyperpod_ebs.emulator.identity.tag_values import request_tags, resource_tags
 from hyperpod_ebs.emulator.identity_records import Group, ManagedPolicy, OidcProvider, User
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Parameters
@@ -121,15 +122,9 @@ class IamNeeds:
 
 def _tag_values(parameters: Parameters, record: Named | None) -> Values:
     """The condition keys about tags."""
-    values: Values = {}
     tags: Mapping[str, str] = getattr(record, "tags", {})  # groups have no tags
-    for key, value in tags.items():
-        values[f"aws:ResourceTag/{key}"] = values[f"iam:ResourceTag/{key}"] = value
     new = {tag["Key"]: tag["Value"] for tag in parameters.get("Tags", [])}
-    values.update({f"aws:RequestTag/{key}": value for key, value in new.items()})
-    if keys := [*new, *parameters.get("TagKeys", [])]:
-        values["aws:TagKeys"] = keys
-    return values
+    return {**resource_tags(tags, "iam"), **request_tags(new, parameters.get("TagKeys", []))}
 
 
 def _policy_values(operation: str, parameters: Parameters, record: Named | None) -> Values:

@@ -3,9 +3,10 @@
 Source: IAM User Guide, "Grant a user permissions to pass a role to an AWS service".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from hyperpod_ebs.emulator.identity.authorizer import Need
+from hyperpod_ebs.emulator.identity.tag_values import resource_tags
 
 
 def pass_role_need(role_arn: str, service: str, tags: Mapping[str, str] | None = None) -> Need:
@@ -16,7 +17,5 @@ def pass_role_need(role_arn: str, service: str, tags: Mapping[str, str] | None =
         service: The service's principal: eks.amazonaws.com.
         tags: The role's tags.
     """
-    context: dict[str, str | Sequence[str]] = {"iam:PassedToService": service}
-    for key, value in (tags or {}).items():
-        context[f"aws:ResourceTag/{key}"] = context[f"iam:ResourceTag/{key}"] = value
+    context = {"iam:PassedToService": service, **resource_tags(tags or {}, "iam")}
     return Need(action="iam:PassRole", resource=role_arn, context=context)

@@ -11,6 +11,7 @@ from typing import Final
 
 from hyperpod_ebs.emulator.identity.authorizer import Need
 from hyperpod_ebs.emulator.identity.identities import ContextValues, Identities, compiled_policy
+from hyperpod_ebs.emulator.identity.tag_values import request_tags, resource_tags
 from hyperpod_ebs.emulator.identity_records import Role
 from hyperpod_ebs.iam.decision import ResourcePolicy
 from hyperpod_ebs.iam.documents import Kind, Policy
@@ -56,17 +57,10 @@ class Assumption:
     def _context(self, role: Role | None) -> ContextValues:
         context: dict[str, str | Sequence[str]] = {"sts:RoleSessionName": self.session_name}
         if role:
-            context |= {
-                f"{prefix}:ResourceTag/{key}": value for prefix in _PREFIXES for key, value in role.tags.items()
-            }
-        if self.tags:
-            context |= {f"aws:RequestTag/{key}": value for key, value in self.tags.items()}
-            context["aws:TagKeys"] = list(self.tags)
+            context |= resource_tags(role.tags, "iam")
+        context |= request_tags(self.tags)
         if self.transitive:
             context["sts:TransitiveTagKeys"] = list(self.transitive)
         if self.source_identity:
             context["sts:SourceIdentity"] = self.source_identity
         return {**context, **self.context}
-
-
-_PREFIXES: Final = ("aws", "iam")

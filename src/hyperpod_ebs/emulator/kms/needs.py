@@ -10,6 +10,7 @@ from typing import Final
 
 from hyperpod_ebs.emulator.identity.authorizer import Need
 from hyperpod_ebs.emulator.identity.identities import ContextValues, compiled_policy
+from hyperpod_ebs.emulator.identity.tag_values import request_tags, resource_tags
 from hyperpod_ebs.emulator.kms import key_material
 from hyperpod_ebs.emulator.kms.grant_rules import Use, is_allowed_by
 from hyperpod_ebs.emulator.kms.keyring import Keyring
@@ -79,7 +80,7 @@ class KmsNeeds:
             "kms:MultiRegion": "false",
             "kms:ResourceAliases": self._keyring.aliases(key),
             **{f"kms:EncryptionContext:{name}": value for name, value in use.context.items()},
-            **{f"aws:ResourceTag/{name}": value for name, value in key.tags.items()},
+            **resource_tags(key.tags),
         }
         if use.context:
             values["kms:EncryptionContextKeys"] = list(use.context)
@@ -210,9 +211,7 @@ def _context(parameters: Parameters, prefix: str) -> Mapping[str, str]:
 
 def _tag_values(parameters: Parameters) -> Values:
     tags = {tag["TagKey"]: tag["TagValue"] for tag in parameters.get("Tags", [])}
-    values: Values = {f"aws:RequestTag/{key}": value for key, value in tags.items()}
-    keys = [*tags, *parameters.get("TagKeys", [])]
-    return {**values, "aws:TagKeys": keys} if keys else values
+    return request_tags(tags, parameters.get("TagKeys", []))
 
 
 def _bool(value: object) -> str:

@@ -13,6 +13,7 @@ from hyperpod_ebs.emulator.eks.arns import cluster_arn
 from hyperpod_ebs.emulator.identity.authorizer import Need
 from hyperpod_ebs.emulator.identity.identities import ContextValues
 from hyperpod_ebs.emulator.identity.pass_role import pass_role_need
+from hyperpod_ebs.emulator.identity.tag_values import request_tags, resource_tags
 from hyperpod_ebs.emulator.records import Cluster
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Parameters
@@ -43,15 +44,12 @@ class SageMakerNeeds:
         if not named:
             return [Need(action=f"sagemaker:{operation}")]
         cluster = self._find(named)
-        context: dict[str, str | Sequence[str]] = {}
-        for key, value in (cluster.tags if cluster else {}).items():
-            context[f"aws:ResourceTag/{key}"] = context[f"sagemaker:ResourceTag/{key}"] = value
-        if new := {tag["Key"]: tag["Value"] for tag in parameters.get("Tags", [])}:
-            context.update({f"aws:RequestTag/{key}": value for key, value in new.items()})
-            context["aws:TagKeys"] = list(new)
-        context.update(_cluster_values(parameters))
-        if keys := parameters.get("TagKeys"):
-            context["aws:TagKeys"] = keys
+        new = {tag["Key"]: tag["Value"] for tag in parameters.get("Tags", [])}
+        context = {
+            **resource_tags(cluster.tags if cluster else {}, "sagemaker"),
+            **request_tags(new, parameters.get("TagKeys", [])),
+            **_cluster_values(parameters),
+        }
         resource = self._arn(cluster.id if cluster else named.rpartition("/")[2])
         needs = [Need(action=f"sagemaker:{operation}", resource=resource, context=context)]
         if operation == "CreateCluster" and new:
@@ -76,7 +74,7 @@ class SageMakerNeeds:
         return Need(
             action="eks:DescribeCluster",
             resource=cluster_arn(self._world.region, name),
-            context={**FORWARDED, **{f"aws:ResourceTag/{key}": value for key, value in tags.items()}},
+            context={**FORWARDED, **resource_tags(tags)},
         )
 
     def _find(self, name_or_arn: str) -> Cluster | None:
