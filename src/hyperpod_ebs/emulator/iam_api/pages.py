@@ -1,10 +1,10 @@
 """Pages of IAM's lists: MaxItems and Marker."""
 
-import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 from hyperpod_ebs.emulator.iam_api.faults import validation_error
+from hyperpod_ebs.emulator.state.key_pages import page_after
 from hyperpod_ebs.emulator.wire.operations import Answer, Parameters
 
 R = TypeVar("R")
@@ -28,13 +28,12 @@ def page(
     Raises:
         AwsFault: The marker is invalid.
     """
-    after, size = read_marker(parameters.get("Marker")), parameters.get("MaxItems", DEFAULT_ITEMS)
-    rest = sorted(((key(item), item) for item in items), key=lambda pair: pair[0])
-    rest = [pair for pair in rest if after is None or pair[0] > after]
-    shown: Sequence[Any] = [show(item) for _, item in rest[:size]]  # Any: as `show`
-    is_truncated = len(rest) > size
-    marker = write_marker(rest[size - 1][0]) if is_truncated else None
-    return {member: shown, "IsTruncated": is_truncated, "Marker": marker}
+    size = parameters.get("MaxItems", DEFAULT_ITEMS)
+    try:
+        this_page, marker = page_after(items, key, marker=parameters.get("Marker"), size=size)
+    except ValueError as error:
+        raise validation_error(f"Invalid Marker: {parameters['Marker']}") from error
+    return {member: [show(item) for item in this_page], "IsTruncated": marker is not None, "Marker": marker}
 
 
 def split_page(answer: Answer, lists: Mapping[str, str]) -> Answer:
@@ -46,22 +45,3 @@ def split_page(answer: Answer, lists: Mapping[str, str]) -> Answer:
     """
     split = {name: [members for of, members in answer["Found"] if of == kind] for kind, name in lists.items()}
     return {**split, "IsTruncated": answer["IsTruncated"], "Marker": answer["Marker"]}
-
-
-def write_marker(key: str) -> str:
-    """The marker of the page that starts after the item with this key."""
-    return base64.urlsafe_b64encode(key.encode()).decode()
-
-
-def read_marker(marker: str | None) -> str | None:
-    """The key in a marker; None without one.
-
-    Raises:
-        AwsFault: The text is not a marker.
-    """
-    if marker is None:
-        return None
-    try:
-        return base64.b64decode(marker, altchars=b"-_", validate=True).decode()
-    except ValueError as error:
-        raise validation_error(f"Invalid Marker: {marker}") from error

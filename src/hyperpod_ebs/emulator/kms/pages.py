@@ -1,9 +1,9 @@
 """Pages of KMS's List calls: Limit and Marker."""
 
-import base64
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+from hyperpod_ebs.emulator.state.key_pages import page_after
 from hyperpod_ebs.emulator.state.store import Record
 from hyperpod_ebs.emulator.wire.operations import AwsFault, Parameters
 
@@ -21,16 +21,9 @@ def page(records: Iterable[R], parameters: Parameters, *, default: int) -> tuple
     Raises:
         AwsFault: The Marker is not one that an earlier answer had.
     """
-    limit, start = parameters.get("Limit", default), _read_marker(parameters.get("Marker"))
-    rest = sorted((record for record in records if record.id > start), key=lambda record: record.id)
-    if len(rest) <= limit:
-        return rest, {"Truncated": False}
-    marker = base64.b64encode(rest[limit - 1].id.encode()).decode()
-    return rest[:limit], {"Truncated": True, "NextMarker": marker}
-
-
-def _read_marker(marker: str | None) -> str:
+    limit = parameters.get("Limit", default)
     try:
-        return base64.b64decode(marker or "", validate=True).decode()
+        this_page, marker = page_after(records, lambda record: record.id, marker=parameters.get("Marker"), size=limit)
     except ValueError as error:
         raise AwsFault("InvalidMarkerException", "Invalid marker.") from error
+    return this_page, {"Truncated": True, "NextMarker": marker} if marker else {"Truncated": False}
