@@ -20,7 +20,7 @@ from hyperpod_ebs.emulator.state.store import StateRefused
 
 app = App(
     name="emulator",
-    help="Run and inspect the embedded cloud (the emulator): EC2, SageMaker, EKS and STS with real block devices.",
+    help="Run and inspect the embedded cloud (the emulator): AWS's APIs with real block devices.",
 )
 # Loaded by path, so that the other commands start quickly, without the server and the SDK's models.
 app.command("hyperpod_ebs.emulator.process:run", name="run", help="Run the emulator until SIGTERM or Ctrl-C.")
