@@ -1,4 +1,4 @@
-"""UpdateCluster, BatchAddClusterNodes and ListClusterEvents."""
+"""UpdateCluster, BatchAddClusterNodes, ListClusterEvents and DescribeClusterEvent."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import pytest
 from hyperpod_ebs.emulator.emulator import Emulator
 from tests.support.callers import Caller, Grant
 from tests.support.emulator_clients import GROUP, ROLE, Aws, cloud
+from tests.support.every_sagemaker_operation import UNKNOWN_EVENT
 from tests.support.waiting import wait_until_equal
 
 
@@ -107,7 +108,7 @@ async def test_nodes_are_not_added_to_other_clusters(aws: Aws) -> None:
 
 async def test_events_are_listed_by_node_type_and_time(aws: Aws) -> None:
     """SageMaker API reference, ListClusterEvents."""
-    arn, (node,) = await aws.create_cluster()
+    arn, (node,) = await aws.create_cluster(NodeProvisioningMode="Continuous")
     await aws("sagemaker", "batch_reboot_cluster_nodes", ClusterName=arn, NodeIds=[node])
 
     async def descriptions(**members: Any) -> list[str]:
@@ -128,6 +129,45 @@ async def test_events_are_listed_by_node_type_and_time(aws: Aws) -> None:
     assert await descriptions(ResourceType="Cluster", SortOrder="Ascending") == [everything[0], everything[2]]
     assert await descriptions(MaxResults=1) == everything[-1:]
     assert await descriptions(EventTimeBefore=0) == []
+
+
+async def test_an_event_is_described_with_the_logical_id_of_its_node(aws: Aws) -> None:
+    """SageMaker API reference, DescribeClusterEvent; EventDetails is optional."""
+    arn, (node,) = await aws.create_cluster(NodeProvisioningMode="Continuous")
+    listed = (await aws("sagemaker", "list_cluster_events", ClusterName=arn))["Events"]
+
+    described = {
+        event["ResourceType"]: await aws(
+            "sagemaker", "describe_cluster_event", ClusterName="hp", EventId=event["EventId"]
+        )
+        for event in listed
+    }
+
+    details = described["Instance"]["EventDetails"].pop("EventDetails")
+    assert details == {"EventMetadata": {"Instance": {"NodeLogicalId": node}}}
+    assert all(answer["EventDetails"] in listed for answer in described.values())
+
+
+@pytest.mark.parametrize("operation", ["list_cluster_events", "describe_cluster_event"])
+async def test_events_need_continuous_provisioning(operation: str, aws: Aws) -> None:
+    """SageMaker API reference, ListClusterEvents and DescribeClusterEvent."""
+    arn, _ = await aws.create_cluster()
+    event = {"EventId": UNKNOWN_EVENT} if operation.startswith("describe") else {}
+
+    refused = await aws.expect_error("sagemaker", operation, ClusterName=arn, **event)
+
+    assert refused[0] == "ValidationException"
+
+
+async def test_an_event_is_found_only_in_its_own_cluster(aws: Aws) -> None:
+    """SageMaker API reference, DescribeClusterEvent: ResourceNotFound."""
+    arn, _ = await aws.create_cluster(NodeProvisioningMode="Continuous")
+    other, _ = await aws.create_cluster(ClusterName="other", NodeProvisioningMode="Continuous")
+    event = (await aws("sagemaker", "list_cluster_events", ClusterName=other))["Events"][0]["EventId"]
+
+    for id_ in (event, UNKNOWN_EVENT):
+        refused = await aws.expect_error("sagemaker", "describe_cluster_event", ClusterName=arn, EventId=id_)
+        assert refused[0] == "ResourceNotFound"
 
 
 async def test_a_policy_decides_about_instance_types_and_subnets(emulator: Emulator, aws: Aws) -> None:

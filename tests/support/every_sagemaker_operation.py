@@ -8,8 +8,13 @@ from tests.support.every_ec2_operation import Client
 
 UNKNOWN_CLUSTER: Final = "arn:aws:sagemaker:us-west-2:123456789012:cluster/aaaaaaaaaaaa"
 
+UNKNOWN_EVENT: Final = "00000000-0000-4000-8000-000000000000"
+
 FURTHER_SAGEMAKER_OPERATIONS: Final = frozenset(
-    {"AddTags", "BatchAddClusterNodes", "DeleteTags", "ListClusterEvents", "ListTags", "UpdateCluster"}
+    {
+        *("AddTags", "BatchAddClusterNodes", "DeleteTags", "DescribeClusterEvent", "ListClusterEvents", "ListTags"),
+        "UpdateCluster",
+    }
 )
 
 FURTHER_SAGEMAKER_ERRORS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
@@ -19,6 +24,7 @@ FURTHER_SAGEMAKER_ERRORS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
         "ValidationException",
     ),
     "DeleteTags": ({"ResourceArn": UNKNOWN_CLUSTER, "TagKeys": ["a"]}, "ValidationException"),
+    "DescribeClusterEvent": ({"ClusterName": "nowhere", "EventId": UNKNOWN_EVENT}, "ResourceNotFound"),
     "ListClusterEvents": ({"ClusterName": "nowhere"}, "ResourceNotFound"),
     "ListTags": ({"ResourceArn": UNKNOWN_CLUSTER}, "ValidationException"),
     "UpdateCluster": ({"ClusterName": "hp", "InstanceGroupsToDelete": ["nothing"]}, "ValidationException"),
@@ -44,3 +50,6 @@ async def call_further_sagemaker_operations(aws: Client, cluster: str) -> None:
     await aws("sagemaker", "UpdateCluster", ClusterName=cluster, InstanceGroups=[GROUP])
     events = await aws("sagemaker", "ListClusterEvents", ClusterName=cluster, NodeId=node)
     assert [event["ResourceType"] for event in events["Events"]] == ["Instance", "Instance"]
+    first = events["Events"][0]["EventId"]
+    described = await aws("sagemaker", "DescribeClusterEvent", ClusterName=cluster, EventId=first)
+    assert described["EventDetails"]["Description"] == events["Events"][0]["Description"]

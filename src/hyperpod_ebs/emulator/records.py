@@ -231,7 +231,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterEvent:
-    """An event of a HyperPod cluster, as ListClusterEvents shows it."""
+    """An event of a HyperPod cluster."""
 
     id: str
     """A UUID."""
