@@ -193,17 +193,41 @@ def sign_headers(request: Request, names: tuple[str, ...]) -> Request:
     return replace_parts(request, headers={**request.headers, "authorization": value})
 
 
+def sign_for(url: str, body: bytes, headers: dict[str, str]) -> dict[str, str]:
+    """The headers of a request to EC2 at `url`, with its signature."""
+    request = AWSRequest(method="POST", url=url, data=body, headers=headers)
+    SigV4Auth(Credentials("AKIDEXAMPLE", SECRET), "ec2", "us-west-2").add_auth(request)
+    return dict(request.headers.items())
+
+
+@pytest.mark.parametrize("name", ["x-amz-target", "X-Amz-Security-Token", "x-amz-new"])
+async def test_an_amz_header_that_was_added_after_signing_is_rejected(url: str, name: str) -> None:
+    """IAM User Guide, "Create a signed AWS API request": all x-amz-* headers of a request must be signed."""
+    body = b"Action=DescribeVolumes&Version=2016-11-15"
+    request = sign_for(url, body, {"content-type": FORM})
+
+    async with aiohttp.ClientSession() as session:
+        async with session.post(url, data=body, headers=request) as answer:
+            unchanged = answer.status
+        async with session.post(url, data=body, headers={**request, name: "added"}) as answer:
+            changed, text = answer.status, await answer.text()
+
+    assert unchanged == 200
+    assert (changed >= 400, "AuthFailure" in text or "SignatureDoesNotMatch" in text) == (True, True), text
+
+
 @pytest.mark.parametrize(
     ("required", "presigned"),
-    [(("host", "x-amz-date"), False), (("host",), True)],
+    [(("host", "x-amz-date", "x-amz-target"), False), (("host", "x-amz-target"), True)],
     ids=["a header", "a presigned URL, whose time is in the query"],
 )
-def test_a_correct_signature_that_does_not_cover_host_and_time_is_rejected(
+def test_a_correct_signature_that_does_not_cover_the_host_and_amz_headers_is_rejected(
     required: tuple[str, ...],
     presigned: bool,  # noqa: FBT001 - a case
 ) -> None:
     """IAM User Guide, "Create a signed AWS API request": SignedHeaders must include host and the x-amz-* headers."""
-    request = sign(method="GET", query="a=b", body=b"", headers={"x-note": "signed too"}, presigned=presigned)
+    headers = {"x-note": "signed too", "x-amz-target": "One"}
+    request = sign(method="GET", query="a=b", body=b"", headers=headers, presigned=presigned)
 
     verify(sign_headers(request, (*required, "x-note")))
     for name in required:
@@ -323,6 +347,17 @@ def test_a_signature_for_another_region_is_rejected(case: ErrorCase) -> None:
 
     fault = refused.value
     assert (fault.code, fault.message, fault.status) == (case.code, case.message, case.status)
+
+
+@pytest.mark.parametrize("presigned", [False, True])
+def test_a_session_token_that_is_not_utf_8_is_rejected_without_a_crash(*, presigned: bool) -> None:
+    """It is compared with the key's own token before the signature is verified."""
+    original = sign(method="GET", body=b"", presigned=presigned)
+    headers = {**original.headers, "x-amz-security-token": "\udcff"}
+    query = f"{original.query}&X-Amz-Security-Token=\udcff" if presigned else original.query
+
+    with pytest.raises(AwsFault, match="AuthFailure"):
+        verify(replace_parts(original, headers=headers, query=query))
 
 
 @pytest.mark.parametrize("part", ["path", "query", "header"])

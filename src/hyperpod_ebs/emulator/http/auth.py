@@ -18,6 +18,9 @@ SKEW: Final = timedelta(minutes=5)
 PRESIGNED: Final = timedelta(minutes=15)
 """How long STS accepts a presigned URL, regardless of its X-Amz-Expires (aws-iam-authenticator, token.go)."""
 
+_AMZ: Final = "x-amz-"
+"""The beginning of the names of headers that must be signed."""
+
 _VALIDATE: Final = "AWS was not able to validate the provided access credentials"
 _INVALID_TOKEN: Final = "The security token included in the request is invalid."  # noqa: S105 - a message
 _EXPIRED_TOKEN: Final = "The security token included in the request is expired"  # noqa: S105 - a message
@@ -157,7 +160,7 @@ def _verify(claim: Claim, request: Request, *, keys: SigningKeys, now: datetime)
     if message := _time_error(claim, now):
         raise errors.wrong_time.fault(message)
     expected = signature.expected_signature(claim, key.secret, request)
-    if not _signs_required_parts(claim) or not hmac.compare_digest(expected.encode(), claim.signature.encode()):
+    if not _signs_required_parts(claim, request) or not _is_equal(expected, claim.signature):
         raise errors.wrong_signature.fault("")
     if not keys.accepts_region(claim.service, claim.region):
         # An endpoint of one region rejects a signature for another.
@@ -169,7 +172,12 @@ def _verify(claim: Claim, request: Request, *, keys: SigningKeys, now: datetime)
 
 def _is_token_right(key: SigningKey, claim: Claim) -> bool:
     """Whether the request has the session token of temporary credentials; long-term ones have none."""
-    return hmac.compare_digest((key.token or "").encode(), claim.token.encode())
+    return _is_equal(key.token or "", claim.token)
+
+
+def _is_equal(secret: str, received: str) -> bool:
+    """Compare in a time that says nothing about the secret."""
+    return hmac.compare_digest(secret.encode(), signature.sent_bytes(received))
 
 
 def _errors_of(service: str) -> SignatureErrors:
@@ -190,7 +198,12 @@ def _time_error(claim: Claim, now: datetime) -> str | None:
     return None
 
 
-def _signs_required_parts(claim: Claim) -> bool:
-    """Whether the signature covers the host and, unless presigned, the time, and its scope has the day of that time."""
-    required = {"host"} if claim.presigned else {"host", "x-amz-date"}
+def _signs_required_parts(claim: Claim, request: Request) -> bool:
+    """Whether the signature covers the required headers, and its scope has the day of the request's time.
+
+    The required headers are the host, all `x-amz-*` headers that were sent, and, unless presigned, the time.
+    """
+    required = {"host", *(name for name in request.headers if name.startswith(_AMZ))}
+    if not claim.presigned:
+        required.add("x-amz-date")
     return required <= set(claim.headers) and claim.day == f"{claim.at:%Y%m%d}"

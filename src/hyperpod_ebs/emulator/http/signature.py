@@ -113,15 +113,15 @@ class Claim:
 
 def expected_signature(claim: Claim, secret: str, request: Request) -> str:
     """The signature of `request` if it was signed with `secret`."""
-    canonical = hashlib.sha256(_bytes(_canonical(claim, request))).hexdigest()
+    canonical = hashlib.sha256(sent_bytes(_canonical(claim, request))).hexdigest()
     to_sign = f"{ALGORITHM}\n{claim.at:{TIME_FORMAT}}\n{claim.scope}\n{canonical}"
     key = f"AWS4{secret}".encode()
     for part in claim.scope.split("/"):
-        key = hmac.digest(key, _bytes(part), "sha256")
-    return hmac.digest(key, _bytes(to_sign), "sha256").hex()
+        key = hmac.digest(key, sent_bytes(part), "sha256")
+    return hmac.digest(key, sent_bytes(to_sign), "sha256").hex()
 
 
-def _bytes(text: str) -> bytes:
+def sent_bytes(text: str) -> bytes:
     """The bytes that were sent as `text`: aiohttp represents bytes that are not UTF-8 as lone surrogates."""
     return text.encode(errors="surrogateescape")
 
@@ -150,7 +150,7 @@ def _canonical_path(path: str) -> str:
         elif part not in {"", "."}:
             parts.append(part)
     end = "/" if parts and path.endswith("/") else ""
-    return quote(_bytes("/" + "/".join(parts) + end), safe="/~")
+    return quote(sent_bytes("/" + "/".join(parts) + end), safe="/~")
 
 
 def _canonical_query(query: str) -> str:
@@ -161,4 +161,4 @@ def _canonical_query(query: str) -> str:
 
 def _canonical_part(part: str) -> str:
     """A name or value of the query in its canonical escaping."""
-    return quote(unquote_to_bytes(_bytes(part)), safe="~")
+    return quote(unquote_to_bytes(sent_bytes(part)), safe="~")
