@@ -84,6 +84,23 @@ def test_failed_polls_slow_the_pace_and_fail_no_waiter() -> None:
 
 
 @pytest.mark.requirement("waits.end")
+def test_a_denied_poll_fails_its_waiters_at_once_and_does_not_slow_the_next() -> None:
+    """Waiting does not give a permission, and the sidecars retry; the user reads which permission is missing."""
+    scripted = ScriptedCloud(shows=available_after_two_seconds)
+    scripted.refusals["describe_volumes"] = [errors.Denied("ec2:DescribeVolumes on * is denied")] * 5
+
+    async def act() -> float:
+        async with Watcher(scripted.cloud) as watcher:
+            for _ in range(5):
+                with pytest.raises(errors.Denied, match="wait for volume vol-1: ec2:DescribeVolumes on"):
+                    await wait(watcher)
+            assert now() < 2
+            return await wait(watcher)
+
+    assert 2 <= run(act()) < 4
+
+
+@pytest.mark.requirement("waits.end")
 def test_a_poll_that_hangs_is_given_up_soon() -> None:
     """The next poll uses another connection."""
     scripted, polls = ScriptedCloud(shows=available_after_two_seconds), 0

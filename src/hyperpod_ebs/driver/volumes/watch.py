@@ -2,7 +2,8 @@
 
 A waiting operation registers a volume, a transition, and a condition. A task describes all waited-for volumes together,
 as often as their `Pace` finds a call worthwhile, and wakes each operation whose condition is met. Failed polls slow the
-pace and do not fail an operation. A poll counts only for operations that registered before it began: an answer from an
+pace and do not fail an operation. If IAM denies a poll, each operation fails at once and names the missing permission:
+to wait longer does not help. A poll counts only for operations that registered before it began: an answer from an
 earlier poll may show what was true before the operation's request to AWS.
 
 EC2 describes volumes and modifications by two actions with a request budget each. So each has its own pace and task.
@@ -67,6 +68,7 @@ class Poller(Generic[T]):
 
         Raises:
             TimeoutError: `patience` seconds have passed.
+            Denied: IAM denies the description.
             Unavailable: The poller has stopped.
         """
         if self._has_stopped:
@@ -118,6 +120,9 @@ class Poller(Generic[T]):
             except PartlyRead as partly:  # only the waiters of unreadable objects keep waiting
                 log.warning("cannot read some of the polled objects", error=str(partly))
                 found, readable = partly.found, ids - partly.unread
+            except errors.Denied as denied:
+                self._fail((waiter for waiter in waiters if waiter.volume_id in ids), denied)
+                continue
             except (errors.Error, TimeoutError) as error:
                 failure = error
                 continue
@@ -144,6 +149,11 @@ class Poller(Generic[T]):
             else:
                 self._pace.note_incomplete(waiter.wait)
             waiter.polled = self._last_poll
+
+    def _fail(self, waiters: Iterator[_Waiter[T]], denied: errors.Denied) -> None:
+        for waiter in waiters:
+            if not waiter.result.done():
+                waiter.result.set_exception(errors.Denied(f"cannot wait for volume {waiter.volume_id}: {denied}"))
 
 
 class Watcher:
@@ -178,6 +188,7 @@ class Watcher:
 
         Raises:
             TimeoutError: `patience` seconds have passed.
+            Denied: IAM denies the description.
             Unavailable: The watcher has stopped.
         """
         return await self._volumes.wait_until(volume_id, transition, is_reached, patience=patience)
@@ -189,6 +200,7 @@ class Watcher:
 
         Raises:
             TimeoutError: `patience` seconds have passed.
+            Denied: IAM denies the description.
             Unavailable: The watcher has stopped.
         """
         return await self._modifications.wait_until(volume_id, Transition.MODIFY, is_reached, patience=patience)
