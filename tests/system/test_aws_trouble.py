@@ -16,6 +16,7 @@ from hyperpod_ebs.driver.aws.clients import Settings
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 from hyperpod_ebs.pb import csi_pb2
+from tests.support.callers import Caller
 from tests.support.controller_process import NO_AWS_FILES, UNKNOWN_VOLUME, environment, start_controller
 from tests.support.emulator_clients import ZONE, Aws
 from tests.support.waiting import wait_until
@@ -34,7 +35,8 @@ async def test_a_wrong_role_is_named_and_fixed_without_a_restart(emulator: Emula
         status, text = await controller.get_page("/healthz")
 
         assert (status, await controller.is_ready(), (await controller.get_page("/livez"))[0]) == (503, False, 200)
-        assert f"{action} on * is denied: You are not authorized ({code}); allow it in the driver's IAM role: " in text
+        denial = f"{action} on * is denied to the driver's IAM role: You are not authorized ({code})"
+        assert f"{denial}; allow it in the role's policy: " in text
         assert "aws_ebs_csi_healthy 0.0" in (await controller.get_page("/metrics", metrics=True))[1]
         emulator.faults.clear()
         await wait_until(controller.is_healthy)
@@ -341,6 +343,26 @@ async def test_the_log_has_the_request_id_of_a_refusal_and_the_message_has_not(
 
     assert re.search(r"operation=DeleteVolume code=VolumeInUse aws_request=[0-9a-f-]{36}", logged), logged
     assert (refusal.value.details() or "").startswith(f"cannot delete volume {volume}: no (VolumeInUse)")
+
+
+async def test_the_log_has_the_encoded_message_of_a_denial_and_the_event_has_not(
+    emulator: Emulator, aws: Aws, short_path: Path
+) -> None:
+    """AWS STS API reference, DecodeAuthorizationMessage; an event has no room for the encoded message."""
+    volume, caller = await aws.create_volume(), await Caller.create(emulator, "driver")
+    caller.allow([{"Effect": "Allow", "Action": "ec2:Describe*", "Resource": "*"}])
+    env = {**environment(emulator), **caller.env}
+
+    async with start_controller(short_path, env) as controller:
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await controller.csi.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volume))
+        logged = await controller.process.wait_for_log("AWS refused a call")
+
+    encoded = logged.rpartition("encoded=")[2].strip()
+    decoded = await aws("sts", "decode_authorization_message", EncodedMessage=encoded)
+    assert '"action":"ec2:DeleteVolume"' in decoded["DecodedMessage"]
+    assert "is denied to IAM user driver: no identity-based policy allows" in (refusal.value.details() or "")
+    assert "ncoded" not in (refusal.value.details() or "")
 
 
 async def test_the_sdks_debug_log_shows_requests_and_responses_without_credentials(

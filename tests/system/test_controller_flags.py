@@ -186,10 +186,9 @@ async def test_a_missing_permission_is_named_with_the_statement_that_grants_it(
         code, text = await refusal_of(start_call_that_needs(controller, operation, id_, node))
 
     assert code is StatusCode.PERMISSION_DENIED
-    assert f"{action} on {resource} is denied" in text
+    assert f"{action} on {resource} is denied to IAM role driver: no identity-based policy allows" in text
     assert (
-        f'allow it in the driver\'s IAM role: {{"Effect": "Allow", "Action": "{action}", "Resource": "{resource}"}}'
-        in text
+        f'allow it in the role\'s policy: {{"Effect": "Allow", "Action": "{action}", "Resource": "{resource}"}}' in text
     )
     assert len(text.encode()) <= 900
 

@@ -1,6 +1,5 @@
 """AWS's refusals: each code gives the same error from EC2 and from SageMaker."""
 
-import json
 import re
 
 import pytest
@@ -139,20 +138,83 @@ def test_a_missing_token_file_is_a_retryable_error_that_names_the_file() -> None
     assert "/var/run/secrets/token" in str(error)
 
 
-def test_a_denial_names_the_action_the_resource_and_the_statement_that_allows_it() -> None:
-    """A sidecar's event has room for 900 bytes, so AWS's encoded message is left out."""
-    message = (
-        "You are not authorized to perform this operation. User: arn:aws:sts::1:assumed-role/x is not authorized to "
-        "perform: ec2:CreateVolume on resource: arn:aws:ec2:us-west-2:1:volume/* because no identity-based policy "
-        f"allows the ec2:CreateVolume action. Encoded authorization failure message: {'x' * 1000}"
+def denial(
+    action: str, resource: str, reason: str, caller: str = "arn:aws:sts::1:assumed-role/driver/session-1"
+) -> str:
+    """The text of a denial, as EC2 writes it."""
+    return (
+        f"You are not authorized to perform this operation. User: {caller} is not authorized to perform: {action} on "
+        f"resource: {resource} {reason}. Encoded authorization failure message: {'x' * 1000}"
     )
 
-    error = error_for(ec2_refusal("UnauthorizedOperation", message, "CreateVolume"))
 
-    statement = {"Effect": "Allow", "Action": "ec2:CreateVolume", "Resource": "arn:aws:ec2:us-west-2:1:volume/*"}
+LACKING = "because no identity-based policy allows the ec2:DeleteVolume action"
+
+
+def test_a_denial_names_the_action_the_resource_the_role_and_the_statement_that_allows_it() -> None:
+    """A sidecar's event has room for 900 bytes, so AWS's encoded message is left out."""
+    resource = "arn:aws:ec2:us-west-2:1:volume/*"
+    reason = "because no identity-based policy allows the ec2:CreateVolume action"
+    text = denial("ec2:CreateVolume", resource, reason)
+
+    error = error_for(ec2_refusal("UnauthorizedOperation", text, "CreateVolume"))
+
     assert isinstance(error, errors.Denied)
-    assert json.dumps(statement) in str(error)
-    assert len(str(error)) < 900
+    assert str(error) == (
+        f"cannot do it: ec2:CreateVolume on {resource} is denied to IAM role driver: no identity-based policy allows "
+        "the ec2:CreateVolume action (UnauthorizedOperation); allow it in the role's policy: "
+        f'{{"Effect": "Allow", "Action": "ec2:CreateVolume", "Resource": "{resource}"}}'
+    )
+
+
+@pytest.mark.requirement("events.stable")
+@pytest.mark.parametrize(
+    ("caller", "name"),
+    [
+        ("arn:aws:sts::1:assumed-role/driver/botocore-session-1767225600", "IAM role driver"),
+        ("arn:aws-us-gov:sts::1:assumed-role/driver/botocore-session-1767229200", "IAM role driver"),
+        ("arn:aws:iam::1:user/team/ann", "IAM user ann"),
+        ("arn:aws:iam::1:root", "arn:aws:iam::1:root"),
+    ],
+)
+def test_a_denial_names_the_role_and_not_its_session(caller: str, name: str) -> None:
+    """The SDK gives each session another name, and Kubernetes counts a repeated event only if its text is the same."""
+    text = denial("ec2:DeleteVolume", "arn:aws:ec2:us-west-2:1:volume/vol-1", LACKING, caller)
+
+    assert f"is denied to {name}: no" in str(error_for(ec2_refusal("UnauthorizedOperation", text, "DeleteVolume")))
+
+
+def test_a_denial_of_one_volume_asks_for_a_statement_about_all_or_for_its_tag() -> None:
+    """AWS's managed policies allow what the driver does to a volume only if the volume has the driver's tag."""
+    text = denial("ec2:DeleteVolume", "arn:aws:ec2:us-west-2:1:volume/vol-1", LACKING)
+
+    error = str(error_for(ec2_refusal("UnauthorizedOperation", text, "DeleteVolume")))
+
+    assert "ec2:DeleteVolume on arn:aws:ec2:us-west-2:1:volume/vol-1 is denied" in error
+    assert '"Resource": "arn:aws:ec2:us-west-2:1:volume/*"}, or give the volume the tag' in error
+    assert error.endswith("such as ebs.csi.aws.com/cluster=true")
+
+
+@pytest.mark.parametrize(
+    ("reason", "next_step"),
+    [
+        ("with an explicit deny in a service control policy", "; change the policy that denies it"),
+        (
+            "because no permissions boundary allows the ec2:DeleteVolume action",
+            "; allow it in that permissions boundary: {",
+        ),
+        ("because no service control policy allows the ec2:DeleteVolume action", "; allow it in that service control "),
+    ],
+)
+def test_a_denial_by_another_policy_than_the_roles_points_to_that_policy(reason: str, next_step: str) -> None:
+    """IAM User Guide, "Troubleshoot access denied error messages"."""
+    text = denial("ec2:DeleteVolume", "arn:aws:ec2:us-west-2:1:volume/vol-1", reason)
+
+    error = str(error_for(ec2_refusal("UnauthorizedOperation", text, "DeleteVolume")))
+
+    assert next_step in error
+    assert reason.removeprefix("because ").removeprefix("with ") in error
+    assert "role's policy" not in error
 
 
 def test_a_role_that_cannot_be_assumed_points_to_its_trust_policy() -> None:

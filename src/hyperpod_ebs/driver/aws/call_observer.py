@@ -1,6 +1,7 @@
 """Count and log the SDK's calls to AWS, including those that it makes on its own for credentials.
 
-The log has the request id of each refusal, which AWS Support asks for. Messages and events have none.
+The log has the request id of each refusal, which AWS Support asks for, and EC2's encoded message, which
+sts:DecodeAuthorizationMessage opens. Messages and events have neither.
 
 The observer listens to the SDK's events before a request is signed, so it never sees a signature or a session
 token. It logs requests and answers only of services whose answers never hold credentials.
@@ -14,6 +15,7 @@ from typing import Any, Final, Protocol
 import structlog
 from aiobotocore.session import AioSession
 
+from hyperpod_ebs.driver.aws import denials
 from hyperpod_ebs.driver.aws.errors import THROTTLING
 
 _STARTED: Final = "hyperpod_ebs.started"
@@ -56,10 +58,12 @@ class CallObserver:
             log.info("AWS request", operation=model.name, body=params.get("body"))
 
     def _on_answer(self, *, model: Any, parsed: Mapping[str, Any], context: dict[str, Any], **_: Any) -> None:
-        code = str(parsed.get("Error", {}).get("Code", ""))
+        error = parsed.get("Error", {})
+        code, encoded = str(error.get("Code", "")), denials.encoded_message(str(error.get("Message", "")))
         if code and code != _DRY_RUN:
             request_id = parsed.get("ResponseMetadata", {}).get("RequestId", "")
-            log.info("AWS refused a call", operation=model.name, code=code, aws_request=request_id)
+            fields = {"encoded": encoded} if encoded else {}
+            log.info("AWS refused a call", operation=model.name, code=code, aws_request=request_id, **fields)
         self._count(model.name, context, "" if code == _DRY_RUN else code)
         if self.logs_bodies and model.service_model.service_name in _LOGGED_SERVICES:
             log.info("AWS answer", operation=model.name, answer=parsed)

@@ -5,14 +5,13 @@ SageMaker passes on EC2's refusals in a ValidationException that names the code 
 a code has the same meaning from both services.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Final
 
 from botocore.exceptions import ClientError
 
-from hyperpod_ebs.driver.aws.operations import OPERATIONS
+from hyperpod_ebs.driver.aws import denials
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.volumes.cloud import TokenSpent
 
@@ -20,11 +19,6 @@ _WRAPPED: Final = re.compile(
     r"\bEc2ErrCode\s*[:=]\s*(?P<code>\w+(?:\.\w+)*)(?:.*?\bEc2ErrMsg\s*[:=]\s*(?P<message>.*))?",
     re.DOTALL | re.IGNORECASE,
 )
-_DENIED: Final = re.compile(
-    r"not authorized to perform:? (?P<action>[\w-]+:\w+)(?: on resource:? (?P<resource>[^\s]+))?"
-)
-# A thousand characters that only sts:DecodeAuthorizationMessage can read.
-_ENCODED: Final = re.compile(r"\s*Encoded authorization failure message:.*", re.DOTALL)
 
 # "(Service: Ec2, Status Code: 400, Request ID: 1-2-3)": SageMaker passes on messages of the AWS SDK for Java.
 _REQUEST_ID: Final = re.compile(r"[;,]?\s*\brequest ?id: [\w-]+", re.IGNORECASE)
@@ -64,14 +58,6 @@ DENIALS: Final = frozenset(
         "UnrecognizedClientException",
     }
 )
-
-UNKNOWN_CALLER: Final = frozenset(
-    {"AuthFailure", "InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClientException"}
-)
-"""The denials that no IAM policy fixes: AWS does not recognise the credentials."""
-
-ASSUME_ROLE: Final = frozenset({"AssumeRole", "AssumeRoleWithWebIdentity"})
-"""The operations that the SDK calls for credentials. The role's own trust policy decides who may call them."""
 
 SERVER_ERRORS: Final = frozenset(
     {
@@ -175,7 +161,7 @@ def error_for_response(error: ClientError, action: str, *, creates: bool = False
     if code in SERVER_ERRORS and creates:
         kind = errors.OutcomeUnknown
     if kind is errors.Denied:
-        reason, next_step = _denial(code, message, error.operation_name)
+        reason, next_step = denials.explain(code, message, error.operation_name)
     else:
         reason, next_step = message.rstrip(". "), NEXT_STEPS.get(kind, "")
     return kind(f"cannot {action}: {reason} ({code})" + (f"; {next_step}" if next_step else ""))
@@ -197,23 +183,3 @@ def code_and_message(error: ClientError) -> tuple[str, str]:
 def parse_problem(error: LookupError | ValueError) -> str:
     """What is wrong with an answer that could not be parsed."""
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)
-
-
-def _denial(code: str, message: str, operation: str) -> tuple[str, str]:
-    """What AWS denied and why, and what the user can do about it."""
-    service = next((name for name, operations in OPERATIONS.items() if operation in operations), "ec2")
-    action, resource = f"{service}:{operation}", "*"
-    if match := _DENIED.search(message):
-        action, resource = match["action"], match["resource"] or "*"
-    explanation = _ENCODED.sub("", message).rstrip(". ")
-    if code in UNKNOWN_CALLER:
-        return f"{action} is refused: {explanation}", (
-            "give the driver a role or access keys that AWS recognises, and check the machine's clock"
-        )
-    if operation in ASSUME_ROLE:
-        return f"{action} is denied: {explanation}", (
-            "name the cluster's OIDC provider and the driver's service account in the role's trust policy, and the "
-            "role's ARN in the service account's annotation"
-        )
-    statement = json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
-    return f"{action} on {resource} is denied: {explanation}", f"allow it in the driver's IAM role: {statement}"
