@@ -40,6 +40,17 @@ class Instance:
     """The directory in which the emulator creates the devices of its volumes."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EksCluster:
+    """The EKS cluster, whose control plane runs on this machine."""
+
+    arn: str
+    issuer: str
+    """The URL of the issuer of service account tokens."""
+    keys: Path
+    """The directory of its keys, with kubeadm's file names: sa.key, sa.pub, ca.key and ca.crt."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cloud:
     """The running emulator."""
@@ -59,9 +70,17 @@ class Cloud:
         async with aiohttp.ClientSession(endpoint) as http:
             yield cls(EmulatorClient(state, environment, http))
 
-    async def create_hyperpod_cluster(self, nodes: int) -> list[Instance]:
-        """Create a HyperPod cluster and the EKS cluster that orchestrates it; the instances of its nodes."""
-        return [self._hyperpod_instance(node) for node in await self.client.create_cluster(nodes, NAME)]
+    async def create_eks_cluster(self) -> EksCluster:
+        """Create the EKS cluster."""
+        created = await self.client.create_eks_cluster(NAME)
+        issuer = created["identity"]["oidc"]["issuer"]
+        return EksCluster(arn=created["arn"], issuer=issuer, keys=self.client.state / "eks" / NAME)
+
+    async def create_hyperpod_cluster(self, nodes: int, eks: EksCluster) -> list[Instance]:
+        """Create the HyperPod cluster that the EKS cluster orchestrates; the instances of its nodes."""
+        return [
+            self._hyperpod_instance(node) for node in await self.client.create_hyperpod_cluster(nodes, NAME, eks.arn)
+        ]
 
     async def running_instances(self) -> dict[str, bool]:
         """The ids of the running instances, and whether each belongs to the HyperPod cluster."""

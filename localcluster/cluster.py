@@ -14,6 +14,7 @@ from hyperpod_ebs.sandbox.sandbox import Sandbox
 from localcluster import cloud, progress
 from localcluster.cloud import Cloud, Instance
 from localcluster.images import build_pause_archive
+from localcluster.kubernetes import pod_identity_webhook
 from localcluster.kubernetes.certificates import ADMINS, CertificateAuthority
 from localcluster.kubernetes.control_plane import PORT, ControlPlane
 from localcluster.kubernetes.infrastructure import Infrastructure
@@ -47,23 +48,26 @@ class Cluster:
     ) -> AsyncGenerator["Cluster"]:
         """Start a cluster of two HyperPod nodes and an EC2 node with these images; it ends with the sandbox."""
         hub = await _start_hub(sandbox)
-        authority = CertificateAuthority.create(sandbox.path / "keys")
-        infrastructure = Infrastructure(sandbox=sandbox, programs=programs, authority=authority, hub=hub)
-        api_server_address = await _forward_port(infrastructure, PORT, name="api-server")
-        emulator_address = await _forward_port(infrastructure, cloud.PORT, name="cloud")
-        with step("start etcd, the API server, the controllers and the scheduler"):
-            await ControlPlane(infrastructure).start()
+        api_server_address = await _forward_port(sandbox, hub, PORT, name="api-server")
+        emulator_address = await _forward_port(sandbox, hub, cloud.PORT, name="cloud")
         async with Cloud.start(sandbox, hub, f"http://{emulator_address}", profile) as emulator:
-            with step("create an EKS cluster, a HyperPod cluster and an EC2 instance"):
-                instances = await emulator.create_hyperpod_cluster(HYPERPOD_NODES)
+            with step("create an EKS cluster"):
+                eks = await emulator.create_eks_cluster()
+            authority = CertificateAuthority.load(sandbox.path / "keys", eks.keys)
+            infrastructure = Infrastructure(sandbox=sandbox, programs=programs, authority=authority, hub=hub)
+            admin = authority.write_kubeconfig("user", f"https://{api_server_address}", user="admin", group=ADMINS)
+            kubectl = Kubectl(programs["kubectl"], str(admin))
+            with step("start etcd, the API server, the controllers, the scheduler and the pod identity webhook"):
+                await ControlPlane(infrastructure, eks).start()
+                await pod_identity_webhook.start(infrastructure, kubectl, emulator.client.environment)
+            with step("create a HyperPod cluster and an EC2 instance"):
+                instances = await emulator.create_hyperpod_cluster(HYPERPOD_NODES, eks)
                 zone = instances[0].labels["topology.kubernetes.io/zone"]
                 instances.append(await emulator.create_ec2_instance(zone))
             with step("start the nodes and import their images"):
                 archives = [build_pause_archive(programs), *images]
                 nodes = await _start_nodes(infrastructure, instances, archives)
                 reconciler = NodeReconciler(infrastructure, emulator, nodes, archives)
-            admin = authority.write_kubeconfig("user", f"https://{api_server_address}", user="admin", group=ADMINS)
-            kubectl = Kubectl(programs["kubectl"], str(admin))
             with step("wait until the nodes are ready"):
                 for node in nodes:
                     is_ready = partial(_is_node_ready, kubectl, node.instance.name)
@@ -106,13 +110,13 @@ async def _start_hub(sandbox: Sandbox) -> Namespaces:
     return hub
 
 
-async def _forward_port(infrastructure: Infrastructure, port: int, *, name: str) -> str:
+async def _forward_port(sandbox: Sandbox, hub: Namespaces, port: int, *, name: str) -> str:
     """Forward a free port of this machine to a port of the hub; the address with the free port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         local_port = listening.getsockname()[1]
         handle = listening.fileno()
-        argv = infrastructure.hub.network_argv(
+        argv = hub.network_argv(
             sys.executable, "-m", "localcluster.machines.forward", str(handle), network.GATEWAY, str(port)
         )
-        await infrastructure.sandbox.start(argv, log=f"forward-{name}.log", pass_fds=(handle,))
+        await sandbox.start(argv, log=f"forward-{name}.log", pass_fds=(handle,))
     return f"127.0.0.1:{local_port}"

@@ -19,12 +19,18 @@ class CertificateAuthority:
     authority: trustme.CA
 
     @classmethod
-    def create(cls, directory: Path) -> "CertificateAuthority":
-        """Create a new authority, and its directory with access for the owner only."""
+    def load(cls, directory: Path, keys: Path) -> "CertificateAuthority":
+        """Load the authority from the directory `keys` of an EKS cluster.
+
+        Args:
+            directory: Is created for the files that the authority issues, with access for the owner only.
+            keys: Has the authority's ca.crt and ca.key.
+        """
         directory.mkdir(mode=0o700)
-        created = cls(directory, trustme.CA())
-        created.authority.cert_pem.write_to_path(created.certificate)
-        return created
+        authority = trustme.CA.from_pem((keys / "ca.crt").read_bytes(), (keys / "ca.key").read_bytes())
+        loaded = cls(directory, authority)
+        authority.cert_pem.write_to_path(loaded.certificate)
+        return loaded
 
     @property
     def certificate(self) -> Path:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hyperpod_ebs.kit import command
+from localcluster.cloud import EksCluster
 from localcluster.kubernetes.certificates import ADMINS
 from localcluster.kubernetes.infrastructure import Infrastructure
 from localcluster.machines import network
@@ -25,6 +26,8 @@ class ControlPlane:
     """The control plane's programs, each a process of the sandbox in the hub's network."""
 
     infrastructure: Infrastructure
+    eks: EksCluster
+    """The EKS cluster that it is the control plane of."""
 
     async def start(self) -> None:
         """Start all programs, and wait until the API server is ready.
@@ -56,7 +59,6 @@ class ControlPlane:
         kubelet_certificate, kubelet_key = self.infrastructure.authority.issue(
             "api-server-kubelet", user="kube-apiserver", group=ADMINS
         )
-        token_certificate, token_key = self.infrastructure.authority.issue("service-accounts", user="service-accounts")
         api_server = await self._start(
             "kube-apiserver",
             self.infrastructure.programs["kube-apiserver"],
@@ -71,9 +73,10 @@ class ControlPlane:
             f"--kubelet-client-certificate={kubelet_certificate}",
             f"--kubelet-client-key={kubelet_key}",
             "--kubelet-preferred-address-types=InternalIP",
-            f"--service-account-key-file={token_certificate}",
-            f"--service-account-signing-key-file={token_key}",
-            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={self.eks.keys / 'sa.pub'}",
+            f"--service-account-signing-key-file={self.eks.keys / 'sa.key'}",
+            f"--service-account-issuer={self.eks.issuer}",
+            "--api-audiences=https://kubernetes.default.svc",
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
             "--allow-privileged=true",
@@ -96,7 +99,7 @@ class ControlPlane:
             self.infrastructure.programs["kube-controller-manager"],
             f"--kubeconfig={kubeconfig}",
             f"--root-ca-file={self.infrastructure.authority.certificate}",
-            f"--service-account-private-key-file={self.infrastructure.authority.directory / 'service-accounts.key'}",
+            f"--service-account-private-key-file={self.eks.keys / 'sa.key'}",
             "--use-service-account-credentials",
             "--leader-elect=false",
             "--node-monitor-period=2s",

@@ -1,7 +1,7 @@
 """A program that runs as long as the cluster."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -22,9 +22,11 @@ class Daemon:
     process: asyncio.subprocess.Process
 
     @classmethod
-    async def start(cls, sandbox: Sandbox, name: str, argv: Sequence[str]) -> Self:
-        """Start a program in the sandbox, with the log `<name>.log`."""
-        return cls(name=name, sandbox=sandbox, process=await sandbox.start(argv, log=f"{name}.log"))
+    async def start(
+        cls, sandbox: Sandbox, name: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None
+    ) -> Self:
+        """Start a program in the sandbox, with the log `<name>.log` and these additional environment variables."""
+        return cls(name=name, sandbox=sandbox, process=await sandbox.start(argv, log=f"{name}.log", env=env))
 
     async def wait_until(
         self, condition: Callable[[], Awaitable[bool]], *, seconds: float, dependencies: Sequence["Daemon"] = ()

@@ -150,7 +150,7 @@ async def test_a_missing_permission_to_attach_to_hyperpod_nodes_is_named_on_the_
 
 async def _volumes_of(live: LiveCluster, name: str) -> list[dict[str, object]]:
     """The cloud's volumes that were created for a persistent volume."""
-    async with live.ec2() as ec2:
+    async with live.client("ec2") as ec2:
         asked = [{"Name": "tag:CSIVolumeName", "Values": [name]}]
         found: list[dict[str, object]] = (await ec2.describe_volumes(Filters=asked))["Volumes"]
         return found

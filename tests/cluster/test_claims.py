@@ -20,7 +20,7 @@ RAW: Final[Mapping[str, Any]] = {"volumeMounts": [], "volumeDevices": [{"name": 
 @pytest.fixture
 async def existing_volume(live: LiveCluster) -> AsyncGenerator[str]:
     """A volume with a file on it, created and deleted through the EC2 API."""
-    async with live.ec2() as ec2:
+    async with live.client("ec2") as ec2:
         id_ = await static_volume.create_volume(live, ec2, gib=2)
         try:
             yield id_

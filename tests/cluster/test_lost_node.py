@@ -93,7 +93,7 @@ async def _kill_node(namespace: ClusterNamespace, live: LiveCluster) -> NodeReco
     name = (await namespace.get("pod", "user-0"))["spec"]["nodeName"]
     lost = next(node for node in live.record.nodes if node.name == name)
     os.kill(lost.pid, signal.SIGKILL)
-    async with live.sagemaker() as sagemaker:
+    async with live.client("sagemaker") as sagemaker:
         answer = await sagemaker.batch_replace_cluster_nodes(ClusterName=cloud.NAME, NodeIds=[lost.instance])
     assert answer["Successful"] == [lost.instance]
     await live.kubectl("wait", "--for=condition=Ready=Unknown", f"node/{name}", "--timeout=90s")

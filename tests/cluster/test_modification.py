@@ -88,5 +88,5 @@ async def _wait_for_class(namespace: ClusterNamespace, class_: str) -> None:
 
 async def _ec2_volume(namespace: ClusterNamespace, live: LiveCluster) -> Any:  # a dictionary of the SDK's
     id_ = (await live.volume(await namespace.wait_until_bound("data")))["id"]
-    async with live.ec2() as ec2:
+    async with live.client("ec2") as ec2:
         return (await ec2.describe_volumes(VolumeIds=[id_]))["Volumes"][0]

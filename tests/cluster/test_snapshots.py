@@ -15,7 +15,7 @@ from tests.support.waiting import wait_for_cluster
 @pytest.fixture
 async def existing_snapshot(live: LiveCluster) -> AsyncGenerator[str]:
     """A snapshot of a volume with a file, created and deleted through the EC2 API."""
-    async with live.ec2() as ec2:
+    async with live.client("ec2") as ec2:
         volume = await static_volume.create_volume(live, ec2, gib=1)
         id_: str = (await ec2.create_snapshot(VolumeId=volume))["SnapshotId"]
         try:
@@ -71,7 +71,7 @@ async def test_a_snapshot_made_outside_of_kubernetes_is_imported_restored_and_ke
     await namespace.wait_for_pod("reader")
 
     assert await namespace.run_script("reader", "cat /data/file") == static_volume.CONTENT
-    async with live.ec2() as ec2:
+    async with live.client("ec2") as ec2:
         id_ = (await live.volume(await namespace.wait_until_bound("copy")))["id"]
         volume = (await ec2.describe_volumes(VolumeIds=[id_]))["Volumes"][0]
     assert volume["SnapshotId"] == existing_snapshot
@@ -102,7 +102,7 @@ async def test_a_snapshot_of_a_class_with_policy_retain_stays_in_the_cloud(
     await live.kubectl("delete", "volumesnapshotcontent", content["metadata"]["name"], "--wait")
 
     assert await _is_in(live, "snapshots", content["status"]["snapshotHandle"], "completed")
-    async with live.ec2() as ec2:
+    async with live.client("ec2") as ec2:
         await ec2.delete_snapshot(SnapshotId=content["status"]["snapshotHandle"])
 
 

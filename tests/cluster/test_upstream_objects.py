@@ -46,7 +46,7 @@ async def _upstreams_volume(live: LiveCluster, node: NodeRecord) -> str:
     """The id of a volume with the tags that upstream's driver gives, attached to a HyperPod node."""
     labels = (await live.kubectl.get("node", node.name))["metadata"]["labels"]
     tags = [{"Key": "CSIVolumeName", "Value": "pvc-of-upstream"}, {"Key": "ebs.csi.aws.com/cluster", "Value": "true"}]
-    async with live.ec2() as ec2, live.sagemaker() as sagemaker:
+    async with live.client("ec2") as ec2, live.client("sagemaker") as sagemaker:
         made = await ec2.create_volume(
             AvailabilityZone=labels["topology.kubernetes.io/zone"],
             Size=1,

@@ -66,13 +66,9 @@ class LiveCluster:
         """The Linux namespaces of a node."""
         return Namespaces(next(node.pid for node in self.record.nodes if node.name == name))
 
-    def ec2(self) -> Any:  # aiobotocore has no type for this context manager
-        """A client of EC2, for what the emulator's own pages do not show."""
-        return self._emulator_client.client("ec2")
-
-    def sagemaker(self) -> Any:  # as above
-        """A client of SageMaker, for operations on nodes."""
-        return self._emulator_client.client("sagemaker")
+    def client(self, service: str) -> Any:  # aiobotocore has no type for this context manager
+        """A client of an AWS service, for what the emulator's own pages do not show; it calls as the administrator."""
+        return self._emulator_client.client(service)
 
     async def events(self, namespace: str, of: str) -> list[str]:
         """The events of the object called `of`, newest last: each reason with its message."""

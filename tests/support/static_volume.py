@@ -19,7 +19,7 @@ async def create_volume(live: LiveCluster, ec2: Any, *, gib: int) -> str:  # a c
     zone = labels["topology.kubernetes.io/zone"]
     id_: str = (await ec2.create_volume(AvailabilityZone=zone, Size=gib, VolumeType="gp3"))["VolumeId"]
     await wait_for_cluster(lambda: _has_state(live, id_, "available"))
-    async with live.sagemaker() as sagemaker:
+    async with live.client("sagemaker") as sagemaker:
         arn = (await sagemaker.describe_cluster(ClusterName=cloud.NAME))["ClusterArn"]
         attachment = {"ClusterArn": arn, "NodeId": node.instance, "VolumeId": id_}
         await sagemaker.attach_cluster_node_volume(**attachment)

@@ -89,7 +89,7 @@ async def _leftovers(live: LiveCluster, volumes: NamespaceVolumes) -> list[str]:
     if found:
         return found
     # Only at the end, since this call takes longest: volumes that were created while the namespace was being deleted.
-    async with live.ec2() as ec2:
+    async with live.client("ec2") as ec2:
         filters = [{"Name": _NAMESPACE_TAG, "Values": [volumes.namespace]}]
         return [f"volume {volume['VolumeId']}" for volume in (await ec2.describe_volumes(Filters=filters))["Volumes"]]
 

@@ -93,15 +93,33 @@ class EmulatorClient:
 
     async def create_cluster(self, nodes: int, name: str = "demo") -> list[HyperPodNode]:
         """Create an EKS cluster and a HyperPod cluster that it orchestrates, wait for both, and return the nodes."""
-        async with self.client("eks") as eks, self.client("sagemaker") as sagemaker, asyncio.timeout(_READY_TIMEOUT):
-            eks_cluster = await eks.create_cluster(
+        eks_cluster = await self.create_eks_cluster(name)
+        return await self.create_hyperpod_cluster(nodes, name, eks_cluster["arn"])
+
+    async def create_eks_cluster(self, name: str) -> Any:  # a Cluster of the SDK's, which has no type
+        """Create an EKS cluster, wait until it is active, and return its description."""
+        async with self.client("eks") as eks, asyncio.timeout(_READY_TIMEOUT):
+            await eks.create_cluster(
                 name=name, roleArn="arn:aws:iam::123456789012:role/eks", resourcesVpcConfig={"subnetIds": []}
             )
-            while (await eks.describe_cluster(name=name))["cluster"]["status"] != "ACTIVE":  # noqa: ASYNC110 - a poll
+            described = await eks.describe_cluster(name=name)
+            while described["cluster"]["status"] != "ACTIVE":
                 await asyncio.sleep(_AWS_POLL)
+                described = await eks.describe_cluster(name=name)
+        return described["cluster"]
+
+    async def create_hyperpod_cluster(self, nodes: int, name: str, eks_cluster: str) -> list[HyperPodNode]:
+        """Create a HyperPod cluster, wait until its nodes are listed, and return them.
+
+        Args:
+            nodes: The number of nodes.
+            name: The cluster's name.
+            eks_cluster: The ARN of the EKS cluster that orchestrates it.
+        """
+        async with self.client("sagemaker") as sagemaker, asyncio.timeout(_READY_TIMEOUT):
             await sagemaker.create_cluster(
                 ClusterName=name,
-                Orchestrator={"Eks": {"ClusterArn": eks_cluster["cluster"]["arn"]}},
+                Orchestrator={"Eks": {"ClusterArn": eks_cluster}},
                 InstanceGroups=[
                     {
                         "InstanceGroupName": "workers",

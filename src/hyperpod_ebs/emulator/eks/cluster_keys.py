@@ -84,6 +84,7 @@ def _certificate(key: ec.EllipticCurvePrivateKey) -> str:
         .not_valid_after(now + VALIDITY)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
         .public_bytes(Encoding.PEM)
         .decode()

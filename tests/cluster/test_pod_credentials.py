@@ -1,0 +1,90 @@
+"""AWS credentials of pods, through the issuer of the API server's tokens and the webhook, as on EKS."""
+
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import jwt
+
+from localcluster import cloud
+from tests.support.cluster_namespace import ClusterNamespace
+from tests.support.live_cluster import LiveCluster
+from tests.support.pod_tokens import POD_TRUST
+
+
+async def create_pod(namespace: ClusterNamespace, annotations: Mapping[str, str]) -> Any:  # as Kubernetes has it
+    """Create a pod with a service account of its own that has these annotations; the pod."""
+    metadata = {"name": "caller", "annotations": annotations}
+    await namespace.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+    container: dict[str, Any] = {"volumeMounts": []}
+    await namespace.create_pod("caller", "", serviceAccountName="caller", volumes=[], container=container)
+    return await namespace.wait_for_pod("caller")
+
+
+async def read_token(namespace: ClusterNamespace, variable: str) -> dict[str, Any]:
+    """The claims of the token in the file that a variable of the pod names."""
+    token = await namespace.run_script("caller", f"cat ${variable}")
+    claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    return claims
+
+
+def variables(pod: Any) -> dict[str, str]:  # as Kubernetes has it
+    """The environment variables of a pod's only container."""
+    (container,) = pod["spec"]["containers"]
+    return {variable["name"]: variable["value"] for variable in container.get("env", ())}
+
+
+@asynccontextmanager
+async def associate_role(live: LiveCluster, namespace: str) -> AsyncGenerator[None]:
+    """Associate a new role with the service account `caller` of the namespace while the block runs."""
+    name = f"pods-{namespace}"
+    account = {"clusterName": cloud.NAME, "namespace": namespace, "serviceAccount": "caller"}
+    trust = json.dumps({"Version": "2012-10-17", "Statement": [POD_TRUST]})
+    async with live.client("iam") as iam, live.client("eks") as eks:
+        role = (await iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust))["Role"]["Arn"]
+        created = await eks.create_pod_identity_association(**account, roleArn=role)
+        try:
+            yield
+        finally:
+            id_ = created["association"]["associationId"]
+            await eks.delete_pod_identity_association(clusterName=cloud.NAME, associationId=id_)
+            await iam.delete_role(RoleName=name)
+
+
+async def test_a_pod_of_a_service_account_with_a_role_has_a_token_of_the_clusters_issuer_for_sts(
+    namespace: ClusterNamespace, live: LiveCluster
+) -> None:
+    """EKS User Guide, "Configure Pods to use a Kubernetes service account"."""
+    role = "arn:aws:iam::123456789012:role/any"
+
+    pod = await create_pod(namespace, {"eks.amazonaws.com/role-arn": role})
+
+    async with live.client("eks") as eks:
+        described = await eks.describe_cluster(name=cloud.NAME)
+    assert variables(pod)["AWS_ROLE_ARN"] == role
+    assert variables(pod)["AWS_REGION"] == live.record.environment["AWS_REGION"]
+    token = await read_token(namespace, "AWS_WEB_IDENTITY_TOKEN_FILE")
+    assert token["iss"] == described["cluster"]["identity"]["oidc"]["issuer"]
+    assert token["aud"] == ["sts.amazonaws.com"]
+    assert token["sub"] == f"system:serviceaccount:{namespace.name}:caller"
+    assert token["exp"] - token["iat"] == 86400
+
+
+async def test_a_pod_of_a_service_account_with_an_association_has_a_token_for_the_pod_identity_agent(
+    namespace: ClusterNamespace, live: LiveCluster
+) -> None:
+    """EKS User Guide, "Understand how EKS Pod Identity works"; the association wins over the annotation."""
+    async with associate_role(live, namespace.name):
+        pod = await create_pod(namespace, {"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/any"})
+
+    assert variables(pod)["AWS_CONTAINER_CREDENTIALS_FULL_URI"] == "http://169.254.170.23/v1/credentials"
+    assert "AWS_ROLE_ARN" not in variables(pod)
+    token = await read_token(namespace, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
+    assert token["aud"] == ["pods.eks.amazonaws.com"]
+
+
+async def test_a_pod_of_a_service_account_without_a_role_has_no_credentials(namespace: ClusterNamespace) -> None:
+    pod = await create_pod(namespace, {})
+
+    assert variables(pod) == {}
