@@ -8,7 +8,8 @@ import pytest
 
 from hyperpod_ebs.emulator.emulator import Emulator
 from tests.support.emulator_clients import Aws
-from tests.support.key_users import allow, create_caller, document, user_arn
+from tests.support.key_users import EVERYTHING_BUT_KMS, allow, create_caller, document, user_arn
+from tests.support.roles import assume, connect, put_role
 
 ROOT: Final = "arn:aws:iam::123456789012:root"
 MANAGE: Final = allow("kms:*", Principal={"AWS": user_arn("emulator")})
@@ -159,6 +160,57 @@ async def test_the_retiring_principal_retires_its_grants(emulator: Emulator, aws
     assert [each["GrantId"] for each in listed["Grants"]] == [grant["GrantId"]]
     await retiree("kms", "retire_grant", GrantToken=grant["GrantToken"])
     assert (await aws("kms", "list_grants", KeyId=key))["Grants"] == []
+
+
+async def test_iam_policies_and_not_the_key_policy_let_others_retire_a_grant(emulator: Emulator, aws: Aws) -> None:
+    """KMS Developer Guide, "Retiring and revoking grants": kms:RetireGrant has no effect in a key policy."""
+    named = await create_caller(emulator, "one")
+    deny = {"Effect": "Deny", "Action": "kms:RetireGrant", "Resource": "*"}
+    by_policy, denied = (
+        await create_caller(emulator, "two", allow("kms:RetireGrant")),
+        await create_caller(emulator, "three", deny),
+    )
+    on_key = [allow("kms:*", Principal={"AWS": user_arn("one")}), {**deny, "Principal": {"AWS": user_arn("two")}}]
+    key = await create_key(aws, *on_key)
+    members = {"GranteePrincipal": user_arn("one"), "RetiringPrincipal": user_arn("three"), "Operations": ["Decrypt"]}
+    grant = {"KeyId": key, "GrantId": (await aws("kms", "create_grant", KeyId=key, **members))["GrantId"]}
+
+    assert not await is_allowed(named, "retire_grant", **grant)
+    assert await is_allowed(by_policy, "retire_grant", **grant)
+    assert not await is_allowed(denied, "retire_grant", **grant)
+
+
+async def test_a_grant_to_a_role_does_not_widen_a_session_policy_and_one_to_the_session_does(
+    emulator: Emulator, aws: Aws
+) -> None:
+    """IAM User Guide, "Policy evaluation for requests within a single account": a role's ARN and a session's ARN."""
+    role, key = put_role(emulator, "work", allow=EVERYTHING_BUT_KMS), await create_key(aws)
+    free = await connect(emulator, await assume(aws, role, "free"), "kms")
+    limited = await connect(emulator, await assume(aws, role, "me", Policy=document(EVERYTHING_BUT_KMS)), "kms")
+    await aws("kms", "create_grant", KeyId=key, GranteePrincipal=role, Operations=["Encrypt"])
+
+    assert await encrypts(free, key)
+    refused = await limited.expect_error("kms", "encrypt", KeyId=key, Plaintext=b"x")
+
+    assert refused[0] == "AccessDeniedException"
+    assert refused[1].endswith("because no session policy allows the kms:Encrypt action")
+    session = "arn:aws:sts::123456789012:assumed-role/work/me"
+    await aws("kms", "create_grant", KeyId=key, GranteePrincipal=session, Operations=["Encrypt"])
+    assert await encrypts(limited, key)
+
+
+async def test_a_boundary_limits_a_grant_to_a_role_and_not_one_to_a_user(emulator: Emulator, aws: Aws) -> None:
+    """IAM User Guide, "Permissions boundaries for IAM entities": evaluating effective permissions with boundaries."""
+    await aws("iam", "create_policy", PolicyName="limit", PolicyDocument=document(EVERYTHING_BUT_KMS))
+    limit = "arn:aws:iam::123456789012:policy/limit"
+    role, user = put_role(emulator, "work", boundary=limit), await create_caller(emulator, "one")
+    await aws("iam", "put_user_permissions_boundary", UserName="one", PermissionsBoundary=limit)
+    session, key = await connect(emulator, await assume(aws, role), "kms"), await create_key(aws)
+    for grantee in (role, user_arn("one")):
+        await aws("kms", "create_grant", KeyId=key, GranteePrincipal=grantee, Operations=["Encrypt"])
+
+    assert not await encrypts(session, key)
+    assert await encrypts(user, key)
 
 
 @pytest.mark.parametrize(

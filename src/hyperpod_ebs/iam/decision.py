@@ -139,12 +139,10 @@ def decide(request: Request, policies: Policies) -> Decision:
     resource = _Evaluation(Source.RESOURCE).add(
         [policies.resource.policy] if policies.resource else [], request, has_boundary=policies.boundary is not None
     )
-    boundary = _Evaluation(Source.BOUNDARY).add(policies.boundary or [], request)
-    session = _Evaluation(Source.SESSION).add(policies.session or [], request)
-    for evaluation in (identity, resource, boundary, session):
+    limits = _limits(request, policies)
+    for evaluation in (identity, resource, *limits):
         if evaluation.deny:
             return DeniedExplicitly(rule=evaluation.deny)
-    limits = [each for each, given in ((boundary, policies.boundary), (session, policies.session)) if given is not None]
     match request.principal.type:
         case PrincipalType.SERVICE | PrincipalType.FEDERATED:
             return _first_refusal([resource]) or Allowed(rule=resource.allow)
@@ -154,27 +152,42 @@ def decide(request: Request, policies: Policies) -> Decision:
             own = [identity, *limits]
     is_same_account = request.principal.account == request.resource_account
     if is_same_account and resource.grant >= Grant.ROLE:
-        return _first_refusal([each for each in limits if _limits(each.source, resource.grant)]) or Allowed(
-            rule=resource.allow
-        )
+        return _refusal_of_limits(limits, resource.grant) or Allowed(rule=resource.allow)
     needs_resource = not is_same_account or (policies.resource is not None and policies.resource.is_required)
     return _first_refusal([*([resource] if needs_resource else []), *own]) or Allowed(
         rule=identity.allow or resource.allow
     )
 
 
-def _limits(source: Source, grant: Grant) -> bool:
-    """Whether a policy of the principal limits what the resource's policy grants.
+def refusal_of_limits(request: Request, policies: Policies, grant: Grant) -> DeniedImplicitly | None:
+    """The denial by a permissions boundary or a session policy of something that the resource grants.
+
+    Args:
+        request: The request, which no policy denies.
+        policies: The policies of the principal.
+        grant: How closely the grant names the principal.
+    """
+    return _refusal_of_limits(_limits(request, policies), grant)
+
+
+def _limits(request: Request, policies: Policies) -> Sequence[_Evaluation]:
+    """What the boundary and the session policies of the principal say, if it has any."""
+    given = ((Source.BOUNDARY, policies.boundary), (Source.SESSION, policies.session))
+    return [_Evaluation(source).add(limit, request) for source, limit in given if limit is not None]
+
+
+def _refusal_of_limits(limits: Sequence[_Evaluation], grant: Grant) -> DeniedImplicitly | None:
+    """The denial of the first limit that counts for a grant of this closeness, and does not allow the request.
 
     Source: IAM User Guide, "Permissions boundaries for IAM entities", for a session's own ARN.
     """
     match grant:
         case Grant.PRINCIPAL:
-            return False
+            return None
         case Grant.EVERY_PRINCIPAL:
-            return source is Source.SESSION
+            return _first_refusal([each for each in limits if each.source is Source.SESSION])
         case _:
-            return True
+            return _first_refusal(limits)
 
 
 def _first_refusal(evaluations: Sequence[_Evaluation]) -> DeniedImplicitly | None:

@@ -15,7 +15,17 @@ from hyperpod_ebs.emulator.identity.decision_records import DecisionRecord, Verd
 from hyperpod_ebs.emulator.identity.identities import ContextValues, Identities, Identity, SigningKey
 from hyperpod_ebs.emulator.state.region import Region
 from hyperpod_ebs.emulator.wire.operations import AwsFault, Call, Parameters
-from hyperpod_ebs.iam.decision import Allowed, Decision, DeniedImplicitly, Nearest, ResourcePolicy, Source, decide
+from hyperpod_ebs.iam.decision import (
+    Allowed,
+    Decision,
+    DeniedImplicitly,
+    Nearest,
+    ResourcePolicy,
+    Source,
+    decide,
+    refusal_of_limits,
+)
+from hyperpod_ebs.iam.principals import Grant
 from hyperpod_ebs.iam.request import Context, Principal, Request
 from hyperpod_ebs.iam.statements import Element, Mismatch
 
@@ -52,8 +62,8 @@ class Need:
     resource may be all that keeps the condition from being met. Other callers get the denial.
     """
 
-    is_granted: Callable[[Principal], bool] | None = None
-    """Whether a grant allows the action to a principal whom no policy allows it; only KMS keys have grants."""
+    grant_to: Callable[[Principal], Grant] | None = None
+    """How closely a grant that allows the action names a principal; only KMS keys have grants."""
 
 
 class Needs(Protocol):
@@ -109,8 +119,7 @@ class Authorizer:
     def _decide(self, call: Call, identity: Identity, need: Need) -> tuple[Request, Decision, Verdict]:
         """Decide about one need, and record the decision."""
         request = self.request(call, identity, need)
-        decision = decide(request, replace(identity.policies, resource=need.policy))
-        verdict = _verdict(decision, need, identity)
+        decision, verdict = _decision(request, identity, need)
         call.decisions.append(DecisionRecord.create(request, decision, verdict))
         return request, decision, verdict
 
@@ -169,13 +178,20 @@ class AccessControl:
         return self._authorizer.denial(call, need)
 
 
-def _verdict(decision: Decision, need: Need, identity: Identity) -> Verdict:
-    """What becomes of a need; a grant helps a principal whom no policy denies the action."""
+def _decision(request: Request, identity: Identity, need: Need) -> tuple[Decision, Verdict]:
+    """The decision about a need, and what becomes of it.
+
+    A grant helps a principal whom no policy denies the action. Boundaries and session policies limit the grant as they
+    limit a resource's policy that names the principal so.
+    """
+    decision = decide(request, replace(identity.policies, resource=need.policy))
     if isinstance(decision, Allowed):
-        return Verdict.ALLOWED
-    if need.is_granted and isinstance(decision, DeniedImplicitly) and need.is_granted(identity.principal):
-        return Verdict.GRANTED
-    return Verdict.DENIED if need.exists or not _lacks_only_a_condition(decision) else Verdict.MISSING
+        return decision, Verdict.ALLOWED
+    grant = need.grant_to(identity.principal) if need.grant_to else Grant.NONE
+    if isinstance(decision, DeniedImplicitly) and grant is not Grant.NONE:
+        refusal = refusal_of_limits(request, identity.policies, grant)
+        return (refusal, Verdict.DENIED) if refusal else (decision, Verdict.GRANTED)
+    return decision, Verdict.DENIED if need.exists or not _lacks_only_a_condition(decision) else Verdict.MISSING
 
 
 def _lacks_only_a_condition(decision: Decision) -> bool:

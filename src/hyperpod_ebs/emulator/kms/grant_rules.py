@@ -3,11 +3,12 @@
 Source: KMS Developer Guide, "Grants in AWS KMS" and "Grant constraints".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from hyperpod_ebs.emulator.kms_records import Grant
+from hyperpod_ebs.iam import principals
 from hyperpod_ebs.iam.request import Principal
 
 OPERATIONS: Final = frozenset(
@@ -37,11 +38,22 @@ class Use:
     """Whether the constraint of that grant is EncryptionContextEquals."""
 
 
-def is_allowed_by(grant: Grant, use: Use, principal: Principal) -> bool:
-    """Whether the grant allows the principal to use its key so."""
-    if use.operation == "RetireGrant" and is_same(grant.retiree, principal):
-        return True
-    if use.operation not in grant.operations or not is_same(grant.grantee, principal):
+def grant_to(principal: Principal, use: Use, grants: Iterable[Grant]) -> principals.Grant:
+    """How closely the closest grant that allows the principal to use its key so names the principal."""
+    return max((_closeness(grant, use, principal) for grant in grants), default=principals.Grant.NONE)
+
+
+def _closeness(grant: Grant, use: Use, principal: Principal) -> principals.Grant:
+    """How closely the grant names the principal; NONE if it does not allow the use."""
+    as_retiree = _named_closeness(grant.retiree, principal)
+    if use.operation == "RetireGrant" and as_retiree is not principals.Grant.NONE:
+        return as_retiree
+    return _named_closeness(grant.grantee, principal) if _allows(grant, use) else principals.Grant.NONE
+
+
+def _allows(grant: Grant, use: Use) -> bool:
+    """Whether the grant allows its grantee to use the key so."""
+    if use.operation not in grant.operations:
         return False
     if grant.source_arn:  # no request is made on behalf of another resource
         return False
@@ -50,9 +62,11 @@ def is_allowed_by(grant: Grant, use: Use, principal: Principal) -> bool:
     return use.operation in _WITHOUT_CONTEXT or _meets_constraints(grant, use.context)
 
 
-def is_same(named: str, principal: Principal) -> bool:
-    """Whether the ARN names the principal: the user, the session or the session's role."""
-    return bool(named) and named in {principal.arn, principal.role}
+def _named_closeness(named: str, principal: Principal) -> principals.Grant:
+    """How closely the ARN of a grant names the principal: the user or the session, or the session's role."""
+    if named and named == principal.arn:
+        return principals.Grant.PRINCIPAL
+    return principals.Grant.ROLE if named and named == principal.role else principals.Grant.NONE
 
 
 def constraint(grant: Grant) -> Mapping[str, Mapping[str, str] | str]:

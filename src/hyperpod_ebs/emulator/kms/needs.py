@@ -11,14 +11,15 @@ from typing import Final
 from hyperpod_ebs.emulator.identity.authorizer import Need
 from hyperpod_ebs.emulator.identity.identities import ContextValues, compiled_policy
 from hyperpod_ebs.emulator.identity.tag_values import request_tags, resource_tags
-from hyperpod_ebs.emulator.kms import key_material
-from hyperpod_ebs.emulator.kms.grant_rules import Use, is_allowed_by
+from hyperpod_ebs.emulator.kms import grant_rules, key_material
+from hyperpod_ebs.emulator.kms.grant_rules import Use
 from hyperpod_ebs.emulator.kms.keyring import Keyring
 from hyperpod_ebs.emulator.kms_records import Key
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Parameters
 from hyperpod_ebs.iam.decision import ResourcePolicy
 from hyperpod_ebs.iam.documents import Kind
+from hyperpod_ebs.iam.principals import Grant
 from hyperpod_ebs.iam.request import Principal
 
 Values = dict[str, str | Sequence[str]]
@@ -87,8 +88,8 @@ class KmsNeeds:
         if alias := self._keyring.alias_in(name):
             values["kms:RequestAlias"] = alias
 
-        def is_granted(principal: Principal) -> bool:
-            return any(is_allowed_by(grant, use, principal) for grant in world.store.kms_grants.where("key", key.id))
+        def grant_to(principal: Principal) -> Grant:
+            return grant_rules.grant_to(principal, use, world.store.kms_grants.where("key", key.id))
 
         policy = compiled_policy(key.policy, Kind.RESOURCE, "key policy")
         return Need(
@@ -96,7 +97,7 @@ class KmsNeeds:
             resource=self._keyring.arn(key.id),
             context={**values, **(context or {})},
             policy=ResourcePolicy(policy=policy, is_required=True),
-            is_granted=is_granted,
+            grant_to=grant_to,
         )
 
     def _without_key(self, operation: str, parameters: Parameters) -> Sequence[Need]:
@@ -188,6 +189,10 @@ class KmsNeeds:
         ]
 
     def _retire_grant(self, parameters: Parameters) -> Sequence[Need]:
+        """The retirement of a grant, about which the grant and IAM policies decide, but not the key policy.
+
+        Source: KMS Developer Guide, "Retiring and revoking grants".
+        """
         store = self._world.store
         token = parameters.get("GrantToken", "")
         grant_id = self._keyring.materials.grant_id_of(token) if token else parameters.get("GrantId")
@@ -195,10 +200,10 @@ class KmsNeeds:
             return []
         use = Use(operation="RetireGrant")
 
-        def is_granted(principal: Principal) -> bool:
-            return is_allowed_by(grant, use, principal)
+        def grant_to(principal: Principal) -> Grant:
+            return grant_rules.grant_to(principal, use, [grant])
 
-        return [replace(self.on_key(store.kms_keys[grant.key], use), is_granted=is_granted)]
+        return [replace(self.on_key(store.kms_keys[grant.key], use), grant_to=grant_to, policy=None)]
 
     def _key_of(self, blob: bytes) -> Key | None:
         return self._world.store.kms_keys.get(key_material.key_id_of(blob) or "")
