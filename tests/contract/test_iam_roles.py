@@ -8,6 +8,7 @@ import pytest
 from hyperpod_ebs.emulator.emulator import Emulator
 from tests.support.emulator_clients import Aws
 from tests.support.iam_users import allow, create_user, document
+from tests.support.roles import assume, connect, put_role
 
 ACCOUNT = "123456789012"
 
@@ -130,6 +131,28 @@ async def test_a_key_policy_shows_the_id_of_a_deleted_role(aws: Aws) -> None:
     _, statement = shown["Statement"]
     assert statement["Principal"] == {"AWS": role["RoleId"]}
     assert statement["Condition"] == {"ArnLike": {"aws:PrincipalArn": role["Arn"]}}
+
+
+async def test_a_new_role_of_the_name_has_not_the_trust_of_a_session_of_the_old_one(
+    emulator: Emulator, aws: Aws
+) -> None:
+    """IAM User Guide, "AWS JSON policy elements: Principal": a deleted role is shown by its unique id."""
+    hop = put_role(emulator, "hop", allow=allow("sts:AssumeRole"))
+    session = f"arn:aws:sts::{ACCOUNT}:assumed-role/hop/me"
+    target = await aws("iam", "create_role", RoleName="target", AssumeRolePolicyDocument=trust(AWS=[session, ACCOUNT]))
+    await aws("iam", "update_assume_role_policy", RoleName="target", PolicyDocument=trust(AWS=session))
+    arn, unique_id = target["Role"]["Arn"], (await aws("iam", "get_role", RoleName="hop"))["Role"]["RoleId"]
+    before = await connect(emulator, await assume(aws, hop))
+    await before("sts", "assume_role", RoleArn=arn, RoleSessionName="one")
+
+    await aws("iam", "delete_role_policy", RoleName="hop", PolicyName="permissions")
+    await aws("iam", "delete_role", RoleName="hop")
+    put_role(emulator, "hop", allow=allow("sts:AssumeRole"))
+    after = await connect(emulator, await assume(aws, hop))
+
+    assert (await after.expect_error("sts", "assume_role", RoleArn=arn, RoleSessionName="two"))[0] == "AccessDenied"
+    shown = (await aws("iam", "get_role", RoleName="target"))["Role"]["AssumeRolePolicyDocument"]
+    assert shown["Statement"][0]["Principal"] == {"AWS": f"{unique_id}:me"}
 
 
 async def test_a_role_in_use_cannot_be_deleted(aws: Aws) -> None:

@@ -217,6 +217,10 @@ async def test_a_boundary_limits_a_grant_to_a_role_and_not_one_to_a_user(emulato
     ("members", "code"),
     [
         ({"GranteePrincipal": "me"}, "InvalidArnException"),
+        ({"GranteePrincipal": user_arn("stranger")}, "InvalidArnException"),
+        ({"GranteePrincipal": "arn:aws:iam::123456789012:role/stranger"}, "InvalidArnException"),
+        ({"GranteePrincipal": "arn:aws:sts::123456789012:assumed-role/stranger/me"}, "InvalidArnException"),
+        ({"GranteePrincipal": ROOT, "RetiringPrincipal": user_arn("stranger")}, "InvalidArnException"),
         ({}, "ValidationException"),
         ({"GranteePrincipal": ROOT, "GranteeServicePrincipal": "ec2.amazonaws.com"}, "ValidationException"),
         ({"GranteeServicePrincipal": "ec2.amazonaws.com"}, "ValidationException"),
@@ -390,3 +394,21 @@ async def test_a_grant_goes_with_its_user_and_not_with_the_name(emulator: Emulat
     (shown,) = (await aws("kms", "list_grants", KeyId=key))["Grants"]
     assert shown["GranteePrincipal"].startswith("AIDA")
     assert shown["RetiringPrincipal"] == shown["GranteePrincipal"]
+
+
+async def test_a_grant_to_a_session_goes_with_its_role_and_not_with_the_name(emulator: Emulator, aws: Aws) -> None:
+    """A session's ARN names the role only by its name: a new role of the name has another unique id."""
+    role, key = put_role(emulator, "work"), await create_key(aws)
+    grant = {"GranteePrincipal": "arn:aws:sts::123456789012:assumed-role/work/me", "Operations": ["Encrypt"]}
+    await aws("kms", "create_grant", KeyId=key, **grant)
+    before = await connect(emulator, await assume(aws, role), "kms")
+    assert await encrypts(before, key)
+    unique_id = (await aws("iam", "get_role", RoleName="work"))["Role"]["RoleId"]
+
+    await aws("iam", "delete_role", RoleName="work")
+    put_role(emulator, "work")
+    after = await connect(emulator, await assume(aws, role), "kms")
+
+    assert not await encrypts(after, key)
+    (shown,) = (await aws("kms", "list_grants", KeyId=key))["Grants"]
+    assert shown["GranteePrincipal"] == f"{unique_id}:me"

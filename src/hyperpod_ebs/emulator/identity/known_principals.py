@@ -1,4 +1,4 @@
-"""Whether the principals that a resource's policy names exist, as AWS checks when the policy is saved.
+"""Whether the principals that a resource's policy or a grant names exist, as AWS checks when it is saved.
 
 Principals of other accounts cannot be looked up, and count as known. Source: IAM User Guide,
 "AWS JSON policy elements: Principal".
@@ -15,7 +15,7 @@ from hyperpod_ebs.emulator.state.store import Store
 from hyperpod_ebs.iam.documents import Policy
 from hyperpod_ebs.iam.principals import EVERY_PRINCIPAL
 
-_ACCOUNT: Final = re.compile(r"[0-9]{12}", re.ASCII)
+_ACCOUNT: Final = re.compile(r"[0-9]{12}|arn:[a-z-]+:iam::[0-9]{12}:root", re.ASCII)
 _UNIQUE_ID: Final = re.compile(r"A(IDA|ROA)[A-Z0-9]{16,}", re.ASCII)
 _ARN: Final = re.compile(
     r"arn:[a-z-]+:(?P<service>iam|sts)::(?P<account>[0-9]{12}):(?P<type>[a-z-]+)/(?P<name>[\x21-\x7e]+)", re.ASCII
@@ -40,7 +40,7 @@ def unknown_principals(policy: Policy, store: Store, region: Region) -> Iterator
         if statement.principals is None:
             continue
         for name in sorted(statement.principals.aws):
-            if not _is_known(name, store, region):
+            if not is_known(name, store, region):
                 yield NamedPrincipal("AWS", name)
         for name in sorted(statement.principals.services):
             if name != EVERY_PRINCIPAL and not _DOMAIN.fullmatch(name):
@@ -50,7 +50,8 @@ def unknown_principals(policy: Policy, store: Store, region: Region) -> Iterator
                 yield NamedPrincipal("FEDERATED", name)
 
 
-def _is_known(name: str, store: Store, region: Region) -> bool:
+def is_known(name: str, store: Store, region: Region) -> bool:
+    """Whether a principal of the type AWS exists: an account, a user, a role, or a session of a role that exists."""
     if name == EVERY_PRINCIPAL or _ACCOUNT.fullmatch(name):
         return True
     if _UNIQUE_ID.fullmatch(name):

@@ -8,6 +8,7 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from hyperpod_ebs.emulator.identity import known_principals
 from hyperpod_ebs.emulator.kms import grant_rules, pages
 from hyperpod_ebs.emulator.kms.keyring import Keyring
 from hyperpod_ebs.emulator.kms.refusals import refuse_dry_run
@@ -71,8 +72,8 @@ class Grants:
         retiree = parameters.get("RetiringPrincipal") or parameters.get("RetiringServicePrincipal")
         if not retiree:
             raise _invalid("Either RetiringPrincipal or RetiringServicePrincipal is required")
-        if "RetiringPrincipal" in parameters:
-            _check_principal(retiree)
+        if "RetiringPrincipal" in parameters and not _PRINCIPAL.fullmatch(retiree):
+            raise _invalid_principal(retiree)
         return await self._page(
             [grant for grant in self.world.store.kms_grants.values() if grant.retiree == retiree], parameters
         )
@@ -102,8 +103,8 @@ class Grants:
         grant = Grant(
             id=secrets.token_hex(32),
             key=key.id,
-            grantee=_grantee(parameters),
-            retiree=_retiree(parameters),
+            grantee=self._grantee(parameters),
+            retiree=self._retiree(parameters),
             operations=tuple(dict.fromkeys(parameters["Operations"])),
             context_subset=constraints.get("EncryptionContextSubset", {}),
             context_equals=constraints.get("EncryptionContextEquals", {}),
@@ -121,6 +122,31 @@ class Grants:
         if "GranteeServicePrincipal" in parameters and not (grant.source_arn and grant.retiree):
             raise _invalid("GranteeServicePrincipal requires the constraint SourceArn and a retiring principal")
         return grant
+
+    def _grantee(self, parameters: Parameters) -> str:
+        principal, service = parameters.get("GranteePrincipal"), parameters.get("GranteeServicePrincipal")
+        if bool(principal) == bool(service):
+            raise _invalid("Exactly one of GranteePrincipal and GranteeServicePrincipal is required")
+        if principal:
+            self._check_principal(principal)
+        return str(principal or service)
+
+    def _retiree(self, parameters: Parameters) -> str:
+        principal, service = parameters.get("RetiringPrincipal"), parameters.get("RetiringServicePrincipal")
+        if principal and service:
+            raise _invalid("Only one of RetiringPrincipal and RetiringServicePrincipal is allowed")
+        if principal:
+            self._check_principal(principal)
+        return principal or service or ""
+
+    def _check_principal(self, arn: str) -> None:
+        """Refuse a principal that cannot have a grant or does not exist.
+
+        Raises:
+            AwsFault: InvalidArnException.
+        """
+        if not _PRINCIPAL.fullmatch(arn) or not known_principals.is_known(arn, self.world.store, self.world.region):
+            raise _invalid_principal(arn)
 
     def _grant_to_retire(self, parameters: Parameters, call: Call) -> Grant:
         if (token := parameters.get("GrantToken")) is None:
@@ -166,32 +192,13 @@ def _is_repeat(grant: Grant, other: Grant) -> bool:
     return replace(grant, id="", created=0.0) == replace(other, id="", created=0.0)
 
 
-def _grantee(parameters: Parameters) -> str:
-    principal, service = parameters.get("GranteePrincipal"), parameters.get("GranteeServicePrincipal")
-    if bool(principal) == bool(service):
-        raise _invalid("Exactly one of GranteePrincipal and GranteeServicePrincipal is required")
-    if principal:
-        _check_principal(principal)
-    return str(principal or service)
-
-
-def _retiree(parameters: Parameters) -> str:
-    principal, service = parameters.get("RetiringPrincipal"), parameters.get("RetiringServicePrincipal")
-    if principal and service:
-        raise _invalid("Only one of RetiringPrincipal and RetiringServicePrincipal is allowed")
-    if principal:
-        _check_principal(principal)
-    return principal or service or ""
-
-
 def _is_service(name: str) -> bool:
     """Whether the name is a service's host, not the ARN of a user or role or the unique id of a deleted one."""
     return "." in name and not name.startswith("arn:")
 
 
-def _check_principal(arn: str) -> None:
-    if not _PRINCIPAL.fullmatch(arn):
-        raise AwsFault("InvalidArnException", f"ARN does not refer to a valid principal: {arn}")
+def _invalid_principal(arn: str) -> AwsFault:
+    return AwsFault("InvalidArnException", f"ARN does not refer to a valid principal: {arn}")
 
 
 def _invalid(text: str) -> AwsFault:
