@@ -7,6 +7,7 @@ from typing import Final
 from hyperpod_ebs.emulator.ec2 import request_checks, resource_ids, tagging, volume_limits
 from hyperpod_ebs.emulator.ec2.client_tokens import ClientTokens, token_mismatch
 from hyperpod_ebs.emulator.ec2.describe_volumes import render_volume, volume_state
+from hyperpod_ebs.emulator.ec2.encryption_keys import key_of_volume
 from hyperpod_ebs.emulator.kms.volume_keys import KeyUnusable, VolumeKeys
 from hyperpod_ebs.emulator.records import Snapshot, Volume
 from hyperpod_ebs.emulator.state.world import World, modification_subject, new_id, now
@@ -93,7 +94,7 @@ class Volumes:
             throughput_mib=parameters.get("Throughput"),
             multi_attach=parameters.get("MultiAttachEnabled", False),
         )
-        key = self._key(parameters, snapshot)
+        key = key_of_volume(self._keys, parameters, snapshot)
         return Volume(
             id=new_id("vol"),
             zone=zone,
@@ -129,19 +130,6 @@ class Volumes:
         if snapshot.state != "completed":
             raise AwsFault("IncorrectState", f"Snapshot '{id_}' is in the '{snapshot.state}' state.")
         return snapshot
-
-    def _key(self, parameters: Parameters, snapshot: Snapshot | None) -> str | None:
-        """The ARN of the volume's key; None for a volume without encryption."""
-        name = parameters.get("KmsKeyId")
-        is_encrypted = parameters.get("Encrypted") or self._keys.settings.is_default
-        if name and not is_encrypted:
-            text = "The parameter KmsKeyId requires the parameter Encrypted to be set."
-            raise AwsFault("InvalidParameterDependency", text)
-        if name:
-            return self._keys.key_arn(name)
-        if snapshot is not None and snapshot.encrypted:
-            return snapshot.key
-        return self._keys.default_key if is_encrypted else None
 
     def _with_data_key(self, volume: Volume, call: Call) -> tuple[Volume, str]:
         """The volume with its data key, and the step that comes next: the volume disappears if it gets no data key."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hyperpod_ebs.emulator.identity.authorizer import Authorizer
 from hyperpod_ebs.emulator.kms.aliases import Aliases
 from hyperpod_ebs.emulator.kms.cryptography import Cryptography
+from hyperpod_ebs.emulator.kms.ebs_needs import EbsNeeds
 from hyperpod_ebs.emulator.kms.grants import Grants
 from hyperpod_ebs.emulator.kms.key_policies import KeyPolicies, PolicyCheck
 from hyperpod_ebs.emulator.kms.key_tags import KeyTags
@@ -42,4 +43,5 @@ def create_kms(world: World, authorizer: Authorizer) -> Kms:
         Cryptography(world, keyring),
         KeyTags(world, keyring),
     ]
-    return Kms(objects=objects, needs=needs, volume_keys=VolumeKeys(world, keyring, needs, authorizer))
+    volume_keys = VolumeKeys(world, keyring, EbsNeeds(world, needs), authorizer)
+    return Kms(objects=objects, needs=needs, volume_keys=volume_keys)

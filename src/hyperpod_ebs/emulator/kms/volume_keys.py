@@ -1,25 +1,19 @@
-"""What EBS asks of KMS for its caller: the data keys of volumes and snapshots, and access to them at attach.
+"""The data keys of encrypted volumes and snapshots, and access to them for instances.
 
-EBS calls KMS with the caller's permissions, through EC2 (`kms:ViaService`), and with the id of
-the volume or snapshot in the encryption context (`aws:ebs:id`). Sources: Amazon EBS User
-Guide, "How Amazon EBS encryption works"; KMS Developer Guide, "How Amazon Elastic Block Store
-uses AWS KMS".
+The caller's permissions decide, as `EbsNeeds` lists them.
 """
 
 import base64
 import secrets
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from hyperpod_ebs.emulator.identity.authorizer import Authorizer, Need
-from hyperpod_ebs.emulator.identity.identities import ContextValues, Identity
-from hyperpod_ebs.emulator.kms.grant_rules import Use
+from hyperpod_ebs.emulator.identity.identities import Identity
+from hyperpod_ebs.emulator.kms.ebs_needs import CONTEXT_KEY, EbsNeeds
 from hyperpod_ebs.emulator.kms.key_material import InvalidCiphertext
 from hyperpod_ebs.emulator.kms.keyring import EBS_KEY, Keyring
-from hyperpod_ebs.emulator.kms.needs import KmsNeeds
-from hyperpod_ebs.emulator.kms.policy_documents import via_ec2
 from hyperpod_ebs.emulator.kms_records import EbsEncryption, Grant, Key
 from hyperpod_ebs.emulator.records import Instance, Snapshot, Volume
 from hyperpod_ebs.emulator.state.world import World, now
@@ -27,16 +21,13 @@ from hyperpod_ebs.emulator.wire.operations import AwsFault, Call
 from hyperpod_ebs.iam.decision import Policies
 from hyperpod_ebs.iam.request import Principal, PrincipalType
 
-CONTEXT_KEY: Final = "aws:ebs:id"
-
-_CREATE: Final = ("GenerateDataKeyWithoutPlaintext", "Decrypt")
-"""What a blank volume needs; source: kubernetes/kubernetes issue 62171, which found these two to suffice."""
-
-_RESTORE: Final = ("DescribeKey", *_CREATE)
-
 
 class KeyUnusable(Exception):  # noqa: N818 - named for what happened
     """The key does not exist, is in the wrong state, or the caller may not use it so."""
+
+
+class KeyAccessDenied(KeyUnusable):
+    """The caller may not use the key so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +41,14 @@ class DataKey:
     """The DataEncryptionKeyId: equal for all volumes and snapshots of one lineage."""
 
 
+_Lister = Callable[[Call, Key, str, Snapshot | None, Key | None], Sequence[Need]]
+"""Lists what a new data key needs in KMS."""
+
+
 class VolumeKeys:
     """Asks KMS for what EBS needs."""
 
-    def __init__(self, world: World, keyring: Keyring, needs: KmsNeeds, authorizer: Authorizer) -> None:
+    def __init__(self, world: World, keyring: Keyring, needs: EbsNeeds, authorizer: Authorizer) -> None:
         self._world = world
         self._store = world.store
         self._keyring = keyring
@@ -88,32 +83,27 @@ class VolumeKeys:
         key = self._keyring.get(arn)
         return key is not None and key.state == "Enabled"
 
-    def create_data_key(self, call: Call, arn: str, owner: str, source: Snapshot | None) -> DataKey:
-        """Create the data key of a volume or of a copy of a snapshot.
+    def create_data_key(self, call: Call, arn: str, volume: str, source: Snapshot | None) -> DataKey:
+        """Create the data key of a volume.
 
         Args:
             call: The call; its caller must be allowed to use the key through EC2.
             arn: The ARN of the key.
-            owner: The id of the volume or the copy.
-            source: The snapshot that it is made from.
+            volume: The id of the volume.
+            source: The snapshot that it is made from; None for a blank volume.
 
         Raises:
             KeyUnusable: A key is missing or unusable, or a permission is missing.
         """
-        key, context = self._find(arn), {CONTEXT_KEY: owner}
-        source_key = self._find(source.key) if source and source.key else None
-        try:
-            self._authorizer.require(call, self._creation_needs(call, key, context, source), service="kms")
-            if source_key:
-                self._keyring.require_usable(source_key)
-            self._keyring.require_usable(key)
-        except AwsFault as fault:
-            raise KeyUnusable(fault.message) from fault
-        plaintext, id_ = secrets.token_bytes(64), str(uuid.uuid4())
-        if source and source_key == key and source.data_key:
-            plaintext, id_ = self._open(key, source.data_key, source.data_key_owner), source.data_key_id
-        blob = self._keyring.materials.encrypt(key, plaintext, context)
-        return DataKey(blob=base64.b64encode(blob).decode(), id=id_)
+        return self._create_data_key(call, arn, volume, source, self._needs.of_volume)
+
+    def copy_data_key(self, call: Call, arn: str, copy: str, source: Snapshot) -> DataKey:
+        """Create the data key of a copy of a snapshot; the arguments are those of `create_data_key`.
+
+        Raises:
+            KeyUnusable: A key is missing or unusable, or a permission is missing.
+        """
+        return self._create_data_key(call, arn, copy, source, self._needs.of_copy)
 
     def open_for_instance(self, call: Call, volume: Volume, instance: Instance, attachment: str) -> None:
         """Let an instance decrypt the data key of a volume, with a grant that the caller creates.
@@ -125,30 +115,38 @@ class VolumeKeys:
             attachment: The id of the attachment, whose end ends the grant.
 
         Raises:
-            AwsFault: CustomerKeyHasBeenRevoked; the key is missing or unusable, or a permission is missing.
+            KeyUnusable: The key is missing or unusable, or a permission is missing.
         """
         if not volume.key:
             return
         try:
             self._open_for_instance(call, volume, instance, attachment)
-        except (AwsFault, KeyUnusable) as cause:
+        except KeyUnusable:
             self.close_for_instance(attachment)
-            text = f"Volume {volume.id} cannot be attached. The encrypted volume was unable to access the KMS key."
-            raise AwsFault("CustomerKeyHasBeenRevoked", text) from cause
+            raise
 
     def close_for_instance(self, attachment: str) -> None:
         """End the grant of an attachment; this needs no permission and no usable key."""
         for grant in self._store.kms_grants.where("attachment", attachment):
             self._store.kms_grants.drop(grant.id)
 
+    def _create_data_key(self, call: Call, arn: str, owner: str, source: Snapshot | None, needs: _Lister) -> DataKey:
+        key, context = self._find(arn), {CONTEXT_KEY: owner}
+        source_key = self._find(source.key) if source and source.key else None
+        self._require(call, needs(call, key, owner, source, source_key))
+        self._require_usable(key)
+        if source_key:
+            self._require_usable(source_key)
+        plaintext, id_ = secrets.token_bytes(64), str(uuid.uuid4())
+        if source and source_key == key and source.data_key:
+            plaintext, id_ = self._open(key, source.data_key, source.data_key_owner), source.data_key_id
+        blob = self._keyring.materials.encrypt(key, plaintext, context)
+        return DataKey(blob=base64.b64encode(blob).decode(), id=id_)
+
     def _open_for_instance(self, call: Call, volume: Volume, instance: Instance, attachment: str) -> None:
-        key, context = self._find(volume.key or ""), {CONTEXT_KEY: volume.id}
-        grantee = self._infrastructure(instance)
-        describe = [Use(operation="DescribeKey")] if instance.cluster else []
-        needs = [self._needs.on_key(key, use, context=self._via(call)) for use in describe]
-        needs.append(self._grant_need(call, key, context, grantee.principal.arn))
-        self._authorizer.require(call, needs, service="kms")
-        self._keyring.require_usable(key)
+        key, grantee = self._find(volume.key or ""), self._infrastructure(instance)
+        self._require(call, self._needs.of_attachment(call, key, volume.id, instance, grantee.principal.arn))
+        self._require_usable(key)
         region = self._world.region
         self._store.kms_grants.put(
             Grant(
@@ -156,52 +154,28 @@ class VolumeKeys:
                 key=key.id,
                 grantee=grantee.principal.arn,
                 operations=("Decrypt",),
-                context_subset=context,
+                context_subset={CONTEXT_KEY: volume.id},
                 issuer=f"arn:{region.partition}:iam::{region.account}:root",
                 created=now(),
                 attachment=attachment,
             )
         )
-        decrypt = self._needs.on_key(key, Use(operation="Decrypt", context=context), context=self._via(call))
-        if not self._authorizer.allows(call, grantee, [decrypt]):
-            raise KeyUnusable("the key's policy denies the instance's Decrypt")
+        if not self._authorizer.allows(call, grantee, self._needs.of_instance(call, key, volume.id)):
+            raise KeyAccessDenied("the key's policy denies the instance's Decrypt")
         if volume.data_key:
             self._open(key, volume.data_key, volume.id)
 
-    def _creation_needs(self, call: Call, key: Key, context: dict[str, str], source: Snapshot | None) -> Sequence[Need]:
-        via = self._via(call)
+    def _require(self, call: Call, needs: Sequence[Need]) -> None:
+        try:
+            self._authorizer.require(call, needs, service="kms")
+        except AwsFault as fault:
+            raise KeyAccessDenied(fault.message) from fault
 
-        def uses(*operations: str) -> list[Need]:
-            return [self._needs.on_key(key, Use(operation=each, context=context), context=via) for each in operations]
-
-        if source is None:
-            return uses(*_CREATE)
-        if not source.key:
-            return [*uses(*_RESTORE), self._grant_need(call, key, context, f"{via_ec2(self._world.region)}")]
-        source_key = self._find(source.key)
-        if source_key.id == key.id:
-            return uses(*_RESTORE)
-        from_source = Use(operation="ReEncryptFrom", context={CONTEXT_KEY: source.data_key_owner or source.volume})
-        return [*uses(*_RESTORE, "ReEncryptTo"), self._needs.on_key(source_key, from_source, context=via)]
-
-    def _grant_need(self, call: Call, key: Key, context: dict[str, str], grantee: str) -> Need:
-        """The creation of a grant for an AWS resource, which allows to decrypt with the encryption context."""
-        use = Use(operation="CreateGrant", context=context, operations=["Decrypt"])
-        constraints = {"EncryptionContextSubset": context}
-        return self._needs.new_grant(key, use, grantee, constraints, is_for_aws_resource=True, context=self._via(call))
-
-    def _via(self, call: Call) -> ContextValues:
-        """The condition keys of a call that EC2 makes for its caller; SageMaker may have called EC2."""
-        services = ["ec2.amazonaws.com"]
-        if call.service != "ec2":
-            services.insert(0, f"{call.service}.amazonaws.com")
-        return {
-            "kms:ViaService": via_ec2(self._world.region),
-            "aws:ViaAWSService": "true",
-            "aws:CalledVia": services,
-            "aws:CalledViaFirst": services[0],
-            "aws:CalledViaLast": services[-1],
-        }
+    def _require_usable(self, key: Key) -> None:
+        try:
+            self._keyring.require_usable(key)
+        except AwsFault as fault:
+            raise KeyUnusable(fault.message) from fault
 
     def _infrastructure(self, instance: Instance) -> Identity:
         """The principal with which EC2 decrypts a data key for an instance."""

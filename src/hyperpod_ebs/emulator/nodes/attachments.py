@@ -12,7 +12,7 @@ busy        the clock                  mounted or open on the node; the clock tr
 from dataclasses import replace
 from typing import Final
 
-from hyperpod_ebs.emulator.kms.volume_keys import VolumeKeys
+from hyperpod_ebs.emulator.kms.volume_keys import KeyUnusable, VolumeKeys
 from hyperpod_ebs.emulator.nodes.attach_slots import HYPERPOD_VOLUMES, attach_slots
 from hyperpod_ebs.emulator.records import Attachment, Instance, Volume
 from hyperpod_ebs.emulator.state.world import World, now
@@ -53,7 +53,11 @@ class Attachments:
             since=now(),
             is_xen=attach_slots(instance.kind).hypervisor == "xen",
         )
-        self._volume_keys.open_for_instance(call, volume, instance, attachment.id)
+        try:
+            self._volume_keys.open_for_instance(call, volume, instance, attachment.id)
+        except KeyUnusable as cause:
+            text = f"Volume {volume.id} cannot be attached. The encrypted volume was unable to access the KMS key."
+            raise AwsFault("CustomerKeyHasBeenRevoked", text) from cause
         self._store.attachments.put(attachment)
         self._store.record_state(volume.id, "in-use")
         self._store.record_state(attachment.id, attachment.state)
