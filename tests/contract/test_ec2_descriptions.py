@@ -151,7 +151,8 @@ async def test_a_copy_of_a_snapshot_outlives_its_source(aws: Aws) -> None:
         ({"SourceRegion": "eu-west-1"}, "UnsupportedOperation"),
         ({"SourceSnapshotId": "snap-0123456789abcdef0"}, "InvalidSnapshot.NotFound"),
         ({"CompletionDurationMinutes": 20}, "InvalidParameterValue"),
-        ({"Encrypted": True}, "UnsupportedOperation"),
+        ({"Encrypted": False}, "InvalidParameterValue"),
+        ({"KmsKeyId": "alias/aws/ebs"}, "InvalidParameterDependency"),
     ],
 )
 async def test_a_copy_that_cannot_be_made_is_refused(members: dict[str, Any], code: str, aws: Aws) -> None:

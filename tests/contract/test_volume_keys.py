@@ -1,6 +1,6 @@
 """Volumes under KMS keys: what EBS asks of KMS for its caller when a volume is created, restored and attached."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,26 +9,22 @@ from botocore.exceptions import ClientError
 
 from hyperpod_ebs.emulator.emulator import Emulator
 from tests.support.emulator_clients import ZONE, Aws, cloud, error_of
-from tests.support.key_users import EVERYTHING_BUT_KMS, Statement, allow, create_caller, document, user_arn
+from tests.support.key_users import (
+    ACCOUNT,
+    EVERYTHING_BUT_KMS,
+    MANAGE,
+    MANAGED,
+    SCOPE,
+    VIA_EC2,
+    allow,
+    create_caller,
+    create_key,
+    document,
+    grant_to,
+)
 from tests.support.waiting import wait_until_equal
 
-ACCOUNT: Final = "123456789012"
-SCOPE: Final = f"arn:aws:kms:us-west-2:{ACCOUNT}"
-MANAGED: Final = f"{SCOPE}:key/00000000-0000-4000-8000-000000000eb5"
-VIA_EC2: Final = {"StringEquals": {"kms:ViaService": "ec2.us-west-2.amazonaws.com"}}
-MANAGE: Final = allow("kms:*", Principal={"AWS": user_arn("emulator")})
 REVOKED: Final = "CustomerKeyHasBeenRevoked"
-
-
-async def create_key(aws: Aws, *statements: Mapping[str, Any]) -> str:
-    """Create a key whose policy has these statements, and one for the administrator; its ARN."""
-    created = await aws("kms", "create_key", Policy=document(MANAGE, *statements))
-    return str(created["KeyMetadata"]["Arn"])
-
-
-def grant_to(name: str, actions: Sequence[str], **members: Any) -> Statement:
-    """A statement of a key policy that allows a user actions."""
-    return allow([f"kms:{action}" for action in actions], Principal={"AWS": user_arn(name)}, **members)
 
 
 async def create_volume(aws: Aws, key: str, **members: Any) -> dict[str, Any]:

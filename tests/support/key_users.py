@@ -1,4 +1,4 @@
-"""IAM users with policies of their own, as callers of an emulator in this process."""
+"""IAM users with policies of their own, as callers of an emulator in this process, and KMS keys for them."""
 
 import asyncio
 import json
@@ -12,6 +12,16 @@ from hyperpod_ebs.emulator.state.world import now
 from tests.support.emulator_clients import Aws, clients
 
 Statement = Mapping[str, Any]  # JSON
+
+ACCOUNT: Final = "123456789012"
+
+SCOPE: Final = f"arn:aws:kms:us-west-2:{ACCOUNT}"
+"""What the ARNs of the account's keys and aliases start with."""
+
+MANAGED: Final = f"{SCOPE}:key/00000000-0000-4000-8000-000000000eb5"
+"""The ARN of the key aws/ebs."""
+
+VIA_EC2: Final = {"StringEquals": {"kms:ViaService": "ec2.us-west-2.amazonaws.com"}}
 
 EVERYTHING_BUT_KMS: Final[Statement] = {"Effect": "Allow", "NotAction": "kms:*", "Resource": "*"}
 """A statement that allows all actions of all services but KMS."""
@@ -42,4 +52,19 @@ async def create_caller(
 
 def user_arn(name: str) -> str:
     """The ARN of a user of the emulated account."""
-    return f"arn:aws:iam::123456789012:user/{name}"
+    return f"arn:aws:iam::{ACCOUNT}:user/{name}"
+
+
+MANAGE: Final = allow("kms:*", Principal={"AWS": user_arn("emulator")})
+"""The statement of a key policy that allows the administrator everything."""
+
+
+async def create_key(aws: Aws, *statements: Statement) -> str:
+    """Create a key whose policy has these statements, and one for the administrator; its ARN."""
+    created = await aws("kms", "create_key", Policy=document(MANAGE, *statements))
+    return str(created["KeyMetadata"]["Arn"])
+
+
+def grant_to(name: str, actions: Sequence[str], **members: Any) -> Statement:
+    """A statement of a key policy that allows a user actions."""
+    return allow([f"kms:{action}" for action in actions], Principal={"AWS": user_arn(name)}, **members)

@@ -118,6 +118,11 @@ class Snapshot:
     """The id in the encryption context of the data key: that of the volume, or of a copied snapshot itself."""
 
     state: str = "pending"
+    """pending or completed; error for a copy whose keys cannot be used."""
+
+    state_message: str = ""
+    """The reason of the state error."""
+
     started: float
     completed: float | None = None
     ripe: float = 0.0

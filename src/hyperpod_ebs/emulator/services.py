@@ -117,7 +117,7 @@ def create_services(  # noqa: PLR0913 - the settings of the services; two have d
             DescribeTags(world),
             DescribeStatus(world),
             SnapshotAttributes(world),
-            SnapshotCopies(world),
+            SnapshotCopies(world, kms.volume_keys),
         ],
         "sagemaker": [
             clusters,

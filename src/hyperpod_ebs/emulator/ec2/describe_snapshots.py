@@ -24,6 +24,7 @@ def render_snapshot(world: World, snapshot: Snapshot) -> dict[str, Any]:  # the 
         "VolumeSize": snapshot.size_gib,
         "OwnerId": world.region.account,
         "State": snapshot.state,
+        "StateMessage": snapshot.state_message or None,
         "Progress": _progress(snapshot),
         "StartTime": to_datetime(snapshot.started),
         "CompletionTime": to_datetime(snapshot.completed),
@@ -52,6 +53,8 @@ def _transfer_type(snapshot: Snapshot) -> str:
 def _progress(snapshot: Snapshot) -> str:
     if snapshot.state == "completed":
         return "100%"
+    if snapshot.state == "error":
+        return "0%"
     fraction = (time.time() - snapshot.started) / max(0.001, snapshot.ripe - snapshot.started)
     return f"{max(0, min(99, int(fraction * 100)))}%"
 

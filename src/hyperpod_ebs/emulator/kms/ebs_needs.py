@@ -37,7 +37,7 @@ class EbsNeeds:
     world: World
     needs: KmsNeeds
 
-    def of_volume(
+    def volume_needs(
         self, call: Call, key: Key, volume: str, source: Snapshot | None, source_key: Key | None
     ) -> Sequence[Need]:
         """What a new volume under `key` needs; it is blank without a source, whose key is None if it is plain."""
@@ -49,7 +49,7 @@ class EbsNeeds:
             return self._uses(call, key, volume, _RESTORE)
         return [*self._uses(call, key, volume, _RESTORE), *self._re_encryption(call, key, volume, source, source_key)]
 
-    def of_copy(
+    def copy_needs(
         self, call: Call, key: Key, copy: str, source: Snapshot | None, source_key: Key | None
     ) -> Sequence[Need]:
         """What the copy of a snapshot under `key` needs; the key of the source is None if it is plain."""
@@ -58,12 +58,12 @@ class EbsNeeds:
             needs += self._re_encryption(call, key, copy, source, source_key)
         return needs
 
-    def of_attachment(self, call: Call, key: Key, volume: str, instance: Instance, grantee: str) -> Sequence[Need]:
+    def attachment_needs(self, call: Call, key: Key, volume: str, instance: Instance, grantee: str) -> Sequence[Need]:
         """What an attachment needs: a grant for the instance; for a HyperPod node, a description of the key as well."""
         describe = [self.needs.on_key(key, Use(operation="DescribeKey"), context=self._via(call))]
         return [*(describe if instance.cluster else []), self._grant(call, key, volume, grantee)]
 
-    def of_instance(self, call: Call, key: Key, volume: str) -> Sequence[Need]:
+    def instance_needs(self, call: Call, key: Key, volume: str) -> Sequence[Need]:
         """What the instance needs, which has the grant."""
         return self._uses(call, key, volume, ["Decrypt"])
 

@@ -95,7 +95,7 @@ class VolumeKeys:
         Raises:
             KeyUnusable: A key is missing or unusable, or a permission is missing.
         """
-        return self._create_data_key(call, arn, volume, source, self._needs.of_volume)
+        return self._create_data_key(call, arn, volume, source, self._needs.volume_needs)
 
     def copy_data_key(self, call: Call, arn: str, copy: str, source: Snapshot) -> DataKey:
         """Create the data key of a copy of a snapshot; the arguments are those of `create_data_key`.
@@ -103,7 +103,7 @@ class VolumeKeys:
         Raises:
             KeyUnusable: A key is missing or unusable, or a permission is missing.
         """
-        return self._create_data_key(call, arn, copy, source, self._needs.of_copy)
+        return self._create_data_key(call, arn, copy, source, self._needs.copy_needs)
 
     def open_for_instance(self, call: Call, volume: Volume, instance: Instance, attachment: str) -> None:
         """Let an instance decrypt the data key of a volume, with a grant that the caller creates.
@@ -145,7 +145,7 @@ class VolumeKeys:
 
     def _open_for_instance(self, call: Call, volume: Volume, instance: Instance, attachment: str) -> None:
         key, grantee = self._find(volume.key or ""), self._infrastructure(instance)
-        self._require(call, self._needs.of_attachment(call, key, volume.id, instance, grantee.principal.arn))
+        self._require(call, self._needs.attachment_needs(call, key, volume.id, instance, grantee.principal.arn))
         self._require_usable(key)
         region = self._world.region
         self._store.kms_grants.put(
@@ -160,7 +160,7 @@ class VolumeKeys:
                 attachment=attachment,
             )
         )
-        if not self._authorizer.allows(call, grantee, self._needs.of_instance(call, key, volume.id)):
+        if not self._authorizer.allows(call, grantee, self._needs.instance_needs(call, key, volume.id)):
             raise KeyAccessDenied("the key's policy denies the instance's Decrypt")
         if volume.data_key:
             self._open(key, volume.data_key, volume.id)

@@ -60,6 +60,7 @@ AWS_DURATIONS: Final = {
     "attached": Duration(2.1, 4.0),
     "detached": Duration(2.1, 5.0),
     "snapshot completed": Duration(6, 15),
+    "snapshot copied": Duration(6, 15),
     "optimizing": Duration(3, 7),
     "modified": Duration(20, 60),
     "instance running": Duration(2, 4),
