@@ -1,6 +1,6 @@
 # Each target runs a script of scripts/. ARGS="..." passes options to it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-kubernetes image cluster cluster-down unit test test-six-minutes attack fuzz coverage mutants check lint-workflows docs fmt generate snapshots lock release clean
+.PHONY: help setup demo demo-kubernetes by-hand image cluster cluster-down unit test test-six-minutes attack fuzz coverage mutants check lint-workflows docs fmt generate snapshots lock release clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\): ## /\1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -13,6 +13,9 @@ demo: ## show the whole life of a volume on HyperPod nodes
 
 demo-kubernetes: ## show a training job that loses its node, on a real Kubernetes
 	@scripts/cluster.sh demo $(ARGS)
+
+by-hand: ## attach a volume to a HyperPod node with the AWS CLI, one permission at a time
+	@scripts/by-hand.sh
 
 image: ## build the container image into dist/; with ARGS=--arch=arm64 for Graviton nodes
 	@scripts/image.sh $(ARGS)

@@ -12,7 +12,8 @@ cd "$(dirname "$0")/.."
 parts() {
     case $1 in
     tests/unit | tests/unit/*) echo python ;;
-    tests/examples | tests/examples/*) echo machine python ;;
+    tests/examples | tests/examples/test_by_hand.py) echo machine python aws-cli ;;
+    tests/examples/*) echo machine python ;;
     tests/contract) echo python aws-cli iam-oracle go-tools ;;
     tests/contract/test_aws_cli.py) echo python aws-cli ;;
     tests/contract/test_go_sdk.py) echo python go-tools ;;

@@ -169,7 +169,7 @@ async def run_page(
         last = block is blocks[len(outputs) - 1]
         if last and finished.code:
             raise PageMismatch(f"{position}: exit code {finished.code} of\n{block.text}\nwhich printed\n{output}")
-        if missing_line := next(_missing_lines(page.expected_output(block), output), None):
+        if missing_line := next(missing_lines(page.expected_output(block), output), None):
             raise PageMismatch(f"{position}: the page shows {missing_line!r}, and the output is:\n{output}")
 
 
@@ -189,7 +189,7 @@ def _script(blocks: list[Block], directory: Path, environment: Mapping[str, str]
     return "\n".join(lines)
 
 
-def _missing_lines(expected: list[str], output: str) -> Iterator[str]:
+def missing_lines(expected: list[str], output: str) -> Iterator[str]:
     """The expected lines that the output does not have after the line before."""
     rest = iter(output.splitlines())
     for line in expected:
