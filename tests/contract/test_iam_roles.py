@@ -47,9 +47,9 @@ async def test_a_role_is_shown_with_its_trust_policy(aws: Aws) -> None:
         ({"AWS": "AIDAXXXXXXXXXXXXXXXXX"}, '"AWS":"AIDAXXXXXXXXXXXXXXXXX"'),
         ({"AWS": "12345"}, '"AWS":"12345"'),
         ({"Service": "ec2"}, '"SERVICE":"ec2"'),
-        ({"Federated": "issuer"}, '"FEDERATED":"issuer"'),
+        ({"Service": "*"}, '"SERVICE":"*"'),
     ],
-    ids=["user", "wildcard", "group", "id", "account", "service", "provider"],
+    ids=["user", "wildcard", "group", "id", "account", "service", "every service"],
 )
 async def test_a_trust_policy_names_principals_that_exist(aws: Aws, principal: Any, shown: str) -> None:
     """IAM User Guide, "AWS JSON policy elements: Principal"; the refused call creates no role."""
@@ -57,6 +57,17 @@ async def test_a_trust_policy_names_principals_that_exist(aws: Aws, principal: A
 
     assert (code, text) == ("MalformedPolicyDocument", f"Invalid principal in policy: {shown}")
     assert (await aws("iam", "list_roles"))["Roles"] == []
+
+
+@pytest.mark.parametrize("provider", ["*", "issuer", f"arn:aws:iam:{ACCOUNT}:oidc-provider/issuer.example"])
+async def test_a_trust_policy_names_a_provider_by_its_arn_or_its_domain(aws: Aws, provider: str) -> None:
+    """CreateRole's message for other federated principals (terraform-aws-modules/terraform-aws-eks, issue 2594)."""
+    document = trust(Federated=provider)
+
+    code, text = await aws.expect_error("iam", "create_role", RoleName="r", AssumeRolePolicyDocument=document)
+
+    assert code == "MalformedPolicyDocument"
+    assert text == "Federated principals must be valid domain names or SAML metadata ARNs"
 
 
 async def test_a_trust_policy_may_name_users_accounts_services_and_providers(aws: Aws) -> None:

@@ -180,6 +180,16 @@ async def test_iam_policies_and_not_the_key_policy_let_others_retire_a_grant(emu
     assert not await is_allowed(denied, "retire_grant", **grant)
 
 
+@pytest.mark.parametrize(
+    "element", [{"Principal": {"Service": "*"}}, {"Principal": {"Federated": "*"}}, {"NotPrincipal": {"AWS": ROOT}}]
+)
+async def test_a_key_policy_names_whom_it_allows(aws: Aws, element: dict[str, Any]) -> None:
+    """IAM User Guide, "AWS JSON policy elements: Principal" and "... NotPrincipal"."""
+    policy = document(MANAGE, allow("kms:Decrypt", **element))
+
+    assert (await aws.expect_error("kms", "create_key", Policy=policy))[0] == "MalformedPolicyDocumentException"
+
+
 async def test_a_grant_to_a_role_does_not_widen_a_session_policy_and_one_to_the_session_does(
     emulator: Emulator, aws: Aws
 ) -> None:

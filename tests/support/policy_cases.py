@@ -2,8 +2,8 @@
 
 Cases avoid what the other implementation is known to decide unlike AWS: networks of all addresses, IPv6 addresses
 beside IPv4 networks, `*/*` as a resource, version 2008-10-17, and a session's own ARN beside a session policy.
-They also avoid what AWS leaves open: NotResource with a policy variable that the request lacks, and NotPrincipal
-in a policy of another account's resource.
+They also avoid what the other implementation leaves open, NotPrincipal, and what AWS does: NotResource with a policy
+variable that the request lacks.
 """
 
 import json
@@ -112,8 +112,7 @@ class CaseMaker:
             names = [USER, ROLE, f"arn:aws:iam::{ACCOUNT}:root", ACCOUNT, f"arn:aws:iam::{OTHER}:root", "*"]
             if not has_session_policy:
                 names.append(SESSION)
-            elements = ["Principal"] * 4 + (["NotPrincipal"] if account == ACCOUNT else [])
-            case["resourcePolicy"] = self._policy("" if service == "sts" else resource, elements, names)
+            case["resourcePolicy"] = self._policy("" if service == "sts" else resource, names)
         return case
 
     def _one(self, *choices: T) -> T:
@@ -144,14 +143,14 @@ class CaseMaker:
         while len(case["identity"]) != 1:
             case = self.case()
         document = case["identity"][0]
-        document["Statement"] = [self._statement(case["resource"], (), ()) for _ in range(statements)]
+        document["Statement"] = [self._statement(case["resource"], ()) for _ in range(statements)]
         return {key: value for key, value in case.items() if key not in {"boundary", "session"}}
 
-    def _policy(self, resource: str, elements: Sequence[str] = (), names: Sequence[str] = ()) -> Case:
-        statements = [self._statement(resource, elements, names) for _ in range(self._one(1, 1, 2, 3))]
+    def _policy(self, resource: str, names: Sequence[str] = ()) -> Case:
+        statements = [self._statement(resource, names) for _ in range(self._one(1, 1, 2, 3))]
         return {"Version": "2012-10-17", "Statement": statements}
 
-    def _statement(self, resource: str, elements: Sequence[str], names: Sequence[str]) -> Case:
+    def _statement(self, resource: str, names: Sequence[str]) -> Case:
         statement: Case = {"Effect": self._one("Allow", "Allow", "Allow", "Allow", "Deny")}
         make_action = self._action if resource else self._trust_action
         statement[self._one("Action", "Action", "Action", "Action", "NotAction")] = self._few(make_action)
@@ -162,9 +161,9 @@ class CaseMaker:
                 statement["NotResource"] = self._few(lambda: self._arn(resource, variables=False))
         if conditions := self._conditions():
             statement["Condition"] = conditions
-        if elements:
+        if names:
             aws = {"AWS": self._few(lambda: self._one(*names))}
-            statement[self._one(*elements)] = self._one(aws, aws, aws, {"Service": "ec2.amazonaws.com"})
+            statement["Principal"] = self._one(aws, aws, aws, {"Service": "ec2.amazonaws.com"})
         return statement
 
     def _trust_action(self) -> str:

@@ -28,9 +28,13 @@ JOB = Principal(
     account=ACCOUNT,
     role=f"arn:aws:iam::{ACCOUNT}:role/training",
 )
+ROOT = Principal(type=PrincipalType.ACCOUNT, arn=f"arn:aws:iam::{ACCOUNT}:root", account=ACCOUNT)
 VOLUME = f"arn:aws:ec2:us-west-2:{ACCOUNT}:volume/vol-1"
 KEY = f"arn:aws:kms:us-west-2:{ACCOUNT}:key/1"
 ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+DENY = {**ALL, "Effect": "Deny"}
+ALL_BUT = [{**ALL, "Principal": "*"}]
+"""The first statement of a key policy that allows everything except what its other statements deny."""
 NOTHING = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
 
 
@@ -159,19 +163,48 @@ def test_no_policy_of_the_principal_limits_what_is_granted_to_a_session_by_its_o
 
 def test_a_deny_with_not_principal_always_denies_a_principal_with_a_boundary() -> None:
     """IAM User Guide, "AWS JSON policy elements: NotPrincipal"."""
-    others = key_policy({**ALL, "Principal": "*"}, {**ALL, "Effect": "Deny", "NotPrincipal": {"AWS": BOB.arn}})
+    others = key_policy(*ALL_BUT, {**DENY, "NotPrincipal": {"AWS": [BOB.arn, ACCOUNT]}})
     ask = request("kms:Decrypt", KEY)
 
     assert isinstance(decide(ask, Policies(resource=others)), Allowed)
     assert isinstance(decide(ask, Policies(resource=others, boundary=[policy(ALL)])), DeniedExplicitly)
 
 
+@pytest.mark.parametrize(
+    ("principal", "named", "is_spared"),
+    [
+        (BOB, [BOB.arn, ACCOUNT], True),
+        (BOB, ["AIDABOB", f"arn:aws:iam::{ACCOUNT}:root"], True),
+        (BOB, [BOB.arn], False),
+        (BOB, [ACCOUNT], False),
+        (JOB, [JOB.arn, JOB.role, ACCOUNT], True),
+        (JOB, [JOB.role, ACCOUNT], False),
+        (JOB, [JOB.arn, ACCOUNT], False),
+        (ROOT, [ACCOUNT], True),
+        (ROOT, [BOB.arn], False),
+    ],
+    ids=[
+        *("user and account", "id and account", "user alone", "account of the user", "session, role and account"),
+        *("role without session", "session without role", "root user", "another principal"),
+    ],
+)
+def test_a_deny_with_not_principal_spares_a_principal_that_is_named_with_its_role_and_account(
+    principal: Principal,
+    named: list[str],
+    is_spared: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    """IAM User Guide, "AWS JSON policy elements: NotPrincipal": AWS may check account, role and session in turn."""
+    others = key_policy(*ALL_BUT, {**DENY, "NotPrincipal": {"AWS": named}})
+
+    decision = decide(request("kms:Decrypt", KEY, principal), Policies(resource=others))
+
+    assert isinstance(decision, Allowed) is is_spared
+
+
 def test_a_root_user_needs_no_policy_but_obeys_a_deny_of_the_resource() -> None:
     """IAM User Guide, "AWS account root user"; KMS Developer Guide, "Default key policy"."""
-    root = Principal(type=PrincipalType.ACCOUNT, arn=f"arn:aws:iam::{ACCOUNT}:root", account=ACCOUNT)
-
-    assert isinstance(decide(request(principal=root), Policies()), Allowed)
-    assert isinstance(decide(request("kms:Decrypt", KEY, root), Policies(resource=key_policy())), DeniedImplicitly)
+    assert isinstance(decide(request(principal=ROOT), Policies()), Allowed)
+    assert isinstance(decide(request("kms:Decrypt", KEY, ROOT), Policies(resource=key_policy())), DeniedImplicitly)
 
 
 def test_only_the_resources_policy_decides_about_a_service_or_a_token() -> None:

@@ -10,6 +10,7 @@ from hyperpod_ebs.iam.documents import Kind, MalformedPolicy
 
 STATEMENT = {"Effect": "Allow", "Action": "ec2:AttachVolume", "Resource": "*"}
 TRUST = {"Effect": "Allow", "Principal": {"AWS": "123456789012"}, "Action": "sts:AssumeRole"}
+NOT_PRINCIPAL = {"Effect": "Allow", "NotPrincipal": {"AWS": "123456789012"}, "Action": "sts:AssumeRole"}
 
 
 def refusal(document: object, kind: Kind = Kind.IDENTITY) -> str:
@@ -90,7 +91,14 @@ def test_a_document_that_says_something_else_is_refused_in_iams_words(document: 
         ({**TRUST, "Resource": "*"}, "Has prohibited field Resource"),
         ({**TRUST, "Action": "ec2:RunInstances"}, "AssumeRole policy may only specify STS AssumeRole actions."),
         ({"Effect": "Allow", "Action": "sts:AssumeRole"}, "Missing required field Principal"),
-        ({**TRUST, "Principal": {}}, "Invalid principal in policy"),
+        ({**TRUST, "Action": "*"}, "AssumeRole policy may only specify STS AssumeRole actions."),
+        ({**TRUST, "Action": ["sts:AssumeRole", "*"]}, "AssumeRole policy may only specify STS AssumeRole actions."),
+        ({"Effect": "Allow", "Principal": TRUST["Principal"]}, "Missing required field Action"),
+        ({**TRUST, "Principal": {}}, "Missing required field Principal cannot be empty!"),
+        ({**TRUST, "Principal": "*"}, 'AssumeRolepolicy contained an invalid principal: "STAR":"*".'),
+        ({**TRUST, "Principal": {"CanonicalUser": "a"}}, "Invalid principal in policy"),
+        (NOT_PRINCIPAL, "Allow with NotPrincipal is not allowed."),
+        ({**NOT_PRINCIPAL, "Effect": "Deny"}, "AssumeRole policy must not contain NotPrincipal field."),
         ({**TRUST, "Principal": "root"}, "Invalid principal in policy"),
         ({**TRUST, "Principal": {"User": "a"}}, "Invalid principal in policy"),
         ({**TRUST, "Principal": {"AWS": ""}}, "Invalid principal in policy"),
@@ -99,6 +107,19 @@ def test_a_document_that_says_something_else_is_refused_in_iams_words(document: 
 def test_a_trust_policy_names_principals_and_no_resource(statement: object, message: str) -> None:
     """IAM User Guide, "How to use trust policies with IAM roles"."""
     assert refusal({"Version": "2012-10-17", "Statement": [statement]}, Kind.TRUST) == message
+
+
+def test_a_trust_policy_that_is_not_json_is_refused_in_other_words() -> None:
+    """CreateRole's message differs from that of CreatePolicy."""
+    with pytest.raises(MalformedPolicy, match="This policy contains invalid Json"):
+        documents.parse("{", kind=Kind.TRUST)
+
+
+def test_a_key_policy_does_not_allow_everyone_but_a_few() -> None:
+    """IAM User Guide, "AWS JSON policy elements: NotPrincipal": it must be used with Deny."""
+    statement = {**STATEMENT, "NotPrincipal": {"AWS": "111122223333"}}
+
+    assert refusal(policy(**statement), Kind.RESOURCE) == "Allow with NotPrincipal is not allowed."
 
 
 def test_values_of_conditions_may_be_bare_booleans_and_numbers() -> None:

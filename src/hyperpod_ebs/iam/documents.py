@@ -67,7 +67,7 @@ def parse(document: str, *, kind: Kind, name: str = "") -> Policy:
     Raises:
         MalformedPolicy: The document is not a policy of this kind.
     """
-    root = _object(_json(document))
+    root = _object(_json(document, kind))
     _check_members(root, {"Version", "Id", "Statement"})
     version = root.get("Version", VERSIONS[1])
     if version not in VERSIONS:
@@ -137,8 +137,11 @@ class _Compiler:
     def _actions(self, source: Mapping[str, Json]) -> Sequence[str]:
         actions = _strings(source.get("Action", source.get("NotAction", [])))
         if not actions:
-            raise MalformedPolicy("Policy statement must contain actions.")
+            is_trust = self.kind is Kind.TRUST
+            raise MalformedPolicy("Missing required field Action" if is_trust else _NO_ACTIONS)
         for action in actions:
+            if self.kind is Kind.TRUST and not action.lower().startswith("sts:"):
+                raise MalformedPolicy("AssumeRole policy may only specify STS AssumeRole actions.")
             if action == "*":
                 continue
             if ":" not in action:
@@ -147,8 +150,6 @@ class _Compiler:
                 raise MalformedPolicy("Actions/Condition can contain only one colon.")
             if not _ACTION.fullmatch(action):
                 raise MalformedPolicy(f"Vendor {action.partition(':')[0]} is not valid")
-            if self.kind is Kind.TRUST and not action.lower().startswith("sts:"):
-                raise MalformedPolicy("AssumeRole policy may only specify STS AssumeRole actions.")
         return actions
 
     def _resources(self, source: Mapping[str, Json]) -> ArnPatterns | None:
@@ -185,9 +186,10 @@ class _Compiler:
         if field not in source:
             raise MalformedPolicy("Missing required field Principal")
         named = source[field]
+        self._check_principal_element(field, named, source["Effect"])
         if named == "*":
-            return Principals.build(aws=["*"], services=["*"], federated=["*"])
-        if not isinstance(named, dict) or not named or {*named} - {"AWS", "Service", "Federated", "CanonicalUser"}:
+            return Principals.everyone()
+        if not isinstance(named, dict) or {*named} - {"AWS", "Service", "Federated"}:
             raise MalformedPolicy("Invalid principal in policy")
         names = {type_: _strings(value) for type_, value in named.items()}
         if not all(name for values in names.values() for name in values):
@@ -195,6 +197,21 @@ class _Compiler:
         return Principals.build(
             aws=names.get("AWS", ()), services=names.get("Service", ()), federated=names.get("Federated", ())
         )
+
+    def _check_principal_element(self, field: str, named: Json, effect: Json) -> None:
+        """Refuse what AWS's grammar allows and its services do not.
+
+        Raises:
+            MalformedPolicy: NotPrincipal is in an Allow statement, or the element is not one of a trust policy.
+        """
+        if field == "NotPrincipal" and effect == Effect.ALLOW.value:
+            raise MalformedPolicy("Allow with NotPrincipal is not allowed.")
+        if field == "NotPrincipal" and self.kind is Kind.TRUST:
+            raise MalformedPolicy("AssumeRole policy must not contain NotPrincipal field.")
+        if named == "*" and self.kind is Kind.TRUST:
+            raise MalformedPolicy('AssumeRolepolicy contained an invalid principal: "STAR":"*".')
+        if named == {}:
+            raise MalformedPolicy("Missing required field Principal cannot be empty!")
 
     def _conditions(self, source: Json) -> Sequence[Condition]:
         conditions: list[Condition] = []
@@ -208,11 +225,14 @@ class _Compiler:
         return conditions
 
 
+_SYNTAX: Final = "Syntax errors in policy."
+_NO_ACTIONS: Final = "Policy statement must contain actions."
+
 _PAIRS: Final = {"Action": "NotAction", "Resource": "NotResource", "Principal": "NotPrincipal"}
 """Elements and their negations; a statement has one of the two."""
 
 
-def _json(document: str) -> Json:
+def _json(document: str, kind: Kind) -> Json:
     if len(document) > MAX_DOCUMENT or _depth(document) > MAX_DEPTH:
         _fail_syntax()
     try:
@@ -220,7 +240,8 @@ def _json(document: str) -> Json:
             document, object_pairs_hook=_unique, parse_int=str, parse_float=str, parse_constant=_fail_syntax
         )
     except (ValueError, RecursionError) as error:
-        raise MalformedPolicy("Syntax errors in policy.") from error
+        is_trust = kind is Kind.TRUST
+        raise MalformedPolicy("This policy contains invalid Json" if is_trust else _SYNTAX) from error
     return parsed
 
 
@@ -264,4 +285,4 @@ def _check_members(source: Mapping[str, Json], known: set[str]) -> None:
 
 
 def _fail_syntax(_: object = None) -> NoReturn:
-    raise MalformedPolicy("Syntax errors in policy.")
+    raise MalformedPolicy(_SYNTAX)

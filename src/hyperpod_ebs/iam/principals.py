@@ -42,6 +42,8 @@ class Principals:
 
     services: frozenset[str]
     federated: frozenset[str]
+    is_everyone: bool
+    """Whether the element is a bare asterisk, which stands for the principals of all types."""
 
     @classmethod
     def build(
@@ -49,18 +51,45 @@ class Principals:
     ) -> "Principals":
         """Normalise account ids, so that both ways to write an account are one."""
         return cls(
-            aws=frozenset(map(_account_or_name, aws)), services=frozenset(services), federated=frozenset(federated)
+            aws=frozenset(map(_account_or_name, aws)),
+            services=frozenset(services),
+            federated=frozenset(federated),
+            is_everyone=False,
         )
+
+    @classmethod
+    def everyone(cls) -> "Principals":
+        """The element that is a bare asterisk."""
+        return cls(aws=frozenset({EVERY_PRINCIPAL}), services=frozenset(), federated=frozenset(), is_everyone=True)
 
     def grant(self, principal: Principal) -> Grant:
         """How closely the element names the principal."""
         match principal.type:
             case PrincipalType.SERVICE:
-                return Grant.PRINCIPAL if {principal.arn, EVERY_PRINCIPAL} & self.services else Grant.NONE
+                return Grant.PRINCIPAL if self.is_everyone or principal.arn in self.services else Grant.NONE
             case PrincipalType.FEDERATED:
-                return Grant.PRINCIPAL if {principal.arn, EVERY_PRINCIPAL} & self.federated else Grant.NONE
+                return Grant.PRINCIPAL if self.is_everyone or principal.arn in self.federated else Grant.NONE
             case PrincipalType.ACCOUNT | PrincipalType.USER | PrincipalType.ROLE_SESSION:
                 return self._aws_grant(principal)
+
+    def spares(self, principal: Principal) -> bool:
+        """Whether the element, as the NotPrincipal of a Deny statement, excepts the principal.
+
+        A user must be named with its account, and a role session with its role and its account. AWS may check these
+        first (IAM User Guide, "AWS JSON policy elements: NotPrincipal").
+        """
+        if EVERY_PRINCIPAL in self.aws:
+            return True
+        match principal.type:
+            case PrincipalType.SERVICE | PrincipalType.FEDERATED:
+                return self.grant(principal) is not Grant.NONE
+            case PrincipalType.ACCOUNT:
+                return principal.account in self.aws
+            case PrincipalType.USER:
+                return principal.account in self.aws and bool({principal.arn, principal.unique_id} & self.aws)
+            case PrincipalType.ROLE_SESSION:
+                is_role_named = bool({principal.role, principal.unique_id} & self.aws)
+                return principal.account in self.aws and is_role_named and principal.arn in self.aws
 
     def _aws_grant(self, principal: Principal) -> Grant:
         if principal.arn in self.aws:

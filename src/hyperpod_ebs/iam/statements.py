@@ -57,6 +57,8 @@ class Statement:
     """None in an identity policy."""
 
     is_not_principal: bool
+    """Only Deny statements have NotPrincipal."""
+
     conditions: Sequence[Condition]
 
     @property
@@ -74,8 +76,7 @@ class Statement:
         """
         if self._has_action(request.action) == self.is_not_action:
             return Mismatch(element=Element.ACTION)
-        denies_bounded = has_boundary and self.is_not_principal and self.effect is Effect.DENY
-        if self.principals is not None and not denies_bounded and self.grant(request) is Grant.NONE:
+        if self.principals is not None and not self._has_principal(self.principals, request, has_boundary=has_boundary):
             return Mismatch(element=Element.PRINCIPAL)
         if self.resources and self.resources.is_match(request.resource, request.context) in {
             None,
@@ -88,13 +89,14 @@ class Statement:
         return None
 
     def grant(self, request: Request) -> Grant:
-        """How closely the statement names the principal of the request."""
-        if self.principals is None:
-            return Grant.NONE
-        grant = self.principals.grant(request.principal)
+        """How closely an Allow statement names the principal of the request."""
+        return self.principals.grant(request.principal) if self.principals else Grant.NONE
+
+    def _has_principal(self, principals: Principals, request: Request, *, has_boundary: bool) -> bool:
+        """Whether the statement is about the principal of the request."""
         if self.is_not_principal:
-            return Grant.EVERY_PRINCIPAL if grant is Grant.NONE else Grant.NONE
-        return grant
+            return has_boundary or not principals.spares(request.principal)
+        return principals.grant(request.principal) is not Grant.NONE
 
     def _has_action(self, action: str) -> bool:
         if action.lower() in self.actions:

@@ -129,6 +129,8 @@ class Roles:
         """
         policy = documents.compile_document(document, Kind.TRUST)
         for principal in unknown_principals(policy, self._store, self._world.region):
+            if principal.type == "FEDERATED":
+                raise faults.malformed_policy("Federated principals must be valid domain names or SAML metadata ARNs")
             text = f'Invalid principal in policy: "{principal.type}":"{principal.name}"'
             raise faults.malformed_policy(text)
         if documents.size(document) > MAX_TRUST_SIZE:

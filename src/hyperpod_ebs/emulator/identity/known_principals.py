@@ -43,10 +43,10 @@ def unknown_principals(policy: Policy, store: Store, region: Region) -> Iterator
             if not is_known(name, store, region):
                 yield NamedPrincipal("AWS", name)
         for name in sorted(statement.principals.services):
-            if name != EVERY_PRINCIPAL and not _DOMAIN.fullmatch(name):
+            if not _DOMAIN.fullmatch(name):
                 yield NamedPrincipal("SERVICE", name)
         for name in sorted(statement.principals.federated):
-            if name != EVERY_PRINCIPAL and not _DOMAIN.fullmatch(name) and not _PROVIDER.fullmatch(name):
+            if not _DOMAIN.fullmatch(name) and not _PROVIDER.fullmatch(name):
                 yield NamedPrincipal("FEDERATED", name)
 
 
