@@ -53,6 +53,20 @@ async def start_emulator(state: Path, *, user: tuple[str, ...] = ()) -> AsyncGen
             await process.communicate()
 
 
+async def test_only_the_first_start_says_how_to_create_users_besides_the_administrator(short_path: Path) -> None:
+    """docs/explanation/embedded-cloud.md, "Who may do what"."""
+    async with start_emulator(short_path / "state") as process:
+        assert process.stdout is not None
+        first = await process.stdout.readline()
+    async with start_emulator(short_path / "state") as process:
+        assert process.stdout is not None
+        process.terminate()
+        second = await process.stdout.read()
+
+    assert b"create others with `aws iam create-user`" in first
+    assert second == b""
+
+
 class Damage(NamedTuple):
     """Damage to a state directory, and the error message."""
 

@@ -23,7 +23,12 @@ app = App(
     help="Run and inspect the embedded cloud (the emulator): AWS's APIs with real block devices.",
 )
 # Loaded by path, so that the other commands start quickly, without the server and the SDK's models.
-app.command("hyperpod_ebs.emulator.process:run", name="run", help="Run the emulator until SIGTERM or Ctrl-C.")
+app.command(
+    "hyperpod_ebs.emulator.process:run",
+    name="run",
+    help="Run the emulator until SIGTERM or Ctrl-C. The first start of a state directory creates an administrator, "
+    "whose access key `emulator env` prints; `aws iam create-user` creates others.",
+)
 app.command(
     "hyperpod_ebs.emulator.call_viewer:calls",
     name="calls",

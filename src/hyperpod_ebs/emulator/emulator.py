@@ -35,6 +35,9 @@ class Emulator:
     env: dict[str, str]
     """The environment variables with which an AWS CLI or SDK calls this emulator."""
 
+    is_first_start: bool
+    """Whether this start has created the account's administrator."""
+
     faults: Faults
     """The planned faults."""
 
@@ -75,7 +78,7 @@ class Emulator:
                     temporary=settings.state is None,
                 )
             )
-            administrator.create_administrator(
+            is_first_start = administrator.create_administrator(
                 world.store, region, key_id=credentials.access_key_id, secret=credentials.secret_access_key
             )
             faults, call_log, listeners = Faults(), CallLog(), MetadataListeners(world.store.instances)
@@ -104,6 +107,7 @@ class Emulator:
                 url=url,
                 state=state,
                 env=credentials.environment(url),
+                is_first_start=is_first_start,
                 faults=faults,
                 world=world,
                 metadata_listeners=listeners,

@@ -14,6 +14,7 @@ import uvloop
 
 from hyperpod_ebs.emulator.commands import default_state, fail, say
 from hyperpod_ebs.emulator.emulator import Emulator
+from hyperpod_ebs.emulator.identity.administrator import NAME
 from hyperpod_ebs.emulator.settings import EmulatorSettings
 from hyperpod_ebs.emulator.state.store import StateRefused
 from hyperpod_ebs.kit import command
@@ -60,6 +61,11 @@ async def _serve(settings: EmulatorSettings) -> None:
     async with Emulator.start(settings) as emulator:
         state = shlex.quote(str(settings.state))
         say(f"emulator ready at {emulator.url}; eval $(hyperpod-ebs emulator env --state {state})")
+        if emulator.is_first_start:
+            say(
+                f"IAM user {NAME} is created, with AdministratorAccess and the access key of `emulator env`; create "
+                "others with `aws iam create-user`, `create-access-key` and `put-user-policy`"
+            )
         if not stop.is_set():
             ended = emulator.world.clock.ended
             _set_on_signals(ended)

@@ -15,13 +15,14 @@ NAME: Final = "emulator"
 _ALPHABET: Final = string.ascii_uppercase + string.digits
 
 
-def create_administrator(store: Store, region: Region, *, key_id: str, secret: str) -> None:
-    """Create the administrator, unless the account has a user already."""
+def create_administrator(store: Store, region: Region, *, key_id: str, secret: str) -> bool:
+    """Create the administrator, unless the account has a user already; whether it was created."""
     if store.users:
-        return
+        return False
     policy = f"arn:{region.partition}:iam::aws:policy/AdministratorAccess"
     store.users.put(User(id=NAME, unique_id=new_unique_id("AIDA"), created=now(), attached=(policy,)))
     store.access_keys.put(AccessKey(id=key_id, user=NAME, secret=secret, created=now()))
+    return True
 
 
 def new_unique_id(prefix: str) -> str:
