@@ -17,6 +17,7 @@ from typing import Any, Final
 import grpc
 
 from bench.many_mounts import add_mounts
+from bench.process_usage import memory_mib
 from hyperpod_ebs.kit import command
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
 from hyperpod_ebs.sandbox.sandbox import Sandbox
@@ -40,12 +41,6 @@ async def attach(directory: Path, number: int) -> str:
     name = f"nvme-Amazon_Elastic_Block_Store_{volume.replace('-', '')}"
     (links / name).symlink_to(f"../../nvme{number + 1}n1")
     return volume
-
-
-def memory(pid: int, field: str) -> float:
-    """A field of the process's status in MiB: VmRSS or VmHWM."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith(field))
 
 
 async def use_all(node: Any, root: Path, volumes: Iterable[str]) -> None:  # a generated stub
@@ -107,10 +102,10 @@ async def main() -> None:
             async with grpc.aio.insecure_channel(f"unix://{socket}") as channel:
                 node = csi_pb2_grpc.NodeStub(channel)
                 await node.NodeGetInfo(csi_pb2.NodeGetInfoRequest(), wait_for_ready=True)
-                begin = memory(process.pid, "VmRSS")
+                begin = memory_mib(process.pid, "VmRSS")
                 for _ in range(arguments.rounds):
                     await use_all(node, root, volumes)
-                highest, end = memory(process.pid, "VmHWM"), memory(process.pid, "VmRSS")
+                highest, end = memory_mib(process.pid, "VmHWM"), memory_mib(process.pid, "VmRSS")
         finally:
             process.terminate()
             await process.wait()

@@ -17,6 +17,7 @@ lock run.txt pyproject.toml "$@"
 lock dev.txt pyproject.toml --group dev --constraint requirements/run.txt "$@"
 lock docs.txt --group docs "$@"
 lock aws-cli.txt --group aws-cli "$@"
+lock moto.txt --group moto "$@"
 lock go.txt --group go "$@"
 lock uv.txt --group uv "$@"
 

