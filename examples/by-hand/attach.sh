@@ -20,7 +20,7 @@ fail() {
 
 # as_role COMMAND...: run the command with the role's credentials
 as_role() {
-    env AWS_ACCESS_KEY_ID="$role_id" AWS_SECRET_ACCESS_KEY="$role_secret" AWS_SESSION_TOKEN="$role_token" "$@"
+    AWS_ACCESS_KEY_ID=$role_id AWS_SECRET_ACCESS_KEY=$role_secret AWS_SESSION_TOKEN=$role_token "$@"
 }
 
 # show COMMAND...: print the command, if it is another one than before
