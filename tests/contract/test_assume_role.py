@@ -195,6 +195,37 @@ async def test_session_policies_limit_the_session(emulator: Emulator, aws: Aws) 
     assert 0 < answer["PackedPolicySize"] <= 100
 
 
+async def test_a_managed_session_policy_applies_as_it_is_and_not_as_it_was(emulator: Emulator, aws: Aws) -> None:
+    """STS API Reference, PolicyDescriptorType: a reference to the managed policy; a deleted one allows nothing."""
+    created = await aws("iam", "create_policy", PolicyName="read", PolicyDocument=policy(ALLOW_ALL))
+    arn, role = created["Policy"]["Arn"], put_role(emulator, "work", allow=ALLOW_ALL)
+    answer = await aws("sts", "assume_role", RoleArn=role, PolicyArns=[{"arn": arn}], **SESSION)
+    session = await connect(emulator, answer["Credentials"], "ec2")
+    await session.ec2("describe_volumes")
+
+    read = policy({"Effect": "Allow", "Action": "ec2:DescribeSnapshots", "Resource": "*"})
+    version = {"PolicyArn": arn, "PolicyDocument": read, "SetAsDefault": True}
+    await aws("iam", "create_policy_version", **version)
+    await session.ec2("describe_snapshots")
+    narrowed = await session.expect_error("ec2", "describe_volumes")
+    await aws("iam", "delete_policy_version", PolicyArn=arn, VersionId="v1")
+    await aws("iam", "delete_policy", PolicyArn=arn)
+    deleted = await session.expect_error("ec2", "describe_snapshots")
+
+    assert "because no session policy allows the ec2:DescribeVolumes action" in narrowed[1]
+    assert "because no session policy allows the ec2:DescribeSnapshots action" in deleted[1]
+
+
+async def test_a_session_does_not_keep_the_documents_of_managed_policies(emulator: Emulator, aws: Aws) -> None:
+    """CWE-770: ten policies of 6,144 characters for each session would fill the memory."""
+    administrator = "arn:aws:iam::aws:policy/AdministratorAccess"
+    credentials = await assume(aws, put_role(emulator, "work"), PolicyArns=[{"arn": administrator}])
+
+    stored = emulator.world.store.sessions[credentials["AccessKeyId"]]
+
+    assert (stored.policy, stored.policy_arns) == ("", (administrator,))
+
+
 @pytest.mark.parametrize(
     ("members", "code", "text"),
     [

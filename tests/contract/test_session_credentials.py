@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+import weakref
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
 
 from hyperpod_ebs.emulator.emulator import Emulator
-from hyperpod_ebs.emulator.identity import sessions
+from hyperpod_ebs.emulator.identity import identities, sessions
 from hyperpod_ebs.emulator.identity_records import Session
 from tests.support.emulator_clients import Aws, cloud
 from tests.support.roles import ACCOUNT, ALLOW_ALL, assume, connect, put_role, put_user
@@ -143,6 +144,25 @@ async def test_sts_throttles_when_there_are_too_many_sessions(tmp_path: Any, mon
 
     assert refused == ("Throttling", "Rate exceeded")
     assert remaining == {second["AccessKeyId"], third["AccessKeyId"]}
+
+
+async def test_the_policies_of_few_callers_are_kept_compiled(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CWE-770: sessions with policies of their own must not fill the memory."""
+    monkeypatch.setattr(identities, "MAX_CACHED", 3)
+    known = identities.Identities(emulator.world.store, emulator.world.region)
+    put_role(emulator, "work")
+    names = [f"ASIA{number}" for number in range(10)]
+    for name in names:
+        emulator.world.store.sessions.put(
+            Session(id=name, secret="", token="", role="work", name=name, issued=0, expires=time.time() + 60)
+        )
+
+    kept = [weakref.ref(known.require(name).policies) for name in names]
+
+    assert [reference() is not None for reference in kept] == [False] * 7 + [True] * 3
+    assert known.require(names[0]).principal.arn.endswith(names[0])
 
 
 async def test_a_user_gets_temporary_credentials_with_the_user_s_permissions(emulator: Emulator) -> None:

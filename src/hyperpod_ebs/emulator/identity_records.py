@@ -182,8 +182,11 @@ class Session:
 
     issued: float
     expires: float
-    policies: tuple[str, ...] = ()
-    """Documents of session policies; none if the session has all permissions of its role or user."""
+    policy: str = ""
+    """The document of the inline session policy; empty without one."""
+
+    policy_arns: tuple[str, ...] = ()
+    """ARNs of managed session policies; without these and an inline one, the session has all permissions."""
 
     tags: Tags = field(default_factory=dict)
     """The principal tags of the session."""

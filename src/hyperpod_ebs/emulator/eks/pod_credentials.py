@@ -159,7 +159,7 @@ class PodCredentials:
                 name=name,
                 issued=issued,
                 expires=float(int(issued) + self._seconds),
-                policies=(association.policy,) if association.policy else (),
+                policy=association.policy,
                 tags=dict(tags),
                 transitive=tuple(tags),
             )

@@ -14,6 +14,9 @@ from hyperpod_ebs.iam.decision import Policies
 from hyperpod_ebs.iam.documents import Kind, Policy
 from hyperpod_ebs.iam.request import Principal, PrincipalType
 
+MAX_CACHED: Final = 512
+"""Callers whose compiled policies are kept; an inline session policy alone can take 40 KiB."""
+
 ContextValues = Mapping[str, str | Sequence[str]]
 """Condition keys and their values."""
 
@@ -71,6 +74,8 @@ class Identities:
     def find(self, key_id: str) -> Identity | None:
         """The principal that signs with this key; None if the key, its user or its role does not exist."""
         if (identity := self._cache.get(key_id)) is None and (identity := self._build(key_id)) is not None:
+            if len(self._cache) >= MAX_CACHED:
+                del self._cache[next(iter(self._cache))]
             self._cache[key_id] = identity
         return identity
 
@@ -167,7 +172,10 @@ class Identities:
 
     def _identity_in_session(self, identity: Identity, session: Session) -> Identity:
         """The identity with what the session adds: its policies, tags and the time of its credentials."""
-        limits = [compiled_policy(document, Kind.IDENTITY, "session policy") for document in session.policies]
+        limits = list(self._policies({}, session.policy_arns))
+        if session.policy:
+            limits.append(documents.parse(session.policy, kind=Kind.IDENTITY, name="session policy"))
+        is_limited = bool(session.policy or session.policy_arns)
         added: dict[str, str | Sequence[str]] = {
             **{f"aws:PrincipalTag/{key}": value for key, value in session.tags.items()},
             "aws:TokenIssueTime": str(int(session.issued)),
@@ -179,7 +187,7 @@ class Identities:
             added["aws:SourceIdentity"] = session.source_identity
         return replace(
             identity,
-            policies=replace(identity.policies, session=limits or None),
+            policies=replace(identity.policies, session=limits if is_limited else None),
             context={**_without(added, identity.context), **added},
             session=session,
         )

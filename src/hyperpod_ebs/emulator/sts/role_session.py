@@ -8,7 +8,7 @@ from hyperpod_ebs.emulator.identity.sessions import Sessions, new_session_keys
 from hyperpod_ebs.emulator.identity_records import Role, Session
 from hyperpod_ebs.emulator.state.world import now
 from hyperpod_ebs.emulator.sts.credentials import credentials_answer
-from hyperpod_ebs.emulator.sts.session_limits import SessionTags
+from hyperpod_ebs.emulator.sts.session_limits import SessionPolicies, SessionTags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,8 +18,7 @@ class RoleSession:
     role: Role
     name: str
     seconds: int
-    policies: tuple[str, ...] = ()
-    """Documents of session policies."""
+    policies: SessionPolicies = field(default_factory=SessionPolicies)
 
     tags: SessionTags = field(default_factory=SessionTags)
     source_identity: str = ""
@@ -42,7 +41,8 @@ class RoleSession:
                 name=self.name,
                 issued=issued,
                 expires=int(issued) + self.seconds,
-                policies=self.policies,
+                policy=self.policies.inline,
+                policy_arns=self.policies.managed,
                 tags=self.tags.tags,
                 transitive=self.tags.transitive,
                 source_identity=self.source_identity,

@@ -75,8 +75,19 @@ def tags_of(parameters: Parameters) -> SessionTags:
     return SessionTags(tags=tags, transitive=tuple(dict.fromkeys(key for key in transitive if key)))
 
 
-def policies_of(parameters: Parameters, identities: Identities) -> tuple[str, ...]:
-    """The documents of the session policies of a request.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionPolicies:
+    """Policies that limit a session."""
+
+    inline: str = ""
+    """A document; empty without one."""
+
+    managed: tuple[str, ...] = ()
+    """ARNs."""
+
+
+def policies_of(parameters: Parameters, identities: Identities) -> SessionPolicies:
+    """The session policies of a request.
 
     Raises:
         AwsFault: The policies are too long or too many, one does not exist, or the inline one is malformed.
@@ -86,14 +97,14 @@ def policies_of(parameters: Parameters, identities: Identities) -> tuple[str, ..
         raise _violation("policy", f"Member must have length less than or equal to {MAX_PLAIN}")
     if len(arns) > MAX_POLICIES:
         raise _violation("policyArns", f"Member must have length less than or equal to {MAX_POLICIES}")
-    managed = [_managed_policy(arn, identities) for arn in arns]
-    if not inline:
-        return tuple(managed)
-    try:
-        documents.parse(inline, kind=Kind.IDENTITY)
-    except documents.MalformedPolicy as error:
-        raise AwsFault("MalformedPolicyDocument", str(error)) from error
-    return (inline, *managed)
+    if unknown := [arn for arn in arns if identities.document(arn) is None]:
+        raise AwsFault("InvalidParameterValue", f"Policy {unknown[0]} does not exist or is not attachable.")
+    if inline:
+        try:
+            documents.parse(inline, kind=Kind.IDENTITY)
+        except documents.MalformedPolicy as error:
+            raise AwsFault("MalformedPolicyDocument", str(error)) from error
+    return SessionPolicies(inline=inline, managed=tuple(dict.fromkeys(arns)))
 
 
 def packed_percent(parameters: Parameters, tags: SessionTags) -> int | None:
@@ -113,12 +124,6 @@ def packed_percent(parameters: Parameters, tags: SessionTags) -> int | None:
             f"Packed policy consumes {percent}% of allotted space, please use smaller policy.",
         )
     return percent
-
-
-def _managed_policy(arn: str, identities: Identities) -> str:
-    if (document := identities.document(arn)) is None:
-        raise AwsFault("InvalidParameterValue", f"Policy {arn} does not exist or is not attachable.")
-    return document
 
 
 def _violation(member: str, text: str) -> AwsFault:
