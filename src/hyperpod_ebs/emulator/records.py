@@ -176,6 +176,9 @@ class Instance:
     """The client token of the request that started the instance."""
 
     ebs_optimized: bool = False
+    state_reason: str = ""
+    """The code of EC2's StateReason for a state other than pending and running."""
+
     tags: Tags = field(default_factory=dict)
 
     @property

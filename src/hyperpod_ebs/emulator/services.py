@@ -14,6 +14,7 @@ from hyperpod_ebs.emulator.ec2.describe_tags import DescribeTags
 from hyperpod_ebs.emulator.ec2.describe_volumes import DescribeVolumes
 from hyperpod_ebs.emulator.ec2.instance_types import InstanceTypes
 from hyperpod_ebs.emulator.ec2.instances import Instances
+from hyperpod_ebs.emulator.ec2.launch_keys import LaunchKeys
 from hyperpod_ebs.emulator.ec2.modifications import Modifications, Rate
 from hyperpod_ebs.emulator.ec2.needs import Ec2Needs
 from hyperpod_ebs.emulator.ec2.regions import Regions
@@ -95,7 +96,7 @@ def create_services(  # noqa: PLR0913 - the settings of the services; two have d
         "sts": sts.needs,
     }
     attachments = Attachments(world, kms.volume_keys)
-    machines = Machines(world, attachments)
+    machines = Machines(world, attachments, kms.volume_keys)
     clusters = Clusters(world, machines)
     objects: Mapping[str, Sequence[Service]] = {
         "cloudtrail": [LookupEvents(call_log, world.region)],
@@ -107,8 +108,8 @@ def create_services(  # noqa: PLR0913 - the settings of the services; two have d
             Modifications(world, rate=rate),
             Snapshots(world, rate=snapshot_rate),
             DescribeSnapshots(world),
-            RunInstances(world, machines),
-            Instances(world, machines),
+            RunInstances(world, machines, kms.volume_keys),
+            Instances(world, machines, LaunchKeys(world, kms.volume_keys)),
             DescribeInstances(world),
             InstanceTypes(),
             Zones(world),

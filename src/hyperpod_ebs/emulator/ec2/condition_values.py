@@ -81,6 +81,15 @@ class ConditionValues:
             **resource_tags(instance.tags, "ec2"),
         }
 
+    def is_encrypted(self, parameters: Parameters, source: str | None) -> bool:
+        """Whether a new volume or copy is encrypted by request, by the snapshot with this id, or by default."""
+        settings, snapshot = (
+            self.world.store.ebs_encryption.get("account"),
+            self.world.store.snapshots.get(source or ""),
+        )
+        by_default = settings is not None and settings.is_default
+        return by_default or bool(parameters.get("Encrypted")) or (snapshot is not None and snapshot.encrypted)
+
     def subnet(self, zone: Zone) -> Values:
         """The condition keys of a zone's subnet."""
         return {**self.zone(zone.name), "ec2:SubnetID": zone.subnet, "ec2:Vpc": self.arn("vpc", VPC)}

@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from hyperpod_ebs.emulator.ec2 import filters, filters_without_data, pages, request_checks, resource_ids
+from hyperpod_ebs.emulator.nodes import state_reasons
 from hyperpod_ebs.emulator.nodes.machines import ROOT_DEVICE, customer_instances, private_dns_name
 from hyperpod_ebs.emulator.records import Attachment, Instance
 from hyperpod_ebs.emulator.state.region import VPC
@@ -50,6 +51,7 @@ def _render(world: World, instance: Instance) -> dict[str, Any]:  # the members 
         "ClientToken": instance.token or None,
         "LaunchTime": to_datetime(instance.launched),
         "State": render_state(instance),
+        "StateReason": _render_reason(instance),
         "Placement": {
             "AvailabilityZone": instance.zone,
             "AvailabilityZoneId": zone.id if zone else None,
@@ -70,6 +72,17 @@ def _render(world: World, instance: Instance) -> dict[str, Any]:  # the members 
         "VirtualizationType": "hvm",
         "Tags": tag_list(instance.tags),
     }
+
+
+def _render_reason(instance: Instance) -> dict[str, str] | None:
+    """The members of EC2's StateReason."""
+    code = _reason_code(instance)
+    return {"Code": code, "Message": state_reasons.message(code)} if code else None
+
+
+def _reason_code(instance: Instance) -> str:
+    """The code of the state's reason; empty for a state without one."""
+    return "" if instance.state in {"pending", "running"} else instance.state_reason
 
 
 def _render_profile(world: World, instance: Instance) -> dict[str, Any] | None:  # the members of IamInstanceProfile
@@ -146,6 +159,8 @@ class DescribeInstances:
             "reservation-id": lambda instance: [instance.reservation],
             "root-device-name": lambda _: [ROOT_DEVICE],
             "root-device-type": lambda _: ["ebs"],
+            "state-reason-code": lambda instance: [_reason_code(instance)],
+            "state-reason-message": lambda instance: [(_render_reason(instance) or {}).get("Message", "")],
             "subnet-id": lambda instance: [self._subnet(instance)],
             "tenancy": lambda _: ["default"],
             "virtualization-type": lambda _: ["hvm"],

@@ -43,7 +43,7 @@ INSTANCES: Final = filters.without_values(
     private-dns-name-options.enable-resource-name-dns-a-record
     private-dns-name-options.enable-resource-name-dns-aaaa-record private-dns-name-options.hostname-type
     product-code product-code.type ramdisk-id reason requester-id source-dest-check spot-instance-request-id
-    state-reason-code state-reason-message tpm-support usage-operation usage-operation-update-time
+    tpm-support usage-operation usage-operation-update-time
     """
 )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from hyperpod_ebs.emulator.ec2 import request_checks, resource_ids
 from hyperpod_ebs.emulator.ec2.describe_instances import render_state
+from hyperpod_ebs.emulator.ec2.launch_keys import LaunchKeys
 from hyperpod_ebs.emulator.nodes.machines import Machines
 from hyperpod_ebs.emulator.records import Instance
 from hyperpod_ebs.emulator.state.world import World
@@ -17,6 +18,7 @@ class Instances:
 
     world: World
     machines: Machines
+    launch_keys: LaunchKeys
 
     operations = Operations["Instances"]()
 
@@ -34,13 +36,20 @@ class Instances:
         return await self.world.acknowledge({"StoppingInstances": changes})
 
     @operations("StartInstances")
-    async def start(self, parameters: Parameters, _: Call) -> Answer:
-        """Start stopped instances again; those that run already stay so."""
+    async def start(self, parameters: Parameters, call: Call) -> Answer:
+        """Start stopped instances again; those that run already stay so.
+
+        EC2 uses the volumes' keys only later: an instance that cannot decrypt its volumes is stopped again.
+        """
         instances = await self._find(parameters)
         for instance in instances:
             _require_state(instance, {"stopped", "pending", "running"}, "started")
         request_checks.refuse_dry_run(parameters)
-        changes = [self._change(each, self.machines.start_again, unless={"pending", "running"}) for each in instances]
+
+        def start_again(instance: Instance) -> Instance:
+            return self.machines.start_again(instance, failure=self.launch_keys.reopen_volumes(call, instance))
+
+        changes = [self._change(each, start_again, unless={"pending", "running"}) for each in instances]
         return await self.world.acknowledge({"StartingInstances": changes})
 
     @operations("TerminateInstances")

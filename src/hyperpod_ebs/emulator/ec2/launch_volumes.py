@@ -5,18 +5,25 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hyperpod_ebs.emulator.ec2 import resource_ids, volume_limits
+from hyperpod_ebs.emulator.ec2.encryption_keys import key_of_volume
 from hyperpod_ebs.emulator.ec2.volume_attachments import is_device_name
+from hyperpod_ebs.emulator.kms.volume_keys import VolumeKeys
 from hyperpod_ebs.emulator.nodes.attach_slots import attach_slots
 from hyperpod_ebs.emulator.nodes.machines import ROOT_DEVICE, LaunchVolume
-from hyperpod_ebs.emulator.records import Volume
+from hyperpod_ebs.emulator.records import Snapshot, Volume
 from hyperpod_ebs.emulator.state.world import World, new_id, now
 from hyperpod_ebs.emulator.wire.operations import AwsFault, Parameters
 
-ROOT_SIZE_GIB: Final = 8
-"""The size of the emulated images' root volume."""
+IMAGE_SNAPSHOT: Final = Snapshot(id="", volume="", size_gib=8, stored_bytes=0, started=0.0)
+"""The snapshot of the root volume of each emulated image; it is plain, and has no data here."""
 
-_SUPPORTED: Final = frozenset({"DeleteOnTermination", "Iops", "SnapshotId", "Throughput", "VolumeSize", "VolumeType"})
-"""The members of a mapping's Ebs that the emulator supports; Encrypted may be false."""
+_SUPPORTED: Final = frozenset(
+    {
+        *("DeleteOnTermination", "Encrypted", "Iops", "KmsKeyId", "SnapshotId", "Throughput", "VolumeSize"),
+        "VolumeType",
+    }
+)
+"""The members of a mapping's Ebs that the emulator supports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +31,13 @@ class LaunchVolumes:
     """The volumes that each instance of a request gets."""
 
     world: World
+    keys: VolumeKeys
     zone: str
     tags: Mapping[str, str]
     """The tags of new volumes."""
 
     def volumes(self, parameters: Parameters) -> Sequence[LaunchVolume]:
-        """The volumes, the root volume first; their ids are new at each call.
+        """The volumes without data keys, the root volume first; their ids are new at each call.
 
         Raises:
             AwsFault: A mapping is invalid or not supported, or there are too many.
@@ -62,9 +70,8 @@ class LaunchVolumes:
         snapshot = resource_ids.find_snapshot(self.world, ebs["SnapshotId"]) if ebs.get("SnapshotId") else None
         if snapshot and snapshot.state != "completed":
             raise AwsFault("IncorrectState", f"Snapshot '{snapshot.id}' is in the '{snapshot.state}' state.")
-        if snapshot and snapshot.encrypted:
-            raise _support_error(f"BlockDeviceMapping.Ebs.SnapshotId {snapshot.id}, which is encrypted")
-        least = snapshot.size_gib if snapshot else ROOT_SIZE_GIB if is_root else 0
+        origin = snapshot or (IMAGE_SNAPSHOT if is_root else None)
+        least = origin.size_gib if origin else 0
         if not (size := ebs.get("VolumeSize", least)):
             raise AwsFault("MissingParameter", "The request must contain the parameter size or snapshotId")
         if size < least:
@@ -77,6 +84,7 @@ class LaunchVolumes:
             throughput_mib=ebs.get("Throughput"),
             multi_attach=False,
         )
+        key = key_of_volume(self.keys, ebs, snapshot)
         volume = Volume(
             id=new_id("vol"),
             zone=self.zone,
@@ -84,6 +92,8 @@ class LaunchVolumes:
             size_gib=settings.size_gib,
             iops=settings.iops,
             throughput_mib=settings.throughput_mib,
+            encrypted=key is not None,
+            key=key,
             snapshot=snapshot.id if snapshot else None,
             created=now(),
             tags=self.tags,

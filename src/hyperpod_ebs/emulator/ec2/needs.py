@@ -19,7 +19,6 @@ from hyperpod_ebs.emulator.ec2.run_instances_needs import RunInstancesNeeds
 from hyperpod_ebs.emulator.identity.authorizer import Need
 from hyperpod_ebs.emulator.identity.identities import ContextValues
 from hyperpod_ebs.emulator.identity.tag_values import request_tags
-from hyperpod_ebs.emulator.records import Snapshot
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Parameters
 
@@ -69,7 +68,7 @@ class Ec2Needs:
             **self._values.region,
             **request_tags(tags),
             **self._values.zone(zone),
-            "ec2:Encrypted": boolean(self._is_encrypted(parameters, source)),
+            "ec2:Encrypted": boolean(self._values.is_encrypted(parameters, snapshot)),
             "ec2:VolumeType": parameters.get("VolumeType", "gp2"),
             **numbers(
                 {
@@ -88,12 +87,6 @@ class Ec2Needs:
         if snapshot:
             needs.append(self._on_snapshot(action, snapshot))
         return [*needs, *self._tag_at_creation(action, "volume", tags, context)]
-
-    def _is_encrypted(self, parameters: Parameters, source: Snapshot | None) -> bool:
-        """Whether the volume or the copy is encrypted by request, by its snapshot, or by default."""
-        settings = self._store.ebs_encryption.get("account")
-        by_default = settings is not None and settings.is_default
-        return by_default or bool(parameters.get("Encrypted")) or (source is not None and source.encrypted)
 
     def _modify_volume(self, action: str, parameters: Parameters) -> Sequence[Need]:
         changed = {name: str(parameters[name]) for name in _ATTRIBUTES if name in parameters}
@@ -125,7 +118,7 @@ class Ec2Needs:
         context: Values = {
             **self._values.region,
             **request_tags(tags),
-            "ec2:Encrypted": boolean(self._is_encrypted(parameters, source)),
+            "ec2:Encrypted": boolean(self._values.is_encrypted(parameters, id_)),
             "ec2:ParentSnapshot": self._values.arn("snapshot", id_),
             **numbers({"ec2:VolumeSize": source.size_gib if source else None}),
         }

@@ -1,17 +1,19 @@
 """RunInstances: instances with their volumes and tags. What the emulator cannot give an instance, it refuses."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from hyperpod_ebs.emulator.ec2 import request_checks, resource_ids, tagging
 from hyperpod_ebs.emulator.ec2.client_tokens import ClientTokens
 from hyperpod_ebs.emulator.ec2.describe_instances import DEFAULT_GROUP, render_reservation
+from hyperpod_ebs.emulator.ec2.launch_keys import LaunchKeys
 from hyperpod_ebs.emulator.ec2.launch_volumes import LaunchVolumes
 from hyperpod_ebs.emulator.ec2.run_instances_needs import DEFAULT_TYPE
+from hyperpod_ebs.emulator.kms.volume_keys import VolumeKeys
 from hyperpod_ebs.emulator.nodes.attach_slots import ATTACH_SLOTS
-from hyperpod_ebs.emulator.nodes.machines import Machines, customer_instances
+from hyperpod_ebs.emulator.nodes.machines import LaunchVolume, Machines, customer_instances
 from hyperpod_ebs.emulator.records import Instance
 from hyperpod_ebs.emulator.state.region import SECURITY_GROUP
 from hyperpod_ebs.emulator.state.world import World, new_id
@@ -42,14 +44,18 @@ class RunInstances:
 
     operations = Operations["RunInstances"]()
 
-    def __init__(self, world: World, machines: Machines) -> None:
+    def __init__(self, world: World, machines: Machines, keys: VolumeKeys) -> None:
         self._world = world
+        self._keys = keys
         self._machines = machines
         self._tokens = ClientTokens(world.store, "RunInstances")
 
     @operations("RunInstances")
-    async def run(self, parameters: Parameters, _: Call) -> Answer:
-        """Start instances in state pending, each with a root volume and the volumes of the request."""
+    async def run(self, parameters: Parameters, call: Call) -> Answer:
+        """Start instances in state pending, each with a root volume and the volumes of the request.
+
+        EC2 uses the volumes' keys only later: an instance that cannot decrypt its volumes is terminated.
+        """
         least, most = request_checks.require(parameters, "MinCount", "MaxCount")
         await self._world.clock.run_due_steps()
         if not 1 <= least <= most:
@@ -63,14 +69,18 @@ class RunInstances:
         _refuse_unsupported(parameters)
         launch = {**parameters, "InstanceType": parameters.get("InstanceType", DEFAULT_TYPE)}
         template = self._instance(launch, zone)
-        volumes = LaunchVolumes(world=self._world, zone=zone, tags=_tags(parameters, "volume"))
+        volumes = LaunchVolumes(world=self._world, keys=self._keys, zone=zone, tags=_tags(parameters, "volume"))
         wanted = [(self._copy(template, index), volumes.volumes(launch)) for index in range(most)]
         request_checks.refuse_dry_run(parameters)
         self._tokens.remember(parameters, zone, [instance.id for instance, _volumes in wanted])
-        instances = [self._machines.start(instance) for instance, _volumes in wanted]
-        for instance, new in wanted:
-            self._machines.add_volumes(instance, new)
+        instances = [self._start(instance, new, call) for instance, new in wanted]
         return await self._world.acknowledge(render_reservation(self._world, instances))
+
+    def _start(self, instance: Instance, volumes: Sequence[LaunchVolume], call: Call) -> Instance:
+        opened, failure = LaunchKeys(self._world, self._keys).open_new_volumes(call, instance, volumes)
+        started = self._machines.start(instance, failure=failure)
+        self._machines.add_volumes(instance, opened)
+        return started
 
     def _zone(self, parameters: Parameters) -> str:
         region, placement = self._world.region, parameters.get("Placement", {})

@@ -12,6 +12,7 @@ from hyperpod_ebs.emulator.ec2.condition_values import ConditionValues, Values, 
 from hyperpod_ebs.emulator.identity.authorizer import Need
 from hyperpod_ebs.emulator.identity.pass_role import pass_role_need
 from hyperpod_ebs.emulator.identity.tag_values import request_tags
+from hyperpod_ebs.emulator.nodes.machines import ROOT_DEVICE
 from hyperpod_ebs.emulator.state.region import SECURITY_GROUP, VPC
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Parameters
@@ -35,7 +36,7 @@ class RunInstancesNeeds:
         created = [
             ("instance", self._instance(parameters)),
             ("network-interface", self._interface(parameters)),
-            *(("volume", self._volume(ebs)) for ebs in _new_volumes(parameters)),
+            *(("volume", self._volume(device, ebs)) for device, ebs in _new_volumes(parameters).items()),
         ]
         zone = self._values.zone(self._zone(parameters))
         created = [(kind, {**zone, **request_tags(tags[kind]), **values}) for kind, values in created]
@@ -83,11 +84,11 @@ class RunInstancesNeeds:
             "ec2:Vpc": self._values.arn("vpc", VPC),
         }
 
-    def _volume(self, ebs: Mapping[str, Any]) -> Values:  # Any: the members of EbsBlockDevice
+    def _volume(self, device: str, ebs: Mapping[str, Any]) -> Values:  # Any: the members of EbsBlockDevice
         snapshot = ebs.get("SnapshotId")
         return {
-            "ec2:Encrypted": boolean(ebs.get("Encrypted")),
-            "ec2:VolumeType": ebs.get("VolumeType", "gp3"),
+            "ec2:Encrypted": boolean(self._values.is_encrypted(ebs, snapshot)),
+            "ec2:VolumeType": ebs.get("VolumeType", "gp3" if device == ROOT_DEVICE else "gp2"),
             **numbers(
                 {
                     "ec2:VolumeIops": ebs.get("Iops"),
@@ -146,9 +147,14 @@ def _mappings(parameters: Parameters) -> Sequence[Mapping[str, Any]]:  # Any: th
     return mappings
 
 
-def _new_volumes(parameters: Parameters) -> Sequence[Mapping[str, Any]]:  # Any: the members of EbsBlockDevice
-    """The volumes that the block device mappings describe; the image's own root volume without mappings."""
-    return [mapping["Ebs"] for mapping in _mappings(parameters) if "Ebs" in mapping] or [{}]
+def _new_volumes(parameters: Parameters) -> Mapping[str, Mapping[str, Any]]:  # Any: the members of EbsBlockDevice
+    """The image's root volume, and those that the block device mappings describe, by device name."""
+    wanted = {
+        str(mapping.get("DeviceName", "")): mapping.get("Ebs", {})
+        for mapping in _mappings(parameters)
+        if mapping.get("NoDevice") is None
+    }
+    return {ROOT_DEVICE: {}, **wanted}
 
 
 def _snapshots(parameters: Parameters) -> Sequence[str]:

@@ -108,6 +108,8 @@ class VolumeKeys:
     def open_for_instance(self, call: Call, volume: Volume, instance: Instance, attachment: str) -> None:
         """Let an instance decrypt the data key of a volume, with a grant that the caller creates.
 
+        The grant replaces that of an earlier start of the instance.
+
         Args:
             call: The call; its caller must be allowed to create the grant through EC2.
             volume: The volume.
@@ -119,6 +121,7 @@ class VolumeKeys:
         """
         if not volume.key:
             return
+        self.close_for_instance(attachment)
         try:
             self._open_for_instance(call, volume, instance, attachment)
         except KeyUnusable:

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from hyperpod_ebs.emulator.kms.volume_keys import VolumeKeys
 from hyperpod_ebs.emulator.nodes.attach_slots import attach_slots
 from hyperpod_ebs.emulator.nodes.attachments import Attachments
+from hyperpod_ebs.emulator.nodes.state_reasons import INVALID_KEY, USER_SHUTDOWN
 from hyperpod_ebs.emulator.records import Attachment, Instance, Volume
 from hyperpod_ebs.emulator.state.store import Records
 from hyperpod_ebs.emulator.state.world import World, now
@@ -33,8 +35,9 @@ class LaunchVolume:
 class Machines:
     """All machines of the account: the customer's own and HyperPod's."""
 
-    def __init__(self, world: World, attachments: Attachments) -> None:
+    def __init__(self, world: World, attachments: Attachments, keys: VolumeKeys) -> None:
         self._world = world
+        self._keys = keys
         self._store = world.store
         self._attachments = attachments
         world.clock.register("instance running", self._finish_start)
@@ -42,13 +45,16 @@ class Machines:
         world.clock.register("instance terminated", self._finish_termination)
         world.clock.register("instance forgotten", self._forget)
 
-    def start(self, instance: Instance) -> Instance:
-        """Start a machine with a free address; the clock creates its device directory and makes it running."""
+    def start(self, instance: Instance, *, failure: str = "") -> Instance:
+        """Start a machine with a free address; the clock creates its device directory and makes it running.
+
+        A machine with a `failure`, which is a code of EC2's StateReason, becomes terminated instead.
+        """
         number = self._free_number()
         started = self._store.instances.put(
-            replace(instance, address=_address(number), mac=_mac(number), launched=now())
+            replace(instance, address=_address(number), mac=_mac(number), launched=now(), state_reason=failure)
         )
-        self._world.clock.schedule(instance.id, "instance running")
+        self._world.clock.schedule(instance.id, "instance terminated" if failure else "instance running")
         return started
 
     def add_volumes(self, instance: Instance, volumes: Sequence[LaunchVolume]) -> None:
@@ -70,23 +76,32 @@ class Machines:
 
     def stop(self, instance: Instance) -> Instance:
         """Start to stop `instance`; the clock finishes it."""
-        stopping = self._store.instances.put(replace(instance, state="stopping"))
+        stopping = self._store.instances.put(replace(instance, state="stopping", state_reason=USER_SHUTDOWN))
         self._world.clock.schedule(instance.id, "instance stopped")
         return stopping
 
-    def start_again(self, instance: Instance) -> Instance:
-        """Start a stopped `instance`, which keeps its address; the clock finishes it."""
-        pending = self._store.instances.put(replace(instance, state="pending", launched=now()))
-        self._world.clock.schedule(instance.id, "instance running")
+    def start_again(self, instance: Instance, *, failure: str = "") -> Instance:
+        """Start a stopped `instance`, which keeps its address; the clock finishes it.
+
+        An instance with a `failure`, which is a code of EC2's StateReason, becomes stopped instead.
+        """
+        started = replace(instance, state="pending", launched=now(), state_reason=failure)
+        pending = self._store.instances.put(started)
+        self._world.clock.schedule(instance.id, "instance stopped" if failure else "instance running")
         return pending
 
     def terminate(self, instance: Instance) -> Instance:
         """Start to terminate `instance`; the clock finishes it."""
-        terminating = self._store.instances.put(replace(instance, state="shutting-down"))
+        terminating = self._store.instances.put(replace(instance, state="shutting-down", state_reason=USER_SHUTDOWN))
         self._world.clock.schedule(instance.id, "instance terminated")
         return terminating
 
     async def _finish_start(self, id_: str) -> None:
+        volumes = [self._store.volumes[each.volume] for each in self._store.attachments.where("instance", id_)]
+        if any(self._lacks_key(volume) for volume in volumes):
+            self._store.instances.put(replace(self._store.instances[id_], state_reason=INVALID_KEY))
+            await self._finish_termination(id_)
+            return
         await files.off_loop(self._world.directories.create, id_)
         for attachment in self._store.attachments.where("instance", id_):
             await self._finish_volume(attachment.volume)
@@ -101,15 +116,22 @@ class Machines:
             await self._world.backing_files.create(id_, size_gib=volume.size_gib, snapshot=volume.snapshot)
             self._store.volumes.put(replace(self._store.volumes[id_], state="available"))
 
+    def _lacks_key(self, volume: Volume) -> bool:
+        """Whether the volume cannot be created because its key cannot be used."""
+        if volume.state != "creating" or volume.key is None:
+            return False
+        return not (volume.data_key and self._keys.is_usable(volume.key))
+
     async def _finish_stop(self, id_: str) -> None:
         for attachment in self._store.attachments.where("instance", id_):
             await self._world.bindings.force_release(attachment)
+            self._keys.close_for_instance(attachment.id)
         self._store.instances.put(replace(self._store.instances[id_], state="stopped"))
 
     async def _finish_termination(self, id_: str) -> None:
         for attachment in self._store.attachments.where("instance", id_):
             await self._attachments.force_detach(attachment)
-            if attachment.delete_on_termination:
+            if attachment.delete_on_termination or self._lacks_key(self._store.volumes[attachment.volume]):
                 # Before the next await, so that both deletions are in one transaction. The file goes last: the next
                 # start deletes a file without a volume, but refuses a volume without a file.
                 self._world.delete_volume(attachment.volume)
