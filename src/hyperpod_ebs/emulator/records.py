@@ -42,6 +42,9 @@ class Volume:
     state: str = "creating"
     """creating, available or deleting; a volume with attachments is shown as in-use."""
 
+    cluster: str = ""
+    """The id of the HyperPod cluster whose storage configuration created the volume; empty for any other volume."""
+
     latest_snapshot: float = 0.0
     """The instant of the latest CreateSnapshot; 0 before the first."""
 

@@ -44,6 +44,7 @@ from hyperpod_ebs.emulator.sagemaker.cluster_updates import ClusterUpdates
 from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
 from hyperpod_ebs.emulator.sagemaker.needs import SageMakerNeeds
 from hyperpod_ebs.emulator.sagemaker.node_batches import NodeBatches
+from hyperpod_ebs.emulator.sagemaker.node_storage import NodeStorage
 from hyperpod_ebs.emulator.sagemaker.node_volumes import NodeVolumes
 from hyperpod_ebs.emulator.sagemaker.tags import ClusterTags
 from hyperpod_ebs.emulator.state.world import World
@@ -97,7 +98,7 @@ def create_services(  # noqa: PLR0913 - the settings of the services; two have d
     }
     attachments = Attachments(world, kms.volume_keys)
     machines = Machines(world, attachments, kms.volume_keys)
-    clusters = Clusters(world, machines)
+    clusters = Clusters(world, machines, NodeStorage(machines, kms.cluster_keys))
     objects: Mapping[str, Sequence[Service]] = {
         "cloudtrail": [LookupEvents(call_log, world.region)],
         "ec2": [

@@ -109,6 +109,13 @@ class Authorizer:
         verdicts = (self._decide(call, identity, need)[2] for need in needs)
         return all(verdict in {Verdict.ALLOWED, Verdict.GRANTED} for verdict in verdicts)
 
+    def allows_role(self, call: Call, arn: str, session: str, needs: Sequence[Need]) -> bool:
+        """Whether a service that acts as a role may do everything needed; a role that does not exist may do nothing."""
+        if not self._enforces:
+            return True
+        identity = self._identities.role_session(arn, session)
+        return identity is not None and self.allows(call, identity, needs)
+
     def denial(self, call: Call, need: Need) -> AwsFault:
         """The error of a call that no identity policy allows."""
         request = self.request(call, self._identities.require(call.key_id), need)

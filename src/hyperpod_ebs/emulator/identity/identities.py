@@ -102,6 +102,11 @@ class Identities:
         role = self._store.roles.get(arn.rpartition("/")[2])
         return role if role and self.role_arn(role) == arn else None
 
+    def role_session(self, arn: str, name: str) -> Identity | None:
+        """The session in which a service acts as the role with this ARN; None if there is no such role."""
+        role = self.role(arn)
+        return self._role_identity(role, name) if role else None
+
     def policies_of_user(self, user: User) -> Policies:
         """The policies of a user and its groups."""
         groups = [self._store.groups[name] for name in user.groups if name in self._store.groups]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from hyperpod_ebs.emulator.identity.authorizer import Authorizer
 from hyperpod_ebs.emulator.kms.aliases import Aliases
+from hyperpod_ebs.emulator.kms.cluster_keys import ClusterKeys
 from hyperpod_ebs.emulator.kms.cryptography import Cryptography
 from hyperpod_ebs.emulator.kms.ebs_needs import EbsNeeds
 from hyperpod_ebs.emulator.kms.grants import Grants
@@ -28,6 +29,7 @@ class Kms:
 
     needs: KmsNeeds
     volume_keys: VolumeKeys
+    cluster_keys: ClusterKeys
 
 
 def create_kms(world: World, authorizer: Authorizer) -> Kms:
@@ -44,4 +46,5 @@ def create_kms(world: World, authorizer: Authorizer) -> Kms:
         KeyTags(world, keyring),
     ]
     volume_keys = VolumeKeys(world, keyring, EbsNeeds(world, needs), authorizer)
-    return Kms(objects=objects, needs=needs, volume_keys=volume_keys)
+    cluster_keys = ClusterKeys(world, keyring, needs, authorizer)
+    return Kms(objects=objects, needs=needs, volume_keys=volume_keys, cluster_keys=cluster_keys)

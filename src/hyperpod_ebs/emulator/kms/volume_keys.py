@@ -10,16 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hyperpod_ebs.emulator.identity.authorizer import Authorizer, Need
-from hyperpod_ebs.emulator.identity.identities import Identity
 from hyperpod_ebs.emulator.kms.ebs_needs import CONTEXT_KEY, EbsNeeds
+from hyperpod_ebs.emulator.kms.ec2_infrastructure import infrastructure_identity
 from hyperpod_ebs.emulator.kms.key_material import InvalidCiphertext
 from hyperpod_ebs.emulator.kms.keyring import EBS_KEY, Keyring
 from hyperpod_ebs.emulator.kms_records import EbsEncryption, Grant, Key
 from hyperpod_ebs.emulator.records import Instance, Snapshot, Volume
 from hyperpod_ebs.emulator.state.world import World, now
 from hyperpod_ebs.emulator.wire.operations import AwsFault, Call
-from hyperpod_ebs.iam.decision import Policies
-from hyperpod_ebs.iam.request import Principal, PrincipalType
 
 
 class KeyUnusable(Exception):  # noqa: N818 - named for what happened
@@ -147,7 +145,7 @@ class VolumeKeys:
         return DataKey(blob=base64.b64encode(blob).decode(), id=id_)
 
     def _open_for_instance(self, call: Call, volume: Volume, instance: Instance, attachment: str) -> None:
-        key, grantee = self._find(volume.key or ""), self._infrastructure(instance)
+        key, grantee = self._find(volume.key or ""), infrastructure_identity(self._world.region, instance)
         self._require(call, self._needs.attachment_needs(call, key, volume.id, instance, grantee.principal.arn))
         self._require_usable(key)
         region = self._world.region
@@ -179,19 +177,6 @@ class VolumeKeys:
             self._keyring.require_usable(key)
         except AwsFault as fault:
             raise KeyUnusable(fault.message) from fault
-
-    def _infrastructure(self, instance: Instance) -> Identity:
-        """The principal with which EC2 decrypts a data key for an instance."""
-        region, role = self._world.region, "aws:ec2-infrastructure"
-        arn = f"arn:{region.partition}:sts::{region.account}:assumed-role/{role}/{instance.id}"
-        principal = Principal(type=PrincipalType.ROLE_SESSION, arn=arn, account=region.account)
-        context = {
-            "aws:PrincipalArn": arn,
-            "aws:PrincipalAccount": region.account,
-            "aws:PrincipalType": "AssumedRole",
-            "aws:userid": f"{region.account}:{role}:{instance.id}",
-        }
-        return Identity(principal=principal, user_id=context["aws:userid"], policies=Policies(), context=context)
 
     def _find(self, arn: str) -> Key:
         if (key := self._keyring.get(arn)) is None:

@@ -98,7 +98,9 @@ class Attachments:
         if instance.state not in {"running", "stopped"}:
             raise AwsFault("IncorrectState", f"Instance '{instance.id}' is not 'running'.")
         limit = attach_slots(instance.kind).count - (HYPERPOD_VOLUMES if instance.cluster else 0)
-        if len(self._store.attachments.where("instance", instance.id)) >= limit:
+        present = self._store.attachments.where("instance", instance.id)
+        counted = [each for each in present if not self._store.volumes[each.volume].cluster]
+        if len(counted) >= limit:
             text = f"Instance {instance.id} of type {instance.kind} has {limit} volumes attached, which is its limit."
             raise AwsFault("AttachmentLimitExceeded", text)
 

@@ -57,9 +57,9 @@ class Machines:
         self._world.clock.schedule(instance.id, "instance terminated" if failure else "instance running")
         return started
 
-    def add_volumes(self, instance: Instance, volumes: Sequence[LaunchVolume]) -> None:
-        """Add volumes to a new instance, the root volume first; it has no entry in the device directory."""
-        for unit, each in enumerate(volumes):
+    def add_volumes(self, instance: Instance, volumes: Sequence[LaunchVolume], *, first_unit: int = 0) -> None:
+        """Add volumes to a new instance; unit 0 is the root volume, without an entry in the device directory."""
+        for unit, each in enumerate(volumes, first_unit):
             self._store.volumes.put(each.volume)
             self._store.attachments.put(
                 Attachment(

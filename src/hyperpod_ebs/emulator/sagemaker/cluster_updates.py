@@ -13,6 +13,7 @@ from hyperpod_ebs.emulator.nodes.machines import Machines
 from hyperpod_ebs.emulator.records import Cluster, Instance, InstanceGroup
 from hyperpod_ebs.emulator.sagemaker.clusters import Clusters, requested_groups
 from hyperpod_ebs.emulator.sagemaker.event_log import record_cluster_event, record_node_event
+from hyperpod_ebs.emulator.sagemaker.node_storage import check_storage, key_names
 from hyperpod_ebs.emulator.sagemaker.settings import cluster_settings
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
@@ -29,7 +30,7 @@ class ClusterUpdates:
     operations = Operations["ClusterUpdates"]()
 
     @operations("UpdateCluster")
-    async def update(self, parameters: Parameters, _: Call) -> Answer:
+    async def update(self, parameters: Parameters, call: Call) -> Answer:
         """Change settings and instance groups; nodes start and terminate until each group has its new size."""
         await self.world.clock.run_due_steps()
         cluster = self.clusters.find(parameters["ClusterName"])
@@ -45,7 +46,10 @@ class ClusterUpdates:
             node_provisioning=parameters.get("NodeProvisioningMode", cluster.node_provisioning),
             settings={**cluster.settings, **cluster_settings(parameters)},
         )
+        check_storage(changed)
         zones = {group.name: self.clusters.zones(changed, group) for group in groups}
+        growing = [group for group in groups if group.count > len(self._nodes(cluster, group.name))]
+        self.clusters.storage.require_keys(call, growing)
         self.world.store.clusters.put(changed)
         record_cluster_event(self.world, changed, "The cluster is being updated.")
         for group in groups:
@@ -56,7 +60,7 @@ class ClusterUpdates:
         return await self.world.acknowledge({"ClusterArn": self.clusters.arn(changed)})
 
     @operations("BatchAddClusterNodes")
-    async def add_nodes(self, parameters: Parameters, _: Call) -> Answer:
+    async def add_nodes(self, parameters: Parameters, call: Call) -> Answer:
         """Add nodes to instance groups of a cluster whose nodes are provisioned continuously."""
         await self.world.clock.run_due_steps()
         cluster = self.clusters.find(parameters["ClusterName"])
@@ -69,6 +73,9 @@ class ClusterUpdates:
         if earlier := tokens.earlier_ids(parameters, cluster.id):
             nodes = [self.world.store.instances[id_] for id_ in earlier if id_ in self.world.store.instances]
             return {"Successful": [_render(node) for node in nodes], "Failed": []}
+        wanted_groups = {wanted["InstanceGroupName"] for wanted in parameters["NodesToAdd"]}
+        groups_to_grow = [group for group in cluster.instance_groups() if group.name in wanted_groups]
+        self.clusters.storage.require_keys(call, groups_to_grow)
         added: list[Instance] = []
         failed: list[Mapping[str, Any]] = []  # Any: the members of BatchAddClusterNodesError
         for wanted in parameters["NodesToAdd"]:
@@ -131,13 +138,15 @@ def _updated_groups(cluster: Cluster, parameters: Parameters) -> list[InstanceGr
     """The groups of the cluster after the request.
 
     Raises:
-        AwsFault: The request changes a group's type, or deletes a group that does not exist.
+        AwsFault: The request changes a group's type or keys, or deletes a group that does not exist.
     """
     groups = {group.name: group for group in cluster.instance_groups()}
     for new in requested_groups(parameters):
         old = groups.get(new.name)
         if old is not None and (old.kind, old.restricted) != (new.kind, new.restricted):
             raise AwsFault("ValidationException", f"The instance type of group {new.name} cannot be changed")
+        if old is not None and key_names(old) != key_names(new):
+            raise AwsFault("ValidationException", f"The KMS keys of group {new.name} cannot be changed")
         groups[new.name] = new
     for name in parameters.get("InstanceGroupsToDelete", []):
         if groups.pop(name, None) is None:

@@ -10,6 +10,7 @@ from hyperpod_ebs.emulator.eks.arns import cluster_arn
 from hyperpod_ebs.emulator.nodes.machines import Machines
 from hyperpod_ebs.emulator.records import Cluster, Instance, InstanceGroup
 from hyperpod_ebs.emulator.sagemaker.event_log import forget_events, record_cluster_event, record_node_event
+from hyperpod_ebs.emulator.sagemaker.node_storage import NodeStorage, check_storage
 from hyperpod_ebs.emulator.sagemaker.settings import (
     cluster_settings,
     group_settings,
@@ -29,19 +30,22 @@ class Clusters:
 
     operations = Operations["Clusters"]()
 
-    def __init__(self, world: World, machines: Machines) -> None:
+    def __init__(self, world: World, machines: Machines, storage: NodeStorage) -> None:
         self._world = world
+        self.storage = storage
         self._store = world.store
         self._machines = machines
         world.clock.register("cluster in service", self._finish_change)
         world.clock.register("cluster gone", self._remove)
 
     @operations("CreateCluster")
-    async def create(self, parameters: Parameters, _: Call) -> Answer:
+    async def create(self, parameters: Parameters, call: Call) -> Answer:
         """Create a cluster in status Creating, and start the nodes of its instance groups."""
         await self._world.clock.run_due_steps()
         cluster = self._new_cluster(parameters)
+        check_storage(cluster)
         zones = {group.name: self.zones(cluster, group) for group in cluster.instance_groups()}
+        self.storage.require_keys(call, cluster.instance_groups())
         self._store.clusters.put(cluster)
         record_cluster_event(self._world, cluster, "The cluster is being created.")
         groups = [group for group in cluster.instance_groups() for _ in range(group.count)]
@@ -137,11 +141,13 @@ class Clusters:
         return [zones[subnet] for subnet in subnets]
 
     def add_node(self, cluster: Cluster, group: InstanceGroup, zone: str) -> Instance:
-        """Start a node of the group in a zone."""
+        """Start a node of the group in a zone, with its secondary volume."""
         kind = group.kind.removeprefix("ml.")
         node = Instance(id=new_id("i"), kind=kind, zone=zone, cluster=cluster.id, group=group.name)
         record_node_event(self._world, node, "The node is being added.")
-        return self._machines.start(node)
+        started = self._machines.start(node)
+        self.storage.add_volume(started, group)
+        return started
 
     def mark_updating(self, id_: str) -> None:
         """Make the cluster Updating until its nodes have started or terminated, unless they change continuously."""

@@ -18,7 +18,7 @@ from hyperpod_ebs.emulator.nodes.machines import Machines
 from hyperpod_ebs.emulator.records import Cluster, Instance
 from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
 from hyperpod_ebs.emulator.sagemaker.event_log import record_node_event
-from hyperpod_ebs.emulator.state.world import World, new_id
+from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
 MAX_DELETED: Final = 99
@@ -77,16 +77,15 @@ class NodeBatches:
         return await self.world.acknowledge(batch.answer())
 
     @operations("BatchReplaceClusterNodes")
-    async def replace(self, parameters: Parameters, _: Call) -> Answer:
+    async def replace(self, parameters: Parameters, call: Call) -> Answer:
         """Terminate nodes and start a new node, with a new id, for each in the same instance group."""
         await self.world.clock.run_due_steps()
         batch = self._batch(parameters, _OTHER_CODES)
+        groups = {group.name: group for group in batch.cluster.instance_groups()}
+        self.clusters.storage.require_keys(call, [groups[name] for name in {node.group for node in batch.ready}])
         for node in batch.ready:
             self.machines.terminate(node)
-            replacement = Instance(
-                id=new_id("i"), kind=node.kind, zone=node.zone, cluster=node.cluster, group=node.group, image=node.image
-            )
-            self.machines.start(replacement)
+            self.clusters.add_node(batch.cluster, groups[node.group], node.zone)
         self._finish(batch, "replaced")
         return await self.world.acknowledge(batch.answer())
 
