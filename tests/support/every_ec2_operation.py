@@ -19,8 +19,8 @@ UNKNOWN_SNAPSHOT: Final = "snap-0123456789abcdef0"
 FURTHER_EC2_OPERATIONS: Final = frozenset(
     {
         *("CopySnapshot", "DescribeInstanceStatus", "DescribeRegions", "DescribeSnapshotAttribute", "DescribeTags"),
-        *("DescribeVolumeAttribute", "DescribeVolumeStatus", "ModifySnapshotAttribute", "ResetSnapshotAttribute"),
-        *("StartInstances", "StopInstances"),
+        *("DescribeVolumeAttribute", "DescribeVolumeStatus", "ModifyInstanceMetadataOptions"),
+        *("ModifySnapshotAttribute", "ResetSnapshotAttribute", "StartInstances", "StopInstances"),
     }
 )
 
@@ -41,6 +41,7 @@ FURTHER_EC2_ERRORS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
         "InvalidVolume.NotFound",
     ),
     "DescribeVolumeStatus": ({"VolumeIds": ["vol-0123456789abcdef0"]}, "InvalidVolume.NotFound"),
+    "ModifyInstanceMetadataOptions": ({"InstanceId": UNKNOWN_INSTANCE}, "InvalidInstanceID.NotFound"),
     "ModifySnapshotAttribute": ({"SnapshotId": UNKNOWN_SNAPSHOT}, "InvalidSnapshot.NotFound"),
     "ResetSnapshotAttribute": (
         {"SnapshotId": UNKNOWN_SNAPSHOT, "Attribute": "createVolumePermission"},
@@ -62,6 +63,9 @@ async def call_further_ec2_operations(aws: Client) -> None:
     regions = await aws("ec2", "DescribeRegions")
     assert statuses["InstanceStatuses"][0]["InstanceStatus"]["Status"] == "ok"
     assert regions["Regions"][0]["RegionName"] == "us-west-2"
+    (instance,) = by_id["InstanceIds"]
+    options = await aws("ec2", "ModifyInstanceMetadataOptions", InstanceId=instance, HttpPutResponseHopLimit=1)
+    assert options["InstanceMetadataOptions"]["HttpPutResponseHopLimit"] == 1
     stopped = await aws("ec2", "StopInstances", **by_id)
     await aws("ec2", "DescribeInstances", **by_id)
     started = await aws("ec2", "StartInstances", **by_id)

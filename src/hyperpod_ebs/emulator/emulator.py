@@ -81,7 +81,9 @@ class Emulator:
             is_first_start = administrator.create_administrator(
                 world.store, region, key_id=credentials.access_key_id, secret=credentials.secret_access_key
             )
-            faults, call_log, listeners = Faults(), CallLog(), MetadataListeners(world.store.instances)
+            faults, call_log = Faults(), CallLog()
+            has_network = settings.link_local_metadata == "on"
+            listeners = MetadataListeners(world.store.instances, has_link_local=has_network)
             aws = services.create_services(
                 world,
                 rate=settings.rate,
@@ -96,7 +98,7 @@ class Emulator:
                 faults=faults,
                 local_routes=status.routes(world, listeners),
                 public_routes=oidc_issuers.routes(world),
-                metadata=InstanceMetadata(world, listeners),
+                metadata=InstanceMetadata(world, listeners, aws.instance_credentials),
                 call_log=call_log,
             )
             await stack.enter_async_context(world.clock.start_ticker())

@@ -182,6 +182,15 @@ class Instance:
     state_reason: str = ""
     """The code of EC2's StateReason for a state other than pending and running."""
 
+    metadata_tokens: str = "required"
+    """Whether requests for metadata need a session token: optional or required."""
+
+    metadata_hop_limit: int = 2
+    """How many hops a session token travels on its way from the metadata service, from 1 to 64."""
+
+    metadata_endpoint: str = "enabled"
+    """Whether the instance has metadata: enabled or disabled."""
+
     tags: Tags = field(default_factory=dict)
 
     @property

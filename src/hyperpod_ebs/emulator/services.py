@@ -15,6 +15,7 @@ from hyperpod_ebs.emulator.ec2.describe_volumes import DescribeVolumes
 from hyperpod_ebs.emulator.ec2.instance_types import InstanceTypes
 from hyperpod_ebs.emulator.ec2.instances import Instances
 from hyperpod_ebs.emulator.ec2.launch_keys import LaunchKeys
+from hyperpod_ebs.emulator.ec2.metadata_options import MetadataOptions
 from hyperpod_ebs.emulator.ec2.modifications import Modifications, Rate
 from hyperpod_ebs.emulator.ec2.needs import Ec2Needs
 from hyperpod_ebs.emulator.ec2.regions import Regions
@@ -37,6 +38,7 @@ from hyperpod_ebs.emulator.identity.issuer_keys import ClusterIssuerKeys
 from hyperpod_ebs.emulator.identity.sessions import Sessions
 from hyperpod_ebs.emulator.kms.service import create_kms
 from hyperpod_ebs.emulator.nodes.attachments import Attachments
+from hyperpod_ebs.emulator.nodes.instance_credentials import InstanceCredentials
 from hyperpod_ebs.emulator.nodes.machines import Machines
 from hyperpod_ebs.emulator.sagemaker.cluster_events import ClusterEvents
 from hyperpod_ebs.emulator.sagemaker.cluster_lists import ClusterLists
@@ -59,6 +61,9 @@ class AwsServices:
     """The objects that serve each service, by signing name."""
 
     access: AccessControl
+
+    instance_credentials: InstanceCredentials
+    """The credentials of the machines, which their metadata serves."""
 
 
 def create_services(  # noqa: PLR0913 - the settings of the services; two have defaults
@@ -118,6 +123,7 @@ def create_services(  # noqa: PLR0913 - the settings of the services; two have d
             Tagging(world),
             DescribeTags(world),
             DescribeStatus(world),
+            MetadataOptions(world),
             SnapshotAttributes(world),
             SnapshotCopies(world, kms.volume_keys),
         ],
@@ -135,4 +141,8 @@ def create_services(  # noqa: PLR0913 - the settings of the services; two have d
         "kms": kms.objects,
         "sts": sts.objects,
     }
-    return AwsServices(objects=objects, access=AccessControl(identities, authorizer, world.region, needs))
+    return AwsServices(
+        objects=objects,
+        access=AccessControl(identities, authorizer, world.region, needs),
+        instance_credentials=InstanceCredentials(world, identities, authorizer, sessions),
+    )

@@ -41,7 +41,7 @@ def _require_address(_: type[str], text: str) -> None:
         raise ValueError(f"{text!r} is not an IP address; give an address of this machine") from error
 
 
-Enforcement = Literal["on", "off"]
+OnOff = Literal["on", "off"]
 
 _REGION: Final = Parameter(group=_ACCOUNT, validator=_require_form(r"[a-z]+(-[a-z]+)+-[0-9]", "us-west-2"))
 _ACCOUNT_ID: Final = Parameter(group=_ACCOUNT, validator=_require_form("[0-9]{12}", "123456789012"))
@@ -61,6 +61,9 @@ class EmulatorSettings:
 
     port: Annotated[int, Parameter(group=_SERVING)] = 4566
     """Port to listen on; 0 selects a free port."""
+
+    link_local_metadata: Annotated[OnOff, Parameter(group=_SERVING)] = "off"
+    """Whether a machine finds its metadata at 169.254.169.254:80, too; this computer must have that address."""
 
     region: Annotated[str, _REGION] = "us-west-2"
     """Region to emulate."""
@@ -86,7 +89,7 @@ class EmulatorSettings:
     snapshot_rate: Annotated[SnapshotRate, Parameter(group=_BEHAVIOR)] = "one-in-15-seconds"
     """Limit on snapshots of a volume: AWS's (one-in-15-seconds), or none (off)."""
 
-    iam: Annotated[Enforcement, Parameter(group=_BEHAVIOR)] = "on"
+    iam: Annotated[OnOff, Parameter(group=_BEHAVIOR)] = "on"
     """Whether IAM policies decide what a caller may do (on), or every caller with an access key may do all (off)."""
 
     pod_seconds: Annotated[int, Parameter(group=_BEHAVIOR, validator=Number(gte=1, lte=POD_SECONDS))] = POD_SECONDS

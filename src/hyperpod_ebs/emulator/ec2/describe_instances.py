@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from hyperpod_ebs.emulator.ec2 import filters, filters_without_data, pages, request_checks, resource_ids
+from hyperpod_ebs.emulator.ec2.metadata_options import render_options
 from hyperpod_ebs.emulator.nodes import state_reasons
 from hyperpod_ebs.emulator.nodes.machines import ROOT_DEVICE, customer_instances, private_dns_name
 from hyperpod_ebs.emulator.records import Attachment, Instance
@@ -64,6 +65,7 @@ def _render(world: World, instance: Instance) -> dict[str, Any]:  # the members 
         "SecurityGroups": [{"GroupId": group, "GroupName": DEFAULT_GROUP} for group in instance.security_groups],
         "IamInstanceProfile": _render_profile(world, instance),
         "EbsOptimized": instance.ebs_optimized,
+        "MetadataOptions": render_options(instance),
         "RootDeviceName": ROOT_DEVICE,
         "RootDeviceType": "ebs",
         "BlockDeviceMappings": mappings,
@@ -152,6 +154,13 @@ class DescribeInstances:
             "key-name": lambda instance: [instance.key],
             "launch-index": lambda instance: [str(instance.launch_index)],
             "launch-time": lambda instance: [filters.timestamp(instance.launched)],
+            "metadata-options.http-endpoint": lambda instance: [instance.metadata_endpoint],
+            "metadata-options.http-protocol-ipv4": lambda instance: [instance.metadata_endpoint],
+            "metadata-options.http-protocol-ipv6": lambda _: ["disabled"],
+            "metadata-options.http-put-response-hop-limit": lambda instance: [str(instance.metadata_hop_limit)],
+            "metadata-options.http-tokens": lambda instance: [instance.metadata_tokens],
+            "metadata-options.instance-metadata-tags": lambda _: ["disabled"],
+            "metadata-options.state": lambda _: ["applied"],
             "operator.managed": lambda _: [filters.boolean(value=False)],
             "owner-id": lambda _: [region.account],
             "private-dns-name": lambda instance: [private_dns_name(world, instance)],

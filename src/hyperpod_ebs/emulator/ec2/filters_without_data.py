@@ -15,9 +15,7 @@ INSTANCES: Final = filters.without_values(
     capacity-reservation-specification.capacity-reservation-target.capacity-reservation-resource-group-arn
     current-instance-boot-mode dns-name ena-support enclave-options.enabled hibernation-options.configured host-id
     iam-instance-profile.id instance-lifecycle instance.group-name ip-address ipv6-address kernel-id
-    maintenance-options.auto-recovery metadata-options.http-endpoint metadata-options.http-protocol-ipv4
-    metadata-options.http-protocol-ipv6 metadata-options.http-put-response-hop-limit metadata-options.http-tokens
-    metadata-options.instance-metadata-tags metadata-options.state monitoring-state
+    maintenance-options.auto-recovery monitoring-state
     network-interface.addresses.association.allocation-id network-interface.addresses.association.association-id
     network-interface.addresses.association.carrier-ip network-interface.addresses.association.customer-owned-ip
     network-interface.addresses.association.ip-owner-id network-interface.addresses.association.public-dns-name

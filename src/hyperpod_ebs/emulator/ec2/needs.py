@@ -5,7 +5,7 @@ EC2". Describe operations have no resource, except for those of one attribute. A
 that does not exist yet is `volume/*`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from hyperpod_ebs.emulator.ec2.condition_values import (
@@ -15,6 +15,7 @@ from hyperpod_ebs.emulator.ec2.condition_values import (
     new_tags,
     numbers,
 )
+from hyperpod_ebs.emulator.ec2.metadata_options import FIELDS
 from hyperpod_ebs.emulator.ec2.run_instances_needs import RunInstancesNeeds
 from hyperpod_ebs.emulator.identity.authorizer import Need
 from hyperpod_ebs.emulator.identity.identities import ContextValues
@@ -39,6 +40,7 @@ class Ec2Needs:
             "AttachVolume": self._on_attachment,
             "DetachVolume": self._on_attachment,
             "ModifyVolume": self._modify_volume,
+            "ModifyInstanceMetadataOptions": self._modify_metadata_options,
             "DescribeVolumeAttribute": self._on_named_volume,
             "CreateSnapshot": self._create_snapshot,
             "CopySnapshot": self._copy_snapshot,
@@ -89,11 +91,10 @@ class Ec2Needs:
         return [*needs, *self._tag_at_creation(action, "volume", tags, context)]
 
     def _modify_volume(self, action: str, parameters: Parameters) -> Sequence[Need]:
-        changed = {name: str(parameters[name]) for name in _ATTRIBUTES if name in parameters}
-        context: Values = {f"ec2:Attribute/{name}": value for name, value in changed.items()}
-        if changed:
-            context["ec2:Attribute"] = list(changed)
-        return [self.on_volume(action, parameters.get("VolumeId"), context)]
+        return [self.on_volume(action, parameters.get("VolumeId"), _changed_attributes(parameters, _ATTRIBUTES))]
+
+    def _modify_metadata_options(self, action: str, parameters: Parameters) -> Sequence[Need]:
+        return [self._on_instance(action, parameters.get("InstanceId"), _changed_attributes(parameters, FIELDS))]
 
     def _create_snapshot(self, action: str, parameters: Parameters) -> Sequence[Need]:
         tags, id_ = new_tags(parameters, "snapshot"), parameters.get("VolumeId", "*")
@@ -208,3 +209,12 @@ class Ec2Needs:
 
 _ATTRIBUTES: Final = ("Iops", "MultiAttachEnabled", "Size", "Throughput", "VolumeType")
 """What ModifyVolume changes; the reference does not list the names that ec2:Attribute has."""
+
+
+def _changed_attributes(parameters: Parameters, names: Iterable[str]) -> Values:
+    """The condition keys of the attributes that a call changes."""
+    changed = {name: str(parameters[name]) for name in names if name in parameters}
+    context: Values = {f"ec2:Attribute/{name}": value for name, value in changed.items()}
+    if changed:
+        context["ec2:Attribute"] = list(changed)
+    return context

@@ -10,6 +10,7 @@ from hyperpod_ebs.emulator.ec2.client_tokens import ClientTokens
 from hyperpod_ebs.emulator.ec2.describe_instances import DEFAULT_GROUP, render_reservation
 from hyperpod_ebs.emulator.ec2.launch_keys import LaunchKeys
 from hyperpod_ebs.emulator.ec2.launch_volumes import LaunchVolumes
+from hyperpod_ebs.emulator.ec2.metadata_options import requested_options
 from hyperpod_ebs.emulator.ec2.run_instances_needs import DEFAULT_TYPE
 from hyperpod_ebs.emulator.kms.volume_keys import VolumeKeys
 from hyperpod_ebs.emulator.nodes.attach_slots import ATTACH_SLOTS
@@ -22,8 +23,8 @@ from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operat
 _SUPPORTED: Final = frozenset(
     {
         *("BlockDeviceMappings", "ClientToken", "DryRun", "EbsOptimized", "IamInstanceProfile", "ImageId"),
-        *("InstanceType", "KeyName", "MaxCount", "MinCount", "Placement", "SecurityGroupIds", "SecurityGroups"),
-        *("SubnetId", "TagSpecifications"),
+        *("InstanceType", "KeyName", "MaxCount", "MetadataOptions", "MinCount", "Placement", "SecurityGroupIds"),
+        *("SecurityGroups", "SubnetId", "TagSpecifications"),
     }
 )
 
@@ -117,6 +118,7 @@ class RunInstances:
             profile=self._profile(parameters),
             token=parameters.get("ClientToken", ""),
             ebs_optimized=parameters.get("EbsOptimized", False),
+            **requested_options(parameters.get("MetadataOptions", {})),
         )
 
     def _copy(self, template: Instance, index: int) -> Instance:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hyperpod_ebs.emulator.ec2.condition_values import ConditionValues, Values, boolean, new_tags, numbers
+from hyperpod_ebs.emulator.ec2.metadata_options import FIELDS
 from hyperpod_ebs.emulator.identity.authorizer import Need
 from hyperpod_ebs.emulator.identity.pass_role import pass_role_need
 from hyperpod_ebs.emulator.identity.tag_values import request_tags
@@ -68,7 +69,7 @@ class RunInstancesNeeds:
         return Need(action="ec2:RunInstances", resource=resource, context={**self._values.region, **values})
 
     def _instance(self, parameters: Parameters) -> Values:
-        profile = self._profile(parameters)
+        profile, metadata = self._profile(parameters), parameters.get("MetadataOptions", {})
         return {
             "ec2:EbsOptimized": boolean(parameters.get("EbsOptimized")),
             "ec2:InstanceMarketType": "on-demand",
@@ -76,6 +77,7 @@ class RunInstancesNeeds:
             "ec2:RootDeviceType": "ebs",
             "ec2:Tenancy": "default",
             **({"ec2:InstanceProfile": profile} if profile else {}),
+            **{f"ec2:Metadata{name}": str(metadata[name]) for name in FIELDS if name in metadata},
         }
 
     def _interface(self, parameters: Parameters) -> Values:

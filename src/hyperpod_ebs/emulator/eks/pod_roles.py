@@ -9,26 +9,19 @@ from collections.abc import Mapping
 from typing import Final
 
 from hyperpod_ebs.emulator.identity.authorizer import Authorizer, Need
-from hyperpod_ebs.emulator.identity.identities import Identities, Identity
+from hyperpod_ebs.emulator.identity.identities import Identities
+from hyperpod_ebs.emulator.identity.service_principals import service_identity
 from hyperpod_ebs.emulator.identity.trust import Assumption
 from hyperpod_ebs.emulator.identity_records import Role
 from hyperpod_ebs.emulator.state.region import Region
 from hyperpod_ebs.emulator.wire.operations import Call
-from hyperpod_ebs.iam.decision import Policies
-from hyperpod_ebs.iam.request import Context, Principal, PrincipalType, Request
+from hyperpod_ebs.iam.request import Context, Request
 from hyperpod_ebs.iam.statements import Effect, Element
 
 SERVICE: Final = "pods.eks.amazonaws.com"
 """The service principal that assumes roles for pods; also the audience of the pods' tokens."""
 
-_PRINCIPAL: Final = Principal(type=PrincipalType.SERVICE, arn=SERVICE)
-
-_IDENTITY: Final = Identity(
-    principal=_PRINCIPAL,
-    user_id=SERVICE,
-    policies=Policies(),
-    context={"aws:PrincipalIsAWSService": "true", "aws:PrincipalServiceName": SERVICE},
-)
+_IDENTITY: Final = service_identity(SERVICE)
 
 
 class PodRoles:
@@ -76,7 +69,7 @@ class PodRoles:
     def _names_pods(self, need: Need) -> bool:
         """Whether an Allow statement of the trust policy is about the action and EKS Pod Identity."""
         request = Request(
-            principal=_PRINCIPAL,
+            principal=_IDENTITY.principal,
             action=need.action,
             resource=need.resource,
             resource_account=self._region.account,

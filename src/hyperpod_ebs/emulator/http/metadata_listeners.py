@@ -11,7 +11,7 @@ import os
 import resource
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Final
 
 from hyperpod_ebs.emulator.http.door import BACKLOG, Door
@@ -24,17 +24,22 @@ log = logging.getLogger(__name__)
 SHARE: Final = 4
 """One in this many file descriptors may be a socket of a machine; the others are for clients and disks."""
 
+LINK_LOCAL: Final = "169.254.169.254"
+"""The address of the metadata on AWS, which all machines share; the client's address says which machine asks."""
+
 ALL_ADDRESSES: Final = "0.0.0.0"  # noqa: S104 - to compare with
 
 
 class MetadataListeners:
     """The listening sockets of all machines, which are opened and closed as the machines come and go."""
 
-    def __init__(self, instances: Table[Instance]) -> None:
+    def __init__(self, instances: Table[Instance], *, has_link_local: bool = False) -> None:
+        """Create the listeners; with `has_link_local`, one more at the address that metadata has on AWS."""
         self.problems: dict[str, str] = {}
         """Why a machine has no metadata, by the machine's id."""
 
         self._instances = instances
+        self._has_link_local = has_link_local
         self._host = ""
         self._port = 0
         self._open: dict[str, asyncio.Server] = {}
@@ -48,13 +53,18 @@ class MetadataListeners:
 
     @asynccontextmanager
     async def serve(self, door: Door, host: str, port: int) -> AsyncGenerator[None]:
-        """Serve all machines at `port` until the block ends; the emulator itself listens on `host`."""
+        """Serve all machines at `port` until the block ends; the emulator itself listens on `host`.
+
+        Raises:
+            OSError: This computer lacks the link-local address, or its port 80 is taken.
+        """
         self._host, self._port = host, port
         follower = asyncio.get_running_loop().create_task(
             self._follow(door)
         )  # a TaskGroup would wrap the block's errors
         try:
-            yield
+            async with door.listen(LINK_LOCAL, 80) if self._has_link_local else nullcontext():
+                yield
         finally:
             self._stopping = True
             self._wake.set()
@@ -70,7 +80,7 @@ class MetadataListeners:
 
     def is_for_machines(self, address: str) -> bool:
         """Whether a client that connected to this address asks for a machine's metadata."""
-        return address.startswith(METADATA_NETWORK) and address != self._host
+        return (address.startswith(METADATA_NETWORK) and address != self._host) or address == LINK_LOCAL
 
     def _note_change(self, id_: str, _: Instance | None) -> None:
         self._changed[id_] = None

@@ -1,6 +1,7 @@
 """Machines: EC2 instances and HyperPod nodes, from start to termination."""
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -18,6 +19,8 @@ ROOT_DEVICE: Final = "/dev/xvda"
 
 METADATA_NETWORK: Final = "127.31."
 """How the metadata addresses of all machines start."""
+
+_POD_ADDRESS: Final = re.compile(r"10\.([0-9]+\.[0-9]+)\.[0-9]+")
 
 TERMINATED_VISIBLE: Final = 3600.0
 """Seconds that DescribeInstances still returns a terminated instance."""
@@ -171,8 +174,17 @@ def metadata_address(instance: Instance) -> str:
 
 def machine_at(instances: Records[Instance], address: str) -> Instance | None:
     """The live machine with this metadata address; None if there is none."""
-    private = f"172.{address.partition('.')[2]}"
-    return next((instance for instance in instances.where("address", private) if instance.is_alive), None)
+    return machine_with(instances, f"172.{address.partition('.')[2]}")
+
+
+def machine_with(instances: Records[Instance], address: str) -> Instance | None:
+    """The live machine that has this address, or one of whose pods has it; None if there is none.
+
+    The pods of the machine 172.31.0.1 have the addresses 10.0.1.0/24.
+    """
+    if match := _POD_ADDRESS.fullmatch(address):
+        address = f"172.31.{match[1]}"
+    return next((instance for instance in instances.where("address", address) if instance.is_alive), None)
 
 
 def private_dns_name(world: World, instance: Instance) -> str:

@@ -22,6 +22,9 @@ from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operat
 
 _ALPHABET: Final = string.ascii_lowercase + string.digits
 
+HOP_LIMIT: Final = 1
+"""How many hops a session token of a node's metadata travels: pods on the node cannot get one."""
+
 DEFAULT_TYPE: Final = "ml.m5.large"
 
 
@@ -143,7 +146,9 @@ class Clusters:
     def add_node(self, cluster: Cluster, group: InstanceGroup, zone: str) -> Instance:
         """Start a node of the group in a zone, with its secondary volume."""
         kind = group.kind.removeprefix("ml.")
-        node = Instance(id=new_id("i"), kind=kind, zone=zone, cluster=cluster.id, group=group.name)
+        node = Instance(
+            id=new_id("i"), kind=kind, zone=zone, cluster=cluster.id, group=group.name, metadata_hop_limit=HOP_LIMIT
+        )
         record_node_event(self._world, node, "The node is being added.")
         started = self._machines.start(node)
         self.storage.add_volume(started, group)
