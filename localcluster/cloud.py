@@ -34,6 +34,8 @@ class Instance:
     id: str
     name: str
     """The Kubernetes node's name."""
+    address: str
+    """Its private IPv4 address."""
     provider_id: str
     labels: Mapping[str, str]
     devices: Path
@@ -64,7 +66,17 @@ class Cloud:
         state = sandbox.path / "cloud"
         listening = ("--host", network.GATEWAY, "--port", str(PORT))
         # Tests take several snapshots of a claim within AWS's 15 seconds.
-        words = ("--state", str(state), *listening, "--profile", profile, "--snapshot-rate", "off")
+        words = (
+            "--state",
+            str(state),
+            *listening,
+            "--profile",
+            profile,
+            "--snapshot-rate",
+            "off",
+            "--link-local-metadata",
+            "on",
+        )
         await sandbox.start(hub.network_argv(*COMMAND, "emulator", "run", *words), log="emulator.log")
         environment = {**await wait_for_environment(sandbox, state), "AWS_ENDPOINT_URL": endpoint}
         async with aiohttp.ClientSession(endpoint) as http:
@@ -96,6 +108,7 @@ class Cloud:
         return Instance(
             id=node.instance,
             name=name,
+            address=node.address,
             provider_id=f"aws:///{node.zone_id}/sagemaker/cluster/hyperpod-{node.cluster}-{node.instance}",
             labels={
                 **self._labels(INSTANCE_TYPE, node.zone),
@@ -120,10 +133,11 @@ class Cloud:
             instance = response["Instances"][0]["InstanceId"]
             while (await self._describe(ec2, instance))["State"]["Name"] != "running":  # noqa: ASYNC110 - a poll
                 await asyncio.sleep(_POLL)
-            name = (await self._describe(ec2, instance))["PrivateDnsName"]
+            described = await self._describe(ec2, instance)
         return Instance(
             id=instance,
-            name=name,
+            name=described["PrivateDnsName"],
+            address=described["PrivateIpAddress"],
             provider_id=f"aws:///{zone}/{instance}",
             labels=self._labels(EC2_INSTANCE_TYPE, zone),
             devices=self._devices(instance),

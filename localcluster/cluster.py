@@ -90,10 +90,7 @@ async def _start_nodes(
     infrastructure: Infrastructure, instances: Sequence[Instance], images: Sequence[Path]
 ) -> tuple[Node, ...]:
     async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(Node.start(infrastructure, instance, number, images))
-            for number, instance in enumerate(instances, 1)
-        ]
+        tasks = [group.create_task(Node.start(infrastructure, instance, images)) for instance in instances]
     return tuple(task.result() for task in tasks)
 
 

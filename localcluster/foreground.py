@@ -94,7 +94,6 @@ def _complete_record(initial: Record, cluster: Cluster) -> Record:
                 name=node.instance.name,
                 instance=node.instance.id,
                 provider_id=node.instance.provider_id,
-                number=node.machine.number,
                 pid=node.machine.init.pid,
             )
             for node in cluster.reconciler.nodes

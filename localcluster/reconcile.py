@@ -37,7 +37,6 @@ class NodeReconciler:
         self._infrastructure = infrastructure
         self._cloud = cloud
         self._images = images
-        self._number = max(node.machine.number for node in nodes)
         self._failed: set[str] = set()
 
     async def run(self, on_change: Callable[[], None]) -> None:
@@ -65,9 +64,8 @@ class NodeReconciler:
 
     async def _start_node(self, instance: Instance) -> Node | None:
         """Start the node of a new instance; None if it fails, which is logged and not retried."""
-        self._number += 1
         try:
-            return await Node.start(self._infrastructure, instance, self._number, self._images)
+            return await Node.start(self._infrastructure, instance, self._images)
         except (OSError, command.CommandFailed, Failure) as error:
             self._failed.add(instance.id)
             text = f"node {instance.name} did not start: {explanation(error)}\n"

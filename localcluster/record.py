@@ -23,7 +23,6 @@ class NodeRecord:
     name: str
     instance: str
     provider_id: str
-    number: int
     pid: int
     """The node's first process, which holds its namespaces."""
 

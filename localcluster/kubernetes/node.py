@@ -35,9 +35,7 @@ class Node:
     kubelet: Daemon
 
     @classmethod
-    async def start(
-        cls, infrastructure: Infrastructure, instance: Instance, number: int, images: Sequence[Path]
-    ) -> "Node":
+    async def start(cls, infrastructure: Infrastructure, instance: Instance, images: Sequence[Path]) -> "Node":
         """Start the machine, its containerd and its kubelet, and import the images.
 
         The first archive has the pause image. It is imported before kubelet starts, the others while the node
@@ -46,7 +44,9 @@ class Node:
         Raises:
             CommandFailed, ProcessEnded, ProcessNotReady: The node did not start; its machine is stopped.
         """
-        machine = await Machine.start(infrastructure.sandbox, infrastructure.hub, instance.id, number, instance.devices)
+        machine = await Machine.start(
+            infrastructure.sandbox, infrastructure.hub, instance.id, instance.address, instance.devices
+        )
         try:
             await _start_containerd(machine, instance.name)
             await import_images(machine.namespaces, images[0])
@@ -65,7 +65,7 @@ async def _start_containerd(machine: Machine, name: str) -> None:
     cni = machine.home / "cni"
     await files.off_loop(cni.mkdir)
     await files.off_loop(config.write_text, _containerd_config(cni))
-    await files.off_loop((cni / "10-pods.conflist").write_text, _cni_config(machine.number))
+    await files.off_loop((cni / "10-pods.conflist").write_text, _cni_config(machine.address))
     containerd = await machine.start_daemon(f"{name}-containerd", "containerd", f"--config={config}")
 
     async def answers() -> bool:
@@ -87,7 +87,7 @@ async def _start_kubelet(infrastructure: Infrastructure, instance: Instance, mac
         f"--config={config}",
         f"--kubeconfig={kubeconfig}",
         f"--hostname-override={instance.name}",
-        f"--node-ip={network.node_address(machine.number)}",
+        f"--node-ip={machine.address}",
         f"--node-labels={','.join(f'{key}={value}' for key, value in instance.labels.items())}",
     )
 
@@ -112,7 +112,7 @@ def _kubelet_config(infrastructure: Infrastructure, instance: Instance, machine:
         "imageGCHighThresholdPercent": 100,
         # Nothing answers there, so that a lookup fails at once. Without an address, kubelet warns about every pod.
         "clusterDNS": [network.GATEWAY],
-        "podCIDR": network.pod_range(machine.number),
+        "podCIDR": network.pod_range(machine.address),
         "providerID": instance.provider_id,
         "registerWithTaints": [TAINT],
         "resolvConf": "",
@@ -139,9 +139,9 @@ async def run_ctr(node: Namespaces, *words: str, ok: frozenset[int] = frozenset(
     return await command.run(node.node_argv(*argv), ok=ok, deadline=300)
 
 
-def _cni_config(number: int) -> str:
-    """The network configuration of the node's pods (CNI specification 1.0.0)."""
-    addresses = {"type": "host-local", "ranges": [[{"subnet": network.pod_range(number)}]]}
+def _cni_config(address: str) -> str:
+    """The network configuration of the pods on the node with this address (CNI specification 1.0.0)."""
+    addresses = {"type": "host-local", "ranges": [[{"subnet": network.pod_range(address)}]]}
     bridge = {
         "type": "bridge",
         "bridge": "pods",

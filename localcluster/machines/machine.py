@@ -48,8 +48,8 @@ class Machine:
     """A started machine."""
 
     name: str
-    number: int
-    """From 1; the addresses of the node and of its pods derive from it."""
+    address: str
+    """Its address, from which those of its pods derive."""
     sandbox: Sandbox
     init: SupervisedProcess
     """Its first process; when it ends, all its processes end."""
@@ -57,14 +57,14 @@ class Machine:
     """The directory of its files, and of the configuration of its programs."""
 
     @classmethod
-    async def start(cls, sandbox: Sandbox, hub: Namespaces, name: str, number: int, devices: Path) -> "Machine":
+    async def start(cls, sandbox: Sandbox, hub: Namespaces, name: str, address: str, devices: Path) -> "Machine":
         """Start a machine in the hub's network, with the directory `devices` as its /dev."""
         home = sandbox.path / "nodes" / name
         await files.off_loop(_create_files, home, devices)
-        machine = cls(name=name, number=number, sandbox=sandbox, init=await _start_init(sandbox, name), home=home)
+        machine = cls(name=name, address=address, sandbox=sandbox, init=await _start_init(sandbox, name), home=home)
         try:
             await files.off_loop(cgroups.create, machine.group)
-            await network.join_node(hub, machine.namespaces, number)
+            await network.join_node(hub, machine.namespaces, address)
             await machine._mount(devices)
         except BaseException:
             machine.stop()

@@ -2,6 +2,9 @@
 
 The network is not visible outside of these namespaces. Services need no proxy: pods use only one service, the API
 server, which has its address on the hub itself and is reached by routing.
+
+The hub stands for AWS: it has the address of the instance metadata, which nodes reach in one hop, and pods in two.
+Nodes and pods have the addresses by which the emulator recognizes a machine.
 """
 
 from collections.abc import Sequence
@@ -16,7 +19,15 @@ GATEWAY: Final = "10.66.0.1"
 
 SERVICES: Final = "10.96.0.0/16"
 API_SERVICE: Final = "10.96.0.1"
-PODS: Final = "10.67.0.0/16"
+
+NODES: Final = "172.31.0.0/16"
+"""The addresses of the nodes, which the emulator assigns."""
+
+PODS: Final = "10.0.0.0/16"
+"""The addresses of the pods; those of one node have the last two numbers of the node's address in the middle."""
+
+METADATA: Final = "169.254.169.254"
+"""The address of the instance metadata, the same as on AWS."""
 
 _BRIDGE: Final = "02:00:0a:42:00:01"
 """The gateway's hardware address; its second-lowest bit marks it as locally administered."""
@@ -46,14 +57,9 @@ class Namespaces:
         return ["nsenter", f"--target={self.pid}", "--net", "--mount", "--pid", "--", *argv]
 
 
-def node_address(number: int) -> str:
-    """The address of the node with this number, from 1."""
-    return f"10.66.0.{10 + number}"
-
-
-def pod_range(number: int) -> str:
-    """The addresses of the pods on the node with this number."""
-    return f"10.67.{number}.0/24"
+def pod_range(address: str) -> str:
+    """The addresses of the pods on the node with this address: 10.0.1.0/24 for 172.31.0.1."""
+    return f"10.{address.split('.', 2)[2]}.0/24"
 
 
 async def create_bridge(hub: Namespaces) -> None:
@@ -66,24 +72,29 @@ async def create_bridge(hub: Namespaces) -> None:
         ["ip", "link", "add", "bridge", "address", _BRIDGE, "type", "bridge"],
         ["ip", "address", "add", f"{GATEWAY}/24", "dev", "bridge"],
         ["ip", "address", "add", f"{API_SERVICE}/32", "dev", "lo"],
+        ["ip", "address", "add", f"{METADATA}/32", "dev", "lo"],
         ["ip", "link", "set", "bridge", "up"],
+        ["ip", "route", "add", NODES, "dev", "bridge", "src", GATEWAY],
         ["sysctl", "--quiet", "--write", "net.ipv4.ip_forward=1"],
     )
 
 
-async def join_node(hub: Namespaces, node: Namespaces, number: int) -> None:
+async def join_node(hub: Namespaces, node: Namespaces, address: str) -> None:
     """Join a node to the bridge, and route its pods."""
+    port = f"node{node.pid}"
     await _run_all(
         hub,
-        ["ip", "link", "add", f"node{number}", "type", "veth", "peer", "name", "eth0", "netns", str(node.pid)],
-        ["ip", "link", "set", f"node{number}", "master", "bridge", "up"],
-        ["ip", "route", "replace", pod_range(number), "via", node_address(number)],
+        ["ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(node.pid)],
+        ["ip", "link", "set", port, "master", "bridge", "up"],
+        ["ip", "neighbour", "flush", "to", address],  # an earlier node may have had the address
+        ["ip", "route", "replace", pod_range(address), "via", address],
     )
     await _run_all(
         node,
         ["ip", "link", "set", "lo", "up"],
-        ["ip", "address", "add", f"{node_address(number)}/24", "dev", "eth0"],
+        ["ip", "address", "add", f"{address}/32", "dev", "eth0"],
         ["ip", "link", "set", "eth0", "up"],
+        ["ip", "route", "add", GATEWAY, "dev", "eth0"],
         ["ip", "route", "add", "default", "via", GATEWAY],
         ["sysctl", "--quiet", "--write", "net.ipv4.ip_forward=1"],
     )

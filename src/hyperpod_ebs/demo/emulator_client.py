@@ -39,6 +39,8 @@ class HyperPodNode:
     cluster: str
     """The cluster's id: the end of its ARN."""
     instance: str
+    address: str
+    """Its private IPv4 address."""
     zone: str
     zone_id: str
 
@@ -146,10 +148,12 @@ class EmulatorClient:
         async with self.client("sagemaker") as sagemaker:
             cluster = await sagemaker.describe_cluster(ClusterName=cluster_name)
             node = await sagemaker.describe_cluster_node(ClusterName=cluster_name, NodeId=instance)
-        placement = node["NodeDetails"]["Placement"]
+        details = node["NodeDetails"]
+        placement = details["Placement"]
         return HyperPodNode(
             cluster=cluster["ClusterArn"].rpartition("/")[2],
             instance=instance,
+            address=details["PrivatePrimaryIp"],
             zone=placement["AvailabilityZone"],
             zone_id=placement["AvailabilityZoneId"],
         )
