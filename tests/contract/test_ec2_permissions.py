@@ -91,10 +91,17 @@ def on_snapshot(action: str, at: Resources, **more: str) -> Grant:
     return grant(action, "snapshot", at.snapshot, own=OWN, properties=properties, more=more)
 
 
-def on_instance(action: str, id_: str) -> Grant:
+def on_instance(action: str, id_: str, **more: str) -> Grant:
     """A grant on the tagged instance."""
-    properties = {"ec2:InstanceID": id_, "ec2:InstanceType": "m5.large", "ec2:Tenancy": "default"}
-    return grant(action, "instance", id_, own=OWN, zone=IN_ZONE, properties=properties)
+    properties = {
+        "ec2:InstanceID": id_,
+        "ec2:InstanceType": "m5.large",
+        "ec2:MetadataHttpEndpoint": "enabled",
+        "ec2:MetadataHttpPutResponseHopLimit": "2",
+        "ec2:MetadataHttpTokens": "required",
+        "ec2:Tenancy": "default",
+    }
+    return grant(action, "instance", id_, own=OWN, zone=IN_ZONE, properties=properties, more=more)
 
 
 def describe_case(name: str) -> Case:
@@ -196,6 +203,7 @@ CASES: Final = [
             "MaxCount": 1,
             "SubnetId": "subnet-0000000000000000a",
             "TagSpecifications": tags("instance"),
+            "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
         },
         lambda _: [
             grant(
@@ -203,7 +211,12 @@ CASES: Final = [
                 "instance",
                 tags=NEW,
                 zone=IN_ZONE,
-                properties={"ec2:InstanceType": "m5.large", "ec2:RootDeviceType": "ebs"},
+                properties={
+                    "ec2:InstanceType": "m5.large",
+                    "ec2:MetadataHttpPutResponseHopLimit": "1",
+                    "ec2:MetadataHttpTokens": "required",
+                    "ec2:RootDeviceType": "ebs",
+                },
             ),
             grant("RunInstances", "image", "ami-1", image={"ec2:ImageID": "ami-1"}),
             grant("RunInstances", "subnet", "subnet-0000000000000000a", zone=IN_ZONE),
@@ -257,6 +270,17 @@ CASES: Final = [
         "describe_volume_attribute",
         lambda at: {"VolumeId": at.volume, "Attribute": "autoEnableIO"},
         lambda at: [on_volume("DescribeVolumeAttribute", at.volume)],
+    ),
+    Case(
+        "modify_instance_metadata_options",
+        lambda at: {"InstanceId": at.instance, "HttpTokens": "optional"},
+        lambda at: [
+            on_instance(
+                "ModifyInstanceMetadataOptions",
+                at.instance,
+                **{"ec2:Attribute": "HttpTokens", "ec2:Attribute/HttpTokens": "optional"},
+            )
+        ],
     ),
     Case(
         "stop_instances",
