@@ -304,6 +304,34 @@ def test_many_wildcards_cost_no_more_than_a_long_pattern() -> None:
     assert isinstance(decision, DeniedImplicitly)
 
 
+def test_a_long_user_agent_is_compared_with_a_long_pattern_in_time_that_grows_with_one_length() -> None:
+    """A caller chooses both with a session policy; at each place of the agent, all but one character would match."""
+    agent, pattern = "a" * 2_000_000, f"*{'a' * 120_000}b*"
+
+    assert not is_met({"StringLike": {"aws:UserAgent": pattern}}, aws_UserAgent=agent)
+    assert is_met({"StringLike": {"aws:UserAgent": pattern}}, aws_UserAgent=f"{agent}b{agent}")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching", "other"),
+    [
+        ("a?c", "abc", "abcd"),
+        ("a?c*", "abcd", "ac"),
+        ("*a?c", "xabc", "ac"),
+        ("*a?c*", "aabcx", "acx"),
+        ("*a?a?b*a", "aaaaba", "aaaabb"),
+        ("*?", "a", ""),
+        ("a*a", "aa", "a"),
+        ("a**b", "ab", "abc"),
+        ("*${?}*", "why?", "why!"),
+    ],
+)
+def test_an_asterisk_is_any_text_and_a_question_mark_is_one_character(pattern: str, matching: str, other: str) -> None:
+    """IAM User Guide, "Using wildcards in resource ARNs"."""
+    assert is_met({"StringLike": {"a:b": pattern}}, a_b=matching)
+    assert not is_met({"StringLike": {"a:b": pattern}}, a_b=other)
+
+
 def test_tags_that_differ_only_by_case_match_no_value() -> None:
     """IAM User Guide, "aws:ResourceTag": a condition matches TagKey1 or tagkey1, but not both.
 

@@ -113,7 +113,7 @@ class _Compiler:
             action_patterns=[
                 pattern
                 for action in actions
-                if {*action} & {*"*?"} and (pattern := patterns.parse(action, variables=False).constant)
+                if {*action} & {*"*?"} and (pattern := patterns.parse(action.lower(), variables=False).constant)
             ],
             is_not_action="NotAction" in source,
             resources=self._resources(source),

@@ -6,11 +6,12 @@ elements: Resource".
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from hyperpod_ebs.iam.request import Context
+from hyperpod_ebs.iam.wildcards import Glob, Part, Text, Wildcard
 
 ARN_FIELDS: Final = 6
 """Fields of an ARN between colons; the last one, the resource, may contain colons."""
@@ -24,20 +25,6 @@ _PART: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """Literal text."""
-
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
-class Wildcard:
-    """An asterisk, which stands for any text, or a question mark, which stands for one character."""
-
-    mark: str
-
-
-@dataclass(frozen=True, slots=True)
 class Variable:
     """A condition key that its value replaces."""
 
@@ -45,61 +32,60 @@ class Variable:
     default: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pattern:
     """A string of a policy in which only wildcards are special."""
 
-    parts: tuple[Text | Wildcard, ...]
+    parts: tuple[Part, ...]
 
-    @property
+    @functools.cached_property
     def text(self) -> str:
         """The string; wildcards are plain characters."""
         return "".join(part.value if isinstance(part, Text) else part.mark for part in self.parts)
 
-    def is_match(self, text: str, *, ignores_case: bool = False) -> bool:
+    def is_match(self, text: str) -> bool:
         """Whether the whole text matches; an asterisk stands for any characters."""
-        return _fullmatch(self._regex(is_arn=False), ignores_case)(text) is not None
+        return self._whole.is_match(text)
 
     def is_arn_match(self, arn: str) -> bool:
         """Whether the ARN matches field by field: a wildcard does not cross a colon before the last field."""
-        return _fullmatch(self._regex(is_arn=True), ignores_case=False)(arn) is not None
+        fields = arn.split(":", len(self._fields) - 1)
+        return len(fields) == len(self._fields) and all(
+            own.is_match(field) for own, field in zip(self._fields, fields, strict=True)
+        )
 
-    def _regex(self, *, is_arn: bool) -> str:
-        """The regular expression.
+    @functools.cached_property
+    def _whole(self) -> Glob:
+        return Glob.compile(self.parts)
 
-        All but the last chunk of text after an asterisk are atomic groups: their first match is as good as any
-        other, and without backtracking the time is proportional to the product of both lengths.
-        """
-        colons = sum(part.value.count(":") for part in self.parts if isinstance(part, Text))
-        last = min(colons, ARN_FIELDS - 1) if is_arn else 0
-        expression, chunk, field, star = "", "", 0, ""
+    @functools.cached_property
+    def _fields(self) -> Sequence[Glob]:
+        fields: list[list[Part]] = [[]]
         for part in self.parts:
-            if isinstance(part, Text):
-                chunk += re.escape(part.value)
-                field += part.value.count(":")
+            if isinstance(part, Wildcard):
+                fields[-1].append(part)
                 continue
-            anything = "." if field >= last else "[^:]"
-            if part.mark == "?":
-                chunk += anything
-                continue
-            expression += f"(?>{star}{chunk})" if star else chunk
-            star, chunk = f"{anything}*?", ""
-        return expression + star + chunk
+            first, *others = part.value.split(":", ARN_FIELDS - len(fields))
+            fields[-1].append(Text(first))
+            fields += [[Text(other)] for other in others]
+        return [Glob.compile(field) for field in fields]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Template:
     """A string of a policy that may contain policy variables."""
 
     source: str
-    parts: tuple[Text | Wildcard | Variable, ...]
+    parts: tuple[Part | Variable, ...]
 
     def resolve(self, context: Context) -> Pattern | None:
         """Replace the variables; None if the request lacks one that has no default.
 
         A variable with several values has no single text, so it counts as missing.
         """
-        parts: list[Text | Wildcard] = []
+        if self.constant is not None:
+            return self.constant
+        parts: list[Part] = []
         for part in self.parts:
             if not isinstance(part, Variable):
                 parts.append(part)
@@ -111,7 +97,7 @@ class Template:
             parts.append(Text(value))
         return Pattern(tuple(parts))
 
-    @property
+    @functools.cached_property
     def constant(self) -> Pattern | None:
         """The pattern, unless it depends on the request."""
         parts = [part for part in self.parts if not isinstance(part, Variable)]
@@ -128,7 +114,7 @@ def parse(source: str, *, variables: bool) -> Template:
     if not variables:
         pieces = re.findall(r"[*?]|[^*?]+", source)
         return Template(source, tuple(Wildcard(piece) if piece in "*?" else Text(piece) for piece in pieces))
-    parts: list[Text | Wildcard | Variable] = []
+    parts: list[Part | Variable] = []
     for match in _PART.finditer(source):
         if match["key"] is not None:
             parts.append(Variable(match["key"], match["default"]))
@@ -171,8 +157,3 @@ class ArnPatterns:
 
 def _is_plain(pattern: Pattern) -> bool:
     return all(isinstance(part, Text) for part in pattern.parts)
-
-
-@functools.lru_cache(maxsize=8192)
-def _fullmatch(regex: str, ignores_case: bool) -> Callable[[str], re.Match[str] | None]:  # noqa: FBT001 - a cache's key
-    return re.compile(regex, re.DOTALL | (re.IGNORECASE if ignores_case else 0)).fullmatch

@@ -99,6 +99,5 @@ class Statement:
         return principals.grant(request.principal) is not Grant.NONE
 
     def _has_action(self, action: str) -> bool:
-        if action.lower() in self.actions:
-            return True
-        return any(pattern.is_match(action, ignores_case=True) for pattern in self.action_patterns)
+        name = action.lower()
+        return name in self.actions or any(pattern.is_match(name) for pattern in self.action_patterns)
