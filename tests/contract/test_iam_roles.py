@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from hyperpod_ebs.emulator.emulator import Emulator
+from hyperpod_ebs.emulator.iam_api import service_linked_roles
 from tests.support.emulator_clients import Aws
 from tests.support.iam_users import allow, create_user, document
 from tests.support.roles import assume, connect, put_role
@@ -315,3 +316,37 @@ async def test_a_service_linked_role_stays_while_its_service_has_resources(aws: 
     assert status["Status"] == "FAILED"
     assert status["Reason"]["RoleUsageList"] == [{"Region": "us-west-2", "Resources": [cluster]}]
     assert (await aws("iam", "get_role", RoleName=name))["Role"]["RoleName"] == name
+
+
+async def test_the_status_of_a_deletion_is_that_of_one_task_and_says_nothing_about_other_roles(aws: Aws) -> None:
+    """IAM API reference, GetServiceLinkedRoleDeletionStatus: the id of a task that DeleteServiceLinkedRole answered."""
+    service, name = "eks.amazonaws.com", "AWSServiceRoleForAmazonEKS"
+    await aws("iam", "create_role", RoleName="secret", AssumeRolePolicyDocument=trust(AWS=ACCOUNT))
+    await aws("iam", "create_service_linked_role", AWSServiceName=service)
+    task = (await aws("iam", "delete_service_linked_role", RoleName=name))["DeletionTaskId"]
+    await aws("iam", "create_service_linked_role", AWSServiceName=service)
+    guesses = [f"task/aws-service-role/{service}/{role}/{'0' * 32}" for role in ("secret", "nothing", name)]
+
+    deleted = await aws("iam", "get_service_linked_role_deletion_status", DeletionTaskId=task)
+    answers = [
+        await aws.expect_error("iam", "get_service_linked_role_deletion_status", DeletionTaskId=guess)
+        for guess in guesses
+    ]
+
+    assert deleted["Status"] == "SUCCEEDED"
+    assert [code for code, _ in answers] == ["NoSuchEntity"] * 3
+
+
+async def test_only_the_latest_deletion_tasks_are_kept(
+    emulator: Emulator, aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CWE-770: a caller must not fill the memory with tasks."""
+    monkeypatch.setattr(service_linked_roles, "MAX_TASKS", 2)
+    service, name = "eks.amazonaws.com", "AWSServiceRoleForAmazonEKS"
+
+    tasks = []
+    for _ in range(3):
+        await aws("iam", "create_service_linked_role", AWSServiceName=service)
+        tasks.append((await aws("iam", "delete_service_linked_role", RoleName=name))["DeletionTaskId"])
+
+    assert [*emulator.world.store.deletion_tasks] == tasks[1:]

@@ -75,6 +75,18 @@ class Role:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeletionTask:
+    """The deletion of a service-linked role, which is decided at once."""
+
+    id: str
+    """task/aws-service-role/SERVICE/ROLE/ID."""
+
+    created: float
+    usage: tuple[str, ...]
+    """The ARNs of the resources because of which the deletion failed; none if the role is deleted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyVersion:
     """A version of a customer-managed policy."""
 

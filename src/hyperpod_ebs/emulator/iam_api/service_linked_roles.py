@@ -5,7 +5,6 @@ Sources: EKS User Guide, "Using roles for Amazon EKS clusters"; SageMaker AI Dev
 """
 
 import json
-import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from hyperpod_ebs.emulator.iam_api import faults
 from hyperpod_ebs.emulator.iam_api.entities import SERVICE_PATH, Entities
 from hyperpod_ebs.emulator.identity.administrator import new_unique_id
 from hyperpod_ebs.emulator.identity.named_principals import rename_principal
-from hyperpod_ebs.emulator.identity_records import Role
+from hyperpod_ebs.emulator.identity_records import DeletionTask, Role
 from hyperpod_ebs.emulator.state.world import World, now
 from hyperpod_ebs.emulator.wire.operations import Answer, Call, Operations, Parameters
 
@@ -37,7 +36,8 @@ LINKED_ROLES: Final[Mapping[str, LinkedRole]] = {
 }
 """The roles by the service's principal."""
 
-_TASK: Final = re.compile(r"task/aws-service-role/[^/]+/(?P<role>[^/]+)/[0-9a-f-]+")
+MAX_TASKS: Final = 100
+"""Deletions whose outcome is kept; the oldest are forgotten first."""
 
 
 def linked_role_name(service: str) -> str:
@@ -85,23 +85,27 @@ class ServiceLinkedRoles:
         role = self._entities.role(parameters["RoleName"])
         if not role.path.startswith(SERVICE_PATH):
             raise faults.invalid_input(f"The role {role.id} is not a service-linked role.")
-        if not self._resources(role.id):
+        usage = tuple(self._resources(role.id))
+        if not usage:
             for session in self._store.sessions.where("role", role.id):
                 self._store.sessions.drop(session.id)
             self._store.roles.drop(role.id)
             rename_principal(self._store, self._entities.arn(role), role.unique_id)
-        task = f"task{role.path}{role.id}/{secrets.token_hex(16)}"
-        return await self._world.acknowledge({"DeletionTaskId": task})
+        task = DeletionTask(id=f"task{role.path}{role.id}/{secrets.token_hex(16)}", created=now(), usage=usage)
+        tasks = self._store.deletion_tasks
+        if len(tasks) >= MAX_TASKS:
+            tasks.drop(min(tasks.values(), key=lambda each: each.created).id)
+        tasks.put(task)
+        return await self._world.acknowledge({"DeletionTaskId": task.id})
 
     @operations("GetServiceLinkedRoleDeletionStatus")
     async def deletion_status(self, parameters: Parameters, _: Call) -> Answer:
         """The status of a deletion."""
-        if (task := _TASK.fullmatch(parameters["DeletionTaskId"])) is None:
+        if (task := self._store.deletion_tasks.get(parameters["DeletionTaskId"])) is None:
             raise faults.no_such_entity(f"The deletion task {parameters['DeletionTaskId']} cannot be found.")
-        role = self._store.roles.get(task["role"])
-        if role is None:
+        if not task.usage:
             return await self._world.acknowledge({"Status": "SUCCEEDED"})
-        usage = [{"Region": self._world.region.name, "Resources": self._resources(role.id)}]
+        usage = [{"Region": self._world.region.name, "Resources": list(task.usage)}]
         reason = {"Reason": "The service has resources that use the role.", "RoleUsageList": usage}
         return await self._world.acknowledge({"Status": "FAILED", "Reason": reason})
 

@@ -161,6 +161,7 @@ class Store:
         self.users = Table(identity_records.User, changes)
         self.groups = Table(identity_records.Group, changes)
         self.roles = Table(identity_records.Role, changes)
+        self.deletion_tasks = Table(identity_records.DeletionTask, changes)
         self.managed_policies = Table(identity_records.ManagedPolicy, changes)
         self.policy_versions = Table(identity_records.PolicyVersion, changes, "policy")
         self.instance_profiles = Table(identity_records.InstanceProfile, changes)
