@@ -262,6 +262,15 @@ GRANT: Final = {
     "Operations": ["Decrypt"],
     "Constraints": {"EncryptionContextSubset": {"aws:ebs:id": "vol-1"}},
 }
+SERVICE_GRANT: Final = {
+    "GranteeServicePrincipal": "sns.amazonaws.com",
+    "RetiringServicePrincipal": "sns.amazonaws.com",
+    "Operations": ["Decrypt"],
+    "Constraints": {"SourceArn": "arn:aws:sns:us-west-2:123456789012:topic"},
+}
+DATA_KEY: Final = {"KeySpec": "AES_256"}
+ROTATION: Final = {"RotationPeriodInDays": 90}
+WITHOUT_DRY_RUN: Final = {"describe_key", "list_grants", "enable_key_rotation"}
 
 
 @pytest.mark.parametrize(
@@ -290,6 +299,18 @@ GRANT: Final = {
         ("create_grant", GRANT, {"StringEquals": {"kms:GrantConstraintType": "EncryptionContextSubset"}}, True),
         ("create_grant", GRANT, {"StringEquals": {"kms:GrantConstraintType": "EncryptionContextEquals"}}, False),
         ("create_grant", GRANT, {"ForAnyValue:StringEquals": {"kms:EncryptionContextKeys": "aws:ebs:id"}}, True),
+        ("create_grant", SERVICE_GRANT, {"StringEquals": {"kms:GranteeServicePrincipal": "sns.amazonaws.com"}}, True),
+        ("create_grant", SERVICE_GRANT, {"StringEquals": {"kms:RetiringServicePrincipal": "sns.amazonaws.com"}}, True),
+        ("create_grant", SERVICE_GRANT, {"Null": {"kms:GranteePrincipal": True, "kms:RetiringPrincipal": True}}, True),
+        ("create_grant", SERVICE_GRANT, {"ArnLike": {"kms:GrantConstraintSourceArn": "arn:aws:sns:*:*:*"}}, True),
+        ("create_grant", SERVICE_GRANT, {"StringEquals": {"kms:GrantConstraintType": "SourceArn"}}, False),
+        ("encrypt", {}, {"StringEquals": {"kms:EncryptionAlgorithm": "SYMMETRIC_DEFAULT"}}, True),
+        ("encrypt", {}, {"StringEquals": {"kms:EncryptionAlgorithm": "RSAES_OAEP_SHA_1"}}, False),
+        ("generate_data_key", DATA_KEY, {"StringEquals": {"kms:EncryptionAlgorithm": "SYMMETRIC_DEFAULT"}}, True),
+        ("describe_key", {}, {"Null": {"kms:EncryptionAlgorithm": True}}, True),
+        ("list_grants", {}, {"Bool": {"kms:GrantIsForAWSResource": False}}, True),
+        ("enable_key_rotation", ROTATION, {"NumericLessThan": {"kms:RotationPeriodInDays": 100}}, True),
+        ("enable_key_rotation", ROTATION, {"NumericLessThan": {"kms:RotationPeriodInDays": 90}}, False),
     ],
 )
 async def test_a_condition_key_decides(  # noqa: PLR0913 - pytest's arguments
@@ -309,7 +330,24 @@ async def test_a_condition_key_decides(  # noqa: PLR0913 - pytest's arguments
     await aws("kms", "tag_resource", KeyId=key, Tags=[{"TagKey": "team", "TagValue": "storage"}])
     request = {"KeyId": key, **({"Plaintext": b"x"} if operation == "encrypt" else {}), **members}
 
-    assert await is_allowed(caller, operation, **request) is is_met
+    if operation not in WITHOUT_DRY_RUN:
+        assert await is_allowed(caller, operation, **request) is is_met
+    elif is_met:
+        await caller("kms", operation, **request)
+    else:
+        assert (await caller.expect_error("kms", operation, **request))[0] == "AccessDeniedException"
+
+
+async def test_the_constraint_of_a_grant_decides_who_may_retire_it(emulator: Emulator, aws: Aws) -> None:
+    """Service Authorization Reference, AWS KMS, RetireGrant: kms:EncryptionContext and kms:GrantConstraintType."""
+    key, grants = await create_key(aws), []
+    for constraints in ({}, {"EncryptionContextEquals": {"team": "storage"}}):
+        grant = {"GranteePrincipal": ROOT, "Operations": ["Decrypt"], "Constraints": constraints}
+        grants.append((await aws("kms", "create_grant", KeyId=key, **grant))["GrantId"])
+    conditions = {"kms:EncryptionContext:team": "storage", "kms:GrantConstraintType": "EncryptionContextEquals"}
+    caller = await create_caller(emulator, "one", allow("kms:RetireGrant", Condition={"StringEquals": conditions}))
+
+    assert [await is_allowed(caller, "retire_grant", KeyId=key, GrantId=grant) for grant in grants] == [False, True]
 
 
 async def test_re_encrypt_needs_both_keys(emulator: Emulator, aws: Aws) -> None:

@@ -103,5 +103,5 @@ class ClusterKeys:
         describe, create = Use(operation="DescribeKey"), Use(operation="CreateGrant", operations=_OPERATIONS)
         return [
             self.needs.on_key(key, describe, context=via),
-            self.needs.new_grant(key, create, service, {}, is_for_aws_resource=True, context=via),
+            self.needs.new_grant(key, create, {"GranteePrincipal": service}, {}, is_for_aws_resource=True, context=via),
         ]

@@ -85,7 +85,8 @@ class EbsNeeds:
         context = {CONTEXT_KEY: owner}
         use = Use(operation="CreateGrant", context=context, operations=["Decrypt"])
         constraints = {"EncryptionContextSubset": context}
-        return self.needs.new_grant(key, use, grantee, constraints, is_for_aws_resource=True, context=self._via(call))
+        parties, via = {"GranteePrincipal": grantee}, self._via(call)
+        return self.needs.new_grant(key, use, parties, constraints, is_for_aws_resource=True, context=via)
 
     def _via(self, call: Call) -> ContextValues:
         """The condition keys of a call that EC2 makes for its caller; SageMaker may have called EC2."""

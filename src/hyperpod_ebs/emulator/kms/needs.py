@@ -27,6 +27,17 @@ Values = dict[str, str | Sequence[str]]
 _WITHOUT_KEY: Final = frozenset({"CreateKey", "ListKeys", "ListAliases", "ListRetirableGrants"})
 """The operations for which only the caller's own policies count."""
 
+_WITH_ALGORITHM: Final = frozenset(
+    {
+        *("Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext"),
+        *("ReEncryptFrom", "ReEncryptTo"),
+    }
+)
+"""The operations with the condition key kms:EncryptionAlgorithm, whose value is the only algorithm of the keys here."""
+
+_PARTIES: Final = ("GranteePrincipal", "GranteeServicePrincipal", "RetiringPrincipal", "RetiringServicePrincipal")
+"""The members of CreateGrant that are condition keys as well."""
+
 
 class KmsNeeds:
     """Lists what calls of KMS need."""
@@ -60,6 +71,10 @@ class KmsNeeds:
             context["kms:BypassPolicyLockoutSafetyCheck"] = _bool(parameters.get("BypassPolicyLockoutSafetyCheck"))
         if operation in {"TagResource", "UntagResource"}:
             context.update(_tag_values(parameters))
+        if operation in {"ListGrants", "RevokeGrant"}:
+            context["kms:GrantIsForAWSResource"] = "false"
+        if (period := parameters.get("RotationPeriodInDays")) is not None:
+            context["kms:RotationPeriodInDays"] = str(period)
         use = Use(operation=operation, context=parameters.get("EncryptionContext", {}))
         return [self.on_key(key, use, name=name, context=context)]
 
@@ -85,6 +100,8 @@ class KmsNeeds:
         }
         if use.context:
             values["kms:EncryptionContextKeys"] = list(use.context)
+        if use.operation in _WITH_ALGORITHM:
+            values["kms:EncryptionAlgorithm"] = "SYMMETRIC_DEFAULT"
         if alias := self._keyring.alias_in(name):
             values["kms:RequestAlias"] = alias
 
@@ -139,30 +156,38 @@ class KmsNeeds:
             operations=parameters["Operations"],
             is_exact=bool(exact),
         )
-        grantee = parameters.get("GranteePrincipal") or parameters.get("GranteeServicePrincipal", "")
-        return [self.new_grant(key, use, grantee, constraints, retiree=parameters.get("RetiringPrincipal", ""))]
+        parties = {name: parameters[name] for name in _PARTIES if parameters.get(name)}
+        return [self.new_grant(key, use, parties, constraints)]
 
     def new_grant(  # noqa: PLR0913 - the condition keys of CreateGrant
         self,
         key: Key,
         use: Use,
-        grantee: str,
+        parties: Mapping[str, str],
         constraints: Mapping[str, object],
         *,
-        retiree: str = "",
         is_for_aws_resource: bool = False,
         context: ContextValues | None = None,
     ) -> Need:
-        """The creation of a grant; `constraints` are the members of KMS's GrantConstraints."""
+        """The creation of a grant.
+
+        Args:
+            key: The key.
+            use: The creation, with the operations of the grant.
+            parties: The grantee and the retiring principal, by the names of CreateGrant's members.
+            constraints: The members of KMS's GrantConstraints.
+            is_for_aws_resource: Whether a service creates the grant for its caller.
+            context: More condition keys.
+        """
         values: Values = {
             "kms:GrantIsForAWSResource": _bool(is_for_aws_resource),
             "kms:GrantOperations": list(use.operations),
-            "kms:GranteePrincipal": grantee,
+            **{f"kms:{name}": principal for name, principal in parties.items()},
         }
         if types := [name for name in constraints if name.startswith("EncryptionContext")]:
             values["kms:GrantConstraintType"] = types[0]
-        if retiree:
-            values["kms:RetiringPrincipal"] = retiree
+        if source := constraints.get("SourceArn"):
+            values["kms:GrantConstraintSourceArn"] = str(source)
         return self.on_key(key, use, context={**values, **(context or {})})
 
     def _decrypt(self, parameters: Parameters) -> Sequence[Need]:
@@ -198,12 +223,15 @@ class KmsNeeds:
         grant_id = self._keyring.materials.grant_id_of(token) if token else parameters.get("GrantId")
         if (grant := store.kms_grants.get(grant_id or "")) is None:
             return []
-        use = Use(operation="RetireGrant")
+        use = Use(operation="RetireGrant", context=grant.context_equals or grant.context_subset)
+        kinds = [kind for kind in grant_rules.constraint(grant) if kind.startswith("EncryptionContext")]
+        values: Values = {"kms:GrantConstraintType": kinds[0]} if kinds else {}
 
         def grant_to(principal: Principal) -> Grant:
             return grant_rules.grant_to(principal, use, [grant])
 
-        return [replace(self.on_key(store.kms_keys[grant.key], use), grant_to=grant_to, policy=None)]
+        need = self.on_key(store.kms_keys[grant.key], use, context=values)
+        return [replace(need, grant_to=grant_to, policy=None)]
 
     def _key_of(self, blob: bytes) -> Key | None:
         return self._world.store.kms_keys.get(key_material.key_id_of(blob) or "")
