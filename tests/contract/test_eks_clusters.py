@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from hyperpod_ebs.emulator.emulator import Emulator
+from hyperpod_ebs.emulator.records import EksCluster
 from tests.support.emulator_clients import ROLE, Aws, cloud
 from tests.support.pod_tokens import create_role, pod_claims, pod_token, sign
 
@@ -196,6 +197,38 @@ async def test_a_refused_creation_leaves_nothing(emulator: Emulator, aws: Aws, m
 
     assert (await aws("eks", "list_clusters"))["clusters"] == []
     assert not emulator.world.store.oidc_issuers
+
+
+async def test_an_account_has_at_most_100_clusters(emulator: Emulator, aws: Aws) -> None:
+    """EKS User Guide, "View and manage Amazon EKS and Fargate service quotas"; pulumi-eks, issue 1311, has the text."""
+    request = {"name": "new", "roleArn": ROLE, "resourcesVpcConfig": {}}
+    for number in range(100):
+        emulator.world.store.eks_clusters.put(EksCluster(id=f"old{number}", created=0, role=ROLE, version="1.35"))
+
+    refused = await aws.expect_error("eks", "create_cluster", **request)
+    emulator.world.store.eks_clusters.drop("old7")
+    created = await aws("eks", "create_cluster", **request)
+
+    assert refused == ("ResourceLimitExceededException", "Cluster limit exceeded for account.")
+    assert created["cluster"]["name"] == "new"
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"securityGroupIds": [f"sg-{number}" for number in range(5)]},
+        {"publicAccessCidrs": [f"10.0.{number}.0/24" for number in range(41)]},
+    ],
+    ids=["security groups", "CIDR ranges"],
+)
+async def test_a_cluster_has_few_security_groups_and_cidr_ranges(aws: Aws, network: dict[str, Any]) -> None:
+    """EKS User Guide, "View and manage Amazon EKS and Fargate service quotas": 4 and 40."""
+    request = {"name": "new", "roleArn": ROLE, "resourcesVpcConfig": network}
+
+    assert (await aws.expect_error("eks", "create_cluster", **request))[0] == "ResourceLimitExceededException"
+
+    (few,) = ({name: values[:-1]} for name, values in network.items())
+    await aws("eks", "create_cluster", **{**request, "resourcesVpcConfig": few})
 
 
 async def test_a_creation_whose_answer_was_lost_can_be_sent_again(aws: Aws) -> None:

@@ -6,11 +6,13 @@ import hmac
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import jwt
 import pytest
 
+from hyperpod_ebs.emulator.eks_records import PodIdentityAssociation
 from hyperpod_ebs.emulator.emulator import Emulator
 from tests.support.emulator_clients import Aws, clients
 from tests.support.iam_users import allow, create_user, document
@@ -226,6 +228,28 @@ async def test_a_service_account_has_one_association(aws: Aws) -> None:
     assert again == ("ResourceInUseException", f"Association already exists: {id_}")
     assert listed["associationArn"] == f"arn:aws:eks:us-west-2:123456789012:podidentityassociation/eks/{id_}"
     assert len(id_) == 19
+
+
+async def test_a_cluster_has_at_most_5000_associations(emulator: Emulator, aws: Aws) -> None:
+    """EKS User Guide, "Learn how EKS Pod Identity grants Pods access to AWS services": considerations."""
+    await aws.create_eks_cluster()
+    role, table = await create_role(aws, "pods"), emulator.world.store.pod_identity_associations
+    sample = PodIdentityAssociation(
+        id="", cluster="eks", namespace="a", service_account="", role=role, created=0, modified=0
+    )
+    for number in range(5000):
+        table.put(replace(sample, id=f"a-{number}", service_account=f"old{number}"))
+    request = {"clusterName": "eks", "namespace": "a", "serviceAccount": "new", "roleArn": role}
+
+    refused = await aws.expect_error("eks", "create_pod_identity_association", **request)
+    addon = {"clusterName": "eks", "addonName": "aws-ebs-csi-driver"}
+    wanted = [{"serviceAccount": f"ebs{number}", "roleArn": role} for number in range(2)]
+    by_addon = await aws.expect_error("eks", "create_addon", **addon, podIdentityAssociations=wanted)
+    table.drop("a-7")
+    with_one_left = await aws.expect_error("eks", "create_addon", **addon, podIdentityAssociations=wanted)
+    await aws("eks", "create_pod_identity_association", **request)
+
+    assert refused[0] == by_addon[0] == with_one_left[0] == "ResourceLimitExceededException"
 
 
 async def test_associations_are_listed_by_namespace_and_service_account(aws: Aws) -> None:

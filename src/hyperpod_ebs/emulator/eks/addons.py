@@ -170,6 +170,7 @@ class Addons:
             self._identities.require_creatable(association)
         if len({each.service_account for each in associations}) < len(associations):
             raise _invalid("podIdentityAssociations must not name a service account twice")
+        self._identities.require_space(addon.cluster, len(associations))
         return associations
 
     async def _set_active(self, subject: str) -> None:

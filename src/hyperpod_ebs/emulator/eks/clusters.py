@@ -10,7 +10,7 @@ from hyperpod_ebs.emulator.eks.arns import cluster_arn
 from hyperpod_ebs.emulator.eks.cluster_answers import access_config, cluster_members
 from hyperpod_ebs.emulator.eks.cluster_keys import ClusterKeys
 from hyperpod_ebs.emulator.eks.key_files import KeyFiles
-from hyperpod_ebs.emulator.eks.lookup import check_tags, is_repeated, issuer_of, require_cluster
+from hyperpod_ebs.emulator.eks.lookup import check_tags, is_repeated, issuer_of, limit_exceeded, require_cluster
 from hyperpod_ebs.emulator.eks.pages import page
 from hyperpod_ebs.emulator.eks_records import OidcIssuer
 from hyperpod_ebs.emulator.records import EksCluster
@@ -20,6 +20,12 @@ from hyperpod_ebs.kit.files import off_loop
 
 VERSION: Final = "1.35"
 """The default Kubernetes version of a cluster."""
+
+MAX_CLUSTERS: Final = 100
+"""Clusters of an account and Region (EKS User Guide, "View and manage Amazon EKS and Fargate service quotas")."""
+
+_NETWORK_QUOTAS: Final = {"securityGroupIds": 4, "publicAccessCidrs": 40}
+"""The most values of members of resourcesVpcConfig (the same page)."""
 
 _VERSION: Final = re.compile(r"1\.[0-9]{2}", re.ASCII)
 
@@ -113,7 +119,13 @@ class Clusters:
         name, version = parameters["name"], parameters.get("version", VERSION)
         if name in self._store.eks_clusters:
             raise AwsFault("ResourceInUseException", f"Cluster already exists with name: {name}", 409)
-        for subnet in parameters["resourcesVpcConfig"].get("subnetIds", ()):
+        if len(self._store.eks_clusters) >= MAX_CLUSTERS:
+            raise limit_exceeded("Cluster limit exceeded for account.")
+        network = parameters["resourcesVpcConfig"]
+        for member, most in _NETWORK_QUOTAS.items():
+            if len(network.get(member, ())) > most:
+                raise limit_exceeded(f"A cluster can have at most {most} {member}.")
+        for subnet in network.get("subnetIds", ()):
             if self._world.region.zone(subnet) is None:
                 raise AwsFault("InvalidParameterException", f"The subnet ID '{subnet}' does not exist")
         if not _VERSION.fullmatch(version):

@@ -40,6 +40,11 @@ def check_tags(tags: Mapping[str, str], *, code: str = "InvalidParameterExceptio
         raise AwsFault(code, f"A resource can have at most {MAX_TAGS} tags, not {len(tags)}")
 
 
+def limit_exceeded(text: str) -> AwsFault:
+    """The error of a request that exceeds a quota."""
+    return AwsFault("ResourceLimitExceededException", text)
+
+
 def is_repeated(client_token: str, parameters: Parameters) -> bool:
     """Whether a request repeats the one that created a resource, whose answer was lost.
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from hyperpod_ebs.emulator.eks.arns import association_arn
-from hyperpod_ebs.emulator.eks.lookup import check_tags, is_repeated, require_cluster
+from hyperpod_ebs.emulator.eks.lookup import check_tags, is_repeated, limit_exceeded, require_cluster
 from hyperpod_ebs.emulator.eks.pages import page
 from hyperpod_ebs.emulator.eks.pod_roles import PodRoles
 from hyperpod_ebs.emulator.eks_records import PodIdentityAssociation
@@ -20,6 +20,9 @@ from hyperpod_ebs.iam.documents import Kind, MalformedPolicy
 
 MAX_POLICY: Final = 2048
 """Characters of the longest session policy (STS API Reference, AssumeRole)."""
+
+MAX_ASSOCIATIONS: Final = 5000
+"""Associations of a cluster (EKS User Guide, "Learn how EKS Pod Identity grants Pods access to AWS services")."""
 
 _ALPHABET: Final = string.ascii_lowercase + string.digits
 
@@ -61,6 +64,7 @@ class PodIdentities:
             tags=dict(parameters.get("tags", {})),
         )
         self.require_creatable(association)
+        self.require_space(cluster.id, 1)
         return await self._answer(self._store.pod_identity_associations.put(association))
 
     @operations("DescribePodIdentityAssociation")
@@ -135,6 +139,19 @@ class PodIdentities:
         self._check(association)
         if existing := self.find(association.cluster, association.namespace, association.service_account):
             raise AwsFault("ResourceInUseException", f"Association already exists: {existing.id}", 409)
+
+    def require_space(self, cluster: str, count: int) -> None:
+        """Refuse more associations than a cluster can have.
+
+        Args:
+            cluster: The name of the cluster.
+            count: The number of new associations.
+
+        Raises:
+            AwsFault: ResourceLimitExceededException.
+        """
+        if len(self._store.pod_identity_associations.where("cluster", cluster)) + count > MAX_ASSOCIATIONS:
+            raise limit_exceeded(f"A cluster can have at most {MAX_ASSOCIATIONS} pod identity associations.")
 
     def _check(self, association: PodIdentityAssociation) -> None:
         """Check the role and the session policy.
