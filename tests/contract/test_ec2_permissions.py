@@ -83,7 +83,6 @@ def on_volume(action: str, id_: str, **more: str) -> Grant:
 def on_snapshot(action: str, at: Resources, **more: str) -> Grant:
     """A grant on the tagged snapshot."""
     properties = {
-        "ec2:Encrypted": "false",
         "ec2:Owner": "123456789012",
         "ec2:ParentVolume": arn("volume", at.volume),
         "ec2:VolumeSize": "4",
@@ -190,8 +189,8 @@ CASES: Final = [
         "delete_tags",
         lambda at: {"Resources": [at.volume, at.snapshot], "Tags": [{"Key": "team"}]},
         lambda at: [
-            on_volume("DeleteTags", at.volume, **{"aws:TagKeys": "team"}),
-            on_snapshot("DeleteTags", at, **{"aws:TagKeys": "team"}),
+            grant("DeleteTags", "volume", at.volume, own=OWN, tags={"aws:TagKeys": "team"}),
+            grant("DeleteTags", "snapshot", at.snapshot, own=OWN, tags={"aws:TagKeys": "team"}),
         ],
     ),
     Case(

@@ -72,7 +72,7 @@ class ConditionValues:
         """The condition keys of an instance."""
         return {
             **self.zone(instance.zone),
-            "ec2:EbsOptimized": "false",
+            "ec2:EbsOptimized": boolean(instance.ebs_optimized),
             "ec2:InstanceID": instance.id,
             "ec2:InstanceMarketType": "on-demand",
             "ec2:InstanceType": instance.kind,
@@ -81,6 +81,7 @@ class ConditionValues:
             "ec2:MetadataHttpTokens": instance.metadata_tokens,
             "ec2:RootDeviceType": "ebs",
             "ec2:Tenancy": "default",
+            **({"ec2:InstanceProfile": instance.profile} if instance.profile else {}),
             **resource_tags(instance.tags, "ec2"),
         }
 

@@ -196,15 +196,33 @@ class Ec2Needs:
     def _on_resource(
         self, action: str, kind: str, id_: str | None, known: Values | None, context: ContextValues | None
     ) -> Need:
+        listed = {key: value for key, value in (known or {}).items() if _is_listed(action, kind, key)}
         return Need(
             action=f"ec2:{action}",
             resource=self._values.arn(kind, id_ or "*"),
-            context={**self._values.region, **(known or {}), **(context or {})},
+            context={**self._values.region, **listed, **(context or {})},
             exists=known is not None,
         )
 
     def _without_resource(self, operation: str) -> Need:
         return Need(action=f"ec2:{operation}", context=self._values.region)
+
+
+_UNLISTED: Final[Mapping[tuple[str, str], str]] = {
+    ("CreateSnapshot", "volume"): "ec2:ParentSnapshot",
+    ("CreateVolume", "snapshot"): "ec2:SnapshotID",
+    ("DeleteSnapshot", "snapshot"): "ec2:Encrypted",
+    ("ModifySnapshotAttribute", "snapshot"): "ec2:Encrypted",
+    ("ResetSnapshotAttribute", "snapshot"): "ec2:Encrypted",
+}
+"""A condition key of a type of resource that the reference does not list for an action on it."""
+
+
+def _is_listed(action: str, kind: str, key: str) -> bool:
+    """Whether the reference lists the condition key for an action on a resource; DeleteTags has only keys of tags."""
+    if action == "DeleteTags":
+        return key.startswith(("aws:ResourceTag/", "ec2:ResourceTag/"))
+    return _UNLISTED.get((action, kind)) != key
 
 
 _ATTRIBUTES: Final = ("Iops", "MultiAttachEnabled", "Size", "Throughput", "VolumeType")

@@ -42,7 +42,7 @@ class RunInstancesNeeds:
         zone = self._values.zone(self._zone(parameters))
         created = [(kind, {**zone, **request_tags(tags[kind]), **values}) for kind, values in created]
         needs = [
-            self._need("image", image, {"ec2:ImageID": image}),
+            self._need("image", image, {"ec2:ImageID": image, "ec2:RootDeviceType": "ebs"}),
             *(self._need(kind, "*", values) for kind, values in created),
             *self._network(parameters),
             *(self._need("snapshot", id_, self._snapshot(id_)) for id_ in _snapshots(parameters)),
@@ -132,7 +132,8 @@ class RunInstancesNeeds:
 
     def _snapshot(self, id_: str) -> Values:
         snapshot = self.world.store.snapshots.get(id_)
-        return self._values.snapshot(snapshot) if snapshot else {"ec2:SnapshotID": id_}
+        values = self._values.snapshot(snapshot) if snapshot else {"ec2:SnapshotID": id_}
+        return {key: value for key, value in values.items() if key != "ec2:Encrypted"}
 
     def _zone(self, parameters: Parameters) -> str:
         given = parameters.get("SubnetId") or parameters.get("Placement", {}).get("AvailabilityZone")
