@@ -226,10 +226,10 @@ BAD = [
     ),
     Bad("expired", lambda each: each.token(**after(exp=-1)), "ExpiredTokenException", "Token expired: current"),
     Bad("not yet valid", lambda each: each.token(**after(nbf=HOUR)), "InvalidIdentityToken", "not valid yet"),
-    Bad("no expiry", lambda each: each.token(exp=None), "InvalidIdentityToken", INVALID),
-    Bad("no subject", lambda each: each.token(sub=None), "InvalidIdentityToken", INVALID),
+    Bad("no expiry", lambda each: each.token(exp=None), "InvalidIdentityToken", "Missing a required claim: exp"),
+    Bad("no subject", lambda each: each.token(sub=None), "InvalidIdentityToken", "Missing a required claim: sub"),
     Bad("a number as subject", lambda each: each.token(sub=5), "InvalidIdentityToken", INVALID),
-    Bad("no audience", lambda each: each.token(aud=None), "InvalidIdentityToken", INVALID),
+    Bad("no audience", lambda each: each.token(aud=None), "InvalidIdentityToken", "Missing a required claim: aud"),
     Bad("another audience", lambda each: each.token(aud="x"), "InvalidIdentityToken", "Incorrect token audience"),
     Bad(
         "another authorized party",

@@ -317,7 +317,7 @@ ERRORS = [
         {},
         {},
         "InvalidAction",
-        "The action DescribeSnapshots is not valid for this web service.",
+        "operation DescribeSnapshots of ec2 is not emulated",
         400,
     ),
     ErrorCase(
@@ -327,11 +327,28 @@ ERRORS = [
         {},
         {},
         "UnknownOperationException",
-        "",
+        "operation ListDomains of sagemaker is not emulated",
         400,
     ),
     ErrorCase(
-        "an operation of eks that is not emulated", "eks", "list_clusters", {}, {}, "UnknownOperationException", "", 404
+        "an operation of eks that is not emulated",
+        "eks",
+        "list_clusters",
+        {},
+        {},
+        "UnknownOperationException",
+        "operation ListClusters of eks is not emulated",
+        404,
+    ),
+    ErrorCase(
+        "an operation of sts that is not emulated and has no signature",
+        "sts",
+        "assume_role_with_saml",
+        {"RoleArn": f"arn:aws:iam::{1:012}:role/r", "PrincipalArn": f"arn:aws:iam::{1:012}:saml-provider/p"},
+        {"SAMLAssertion": "none"},
+        "InvalidAction",
+        "operation AssumeRoleWithSAML of sts is not emulated",
+        400,
     ),
     ErrorCase(
         "an operation of sts that is not emulated",
@@ -340,7 +357,7 @@ ERRORS = [
         {},
         {},
         "InvalidAction",
-        "Could not find operation GetSessionToken for version 2011-06-15",
+        "operation GetSessionToken of sts is not emulated",
         400,
     ),
     ErrorCase(

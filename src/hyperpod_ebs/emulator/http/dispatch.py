@@ -130,8 +130,10 @@ class Dispatcher:
             model = models.load(name)
             if unknown := sorted(set(handlers) - set(model.operation_names)):
                 raise ValueError(f"service {name} has no operation {unknown[0]}: correct the name at its handler")
+            missing = {each for each in model.operation_names if each not in handlers}
+            unsigned = {each for each in missing if model.operation_model(each).auth_type == "none"}
             self._endpoints[name] = _Endpoint(
-                name=name, wire=wire_of(model), handlers=handlers, unsigned=self._unsigned[name]
+                name=name, wire=wire_of(model), handlers=handlers, unsigned=self._unsigned[name] | unsigned
             )
 
     async def answer(self, request: Request) -> Reply:
@@ -170,7 +172,7 @@ class Dispatcher:
             if isinstance(operation, AwsFault):
                 raise operation
             if (handler := endpoint.handlers.get(operation)) is None:
-                raise endpoint.wire.unknown_operation(operation)
+                raise _not_emulated(endpoint, operation)
             self.call_log.accept(entry)
             call = _call(endpoint, operation, caller, identity, request, request_id)
             entry.decisions = call.decisions
@@ -228,6 +230,12 @@ def _requested_operation(endpoint: _Endpoint, request: Request) -> str | AwsFaul
         return endpoint.wire.operation(request)
     except AwsFault as fault:
         return fault
+
+
+def _not_emulated(endpoint: _Endpoint, operation: str) -> AwsFault:
+    """The error for an operation that AWS has and the emulator lacks: the service's for unknown ones, with the name."""
+    fault = endpoint.wire.unknown_operation(operation)
+    return AwsFault(fault.code, f"operation {operation} of {endpoint.name} is not emulated", fault.status)
 
 
 def _signer(caller: Caller, identity: Identity) -> Signer:

@@ -33,6 +33,7 @@ class Flaw(Enum):
     """What can be wrong with a token."""
 
     MALFORMED = auto()
+    MISSING_CLAIM = auto()
     UNKNOWN_ISSUER = auto()
     WRONG_SIGNATURE = auto()
     EXPIRED = auto()
@@ -42,7 +43,7 @@ class Flaw(Enum):
 class TokenRefused(Exception):  # noqa: N818 - named for what happened
     """A token proves nothing."""
 
-    def __init__(self, flaw: Flaw, *, issuer: str = "", expires: int | None = None) -> None:
+    def __init__(self, flaw: Flaw, *, issuer: str = "", expires: int | None = None, claim: str = "") -> None:
         super().__init__(flaw)
         self.flaw = flaw
         self.issuer = issuer
@@ -50,6 +51,9 @@ class TokenRefused(Exception):  # noqa: N818 - named for what happened
 
         self.expires = expires
         """Seconds since the epoch at which an expired token expired."""
+
+        self.claim = claim
+        """The name of the claim that is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +103,8 @@ def verify(token: str, keys: IssuerKeys) -> WebToken:
     """Verify the token's signature and times, and return its claims; the caller checks audience and subject.
 
     Raises:
-        TokenRefused: The token is malformed, of an unknown issuer, not signed by it, expired or not valid yet.
+        TokenRefused: The token is malformed or lacks a claim, its issuer is unknown or did not sign it, it is expired
+            or not valid yet.
     """
     issuer = issuer_of(token)
     if (known := keys.find(issuer)) is None:
@@ -111,6 +116,8 @@ def verify(token: str, keys: IssuerKeys) -> WebToken:
         claims = jwt.decode(token, key, algorithms=_algorithms(key), options=_CHECKS)
     except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError):
         raise TokenRefused(Flaw.WRONG_SIGNATURE, issuer=issuer) from None
+    except jwt.MissingRequiredClaimError as error:
+        raise TokenRefused(Flaw.MISSING_CLAIM, issuer=issuer, claim=error.claim) from None
     except _BROKEN:
         raise TokenRefused(Flaw.MALFORMED, issuer=issuer) from None
     return _web_token(claims, issuer)

@@ -48,6 +48,7 @@ _FLAWS: Final[Mapping[Flaw, tuple[str, str]]] = {
         "InvalidIdentityToken",
         "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)",
     ),
+    Flaw.MISSING_CLAIM: ("InvalidIdentityToken", "Missing a required claim: {claim}"),
     Flaw.UNKNOWN_ISSUER: ("InvalidIdentityToken", "No OpenIDConnect provider found in your account for {issuer}"),
     Flaw.WRONG_SIGNATURE: ("InvalidIdentityToken", "The ID Token provided has an invalid signature"),
     Flaw.EXPIRED: (
@@ -135,8 +136,9 @@ class WebIdentity:
             return web_tokens.verify(token, _KnownIssuer(issuer, await self._require_keys(issuer, key_id))), provider
         except TokenRefused as refused:
             code, text = _FLAWS[refused.flaw]
-            values = {"issuer": refused.issuer[:_SHOWN], "now": int(time.time()), "expires": refused.expires}
-            raise AwsFault(code, text.format(**values)) from None  # the cause may quote the token
+            issuer, now = refused.issuer[:_SHOWN], int(time.time())
+            text = text.format(issuer=issuer, now=now, expires=refused.expires, claim=refused.claim)
+            raise AwsFault(code, text) from None  # the cause may quote the token
 
     async def _require_keys(self, issuer: str, key_id: str) -> PublicKeys:
         keys = await self._keys.find(issuer, key_id)
