@@ -48,6 +48,7 @@ ON_RESOURCES: Final[Mapping[str, Callable[[Ids], Mapping[str, Any]]]] = {
     "DescribeSnapshotAttribute": lambda ids: {"SnapshotId": ids.snapshot, "Attribute": "createVolumePermission"},
     "DescribeVolumeAttribute": lambda ids: {"VolumeId": ids.volume, "Attribute": "autoEnableIO"},
     "DetachVolume": lambda ids: {"VolumeId": ids.attached},
+    "ModifyInstanceMetadataOptions": lambda ids: {"InstanceId": ids.instance, "HttpTokens": "optional"},
     "ModifySnapshotAttribute": lambda ids: {"SnapshotId": ids.snapshot, "OperationType": "add", "GroupNames": ["all"]},
     "ModifyVolume": lambda ids: {"VolumeId": ids.volume, "Size": 2},
     "ResetSnapshotAttribute": lambda ids: {"SnapshotId": ids.snapshot, "Attribute": "createVolumePermission"},

@@ -15,6 +15,7 @@ from hyperpod_ebs.emulator.identity_records import InstanceProfile
 from hyperpod_ebs.emulator.state.world import now
 from tests.support.callers import Caller
 from tests.support.emulator_clients import ZONE, Aws
+from tests.support.every_operation import OPERATIONS
 from tests.support.policy_oracle import LIBRARY
 
 REFERENCE: Final = LIBRARY / "node_modules" / "@cloud-copilot" / "iam-data" / "data" / "actions" / "ec2.json"
@@ -24,8 +25,7 @@ ABSENT: Final = frozenset(
         *("ec2:AssociatePublicIpAddress", "ec2:AuthorizedService", "ec2:CpuOptionsAmdSevSnp", "ec2:ImageType"),
         *("ec2:InstanceAutoRecovery", "ec2:InstanceBandwidthWeighting", "ec2:InstanceMetadataTags"),
         *("ec2:IsLaunchTemplateResource", "ec2:KeyPairType", "ec2:LaunchTemplate", "ec2:Location"),
-        *("ec2:ManagedResourceOperator", "ec2:MetadataHttpEndpoint", "ec2:MetadataHttpPutResponseHopLimit"),
-        *("ec2:MetadataHttpTokens", "ec2:OutpostArn", "ec2:PlacementGroup", "ec2:ProductCode", "ec2:Public"),
+        *("ec2:ManagedResourceOperator", "ec2:OutpostArn", "ec2:PlacementGroup", "ec2:ProductCode", "ec2:Public"),
         *("ec2:SourceOutpostArn",),
     }
 )
@@ -52,6 +52,7 @@ WITHOUT_VALUE: Final[Mapping[tuple[str, str], frozenset[str]]] = {
 
 UNLISTED: Final[Mapping[tuple[str, str], frozenset[str]]] = {
     ("CopySnapshot", "snapshot"): frozenset({"aws:ResourceTag", "ec2:ResourceTag"}),
+    ("CreateSnapshot", "volume"): frozenset({"ec2:AvailabilityZone"}),
     ("RunInstances", "network-interface"): frozenset({"ec2:AvailabilityZoneId"}),
 }
 """Keys that the emulator supplies although the reference lacks them; it lists them for other calls of this kind."""
@@ -115,6 +116,12 @@ CALLS: Final[Mapping[str, Callable[[Ids], Mapping[str, Any]]]] = {
     "DescribeSnapshotAttribute": lambda ids: {"SnapshotId": ids["snapshot"], "Attribute": "createVolumePermission"},
     "DescribeVolumeAttribute": lambda ids: {"VolumeId": ids["volume"], "Attribute": "autoEnableIO"},
     "DetachVolume": lambda ids: {"VolumeId": ids["attached"]},
+    "ModifyInstanceMetadataOptions": lambda ids: {
+        "InstanceId": ids["instance"],
+        "HttpTokens": "required",
+        "HttpPutResponseHopLimit": 1,
+        "HttpEndpoint": "enabled",
+    },
     "ModifySnapshotAttribute": lambda ids: {
         "SnapshotId": ids["snapshot"],
         "CreateVolumePermission": {
@@ -127,6 +134,7 @@ CALLS: Final[Mapping[str, Callable[[Ids], Mapping[str, Any]]]] = {
         "ImageId": "ami-1",
         "KeyName": "mine",
         "IamInstanceProfile": {"Name": "node"},
+        "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 1, "HttpEndpoint": "enabled"},
         "MinCount": 1,
         "MaxCount": 1,
         "BlockDeviceMappings": [
@@ -144,11 +152,16 @@ CALLS: Final[Mapping[str, Callable[[Ids], Mapping[str, Any]]]] = {
 """Calls with as many parameters as the reference has condition keys for."""
 
 
+def test_every_operation_with_types_of_resources_is_compared() -> None:
+    """A new operation needs a call here."""
+    actions = json.loads(read_file())
+
+    assert {name for name in OPERATIONS["ec2"] if actions[name.lower()]["resourceTypes"]} == set(CALLS)
+
+
 @pytest.mark.parametrize("operation", CALLS)
 async def test_a_call_needs_what_the_reference_lists(operation: str, emulator: Emulator, aws: Aws) -> None:
     """Service Authorization Reference, EC2: required types of resources, and the condition keys of each type."""
-    if not REFERENCE.is_file():
-        pytest.skip(".tools/iam-oracle is missing: run scripts/setup.sh iam-oracle")
     listed = read_reference(operation)
     members = CALLS[operation](await create_resources(emulator, aws))
 
@@ -156,18 +169,23 @@ async def test_a_call_needs_what_the_reference_lists(operation: str, emulator: E
 
     assert {kind for kind, (is_required, _) in listed.items() if is_required} <= set(supplied) <= set(listed)
     for kind, keys in supplied.items():
-        absent = (
-            ABSENT
-            | ({"ec2:ParentVolume"} if kind == "volume" else set())
-            | WITHOUT_VALUE.get((operation, kind), frozenset())
-        )
+        absent = ABSENT | WITHOUT_VALUE.get((operation, kind), frozenset())
+        if kind == "volume":
+            absent |= {"ec2:ParentVolume"}
         more = UNLISTED.get((operation, kind), frozenset())
         assert keys == listed[kind][1] - {*map(str.lower, absent)} | {*map(str.lower, more)}, kind
 
 
+def read_file() -> str:
+    """The reference as JSON."""
+    if not REFERENCE.is_file():
+        pytest.skip(".tools/iam-oracle is missing: run scripts/setup.sh iam-oracle")
+    return REFERENCE.read_text()
+
+
 def read_reference(operation: str) -> Mapping[str, tuple[bool, frozenset[str]]]:
     """For each type of resource, whether it is required, and its condition keys."""
-    action = json.loads(REFERENCE.read_text())[operation.lower()]
+    action = json.loads(read_file())[operation.lower()]
     return {
         kind["name"]: (kind["required"], frozenset(map(short, [*kind["conditionKeys"], *action["conditionKeys"]])))
         for kind in action["resourceTypes"]
