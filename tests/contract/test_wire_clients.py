@@ -1,12 +1,11 @@
 """boto3 and aiobotocore get the answers and errors of the services over HTTP, in every protocol."""
 
 import asyncio
-import io
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 import boto3  # type: ignore[import-untyped] # it has no types of its own
@@ -449,12 +448,38 @@ async def test_a_client_of_a_service_that_is_not_emulated_learns_which_ones_are(
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 404
 
 
-async def test_a_body_that_is_too_long_is_rejected(url: str) -> None:
-    """An upload by mistake must not fill the memory."""
-    body = io.BytesIO(b"x" * (2**20 + 1))
+LONG: Final = "x" * 2**20
 
-    async with aiohttp.ClientSession() as session, session.post(url, data=body) as answer:
-        assert answer.status == 413
+
+@pytest.mark.parametrize(
+    ("service", "operation", "parameters"),
+    [
+        ("ec2", "delete_volume", {"VolumeId": LONG}),
+        ("sts", "get_access_key_info", {"AccessKeyId": LONG}),
+        ("sagemaker", "delete_cluster", {"ClusterName": LONG}),
+        ("eks", "create_cluster", {"name": LONG, "roleArn": "r", "resourcesVpcConfig": {}}),
+    ],
+)
+async def test_a_body_that_is_too_long_is_rejected(
+    url: str, service: str, operation: str, parameters: dict[str, Any]
+) -> None:
+    """IAM API Reference, "Common Errors": RequestEntityTooLargeException. A long body must not fill the memory."""
+    with pytest.raises(ClientError) as refused:
+        await ask(url, service, operation, **parameters)
+
+    response: Any = refused.value.response
+    assert response["Error"]["Code"] == "RequestEntityTooLargeException"
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 413
+
+
+@pytest.mark.parametrize("name", ["a" * 20_000, "\r\n", "\u2028"])
+async def test_any_name_in_a_path_gets_an_answer_of_the_service(url: str, name: str) -> None:
+    """A rest-json request has names in its path, as long as the caller wants and with any character."""
+    with pytest.raises(ClientError) as refused:
+        await ask(url, "eks", "describe_cluster", name=name)
+
+    response: Any = refused.value.response
+    assert response["Error"]["Code"].endswith("Exception")
 
 
 async def test_calls_are_counted_by_service_and_operation(url: str) -> None:

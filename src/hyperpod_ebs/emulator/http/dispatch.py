@@ -145,10 +145,7 @@ class Dispatcher:
         request_id = str(uuid.uuid4())
         service = auth.service_of(request) or self._guess_service(request)
         if (endpoint := self._endpoints.get(service)) is None:
-            name = service if _SERVICE_NAME.fullmatch(service) else "?"
-            with suppress(AwsFault), self._record(f"{name}:?", request, request_id):
-                raise AwsFault(unknown_service.CODE, "", unknown_service.STATUS)
-            return unknown_service.reply(request, service, sorted(self._endpoints), request_id)
+            return self._refuse_service(request, service, request_id)
         try:
             return await self._answer(endpoint, request, request_id)
         except AwsFault as fault:
@@ -160,6 +157,24 @@ class Dispatcher:
         except Exception:
             log.exception("call failed", extra={"service": service, "request_id": request_id})
             return endpoint.wire.write_error(endpoint.wire.internal_error(), request_id)
+
+    def refuse_body(self, request: Request, limit: int) -> Reply:
+        """The reply to a request, here without its body, whose body has more than `limit` bytes."""
+        request_id = str(uuid.uuid4())
+        service = auth.service_of(request) or self._guess_service(request)
+        if (endpoint := self._endpoints.get(service)) is None:
+            return self._refuse_service(request, service, request_id)
+        fault = AwsFault("RequestEntityTooLargeException", f"The request has more than {limit} bytes", 413)
+        with suppress(AwsFault), self._record(f"{service}:?", request, request_id):
+            raise fault
+        return endpoint.wire.write_error(fault, request_id)
+
+    def _refuse_service(self, request: Request, service: str, request_id: str) -> Reply:
+        """The reply to a request for a service that is not emulated."""
+        name = service if _SERVICE_NAME.fullmatch(service) else "?"
+        with suppress(AwsFault), self._record(f"{name}:?", request, request_id):
+            raise AwsFault(unknown_service.CODE, "", unknown_service.STATUS)
+        return unknown_service.reply(request, service, sorted(self._endpoints), request_id)
 
     async def _answer(self, endpoint: _Endpoint, request: Request, request_id: str) -> Reply:
         operation = _requested_operation(endpoint, request)

@@ -31,20 +31,49 @@ BACKLOG: Final = 1024
 """Connections that the kernel keeps until they are accepted."""
 
 
+MAX_LINE: Final = 8190
+"""Bytes of a request's first line, unless a door has another limit; aiohttp's default."""
+
+
+async def _refuse_body(_: web.Request) -> web.StreamResponse:
+    return web.Response(status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
+
 class Door:
     """Where the requests of an application arrive."""
 
-    def __init__(self, runner: web.AppRunner) -> None:
+    def __init__(self, runner: web.AppRunner, refuse_body: Handler) -> None:
         self._runner = runner
+        self._refuse_body = refuse_body
         self._arriving = _Waiting(MAX_ARRIVING, ARRIVAL)
         self._idle = _Waiting(MAX_IDLE, IDLE)
 
     @classmethod
     @asynccontextmanager
-    async def build(cls, application: web.Application, *, stopping: float) -> AsyncGenerator["Door"]:
-        """Yield the application's door; at the end of the block, running requests have `stopping` seconds to finish."""
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=stopping, keepalive_timeout=IDLE)
-        door = cls(runner)
+    async def build(
+        cls,
+        application: web.Application,
+        *,
+        stopping: float,
+        max_line: int = MAX_LINE,
+        refuse_body: Handler = _refuse_body,
+    ) -> AsyncGenerator["Door"]:
+        """Yield the application's door.
+
+        Args:
+            application: Answers the requests.
+            stopping: Seconds that running requests have to finish at the end of the block.
+            max_line: Bytes of a request's first line.
+            refuse_body: Answers a request whose body is too large.
+        """
+        runner = web.AppRunner(
+            application,
+            access_log=None,
+            shutdown_timeout=stopping,
+            keepalive_timeout=IDLE,
+            max_line_size=max_line,
+        )
+        door = cls(runner, refuse_body)
         application.middlewares.insert(0, door.receive)
         await runner.setup()
         try:
@@ -95,6 +124,8 @@ class Door:
         self._arriving.keep(connection)
         try:
             await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            return await self._refuse_body(request)
         except (OSError, web.RequestPayloadError):
             return web.Response(status=HTTPStatus.BAD_REQUEST)  # never sent: the connection is closed
         finally:

@@ -15,7 +15,7 @@ from hyperpod_ebs.emulator.http.instance_metadata import InstanceMetadata
 from hyperpod_ebs.emulator.wire.messages import Request
 
 BODY_LIMIT: Final = 1024**2
-"""Maximum bytes of a request, which bounds the time to parse it; 500 ids and their filters have about 30,000."""
+"""Maximum bytes of a request's first line, and of its body, which bounds the time to parse it; 500 ids and their filters have about 30,000."""
 
 STOPPING: Final = 5.0
 """Seconds that running calls have to finish when the server stops."""
@@ -68,11 +68,11 @@ class Server:
         """
         application = web.Application(client_max_size=BODY_LIMIT)
         application.add_routes(self._routes)
-        application.router.add_route("*", "/{path:.*}", self._answer)
+        application.router.add_route("*", r"/{path:[\s\S]*}", self._answer)
         if self._metadata:
             application.middlewares.append(self._metadata.serve_machines)
         async with (
-            Door.build(application, stopping=STOPPING) as door,
+            Door.build(application, stopping=STOPPING, max_line=BODY_LIMIT, refuse_body=self._refuse_body) as door,
             self._dispatcher.open(),
             door.listen(host, port) as address,
             self._metadata.listeners.serve(door, *address) if self._metadata else nullcontext(),
@@ -81,15 +81,19 @@ class Server:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         try:
-            reply = await self._dispatcher.answer(await _read(request))
+            reply = await self._dispatcher.answer(_received(request, await request.read()))
         except ConnectionDropped:
             if request.transport is not None:
                 request.transport.abort()
             return web.Response()  # never sent: the connection is closed
         return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
 
+    async def _refuse_body(self, request: web.Request) -> web.StreamResponse:
+        reply = self._dispatcher.refuse_body(_received(request, b""), BODY_LIMIT)
+        return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
 
-async def _read(request: web.Request) -> Request:
+
+def _received(request: web.Request, body: bytes) -> Request:
     path, _, query = request.raw_path.partition("?")
     headers = {name.lower(): ",".join(request.headers.getall(name)) for name in request.headers}
     return Request(
@@ -97,7 +101,7 @@ async def _read(request: web.Request) -> Request:
         path=path,
         query=query,
         headers=headers,
-        body=await request.read(),
+        body=body,
         source_ip=request.remote or "",
     )
 
