@@ -1,6 +1,6 @@
 # Each target runs a script of scripts/. ARGS="..." passes options to it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-kubernetes by-hand image cluster cluster-down unit test test-six-minutes attack fuzz coverage mutants check lint-workflows docs fmt generate snapshots lock release clean
+.PHONY: help setup demo demo-kubernetes by-hand image cluster cluster-down unit test test-six-minutes attack fuzz fuzz-requests coverage mutants check lint-workflows docs fmt generate snapshots lock release clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\): ## /\1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -40,6 +40,9 @@ attack: ## kill the controller again and again during the lives of volumes, for 
 
 fuzz: ## run the property tests with 2000 examples each; with ARGS="-k pace" some of them
 	@scripts/fuzz.sh $(ARGS)
+
+fuzz-requests: ## send a million damaged requests to the emulator, with make test a hundred thousand
+	@scripts/test.sh -m "not root" tests/contract/test_mutated_requests.py $(ARGS)
 
 coverage: ## measure the coverage of the unit and contract tests, and compare each package with its floor
 	@scripts/coverage.sh

@@ -7,7 +7,7 @@ PATH="$PWD/.venv/bin:$PATH:/usr/sbin:/sbin"
 export PATH
 
 rm -f .coverage .coverage.*
-coverage run -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup -m "not root" tests/unit tests/contract
+coverage run -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup -m "not root and not fuzz_requests" tests/unit tests/contract
 coverage combine --quiet
 coverage json --quiet -o .coverage.json
 python scripts/coverage_floors.py .coverage.json

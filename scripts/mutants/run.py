@@ -52,6 +52,7 @@ NOT_COPIED: Final = (".git", ".venv", ".tools", "dist", ".*_cache", ".hypothesis
 TESTS: Final = ("tests/unit", "tests/contract")
 WITHOUT: Final = (
     "--ignore=tests/contract/test_aws_cli.py",  # it sends what boto3 sends, and takes a second for each call
+    "--ignore=tests/contract/test_mutated_requests.py",  # it runs almost every line, and takes minutes
     "--ignore=tests/unit/test_event_loop_checks.py",  # coverage itself blocks the event loop
 )
 

@@ -15,7 +15,8 @@ from hyperpod_ebs.emulator.http.instance_metadata import InstanceMetadata
 from hyperpod_ebs.emulator.wire.messages import Request
 
 BODY_LIMIT: Final = 1024**2
-"""Maximum bytes of a request's first line, and of its body, which bounds the time to parse it; 500 ids and their filters have about 30,000."""
+"""Maximum bytes of a request's first line and of its body, which bounds the time to parse them; 500 ids and their
+filters have about 30,000."""
 
 STOPPING: Final = 5.0
 """Seconds that running calls have to finish when the server stops."""
@@ -81,7 +82,7 @@ class Server:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         try:
-            reply = await self._dispatcher.answer(_received(request, await request.read()))
+            reply = await self._dispatcher.answer(_to_request(request, await request.read()))
         except ConnectionDropped:
             if request.transport is not None:
                 request.transport.abort()
@@ -89,11 +90,11 @@ class Server:
         return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
 
     async def _refuse_body(self, request: web.Request) -> web.StreamResponse:
-        reply = self._dispatcher.refuse_body(_received(request, b""), BODY_LIMIT)
+        reply = self._dispatcher.refuse_body(_to_request(request, b""), BODY_LIMIT)
         return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
 
 
-def _received(request: web.Request, body: bytes) -> Request:
+def _to_request(request: web.Request, body: bytes) -> Request:
     path, _, query = request.raw_path.partition("?")
     headers = {name.lower(): ",".join(request.headers.getall(name)) for name in request.headers}
     return Request(
