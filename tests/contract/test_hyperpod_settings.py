@@ -1,8 +1,11 @@
 """Settings and tags of HyperPod clusters, and the partitions of regions."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
+import botocore.session
 import pytest
+from botocore.model import StructureShape
 
 from tests.support.emulator_clients import GROUP, ROLE, Aws, cloud
 
@@ -43,6 +46,100 @@ async def test_a_cluster_shows_all_that_its_request_contained(aws: Aws) -> None:
     assert shown_group["KubernetesConfig"] == {"CurrentLabels": {"a": "b"}, "DesiredLabels": {"a": "b"}}
     assert details["NodeDetails"]["InstanceStorageConfigs"] == GROUP_SETTINGS["InstanceStorageConfigs"]
     assert details["NodeDetails"]["Placement"]["AvailabilityZone"] == "us-west-2b"
+
+
+BATCH: Final = {"RollingUpdatePolicy": {"MaximumBatchSize": {"Type": "INSTANCE_COUNT", "Value": 1}}}
+LUSTRE: Final = {"SizeInGiB": 1200, "PerUnitStorageThroughput": 125}
+TAINT: Final = {"Key": "a", "Value": "b", "Effect": "NoSchedule"}
+
+EVERY_GROUP_MEMBER: Final[Mapping[str, tuple[Any, Mapping[str, Any]]]] = {
+    "AutoPatchConfig": ({"PatchingStrategy": "WhenIdle", "DeploymentConfig": BATCH}, {}),
+    "CapacityRequirements": ({"Spot": {}}, {}),
+    "ExecutionRole": (ROLE, {}),
+    "ImageId": ("ami-12345678", {"CurrentImageId": "ami-12345678", "DesiredImageId": "ami-12345678"}),
+    "ImageReleaseVersion": ("1.2.3", {"CurrentImageReleaseVersion": "1.2.3", "DesiredImageReleaseVersion": "1.2.3"}),
+    "InstanceCount": (1, {"TargetCount": 1, "CurrentCount": 1}),
+    "InstanceGroupName": ("workers", {}),
+    "InstanceRequirements": (
+        {"InstanceTypes": ["ml.m5.large"]},
+        {
+            "InstanceRequirements": {
+                "CurrentInstanceTypes": ["ml.m5.large"],
+                "DesiredInstanceTypes": ["ml.m5.large"],
+            }
+        },
+    ),
+    "InstanceStorageConfigs": ([{"EbsVolumeConfig": {"VolumeSizeInGB": 5}}], {}),
+    "InstanceType": ("ml.m5.large", {}),
+    "KubernetesConfig": (
+        {"Labels": {"a": "b"}, "Taints": [TAINT]},
+        {
+            "KubernetesConfig": {
+                "CurrentLabels": {"a": "b"},
+                "DesiredLabels": {"a": "b"},
+                "CurrentTaints": [TAINT],
+                "DesiredTaints": [TAINT],
+            }
+        },
+    ),
+    "LifeCycleConfig": ({"SourceS3Uri": "s3://sagemaker-a", "OnCreate": "a.sh", "OnInitComplete": "b.sh"}, {}),
+    "MinInstanceCount": (1, {"MinCount": 1}),
+    "NetworkInterface": ({"InterfaceType": "efa"}, {}),
+    "OnStartDeepHealthChecks": (["InstanceStress"], {}),
+    "OverrideVpcConfig": ({"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-0000000000000000b"]}, {}),
+    "ScheduledUpdateConfig": ({"ScheduleExpression": "cron(0 0 * * ? *)", "DeploymentConfig": BATCH}, {}),
+    "SlurmConfig": ({"NodeType": "Compute", "PartitionNames": ["a"]}, {}),
+    "ThreadsPerCore": (2, {}),
+    "TrainingPlanArn": ("arn:aws:sagemaker:us-west-2:123456789012:training-plan/a", {}),
+}
+"""For each member of an instance group, a value, and the members that show it; the same member if there are none."""
+
+RESTRICTED: Final[Mapping[str, Any]] = {
+    **{
+        name: EVERY_GROUP_MEMBER[name][0]
+        for name in (
+            *("ExecutionRole", "InstanceCount", "InstanceStorageConfigs", "InstanceType", "OnStartDeepHealthChecks"),
+            *("OverrideVpcConfig", "ScheduledUpdateConfig", "ThreadsPerCore", "TrainingPlanArn"),
+        )
+    },
+    "InstanceGroupName": "restricted",
+    "EnvironmentConfig": {"FSxLustreConfig": LUSTRE},
+}
+"""Each member of a Restricted Instance Group."""
+
+
+async def test_no_member_of_an_instance_group_is_lost(aws: Aws) -> None:
+    """SageMaker API reference: each member of the request is shown; the SDK's model lists them."""
+    given = {name: value for name, (value, _) in EVERY_GROUP_MEMBER.items()}
+    shared = {"FSxLustreDeletionPolicy": "Keep", "FSxLustreConfig": LUSTRE}
+
+    arn, _ = await aws.create_cluster(
+        InstanceGroups=[given],
+        RestrictedInstanceGroups=[RESTRICTED],
+        RestrictedInstanceGroupsConfig={"SharedEnvironmentConfig": shared},
+    )
+    shown = await aws("sagemaker", "describe_cluster", ClusterName=arn)
+    (group,), (restricted,) = shown["InstanceGroups"], shown["RestrictedInstanceGroups"]
+
+    expected: dict[str, Any] = {}
+    for name, (value, members) in EVERY_GROUP_MEMBER.items():
+        expected |= members or {name: value}
+    assert members_of("ClusterInstanceGroupSpecification") == set(EVERY_GROUP_MEMBER)
+    assert {name: group.get(name) for name in expected} == expected
+    assert members_of("ClusterRestrictedInstanceGroupSpecification") == set(RESTRICTED)
+    assert {name: restricted.get(name) for name in RESTRICTED if name != "InstanceCount"} == {
+        name: value for name, value in RESTRICTED.items() if name != "InstanceCount"
+    }
+    assert shown["RestrictedInstanceGroupsConfig"]["SharedEnvironmentConfig"] == {
+        f"{prefix}{name}": value for name, value in shared.items() for prefix in ("Current", "Desired")
+    }
+
+
+def members_of(structure: str) -> set[str]:
+    """The members of a structure in the SDK's model of SageMaker."""
+    shape = botocore.session.get_session().get_service_model("sagemaker").shape_for(structure)
+    assert isinstance(shape, StructureShape)
+    return set(shape.members)
 
 
 async def test_tags_of_a_cluster_are_added_listed_and_deleted(aws: Aws) -> None:

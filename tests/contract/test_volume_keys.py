@@ -357,6 +357,23 @@ async def test_a_key_that_is_lost_refuses_the_next_attach_and_no_detach(
     assert await attaching.attach() == REVOKED
 
 
+@BOTH
+async def test_a_revoked_grant_leaves_the_volume_attached(aws: Aws, to: str) -> None:
+    """Amazon EBS User Guide: the data key of an attached volume is in memory; the next attachment has a new grant."""
+    key = await create_key(aws)
+    attaching = await Attaching.prepare(aws, aws, key, to=to)
+    assert await attaching.attach() == ""
+    (grant,) = (await aws("kms", "list_grants", KeyId=key))["Grants"]
+
+    await aws("kms", "revoke_grant", KeyId=key, GrantId=grant["GrantId"])
+
+    assert await aws.volume_state(attaching.volume) == "in-use attached"
+    await attaching.detach()
+    await wait_until_equal(lambda: aws.volume_state(attaching.volume), "available")
+    assert await attaching.attach() == ""
+    assert len((await aws("kms", "list_grants", KeyId=key))["Grants"]) == 1
+
+
 async def test_an_enabled_key_attaches_again(aws: Aws) -> None:
     """KMS Developer Guide, "Enable and disable keys"."""
     key = await create_key(aws)
