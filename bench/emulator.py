@@ -133,7 +133,7 @@ async def create_roles(client: FormClient, count: int) -> FormClient:
     Raises:
         LookupError: The emulator does not have the driver's policy.
     """
-    if (driver := aws_managed.find(_DRIVER_POLICY)) is None:
+    if (driver := aws_managed.find(_DRIVER_POLICY, "aws")) is None:
         raise LookupError(f"{_DRIVER_POLICY} is unknown")
 
     async def create(number: int) -> FormClient:

@@ -1,6 +1,11 @@
 """IAM's managed policies, groups, tags, providers and account reports, as boto3 sees them."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
 
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.identity import aws_managed
@@ -9,6 +14,7 @@ from hyperpod_ebs.iam.documents import Kind
 from tests.support.emulator_clients import Aws
 from tests.support.iam_users import allow, create_user, document
 
+TRUST = document({"Effect": "Allow", "Principal": {"AWS": "123456789012"}, "Action": "sts:AssumeRole"})
 DRIVER_POLICY = "arn:aws:iam::aws:policy/service-role/AmazonEBSCSIDriverPolicy"
 
 
@@ -155,6 +161,65 @@ async def test_quotas_are_those_of_aws(aws: Aws) -> None:
     assert attached == ("LimitExceeded", "Cannot exceed quota for PoliciesPerUser: 10")
     assert oversized == ("LimitExceeded", "Cannot exceed quota for PolicySize: 6144")
     assert tagged[0] == "LimitExceeded"
+
+
+class Quota(NamedTuple):
+    """A quota of an account, and a call that creates one object; `{}` stands for the object's name."""
+
+    name: str
+    limit: int
+    table: str
+    method: str
+    member: str
+    value: str = "{}"
+    others: Mapping[str, str] = {}
+
+
+QUOTAS = [
+    Quota("UsersPerAccount", 5000, "users", "create_user", "UserName"),
+    Quota("GroupsPerAccount", 300, "groups", "create_group", "GroupName"),
+    Quota("InstanceProfilesPerAccount", 1000, "instance_profiles", "create_instance_profile", "InstanceProfileName"),
+    Quota(
+        *("OpenIdConnectProvidersPerAccount", 100, "oidc_providers", "create_open_id_connect_provider", "Url"),
+        value="https://{}.example",
+    ),
+    Quota(
+        *("PoliciesPerAccount", 1500, "managed_policies", "create_policy", "PolicyName"),
+        others={"PolicyDocument": document(allow("ec2:DescribeVolumes"))},
+    ),
+    Quota(*("RolesPerAccount", 1000, "roles", "create_role", "RoleName"), others={"AssumeRolePolicyDocument": TRUST}),
+]
+
+
+@pytest.mark.parametrize("quota", QUOTAS, ids=[quota.name for quota in QUOTAS])
+async def test_an_account_has_a_limited_number_of_objects(emulator: Emulator, aws: Aws, quota: Quota) -> None:
+    """IAM User Guide, "IAM and AWS STS quotas"."""
+    table = getattr(emulator.world.store, quota.table)
+    await aws("iam", quota.method, **{quota.member: quota.value.format("first")}, **quota.others)
+    (sample,) = (record for id_, record in table.items() if "first" in id_)
+    for number in range(quota.limit - len(table)):
+        table.put(replace(sample, id=f"other{number}"))
+
+    refused = await aws.expect_error("iam", quota.method, **{quota.member: quota.value.format("last")}, **quota.others)
+
+    assert refused == ("LimitExceeded", f"Cannot exceed quota for {quota.name}: {quota.limit}")
+
+
+async def test_a_policy_of_aws_has_one_name(emulator: Emulator, aws: Aws) -> None:
+    """IAM User Guide, "IAM ARNs": each partition has its own; another ARN would evade a condition on iam:PolicyARN."""
+    administrator = "arn:aws:iam::aws:policy/AdministratorAccess"
+    condition = {"ArnNotEquals": {"iam:PolicyARN": administrator}}
+    ann = await create_user(emulator, aws, "ann", allow("iam:*", Condition=condition))
+    other = administrator.replace(":aws:iam", ":aws-cn:iam")
+
+    attached = await ann.expect_error("iam", "attach_user_policy", UserName="ann", PolicyArn=other)
+    bounded = await aws.expect_error("iam", "create_user", UserName="bob", PermissionsBoundary=other)
+    shown = await aws.expect_error("iam", "get_policy", PolicyArn=other)
+
+    denied = await ann.expect_error("iam", "attach_user_policy", UserName="ann", PolicyArn=administrator)
+
+    assert denied[0] == "AccessDenied"
+    assert attached[0] == bounded[0] == shown[0] == "NoSuchEntity"
 
 
 async def test_keys_of_tags_differ_by_more_than_case(aws: Aws) -> None:

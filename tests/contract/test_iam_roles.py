@@ -44,13 +44,14 @@ async def test_a_role_is_shown_with_its_trust_policy(aws: Aws) -> None:
     [
         ({"AWS": f"arn:aws:iam::{ACCOUNT}:user/stranger"}, f'"AWS":"arn:aws:iam::{ACCOUNT}:user/stranger"'),
         ({"AWS": f"arn:aws:iam::{ACCOUNT}:role/*"}, f'"AWS":"arn:aws:iam::{ACCOUNT}:role/*"'),
+        ({"AWS": f"arn:aws-cn:iam::{ACCOUNT}:user/emulator"}, f'"AWS":"arn:aws-cn:iam::{ACCOUNT}:user/emulator"'),
         ({"AWS": f"arn:aws:iam::{ACCOUNT}:group/team"}, f'"AWS":"arn:aws:iam::{ACCOUNT}:group/team"'),
         ({"AWS": "AIDAXXXXXXXXXXXXXXXXX"}, '"AWS":"AIDAXXXXXXXXXXXXXXXXX"'),
         ({"AWS": "12345"}, '"AWS":"12345"'),
         ({"Service": "ec2"}, '"SERVICE":"ec2"'),
         ({"Service": "*"}, '"SERVICE":"*"'),
     ],
-    ids=["user", "wildcard", "group", "id", "account", "service", "every service"],
+    ids=["user", "wildcard", "partition", "group", "id", "account", "service", "every service"],
 )
 async def test_a_trust_policy_names_principals_that_exist(aws: Aws, principal: Any, shown: str) -> None:
     """IAM User Guide, "AWS JSON policy elements: Principal"; the refused call creates no role."""

@@ -37,7 +37,7 @@ class Account:
     async def entities_of_policy(self, parameters: Parameters, _: Call) -> Answer:
         """List the users, groups and roles that have a policy attached or as their boundary."""
         arn, wanted = parameters["PolicyArn"], parameters.get("EntityFilter")
-        if arn not in self._store.managed_policies and aws_managed.find(arn) is None:
+        if arn not in self._store.managed_policies and aws_managed.find(arn, self._world.region.partition) is None:
             raise faults.no_such_entity(f"Policy {arn} was not found.")
         prefix, use = parameters.get("PathPrefix", "/"), parameters.get("PolicyUsageFilter")
         found = [

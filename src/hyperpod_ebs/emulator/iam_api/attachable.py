@@ -7,23 +7,24 @@ from dataclasses import dataclass
 from hyperpod_ebs.emulator.iam_api import faults
 from hyperpod_ebs.emulator.identity import aws_managed
 from hyperpod_ebs.emulator.state.store import Store
+from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 
 
-def require_policy(store: Store, arn: str) -> None:
+def require_policy(world: World, arn: str) -> None:
     """Refuse to attach a policy that does not exist, or that is only for a service-linked role.
 
     Raises:
         AwsFault: NoSuchEntity, InvalidInput or PolicyNotAttachable.
     """
     _require_policy_arn(arn)
-    if not _exists(store, arn):
+    if not _exists(world, arn):
         raise faults.no_such_entity(f"Policy {arn} does not exist or is not attachable.")
-    if (managed := aws_managed.find(arn)) is not None and not managed.is_attachable:
+    if (managed := aws_managed.find(arn, world.region.partition)) is not None and not managed.is_attachable:
         raise AwsFault("PolicyNotAttachable", "Cannot attach a Service Role Policy to a Customer Role.")
 
 
-def require_boundary(store: Store, arn: str) -> None:
+def require_boundary(world: World, arn: str) -> None:
     """Refuse a permissions boundary that is not a managed policy; an empty ARN stands for none.
 
     Raises:
@@ -32,7 +33,7 @@ def require_boundary(store: Store, arn: str) -> None:
     if not arn:
         return
     _require_policy_arn(arn)
-    if not _exists(store, arn):
+    if not _exists(world, arn):
         raise faults.no_such_entity(f"Scope ARN: {arn} does not exist or is not attachable.")
 
 
@@ -71,8 +72,8 @@ class PolicyUse:
         return bool(self.attachments[arn] or self.boundaries[arn])
 
 
-def _exists(store: Store, arn: str) -> bool:
-    return arn in store.managed_policies or aws_managed.find(arn) is not None
+def _exists(world: World, arn: str) -> bool:
+    return arn in world.store.managed_policies or aws_managed.find(arn, world.region.partition) is not None
 
 
 def _require_policy_arn(arn: str) -> None:

@@ -29,7 +29,7 @@ class Attachments:
     async def attach(self, parameters: Parameters, _: Call) -> Answer:
         """Attach a policy; one that is attached stays so."""
         owner, arn = self._entities.modifiable_owner(parameters), parameters["PolicyArn"]
-        require_policy(self._world.store, arn)
+        require_policy(self._world, arn)
         if arn not in owner.attached:
             if len(owner.attached) >= MAX_ATTACHED:
                 raise faults.limit_exceeded(f"PoliciesPer{type(owner).__name__}", MAX_ATTACHED)

@@ -34,6 +34,6 @@ class Boundaries:
 
     def _set_boundary(self, parameters: Parameters, arn: str) -> None:
         owner = self._entities.modifiable_owner(parameters)
-        require_boundary(self._world.store, arn)
+        require_boundary(self._world, arn)
         if not isinstance(owner, Group):
             self._entities.put_owner(replace(owner, boundary=arn))

@@ -34,15 +34,15 @@ def check_document(document: str) -> None:
         raise faults.limit_exceeded("PolicySize", MAX_SIZE)
 
 
-def require_own_policy(policies: Mapping[str, ManagedPolicy], arn: str) -> ManagedPolicy:
+def require_own_policy(world: World, arn: str) -> ManagedPolicy:
     """The customer's policy with this ARN.
 
     Raises:
         AwsFault: NoSuchEntity, or AccessDenied for a policy of AWS.
     """
-    if aws_managed.find(arn) is not None:
+    if aws_managed.find(arn, world.region.partition) is not None:
         raise AwsFault("AccessDenied", "Cannot perform the operation on an AWS managed policy.", 403)
-    if (policy := policies.get(arn)) is None:
+    if (policy := world.store.managed_policies.get(arn)) is None:
         raise faults.no_such_entity(f"Policy {arn} was not found.")
     return policy
 
@@ -85,7 +85,7 @@ class ManagedPolicies:
     async def get(self, parameters: Parameters, _: Call) -> Answer:
         """Describe a policy."""
         arn = parameters["PolicyArn"]
-        managed = aws_managed.find(arn)
+        managed = aws_managed.find(arn, self._world.region.partition)
         if (policy := self._store.managed_policies.get(arn)) is None and managed is None:
             raise faults.no_such_entity(f"Policy {arn} was not found.")
         use = PolicyUse.count(self._store).members(arn)
@@ -111,7 +111,7 @@ class ManagedPolicies:
     @operations("DeletePolicy")
     async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Delete a policy that is not in use and has one version."""
-        policy = require_own_policy(self._store.managed_policies, parameters["PolicyArn"])
+        policy = require_own_policy(self._world, parameters["PolicyArn"])
         if PolicyUse.count(self._store).has(policy.id):
             raise AwsFault("DeleteConflict", "Cannot delete a policy attached to entities.", 409)
         versions = self._store.policy_versions.where("policy", policy.id)

@@ -31,7 +31,7 @@ class PolicyVersions:
     @operations("CreatePolicyVersion")
     async def create(self, parameters: Parameters, _: Call) -> Answer:
         """Add a version, and make it the default if the request asks for that."""
-        policy = require_own_policy(self._store.managed_policies, parameters["PolicyArn"])
+        policy = require_own_policy(self._world, parameters["PolicyArn"])
         check_document(parameters["PolicyDocument"])
         if len(self._store.policy_versions.where("policy", policy.id)) >= MAX_VERSIONS:
             raise AwsFault(
@@ -51,12 +51,12 @@ class PolicyVersions:
     async def get(self, parameters: Parameters, _: Call) -> Answer:
         """Return a version with its document; of AWS's policies only the default version."""
         arn = parameters["PolicyArn"]
-        if (managed := aws_managed.find(arn)) is not None:
+        if (managed := aws_managed.find(arn, self._world.region.partition)) is not None:
             if parameters["VersionId"] != f"v{managed.version}":
                 raise _not_found(arn, parameters["VersionId"])
             members = {**aws_version_members(managed), "Document": documents.url_encode(managed.document)}
         else:
-            policy = require_own_policy(self._store.managed_policies, arn)
+            policy = require_own_policy(self._world, arn)
             version = self._version(arn, parameters["VersionId"])
             members = {**version_members(version, policy.default), "Document": documents.url_encode(version.document)}
         return await self._world.acknowledge({"PolicyVersion": members})
@@ -65,10 +65,10 @@ class PolicyVersions:
     async def list(self, parameters: Parameters, _: Call) -> Answer:
         """List the versions of a policy; of AWS's policies only the default version."""
         arn = parameters["PolicyArn"]
-        if (managed := aws_managed.find(arn)) is not None:
+        if (managed := aws_managed.find(arn, self._world.region.partition)) is not None:
             versions = [aws_version_members(managed)]
         else:
-            policy = require_own_policy(self._store.managed_policies, arn)
+            policy = require_own_policy(self._world, arn)
             versions = [
                 version_members(version, policy.default) for version in self._store.policy_versions.where("policy", arn)
             ]
@@ -77,7 +77,7 @@ class PolicyVersions:
     @operations("SetDefaultPolicyVersion")
     async def set_default(self, parameters: Parameters, _: Call) -> Answer:
         """Make a version the one that applies."""
-        policy = require_own_policy(self._store.managed_policies, parameters["PolicyArn"])
+        policy = require_own_policy(self._world, parameters["PolicyArn"])
         version = self._version(policy.id, parameters["VersionId"])
         self._store.managed_policies.put(replace(policy, default=version.number, updated=now()))
         return await self._world.acknowledge({})
@@ -85,7 +85,7 @@ class PolicyVersions:
     @operations("DeletePolicyVersion")
     async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Delete a version that is not the default."""
-        policy = require_own_policy(self._store.managed_policies, parameters["PolicyArn"])
+        policy = require_own_policy(self._world, parameters["PolicyArn"])
         version = self._version(policy.id, parameters["VersionId"])
         if version.number == policy.default:
             raise AwsFault("DeleteConflict", "Cannot delete the default version of a policy.", 409)

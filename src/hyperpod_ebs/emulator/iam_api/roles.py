@@ -41,7 +41,7 @@ class Roles:
         self._entities.check_new_name(self._store.roles, name, f"Role with name {name} already exists.")
         check_quota(self._store.roles, "RolesPerAccount", MAX_ROLES)
         boundary = parameters.get("PermissionsBoundary", "")
-        require_boundary(self._store, boundary)
+        require_boundary(self._world, boundary)
         role = Role(
             id=name,
             path=path,

@@ -8,7 +8,6 @@ from typing import Any
 from hyperpod_ebs.emulator.iam_api import faults
 from hyperpod_ebs.emulator.iam_api.attachable import policy_name
 from hyperpod_ebs.emulator.iam_api.entities import Owner, kind_of
-from hyperpod_ebs.emulator.identity import aws_managed
 from hyperpod_ebs.emulator.identity.identities import Identities
 from hyperpod_ebs.emulator.identity_records import Group, User
 from hyperpod_ebs.emulator.state.store import Store
@@ -90,7 +89,7 @@ def _excludes_inline(exclusion: Mapping[str, Any], kind: str, owner: str, name: 
 
 
 def _excludes_managed(exclusion: Mapping[str, Any], arn: str) -> bool:  # Any: as `Exclusions`
-    kind = "aws-managed" if aws_managed.find(arn) else "user-managed"
+    kind = "aws-managed" if ":iam::aws:" in arn else "user-managed"
     return exclusion.get("PolicyType") == kind or fnmatchcase(arn, exclusion.get("PolicyArn", ""))
 
 

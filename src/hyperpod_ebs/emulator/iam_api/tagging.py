@@ -71,7 +71,7 @@ class Tagging:
         if "InstanceProfileName" in parameters:
             return self._entities.profile(parameters["InstanceProfileName"])
         if "PolicyArn" in parameters:
-            return require_own_policy(self._store.managed_policies, parameters["PolicyArn"])
+            return require_own_policy(self._world, parameters["PolicyArn"])
         return require_provider(self._store.oidc_providers, parameters["OpenIDConnectProviderArn"])
 
     def _change(self, parameters: Parameters, new_tags: Callable[[Tags], Tags]) -> None:

@@ -36,7 +36,7 @@ class Users:
         self._entities.check_new_name(self._store.users, name, f"User with name {name} already exists.")
         check_quota(self._store.users, "UsersPerAccount", MAX_USERS)
         boundary = parameters.get("PermissionsBoundary", "")
-        require_boundary(self._store, boundary)
+        require_boundary(self._world, boundary)
         user = User(
             id=name,
             path=parameters.get("Path", "/"),

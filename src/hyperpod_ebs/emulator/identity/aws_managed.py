@@ -65,7 +65,7 @@ def all_policies() -> Mapping[str, AwsManagedPolicy]:
     return {policy.resource: policy for policy in policies}
 
 
-def find(arn: str) -> AwsManagedPolicy | None:
-    """The policy with this ARN, of any partition; None if it is not kept here."""
+def find(arn: str, partition: str) -> AwsManagedPolicy | None:
+    """The policy with this ARN in the partition, such as aws; None if it is not kept here."""
     scope, _, resource = arn.rpartition(":")
-    return all_policies().get(resource) if scope.endswith(":iam::aws") else None
+    return all_policies().get(resource) if scope == f"arn:{partition}:iam::aws" else None

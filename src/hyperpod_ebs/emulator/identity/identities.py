@@ -124,7 +124,7 @@ class Identities:
         """The default version of a managed policy; None if the policy does not exist."""
         if (policy := self._store.managed_policies.get(arn)) is not None:
             return self._store.policy_versions[f"{arn}:v{policy.default}"].document
-        managed = aws_managed.find(arn)
+        managed = aws_managed.find(arn, self._region.partition)
         return managed.document if managed else None
 
     def _build(self, key_id: str) -> Identity | None:

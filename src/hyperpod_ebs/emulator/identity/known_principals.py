@@ -18,7 +18,9 @@ from hyperpod_ebs.iam.principals import EVERY_PRINCIPAL
 _ACCOUNT: Final = re.compile(r"[0-9]{12}|arn:[a-z-]+:iam::[0-9]{12}:root", re.ASCII)
 _UNIQUE_ID: Final = re.compile(r"A(IDA|ROA)[A-Z0-9]{16,}", re.ASCII)
 _ARN: Final = re.compile(
-    r"arn:[a-z-]+:(?P<service>iam|sts)::(?P<account>[0-9]{12}):(?P<type>[a-z-]+)/(?P<name>[\x21-\x7e]+)", re.ASCII
+    r"arn:(?P<partition>[a-z-]+):(?P<service>iam|sts)::(?P<account>[0-9]{12}):"
+    r"(?P<type>[a-z-]+)/(?P<name>[\x21-\x7e]+)",
+    re.ASCII,
 )
 _DOMAIN: Final = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+", re.ASCII)
 _PROVIDER: Final = re.compile(r"arn:[a-z-]+:iam::[0-9]{12}:(oidc-provider|saml-provider)/[\x21-\x7e]+", re.ASCII)
@@ -60,7 +62,9 @@ def is_known(name: str, store: Store, region: Region) -> bool:
     arn = _ARN.fullmatch(name)
     if arn is None or {*"*?"} & {*arn["name"]}:
         return False
-    return arn["account"] != region.account or _exists(store, arn["service"], arn["type"], arn["name"])
+    if arn["account"] != region.account:
+        return True
+    return arn["partition"] == region.partition and _exists(store, arn["service"], arn["type"], arn["name"])
 
 
 def _exists(store: Store, service: str, type_: str, path_and_name: str) -> bool:
