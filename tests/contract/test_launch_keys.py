@@ -1,6 +1,6 @@
 """The KMS keys of volumes that RunInstances creates and StartInstances opens again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import pytest
@@ -11,8 +11,10 @@ from tests.support.callers import Caller, Grant
 from tests.support.emulator_clients import Aws, cloud
 from tests.support.key_users import (
     EVERYTHING_BUT_KMS,
+    GUIDE,
     MANAGE,
     MANAGED,
+    OTHER_THAN_GUIDE,
     VIA_EC2,
     create_caller,
     create_key,
@@ -135,6 +137,21 @@ async def test_an_instance_whose_caller_lacks_a_permission_is_terminated(
     assert instance.get("StateReason") == (DENIED if missing else None)
     assert len((await aws.ec2("describe_volumes"))["Volumes"]) == (0 if missing else len(volumes))
     assert len((await aws("kms", "list_grants", KeyId=key))["Grants"]) == (0 if missing else 1)
+
+
+@pytest.mark.parametrize("condition", [GUIDE, *OTHER_THAN_GUIDE.values()], ids=["guide", *OTHER_THAN_GUIDE])
+async def test_the_conditions_of_the_guide_decide_about_the_grants_of_an_instance(
+    condition: Mapping[str, Any], emulator: Emulator, aws: Aws
+) -> None:
+    """EC2 creates its grants for the caller: KMS Developer Guide, "kms:GrantIsForAWSResource" and its kin."""
+    caller = await create_caller(emulator, "one", EVERYTHING_BUT_KMS, services=("ec2",))
+    others = [each for each in ROOT if each != "CreateGrant"]
+    key = await create_key(aws, grant_to("one", others), grant_to("one", ["CreateGrant"], Condition=condition))
+
+    instance = await launch(caller, {"Encrypted": True, "KmsKeyId": key})
+
+    assert instance["State"]["Name"] == ("running" if condition is GUIDE else "terminated")
+    assert instance.get("StateReason") == (None if condition is GUIDE else DENIED)
 
 
 @pytest.mark.parametrize("key_is", ["unknown", "disabled", "pending deletion"])

@@ -4,6 +4,7 @@ Sources: Amazon EBS User Guide, "Copy an Amazon EBS snapshot"; EC2 API reference
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Final
 
 import pytest
@@ -13,7 +14,16 @@ from hyperpod_ebs.emulator.ec2 import snapshot_copies
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.state import clock
 from tests.support.emulator_clients import Aws, cloud
-from tests.support.key_users import EVERYTHING_BUT_KMS, MANAGED, VIA_EC2, create_caller, create_key, grant_to
+from tests.support.key_users import (
+    EVERYTHING_BUT_KMS,
+    GUIDE,
+    MANAGED,
+    OTHER_THAN_GUIDE,
+    VIA_EC2,
+    create_caller,
+    create_key,
+    grant_to,
+)
 from tests.support.waiting import wait_until_equal
 
 COPY: Final = ["DescribeKey", "CreateGrant", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "Decrypt"]
@@ -111,6 +121,20 @@ async def test_a_copy_under_the_same_key_needs_each_permission(
     source = await create_snapshot(aws, Encrypted=True, KmsKeyId=key)
 
     check_outcome(await copy_snapshot(caller, source, KmsKeyId=key), missing)
+
+
+@pytest.mark.parametrize("condition", [GUIDE, *OTHER_THAN_GUIDE.values()], ids=["guide", *OTHER_THAN_GUIDE])
+async def test_the_conditions_of_the_guide_decide_about_the_grant_of_a_copy(
+    condition: Mapping[str, Any], emulator: Emulator, aws: Aws
+) -> None:
+    """EBS creates its grant for the caller: KMS Developer Guide, "kms:GrantIsForAWSResource" and its kin."""
+    caller = await create_caller(emulator, "one", EVERYTHING_BUT_KMS, services=("ec2",))
+    others = [each for each in COPY if each != "CreateGrant"]
+    key = await create_key(aws, grant_to("one", others), grant_to("one", ["CreateGrant"], Condition=condition))
+
+    copy = await copy_snapshot(caller, await create_snapshot(aws), Encrypted=True, KmsKeyId=key)
+
+    check_outcome(copy, None if condition is GUIDE else "CreateGrant")
 
 
 @pytest.mark.parametrize("missing", [None, *RE_ENCRYPT])

@@ -1,6 +1,5 @@
 """Volumes under KMS keys: what EBS asks of KMS for its caller when a volume is created, restored and attached."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,8 +11,10 @@ from tests.support.emulator_clients import ZONE, Aws, cloud, error_of
 from tests.support.key_users import (
     ACCOUNT,
     EVERYTHING_BUT_KMS,
+    GUIDE,
     MANAGE,
     MANAGED,
+    OTHER_THAN_GUIDE,
     SCOPE,
     VIA_EC2,
     allow,
@@ -182,20 +183,6 @@ async def test_snapshots_of_one_lineage_have_one_data_key(aws: Aws) -> None:
     assert "DataEncryptionKeyId" not in await describe_snapshot(aws, plain)
 
 
-GUIDE: Final[Mapping[str, Mapping[str, Any]]] = {
-    "StringEquals": {"kms:CallerAccount": ACCOUNT, "kms:ViaService": "ec2.us-west-2.amazonaws.com"},
-    "ForAnyValue:StringEquals": {"kms:EncryptionContextKeys": "aws:ebs:id"},
-    "Bool": {"kms:GrantIsForAWSResource": True},
-    "ForAllValues:StringEquals": {"kms:GrantOperations": ["Decrypt"]},
-}
-"""The condition of the guide's statement for kms:CreateGrant; the guide prints `true` without quotes."""
-
-
-def guide_with(operator: str, key: str, value: Any) -> dict[str, Any]:
-    """The condition `GUIDE` with another value."""
-    return {**GUIDE, operator: {**GUIDE[operator], key: value}}
-
-
 class Attaching:
     """A caller who attaches a volume to a HyperPod node, or to an instance of EC2."""
 
@@ -265,18 +252,7 @@ async def test_the_guides_key_policy_lets_its_caller_attach_and_detach(emulator:
 
 
 @BOTH
-@pytest.mark.parametrize(
-    "condition",
-    [
-        guide_with("StringEquals", "kms:CallerAccount", "999988887777"),
-        guide_with("StringEquals", "kms:ViaService", "ec2.eu-west-1.amazonaws.com"),
-        guide_with("StringEquals", "kms:ViaService", "sagemaker.us-west-2.amazonaws.com"),
-        guide_with("ForAnyValue:StringEquals", "kms:EncryptionContextKeys", "aws:s3:arn"),
-        guide_with("Bool", "kms:GrantIsForAWSResource", value=False),
-        guide_with("ForAllValues:StringEquals", "kms:GrantOperations", ["Encrypt"]),
-    ],
-    ids=["account", "region of the service", "service", "context key", "no AWS resource", "operations"],
-)
+@pytest.mark.parametrize("condition", OTHER_THAN_GUIDE.values(), ids=OTHER_THAN_GUIDE)
 async def test_each_condition_of_the_guides_key_policy_decides(
     emulator: Emulator, aws: Aws, to: str, condition: dict[str, Any]
 ) -> None:

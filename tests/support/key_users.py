@@ -23,6 +23,30 @@ MANAGED: Final = f"{SCOPE}:key/00000000-0000-4000-8000-000000000eb5"
 
 VIA_EC2: Final = {"StringEquals": {"kms:ViaService": "ec2.us-west-2.amazonaws.com"}}
 
+GUIDE: Final[Mapping[str, Mapping[str, Any]]] = {
+    "StringEquals": {"kms:CallerAccount": ACCOUNT, "kms:ViaService": "ec2.us-west-2.amazonaws.com"},
+    "ForAnyValue:StringEquals": {"kms:EncryptionContextKeys": "aws:ebs:id"},
+    "Bool": {"kms:GrantIsForAWSResource": True},
+    "ForAllValues:StringEquals": {"kms:GrantOperations": ["Decrypt"]},
+}
+"""The condition of the guide's statement for kms:CreateGrant; the guide prints `true` without quotes."""
+
+
+def guide_with(operator: str, key: str, value: Any) -> dict[str, Any]:
+    """The condition `GUIDE` with another value."""
+    return {**GUIDE, operator: {**GUIDE[operator], key: value}}
+
+
+OTHER_THAN_GUIDE: Final = {
+    "account": guide_with("StringEquals", "kms:CallerAccount", "999988887777"),
+    "region of the service": guide_with("StringEquals", "kms:ViaService", "ec2.eu-west-1.amazonaws.com"),
+    "service": guide_with("StringEquals", "kms:ViaService", "sagemaker.us-west-2.amazonaws.com"),
+    "context key": guide_with("ForAnyValue:StringEquals", "kms:EncryptionContextKeys", "aws:s3:arn"),
+    "no AWS resource": guide_with("Bool", "kms:GrantIsForAWSResource", value=False),
+    "operations": guide_with("ForAllValues:StringEquals", "kms:GrantOperations", ["Encrypt"]),
+}
+"""Conditions that differ from the guide's in one value."""
+
 EVERYTHING_BUT_KMS: Final[Statement] = {"Effect": "Allow", "NotAction": "kms:*", "Resource": "*"}
 """A statement that allows all actions of all services but KMS."""
 
