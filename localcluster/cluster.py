@@ -12,7 +12,7 @@ from typing import Final
 
 from hyperpod_ebs.sandbox.sandbox import Sandbox
 from localcluster import cloud, progress
-from localcluster.cloud import Cloud, Instance
+from localcluster.cloud import Cloud, EksCluster, Instance
 from localcluster.images import build_pause_archive
 from localcluster.kubernetes import pod_identity_webhook
 from localcluster.kubernetes.certificates import ADMINS, CertificateAuthority
@@ -38,6 +38,7 @@ class Cluster:
 
     sandbox: Sandbox
     cloud: Cloud
+    eks: EksCluster
     reconciler: NodeReconciler
     kubectl: Kubectl
 
@@ -77,7 +78,7 @@ class Cluster:
                 # The chart omits objects whose kinds the API server does not serve yet.
                 until = ("--for=condition=Established", f"--timeout={_READY_TIMEOUT:g}s")
                 await kubectl("wait", *definitions, *until, deadline=_READY_TIMEOUT + 10)
-            yield cls(sandbox=sandbox, cloud=emulator, reconciler=reconciler, kubectl=kubectl)
+            yield cls(sandbox=sandbox, cloud=emulator, eks=eks, reconciler=reconciler, kubectl=kubectl)
 
 
 async def _is_node_ready(kubectl: Kubectl, name: str) -> bool:

@@ -13,6 +13,7 @@ from hyperpod_ebs.sandbox.interruption import Interruption
 from hyperpod_ebs.sandbox.sandbox import Sandbox, parent_directory
 from localcluster import progress
 from localcluster.cluster import Cluster
+from localcluster.driver_role import create_driver_role
 from localcluster.images import build_sidecar_archive
 from localcluster.kubernetes.chart import Release
 from localcluster.machines.supervised_process import SupervisedProcess
@@ -75,12 +76,13 @@ def check_space() -> None:
 
 
 async def install_driver(cluster: Cluster, step: progress.Step) -> None:
-    """Install the driver, and wait until it is ready."""
+    """Create the driver's role, install the driver, and wait until it is ready."""
+    client = cluster.cloud.client
     release = Release(cluster.kubectl, cluster.sandbox.path)
-    environment = cluster.cloud.client.environment
+    with step("create the driver's IAM role"):
+        role = await create_driver_role(client, cluster.eks)
     with step("install the driver from its chart"):
-        await release.apply_credentials(environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"])
-        await release.upgrade(release.values(environment["AWS_REGION"]))
+        await release.upgrade(release.values(client.environment["AWS_REGION"], role))
 
 
 def _complete_record(initial: Record, cluster: Cluster) -> Record:

@@ -38,12 +38,13 @@ class Release:
     home: Path
     """The directory of the values, and of Helm's own files."""
 
-    def values(self, region: str) -> dict[str, Any]:  # values of any kind, as a chart's are
-        """The chart's values: the emulator's endpoint, and images that are on the nodes already."""
+    def values(self, region: str, role: str) -> dict[str, Any]:  # values of any kind, as a chart's are
+        """The chart's values: the driver's role, the emulator's endpoint, and images that are on the nodes already."""
         return {
             "image": {"containerRegistry": REGISTRY},
             "embeddedCloud": {"endpoint": cloud.URL},
             "controller": {"region": region},
+            "hyperpod": {"role": {"arn": role}},
             "snapshotController": {"enabled": True},
             # Updating one node at a time takes a minute longer.
             "node": {"updateStrategy": {"rollingUpdate": {"maxUnavailable": "100%"}}},
@@ -52,17 +53,6 @@ class Release:
                 "snapshotter": {"additionalArgs": [f"--leader-election-{name}" for name in _SNAPSHOTTER_FLAGS]},
             },
         }
-
-    async def apply_credentials(self, key_id: str, key: str) -> None:
-        """Create or update the secret from which the driver reads its access key."""
-        await self.kubectl.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": {"name": "aws-secret", "namespace": NAMESPACE},
-                "stringData": {"key_id": key_id, "access_key": key},
-            }
-        )
 
     async def upgrade(self, values: dict[str, Any]) -> None:  # as above
         """Install or upgrade the release, and wait until all its pods are ready.

@@ -1,13 +1,12 @@
 """The driver without a usable AWS: it starts, reports the cause, and recovers when the cause is fixed."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Final
 
 import pytest
 
-from localcluster.kubernetes.chart import Release
+from localcluster.driver_role import POLICY
 from localcluster.machines import network
 from tests.support import driver_pods
 from tests.support.cluster_namespace import ClusterNamespace
@@ -20,6 +19,9 @@ pytestmark = [pytest.mark.exclusive, pytest.mark.usefixtures("pod_replacement")]
 UNREADY: Final = "Unhealthy: Readiness probe failed: the driver is not ready"
 
 _IN = f"--namespace={SYSTEM}"
+
+_SECRET: Final = "aws-secret"
+"""The chart's default name of the Secret."""
 
 
 @pytest.mark.requirement("controller.starts-without-aws")
@@ -56,12 +58,20 @@ async def test_a_controller_whose_role_lacks_an_action_names_the_action_and_reco
 async def test_a_controller_with_wrong_keys_reports_them_and_works_after_a_start_with_right_keys(
     live: LiveCluster,
 ) -> None:
-    """A container reads a Secret's environment variables when it starts."""
-    async with _with_wrong_key(live):
+    """Keys in a Secret take precedence over the role. A container reads their variables when it starts."""
+    async with _access_key(live) as key:
+        await _apply_keys(live, key["AccessKeyId"], "another")
         started = await _replace_controller(live)
         await _assert_unhealthy(live, started, because="give the driver a role or access keys that AWS recognises")
 
-    await live.kubectl("delete", _IN, "pod", started)
+        await _apply_keys(live, key["AccessKeyId"], key["SecretAccessKey"])
+        before = await live.last_call()
+        await live.kubectl("delete", _IN, "pod", started)
+        await live.kubectl("rollout", _IN, "status", CONTROLLER, "--timeout=180s")
+
+        assert key["UserName"] in {call["caller"].rpartition("/")[2] for call in await live.driver_calls(after=before)}
+
+    await live.kubectl("rollout", _IN, "restart", CONTROLLER)
     await live.kubectl("rollout", _IN, "status", CONTROLLER, "--timeout=180s")
 
 
@@ -114,11 +124,29 @@ async def _without_route_to_aws(live: LiveCluster) -> AsyncGenerator[None]:
 
 
 @asynccontextmanager
-async def _with_wrong_key(live: LiveCluster) -> AsyncGenerator[None]:
-    """Put an access key into the Secret that the cloud does not know."""
-    release, environment = Release(live.kubectl, Path(live.record.directory)), live.record.environment
-    await release.apply_credentials(environment["AWS_ACCESS_KEY_ID"], "another")
-    try:
-        yield
-    finally:
-        await release.apply_credentials(environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"])
+async def _access_key(live: LiveCluster) -> AsyncGenerator[Mapping[str, str]]:
+    """An access key of a user with the driver's permissions; at the end there is no Secret with keys any more."""
+    name = "driver"
+    async with live.client("iam") as iam:
+        await iam.create_user(UserName=name)
+        await iam.attach_user_policy(UserName=name, PolicyArn=f"arn:aws:iam::aws:policy/{POLICY}")
+        key: Mapping[str, str] = (await iam.create_access_key(UserName=name))["AccessKey"]
+        try:
+            yield key
+        finally:
+            await live.kubectl("delete", _IN, "secret", _SECRET, "--ignore-not-found")
+            await iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
+            await iam.detach_user_policy(UserName=name, PolicyArn=f"arn:aws:iam::aws:policy/{POLICY}")
+            await iam.delete_user(UserName=name)
+
+
+async def _apply_keys(live: LiveCluster, key_id: str, key: str) -> None:
+    """Create or update the Secret from which the driver reads its access key."""
+    await live.kubectl.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": _SECRET, "namespace": SYSTEM},
+            "stringData": {"key_id": key_id, "access_key": key},
+        }
+    )

@@ -1,16 +1,65 @@
 """AWS credentials of pods, through the issuer of the API server's tokens and the webhook, as on EKS."""
 
-import json
+import base64
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import jwt
+import pytest
 
 from localcluster import cloud
+from localcluster.driver_role import ROLE
+from localcluster.kubernetes.node import run_ctr
+from tests.support import driver_pods
 from tests.support.cluster_namespace import ClusterNamespace
+from tests.support.driver_pods import CONTROLLER
+from tests.support.iam_users import document
 from tests.support.live_cluster import LiveCluster
 from tests.support.pod_tokens import POD_TRUST
+
+
+@pytest.mark.requirement("cluster.no-static-keys")
+async def test_the_controller_has_no_keys_but_calls_aws_under_its_role(
+    namespace: ClusterNamespace, live: LiveCluster
+) -> None:
+    """EKS User Guide, "IAM roles for service accounts"."""
+    before = await live.last_call()
+
+    await namespace.create_claim("data", of=await namespace.create_storage_class())
+    await namespace.create_pod("user", "data", on=live.record.nodes[0].name)
+    await namespace.wait_for_pod("user")
+
+    calls = await live.driver_calls(after=before)
+    assert {"ec2:CreateVolume", "sagemaker:AttachClusterNodeVolume"} <= {call["operation"] for call in calls}
+    role = f"arn:aws:sts::123456789012:assumed-role/{ROLE}/"
+    assert [call for call in calls if not call["caller"].startswith(role)] == []
+    for pod in await driver_pods.list_pods(live, CONTROLLER):
+        environment = await process_environment(live, pod)
+        assert "AWS_WEB_IDENTITY_TOKEN_FILE" in environment
+        assert environment.keys() & {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} == set()
+    secrets = await live.kubectl.get("secrets,configmaps", "--all-namespaces")
+    assert live.record.environment["AWS_SECRET_ACCESS_KEY"] not in plain_values(secrets)
+
+
+async def process_environment(live: LiveCluster, pod: Any) -> dict[str, str]:  # as Kubernetes has it
+    """The environment variables of the driver's process in a pod."""
+    node = pod["spec"]["nodeName"]
+    id_ = driver_pods.container_status(pod)["containerID"].rpartition("/")[2]
+    tasks = (await run_ctr(live.namespaces(node), "tasks", "list")).out
+    process = next(line.split()[1] for line in tasks.splitlines() if line.startswith(id_))
+    content = await live.run_on_node(node, "cat", f"/proc/{process}/environ")
+    return dict(entry.split("=", 1) for entry in content.split("\0") if entry)
+
+
+def plain_values(objects: Any) -> str:  # as Kubernetes has it
+    """All values of Secrets and ConfigMaps as one text."""
+    values = [
+        base64.b64decode(value).decode(errors="replace") if each["kind"] == "Secret" else value
+        for each in objects["items"]
+        for value in each.get("data", {}).values()
+    ]
+    return "\n".join(values)
 
 
 async def create_pod(namespace: ClusterNamespace, annotations: Mapping[str, str]) -> Any:  # as Kubernetes has it
@@ -40,9 +89,8 @@ async def associate_role(live: LiveCluster, namespace: str) -> AsyncGenerator[No
     """Associate a new role with the service account `caller` of the namespace while the block runs."""
     name = f"pods-{namespace}"
     account = {"clusterName": cloud.NAME, "namespace": namespace, "serviceAccount": "caller"}
-    trust = json.dumps({"Version": "2012-10-17", "Statement": [POD_TRUST]})
     async with live.client("iam") as iam, live.client("eks") as eks:
-        role = (await iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust))["Role"]["Arn"]
+        role = (await iam.create_role(RoleName=name, AssumeRolePolicyDocument=document(POD_TRUST)))["Role"]["Arn"]
         created = await eks.create_pod_identity_association(**account, roleArn=role)
         try:
             yield

@@ -17,7 +17,8 @@ async def existing_snapshot(live: LiveCluster) -> AsyncGenerator[str]:
     """A snapshot of a volume with a file, created and deleted through the EC2 API."""
     async with live.client("ec2") as ec2:
         volume = await static_volume.create_volume(live, ec2, gib=1)
-        id_: str = (await ec2.create_snapshot(VolumeId=volume))["SnapshotId"]
+        tags = [{"ResourceType": "snapshot", "Tags": [static_volume.TAG]}]
+        id_: str = (await ec2.create_snapshot(VolumeId=volume, TagSpecifications=tags))["SnapshotId"]
         try:
             await wait_for_cluster(lambda: _is_in(live, "snapshots", id_, "completed"))
             await ec2.delete_volume(VolumeId=volume)

@@ -5,6 +5,7 @@ from typing import Any
 
 from localcluster import cloud
 from localcluster.record import NodeRecord
+from tests.support import static_volume
 from tests.support.cluster_namespace import ClusterNamespace
 from tests.support.live_cluster import DRIVER, LiveCluster
 from tests.support.waiting import wait_for_cluster
@@ -45,7 +46,7 @@ async def _is_detached(live: LiveCluster, volume: str) -> bool:
 async def _upstreams_volume(live: LiveCluster, node: NodeRecord) -> str:
     """The id of a volume with the tags that upstream's driver gives, attached to a HyperPod node."""
     labels = (await live.kubectl.get("node", node.name))["metadata"]["labels"]
-    tags = [{"Key": "CSIVolumeName", "Value": "pvc-of-upstream"}, {"Key": "ebs.csi.aws.com/cluster", "Value": "true"}]
+    tags = [{"Key": "CSIVolumeName", "Value": "pvc-of-upstream"}, static_volume.TAG]
     async with live.client("ec2") as ec2, live.client("sagemaker") as sagemaker:
         made = await ec2.create_volume(
             AvailabilityZone=labels["topology.kubernetes.io/zone"],

@@ -16,6 +16,9 @@ DRIVER: Final = "ebs.csi.aws.com"
 SNAPSHOTS: Final = "snapshot.storage.k8s.io/v1"
 SYSTEM: Final = "kube-system"
 
+AGENT: Final = "hyperpod-ebs/"
+"""What the driver adds to the user agent of its AWS calls."""
+
 
 class LiveCluster:
     """A running cluster."""
@@ -57,6 +60,17 @@ class LiveCluster:
         """The number of modifications that the emulator has started on a volume."""
         history = await self._emulator_client.history()
         return sum(moment.volume == volume and moment.state == "modifying" for moment in history)
+
+    async def last_call(self) -> int:
+        """The number of the latest AWS call."""
+        calls = await self._emulator_client.latest_calls()
+        number: int = calls[-1]["number"]
+        return number
+
+    async def driver_calls(self, *, after: int) -> list[dict[str, Any]]:
+        """The signed AWS calls of the driver that began after the call with this number."""
+        calls = await self._emulator_client.latest_calls()
+        return [call for call in calls if call["number"] > after and AGENT in call["agent"] and call["caller"]]
 
     async def run_on_node(self, name: str, *argv: str) -> str:
         """Run a program on a node; its output."""

@@ -8,6 +8,9 @@ from tests.support.device_links import volume_link
 from tests.support.live_cluster import LiveCluster
 from tests.support.waiting import wait_for_cluster
 
+TAG: Final = {"Key": "ebs.csi.aws.com/cluster", "Value": "true"}
+"""The tag that AmazonEBSCSIDriverPolicyV2 requires of volumes and snapshots that the driver uses."""
+
 CONTENT: Final = "written before"
 """The content of the volume's file `file`."""
 
@@ -17,7 +20,9 @@ async def create_volume(live: LiveCluster, ec2: Any, *, gib: int) -> str:  # a c
     node = live.record.nodes[0]
     labels = (await live.kubectl.get("node", node.name))["metadata"]["labels"]
     zone = labels["topology.kubernetes.io/zone"]
-    id_: str = (await ec2.create_volume(AvailabilityZone=zone, Size=gib, VolumeType="gp3"))["VolumeId"]
+    tags = [{"ResourceType": "volume", "Tags": [TAG]}]
+    created = await ec2.create_volume(AvailabilityZone=zone, Size=gib, VolumeType="gp3", TagSpecifications=tags)
+    id_: str = created["VolumeId"]
     await wait_for_cluster(lambda: _has_state(live, id_, "available"))
     async with live.client("sagemaker") as sagemaker:
         arn = (await sagemaker.describe_cluster(ClusterName=cloud.NAME))["ClusterArn"]
