@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from localcluster import cloud
+from localcluster.driver_role import ROLE
 from localcluster.images import BUSYBOX, REGISTRY
 from localcluster.kubernetes.chart import CHART, HELM, RELEASE, Release
 from localcluster.programs import BUILT
@@ -67,7 +68,7 @@ async def settings(live: LiveCluster, environment: Mapping[str, str]) -> Mapping
         "REGION": environment["AWS_REGION"],
         "REGISTRY": REGISTRY,
         "RELEASE": RELEASE,
-        "ROLE": "hyperpod-ebs",
+        "ROLE": ROLE,
         "THROUGH": "irsa",
         "KEY": await asyncio.to_thread(create_key, environment),
     }
@@ -140,7 +141,8 @@ async def test_the_commands_of_the_local_cluster_guide_print_what_it_shows(
 async def test_the_guide_installs_upgrades_and_uninstalls_under_a_running_pod(
     release: Release, environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
 ) -> None:
-    await run_page(Page.read(GUIDES / "install.md"), tmp_path, settings, environment, deadline=INSTALLS)
+    known = {**settings, "ROLE": "hyperpod-ebs"}
+    await run_page(Page.read(GUIDES / "install.md"), tmp_path, known, environment, deadline=INSTALLS)
 
     await release.kubectl("delete", "storageclass", "guide-ebs")
 

@@ -368,7 +368,7 @@ SECTIONS: Final = (
             "cluster.no-static-keys": Requirement(
                 sentence="The controller on a local cluster has no access keys; it calls AWS under a role with AWS's "
                 "managed policy and the statements of the installation guide.",
-                source="decision 0043",
+                source="decision 0044",
             ),
             "cluster.ends-only-its-processes": Requirement(
                 sentence="Ending a cluster ends no other process that has received the id of one of its processes.",
