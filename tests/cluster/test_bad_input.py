@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import pytest
 
+from localcluster.driver_role import ROLE
 from tests.support.cluster_namespace import ClusterNamespace
 from tests.support.live_cluster import LiveCluster
 from tests.support.waiting import wait_for_cluster
@@ -124,7 +125,7 @@ async def test_a_missing_permission_to_create_volumes_is_named_on_the_claim_and_
     await namespace.create_pod("user", "data")
 
     await namespace.wait_for_event(
-        "data", "^ProvisioningFailed: .*PermissionDenied.*not authorized to perform: ec2:CreateVolume"
+        "data", f"^ProvisioningFailed: .*PermissionDenied.*ec2:CreateVolume on .* is denied to IAM role {ROLE}"
     )
     await live.cancel_faults()
     await namespace.wait_for_pod("user")
@@ -141,9 +142,8 @@ async def test_a_missing_permission_to_attach_to_hyperpod_nodes_is_named_on_the_
     await namespace.create_claim("data", of=await namespace.create_storage_class())
     await namespace.create_pod("user", "data", on=live.record.nodes[0].name)
 
-    await namespace.wait_for_event(
-        "user", "^FailedAttachVolume: .*PermissionDenied.*not authorized to perform: sagemaker:AttachClusterNodeVolume"
-    )
+    denied = f"sagemaker:AttachClusterNodeVolume on .* is denied to IAM role {ROLE}"
+    await namespace.wait_for_event("user", f"^FailedAttachVolume: .*PermissionDenied.*{denied}")
     await live.cancel_faults()
     await namespace.wait_for_pod("user")
 
