@@ -95,7 +95,7 @@ class Attachments(AwsCaller):
             name = self.device_names.take(node.instance, volume_id, shown)
             try:
                 return await self.call(
-                    f"attach volume {volume_id} to node {node} as {name}",
+                    f"attach volume {volume_id} to node {node}",
                     lambda aws: aws.ec2.attach_volume(VolumeId=volume_id, InstanceId=node.instance, Device=name),  # noqa: B023 - called before `name` changes
                     parse_attachment,
                 )

@@ -32,8 +32,8 @@ _TAGS: Final = {"volume": f"{MANAGED}=true", "snapshot": f"{MANAGED}=true", "ins
 """The tags that AWS's managed policies for the driver require of existing resources."""
 
 
-def explain(code: str, message: str, operation: str) -> tuple[str, str]:
-    """What AWS denied, and what the user can do about it, for a message.
+def explain(code: str, message: str, operation: str) -> str:
+    """What AWS denied, with its code, and what the user can do about it.
 
     Args:
         code: AWS's code.
@@ -47,15 +47,17 @@ def explain(code: str, message: str, operation: str) -> tuple[str, str]:
         action, resource = match["action"], match["resource"] or "*"
         reason, caller = match["reason"] or "AWS gives no reason", match["caller"] or ""
     if code in UNKNOWN_CALLER:
-        return f"{action} is refused: {text}", (
-            "give the driver a role or access keys that AWS recognises, and check the machine's clock"
+        return (
+            f"{action} is refused: {text} ({code}); give the driver a role or access keys that AWS recognises, and "
+            "check the machine's clock"
         )
     if operation in ASSUME_ROLE:
-        return f"{action} is denied: {text}", (
-            "name the cluster's OIDC provider and the driver's service account in the role's trust policy, and the "
-            "role's ARN in the service account's annotation"
+        return (
+            f"{action} is denied: {text} ({code}); name the cluster's OIDC provider and the driver's service account "
+            "in the role's trust policy, and the role's ARN in the service account's annotation"
         )
-    return f"{action} on {resource} is denied to {_name(caller)}: {reason}", _next_step(action, resource, reason)
+    denial = f"{action} on {resource} is denied to {_name(caller)}: {reason} ({code})"
+    return f"{denial}; {_next_step(action, resource, reason)}"
 
 
 def encoded_message(message: str) -> str:

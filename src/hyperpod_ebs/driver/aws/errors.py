@@ -161,9 +161,9 @@ def error_for_response(error: ClientError, action: str, *, creates: bool = False
     if code in SERVER_ERRORS and creates:
         kind = errors.OutcomeUnknown
     if kind is errors.Denied:
-        reason, next_step = denials.explain(code, message, error.operation_name)
-    else:
-        reason, next_step = message.rstrip(". "), NEXT_STEPS.get(kind, "")
+        why = denials.explain(code, message, error.operation_name)
+        return errors.Denied(f"cannot {action}: {why}", why=why)
+    reason, next_step = message.rstrip(". "), NEXT_STEPS.get(kind, "")
     return kind(f"cannot {action}: {reason} ({code})" + (f"; {next_step}" if next_step else ""))
 
 

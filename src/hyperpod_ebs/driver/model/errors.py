@@ -104,6 +104,11 @@ class NodeFull(NoRoom):
 class Denied(Error):  # noqa: N818 - as above
     """IAM or KMS denied the request, and nothing was created."""
 
+    def __init__(self, message: str, *, why: str = "") -> None:
+        """`why` is the message without what the request was for."""
+        self.why = why or message
+        super().__init__(message)
+
 
 class Busy(Error):  # noqa: N818 - as above
     """Another operation works on the object, or a page token is stale."""

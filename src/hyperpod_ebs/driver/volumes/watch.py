@@ -153,7 +153,7 @@ class Poller(Generic[T]):
     def _fail(self, waiters: Iterator[_Waiter[T]], denied: errors.Denied) -> None:
         for waiter in waiters:
             if not waiter.result.done():
-                waiter.result.set_exception(errors.Denied(f"cannot wait for volume {waiter.volume_id}: {denied}"))
+                waiter.result.set_exception(errors.Denied(f"cannot wait for volume {waiter.volume_id}: {denied.why}"))
 
 
 class Watcher:
