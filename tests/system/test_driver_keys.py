@@ -115,7 +115,7 @@ async def test_an_attach_without_a_statement_says_what_to_check_and_works_with_i
     (node,) = await controller.create_nodes(1)
     volume = await controller.provision(encrypted=True, kms_key_id=key)
 
-    with pytest.raises(errors.KeyUnusable, match=r"CustomerKeyHasBeenRevoked\); check the KMS key's state and key"):
+    with pytest.raises(errors.KeyUnusable, match=r"CustomerKeyHasBeenRevoked\); check that the KMS key is enabled"):
         await attach(controller, volume.id, node)
     await controller.aws("kms", "put_key_policy", KeyId=key, Policy=policy([CREATE, *ATTACH]))
     await attach(controller, volume.id, node)

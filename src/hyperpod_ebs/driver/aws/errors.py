@@ -144,7 +144,10 @@ BY_CODE: Final[Mapping[str, type[Exception]]] = {
 
 
 NEXT_STEPS: Final[Mapping[type[Exception], str]] = {
-    errors.KeyUnusable: "check the KMS key's state and key policy",
+    errors.KeyUnusable: (
+        "check that the KMS key is enabled, and that its key policy allows the driver's role kms:CreateGrant and "
+        "kms:DescribeKey"
+    ),
     errors.NodeFull: "detach a volume from the node, or schedule the pod to another node",
     errors.QuotaReached: "delete what is unused, or request a higher quota at AWS Service Quotas",
     errors.ZoneFull: "use another zone or volume type",

@@ -35,6 +35,12 @@ TAG_LAG: Final = 2.5
 MAX_TOKENS: Final = 64
 """Client tokens that are tried for one name; a token of a volume that is gone cannot be used again."""
 
+KEY_ACTIONS: Final = (
+    "kms:CreateGrant, kms:Decrypt, kms:DescribeKey, kms:GenerateDataKeyWithoutPlaintext and kms:ReEncrypt*"
+)
+"""What EBS needs of the role for a volume under a customer-managed key, blank or restored (Amazon EBS User Guide,
+"Requirements for Amazon EBS encryption"). AWS does not say which of them was missing."""
+
 _USABLE: Final = frozenset({VolumeState.AVAILABLE, VolumeState.IN_USE})
 _DELETED: Final = frozenset({VolumeState.DELETING, VolumeState.DELETED})
 _LOST: Final = _DELETED | {VolumeState.ERROR}
@@ -269,6 +275,6 @@ def _creation_failure(spec: VolumeSpec, created: Volume, volume: Volume | None) 
         key = spec.kms_key_id or created.kms_key_id or "aws/ebs"
         return errors.KeyUnusable(
             f"{label(spec, created)} {event}: AWS removes an encrypted volume if it may not use the KMS key {key}; "
-            "enable the key, and allow the driver's role in its key policy"
+            f"check that the key is enabled, and allow the driver's role {KEY_ACTIONS}"
         )
     return errors.NotReady(f"{label(spec, created)} {event}, and no longer exists; try again")
