@@ -240,7 +240,7 @@ SECTIONS: Final = (
                 source="decision 0037",
             ),
             "denied.names-the-statement": Requirement(
-                sentence="An event on the claim names a missing permission and the IAM statement that grants it, in at "
+                sentence="An event names a missing permission, the role, and the IAM statement that grants it, in at "
                 "most 900 bytes.",
                 source="decision 0006",
             ),
