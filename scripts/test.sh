@@ -17,7 +17,7 @@ parts() {
     tests/contract) echo python aws-cli iam-oracle go-tools ;;
     tests/contract/test_aws_cli.py) echo python aws-cli ;;
     tests/contract/test_go_sdk.py) echo python go-tools ;;
-    tests/contract/test_policy_oracle.py) echo python iam-oracle ;;
+    tests/contract/test_ec2_reference.py | tests/contract/test_policy_oracle.py) echo python iam-oracle ;;
     tests/contract/*) echo python ;;
     tests/chart | tests/chart/*) echo python go-tools ;;
     tests/system | tests/system/*) echo machine python ;;

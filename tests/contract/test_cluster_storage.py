@@ -173,7 +173,7 @@ async def test_new_nodes_need_the_key_and_present_nodes_do_not(aws: Aws) -> None
     nodes = (await aws("sagemaker", "list_cluster_nodes", ClusterName=cluster))["ClusterNodeSummaries"]
     await aws("kms", "put_key_policy", KeyId=key, Policy=document(MANAGE, *role_statements()))
     await aws("kms", "enable_key", KeyId=key)
-    await aws("sagemaker", "update_cluster", ClusterName=cluster, InstanceGroups=[larger])
+    await aws("sagemaker", "update_cluster", ClusterName=cluster, InstanceGroups=[{**GROUP, "InstanceCount": 2}])
 
     assert refused == ["ValidationException"] * 3
     assert [(each["InstanceId"], each["InstanceStatus"]["Status"]) for each in nodes] == [(node, "Running")]

@@ -75,7 +75,12 @@ class Attachment:
     @property
     def id(self) -> str:
         """The ids of the volume and the instance; a volume is attached to an instance at most once."""
-        return f"{self.volume}/{self.instance}"
+        return attachment_id(self.volume, self.instance)
+
+
+def attachment_id(volume: str, instance: str) -> str:
+    """The id of the attachment of a volume to an instance."""
+    return f"{volume}/{instance}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from hyperpod_ebs.emulator.ec2.launch_volumes import IMAGE_SNAPSHOT
 from hyperpod_ebs.emulator.kms.volume_keys import KeyAccessDenied, KeyUnusable, VolumeKeys
 from hyperpod_ebs.emulator.nodes.machines import ROOT_DEVICE, LaunchVolume
 from hyperpod_ebs.emulator.nodes.state_reasons import CLIENT_ERROR, INVALID_KEY
-from hyperpod_ebs.emulator.records import Attachment, Instance
+from hyperpod_ebs.emulator.records import Instance, attachment_id
 from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.wire.operations import Call
 
@@ -55,8 +55,7 @@ class LaunchKeys:
             source = IMAGE_SNAPSHOT
         data_key = self.keys.create_data_key(call, key, new.volume.id, source)
         volume = replace(new.volume, data_key=data_key.blob, data_key_id=data_key.id)
-        attachment = Attachment(volume=volume.id, instance=instance.id, device=new.device, unit=0)
-        self.keys.open_for_instance(call, volume, instance, attachment.id)
+        self.keys.open_for_instance(call, volume, instance, attachment_id(volume.id, instance.id))
         return replace(new, volume=volume)
 
 

@@ -20,7 +20,7 @@ from hyperpod_ebs.emulator.kms.keyring import Keyring
 from hyperpod_ebs.emulator.kms.needs import KmsNeeds
 from hyperpod_ebs.emulator.kms.volume_keys import KeyAccessDenied, KeyUnusable
 from hyperpod_ebs.emulator.kms_records import Grant, Key
-from hyperpod_ebs.emulator.records import Instance, Volume
+from hyperpod_ebs.emulator.records import Instance, Volume, attachment_id
 from hyperpod_ebs.emulator.state.world import World, now
 from hyperpod_ebs.emulator.wire.operations import AwsFault, Call
 
@@ -82,7 +82,7 @@ class ClusterKeys:
                 operations=_OPERATIONS,
                 issuer=f"arn:{region.partition}:iam::{region.account}:root",
                 created=now(),
-                attachment=f"{volume.id}/{node.id}",
+                attachment=attachment_id(volume.id, node.id),
             )
         )
 

@@ -135,7 +135,7 @@ class ClusterUpdates:
 
 
 def _updated_groups(cluster: Cluster, parameters: Parameters) -> list[InstanceGroup]:
-    """The groups of the cluster after the request.
+    """The groups of the cluster after the request, which keep the settings that it does not name.
 
     Raises:
         AwsFault: The request changes a group's type or keys, or deletes a group that does not exist.
@@ -145,9 +145,10 @@ def _updated_groups(cluster: Cluster, parameters: Parameters) -> list[InstanceGr
         old = groups.get(new.name)
         if old is not None and (old.kind, old.restricted) != (new.kind, new.restricted):
             raise AwsFault("ValidationException", f"The instance type of group {new.name} cannot be changed")
-        if old is not None and key_names(old) != key_names(new):
+        changed = replace(new, settings={**old.settings, **new.settings}) if old else new
+        if old is not None and key_names(old) != key_names(changed):
             raise AwsFault("ValidationException", f"The KMS keys of group {new.name} cannot be changed")
-        groups[new.name] = new
+        groups[new.name] = changed
     for name in parameters.get("InstanceGroupsToDelete", []):
         if groups.pop(name, None) is None:
             raise AwsFault("ValidationException", f"Cluster {cluster.name} has no instance group {name}")

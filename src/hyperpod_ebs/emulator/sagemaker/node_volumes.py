@@ -13,7 +13,7 @@ from typing import Final
 from hyperpod_ebs.emulator.ec2 import resource_ids
 from hyperpod_ebs.emulator.identity.authorizer import Authorizer
 from hyperpod_ebs.emulator.nodes.attachments import Attachments
-from hyperpod_ebs.emulator.records import Attachment, Cluster, Instance
+from hyperpod_ebs.emulator.records import Attachment, Cluster, Instance, attachment_id
 from hyperpod_ebs.emulator.sagemaker.clusters import Clusters
 from hyperpod_ebs.emulator.sagemaker.needs import SageMakerNeeds
 from hyperpod_ebs.emulator.state.world import World, to_datetime
@@ -106,7 +106,7 @@ class NodeVolumes:
         present = store.attachments.where("volume", volume.id)
         if not present:
             raise AwsFault("IncorrectState", f"Volume '{volume.id}' is in the '{volume.state}' state.")
-        if (attachment := store.attachments.get(f"{volume.id}/{node.id}")) is None:
+        if (attachment := store.attachments.get(attachment_id(volume.id, node.id))) is None:
             text = f"The volume '{volume.id}' is not attached to instance '{node.id}'."
             raise AwsFault("InvalidAttachment.NotFound", text)
         if attachment.state in {"detaching", "busy"}:
