@@ -60,7 +60,7 @@ async def populate(emulator: Emulator, aws: Aws, issuer: TokenIssuer) -> Mapping
     policy = (await aws("iam", "create_policy", PolicyName="own", PolicyDocument=DOCUMENTS[0]))["Policy"]["Arn"]
     keys = [(await aws("kms", "create_key"))["KeyMetadata"]["KeyId"] for _ in range(2)]
     await aws("kms", "create_alias", AliasName="alias/storage", TargetKeyId=keys[0])
-    grant = await aws("kms", "create_grant", KeyId=keys[0], GranteePrincipal=ROLE, Operations=["Decrypt"])
+    grant = await aws("kms", "create_grant", KeyId=keys[0], GranteePrincipal=pod_role, Operations=["Decrypt"])
     blob = (await aws("kms", "encrypt", KeyId=keys[0], Plaintext=b"hello"))["CiphertextBlob"]
     (access_key,) = [key.id for key in store.access_keys.values() if key.user == "ann"]
     assert key_id == access_key
