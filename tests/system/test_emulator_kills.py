@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,80 +26,14 @@ from hyperpod_ebs.emulator.disks import pool
 from hyperpod_ebs.emulator.state.store import StateRefused
 from hyperpod_ebs.kit import command
 from tests.support.device_links import volume_link
-from tests.support.emulator_clients import GROUP, ZONE, Aws, clients, cloud
+from tests.support.emulator_clients import GROUP, ZONE, Aws, cloud
 from tests.support.emulator_commands import EMULATOR
+from tests.support.emulator_process import prepare_emulator
 from tests.support.mount_namespaces import copy_mount_to_another_namespace
 from tests.support.pod_tokens import cluster_key_id, create_role, pod_claims, sign_with_file
 from tests.support.waiting import wait_until_equal
 
 pytestmark = pytest.mark.root
-
-
-@dataclass
-class EmulatorProcess:
-    """An emulator process, which can be started again on the same state directory."""
-
-    state: Path
-    profile: str = "instant"
-    port: int = 0
-    process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> Aws:
-        """Start the emulator; return clients once it is ready."""
-        words = (
-            "run",
-            "--state",
-            str(self.state),
-            "--port",
-            str(self.port),
-            "--profile",
-            self.profile,
-            "--snapshot-rate=off",
-        )
-        pipe = asyncio.subprocess.PIPE
-        self.process = await asyncio.create_subprocess_exec(*EMULATOR, *words, stdout=pipe, stderr=pipe)
-        assert self.process.stdout is not None
-        async with asyncio.timeout(30):
-            ready = await self.process.stdout.readline()
-        assert b"ready at http://127.0.0.1:" in ready, await self.read_stderr()
-        shown = await command.run([*EMULATOR, "env", "--state", str(self.state), "--output", "json"])
-        return await asyncio.to_thread(clients, json.loads(shown.out))
-
-    async def metadata_urls(self) -> dict[str, str | None]:
-        """The metadata URL of each machine, as `emulator status` shows it."""
-        words = ("status", "--state", str(self.state), "--output", "json")
-        shown = json.loads((await command.run([*EMULATOR, *words])).out)
-        return {row["id"]: row["metadata"] for row in shown["instances"]}
-
-    async def end(self, number: signal.Signals) -> int:
-        """Send a signal to the emulator and wait for its end; return the exit code."""
-        assert self.process is not None
-        self.process.send_signal(number)
-        async with asyncio.timeout(20):
-            return await self.process.wait()
-
-    async def read_stderr(self) -> str:
-        """Read what the emulator has written to stderr; it must have ended."""
-        assert self.process is not None
-        assert self.process.stderr is not None
-        return (await self.process.stderr.read()).decode()
-
-    async def reset(self) -> command.Finished:
-        """Run `emulator reset` on the state directory."""
-        return await command.run([*EMULATOR, "reset", "--state", str(self.state)], ok=frozenset({0, 1}))
-
-
-@asynccontextmanager
-async def prepare_emulator(state: Path, profile: str = "instant") -> AsyncGenerator[EmulatorProcess]:
-    """An emulator that the test starts; at the end its process is killed and its state deleted."""
-    emulator = EmulatorProcess(state, profile)
-    try:
-        yield emulator
-    finally:
-        if emulator.process is not None and emulator.process.returncode is None:
-            await emulator.end(signal.SIGKILL)
-        reset = await emulator.reset()
-        assert reset.code == 0, reset.err
 
 
 def device_of(state: Path, node: str, volume: str) -> Path:
