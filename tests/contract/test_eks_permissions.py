@@ -7,6 +7,7 @@ Amazon Elastic Kubernetes Service".
 from collections.abc import Mapping
 from typing import Any, Final
 
+import pytest
 from botocore import xform_name
 
 from hyperpod_ebs.emulator.emulator import Emulator
@@ -121,14 +122,77 @@ async def test_a_cluster_needs_the_permission_to_pass_its_role(emulator: Emulato
     assert (await user("eks", "create_cluster", **request))["cluster"]["status"] == "CREATING"
 
 
-async def test_the_setting_of_a_new_cluster_decides(emulator: Emulator, aws: Aws) -> None:
-    """`eks:authenticationMode`."""
-    mode = {"StringEquals": {"eks:authenticationMode": "API"}}
-    user = await create_user(emulator, aws, "ann", allow("eks:CreateCluster", Condition=mode), allow("iam:PassRole"))
+@pytest.mark.parametrize(
+    ("key", "value", "members"),
+    [
+        ("eks:authenticationMode", "API", {"accessConfig": {"authenticationMode": "API"}}),
+        ("eks:blockStorageEnabled", "true", {"storageConfig": {"blockStorage": {"enabled": True}}}),
+        ("eks:computeConfigEnabled", "false", {"computeConfig": {"enabled": False}}),
+        (
+            "eks:elasticLoadBalancingEnabled",
+            "true",
+            {"kubernetesNetworkConfig": {"elasticLoadBalancing": {"enabled": True}}},
+        ),
+        ("eks:controlPlaneScalingTier", "tier-xl", {"controlPlaneScalingConfig": {"tier": "tier-xl"}}),
+        ("eks:loggingType/audit", "true", {"logging": {"clusterLogging": [{"types": ["audit"], "enabled": True}]}}),
+        ("eks:loggingType/api", "false", {"logging": {"clusterLogging": [{"types": ["api"], "enabled": False}]}}),
+        ("eks:endpointPublicAccess", "false", {"resourcesVpcConfig": {"endpointPublicAccess": False}}),
+    ],
+)
+async def test_the_setting_of_a_new_cluster_decides(
+    emulator: Emulator, aws: Aws, key: str, value: str, members: Mapping[str, Any]
+) -> None:
+    """The condition keys of CreateCluster."""
+    condition = {"StringEquals": {key: value}}
+    create = allow("eks:CreateCluster", Condition=condition)
+    user = await create_user(emulator, aws, "ann", create, allow("iam:PassRole"))
     request = {"name": "one", "roleArn": ROLE, "resourcesVpcConfig": {}}
 
     denied = await user.expect_error("eks", "create_cluster", **request)
-    created = await user("eks", "create_cluster", **request, accessConfig={"authenticationMode": "API"})
+    created = await user("eks", "create_cluster", **{**request, **members})
 
     assert denied[0] == "AccessDeniedException"
-    assert created["cluster"]["accessConfig"]["authenticationMode"] == "API"
+    assert created["cluster"]["name"] == "one"
+
+
+async def test_an_addon_with_associations_needs_the_permission_on_them(emulator: Emulator, aws: Aws) -> None:
+    """`podidentityassociation` is a resource type of CreateAddon and DeleteAddon."""
+    await aws("eks", "create_cluster", name="eks", roleArn=ROLE, resourcesVpcConfig={})
+    role, addon = await create_role(aws, "pods"), {"clusterName": "eks", "addonName": "aws-ebs-csi-driver"}
+    wanted = [{"serviceAccount": "ebs", "roleArn": role}]
+    on_addon = [allow("eks:CreateAddon", resource=CLUSTER), allow("eks:DeleteAddon", resource=f"{START}addon/eks/*")]
+    pass_role = allow("iam:PassRole", "iam:GetRole")
+    on_pods = allow("eks:CreateAddon", "eks:DeleteAddon", resource=f"{START}podidentityassociation/eks/*")
+    ann = await create_user(emulator, aws, "ann", *on_addon, pass_role)
+    bob = await create_user(emulator, aws, "bob", *on_addon, pass_role, on_pods)
+
+    create = await ann.expect_error("eks", "create_addon", **addon, podIdentityAssociations=wanted)
+    await bob("eks", "create_addon", **addon, podIdentityAssociations=wanted)
+    delete = await ann.expect_error("eks", "delete_addon", **addon)
+    await bob("eks", "delete_addon", **addon)
+
+    for code, text in (create, delete):
+        assert (code, "podidentityassociation/eks/" in text) == ("AccessDeniedException", True)
+
+
+async def test_the_scope_of_a_policy_decides_who_may_take_it_away(emulator: Emulator, aws: Aws) -> None:
+    """`eks:accessScope` and `eks:namespaces` of DisassociateAccessPolicy."""
+    access = {"authenticationMode": "API"}
+    await aws("eks", "create_cluster", name="eks", roleArn=ROLE, resourcesVpcConfig={}, accessConfig=access)
+    entry = {"clusterName": "eks", "principalArn": await create_role(aws, "dev")}
+    await aws("eks", "create_access_entry", **entry)
+    scope = {"type": "namespace", "namespaces": ["a"]}
+    await aws("eks", "associate_access_policy", **entry, policyArn=POLICY, accessScope=scope)
+    action = "eks:DisassociateAccessPolicy"
+    on_cluster = {"StringEquals": {"eks:accessScope": "cluster"}}
+    on_namespace = {
+        "StringEquals": {"eks:accessScope": "namespace"},
+        "ForAnyValue:StringEquals": {"eks:namespaces": "a"},
+    }
+    ann = await create_user(emulator, aws, "ann", allow(action, Condition=on_cluster))
+    bob = await create_user(emulator, aws, "bob", allow(action, Condition=on_namespace))
+
+    refused = await ann.expect_error("eks", "disassociate_access_policy", **entry, policyArn=POLICY)
+    await bob("eks", "disassociate_access_policy", **entry, policyArn=POLICY)
+
+    assert refused[0] == "AccessDeniedException"

@@ -142,8 +142,10 @@ async def test_decrypt_checks_the_key_that_the_caller_names(aws: Aws) -> None:
     """KMS API reference, Decrypt: IncorrectKeyException."""
     key, other = await create_key(aws), await create_key(aws)
     blob = (await aws("kms", "encrypt", KeyId=key, Plaintext=b"secret"))["CiphertextBlob"]
+    await aws("kms", "disable_key", KeyId=key)  # the caller may not know this, whose permission is on the other key
 
     refused = await aws.expect_error("kms", "decrypt", CiphertextBlob=blob, KeyId=other)
+    await aws("kms", "enable_key", KeyId=key)
 
     assert refused == (
         "IncorrectKeyException",

@@ -44,7 +44,7 @@ class EksNeeds:
     def needs(self, operation: str, parameters: Parameters) -> Sequence[Need]:
         """What a call needs; an operation without an entry is on a cluster, or on nothing."""
         own = self._by_operation.get(operation, self._on_cluster)(operation, parameters)
-        return [own, *self._on_roles(parameters)]
+        return [own, *self._on_associations(operation, parameters), *self._on_roles(parameters)]
 
     def _on_cluster(self, operation: str, parameters: Parameters) -> Need:
         if not (name := parameters.get("name") or parameters.get("clusterName")):
@@ -78,6 +78,10 @@ class EksNeeds:
                 "eks:username": entry.username,
             }
         )
+        if operation == "DisassociateAccessPolicy":
+            for policy in entry.policies:
+                if policy["arn"] == parameters.get("policyArn"):
+                    context.update(_scope_values(policy["scope"], policy["namespaces"]))
         return Need(action=f"eks:{operation}", resource=entry_arn(self._region, entry), context=context)
 
     def _on_addon(self, operation: str, parameters: Parameters) -> Need:
@@ -86,6 +90,20 @@ class EksNeeds:
             return Need(action=f"eks:{operation}", resource=self._region.arn("eks", f"addon/{name}/{addon}/*"))
         resource = addon_arn(self._region, record)
         return Need(action=f"eks:{operation}", resource=resource, context=resource_tags(record.tags))
+
+    def _on_associations(self, operation: str, parameters: Parameters) -> Sequence[Need]:
+        """The associations that an add-on is created with, or that are deleted with it."""
+        name = parameters.get("clusterName", "*")
+        if operation == "CreateAddon" and parameters.get("podIdentityAssociations"):
+            resource = self._region.arn("eks", f"podidentityassociation/{name}/*")
+            return [Need(action=f"eks:{operation}", resource=resource, context=_request_values(operation, parameters))]
+        if operation != "DeleteAddon" or parameters.get("preserve"):
+            return []
+        addon = self._store.addons.get(f"{name}/{parameters.get('addonName', '*')}")
+        return [
+            self._on_association(operation, {"clusterName": name, "associationId": id_})
+            for id_ in (addon.associations if addon else ())
+        ]
 
     def _on_tagged(self, operation: str, parameters: Parameters) -> Need:
         arn = parameters.get("resourceArn", "*")
@@ -140,8 +158,7 @@ def _request_values(operation: str, parameters: Parameters) -> Values:
     """The condition keys that describe a request's own parameters."""
     values = request_tags(parameters.get("tags", {}), parameters.get("tagKeys", []))
     if scope := parameters.get("accessScope"):
-        values["eks:accessScope"] = scope.get("type", "cluster")
-        values["eks:namespaces"] = list(scope.get("namespaces", []))
+        values.update(_scope_values(scope.get("type", "cluster"), scope.get("namespaces", [])))
     if operation == "CreateAccessEntry":
         values["eks:accessEntryType"] = parameters.get("type", "STANDARD")
         values["eks:kubernetesGroups"] = list(parameters.get("kubernetesGroups", []))
@@ -151,27 +168,44 @@ def _request_values(operation: str, parameters: Parameters) -> Values:
     return {**values, **{key: parameters[member] for key, member in texts.items() if parameters.get(member)}}
 
 
+def _scope_values(kind: object, namespaces: object) -> Values:
+    """The condition keys about the scope of an access policy."""
+    names = [str(name) for name in namespaces] if isinstance(namespaces, list | tuple) else []
+    return {"eks:accessScope": str(kind), "eks:namespaces": names}
+
+
 def _cluster_values(parameters: Parameters) -> Values:
     """The condition keys of CreateCluster; those of settings that the request leaves to EKS are absent."""
     access, network = parameters.get("accessConfig", {}), parameters.get("resourcesVpcConfig", {})
     found = {
-        "eks:authenticationMode": access.get("authenticationMode"),
+        "eks:blockStorageEnabled": parameters.get("storageConfig", {}).get("blockStorage", {}).get("enabled"),
         "eks:bootstrapClusterCreatorAdminPermissions": access.get("bootstrapClusterCreatorAdminPermissions"),
         "eks:bootstrapSelfManagedAddons": parameters.get("bootstrapSelfManagedAddons"),
+        "eks:computeConfigEnabled": parameters.get("computeConfig", {}).get("enabled"),
         "eks:deletionProtection": parameters.get("deletionProtection"),
+        "eks:elasticLoadBalancingEnabled": _load_balancing(parameters).get("enabled"),
         "eks:endpointPrivateAccess": network.get("endpointPrivateAccess"),
         "eks:endpointPublicAccess": network.get("endpointPublicAccess"),
         "eks:kubernetesVersion": parameters.get("version"),
-        "eks:supportType": parameters.get("upgradePolicy", {}).get("supportType"),
         "eks:zonalShiftEnabled": parameters.get("zonalShiftConfig", {}).get("enabled"),
     }
+    texts = {
+        "eks:authenticationMode": access.get("authenticationMode"),
+        "eks:controlPlaneScalingTier": parameters.get("controlPlaneScalingConfig", {}).get("tier"),
+        "eks:supportType": parameters.get("upgradePolicy", {}).get("supportType"),
+    }
     values: Values = {key: str(value).lower() for key, value in found.items() if value is not None}
-    if mode := access.get("authenticationMode"):
-        values["eks:authenticationMode"] = mode
-    if support := parameters.get("upgradePolicy", {}).get("supportType"):
-        values["eks:supportType"] = support
+    values.update({key: text for key, text in texts.items() if text})
+    for setup in parameters.get("logging", {}).get("clusterLogging", []):
+        enabled = str(setup.get("enabled", False)).lower()
+        values.update({f"eks:loggingType/{kind}": enabled for kind in setup.get("types", [])})
     keys = [each.get("provider", {}).get("keyArn", "") for each in parameters.get("encryptionConfig", [])]
     return {**values, "eks:encryptionConfigProviderKeyArns": keys} if keys else values
+
+
+def _load_balancing(parameters: Parameters) -> Parameters:
+    settings: Parameters = parameters.get("kubernetesNetworkConfig", {}).get("elasticLoadBalancing", {})
+    return settings
 
 
 def _principal_path(arn: str) -> str:

@@ -124,10 +124,10 @@ class Cryptography:
         id_ = key_material.key_id_of(blob)
         if id_ is None or id_ not in self.world.store.kms_keys:
             raise _invalid_ciphertext()
-        key = await self._usable_key(id_, parameters, call)
-        if named in parameters and self.keyring.find(parameters[named], call).id != key.id:
+        if named in parameters and self.keyring.find(parameters[named], call).id != id_:
             text = "The key ID in the request does not identify a CMK that can perform this operation."
             raise AwsFault("IncorrectKeyException", text)
+        key = await self._usable_key(id_, parameters, call)
         try:
             return key, self.keyring.materials.decrypt(key, blob, context)
         except InvalidCiphertext as error:
