@@ -1,14 +1,13 @@
-"""Every command of docs/guides that needs no AWS account, run in the order of its page."""
+"""Every command of docs/guides that the local cluster and the embedded cloud can run, in the order of its page."""
 
-import asyncio
 import json
 import mmap
 import os
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-import boto3  # type: ignore[import-untyped] # it has no types of its own
 import pytest
 import yaml
 
@@ -19,13 +18,21 @@ from localcluster.kubernetes.chart import CHART, HELM, RELEASE, Release
 from localcluster.programs import BUILT
 from tests.support.cluster_namespace import ClusterNamespace
 from tests.support.guide_commands import GUIDES, ROOT, Page, constant_parts, quoted_messages, run_page
+from tests.support.iam_users import document
 from tests.support.live_cluster import LiveCluster
+from tests.support.pod_tokens import POD_TRUST
 
 ON_THE_RELEASE: Final = ("install.md", "migrate.md")
 """Pages that change the driver's Helm release."""
 
 ON_THE_CLUSTER: Final = "local-cluster.md"
 """The page that shows which nodes accept pods."""
+
+GUIDE_ROLE: Final = "hyperpod-ebs"
+"""The role that the guide to the installation creates; the driver of all other tests has another one."""
+
+PATIENCE: Final = 540.0
+"""Seconds for a page."""
 
 INSTALLS: Final = 1200.0
 """Seconds for a page that installs and removes a release several times."""
@@ -56,12 +63,18 @@ def environment(live: LiveCluster, namespace: ClusterNamespace, tmp_path: Path) 
     }
 
 
+class RunGuide(Protocol):
+    """Runs a guide's commands as a reader; `changed` has settings that differ from those for the other guides."""
+
+    async def __call__(self, name: str, *, deadline: float = PATIENCE, **changed: str) -> None:
+        """Run them within `deadline` seconds."""
+
+
 @pytest.fixture
-async def settings(live: LiveCluster, environment: Mapping[str, str]) -> Mapping[str, str]:
-    """The values that a reader fills in for this cluster."""
-    account = "123456789012"
-    return {
-        "ACCOUNT": account,
+def run_guide(live: LiveCluster, environment: Mapping[str, str], tmp_path: Path) -> RunGuide:
+    """Runs a guide's commands with the values that a reader fills in for this cluster."""
+    settings = {
+        "ACCOUNT": "123456789012",
         "CLUSTER": cloud.NAME,
         "IMAGE": BUSYBOX,
         "MORE": f"--values={live.record.directory}/values.json",
@@ -70,21 +83,35 @@ async def settings(live: LiveCluster, environment: Mapping[str, str]) -> Mapping
         "RELEASE": RELEASE,
         "ROLE": ROLE,
         "THROUGH": "irsa",
-        "KEY": await asyncio.to_thread(create_key, environment),
     }
 
+    async def run(name: str, *, deadline: float = PATIENCE, **changed: str) -> None:
+        await run_page(Page.read(GUIDES / name), tmp_path, {**settings, **changed}, environment, deadline=deadline)
 
-def create_key(environment: Mapping[str, str]) -> str:
-    """Create a KMS key in the cluster's cloud, and return its ARN."""
-    kms: Any = boto3.client(
-        "kms",
-        endpoint_url=environment["AWS_ENDPOINT_URL"],
-        region_name=environment["AWS_REGION"],
-        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-    )
-    arn: str = kms.create_key()["KeyMetadata"]["Arn"]
-    return arn
+    return run
+
+
+@asynccontextmanager
+async def delete_addons_afterwards(live: LiveCluster, *names: str) -> AsyncGenerator[None]:
+    """Delete these add-ons of the EKS cluster when the block ends, if they exist."""
+    try:
+        yield
+    finally:
+        async with live.client("eks") as eks:
+            existing = (await eks.list_addons(clusterName=cloud.NAME))["addons"]
+            for name in {*names} & {*existing}:
+                await eks.delete_addon(clusterName=cloud.NAME, addonName=name)
+
+
+@asynccontextmanager
+async def pod_role(live: LiveCluster, name: str) -> AsyncGenerator[None]:
+    """A role that EKS Pod Identity can give to pods, while the block runs."""
+    async with live.client("iam") as iam:
+        await iam.create_role(RoleName=name, AssumeRolePolicyDocument=document(POD_TRUST))
+        try:
+            yield
+        finally:
+            await iam.delete_role(RoleName=name)
 
 
 @pytest.fixture
@@ -121,28 +148,24 @@ async def test_each_message_of_another_program_is_in_that_program(program: str, 
 
 @pytest.mark.requirement("guides.true")
 @pytest.mark.parametrize("name", OTHERS)
-async def test_the_commands_of_a_guide_print_what_it_shows(
-    name: str, environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
-) -> None:
-    await run_page(Page.read(GUIDES / name), tmp_path, settings, environment)
+async def test_the_commands_of_a_guide_print_what_it_shows(name: str, live: LiveCluster, run_guide: RunGuide) -> None:
+    async with delete_addons_afterwards(live, "snapshot-controller"):
+        await run_guide(name)
 
 
 @pytest.mark.requirement("guides.true")
 @pytest.mark.usefixtures("cordon_turn")
-async def test_the_commands_of_the_local_cluster_guide_print_what_it_shows(
-    environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
-) -> None:
-    await run_page(Page.read(GUIDES / ON_THE_CLUSTER), tmp_path, settings, environment)
+async def test_the_commands_of_the_local_cluster_guide_print_what_it_shows(run_guide: RunGuide) -> None:
+    await run_guide(ON_THE_CLUSTER)
 
 
 @pytest.mark.requirement("guides.true")
 @pytest.mark.exclusive
 @pytest.mark.timeout(1500, func_only=True)
 async def test_the_guide_installs_upgrades_and_uninstalls_under_a_running_pod(
-    release: Release, environment: Mapping[str, str], settings: Mapping[str, str], tmp_path: Path
+    release: Release, run_guide: RunGuide
 ) -> None:
-    known = {**settings, "ROLE": "hyperpod-ebs"}
-    await run_page(Page.read(GUIDES / "install.md"), tmp_path, known, environment, deadline=INSTALLS)
+    await run_guide("install.md", deadline=INSTALLS, ROLE=GUIDE_ROLE)
 
     await release.kubectl("delete", "storageclass", "guide-ebs")
 
@@ -151,13 +174,12 @@ async def test_the_guide_installs_upgrades_and_uninstalls_under_a_running_pod(
 @pytest.mark.exclusive
 @pytest.mark.timeout(1500, func_only=True)
 async def test_the_guide_migrates_from_the_upstream_driver_and_back_under_a_running_pod(
-    release: Release,
-    namespace: ClusterNamespace,
-    environment: Mapping[str, str],
-    settings: Mapping[str, str],
-    tmp_path: Path,
+    live: LiveCluster, release: Release, namespace: ClusterNamespace, run_guide: RunGuide
 ) -> None:
-    """A release of this chart under the upstream name and labels stands in for the upstream chart."""
+    """A release of this chart under the upstream name and labels stands in for the upstream chart.
+
+    The add-on, which has the same name, is only recorded by the embedded cloud.
+    """
     upstream = "aws-ebs-csi-driver"
     await namespace.create_claim("data", of=await namespace.create_storage_class(type="gp3"))
     await namespace.create_pod("writer", "data", script="while :; do date >>/data/log; sync; sleep 1; done")
@@ -167,8 +189,9 @@ async def test_the_guide_migrates_from_the_upstream_driver_and_back_under_a_runn
     labelled = ("--set", f"nameOverride={upstream}")
     await release.helm("install", upstream, str(CHART), values, *labelled, "--wait", "--timeout=240s")
 
-    known = {**settings, "UPSTREAM": upstream}
-    await run_page(Page.read(GUIDES / "migrate.md"), tmp_path, known, environment, deadline=INSTALLS)
+    async with pod_role(live, GUIDE_ROLE), delete_addons_afterwards(live, upstream), live.client("eks") as eks:
+        await eks.create_addon(clusterName=cloud.NAME, addonName=upstream)
+        await run_guide("migrate.md", deadline=INSTALLS, UPSTREAM=upstream, RELEASE=upstream, ROLE=GUIDE_ROLE)
 
     after = await namespace.wait_for_pod("writer")
     assert after["metadata"]["uid"] == before["metadata"]["uid"]

@@ -7,6 +7,9 @@ A block of shell says after its language what it is:
     sh fails      the same, and the last command fails
     sh shown      commands that cannot be run here; the comment above says why: <!-- shown: why -->
 
+A page that offers a choice runs all its alternatives, one after the other. Where an alternative begins elsewhere than
+the one before it ended, a comment above its block has the commands that the tests run first: <!-- before: commands -->
+
 A block of `text` right after commands has lines of their output, in this order; an ellipsis
 stands for any text.
 """
@@ -31,6 +34,7 @@ ANYTHING: Final = "…"
 
 _BLOCK: Final = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 _REASON: Final = re.compile(r"<!-- shown: (.+?) -->\s*\Z", re.DOTALL)
+_PREPARATION: Final = re.compile(r"<!-- before: (.+?) -->\s*\Z", re.DOTALL)
 _SETTING: Final = re.compile(r"^(\w+)=", re.MULTILINE)
 _HERE_DOCUMENT: Final = re.compile(r"<<'?EOF'?\n(.*?)^EOF$", re.DOTALL | re.MULTILINE)
 _FILE: Final = re.compile(r"^cat >>?(\S+) <<EOF\n(.*?)^EOF$", re.DOTALL | re.MULTILINE)
@@ -57,6 +61,12 @@ class Block:
         """Why the block is not run, as its comment says."""
         comment = _REASON.search(self.before)
         return comment[1] if comment else None
+
+    @property
+    def preparation(self) -> str:
+        """The commands that the tests run first, as its comment says."""
+        comment = _PREPARATION.search(self.before)
+        return comment[1] if comment else ""
 
     @property
     def documents(self) -> Iterator[Any]:  # what YAML holds
@@ -181,7 +191,7 @@ def _script(blocks: list[Block], directory: Path, environment: Mapping[str, str]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
     lines += [f"{name}={shlex.quote(value)}" for name, value in settings.items()]
     for block in blocks:
-        lines.append(f"printf %s {shlex.quote(_MARK)}")
+        lines += [block.preparation, f"printf %s {shlex.quote(_MARK)}"]
         if block.info == "sh fails":
             lines += ["if (", block.text, "); then exit 99; fi"]
         else:

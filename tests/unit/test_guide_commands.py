@@ -26,6 +26,16 @@ async def test_a_page_passes_when_its_commands_print_what_it_shows_in_that_order
     await run_page(right, tmp_path, {"WHO": "you", "ELSE": "x"}, NO_VARIABLES)
 
 
+async def test_a_comment_brings_an_alternative_to_where_it_begins(tmp_path: Path) -> None:
+    """The reader of the page does not see the comment, and its output is not the block's."""
+    right = page(
+        "~~~sh run\nmkdir here\n~~~\nOr:\n\n<!-- before: rmdir here\necho unsaid -->\n"
+        "~~~sh run\nmkdir here; ls\n~~~\n~~~text\nhere\n~~~\n"
+    )
+
+    await run_page(right, tmp_path, {}, NO_VARIABLES)
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

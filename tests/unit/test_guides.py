@@ -192,22 +192,22 @@ def written_json(page: str, name: str) -> Any:
 
 @every_page
 def test_each_policy_is_json(page: Page) -> None:
-    """AWS refuses a policy that is not JSON; the tests apply only some of them."""
+    """AWS refuses a policy that is not JSON."""
     for block in page.blocks:
-        for statements in (json.loads(text) for name, text in block.files.items() if name.endswith(".json")):
-            listed = statements if isinstance(statements, list) else statements["Statement"]
-            assert {statement["Effect"] for statement in listed} == {"Allow"}
+        for document in (json.loads(text) for name, text in block.files.items() if name.endswith(".json")):
+            assert {statement["Effect"] for statement in document["Statement"]} == {"Allow"}
 
 
 def test_the_permissions_are_those_of_awss_guide() -> None:
     """AWS's guide to the driver on HyperPod: the role's permissions, the policy of a customer-managed key."""
     attach, describe = written_json("install.md", "hyperpod.json")["Statement"]
-    look, grant = written_json("encryption.md", "key-statements.json")
+    administrators, look, grant = written_json("encryption.md", "key-policy.json")["Statement"]
 
     assert attach["Action"] == ["sagemaker:AttachClusterNodeVolume", "sagemaker:DetachClusterNodeVolume"]
     assert attach["Resource"] == "arn:aws:sagemaker:$REGION:$ACCOUNT:cluster/*"
     assert describe["Action"] == "eks:DescribeCluster"
     assert describe["Resource"] == "arn:aws:eks:$REGION:$ACCOUNT:cluster/$CLUSTER"
+    assert administrators["Principal"] == {"AWS": "arn:aws:iam::$ACCOUNT:root"}
     assert look["Principal"] == grant["Principal"] == {"AWS": "arn:aws:iam::$ACCOUNT:role/$ROLE"}
     assert (look["Action"], look["Resource"], look.get("Condition")) == ("kms:DescribeKey", "*", None)
     assert (grant["Action"], grant["Resource"]) == ("kms:CreateGrant", "*")
