@@ -96,6 +96,24 @@ async def test_nodes_are_added_to_clusters_with_continuous_provisioning(aws: Aws
     assert node["NodeDetails"]["InstanceStatus"]["Status"] == "Running"
 
 
+async def test_only_nodes_with_continuous_provisioning_have_logical_ids(aws: Aws) -> None:
+    """SageMaker API reference, ClusterNodeSummary and ClusterNodeDetails: NodeLogicalId."""
+    arn, (node,) = await aws.create_cluster(NodeProvisioningMode="Continuous")
+    other, (other_node,) = await aws.create_cluster(ClusterName="other")
+
+    async def logical_ids(cluster: str, **members: bool) -> list[str | None]:
+        nodes = await aws("sagemaker", "list_cluster_nodes", ClusterName=cluster, **members)
+        return [each.get("NodeLogicalId") for each in nodes["ClusterNodeSummaries"]]
+
+    described = await aws("sagemaker", "describe_cluster_node", ClusterName=arn, NodeLogicalId=node)
+    without = await aws("sagemaker", "describe_cluster_node", ClusterName=other, NodeId=other_node)
+
+    assert await logical_ids(arn, IncludeNodeLogicalIds=True) == [node]
+    assert await logical_ids(arn) == await logical_ids(other, IncludeNodeLogicalIds=True) == [None]
+    assert described["NodeDetails"]["NodeLogicalId"] == node
+    assert "NodeLogicalId" not in without["NodeDetails"]
+
+
 async def test_nodes_are_not_added_to_other_clusters(aws: Aws) -> None:
     """SageMaker API reference, BatchAddClusterNodes: only with NodeProvisioningMode Continuous."""
     arn, _ = await aws.create_cluster()

@@ -9,6 +9,8 @@ import pytest
 from hyperpod_ebs.emulator.emulator import Emulator
 from tests.support.callers import Caller, Grant, resources
 from tests.support.emulator_clients import Aws
+from tests.support.key_users import GUIDE, MANAGE, create_key, grant_to
+from tests.support.key_users import document as key_policy
 
 CLUSTERS: Final = "arn:aws:sagemaker:us-west-2:123456789012:cluster/*"
 EKS_CLUSTER: Final = "arn:aws:eks:us-west-2:123456789012:cluster/eks"
@@ -91,6 +93,24 @@ async def test_the_documents_can_be_copied_word_for_word(describe: str, emulator
 
     assert (attached["Status"], detached["Status"]) == ("attached", "detached")
     assert described[0] == "UnauthorizedOperation"
+
+
+async def test_the_documents_and_the_key_policy_of_the_guide_suffice_together(emulator: Emulator, aws: Aws) -> None:
+    """The same page: the volume is under a customer managed key, and detaching it needs no permission in KMS."""
+    caller = await Caller.create(emulator)
+    lines = [grant_to("caller", ["DescribeKey"]), grant_to("caller", ["CreateGrant"], Condition=GUIDE)]
+    key = await create_key(aws, *lines)
+    cluster, (node,) = await aws.create_cluster()
+    volume = await aws.create_volume(Encrypted=True, KmsKeyId=key)
+    members = {"ClusterArn": cluster, "NodeId": node, "VolumeId": volume}
+
+    caller.allow([grant.statement for grant in document("Attach", DESCRIBE_LINES[0])])
+    attached = await caller.aws("sagemaker", "attach_cluster_node_volume", **members)
+    await aws("kms", "put_key_policy", KeyId=key, Policy=key_policy(MANAGE))
+    caller.allow([grant.statement for grant in document("Detach", DESCRIBE_LINES[0])])
+    detached = await caller.aws("sagemaker", "detach_cluster_node_volume", **members)
+
+    assert (attached["Status"], detached["Status"]) == ("attached", "detached")
 
 
 async def test_ec2s_call_on_behalf_of_the_caller_has_the_keys_of_forwarded_calls(emulator: Emulator, aws: Aws) -> None:

@@ -73,7 +73,11 @@ class ClusterLists:
             "CREATION_TIME": lambda node: (node.launched, node.id),
         }
         this_page, token = page(_sort(matching, parameters, orders), parameters)
-        summaries = [self._summary(cluster, node) for node in this_page]
+        has_logical_ids = parameters.get("IncludeNodeLogicalIds", False)
+        summaries = [
+            {**self._summary(cluster, node), "NodeLogicalId": _logical_id(cluster, node) if has_logical_ids else None}
+            for node in this_page
+        ]
         return await self.world.acknowledge({"ClusterNodeSummaries": summaries, "NextToken": token})
 
     @operations("DescribeClusterNode")
@@ -91,6 +95,7 @@ class ClusterLists:
         settings = groups.get(node.group, {})
         details = {
             **self._summary(cluster, node),
+            "NodeLogicalId": _logical_id(cluster, node),
             "PrivatePrimaryIp": node.address,
             "Placement": zone,
             **{name: settings[name] for name in NODE if name in settings},
@@ -107,6 +112,11 @@ class ClusterLists:
             "InstanceStatus": {"Status": _STATES[node.state]},
             "PrivateDnsHostname": private_dns_name(self.world, node),
         }
+
+
+def _logical_id(cluster: Cluster, node: Instance) -> str | None:
+    """The node's logical id, which is its own id here; only nodes that are provisioned continuously have one."""
+    return node.id if cluster.node_provisioning == "Continuous" else None
 
 
 def _is_in_time_range(created: float, parameters: Parameters) -> bool:
