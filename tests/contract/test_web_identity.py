@@ -162,6 +162,23 @@ async def test_without_enforcement_the_token_is_still_verified(issuer: TokenIssu
     assert (forgery[0], nowhere[0]) == ("InvalidIdentityToken", "AccessDenied")
 
 
+async def test_the_slash_at_the_end_of_an_issuer_is_part_of_its_name(
+    emulator: Emulator, aws: Aws, issuer: TokenIssuer
+) -> None:
+    """OpenID Connect Core 1.0, section 2: `iss` is compared exactly; issuers of Auth0 end with a slash."""
+    url = f"{issuer.url}/"
+    issuer.discovery["issuer"] = url
+    created = await aws("iam", "create_open_id_connect_provider", Url=url, ClientIDList=[AUDIENCE])
+    arn = created["OpenIDConnectProviderArn"]
+    role = put_role(emulator, "app", trust(arn, sub=SUBJECT, aud=AUDIENCE))
+
+    answer = await assume(aws, role, issuer.token(iss=url))
+    without_slash = await refuse(aws, role, issuer.token())
+
+    assert (answer["Provider"], arn[-1]) == (arn, "/")
+    assert without_slash[0] == "InvalidIdentityToken"
+
+
 class Bad(NamedTuple):
     """A token that proves nothing, and the error."""
 

@@ -223,6 +223,20 @@ def test_only_the_resources_policy_decides_about_a_service_or_a_token() -> None:
     assert isinstance(decision_about(service), DeniedImplicitly)
 
 
+@pytest.mark.parametrize("named", ["*", {"AWS": "*"}])
+def test_an_asterisk_names_services_and_tokens_too(named: object) -> None:
+    """IAM User Guide, "AWS JSON policy elements: Principal": both ways to name all principals are equivalent."""
+    provider = f"arn:aws:iam::{ACCOUNT}:oidc-provider/issuer.example"
+    allow = {**ALL, "Principal": {"Federated": provider, "Service": "ec2.amazonaws.com"}}
+    policies = Policies(resource=key_policy(allow, {**DENY, "Principal": named}))
+
+    for principal in (
+        Principal(type=PrincipalType.FEDERATED, arn=provider),
+        Principal(type=PrincipalType.SERVICE, arn="ec2.amazonaws.com"),
+    ):
+        assert isinstance(decide(request("kms:Decrypt", KEY, principal), policies), DeniedExplicitly)
+
+
 @pytest.mark.parametrize(
     ("pattern", "matches"),
     [

@@ -188,7 +188,7 @@ class _Compiler:
         named = source[field]
         self._check_principal_element(field, named, source["Effect"])
         if named == "*":
-            return Principals.everyone()
+            return Principals.build(aws=["*"])
         if not isinstance(named, dict) or {*named} - {"AWS", "Service", "Federated"}:
             raise MalformedPolicy("Invalid principal in policy")
         names = {type_: _strings(value) for type_, value in named.items()}

@@ -38,12 +38,10 @@ class Principals:
     """The principals that the element names, by type."""
 
     aws: frozenset[str]
-    """ARNs, account ids, unique ids, or an asterisk."""
+    """ARNs, account ids, unique ids, or an asterisk, which stands for the principals of all types."""
 
     services: frozenset[str]
     federated: frozenset[str]
-    is_everyone: bool
-    """Whether the element is a bare asterisk, which stands for the principals of all types."""
 
     @classmethod
     def build(
@@ -51,24 +49,17 @@ class Principals:
     ) -> "Principals":
         """Normalise account ids, so that both ways to write an account are one."""
         return cls(
-            aws=frozenset(map(_account_or_name, aws)),
-            services=frozenset(services),
-            federated=frozenset(federated),
-            is_everyone=False,
+            aws=frozenset(map(_account_or_name, aws)), services=frozenset(services), federated=frozenset(federated)
         )
-
-    @classmethod
-    def everyone(cls) -> "Principals":
-        """The element that is a bare asterisk."""
-        return cls(aws=frozenset({EVERY_PRINCIPAL}), services=frozenset(), federated=frozenset(), is_everyone=True)
 
     def grant(self, principal: Principal) -> Grant:
         """How closely the element names the principal."""
+        is_everyone = EVERY_PRINCIPAL in self.aws
         match principal.type:
             case PrincipalType.SERVICE:
-                return Grant.PRINCIPAL if self.is_everyone or principal.arn in self.services else Grant.NONE
+                return Grant.PRINCIPAL if is_everyone or principal.arn in self.services else Grant.NONE
             case PrincipalType.FEDERATED:
-                return Grant.PRINCIPAL if self.is_everyone or principal.arn in self.federated else Grant.NONE
+                return Grant.PRINCIPAL if is_everyone or principal.arn in self.federated else Grant.NONE
             case PrincipalType.ACCOUNT | PrincipalType.USER | PrincipalType.ROLE_SESSION:
                 return self._aws_grant(principal)
 

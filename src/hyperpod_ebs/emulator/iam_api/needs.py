@@ -111,7 +111,7 @@ class IamNeeds:
             case "CreatePolicy":
                 return self._entities.arn_of("policy", parameters.get("Path", "/"), parameters["PolicyName"]), None
             case "CreateOpenIDConnectProvider":
-                issuer = parameters["Url"].partition("://")[2].rstrip("/")
+                issuer = parameters["Url"].partition("://")[2]
                 return self._entities.arn_of("oidc-provider", "/", issuer), None
             case "GetServiceLinkedRoleDeletionStatus":
                 task = parameters["DeletionTaskId"].removeprefix("task").rpartition("/")[0]

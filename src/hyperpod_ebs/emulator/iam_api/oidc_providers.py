@@ -37,7 +37,6 @@ class OidcProviders:
         url = parameters["Url"]
         if (issuer := issuer_urls.without_scheme(url, self._world.store.oidc_issuers)) is None or "?" in url:
             raise faults.validation_error("Invalid Open ID Connect Provider URL")
-        issuer = issuer.rstrip("/")
         arn = self._entities.arn_of("oidc-provider", "/", issuer)
         if arn in self._providers:
             raise faults.already_exists(f"Provider with url {url} already exists.")
