@@ -1,12 +1,18 @@
 """AWS credentials of pods, through the issuer of the API server's tokens and the webhook, as on EKS."""
 
+import asyncio
 import base64
+import json
+import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jwt
 import pytest
+from botocore.exceptions import ClientError
 
 from localcluster import cloud
 from localcluster.driver_role import ROLE
@@ -117,6 +123,35 @@ async def test_a_pod_of_a_service_account_with_a_role_has_a_token_of_the_cluster
     assert token["aud"] == ["sts.amazonaws.com"]
     assert token["sub"] == f"system:serviceaccount:{namespace.name}:caller"
     assert token["exp"] - token["iat"] == 86400
+
+
+async def test_another_service_account_cannot_assume_the_drivers_role(
+    namespace: ClusterNamespace, live: LiveCluster
+) -> None:
+    """EKS User Guide, "Assign IAM roles to Kubernetes service accounts": the trust policy names one account."""
+    role = f"arn:aws:iam::123456789012:role/{ROLE}"
+    await create_pod(namespace, {"eks.amazonaws.com/role-arn": role})
+    token = await namespace.run_script("caller", "cat $AWS_WEB_IDENTITY_TOKEN_FILE")
+
+    async with live.client("sts") as sts:
+        with pytest.raises(ClientError) as refused:
+            await sts.assume_role_with_web_identity(RoleArn=role, RoleSessionName="me", WebIdentityToken=token)
+
+    assert refused.value.response.get("Error", {}).get("Code") == "AccessDenied"
+
+
+async def test_the_api_server_has_a_certificate_of_the_authority_of_its_eks_cluster(live: LiveCluster) -> None:
+    """EKS API Reference, "Cluster", certificateAuthority; `aws eks update-kubeconfig` writes it to a kubeconfig."""
+    async with live.client("eks") as eks:
+        described = await eks.describe_cluster(name=cloud.NAME)
+    authority = base64.b64decode(described["cluster"]["certificateAuthority"]["data"]).decode()
+    server = urlsplit(json.loads(Path(live.record.kubeconfig).read_text())["clusters"][0]["cluster"]["server"])
+
+    trusting = ssl.create_default_context(cadata=authority)
+    _, connection = await asyncio.open_connection(server.hostname, server.port, ssl=trusting)
+
+    connection.close()
+    await connection.wait_closed()
 
 
 async def test_a_pod_of_a_service_account_with_an_association_has_a_token_for_the_pod_identity_agent(
