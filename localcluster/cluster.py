@@ -62,6 +62,7 @@ class Cluster:
                 await ControlPlane(infrastructure, eks).start()
                 await pod_identity_webhook.start(infrastructure, kubectl, emulator.client.environment)
             with step("create a HyperPod cluster and an EC2 instance"):
+                await emulator.create_node_role()
                 instances = await emulator.create_hyperpod_cluster(HYPERPOD_NODES, eks)
                 zone = instances[0].labels["topology.kubernetes.io/zone"]
                 instances.append(await emulator.create_ec2_instance(zone))

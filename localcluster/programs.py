@@ -32,6 +32,7 @@ FROM_DEBIAN: Final = (
     "mount",
     "nsenter",
     "runc",
+    "setpriv",
     "sysctl",
     "umount",
     "unshare",

@@ -1,7 +1,8 @@
 """Makes the cluster's nodes match the emulator's instances: starts the nodes of new ones, stops those of deleted ones.
 
 So a node that is replaced on HyperPod is replaced here, too. The Node object of a deleted instance stays. On EKS a
-controller outside of the cluster deletes it; here the user does.
+controller outside of the cluster deletes it; here the user does. As long as the EKS cluster has the add-on for it, each
+node runs a Pod Identity agent.
 """
 
 import asyncio
@@ -16,8 +17,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from hyperpod_ebs.kit import command, files
 from hyperpod_ebs.sandbox.failures import Failure, explanation
 from localcluster.cloud import Cloud, Instance
+from localcluster.kubernetes import pod_identity_agent
 from localcluster.kubernetes.infrastructure import Infrastructure
 from localcluster.kubernetes.node import Node
+from localcluster.machines.daemon import Daemon
+
+AGENT_ADDON: Final = "eks-pod-identity-agent"
 
 _INTERVAL: Final = 1.0
 """Seconds between two reads of the emulator's instances."""
@@ -38,6 +43,8 @@ class NodeReconciler:
         self._cloud = cloud
         self._images = images
         self._failed: set[str] = set()
+        self._agents = dict[str, Daemon]()
+        """The Pod Identity agents, by the instances of their nodes."""
 
     async def run(self, on_change: Callable[[], None]) -> None:
         """Reconcile until cancelled, and call `on_change` whenever the nodes have changed."""
@@ -45,7 +52,9 @@ class NodeReconciler:
             await asyncio.sleep(_INTERVAL)
             before = self.nodes
             with suppress(*_CLOUD_ERRORS):  # retried at the next interval
-                await self._reconcile(await self._cloud.running_instances())
+                state = await self._cloud.state()
+                await self._reconcile(state.instances)
+                await self._reconcile_agents(is_installed=AGENT_ADDON in state.addons)
             if self.nodes != before:
                 on_change()
 
@@ -61,6 +70,15 @@ class NodeReconciler:
             started = await self._start_node(await self._cloud.describe_hyperpod_instance(instance))
             if started:
                 self.nodes = (started, *self.nodes)
+
+    async def _reconcile_agents(self, *, is_installed: bool) -> None:
+        """Run a Pod Identity agent on each node if the EKS cluster has the add-on, otherwise none."""
+        wanted = {node.instance.id: node for node in self.nodes if is_installed}
+        for id_ in self._agents.keys() - wanted.keys():
+            with suppress(ProcessLookupError):  # it ended with its node
+                self._agents.pop(id_).process.terminate()
+        for id_ in wanted.keys() - self._agents.keys():
+            self._agents[id_] = await pod_identity_agent.start(wanted[id_], self._cloud.client.environment)
 
     async def _start_node(self, instance: Instance) -> Node | None:
         """Start the node of a new instance; None if it fails, which is logged and not retried."""

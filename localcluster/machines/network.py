@@ -26,6 +26,9 @@ NODES: Final = "172.31.0.0/16"
 PODS: Final = "10.0.0.0/16"
 """The addresses of the pods; those of one node have the last two numbers of the node's address in the middle."""
 
+AGENT: Final = "169.254.170.23"
+"""The address of the Pod Identity agent on each node, the same as on EKS."""
+
 METADATA: Final = "169.254.169.254"
 """The address of the instance metadata, the same as on AWS."""
 
@@ -92,6 +95,7 @@ async def join_node(hub: Namespaces, node: Namespaces, address: str) -> None:
     await _run_all(
         node,
         ["ip", "link", "set", "lo", "up"],
+        ["ip", "address", "add", f"{AGENT}/32", "dev", "lo"],
         ["ip", "address", "add", f"{address}/32", "dev", "eth0"],
         ["ip", "link", "set", "eth0", "up"],
         ["ip", "route", "add", GATEWAY, "dev", "eth0"],

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+import aiohttp
 import pytest
 
 from hyperpod_ebs.emulator.eks.access_policies import NAMES
@@ -171,6 +172,18 @@ async def test_an_addon_is_reported_as_installed_or_not(aws: Aws) -> None:
     assert (created["status"], shown["status"]) == ("CREATING", "ACTIVE")
     assert created["addonArn"].startswith("arn:aws:eks:us-west-2:123456789012:addon/eks/aws-ebs-csi-driver/")
     assert again == ("ResourceInUseException", "Addon already exists.")
+
+
+async def test_the_emulators_status_shows_addons(emulator: Emulator, aws: Aws) -> None:
+    """`hyperpod-ebs emulator status`; the local cluster runs the Pod Identity agent while it has the add-on."""
+    await aws.create_eks_cluster()
+    await aws("eks", "create_addon", **ONE, addonName="eks-pod-identity-agent")
+    await aws("eks", "describe_addon", **ONE, addonName="eks-pod-identity-agent")
+
+    async with aiohttp.request("GET", f"{emulator.url}/_emulator/status") as answer:
+        status = await answer.json()
+
+    assert status["addons"] == [{"name": "eks-pod-identity-agent", "state": "ACTIVE", "cluster": "eks"}]
 
 
 async def test_an_addon_has_pod_identity_associations_of_its_own(emulator: Emulator, aws: Aws) -> None:

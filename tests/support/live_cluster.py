@@ -56,6 +56,10 @@ class LiveCluster:
         async with self._http.delete("/_emulator/faults") as response:
             assert response.ok
 
+    async def calls(self) -> list[dict[str, Any]]:
+        """The latest AWS calls, oldest first: see the emulator's `/_emulator/calls/latest`."""
+        return await self._emulator_client.latest_calls()
+
     async def modification_count(self, volume: str) -> int:
         """The number of modifications that the emulator has started on a volume."""
         history = await self._emulator_client.history()

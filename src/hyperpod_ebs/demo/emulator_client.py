@@ -20,6 +20,9 @@ from hyperpod_ebs.sandbox.sandbox import Sandbox
 
 INSTANCE_TYPE: Final = "ml.g5.48xlarge"
 
+NODE_ROLE: Final = "hyperpod"
+"""The name of the nodes' execution role, which need not exist."""
+
 _READY_TIMEOUT: Final = 30.0
 """Seconds for the emulator to become ready, and for a cluster to be in service."""
 
@@ -127,7 +130,7 @@ class EmulatorClient:
                         "InstanceGroupName": "workers",
                         "InstanceType": INSTANCE_TYPE,
                         "InstanceCount": nodes,
-                        "ExecutionRole": "arn:aws:iam::123456789012:role/hyperpod",
+                        "ExecutionRole": f"arn:aws:iam::123456789012:role/{NODE_ROLE}",
                         "LifeCycleConfig": {"SourceS3Uri": "s3://sagemaker-demo", "OnCreate": "on_create.sh"},
                     }
                 ],

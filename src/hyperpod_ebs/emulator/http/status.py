@@ -71,5 +71,8 @@ def _status(world: World, listeners: MetadataListeners) -> dict[str, list[dict[s
         "clusters": [
             {"id": cluster.id, "name": cluster.name, "state": cluster.state} for cluster in store.clusters.values()
         ],
+        "addons": [
+            {"name": addon.name, "state": addon.state, "cluster": addon.cluster} for addon in store.addons.values()
+        ],
         "problems": [{"subject": id_, "problem": problem} for id_, problem in listeners.problems.items()],
     }
