@@ -37,8 +37,11 @@ _NAME: Final = "pod-identity-webhook"
 _PATH: Final = "/mutate"
 _READY: Final = "the pod identity webhook is ready"
 _READY_TIMEOUT: Final = 60.0
-_CALL_TIMEOUT: Final = 5.0
-"""Seconds for a call of the API server or of EKS; the API server waits for the webhook for 10 s."""
+_TIMEOUT: Final = 30
+"""Seconds that the API server waits for an answer, its maximum: a pod without an answer never gets credentials."""
+
+_CALL_TIMEOUT: Final = 12.0
+"""Seconds for a call of the API server or of EKS; an answer needs one of each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +99,7 @@ def _configuration(authority: bytes) -> Json:
             {
                 "name": "pod-identity-webhook.amazonaws.com",
                 "failurePolicy": "Ignore",
+                "timeoutSeconds": _TIMEOUT,
                 "reinvocationPolicy": "IfNeeded",
                 "clientConfig": {
                     "url": f"https://{network.GATEWAY}:{PORT}{_PATH}",
