@@ -1,5 +1,6 @@
 #!/bin/sh
-# Install what the other commands need: setup.sh [PART...]. The default is machine, python, aws-cli, iam-oracle and go-tools.
+# Install what the other commands need: setup.sh [PART...]. The default is machine, python, aws-cli, iam-oracle, go-tools
+# and sdk-clients.
 #
 #   machine   Debian packages, from scripts/debian-packages.txt
 #   python    .venv, from requirements/uv.txt and requirements/dev.txt
@@ -7,6 +8,8 @@
 #   iam-oracle .tools/iam-oracle, from requirements/iam-oracle, where Node.js is installed: another implementation of
 #             IAM's rules, which tests compare decisions with
 #   go-tools  .tools/bin, from scripts/go-tools
+#   sdk-clients .tools/sdk-clients: a Go program from scripts/sdk-clients and, where Node.js is installed, AWS SDK for
+#             JavaScript from requirements/sdk-clients; tests call the emulator with them
 #   check     Debian packages, from scripts/debian-packages-check.txt
 #   docs      .tools/docs, from requirements/docs.txt
 #   moto      .tools/moto, from requirements/moto.txt: another emulator of AWS, which bench/emulator.py measures, too
@@ -113,17 +116,37 @@ uv_environment() {
 
 iam_oracle() {
     lock=requirements/iam-oracle/package-lock.json
-    if ! command -v npm >/dev/null; then
-        say "iam-oracle skipped, because npm is not installed"
-        return
-    fi
     if is_fresh .tools/iam-oracle/made-from "$lock"; then return; fi
-    say "@cloud-copilot/iam-simulate in .tools/iam-oracle"
-    rm -rf .tools/iam-oracle
-    mkdir -p .tools/iam-oracle
-    cp requirements/iam-oracle/package.json "$lock" .tools/iam-oracle
-    quietly npm ci --prefix .tools/iam-oracle --ignore-scripts --no-audit --no-fund
+    if ! npm_packages iam-oracle "@cloud-copilot/iam-simulate"; then return; fi
     digest "$lock" >.tools/iam-oracle/made-from
+}
+
+# npm_packages PART NAME: install the packages of requirements/PART into .tools/PART; false if npm is not installed
+npm_packages() {
+    if ! command -v npm >/dev/null; then
+        say "$2 skipped, because npm is not installed"
+        return 1
+    fi
+    say "$2 in .tools/$1"
+    rm -rf ".tools/$1/node_modules"
+    mkdir -p ".tools/$1"
+    cp "requirements/$1/package.json" "requirements/$1/package-lock.json" ".tools/$1"
+    quietly env -C ".tools/$1" npm ci --ignore-scripts --no-audit --no-fund
+}
+
+sdk_clients() {
+    made_from="requirements/sdk-clients/package-lock.json scripts/sdk-clients/go.mod scripts/sdk-clients/go.sum
+        scripts/sdk-clients/main.go requirements/go.txt"
+    # shellcheck disable=SC2086
+    if is_fresh .tools/sdk-clients/made-from $made_from; then return; fi
+    go=$(find_go)
+    say "a client with AWS SDK for Go in .tools/sdk-clients: about two minutes"
+    mkdir -p .tools/sdk-clients
+    quietly env GOFLAGS=-mod=readonly GOTOOLCHAIN=local CGO_ENABLED=0 \
+        "$go" -C scripts/sdk-clients build -trimpath -o "$root/.tools/sdk-clients/go-client" .
+    npm_packages sdk-clients "AWS SDK for JavaScript" || true
+    # shellcheck disable=SC2086
+    digest $made_from >.tools/sdk-clients/made-from
 }
 
 aws_cli() {
@@ -213,7 +236,7 @@ go_tools() {
     digest $made_from >.tools/bin/made-from
 }
 
-[ $# -gt 0 ] || set -- machine python aws-cli iam-oracle go-tools
+[ $# -gt 0 ] || set -- machine python aws-cli iam-oracle go-tools sdk-clients
 python=$(find_python)
 for part; do
     case $part in
@@ -226,6 +249,7 @@ for part; do
     docs) docs ;;
     moto) moto ;;
     go-tools) go_tools ;;
+    sdk-clients) sdk_clients ;;
     cluster)
         install_missing scripts/debian-packages-cluster.txt
         kubernetes

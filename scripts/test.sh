@@ -14,16 +14,17 @@ parts() {
     tests/unit | tests/unit/*) echo python ;;
     tests/examples | tests/examples/test_by_hand.py) echo machine python aws-cli ;;
     tests/examples/*) echo machine python ;;
-    tests/contract) echo python aws-cli iam-oracle go-tools ;;
+    tests/contract) echo python aws-cli iam-oracle go-tools sdk-clients ;;
     tests/contract/test_aws_cli.py) echo python aws-cli ;;
     tests/contract/test_go_sdk.py) echo python go-tools ;;
+    tests/contract/test_sdk_clients.py) echo python sdk-clients ;;
     tests/contract/test_ec2_reference.py | tests/contract/test_policy_oracle.py) echo python iam-oracle ;;
     tests/contract/*) echo python ;;
     tests/chart | tests/chart/*) echo python go-tools ;;
     tests/system | tests/system/*) echo machine python ;;
     tests/sanity | tests/sanity/* | tests/release | tests/release/*) echo machine python go-tools ;;
     tests/image | tests/image/*) echo machine python image ;;
-    *) echo machine python aws-cli iam-oracle go-tools cluster images ;;
+    *) echo machine python aws-cli iam-oracle go-tools sdk-clients cluster images ;;
     esac
 }
 
@@ -66,7 +67,7 @@ set_up() {
 }
 
 if [ "$(id -u)" = 0 ]; then
-    set_up machine python aws-cli iam-oracle go-tools cluster
+    set_up machine python aws-cli iam-oracle go-tools sdk-clients cluster
     if is_needed images; then
         HYPERPOD_EBS_IMAGES=$(scripts/image.sh)
         workload=$(scripts/image.sh --workload)
@@ -76,7 +77,7 @@ else
     if is_needed machine; then
         echo "test: not running as root: tests that attach or mount loop devices are skipped, or fail when CI=true"
     fi
-    set_up python aws-cli iam-oracle go-tools
+    set_up python aws-cli iam-oracle go-tools sdk-clients
 fi
 PATH="$PATH:/usr/sbin:/sbin"
 export PATH

@@ -4,8 +4,6 @@ import asyncio
 import os
 import urllib.error
 import urllib.request
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -17,40 +15,10 @@ from hyperpod_ebs.emulator.emulator import Emulator
 from tests.support.emulator_clients import Aws, cloud
 from tests.support.emulator_commands import EMULATOR
 from tests.support.iam_users import allow, create_user
+from tests.support.pod_identity_agent import start_agent
 from tests.support.pod_tokens import create_role, pod_token
 
 ACTION: Final = "eks-auth:AssumeRoleForPodIdentity"
-
-
-class Agent:
-    """A running agent."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.log = ""
-        """What it wrote to stderr, once it has ended."""
-
-
-@asynccontextmanager
-async def start_agent(emulator: Emulator, **environment: str) -> AsyncGenerator[Agent]:
-    """Run the agent of the cluster `eks` on a free loopback port, with the administrator's key unless one is given."""
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        *(*EMULATOR, "pod-identity-agent", "--cluster", "eks", "--address", "127.0.0.1", "--port", "0"),
-        env={**os.environ, **emulator.env, **environment},
-        stdout=pipe,
-        stderr=pipe,
-    )
-    assert process.stdout is not None
-    ready = (await process.stdout.readline()).decode()
-    agent = Agent(ready.removeprefix("Pod Identity agent ready at ").strip())
-    try:
-        yield agent
-    finally:
-        process.terminate()
-        _, log = await process.communicate()
-        agent.log = log.decode()
-    assert process.returncode == 0
 
 
 async def associate(aws: Aws) -> None:

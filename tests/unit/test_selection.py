@@ -26,7 +26,7 @@ class Selection(NamedTuple):
     runs: int = 1
 
 
-EVERYTHING: Final = {"machine", "python", "aws-cli", "iam-oracle", "go-tools", "cluster"}
+EVERYTHING: Final = {"machine", "python", "aws-cli", "iam-oracle", "go-tools", "sdk-clients", "cluster"}
 
 SELECTIONS: Final = [
     Selection("unit tests", ("tests/unit",), {"python"}),
@@ -34,9 +34,9 @@ SELECTIONS: Final = [
     Selection("a path after options with values", ("-k", "tests", "-n", "2", "./tests/unit/"), {"python"}),
     Selection("the chart", ("tests/chart",), {"python", "go-tools"}),
     Selection(
-        "contract tests with the AWS CLI's, Go's and the oracle's",
+        "contract tests with the AWS CLI's, the SDKs' and the oracle's",
         ("tests/contract",),
-        {"python", "aws-cli", "iam-oracle", "go-tools"},
+        {"python", "aws-cli", "iam-oracle", "go-tools", "sdk-clients"},
     ),
     Selection("two directories", ("tests/unit", "tests/system", "-q"), {"machine", "python"}),
     Selection("nothing but a word", ("-k", "attach"), EVERYTHING, images=True, runs=3),
