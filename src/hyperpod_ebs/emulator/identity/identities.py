@@ -1,11 +1,11 @@
 """Who signs a request: the user or the role session behind an access key, with the policies that apply to it."""
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from hyperpod_ebs.emulator.identity import aws_managed
+from hyperpod_ebs.emulator.identity.compiled_policies import compiled_policy
 from hyperpod_ebs.emulator.identity_records import Documents, Role, Session, User
 from hyperpod_ebs.emulator.state.region import Region
 from hyperpod_ebs.emulator.state.store import Store
@@ -233,9 +233,3 @@ def _without(added: ContextValues, context: ContextValues) -> ContextValues:
     """The condition keys without those that are added, which may differ by case."""
     names = {key.lower() for key in added}
     return {key: value for key, value in context.items() if key.lower() not in names}
-
-
-@functools.lru_cache(maxsize=4096)
-def compiled_policy(document: str, kind: Kind, name: str) -> Policy:
-    """A policy that was valid when it was stored, compiled once."""
-    return documents.parse(document, kind=kind, name=name)

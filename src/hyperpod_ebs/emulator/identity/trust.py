@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hyperpod_ebs.emulator.identity.authorizer import Need
-from hyperpod_ebs.emulator.identity.identities import ContextValues, Identities, compiled_policy
+from hyperpod_ebs.emulator.identity.compiled_policies import compiled_policy
+from hyperpod_ebs.emulator.identity.identities import ContextValues, Identities
 from hyperpod_ebs.emulator.identity.tag_values import request_tags, resource_tags
 from hyperpod_ebs.emulator.identity_records import Role
 from hyperpod_ebs.iam.decision import ResourcePolicy

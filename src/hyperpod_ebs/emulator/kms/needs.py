@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Final
 
 from hyperpod_ebs.emulator.identity.authorizer import Need
-from hyperpod_ebs.emulator.identity.identities import ContextValues, compiled_policy
+from hyperpod_ebs.emulator.identity.compiled_policies import compiled_policy
+from hyperpod_ebs.emulator.identity.identities import ContextValues
 from hyperpod_ebs.emulator.identity.tag_values import request_tags, resource_tags
 from hyperpod_ebs.emulator.kms import grant_rules, key_material
 from hyperpod_ebs.emulator.kms.grant_rules import Use
