@@ -1,6 +1,8 @@
 """The call log's callers and decisions: who called, which statement decided, and what was missing."""
 
+import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -13,6 +15,7 @@ from tests.support.iam_users import allow, create_user
 from tests.support.key_users import EVERYTHING_BUT_KMS, create_caller
 from tests.support.roles import connect, put_provider, put_role
 from tests.support.token_issuer import AUDIENCE, serve_issuer
+from tests.support.waiting import wait_until
 
 VOLUME = "vol-0123456789abcdef0"
 
@@ -231,3 +234,26 @@ async def test_without_enforcement_calls_have_no_decisions() -> None:
         call = await last_call(emulator)
 
     assert (call["decisions"], call["denied"], call["outcome"]) == ([], False, "ok")
+
+
+@pytest.mark.parametrize("operation", ["delete_volume", "create_snapshot", "detach_volume"])
+async def test_a_call_that_waits_for_other_changes_is_decided_after_them(
+    emulator: Emulator, aws: Aws, operation: str
+) -> None:
+    """Between the decision and the act nothing changes: a tag that the policy asks for is still there."""
+    tags = [{"ResourceType": "volume", "Tags": [{"Key": "team", "Value": "blue"}]}]
+    volume = await aws.create_volume(TagSpecifications=tags)
+    blue = {"StringEquals": {"aws:ResourceTag/team": "blue"}}
+    bob = await create_user(emulator, aws, "bob", allow("ec2:*", Condition=blue))
+    volumes = emulator.world.store.volumes
+
+    async def is_under_way() -> bool:
+        return bool((await last_call(emulator))["outcome"] == "under way")
+
+    async with asyncio.TaskGroup() as group, emulator.world.clock.pause():
+        call = group.create_task(bob.expect_error("ec2", operation, VolumeId=volume))
+        await wait_until(is_under_way)
+        volumes.put(replace(volumes[volume], tags={"team": "red"}))
+
+    assert call.result()[0] == "UnauthorizedOperation"
+    assert volumes[volume].state == "available"

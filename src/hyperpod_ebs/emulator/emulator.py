@@ -100,6 +100,7 @@ class Emulator:
                 public_routes=oidc_issuers.routes(world),
                 metadata=InstanceMetadata(world, listeners, aws.instance_credentials),
                 call_log=call_log,
+                pause=world.clock.pause,
             )
             await stack.enter_async_context(world.clock.start_ticker())
             url = await stack.enter_async_context(server.serve(settings.host, settings.port))

@@ -121,7 +121,6 @@ class DescribeInstances:
     @operations("DescribeInstances")
     async def describe(self, parameters: Parameters, _: Call) -> Answer:
         """List instances, grouped by reservation, by id or by filter; an unknown id fails the call."""
-        await self.world.clock.run_due_steps()
         request_checks.refuse_dry_run(parameters)
         pages.refuse_pages_of_ids(parameters, "InstanceIds", shown="instancesSet")
         own = customer_instances(self.world.shown.instances)

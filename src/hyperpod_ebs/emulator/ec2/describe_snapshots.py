@@ -70,7 +70,6 @@ class DescribeSnapshots:
     @operations("DescribeSnapshots")
     async def describe(self, parameters: Parameters, _: Call) -> Answer:
         """List snapshots by id or by filter; an unknown id fails the call. No other account has snapshots."""
-        await self.world.clock.run_due_steps()
         request_checks.refuse_dry_run(parameters)
         pages.refuse_pages_of_ids(parameters, "SnapshotIds", shown="snapshotSet")
         fields = self._fields()

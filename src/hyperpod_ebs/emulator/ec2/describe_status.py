@@ -27,7 +27,6 @@ class DescribeStatus:
     @operations("DescribeInstanceStatus")
     async def instances(self, parameters: Parameters, _: Call) -> Answer:
         """List the statuses of instances, by default only of those that are running."""
-        await self.world.clock.run_due_steps()
         request_checks.refuse_dry_run(parameters)
         pages.refuse_pages_of_ids(parameters, "InstanceIds", shown="instancesSet")
         own = customer_instances(self.world.shown.instances)
@@ -42,7 +41,6 @@ class DescribeStatus:
     @operations("DescribeVolumeStatus")
     async def volumes(self, parameters: Parameters, _: Call) -> Answer:
         """List the statuses of volumes by id or by filter."""
-        await self.world.clock.run_due_steps()
         request_checks.refuse_dry_run(parameters)
         pages.refuse_pages_of_ids(parameters, "VolumeIds", shown="volumeSet")
         shown = self.world.shown.volumes
@@ -55,7 +53,6 @@ class DescribeStatus:
     @operations("DescribeVolumeAttribute")
     async def volume_attribute(self, parameters: Parameters, _: Call) -> Answer:
         """Return an attribute of a volume."""
-        await self.world.clock.run_due_steps()
         attribute, id_ = request_checks.require(parameters, "Attribute", "VolumeId")
         volume = resource_ids.find_volume(self.world, id_)
         request_checks.refuse_dry_run(parameters)

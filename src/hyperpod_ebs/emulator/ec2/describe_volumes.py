@@ -87,7 +87,6 @@ class DescribeVolumes:
     @operations("DescribeVolumes")
     async def describe(self, parameters: Parameters, _: Call) -> Answer:
         """List volumes by id or by filter; an unknown id fails the call."""
-        await self.world.clock.run_due_steps()
         request_checks.refuse_dry_run(parameters)
         pages.refuse_pages_of_ids(parameters, "VolumeIds", shown="volumeSet")
         shown = self.world.shown.volumes

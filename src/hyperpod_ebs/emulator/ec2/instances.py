@@ -28,7 +28,7 @@ class Instances:
         if parameters.get("Hibernate"):
             raise AwsFault("UnsupportedOperation", "The emulator does not support the parameter Hibernate.")
 
-        instances = await self._find(parameters)
+        instances = self._find(parameters)
         for instance in instances:
             _require_state(instance, {"running", "stopping", "stopped"}, "stopped")
         request_checks.refuse_dry_run(parameters)
@@ -41,7 +41,7 @@ class Instances:
 
         EC2 uses the volumes' keys only later: an instance that cannot decrypt its volumes is stopped again.
         """
-        instances = await self._find(parameters)
+        instances = self._find(parameters)
         for instance in instances:
             _require_state(instance, {"stopped", "pending", "running"}, "started")
         request_checks.refuse_dry_run(parameters)
@@ -55,16 +55,15 @@ class Instances:
     @operations("TerminateInstances")
     async def terminate(self, parameters: Parameters, _: Call) -> Answer:
         """Terminate instances and the volumes that are deleted with them; other volumes are force-detached."""
-        instances = await self._find(parameters)
+        instances = self._find(parameters)
         request_checks.refuse_dry_run(parameters)
         ends = {"shutting-down", "terminated"}
         changes = [self._change(each, self.machines.terminate, unless=ends) for each in instances]
         return await self.world.acknowledge({"TerminatingInstances": changes})
 
-    async def _find(self, parameters: Parameters) -> list[Instance]:
+    def _find(self, parameters: Parameters) -> list[Instance]:
         if not parameters.get("InstanceIds"):
             raise AwsFault("InvalidParameterCombination", "No instances specified")
-        await self.world.clock.run_due_steps()
         return resource_ids.find_instances(self.world, parameters["InstanceIds"])
 
     def _change(self, instance: Instance, change: Callable[[Instance], Instance], *, unless: Collection[str]) -> Answer:

@@ -37,7 +37,6 @@ class MetadataOptions:
     async def modify(self, parameters: Parameters, _: Call) -> Answer:
         """Change the options that the request names; the change has an effect at once."""
         (id_,) = request_checks.require(parameters, "InstanceId")
-        await self.world.clock.run_due_steps()
         (instance,) = resource_ids.find_instances(self.world, [id_])
         changes = requested_options(parameters)
         request_checks.refuse_dry_run(parameters)

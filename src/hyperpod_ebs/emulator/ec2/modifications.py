@@ -46,7 +46,6 @@ class Modifications:
     async def modify(self, parameters: Parameters, _: Call) -> Answer:
         """Start to modify a volume; the modification is in state modifying."""
         request_checks.require(parameters, "VolumeId")
-        await self._world.clock.run_due_steps()
         volume = resource_ids.find_volume(self._world, parameters["VolumeId"])
         target = self._target(parameters, volume)
         before = self._store.modifications.get(volume.id)
@@ -68,7 +67,6 @@ class Modifications:
     @operations("DescribeVolumesModifications")
     async def describe(self, parameters: Parameters, _: Call) -> Answer:
         """List modifications by volume id or by filter; the id of a volume that was never modified fails the call."""
-        await self._world.clock.run_due_steps()
         request_checks.refuse_dry_run(parameters)
         matching = filters.matching(self._candidates(parameters), parameters, _FIELDS, by_id="volume-id")
         this_page, token = pages.page(matching, parameters, PAGE_SIZES, key=lambda modification: modification.id)

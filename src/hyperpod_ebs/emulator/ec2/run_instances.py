@@ -58,7 +58,6 @@ class RunInstances:
         EC2 uses the volumes' keys only later: an instance that cannot decrypt its volumes is terminated.
         """
         least, most = request_checks.require(parameters, "MinCount", "MaxCount")
-        await self._world.clock.run_due_steps()
         if not 1 <= least <= most:
             raise AwsFault("InvalidParameterValue", f"MinCount {least} is not between 1 and MaxCount {most}")
         zone = self._zone(parameters)

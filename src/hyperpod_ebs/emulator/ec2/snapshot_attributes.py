@@ -29,7 +29,7 @@ class SnapshotAttributes:
     @operations("DescribeSnapshotAttribute")
     async def describe(self, parameters: Parameters, _: Call) -> Answer:
         """Return an attribute of a snapshot."""
-        snapshot = await self._find(parameters, "Attribute")
+        snapshot = self._find(parameters, "Attribute")
         request_checks.refuse_dry_run(parameters)
         match parameters["Attribute"]:
             case "createVolumePermission":
@@ -45,7 +45,7 @@ class SnapshotAttributes:
     @operations("ModifySnapshotAttribute")
     async def modify(self, parameters: Parameters, _: Call) -> Answer:
         """Share a snapshot with accounts or with everyone, or end that."""
-        snapshot = await self._find(parameters)
+        snapshot = self._find(parameters)
         if (attribute := parameters.get("Attribute", PERMISSION)) != PERMISSION:
             raise _attribute_error(attribute)
         added, removed = _changes(parameters)
@@ -61,16 +61,15 @@ class SnapshotAttributes:
     @operations("ResetSnapshotAttribute")
     async def reset(self, parameters: Parameters, _: Call) -> Answer:
         """Share a snapshot only with its owner."""
-        snapshot = await self._find(parameters, "Attribute")
+        snapshot = self._find(parameters, "Attribute")
         if (attribute := parameters["Attribute"]) != PERMISSION:
             raise _attribute_error(attribute)
         request_checks.refuse_dry_run(parameters)
         self.world.store.snapshots.put(replace(snapshot, shared_with=()))
         return await self.world.acknowledge({})
 
-    async def _find(self, parameters: Parameters, *required: str) -> Snapshot:
+    def _find(self, parameters: Parameters, *required: str) -> Snapshot:
         request_checks.require(parameters, "SnapshotId", *required)
-        await self.world.clock.run_due_steps()
         return resource_ids.find_snapshot(self.world, parameters["SnapshotId"])
 
 

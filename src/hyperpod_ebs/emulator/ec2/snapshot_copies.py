@@ -39,22 +39,21 @@ class SnapshotCopies:
         self._keys = keys
         world.clock.register("snapshot copied", self._finish)
 
-    @operations("CopySnapshot")
+    @operations("CopySnapshot", pauses=True)
     async def copy(self, parameters: Parameters, call: Call) -> Answer:
         """Copy a snapshot; the copy is in state pending at first, and keeps its data if the source is deleted.
 
         EC2 validates the key with KMS only later: a copy whose keys cannot be used ends in state error.
         """
         region, id_ = request_checks.require(parameters, "SourceRegion", "SourceSnapshotId")
-        async with self._world.clock.pause():  # the source cannot be deleted while it is copied
-            if region != self._world.region.name:
-                text = f"The emulator has snapshots only of {self._world.region.name}, not of {region}"
-                raise AwsFault("UnsupportedOperation", text)
-            source = resource_ids.find_snapshot(self._world, id_)
-            self._check(parameters, source)
-            copy = self._new_copy(parameters, source)
-            request_checks.refuse_dry_run(parameters)
-            copy = await self._clone(source, self._with_data_key(copy, source, call))
+        if region != self._world.region.name:
+            text = f"The emulator has snapshots only of {self._world.region.name}, not of {region}"
+            raise AwsFault("UnsupportedOperation", text)
+        source = resource_ids.find_snapshot(self._world, id_)
+        self._check(parameters, source)
+        copy = self._new_copy(parameters, source)
+        request_checks.refuse_dry_run(parameters)
+        copy = await self._clone(source, self._with_data_key(copy, source, call))
         members = [{"Key": key, "Value": value} for key, value in copy.tags.items()]
         return await self._world.acknowledge({"SnapshotId": copy.id, "Tags": members})
 

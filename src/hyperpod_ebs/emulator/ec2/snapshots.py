@@ -38,32 +38,30 @@ class Snapshots:
         self._rate: SnapshotRate = rate
         world.clock.register("snapshot completed", self._complete)
 
-    @operations("CreateSnapshot")
+    @operations("CreateSnapshot", pauses=True)
     async def create(self, parameters: Parameters, _: Call) -> Answer:
         """Create a snapshot in state pending; the API has no client token, so each repeat creates another one."""
         request_checks.require(parameters, "VolumeId")
-        async with self._world.clock.pause():  # the volume cannot be deleted while it is cloned
-            volume = resource_ids.find_volume(self._world, parameters["VolumeId"])
-            tags = tagging.requested_tags(parameters, "snapshot")
-            self._check_create(parameters, volume)
-            request_checks.refuse_dry_run(parameters)
-            self._store.volumes.put(replace(self._store.volumes[volume.id], latest_snapshot=time.time()))
-            snapshot = await self._clone(volume, description=parameters.get("Description", ""), tags=tags)
+        volume = resource_ids.find_volume(self._world, parameters["VolumeId"])
+        tags = tagging.requested_tags(parameters, "snapshot")
+        self._check_create(parameters, volume)
+        request_checks.refuse_dry_run(parameters)
+        self._store.volumes.put(replace(self._store.volumes[volume.id], latest_snapshot=time.time()))
+        snapshot = await self._clone(volume, description=parameters.get("Description", ""), tags=tags)
         return await self._world.acknowledge(render_new_snapshot(self._world, snapshot))
 
-    @operations("DeleteSnapshot")
+    @operations("DeleteSnapshot", pauses=True)
     async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Delete a snapshot; volumes created from it keep their contents."""
         request_checks.require(parameters, "SnapshotId")
-        async with self._world.clock.pause():
-            snapshot = resource_ids.find_snapshot(self._world, parameters["SnapshotId"])
-            request_checks.refuse_dry_run(parameters)
-            await self._fill_dependents(snapshot.id)
-            self._world.clock.cancel(snapshot.id)
-            self._store.snapshots.drop(snapshot.id)
-            self._store.record_state(snapshot.id, "deleted")
-            await self._store.commit()
-            await self._world.backing_files.delete(snapshot.id)
+        snapshot = resource_ids.find_snapshot(self._world, parameters["SnapshotId"])
+        request_checks.refuse_dry_run(parameters)
+        await self._fill_dependents(snapshot.id)
+        self._world.clock.cancel(snapshot.id)
+        self._store.snapshots.drop(snapshot.id)
+        self._store.record_state(snapshot.id, "deleted")
+        await self._store.commit()
+        await self._world.backing_files.delete(snapshot.id)
         return await self._world.acknowledge({})
 
     def _check_create(self, parameters: Parameters, volume: Volume) -> None:

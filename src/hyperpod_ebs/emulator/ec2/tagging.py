@@ -75,7 +75,6 @@ class Tagging:
         if not parameters.get("Tags"):
             text = "Value ( empty ) for parameter tagSet is invalid. You must specify one or more tags to create"
             raise AwsFault("InvalidParameterValue", text)
-        await self.world.clock.run_due_steps()
         self._change(
             parameters,
             {id_: merge_tags(tags, parameters["Tags"]) for id_, tags in self._current_tags(parameters).items()},
@@ -86,7 +85,6 @@ class Tagging:
     async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Delete tags: all of them if the request names none, and a tag with a value only if it has that value."""
         _require_resources(parameters)
-        await self.world.clock.run_due_steps()
         self._change(
             parameters,
             {

@@ -36,7 +36,6 @@ class VolumeAttachments:
     async def attach(self, parameters: Parameters, call: Call) -> Answer:
         """Start to attach a volume; the attachment is in state attaching."""
         request_checks.require(parameters, "Device", "InstanceId", "VolumeId")
-        await self.world.clock.run_due_steps()
         volume = resource_ids.find_volume(self.world, parameters["VolumeId"])
         (instance,) = resource_ids.find_instances(self.world, [parameters["InstanceId"]])
         if parameters.get("EbsCardIndex"):
@@ -47,20 +46,19 @@ class VolumeAttachments:
         attachment = self.attachments.attach(volume, instance, parameters["Device"], call)
         return await self.world.acknowledge(render_attachment(self.world, attachment))
 
-    @operations("DetachVolume")
+    @operations("DetachVolume", pauses=True)
     async def detach(self, parameters: Parameters, _: Call) -> Answer:
         """Start to detach a volume; the attachment is in state detaching. With Force, detach it at once."""
         request_checks.require(parameters, "VolumeId")
-        async with self.world.clock.pause():
-            volume = resource_ids.find_volume(self.world, parameters["VolumeId"])
-            attachment = self._find_attachment(parameters, volume)
-            self._check_detachable(attachment, volume, force=parameters.get("Force", False))
-            request_checks.refuse_dry_run(parameters)
-            if parameters.get("Force"):
-                detached = await self.attachments.force_detach(attachment)
-            else:
-                detached = self.attachments.detach(attachment)
-            answer = render_attachment(self.world, detached)
+        volume = resource_ids.find_volume(self.world, parameters["VolumeId"])
+        attachment = self._find_attachment(parameters, volume)
+        self._check_detachable(attachment, volume, force=parameters.get("Force", False))
+        request_checks.refuse_dry_run(parameters)
+        if parameters.get("Force"):
+            detached = await self.attachments.force_detach(attachment)
+        else:
+            detached = self.attachments.detach(attachment)
+        answer = render_attachment(self.world, detached)
         return await self.world.acknowledge(answer)
 
     def _check_device(self, device: str, instance: Instance) -> None:

@@ -38,7 +38,6 @@ class Volumes:
 
         EC2 validates the key with KMS only later: a volume whose key cannot be used so disappears.
         """
-        await self._world.clock.run_due_steps()
         zone = self._zone(parameters)
         if earlier_ids := self._tokens.earlier_ids(parameters, zone):
             # Check nothing else: the snapshot of the first request may be deleted by now.
@@ -64,7 +63,6 @@ class Volumes:
     async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Start to delete a volume; it is in state deleting."""
         request_checks.require(parameters, "VolumeId")
-        await self._world.clock.run_due_steps()
         volume = resource_ids.find_volume(self._world, parameters["VolumeId"])
         request_checks.refuse_dry_run(parameters)
         if (state := volume_state(self._store.attachments, volume)) == "in-use":

@@ -56,7 +56,7 @@ class AccessEntries:
     @operations("CreateAccessEntry")
     async def create(self, parameters: Parameters, _: Call) -> Answer:
         """Create the entry of a principal, which has at most one in a cluster."""
-        cluster, principal = await self.require_cluster(parameters), parameters["principalArn"]
+        cluster, principal = self.require_cluster(parameters), parameters["principalArn"]
         existing = self._store.access_entries.get(f"{cluster.id}/{principal}")
         if existing is not None and is_repeated(existing.client_token, parameters):
             return await self._answer(existing)
@@ -89,12 +89,12 @@ class AccessEntries:
     @operations("DescribeAccessEntry")
     async def describe(self, parameters: Parameters, _: Call) -> Answer:
         """Describe the entry of a principal."""
-        return await self._answer(await self.require_entry(parameters))
+        return await self._answer(self.require_entry(parameters))
 
     @operations("ListAccessEntries")
     async def list_principals(self, parameters: Parameters, _: Call) -> Answer:
         """List the principals that have an entry, or only those with a policy."""
-        cluster, policy = await self.require_cluster(parameters), parameters.get("associatedPolicyArn")
+        cluster, policy = self.require_cluster(parameters), parameters.get("associatedPolicyArn")
         principals, token = page(
             (
                 entry.principal
@@ -108,7 +108,7 @@ class AccessEntries:
     @operations("UpdateAccessEntry")
     async def update(self, parameters: Parameters, _: Call) -> Answer:
         """Replace the username or the groups of an entry."""
-        entry = await self.require_entry(parameters)
+        entry = self.require_entry(parameters)
         username = parameters.get("username", entry.username)
         groups = _groups(parameters) if "kubernetesGroups" in parameters else entry.groups
         if entry.kind != STANDARD:
@@ -120,7 +120,7 @@ class AccessEntries:
     @operations("DeleteAccessEntry")
     async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Delete the entry of a principal."""
-        self._store.access_entries.drop((await self.require_entry(parameters)).id)
+        self._store.access_entries.drop(self.require_entry(parameters).id)
         return await self._world.acknowledge({})
 
     def add_administrator(self, cluster: EksCluster, call: Call) -> None:
@@ -147,13 +147,12 @@ class AccessEntries:
             )
         )
 
-    async def require_cluster(self, parameters: Parameters) -> EksCluster:
+    def require_cluster(self, parameters: Parameters) -> EksCluster:
         """The cluster that a request names.
 
         Raises:
             AwsFault: It does not exist, or does not use access entries.
         """
-        await self._world.clock.run_due_steps()
         cluster = lookup.require_cluster(self._store, parameters["clusterName"])
         if access_config(cluster)["authenticationMode"] == "CONFIG_MAP":
             text = (
@@ -163,13 +162,13 @@ class AccessEntries:
             raise _invalid_request(text)
         return cluster
 
-    async def require_entry(self, parameters: Parameters) -> AccessEntry:
+    def require_entry(self, parameters: Parameters) -> AccessEntry:
         """The entry that a request names.
 
         Raises:
             AwsFault: The cluster or the entry does not exist, or the cluster does not use access entries.
         """
-        cluster = await self.require_cluster(parameters)
+        cluster = self.require_cluster(parameters)
         if (entry := self._store.access_entries.get(f"{cluster.id}/{parameters['principalArn']}")) is None:
             text = (
                 "The specified principalArn could not be found. You can view your available access entries with "

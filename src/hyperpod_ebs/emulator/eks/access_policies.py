@@ -53,7 +53,7 @@ class AccessPolicies:
     @operations("AssociateAccessPolicy")
     async def associate(self, parameters: Parameters, _: Call) -> Answer:
         """Add a policy to an entry, or change the scope of one that it has."""
-        entry, policy = await self._entries.require_entry(parameters), self._known_policy(parameters["policyArn"])
+        entry, policy = self._entries.require_entry(parameters), self._known_policy(parameters["policyArn"])
         if entry.kind != STANDARD:
             text = f"An access entry of type {entry.kind} cannot have access policies."
             raise AwsFault("InvalidRequestException", text)
@@ -79,7 +79,7 @@ class AccessPolicies:
     @operations("DisassociateAccessPolicy")
     async def disassociate(self, parameters: Parameters, _: Call) -> Answer:
         """Remove a policy from an entry."""
-        entry, policy = await self._entries.require_entry(parameters), parameters["policyArn"]
+        entry, policy = self._entries.require_entry(parameters), parameters["policyArn"]
         rest = tuple(each for each in entry.policies if each["arn"] != policy)
         if len(rest) == len(entry.policies):
             text = "The specified policyArn is not associated with the access entry."
@@ -90,7 +90,7 @@ class AccessPolicies:
     @operations("ListAssociatedAccessPolicies")
     async def list_associated(self, parameters: Parameters, _: Call) -> Answer:
         """List the policies of an entry."""
-        entry = await self._entries.require_entry(parameters)
+        entry = self._entries.require_entry(parameters)
         policies = {str(each["arn"]): each for each in entry.policies}
         arns, token = page(policies, parameters)
         return await self._world.acknowledge(

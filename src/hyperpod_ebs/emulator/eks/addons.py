@@ -58,7 +58,7 @@ class Addons:
     @operations("CreateAddon")
     async def create(self, parameters: Parameters, _: Call) -> Answer:
         """Install an add-on, in status CREATING."""
-        cluster, name = await self._cluster(parameters), parameters["addonName"]
+        cluster, name = self._cluster(parameters), parameters["addonName"]
         existing = self._store.addons.get(f"{cluster.id}/{name}")
         if existing is not None and is_repeated(existing.client_token, parameters):
             return await self._answer(existing)
@@ -89,19 +89,19 @@ class Addons:
     @operations("DescribeAddon")
     async def describe(self, parameters: Parameters, _: Call) -> Answer:
         """Describe an add-on."""
-        return await self._answer(await self._find(parameters))
+        return await self._answer(self._find(parameters))
 
     @operations("ListAddons")
     async def list_names(self, parameters: Parameters, _: Call) -> Answer:
         """List the names of a cluster's add-ons."""
-        cluster = await self._cluster(parameters)
+        cluster = self._cluster(parameters)
         names, token = page((addon.name for addon in self._store.addons.where("cluster", cluster.id)), parameters)
         return await self._world.acknowledge({"addons": names, "nextToken": token})
 
     @operations("UpdateAddon")
     async def update(self, parameters: Parameters, _: Call) -> Answer:
         """Change the version, the role or the configuration of an add-on."""
-        old = await self._find(parameters)
+        old = self._find(parameters)
         if old.state != "ACTIVE":
             raise AwsFault("ResourceInUseException", f"Addon {old.name} is {old.state}, not ACTIVE", 409)
         if "podIdentityAssociations" in parameters:
@@ -135,7 +135,7 @@ class Addons:
     @operations("DeleteAddon")
     async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Uninstall an add-on with its associations; with `preserve`, only stop managing it and leave these."""
-        addon = await self._find(parameters)
+        addon = self._find(parameters)
         for id_ in addon.associations:
             if (association := self._store.pod_identity_associations.get(id_)) is None:
                 continue
@@ -180,17 +180,16 @@ class Addons:
     async def _remove(self, subject: str) -> None:
         self._store.addons.drop(subject.removeprefix("addon/"))
 
-    async def _cluster(self, parameters: Parameters) -> EksCluster:
-        await self._world.clock.run_due_steps()
+    def _cluster(self, parameters: Parameters) -> EksCluster:
         return require_cluster(self._store, parameters["clusterName"])
 
-    async def _find(self, parameters: Parameters) -> Addon:
+    def _find(self, parameters: Parameters) -> Addon:
         """The add-on that a request names.
 
         Raises:
             AwsFault: The cluster or the add-on does not exist.
         """
-        cluster, name = await self._cluster(parameters), parameters["addonName"]
+        cluster, name = self._cluster(parameters), parameters["addonName"]
         if (addon := self._store.addons.get(f"{cluster.id}/{name}")) is None:
             text = f"No addon: {name} found in cluster: {cluster.id}"
             raise AwsFault("ResourceNotFoundException", text, 404)

@@ -52,7 +52,6 @@ class Clusters:
     @operations("CreateCluster")
     async def create(self, parameters: Parameters, call: Call) -> Answer:
         """Create a cluster in status CREATING, with an issuer of service account tokens."""
-        await self._world.clock.run_due_steps()
         existing = self._store.eks_clusters.get(parameters["name"])
         if existing is not None and is_repeated(existing.client_token, parameters):
             return await self._answer(existing)
@@ -79,7 +78,6 @@ class Clusters:
     @operations("DescribeCluster")
     async def describe(self, parameters: Parameters, _: Call) -> Answer:
         """Describe the cluster with this name."""
-        await self._world.clock.run_due_steps()
         cluster = require_cluster(self._store, parameters["name"])
         if issuer_of(self._store, cluster.id) is None:  # an older version of the emulator created the cluster
             keys, url = await self._new_keys()
@@ -91,14 +89,12 @@ class Clusters:
     @operations("ListClusters")
     async def list_names(self, parameters: Parameters, _: Call) -> Answer:
         """List the names of the clusters."""
-        await self._world.clock.run_due_steps()
         names, token = page(self._store.eks_clusters, parameters)
         return await self._world.acknowledge({"clusters": names, "nextToken": token})
 
     @operations("DeleteCluster")
     async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Delete a cluster that no HyperPod cluster uses, with everything that belongs to it."""
-        await self._world.clock.run_due_steps()
         cluster = require_cluster(self._store, parameters["name"])
         if cluster.given.get("deletionProtection"):
             text = f"Cannot delete cluster {cluster.id} because deletion protection is enabled"

@@ -90,7 +90,6 @@ class PodCredentials:
     @operations("AssumeRoleForPodIdentity")
     async def assume_role(self, parameters: Parameters, call: Call) -> Answer:
         """Return credentials of the role that is associated with the service account of the token."""
-        await self._world.clock.run_due_steps()
         cluster = require_cluster(self._store, parameters["clusterName"])
         token = self._verify(parameters["token"], cluster.id)
         if (pod := Pod.from_claims(token.claims)) is None or pod.subject != token.subject:

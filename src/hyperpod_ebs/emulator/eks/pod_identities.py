@@ -40,7 +40,6 @@ class PodIdentities:
     @operations("CreatePodIdentityAssociation")
     async def create(self, parameters: Parameters, _: Call) -> Answer:
         """Associate a role with a service account, which has at most one."""
-        await self._world.clock.run_due_steps()
         cluster = require_cluster(self._store, parameters["clusterName"])
         for member in ("namespace", "serviceAccount"):
             if not parameters[member]:
@@ -70,12 +69,11 @@ class PodIdentities:
     @operations("DescribePodIdentityAssociation")
     async def describe(self, parameters: Parameters, _: Call) -> Answer:
         """Describe an association."""
-        return await self._answer(await self._find(parameters))
+        return await self._answer(self._find(parameters))
 
     @operations("ListPodIdentityAssociations")
     async def list_associations(self, parameters: Parameters, _: Call) -> Answer:
         """List the associations of a cluster, a namespace or a service account."""
-        await self._world.clock.run_due_steps()
         cluster = require_cluster(self._store, parameters["clusterName"])
         namespace, service_account = parameters.get("namespace"), parameters.get("serviceAccount")
         matching = {
@@ -100,7 +98,7 @@ class PodIdentities:
     @operations("UpdatePodIdentityAssociation")
     async def update(self, parameters: Parameters, _: Call) -> Answer:
         """Replace the role, the session policy, or whether there are session tags."""
-        old = await self._find(parameters)
+        old = self._find(parameters)
         _refuse_target_role(parameters)
         association = replace(
             old,
@@ -115,7 +113,7 @@ class PodIdentities:
     @operations("DeletePodIdentityAssociation")
     async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Delete an association; credentials that pods have remain valid until they expire."""
-        association = await self._find(parameters)
+        association = self._find(parameters)
         self._store.pod_identity_associations.drop(association.id)
         return await self._answer(association)
 
@@ -177,13 +175,12 @@ class PodIdentities:
         except MalformedPolicy as error:
             raise _invalid(f"policy is not valid: {error}") from error
 
-    async def _find(self, parameters: Parameters) -> PodIdentityAssociation:
+    def _find(self, parameters: Parameters) -> PodIdentityAssociation:
         """The association that a request names.
 
         Raises:
             AwsFault: The cluster or the association does not exist.
         """
-        await self._world.clock.run_due_steps()
         cluster, id_ = require_cluster(self._store, parameters["clusterName"]), parameters["associationId"]
         association = self._store.pod_identity_associations.get(id_)
         if association is None or association.cluster != cluster.id:

@@ -28,7 +28,7 @@ class Tagging:
     @operations("TagResource")
     async def tag(self, parameters: Parameters, _: Call) -> Answer:
         """Add tags to a resource, or replace their values."""
-        resource = await self._find(parameters)
+        resource = self._find(parameters)
         check_tags(parameters["tags"], code="BadRequestException")
         tags = {**resource.tags, **parameters["tags"]}
         check_tags(tags, code="BadRequestException")
@@ -38,23 +38,22 @@ class Tagging:
     @operations("UntagResource")
     async def untag(self, parameters: Parameters, _: Call) -> Answer:
         """Remove tags from a resource; keys that it does not have are ignored."""
-        resource = await self._find(parameters)
+        resource = self._find(parameters)
         resource.save({key: value for key, value in resource.tags.items() if key not in parameters["tagKeys"]})
         return await self._world.acknowledge({})
 
     @operations("ListTagsForResource")
     async def list_tags(self, parameters: Parameters, _: Call) -> Answer:
         """List the tags of a resource."""
-        resource = await self._find(parameters)
+        resource = self._find(parameters)
         return await self._world.acknowledge({"tags": dict(resource.tags)})
 
-    async def _find(self, parameters: Parameters) -> "TaggedResource":
+    def _find(self, parameters: Parameters) -> "TaggedResource":
         """The resource that a request names.
 
         Raises:
             AwsFault: It does not exist.
         """
-        await self._world.clock.run_due_steps()
         arn = parameters["resourceArn"]
         if (resource := find_resource(self._world.store, self._world.region, arn)) is None:
             raise AwsFault("NotFoundException", f"The specified resource ARN could not be found: {arn}", 404)

@@ -6,7 +6,7 @@ import logging
 import re
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -29,6 +29,9 @@ _SERVICE_NAME: Final = re.compile(r"[a-z0-9-]{1,40}", re.ASCII)
 """A name that can be that of a service; the log does not show anything else that a request contains."""
 
 log: Final = logging.getLogger(__name__)
+
+Pause = Callable[[], AbstractAsyncContextManager[None]]
+"""A block in which nothing else changes the state."""
 
 Bound = Callable[[Parameters, Call], Awaitable[Answer]]
 """A handler bound to its object."""
@@ -73,6 +76,9 @@ class _Endpoint:
     unsigned: frozenset[str]
     """The operations that need no signature."""
 
+    pausing: frozenset[str]
+    """The operations during which nothing else changes the state."""
+
 
 def handlers_of(service: str, objects: Sequence[Service]) -> Mapping[str, Bound]:
     """The handlers of `service` by operation.
@@ -99,15 +105,23 @@ class Dispatcher:
         access: AccessControl,
         faults: Faults,
         call_log: CallLog | None = None,
+        pause: Pause = nullcontext,
     ) -> None:
+        """Create the dispatcher.
+
+        Args:
+            services: The objects that serve each service, by signing name.
+            access: The access keys to accept, and what their owners may do.
+            faults: The planned faults.
+            call_log: Records the calls; None for a log that only the dispatcher uses.
+            pause: A block that begins with no state change pending, and in which nothing else changes the state.
+        """
         self.call_log = call_log or CallLog()
+        self._services = services
         self._handlers = {name: handlers_of(name, objects) for name, objects in services.items()}
-        self._unsigned = {
-            name: frozenset(operation for each in objects for operation in each.operations.unsigned)
-            for name, objects in services.items()
-        }
         self._access = access
         self._faults = faults
+        self._pause = pause
         self._endpoints: dict[str, _Endpoint] = {}
         self._closing = asyncio.Event()
 
@@ -132,8 +146,13 @@ class Dispatcher:
                 raise ValueError(f"service {name} has no operation {unknown[0]}: correct the name at its handler")
             missing = {each for each in model.operation_names if each not in handlers}
             unsigned = {each for each in missing if model.operation_model(each).auth_type == "none"}
+            tables = [each.operations for each in self._services[name]]
             self._endpoints[name] = _Endpoint(
-                name=name, wire=wire_of(model), handlers=handlers, unsigned=self._unsigned[name] | unsigned
+                name=name,
+                wire=wire_of(model),
+                handlers=handlers,
+                unsigned=frozenset(unsigned.union(*(table.unsigned for table in tables))),
+                pausing=frozenset(operation for table in tables for operation in table.pausing),
             )
 
     async def answer(self, request: Request) -> Reply:
@@ -193,14 +212,27 @@ class Dispatcher:
             entry.decisions = call.decisions
             parameters = endpoint.wire.parse(operation, request)
             entry.add_resources(parameters)
-            if caller:
-                self._access.check(call, parameters)
             await self._apply_fault(call, parameters, "before")
-            answer = await handler(parameters, call)
+            if operation in endpoint.pausing:
+                async with self._pause():
+                    answer = await self._carry_out(handler, parameters, call)
+            else:
+                async with self._pause():
+                    pass  # only runs the steps that are due; no other task runs before the handler's first wait
+                answer = await self._carry_out(handler, parameters, call)
             entry.add_resources(answer)
             reply = endpoint.wire.write(operation, answer, request_id)
             await self._apply_fault(call, parameters, "after")
         return reply
+
+    async def _carry_out(self, handler: Bound, parameters: Parameters, call: Call) -> Answer:
+        """Check that the caller may make the call, and make it.
+
+        Nothing waits between the check and the handler, so the state that they see is the same.
+        """
+        if call.key_id:
+            self._access.check(call, parameters)
+        return await handler(parameters, call)
 
     def _record(self, operation: str, request: Request, request_id: str) -> AbstractContextManager[Entry]:
         agent = request.headers.get("user-agent", "")

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from hyperpod_ebs.emulator.call_log import CallLog, ConnectionDropped
 from hyperpod_ebs.emulator.http import control
-from hyperpod_ebs.emulator.http.dispatch import AccessControl, Dispatcher, Service
+from hyperpod_ebs.emulator.http.dispatch import AccessControl, Dispatcher, Pause, Service
 from hyperpod_ebs.emulator.http.door import Door
 from hyperpod_ebs.emulator.http.faults import Faults
 from hyperpod_ebs.emulator.http.instance_metadata import InstanceMetadata
@@ -35,6 +35,7 @@ class Server:
         public_routes: Sequence[web.RouteDef] = (),
         metadata: InstanceMetadata | None = None,
         call_log: CallLog | None = None,
+        pause: Pause = nullcontext,
     ) -> None:
         """Create the server, which does not listen yet.
 
@@ -46,11 +47,12 @@ class Server:
             public_routes: Further routes without signatures, for all clients.
             metadata: The metadata of the machines, at their own addresses.
             call_log: Records the calls; None for a log that only the server uses.
+            pause: A block that begins with no state change pending, and in which nothing else changes the state.
 
         Raises:
             ValueError: Two objects of a service answer the same operation.
         """
-        self._dispatcher = Dispatcher(services=services, access=access, faults=faults, call_log=call_log)
+        self._dispatcher = Dispatcher(services=services, access=access, faults=faults, call_log=call_log, pause=pause)
         local_routes = [*control.routes(faults=faults, call_log=self._dispatcher.call_log), *local_routes]
         self._routes = [*map(control.local_only, local_routes), *public_routes]
         self._metadata = metadata

@@ -27,7 +27,6 @@ class Aliases:
     @operations("CreateAlias")
     async def create(self, parameters: Parameters, call: Call) -> Answer:
         """Give a key another name."""
-        await self.world.clock.run_due_steps()
         name = parameters["AliasName"]
         _check_name(name)
         key = self._target(parameters, call)
@@ -42,7 +41,6 @@ class Aliases:
     @operations("UpdateAlias")
     async def update(self, parameters: Parameters, call: Call) -> Answer:
         """Give the name to another key."""
-        await self.world.clock.run_due_steps()
         alias = self._find(parameters["AliasName"])
         key = self._target(parameters, call)
         if key.id != alias.key:
@@ -53,7 +51,6 @@ class Aliases:
     @operations("DeleteAlias")
     async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Delete the name; the key stays."""
-        await self.world.clock.run_due_steps()
         alias = self._find(parameters["AliasName"])
         self.world.store.kms_aliases.drop(alias.id)
         return await self.world.acknowledge({})
@@ -61,7 +58,6 @@ class Aliases:
     @operations("ListAliases")
     async def list_aliases(self, parameters: Parameters, call: Call) -> Answer:
         """List all aliases, or those of one key."""
-        await self.world.clock.run_due_steps()
         aliases = list(self.world.store.kms_aliases.values())
         if "KeyId" in parameters:
             key = self.keyring.find(parameters["KeyId"], call, by_alias=False)

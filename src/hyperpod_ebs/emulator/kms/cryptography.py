@@ -33,7 +33,7 @@ class Cryptography:
     @operations("Encrypt")
     async def encrypt(self, parameters: Parameters, call: Call) -> Answer:
         """Encrypt up to 4,096 bytes."""
-        key = await self._usable_key(parameters["KeyId"], parameters, call)
+        key = self._usable_key(parameters["KeyId"], parameters, call)
         _check_algorithm(parameters, "EncryptionAlgorithm")
         context = _context(parameters)
         refuse_dry_run(parameters)
@@ -46,7 +46,7 @@ class Cryptography:
         """Decrypt; the ciphertext names its key."""
         refuse_recipient(parameters)
         _check_algorithm(parameters, "EncryptionAlgorithm")
-        key, plaintext = await self._open(parameters, call, named="KeyId", context=_context(parameters))
+        key, plaintext = self._open(parameters, call, named="KeyId", context=_context(parameters))
         refuse_dry_run(parameters)
         answer = {
             "KeyId": self.keyring.arn(key.id),
@@ -61,8 +61,8 @@ class Cryptography:
         """Decrypt, and encrypt under another key or encryption context, without showing the plaintext."""
         _check_algorithm(parameters, "SourceEncryptionAlgorithm", "DestinationEncryptionAlgorithm")
         context = _context(parameters, "Source")
-        source, plaintext = await self._open(parameters, call, named="SourceKeyId", context=context)
-        destination = await self._usable_key(parameters["DestinationKeyId"], parameters, call)
+        source, plaintext = self._open(parameters, call, named="SourceKeyId", context=context)
+        destination = self._usable_key(parameters["DestinationKeyId"], parameters, call)
         new_context = _context(parameters, "Destination")
         refuse_dry_run(parameters)
         materials = self.keyring.materials
@@ -93,7 +93,7 @@ class Cryptography:
         size, spec = parameters.get("NumberOfBytes"), parameters.get("KeySpec")
         if (size is None) == (spec is None):
             raise AwsFault("ValidationException", "Please specify either number of bytes or key spec.")
-        key = await self._usable_key(parameters["KeyId"], parameters, call)
+        key = self._usable_key(parameters["KeyId"], parameters, call)
         context = _context(parameters)
         refuse_dry_run(parameters)
         plaintext = secrets.token_bytes(size or _DATA_KEY_BYTES[spec or "AES_256"])
@@ -105,29 +105,26 @@ class Cryptography:
         }
         return await self.world.acknowledge(answer)
 
-    async def _usable_key(self, name: str, parameters: Parameters, call: Call) -> Key:
-        await self.world.clock.run_due_steps()
+    def _usable_key(self, name: str, parameters: Parameters, call: Call) -> Key:
         key = self.keyring.find(name, call)
         self.keyring.check_tokens(parameters)
         self.keyring.require_usable(key)
         return key
 
-    async def _open(
-        self, parameters: Parameters, call: Call, *, named: str, context: EncryptionContext
-    ) -> tuple[Key, bytes]:
+    def _open(self, parameters: Parameters, call: Call, *, named: str, context: EncryptionContext) -> tuple[Key, bytes]:
         """The key of a ciphertext, and the plaintext; `named` is the parameter that may name the key as well."""
         blob = parameters.get("CiphertextBlob")
         if blob is None:
             if not (parameters.get("DryRun") and parameters.get("DryRunModifiers") and named in parameters):
                 raise AwsFault("ValidationException", "CiphertextBlob is required")
-            return await self._usable_key(parameters[named], parameters, call), b""
+            return self._usable_key(parameters[named], parameters, call), b""
         id_ = key_material.key_id_of(blob)
         if id_ is None or id_ not in self.world.store.kms_keys:
             raise _invalid_ciphertext()
         if named in parameters and self.keyring.find(parameters[named], call).id != id_:
             text = "The key ID in the request does not identify a CMK that can perform this operation."
             raise AwsFault("IncorrectKeyException", text)
-        key = await self._usable_key(id_, parameters, call)
+        key = self._usable_key(id_, parameters, call)
         try:
             return key, self.keyring.materials.decrypt(key, blob, context)
         except InvalidCiphertext as error:

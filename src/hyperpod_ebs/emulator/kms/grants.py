@@ -36,7 +36,6 @@ class Grants:
     @operations("CreateGrant")
     async def create(self, parameters: Parameters, call: Call) -> Answer:
         """Allow a principal to use a key; the same request with a Name gets the same grant again."""
-        await self.world.clock.run_due_steps()
         key = self.keyring.find(parameters["KeyId"], call, by_alias=False)
         self.keyring.check_tokens(parameters)
         self.keyring.require_usable(key)
@@ -54,7 +53,6 @@ class Grants:
     @operations("ListGrants")
     async def list_grants(self, parameters: Parameters, call: Call) -> Answer:
         """List the grants of a key, or those of one grantee."""
-        await self.world.clock.run_due_steps()
         key = self.keyring.find(parameters["KeyId"], call, by_alias=False)
         grants = self.world.store.kms_grants.where("key", key.id)
         if (id_ := parameters.get("GrantId")) is not None:
@@ -68,7 +66,6 @@ class Grants:
     @operations("ListRetirableGrants")
     async def list_retirable_grants(self, parameters: Parameters, _: Call) -> Answer:
         """List the grants that a principal may retire."""
-        await self.world.clock.run_due_steps()
         retiree = parameters.get("RetiringPrincipal") or parameters.get("RetiringServicePrincipal")
         if not retiree:
             raise _invalid("Either RetiringPrincipal or RetiringServicePrincipal is required")
@@ -81,7 +78,6 @@ class Grants:
     @operations("RetireGrant")
     async def retire(self, parameters: Parameters, call: Call) -> Answer:
         """End a grant, named by a token, or by its key and id."""
-        await self.world.clock.run_due_steps()
         grant = self._grant_to_retire(parameters, call)
         refuse_dry_run(parameters)
         self.world.store.kms_grants.drop(grant.id)
@@ -90,7 +86,6 @@ class Grants:
     @operations("RevokeGrant")
     async def revoke(self, parameters: Parameters, call: Call) -> Answer:
         """End a grant; what needs the grant fails from now on."""
-        await self.world.clock.run_due_steps()
         key = self.keyring.find(parameters["KeyId"], call, by_alias=False)
         grant = self._find(key, parameters["GrantId"])
         refuse_dry_run(parameters)

@@ -50,7 +50,7 @@ class KeyPolicies:
     @operations("PutKeyPolicy")
     async def put(self, parameters: Parameters, call: Call) -> Answer:
         """Replace the key's policy."""
-        key = await self._find(parameters, call)
+        key = self._find(parameters, call)
         self.keyring.require_customer_key(key)
         changed = replace(key, policy=parameters["Policy"])
         self.policy_check.check(changed, parameters, call)
@@ -60,17 +60,16 @@ class KeyPolicies:
     @operations("GetKeyPolicy")
     async def get(self, parameters: Parameters, call: Call) -> Answer:
         """The key's policy."""
-        key = await self._find(parameters, call)
+        key = self._find(parameters, call)
         return await self.world.acknowledge({"Policy": key.policy, "PolicyName": policy_documents.NAME})
 
     @operations("ListKeyPolicies")
     async def list_policies(self, parameters: Parameters, call: Call) -> Answer:
         """The names of the key's policies, which is one."""
-        await self._find(parameters, call)
+        self._find(parameters, call)
         return await self.world.acknowledge({"PolicyNames": [policy_documents.NAME], "Truncated": False})
 
-    async def _find(self, parameters: Parameters, call: Call) -> Key:
-        await self.world.clock.run_due_steps()
+    def _find(self, parameters: Parameters, call: Call) -> Key:
         key = self.keyring.find(parameters["KeyId"], call, by_alias=False)
         if parameters.get("PolicyName", policy_documents.NAME) != policy_documents.NAME:
             raise AwsFault("NotFoundException", "No such policy exists")

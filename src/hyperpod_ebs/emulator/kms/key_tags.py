@@ -34,7 +34,7 @@ class KeyTags:
     @operations("TagResource")
     async def tag(self, parameters: Parameters, call: Call) -> Answer:
         """Add tags, or change their values."""
-        key = await self._key_to_change(parameters, call)
+        key = self._key_to_change(parameters, call)
         tags = added_tags(key.tags, parameters["Tags"])
         self.world.store.kms_keys.put(replace(key, tags=tags))
         return await self.world.acknowledge({})
@@ -42,7 +42,7 @@ class KeyTags:
     @operations("UntagResource")
     async def untag(self, parameters: Parameters, call: Call) -> Answer:
         """Remove the tags with these keys, if the key has them."""
-        key = await self._key_to_change(parameters, call)
+        key = self._key_to_change(parameters, call)
         tags = {name: value for name, value in key.tags.items() if name not in parameters["TagKeys"]}
         self.world.store.kms_keys.put(replace(key, tags=tags))
         return await self.world.acknowledge({})
@@ -50,14 +50,12 @@ class KeyTags:
     @operations("ListResourceTags")
     async def list_tags(self, parameters: Parameters, call: Call) -> Answer:
         """List the key's tags."""
-        await self.world.clock.run_due_steps()
         key = self.keyring.find(parameters["KeyId"], call, by_alias=False)
         tags, more = pages.page([_Tag(*each) for each in key.tags.items()], parameters, default=MAX_TAGS)
         listed = [{"TagKey": tag.id, "TagValue": tag.value} for tag in tags]
         return await self.world.acknowledge({"Tags": listed, **more})
 
-    async def _key_to_change(self, parameters: Parameters, call: Call) -> Key:
-        await self.world.clock.run_due_steps()
+    def _key_to_change(self, parameters: Parameters, call: Call) -> Key:
         key = self.keyring.find(parameters["KeyId"], call, by_alias=False)
         self.keyring.require_customer_key(key)
         self.keyring.require_not_pending_deletion(key)

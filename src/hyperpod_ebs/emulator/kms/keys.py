@@ -56,7 +56,6 @@ class Keys:
     @operations("DescribeKey")
     async def describe(self, parameters: Parameters, call: Call) -> Answer:
         """Describe a key, which may be named by an alias."""
-        await self._world.clock.run_due_steps()
         key = self._keyring.find(parameters["KeyId"], call)
         self._keyring.check_tokens(parameters)
         return await self._world.acknowledge({"KeyMetadata": self._metadata(key)})
@@ -64,7 +63,6 @@ class Keys:
     @operations("ListKeys")
     async def list_keys(self, parameters: Parameters, _: Call) -> Answer:
         """List all keys, those that AWS manages included."""
-        await self._world.clock.run_due_steps()
         keys, more = pages.page(self._store.kms_keys.values(), parameters, default=100)
         listed = [{"KeyId": key.id, "KeyArn": self._keyring.arn(key.id)} for key in keys]
         return await self._world.acknowledge({"Keys": listed, **more})
@@ -72,17 +70,17 @@ class Keys:
     @operations("EnableKey")
     async def enable(self, parameters: Parameters, call: Call) -> Answer:
         """Enable a key."""
-        return await self._put(replace(await self._key_to_change(parameters, call), state="Enabled"))
+        return await self._put(replace(self._key_to_change(parameters, call), state="Enabled"))
 
     @operations("DisableKey")
     async def disable(self, parameters: Parameters, call: Call) -> Answer:
         """Disable a key; what it has encrypted cannot be decrypted until the key is enabled."""
-        return await self._put(replace(await self._key_to_change(parameters, call), state="Disabled"))
+        return await self._put(replace(self._key_to_change(parameters, call), state="Disabled"))
 
     @operations("UpdateKeyDescription")
     async def update_description(self, parameters: Parameters, call: Call) -> Answer:
         """Change the description."""
-        key = await self._key_to_change(parameters, call)
+        key = self._key_to_change(parameters, call)
         return await self._put(replace(key, description=parameters["Description"]))
 
     @operations("ScheduleKeyDeletion")
@@ -90,7 +88,7 @@ class Keys:
         """Delete the key after a waiting period of 7 to 30 days."""
         days = parameters.get("PendingWindowInDays", DELETION_DAYS[1])
         _check_days(days)
-        key = await self._key_to_change(parameters, call)
+        key = self._key_to_change(parameters, call)
         deletion = now() + days * DAY
         self._store.kms_keys.put(replace(key, state="PendingDeletion", deletion=deletion))
         self._world.clock.schedule_at(f"key-deletion/{key.id}", "key deleted", deletion)
@@ -105,7 +103,6 @@ class Keys:
     @operations("CancelKeyDeletion")
     async def cancel_deletion(self, parameters: Parameters, call: Call) -> Answer:
         """Keep the key; it is disabled."""
-        await self._world.clock.run_due_steps()
         key = self._keyring.find(parameters["KeyId"], call, by_alias=False)
         if key.state != "PendingDeletion":
             raise AwsFault("KMSInvalidStateException", f"{self._keyring.arn(key.id)} is not pending deletion.")
@@ -116,7 +113,6 @@ class Keys:
     @operations("GetKeyRotationStatus")
     async def rotation_status(self, parameters: Parameters, call: Call) -> Answer:
         """Whether the key is rotated, and when."""
-        await self._world.clock.run_due_steps()
         key = self._keyring.find(parameters["KeyId"], call, by_alias=False)
         is_rotated = bool(key.rotation_days) and key.state != "PendingDeletion"
         answer: dict[str, Any] = {"KeyId": self._keyring.arn(key.id), "KeyRotationEnabled": is_rotated}  # of the shape
@@ -127,7 +123,7 @@ class Keys:
     @operations("EnableKeyRotation")
     async def enable_rotation(self, parameters: Parameters, call: Call) -> Answer:
         """Rotate the key every year, or in the given period."""
-        key = await self._key_to_change(parameters, call)
+        key = self._key_to_change(parameters, call)
         self._keyring.require_usable(key)
         days = parameters.get("RotationPeriodInDays", ROTATION_DAYS)
         if key.rotation_days != days:
@@ -137,7 +133,7 @@ class Keys:
     @operations("DisableKeyRotation")
     async def disable_rotation(self, parameters: Parameters, call: Call) -> Answer:
         """Stop the rotation."""
-        key = await self._key_to_change(parameters, call)
+        key = self._key_to_change(parameters, call)
         self._keyring.require_usable(key)
         self._store.kms_keys.put(replace(key, rotation_days=0, next_rotation=None))
         self._world.clock.cancel(f"key-rotation/{key.id}")
@@ -147,8 +143,7 @@ class Keys:
         self._store.kms_keys.put(key)
         return await self._world.acknowledge({})
 
-    async def _key_to_change(self, parameters: Parameters, call: Call) -> Key:
-        await self._world.clock.run_due_steps()
+    def _key_to_change(self, parameters: Parameters, call: Call) -> Key:
         key = self._keyring.find(parameters["KeyId"], call, by_alias=False)
         self._keyring.require_customer_key(key)
         self._keyring.require_not_pending_deletion(key)

@@ -22,7 +22,7 @@ class ClusterEvents:
     @operations("ListClusterEvents")
     async def list_events(self, parameters: Parameters, _: Call) -> Answer:
         """List the events of a cluster by group, node, time and type; the newest first, unless asked otherwise."""
-        cluster = await self._find_cluster(parameters)
+        cluster = self._find_cluster(parameters)
         events = self.world.store.cluster_events.where("cluster", cluster.id)
         matching = [event for event in events if _is_wanted(event, parameters)]
         ordered = sorted(matching, key=lambda event: event.at)
@@ -35,7 +35,7 @@ class ClusterEvents:
     @operations("DescribeClusterEvent")
     async def describe_event(self, parameters: Parameters, _: Call) -> Answer:
         """Return one event of a cluster; the details of a node's event have the node's logical id."""
-        cluster = await self._find_cluster(parameters)
+        cluster = self._find_cluster(parameters)
         id_ = parameters["EventId"]
         event = self.world.store.cluster_events.get(id_)
         if event is None or event.cluster != cluster.id:
@@ -43,13 +43,12 @@ class ClusterEvents:
         details = {"EventMetadata": {"Instance": {"NodeLogicalId": event.node}}} if event.node else None
         return await self.world.acknowledge({"EventDetails": {**self._render(cluster, event), "EventDetails": details}})
 
-    async def _find_cluster(self, parameters: Parameters) -> Cluster:
+    def _find_cluster(self, parameters: Parameters) -> Cluster:
         """The cluster with the requested name or ARN.
 
         Raises:
             AwsFault: The cluster does not exist, or its nodes are not provisioned continuously.
         """
-        await self.world.clock.run_due_steps()
         cluster = self.clusters.find(parameters["ClusterName"])
         if cluster.node_provisioning != "Continuous":
             text = f"Cluster {cluster.name} has no NodeProvisioningMode Continuous, which events need"

@@ -34,7 +34,6 @@ class ClusterLists:
     @operations("ListClusters")
     async def list_clusters(self, parameters: Parameters, _: Call) -> Answer:
         """List clusters by name and creation time."""
-        await self.world.clock.run_due_steps()
         part = parameters.get("NameContains", "").lower()
         matching = [
             cluster
@@ -60,7 +59,6 @@ class ClusterLists:
     @operations("ListClusterNodes")
     async def list_nodes(self, parameters: Parameters, _: Call) -> Answer:
         """List the nodes of a cluster by instance group and creation time."""
-        await self.world.clock.run_due_steps()
         cluster = self.clusters.find(parameters["ClusterName"])
         part = parameters.get("InstanceGroupNameContains", "").lower()
         matching = [
@@ -83,7 +81,6 @@ class ClusterLists:
     @operations("DescribeClusterNode")
     async def describe_node(self, parameters: Parameters, _: Call) -> Answer:
         """Return one node of a cluster, with its availability zone."""
-        await self.world.clock.run_due_steps()
         cluster = self.clusters.find(parameters["ClusterName"])
         if (id_ := parameters.get("NodeId") or parameters.get("NodeLogicalId")) is None:
             raise AwsFault("ValidationException", "NodeId or NodeLogicalId must be given")

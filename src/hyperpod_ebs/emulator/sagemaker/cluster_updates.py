@@ -32,7 +32,6 @@ class ClusterUpdates:
     @operations("UpdateCluster")
     async def update(self, parameters: Parameters, call: Call) -> Answer:
         """Change settings and instance groups; nodes start and terminate until each group has its new size."""
-        await self.world.clock.run_due_steps()
         cluster = self.clusters.find(parameters["ClusterName"])
         continuous = cluster.node_provisioning == "Continuous" and cluster.state != "Deleting"
         if cluster.state != "InService" and not continuous:
@@ -62,7 +61,6 @@ class ClusterUpdates:
     @operations("BatchAddClusterNodes")
     async def add_nodes(self, parameters: Parameters, call: Call) -> Answer:
         """Add nodes to instance groups of a cluster whose nodes are provisioned continuously."""
-        await self.world.clock.run_due_steps()
         cluster = self.clusters.find(parameters["ClusterName"])
         if cluster.node_provisioning != "Continuous":
             text = f"Cluster {cluster.name} has no NodeProvisioningMode Continuous: use UpdateCluster to add nodes"

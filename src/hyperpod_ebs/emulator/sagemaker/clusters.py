@@ -44,7 +44,6 @@ class Clusters:
     @operations("CreateCluster")
     async def create(self, parameters: Parameters, call: Call) -> Answer:
         """Create a cluster in status Creating, and start the nodes of its instance groups."""
-        await self._world.clock.run_due_steps()
         cluster = self._new_cluster(parameters)
         check_storage(cluster)
         zones = {group.name: self.zones(cluster, group) for group in cluster.instance_groups()}
@@ -60,7 +59,6 @@ class Clusters:
     @operations("DeleteCluster")
     async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Start to delete a cluster and to terminate its nodes; it is in status Deleting."""
-        await self._world.clock.run_due_steps()
         cluster = self.find(parameters["ClusterName"])
         if cluster.state != "Deleting":
             self._store.clusters.put(replace(cluster, state="Deleting"))
@@ -73,7 +71,6 @@ class Clusters:
     @operations("DescribeCluster")
     async def describe(self, parameters: Parameters, _: Call) -> Answer:
         """Return the cluster with this name or ARN."""
-        await self._world.clock.run_due_steps()
         return await self._world.acknowledge(self._render(self.find(parameters["ClusterName"])))
 
     def arn(self, cluster: Cluster) -> str:

@@ -65,7 +65,6 @@ class NodeBatches:
     @operations("BatchDeleteClusterNodes")
     async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Terminate nodes and reduce the size of their instance groups."""
-        await self.world.clock.run_due_steps()
         if (count := len(parameters.get("NodeIds", []))) > MAX_DELETED:
             text = f"{count} nodes cannot be deleted in one request: give at most {MAX_DELETED}"
             raise AwsFault("ValidationException", text)
@@ -79,7 +78,6 @@ class NodeBatches:
     @operations("BatchReplaceClusterNodes")
     async def replace(self, parameters: Parameters, call: Call) -> Answer:
         """Terminate nodes and start a new node, with a new id, for each in the same instance group."""
-        await self.world.clock.run_due_steps()
         batch = self._batch(parameters, _OTHER_CODES)
         groups = {group.name: group for group in batch.cluster.instance_groups()}
         self.clusters.storage.require_keys(call, [groups[name] for name in {node.group for node in batch.ready}])
@@ -92,7 +90,6 @@ class NodeBatches:
     @operations("BatchRebootClusterNodes")
     async def reboot(self, parameters: Parameters, _: Call) -> Answer:
         """Reboot nodes; they keep their ids and their volumes."""
-        await self.world.clock.run_due_steps()
         batch = self._batch(parameters, _OTHER_CODES)
         for node in batch.ready:
             self.world.store.record_state(node.id, "rebooted")

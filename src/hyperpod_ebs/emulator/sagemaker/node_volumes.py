@@ -45,7 +45,6 @@ class NodeVolumes:
     @operations("AttachClusterNodeVolume")
     async def attach(self, parameters: Parameters, call: Call) -> Answer:
         """Start to attach a volume to a node; with the profile `instant`, the answer's status is already attached."""
-        await self.world.clock.run_due_steps()
         cluster, node = self._find_node(parameters)
         if cluster.eks is None:
             raise AwsFault("ValidationException", f"Cluster {parameters['ClusterArn']} is not orchestrated by EKS.")
@@ -70,7 +69,6 @@ class NodeVolumes:
     @operations("DetachClusterNodeVolume")
     async def detach(self, parameters: Parameters, call: Call) -> Answer:
         """Start to detach a volume; with the profile `instant`, the answer's status is already detached, or busy."""
-        await self.world.clock.run_due_steps()
         _cluster, node = self._find_node(parameters)
         with _wrap_ec2_errors("detached"):
             self._require_volume(call, parameters)

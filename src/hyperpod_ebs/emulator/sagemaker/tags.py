@@ -26,7 +26,7 @@ class ClusterTags:
     @operations("AddTags")
     async def add(self, parameters: Parameters, _: Call) -> Answer:
         """Add tags to a cluster, or overwrite those with the same keys; return the tags of the request."""
-        cluster = await self._find(parameters)
+        cluster = self._find(parameters)
         new = {tag["Key"]: tag["Value"] for tag in parameters["Tags"]}
         if reserved := [key for key in new if key.lower().startswith("aws:")]:
             text = f"Tag key {reserved[0]} is reserved: keys must not start with aws:"
@@ -39,7 +39,7 @@ class ClusterTags:
     @operations("ListTags")
     async def list_tags(self, parameters: Parameters, _: Call) -> Answer:
         """List the tags of a cluster, page by page."""
-        tags = _render((await self._find(parameters)).tags)
+        tags = _render(self._find(parameters).tags)
         token = parameters.get("NextToken", "0")
         if not token.isdecimal() or not token.isascii() or len(token) > len(str(MAX_TAGS)):
             raise AwsFault("ValidationException", f"NextToken {token} is not valid")
@@ -50,18 +50,17 @@ class ClusterTags:
     @operations("DeleteTags")
     async def delete(self, parameters: Parameters, _: Call) -> Answer:
         """Delete the tags with these keys; keys that the cluster lacks are ignored."""
-        cluster = await self._find(parameters)
+        cluster = self._find(parameters)
         tags = {key: value for key, value in cluster.tags.items() if key not in parameters["TagKeys"]}
         self.world.store.clusters.put(replace(cluster, tags=tags))
         return await self.world.acknowledge({})
 
-    async def _find(self, parameters: Parameters) -> Cluster:
+    def _find(self, parameters: Parameters) -> Cluster:
         """The cluster with the requested ARN.
 
         Raises:
             AwsFault: The ARN is not that of a cluster.
         """
-        await self.world.clock.run_due_steps()
         arn = parameters["ResourceArn"]
         cluster = self.world.store.clusters.get(arn.rpartition("/")[2])
         if cluster is None or arn != self.clusters.arn(cluster):

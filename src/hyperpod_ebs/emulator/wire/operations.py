@@ -92,12 +92,17 @@ class Operations(Generic[S]):
         self.unsigned: set[str] = set()
         """The operations that callers without credentials may call."""
 
-    def __call__(self, name: str, *, signed: bool = True) -> Callable[[Handler[S]], Handler[S]]:
+        self.pausing: set[str] = set()
+        """The operations during which no other call and no pending step changes the state."""
+
+    def __call__(self, name: str, *, signed: bool = True, pauses: bool = False) -> Callable[[Handler[S]], Handler[S]]:
         """Add the decorated method as the handler of operation `name`.
 
         Args:
             name: The operation's name in the service's model.
             signed: Whether requests must be signed; False for the operations with which callers get credentials.
+            pauses: Whether the method waits for disks or devices, and nothing may change until it has answered. Other
+                methods change the state before they first wait.
 
         Raises:
             ValueError: The table already has a handler of `name`.
@@ -109,6 +114,8 @@ class Operations(Generic[S]):
             self._handlers[name] = handler
             if not signed:
                 self.unsigned.add(name)
+            if pauses:
+                self.pausing.add(name)
             return handler
 
         return add
