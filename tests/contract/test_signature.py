@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperpod_ebs.emulator.http.auth import Caller, authenticate
+from hyperpod_ebs.emulator.http.auth import Caller, authenticate, read_claim
 from hyperpod_ebs.emulator.http.faults import Faults
 from hyperpod_ebs.emulator.http.server import Server
 from hyperpod_ebs.emulator.http.signature import Claim, expected_signature
@@ -74,7 +74,7 @@ def sign(  # noqa: PLR0913 - a request has that many parts
 
 
 def verify(request: Request, *, service: str = "ec2", later: timedelta = timedelta()) -> Caller:
-    return authenticate(request, service=service, keys=keys(), now=datetime.now(UTC) + later)
+    return authenticate(request, read_claim(request), service=service, keys=keys(), now=datetime.now(UTC) + later)
 
 
 def replace_parts(request: Request, **parts: Any) -> Request:
@@ -296,7 +296,7 @@ def test_the_error_for_a_late_request_contains_both_times_and_the_limit() -> Non
     now = datetime.strptime(sent, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) + timedelta(minutes=6)
 
     with pytest.raises(AwsFault) as refused:
-        authenticate(request, service="sagemaker", keys=keys(), now=now)
+        authenticate(request, read_claim(request), service="sagemaker", keys=keys(), now=now)
 
     limit, present = (f"{time:%Y%m%dT%H%M%SZ}" for time in (now - timedelta(minutes=5), now))
     assert refused.value.message == f"Signature expired: {sent} is now earlier than {limit} ({present} - 5 min.)"
@@ -342,8 +342,10 @@ ELSEWHERE = [
 @pytest.mark.parametrize("case", ELSEWHERE, ids=[case.service for case in ELSEWHERE])
 def test_a_signature_for_another_region_is_rejected(case: ErrorCase) -> None:
     """An endpoint of AWS belongs to one region, and the emulator is one region's endpoint."""
+    request = sign(service=case.service)
+
     with pytest.raises(AwsFault) as refused:
-        authenticate(sign(service=case.service), service=case.service, keys=keys("us-east-1"), now=datetime.now(UTC))
+        authenticate(request, read_claim(request), service=case.service, keys=keys("us-east-1"), now=datetime.now(UTC))
 
     fault = refused.value
     assert (fault.code, fault.message, fault.status) == (case.code, case.message, case.status)

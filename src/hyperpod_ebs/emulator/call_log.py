@@ -200,7 +200,8 @@ class ConnectionDropped(Exception):  # noqa: N818 - named for what happens
 
 def _resources(members: Parameters | Answer) -> Iterator[str]:
     for name in _RESOURCES:
-        yield from _ids(members.get(name))
+        if value := members.get(name):
+            yield from _ids(value)
     for filter_ in members.get("Filters") or ():
         if filter_.get("Name") in _FILTERS:
             yield from _ids(filter_.get("Values"))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from typing import Final
 
 from hyperpod_ebs.iam.conditions import Condition
 from hyperpod_ebs.iam.patterns import ArnPatterns, Pattern
@@ -33,6 +34,9 @@ class Mismatch:
     element: Element
     condition: Condition | None = None
     """The condition that the request does not meet."""
+
+
+_OTHER_ACTION: Final = Mismatch(element=Element.ACTION)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +79,7 @@ class Statement:
                 NotPrincipal always applies (IAM User Guide, "NotPrincipal").
         """
         if self._has_action(request.action) == self.is_not_action:
-            return Mismatch(element=Element.ACTION)
+            return _OTHER_ACTION
         if self.principals is not None and not self._has_principal(self.principals, request, has_boundary=has_boundary):
             return Mismatch(element=Element.PRINCIPAL)
         if self.resources and self.resources.is_match(request.resource, request.context) in {

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from hyperpod_ebs.emulator.http import signature
-from hyperpod_ebs.emulator.http.signature import Claim
+from hyperpod_ebs.emulator.http.signature import Claim, Malformed
 from hyperpod_ebs.emulator.identity.identities import SigningKey
 from hyperpod_ebs.emulator.wire.messages import Request
 from hyperpod_ebs.emulator.wire.operations import AwsFault
@@ -117,13 +117,12 @@ class Caller:
     region: str
 
 
-def service_of(request: Request) -> str | None:
-    """The service that the request was signed for; None if it is unsigned or malformed."""
+def read_claim(request: Request) -> Claim | Malformed | None:
+    """The claim in the request, or what is wrong with it; None if the request is unsigned."""
     try:
-        claim = Claim.parse(request)
-    except signature.Malformed:
-        return None
-    return claim.service if claim else None
+        return Claim.parse(request)
+    except Malformed as error:
+        return error
 
 
 def unknown_key(service: str) -> AwsFault:
@@ -131,11 +130,14 @@ def unknown_key(service: str) -> AwsFault:
     return _errors_of(service).unknown_key.fault("")
 
 
-def authenticate(request: Request, *, service: str, keys: SigningKeys, now: datetime) -> Caller:
+def authenticate(
+    request: Request, claim: Claim | Malformed | None, *, service: str, keys: SigningKeys, now: datetime
+) -> Caller:
     """Verify the request's signature and return its caller.
 
     Args:
         request: The request as it was received.
+        claim: What `read_claim` finds in it.
         service: The service whose errors to use for a request that is unsigned or malformed.
         keys: The keys that exist.
         now: The current time.
@@ -144,12 +146,10 @@ def authenticate(request: Request, *, service: str, keys: SigningKeys, now: date
         AwsFault: The request is unsigned or malformed, its key is unknown or belongs to another region, its signature
             is wrong, or its time is too far off.
     """
-    try:
-        claim = Claim.parse(request)
-    except signature.Malformed as error:
-        raise _errors_of(service).malformed.fault(str(error)) from error
     if claim is None:
         raise _errors_of(service).unsigned.fault("")
+    if isinstance(claim, Malformed):
+        raise _errors_of(service).malformed.fault(str(claim)) from claim
     return _verify(claim, request, keys=keys, now=now)
 
 
@@ -187,15 +187,15 @@ def _errors_of(service: str) -> SignatureErrors:
 def _time_error(claim: Claim, now: datetime) -> str | None:
     """The error message about the claim's time; None if the time is near enough to `now`."""
     max_age = PRESIGNED if claim.presigned else SKEW
-    at, current = f"{claim.at:{signature.TIME_FORMAT}}", f"{now:{signature.TIME_FORMAT}}"
-    if claim.at < now - max_age:
+    if now - max_age <= claim.at <= now + SKEW:
+        return None
+    at, current = claim.time, f"{now:{signature.TIME_FORMAT}}"
+    if claim.at < now:
         limit = f"{now - max_age:{signature.TIME_FORMAT}}"
         minutes = max_age // timedelta(minutes=1)
         return f"Signature expired: {at} is now earlier than {limit} ({current} - {minutes} min.)"
-    if claim.at > now + SKEW:
-        limit = f"{now + SKEW:{signature.TIME_FORMAT}}"
-        return f"Signature not yet current: {at} is still later than {limit} ({current} + 5 min.)"
-    return None
+    limit = f"{now + SKEW:{signature.TIME_FORMAT}}"
+    return f"Signature not yet current: {at} is still later than {limit} ({current} + 5 min.)"
 
 
 def _signs_required_parts(claim: Claim, request: Request) -> bool:
@@ -206,4 +206,4 @@ def _signs_required_parts(claim: Claim, request: Request) -> bool:
     required = {"host", *(name for name in request.headers if name.startswith(_AMZ))}
     if not claim.presigned:
         required.add("x-amz-date")
-    return required <= set(claim.headers) and claim.day == f"{claim.at:%Y%m%d}"
+    return required <= set(claim.headers) and claim.time.startswith(f"{claim.day}T")

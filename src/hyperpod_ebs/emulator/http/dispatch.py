@@ -15,6 +15,7 @@ from hyperpod_ebs.emulator.call_log import CallLog, ConnectionDropped, Entry, Si
 from hyperpod_ebs.emulator.http import auth, unknown_service
 from hyperpod_ebs.emulator.http.auth import Caller, SigningKeys
 from hyperpod_ebs.emulator.http.faults import Faults, When
+from hyperpod_ebs.emulator.http.signature import Claim, Malformed
 from hyperpod_ebs.emulator.identity.identities import Identity, UnknownKey
 from hyperpod_ebs.emulator.wire import models
 from hyperpod_ebs.emulator.wire.messages import Reply, Request
@@ -162,11 +163,12 @@ class Dispatcher:
             ConnectionDropped: A planned fault drops the connection.
         """
         request_id = str(uuid.uuid4())
-        service = auth.service_of(request) or self._guess_service(request)
+        claim = auth.read_claim(request)
+        service = self._service(request, claim)
         if (endpoint := self._endpoints.get(service)) is None:
             return self._refuse_service(request, service, request_id)
         try:
-            return await self._answer(endpoint, request, request_id)
+            return await self._answer(endpoint, request, claim, request_id)
         except AwsFault as fault:
             return endpoint.wire.write_error(fault, request_id)
         except UnknownKey:  # the key was deleted after its signature was verified
@@ -180,7 +182,7 @@ class Dispatcher:
     def refuse_body(self, request: Request, limit: int) -> Reply:
         """The reply to a request, here without its body, whose body has more than `limit` bytes."""
         request_id = str(uuid.uuid4())
-        service = auth.service_of(request) or self._guess_service(request)
+        service = self._service(request, auth.read_claim(request))
         if (endpoint := self._endpoints.get(service)) is None:
             return self._refuse_service(request, service, request_id)
         fault = AwsFault("RequestEntityTooLargeException", f"The request has more than {limit} bytes", 413)
@@ -195,12 +197,14 @@ class Dispatcher:
             raise AwsFault(unknown_service.CODE, "", unknown_service.STATUS)
         return unknown_service.reply(request, service, sorted(self._endpoints), request_id)
 
-    async def _answer(self, endpoint: _Endpoint, request: Request, request_id: str) -> Reply:
+    async def _answer(
+        self, endpoint: _Endpoint, request: Request, claim: Claim | Malformed | None, request_id: str
+    ) -> Reply:
         operation = _requested_operation(endpoint, request)
         name = "?" if isinstance(operation, AwsFault) else operation
         with self._record(f"{endpoint.name}:{name}", request, request_id) as entry:
-            is_signed = name not in endpoint.unsigned or auth.service_of(request) is not None
-            caller = self._authenticate(endpoint, request) if is_signed else None
+            is_signed = name not in endpoint.unsigned or isinstance(claim, Claim)
+            caller = self._authenticate(endpoint, request, claim) if is_signed else None
             identity = self._access.caller(caller.key_id) if caller else None
             entry.signer = _signer(caller, identity) if caller and identity else None
             if isinstance(operation, AwsFault):
@@ -238,8 +242,8 @@ class Dispatcher:
         agent = request.headers.get("user-agent", "")
         return self.call_log.record(operation, request_id=request_id, agent=agent, source_ip=request.source_ip)
 
-    def _authenticate(self, endpoint: _Endpoint, request: Request) -> Caller:
-        return auth.authenticate(request, service=endpoint.name, keys=self._access, now=datetime.now(UTC))
+    def _authenticate(self, endpoint: _Endpoint, request: Request, claim: Claim | Malformed | None) -> Caller:
+        return auth.authenticate(request, claim, service=endpoint.name, keys=self._access, now=datetime.now(UTC))
 
     async def _apply_fault(self, call: Call, parameters: Parameters, when: When) -> None:
         """Apply the planned fault of this call, if there is one.
@@ -266,8 +270,10 @@ class Dispatcher:
         except TimeoutError:
             return False
 
-    def _guess_service(self, request: Request) -> str:
-        """The service that an unsigned request is probably for; empty if it resembles no service's requests."""
+    def _service(self, request: Request, claim: Claim | Malformed | None) -> str:
+        """The service that a request was signed for, or resembles; empty if it resembles no service's requests."""
+        if isinstance(claim, Claim) and claim.service:
+            return claim.service
         return next((name for name, endpoint in self._endpoints.items() if endpoint.wire.resembles(request)), "")
 
 

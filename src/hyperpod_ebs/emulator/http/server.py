@@ -98,7 +98,10 @@ class Server:
 
 def _to_request(request: web.Request, body: bytes) -> Request:
     path, _, query = request.raw_path.partition("?")
-    headers = {name.lower(): ",".join(request.headers.getall(name)) for name in request.headers}
+    headers: dict[str, str] = {}
+    for name, value in request.headers.items():
+        key = name.lower()
+        headers[key] = f"{headers[key]},{value}" if key in headers else value
     return Request(
         method=request.method,
         path=path,

@@ -5,11 +5,13 @@ covers the request as it was sent, byte for byte (IAM User Guide, "Create a sign
 request").
 """
 
+import functools
 import hashlib
 import hmac
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, Self
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
@@ -17,6 +19,7 @@ from hyperpod_ebs.emulator.wire.messages import Request
 
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
 TIME_FORMAT: Final = "%Y%m%dT%H%M%SZ"
+_TIME: Final = re.compile("[0-9]{8}T[0-9]{6}Z")
 _HEADER: Final = re.compile(
     ALGORITHM + r"\s+Credential=(?P<credential>[^,\s]+)\s*,\s*"
     r"SignedHeaders=(?P<headers>[^,\s]+)\s*,\s*Signature=(?P<signature>[0-9a-f]{64})\s*"
@@ -36,6 +39,9 @@ class Claim:
     region: str
     service: str
     at: datetime
+    time: str
+    """The time as the caller wrote it: 20260102T030405Z."""
+
     headers: tuple[str, ...]
     """The names of the signed headers, in lower case."""
 
@@ -94,16 +100,13 @@ class Claim:
         parts = credential.split("/")
         if len(parts) != len(("key", "day", "region", "service", "end")) or parts[-1] != "aws4_request":
             raise Malformed("credential is not key/day/region/service/aws4_request")
-        try:
-            at = datetime.strptime(time, TIME_FORMAT).replace(tzinfo=UTC)
-        except ValueError as error:
-            raise Malformed(f"date {time!r} is not in the form of 20260102T030405Z") from error
         return cls(
             key_id=parts[0],
             day=parts[1],
             region=parts[2],
             service=parts[3],
-            at=at,
+            at=_moment(time),
+            time=time,
             headers=tuple(headers.lower().split(";")),
             signature=signature,
             presigned=presigned,
@@ -114,11 +117,29 @@ class Claim:
 def expected_signature(claim: Claim, secret: str, request: Request) -> str:
     """The signature of `request` if it was signed with `secret`."""
     canonical = hashlib.sha256(sent_bytes(_canonical(claim, request))).hexdigest()
-    to_sign = f"{ALGORITHM}\n{claim.at:{TIME_FORMAT}}\n{claim.scope}\n{canonical}"
+    to_sign = f"{ALGORITHM}\n{claim.time}\n{claim.scope}\n{canonical}"
+    return hmac.digest(_signing_key(secret, claim.scope), sent_bytes(to_sign), "sha256").hex()
+
+
+@functools.lru_cache(maxsize=256)
+def _signing_key(secret: str, scope: str) -> bytes:
+    """The key that signs all requests of a day, a region and a service."""
     key = f"AWS4{secret}".encode()
-    for part in claim.scope.split("/"):
+    for part in scope.split("/"):
         key = hmac.digest(key, sent_bytes(part), "sha256")
-    return hmac.digest(key, sent_bytes(to_sign), "sha256").hex()
+    return key
+
+
+def _moment(text: str) -> datetime:
+    """The time in the form of Signature Version 4.
+
+    Raises:
+        Malformed: The text has another form.
+    """
+    if _TIME.fullmatch(text):
+        with suppress(ValueError):  # such as February 30
+            return datetime.fromisoformat(text)
+    raise Malformed(f"date {text!r} is not in the form of 20260102T030405Z")
 
 
 def sent_bytes(text: str) -> bytes:

@@ -1,8 +1,7 @@
 """The protocols with form requests and XML answers: ec2, and the older query protocol."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 from botocore.model import ListShape, OperationModel, Shape
 
@@ -224,14 +223,12 @@ def _form(request: Request) -> dict[str, str]:
     return dict(_pairs(request))
 
 
-def _pairs(request: Request) -> list[tuple[str, str]]:
+def _pairs(request: Request) -> Sequence[tuple[str, str]]:
     """The form's parameters, from the query of a GET or the body of a POST.
 
     Raises:
         AwsFault: The form has too many parameters.
     """
-    is_form = request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
-    texts = [request.query, request.body.decode(errors="replace")] if is_form else [request.query]
-    if sum(text.count("&") for text in texts) >= MAX_FIELDS:
+    if request.query.count("&") + request.body.count(b"&") >= MAX_FIELDS:
         raise AwsFault("MalformedQueryString", f"The request has more than {MAX_FIELDS} parameters", 400)
-    return [pair for text in texts for pair in parse_qsl(text, keep_blank_values=True)]
+    return request.form
