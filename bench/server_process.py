@@ -3,8 +3,8 @@
 import asyncio
 import time
 from asyncio.subprocess import Process
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
@@ -18,6 +18,9 @@ Call = Callable[[], Awaitable[object]]
 _CPU_SECONDS: Final = 2.0
 """CPU time for which a call is repeated; the kernel counts in steps of 10 ms."""
 
+_ENV: Final = {"PYTHONDONTWRITEBYTECODE": ""}
+"""Lets the first start keep the compiled modules, which an installed package has from the beginning."""
+
 _START_TIMEOUT: Final = 60.0
 _START_POLL: Final = 0.005
 
@@ -29,7 +32,6 @@ class ServerProcess:
     sandbox: Sandbox
     name: str
     argv: Sequence[str]
-    env: Mapping[str, str] = field(default_factory=dict)
     _process: Process | None = None
 
     @property
@@ -50,7 +52,7 @@ class ServerProcess:
             TimeoutError: The call is not answered in time.
         """
         begin = time.monotonic()
-        self._process = await self.sandbox.start(self.argv, log=f"{self.name}.log", env=self.env)
+        self._process = await self.sandbox.start(self.argv, log=f"{self.name}.log", env=_ENV)
         async with asyncio.timeout(_START_TIMEOUT):
             while True:
                 try:
