@@ -122,6 +122,19 @@ async def test_a_cluster_needs_the_permission_to_pass_its_role(emulator: Emulato
     assert (await user("eks", "create_cluster", **request))["cluster"]["status"] == "CREATING"
 
 
+async def test_a_cluster_needs_the_permission_to_pass_the_role_of_its_nodes(emulator: Emulator, aws: Aws) -> None:
+    """EKS User Guide, "Create an EKS Auto Mode cluster": the role is given to the nodes that EKS starts."""
+    node_role = "arn:aws:iam::123456789012:role/auto-node"
+    user = await create_user(emulator, aws, "ann", allow("eks:CreateCluster"), allow("iam:PassRole", resource=ROLE))
+    compute = {"enabled": True, "nodeRoleArn": node_role}
+    request = {"name": "one", "roleArn": ROLE, "resourcesVpcConfig": {}, "computeConfig": compute}
+
+    code, text = await user.expect_error("eks", "create_cluster", **request)
+
+    assert (code, f"perform: iam:PassRole on resource: {node_role}" in text) == ("AccessDeniedException", True)
+    assert (await aws("eks", "list_clusters"))["clusters"] == []
+
+
 @pytest.mark.parametrize(
     ("key", "value", "members"),
     [

@@ -115,7 +115,7 @@ class EksNeeds:
         return Need(action=f"eks:{operation}", resource=arn, context=context)
 
     def _on_roles(self, parameters: Parameters) -> Sequence[Need]:
-        """The permissions to hand roles to services: to EKS for a cluster, or to EKS Pod Identity for pods.
+        """The permissions to hand roles to services: to EKS for a cluster or nodes, or to EKS Pod Identity for pods.
 
         Only the caller of Pod Identity must also be allowed to read the role.
         """
@@ -126,8 +126,9 @@ class EksNeeds:
         needs += [Need(action="iam:GetRole", resource=arn, context=self._role_tags(arn)) for arn in pod_roles]
         if role and not for_pods:
             needs.append(pass_role_need(role, "eks.amazonaws.com", self._tags_of_role(role)))
-        if role := parameters.get("serviceAccountRoleArn"):
-            needs.append(pass_role_need(role, "eks.amazonaws.com", self._tags_of_role(role)))
+        for role in (parameters.get("serviceAccountRoleArn"), parameters.get("computeConfig", {}).get("nodeRoleArn")):
+            if role:
+                needs.append(pass_role_need(role, "eks.amazonaws.com", self._tags_of_role(role)))
         return needs
 
     def _role_tags(self, arn: str) -> Values:
