@@ -209,6 +209,24 @@ async def test_a_grant_to_a_role_does_not_widen_a_session_policy_and_one_to_the_
     assert await encrypts(limited, key)
 
 
+async def test_a_grant_to_an_account_counts_for_those_whom_an_iam_policy_allows_the_operation(
+    emulator: Emulator, aws: Aws
+) -> None:
+    """KMS Developer Guide, "Grants in AWS KMS": the grantee can be an account, whose IAM policies decide then."""
+    key = await create_key(aws, allow("kms:DescribeKey", Principal={"AWS": user_arn("emulator")}))
+    by_policy = await create_caller(emulator, "one", allow("kms:Encrypt"), allow("kms:RetireGrant"))
+    other = await create_caller(emulator, "two", allow("kms:Decrypt"))
+    limited = await create_caller(emulator, "three", allow("kms:Encrypt"))
+    await aws("iam", "create_policy", PolicyName="limit", PolicyDocument=document(EVERYTHING_BUT_KMS))
+    limit = "arn:aws:iam::123456789012:policy/limit"
+    await aws("iam", "put_user_permissions_boundary", UserName="three", PermissionsBoundary=limit)
+    assert not await encrypts(by_policy, key)
+
+    await aws("kms", "create_grant", KeyId=key, GranteePrincipal=ROOT, Operations=["Encrypt", "Decrypt"])
+
+    assert [await encrypts(caller, key) for caller in (by_policy, other, limited)] == [True, False, False]
+
+
 async def test_a_boundary_limits_a_grant_to_a_role_and_not_one_to_a_user(emulator: Emulator, aws: Aws) -> None:
     """IAM User Guide, "Permissions boundaries for IAM entities": evaluating effective permissions with boundaries."""
     await aws("iam", "create_policy", PolicyName="limit", PolicyDocument=document(EVERYTHING_BUT_KMS))

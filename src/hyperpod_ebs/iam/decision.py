@@ -159,15 +159,19 @@ def decide(request: Request, policies: Policies) -> Decision:
     )
 
 
-def refusal_of_limits(request: Request, policies: Policies, grant: Grant) -> DeniedImplicitly | None:
-    """The denial by a permissions boundary or a session policy of something that the resource grants.
+def refusal_of_grant(request: Request, policies: Policies, grant: Grant) -> DeniedImplicitly | None:
+    """The denial by a policy of the principal of something that a grant allows; None if nothing denies it.
 
     Args:
-        request: The request, which no policy denies.
+        request: The request, which no policy denies explicitly.
         policies: The policies of the principal.
-        grant: How closely the grant names the principal.
+        grant: How closely the grant names the principal. If it names the account, an identity policy must allow the
+            request as well.
     """
-    return _refusal_of_limits(_limits(request, policies), grant)
+    limits = _limits(request, policies)
+    is_delegated = grant is Grant.ACCOUNT and request.principal.type is not PrincipalType.ACCOUNT
+    identity = [_Evaluation(Source.IDENTITY).add(policies.identity, request)] if is_delegated else []
+    return _first_refusal(identity) or _refusal_of_limits(limits, grant)
 
 
 def _limits(request: Request, policies: Policies) -> Sequence[_Evaluation]:

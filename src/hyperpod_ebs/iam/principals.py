@@ -49,7 +49,7 @@ class Principals:
     ) -> "Principals":
         """Normalise account ids, so that both ways to write an account are one."""
         return cls(
-            aws=frozenset(map(_account_or_name, aws)), services=frozenset(services), federated=frozenset(federated)
+            aws=frozenset(map(account_or_name, aws)), services=frozenset(services), federated=frozenset(federated)
         )
 
     def grant(self, principal: Principal) -> Grant:
@@ -94,6 +94,7 @@ class Principals:
         return Grant.ACCOUNT if principal.account in self.aws else Grant.NONE
 
 
-def _account_or_name(name: str) -> str:
+def account_or_name(name: str) -> str:
+    """The id of the account that a name stands for, such as the ARN of its root user; the name of another principal."""
     match = _ACCOUNT.fullmatch(name)
     return match["account"] if match else name

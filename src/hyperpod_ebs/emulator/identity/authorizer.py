@@ -23,7 +23,7 @@ from hyperpod_ebs.iam.decision import (
     ResourcePolicy,
     Source,
     decide,
-    refusal_of_limits,
+    refusal_of_grant,
 )
 from hyperpod_ebs.iam.principals import Grant
 from hyperpod_ebs.iam.request import Context, Principal, Request
@@ -196,7 +196,7 @@ def _decision(request: Request, identity: Identity, need: Need) -> tuple[Decisio
         return decision, Verdict.ALLOWED
     grant = need.grant_to(identity.principal) if need.grant_to else Grant.NONE
     if isinstance(decision, DeniedImplicitly) and grant is not Grant.NONE:
-        refusal = refusal_of_limits(request, identity.policies, grant)
+        refusal = refusal_of_grant(request, identity.policies, grant)
         return (refusal, Verdict.DENIED) if refusal else (decision, Verdict.GRANTED)
     return decision, Verdict.DENIED if need.exists or not _lacks_only_a_condition(decision) else Verdict.MISSING
 

@@ -63,10 +63,15 @@ def _allows(grant: Grant, use: Use) -> bool:
 
 
 def _named_closeness(named: str, principal: Principal) -> principals.Grant:
-    """How closely the ARN of a grant names the principal: the user or the session, or the session's role."""
-    if named and named == principal.arn:
+    """How closely the ARN of a grant names the principal: the user or session, the session's role, or the account."""
+    if not named:
+        return principals.Grant.NONE
+    if named == principal.arn:
         return principals.Grant.PRINCIPAL
-    return principals.Grant.ROLE if named and named == principal.role else principals.Grant.NONE
+    if named == principal.role:
+        return principals.Grant.ROLE
+    is_account = principals.account_or_name(named) == principal.account
+    return principals.Grant.ACCOUNT if is_account else principals.Grant.NONE
 
 
 def constraint(grant: Grant) -> Mapping[str, Mapping[str, str] | str]:
