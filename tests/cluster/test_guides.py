@@ -82,7 +82,7 @@ def run_guide(live: LiveCluster, environment: Mapping[str, str], tmp_path: Path)
         "REGISTRY": REGISTRY,
         "RELEASE": RELEASE,
         "ROLE": ROLE,
-        "THROUGH": "irsa",
+        "THROUGH": "podIdentity",
     }
 
     async def run(name: str, *, deadline: float = PATIENCE, **changed: str) -> None:
@@ -163,10 +163,16 @@ async def test_the_commands_of_the_local_cluster_guide_print_what_it_shows(run_g
 @pytest.mark.exclusive
 @pytest.mark.timeout(1500, func_only=True)
 async def test_the_guide_installs_upgrades_and_uninstalls_under_a_running_pod(
-    release: Release, run_guide: RunGuide
+    live: LiveCluster, release: Release, run_guide: RunGuide
 ) -> None:
-    await run_guide("install.md", deadline=INSTALLS, ROLE=GUIDE_ROLE)
+    """The driver works under the role that the guide creates, and gets it by EKS Pod Identity."""
+    before = await live.last_call()
 
+    async with delete_addons_afterwards(live, "eks-pod-identity-agent"):
+        await run_guide("install.md", deadline=INSTALLS, ROLE=GUIDE_ROLE)
+
+    deletions = [each for each in await live.driver_calls(after=before) if each["operation"] == "ec2:DeleteVolume"]
+    assert {each["caller"].split("/")[1] for each in deletions} == {GUIDE_ROLE}
     await release.kubectl("delete", "storageclass", "guide-ebs")
 
 
