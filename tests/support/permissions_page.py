@@ -108,7 +108,7 @@ EVENTS: Final = (
         rpc="CreateVolume",
         object="PersistentVolumeClaim",
         where="event `ProvisioningFailed`",
-        text='failed to provision volume with StorageClass "CLASS": ERROR',
+        text="ERROR",
     ),
     Event(rpc="DeleteVolume", object="PersistentVolume", where="event `VolumeFailedDelete`", text="ERROR"),
     Event(
