@@ -1,11 +1,14 @@
 """What calls of EC2 need: exactly the listed statements let each call through."""
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
+from botocore.awsrequest import AWSPreparedRequest
+from botocore.exceptions import ClientError
 
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.identity import access_denied
@@ -415,3 +418,49 @@ async def test_several_volumes_of_an_instance_are_decided_about_one_by_one(emula
 
     assert (code, without[0]) == ("UnauthorizedOperation", "DryRunOperation")
     assert "with an explicit deny in an identity-based policy" in text
+
+
+@pytest.mark.parametrize(
+    ("operation", "members", "code"),
+    [
+        ("create_tags", {"Resources": [UNKNOWN_VOLUME] * 1001, "Tags": [TAG]}, "InvalidParameterValue"),
+        ("delete_tags", {"Resources": [UNKNOWN_VOLUME] * 1001, "Tags": [TAG]}, "InvalidParameterValue"),
+        ("terminate_instances", {"InstanceIds": ["i-0123456789abcdef0"] * 1001}, "InvalidParameterValue"),
+        (
+            "create_tags",
+            {"Resources": [UNKNOWN_VOLUME], "Tags": [{"Key": f"{number}", "Value": ""} for number in range(51)]},
+            "TagLimitExceeded",
+        ),
+        (
+            "create_tags",
+            {"Resources": [UNKNOWN_VOLUME], "Tags": [{"Key": "a", "Value": "b" * 257}]},
+            "InvalidParameterValue",
+        ),
+    ],
+)
+async def test_a_request_that_exceeds_a_limit_is_refused_before_the_decision(
+    emulator: Emulator, operation: str, members: Mapping[str, Any], code: str
+) -> None:
+    """The decisions about ten thousand tags on ten thousand resources, which fit into a request, would take minutes."""
+    caller = await Caller.create(emulator)
+
+    assert (await caller.aws.expect_error("ec2", operation, **members))[0] == code
+
+
+async def test_policies_see_the_beginning_of_a_long_user_agent(emulator: Emulator) -> None:
+    """A guess, as AWS documents no limit: the 1,024 characters that CloudTrail shows, too."""
+    caller = await Caller.create(emulator)
+    agent = {"StringLike": {"aws:UserAgent": "*end"}}
+    caller.allow([{"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": agent}])
+    ec2 = caller.aws.clients["ec2"]
+
+    def describe(agent: str) -> None:
+        def set_agent(request: AWSPreparedRequest, **_: object) -> None:
+            request.headers["User-Agent"] = agent
+
+        ec2.meta.events.register_last("before-send.ec2", set_agent)
+        ec2.describe_volumes()
+
+    await asyncio.to_thread(describe, f"{'a' * 1021}end")
+    with pytest.raises(ClientError, match="UnauthorizedOperation"):
+        await asyncio.to_thread(describe, f"{'a' * 1022}end")

@@ -8,6 +8,7 @@ that does not exist yet is `volume/*`.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+from hyperpod_ebs.emulator.ec2 import request_checks, tagging
 from hyperpod_ebs.emulator.ec2.condition_values import (
     ConditionValues,
     Values,
@@ -146,6 +147,7 @@ class Ec2Needs:
 
     def _on_instances(self, action: str, parameters: Parameters) -> Sequence[Need]:
         ids = parameters.get("InstanceIds") or ["*"]
+        request_checks.refuse_many_ids(ids)
         return [self._on_instance(action, id_) for id_ in ids]
 
     def _on_attachment(self, action: str, parameters: Parameters) -> Sequence[Need]:
@@ -159,10 +161,12 @@ class Ec2Needs:
         return [*needs, self._on_instance(action, instance)] if instance else needs
 
     def _on_tags(self, action: str, parameters: Parameters) -> Sequence[Need]:
+        tagging.check_size(parameters)
         tags = {tag.get("Key", ""): tag.get("Value", self._omitted_value(action)) for tag in parameters.get("Tags", [])}
+        context = request_tags(tags)
         kinds = {"vol": self.on_volume, "snap": self._on_snapshot, "i": self._on_instance}
         needs = [
-            kinds.get(id_.partition("-")[0], self.on_volume)(action, id_, request_tags(tags))
+            kinds.get(id_.partition("-")[0], self.on_volume)(action, id_, context)
             for id_ in parameters.get("Resources", [])
         ]
         return needs or [self._without_resource(action)]

@@ -1,9 +1,12 @@
 """Checks that most EC2 requests need: required parameters and dry runs."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from hyperpod_ebs.emulator.wire.operations import AwsFault, Parameters
+
+MAX_RESOURCES: Final = 1000
+"""Resources in one request (EC2 API reference, CreateTags and TerminateInstances)."""
 
 
 def require(parameters: Parameters, *names: str) -> Sequence[Any]:  # members have the types of their shapes
@@ -16,6 +19,17 @@ def require(parameters: Parameters, *names: str) -> Sequence[Any]:  # members ha
         if not parameters.get(name):
             raise AwsFault("MissingParameter", f"The request must contain the parameter {name}")
     return [parameters[name] for name in names]
+
+
+def refuse_many_ids(ids: Sequence[str]) -> None:
+    """Refuse a request about too many resources, each of which would need a decision.
+
+    Raises:
+        AwsFault: There are more than `MAX_RESOURCES` ids.
+    """
+    if len(ids) > MAX_RESOURCES:
+        text = f"The request has {len(ids)} IDs, but the maximum is {MAX_RESOURCES}"
+        raise AwsFault("InvalidParameterValue", text)
 
 
 def refuse_dry_run(parameters: Parameters) -> None:

@@ -28,8 +28,22 @@ def merge_tags(tags: Mapping[str, str], new: list[Mapping[str, str]]) -> dict[st
         _check_tag(tag.get("Key", ""), tag.get("Value", ""))
     result = {**tags, **{tag["Key"]: tag.get("Value", "") for tag in new}}
     if len(result) > MAX_TAGS:
-        raise AwsFault("TagLimitExceeded", f"The number of tags {len(result)} exceeds the limit of {MAX_TAGS}")
+        raise _too_many_tags(len(result))
     return result
+
+
+def check_size(parameters: Parameters) -> None:
+    """Check the size of a request that changes tags, before the decision, whose time grows with the size.
+
+    Raises:
+        AwsFault: There are too many resources or tags, or a key or value is too long.
+    """
+    request_checks.refuse_many_ids(parameters.get("Resources", []))
+    tags = parameters.get("Tags", [])
+    if len(tags) > MAX_TAGS:
+        raise _too_many_tags(len(tags))
+    for tag in tags:
+        _check_lengths(tag.get("Key", ""), tag.get("Value", ""))
 
 
 def requested_tags(parameters: Parameters, resource: str) -> dict[str, str]:
@@ -49,15 +63,29 @@ def requested_tags(parameters: Parameters, resource: str) -> dict[str, str]:
     return merge_tags({}, tags)
 
 
+def _too_many_tags(count: int) -> AwsFault:
+    return AwsFault("TagLimitExceeded", f"The number of tags {count} exceeds the limit of {MAX_TAGS}")
+
+
 def _check_tag(key: str, value: str) -> None:
-    if not key or len(key) > MAX_KEY_LENGTH:
-        raise AwsFault("InvalidParameterValue", f"Tag key '{key}' must have 1 to {MAX_KEY_LENGTH} characters")
+    if not key:
+        raise _invalid_key(key)
+    _check_lengths(key, value)
+    if key.lower().startswith("aws:"):
+        raise AwsFault("InvalidParameterValue", "Tag keys starting with 'aws:' are reserved for internal use")
+
+
+def _check_lengths(key: str, value: str) -> None:
+    if len(key) > MAX_KEY_LENGTH:
+        raise _invalid_key(key)
     if len(value) > MAX_VALUE_LENGTH:
         raise AwsFault(
             "InvalidParameterValue", f"Tag value of key '{key}' exceeds the maximum length of {MAX_VALUE_LENGTH}"
         )
-    if key.lower().startswith("aws:"):
-        raise AwsFault("InvalidParameterValue", "Tag keys starting with 'aws:' are reserved for internal use")
+
+
+def _invalid_key(key: str) -> AwsFault:
+    return AwsFault("InvalidParameterValue", f"Tag key '{key}' must have 1 to {MAX_KEY_LENGTH} characters")
 
 
 @dataclass(frozen=True, slots=True)

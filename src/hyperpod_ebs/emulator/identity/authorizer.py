@@ -32,6 +32,9 @@ from hyperpod_ebs.iam.statements import Element, Mismatch
 GLOBAL: Final = frozenset({"iam", "sts"})
 """Services with a global endpoint, whose requests are signed for one region of the partition."""
 
+MAX_AGENT: Final = 1024
+"""Characters of a user agent that policies see; CloudTrail shows as many (CloudTrail User Guide, "Record contents")."""
+
 ANY: Final = "*"
 """The resource of an action that takes none."""
 
@@ -218,7 +221,7 @@ def _call_context(call: Call) -> Mapping[str, str]:
         "aws:EpochTime": str(int(now.timestamp())),
         "aws:RequestedRegion": call.region,
         "aws:SourceIp": call.source_ip,
-        "aws:UserAgent": call.agent,
+        "aws:UserAgent": call.agent[:MAX_AGENT],
         "aws:SecureTransport": "true",  # AWS's endpoints have TLS; the emulator's stand for them
         "aws:ViaAWSService": "false",
     }
