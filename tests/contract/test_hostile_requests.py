@@ -1,7 +1,12 @@
 """No client can keep the emulator from answering the others: half-open connections, slow bodies, hostile forms."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import gzip
+import logging
+import random
+import re
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -57,9 +62,9 @@ async def wait_until_closed(reader: asyncio.StreamReader) -> None:
                 pass
 
 
-async def post(url: str, body: bytes) -> tuple[int, str]:
+async def post(url: str, body: bytes, headers: Mapping[str, str] = {}) -> tuple[int, str]:
     """Send a signed form; the status and the text of the answer."""
-    headers = {"content-type": "application/x-www-form-urlencoded; charset=utf-8"}
+    headers = {"content-type": "application/x-www-form-urlencoded; charset=utf-8", **headers}
     request: Any = AWSRequest(method="POST", url=url, data=body, headers=headers)
     SigV4Auth(Credentials("AKIDEXAMPLE", "a secret"), "ec2", "us-west-2").add_auth(request)
     signed = dict(request.headers.items())
@@ -108,6 +113,66 @@ async def test_a_connection_whose_request_does_not_arrive_in_time_is_closed(
         await wait_until_closed(reader)
 
     writer.close()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "x"])
+async def test_a_compressed_body_is_not_decompressed(url: str, encoding: str) -> None:
+    """CWE-409: a kilobyte can become a megabyte. The services define no compression of their requests' bodies."""
+    body = gzip.compress(b"Action=DescribeVolumes&Version=2016-11-15")
+
+    status, text = await post(url, body, {"content-encoding": encoding})
+
+    assert (status, "<Code>MissingAction</Code>" in text) == (400, True)
+
+
+VALID: Final = (
+    b"POST /path?query=1 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-amz-json-1.1\r\n"
+    b"X-Amz-Target: SageMaker.ListClusters\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+)
+BAD_BYTES: Final = (
+    *(b"\x00", b"\xff", b"\r", b"\n", b"\r\n", b" ", b"\t", b":", b"/", b"?", b"%", b"HTTP/9.9", b"GET ", b"\r\n\r\n"),
+    *(b"Content-Length: 2\r\n", b"Content-Length: -1\r\n", b"Content-Length: " + b"9" * 30 + b"\r\n", b"a" * 20_000),
+    *(b"Transfer-Encoding: chunked\r\n", b"Content-Encoding: gzip\r\n", b"Content-Encoding: br\r\n", b" folded\r\n"),
+    *(b"Upgrade: websocket\r\nConnection: upgrade\r\n", b"Expect: 100-continue\r\n", b"Expect: x\r\n", b"Host: x\r\n"),
+)
+
+
+def broken_request(chance: random.Random) -> bytes:
+    """The bytes of a request with changes in a few places, most of them at the beginning of a line."""
+    request = bytearray(VALID)
+    lines = [0, *(match.end() for match in re.finditer(b"\r\n", VALID))]
+    for _ in range(chance.choice([1, 1, 2, 3])):
+        at = chance.choice(lines) if chance.random() < 0.5 else chance.randrange(len(request) + 1)
+        request[at : at + chance.choice([0, 0, 1, 5])] = chance.choice(BAD_BYTES)
+    return bytes(request)
+
+
+@pytest.mark.requirement("emulator.answers-others")
+async def test_bytes_that_are_not_a_request_get_an_error_or_no_answer_and_are_not_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """RFC 9112 section 2.2: a server should answer 400, and close the connection. A client must not fill the log."""
+    for wait in ("ARRIVAL", "IDLE"):
+        monkeypatch.setattr(door, wait, 1.0)
+    chance = random.Random(1)  # noqa: S311 - must be repeatable
+    statuses = Counter[bytes]()
+
+    async def send(url: str) -> None:
+        reader, writer = await connect(url, broken_request(chance))
+        async with asyncio.timeout(60):
+            with suppress(ConnectionError):
+                statuses[(await reader.read())[9:12]] += 1
+        writer.close()
+
+    async with Server(services={}, access=OpenAccess(), faults=Faults(), local_routes=[]).serve("127.0.0.1", 0) as url:
+        for _ in range(10):
+            async with asyncio.TaskGroup() as group:
+                for _ in range(200):
+                    group.create_task(send(url))
+
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert set(statuses) <= {b"", b"100", b"400", b"404", b"413", b"417"}
+    assert statuses[b"400"] > 100
 
 
 @pytest.mark.requirement("emulator.answers-others")

@@ -6,13 +6,15 @@ to a new one, so that a new client is always served.
 """
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Final
 
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 ARRIVAL: Final = 10.0
@@ -33,6 +35,19 @@ BACKLOG: Final = 1024
 
 MAX_LINE: Final = 8190
 """Bytes of a request's first line, unless a door has another limit; aiohttp's default."""
+
+
+_CLIENT_ERRORS: Final = (HttpProcessingError, web.RequestPayloadError, ClientConnectionResetError)
+"""What aiohttp logs about bytes that are not a request, and about clients that went away."""
+
+
+def _is_worth_logging(record: logging.LogRecord) -> bool:
+    """Whether a record of aiohttp is not about a client's error."""
+    return not (record.exc_info and isinstance(record.exc_info[1], _CLIENT_ERRORS))
+
+
+_log: Final = logging.getLogger(__name__)
+_log.addFilter(_is_worth_logging)
 
 
 async def _refuse_body(_: web.Request) -> web.StreamResponse:
@@ -72,6 +87,8 @@ class Door:
             shutdown_timeout=stopping,
             keepalive_timeout=IDLE,
             max_line_size=max_line,
+            logger=_log,
+            auto_decompress=False,  # a signature covers the bytes that were sent, and a few bytes can become gigabytes
         )
         door = cls(runner, refuse_body)
         application.middlewares.insert(0, door.receive)
