@@ -299,10 +299,10 @@ def _section(lines: list[str], messages: list[str], known: str = "") -> str:
 _KEYS_HEAD: Final = f"""\
 ## {KEYS}
 
-The key's policy has the statements of [the encryption guide](../guides/encryption.md#the-key) for the driver's role:
-`DescribeKey` and `CreateGrant`, which attaching needs, and `DataKeys`, with `kms:Decrypt`,
-`kms:GenerateDataKeyWithoutPlaintext` and `kms:ReEncrypt*`, which creating needs. AWS does not say which of them was
-missing, so the messages name all.
+The key's policy has the statements of [the encryption guide](../guides/encryption.md) for the driver's role, which may
+also be in the role's own policy: `DescribeKey` and `CreateGrant`, which attaching needs, and `DataKeys`, with
+`kms:Decrypt`, `kms:GenerateDataKeyWithoutPlaintext` and `kms:ReEncrypt*`, which creating needs. AWS does not say which
+of them was missing, so the messages name all.
 
 | the key | what is refused |
 |---|---|"""
