@@ -223,7 +223,7 @@ async def test_a_session_does_not_keep_the_documents_of_managed_policies(emulato
 
     stored = emulator.world.store.sessions[credentials["AccessKeyId"]]
 
-    assert (stored.policy, stored.policy_arns) == ("", (administrator,))
+    assert (stored.policies, stored.policy_arns) == ((), (administrator,))
 
 
 @pytest.mark.parametrize(

@@ -362,6 +362,15 @@ def test_a_session_token_that_is_not_utf_8_is_rejected_without_a_crash(*, presig
         verify(replace_parts(original, headers=headers, query=query))
 
 
+@pytest.mark.parametrize("presigned", [False, True])
+def test_a_long_credential_is_rejected(*, presigned: bool) -> None:
+    """A caller without the secret must not fill the memory with the signing keys of long scopes."""
+    request = sign(method="GET", body=b"", key_id="A" * 300, presigned=presigned)
+
+    with pytest.raises(AwsFault, match="credential has more than 256 characters"):
+        verify(request)
+
+
 @pytest.mark.parametrize("part", ["path", "query", "header"])
 def test_a_request_with_bytes_that_are_not_utf_8_is_rejected_without_a_crash(part: str) -> None:
     """Aiohttp represents bytes that are not UTF-8 as lone surrogates, which cannot be encoded again."""

@@ -16,6 +16,7 @@ from hyperpod_ebs.emulator.state.store import StateRefused
 from hyperpod_ebs.kit import command, files
 from tests.support.emulator_clients import ZONE, Aws, clients, cloud
 from tests.support.emulator_commands import EMULATOR, run_emulator
+from tests.support.roles import ALLOW_ALL, TRUST_ACCOUNT, assume, connect, policy, put_role
 from tests.support.waiting import wait_until_equal
 
 pytestmark = pytest.mark.root
@@ -127,6 +128,41 @@ async def test_a_state_with_an_unknown_kind_of_record_is_rejected(short_path: Pa
 _ADD_MOON: Final = """import sqlite3, sys
 database = sqlite3.connect(sys.argv[1], isolation_level=None)
 database.execute("INSERT INTO record VALUES ('Moon', '1', '{}')")
+"""
+
+
+async def test_sessions_and_trust_policies_of_schema_1_count_as_before(short_path: Path) -> None:
+    """VERSIONING.md: a newer version opens an older version's state. Its sessions keep the policies that limit them.
+
+    A policy that this version no longer accepts allows nothing.
+    """
+    state = short_path / "state"
+    async with cloud(state) as (emulator, aws):
+        role = put_role(emulator, "work", TRUST_ACCOUNT, allow=ALLOW_ALL)
+        credentials = await assume(aws, role, Policy=policy(ALLOW_ALL))
+    await command.run([sys.executable, "-c", _TURN_TO_SCHEMA_1, str(state / "state.db")])
+
+    async with cloud(state) as (emulator, aws):
+        limited = await connect(emulator, credentials, "ec2")
+        await limited.ec2("describe_tags")
+        denied, _ = await limited.expect_error("ec2", "describe_volumes")
+        refused, _ = await aws.expect_error("sts", "assume_role", RoleArn=role, RoleSessionName="after")
+
+    assert (denied, refused) == ("UnauthorizedOperation", "AccessDenied")
+
+
+_TURN_TO_SCHEMA_1: Final = """import json, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA user_version=1")
+for kind, id_, body in database.execute("SELECT kind, id, body FROM record").fetchall():
+    record = json.loads(body)
+    if kind == "Session":
+        del record["policy_arns"]
+        allow = {"Effect": "Allow", "Action": "ec2:DescribeTags", "Resource": "*"}
+        record["policies"] = [json.dumps({"Version": "2012-10-17", "Statement": allow})]
+    if kind == "Role":
+        record["trust"] = '{"Statement": {"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}}'
+    database.execute("UPDATE record SET body=? WHERE kind=? AND id=?", (json.dumps(record), kind, id_))
 """
 
 

@@ -194,11 +194,11 @@ class Session:
 
     issued: float
     expires: float
-    policy: str = ""
-    """The document of the inline session policy; empty without one."""
+    policies: tuple[str, ...] = ()
+    """Documents of session policies: the inline one and, in a state of schema 1, those of the managed ones."""
 
     policy_arns: tuple[str, ...] = ()
-    """ARNs of managed session policies; without these and an inline one, the session has all permissions."""
+    """ARNs of managed session policies; without these and `policies`, the session has all permissions."""
 
     tags: Tags = field(default_factory=dict)
     """The principal tags of the session."""

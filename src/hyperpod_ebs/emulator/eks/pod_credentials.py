@@ -158,7 +158,7 @@ class PodCredentials:
                 name=name,
                 issued=issued,
                 expires=float(int(issued) + self._seconds),
-                policy=association.policy,
+                policies=(association.policy,) if association.policy else (),
                 tags=dict(tags),
                 transitive=tuple(tags),
             )

@@ -19,6 +19,9 @@ from hyperpod_ebs.emulator.wire.messages import Request
 
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
 TIME_FORMAT: Final = "%Y%m%dT%H%M%SZ"
+MAX_CREDENTIAL: Final = 256
+"""Characters of a key id and a scope; signing keys are kept by scope."""
+
 _TIME: Final = re.compile("[0-9]{8}T[0-9]{6}Z")
 _HEADER: Final = re.compile(
     ALGORITHM + r"\s+Credential=(?P<credential>[^,\s]+)\s*,\s*"
@@ -97,6 +100,8 @@ class Claim:
     def _parse_fields(  # noqa: PLR0913 - the fields of a claim
         cls, *, credential: str, time: str, headers: str, signature: str, presigned: bool, token: str
     ) -> Self:
+        if len(credential) > MAX_CREDENTIAL:
+            raise Malformed(f"credential has more than {MAX_CREDENTIAL} characters")
         parts = credential.split("/")
         if len(parts) != len(("key", "day", "region", "service", "end")) or parts[-1] != "aws4_request":
             raise Malformed("credential is not key/day/region/service/aws4_request")

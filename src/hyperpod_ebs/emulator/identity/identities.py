@@ -178,9 +178,8 @@ class Identities:
     def _identity_in_session(self, identity: Identity, session: Session) -> Identity:
         """The identity with what the session adds: its policies, tags and the time of its credentials."""
         limits = list(self._policies({}, session.policy_arns))
-        if session.policy:
-            limits.append(documents.parse(session.policy, kind=Kind.IDENTITY, name="session policy"))
-        is_limited = bool(session.policy or session.policy_arns)
+        limits += [documents.parse(each, kind=Kind.IDENTITY, name="session policy") for each in session.policies]
+        is_limited = bool(session.policies or session.policy_arns)
         added: dict[str, str | Sequence[str]] = {
             **{f"aws:PrincipalTag/{key}": value for key, value in session.tags.items()},
             "aws:TokenIssueTime": str(int(session.issued)),

@@ -23,8 +23,8 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from hyperpod_ebs.emulator import eks_records, identity_records, kms_records, records
 
-SCHEMA: Final = 1
-"""The version of the database's format."""
+SCHEMA: Final = 2
+"""The version of the database's format; a version of the program reads the states of all earlier ones."""
 
 RESTORE: Final = "restore it from a copy, or delete the state with `hyperpod-ebs emulator reset`"
 """What a user can do about a damaged state directory."""

@@ -41,7 +41,7 @@ class RoleSession:
                 name=self.name,
                 issued=issued,
                 expires=int(issued) + self.seconds,
-                policy=self.policies.inline,
+                policies=self.policies.inline,
                 policy_arns=self.policies.managed,
                 tags=self.tags.tags,
                 transitive=self.tags.transitive,

@@ -79,8 +79,8 @@ def tags_of(parameters: Parameters) -> SessionTags:
 class SessionPolicies:
     """Policies that limit a session."""
 
-    inline: str = ""
-    """A document; empty without one."""
+    inline: tuple[str, ...] = ()
+    """Documents; AWS takes one at most."""
 
     managed: tuple[str, ...] = ()
     """ARNs."""
@@ -104,7 +104,7 @@ def policies_of(parameters: Parameters, identities: Identities) -> SessionPolici
             documents.parse(inline, kind=Kind.IDENTITY)
         except documents.MalformedPolicy as error:
             raise AwsFault("MalformedPolicyDocument", str(error)) from error
-    return SessionPolicies(inline=inline, managed=tuple(dict.fromkeys(arns)))
+    return SessionPolicies(inline=(inline,) if inline else (), managed=tuple(dict.fromkeys(arns)))
 
 
 def packed_percent(parameters: Parameters, tags: SessionTags) -> int | None:
