@@ -67,7 +67,7 @@ class Pattern:
                 continue
             first, *others = part.value.split(":", ARN_FIELDS - len(fields))
             fields[-1].append(Text(first))
-            fields += [[Text(other)] for other in others]
+            fields.extend([Text(other)] for other in others)
         return [Glob.compile(field) for field in fields]
 
 
