@@ -129,6 +129,9 @@ def parse(source: str, *, variables: bool) -> Template:
 class ArnPatterns:
     """The Resource or NotResource element of a statement."""
 
+    is_everything: bool
+    """Whether one of the patterns is a bare asterisk."""
+
     constants: frozenset[str]
     """Patterns without wildcards and variables."""
 
@@ -140,6 +143,7 @@ class ArnPatterns:
         """Sort the strings of the element by what comparing them takes."""
         patterns = [pattern for template in templates if (pattern := template.constant)]
         return cls(
+            is_everything=any(pattern.parts == (Wildcard("*"),) for pattern in patterns),
             constants=frozenset(pattern.text for pattern in patterns if _is_plain(pattern)),
             patterns=[pattern for pattern in patterns if not _is_plain(pattern)],
             templates=[template for template in templates if template.constant is None],
@@ -147,7 +151,7 @@ class ArnPatterns:
 
     def is_match(self, arn: str, context: Context) -> bool | None:
         """Whether the ARN matches one of the strings; None if none matches and a policy variable is missing."""
-        if arn in self.constants or any(pattern.is_arn_match(arn) for pattern in self.patterns):
+        if self.is_everything or arn in self.constants or any(pattern.is_arn_match(arn) for pattern in self.patterns):
             return True
         resolved = [template.resolve(context) for template in self.templates]
         if any(pattern is not None and pattern.is_arn_match(arn) for pattern in resolved):

@@ -104,4 +104,6 @@ class Statement:
 
     def _has_action(self, action: str) -> bool:
         name = action.lower()
-        return name in self.actions or any(pattern.is_match(name) for pattern in self.action_patterns)
+        if name in self.actions:
+            return True
+        return bool(self.action_patterns) and any(pattern.is_match(name) for pattern in self.action_patterns)
