@@ -68,6 +68,24 @@ async def test_an_update_that_cannot_be_carried_out_is_refused(members: dict[str
     assert await nodes(aws, arn) == [("workers", "Running")]
 
 
+async def test_more_nodes_than_an_account_can_have_are_refused(aws: Aws) -> None:
+    """SageMaker API reference, CreateCluster, "Errors". Each machine takes time, so a caller could stop the server."""
+    many = {**GROUP, "InstanceCount": 6000}
+    arn, _ = await aws.create_cluster()
+    members: dict[str, dict[str, Any]] = {
+        "create_cluster": {"ClusterName": "other", "InstanceGroups": [many]},
+        "update_cluster": {"InstanceGroups": [many]},
+    }
+
+    refused = {
+        operation: (await aws.expect_error("sagemaker", operation, **{"ClusterName": arn, **each}))[0]
+        for operation, each in members.items()
+    }
+
+    assert refused == dict.fromkeys(members, "ResourceLimitExceeded")
+    assert await nodes(aws, arn) == [("workers", "Running")]
+
+
 async def test_nodes_are_added_to_clusters_with_continuous_provisioning(aws: Aws) -> None:
     """SageMaker API reference, BatchAddClusterNodes."""
     arn, _ = await aws.create_cluster(NodeProvisioningMode="Continuous")

@@ -59,6 +59,11 @@ REFUSALS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
         },
         "AttachmentLimitExceeded",
     ),
+    "too many instances": ({"MinCount": 60_000, "MaxCount": 60_000}, "InstanceLimitExceeded"),
+    "too many volumes of all instances": (
+        {"MaxCount": 600, "BlockDeviceMappings": [{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1}}]},
+        "VolumeLimitExceeded",
+    ),
 }
 """Parameters that the emulator does not give effect to, so it refuses them."""
 

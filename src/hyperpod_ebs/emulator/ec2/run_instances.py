@@ -14,7 +14,7 @@ from hyperpod_ebs.emulator.ec2.metadata_options import requested_options
 from hyperpod_ebs.emulator.ec2.run_instances_needs import DEFAULT_TYPE
 from hyperpod_ebs.emulator.kms.volume_keys import VolumeKeys
 from hyperpod_ebs.emulator.nodes.attach_slots import ATTACH_SLOTS
-from hyperpod_ebs.emulator.nodes.machines import LaunchVolume, Machines, customer_instances
+from hyperpod_ebs.emulator.nodes.machines import MAX_MACHINES, ROOT_DEVICE, LaunchVolume, Machines, customer_instances
 from hyperpod_ebs.emulator.records import Instance
 from hyperpod_ebs.emulator.state.region import SECURITY_GROUP
 from hyperpod_ebs.emulator.state.world import World, new_id
@@ -67,6 +67,7 @@ class RunInstances:
             instances = resource_ids.find_all(own, earlier_ids, resource_ids.INSTANCE)
             return await self._world.acknowledge(render_reservation(self._world, instances))
         _refuse_unsupported(parameters)
+        self._refuse_many(parameters, most)
         launch = {**parameters, "InstanceType": parameters.get("InstanceType", DEFAULT_TYPE)}
         template = self._instance(launch, zone)
         volumes = LaunchVolumes(world=self._world, keys=self._keys, zone=zone, tags=_tags(parameters, "volume"))
@@ -81,6 +82,21 @@ class RunInstances:
         started = self._machines.start(instance, failure=failure)
         self._machines.add_volumes(instance, opened)
         return started
+
+    def _refuse_many(self, parameters: Parameters, count: int) -> None:
+        """Refuse more instances than the account can have, and more volumes than a request may create.
+
+        Raises:
+            AwsFault: InstanceLimitExceeded or VolumeLimitExceeded.
+        """
+        if not self._machines.has_room(count):
+            text = f"You have requested more instances ({count}) than your limit of {MAX_MACHINES} allows"
+            raise AwsFault("InstanceLimitExceeded", text)
+        mappings = parameters.get("BlockDeviceMappings", [])
+        volumes = count * len({ROOT_DEVICE, *(mapping.get("DeviceName") for mapping in mappings)})
+        if volumes > request_checks.MAX_RESOURCES:
+            text = f"The request creates {volumes} volumes, but the maximum is {request_checks.MAX_RESOURCES}."
+            raise AwsFault("VolumeLimitExceeded", text)
 
     def _zone(self, parameters: Parameters) -> str:
         region, placement = self._world.region, parameters.get("Placement", {})

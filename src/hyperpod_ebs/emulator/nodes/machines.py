@@ -22,6 +22,9 @@ METADATA_NETWORK: Final = "127.31."
 
 _POD_ADDRESS: Final = re.compile(r"10\.([0-9]+\.[0-9]+)\.[0-9]+")
 
+MAX_MACHINES: Final = 5_000
+"""Machines of the account, with those that are terminated and still described."""
+
 TERMINATED_VISIBLE: Final = 3600.0
 """Seconds that DescribeInstances still returns a terminated instance."""
 
@@ -47,6 +50,10 @@ class Machines:
         world.clock.register("instance stopped", self._finish_stop)
         world.clock.register("instance terminated", self._finish_termination)
         world.clock.register("instance forgotten", self._forget)
+
+    def has_room(self, count: int) -> bool:
+        """Whether the account can have so many more machines."""
+        return not count or len(self._store.instances) + count <= MAX_MACHINES
 
     def start(self, instance: Instance, *, failure: str = "") -> Instance:
         """Start a machine with a free address; the clock creates its device directory and makes it running.

@@ -47,6 +47,7 @@ class ClusterUpdates:
         )
         check_storage(changed)
         zones = {group.name: self.clusters.zones(changed, group) for group in groups}
+        self.clusters.require_room(sum(max(0, group.count - len(self._nodes(cluster, group.name))) for group in groups))
         growing = [group for group in groups if group.count > len(self._nodes(cluster, group.name))]
         self.clusters.storage.require_keys(call, growing)
         self.world.store.clusters.put(changed)
@@ -71,6 +72,7 @@ class ClusterUpdates:
         if earlier := tokens.earlier_ids(parameters, cluster.id):
             nodes = [self.world.store.instances[id_] for id_ in earlier if id_ in self.world.store.instances]
             return {"Successful": [_render(node) for node in nodes], "Failed": []}
+        self.clusters.require_room(sum(wanted["IncrementTargetCountBy"] for wanted in parameters["NodesToAdd"]))
         wanted_groups = {wanted["InstanceGroupName"] for wanted in parameters["NodesToAdd"]}
         groups_to_grow = [group for group in cluster.instance_groups() if group.name in wanted_groups]
         self.clusters.storage.require_keys(call, groups_to_grow)

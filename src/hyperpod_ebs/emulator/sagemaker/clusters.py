@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from hyperpod_ebs.emulator.eks.arns import cluster_arn
-from hyperpod_ebs.emulator.nodes.machines import Machines
+from hyperpod_ebs.emulator.nodes.machines import MAX_MACHINES, Machines
 from hyperpod_ebs.emulator.records import Cluster, Instance, InstanceGroup
 from hyperpod_ebs.emulator.sagemaker.event_log import forget_events, record_cluster_event, record_node_event
 from hyperpod_ebs.emulator.sagemaker.node_storage import NodeStorage, check_storage
@@ -46,6 +46,7 @@ class Clusters:
         """Create a cluster in status Creating, and start the nodes of its instance groups."""
         cluster = self._new_cluster(parameters)
         check_storage(cluster)
+        self.require_room(sum(group.count for group in cluster.instance_groups()))
         zones = {group.name: self.zones(cluster, group) for group in cluster.instance_groups()}
         self.storage.require_keys(call, cluster.instance_groups())
         self._store.clusters.put(cluster)
@@ -139,6 +140,16 @@ class Clusters:
         if unknown := [subnet for subnet in subnets if subnet not in zones]:
             raise AwsFault("ValidationException", f"The subnet ID '{unknown[0]}' does not exist")
         return [zones[subnet] for subnet in subnets]
+
+    def require_room(self, count: int) -> None:
+        """Refuse more nodes than the account can have.
+
+        Raises:
+            AwsFault: ResourceLimitExceeded.
+        """
+        if not self._machines.has_room(count):
+            text = f"The account-level limit of {MAX_MACHINES} instances does not allow {count} more nodes."
+            raise AwsFault("ResourceLimitExceeded", text)
 
     def add_node(self, cluster: Cluster, group: InstanceGroup, zone: str) -> Instance:
         """Start a node of the group in a zone, with its secondary volume."""

@@ -79,6 +79,7 @@ class NodeBatches:
     async def replace(self, parameters: Parameters, call: Call) -> Answer:
         """Terminate nodes and start a new node, with a new id, for each in the same instance group."""
         batch = self._batch(parameters, _OTHER_CODES)
+        self.clusters.require_room(len(batch.ready))
         groups = {group.name: group for group in batch.cluster.instance_groups()}
         self.clusters.storage.require_keys(call, [groups[name] for name in {node.group for node in batch.ready}])
         for node in batch.ready:
