@@ -16,7 +16,6 @@ from botocore.exceptions import ClientError
 
 from localcluster import cloud
 from localcluster.driver_role import ROLE
-from localcluster.kubernetes.node import run_ctr
 from tests.support import driver_pods
 from tests.support.cluster_namespace import ClusterNamespace
 from tests.support.driver_pods import CONTROLLER
@@ -41,21 +40,11 @@ async def test_the_controller_has_no_keys_but_calls_aws_under_its_role(
     role = f"arn:aws:sts::123456789012:assumed-role/{ROLE}/"
     assert [call for call in calls if not call["caller"].startswith(role)] == []
     for pod in await driver_pods.list_pods(live, CONTROLLER):
-        environment = await process_environment(live, pod)
+        environment = await driver_pods.process_environment(live, pod)
         assert "AWS_WEB_IDENTITY_TOKEN_FILE" in environment
         assert environment.keys() & {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} == set()
     secrets = await live.kubectl.get("secrets,configmaps", "--all-namespaces")
     assert live.record.environment["AWS_SECRET_ACCESS_KEY"] not in plain_values(secrets)
-
-
-async def process_environment(live: LiveCluster, pod: Any) -> dict[str, str]:  # as Kubernetes has it
-    """The environment variables of the driver's process in a pod."""
-    node = pod["spec"]["nodeName"]
-    id_ = driver_pods.container_status(pod)["containerID"].rpartition("/")[2]
-    tasks = (await run_ctr(live.namespaces(node), "tasks", "list")).out
-    process = next(line.split()[1] for line in tasks.splitlines() if line.startswith(id_))
-    content = await live.run_on_node(node, "cat", f"/proc/{process}/environ")
-    return dict(entry.split("=", 1) for entry in content.split("\0") if entry)
 
 
 def plain_values(objects: Any) -> str:  # as Kubernetes has it

@@ -57,6 +57,20 @@ def container_status(pod: dict[str, Any], name: str = PLUGIN) -> dict[str, Any]:
     return next(status for status in pod["status"]["containerStatuses"] if status["name"] == name)
 
 
+async def find_process(live: LiveCluster, pod: dict[str, Any], name: str = PLUGIN) -> int:
+    """The id of the process of a container of a pod, on the pod's node."""
+    id_ = container_status(pod, name)["containerID"].rpartition("/")[2]
+    tasks = (await run_ctr(live.namespaces(pod["spec"]["nodeName"]), "tasks", "list")).out
+    return next(int(line.split()[1]) for line in tasks.splitlines() if line.startswith(id_))
+
+
+async def process_environment(live: LiveCluster, pod: dict[str, Any]) -> dict[str, str]:
+    """The environment variables of the driver's process in a pod."""
+    process = await find_process(live, pod)
+    content = await live.run_on_node(pod["spec"]["nodeName"], "cat", f"/proc/{process}/environ")
+    return dict(entry.split("=", 1) for entry in content.split("\0") if entry)
+
+
 async def wait_for_leader(live: LiveCluster, sidecar: Sidecar) -> str:
     """Wait until a ready controller pod holds the sidecar's lease; the pod's name."""
 

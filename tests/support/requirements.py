@@ -269,6 +269,10 @@ SECTIONS: Final = (
                 sentence="Killing or upgrading a node process disturbs no mount of a running pod.",
                 source=f"{_KUBERNETES}/tasks/manage-daemon/update-daemon-set/",
             ),
+            "node.no-credentials": Requirement(
+                sentence="The node process has no AWS credentials, and no pod gets those of its node.",
+                source="https://docs.aws.amazon.com/eks/latest/best-practices/identity-and-access-management.html",
+            ),
             "node.small": Requirement(
                 sentence="The node process loads no AWS SDK and no HTTP client library, stays within 55 MiB in a "
                 "cluster, and within 60 MiB while it stages 20 blank volumes at once.",
