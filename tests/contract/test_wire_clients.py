@@ -482,6 +482,13 @@ async def test_any_name_in_a_path_gets_an_answer_of_the_service(url: str, name: 
     assert response["Error"]["Code"].endswith("Exception")
 
 
+@pytest.mark.parametrize("target", ["/" + "a/" * 20_000, "/?" + "a&" * 20_000], ids=["path", "query"])
+async def test_a_path_or_query_that_is_too_long_is_rejected_before_it_is_parsed(url: str, target: str) -> None:
+    """CWE-407: all other calls wait while one is parsed, and aiohttp routes a long path in quadratic time."""
+    async with aiohttp.ClientSession() as session, session.get(f"{url}{target}") as answer:
+        assert answer.status == 400
+
+
 async def test_calls_are_counted_by_service_and_operation(url: str) -> None:
     """The demo shows the number of AWS calls of each step."""
     await ask(url, "sts", "get_caller_identity")

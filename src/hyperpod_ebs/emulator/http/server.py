@@ -15,8 +15,10 @@ from hyperpod_ebs.emulator.http.instance_metadata import InstanceMetadata
 from hyperpod_ebs.emulator.wire.messages import Request
 
 BODY_LIMIT: Final = 1024**2
-"""Maximum bytes of a request's first line and of its body, which bounds the time to parse them; 500 ids and their
-filters have about 30,000."""
+"""Maximum bytes of a request's body, which bounds the time to parse it; 500 ids and their filters have about 30,000."""
+
+LINE_LIMIT: Final = 32 * 1024
+"""Maximum bytes of a request's first line; the time to route a path grows with the square of its length."""
 
 STOPPING: Final = 5.0
 """Seconds that running calls have to finish when the server stops."""
@@ -75,7 +77,7 @@ class Server:
         if self._metadata:
             application.middlewares.append(self._metadata.serve_machines)
         async with (
-            Door.build(application, stopping=STOPPING, max_line=BODY_LIMIT, refuse_body=self._refuse_body) as door,
+            Door.build(application, stopping=STOPPING, max_line=LINE_LIMIT, refuse_body=self._refuse_body) as door,
             self._dispatcher.open(),
             door.listen(host, port) as address,
             self._metadata.listeners.serve(door, *address) if self._metadata else nullcontext(),
