@@ -60,8 +60,8 @@ LONGEST: Final = 2**17
 LONGEST_HEADER: Final = 8_000
 """Characters of a header; aiohttp's limit is a little higher."""
 
-MOVED: Final = 100_000
-"""Characters of the parameters that are moved to the query; a first line of more than a mebibyte gets no answer."""
+MOVED: Final = 30_000
+"""Bytes of the parameters that are moved to the query; the connection ends at a first line of more than 32 KiB."""
 
 SCALARS: Final[Sequence[Any]] = (
     *(None, True, False, 0, -1, 1.5, 2**31, 2**63, 10**30, 10**400, 1e308, float("nan"), float("inf"), "\ud800"),
@@ -249,11 +249,15 @@ def _change_form(draft: Draft, chance: random.Random) -> Draft:
         case 7:
             count = min(chance.choice([2, 200, 3000]), LONGEST // (len(name) + len(value) + 1))
             pairs += [(f"{name}.{number}", value) for number in range(count)]
-        case 8 if sum(len(value) for _, value in pairs) < MOVED:
+        case 8 if len(_encode_query([*draft.query, *pairs[index:]])) < MOVED:
             return replace(draft, form=pairs[:index], query=[*draft.query, *pairs[index:]])
         case _:
             pairs[index] = (name, chance.choice(DEEP))
     return replace(draft, form=pairs)
+
+
+def _encode_query(pairs: Sequence[tuple[str, str]]) -> str:
+    return urlencode(pairs, quote_via=quote, errors="surrogatepass")
 
 
 def _change_document(draft: Draft, chance: random.Random) -> Draft:
@@ -380,7 +384,7 @@ def mutate_route(draft: Draft, chance: random.Random) -> Draft:
 
 def sign(draft: Draft, url: str, credentials: Credentials) -> HttpRequest:
     """The request as botocore signs it; unsigned if the draft is not to be signed."""
-    target = draft.path + ("?" + urlencode(draft.query, quote_via=quote, errors="surrogatepass") if draft.query else "")
+    target = draft.path + ("?" + _encode_query(draft.query) if draft.query else "")
     body = draft.body()
     headers = {"host": url.partition("://")[2], **draft.headers}
     if draft.is_signed:

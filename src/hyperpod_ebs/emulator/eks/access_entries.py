@@ -130,7 +130,7 @@ class AccessEntries:
         policy: dict[str, str | float | Sequence[str]] = {
             "arn": policy_arn(self._world.region.partition, ADMINISTRATOR),
             "scope": "cluster",
-            "namespaces": (),
+            "namespaces": [],
             "associated": at,
             "modified": at,
         }
