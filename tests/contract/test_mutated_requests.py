@@ -50,6 +50,9 @@ CPU: Final = 20
 """Seconds of CPU time after which a request is one that hangs; the slowest takes a tenth of a second."""
 
 UNSIGNED: Final = "AssumeRoleWithWebIdentity"
+OF_TARGETS: Final = {"SageMaker.": ("sagemaker", "ListClusters"), "TrentService.": ("kms", "ListKeys")}
+"""A service and an operation of it, by the prefix of `x-amz-target`."""
+
 NO_SERVICE: Final = "UnknownOperationException"
 THIS: Final = "tests/contract/test_mutated_requests.py"
 
@@ -181,6 +184,12 @@ def check_answer(case: Case, draft: Draft, request: HttpRequest, answer: HttpAns
         AssertionError: The answer is not in the form of the service's protocol, or the service has no such code.
     """
     assert answer.status == 200 or 400 <= answer.status < 500, answer
+    target = request.headers.get("x-amz-target", "")
+    other = OF_TARGETS.get(target[: target.find(".") + 1])
+    if case.operation == UNSIGNED and other:  # without a signature, the target says whose request it is
+        code = parse(*other, answer)
+        assert code in SIGNATURE_CODES[other[0]] | {NO_SERVICE}, answer
+        return code
     code = parse(draft.service, requested_operation(draft, request), answer)
     allowed = SIGNATURE_CODES[draft.service] | {NO_SERVICE} if case.forges else {*CODES[draft.service], ""}
     if case.operation == UNSIGNED:
