@@ -9,6 +9,7 @@ Sources: AWS SDKs and Tools Reference Guide, "Container credential provider"; EK
 
 import asyncio
 import logging
+import os
 import signal
 from contextlib import AsyncExitStack
 from datetime import UTC
@@ -104,8 +105,9 @@ async def _serve(cluster: str, address: str, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
+        # The SDK for Python reads only AWS_DEFAULT_REGION.
         client: Any = await stack.enter_async_context(  # Any: see `application`
-            get_session().create_client("eks-auth", config=CONFIG)
+            get_session().create_client("eks-auth", region_name=os.environ.get("AWS_REGION"), config=CONFIG)
         )
         door = await stack.enter_async_context(Door.build(application(client, cluster), stopping=STOPPING))
         host, bound = await stack.enter_async_context(door.listen(address, port))
