@@ -40,6 +40,7 @@ _EC2_CODES: Final = frozenset(
     {
         *("InvalidAction", "MalformedQueryString", "MissingAction", "MissingParameter", "UnauthorizedOperation"),
         *("UnknownParameter", "InvalidParameterValue", "InvalidParameterCombination", "InvalidParameter"),
+        "InvalidParameterDependency",
         *("DryRunOperation", "IncorrectState", "IncorrectInstanceState", "UnsupportedOperation", "InvalidID"),
         *("InvalidVolume.NotFound", "InvalidVolumeID.Malformed", "InvalidVolume.ZoneMismatch", "VolumeInUse"),
         *("InvalidSnapshot.NotFound", "InvalidSnapshotID.Malformed", "InvalidSnapshot.InUse"),
