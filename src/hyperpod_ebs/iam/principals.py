@@ -63,7 +63,7 @@ class Principals:
             case PrincipalType.ACCOUNT | PrincipalType.USER | PrincipalType.ROLE_SESSION:
                 return self._aws_grant(principal)
 
-    def spares(self, principal: Principal) -> bool:
+    def exempts(self, principal: Principal) -> bool:
         """Whether the element, as the NotPrincipal of a Deny statement, excepts the principal.
 
         A user must be named with its account, and a role session with its role and its account. AWS may check these

@@ -99,7 +99,7 @@ class Statement:
     def _has_principal(self, principals: Principals, request: Request, *, has_boundary: bool) -> bool:
         """Whether the statement is about the principal of the request."""
         if self.is_not_principal:
-            return has_boundary or not principals.spares(request.principal)
+            return has_boundary or not principals.exempts(request.principal)
         return principals.grant(request.principal) is not Grant.NONE
 
     def _has_action(self, action: str) -> bool:

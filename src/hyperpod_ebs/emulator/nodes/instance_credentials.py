@@ -85,7 +85,8 @@ class InstanceCredentials:
                 expires=float(int(issued) + SECONDS),
             )
         )
-        self._current[instance.id] = session.id
+        valid = {id_: key for id_, key in self._current.items() if key in self._world.store.sessions}
+        self._current = {**valid, instance.id: session.id}  # so machines that are gone are forgotten
         return await self._world.acknowledge(session)
 
     def _call(self, service: str) -> Call:
