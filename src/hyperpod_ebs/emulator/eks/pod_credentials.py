@@ -6,9 +6,8 @@ Pod Identity works" and "Grant Pods access to AWS resources based on tags".
 
 import re
 import secrets
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from hyperpod_ebs.emulator.eks.arns import association_arn, cluster_arn
@@ -18,7 +17,7 @@ from hyperpod_ebs.emulator.eks.pod_roles import SERVICE, PodRoles
 from hyperpod_ebs.emulator.eks_records import PodIdentityAssociation
 from hyperpod_ebs.emulator.identity import web_tokens
 from hyperpod_ebs.emulator.identity.issuer_keys import ClusterIssuerKeys
-from hyperpod_ebs.emulator.identity.sessions import Sessions, new_session_keys
+from hyperpod_ebs.emulator.identity.sessions import Sessions, new_session
 from hyperpod_ebs.emulator.identity.web_tokens import Flaw, TokenRefused, WebToken
 from hyperpod_ebs.emulator.identity_records import Role, Session
 from hyperpod_ebs.emulator.state.world import World, to_datetime
@@ -148,16 +147,11 @@ class PodCredentials:
     def _new_session(
         self, association: PodIdentityAssociation, role: Role, name: str, tags: Mapping[str, str]
     ) -> Session:
-        issued, keys = time.time(), new_session_keys()
         return self._sessions.add(
-            Session(
-                id=keys.id,
-                secret=keys.secret,
-                token=keys.token,
+            replace(
+                new_session(self._seconds),
                 role=role.id,
                 name=name,
-                issued=issued,
-                expires=float(int(issued) + self._seconds),
                 policies=(association.policy,) if association.policy else (),
                 tags=dict(tags),
                 transitive=tuple(tags),

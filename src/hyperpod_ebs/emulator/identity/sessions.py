@@ -6,13 +6,13 @@ Source: AWS STS API Reference, "Credentials".
 import base64
 import secrets
 import time
-from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import Final
 
 from hyperpod_ebs.emulator.identity.administrator import new_unique_id
 from hyperpod_ebs.emulator.identity_records import Session
 from hyperpod_ebs.emulator.state.store import Store
+from hyperpod_ebs.emulator.state.world import now
 from hyperpod_ebs.emulator.wire.operations import AwsFault
 
 KEPT: Final = 3600.0
@@ -34,17 +34,6 @@ _TOKEN_START: Final = base64.b64encode(b"!\n\torigin_ec")
 """The first bytes of the session tokens of AWS: IQoJb3JpZ2luX2Vj."""
 
 _TOKEN_LENGTH: Final = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionKeys:
-    """The secret parts of temporary credentials."""
-
-    id: str
-    """ASIA and 16 letters or digits."""
-
-    secret: str = field(repr=False)
-    token: str = field(repr=False)
 
 
 class Sessions:
@@ -82,12 +71,20 @@ class Sessions:
             self._sessions.drop(id_)
 
 
-def new_session_keys(*, minimum_token: int = 0) -> SessionKeys:
-    """Random keys for a session; the token has at least `minimum_token` bytes, and at most `MAX_TOKEN`."""
+def new_session(seconds: int, *, minimum_token: int = 0) -> Session:
+    """A session with random keys that is valid from now on; the caller gives it an owner.
+
+    Args:
+        seconds: How long the session is valid.
+        minimum_token: Bytes that the token has at least; it has at most `MAX_TOKEN`.
+    """
+    issued = now()
     length = min(max(minimum_token, _TOKEN_LENGTH), MAX_TOKEN)
     token = _TOKEN_START + base64.b64encode(secrets.token_bytes(length))
-    return SessionKeys(
+    return Session(
         id=new_unique_id("ASIA"),
         secret=base64.b64encode(secrets.token_bytes(30)).decode(),
         token=token[:length].decode(),
+        issued=issued,
+        expires=int(issued) + seconds,
     )

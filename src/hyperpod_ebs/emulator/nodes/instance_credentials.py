@@ -7,12 +7,13 @@ instances".
 """
 
 import uuid
+from dataclasses import replace
 from typing import Final
 
 from hyperpod_ebs.emulator.identity.authorizer import Authorizer
 from hyperpod_ebs.emulator.identity.identities import Identities
 from hyperpod_ebs.emulator.identity.service_principals import service_identity
-from hyperpod_ebs.emulator.identity.sessions import Sessions, new_session_keys
+from hyperpod_ebs.emulator.identity.sessions import Sessions, new_session
 from hyperpod_ebs.emulator.identity.trust import Assumption
 from hyperpod_ebs.emulator.identity_records import InstanceProfile, Role, Session
 from hyperpod_ebs.emulator.records import Instance
@@ -73,18 +74,7 @@ class InstanceCredentials:
         needs = assumption.needs(self._identities)
         if not self._authorizer.allows(self._call(service), service_identity(service), needs):
             raise RoleNotTrusting(role.id)
-        keys, issued = new_session_keys(), now()
-        session = self._sessions.add(
-            Session(
-                id=keys.id,
-                secret=keys.secret,
-                token=keys.token,
-                role=role.id,
-                name=name,
-                issued=issued,
-                expires=float(int(issued) + SECONDS),
-            )
-        )
+        session = self._sessions.add(replace(new_session(SECONDS), role=role.id, name=name))
         valid = {id_: key for id_, key in self._current.items() if key in self._world.store.sessions}
         self._current = {**valid, instance.id: session.id}  # so machines that are gone are forgotten
         return await self._world.acknowledge(session)

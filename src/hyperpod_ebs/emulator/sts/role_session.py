@@ -1,12 +1,11 @@
 """A new role session, and the answer that describes it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hyperpod_ebs.emulator.identity.identities import Identities
-from hyperpod_ebs.emulator.identity.sessions import Sessions, new_session_keys
-from hyperpod_ebs.emulator.identity_records import Role, Session
-from hyperpod_ebs.emulator.state.world import now
+from hyperpod_ebs.emulator.identity.sessions import Sessions, new_session
+from hyperpod_ebs.emulator.identity_records import Role
 from hyperpod_ebs.emulator.sts.credentials import credentials_answer
 from hyperpod_ebs.emulator.sts.session_limits import SessionPolicies, SessionTags
 
@@ -31,16 +30,11 @@ class RoleSession:
 
     def create(self, sessions: Sessions, identities: Identities) -> dict[str, Any]:  # Any: members of an answer
         """Create the session; return the members that all answers with a role session have."""
-        keys, issued = new_session_keys(minimum_token=self.minimum_token), now()
         session = sessions.add(
-            Session(
-                id=keys.id,
-                secret=keys.secret,
-                token=keys.token,
+            replace(
+                new_session(self.seconds, minimum_token=self.minimum_token),
                 role=self.role.id,
                 name=self.name,
-                issued=issued,
-                expires=int(issued) + self.seconds,
                 policies=self.policies.inline,
                 policy_arns=self.policies.managed,
                 tags=self.tags.tags,

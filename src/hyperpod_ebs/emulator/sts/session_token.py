@@ -1,11 +1,11 @@
 """GetSessionToken: temporary credentials of a user."""
 
+from dataclasses import replace
 from typing import Final
 
 from hyperpod_ebs.emulator.identity.identities import Identities
-from hyperpod_ebs.emulator.identity.sessions import Sessions, new_session_keys
-from hyperpod_ebs.emulator.identity_records import Session
-from hyperpod_ebs.emulator.state.world import World, now
+from hyperpod_ebs.emulator.identity.sessions import Sessions, new_session
+from hyperpod_ebs.emulator.state.world import World
 from hyperpod_ebs.emulator.sts.credentials import credentials_answer, require_no_mfa
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 
@@ -29,16 +29,8 @@ class SessionToken:
         if self._identities.require(call.key_id).session is not None:
             raise AwsFault("AccessDenied", "Cannot call GetSessionToken with session credentials", 403)
         require_no_mfa(parameters)
-        keys = new_session_keys(minimum_token=parameters.get("MinimumSessionTokenSize", 0))
-        issued = now()
-        session = self._sessions.add(
-            Session(
-                id=keys.id,
-                secret=keys.secret,
-                token=keys.token,
-                user=self._world.store.access_keys[call.key_id].user,
-                issued=issued,
-                expires=int(issued) + parameters.get("DurationSeconds", USER_SECONDS),
-            )
+        new = new_session(
+            parameters.get("DurationSeconds", USER_SECONDS), minimum_token=parameters.get("MinimumSessionTokenSize", 0)
         )
+        session = self._sessions.add(replace(new, user=self._world.store.access_keys[call.key_id].user))
         return await self._world.acknowledge(credentials_answer(session))
