@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from asyncio.subprocess import PIPE
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,19 +208,27 @@ def fail_on_leftovers(directories: Sequence[Path], before: set[psutil.Process]) 
 def leftovers(directories: Sequence[Path], before: set[psutil.Process]) -> Leftovers:
     """The mounts and loop devices below the directories, and the processes that were not there before.
 
-    These are processes with one of the directories as TMPDIR, and the children of this process.
+    These are processes with one of the directories as TMPDIR, and the descendants of this process. A descendant of a
+    process that ran before the test does not count: in a cluster that all tests share, other tests start pods.
     """
     processes = {process for process in psutil.process_iter() if temporary_directory(process) in directories}
     return Leftovers(
-        processes=tuple((processes | child_processes()) - before - {psutil.Process()}),
+        processes=tuple((processes | child_processes(before)) - before - {psutil.Process()}),
         mounts=tuple(mount for directory in directories for mount in janitor.mounts_below(directory)),
         loops=tuple(loop for directory in directories for loop in janitor.loops_below(directory)),
     )
 
 
-def child_processes() -> set[psutil.Process]:
-    """The running descendants of this process."""
-    return {child for child in psutil.Process().children(recursive=True) if temporary_directory(child) is not None}
+def child_processes(without: Collection[psutil.Process] = ()) -> set[psutil.Process]:
+    """The running descendants of this process, but not these processes and their descendants."""
+    others, found = {process.pid for process in without}, set()
+    for child in psutil.Process().children(recursive=True):  # each after its parent
+        with suppress(psutil.NoSuchProcess):
+            if child.pid in others or child.ppid() in others:
+                others.add(child.pid)
+            elif temporary_directory(child) is not None:
+                found.add(child)
+    return found
 
 
 def temporary_directory(process: psutil.Process) -> Path | None:

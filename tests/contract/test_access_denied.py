@@ -1,12 +1,12 @@
 """Planned access denials: boto3 gets the error that each service answers for a missing permission."""
 
-import base64
 import json
 import zlib
 
 import pytest
 
 from hyperpod_ebs.emulator.emulator import Emulator
+from hyperpod_ebs.kit import base64url
 from tests.support.emulator_clients import GROUP, ROLE, Aws
 
 ME = "arn:aws:iam::123456789012:user/emulator"
@@ -81,13 +81,16 @@ async def test_only_sts_reads_an_encoded_message(emulator: Emulator, aws: Aws) -
     emulator.faults.plan("DeleteVolume", deny=True)
     _, text = await aws.expect_error("ec2", "delete_volume", VolumeId="vol-0123456789abcdef0")
     message = text.rpartition(" ")[2]
-    content = base64.urlsafe_b64decode(message)
-    changed = base64.urlsafe_b64encode(content[:-1] + bytes([content[-1] ^ 1])).decode()
+    content = base64url.decode(message)
+    changed = base64url.encode(content[:-1] + bytes([content[-1] ^ 1]))
 
     decoded = await aws("sts", "decode_authorization_message", EncodedMessage=message)
-    refused = await aws.expect_error("sts", "decode_authorization_message", EncodedMessage=changed)
+    refused = [
+        await aws.expect_error("sts", "decode_authorization_message", EncodedMessage=other)
+        for other in (changed, f"{message} request=1", f"'{message}'", f"{message}==")
+    ]
 
     assert json.loads(decoded["DecodedMessage"])["context"]["action"] == "ec2:DeleteVolume"
-    assert refused[0] == "InvalidAuthorizationMessageException"
+    assert [code for code, _ in refused] == ["InvalidAuthorizationMessageException"] * 4
     with pytest.raises(zlib.error):
         zlib.decompress(content)

@@ -208,12 +208,19 @@ class Devices:
         With native NVMe multipath each path to the disk is a hidden disk with the same serial number, and without a
         device node (Linux, nvme_alloc_ns and GENHD_FL_HIDDEN).
         """
-        for found in sorted((self.sysfs / "block").glob("*/device/serial")):
-            disk = found.parent.parent
-            is_ebs = _read_line(found) == wanted and _read_line(found.with_name("model")) == MODEL
+        for name in self._disks():
+            disk = self.sysfs / "block" / name
+            is_ebs = _read_line(disk / "device" / "serial") == wanted and _read_line(disk / "device" / "model") == MODEL
             if is_ebs and _read_line(disk / "hidden") != "1":
-                return disk.name
+                return name
         return None
+
+    def _disks(self) -> list[str]:
+        """The kernel's names of all disks, as text: paths of a machine's 1,000 loop devices take much memory."""
+        try:
+            return sorted(os.listdir(self.sysfs / "block"))  # noqa: PTH208
+        except OSError:
+            return []
 
     def _entry(self, number: DeviceNumber) -> Path:
         return self.sysfs / "dev" / "block" / str(number)
@@ -225,7 +232,7 @@ class Devices:
             return None
 
     def _loops(self) -> list[str]:
-        return [entry.name for entry in (self.sysfs / "block").glob("loop*")]
+        return [name for name in self._disks() if name.startswith("loop")]
 
     def _is_backed_by(self, loop: str, number: DeviceNumber) -> bool:
         backing = Path(_read_line(self.sysfs / "block" / loop / "loop" / "backing_file"))

@@ -4,7 +4,6 @@ Source: EKS User Guide, "Create an IAM OIDC provider for your cluster". The key 
 as a Kubernetes API server computes the `kid` of its tokens (pkg/serviceaccount/jwt.go).
 """
 
-import base64
 import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from hyperpod_ebs.kit import base64url
 
 RSA_BITS: Final = 2048
 
@@ -52,7 +53,7 @@ class ClusterKeys:
 
 def _key_id(key: rsa.RSAPublicKey) -> str:
     digest = hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return base64url.encode(digest)
 
 
 def _private_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:

@@ -4,13 +4,12 @@ Sources: OpenID Connect Discovery 1.0, section 4; EKS User Guide, "Fetch signing
 OIDC tokens". AWS serves them at https://oidc.eks.REGION.amazonaws.com/id/ID.
 """
 
-import base64
-
 from aiohttp import web
 
 from hyperpod_ebs.emulator.eks_records import OidcIssuer
 from hyperpod_ebs.emulator.identity.issuer_keys import public_key
 from hyperpod_ebs.emulator.state.world import World
+from hyperpod_ebs.kit import base64url
 
 
 def routes(world: World) -> list[web.RouteDef]:
@@ -61,5 +60,4 @@ def routes(world: World) -> list[web.RouteDef]:
 
 def _number(value: int) -> str:
     """An integer as a JSON Web Key has it (RFC 7518, section 2, "Base64urlUInt")."""
-    encoded = base64.urlsafe_b64encode(value.to_bytes((value.bit_length() + 7) // 8))
-    return encoded.rstrip(b"=").decode()
+    return base64url.encode(value.to_bytes((value.bit_length() + 7) // 8))

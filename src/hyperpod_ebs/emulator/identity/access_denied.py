@@ -5,7 +5,6 @@ puts a sentence before the message, and after it an encoded message, which
 sts:DecodeAuthorizationMessage opens.
 """
 
-import base64
 import json
 import secrets
 import zlib
@@ -19,6 +18,7 @@ from hyperpod_ebs.emulator.wire.operations import AwsFault
 from hyperpod_ebs.iam.decision import Allowed, Decision, DeniedExplicitly, DeniedImplicitly
 from hyperpod_ebs.iam.request import Request
 from hyperpod_ebs.iam.statements import Statement
+from hyperpod_ebs.kit import base64url
 
 _NONCE: Final = 12
 _CIPHER: Final = AESGCM(AESGCM.generate_key(256))
@@ -51,7 +51,7 @@ def encode(request: Request, decision: Decision) -> str:
     """The decision as an encoded message."""
     document = json.dumps(_document(request, decision), separators=(",", ":"))
     nonce = secrets.token_bytes(_NONCE)
-    return base64.urlsafe_b64encode(nonce + _CIPHER.encrypt(nonce, zlib.compress(document.encode()), None)).decode()
+    return base64url.encode(nonce + _CIPHER.encrypt(nonce, zlib.compress(document.encode()), None))
 
 
 def decode(message: str) -> str:
@@ -61,7 +61,7 @@ def decode(message: str) -> str:
         NotEncodedHere: The message has another origin.
     """
     try:
-        content = base64.urlsafe_b64decode(message)
+        content = base64url.decode(message)
         return zlib.decompress(_CIPHER.decrypt(content[:_NONCE], content[_NONCE:], None)).decode()
     except (ValueError, InvalidTag) as error:
         raise NotEncodedHere from error
