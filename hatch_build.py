@@ -1,4 +1,4 @@
-"""Cut botocore's service models down to the operations that the driver calls, when the package is built.
+"""Cut botocore's service models down to the operations that this package calls, when the package is built.
 
 A process that loads the whole models of EC2 and SageMaker spends memory and start-up time
 on about a thousand operations. The cut models have the layout of botocore's data directory.
@@ -16,17 +16,18 @@ from typing import Any
 from botocore.loaders import Loader
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-AWS = Path("src/hyperpod_ebs/driver/aws")
+CALLERS = (Path("src/hyperpod_ebs/driver/aws"), Path("src/hyperpod_ebs/access/aws"))
+"""The folders that call AWS: each lists its operations, and gets its own models."""
 
 
 class CutModels(BuildHookInterface):  # type: ignore[type-arg] # hatchling does not export its configuration type
     """Writes the cut models before a wheel or an editable install is built."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's signature
-        """Write a model for each service that the driver calls."""
-        aws = Path(self.root) / AWS
-        for service, operations in runpy.run_path(str(aws / "operations.py"))["OPERATIONS"].items():
-            write_model(aws / "models", service, operations)
+        """Write the models of each folder that calls AWS."""
+        for folder in (Path(self.root) / caller for caller in CALLERS):
+            for service, operations in runpy.run_path(str(folder / "operations.py"))["OPERATIONS"].items():
+                write_model(folder / "models", service, operations)
 
 
 def write_model(models: Path, service: str, operations: frozenset[str]) -> None:

@@ -130,7 +130,7 @@ sources_digest() {
     {
         echo "$1"
         shift
-        find "$@" \( -name __pycache__ -o -path src/hyperpod_ebs/driver/aws/models \) -prune -o -type f -print0 |
+        find "$@" \( -name __pycache__ -o -path '*/aws/models' \) -prune -o -type f -print0 |
             LC_ALL=C sort -z | xargs -0 sha256sum
     } | sha256sum | cut -c 1-16
 }
@@ -145,7 +145,7 @@ driver_tree() {
         site=$work/driver/opt/hyperpod-ebs/lib/python3.11/site-packages
         mkdir -p "$site" "$work/driver/usr/bin" "$work/copy"
         cp -R src pyproject.toml hatch_build.py README.md LICENSE "$work/copy/"
-        rm -rf "$work/copy/src/hyperpod_ebs/driver/aws/models"
+        rm -rf "$work"/copy/src/hyperpod_ebs/*/aws/models
         (cd "$work/copy" && "$root/.venv/bin/python" -m hatchling build --target wheel --directory "$work/wheel") >/dev/null
         python3 -m zipfile -e "$work"/wheel/*.whl "$site"
         [ "$what" = hyperpod-ebs-demo ] || rm -rf "$site/hyperpod_ebs/emulator" "$site/hyperpod_ebs/demo" "$site/hyperpod_ebs/sandbox"

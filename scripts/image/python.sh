@@ -14,8 +14,8 @@ site=$environment/lib/python3.11/site-packages
 cut_models() {
     for service in "$1"/*/; do
         case $(basename "$service") in
-        ec2 | sagemaker | sts) [ "$what" = hyperpod-ebs-demo ] || find "$service" -name 'service-2*' -delete ;;
-        cloudtrail | eks | eks-auth | iam | kms) [ "$what" = hyperpod-ebs-demo ] || rm -rf "$service" ;;
+        ec2 | eks | iam | kms | sagemaker | service-quotas | sts) [ "$what" = hyperpod-ebs-demo ] || find "$service" -name 'service-2*' -delete ;;
+        cloudtrail | eks-auth) [ "$what" = hyperpod-ebs-demo ] || rm -rf "$service" ;;
         *) rm -rf "$service" ;;
         esac
     done

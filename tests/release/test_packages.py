@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from hyperpod_ebs import __version__
+from hyperpod_ebs.access.aws.operations import OPERATIONS as ACCESS_OPERATIONS
 from hyperpod_ebs.driver.aws.operations import OPERATIONS
 from hyperpod_ebs.kit import command
 from tests.support.release_tree import ROOT, copy_tree
@@ -69,8 +70,9 @@ def test_the_wheel_has_the_cut_models_and_only_the_package(packages: Path) -> No
     """hatch_build.py cuts the models; without the cut models each AWS client would read the whole model."""
     names = zipfile.ZipFile(packages / WHEEL).namelist()
 
-    models = {name.split("/")[-3] for name in names if "/driver/aws/models/" in name}
-    assert models == set(OPERATIONS)
+    for part, operations in (("driver", OPERATIONS), ("access", ACCESS_OPERATIONS)):
+        models = {name.split("/")[-3] for name in names if f"/{part}/aws/models/" in name}
+        assert models == set(operations)
     assert {name.split("/")[0] for name in names} == {"hyperpod_ebs", f"hyperpod_ebs-{__version__}.dist-info"}
 
 

@@ -1,0 +1,16 @@
+"""The AWS operations that the access tools call; `hatch_build.py` cuts the SDK's models down to them.
+
+`hatch_build.py` runs this file on its own when the package is built, so it must not import from the package.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
+    "ec2": frozenset({"DescribeInstances", "DescribeVolumes"}),
+    "iam": frozenset({"GetRole", "SimulatePrincipalPolicy"}),
+    "sagemaker": frozenset({"DescribeCluster", "ListClusterNodes", "ListClusters"}),
+    # The SDK itself calls the first two, for roles in profiles and roles of service accounts.
+    "sts": frozenset({"AssumeRole", "AssumeRoleWithWebIdentity", "GetCallerIdentity"}),
+}
+"""Operations by the name of their botocore service."""

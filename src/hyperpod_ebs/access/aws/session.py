@@ -1,0 +1,170 @@
+"""AWS with the caller's own credentials, found as the AWS CLI finds them: environment, profile, SSO cache, role."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+from botocore.exceptions import BotoCoreError
+from cyclopts import Group, Parameter
+
+from hyperpod_ebs import __version__
+from hyperpod_ebs.driver.aws.calls import translate_sdk_errors
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.kit.files import off_loop
+
+if TYPE_CHECKING:
+    from types_aiobotocore_ec2 import EC2Client
+    from types_aiobotocore_eks import EKSClient
+    from types_aiobotocore_iam import IAMClient
+    from types_aiobotocore_kms import KMSClient
+    from types_aiobotocore_sagemaker import SageMakerClient
+    from types_aiobotocore_service_quotas import ServiceQuotasClient
+    from types_aiobotocore_sts import STSClient
+
+MODELS: Final = Path(__file__).parent / "models"
+"""The SDK's models, cut down to the operations that the tools call. Without this directory, whole models are loaded."""
+
+_CONFIG: Final = AioConfig(
+    connect_timeout=5,
+    read_timeout=30,
+    max_pool_connections=20,
+    retries={"mode": "standard", "total_max_attempts": 5},
+    user_agent_extra=f"hyperpod-ebs/{__version__}",
+)
+
+_NO_CREDENTIALS: Final = (
+    "no AWS credentials; run `aws sso login` or `aws configure`, give --profile, or for the embedded cloud run "
+    '`eval "$(hyperpod-ebs emulator env)"`'
+)
+_NO_REGION: Final = "no AWS region is set; give --region, or set AWS_REGION or a region in the profile"
+
+_GROUP: Final = Group("AWS", sort_key=90)
+
+
+@Parameter(name="*", group=_GROUP)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwsOptions:
+    """Whose credentials a command uses, and where."""
+
+    profile: Annotated[str | None, Parameter(env_var="AWS_PROFILE")] = None
+    """A profile in the AWS configuration."""
+
+    region: Annotated[str | None, Parameter(env_var=["AWS_REGION", "AWS_DEFAULT_REGION"])] = None
+    """The AWS region; by default that of the profile."""
+
+
+ANY_CALLER: Final = AwsOptions()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """The identity that signs the calls (STS API reference, GetCallerIdentity)."""
+
+    account: str
+    arn: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Aws:
+    """The clients of one caller in one region, each created when it is first needed."""
+
+    session: AioSession
+    region: str
+    partition: str
+    _stack: AsyncExitStack
+    _clients: dict[str, Any] = field(default_factory=dict)  # by service
+    _caller: Caller | None = None
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def ec2(self) -> "EC2Client":
+        """EC2."""
+        client: EC2Client = await self._client("ec2")
+        return client
+
+    async def eks(self) -> "EKSClient":
+        """EKS."""
+        client: EKSClient = await self._client("eks")
+        return client
+
+    async def iam(self) -> "IAMClient":
+        """IAM."""
+        client: IAMClient = await self._client("iam")
+        return client
+
+    async def kms(self) -> "KMSClient":
+        """KMS."""
+        client: KMSClient = await self._client("kms")
+        return client
+
+    async def quotas(self) -> "ServiceQuotasClient":
+        """Service Quotas."""
+        client: ServiceQuotasClient = await self._client("service-quotas")
+        return client
+
+    async def sagemaker(self) -> "SageMakerClient":
+        """SageMaker."""
+        client: SageMakerClient = await self._client("sagemaker")
+        return client
+
+    async def sts(self) -> "STSClient":
+        """STS."""
+        client: STSClient = await self._client("sts")
+        return client
+
+    async def caller(self) -> Caller:
+        """The identity that signs the calls; asked once.
+
+        Raises:
+            Error: The credentials are not valid, or STS does not answer.
+        """
+        sts = await self.sts()
+        async with self._lock:
+            if self._caller is None:
+                with translate_sdk_errors("identify the caller"):
+                    answer = await sts.get_caller_identity()
+                    self._caller = Caller(account=answer["Account"], arn=answer["Arn"])
+            return self._caller
+
+    async def _client(self, service: str) -> Any:
+        async with self._lock:
+            if service not in self._clients:
+                with translate_sdk_errors(f"set up the AWS SDK for {service}"):
+                    client = self.session.create_client(service, self.region, config=_CONFIG)  # type: ignore[call-overload] # one of the above
+                    self._clients[service] = await self._stack.enter_async_context(client)
+            return self._clients[service]
+
+
+@asynccontextmanager
+async def open_aws(options: AwsOptions = ANY_CALLER) -> AsyncGenerator[Aws]:
+    """Find credentials and region; the clients are closed with the block.
+
+    Raises:
+        Refused: There are no credentials or no region, or the profile does not exist.
+    """
+    try:
+        session = await off_loop(_open_session, options.profile)
+        has_credentials = await session.get_credentials() is not None
+        region = options.region or os.environ.get("AWS_REGION") or session.get_config_variable("region")
+    except (BotoCoreError, OSError, ValueError) as error:
+        raise errors.Refused(f"cannot set up the AWS SDK: {error}") from error
+    if not has_credentials:
+        raise errors.Refused(_NO_CREDENTIALS)
+    if not region:
+        raise errors.Refused(_NO_REGION)
+    partition = await off_loop(session.get_partition_for_region, region)
+    async with AsyncExitStack() as stack:
+        yield Aws(session=session, region=region, partition=partition, _stack=stack)
+
+
+def _open_session(profile: str | None) -> AioSession:
+    """Open a session; reads files."""
+    session = AioSession(profile=profile)
+    if MODELS.is_dir():
+        session.get_component("data_loader").search_paths.insert(0, str(MODELS))
+    return session

@@ -1,0 +1,81 @@
+"""What the access tools print: results as a table or JSON on stdout; progress, questions and notes on stderr."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from hyperpod_ebs.driver.model import errors
+
+Output = Literal["table", "json"]
+Row = Mapping[str, object]
+
+
+class Declined(errors.Refused):
+    """The user did not agree to an act that destroys or interrupts something."""
+
+
+def print_json(value: object) -> None:
+    """Print a value as one JSON document."""
+    sys.stdout.write(f"{json.dumps(value, indent=2, default=str)}\n")
+
+
+def print_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
+    """Print a row for each mapping; a column's title is its key with spaces. Piped output is not wrapped."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.replace("_", " ").upper(), overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = max(console.measure(table).maximum, 1)
+    console.print(table)
+
+
+def note(text: str) -> None:
+    """Print a line about what goes on, to stderr."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask for a yes, unless `yes` is given.
+
+    Raises:
+        Declined: The answer is another one, or there is no terminal to ask on.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Declined(f"{question} There is no terminal to ask on; repeat the command with --yes")
+    if _ask(f"{question} [y/N] ").casefold() not in {"y", "yes"}:
+        raise Declined("nothing was changed")
+
+
+def confirm_by_typing(explanation: str, word: str) -> None:
+    """Explain what may be lost, and ask the user to type a word, such as the volume's id.
+
+    Raises:
+        Declined: The user types something else, or there is no terminal to ask on.
+    """
+    note(explanation)
+    if not sys.stdin.isatty():
+        raise Declined(f"there is no terminal on which {word} can be typed to confirm; nothing was changed")
+    if _ask(f"Type {word} to go on: ") != word:
+        raise Declined("nothing was changed")
+
+
+def _ask(prompt: str) -> str:
+    sys.stderr.write(prompt)
+    sys.stderr.flush()
+    return sys.stdin.readline().strip()
+
+
+def _cell(value: object) -> str:
+    if value is None or value == "":
+        return "-"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
