@@ -37,7 +37,7 @@ def print_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
 
 
 def note(text: str) -> None:
-    """Print a line about what goes on, to stderr."""
+    """Print a line about the progress, to stderr."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
@@ -65,7 +65,7 @@ def confirm_by_typing(explanation: str, word: str) -> None:
     note(explanation)
     if not sys.stdin.isatty():
         raise Declined(f"there is no terminal on which {word} can be typed to confirm; nothing was changed")
-    if _ask(f"Type {word} to go on: ") != word:
+    if _ask(f"Type {word} to confirm: ") != word:
         raise Declined("nothing was changed")
 
 
