@@ -36,6 +36,7 @@ _CONFIG: Final = AioConfig(
     max_pool_connections=20,
     retries={"mode": "standard", "total_max_attempts": 5},
     user_agent_extra=f"hyperpod-ebs/{__version__}",
+    warm_up_loader_caches=True,  # in a thread: reading models blocks
 )
 
 _NO_CREDENTIALS: Final = (
