@@ -1,6 +1,5 @@
 """What the guides name exists: flags, values, parameters, messages, pages; a command that is not run says why."""
 
-import ast
 import json
 import re
 from collections.abc import Iterator
@@ -14,9 +13,11 @@ import yaml
 from hyperpod_ebs.driver.app.options import ControllerOptions, NodeOptions, ServingOptions
 from hyperpod_ebs.driver.model import errors, formatting, parameters
 from localcluster.programs import FROM_GO
-from tests.support.guide_commands import ANYTHING, GUIDES, ROOT, TUTORIALS, Page, quoted_messages
+from tests.support.guide_commands import GUIDES, ROOT, TUTORIALS, Page, quoted_messages
+from tests.support.source_texts import source_texts
 
 PAGES: Final = [Page.read(path) for path in (*sorted(GUIDES.glob("*.md")), *sorted(TUTORIALS.glob("*.md")))]
+EVERY_PAGE: Final = [Page.read(path) for path in sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES: Final = [Page.read(path) for path in sorted((ROOT / "examples").glob("**/README.md"))]
 KINDS: Final = {"sh settings", "sh run", "sh fails", "sh shown", "text"}
 
@@ -238,7 +239,7 @@ def is_unknown(key: str, *, mutable: bool) -> bool:
     return False
 
 
-@examples_too
+@pytest.mark.parametrize("page", [*EVERY_PAGE, *EXAMPLES], ids=lambda page: str(page.path.relative_to(ROOT)))
 def test_each_link_leads_somewhere(page: Page) -> None:
     """To a file and, where the link names a heading, to that heading."""
     for link in (link for link in _LINK.findall(page.text) if "://" not in link):
@@ -270,17 +271,3 @@ def test_each_other_program_whose_message_a_guide_quotes_is_one_of_kubernetes() 
 
     assert {"csi-provisioner", "kubelet"} <= named
     assert named - {None} <= {*FROM_GO}
-
-
-def source_texts() -> Iterator[str]:
-    """Each string in the driver's source, with an ellipsis for each field of an f-string."""
-    for file in (ROOT / "src" / "hyperpod_ebs").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            match node:
-                case ast.JoinedStr():
-                    parts = [str(part.value) if isinstance(part, ast.Constant) else ANYTHING for part in node.values]
-                    yield re.sub(f"{ANYTHING}+", ANYTHING, "".join(parts))
-                case ast.Constant(value=str(text)):
-                    yield text
-                case _:
-                    pass
