@@ -69,6 +69,11 @@ app.command(
     name=["metadata-labeler", "metadataLabeler"],
     help="Not supported: the node service reads the node's labels itself.",
 )
+app.command(
+    "hyperpod_ebs.access.volume.commands:app",
+    name="volume",
+    help="List, attach, detach, move, snapshot and grow volumes of HyperPod nodes and EC2 instances by hand.",
+)
 # The image for production clusters leaves out these two packages.
 if find_spec("hyperpod_ebs.emulator"):
     app.command(
