@@ -31,16 +31,19 @@ def page() -> str:
 
 def _commands(app: App, path: str) -> Iterator[str]:
     """A section for each command, and for the commands in it."""
-    for name in dict.fromkeys(command.name[0] for command in _subcommands(app)):
-        command = app[name]
+    for name, command in _subcommands(app):
         yield f"## `{path} {name}`\n\n{_summary(command)}\n"
         if command.default_command is not None:
             yield from _flags(command)
         yield from _commands(command, f"{path} {name}")
 
 
-def _subcommands(app: App) -> Iterator[App]:
-    yield from (app[name] for name in app if not name.startswith("-"))
+def _subcommands(app: App) -> Iterator[tuple[str, App]]:
+    """Each command with the first of its names."""
+    named: dict[tuple[str, ...], str] = {}
+    for name in app:
+        if not name.startswith("-") and named.setdefault(app[name].name, name) == name:
+            yield name, app[name]
 
 
 def _summary(command: App) -> str:

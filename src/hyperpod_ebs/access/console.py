@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -12,6 +12,9 @@ from hyperpod_ebs.driver.model import errors
 
 Output = Literal["table", "json"]
 Row = Mapping[str, object]
+
+_UNLIMITED: Final = 1_000_000
+"""Characters of a line of piped output; a table is never measured wider than the console."""
 
 
 class Declined(errors.Refused):
@@ -32,6 +35,7 @@ def print_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
+        console.width = _UNLIMITED
         console.width = max(console.measure(table).maximum, 1)
     console.print(table)
 
