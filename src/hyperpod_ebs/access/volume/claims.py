@@ -56,10 +56,10 @@ async def read_persistent_volumes(options: KubernetesOptions) -> PersistentVolum
         return PersistentVolumes(problem=str(error))
     except TimeoutError:
         return PersistentVolumes(problem=f"the API server does not answer within {_PATIENCE:g} s")
-    return PersistentVolumes(by_volume=dict(_by_volume(objects)))
+    return PersistentVolumes(by_volume=dict(_named_volumes(objects)))
 
 
-def _by_volume(objects: list[Object]) -> Iterator[tuple[str, PersistentVolume]]:
+def _named_volumes(objects: list[Object]) -> Iterator[tuple[str, PersistentVolume]]:
     for each in objects:
         spec = each.get("spec") or {}
         csi = spec.get("csi") or {}
