@@ -7,9 +7,18 @@ from collections.abc import Mapping
 from typing import Final
 
 OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
-    "ec2": frozenset({"DescribeInstances", "DescribeVolumes"}),
+    "ec2": frozenset(
+        {
+            "DeleteSnapshot",
+            "DeleteVolume",
+            "DescribeInstances",
+            "DescribeSnapshots",
+            "DescribeVolumes",
+            "DetachVolume",
+        }
+    ),
     "iam": frozenset({"GetRole", "SimulatePrincipalPolicy"}),
-    "sagemaker": frozenset({"DescribeCluster", "ListClusterNodes", "ListClusters"}),
+    "sagemaker": frozenset({"DescribeCluster", "DetachClusterNodeVolume", "ListClusterNodes", "ListClusters"}),
     # The SDK itself calls the first two, for roles in profiles and roles of service accounts.
     "sts": frozenset({"AssumeRole", "AssumeRoleWithWebIdentity", "GetCallerIdentity"}),
 }

@@ -5,7 +5,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hyperpod_ebs.access.aws.session import Aws
 from hyperpod_ebs.driver.aws.calls import translate_sdk_errors
@@ -13,6 +13,9 @@ from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode, Node
 
 if TYPE_CHECKING:
     from types_aiobotocore_ec2.type_defs import FilterTypeDef, VolumeAttachmentTypeDef, VolumeTypeDef
+
+_PAGE: Final = 500
+"""Volumes in one answer. Without a page size, EC2 answers all of them at once, or fails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,10 @@ class EbsVolume:
     state: str
     gib: int
     type: str
+    iops: int
+    throughput: int
+    """MiB per second; 0 if the type has no such setting."""
+
     zone: str
     zone_id: str
     key: str
@@ -62,7 +69,10 @@ async def list_volumes(
     ec2, volumes = await aws.ec2(), list[EbsVolume]()
     what = f"volume {', '.join(ids)}" if ids else "volumes"
     with translate_sdk_errors(f"describe {what}"):
-        async for page in ec2.get_paginator("describe_volumes").paginate(VolumeIds=list(ids), Filters=list(filters)):
+        pages = ec2.get_paginator("describe_volumes").paginate(
+            VolumeIds=list(ids), Filters=list(filters), PaginationConfig={} if ids else {"PageSize": _PAGE}
+        )
+        async for page in pages:
             volumes += [_volume(volume) for volume in page["Volumes"]]
     return volumes
 
@@ -76,12 +86,27 @@ async def describe_volume(aws: Aws, volume_id: str) -> EbsVolume:
     return (await list_volumes(aws, ids=[volume_id]))[0]
 
 
+async def delete_volume(aws: Aws, volume_id: str) -> None:
+    """Delete a volume.
+
+    Raises:
+        VolumeNotFound: It does not exist.
+        InUse: It is attached.
+        Error: AWS refuses to delete it.
+    """
+    ec2 = await aws.ec2()
+    with translate_sdk_errors(f"delete volume {volume_id}"):
+        await ec2.delete_volume(VolumeId=volume_id)
+
+
 def _volume(volume: "VolumeTypeDef") -> EbsVolume:
     return EbsVolume(
         id=volume["VolumeId"],
         state=volume["State"],
         gib=volume["Size"],
         type=volume["VolumeType"],
+        iops=volume.get("Iops") or 0,
+        throughput=volume.get("Throughput") or 0,
         zone=volume["AvailabilityZone"],
         zone_id=volume.get("AvailabilityZoneId", ""),
         key=volume.get("KmsKeyId", ""),
