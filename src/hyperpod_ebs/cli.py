@@ -74,6 +74,11 @@ app.command(
     name="volume",
     help="List, attach, detach, move, snapshot and grow volumes of HyperPod nodes and EC2 instances by hand.",
 )
+app.command(
+    "hyperpod_ebs.access.doctor.command:app",
+    name="doctor",
+    help="Find what keeps volumes from working, and say how to fix it.",
+)
 # The image for production clusters leaves out these two packages.
 if find_spec("hyperpod_ebs.emulator"):
     app.command(

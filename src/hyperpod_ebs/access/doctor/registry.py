@@ -1,0 +1,9 @@
+"""All checks, in the order in which things depend on each other: a finding of an earlier one is to be fixed first."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from hyperpod_ebs.access.doctor.aws_checks import identity
+from hyperpod_ebs.access.doctor.checks import Check
+
+ALL_CHECKS: Final[Sequence[Check]] = (*identity.CHECKS,)
