@@ -18,9 +18,22 @@ HEAD: Final = """\
 
 A setting of the driver is a flag or an environment variable. A flag wins over its variable; of several variables the
 first one that is set counts. When a flag is given twice, the last one counts; flags that are lists add up. Exit codes:
-0 success, 1 failure, 2 wrong usage, 130 interrupted.
+0 success, 1 failure, 2 wrong usage, 130 interrupted; the commands below list others. Errors are one line on stderr;
+[errors](errors.md) has their causes.
 
 Flags without a command run both services in one process, as the upstream driver does.
+
+The access tools are the commands for people: they act with the credentials of the AWS CLI, print results on stdout as a
+table or as JSON (`--output json`), and write progress and questions to stderr. They work on a laptop without root, and
+in the driver's image.
+
+For completion of commands and flags, add one of these lines to the start-up file of your shell:
+
+```sh
+source <(hyperpod-ebs completion bash)
+source <(hyperpod-ebs completion zsh)
+hyperpod-ebs completion fish | source
+```
 """
 
 
@@ -34,7 +47,9 @@ def _commands(app: App, path: str) -> Iterator[str]:
     for name, command in _subcommands(app):
         yield f"## `{path} {name}`\n\n{_summary(command)}\n"
         if command.default_command is not None:
-            yield from _flags(command)
+            yield from _arguments(command, f"{path} {name}")
+        if command.help_epilogue:
+            yield f"```text\n{command.help_epilogue}\n```\n"
         yield from _commands(command, f"{path} {name}")
 
 
@@ -51,19 +66,34 @@ def _summary(command: App) -> str:
     return inspect.cleandoc(command.help).partition("\n\nArgs:")[0]
 
 
-def _flags(command: App) -> Iterator[str]:
-    """A table for each group of flags, in the order in which `--help` shows them."""
+def _arguments(command: App, path: str) -> Iterator[str]:
+    """The usage if there are positional arguments, and a table for each group in the order of `--help`."""
     groups: dict[Group, list[Argument]] = {}
     for argument in command.assemble_argument_collection(parse_docstring=True):
-        if argument.show and argument.name.startswith("-"):
+        if argument.show:
             groups.setdefault(_group(argument), []).append(argument)
+    positional = [argument for arguments in groups.values() for argument in arguments if _is_positional(argument)]
+    if positional:
+        yield f"Usage: `{path} {' '.join(map(_usage, positional))} [FLAG...]`\n"
     for group in sorted(groups, key=lambda group: group.sort_key or 0):
         arguments = groups[group]
         if len(groups) > 1:
             yield f"### {group.name}\n"
-        yield "| flag | meaning | default | variables |\n|---|---|---|---|"
+        title = "argument" if _is_positional(arguments[0]) else "flag"
+        yield f"| {title} | meaning | default | variables |\n|---|---|---|---|"
         yield from (_row(argument) for argument in arguments)
         yield ""
+
+
+def _is_positional(argument: Argument) -> bool:
+    return not argument.name.startswith("-")
+
+
+def _usage(argument: Argument) -> str:
+    """A positional argument as `--help` shows it."""
+    is_list = argument.field_info.kind is inspect.Parameter.VAR_POSITIONAL
+    name = f"{argument.name}..." if is_list else argument.name
+    return name if argument.required else f"[{name}]"
 
 
 def _group(argument: Argument) -> Group:
@@ -90,7 +120,7 @@ def _choices(hint: object) -> tuple[object, ...]:
 def _default(argument: Argument) -> str:
     value = argument.field_info.default
     if value is inspect.Parameter.empty:
-        return "required"
+        return "required" if argument.required else ""
     if value in {None, "", ()}:
         return ""
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"

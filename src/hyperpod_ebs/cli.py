@@ -5,11 +5,12 @@ import platform
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
-from typing import Final
+from typing import Final, Literal
 
 from cyclopts import App, CycloptsError
 
 from hyperpod_ebs import __version__
+from hyperpod_ebs.access.help_texts import epilogue
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.observe import structlog_without_rich
 
@@ -33,6 +34,15 @@ def _version() -> str:
         "platform": f"{platform.system()}/{platform.machine()}".lower(),
     }
     return json.dumps(versions, indent=2)
+
+
+def _print_completion(shell: Literal["bash", "fish", "zsh"], /) -> None:
+    """Print the script with which a shell completes the commands and flags of hyperpod-ebs.
+
+    Args:
+        shell: The shell.
+    """
+    sys.stdout.write(app.generate_completion(shell=shell))
 
 
 app = App(
@@ -78,6 +88,17 @@ app.command(
     "hyperpod_ebs.access.doctor.command:app",
     name="doctor",
     help="Find what keeps volumes from working, and say how to fix it.",
+)
+app.command(
+    _print_completion,
+    name="completion",
+    help_epilogue=epilogue(
+        {
+            "source <(hyperpod-ebs completion bash)": "complete in this shell; as a line of ~/.bashrc, in each new one",
+            "source <(hyperpod-ebs completion zsh)": "the same for zsh, and ~/.zshrc",
+            "hyperpod-ebs completion fish | source": "the same for fish, and ~/.config/fish/config.fish",
+        }
+    ),
 )
 # The image for production clusters leaves out these two packages.
 if find_spec("hyperpod_ebs.emulator"):

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError
 from cyclopts import Group, Parameter
 
@@ -19,6 +17,7 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.kit.files import off_loop
 
 if TYPE_CHECKING:
+    from aiobotocore.session import AioSession
     from types_aiobotocore_ec2 import EC2Client
     from types_aiobotocore_eks import EKSClient
     from types_aiobotocore_iam import IAMClient
@@ -29,15 +28,6 @@ if TYPE_CHECKING:
 
 MODELS: Final = Path(__file__).parent / "models"
 """The SDK's models, cut down to the operations that the tools call. Without this directory, whole models are loaded."""
-
-_CONFIG: Final = AioConfig(
-    connect_timeout=5,
-    read_timeout=30,
-    max_pool_connections=20,
-    retries={"mode": "standard", "total_max_attempts": 5},
-    user_agent_extra=f"hyperpod-ebs/{__version__}",
-    warm_up_loader_caches=True,  # in a thread: reading models blocks
-)
 
 _NO_CREDENTIALS: Final = (
     "no AWS credentials; run `aws sso login` or `aws configure`, give --profile, or for the embedded cloud run "
@@ -75,7 +65,7 @@ class Caller:
 class Aws:
     """The clients of one caller in one region, each created when it is first needed."""
 
-    session: AioSession
+    session: "AioSession"
     region: str
     partition: str
     _stack: AsyncExitStack
@@ -136,7 +126,7 @@ class Aws:
         async with self._lock:
             if service not in self._clients:
                 with translate_sdk_errors(f"set up the AWS SDK for {service}"):
-                    client = self.session.create_client(service, self.region, config=_CONFIG)  # type: ignore[call-overload] # one of the above
+                    client = self.session.create_client(service, self.region)  # type: ignore[call-overload] # one of the above
                     self._clients[service] = await self._stack.enter_async_context(client)
             return self._clients[service]
 
@@ -163,9 +153,22 @@ async def open_aws(options: AwsOptions = ANY_CALLER) -> AsyncGenerator[Aws]:
         yield Aws(session=session, region=region, partition=partition, _stack=stack)
 
 
-def _open_session(profile: str | None) -> AioSession:
+def _open_session(profile: str | None) -> "AioSession":
     """Open a session; reads files."""
+    # Imported when a command runs: `--help` of the commands would take three times as long.
+    from aiobotocore.config import AioConfig  # noqa: PLC0415
+    from aiobotocore.session import AioSession  # noqa: PLC0415
+
     session = AioSession(profile=profile)
+    session.set_default_client_config(
+        AioConfig(
+            connect_timeout=5,
+            read_timeout=30,
+            max_pool_connections=20,
+            retries={"mode": "standard", "total_max_attempts": 5},
+            user_agent_extra=f"hyperpod-ebs/{__version__}",
+        )
+    )
     if MODELS.is_dir():
         session.get_component("data_loader").search_paths.insert(0, str(MODELS))
     return session

@@ -7,6 +7,7 @@ from typing import Final
 
 from cyclopts import App
 
+from hyperpod_ebs.access import exit_codes
 from hyperpod_ebs.access.aws.session import ANY_CALLER, AwsOptions
 from hyperpod_ebs.access.console import Output, confirm, note
 from hyperpod_ebs.access.doctor.checks import run_checks
@@ -14,24 +15,30 @@ from hyperpod_ebs.access.doctor.context import Context, Wanted
 from hyperpod_ebs.access.doctor.findings import Finding, exit_code, summary
 from hyperpod_ebs.access.doctor.registry import ALL_CHECKS
 from hyperpod_ebs.access.doctor.report import print_report
+from hyperpod_ebs.access.help_texts import epilogue
 from hyperpod_ebs.access.kubernetes.reader import CURRENT_CONTEXT, KubernetesOptions
 
-_DETAILS: Final = (
-    "The doctor reads what AWS and the Kubernetes cluster say, and on a node what the machine says. It changes nothing "
-    "unless --fix is given, and makes nothing that AWS charges for. Run it on a workstation, in the controller's pod "
-    "or on a node; it names once what cannot be checked from there.\n\n"
-    "Examples:\n\n"
-    "hyperpod-ebs doctor\n\n"
-    "hyperpod-ebs doctor --cluster my-cluster --role my-driver-role\n\n"
-    "hyperpod-ebs doctor --output json\n\n"
-    "hyperpod-ebs doctor --fix\n\n"
-    "Exit codes: 0 all is in order; 3 something fails; 4 something may fail, or could not be checked; 1 the doctor "
-    "itself failed; 2 wrong usage; 130 Ctrl-C."
+_END_OF_HELP: Final = epilogue(
+    {
+        "hyperpod-ebs doctor": "check everything that can be checked from this machine",
+        "hyperpod-ebs doctor --cluster training --role hyperpod-ebs": "one cluster, and this role of the driver",
+        "hyperpod-ebs doctor --output json": "the findings for a program",
+        "hyperpod-ebs doctor --fix": "make the changes that are safe, after a question for each",
+    },
+    codes={
+        exit_codes.OK: "all is in order",
+        1: "the doctor itself failed",
+        exit_codes.FAILS: "something fails",
+        exit_codes.MAY_FAIL: "something may fail, or could not be checked",
+    },
+    json=(
+        "an object with summary, exitCode, and findings (status, check, object, evidence, consequence, fix, canBeFixed)"
+    ),
 )
 _FIRST_PROGRESS: Final = 1.0
 _NEXT_PROGRESS: Final = 5.0
 
-app = App(name="doctor", help_epilogue=_DETAILS)
+app = App(name="doctor", help_epilogue=_END_OF_HELP)
 
 
 @app.default
@@ -48,6 +55,10 @@ def run_doctor(  # noqa: PLR0913 - each is a flag
     kubernetes: KubernetesOptions = CURRENT_CONTEXT,
 ) -> int:
     """Find what keeps volumes from working on HyperPod clusters and EC2 nodes, and say how to fix it.
+
+    The doctor reads what AWS and the Kubernetes cluster say, and on a node what the machine says. It changes nothing
+    unless --fix is given, and makes nothing that AWS charges for. Run it on a workstation, in the controller's pod or
+    on a node; it names once what cannot be checked from there.
 
     Args:
         cluster: A HyperPod cluster, by name, id or ARN; by default all in the region.

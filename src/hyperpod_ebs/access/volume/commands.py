@@ -5,23 +5,42 @@ from typing import Final
 
 from cyclopts import App
 
+from hyperpod_ebs.access import exit_codes
 from hyperpod_ebs.access.aws.session import ANY_CALLER, AwsOptions
 from hyperpod_ebs.access.console import Output
+from hyperpod_ebs.access.help_texts import epilogue
 from hyperpod_ebs.access.kubernetes.reader import CURRENT_CONTEXT, KubernetesOptions
 from hyperpod_ebs.access.volume import listing
 
-_EXIT_CODES: Final = (
-    "Exit codes: 0 done, 1 failure, 2 wrong usage, 3 a precondition fails and nothing was changed, 130 interrupted."
-)
+_CODES: Final = {exit_codes.FAILS: "a precondition fails; nothing was changed"}
 
 app = App(
     name="volume",
     help="List, attach, detach, move, snapshot and grow volumes of HyperPod nodes and EC2 instances by hand.",
-    help_epilogue=_EXIT_CODES,
+    help_epilogue=epilogue(
+        {
+            "hyperpod-ebs volume list": "all volumes of the account in the region",
+            "hyperpod-ebs volume list --help": "the flags and the JSON output of a command",
+        },
+        codes=_CODES,
+    ),
 )
 
 
-@app.command(name="list")
+@app.command(
+    name="list",
+    help_epilogue=epilogue(
+        {
+            "hyperpod-ebs volume list": "all volumes of the account in the region",
+            "hyperpod-ebs volume list --cluster training": "the volumes on the nodes of one HyperPod cluster",
+            "hyperpod-ebs volume list --node hyperpod-i-0123456789abcdef0 --output json": "those on one node, as JSON",
+        },
+        json=(
+            "an array of volumes, each with volume, name, state, sizeGiB, type, zone, zoneId, kmsKey, snapshot, "
+            "multiAttach, created, claim, tags, and attachments (node, resource, state, device, since)"
+        ),
+    ),
+)
 def list_volumes(
     *,
     cluster: str | None = None,
