@@ -9,15 +9,34 @@ from typing import Final
 OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
     "ec2": frozenset(
         {
+            "CreateSnapshot",
+            "CreateTags",
+            "CreateVolume",
             "DeleteSnapshot",
             "DeleteVolume",
+            "DescribeAvailabilityZones",
+            "DescribeInstanceTypes",
             "DescribeInstances",
             "DescribeSnapshots",
             "DescribeVolumes",
+            "DescribeVolumesModifications",
             "DetachVolume",
+            "GetEbsDefaultKmsKeyId",
+            "GetEbsEncryptionByDefault",
+            "ModifyVolume",
         }
     ),
-    "iam": frozenset({"GetRole", "SimulatePrincipalPolicy"}),
+    "eks": frozenset(
+        {
+            "DescribeAddon",
+            "DescribeCluster",
+            "DescribePodIdentityAssociation",
+            "ListClusters",
+            "ListPodIdentityAssociations",
+        }
+    ),
+    "iam": frozenset({"GetOpenIDConnectProvider", "GetRole", "ListAttachedRolePolicies", "SimulatePrincipalPolicy"}),
+    "kms": frozenset({"DescribeKey", "GetKeyPolicy", "ListGrants"}),
     "sagemaker": frozenset({"DescribeCluster", "DetachClusterNodeVolume", "ListClusterNodes", "ListClusters"}),
     # The SDK itself calls the first two, for roles in profiles and roles of service accounts.
     "sts": frozenset({"AssumeRole", "AssumeRoleWithWebIdentity", "GetCallerIdentity"}),

@@ -16,7 +16,7 @@ from hyperpod_ebs.access.doctor.findings import Finding, exit_code, summary
 from hyperpod_ebs.access.doctor.registry import ALL_CHECKS
 from hyperpod_ebs.access.doctor.report import print_report
 from hyperpod_ebs.access.help_texts import epilogue
-from hyperpod_ebs.access.kubernetes.reader import CURRENT_CONTEXT, KubernetesOptions
+from hyperpod_ebs.access.kubernetes.reader import CURRENT_CONTEXT, KubernetesOptions, open_reader
 
 _END_OF_HELP: Final = epilogue(
     {
@@ -75,7 +75,7 @@ def run_doctor(  # noqa: PLR0913 - each is a flag
 
     async def run() -> int:
         async with AsyncExitStack() as stack:
-            context = Context(wanted, aws, kubernetes, stack)
+            context = Context(wanted, aws, lambda: open_reader(kubernetes), stack)
             async with _progress() as count:
                 findings = await run_checks(ALL_CHECKS, context, on_done=count)
             print_report(findings, output)

@@ -2,18 +2,31 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
+from urllib.parse import urlencode
 
 from hyperpod_ebs.access.aws.clusters import Cluster, ClusterNode, describe_cluster, list_cluster_names, list_nodes
+from hyperpod_ebs.access.aws.eks_clusters import (
+    EksCluster,
+    PodIdentity,
+    find_eks_cluster,
+    find_pod_identity,
+    list_eks_cluster_names,
+)
+from hyperpod_ebs.access.aws.roles import Role, find_role
 from hyperpod_ebs.access.aws.session import Aws, AwsOptions, Caller, open_aws
 from hyperpod_ebs.access.aws.volumes import EbsVolume, list_volumes
-from hyperpod_ebs.access.kubernetes.reader import KubernetesOptions, Reader, list_all, open_reader
+from hyperpod_ebs.access.kubernetes.reader import Reader, list_all
 from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.kubernetes_node import DRIVER
+from hyperpod_ebs.driver.model.nodes import HyperPodNode, Node, parse_provider_id
 
 Object = dict[str, Any]  # JSON as the API server writes it
 T = TypeVar("T")
+
+ROLE_ANNOTATION: Final = "eks.amazonaws.com/role-arn"
 
 _DEADLINE: Final = 15.0
 """Seconds for loading one part."""
@@ -79,19 +92,41 @@ class Wanted:
     """The service account of the driver's controller."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleUse:
+    """How the driver's pods get their role."""
+
+    arn: str
+    """The role's ARN; of the flag --role, possibly its name."""
+
+    way: Literal["flag", "Pod Identity", "IRSA"]
+    eks: EksCluster | None = None
+    pod_identity: PodIdentity | None = None
+
+
 class Context:
     """All that checks may ask for."""
 
-    def __init__(self, wanted: Wanted, aws: AwsOptions, kubernetes: KubernetesOptions, stack: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        wanted: Wanted,
+        aws: AwsOptions,
+        open_reader: Callable[[], AbstractAsyncContextManager[Reader]],
+        stack: AsyncExitStack,
+    ) -> None:
         """What is opened is closed with the stack."""
         self.wanted = wanted
         self._aws = Part("AWS", lambda: stack.enter_async_context(open_aws(aws)))
         self._caller = Part("AWS", self._load_caller)
-        self._reader = Part("Kubernetes", lambda: stack.enter_async_context(open_reader(kubernetes)))
+        self._reader = Part("Kubernetes", lambda: stack.enter_async_context(open_reader()))
         self._clusters = Part("HyperPod clusters", self._load_clusters)
         self._cluster_nodes = Part("nodes of HyperPod clusters", self._load_cluster_nodes)
         self._volumes = Part("EBS volumes", self._load_volumes)
-        self._lists: dict[str, Part[list[Object]]] = {}
+        self._eks_clusters = Part("EKS clusters", self._load_eks_clusters)
+        self._role_uses = Part("the driver's role", self._load_role_uses)
+        self._roles: dict[str, Part[Role | None]] = {}
+        self.lists: dict[str, Part[list[Object]]] = {}
+        """The lists of Kubernetes objects that were asked for, by their paths."""
 
     async def aws(self) -> Aws:
         """AWS's clients, with credentials that AWS accepts.
@@ -122,12 +157,12 @@ class Context:
         """The account's volumes in the region."""
         return await self._volumes.get()
 
-    async def objects(self, path: str) -> list[Object]:
+    async def objects(self, path: str, **query: str) -> list[Object]:
         """All Kubernetes objects of a list, such as `/api/v1/nodes`; none if the cluster does not know the kind."""
 
         async def load() -> list[Object]:
             try:
-                return await list_all(await self.reader(), path)
+                return await list_all(await self.reader(), path, **query)
             except errors.Denied as denial:
                 raise Missing(f"Kubernetes {path}", str(denial)) from denial
             except errors.NotFound:
@@ -135,7 +170,114 @@ class Context:
             except errors.Error as error:
                 raise Missing("Kubernetes", str(error)) from error
 
-        return await self._lists.setdefault(path, Part("Kubernetes", load)).get()
+        key = f"{path}?{urlencode(query)}" if query else path
+        return await self.lists.setdefault(key, Part("Kubernetes", load)).get()
+
+    async def has_kubernetes(self) -> bool:
+        """Whether the API server answers."""
+        try:
+            await self.objects("/api/v1/nodes")
+        except Missing:
+            return False
+        return True
+
+    async def nodes(self) -> list[Node]:
+        """The Kubernetes nodes that are nodes of HyperPod clusters or EC2 instances."""
+        found = list[Node]()
+        for item in await self.objects("/api/v1/nodes"):
+            with suppress(errors.NodeNotFound):  # Fargate, a hybrid node or another cloud's
+                found.append(parse_provider_id(item.get("spec", {}).get("providerID", "")))
+        return found
+
+    async def driver_volumes(self) -> dict[str, Object]:
+        """The PersistentVolumes of the driver by the ids of their volumes."""
+        found = {}
+        for item in await self.objects("/api/v1/persistentvolumes"):
+            csi = item.get("spec", {}).get("csi") or {}
+            if csi.get("driver") == DRIVER:
+                found[str(csi.get("volumeHandle"))] = item
+        return found
+
+    async def eks_clusters(self) -> list[EksCluster]:
+        """The EKS clusters of the HyperPod clusters; without any, the region's only EKS cluster."""
+        return await self._eks_clusters.get()
+
+    async def clusters_here(self) -> list[Cluster]:
+        """The HyperPod clusters whose nodes the Kubernetes cluster has; all if that is not known."""
+        clusters = await self.clusters()
+        if self.wanted.cluster or not await self.has_kubernetes():
+            return clusters
+        ids = {node.cluster for node in await self.nodes() if isinstance(node, HyperPodNode)}
+        return [cluster for cluster in clusters if cluster.id in ids] if ids else clusters
+
+    async def role_uses(self) -> list[RoleUse]:
+        """How the driver gets its role, once for each EKS cluster; empty if it is known to get none."""
+        return await self._role_uses.get()
+
+    async def role_in_annotation(self) -> str:
+        """The role in the annotation of the driver's service account; empty without one."""
+        account = await self.service_account()
+        return str(((account or {}).get("metadata", {}).get("annotations") or {}).get(ROLE_ANNOTATION, ""))
+
+    async def service_account(self) -> Object | None:
+        """The service account of the driver's controller; None if the cluster does not have it."""
+        accounts = await self.objects(f"/api/v1/namespaces/{self.wanted.namespace}/serviceaccounts")
+        named = (item for item in accounts if item["metadata"]["name"] == self.wanted.service_account)
+        return next(named, None)
+
+    async def role(self, arn: str) -> Role | None:
+        """The role with this name or ARN; None if it does not exist."""
+
+        async def load() -> Role | None:
+            return await find_role(await self.aws(), arn)
+
+        return await self._roles.setdefault(arn, Part("the driver's role", load)).get()
+
+    async def cluster_tag(self) -> str:
+        """The value of the controller's flag --k8s-tag-cluster-id; empty without it."""
+        path = f"/apis/apps/v1/namespaces/{self.wanted.namespace}/deployments"
+        for item in await self.objects(path):
+            pod = item.get("spec", {}).get("template", {}).get("spec", {})
+            if pod.get("serviceAccountName") != self.wanted.service_account:
+                continue
+            for container in pod.get("containers") or ():
+                for argument in container.get("args") or ():
+                    flag, _, value = str(argument).partition("=")
+                    if flag == "--k8s-tag-cluster-id":
+                        return value
+        return ""
+
+    async def _load_eks_clusters(self) -> list[EksCluster]:
+        aws = await self.aws()
+        clusters = await self.clusters_here()
+        names = sorted({cluster.eks_cluster.rpartition("/")[2] for cluster in clusters if cluster.eks_cluster})
+        if not names:
+            names = await list_eks_cluster_names(aws)
+            names = names if len(names) == 1 else []
+        return [cluster for name in names if (cluster := await find_eks_cluster(aws, name))]
+
+    async def _load_role_uses(self) -> list[RoleUse]:
+        aws, wanted = await self.aws(), self.wanted
+        if wanted.role:
+            return [RoleUse(arn=wanted.role, way="flag")]
+        eks_clusters, uses = await self.eks_clusters(), list[RoleUse]()
+        for eks in eks_clusters:
+            pod_identity = await find_pod_identity(aws, eks.name, wanted.namespace, wanted.service_account)
+            if pod_identity:
+                uses.append(RoleUse(arn=pod_identity.role, way="Pod Identity", eks=eks, pod_identity=pod_identity))
+        if uses:
+            return uses
+        try:
+            if arn := await self.role_in_annotation():
+                return [RoleUse(arn=arn, way="IRSA", eks=eks) for eks in eks_clusters]
+        except Missing as missing:
+            names = ", ".join(eks.name for eks in eks_clusters) or "(none found)"
+            raise Missing(
+                "the driver's role",
+                f"no pod identity association of {wanted.namespace}/{wanted.service_account} is in EKS cluster "
+                f"{names}, and the service account cannot be read ({missing.why}); give --role",
+            ) from missing
+        return []
 
     async def _load_caller(self) -> Caller:
         return await (await self._aws.get()).caller()
