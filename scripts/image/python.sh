@@ -9,17 +9,19 @@ what=$1 platform=$2
 environment=$3/opt/hyperpod-ebs
 site=$environment/lib/python3.11/site-packages
 
-# cut_models DIRECTORY: remove from botocore's data the files that the driver does not read: it has service models of its
-# own (hatch_build.py). The embedded cloud needs the whole models, so the demo keeps them.
+# cut_models DIRECTORY: remove from botocore's data the files that this package does not read: it has service models of its
+# own (hatch_build.py), and reads botocore's endpoint rules and paginators. The embedded cloud needs the whole models, so
+# the demo keeps them. The SDK itself calls signin, sso and sso-oidc for the credentials of a person.
 cut_models() {
     for service in "$1"/*/; do
         case $(basename "$service") in
         ec2 | eks | iam | kms | sagemaker | service-quotas | sts) [ "$what" = hyperpod-ebs-demo ] || find "$service" -name 'service-2*' -delete ;;
+        signin | sso | sso-oidc) ;;
         cloudtrail | eks-auth) [ "$what" = hyperpod-ebs-demo ] || rm -rf "$service" ;;
         *) rm -rf "$service" ;;
         esac
     done
-    find "$1" \( -name 'examples-*' -o -name 'paginators-*' -o -name 'waiters-*' \) -delete
+    find "$1" \( -name 'examples-*' -o -name 'waiters-*' \) -delete
 }
 
 mkdir -p "$environment/bin"

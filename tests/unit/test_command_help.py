@@ -2,33 +2,14 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
-from cyclopts import App
 
-from hyperpod_ebs import cli
 from hyperpod_ebs.kit import command
+from tests.support.command_tree import ACCESS_TOOLS
 
-TOOLS: Final = "hyperpod_ebs.access"
-
-
-def commands(app: App, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], App]]:
-    """Each command that does something, and the words that run it."""
-    for name in (name for name in app if not name.startswith("-")):
-        found = app[name]
-        if found.default_command is not None:
-            yield (*path, name), found
-        yield from commands(found, (*path, name))
-
-
-ACCESS_TOOLS: Final = {
-    " ".join(words): found
-    for words, found in commands(cli.app)
-    if found.default_command is not None and found.default_command.__module__.startswith(TOOLS)
-}
 each_tool = pytest.mark.parametrize("words", ACCESS_TOOLS)
 
 SHOW_HELP: Final = """
