@@ -30,6 +30,9 @@ ROOT: Final = Path(__file__).parents[2]
 GUIDES: Final = ROOT / "docs" / "guides"
 TUTORIALS: Final = ROOT / "docs" / "tutorial"
 
+BY_HAND: Final = GUIDES / "by-hand.md"
+"""Needs a node, but no Kubernetes and no driver."""
+
 ANYTHING: Final = "…"
 
 _BLOCK: Final = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)

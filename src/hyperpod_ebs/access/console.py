@@ -80,6 +80,6 @@ def _ask(prompt: str) -> str:
 
 
 def _cell(value: object) -> str:
-    if value is None or value == "":
+    if value is None or value in ("", [], ()):
         return "-"
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
