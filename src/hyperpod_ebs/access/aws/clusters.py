@@ -124,3 +124,17 @@ async def list_nodes(aws: Aws, cluster: Cluster) -> list[ClusterNode]:
                 for node in page["ClusterNodeSummaries"]
             ]
     return nodes
+
+
+async def describe_oidc_issuer(aws: Aws, eks_cluster: str) -> str:
+    """The URL of the EKS cluster's OIDC issuer, which signs the tokens of service accounts.
+
+    Raises:
+        NotFound: There is no such cluster, or the cluster has no issuer.
+    """
+    eks = await aws.eks()
+    with translate_sdk_errors(f"describe EKS cluster {eks_cluster}"):
+        answer = await eks.describe_cluster(name=eks_cluster)
+    if not (issuer := answer["cluster"].get("identity", {}).get("oidc", {}).get("issuer", "")):
+        raise errors.NotFound(f"EKS cluster {eks_cluster} has no OIDC issuer; use --trust pod-identity")
+    return issuer

@@ -153,6 +153,20 @@ async def open_aws(options: AwsOptions = ANY_CALLER) -> AsyncGenerator[Aws]:
         yield Aws(session=session, region=region, partition=partition, _stack=stack)
 
 
+async def partition_of(region: str) -> str:
+    """The partition that a region belongs to, which the SDK knows without a call of AWS.
+
+    Raises:
+        InvalidRequest: No partition has such a region.
+    """
+    from aiobotocore.session import AioSession  # noqa: PLC0415 - as in `_open_session`
+
+    try:
+        return await off_loop(AioSession().get_partition_for_region, region)
+    except BotoCoreError as error:
+        raise errors.InvalidRequest(f"region {region} is in no partition that the AWS SDK knows: {error}") from error
+
+
 def _open_session(profile: str | None) -> "AioSession":
     """Open a session; reads files."""
     # Imported when a command runs: `--help` of the commands would take three times as long.
