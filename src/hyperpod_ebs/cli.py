@@ -90,6 +90,11 @@ app.command(
     help="Find what keeps volumes from working, and say how to fix it.",
 )
 app.command(
+    "hyperpod_ebs.access.policy.commands:app",
+    name="policy",
+    help="Print the IAM and KMS policies that volumes on HyperPod nodes need, with this account's own values.",
+)
+app.command(
     _print_completion,
     name="completion",
     help_epilogue=epilogue(

@@ -1,4 +1,4 @@
-"""`hyperpod-ebs volume` as a process, with the credentials of an emulator's caller."""
+"""`hyperpod-ebs volume`, or another group of commands, as a process, with the credentials of an emulator's caller."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-_COMMAND: Final = (sys.executable, "-m", "hyperpod_ebs.cli", "volume")
+_COMMAND: Final = (sys.executable, "-m", "hyperpod_ebs.cli")
 _DEADLINE: Final = 60
 
 
@@ -38,6 +38,9 @@ class VolumeCommands:
     home: Path
     """The home directory, without a kubeconfig file and AWS configuration."""
 
+    group: str = "volume"
+    """The group of commands."""
+
     extra: Mapping[str, str] = field(default_factory=dict)
     """Further environment variables."""
 
@@ -55,7 +58,7 @@ class VolumeCommands:
         """Start a command; it is killed at the end if it still runs."""
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            *_COMMAND, *words, stdin=pipe, stdout=pipe, stderr=pipe, env=self._environment()
+            *_COMMAND, self.group, *words, stdin=pipe, stdout=pipe, stderr=pipe, env=self._environment()
         )
         try:
             yield process
