@@ -1,10 +1,12 @@
 """The command `hyperpod-ebs`: one subcommand for each process or job, and one line for each error."""
 
 import json
+import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Final, Literal
 
 from cyclopts import App, CycloptsError
@@ -122,7 +124,18 @@ if find_spec("hyperpod_ebs.demo"):
 
 def main() -> None:
     """Run the command line."""
+    _open_closed_streams()
     sys.exit(run(sys.argv[1:]))
+
+
+def _open_closed_streams() -> None:
+    """Open /dev/null for each standard stream that is closed.
+
+    Otherwise printing fails, and the next open file or socket gets the stream's number, which children write into.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open as long as the process
 
 
 def run(words: Sequence[str]) -> int:
