@@ -5,5 +5,9 @@ from typing import Final
 
 from hyperpod_ebs.access.doctor.aws_checks import identity
 from hyperpod_ebs.access.doctor.checks import Check
+from hyperpod_ebs.access.doctor.kubernetes_checks import registry as kubernetes
 
-ALL_CHECKS: Final[Sequence[Check]] = (*identity.CHECKS,)
+ALL_CHECKS: Final[Sequence[Check]] = (
+    *identity.CHECKS,
+    *kubernetes.CHECKS,
+)

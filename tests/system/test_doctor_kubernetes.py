@@ -1,0 +1,66 @@
+"""What the doctor finds in Kubernetes: each fault, and nothing else."""
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from hyperpod_ebs.access.aws.session import ANY_CALLER
+from hyperpod_ebs.access.doctor.checks import run_checks
+from hyperpod_ebs.access.doctor.context import Context, Wanted
+from hyperpod_ebs.access.doctor.findings import Finding
+from hyperpod_ebs.access.doctor.kubernetes_checks.registry import CHECKS
+from tests.support.doctor_faults import Fault
+from tests.support.kubernetes_faults import FAULTS
+from tests.support.recorded_cluster import RecordedCluster
+
+WANTED: Final = Wanted(namespace="kube-system", service_account="ebs-csi-controller-sa")
+
+
+async def examine(cluster: RecordedCluster, directory: Path) -> Sequence[Finding]:
+    """What the doctor finds with the rights of a pod, without what is in order."""
+    async with cluster.serve(directory), AsyncExitStack() as stack:
+        context = Context(WANTED, ANY_CALLER, lambda: cluster.open_reader(directory), stack)
+        findings = await run_checks(CHECKS, context)
+    assert {request.partition(" ")[0] for request in cluster.requests} == {"GET"}
+    assert len(cluster.requests) == len(set(cluster.requests)), "a list was read twice"
+    return [finding for finding in findings if finding.status != "ok"]
+
+
+async def test_a_healthy_cluster_has_no_finding(tmp_path: Path) -> None:
+    cluster = RecordedCluster.healthy()
+
+    findings = await examine(cluster, tmp_path)
+
+    assert findings == []
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
+async def test_the_doctor_names_a_fault_and_nothing_else(fault: Fault[RecordedCluster], tmp_path: Path) -> None:
+    cluster = RecordedCluster.healthy()
+    await fault.plant(cluster)
+
+    findings = await examine(cluster, tmp_path)
+
+    assert [(finding.check, finding.status) for finding in findings] == [(fault.check, fault.status)], findings
+    (finding,) = findings
+    assert fault.object in finding.object
+    assert fault.says in finding.evidence
+    assert finding.consequence
+    assert finding.fix
+
+
+async def test_what_may_not_be_read_is_named_once_with_the_right_that_is_missing(tmp_path: Path) -> None:
+    cluster = RecordedCluster.healthy()
+    cluster.forbidden |= {"persistentvolumes", "clusterroles"}
+
+    findings = await examine(cluster, tmp_path)
+
+    assert {finding.status for finding in findings} == {"not checked"}
+    assert sorted(finding.object for finding in findings) == [
+        "Kubernetes /api/v1/persistentvolumes",
+        "Kubernetes /apis/rbac.authorization.k8s.io/v1/clusterroles",
+    ]
+    assert all("cannot list resource" in finding.evidence for finding in findings)
