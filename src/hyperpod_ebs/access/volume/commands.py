@@ -12,6 +12,7 @@ from hyperpod_ebs.access.help_texts import epilogue
 from hyperpod_ebs.access.kubernetes.reader import CURRENT_CONTEXT, KubernetesOptions
 from hyperpod_ebs.access.volume import listing
 
+_NODE: Final = "hyperpod_ebs.access.volume.node.commands"
 _CODES: Final = {exit_codes.FAILS: "a precondition fails; nothing was changed"}
 
 app = App(
@@ -23,6 +24,38 @@ app = App(
             "hyperpod-ebs volume list --help": "the flags and the JSON output of a command",
         },
         codes=_CODES,
+    ),
+)
+# By path: these commands run on a node, where the others' modules are not needed.
+app.command(
+    f"{_NODE}:use_volume",
+    name="use",
+    help="Mount an attached volume at a directory of this node; a blank volume gets a filesystem first.",
+    help_epilogue=epilogue(
+        {
+            "hyperpod-ebs volume use vol-0123456789abcdef0 /data": "mount it, after making ext4 if it is blank",
+            "hyperpod-ebs volume use vol-0123456789abcdef0 /data --filesystem xfs --persist": "xfs, at boot too",
+            "hyperpod-ebs volume use vol-0123456789abcdef0 /data --dry-run": "what would be done",
+        },
+        json=(
+            "an object with volume, device, directory, filesystem, madeFilesystem, wasMounted and persisted; with "
+            "--dry-run volume, directory, dryRun and steps"
+        ),
+    ),
+)
+app.command(
+    f"{_NODE}:release_volume",
+    name="release",
+    help="Unmount a volume of this node, so that it can be detached; say which processes use it.",
+    help_epilogue=epilogue(
+        {
+            "hyperpod-ebs volume release vol-0123456789abcdef0": "unmount the volume",
+            "hyperpod-ebs volume release /data --dry-run": "who uses it, and what would be done",
+        },
+        json=(
+            "an object with volume, device, directory (where it was unmounted), removedFromFstab and next, the command "
+            "that detaches the volume; with --dry-run volume, directory, dryRun and steps"
+        ),
     ),
 )
 

@@ -90,6 +90,15 @@ class Devices:
             return None
         return False
 
+    def volume_id_of(self, number: DeviceNumber) -> str:
+        """The id of the volume whose device has this number; empty if nothing says so, as for a Xen disk."""
+        known = "" if number.is_anonymous else self.serial_number(number) or self._serials_by_link().get(number, "")
+        return f"vol-{known.removeprefix('vol')}" if _VOLUME_SERIAL.fullmatch(known) else ""
+
+    def partitions(self, number: DeviceNumber) -> list[str]:
+        """The names of the device's partitions."""
+        return sorted(entry.parent.name for entry in self._entry(number).glob("*/partition"))
+
     def is_still_device_of(self, volume_id: str, number: DeviceNumber) -> bool:
         """Whether the device is still the volume's. A Xen disk has no identity, so it counts as still the volume's."""
         answer = self.is_device_of(volume_id, number)
