@@ -1,10 +1,11 @@
-"""Write the pages that are made from code: invariants, command line, errors, metrics."""
+"""Write the pages that are made from code: invariants, command line, doctor, errors, metrics."""
 
 import argparse
 from pathlib import Path
 from typing import Final
 
 import command_line
+import doctor_catalogue
 import error_catalogue
 import invariants
 import metrics
@@ -17,7 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--into", type=Path, default=ROOT, help="the directory to write them to")
     into = parser.parse_args().into
-    for module in (invariants, command_line, error_catalogue, metrics):
+    for module in (invariants, command_line, doctor_catalogue, error_catalogue, metrics):
         module.write(into)
 
 

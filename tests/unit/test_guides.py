@@ -13,6 +13,7 @@ import yaml
 from hyperpod_ebs.driver.app.options import ControllerOptions, NodeOptions, ServingOptions
 from hyperpod_ebs.driver.model import errors, formatting, parameters
 from localcluster.programs import FROM_GO
+from tests.support.command_tree import ACCESS_TOOLS
 from tests.support.guide_commands import GUIDES, ROOT, TUTORIALS, Page, quoted_messages
 from tests.support.source_texts import source_texts
 
@@ -65,11 +66,17 @@ def test_each_block_says_whether_it_is_run_and_if_not_why(page: Page) -> None:
 
 @pytest.mark.requirement("guides.true")
 @every_page
-def test_each_flag_is_the_drivers(page: Page) -> None:
+def test_each_flag_is_the_drivers_or_that_of_an_access_tool(page: Page) -> None:
     """A guide that names a flag which does not exist fails its reader; flags in blocks are run."""
     flags = {f"--{field.name.replace('_', '-')}" for kind in _OPTIONS for field in fields(kind)} | _OTHER_PROGRAMS_FLAGS
+    flags |= {
+        name
+        for tool in ACCESS_TOOLS.values()
+        for argument in tool.assemble_argument_collection()
+        for name in argument.names
+    }
 
-    assert {code.partition("=")[0] for code in _CODE.findall(page.prose) if code.startswith("--")} <= flags
+    assert {re.split("[= ]", code)[0] for code in _CODE.findall(page.prose) if code.startswith("--")} <= flags
 
 
 @every_page

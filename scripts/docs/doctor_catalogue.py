@@ -1,0 +1,75 @@
+"""The page of the doctor: its checks, and the faults that the tests plant, with what the doctor says."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from hyperpod_ebs.access.doctor.registry import ALL_CHECKS
+from tests.support import kubernetes_faults
+from tests.support.doctor_faults import Fault
+
+PAGE: Final = "docs/reference/doctor.md"
+HEAD: Final = """\
+<!-- Made from the doctor's checks and from the faults in tests/support by make generate; do not edit. -->
+
+# Doctor
+
+`hyperpod-ebs doctor` looks for what keeps volumes from working, now or soon, and says how to fix it. It reads, and
+changes nothing unless `--fix` is given; it makes nothing that AWS charges for. It runs on a workstation, in the
+controller's pod and on a node, and checks what can be seen from there. [Flags, exit codes and JSON
+output](command-line.md#hyperpod-ebs-doctor) are on another page.
+
+Read its table from the top: a finding can be the cause of those below it. A finding has the object, the evidence, what
+will not work because of it, and the command or the statement that fixes it. Its status is one of:
+
+| status | meaning | exit code |
+|---|---|---|
+| `fails` | it does not work | 3 |
+| `may fail` | it does not work under a condition, or soon | 4 |
+| `not checked` | the doctor could not look, and says why | 4; 0 if only another place can show it, such as a node |
+| `ok` | the check has found everything in order | 0 |
+"""
+_CHECKS: Final = """
+## Checks
+
+In this order: a check that fails can make later ones fail.
+
+| check | what is so if it finds nothing |
+|---|---|
+"""
+_FAULTS: Final = """
+## Faults
+
+The tests plant each of these faults in a setting in which all is in order: AWS's part in the embedded cloud, the part
+of Kubernetes in a recorded API server. The doctor must then name this fault and nothing else, with a consequence and
+a fix; without a fault, it must find nothing. The last column has words of the evidence.
+"""
+TABLES: Final[Mapping[str, Sequence[Fault[Any]]]] = {"Kubernetes": kubernetes_faults.FAULTS}
+"""The faults by where they are planted."""
+
+
+def page() -> str:
+    """The whole page."""
+    checks = "".join(f"| {check.name} | {_cell(check.promise)} |\n" for check in ALL_CHECKS)
+    return "".join([HEAD, _CHECKS, checks, _FAULTS, *_tables()])
+
+
+def _tables() -> Iterator[str]:
+    for title, faults in TABLES.items():
+        yield f"\n### {title}\n\n| fault | status | check | object | the doctor says |\n|---|---|---|---|---|\n"
+        yield from map(_row, faults)
+
+
+def _row(fault: Fault[Any]) -> str:
+    said = f"… {fault.says} …"
+    return f"| {_cell(fault.id)} | `{fault.status}` | {fault.check} | {_cell(fault.object)} | {_cell(said)} |\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def write(root: Path) -> None:
+    """Write the page below a directory."""
+    (root / PAGE).parent.mkdir(parents=True, exist_ok=True)
+    (root / PAGE).write_text(page())
