@@ -38,6 +38,7 @@ OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
     "iam": frozenset({"GetOpenIDConnectProvider", "GetRole", "ListAttachedRolePolicies", "SimulatePrincipalPolicy"}),
     "kms": frozenset({"DescribeKey", "GetKeyPolicy", "ListGrants"}),
     "sagemaker": frozenset({"DescribeCluster", "DetachClusterNodeVolume", "ListClusterNodes", "ListClusters"}),
+    "service-quotas": frozenset({"ListServiceQuotas"}),
     # The SDK itself calls the first two, for roles in profiles and roles of service accounts.
     "sts": frozenset({"AssumeRole", "AssumeRoleWithWebIdentity", "GetCallerIdentity"}),
 }

@@ -26,6 +26,9 @@ class EbsSnapshot:
     gib: int
     """The size of its volume, which is the most that the snapshot can occupy."""
 
+    key: str
+    """The ARN of its KMS key; empty if it is not encrypted."""
+
     archived: bool
     created: datetime
     tags: dict[str, str]
@@ -72,6 +75,7 @@ def _snapshot(snapshot: "SnapshotTypeDef") -> EbsSnapshot:
         state=snapshot["State"],
         volume=snapshot.get("VolumeId", ""),
         gib=snapshot["VolumeSize"],
+        key=snapshot.get("KmsKeyId", ""),
         archived=snapshot.get("StorageTier") == "archive",
         created=snapshot["StartTime"],
         tags={tag["Key"]: tag["Value"] for tag in snapshot.get("Tags", ())},

@@ -2,7 +2,7 @@
 # botocore marks every member of an answer as optional. A missing one is a KeyError, which `calls` reports:
 # pyright: reportTypedDictNotRequiredAccess=false
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -97,6 +97,20 @@ async def delete_volume(aws: Aws, volume_id: str) -> None:
     ec2 = await aws.ec2()
     with translate_sdk_errors(f"delete volume {volume_id}"):
         await ec2.delete_volume(VolumeId=volume_id)
+
+
+async def add_tags(aws: Aws, volume_id: str, added: Mapping[str, str]) -> None:
+    """Add tags to a volume.
+
+    Raises:
+        VolumeNotFound: It does not exist.
+        Error: AWS refuses to tag it.
+    """
+    ec2 = await aws.ec2()
+    with translate_sdk_errors(f"add tags to volume {volume_id}"):
+        await ec2.create_tags(
+            Resources=[volume_id], Tags=[{"Key": key, "Value": value} for key, value in added.items()]
+        )
 
 
 def _volume(volume: "VolumeTypeDef") -> EbsVolume:

@@ -3,11 +3,27 @@
 from collections.abc import Sequence
 from typing import Final
 
-from hyperpod_ebs.access.doctor.aws_checks import identity
+from hyperpod_ebs.access.doctor.aws_checks import (
+    clusters,
+    identity,
+    keys,
+    limits,
+    permissions,
+    service_account,
+    volumes,
+)
 from hyperpod_ebs.access.doctor.checks import Check
 from hyperpod_ebs.access.doctor.kubernetes_checks import registry as kubernetes
 
-ALL_CHECKS: Final[Sequence[Check]] = (
+AWS_CHECKS: Final[Sequence[Check]] = (
     *identity.CHECKS,
-    *kubernetes.CHECKS,
+    *clusters.CHECKS,
+    *service_account.CHECKS,
+    *permissions.CHECKS,
+    *keys.CHECKS,
+    *volumes.CHECKS,
+    *limits.CHECKS,
 )
+"""What AWS says, with what Kubernetes says about the same objects."""
+
+ALL_CHECKS: Final[Sequence[Check]] = (*AWS_CHECKS, *kubernetes.CHECKS)

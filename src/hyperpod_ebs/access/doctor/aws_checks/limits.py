@@ -1,0 +1,84 @@
+"""How much room is left: attach slots of nodes, and the account's quotas for EBS."""
+
+import re
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Final
+
+from hyperpod_ebs.access.aws.instances import list_instances
+from hyperpod_ebs.access.aws.quotas import list_quotas
+from hyperpod_ebs.access.aws.snapshots import list_snapshots
+from hyperpod_ebs.access.doctor.checks import Check
+from hyperpod_ebs.access.doctor.context import Context
+from hyperpod_ebs.access.doctor.findings import Finding, fails, may_fail
+from hyperpod_ebs.driver.model.kubernetes_node import DRIVER
+from hyperpod_ebs.driver.model.limits import attach_limit
+from hyperpod_ebs.driver.model.nodes import Ec2Node
+
+_NEARLY: Final = 0.9
+"""The part of a quota from which on it is worth a warning."""
+
+_GIB_PER_TIB: Final = 1024
+_STORAGE: Final = re.compile(r"Storage for .*\((?P<type>\w+)\) volumes, in TiB")
+_SNAPSHOTS: Final = "Snapshots per Region"
+
+
+async def _check_slots(context: Context) -> AsyncIterator[Finding]:
+    used = Counter(
+        str(holder.node) for volume in await context.volumes() for holder in volume.holders if holder.node is not None
+    )
+    types = {node.csi_id: node.type for node in await context.cluster_nodes()}
+    nodes = await context.nodes()
+    plain = [node.instance for node in nodes if isinstance(node, Ec2Node) and node.instance in used]
+    types |= {instance.id: instance.type for instance in await list_instances(await context.aws(), plain)}
+    limits = await _published_limits(context)
+    for node in map(str, nodes):
+        limit = limits.get(node) or (attach_limit(types[node], reserved=0) if node in types else None)
+        if limit and used[node] >= limit:
+            yield may_fail(
+                f"node {node}",
+                f"{used[node]} volumes are attached to it, and it can have {limit}",
+                "A further volume is not attached to it, and its pod waits",
+                "move a pod with a volume to another node, or use a larger instance type",
+            )
+
+
+async def _published_limits(context: Context) -> dict[str, int]:
+    """The number of volumes that Kubernetes expects on each node, by CSI node id."""
+    limits = {}
+    for item in await context.objects("/apis/storage.k8s.io/v1/csinodes"):
+        for driver in item.get("spec", {}).get("drivers") or ():
+            if driver.get("name") == DRIVER and (count := (driver.get("allocatable") or {}).get("count")):
+                limits[str(driver.get("nodeID"))] = int(count)
+    return limits
+
+
+async def _check_quotas(context: Context) -> AsyncIterator[Finding]:
+    aws = await context.aws()
+    quotas = await list_quotas(aws, "ebs")
+    gib = Counter[str]()
+    for volume in await context.volumes():
+        gib[volume.type] += volume.gib
+    for quota in quotas:
+        if match := _STORAGE.fullmatch(quota.name):
+            used, unit = gib[match["type"]] / _GIB_PER_TIB, "TiB"
+        elif quota.name == _SNAPSHOTS:
+            used, unit = float(len(await list_snapshots(aws))), "snapshots"
+        else:
+            continue
+        if used < _NEARLY * quota.value:
+            continue
+        report = fails if used >= quota.value else may_fail
+        yield report(
+            f"quota {quota.name} ({quota.code})",
+            f"{used:.1f} of {quota.value:g} {unit} are in use",
+            "AWS creates no more of them" if used >= quota.value else "AWS soon creates no more of them",
+            f"`aws service-quotas request-service-quota-increase --service-code ebs --quota-code {quota.code} "
+            "--desired-value VALUE`",
+        )
+
+
+CHECKS: Final = (
+    Check(name="attach slots", promise="the nodes have room for further volumes", run=_check_slots),
+    Check(name="quotas", promise="the account's quotas for EBS leave room", run=_check_quotas),
+)
