@@ -10,7 +10,7 @@ from hyperpod_ebs.access.policy.key_documents import KeyUsers, key_policy
 from hyperpod_ebs.access.policy.trust_documents import trust_policy_irsa, trust_policy_pod_identity
 from hyperpod_ebs.emulator.eks_records import PodIdentityAssociation
 from hyperpod_ebs.emulator.identity_records import OidcProvider
-from hyperpod_ebs.emulator.records import Attachment, Instance
+from hyperpod_ebs.emulator.records import Instance
 from hyperpod_ebs.emulator.state.store import Store
 from tests.support.doctor_faults import Fault
 from tests.support.doctor_site import (
@@ -29,8 +29,7 @@ from tests.support.doctor_site import (
     node_object,
     volume_object,
 )
-from tests.support.emulator_clients import ZONE
-from tests.support.iam_users import allow, document
+from tests.support.iam_users import document
 from tests.support.permission_removals import parts, without
 
 Plant = Callable[[DoctorSite], Awaitable[object]]
@@ -58,7 +57,7 @@ def _without(action: str) -> Plant:
 
     def change(site: DoctorSite) -> None:
         documents = {name: json.loads(text) for name, text in site.role.inline.items()}
-        for _, given in documents.items():
+        for given in documents.values():
             for statement in given["Statement"]:
                 actions = statement["Action"]
                 statement["Action"] = [actions] if isinstance(actions, str) else actions
@@ -83,7 +82,8 @@ def _cluster(store: Store, site: DoctorSite) -> Any:
 
 def _restrict_group(store: Store, site: DoctorSite) -> None:
     cluster = _cluster(store, site)
-    store.clusters.put(replace(cluster, groups=tuple({**group, "restricted": True} for group in cluster.groups)))
+    groups = tuple({**group, "restricted": True, "settings": {}} for group in cluster.groups)
+    store.clusters.put(replace(cluster, groups=groups))
 
 
 def _change_node(instance: Callable[[DoctorSite], str], **fields: Any) -> Plant:
@@ -143,7 +143,7 @@ def _token_trust(provider: str, conditions: Mapping[str, str]) -> str:
     )
 
 
-def _scoped(*, tag: str = "eks", has_session_tags: bool = True) -> Plant:
+def _scope(*, tag: str = "eks", has_session_tags: bool = True) -> Plant:
     """Replace the role's policy for volumes with AWS's cluster-scoped one."""
 
     def change(site: DoctorSite) -> None:
@@ -161,15 +161,15 @@ def _scoped(*, tag: str = "eks", has_session_tags: bool = True) -> Plant:
     return _plant(change)
 
 
-def _scoped_static(site: DoctorSite) -> None:
+def _tag_static_for_another(site: DoctorSite) -> None:
     store = site.emulator.world.store
     static = store.volumes[site.static]
     store.volumes.put(replace(static, tags={"ebs.csi.aws.com/cluster-name": "another"}))
 
 
-async def _scoped_with_static_of_another(site: DoctorSite) -> None:
-    await _scoped()(site)
-    _scoped_static(site)
+async def _scope_with_foreign_static(site: DoctorSite) -> None:
+    await _scope()(site)
+    _tag_static_for_another(site)
 
 
 def _key_id(site: DoctorSite) -> str:
@@ -518,18 +518,18 @@ FAULTS: Final[tuple[Fault[DoctorSite], ...]] = (
         _bind,
         "permissions",
         f"role {ROLE}",
-        "the permissions boundary does not allow it",
+        "the permissions boundary or no policy allows it",
     ),
     Fault(
         "the cluster-scoped policy gets no session tag",
-        _scoped(has_session_tags=False),
+        _scope(has_session_tags=False),
         "permissions",
         f"role {ROLE}",
         "the session has no such tag",
     ),
     Fault(
         "the driver tags volumes with another cluster than its session",
-        _scoped(tag="another"),
+        _scope(tag="another"),
         "permissions",
         f"role {ROLE}",
         "the session has eks, and the driver sets another",
@@ -613,7 +613,7 @@ FAULTS: Final[tuple[Fault[DoctorSite], ...]] = (
         ),
         "volumes",
         "PersistentVolume static",
-        f"topology.kubernetes.io/zone us-west-2b, and volume vol-",
+        "topology.kubernetes.io/zone us-west-2b, and volume vol-",
     ),
     Fault(
         "a static volume lacks the tag that AWS's policy wants",
@@ -624,7 +624,7 @@ FAULTS: Final[tuple[Fault[DoctorSite], ...]] = (
     ),
     Fault(
         "a static volume has the tag of another cluster",
-        _scoped_with_static_of_another,
+        _scope_with_foreign_static,
         "volume tags",
         "volume vol-",
         "PersistentVolume static names it, and it lacks the tag ebs.csi.aws.com/cluster-name=eks",
@@ -644,8 +644,8 @@ FAULTS: Final[tuple[Fault[DoctorSite], ...]] = (
         "has state busy",
     ),
     Fault(
-        "a volume is attached to a HyperPod node that is gone",
-        _move_attachment(_volume, _machine(lambda site: site.node, state="terminated")),
+        "a volume is attached to a node of a HyperPod cluster that is gone",
+        _move_attachment(_volume, _machine(lambda site: site.node, cluster="zzzzzzzzzzzz")),
         "attachments",
         "volume vol-",
         "AWS has no such machine any more",
@@ -662,7 +662,7 @@ FAULTS: Final[tuple[Fault[DoctorSite], ...]] = (
         _move_attachment(_static, _machine(lambda site: site.instance)),
         "attachments",
         "volume vol-",
-        "which is no node of the Kubernetes cluster",
+        "which is not a node of the Kubernetes cluster",
         "may fail",
     ),
     Fault(
@@ -670,7 +670,7 @@ FAULTS: Final[tuple[Fault[DoctorSite], ...]] = (
         _plant(_fill_slots),
         "attach slots",
         "node i-",
-        "1 volumes are attached to it, and it can have 1",
+        "1 of 1 attach slots are in use",
         "may fail",
     ),
 )

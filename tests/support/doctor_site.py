@@ -1,4 +1,4 @@
-"""An account and a Kubernetes cluster in which all is in order, for the doctor to look at, and which can be restored."""
+"""An account and a Kubernetes cluster in which all is in order, which the doctor looks at, and a test can restore."""
 
 import copy
 import json
@@ -7,7 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from hyperpod_ebs.access.aws.session import AwsOptions
+import pytest
+
+from hyperpod_ebs.access.aws import session as access
 from hyperpod_ebs.access.doctor.checks import Check, run_checks
 from hyperpod_ebs.access.doctor.context import Context, Wanted
 from hyperpod_ebs.access.doctor.findings import Finding
@@ -85,6 +87,8 @@ class DoctorSite:
     """The volume of PersistentVolume `static`, on the EC2 instance."""
 
     snapshot: str
+    caller: access.Aws
+    """The doctor's clients."""
 
     @property
     def csi_id(self) -> str:
@@ -108,12 +112,17 @@ class DoctorSite:
             yield self.kubernetes
 
         async with AsyncExitStack() as stack:
-            context = Context(wanted, AwsOptions(region="us-west-2"), open_reader, stack)
+            context = Context(wanted, self._share_caller, open_reader, stack)
             findings = await run_checks(checks, context)
         return [finding for finding in findings if finding.status != "ok"]
 
     @asynccontextmanager
-    async def restored(self) -> AsyncGenerator[None]:
+    async def _share_caller(self) -> AsyncGenerator[access.Aws]:
+        """The doctor's clients, which take a second to create, for all examinations."""
+        yield self.caller
+
+    @asynccontextmanager
+    async def undo_changes(self) -> AsyncGenerator[None]:
         """Undo at the end of the block what the block changes in records and objects."""
         tables = [table for table in vars(self.emulator.world.store).values() if isinstance(table, Table)]
         rows, lists = [dict(table) for table in tables], copy.deepcopy(self.kubernetes.lists)
@@ -133,7 +142,12 @@ class DoctorSite:
 @asynccontextmanager
 async def healthy_site() -> AsyncGenerator[DoctorSite]:
     """Start an emulator with a HyperPod cluster, an EC2 node, and a driver with its role, key, volumes and snapshot."""
-    async with cloud() as (emulator, aws):
+    async with cloud() as (emulator, aws), AsyncExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in emulator.env.items():
+                patch.setenv(name, value)
+            caller = await stack.enter_async_context(access.open_aws())
+            await _create_clients(caller)
         cluster, (node,) = await aws.create_cluster()
         await _create_role(aws)
         key = await _create_key(aws)
@@ -156,9 +170,16 @@ async def healthy_site() -> AsyncGenerator[DoctorSite]:
             volume=volume,
             static=static,
             snapshot=snapshot,
+            caller=caller,
         )
         site.kubernetes.lists = _objects(site)
         yield site
+
+
+async def _create_clients(caller: access.Aws) -> None:
+    """Create the clients while the environment names the emulator."""
+    for create in (caller.ec2, caller.eks, caller.iam, caller.kms, caller.quotas, caller.sagemaker, caller.sts):
+        await create()
 
 
 async def _create_role(aws: Aws) -> None:

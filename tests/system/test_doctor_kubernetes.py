@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from hyperpod_ebs.access.aws.session import ANY_CALLER
+from hyperpod_ebs.access.aws.session import open_aws
 from hyperpod_ebs.access.doctor.checks import run_checks
 from hyperpod_ebs.access.doctor.context import Context, Wanted
 from hyperpod_ebs.access.doctor.findings import Finding
@@ -22,7 +22,7 @@ WANTED: Final = Wanted(namespace="kube-system", service_account="ebs-csi-control
 async def examine(cluster: RecordedCluster, directory: Path) -> Sequence[Finding]:
     """What the doctor finds with the rights of a pod, without what is in order."""
     async with cluster.serve(directory), AsyncExitStack() as stack:
-        context = Context(WANTED, ANY_CALLER, lambda: cluster.open_reader(directory), stack)
+        context = Context(WANTED, open_aws, lambda: cluster.open_reader(directory), stack)
         findings = await run_checks(CHECKS, context)
     assert {request.partition(" ")[0] for request in cluster.requests} == {"GET"}
     assert len(cluster.requests) == len(set(cluster.requests)), "a list was read twice"

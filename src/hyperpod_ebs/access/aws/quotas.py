@@ -24,10 +24,14 @@ async def list_quotas(aws: Aws, service: str) -> list[Quota]:
         Error: The caller may not list them.
     """
     client, quotas = await aws.quotas(), list[Quota]()
+    token: dict[str, str] = {}
     with translate_sdk_errors(f"list the quotas of {service}"):
-        async for page in client.get_paginator("list_service_quotas").paginate(ServiceCode=service):
+        while True:
+            page = await client.list_service_quotas(ServiceCode=service, **token)  # type: ignore[arg-type] # NextToken
             quotas += [
                 Quota(code=quota["QuotaCode"], name=quota["QuotaName"], value=quota["Value"])
                 for quota in page["Quotas"]
             ]
-    return quotas
+            if not (next_token := page.get("NextToken")):
+                return quotas
+            token = {"NextToken": next_token}

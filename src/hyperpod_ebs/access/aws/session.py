@@ -127,7 +127,9 @@ class Aws:
             if service not in self._clients:
                 with translate_sdk_errors(f"set up the AWS SDK for {service}"):
                     client = self.session.create_client(service, self.region)  # type: ignore[call-overload] # one of the above
-                    self._clients[service] = await self._stack.enter_async_context(client)
+                    entered = await self._stack.enter_async_context(client)
+                    await off_loop(entered.can_paginate, "")  # reads the file that says how listings have pages
+                    self._clients[service] = entered
             return self._clients[service]
 
 
@@ -181,6 +183,7 @@ def _open_session(profile: str | None) -> "AioSession":
             max_pool_connections=20,
             retries={"mode": "standard", "total_max_attempts": 5},
             user_agent_extra=f"hyperpod-ebs/{__version__}",
+            warm_up_loader_caches=True,
         )
     )
     if MODELS.is_dir():

@@ -8,7 +8,7 @@ from typing import Final
 from cyclopts import App
 
 from hyperpod_ebs.access import exit_codes
-from hyperpod_ebs.access.aws.session import ANY_CALLER, AwsOptions
+from hyperpod_ebs.access.aws.session import ANY_CALLER, AwsOptions, open_aws
 from hyperpod_ebs.access.console import Output, confirm, note
 from hyperpod_ebs.access.doctor.checks import run_checks
 from hyperpod_ebs.access.doctor.context import Context, Wanted
@@ -75,7 +75,7 @@ def run_doctor(  # noqa: PLR0913 - each is a flag
 
     async def run() -> int:
         async with AsyncExitStack() as stack:
-            context = Context(wanted, aws, lambda: open_reader(kubernetes), stack)
+            context = Context(wanted, lambda: open_aws(aws), lambda: open_reader(kubernetes), stack)
             async with _progress() as count:
                 findings = await run_checks(ALL_CHECKS, context, on_done=count)
             print_report(findings, output)

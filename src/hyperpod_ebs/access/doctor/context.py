@@ -16,7 +16,7 @@ from hyperpod_ebs.access.aws.eks_clusters import (
     list_eks_cluster_names,
 )
 from hyperpod_ebs.access.aws.roles import Role, find_role
-from hyperpod_ebs.access.aws.session import Aws, AwsOptions, Caller, open_aws
+from hyperpod_ebs.access.aws.session import Aws, Caller
 from hyperpod_ebs.access.aws.volumes import EbsVolume, list_volumes
 from hyperpod_ebs.access.kubernetes.reader import Reader, list_all
 from hyperpod_ebs.driver.model import errors
@@ -110,13 +110,13 @@ class Context:
     def __init__(
         self,
         wanted: Wanted,
-        aws: AwsOptions,
+        open_aws: Callable[[], AbstractAsyncContextManager[Aws]],
         open_reader: Callable[[], AbstractAsyncContextManager[Reader]],
         stack: AsyncExitStack,
     ) -> None:
         """What is opened is closed with the stack."""
         self.wanted = wanted
-        self._aws = Part("AWS", lambda: stack.enter_async_context(open_aws(aws)))
+        self._aws = Part("AWS", lambda: stack.enter_async_context(open_aws()))
         self._caller = Part("AWS", self._load_caller)
         self._reader = Part("Kubernetes", lambda: stack.enter_async_context(open_reader()))
         self._clusters = Part("HyperPod clusters", self._load_clusters)

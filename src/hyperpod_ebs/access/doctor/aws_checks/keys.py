@@ -14,6 +14,7 @@ from hyperpod_ebs.access.aws.permissions import Need, Verdict, simulate
 from hyperpod_ebs.access.aws.roles import Role
 from hyperpod_ebs.access.aws.session import Aws
 from hyperpod_ebs.access.aws.snapshots import list_snapshots
+from hyperpod_ebs.access.doctor.aws_checks.policy_reasons import unmet_condition
 from hyperpod_ebs.access.doctor.checks import Check
 from hyperpod_ebs.access.doctor.context import Context
 from hyperpod_ebs.access.doctor.findings import Finding, fails, may_fail, not_checked
@@ -21,6 +22,7 @@ from hyperpod_ebs.access.policy.key_documents import KeyUsers, key_statements
 from hyperpod_ebs.access.policy.statements import Setting
 from hyperpod_ebs.driver.model import errors, tags
 from hyperpod_ebs.driver.model.kubernetes_node import DRIVER
+from hyperpod_ebs.iam.request import Principal, PrincipalType
 
 _ATTACHING: Final = ("kms:DescribeKey", "kms:CreateGrant")
 _CREATING: Final = ("kms:GenerateDataKeyWithoutPlaintext", "kms:Decrypt")
@@ -157,10 +159,18 @@ def _denial(aws: Aws, key: KmsKey, user: str, role: Role, lacking: Sequence[Verd
     report = may_fail if wanted <= set(_COPYING) else fails
     return report(
         f"KMS key {key.arn}",
-        f"{user} uses it; " + "; ".join(verdict.reason for verdict in lacking),
+        f"{user} uses it; " + "; ".join(_reason(verdict, role) for verdict in lacking),
         _CONSEQUENCES[lacking[0].need.action],
         f"add to the key's policy (`hyperpod-ebs policy key` prints the whole policy): {json.dumps(statements)}",
     )
+
+
+def _reason(verdict: Verdict, role: Role) -> str:
+    """Why the role may not use the key, with the condition of the key's policy that it does not meet."""
+    need, account = verdict.need, role.arn.split(":")[4]
+    principal = Principal(type=PrincipalType.ROLE_SESSION, arn=role.arn, account=account, role=role.arn)
+    condition = unmet_condition(need.resource_policy or "{}", principal, need.action, need.resource, need.context)
+    return f"{verdict.reason}; in the key's policy, {condition}" if condition else verdict.reason
 
 
 def _needs(aws: Aws, key: KmsKey, role: Role, policy: str) -> list[Need]:

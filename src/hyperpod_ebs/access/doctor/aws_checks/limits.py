@@ -2,18 +2,20 @@
 
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from hyperpod_ebs.access.aws.instances import list_instances
 from hyperpod_ebs.access.aws.quotas import list_quotas
 from hyperpod_ebs.access.aws.snapshots import list_snapshots
+from hyperpod_ebs.access.aws.volumes import EbsVolume
 from hyperpod_ebs.access.doctor.checks import Check
 from hyperpod_ebs.access.doctor.context import Context
 from hyperpod_ebs.access.doctor.findings import Finding, fails, may_fail
 from hyperpod_ebs.driver.model.kubernetes_node import DRIVER
 from hyperpod_ebs.driver.model.limits import attach_limit
 from hyperpod_ebs.driver.model.nodes import Ec2Node
+from hyperpod_ebs.driver.model.tags import MANAGED
 
 _NEARLY: Final = 0.9
 """The part of a quota from which on it is worth a warning."""
@@ -24,26 +26,36 @@ _SNAPSHOTS: Final = "Snapshots per Region"
 
 
 async def _check_slots(context: Context) -> AsyncIterator[Finding]:
-    used = Counter(
-        str(holder.node) for volume in await context.volumes() for holder in volume.holders if holder.node is not None
-    )
+    """Whether Kubernetes' limit for the driver's volumes is reached; without that limit, EC2's for all volumes."""
+    nodes, names = await context.nodes(), await context.driver_volumes()
+    volumes = await context.volumes()
+    of_driver = [volume for volume in volumes if volume.id in names or volume.tags.get(MANAGED) == "true"]
+    count, driver_count = _volumes_by_node(volumes), _volumes_by_node(of_driver)
     types = {node.csi_id: node.type for node in await context.cluster_nodes()}
-    nodes = await context.nodes()
-    plain = [node.instance for node in nodes if isinstance(node, Ec2Node) and node.instance in used]
+    plain = [node.instance for node in nodes if isinstance(node, Ec2Node) and node.instance in count]
     types |= {instance.id: instance.type for instance in await list_instances(await context.aws(), plain)}
-    limits = await _published_limits(context)
+    published = await _kubernetes_limits(context)
     for node in map(str, nodes):
-        limit = limits.get(node) or (attach_limit(types[node], reserved=0) if node in types else None)
-        if limit and used[node] >= limit:
+        if node in published:
+            used, limit = driver_count[node], published[node]
+        elif node in types:
+            used, limit = count[node], attach_limit(types[node], reserved=0)
+        else:
+            continue
+        if used >= limit:
             yield may_fail(
                 f"node {node}",
-                f"{used[node]} volumes are attached to it, and it can have {limit}",
+                f"{used} of {limit} attach slots are in use",
                 "A further volume is not attached to it, and its pod waits",
                 "move a pod with a volume to another node, or use a larger instance type",
             )
 
 
-async def _published_limits(context: Context) -> dict[str, int]:
+def _volumes_by_node(volumes: Sequence[EbsVolume]) -> Counter[str]:
+    return Counter(str(holder.node) for volume in volumes for holder in volume.holders if holder.node is not None)
+
+
+async def _kubernetes_limits(context: Context) -> dict[str, int]:
     """The number of volumes that Kubernetes expects on each node, by CSI node id."""
     limits = {}
     for item in await context.objects("/apis/storage.k8s.io/v1/csinodes"):

@@ -23,6 +23,9 @@ from hyperpod_ebs.driver.model.nodes import Ec2Node
 SCOPED_TAG: Final = "eks-cluster-name"
 """The tag of the role or its session by which AWS's cluster-scoped policy knows the cluster."""
 
+_WIDELY_ALLOWED: Final = ("ec2:Describe", "ec2:CreateTags")
+"""What AWS's policies allow without a condition on the cluster."""
+
 _SCOPED_POLICY: Final = "AmazonEBSCSIDriverEKSClusterScopedPolicy"
 _WITHOUT_VOLUMES: Final = "No volume is created for a claim"
 _CONSEQUENCES: Final[Mapping[str, str]] = {
@@ -161,9 +164,9 @@ async def _check_permissions(context: Context) -> AsyncIterator[Finding]:
 
 
 def _changing(verdicts: Sequence[Verdict]) -> set[str]:
-    """The actions that change something in EC2."""
+    """The actions that change volumes and snapshots."""
     actions = {verdict.need.action for verdict in verdicts}
-    return {action for action in actions if action.startswith("ec2:") and not action.startswith("ec2:Describe")}
+    return {action for action in actions if action.startswith("ec2:") and not action.startswith(_WIDELY_ALLOWED)}
 
 
 async def _scope_problem(context: Context, role: Role, setting: DriverSetting) -> Finding | None:

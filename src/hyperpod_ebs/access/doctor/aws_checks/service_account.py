@@ -11,7 +11,7 @@ from typing import Final
 
 from hyperpod_ebs.access.aws.eks_clusters import ACTIVE, EksCluster, addon_status
 from hyperpod_ebs.access.aws.roles import Role, provider_audiences
-from hyperpod_ebs.access.doctor.aws_checks.trust import trust_problem
+from hyperpod_ebs.access.doctor.aws_checks.policy_reasons import trust_problem
 from hyperpod_ebs.access.doctor.checks import Check
 from hyperpod_ebs.access.doctor.context import ROLE_ANNOTATION, Context, Missing, RoleUse
 from hyperpod_ebs.access.doctor.findings import Finding, fails, may_fail

@@ -69,7 +69,7 @@ def _zones(item: Object, key: str) -> set[str]:
 
 
 async def _check_tags(context: Context) -> AsyncIterator[Finding]:
-    """Whether the role's policies let the driver use volumes that somebody else created."""
+    """Whether the role's policies let the driver use volumes that the driver did not create."""
     volumes, names = await context.volumes(), await context.driver_volumes()
     by_tags: dict[tuple[tuple[str, str], ...], list[EbsVolume]] = {}
     for volume in volumes:
@@ -82,7 +82,7 @@ async def _check_tags(context: Context) -> AsyncIterator[Finding]:
             for deciding, members in by_tags.items():
                 for added in await _tags_to_add(context, role.arn, setting, dict(deciding)):
                     for volume in members:
-                        yield _untagged(context, role.name, volume, names[volume.id]["metadata"]["name"], added)
+                        yield _missing_tag(context, role.name, volume, names[volume.id]["metadata"]["name"], added)
 
 
 async def _tags_to_add(
@@ -108,7 +108,7 @@ async def _may_attach(context: Context, role: str, setting: DriverSetting, own: 
     return verdict.decision != "denied"
 
 
-def _untagged(context: Context, role: str, volume: EbsVolume, name: str, added: Mapping[str, str]) -> Finding:
+def _missing_tag(context: Context, role: str, volume: EbsVolume, name: str, added: Mapping[str, str]) -> Finding:
     written = " ".join(f"Key={key},Value={value}" for key, value in added.items())
     shown = ", ".join(f"{key}={value}" for key, value in added.items())
 
@@ -135,7 +135,7 @@ async def _check_attachments(context: Context) -> AsyncIterator[Finding]:
         for holder in volume.holders
         if volume.id in names or volume.tags.get(tags.MANAGED) == "true" or isinstance(holder.node, HyperPodNode)
     ]
-    gone = await _gone_machines(context, [holder for _, holder in holders])
+    gone = await _absent_machines(context, [holder for _, holder in holders])
     nodes = set(map(str, await context.nodes())) if has_kubernetes else set[str]()
     for volume, holder in holders:
         where = f"volume {volume.id}"
@@ -164,13 +164,13 @@ async def _check_attachments(context: Context) -> AsyncIterator[Finding]:
             yield may_fail(
                 where,
                 f"PersistentVolume {names[volume.id]['metadata']['name']} names it, and it is attached to {machine}, "
-                "which is no node of the Kubernetes cluster",
+                "which is not a node of the Kubernetes cluster",
                 "Pods with the volume wait until it is detached there",
                 f"`hyperpod-ebs volume detach {volume.id}`, once nothing there uses it",
             )
 
 
-async def _gone_machines(context: Context, holders: list[Holder]) -> set[str]:
+async def _absent_machines(context: Context, holders: list[Holder]) -> set[str]:
     """The machines that AWS does not have any more, by CSI node id."""
     clusters = {cluster.id for cluster in await context.clusters()}
     known = {node.csi_id for node in await context.cluster_nodes()}

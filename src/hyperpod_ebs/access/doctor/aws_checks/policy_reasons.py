@@ -1,13 +1,15 @@
-"""Why a role's trust policy does not let a principal assume the role; decides without asking AWS."""
+"""Why a trust policy or a key policy does not let a principal in; decided here, without asking AWS."""
 
 import json
 from collections.abc import Mapping, Sequence
 
 from hyperpod_ebs.access.aws.roles import Role
 from hyperpod_ebs.iam import documents
+from hyperpod_ebs.iam.conditions import Condition
 from hyperpod_ebs.iam.decision import Allowed, DeniedExplicitly, Nearest, Policies, ResourcePolicy, decide
 from hyperpod_ebs.iam.documents import Kind, MalformedPolicy
 from hyperpod_ebs.iam.request import Context, Principal, Request
+from hyperpod_ebs.iam.statements import Effect, Statement
 
 
 def trust_problem(
@@ -43,6 +45,28 @@ def trust_problem(
     return None
 
 
+def unmet_condition(
+    document: str, principal: Principal, action: str, resource: str, context: Mapping[str, str | Sequence[str]]
+) -> str | None:
+    """The condition that keeps a statement of a resource's policy from allowing a principal an action.
+
+    None if no statement fails by its conditions alone.
+    """
+    policy = documents.parse(document, kind=Kind.RESOURCE, name="the policy")
+    request = Request(
+        principal=principal,
+        action=action,
+        resource=resource,
+        resource_account=resource.split(":")[4],
+        context=Context(context),
+    )
+    for statement in policy.statements:
+        mismatch = statement.mismatch(request, has_boundary=False)
+        if statement.effect is Effect.ALLOW and mismatch is not None and mismatch.condition is not None:
+            return _difference(document, statement, mismatch.condition, context)
+    return None
+
+
 def _reason(
     role: Role,
     principal: Principal,
@@ -52,15 +76,22 @@ def _reason(
 ) -> str:
     if nearest is None or nearest.mismatch.condition is None:
         return f"its trust policy does not let {principal.arn} {action}"
-    condition, statement = nearest.mismatch.condition, nearest.rule.statement
-    written = json.loads(role.trust)["Statement"]
+    difference = _difference(role.trust, nearest.rule.statement, nearest.mismatch.condition, context)
+    return f"its trust policy does not let the driver in: {difference}"
+
+
+def _difference(
+    document: str, statement: Statement, condition: Condition, context: Mapping[str, str | Sequence[str]]
+) -> str:
+    """The value that a condition wants, and the one that the driver has."""
+    written = json.loads(document)["Statement"]
     written = written[statement.index] if isinstance(written, list) else written
     keys: Mapping[str, object] = written["Condition"].get(condition.operator, {})
     expected = next((value for key, value in keys.items() if key.lower() == condition.key.lower()), "another value")
     actual = next((value for key, value in context.items() if key.lower() == condition.key.lower()), "no value")
     return (
-        f"{statement.name} of its trust policy wants {condition.key} to be {_text(expected)} "
-        f"({condition.operator}), and the driver has {_text(actual)}"
+        f"{statement.name} wants {condition.key} to be {_text(expected)} ({condition.operator}), "
+        f"and the driver has {_text(actual)}"
     )
 
 
