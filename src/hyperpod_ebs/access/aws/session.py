@@ -128,7 +128,8 @@ class Aws:
                 with translate_sdk_errors(f"set up the AWS SDK for {service}"):
                     client = self.session.create_client(service, self.region)  # type: ignore[call-overload] # one of the above
                     entered = await self._stack.enter_async_context(client)
-                    await off_loop(entered.can_paginate, "")  # reads the file that says how listings have pages
+                    # Reads the file about the pages of listings, for all operations.
+                    await off_loop(entered.can_paginate, min(entered.meta.method_to_api_mapping))
                     self._clients[service] = entered
             return self._clients[service]
 
