@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hyperpod_ebs.access.doctor.registry import ALL_CHECKS
-from tests.support import kubernetes_faults
+from tests.support import aws_faults, kubernetes_faults
 from tests.support.doctor_faults import Fault
 
 PAGE: Final = "docs/reference/doctor.md"
@@ -40,18 +40,22 @@ In this order: a check that fails can make later ones fail.
 _FAULTS: Final = """
 ## Faults
 
-The tests plant each of these faults in a setting in which all is in order: AWS's part in the embedded cloud, the part
-of Kubernetes in a recorded API server. The doctor must then name this fault and nothing else, with a consequence and
-a fix; without a fault, it must find nothing. The last column has words of the evidence.
+The tests plant each of these {number} faults in a setting in which all is in order: AWS's part in the embedded cloud,
+the part of Kubernetes in a recorded API server. The doctor must then name this fault and nothing else, with a
+consequence and a fix; without a fault, it must find nothing. The last column has words of the evidence.
 """
-TABLES: Final[Mapping[str, Sequence[Fault[Any]]]] = {"Kubernetes": kubernetes_faults.FAULTS}
+TABLES: Final[Mapping[str, Sequence[Fault[Any]]]] = {
+    "AWS": aws_faults.FAULTS,
+    "Kubernetes": kubernetes_faults.FAULTS,
+}
 """The faults by where they are planted."""
 
 
 def page() -> str:
     """The whole page."""
     checks = "".join(f"| {check.name} | {_cell(check.promise)} |\n" for check in ALL_CHECKS)
-    return "".join([HEAD, _CHECKS, checks, _FAULTS, *_tables()])
+    number = sum(map(len, TABLES.values()))
+    return "".join([HEAD, _CHECKS, checks, _FAULTS.format(number=number), *_tables()])
 
 
 def _tables() -> Iterator[str]:
@@ -61,8 +65,9 @@ def _tables() -> Iterator[str]:
 
 
 def _row(fault: Fault[Any]) -> str:
+    named = f"{fault.object}…" if fault.object.endswith("-") else fault.object
     said = f"… {fault.says} …"
-    return f"| {_cell(fault.id)} | `{fault.status}` | {fault.check} | {_cell(fault.object)} | {_cell(said)} |\n"
+    return f"| {_cell(fault.id)} | `{fault.status}` | {fault.check} | {_cell(named)} | {_cell(said)} |\n"
 
 
 def _cell(text: str) -> str:
