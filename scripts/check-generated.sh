@@ -22,7 +22,7 @@ for file in charts/hyperpod-ebs/values.schema.json charts/hyperpod-ebs/templates
         exit 1
     }
 done
-for page in INVARIANTS.md docs/reference/command-line.md docs/reference/doctor.md docs/reference/errors.md docs/reference/metrics.md; do
+for page in src/hyperpod_ebs/access/policy/comparison/action_names.txt INVARIANTS.md docs/reference/command-line.md docs/reference/doctor.md docs/reference/errors.md docs/reference/metrics.md; do
     diff --brief "$fresh/$page" "$page" || {
         echo "$page differs from the code that it is generated from: run make generate" >&2
         exit 1

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Final
 
+import action_names
 import command_line
 import doctor_catalogue
 import error_catalogue
@@ -18,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--into", type=Path, default=ROOT, help="the directory to write them to")
     into = parser.parse_args().into
-    for module in (invariants, command_line, doctor_catalogue, error_catalogue, metrics):
+    for module in (action_names, invariants, command_line, doctor_catalogue, error_catalogue, metrics):
         module.write(into)
 
 

@@ -1,0 +1,41 @@
+"""The comparison of policies with what a job needs."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from hyperpod_ebs.access.policy.comparison.findings import Finding, FindingKind, in_order
+from hyperpod_ebs.access.policy.comparison.jobs import Job, Subject, has_action
+from hyperpod_ebs.access.policy.comparison.missing import missing
+from hyperpod_ebs.access.policy.comparison.mistakes import mistakes
+from hyperpod_ebs.access.policy.comparison.too_wide import too_wide
+from hyperpod_ebs.iam.documents import Kind
+from hyperpod_ebs.iam.statements import Effect
+
+_MANAGE: Final = "kms:PutKeyPolicy"
+
+
+def findings(job: Job, subject: Subject) -> list[Finding]:
+    """Everything in which the policies differ from what a job needs, what stops the job first."""
+    own = [policy for policy in (*subject.policies, *(subject.boundary or ())) if not policy.is_aws_managed]
+    found = [each for policy in own for each in mistakes(policy, job.actions)]
+    fixed = frozenset(action for mistake in found for action in mistake.fixes)
+    mistyped = [mistake.finding for mistake in found]
+    return in_order([*mistyped, *missing(job, subject, fixed), *too_wide(job, subject), *_unmanageable(job, subject)])
+
+
+def _unmanageable(job: Job, subject: Subject) -> Iterator[Finding]:
+    """A key policy under which no principal may change the policy."""
+    if job.kind is not Kind.RESOURCE:
+        return
+    for policy in subject.policies:
+        statements = policy.compiled.statements
+        if not any(each.effect is Effect.ALLOW and has_action(each, _MANAGE) for each in statements):
+            root = f"arn:{job.setting.partition}:iam::{job.setting.account}:root"
+            yield Finding(
+                kind=FindingKind.OPTIONAL,
+                policy=policy.name,
+                message=f"no statement allows {_MANAGE}, so no user of the account can change the key's policy again",
+                patch=[
+                    policy.addition({"Effect": "Allow", "Principal": {"AWS": root}, "Action": "kms:*", "Resource": "*"})
+                ],
+            )
