@@ -35,7 +35,18 @@ OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
             "ListPodIdentityAssociations",
         }
     ),
-    "iam": frozenset({"GetOpenIDConnectProvider", "GetRole", "ListAttachedRolePolicies", "SimulatePrincipalPolicy"}),
+    "iam": frozenset(
+        {
+            "GetOpenIDConnectProvider",
+            "GetPolicy",
+            "GetPolicyVersion",
+            "GetRole",
+            "GetRolePolicy",
+            "ListAttachedRolePolicies",
+            "ListRolePolicies",
+            "SimulatePrincipalPolicy",
+        }
+    ),
     "kms": frozenset({"DescribeKey", "GetKeyPolicy", "ListGrants"}),
     "sagemaker": frozenset({"DescribeCluster", "DetachClusterNodeVolume", "ListClusterNodes", "ListClusters"}),
     "service-quotas": frozenset({"ListServiceQuotas"}),

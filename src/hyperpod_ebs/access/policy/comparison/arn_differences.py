@@ -7,6 +7,9 @@ from typing import Final
 
 from hyperpod_ebs.iam.patterns import ARN_FIELDS
 
+ANY_CLUSTER: Final = ("anycluster00", "any-cluster")
+"""The HyperPod cluster and the EKS cluster in requests about every cluster."""
+
 _NAMES: Final = ("", "partition", "service", "region", "account", "resource")
 _CLOSE: Final = 0.8
 
@@ -50,5 +53,6 @@ def _is_similar(one: str, other: str) -> bool:
 
 def _wanted(field: str) -> str:
     """A field of a request's ARN as a policy has it: the ids of volumes, instances and snapshots are an asterisk."""
-    kind, slash, _ = field.partition("/")
-    return f"{kind}/*" if slash and kind in {"volume", "snapshot", "instance"} else field
+    kind, slash, name = field.partition("/")
+    is_any = kind in {"volume", "snapshot", "instance"} or name in ANY_CLUSTER
+    return f"{kind}/*" if slash and is_any else field

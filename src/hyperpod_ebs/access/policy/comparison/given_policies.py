@@ -15,6 +15,9 @@ from hyperpod_ebs.iam.documents import Json, Kind, MalformedPolicy, Policy
 RawStatement = Mapping[str, Json]
 
 _MAX_DEPTH: Final = 12
+_GENERIC: Final = frozenset({"Document", "PolicyDocument", "Policy", "PolicyVersion", "Role", "RolePolicy"})
+"""The members in answers of IAM and KMS that do not name a policy."""
+
 _TRUST_ACTIONS: Final = ("sts:assume", "sts:tag", "sts:set", "sts:*")
 
 
@@ -90,12 +93,15 @@ def find_documents(text: str, name: str) -> list[tuple[str, Mapping[str, Json]]]
     text = text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}").strip()
     try:
         value: Json = json.loads(_decoded(text), object_pairs_hook=_unique)
-        found = list(_documents(value, name, name, 0))
+        found = list(_documents(value, name, 0))
     except (ValueError, RecursionError) as error:
         raise errors.InvalidRequest(f"cannot read {name}: {error}") from error
     if not found:
         raise errors.InvalidRequest(f"cannot read {name}: no policy document with a Statement is in it")
-    return found
+    names = [each for each, _ in found]
+    return [
+        (each if names.count(each) == 1 else f"{each} ({number})", raw) for number, (each, raw) in enumerate(found, 1)
+    ]
 
 
 def kind_of(raw: Mapping[str, Json]) -> Kind:
@@ -132,24 +138,25 @@ def conditions_of(statement: RawStatement) -> Iterator[tuple[str, str, list[str]
             yield operator, key, condition_values(value)
 
 
-def _documents(value: Json, name: str, file: str, depth: int) -> Iterator[tuple[str, Mapping[str, Json]]]:
+def _documents(value: Json, name: str, depth: int) -> Iterator[tuple[str, Mapping[str, Json]]]:
     if depth > _MAX_DEPTH:
         return
     if isinstance(value, dict) and "Statement" in value:
         yield name, value
     elif isinstance(value, dict):
-        own = value.get("PolicyName", value.get("RoleName"))
+        own = value.get("PolicyName", value.get("RoleName", name))
         for key, member in value.items():
-            yield from _documents(member, own if isinstance(own, str) else f"{file}: {key}", file, depth + 1)
+            inner_name = str(own) if key in _GENERIC or isinstance(member, list) else key
+            yield from _documents(member, inner_name, depth + 1)
     elif isinstance(value, list):
         for member in value:
-            yield from _documents(member, name, file, depth + 1)
+            yield from _documents(member, name, depth + 1)
     elif isinstance(value, str) and (text := _decoded(value)).startswith("{"):
         try:
             inner: Json = json.loads(text)
         except ValueError:
             return
-        yield from _documents(inner, name, file, depth + 1)
+        yield from _documents(inner, name, depth + 1)
 
 
 def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from hyperpod_ebs.access.policy.comparison.arn_differences import ANY_CLUSTER
 from hyperpod_ebs.access.policy.statements import EVERY, Setting
 from hyperpod_ebs.driver.model.tags import METADATA, TagPolicy
 from hyperpod_ebs.iam.request import Context, Principal, PrincipalType, Request
@@ -146,8 +147,9 @@ def cluster_key_requests(setting: Setting, key: str) -> Iterator[JobRequest]:
 
 def _on_node(setting: Setting, verb: str) -> Iterator[JobRequest]:
     step = f"{verb.lower()} a volume {'to' if verb == 'Attach' else 'from'} a HyperPod node"
-    cluster = setting.hyperpod_cluster if setting.hyperpod_cluster != EVERY else "abcdefghijkl"
-    eks = setting.eks_cluster if setting.eks_cluster != EVERY else "training"
+    any_cluster, any_eks = ANY_CLUSTER
+    cluster = any_cluster if setting.hyperpod_cluster == EVERY else setting.hyperpod_cluster
+    eks = any_eks if setting.eks_cluster == EVERY else setting.eks_cluster
     yield JobRequest(
         step=step,
         action=f"sagemaker:{verb}ClusterNodeVolume",
