@@ -94,7 +94,7 @@ app.command(
 app.command(
     "hyperpod_ebs.access.policy.commands:app",
     name="policy",
-    help="Print the IAM and KMS policies that volumes on HyperPod nodes need, with this account's own values.",
+    help="Print or check the IAM and KMS policies that volumes on HyperPod nodes need, with this account's own values.",
 )
 app.command(
     _print_completion,

@@ -68,7 +68,7 @@ async def check_role(
     Raises:
         Error: The source cannot be read, or a value cannot be found.
     """
-    if is_file(source):
+    if await off_loop(_is_file, source):
         text = await off_loop(_read_file, source)
         documents = find_documents(text, source)
         setting = await _setting_of_file(lookup, values, [raw for _, raw in documents])
@@ -79,7 +79,7 @@ async def check_role(
     account = ServiceAccount(setting=setting, name=service_account)
     if job == "driver" and ":oidc-provider/" in read.trust:
         account = replace(account, issuer=await _issuer(lookup, setting, is_live=read.role is not None))
-    return setting, _findings(job, setting, account, read)
+    return setting, await off_loop(_findings, job, setting, account, read)
 
 
 async def check_key(
@@ -99,7 +99,7 @@ async def check_key(
     Raises:
         Error: The source cannot be read, or a value cannot be found.
     """
-    if is_file(source):
+    if await off_loop(_is_file, source):
         documents = find_documents(await off_loop(_read_file, source), source)
         setting = await _setting_of_file(lookup, values, [raw for _, raw in documents])
         arn = f"arn:{setting.partition}:kms:{setting.region}:{setting.account}:key/00000000-0000-0000-0000-000000000000"
@@ -118,11 +118,17 @@ async def check_key(
     if refused:
         return setting, refused
     subject = Subject(policies=compiled, identities=identities)
-    return setting, findings(key_job(setting, arn, by_arn), subject)
+    return setting, await off_loop(findings, key_job(setting, arn, by_arn), subject)
 
 
-def is_file(source: str) -> bool:
-    """Whether a source is a file; a role or key can have no name with a slash, unless it is an ARN or an alias."""
+def _is_file(source: str) -> bool:
+    """Whether a source is a file; a role or key can have no name with a slash, unless it is an ARN or an alias.
+
+    Raises:
+        InvalidRequest: The source is another flag.
+    """
+    if source.startswith("-") and source != _STDIN:
+        raise errors.InvalidRequest(f"--check needs a value, and {source} is a flag")
     if source.startswith(("arn:", "alias/")):
         return False
     return source == _STDIN or "/" in source or source.endswith(".json") or Path(source).is_file()
@@ -178,7 +184,9 @@ def _findings(job: JobName, setting: Setting, account: ServiceAccount, read: _So
     """The findings about the permissions, and for the driver about the trust policy."""
     compiled, refused = _compile(read.policies, Kind.IDENTITY)
     boundary, boundary_refused = _compile([read.boundary] if read.boundary else [], Kind.IDENTITY)
-    trust, trust_refused = _compile([PolicyText(name="trust policy", document=read.trust)] if read.trust else [], Kind.TRUST)
+    trust, trust_refused = _compile(
+        [PolicyText(name="trust policy", document=read.trust)] if read.trust else [], Kind.TRUST
+    )
     found = [*refused, *boundary_refused]
     if not found and (compiled or read.role):
         subject = Subject(
@@ -249,7 +257,9 @@ async def _read_source(aws: Aws, source: str) -> _Source:
     if source.startswith("arn:") and ":role/" not in source:
         raise errors.InvalidRequest(f"--check {source} is neither a role nor a policy nor a file")
     if (role := await find_role(aws, source)) is None:
-        raise errors.NotFound(f"cannot check role {source}: account {(await aws.caller()).account} has no such role or file")
+        raise errors.NotFound(
+            f"cannot check role {source}: account {(await aws.caller()).account} has no such role or file"
+        )
     boundary = await read_managed_policy(aws, role.boundary) if role.boundary else None
     policies = await read_role_policies(aws, role.name)
     return _Source(name=role.name, policies=policies, trust=role.trust, boundary=boundary, role=role)
@@ -259,7 +269,9 @@ def _of_documents(source: str, documents: Sequence[tuple[str, Mapping[str, Json]
     kinds = [(name, raw, kind_of(raw)) for name, raw in documents]
     trust = [raw for _, raw, kind in kinds if kind is Kind.TRUST]
     if any(kind is Kind.RESOURCE for _, _, kind in kinds):
-        raise errors.InvalidRequest(f"{source} has a policy with principals; for the policy of a key use: policy key --check")
+        raise errors.InvalidRequest(
+            f"{source} has a policy with principals; for the policy of a key use: policy key --check"
+        )
     return _Source(
         name=source,
         policies=[
@@ -308,22 +320,23 @@ async def _with_identities(aws: Aws, users: KeyUsers) -> tuple[KeyUsers, Mapping
     return known, subjects
 
 
-async def _setting_of_file(
-    lookup: Lookup, values: AccountValues, documents: Sequence[Mapping[str, Json]]
-) -> Setting:
+async def _setting_of_file(lookup: Lookup, values: AccountValues, documents: Sequence[Mapping[str, Json]]) -> Setting:
     """The setting by the flags and AWS; without AWS, what no flag gives is read from the documents themselves."""
     try:
         return await (lookup.setting(values) if isinstance(values, Values) else lookup.key_setting(values, None))
     except errors.InvalidRequest:
         raise
     except errors.Error as error:
-        given = known_values(values, lookup.options.region) if isinstance(values, Values) else {}
+        named = values if isinstance(values, Values) else Values(account=values.account, partition=values.partition)
+        given = known_values(named, lookup.options.region)
         known = {**inferred_values(documents), **given}
         lacking = [name for name in ("account", "region") if name not in known]
         if lacking:
             flags = " and ".join(f"--{name}" for name in lacking)
-            raise errors.InvalidRequest(f"the file does not say which {' and '.join(lacking)} it is for; give {flags}") from error
-        note(f"account {known['account']} and region {known['region']} are those of the file, as AWS was not asked: {error}")
+            raise errors.InvalidRequest(
+                f"the file does not say which {' and '.join(lacking)} it is for; give {flags}"
+            ) from error
+        note(f"account {known['account']} and region {known['region']} are those of the file: {error}")
         return Setting(
             partition=known.get("partition", "aws"),
             region=known["region"],
@@ -345,4 +358,3 @@ def _read_file(source: str) -> str:
         raise errors.InvalidRequest(f"cannot read {source}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise errors.InvalidRequest(f"cannot read {source}: it is not UTF-8 text") from error
-

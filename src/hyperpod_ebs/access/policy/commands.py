@@ -1,4 +1,4 @@
-"""`hyperpod-ebs policy`: print the IAM and KMS policies that volumes on HyperPod nodes need."""
+"""`hyperpod-ebs policy`: print, or check, the IAM and KMS policies that volumes on HyperPod nodes need."""
 
 import asyncio
 import json
@@ -12,7 +12,9 @@ from cyclopts import App, Parameter
 
 from hyperpod_ebs.access.aws.session import ANY_CALLER, AwsOptions
 from hyperpod_ebs.access.console import note
+from hyperpod_ebs.access.exit_codes import FAILS, MAY_FAIL, OK
 from hyperpod_ebs.access.help_texts import epilogue
+from hyperpod_ebs.access.policy.check import JobName, check_key, check_role, show
 from hyperpod_ebs.access.policy.documents import ATTACH, DETACH, attach_document, detach_document, driver_documents
 from hyperpod_ebs.access.policy.formats import CallerPolicy, Format, KeyPolicy, NewRole, Policies, text_of
 from hyperpod_ebs.access.policy.key_documents import KeyUsers, key_policy, key_statements
@@ -31,8 +33,19 @@ from hyperpod_ebs.driver.model import errors
 
 app = App(
     name="policy",
-    help="Print the IAM and KMS policies that volumes on HyperPod nodes need, with this account's own values.",
+    help="Print or check the IAM and KMS policies that volumes on HyperPod nodes need, with this account's own values.",
 )
+
+Checked = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
+"""What is checked; a hyphen stands for stdin."""
+
+Output = Literal["json", "table", "terraform", "cloudformation", "cli"]
+
+_CHECK_CODES: Final = {
+    FAILS: "--check: something that is needed is missing or mistyped",
+    MAY_FAIL: "--check: only too wide, or missing for uses that not every user has",
+}
+_FINDINGS: Final = "with --check: fits, and findings, each with kind, policy, statement, message and patch (RFC 6902)"
 
 Trust = Literal["pod-identity", "irsa"]
 
@@ -112,26 +125,33 @@ _NO_KEY: Final = KeyUse()
             "hyperpod-ebs policy driver --inline --trust irsa --output terraform > role.tf": (
                 "A role for IRSA with only what the driver uses, for Terraform."
             ),
+            "hyperpod-ebs policy driver --check my-role": "What the driver's role lacks, or has beyond its needs.",
         },
-        json="an object with RoleName, AssumeRolePolicyDocument, ManagedPolicyArns, and Policies by name",
+        codes=_CHECK_CODES,
+        json="an object with RoleName, AssumeRolePolicyDocument, ManagedPolicyArns, and Policies by name; " + _FINDINGS,
     )
 )
 def driver(
     *,
     role: DriverRole = _DEFAULT_ROLE,
-    output: Format = "json",
+    check: Checked = None,
+    output: Output | None = None,
     values: Values = FIND_ALL,
     aws: AwsOptions = ANY_CALLER,
-) -> None:
+) -> int:
     """Print the role of the driver's service account: its trust policy and its permissions.
 
     Args:
         role: The role.
-        output: The form of the output.
+        check: Compare with what is needed instead: a role by name or ARN, a policy by ARN, a file, or - for stdin.
+        output: The form of the output, by default json; with --check table or json, by default table.
         values: The values in the policies.
         aws: The caller, whose credentials are used if AWS has to be asked, and the region.
     """
-    asyncio.run(_print_driver(role, output, values, aws))
+    if check is not None:
+        return asyncio.run(_check_role("driver", check, output, values, aws, role.service_account))
+    asyncio.run(_print_driver(role, _form(output), values, aws))
+    return OK
 
 
 @app.command(
@@ -139,27 +159,34 @@ def driver(
         {
             "hyperpod-ebs policy attach --role researcher --output cli | sh": "Let a role attach volumes by hand.",
             "hyperpod-ebs policy attach --scope account > attach.json": "A policy for all clusters, as a file.",
+            "hyperpod-ebs policy attach --check researcher": "What a role lacks, or has beyond its needs.",
         },
-        json="the policy document",
+        codes=_CHECK_CODES,
+        json="the policy document; " + _FINDINGS,
     )
 )
 def attach(
     *,
     role: str | None = None,
-    output: Format = "json",
+    check: Checked = None,
+    output: Output | None = None,
     values: Values = FIND_ALL,
     aws: AwsOptions = ANY_CALLER,
-) -> None:
+) -> int:
     """Print what a caller of AttachClusterNodeVolume needs, to attach volumes to HyperPod nodes by hand.
 
     Args:
         role: The name of a role that exists, which gets the policy; without it, the output creates a policy that can be
             attached to roles, users and groups.
-        output: The form of the output.
+        check: Compare with what is needed instead: a role by name or ARN, a policy by ARN, a file, or - for stdin.
+        output: The form of the output, by default json; with --check table or json, by default table.
         values: The values in the policy.
         aws: The caller, whose credentials are used if AWS has to be asked, and the region.
     """
-    asyncio.run(_print_caller(ATTACH, attach_document, role, output, values, aws))
+    if check is not None:
+        return asyncio.run(_check_role("attach", check, output, values, aws))
+    asyncio.run(_print_caller(ATTACH, attach_document, role, _form(output), values, aws))
+    return OK
 
 
 @app.command(
@@ -167,17 +194,20 @@ def attach(
         {
             "hyperpod-ebs policy detach --role researcher --output cli | sh": "Let a role detach volumes by hand.",
             "hyperpod-ebs policy detach --scope account > detach.json": "A policy for all clusters, as a file.",
+            "hyperpod-ebs policy detach --check researcher": "What a role lacks, or has beyond its needs.",
         },
-        json="the policy document",
+        codes=_CHECK_CODES,
+        json="the policy document; " + _FINDINGS,
     )
 )
 def detach(
     *,
     role: str | None = None,
-    output: Format = "json",
+    check: Checked = None,
+    output: Output | None = None,
     values: Values = FIND_ALL,
     aws: AwsOptions = ANY_CALLER,
-) -> None:
+) -> int:
     """Print what a caller of DetachClusterNodeVolume needs, to detach volumes from HyperPod nodes by hand.
 
     No permission for a volume's KMS key is needed.
@@ -185,11 +215,15 @@ def detach(
     Args:
         role: The name of a role that exists, which gets the policy; without it, the output creates a policy that can be
             attached to roles, users and groups.
-        output: The form of the output.
+        check: Compare with what is needed instead: a role by name or ARN, a policy by ARN, a file, or - for stdin.
+        output: The form of the output, by default json; with --check table or json, by default table.
         values: The values in the policy.
         aws: The caller, whose credentials are used if AWS has to be asked, and the region.
     """
-    asyncio.run(_print_caller(DETACH, detach_document, role, output, values, aws))
+    if check is not None:
+        return asyncio.run(_check_role("detach", check, output, values, aws))
+    asyncio.run(_print_caller(DETACH, detach_document, role, _form(output), values, aws))
+    return OK
 
 
 @app.command(
@@ -204,17 +238,20 @@ def detach(
             "hyperpod-ebs policy key --key $KEY --caller researcher --execution-role node": (
                 "A key for volumes that are attached by hand, and for the cluster's own volumes."
             ),
+            "hyperpod-ebs policy key --check alias/volumes --driver my-role": "What a key's policy lacks.",
         },
-        json="the whole policy of the key",
+        codes=_CHECK_CODES,
+        json="the whole policy of the key; " + _FINDINGS,
     )
 )
 def key(
     *,
     use: KeyUse = _NO_KEY,
-    output: Format = "json",
+    check: Checked = None,
+    output: Output | None = None,
     values: AccountValues = FIND_ACCOUNT,
     aws: AwsOptions = ANY_CALLER,
-) -> None:
+) -> int:
     """Print the policy of a customer-managed KMS key whose volumes are attached to HyperPod nodes.
 
     Attaching volumes by hand and the driver's work need other statements than the cluster's own volumes, for which
@@ -222,12 +259,16 @@ def key(
 
     Args:
         use: The key and its users.
-        output: The form of the output.
+        check: Compare with what is needed instead: a key by id, ARN or alias, a file, or - for stdin.
+        output: The form of the output, by default json; with --check table or json, by default table.
         values: The values in the policy.
         aws: The caller, whose credentials are used if AWS has to be asked, and the region.
     """
+    if check is not None:
+        return asyncio.run(_check_key(check, use, output, values, aws))
     present = None if use.add_to is None else _read_policy(use.add_to)
-    asyncio.run(_print_key(use, present, output, values, aws))
+    asyncio.run(_print_key(use, present, _form(output), values, aws))
+    return OK
 
 
 async def _print_driver(role: DriverRole, output: Format, values: Values, aws: AwsOptions) -> None:
@@ -280,25 +321,88 @@ async def _print_caller(  # noqa: PLR0913, PLR0917 - the flags, and what differs
 async def _print_key(
     use: KeyUse, present: Mapping[str, Any] | None, output: Format, values: AccountValues, aws: AwsOptions
 ) -> None:
-    if not (use.driver or use.caller or use.execution_role):
-        raise errors.InvalidRequest("the policy has no users; give --driver, --caller or --execution-role")
+    _require_users(use)
     if use.key is not None:
         require_form("--key", use.key)
     elif output in {"terraform", "cli"}:
         raise errors.InvalidRequest(f"--output {output} names the key; give --key")
     async with Lookup.open(aws) as lookup:
         setting = await lookup.key_setting(values, use.key)
-    users = KeyUsers(
-        driver=principal_arn(setting, "--driver", use.driver) if use.driver else "",
-        callers=tuple(principal_arn(setting, "--caller", each) for each in use.caller),
-        execution_roles=tuple(principal_arn(setting, "--execution-role", each) for each in use.execution_role),
-    )
+    users = _users(use, setting)
     document = key_policy(setting, users).json if present is None else _with_statements(present, setting, users)
     _write(KeyPolicy(key=use.key or "", region=setting.region, document=document), output)
     if output == "cloudformation":
         note(_NEW_KEY_NOTE)
     elif present is None:
         note(_KEY_NOTE.format(key=use.key or "KEY"))
+
+
+async def _check_role(  # noqa: PLR0913, PLR0917 - the flags of three commands
+    job: JobName,
+    source: str,
+    output: Output | None,
+    values: Values,
+    aws: AwsOptions,
+    service_account: str = SERVICE_ACCOUNT,
+) -> int:
+    form = _check_form(output)
+    require_form("--service-account", service_account)
+    async with Lookup.open(aws) as lookup:
+        setting, found = await check_role(job, source, lookup, values, service_account)
+    return show(source, job, setting, found, form)
+
+
+async def _check_key(source: str, use: KeyUse, output: Output | None, values: AccountValues, aws: AwsOptions) -> int:
+    form = _check_form(output)
+    _require_users(use)
+    async with Lookup.open(aws) as lookup:
+        setting, found = await check_key(source, lookup, values, lambda setting: _users(use, setting))
+    return show(source, "key", setting, found, form)
+
+
+def _form(output: Output | None) -> Format:
+    """The form of a printed policy.
+
+    Raises:
+        InvalidRequest: Only findings have it.
+    """
+    if output == "table":
+        raise errors.InvalidRequest("--output table shows the findings of --check; give --check, or another --output")
+    return output or "json"
+
+
+def _check_form(output: Output | None) -> Literal["table", "json"]:
+    """The form of the findings.
+
+    Raises:
+        InvalidRequest: Only printed policies have it.
+    """
+    if output not in {None, "table", "json"}:
+        raise errors.InvalidRequest(f"--output {output} is a form of policies; with --check, use table or json")
+    return "json" if output == "json" else "table"
+
+
+def _require_users(use: KeyUse) -> None:
+    """Refuse a key without users.
+
+    Raises:
+        InvalidRequest: The key has none.
+    """
+    if not (use.driver or use.caller or use.execution_role):
+        raise errors.InvalidRequest("the policy has no users; give --driver, --caller or --execution-role")
+
+
+def _users(use: KeyUse, setting: Setting) -> KeyUsers:
+    """The users of the key by their ARNs.
+
+    Raises:
+        InvalidRequest: One is neither a role nor a user, or is in another account.
+    """
+    return KeyUsers(
+        driver=principal_arn(setting, "--driver", use.driver) if use.driver else "",
+        callers=tuple(principal_arn(setting, "--caller", each) for each in use.caller),
+        execution_roles=tuple(principal_arn(setting, "--execution-role", each) for each in use.execution_role),
+    )
 
 
 def _with_statements(present: Mapping[str, Any], setting: Setting, users: KeyUsers) -> Mapping[str, object]:

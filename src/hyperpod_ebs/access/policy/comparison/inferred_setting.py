@@ -16,7 +16,7 @@ _VIA: Final = re.compile(r"\b(?:ec2|sagemaker)\.(?P<region>[a-z]+(?:-[a-z]+)*-\d
 
 
 def inferred_values(documents: Iterable[Mapping[str, Json]]) -> dict[str, str]:
-    """What the documents say most often: partition, region, account, the HyperPod cluster's id, the EKS cluster's name."""
+    """The partition, region, account, id of the HyperPod cluster and name of the EKS cluster that occur most often."""
     counts: dict[str, Counter[str]] = {}
     for text in map(json.dumps, documents):
         for match in _ARN.finditer(text):
