@@ -26,7 +26,7 @@ def allow(*actions: str, resource: str = "*", **members: Any) -> dict[str, Any]:
 
 
 def guide_of_caller(*describe: str) -> str:
-    """The guide's document for callers of AttachClusterNodeVolume."""
+    """What SageMaker's guide prints for callers of AttachClusterNodeVolume."""
     return document(
         allow("sagemaker:AttachClusterNodeVolume", resource=f"arn:aws:sagemaker:{SCOPE}:cluster/*"),
         allow("eks:DescribeCluster", resource=f"arn:aws:eks:{SCOPE}:cluster/training"),

@@ -13,7 +13,7 @@ from hyperpod_ebs.access.aws.roles import Role, find_role
 from hyperpod_ebs.access.aws.session import Aws
 from hyperpod_ebs.access.console import note, print_json, print_table
 from hyperpod_ebs.access.policy.comparison.compare import findings
-from hyperpod_ebs.access.policy.comparison.findings import Finding, exit_code, in_order
+from hyperpod_ebs.access.policy.comparison.findings import Finding, exit_code, sorted_findings
 from hyperpod_ebs.access.policy.comparison.given_policies import (
     GivenPolicy,
     compile_policy,
@@ -72,7 +72,7 @@ async def check_role(
         text = await off_loop(_read_file, source)
         documents = find_documents(text, source)
         setting = await _setting_of_file(lookup, values, [raw for _, raw in documents])
-        read = _of_documents(source, documents)
+        read = _source_of(source, documents)
     else:
         setting = await lookup.setting(values)
         read = await _read_source(await lookup.aws(setting.region), source)
@@ -196,7 +196,7 @@ def _findings(job: JobName, setting: Setting, account: ServiceAccount, read: _So
     if job == "driver":
         found += trust_refused
         found += [finding for policy in trust for finding in trust_findings(policy, account)]
-    return in_order(found)
+    return sorted_findings(found)
 
 
 def _job(job: JobName, setting: Setting, read: _Source) -> Job:
@@ -265,7 +265,7 @@ async def _read_source(aws: Aws, source: str) -> _Source:
     return _Source(name=role.name, policies=policies, trust=role.trust, boundary=boundary, role=role)
 
 
-def _of_documents(source: str, documents: Sequence[tuple[str, Mapping[str, Json]]]) -> _Source:
+def _source_of(source: str, documents: Sequence[tuple[str, Mapping[str, Json]]]) -> _Source:
     kinds = [(name, raw, kind_of(raw)) for name, raw in documents]
     trust = [raw for _, raw, kind in kinds if kind is Kind.TRUST]
     if any(kind is Kind.RESOURCE for _, _, kind in kinds):

@@ -35,7 +35,7 @@ def _differences(resource: str, arn: str) -> Iterator[str]:
         if not actual:
             yield f"the {name} is {own}, but ARNs of this kind have none"
         else:
-            yield f"the {name} is {own or 'empty'}, not {_wanted(actual)}"
+            yield f"the {name} is {own or 'empty'}, not {_policy_field(actual)}"
 
 
 def _is_near(resource: str, arn: str) -> bool:
@@ -51,7 +51,7 @@ def _is_similar(one: str, other: str) -> bool:
     return fnmatchcase(other, one.replace("[", "[[]")) or SequenceMatcher(a=one, b=other).ratio() >= _CLOSE
 
 
-def _wanted(field: str) -> str:
+def _policy_field(field: str) -> str:
     """A field of a request's ARN as a policy has it: the ids of volumes, instances and snapshots are an asterisk."""
     kind, slash, name = field.partition("/")
     is_any = kind in {"volume", "snapshot", "instance"} or name in ANY_CLUSTER

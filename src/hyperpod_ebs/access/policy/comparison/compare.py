@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from hyperpod_ebs.access.policy.comparison.findings import Finding, FindingKind, in_order
+from hyperpod_ebs.access.policy.comparison.findings import Finding, FindingKind, sorted_findings
 from hyperpod_ebs.access.policy.comparison.jobs import Job, Subject, has_action
 from hyperpod_ebs.access.policy.comparison.missing import missing
 from hyperpod_ebs.access.policy.comparison.mistakes import mistakes
@@ -20,7 +20,9 @@ def findings(job: Job, subject: Subject) -> list[Finding]:
     found = [each for policy in own for each in mistakes(policy, job.actions)]
     fixed = frozenset(action for mistake in found for action in mistake.fixes)
     mistyped = [mistake.finding for mistake in found]
-    return in_order([*mistyped, *missing(job, subject, fixed), *too_wide(job, subject), *_unmanageable(job, subject)])
+    return sorted_findings(
+        [*mistyped, *missing(job, subject, fixed), *too_wide(job, subject), *_unmanageable(job, subject)]
+    )
 
 
 def _unmanageable(job: Job, subject: Subject) -> Iterator[Finding]:

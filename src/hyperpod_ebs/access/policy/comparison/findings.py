@@ -60,7 +60,7 @@ class Finding:
         }
 
 
-def in_order(findings: Iterable[Finding]) -> list[Finding]:
+def sorted_findings(findings: Iterable[Finding]) -> list[Finding]:
     """The findings, those that stop the job first; each once."""
     distinct = {repr(finding): finding for finding in findings}
     return sorted(distinct.values(), key=lambda finding: _ORDER[finding.kind])

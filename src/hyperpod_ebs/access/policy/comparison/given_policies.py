@@ -92,7 +92,7 @@ def find_documents(text: str, name: str) -> list[tuple[str, Mapping[str, Json]]]
     """
     text = text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}").strip()
     try:
-        value: Json = json.loads(_decoded(text), object_pairs_hook=_unique)
+        value: Json = json.loads(_without_url_encoding(text), object_pairs_hook=_unique)
         found = list(_documents(value, name, 0))
     except (ValueError, RecursionError) as error:
         raise errors.InvalidRequest(f"cannot read {name}: {error}") from error
@@ -151,7 +151,7 @@ def _documents(value: Json, name: str, depth: int) -> Iterator[tuple[str, Mappin
     elif isinstance(value, list):
         for member in value:
             yield from _documents(member, name, depth + 1)
-    elif isinstance(value, str) and (text := _decoded(value)).startswith("{"):
+    elif isinstance(value, str) and (text := _without_url_encoding(value)).startswith("{"):
         try:
             inner: Json = json.loads(text)
         except ValueError:
@@ -167,7 +167,7 @@ def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     return members
 
 
-def _decoded(text: str) -> str:
+def _without_url_encoding(text: str) -> str:
     return unquote(text) if text.startswith(("%7B", "%7b")) else text
 
 

@@ -94,7 +94,7 @@ def caller_requests(setting: Setting, verb: str) -> Iterator[JobRequest]:
         step=f"{verb.lower()} a volume",
         action=f"ec2:{verb}Volume",
         resource=_arn(setting, "volume", PROBE_VOLUME),
-        context=_forwarded(_SAGEMAKER),
+        context=_forward_access(_SAGEMAKER),
     )
     yield JobRequest(step="see the volume's state", action="ec2:DescribeVolumes", is_optional=True)
 
@@ -159,7 +159,7 @@ def _on_node(setting: Setting, verb: str) -> Iterator[JobRequest]:
         step=step,
         action="eks:DescribeCluster",
         resource=f"arn:{setting.partition}:eks:{setting.region}:{setting.account}:cluster/{eks}",
-        context=_forwarded(_SAGEMAKER),
+        context=_forward_access(_SAGEMAKER),
     )
 
 
@@ -245,7 +245,7 @@ def _new_tags(tags: Mapping[str, str]) -> dict[str, str | Sequence[str]]:
     return {"aws:TagKeys": list(tags), **{f"aws:RequestTag/{key}": value for key, value in tags.items()}}
 
 
-def _forwarded(*services: str) -> dict[str, str | Sequence[str]]:
+def _forward_access(*services: str) -> dict[str, str | Sequence[str]]:
     """The condition keys of a call that a service makes for the caller."""
     return {
         "aws:ViaAWSService": "true",
@@ -258,7 +258,7 @@ def _forwarded(*services: str) -> dict[str, str | Sequence[str]]:
 def _through(setting: Setting, service: str, *services: str) -> dict[str, str | Sequence[str]]:
     """The condition keys of a call to KMS that a service makes for the caller."""
     return {
-        **_forwarded(*services),
+        **_forward_access(*services),
         "kms:ViaService": f"{service}.{setting.region}.amazonaws.com",
         "kms:CallerAccount": setting.account,
     }

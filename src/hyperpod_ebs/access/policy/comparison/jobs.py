@@ -105,14 +105,14 @@ class Subject:
                 statements=[statement for policy in self.policies for statement in policy.compiled.statements],
             )
             return Policies(
-                identity=own.compiled if own else (),
+                identity=own.compiled_policies if own else (),
                 boundary=own.compiled_boundary if own else None,
                 resource=ResourcePolicy(policy=merged, is_required=True),
             )
-        return Policies(identity=self.compiled, boundary=self.compiled_boundary)
+        return Policies(identity=self.compiled_policies, boundary=self.compiled_boundary)
 
     @property
-    def compiled(self) -> Sequence[Policy]:
+    def compiled_policies(self) -> Sequence[Policy]:
         """The compiled policies."""
         return [policy.compiled for policy in self.policies]
 
@@ -123,7 +123,7 @@ class Subject:
 
     def denies_always(self, action: str) -> bool:
         """Whether an action can never be allowed: a Deny statement without conditions, or the boundary, excludes it."""
-        statements = [each for policy in self.compiled for each in policy.statements]
+        statements = [each for policy in self.compiled_policies for each in policy.statements]
         if any(_is_plain_denial(statement, action) for statement in statements):
             return True
         limits = self.compiled_boundary

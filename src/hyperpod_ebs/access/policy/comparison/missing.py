@@ -60,12 +60,12 @@ def missing(job: Job, subject: Subject, fixed: frozenset[str] = frozenset()) -> 
             continue
         key = (problem.policy and problem.policy.name, problem.index, problem.reference, repr(problem.patch))
         known = problems.get(key)
-        problems[key] = _merged(known, problem) if known else problem
+        problems[key] = _both(known, problem) if known else problem
     for problem in problems.values():
         yield _finding(job, problem)
 
 
-def _merged(known: _Problem, other: _Problem) -> _Problem:
+def _both(known: _Problem, other: _Problem) -> _Problem:
     reasons = [each for each in known.reason.split("; ") if each]
     reasons += [each for each in other.reason.split("; ") if each not in reasons]
     return replace(
@@ -188,9 +188,9 @@ def _repair(
 
 
 def _is_better(job: Job, subject: Subject, pair: tuple[Statement, Statement]) -> bool:
-    """Whether a statement after a change allows the steps that it allowed before, and opens nothing that it did not."""
+    """Whether a changed statement allows the steps that it allowed before, and opens nothing new."""
 
-    def allowed(statement: Statement) -> set[int]:
+    def steps_of(statement: Statement) -> set[int]:
         return {
             number
             for number, step in enumerate(job.steps)
@@ -203,7 +203,7 @@ def _is_better(job: Job, subject: Subject, pair: tuple[Statement, Statement]) ->
 
     before, after = pair
     opened = {*excess_requests(job, subject, after)} - {*excess_requests(job, subject, before)}
-    return allowed(before) <= allowed(after) and not opened
+    return steps_of(before) <= steps_of(after) and not opened
 
 
 def _condition_reason(condition: Condition, request: Request) -> str:
@@ -246,13 +246,13 @@ def _finding(job: Job, problem: _Problem) -> Finding:
     if problem.reference is None:
         name = "" if problem.index is None or problem.policy is None else problem.policy.statement_name(problem.index)
         return Finding(kind=problem.kind, policy=policy, statement=name, message=message, patch=problem.patch)
-    statement = _restricted(job.reference.statements[problem.reference], problem)
+    statement = _narrow_statement(job.reference.statements[problem.reference], problem)
     if problem.policy is None:
         return Finding(kind=problem.kind, policy=policy, message=message, new_statement=dict(statement))
     return Finding(kind=problem.kind, policy=policy, message=message, patch=[_safe_addition(problem.policy, statement)])
 
 
-def _restricted(statement: RawStatement, problem: _Problem) -> RawStatement:
+def _narrow_statement(statement: RawStatement, problem: _Problem) -> RawStatement:
     """A statement of the reference with the missing actions, and for those principals that lack them."""
     actions = [each for each in strings(statement["Action"]) if each in problem.actions]
     arns = [*dict.fromkeys(step.principal.arn for step in problem.steps)]

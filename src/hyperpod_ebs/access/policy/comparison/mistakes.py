@@ -52,12 +52,12 @@ def mistakes(policy: GivenPolicy, needed: Sequence[str]) -> Iterator[Mistake]:
         policy: The policy.
         needed: The actions that the job needs, whose describe actions take no resource but an asterisk.
     """
-    yield from _in_version(policy)
+    yield from _version_mistake(policy)
     for index, statement in enumerate(policy.statements):
-        yield from _in_actions(policy, index, statement)
+        yield from _action_mistakes(policy, index, statement)
         if policy.compiled.statements[index].effect is Effect.ALLOW:
-            yield from _in_resources(policy, index, statement, needed)
-        yield from _in_conditions(policy, index, statement)
+            yield from _resource_mistakes(policy, index, statement, needed)
+        yield from _condition_mistakes(policy, index, statement)
 
 
 def refusal(name: str, error: str) -> Finding:
@@ -70,7 +70,7 @@ def refusal(name: str, error: str) -> Finding:
     return Finding(kind=FindingKind.MISTYPED, policy=name, message=message)
 
 
-def _in_version(policy: GivenPolicy) -> Iterator[Mistake]:
+def _version_mistake(policy: GivenPolicy) -> Iterator[Mistake]:
     if policy.is_variable or "${" not in str(policy.statements):
         return
     message = (
@@ -81,7 +81,7 @@ def _in_version(policy: GivenPolicy) -> Iterator[Mistake]:
     yield _mistake(policy, None, message, [patch])
 
 
-def _in_actions(policy: GivenPolicy, index: int, statement: RawStatement) -> Iterator[Mistake]:
+def _action_mistakes(policy: GivenPolicy, index: int, statement: RawStatement) -> Iterator[Mistake]:
     member = "Action" if "Action" in statement else "NotAction"
     for action in strings(statement.get(member)):
         if action == "*" or (is_known_service(action) and matching_actions(action)):
@@ -101,7 +101,9 @@ def _in_actions(policy: GivenPolicy, index: int, statement: RawStatement) -> Ite
             yield _mistake(policy, index, message, [patch], fixes=frozenset({right}))
 
 
-def _in_resources(policy: GivenPolicy, index: int, statement: RawStatement, needed: Sequence[str]) -> Iterator[Mistake]:
+def _resource_mistakes(
+    policy: GivenPolicy, index: int, statement: RawStatement, needed: Sequence[str]
+) -> Iterator[Mistake]:
     """Describe actions on a resource."""
     resources = strings(statement.get("Resource"))
     if not resources or any(not set(each) - set("*:arn?") for each in resources):
@@ -141,13 +143,13 @@ def _describe_volumes(
     return _mistake(policy, index, message, patch, fixes=frozenset({right}))
 
 
-def _in_conditions(policy: GivenPolicy, index: int, statement: RawStatement) -> Iterator[Mistake]:
+def _condition_mistakes(policy: GivenPolicy, index: int, statement: RawStatement) -> Iterator[Mistake]:
     for operator, key, values in conditions_of(statement):
         name = _without_affixes(operator)
         has_quantifier = ":" in operator
         if right := similar_key(key):
             message = f"condition key {key} does not exist, so the condition is about nothing: the key is {right}"
-            yield _renamed(policy, index, operator, key, operator, right, message)
+            yield _renaming(policy, index, operator, key, operator, right, message)
         elif name == "bool" and not any(value.lower() in _BOOLEANS or "${" in value for value in values):
             message = f"{operator} compares with true or false, and {key} has {', '.join(values)}, which never matches"
             yield _mistake(policy, index, message)
@@ -157,7 +159,7 @@ def _in_conditions(policy: GivenPolicy, index: int, statement: RawStatement) -> 
             right = f"{prefix}{colon}{like}{'IfExists' if operator.lower().endswith('ifexists') else ''}"
             wild = next(value for value in values if _has_wildcard(value))
             message = f"{operator} takes {wild} for {key} literally; {right} has wildcards"
-            yield _renamed(policy, index, operator, key, right, key, message)
+            yield _renaming(policy, index, operator, key, right, key, message)
         elif name.startswith("numeric") and not any(value.replace(".", "", 1).isdigit() for value in values):
             yield _mistake(policy, index, f"{operator} compares numbers, and {key} has {', '.join(values)}")
         elif name.startswith("arn") and not any(value.count(":") > 4 or "${" in value for value in values):  # noqa: PLR2004 - of an ARN
@@ -167,10 +169,10 @@ def _in_conditions(policy: GivenPolicy, index: int, statement: RawStatement) -> 
             message = (
                 f"{key} can have several values, which {operator} never matches; use {right} or ForAllValues:{operator}"
             )
-            yield _renamed(policy, index, operator, key, right, key, message)
+            yield _renaming(policy, index, operator, key, right, key, message)
 
 
-def _renamed(  # noqa: PLR0913, PLR0917 - a condition before and after
+def _renaming(  # noqa: PLR0913, PLR0917 - a condition before and after
     policy: GivenPolicy, index: int, operator: str, key: str, right_operator: str, right_key: str, message: str
 ) -> Mistake:
     """A condition whose operator or key is wrong; the patch moves its values."""

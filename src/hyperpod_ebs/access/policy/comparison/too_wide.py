@@ -69,7 +69,7 @@ def too_wide(job: Job, subject: Subject) -> Iterator[Finding]:
             continue
         for statement in policy.compiled.statements:
             if statement.effect is Effect.ALLOW and _is_about_the_users(job, statement):
-                yield from _in_statement(job, subject, policy, statement)
+                yield from _statement_findings(job, subject, policy, statement)
 
 
 def _is_about_the_users(job: Job, statement: Statement) -> bool:
@@ -89,7 +89,7 @@ def excess_requests(job: Job, subject: Subject, statement: Statement) -> Sequenc
     return [*dict.fromkeys(each.text for each in excesses if _grants(job, subject, statement, each))]
 
 
-def _in_statement(job: Job, subject: Subject, policy: GivenPolicy, statement: Statement) -> Iterator[Finding]:
+def _statement_findings(job: Job, subject: Subject, policy: GivenPolicy, statement: Statement) -> Iterator[Finding]:
     actions = _excess_actions(job, subject, policy, statement)
     texts = excess_requests(job, subject, statement)
     is_everyone = statement.principals is not None and EVERY_PRINCIPAL in statement.principals.aws
@@ -239,10 +239,10 @@ def _narrow_statements(job: Job, subject: Subject, used: Sequence[Step]) -> Sequ
     for step in used:
         index = job.reference_index(step, subject.context_of(job, step.principal))
         by_statement.setdefault(index, []).append(step)
-    return [_restricted(job.reference.statements[index], steps) for index, steps in by_statement.items()]
+    return [_narrow_statement(job.reference.statements[index], steps) for index, steps in by_statement.items()]
 
 
-def _restricted(statement: RawStatement, steps: Sequence[Step]) -> RawStatement:
+def _narrow_statement(statement: RawStatement, steps: Sequence[Step]) -> RawStatement:
     changed: dict[str, Json] = {name: value for name, value in statement.items() if name != "Sid"}
     changed["Action"] = short([*dict.fromkeys(step.need.action for step in steps)])
     if "Principal" in statement:
