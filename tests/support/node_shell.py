@@ -24,6 +24,29 @@ _SCRIPT: Final = (
     'for point in $(findmnt -rno TARGET -t ext4,xfs); do [ "$point" = / ] || umount --lazy "$point"; done; '
     'mount --bind "$0" /etc; echo ready; read line'
 )
+KILLED_AT_A_LINE: Final = """
+import os, signal, sys, threading
+
+count = int(os.environ["LINES_UNTIL_KILL"])
+
+def trace(frame, event, argument):
+    global count
+    file = frame.f_code.co_filename
+    if "/access/volume/node/" not in file or file.endswith("/processes.py"):  # which only reads, and many lines
+        return None
+    if event == "line":
+        count -= 1
+        if count == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return trace
+
+threading.settrace(trace)
+sys.settrace(trace)
+from hyperpod_ebs import cli
+cli.main()
+"""
+"""A program for `NodeShell.command_line` that is killed at a line of the commands of the node."""
+
 _OF_CALLERS: Final = ("AWS_", "KUBE")
 
 

@@ -14,7 +14,7 @@ from hyperpod_ebs.driver.linux import marker
 from hyperpod_ebs.kit import command
 from tests.support import blkid_signatures
 from tests.support.loop_device_node import OTHER, VOLUME
-from tests.support.node_shell import NodeShell
+from tests.support.node_shell import KILLED_AT_A_LINE, NodeShell
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.root
@@ -438,23 +438,8 @@ async def test_a_use_that_is_killed_during_mkfs_is_finished_by_the_next(
 
 async def test_a_use_that_is_killed_at_any_line_is_finished_by_the_next(shell: NodeShell, data: Path) -> None:
     script = shell.node.directory / "killed.py"
-    script.write_text(
-        "import os, signal, sys\n"
-        "count = int(os.environ['LINES_UNTIL_KILL'])\n"
-        "def trace(frame, event, argument):\n"
-        "    global count\n"
-        "    if '/access/volume/node/' not in frame.f_code.co_filename: return None\n"
-        "    if event == 'line':\n"
-        "        count -= 1\n"
-        "        if count == 0: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return trace\n"
-        "import threading\n"
-        "threading.settrace(trace)\n"
-        "sys.settrace(trace)\n"
-        "from hyperpod_ebs import cli\n"
-        "cli.main()\n"
-    )
-    step = int(os.environ.get("KILL_EVERY_LINES", "150"))
+    script.write_text(KILLED_AT_A_LINE)
+    step = int(os.environ.get("KILL_EVERY_LINES", "211"))
     lines, killed = step, True
     while killed:
         volume_id = f"vol-{lines:08x}"
