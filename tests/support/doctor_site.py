@@ -51,6 +51,7 @@ class KubernetesObjects:
     """The objects that the API server answers, by the paths of their lists."""
 
     lists: dict[str, list[Object]] = field(default_factory=dict)
+    logs: dict[str, str] = field(default_factory=dict)
 
     async def get(self, path: str, **query: str) -> Object:
         """A page of the list at `path`."""
@@ -59,6 +60,12 @@ class KubernetesObjects:
         items, begin = self.lists[path], int(query.get("continue", "0"))
         end = begin + int(query.get("limit", _PAGE))
         return {"metadata": {"continue": str(end) if end < len(items) else ""}, "items": items[begin:end]}
+
+    async def get_text(self, path: str, **query: str) -> str:
+        """The log of a pod."""
+        if path not in self.logs:
+            raise errors.NotFound(f"the API server has no {path}")
+        return f"{query['container']}: {self.logs[path]}"
 
 
 @dataclass(slots=True, kw_only=True)

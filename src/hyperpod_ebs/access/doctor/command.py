@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 from cyclopts import App
@@ -10,6 +11,7 @@ from cyclopts import App
 from hyperpod_ebs.access import exit_codes
 from hyperpod_ebs.access.aws.session import ANY_CALLER, AwsOptions, open_aws
 from hyperpod_ebs.access.console import Output, confirm, note
+from hyperpod_ebs.access.doctor.bundle import check_target, write_bundle
 from hyperpod_ebs.access.doctor.checks import run_checks
 from hyperpod_ebs.access.doctor.context import Context, Wanted
 from hyperpod_ebs.access.doctor.findings import Finding, exit_code, summary
@@ -17,6 +19,7 @@ from hyperpod_ebs.access.doctor.registry import ALL_CHECKS
 from hyperpod_ebs.access.doctor.report import print_report
 from hyperpod_ebs.access.help_texts import epilogue
 from hyperpod_ebs.access.kubernetes.reader import CURRENT_CONTEXT, KubernetesOptions, open_reader
+from hyperpod_ebs.kit.files import off_loop
 
 _END_OF_HELP: Final = epilogue(
     {
@@ -24,6 +27,7 @@ _END_OF_HELP: Final = epilogue(
         "hyperpod-ebs doctor --cluster training --role hyperpod-ebs": "one cluster, and this role of the driver",
         "hyperpod-ebs doctor --output json": "the findings for a program",
         "hyperpod-ebs doctor --fix": "make the changes that are safe, after a question for each",
+        "hyperpod-ebs doctor --bundle doctor.tar.gz": "also write a file for support, without secrets",
     },
     codes={
         exit_codes.OK: "all is in order",
@@ -50,6 +54,7 @@ def run_doctor(  # noqa: PLR0913 - each is a flag
     service_account: str = "ebs-csi-controller-sa",
     fix: bool = False,
     yes: bool = False,
+    bundle: Path | None = None,
     output: Output = "table",
     aws: AwsOptions = ANY_CALLER,
     kubernetes: KubernetesOptions = CURRENT_CONTEXT,
@@ -67,6 +72,7 @@ def run_doctor(  # noqa: PLR0913 - each is a flag
         service_account: The service account of the driver's controller.
         fix: Make the changes that are safe, after asking for each.
         yes: With --fix, do not ask.
+        bundle: Write what was found and read, and the driver's logs, to this new file (.tar.gz), without secrets.
         output: A table for people, or one JSON document on stdout.
         aws: Whose credentials are used, and where.
         kubernetes: Which cluster's API server is read.
@@ -74,6 +80,8 @@ def run_doctor(  # noqa: PLR0913 - each is a flag
     wanted = Wanted(cluster=cluster, role=role, namespace=namespace, service_account=service_account)
 
     async def run() -> int:
+        if bundle:
+            await off_loop(check_target, bundle)
         async with AsyncExitStack() as stack:
             context = Context(wanted, lambda: open_aws(aws), lambda: open_reader(kubernetes), stack)
             async with _progress() as count:
@@ -81,6 +89,9 @@ def run_doctor(  # noqa: PLR0913 - each is a flag
             print_report(findings, output)
             if output == "table":
                 note(summary(findings))
+            if bundle:
+                await write_bundle(bundle, context, findings)
+                note(f"wrote {bundle}; secrets were removed, but look through it before you send it")
             if fix:
                 await _apply_remedies(findings, yes=yes)
             return exit_code(findings)

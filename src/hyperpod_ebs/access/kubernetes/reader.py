@@ -57,6 +57,14 @@ class Reader(Protocol):
         """
         ...
 
+    async def get_text(self, path: str, **query: str) -> str:
+        """Read the text at `path`, such as a pod's log.
+
+        Raises:
+            Error: As `get`.
+        """
+        ...
+
 
 @asynccontextmanager
 async def open_reader(options: KubernetesOptions = CURRENT_CONTEXT) -> AsyncGenerator[Reader]:
@@ -107,14 +115,17 @@ class _Kubectl:
         return cls(argv=(program, *flags))
 
     async def get(self, path: str, **query: str) -> Object:
+        answer: Object = json.loads(await self.get_text(path, **query))
+        return answer
+
+    async def get_text(self, path: str, **query: str) -> str:
         target = f"{path}?{urlencode(query)}" if query else path
         argv = (*self.argv, f"--request-timeout={_DEADLINE:g}s", "get", "--raw", target)
         try:
             finished = await command.run(argv, deadline=_DEADLINE + 5)
         except command.CommandFailed as failure:
             raise _error(path, failure) from failure
-        answer: Object = json.loads(finished.out)
-        return answer
+        return finished.out
 
 
 _KINDS: Final[Mapping[str, type[errors.Error]]] = {

@@ -16,7 +16,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
 from hyperpod_ebs.driver.kubernetes import api_errors, kubeconfig
@@ -24,6 +24,7 @@ from hyperpod_ebs.driver.kubernetes.access import Access
 from hyperpod_ebs.kit.files import off_loop
 
 Object = dict[str, Any]  # JSON as the API server writes it; becomes a value in `kubernetes.cluster`
+Answer = TypeVar("Answer")
 
 DEADLINE: Final = 10.0
 """Seconds for a request."""
@@ -82,6 +83,15 @@ class Api:
         """
         return await self._call("GET", _target(path, query))
 
+    async def get_text(self, path: str, **query: str) -> str:
+        """Read the text at `path`, such as a pod's log.
+
+        Raises:
+            Error: As `get`.
+        """
+        with api_errors.translate(f"GET {path}"):
+            return await off_loop(self._send, "GET", _target(path, query), None, {}, bytes.decode, deadline=DEADLINE)
+
     async def patch(self, path: str, changes: list[Object]) -> Object:
         """Apply a JSON patch, completely or not at all, and return the object at `path` after it.
 
@@ -107,19 +117,26 @@ class Api:
     async def _call(self, method: str, target: str, body: bytes | None = None, content: str = "") -> Object:
         headers = {"Content-Type": content} if content else {}
         with api_errors.translate(f"{method} {target.partition('?')[0]}"):
-            return await off_loop(self._send, method, target, body, headers, deadline=DEADLINE)
+            return await off_loop(self._send, method, target, body, headers, _parse_object, deadline=DEADLINE)
 
-    def _send(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> Object:
+    def _send(
+        self,
+        method: str,
+        target: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        parse: Callable[[bytes], Answer],
+    ) -> Answer:
         """Send on an idle connection; if there is none, or the API server has closed it, send on a new one."""
         with suppress(IndexError, ConnectionError, ssl.SSLEOFError):  # no idle connection, or a closed one
-            return self._send_on(self._idle.pop(), method, target, body, headers)
-        return self._send_on(_Connection(self._access()), method, target, body, headers)
+            return parse(self._send_on(self._idle.pop(), method, target, body, headers))
+        return parse(self._send_on(_Connection(self._access()), method, target, body, headers))
 
     def _send_on(
         self, connection: "_Connection", method: str, target: str, body: bytes | None, headers: Mapping[str, str]
-    ) -> Object:
+    ) -> bytes:
         try:
-            answer: Object = json.loads(connection.request(method, target, body, headers).read())
+            answer = connection.request(method, target, body, headers).read()
         except BaseException:
             connection.close()
             raise
@@ -228,6 +245,11 @@ class _WatchReader(threading.Thread):
             with suppress(OSError):
                 # The shutdown of the plain socket: TLS's own would destroy the connection while the thread reads.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
+def _parse_object(body: bytes) -> Object:
+    answer: Object = json.loads(body)
+    return answer
 
 
 def _target(path: str, query: Mapping[str, str]) -> str:
