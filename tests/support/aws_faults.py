@@ -15,7 +15,6 @@ from hyperpod_ebs.emulator.state.store import Store
 from tests.support.doctor_faults import Fault
 from tests.support.doctor_site import (
     ACCOUNT,
-    ACCOUNTS,
     CLASSES,
     CSINODES,
     DEPLOYMENTS,
@@ -125,8 +124,7 @@ def give_role_by_token(site: DoctorSite, issuer: str) -> None:
     store, host = site.emulator.world.store, issuer.partition("://")[2]
     store.pod_identity_associations.drop(_association(store).id)
     store.addons.drop("eks/eks-pod-identity-agent")
-    account = site.kubernetes.lists[ACCOUNTS][0]
-    account["metadata"]["annotations"] = {"eks.amazonaws.com/role-arn": ROLE_ARN}
+    site.kubernetes.account["metadata"]["annotations"] = {"eks.amazonaws.com/role-arn": ROLE_ARN}
     arn = f"arn:aws:iam::{ACCOUNT}:oidc-provider/{host}"
     store.oidc_providers.put(OidcProvider(id=arn, url=host, created=time.time(), audiences=(_AUDIENCE,)))
     site.change_role(trust=json.dumps(trust_policy_irsa(SETTING, issuer).json))
@@ -380,7 +378,7 @@ FAULTS: Final[tuple[Fault[DoctorSite], ...]] = (
     Fault(
         "association and annotation name different roles",
         _plant(
-            lambda site: site.kubernetes.lists[ACCOUNTS][0]["metadata"].update(
+            lambda site: site.kubernetes.account["metadata"].update(
                 annotations={"eks.amazonaws.com/role-arn": f"arn:aws:iam::{ACCOUNT}:role/old"}
             )
         ),

@@ -39,8 +39,8 @@ VOLUMES: Final = "/api/v1/persistentvolumes"
 CLASSES: Final = "/apis/storage.k8s.io/v1/storageclasses"
 CSINODES: Final = "/apis/storage.k8s.io/v1/csinodes"
 CONTENTS: Final = "/apis/snapshot.storage.k8s.io/v1/volumesnapshotcontents"
-ACCOUNTS: Final = "/api/v1/namespaces/kube-system/serviceaccounts"
-DEPLOYMENTS: Final = "/apis/apps/v1/namespaces/kube-system/deployments"
+DEPLOYMENTS: Final = "/apis/apps/v1/deployments"
+ACCOUNT_PATH: Final = f"/api/v1/namespaces/kube-system/serviceaccounts/{ACCOUNT_OF_THE_DRIVER}"
 _PAGE: Final = 500
 
 _WANTED: Final = Wanted(namespace="kube-system", service_account=ACCOUNT_OF_THE_DRIVER)
@@ -51,10 +51,15 @@ class KubernetesObjects:
     """The objects that the API server answers, by the paths of their lists."""
 
     lists: dict[str, list[Object]] = field(default_factory=dict)
+    account: Object = field(default_factory=lambda: {"metadata": {"name": ACCOUNT_OF_THE_DRIVER}})
+    """The service account of the driver."""
+
     logs: dict[str, str] = field(default_factory=dict)
 
     async def get(self, path: str, **query: str) -> Object:
         """A page of the list at `path`."""
+        if path == ACCOUNT_PATH:
+            return self.account
         if path not in self.lists:
             raise errors.NotFound(f"the API server has no {path}")
         items, begin = self.lists[path], int(query.get("continue", "0"))
@@ -132,11 +137,11 @@ class DoctorSite:
     async def undo_changes(self) -> AsyncGenerator[None]:
         """Undo at the end of the block what the block changes in records and objects."""
         tables = [table for table in vars(self.emulator.world.store).values() if isinstance(table, Table)]
-        rows, lists = [dict(table) for table in tables], copy.deepcopy(self.kubernetes.lists)
+        rows, kubernetes = [dict(table) for table in tables], copy.deepcopy(self.kubernetes)
         try:
             yield
         finally:
-            self.kubernetes.lists = lists
+            self.kubernetes = kubernetes
             for table, before in zip(tables, rows, strict=True):
                 for id_ in table.keys() - before.keys():
                     table.drop(id_)
@@ -223,7 +228,6 @@ def _objects(site: DoctorSite) -> dict[str, list[Object]]:
         CONTENTS: [
             {"metadata": {"name": "s"}, "spec": {"driver": DRIVER}, "status": {"snapshotHandle": site.snapshot}}
         ],
-        ACCOUNTS: [{"metadata": {"name": ACCOUNT_OF_THE_DRIVER}}],
         DEPLOYMENTS: [_deployment(EKS)],
     }
 
@@ -255,4 +259,4 @@ def volume_object(name: str, volume: str, zone: str = ZONE) -> Object:
 def _deployment(cluster: str) -> Object:
     container = {"name": "ebs-plugin", "args": ["controller", f"--k8s-tag-cluster-id={cluster}"]}
     pod = {"serviceAccountName": ACCOUNT_OF_THE_DRIVER, "containers": [container]}
-    return {"metadata": {"name": "ebs-csi-controller"}, "spec": {"template": {"spec": pod}}}
+    return {"metadata": {"name": "ebs-csi-controller", "namespace": "kube-system"}, "spec": {"template": {"spec": pod}}}

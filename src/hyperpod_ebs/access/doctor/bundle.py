@@ -133,8 +133,8 @@ async def _logs(context: Context) -> dict[str, str]:
 
 async def _driver_pods(context: Context) -> list[tuple[str, str]]:
     """The containers of the driver's pods, those that were restarted most first."""
-    pods = await context.objects(f"/api/v1/namespaces/{context.wanted.namespace}/pods")
-    own = [pod for pod in pods if any(each["name"] == "ebs-plugin" for each in pod["spec"]["containers"])]
+    pods = await context.objects("/api/v1/pods", labelSelector="app.kubernetes.io/component=csi-driver")
+    own = [pod for pod in pods if pod["metadata"].get("namespace") == context.wanted.namespace]
     own.sort(key=lambda pod: (-_restarts(pod), pod["metadata"]["name"]))
     return [
         (pod["metadata"]["name"], container["name"])

@@ -124,6 +124,7 @@ class Context:
         self._volumes = Part("EBS volumes", self._load_volumes)
         self._eks_clusters = Part("EKS clusters", self._load_eks_clusters)
         self._role_uses = Part("the driver's role", self._load_role_uses)
+        self._service_account = Part("the driver's service account", self._load_service_account)
         self._roles: dict[str, Part[Role | None]] = {}
         self.lists: dict[str, Part[list[Object]]] = {}
         """The lists of Kubernetes objects that were asked for, by their paths."""
@@ -221,9 +222,7 @@ class Context:
 
     async def service_account(self) -> Object | None:
         """The service account of the driver's controller; None if the cluster does not have it."""
-        accounts = await self.objects(f"/api/v1/namespaces/{self.wanted.namespace}/serviceaccounts")
-        named = (item for item in accounts if item["metadata"]["name"] == self.wanted.service_account)
-        return next(named, None)
+        return await self._service_account.get()
 
     async def role(self, arn: str) -> Role | None:
         """The role with this name or ARN; None if it does not exist."""
@@ -235,10 +234,10 @@ class Context:
 
     async def cluster_tag(self) -> str:
         """The value of the controller's flag --k8s-tag-cluster-id; empty without it."""
-        path = f"/apis/apps/v1/namespaces/{self.wanted.namespace}/deployments"
-        for item in await self.objects(path):
+        for item in await self.objects("/apis/apps/v1/deployments"):
             pod = item.get("spec", {}).get("template", {}).get("spec", {})
-            if pod.get("serviceAccountName") != self.wanted.service_account:
+            namespace, account = item["metadata"].get("namespace"), pod.get("serviceAccountName")
+            if (namespace, account) != (self.wanted.namespace, self.wanted.service_account):
                 continue
             for container in pod.get("containers") or ():
                 for argument in container.get("args") or ():
@@ -278,6 +277,13 @@ class Context:
                 f"{names}, and the service account cannot be read ({missing.why}); give --role",
             ) from missing
         return []
+
+    async def _load_service_account(self) -> Object | None:
+        path = f"/api/v1/namespaces/{self.wanted.namespace}/serviceaccounts/{self.wanted.service_account}"
+        try:
+            return await (await self.reader()).get(path)
+        except errors.NotFound:
+            return None
 
     async def _load_caller(self) -> Caller:
         return await (await self._aws.get()).caller()
