@@ -68,7 +68,7 @@ docs: ## build the documentation into dist/docs
 snapshots: ## render the chart for tests/chart/values again; reviewers read the diff
 	@scripts/setup.sh go-tools && scripts/chart/snapshots.sh
 
-permissions: ## run the driver with each permission missing, and write docs/reference/permissions.md again
+permissions: ## run with each permission missing, and write docs/reference/permissions.md and policies.md again
 	@scripts/setup.sh python && PYTHONPATH=. .venv/bin/python scripts/docs/permissions.py
 
 lock: ## pin the dependencies of pyproject.toml; with ARGS=--upgrade their newest versions

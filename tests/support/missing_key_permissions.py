@@ -6,6 +6,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from hyperpod_ebs.access.policy.key_documents import KeyUsers, key_statements
+from hyperpod_ebs.access.policy.statements import Setting
 from tests.support.driver_job import (
     INSTANCE_TAGS,
     Site,
@@ -22,6 +24,7 @@ from tests.support.missing_permissions import ACCOUNT, ROLE, Refusal, for_each, 
 from tests.support.permission_removals import (
     Documents,
     Removal,
+    with_other_resources,
     with_unmet_conditions,
     without_actions,
     without_statements,
@@ -29,8 +32,6 @@ from tests.support.permission_removals import (
 
 POLICY: Final = "the key's policy"
 
-_ROLE: Final = {"AWS": f"arn:aws:iam::{ACCOUNT}:role/{ROLE}"}
-_VIA_EC2: Final = "ec2.us-west-2.amazonaws.com"
 _ADMINISTRATOR: Final = {
     "Effect": "Allow",
     "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:user/emulator"},
@@ -38,42 +39,16 @@ _ADMINISTRATOR: Final = {
     "Resource": "*",
 }
 
+_SETTING: Final = Setting(partition="aws", region="us-west-2", account=ACCOUNT)
+_USERS: Final = KeyUsers(driver=_SETTING.iam_arn(f"role/{ROLE}"))
+
 DOCUMENTS: Final[Documents] = {
     POLICY: {
         "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Sid": "DescribeKey",
-                "Effect": "Allow",
-                "Principal": _ROLE,
-                "Action": "kms:DescribeKey",
-                "Resource": "*",
-            },
-            {
-                "Sid": "CreateGrant",
-                "Effect": "Allow",
-                "Principal": _ROLE,
-                "Action": "kms:CreateGrant",
-                "Resource": "*",
-                "Condition": {
-                    "StringEquals": {"kms:CallerAccount": ACCOUNT, "kms:ViaService": _VIA_EC2},
-                    "ForAnyValue:StringEquals": {"kms:EncryptionContextKeys": "aws:ebs:id"},
-                    "Bool": {"kms:GrantIsForAWSResource": "true"},
-                    "ForAllValues:StringEquals": {"kms:GrantOperations": ["Decrypt"]},
-                },
-            },
-            {
-                "Sid": "DataKeys",
-                "Effect": "Allow",
-                "Principal": _ROLE,
-                "Action": ["kms:Decrypt", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncrypt*"],
-                "Resource": "*",
-                "Condition": {"StringEquals": {"kms:ViaService": _VIA_EC2}},
-            },
-        ],
+        "Statement": [statement.json for statement in key_statements(_SETTING, _USERS)],
     }
 }
-"""The two statements of SageMaker's guide, and the one that creating volumes needs, all in the key's policy."""
+"""The statements for the driver's role, all in the key's policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +61,8 @@ class Change:
 
 
 def changes() -> Iterator[Change]:
-    """Each statement, action and condition of the key's policy taken away, and the key's states."""
-    for removals in (without_statements, without_actions, with_unmet_conditions):
+    """Each statement, action, resource and condition of the key's policy taken away, and the key's states."""
+    for removals in (without_statements, without_actions, with_other_resources, with_unmet_conditions):
         yield from (_without(removal) for removal in removals(DOCUMENTS))
     yield Change(what="the key is disabled", begin=_call("disable_key"), end=_call("enable_key"))
     yield Change(what="the key is to be deleted", begin=_call("schedule_key_deletion"), end=_cancel_deletion)
@@ -135,6 +110,9 @@ def _steps(key: str, other: str) -> tuple[Step, ...]:
     async def restore(site: Site, id_: str) -> str:
         return await create_volume(site, f"pvc-of-{id_}", snapshot=id_, **_key_parameters(key))
 
+    async def restore_elsewhere(site: Site, id_: str) -> str:
+        return await create_volume(site, f"pvc-of-{id_}", snapshot=id_, **_key_parameters(other))
+
     attach, detach = attach_to(lambda site: site.hyperpod_node), detach_from(lambda site: site.hyperpod_node)
     on_ec2 = {tag: (attach_to(_instance(tag)), detach_from(_instance(tag))) for tag in INSTANCE_TAGS}
     (attach_ec2, detach_ec2), (attach_first, detach_later), _ = on_ec2.values()
@@ -143,6 +121,12 @@ def _steps(key: str, other: str) -> tuple[Step, ...]:
         Step(name="restore its snapshot", rpc="CreateVolume", prepare=snapshot(key), call=restore),
         Step(name="restore an unencrypted snapshot", rpc="CreateVolume", prepare=snapshot(""), call=restore),
         Step(name="restore a snapshot of another key", rpc="CreateVolume", prepare=snapshot(other), call=restore),
+        Step(
+            name="restore its snapshot under another key",
+            rpc="CreateVolume",
+            prepare=snapshot(key),
+            call=restore_elsewhere,
+        ),
         Step(
             name="attach to a HyperPod node",
             rpc="ControllerPublishVolume",

@@ -12,6 +12,8 @@ from typing import Any, Final, Self, TypeVar
 import aiohttp
 import grpc
 
+from hyperpod_ebs.access.policy.documents import VOLUMES, driver_documents
+from hyperpod_ebs.access.policy.statements import Setting
 from hyperpod_ebs.emulator.emulator import Emulator
 from tests.support.api_server import ApiServer
 from tests.support.controller_process import ControllerProcess, environment, start_controller
@@ -25,31 +27,16 @@ T = TypeVar("T")
 CLUSTER: Final = "training"
 ROLE: Final = "hyperpod-ebs"
 ACCOUNT: Final = "123456789012"
+_TAGGED: Final = {"ebs.csi.aws.com/cluster": "true"}
 OWN_TAGS: Final[Mapping[str, Mapping[str, str]]] = {
-    "AmazonEBSCSIDriverPolicyV2": {"ebs.csi.aws.com/cluster": "true"},
+    "AmazonEBSCSIDriverPolicyV2": _TAGGED,
     "AmazonEBSCSIDriverEKSClusterScopedPolicy": {"ebs.csi.aws.com/cluster-name": CLUSTER},
     "AmazonEBSCSIDriverPolicy": {},
 }
 """AWS's policies for the driver, and the tags with which they let the driver use a volume that a user created."""
 
-GUIDE: Final = "the guide's policy"
-"""The policy that SageMaker's guide adds to the driver's role."""
-
-_GUIDE_DOCUMENT: Final = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Action": ["sagemaker:AttachClusterNodeVolume", "sagemaker:DetachClusterNodeVolume"],
-            "Resource": f"arn:aws:sagemaker:us-west-2:{ACCOUNT}:cluster/*",
-        },
-        {
-            "Effect": "Allow",
-            "Action": "eks:DescribeCluster",
-            "Resource": f"arn:aws:eks:us-west-2:{ACCOUNT}:cluster/eks",
-        },
-    ],
-}
+INLINE: Final = VOLUMES
+"""The policy of `hyperpod-ebs policy driver --inline`, which replaces AWS's."""
 
 _CONFIGMAP: Final = "ebs-csi-attach-limits"
 
@@ -88,7 +75,12 @@ class Job:
     @classmethod
     @asynccontextmanager
     async def start(cls, directory: Path, managed: str) -> AsyncGenerator[Self]:
-        """Start an emulator, and a controller process whose role has a policy of AWS and the guide's statement."""
+        """Start an emulator, and a controller process whose role has the policies of `hyperpod-ebs policy driver`.
+
+        Args:
+            directory: An empty directory.
+            managed: The policy of AWS's that the role has, or `INLINE`.
+        """
         async with (
             cloud(rate="off") as (emulator, aws),
             aiohttp.ClientSession(emulator.url) as http,
@@ -96,7 +88,7 @@ class Job:
         ):
             cluster, (node,) = await aws.create_cluster(InstanceGroups=[GROUP])
             instances = {tag: await _run_instance(aws, tag) for tag in INSTANCE_TAGS}
-            documents = {managed: await _document_of(aws, managed), GUIDE: _GUIDE_DOCUMENT}
+            documents = await _documents(aws, managed, cluster)
             await _create_role(aws, documents)
             env = {**environment(emulator), **await _assume_role(aws)}
             api.configmaps[_CONFIGMAP] = {"metadata": {"name": _CONFIGMAP}}
@@ -112,7 +104,7 @@ class Job:
                     aws=aws,
                     hyperpod_node=f"hyperpod-{cluster.rpartition('/')[2]}-{node}",
                     ec2_nodes=instances,
-                    own_tags=OWN_TAGS[managed],
+                    own_tags=OWN_TAGS.get(managed, _TAGGED),
                     api=api,
                     log=controller.process.log,
                 )
@@ -205,6 +197,20 @@ async def _run_instance(aws: Aws, tag: str) -> str:
     instance = await aws.run_instance(Placement={"AvailabilityZone": ZONE})
     await aws.ec2("create_tags", Resources=[instance], Tags=[{"Key": tag, "Value": CLUSTER}])
     return instance
+
+
+async def _documents(aws: Aws, managed: str, cluster: str) -> Documents:
+    """The policies of the role, one of which is AWS's or replaces it."""
+    setting = Setting(
+        partition="aws",
+        region="us-west-2",
+        account=ACCOUNT,
+        eks_cluster="eks",
+        hyperpod_cluster=cluster.rpartition("/")[2],
+    )
+    of_aws = {} if managed == INLINE else {managed: await _document_of(aws, managed)}
+    generated = driver_documents(setting, inline=managed == INLINE)
+    return {**of_aws, **{name: document.json for name, document in generated.items()}}
 
 
 async def _document_of(aws: Aws, managed: str) -> Document:

@@ -1,7 +1,7 @@
 """The permissions in policy documents, taken away one at a time.
 
 A removal is a change of the documents: without a statement, without an action of a statement, without an action in all
-statements, or with a condition that the driver's requests do not meet.
+statements, with another resource, or with a condition that the requests do not meet.
 """
 
 import copy
@@ -18,6 +18,11 @@ TAG_IN_CLASS: Final = "tier"
 """The key of the tag that the job's VolumeAttributesClass sets."""
 
 _OTHER: Final = "another"
+_OTHER_THAN_ALL: Final = {
+    "ec2": "arn:aws:ec2:us-west-2:123456789012:volume/*",
+    "kms": "arn:aws:kms:us-west-2:123456789012:key/another",
+}
+"""What replaces the resource `*`, by service; for EC2 as in a form of SageMaker's guide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,24 @@ def with_unmet_conditions(documents: Documents) -> Iterator[Removal]:
                         yield Removal(what=what, parts=affected, documents=changed, is_value=is_value)
 
 
+def with_other_resources(documents: Documents) -> Iterator[Removal]:
+    """Each resource of each statement replaced by another one."""
+    for policy, document in documents.items():
+        for index, statement in enumerate(document["Statement"]):
+            actions, resources = _list(statement["Action"]), _list(statement.get("Resource", []))
+            affected = frozenset(Part(policy, index, action) for action in actions)
+            for position, resource in enumerate(resources):
+                changed: Any = copy.deepcopy(documents)
+                other = _other_resource(resource, actions[0])
+                changed[policy]["Statement"][index]["Resource"] = [
+                    *resources[:position],
+                    other,
+                    *resources[position + 1 :],
+                ]
+                what = f"{statement_name(documents, policy, index)}: `{resource}` becomes `{other}`"
+                yield Removal(what=what, parts=affected, documents=changed)
+
+
 def without(documents: Documents, removed: Collection[Part]) -> Documents:
     """The documents without these actions; a statement whose actions are all removed is removed."""
     changed: Any = copy.deepcopy(documents)
@@ -137,6 +160,12 @@ def _unmet_values(operator: str, value: Any) -> Iterator[tuple[str, Any]]:
     else:
         for each in values:
             yield f"without `{each}`", [other for other in values if other != each]
+
+
+def _other_resource(resource: str, action: str) -> str:
+    if resource == "*":
+        return _OTHER_THAN_ALL[action.partition(":")[0]]
+    return f"{resource.rpartition('/')[0]}/{_OTHER}"
 
 
 def _list(value: Any) -> Sequence[Any]:

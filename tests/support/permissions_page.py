@@ -45,10 +45,11 @@ it. A refused step succeeds when it is repeated after the permission is given ba
 sidecars repeat it on their own, after a pause that doubles with each refusal: at most 30 minutes for new volumes and
 snapshots, and 5 minutes for the rest.
 
-The role has one of AWS's three policies for the driver, and the policy of
-[the installation guide](../guides/install.md#2-the-role) with two statements, in this order: the actions of SageMaker,
-and `eks:DescribeCluster`. Without the conditions of all statements, each step succeeds too: a condition only limits
-what else the role may do.
+The role has one of AWS's three policies for the driver, and the policy `hyperpod-ebs-hyperpod` that
+[`hyperpod-ebs policy driver`](command-line.md#hyperpod-ebs-policy-driver) prints, with the statements of
+[the installation guide](../guides/install.md#2-the-role). [The page of policies](policies.md) has the same for a role
+without AWS's policies. Without the conditions of all statements, each step succeeds too: a condition only limits what
+else the role may do.
 
 A static volume in the tables is one that you created, with the tag that the policy requires if it requires one; an
 in-tree volume has only the tag `kubernetes.io/created-for/pvc/name`, as volumes of Kubernetes' former plugin have. The
@@ -72,7 +73,7 @@ _SCOPED: Final = "AmazonEBSCSIDriverEKSClusterScopedPolicy"
 _POLLED: Final = "ec2:DescribeVolumes"
 """The start of the actions with which the driver waits for AWS."""
 
-_TABLES: Final[Mapping[str, Callable[[Documents], Iterator[Removal]]]] = {
+TABLES: Final[Mapping[str, Callable[[Documents], Iterator[Removal]]]] = {
     "statement taken away": without_statements,
     "action taken away": without_actions,
     "condition that is not met": with_unmet_conditions,
@@ -237,12 +238,12 @@ async def policy_section(directory: Path, managed: str, known: str = "") -> str:
 async def _policy_report(directory: Path, managed: str) -> tuple[list[str], list[str]]:
     """The lines of the section before the messages, and the rows of all messages."""
     async with Job.start(directory, managed) as job:
-        used, refused = await _used_parts(job, managed)
+        used, refused = await used_parts(job, managed)
         rounds = Rounds(job=job, used=used)
         actions = {part.action for each in used.values() for part in each}
         unused = [part for part in parts(job.documents) if part.action not in actions]
         lines = [f"## {managed}", "", *_introduction(unused, refused), ""]
-        for head, removals in _TABLES.items():
+        for head, removals in TABLES.items():
             rows = [await rounds.row(removal) for removal in removals(job.documents)]
             lines += [f"| {head} | what is refused |", "|---|---|", *rows, ""]
         assert await job.run([*used], without(job.documents, unused)) == {}
@@ -257,9 +258,10 @@ async def keys_section(directory: Path) -> str:
     texts: dict[tuple[str, str], set[str]] = {}
     rows = []
     for what, refused in changed.items():
+        assert refused, what
         for step, refusal in refused.items():
             texts.setdefault((refusal.code, refusal.message), set()).add(step.name)
-        rows.append(f"| {what} | {', '.join(step.name for step in refused) or 'nothing'} |")
+        rows.append(f"| {what} | {', '.join(step.name for step in refused)} |")
     messages = [
         f"| {', '.join(sorted(names))} | `{code}` | `{text}` |" for (code, text), names in sorted(texts.items())
     ]
@@ -299,10 +301,10 @@ def _section(lines: list[str], messages: list[str], known: str = "") -> str:
 _KEYS_HEAD: Final = f"""\
 ## {KEYS}
 
-The key's policy has the statements of [the encryption guide](../guides/encryption.md) for the driver's role, which may
-also be in the role's own policy: `DescribeKey` and `CreateGrant`, which attaching needs, and `DataKeys`, with
-`kms:Decrypt`, `kms:GenerateDataKeyWithoutPlaintext` and `kms:ReEncrypt*`, which creating needs. AWS does not say which
-of them was missing, so the messages name all.
+The key's policy has the statements that [`hyperpod-ebs policy key`](command-line.md#hyperpod-ebs-policy-key) prints for
+the driver's role, which [the encryption guide](../guides/encryption.md) explains: `DescribeKey` and `AttachVolumes`,
+which attaching needs, and `CreateVolumesAndRestoreSnapshots`. AWS does not say which of the actions was missing, so the
+messages name all.
 
 | the key | what is refused |
 |---|---|"""
@@ -323,7 +325,7 @@ Messages that the section about `AmazonEBSCSIDriverPolicyV2` does not have:
 |---|---|---|---|"""
 
 
-async def _used_parts(job: Job, managed: str) -> tuple[dict[Step, frozenset[Part]], list[Step]]:
+async def used_parts(job: Job, managed: str) -> tuple[dict[Step, frozenset[Part]], list[Step]]:
     """The actions of statements that allow each step, and the steps that the policy does not allow."""
     used: dict[Step, frozenset[Part]] = {}
     refused = []

@@ -79,10 +79,7 @@ def _attaching(setting: Setting, principals: tuple[str, ...]) -> Iterator[Statem
 
 def _cluster_volumes(setting: Setting, roles: tuple[str, ...]) -> Iterator[Statement]:
     """What SageMaker needs as the execution role, for the root and secondary volumes of the cluster's own nodes."""
-    through: Mapping[str, str | tuple[str, ...]] = {
-        "kms:CallerAccount": setting.account,
-        **_through(setting, "sagemaker"),
-    }
+    through = _through(setting, "sagemaker")
     yield Statement(
         sid="DescribeKeyForClusterVolumes",
         principals={"AWS": roles},
