@@ -7,18 +7,20 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.resources import files
+from string import Template
 from typing import Any, Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.access.policy.documents import VOLUMES, attach_document, detach_document, driver_documents
+from hyperpod_ebs.access.policy.documents import HYPERPOD, VOLUMES, attach_document, detach_document, driver_documents
 from hyperpod_ebs.access.policy.formats import CallerPolicy, KeyPolicy, NewRole, Policies, text_of
 from hyperpod_ebs.access.policy.key_documents import KeyUsers, key_policy
 from hyperpod_ebs.access.policy.statements import Document, Setting, Statement
 from hyperpod_ebs.access.policy.trust_documents import trust_policy_irsa, trust_policy_pod_identity
 from hyperpod_ebs.kit import command
+from tests.support.guide_commands import GUIDES, Page
 
 SETTING: Final = Setting(
     partition="aws",
@@ -150,6 +152,43 @@ def test_a_key_without_users_of_a_kind_has_no_statements_for_them() -> None:
     assert "sagemaker" not in json.dumps([driver.json, caller.json])
     assert "kms:GenerateDataKeyWithoutPlaintext" not in json.dumps(caller.json)
     assert "ec2." not in json.dumps(cluster.json)
+
+
+def guide_statements(guide: str, file: str) -> list[dict[str, Any]]:
+    """The statements of the documents that a guide writes to a file, without ids, and with lists of one as values."""
+    values = {
+        "ACCOUNT": SETTING.account,
+        "REGION": SETTING.region,
+        "CLUSTER": SETTING.eks_cluster,
+        "ROLE": "driver",
+        "ISSUER": "oidc.eks.example/id/ABC",
+    }
+    blocks = Page.read(GUIDES / guide).blocks
+    written = [Template(block.files[file]).substitute(values) for block in blocks if file in block.files]
+    return [without_sid(statement) for text in written for statement in json.loads(text)["Statement"]]
+
+
+def without_sid(statement: Mapping[str, Any]) -> dict[str, Any]:
+    """A statement without its id, and with lists of one as values."""
+    text = re.sub(r'\[("[^"]*")\]', r"\1", json.dumps(statement))
+    return {name: value for name, value in json.loads(text).items() if name != "Sid"}
+
+
+def test_the_guides_write_the_same_statements() -> None:
+    """docs/guides: install.md for the role, encryption.md for the key."""
+    every = replace(SETTING, hyperpod_cluster="*")
+    role = driver_documents(every, inline=False)[HYPERPOD]
+    key = key_policy(SETTING, KeyUsers(driver=USERS.driver))
+    irsa = trust_policy_irsa(SETTING, "https://oidc.eks.example/id/ABC")
+    pods = [{**statement.json, "Condition": None} for statement in trust_policy_pod_identity(SETTING).statements]
+
+    trusts = guide_statements("install.md", "trust.json")
+    assert guide_statements("install.md", "hyperpod.json") == [without_sid(each.json) for each in role.statements]
+    assert trusts[0] == without_sid(irsa.statements[0].json)
+    assert {**trusts[1], "Condition": None} == without_sid(pods[0])
+    assert guide_statements("encryption.md", "key-policy.json") == [
+        without_sid(each.json) for each in key.statements[:3]
+    ]
 
 
 def new_role(document: Document) -> NewRole:
