@@ -350,14 +350,14 @@ FAULTS: Final[tuple[Fault[DoctorSite], ...]] = (
                 node_object("planted", f"aws:///usw2-az1/sagemaker/cluster/{site.csi_id[:22]}i-{_UNKNOWN}")
             )
         ),
-        "node identities",
+        "HyperPod nodes in Kubernetes",
         f"node hyperpod-i-{_UNKNOWN}",
         "HyperPod cluster hp does not have it",
     ),
     Fault(
         "Kubernetes has a node of a HyperPod cluster in another account",
         _add_node(f"aws:///usw2-az1/sagemaker/cluster/hyperpod-zzzzzzzzzzzz-i-{_UNKNOWN}"),
-        "node identities",
+        "HyperPod nodes in Kubernetes",
         f"node hyperpod-i-{_UNKNOWN}",
         "no such cluster is in this account",
     ),

@@ -22,7 +22,7 @@ from hyperpod_ebs.driver.model.tags import TagPolicy
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.identity_records import Role
 from hyperpod_ebs.emulator.state.store import Table
-from tests.support.emulator_clients import ZONE, Aws, cloud
+from tests.support.emulator_clients import GROUP, ZONE, Aws, cloud
 
 Object = dict[str, Any]  # JSON as the API server writes it
 
@@ -83,8 +83,8 @@ class DoctorSite:
     cluster: str
     """The ARN of the HyperPod cluster."""
 
-    node: str
-    """The instance of its only node."""
+    nodes: Sequence[str]
+    """The instances of its two nodes."""
 
     instance: str
     """The EC2 instance that is a node, too."""
@@ -101,6 +101,11 @@ class DoctorSite:
     snapshot: str
     caller: access.Aws
     """The doctor's clients."""
+
+    @property
+    def node(self) -> str:
+        """The HyperPod node that has a volume."""
+        return self.nodes[0]
 
     @property
     def csi_id(self) -> str:
@@ -160,7 +165,7 @@ async def healthy_site() -> AsyncGenerator[DoctorSite]:
                 patch.setenv(name, value)
             caller = await stack.enter_async_context(access.open_aws())
             await _create_clients(caller)
-        cluster, (node,) = await aws.create_cluster()
+        cluster, nodes = await aws.create_cluster(InstanceGroups=[{**GROUP, "InstanceCount": 2}])
         await _create_role(aws)
         key = await _create_key(aws)
         instance = await aws.run_instance(Placement={"AvailabilityZone": ZONE})
@@ -168,7 +173,7 @@ async def healthy_site() -> AsyncGenerator[DoctorSite]:
         own = TagPolicy(cluster=EKS).volume_tags("pvc-1", {}, ())
         volume = await aws.create_volume(Encrypted=True, KmsKeyId=key, **_tag_specification("volume", own))
         static = await aws.create_volume(**_tag_specification("volume", {"ebs.csi.aws.com/cluster": "true"}))
-        await aws.attach_to_node(cluster, node, volume)
+        await aws.attach_to_node(cluster, nodes[0], volume)
         await aws.ec2("attach_volume", VolumeId=static, InstanceId=instance, Device="/dev/xvdba")
         snapshot = (await aws.ec2("create_snapshot", VolumeId=volume))["SnapshotId"]
         site = DoctorSite(
@@ -176,7 +181,7 @@ async def healthy_site() -> AsyncGenerator[DoctorSite]:
             aws=aws,
             kubernetes=KubernetesObjects(),
             cluster=cluster,
-            node=node,
+            nodes=nodes,
             instance=instance,
             key=key,
             volume=volume,

@@ -121,7 +121,5 @@ CHECKS: Final = (
     Check(name="orchestrator", promise="the HyperPod clusters are orchestrated by EKS", run=_check_orchestrator),
     Check(name="restricted groups", promise="no restricted instance group has nodes", run=_check_restricted_groups),
     Check(name="cluster nodes", promise="the nodes of the HyperPod clusters are running", run=_check_nodes),
-    Check(
-        name="node identities", promise="HyperPod knows the HyperPod nodes in Kubernetes", run=_check_kubernetes_nodes
-    ),
+    Check(name="HyperPod nodes in Kubernetes", promise="HyperPod knows them", run=_check_kubernetes_nodes),
 )
