@@ -107,6 +107,11 @@ app.command(
         }
     ),
 )
+app.command(
+    "hyperpod_ebs.access.leftovers.command:app",
+    name="leftovers",
+    help="Find volumes, snapshots and attachments that nothing needs any more, and delete them on request.",
+)
 # The image for production clusters leaves out these two packages.
 if find_spec("hyperpod_ebs.emulator"):
     app.command(

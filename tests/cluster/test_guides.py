@@ -17,7 +17,16 @@ from localcluster.images import BUSYBOX, REGISTRY
 from localcluster.kubernetes.chart import CHART, HELM, RELEASE, Release
 from localcluster.programs import BUILT
 from tests.support.cluster_namespace import ClusterNamespace
-from tests.support.guide_commands import BY_HAND, GUIDES, ROOT, Page, constant_parts, quoted_messages, run_page
+from tests.support.guide_commands import (
+    BY_HAND,
+    GUIDES,
+    LEFTOVERS,
+    ROOT,
+    Page,
+    constant_parts,
+    quoted_messages,
+    run_page,
+)
 from tests.support.iam_users import document
 from tests.support.live_cluster import LiveCluster
 from tests.support.pod_tokens import POD_TRUST
@@ -40,7 +49,7 @@ INSTALLS: Final = 1200.0
 OTHERS: Final = sorted(
     path.name
     for path in GUIDES.glob("*.md")
-    if path.name not in {*ON_THE_RELEASE, ON_THE_CLUSTER, BY_HAND.name} and Page.read(path).commands
+    if path.name not in {*ON_THE_RELEASE, ON_THE_CLUSTER, BY_HAND.name, LEFTOVERS.name} and Page.read(path).commands
 )
 
 

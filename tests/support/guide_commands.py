@@ -33,6 +33,9 @@ TUTORIALS: Final = ROOT / "docs" / "tutorial"
 BY_HAND: Final = GUIDES / "by-hand.md"
 """Needs a node, but no Kubernetes and no driver."""
 
+LEFTOVERS: Final = GUIDES / "leftovers.md"
+"""Needs volumes that are weeks old."""
+
 ANYTHING: Final = "…"
 
 _BLOCK: Final = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)

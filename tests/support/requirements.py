@@ -103,9 +103,9 @@ SECTIONS: Final = (
                 source="decision 0034",
             ),
             "leftovers.protected": Requirement(
-                sentence="`hyperpod-ebs leftovers --delete` never deletes what an object of the Kubernetes cluster needs, "
-                "what another cluster's tag or a Retain policy protects, what is attached or too young, or anything "
-                "of a cluster that was not read completely; it looks again right before each deletion.",
+                sentence="`hyperpod-ebs leftovers --delete` never deletes what an object of the Kubernetes cluster "
+                "needs, what another cluster's tag or a Retain policy protects, what is attached or too young, or "
+                "anything of a cluster that was not read completely; it looks again right before each deletion.",
                 source="docs/guides/leftovers.md",
             ),
             "data.foreign-mounts-stay": Requirement(

@@ -54,11 +54,12 @@ class VolumeCommands:
         return outcome
 
     @asynccontextmanager
-    async def start(self, *words: str) -> AsyncGenerator[asyncio.subprocess.Process]:
-        """Start a command; it is killed at the end if it still runs."""
+    async def start(self, *words: str, stdin: int | None = None) -> AsyncGenerator[asyncio.subprocess.Process]:
+        """Start a command with this stdin, or a pipe; it is killed at the end if it still runs."""
         pipe = asyncio.subprocess.PIPE
+        source = pipe if stdin is None else stdin
         process = await asyncio.create_subprocess_exec(
-            *_COMMAND, self.group, *words, stdin=pipe, stdout=pipe, stderr=pipe, env=self._environment()
+            *_COMMAND, self.group, *words, stdin=source, stdout=pipe, stderr=pipe, env=self._environment()
         )
         try:
             yield process

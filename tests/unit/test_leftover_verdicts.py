@@ -76,6 +76,8 @@ def snapshot(**members: Any) -> EbsSnapshot:
         "state": "completed",
         "volume": VOLUMES[0],
         "gib": 100,
+        "full_gib": 60.0,
+        "key": "",
         "archived": False,
         "created": OLD,
         "tags": TagPolicy(cluster="train").snapshot_tags(f"snapshot-{UIDS[0]}"),
@@ -239,7 +241,7 @@ def test_a_snapshot_that_nothing_needs_is_a_leftover(kubernetes: Kubernetes, *, 
     (verdict,) = judge(world(kubernetes, volumes=(), snapshots=(snapshot(),)), RULES)
 
     assert verdict.is_leftover == leftover
-    assert verdict.monthly_cost == pytest.approx(5.0)
+    assert verdict.monthly_cost == pytest.approx(3.0)
 
 
 class Held(NamedTuple):
@@ -465,7 +467,8 @@ def volume_must_be_kept(given_world: World, rules: Rules, found: EbsVolume) -> b
         or bool(found.holders)
         or any(found.id in each.ids for each in objects)
         or any(each.name in names for each in kubernetes.volumes)
-        or any(each.volume_name in names for each in [*kubernetes.claims, *kubernetes.attachments])
+        or any(each.volume_name in names for each in kubernetes.claims)
+        or any(each.volume_name in names for each in kubernetes.attachments)
         or any(name.endswith(each.uid) for name in names for each in kubernetes.claims)
         or any((each.namespace, each.name) == claim and not each.volume_name for each in kubernetes.claims)
         or any(each.policy == "Retain" and not (each.encrypted and not found.key) for each in kubernetes.classes)

@@ -24,7 +24,10 @@ class EbsSnapshot:
     state: str
     volume: str
     gib: int
-    """The size of its volume, which is the most that the snapshot can occupy."""
+    """The size of its volume."""
+
+    full_gib: float
+    """The size of its blocks, which is the most that it occupies: it shares blocks with other snapshots."""
 
     key: str
     """The ARN of its KMS key; empty if it is not encrypted."""
@@ -76,6 +79,7 @@ def _snapshot(snapshot: "SnapshotTypeDef") -> EbsSnapshot:
         volume=snapshot.get("VolumeId", ""),
         gib=snapshot["VolumeSize"],
         key=snapshot.get("KmsKeyId", ""),
+        full_gib=snapshot.get("FullSnapshotSizeInBytes", snapshot["VolumeSize"] << 30) / (1 << 30),
         archived=snapshot.get("StorageTier") == "archive",
         created=snapshot["StartTime"],
         tags={tag["Key"]: tag["Value"] for tag in snapshot.get("Tags", ())},

@@ -54,6 +54,9 @@ class _WholeLists:
             raise errors.Unavailable(f"cannot read {path} from the API server: the answer is not a list of objects")
         return answer
 
+    async def get_text(self, path: str, **query: str) -> str:
+        return await self._reader.get_text(path, **query)
+
 
 async def read_kubernetes(options: KubernetesOptions) -> Kubernetes:
     """Read the cluster; what cannot be read becomes a gap."""

@@ -8,15 +8,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from hyperpod_ebs.access import exit_codes
 from hyperpod_ebs.access.aws.session import ANY_CALLER, Aws, AwsOptions, Caller, open_aws
 from hyperpod_ebs.access.console import Declined, Output, confirm, note, print_json, print_table
+from hyperpod_ebs.access.help_texts import epilogue
 from hyperpod_ebs.access.kubernetes.reader import CURRENT_CONTEXT, KubernetesOptions
 from hyperpod_ebs.access.leftovers import prices
-from hyperpod_ebs.access.leftovers.deletion import Outcome, delete_leftovers
+from hyperpod_ebs.access.leftovers.deletion import Deletion, Outcome
 from hyperpod_ebs.access.leftovers.judgement import Rules, Verdict, judge, wanted_cluster
 from hyperpod_ebs.access.leftovers.record import Record, default_record
 from hyperpod_ebs.access.leftovers.survey import survey
@@ -30,6 +31,30 @@ _YOUNGEST: Final = timedelta(hours=1)
 
 _COLUMNS: Final = ("kind", "id", "description", "since", "usd_per_month", "why", "to_remove")
 _OUTCOME_COLUMNS: Final = ("kind", "id", "result", "reason")
+
+_END_OF_HELP: Final = epilogue(
+    {
+        "hyperpod-ebs leftovers": "what is left over of the cluster of your kubeconfig, and what it costs",
+        "hyperpod-ebs leftovers --kept --output json": "all objects, with the reasons for which they are kept",
+        "hyperpod-ebs leftovers --delete --older-than 30d --limit 5": "delete up to five objects, asking for each",
+    },
+    codes={
+        exit_codes.OK: "nothing is left over",
+        1: "failure, for instance of a deletion",
+        exit_codes.MAY_FAIL: "something is left over, or the Kubernetes cluster was not read completely",
+    },
+    json="an object with leftovers and outcomes, each with kind and id, and kept_count, not_read and usd_per_month",
+)
+
+app = App(name="leftovers", help_epilogue=_END_OF_HELP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Access:
+    """What a run reads."""
+
+    aws: AwsOptions
+    kubernetes: KubernetesOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +72,11 @@ class _Findings:
         return sorted((each for each in self.verdicts if each.is_leftover), key=lambda each: -each.monthly_cost)
 
     @property
-    def kept(self) -> list[Verdict]:
+    def others(self) -> list[Verdict]:
         return [each for each in self.verdicts if not each.is_leftover]
 
 
+@app.default
 def find_leftovers(  # noqa: PLR0913 - each is a flag
     *,
     delete: Annotated[bool, Parameter(negative="")] = False,
@@ -70,14 +96,6 @@ def find_leftovers(  # noqa: PLR0913 - each is a flag
     An object is a leftover if the Kubernetes cluster that kubectl reads is its cluster, all objects of that cluster
     could be read, and none of them needs it. Without --delete, nothing is changed.
 
-    Exit codes: 0 nothing is left over, 4 something is, or not everything could be read, 1 a deletion failed,
-    2 wrong usage, 130 interrupted.
-
-    Examples:
-        hyperpod-ebs leftovers
-        hyperpod-ebs leftovers --kept --output json
-        hyperpod-ebs leftovers --delete --older-than 30d --limit 5
-
     Args:
         delete: Delete leftover volumes and snapshots, and detach volumes from machines that are gone or stopped. Each
             object is looked at again right before.
@@ -91,16 +109,19 @@ def find_leftovers(  # noqa: PLR0913 - each is a flag
         kept: Show also what is kept, and why.
         record: The file to which the record of deletions is appended, as lines of JSON; by default a new file in
             hyperpod-ebs/leftovers in $XDG_STATE_HOME or ~/.local/state.
-        output: Format of the result.
+        output: A table for people, or one JSON document on stdout.
+        aws: Whose credentials are used, and where.
+        kubernetes: Which cluster's API server is read.
     """
     rules = Rules(older_than=older_than, cluster=cluster, untagged=untagged)
     _check(rules, delete=delete)
-    findings = asyncio.run(_look(aws, kubernetes, rules))
+    access = _Access(aws=aws, kubernetes=kubernetes)
+    findings = asyncio.run(_look(access, rules))
     _explain(findings)
     if output == "table":
         _print_verdicts(findings, with_kept=kept)
     chosen = [each for each in findings.leftovers if each.is_deletable][:limit] if delete else []
-    outcomes = _delete(findings, chosen, aws, kubernetes, record, yes=yes) if chosen else []
+    outcomes = _delete(access, findings, [each for each in chosen if _agrees(findings, each, yes=yes)], record)
     if output == "json":
         print_json(_document(findings, outcomes, with_kept=kept))
     elif outcomes:
@@ -125,11 +146,11 @@ def _check(rules: Rules, *, delete: bool) -> None:
         raise errors.InvalidRequest("--cluster is empty; give the cluster's name, or --untagged")
 
 
-async def _look(options: AwsOptions, kubernetes: KubernetesOptions, rules: Rules) -> _Findings:
-    async with open_aws(options) as aws:
+async def _look(access: _Access, rules: Rules) -> _Findings:
+    async with open_aws(access.aws) as aws:
         caller = await aws.caller()
         note(f"reading account {caller.account} in {aws.region}, and the Kubernetes cluster")
-        world = await survey(aws, kubernetes)
+        world = await survey(aws, access.kubernetes)
     return _Findings(caller=caller, world=world, rules=rules, verdicts=judge(world, rules))
 
 
@@ -144,35 +165,29 @@ def _explain(findings: _Findings) -> None:
         f"cluster {name}: {len(findings.leftovers)} leftovers among {len(findings.verdicts)} objects, about "
         f"{total:.2f} USD a month (estimate by list prices of {region}, {prices.AS_OF})"
     )
-    counts = Counter(each.protections[0].kind for each in findings.kept)
-    for kind, count in counts.most_common():
-        example = next(each for each in findings.kept if each.protections[0].kind == kind)
-        note(f"kept: {count} {kind}, for example {example.kind} {example.id}: {example.protections[0].text}")
+    for kind, count in Counter(each.protections[0].kind for each in findings.others).most_common():
+        of_kind = [each for each in findings.others if each.protections[0].kind == kind]
+        cost, example = sum(each.monthly_cost for each in of_kind), of_kind[0]
+        note(
+            f"kept: {count} {kind}, {cost:.2f} USD a month, for example {example.kind} {example.id}: "
+            f"{example.protections[0].text}"
+        )
 
 
 def _print_verdicts(findings: _Findings, *, with_kept: bool) -> None:
-    shown = [*findings.leftovers, *(findings.kept if with_kept else [])]
+    shown = [*findings.leftovers, *(findings.others if with_kept else [])]
     if shown:
         print_table([_row(each) for each in shown], _COLUMNS)
 
 
-def _delete(
-    findings: _Findings,
-    chosen: Sequence[Verdict],
-    options: AwsOptions,
-    kubernetes: KubernetesOptions,
-    path: Path | None,
-    *,
-    yes: bool,
-) -> list[Outcome]:
-    """Ask about each object, and delete those that the user agrees to."""
-    agreed = [each for each in chosen if _agrees(findings, each, yes=yes)]
+def _delete(access: _Access, findings: _Findings, agreed: Sequence[Verdict], path: Path | None) -> list[Outcome]:
+    """Delete what the user agreed to."""
     if not agreed:
         return []
     with Record(path or default_record(datetime.now(UTC))) as record:
         note(f"the record is {record.path}")
         try:
-            return asyncio.run(_delete_all(options, kubernetes, findings, agreed, record))
+            return asyncio.run(_delete_all(access, findings, agreed, record))
         except KeyboardInterrupt:
             note(
                 "interrupted: AWS finishes a deletion that it has received; the record says which one was running "
@@ -181,12 +196,13 @@ def _delete(
             raise
 
 
-async def _delete_all(
-    options: AwsOptions, kubernetes: KubernetesOptions, findings: _Findings, agreed: Sequence[Verdict], record: Record
-) -> list[Outcome]:
-    async with open_aws(options) as aws:
+async def _delete_all(access: _Access, findings: _Findings, agreed: Sequence[Verdict], record: Record) -> list[Outcome]:
+    async with open_aws(access.aws) as aws:
         await _check_caller(aws, findings.caller)
-        return await delete_leftovers(aws, kubernetes, findings.rules, findings.world, agreed, record)
+        deletion = Deletion(
+            aws=aws, kubernetes=access.kubernetes, rules=findings.rules, world=findings.world, record=record
+        )
+        return await deletion.delete_all(agreed)
 
 
 async def _check_caller(aws: Aws, before: Caller) -> None:
@@ -227,8 +243,8 @@ def _document(findings: _Findings, outcomes: Sequence[Outcome], *, with_kept: bo
         "prices": {"region": prices.priced_region(findings.world.region), "as_of": prices.AS_OF, "estimate": True},
         "usd_per_month": round(sum(each.monthly_cost for each in findings.leftovers), 2),
         "leftovers": [_verdict(each) for each in findings.leftovers],
-        "kept_count": Counter(each.protections[0].kind for each in findings.kept),
-        **({"kept": [_verdict(each) for each in findings.kept]} if with_kept else {}),
+        "kept_count": Counter(each.protections[0].kind for each in findings.others),
+        **({"kept": [_verdict(each) for each in findings.others]} if with_kept else {}),
         "outcomes": [_outcome_row(each) for each in outcomes],
     }
 

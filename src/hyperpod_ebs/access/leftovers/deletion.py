@@ -32,48 +32,55 @@ class Outcome:
     reason: str = ""
 
 
-async def delete_leftovers(
-    aws: Aws, kubernetes: KubernetesOptions, rules: Rules, world: World, chosen: Sequence[Verdict], record: Record
-) -> list[Outcome]:
-    """Delete volumes and snapshots, and detach volumes, in this order.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deletion:
+    """A run that deletes."""
 
-    Raises:
-        Refused: The record cannot be written; no further object is deleted.
-    """
-    outcomes = list[Outcome]()
-    for number, verdict in enumerate(chosen, 1):
-        note(f"{_verb(verdict)} {verdict.kind} {verdict.id} ({number} of {len(chosen)})")
-        outcome = await _delete(aws, kubernetes, rules, world, verdict, record)
-        if outcome.reason:
-            note(f"{verdict.kind} {verdict.id}: {outcome.reason}")
-        outcomes.append(outcome)
-        if number < len(chosen):
-            await asyncio.sleep(_PAUSE)
-    return outcomes
+    aws: Aws
+    kubernetes: KubernetesOptions
+    rules: Rules
+    world: World
+    """What the user has seen."""
 
+    record: Record
 
-async def _delete(
-    aws: Aws, kubernetes: KubernetesOptions, rules: Rules, world: World, verdict: Verdict, record: Record
-) -> Outcome:
-    try:
-        now = await survey_again(aws, kubernetes, verdict)
-    except errors.NotFound:
-        return Outcome(verdict=verdict, result="gone", reason="it is gone already")
-    except errors.Error as error:
-        return Outcome(verdict=verdict, result="failed", reason=str(error))
-    if change := _change(world, now, rules, verdict):
-        record.write({"act": _act(verdict), "id": verdict.id, "phase": "given up", "reason": change})
-        return Outcome(verdict=verdict, result="kept", reason=f"kept, because {change}")
-    try:
-        with record.act(_act(verdict), verdict.id, _details(now, verdict)):
-            await _act_on(aws, now, verdict)
-    except errors.NotFound:
-        return Outcome(verdict=verdict, result="gone", reason="it is gone already")
-    except errors.Error as error:
-        if record.is_broken:
-            raise
-        return Outcome(verdict=verdict, result="failed", reason=str(error))
-    return Outcome(verdict=verdict, result="detaching" if verdict.kind == "attachment" else "deleted")
+    async def delete_all(self, chosen: Sequence[Verdict]) -> list[Outcome]:
+        """Delete these volumes and snapshots, and detach these volumes.
+
+        Raises:
+            Refused: The record cannot be written; no further object is deleted.
+        """
+        outcomes = list[Outcome]()
+        for number, verdict in enumerate(chosen, 1):
+            note(f"{_verb(verdict)} {verdict.kind} {verdict.id} ({number} of {len(chosen)})")
+            outcome = await self._delete(verdict)
+            if outcome.reason:
+                note(f"{outcome.result}: {verdict.kind} {verdict.id}: {outcome.reason}")
+            outcomes.append(outcome)
+            if number < len(chosen):
+                await asyncio.sleep(_PAUSE)
+        return outcomes
+
+    async def _delete(self, verdict: Verdict) -> Outcome:
+        try:
+            now = await survey_again(self.aws, self.kubernetes, verdict)
+        except errors.NotFound:
+            return Outcome(verdict=verdict, result="gone", reason="it is gone already")
+        except errors.Error as error:
+            return Outcome(verdict=verdict, result="failed", reason=str(error))
+        if change := _change(self.world, now, self.rules, verdict):
+            self.record.write({"act": _act(verdict), "id": verdict.id, "phase": "given up", "reason": change})
+            return Outcome(verdict=verdict, result="kept", reason=change)
+        try:
+            with self.record.act(_act(verdict), verdict.id, _details(now, verdict)):
+                await _act_on(self.aws, now, verdict)
+        except errors.NotFound:
+            return Outcome(verdict=verdict, result="gone", reason="it is gone already")
+        except errors.Error as error:
+            if self.record.is_broken:
+                raise
+            return Outcome(verdict=verdict, result="failed", reason=str(error))
+        return Outcome(verdict=verdict, result="detaching" if verdict.kind == "attachment" else "deleted")
 
 
 def _change(before: World, now: World, rules: Rules, verdict: Verdict) -> str:
@@ -89,7 +96,8 @@ def _change(before: World, now: World, rules: Rules, verdict: Verdict) -> str:
 
 def _object(world: World, verdict: Verdict) -> EbsVolume | EbsSnapshot | None:
     id_ = verdict.id.partition("@")[0]
-    return next((each for each in [*world.volumes, *world.snapshots] if each.id == id_), None)
+    objects: list[EbsVolume | EbsSnapshot] = [*world.volumes, *world.snapshots]
+    return next((each for each in objects if each.id == id_), None)
 
 
 def _details(world: World, verdict: Verdict) -> dict[str, object]:

@@ -239,7 +239,7 @@ def _judge_snapshot(world: World, rules: Rules, needs: _Needs, snapshot: EbsSnap
         id=snapshot.id,
         description=f"{snapshot.gib} GiB of {snapshot.volume}",
         since=snapshot.created,
-        monthly_cost=prices.snapshot_cost(world.region, snapshot.gib, archived=snapshot.archived),
+        monthly_cost=prices.snapshot_cost(world.region, snapshot.full_gib, archived=snapshot.archived),
         protections=tuple(protections),
         evidence=(
             f"taken {_day(snapshot.created)}",

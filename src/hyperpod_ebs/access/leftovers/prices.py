@@ -86,8 +86,8 @@ def volume_cost(region: str, kind: str, gib: int, iops: int = 0, throughput: int
     return costs.get(kind, gib * prices.gp3 + (extra_iops + extra_throughput) * gp3)
 
 
-def snapshot_cost(region: str, gib: int, *, archived: bool = False) -> float:
-    """US dollars for a snapshot in a month, at most: AWS does not say how much of the volume's size it occupies."""
+def snapshot_cost(region: str, gib: float, *, archived: bool = False) -> float:
+    """US dollars for a snapshot in a month, at most: AWS does not say how much it shares with other snapshots."""
     prices, base = _PER_GIB[priced_region(region)], _PER_GIB[FALLBACK]
     return gib * (_ARCHIVED_SNAPSHOT if archived else _SNAPSHOT) * prices.gp2 / base.gp2
 

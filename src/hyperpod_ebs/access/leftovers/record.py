@@ -57,13 +57,15 @@ class Record:
         """
         text = json.dumps({"time": datetime.now(UTC).isoformat(), **line}, default=str, ensure_ascii=True)
         try:
-            written = os.write(self._file, f"{text}\n".encode())
-            os.fsync(self._file)
-            if written <= len(text):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._append(f"{text}\n".encode())
         except OSError as error:
             self.is_broken = True
             raise errors.Refused(f"cannot write the record {self.path}: {error.strerror}") from error
+
+    def _append(self, line: bytes) -> None:
+        if os.write(self._file, line) < len(line):  # the disk is full
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(self._file)
 
     @contextmanager
     def act(self, what: str, id_: str, details: Mapping[str, object]) -> Generator[None]:
