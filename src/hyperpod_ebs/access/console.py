@@ -40,6 +40,11 @@ def print_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
     console.print(table)
 
 
+def print_sentence(text: str) -> None:
+    """Print a result that is one sentence."""
+    sys.stdout.write(f"{text}\n")
+
+
 def note(text: str) -> None:
     """Print a line about the progress, to stderr."""
     sys.stderr.write(f"{text}\n")

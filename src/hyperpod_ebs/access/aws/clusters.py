@@ -1,12 +1,16 @@
 """HyperPod clusters and their nodes (SageMaker API reference: ListClusters, DescribeCluster, ListClusterNodes)."""
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
 from hyperpod_ebs.access.aws.session import Aws
 from hyperpod_ebs.driver.aws.calls import translate_sdk_errors
 from hyperpod_ebs.driver.model import errors
 
 IN_SERVICE = "InService"
+
+_ID: Final = re.compile(r"[a-z0-9]{12}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,10 @@ class ClusterNode:
     group: str
     type: str
     status: str
+    zone: str = ""
+    """Empty in a list of nodes."""
+
+    zone_id: str = ""
 
     @property
     def kubernetes_name(self) -> str:
@@ -68,7 +76,22 @@ async def find_cluster(aws: Aws, wanted: str | None) -> Cluster:
             kind: type[errors.Error] = errors.InvalidRequest if names else errors.NotFound
             raise kind(f"{len(names)} HyperPod clusters are in {aws.region}; {choice}")
         wanted = names[0]
-    return await describe_cluster(aws, wanted)
+    try:
+        return await describe_cluster(aws, wanted)
+    except errors.NotFound:
+        if not _ID.fullmatch(wanted):
+            raise
+    return await describe_cluster(aws, await cluster_arn(aws, wanted))
+
+
+async def cluster_arn(aws: Aws, cluster_id: str) -> str:
+    """The ARN of a cluster of the caller's account in the region.
+
+    Raises:
+        Error: The caller cannot be identified.
+    """
+    account = (await aws.caller()).account
+    return f"arn:{aws.partition}:sagemaker:{aws.region}:{account}:cluster/{cluster_id}"
 
 
 async def list_cluster_names(aws: Aws) -> list[str]:
@@ -101,6 +124,28 @@ async def describe_cluster(aws: Aws, name_or_arn: str) -> Cluster:
             restricted_groups=frozenset(
                 group.get("InstanceGroupName", "") for group in answer.get("RestrictedInstanceGroups", ())
             ),
+        )
+
+
+async def describe_node(aws: Aws, cluster: Cluster, instance: str) -> ClusterNode:
+    """Describe a node of a cluster, with its zone.
+
+    Raises:
+        NodeNotFound: The cluster has no such node.
+    """
+    sagemaker = await aws.sagemaker()
+    with translate_sdk_errors(f"describe node {instance} of HyperPod cluster {cluster.name or cluster.arn}"):
+        answer = await sagemaker.describe_cluster_node(ClusterName=cluster.arn, NodeId=instance)
+        node = answer["NodeDetails"]
+        placement = node.get("Placement", {})
+        return ClusterNode(
+            cluster=cluster,
+            instance=node["InstanceId"],
+            group=node["InstanceGroupName"],
+            type=node["InstanceType"],
+            status=node["InstanceStatus"]["Status"],
+            zone=placement.get("AvailabilityZone", ""),
+            zone_id=placement.get("AvailabilityZoneId", ""),
         )
 
 

@@ -9,8 +9,10 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode
 
 
-async def request_detach(aws: Aws, volume_id: str, holder: Holder) -> None:
+async def request_detach(aws: Aws, volume_id: str, holder: Holder, *, force: bool = False) -> None:
     """Ask AWS to detach the volume from its holder; AWS finishes it later.
+
+    With `force`, EC2 does not wait for the instance's operating system; SageMaker has no such call.
 
     Raises:
         Refused: Another AWS service holds the volume.
@@ -20,7 +22,7 @@ async def request_detach(aws: Aws, volume_id: str, holder: Holder) -> None:
         case Ec2Node(instance):
             ec2 = await aws.ec2()
             with translate_sdk_errors(f"detach volume {volume_id} from instance {instance}"):
-                await ec2.detach_volume(VolumeId=volume_id, InstanceId=instance)
+                await ec2.detach_volume(VolumeId=volume_id, InstanceId=instance, Force=force)
         case HyperPodNode(_, instance):
             sagemaker = await aws.sagemaker()
             with translate_sdk_errors(f"detach volume {volume_id} from node {holder.node}"):

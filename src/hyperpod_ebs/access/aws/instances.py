@@ -21,6 +21,12 @@ class Ec2Instance:
     type: str
     zone: str
     state: str
+    interfaces: int
+    """Network interfaces; at least 1."""
+
+    devices: frozenset[str]
+    """The device names that are in use, with that of the root volume."""
+
     tags: Mapping[str, str]
 
 
@@ -42,6 +48,8 @@ async def list_instances(aws: Aws, ids: Sequence[str]) -> list[Ec2Instance]:
                             type=instance["InstanceType"],
                             zone=instance.get("Placement", {}).get("AvailabilityZone", ""),
                             state=instance["State"]["Name"],
+                            interfaces=max(1, len(instance.get("NetworkInterfaces", ()))),
+                            devices=frozenset(each["DeviceName"] for each in instance.get("BlockDeviceMappings", ())),
                             tags={tag["Key"]: tag["Value"] for tag in instance.get("Tags", ())},
                         )
                         for instance in reservation["Instances"]

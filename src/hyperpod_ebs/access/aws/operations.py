@@ -9,6 +9,7 @@ from typing import Final
 OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
     "ec2": frozenset(
         {
+            "AttachVolume",
             "CreateSnapshot",
             "CreateTags",
             "CreateVolume",
@@ -48,7 +49,16 @@ OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
         }
     ),
     "kms": frozenset({"DescribeKey", "GetKeyPolicy", "ListGrants"}),
-    "sagemaker": frozenset({"DescribeCluster", "DetachClusterNodeVolume", "ListClusterNodes", "ListClusters"}),
+    "sagemaker": frozenset(
+        {
+            "AttachClusterNodeVolume",
+            "DescribeCluster",
+            "DescribeClusterNode",
+            "DetachClusterNodeVolume",
+            "ListClusterNodes",
+            "ListClusters",
+        }
+    ),
     "service-quotas": frozenset({"ListServiceQuotas"}),
     # The SDK itself calls the first two, for roles in profiles and roles of service accounts.
     "sts": frozenset({"AssumeRole", "AssumeRoleWithWebIdentity", "GetCallerIdentity"}),

@@ -1,8 +1,8 @@
-"""EBS snapshots of the caller's account (EC2 API reference, DescribeSnapshots, DeleteSnapshot)."""
+"""EBS snapshots of the caller's account (EC2 API reference, DescribeSnapshots, CreateSnapshot)."""
 # botocore marks every member of an answer as optional. A missing one is a KeyError, which `calls` reports:
 # pyright: reportTypedDictNotRequiredAccess=false
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -11,7 +11,7 @@ from hyperpod_ebs.access.aws.session import Aws
 from hyperpod_ebs.driver.aws.calls import translate_sdk_errors
 
 if TYPE_CHECKING:
-    from types_aiobotocore_ec2.type_defs import FilterTypeDef, SnapshotTypeDef
+    from types_aiobotocore_ec2.type_defs import FilterTypeDef, SnapshotTypeDef, TagSpecificationTypeDef
 
 _PAGE: Final = 500
 
@@ -22,6 +22,12 @@ class EbsSnapshot:
 
     id: str
     state: str
+    progress: str
+    """In percent, such as `42%`."""
+
+    message: str
+    """Why it failed, in state error."""
+
     volume: str
     gib: int
     """The size of its volume."""
@@ -60,6 +66,24 @@ async def list_snapshots(
     return snapshots
 
 
+async def create_snapshot(aws: Aws, volume_id: str, *, description: str, tags: Mapping[str, str]) -> str:
+    """Ask EC2 for a snapshot of the volume as it is now; its id. EC2 completes it later.
+
+    Raises:
+        OutcomeUnknown: EC2 did not answer, and may have created it; repeating the call may create a second one.
+        Error: AWS refuses to create it.
+    """
+    ec2 = await aws.ec2()
+    tagged: list[TagSpecificationTypeDef] = [
+        {"ResourceType": "snapshot", "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
+    ]
+    with translate_sdk_errors(f"create a snapshot of volume {volume_id}", creates=True):
+        answer = await ec2.create_snapshot(
+            VolumeId=volume_id, Description=description, TagSpecifications=tagged if tags else []
+        )
+        return answer["SnapshotId"]
+
+
 async def delete_snapshot(aws: Aws, snapshot_id: str) -> None:
     """Delete a snapshot.
 
@@ -76,6 +100,8 @@ def _snapshot(snapshot: "SnapshotTypeDef") -> EbsSnapshot:
     return EbsSnapshot(
         id=snapshot["SnapshotId"],
         state=snapshot["State"],
+        progress=snapshot.get("Progress") or "0%",
+        message=snapshot.get("StateMessage") or "",
         volume=snapshot.get("VolumeId", ""),
         gib=snapshot["VolumeSize"],
         key=snapshot.get("KmsKeyId", ""),

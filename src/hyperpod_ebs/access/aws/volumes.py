@@ -38,6 +38,9 @@ class EbsVolume:
     """An EBS volume."""
 
     id: str
+    owner: str
+    """The account that owns it; others may see it as well, if they share it."""
+
     state: str
     gib: int
     type: str
@@ -116,6 +119,7 @@ async def add_tags(aws: Aws, volume_id: str, added: Mapping[str, str]) -> None:
 def _volume(volume: "VolumeTypeDef") -> EbsVolume:
     return EbsVolume(
         id=volume["VolumeId"],
+        owner=volume.get("OwnerId", ""),
         state=volume["State"],
         gib=volume["Size"],
         type=volume["VolumeType"],

@@ -1,20 +1,18 @@
 """The Kubernetes claims of EBS volumes: from the API server's persistent volumes, or from the driver's tags."""
 
 import asyncio
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from hyperpod_ebs.access.kubernetes.reader import KubernetesOptions, Object, list_all, open_reader
+from hyperpod_ebs.access.volume.volume_ids import find_volume_id
 from hyperpod_ebs.driver.model import errors, tags
 
 DRIVER: Final = "ebs.csi.aws.com"
 
 _PATIENCE: Final = 5.0
 """Seconds to wait for the API server, which these commands can do without."""
-
-_VOLUME_ID: Final = re.compile(r"vol-[0-9a-f]{8}(?:[0-9a-f]{9})?")
 
 _PVC_NAME: Final = tags.METADATA["csi.storage.k8s.io/pvc/name"]
 _PVC_NAMESPACE: Final = tags.METADATA["csi.storage.k8s.io/pvc/namespace"]
@@ -65,10 +63,10 @@ def _named_volumes(objects: list[Object]) -> Iterator[tuple[str, PersistentVolum
         csi = spec.get("csi") or {}
         handle = csi.get("volumeHandle", "") if csi.get("driver") == DRIVER else ""
         legacy = (spec.get("awsElasticBlockStore") or {}).get("volumeID", "")  # aws://us-west-2a/vol-1
-        if match := _VOLUME_ID.search(f"{handle} {legacy}"):
+        if volume_id := find_volume_id(f"{handle} {legacy}"):
             claim = spec.get("claimRef") or {}
             yield (
-                match[0],
+                volume_id,
                 PersistentVolume(
                     name=each["metadata"]["name"],
                     claim=f"{claim.get('namespace', '?')}/{claim['name']}" if claim.get("name") else "",

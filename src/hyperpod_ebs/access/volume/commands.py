@@ -12,8 +12,15 @@ from hyperpod_ebs.access.help_texts import epilogue
 from hyperpod_ebs.access.kubernetes.reader import CURRENT_CONTEXT, KubernetesOptions
 from hyperpod_ebs.access.volume import listing
 
+_CHANGES: Final = "hyperpod_ebs.access.volume.change_commands"
 _NODE: Final = "hyperpod_ebs.access.volume.node.commands"
 _CODES: Final = {exit_codes.FAILS: "a precondition fails; nothing was changed"}
+_VOLUME: Final = "vol-0123456789abcdef0"
+_HYPERPOD: Final = "hyperpod-i-0123456789abcdef0"
+_JSON: Final = (
+    "an object with volume, node, changed, state (the volume's), attachments (node, resource, state, device), and "
+    "preconditions (name, result: ok, fails or not checked, finding)"
+)
 
 app = App(
     name="volume",
@@ -21,9 +28,89 @@ app = App(
     help_epilogue=epilogue(
         {
             "hyperpod-ebs volume list": "all volumes of the account in the region",
-            "hyperpod-ebs volume list --help": "the flags and the JSON output of a command",
+            f"hyperpod-ebs volume attach {_VOLUME} {_HYPERPOD} --dry-run": "what would fail, without attaching it",
+            "hyperpod-ebs volume attach --help": "the flags and the JSON output of a command",
         },
         codes=_CODES,
+    ),
+)
+app.command(
+    f"{_CHANGES}:attach_volume",
+    name="attach",
+    help="Attach a volume to a HyperPod node or an EC2 instance, after checking every precondition.",
+    help_epilogue=epilogue(
+        {
+            f"hyperpod-ebs volume attach {_VOLUME} {_HYPERPOD} --dry-run": "what would fail, without attaching it",
+            f"hyperpod-ebs volume attach {_VOLUME} {_HYPERPOD}": "attach it and wait; the cluster is found",
+            f"hyperpod-ebs volume attach {_VOLUME} i-0123456789abcdef0": "the same by instance id, also for plain EC2",
+        },
+        codes=_CODES,
+        json=_JSON,
+    ),
+)
+app.command(
+    f"{_CHANGES}:detach_volume",
+    name="detach",
+    help="Detach a volume from the node that holds it, after checking every precondition. Asks first.",
+    help_epilogue=epilogue(
+        {
+            f"hyperpod-ebs volume detach {_VOLUME}": "from the only node that holds it",
+            f"hyperpod-ebs volume detach {_VOLUME} {_HYPERPOD} --yes": "from this node, without a question",
+            f"hyperpod-ebs volume detach {_VOLUME} i-0123456789abcdef0 --force": "from an instance that is stuck",
+        },
+        codes=_CODES,
+        json=_JSON,
+    ),
+)
+app.command(
+    f"{_CHANGES}:wait_for_volume",
+    name="wait",
+    help="Follow a volume that AWS is attaching or detaching.",
+    help_epilogue=epilogue(
+        {
+            f"hyperpod-ebs volume wait {_VOLUME}": "until it is attached",
+            f"hyperpod-ebs volume wait {_VOLUME} --until available --timeout 600": "until nothing holds it",
+            f"hyperpod-ebs volume wait {_VOLUME} --until detached --node {_HYPERPOD}": "from this node",
+        },
+        json=_JSON,
+    ),
+)
+app.command(
+    f"{_CHANGES}:move_volume",
+    name="move",
+    help="Detach a volume from the node that holds it, wait, and attach it to another node. Asks first.",
+    help_epilogue=epilogue(
+        {
+            f"hyperpod-ebs volume move {_VOLUME} {_HYPERPOD}": "to this node",
+            f"hyperpod-ebs volume move {_VOLUME} {_HYPERPOD} --dry-run": "what would fail, without detaching it",
+        },
+        codes=_CODES,
+        json=_JSON,
+    ),
+)
+app.command(
+    f"{_CHANGES}:take_snapshot",
+    name="snapshot",
+    help="Take a snapshot of a volume as it is now.",
+    help_epilogue=epilogue(
+        {
+            f"hyperpod-ebs volume snapshot {_VOLUME} --name 'before the upgrade'": "with a name",
+            f"hyperpod-ebs volume snapshot {_VOLUME} --wait": "until it can be used",
+        },
+        json="an object with snapshot, volume, name and state",
+    ),
+)
+app.command(
+    f"{_CHANGES}:grow_volume",
+    name="grow",
+    help="Give a volume more capacity, and say what is left to do for its filesystem.",
+    help_epilogue=epilogue(
+        {
+            f"hyperpod-ebs volume grow {_VOLUME} 200": "to 200 GiB",
+            f"hyperpod-ebs volume grow {_VOLUME} 200 --dry-run": "whether EC2 would do it",
+        },
+        codes=_CODES,
+        json="an object with volume, fromGiB, toGiB, changed and modification (its state)",
     ),
 )
 # By path: these commands run on a node, where the others' modules are not needed.

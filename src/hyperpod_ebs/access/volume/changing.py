@@ -1,0 +1,307 @@
+"""`volume attach`, `detach` and `move`: check all preconditions, then request the change and follow it."""
+
+import asyncio
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from hyperpod_ebs.access.aws import attachment
+from hyperpod_ebs.access.aws.detachment import request_detach
+from hyperpod_ebs.access.aws.session import Aws, AwsOptions, open_aws
+from hyperpod_ebs.access.aws.volumes import EbsVolume, Holder, describe_volume
+from hyperpod_ebs.access.console import Output, note
+from hyperpod_ebs.access.kubernetes.reader import KubernetesOptions
+from hyperpod_ebs.access.volume.facts import Facts, Target, Unread
+from hyperpod_ebs.access.volume.follow_up import command_line
+from hyperpod_ebs.access.volume.outcome import print_end, print_preconditions
+from hyperpod_ebs.access.volume.preconditions import Check, attach_checks, detach_checks, holder_here
+from hyperpod_ebs.access.volume.reading import Act, Question, read_facts, read_manager, read_volume
+from hyperpod_ebs.access.volume.targets import find_target, target_of
+from hyperpod_ebs.access.volume.waiting import Goal, Until, wait
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode, Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the user asked for."""
+
+    volume_id: str
+    node: str | None
+    cluster: str | None
+    managed_is_fine: bool
+    is_dry_run: bool
+    timeout: float
+    output: Output
+    options: AwsOptions
+    kubernetes: KubernetesOptions
+
+    @property
+    def command(self) -> Callable[..., str]:
+        """The command line of these words, for messages."""
+        return partial(command_line, self.options)
+
+    def goal(self, until: Until, node: Node | None, *, was_requested: bool = True) -> Goal:
+        """What to wait for."""
+        return Goal(
+            volume_id=self.volume_id,
+            until=until,
+            node=node,
+            timeout=self.timeout,
+            command=self.command,
+            was_requested=was_requested,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A detachment whose preconditions are met."""
+
+    checks: Sequence[Check]
+    volume: EbsVolume | Unread
+    leaving: Target
+    holder: Holder | None
+    """The attachment that ends; None if the caller may not see it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A move whose preconditions are met."""
+
+    end: Plan
+    joining: Target
+
+
+async def attach(request: Request) -> int:
+    """Attach the volume to the node; the exit code.
+
+    Raises:
+        Error: AWS refuses, or the volume is not attached in time.
+    """
+    async with open_aws(request.options) as aws:
+        volume = await read_volume(aws, request.volume_id)
+        target = await find_target(aws, request.node or "", request.cluster)
+        facts = await _read(aws, request, "Attach", volume, target)
+        here = holder_here(facts)
+        if here and here.state == "attached" and isinstance(volume, EbsVolume):
+            sentence = f"volume {volume.id} is already attached to {target.node}"
+            print_end(volume, sentence, node=target.node, checks=[], output=request.output, changed=False)
+            return 0
+        if here and here.state == "attaching":
+            checks: list[Check] = []
+            note(f"volume {request.volume_id} is already attaching to {target.node}")
+        else:
+            checks = attach_checks(facts, managed_is_fine=request.managed_is_fine)
+        code = _report(request, target.node, checks)
+        if code is not None:
+            return code
+        if not here:
+            await _request_attach(aws, request, target)
+        await _follow_attach(aws, request, target, checks)
+        return 0
+
+
+async def plan_detach(request: Request, *, force: bool) -> Plan | int:
+    """Find the attachment and check the preconditions of detaching; an exit code if the command ends here.
+
+    Raises:
+        InvalidRequest: The node is not given, and the volume has several; or SageMaker has no forced detachment.
+        Error: AWS does not let the caller find the attachment.
+    """
+    async with open_aws(request.options) as aws:
+        volume = await read_volume(aws, request.volume_id)
+        if request.node:
+            target = await find_target(aws, request.node, request.cluster)
+        else:
+            target = await _only_target(aws, volume)
+        if force and isinstance(target.node, HyperPodNode):
+            raise errors.InvalidRequest(
+                f"HyperPod has no forced detachment, and EC2 refuses to detach volumes of HyperPod nodes: reboot node "
+                f"{target.node} with `aws sagemaker batch-reboot-cluster-nodes`, or replace it, to end the attachment"
+            )
+        facts = await _read(aws, request, "Detach", volume, target)
+        checks = detach_checks(facts, managed_is_fine=request.managed_is_fine)
+        if (code := _report(request, target.node, checks)) is not None:
+            return code
+        return Plan(checks=checks, volume=volume, leaving=target, holder=holder_here(facts))
+
+
+async def detach(request: Request, plan: Plan, *, force: bool) -> int:
+    """Detach the volume as planned; the exit code.
+
+    Raises:
+        Error: AWS refuses, or the volume is not detached in time.
+    """
+    async with open_aws(request.options) as aws:
+        node = await _detach(aws, request, plan, force=force)
+        try:
+            volume = await wait(aws, request.goal("detached", node))
+        except errors.Denied as denial:
+            return _end_unseen(denial, f"AWS is detaching volume {request.volume_id} from {node}")
+        sentence = f"volume {volume.id} is detached from {node}, and {volume.state}"
+        print_end(volume, sentence, node=node, checks=plan.checks, output=request.output, changed=True)
+        return 0
+
+
+async def plan_move(request: Request) -> Move | int:
+    """Check the preconditions of detaching the volume and of attaching it elsewhere; an exit code if it ends here.
+
+    Raises:
+        Refused: The volume is not attached, or already where it shall be.
+        Error: AWS does not let the caller find the attachment.
+    """
+    async with open_aws(request.options) as aws:
+        volume = await read_volume(aws, request.volume_id)
+        old = await _only_target(aws, volume)
+        new = await find_target(aws, request.node or "", request.cluster)
+        if old.node == new.node:
+            raise errors.Refused(f"volume {request.volume_id} is already attached to {new.node}")
+        leaving = await _read(aws, request, "Detach", volume, old)
+        joining = await _read(aws, request, "Attach", volume, new)
+        holder = holder_here(leaving)
+        first = detach_checks(leaving, managed_is_fine=request.managed_is_fine)
+        second = attach_checks(joining, leaving=holder, managed_is_fine=request.managed_is_fine)
+        checks = list(dict.fromkeys([*first, *second]))
+        if (code := _report(request, new.node, checks)) is not None:
+            return code
+        return Move(end=Plan(checks=checks, volume=volume, leaving=old, holder=holder), joining=new)
+
+
+async def move(request: Request, plan: Move) -> int:
+    """Detach the volume, then attach it to the other node, as planned; the exit code.
+
+    Raises:
+        Error: AWS refuses, or does not finish in time; the message says where the volume is.
+    """
+    target = plan.joining
+    finish = request.command("attach", request.volume_id, target.node)
+    async with open_aws(request.options) as aws:
+        old = await _detach(aws, request, plan.end, force=False)
+        try:
+            await wait(aws, request.goal("available", old))
+        except (asyncio.CancelledError, errors.Error) as error:
+            if isinstance(error, asyncio.CancelledError):
+                note(f"  move it on, once it is available: {finish}")
+                raise
+            raise errors.Refused(f"{error}; once it is available, finish with `{finish}`") from error
+        try:
+            await _request_attach(aws, request, target)
+        except errors.Error as error:
+            raise errors.Refused(
+                f"volume {request.volume_id} is detached from {old} and available, but not attached to {target.node}: "
+                f"{error}; finish with `{finish}`, or undo with `{request.command('attach', request.volume_id, old)}`"
+            ) from error
+        await _follow_attach(aws, request, target, plan.end.checks)
+        return 0
+
+
+async def _follow_attach(aws: Aws, request: Request, target: Target, checks: Sequence[Check]) -> None:
+    try:
+        volume = await wait(aws, request.goal("attached", target.node))
+    except errors.Denied as denial:
+        _end_unseen(denial, f"AWS is attaching volume {request.volume_id} to {target.node}")
+        return
+    sentence = (
+        f"volume {volume.id} is attached to {target.node}; on the node, `hyperpod-ebs volume use {volume.id} "
+        "DIRECTORY` mounts it"
+    )
+    print_end(volume, sentence, node=target.node, checks=checks, output=request.output, changed=True)
+
+
+async def _request_attach(aws: Aws, request: Request, target: Target) -> None:
+    """Request the attachment; an answer that was lost does not matter if the volume is attaching."""
+    with _explain_interruption(request, "attached", target.node):
+        try:
+            match target.node:
+                case HyperPodNode(_, instance):
+                    await attachment.attach_to_node(aws, request.volume_id, target.cluster_arn, instance)
+                case Ec2Node(instance):
+                    await attachment.attach_to_instance(aws, request.volume_id, instance)
+        except (errors.Refused, errors.Unavailable):
+            if not await _is_held(aws, request.volume_id, target.node, {"attaching", "attached"}):
+                raise
+    note(f"attach requested: volume {request.volume_id} to {target.node}")
+
+
+async def _detach(aws: Aws, request: Request, plan: Plan, *, force: bool) -> Node:
+    """Request the detachment, unless AWS is at it already; the node."""
+    node = plan.leaving.node
+    resource = f"{plan.leaving.cluster_arn}-{node.instance}" if plan.leaving.cluster_arn else node.instance
+    holder = plan.holder or Holder(node=node, resource=resource, state="", device="", since=None)
+    if holder.state in {"detaching", "busy"} and not force:
+        note(f"volume {request.volume_id} is already {holder.state} at {node}")
+        return node
+    with _explain_interruption(request, "detached", node):
+        try:
+            await request_detach(aws, request.volume_id, holder, force=force)
+        except (errors.Refused, errors.Unavailable):
+            if await _is_held(aws, request.volume_id, node, {"attaching", "attached"}):
+                raise
+    note(f"detach requested: volume {request.volume_id} from {node}")
+    return node
+
+
+async def _is_held(aws: Aws, volume_id: str, node: Node, states: set[str]) -> bool:
+    """Whether the volume's attachment to the node is in one of these states."""
+    volume = await describe_volume(aws, volume_id)
+    return any(each.node == node and each.state in states for each in volume.holders)
+
+
+@contextmanager
+def _explain_interruption(request: Request, until: Until, node: Node) -> Generator[None]:
+    """Say after Ctrl-C that the request may have reached AWS."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        note(f"interrupted: AWS may have got the request already, and volume {request.volume_id} may soon be {until}")
+        note(f"  look:      {request.command('list', '--node', node)}")
+        note(f"  follow it: {request.goal(until, node).wait_command}")
+        raise
+
+
+async def _read(aws: Aws, request: Request, act: Act, volume: EbsVolume | Unread, target: Target) -> Facts:
+    async with asyncio.TaskGroup() as group:
+        reading = group.create_task(read_manager(request.kubernetes, volume, request.volume_id))
+        facts = await read_facts(aws, Question(act=act, volume=volume, volume_id=request.volume_id, target=target))
+    managed_by, problem = reading.result()
+    return facts.with_manager(managed_by, problem)
+
+
+async def _only_target(aws: Aws, volume: EbsVolume | Unread) -> Target:
+    """The only node that holds the volume.
+
+    Raises:
+        InvalidRequest: It is not known, or there are several.
+        Refused: There is none, or another AWS service holds it.
+    """
+    if isinstance(volume, Unread):
+        raise errors.InvalidRequest(f"{volume.reason}; or give the node that the volume is attached to")
+    holders = [each for each in volume.holders if each.state != "detached"]
+    if not holders:
+        raise errors.Refused(f"volume {volume.id} is {volume.state}, not attached: there is nothing to detach")
+    if len(holders) > 1:
+        names = ", ".join(str(each.node or each.resource) for each in holders)
+        raise errors.InvalidRequest(f"volume {volume.id} is attached to {names}: give one of these nodes")
+    (holder,) = holders
+    if holder.node is None:
+        raise errors.Refused(
+            f"volume {volume.id} is attached to {holder.resource}, which belongs to another AWS service: detach it "
+            "with that service"
+        )
+    return await target_of(aws, holder.node, holder.resource)
+
+
+def _report(request: Request, node: Node, checks: Sequence[Check]) -> int | None:
+    return print_preconditions(
+        checks,
+        volume_id=request.volume_id,
+        node=node,
+        output=request.output,
+        is_dry_run=request.is_dry_run,
+    )
+
+
+def _end_unseen(denial: errors.Denied, what: str) -> int:
+    note(f"{what}, but the caller may not see it finish: {denial.why}")
+    return 0

@@ -1,0 +1,83 @@
+"""Find the node that a user means: in a HyperPod cluster, or among the EC2 instances of the account."""
+
+from hyperpod_ebs.access.aws import clusters
+from hyperpod_ebs.access.aws.clusters import Cluster
+from hyperpod_ebs.access.aws.session import Aws
+from hyperpod_ebs.access.volume.facts import Absent, Target, Unread
+from hyperpod_ebs.access.volume.node_names import NodeName, parse_node_name
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode, Node
+
+
+async def find_target(aws: Aws, name: str, cluster: str | None) -> Target:
+    """The node with this name; without the id of a cluster, it is searched for in the clusters of the region.
+
+    Raises:
+        InvalidRequest: No node can have this name, or it does not say which cluster is meant.
+        NotFound: There is no such cluster.
+        Error: AWS does not let the caller find it.
+    """
+    node = parse_node_name(name)
+    if node.cluster or cluster:
+        return await _find_in_cluster(aws, node, cluster)
+    try:
+        names = await clusters.list_cluster_names(aws)
+    except errors.Denied as denial:
+        if node.is_hyperpod:
+            raise errors.InvalidRequest(f"{denial}; or give --cluster with the cluster's ARN") from denial
+        return _instance(node)
+    for each in names:
+        found = await clusters.describe_cluster(aws, each)
+        if len(names) == 1 and node.is_hyperpod:
+            return _hyperpod(node, found)
+        try:
+            await clusters.describe_node(aws, found, node.instance)
+        except errors.NotFound:
+            continue
+        return _hyperpod(node, found)
+    if not node.is_hyperpod:
+        return _instance(node)
+    where = f"the HyperPod clusters of {aws.region} ({', '.join(names) or 'there are none'})"
+    raise errors.NodeNotFound(f"node {name} is in none of {where}; it may have been replaced, or give --region")
+
+
+async def target_of(aws: Aws, node: Node, resource: str) -> Target:
+    """The node that holds a volume, by the resource that EC2 shows."""
+    match node:
+        case Ec2Node():
+            return Target(node=node, cluster_arn="", cluster=None)
+        case HyperPodNode():
+            arn = resource.removesuffix(f"-{node.instance}")
+            return Target(node=node, cluster_arn=arn, cluster=await _describe(aws, arn))
+
+
+async def _find_in_cluster(aws: Aws, node: NodeName, wanted: str | None) -> Target:
+    arn = ""
+    if wanted and wanted.startswith("arn:"):
+        arn = wanted
+    elif wanted:
+        arn = (await clusters.find_cluster(aws, wanted)).arn
+    if node.cluster and arn and node.cluster != arn.rpartition("/")[2]:
+        raise errors.InvalidRequest(
+            f"the node's name is one of cluster {node.cluster}, and --cluster is {wanted}: leave out one of them"
+        )
+    arn = arn or await clusters.cluster_arn(aws, node.cluster)
+    instance = HyperPodNode(arn.rpartition("/")[2], node.instance)
+    return Target(node=instance, cluster_arn=arn, cluster=await _describe(aws, arn))
+
+
+async def _describe(aws: Aws, arn: str) -> Cluster | Unread | Absent:
+    try:
+        return await clusters.describe_cluster(aws, arn)
+    except errors.NotFound as error:
+        return Absent(str(error))
+    except errors.Denied as denial:
+        return Unread(str(denial))
+
+
+def _hyperpod(node: NodeName, cluster: Cluster) -> Target:
+    return Target(node=HyperPodNode(cluster.id, node.instance), cluster_arn=cluster.arn, cluster=cluster)
+
+
+def _instance(node: NodeName) -> Target:
+    return Target(node=Ec2Node(node.instance), cluster_arn="", cluster=None)
