@@ -1,9 +1,11 @@
 """The comparison of policies with what a job needs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from hyperpod_ebs.access.policy.comparison.findings import Finding, FindingKind, sorted_findings
+from hyperpod_ebs.access.policy.comparison.given_policies import GivenPolicy
 from hyperpod_ebs.access.policy.comparison.jobs import Job, Subject, has_action
 from hyperpod_ebs.access.policy.comparison.missing import missing
 from hyperpod_ebs.access.policy.comparison.mistakes import mistakes
@@ -16,12 +18,30 @@ _MANAGE: Final = "kms:PutKeyPolicy"
 
 def findings(job: Job, subject: Subject) -> list[Finding]:
     """Everything in which the policies differ from what a job needs, what stops the job first."""
-    own = [policy for policy in (*subject.policies, *(subject.boundary or ())) if not policy.is_aws_managed]
-    found = [each for policy in own for each in mistakes(policy, job.actions)]
-    fixed = frozenset(action for mistake in found for action in mistake.fixes)
-    mistyped = [mistake.finding for mistake in found]
-    return sorted_findings(
-        [*mistyped, *missing(job, subject, fixed), *too_wide(job, subject), *_unmanageable(job, subject)]
+    mistyped = [finding for policy in _own_policies(subject) for finding in mistakes(policy, job.actions)]
+    denied = missing(job, subject, _corrected_subject(subject, mistyped))
+    return sorted_findings([*mistyped, *denied, *too_wide(job, subject), *_unmanageable(job, subject)])
+
+
+def _own_policies(subject: Subject) -> list[GivenPolicy]:
+    """The policies that the account can change."""
+    return [policy for policy in (*subject.policies, *(subject.boundary or ())) if not policy.is_aws_managed]
+
+
+def _corrected_subject(subject: Subject, mistyped: Sequence[Finding]) -> Subject:
+    """The policies after the changes of findings."""
+
+    def corrected_policy(policy: GivenPolicy) -> GivenPolicy:
+        for finding in mistyped:
+            if finding.policy == policy.name:
+                policy = policy.with_patch(finding.patch) or policy
+        return policy
+
+    boundary = subject.boundary
+    return replace(
+        subject,
+        policies=[corrected_policy(policy) for policy in subject.policies],
+        boundary=None if boundary is None else [corrected_policy(policy) for policy in boundary],
     )
 
 

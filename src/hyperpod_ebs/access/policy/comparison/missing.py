@@ -46,17 +46,18 @@ class _Problem:
     steps: tuple[Step, ...] = field(default=())
 
 
-def missing(job: Job, subject: Subject, fixed: frozenset[str] = frozenset()) -> Iterator[Finding]:
+def missing(job: Job, subject: Subject, corrected: Subject) -> Iterator[Finding]:
     """What the policies do not allow.
 
     Args:
         job: The job.
         subject: The policies.
-        fixed: Actions that the patches of other findings allow.
+        corrected: The policies after the changes of other findings, which need not be found again.
     """
     problems: dict[object, _Problem] = {}
     for step in job.steps:
-        if step.need.action in fixed or (problem := _problem(job, subject, step)) is None:
+        problem = _problem(job, subject, step)
+        if problem is None or isinstance(corrected.decide(job, step), Allowed):
             continue
         key = (problem.policy and problem.policy.name, problem.index, problem.reference, repr(problem.patch))
         known = problems.get(key)

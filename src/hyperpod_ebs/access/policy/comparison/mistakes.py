@@ -1,7 +1,6 @@
 """Mistakes in a document that can be seen without a request: names that do not exist, values that never match."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
 
@@ -36,16 +35,7 @@ _OPERATORS: Final = {
 _BOOLEANS: Final = frozenset({"true", "false"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mistake:
-    """A finding, and what its patch allows."""
-
-    finding: Finding
-    fixes: frozenset[str] = frozenset()
-    """The actions that the statement was written for."""
-
-
-def mistakes(policy: GivenPolicy, needed: Sequence[str]) -> Iterator[Mistake]:
+def mistakes(policy: GivenPolicy, needed: Sequence[str]) -> Iterator[Finding]:
     """The mistakes in a policy.
 
     Args:
@@ -70,7 +60,7 @@ def refusal(name: str, error: str) -> Finding:
     return Finding(kind=FindingKind.MISTYPED, policy=name, message=message)
 
 
-def _version_mistake(policy: GivenPolicy) -> Iterator[Mistake]:
+def _version_mistake(policy: GivenPolicy) -> Iterator[Finding]:
     if policy.is_variable or "${" not in str(policy.statements):
         return
     message = (
@@ -81,7 +71,7 @@ def _version_mistake(policy: GivenPolicy) -> Iterator[Mistake]:
     yield _mistake(policy, None, message, [patch])
 
 
-def _action_mistakes(policy: GivenPolicy, index: int, statement: RawStatement) -> Iterator[Mistake]:
+def _action_mistakes(policy: GivenPolicy, index: int, statement: RawStatement) -> Iterator[Finding]:
     member = "Action" if "Action" in statement else "NotAction"
     for action in strings(statement.get(member)):
         if action == "*" or (is_known_service(action) and matching_actions(action)):
@@ -98,12 +88,12 @@ def _action_mistakes(policy: GivenPolicy, index: int, statement: RawStatement) -
             others = [right if each == action else each for each in strings(statement.get(member))]
             patch: Operation = {"op": "replace", "path": policy.path(index, member), "value": short(others)}
             message = f"{action} does not exist, so it {_effect(statement)} nothing: the action is {right}"
-            yield _mistake(policy, index, message, [patch], fixes=frozenset({right}))
+            yield _mistake(policy, index, message, [patch])
 
 
 def _resource_mistakes(
     policy: GivenPolicy, index: int, statement: RawStatement, needed: Sequence[str]
-) -> Iterator[Mistake]:
+) -> Iterator[Finding]:
     """Describe actions on a resource."""
     resources = strings(statement.get("Resource"))
     if not resources or any(not set(each) - set("*:arn?") for each in resources):
@@ -125,7 +115,7 @@ def _resource_mistakes(
 
 def _describe_volumes(
     policy: GivenPolicy, index: int, action: str, message: str, right: str = DESCRIBE_VOLUMES
-) -> Mistake:
+) -> Finding:
     """A describe action that grants nothing; the patch moves it to a statement of its own."""
     statement = policy.statements[index]
     others = [each for each in strings(statement.get("Action")) if each != action]
@@ -140,10 +130,10 @@ def _describe_volumes(
     if others and not isinstance(policy.raw.get("Statement"), list):
         first = {**statement, "Action": short(others)}
         patch = [{"op": "replace", "path": "/Statement", "value": [first, dict(own)]}]
-    return _mistake(policy, index, message, patch, fixes=frozenset({right}))
+    return _mistake(policy, index, message, patch)
 
 
-def _condition_mistakes(policy: GivenPolicy, index: int, statement: RawStatement) -> Iterator[Mistake]:
+def _condition_mistakes(policy: GivenPolicy, index: int, statement: RawStatement) -> Iterator[Finding]:
     for operator, key, values in conditions_of(statement):
         name = _without_affixes(operator)
         has_quantifier = ":" in operator
@@ -174,7 +164,7 @@ def _condition_mistakes(policy: GivenPolicy, index: int, statement: RawStatement
 
 def _renaming(  # noqa: PLR0913, PLR0917 - a condition before and after
     policy: GivenPolicy, index: int, operator: str, key: str, right_operator: str, right_key: str, message: str
-) -> Mistake:
+) -> Finding:
     """A condition whose operator or key is wrong; the patch moves its values."""
     condition = policy.statements[index].get("Condition")
     given = condition.items() if isinstance(condition, dict) else ()
@@ -194,13 +184,11 @@ def _mistake(
     index: int | None,
     message: str,
     patch: Sequence[Operation] = (),
-    fixes: frozenset[str] = frozenset(),
-) -> Mistake:
+) -> Finding:
     statement = "" if index is None else policy.statement_name(index)
-    finding = Finding(
+    return Finding(
         kind=FindingKind.MISTYPED, policy=policy.name, statement=statement, message=message, patch=tuple(patch)
     )
-    return Mistake(finding=finding, fixes=fixes)
 
 
 def _effect(statement: RawStatement) -> str:

@@ -40,15 +40,21 @@ _KEY_ACTIONS: Final = (
 """What volumes with customer-managed keys need, which the policies of a role may allow in place of the key's."""
 
 
-_DANGEROUS: Final = (
-    "iam:PassRole",
-    "ec2:RunInstances",
-    "ec2:TerminateInstances",
-    "ec2:DeleteVolume",
-    "eks:DeleteCluster",
-    "kms:ScheduleKeyDeletion",
-    "sagemaker:DeleteCluster",
-)
+_DANGEROUS: Final = {
+    action: rank
+    for rank, action in enumerate(
+        (
+            EVERY,
+            "iam:PassRole",
+            "ec2:RunInstances",
+            "ec2:TerminateInstances",
+            "ec2:DeleteVolume",
+            "eks:DeleteCluster",
+            "kms:ScheduleKeyDeletion",
+            "sagemaker:DeleteCluster",
+        )
+    )
+}
 """The actions that a message names first."""
 
 
@@ -125,7 +131,7 @@ def _excess_actions(job: Job, subject: Subject, policy: GivenPolicy, statement: 
             found[EVERY] = None
         elif not matching_actions(pattern) and not similar_action(pattern):  # of another service, or of a newer one
             found[pattern] = None
-    return sorted(found, key=lambda action: (action != EVERY, action not in _DANGEROUS))
+    return sorted(found, key=lambda action: _DANGEROUS.get(action, len(_DANGEROUS)))
 
 
 def _excesses(job: Job, subject: Subject, step: Step) -> Iterator[_Excess]:
