@@ -225,7 +225,28 @@ async def test_mounts_that_are_not_of_a_volume_are_refused(shell: NodeShell) -> 
 
     assert "is not known as an EBS volume" in await shell.refusal("release", str(directory), code=2)
     await shell.refusal("release", "/", code=2)
+    assert "does not exist" in await shell.refusal("release", str(directory / "absent"), code=2)
     assert "volume ids are" in await shell.refusal("release", "vol-x")
+
+
+async def test_a_directory_of_the_volume_is_refused_with_the_directory_to_release(shell: NodeShell, data: Path) -> None:
+    await shell.run("mkdir", str(data / "sub"))
+
+    error = await shell.refusal("release", str(data / "sub"), code=2)
+
+    assert f"which is mounted at {data}; release {data}" in error
+    assert shell.points() == [data]
+
+
+async def test_what_processes_are_called_does_not_reach_the_terminal(shell: NodeShell, data: Path) -> None:
+    """Any user may put escape sequences into the name of a process or a file."""
+    script = f"exec 3>{data}/$(printf '\\033[31mred') && echo ready && sleep 600"
+
+    async with running(shell, "sh", "-c", script):
+        error = await shell.refusal("release", VOLUME)
+
+    assert "[31mred" in error
+    assert "\033" not in error
 
 
 async def test_a_dry_run_names_the_steps_and_changes_nothing(shell: NodeShell, data: Path) -> None:

@@ -129,6 +129,40 @@ async def test_directories_may_have_unusual_names(shell: NodeShell, name: str) -
     assert not shell.lines
 
 
+async def test_a_directory_may_have_a_name_that_is_not_text(shell: NodeShell) -> None:
+    await shell.node.attach(size=SMALL)
+    directory = os.fsdecode(os.fsencode(shell.node.directory) + b"/\xff \x1b[31m")
+
+    finished = await shell.volume("use", VOLUME, directory, "--persist")
+
+    assert "\033" not in finished.out
+    assert shell.points() == [Path(directory)]
+    await shell.run("umount", directory)
+    await shell.run("env", "BLKID_FILE=/dev/null", "mount", directory)
+    await shell.volume("release", directory)
+    assert VOLUME not in shell.fstab.read_bytes().decode(errors="replace")
+
+
+async def test_systemd_reads_a_changed_fstab(shell: NodeShell, data: Path) -> None:
+    """systemd-fstab-generator(8): systemd translates fstab into units at boot and when it is reloaded."""
+    await shell.node.attach(size=SMALL)
+    shims, calls = shell.node.directory / "shims", shell.node.directory / "calls"
+    shims.mkdir()
+    (shims / "systemctl").write_text(f'#!/bin/sh\necho "$@" >> {calls}\n')
+    (shims / "systemctl").chmod(0o755)
+    shell.environment["PATH"] = f"{shims}:{os.environ['PATH']}"
+    await shell.run("mount", "-t", "tmpfs", "tmpfs", "/run")
+    await shell.run("mkdir", "-p", "/run/systemd/system")
+
+    await shell.use(VOLUME, str(data))
+    assert not calls.exists()
+    await shell.use(VOLUME, str(data), "--persist")
+    await shell.use(VOLUME, str(data), "--persist")
+    await shell.release(VOLUME)
+
+    assert calls.read_text() == "daemon-reload\n" * 2
+
+
 async def test_a_symbolic_link_is_followed_before_anything_is_changed(shell: NodeShell, data: Path) -> None:
     await shell.node.attach(size=SMALL)
     data.mkdir()
@@ -315,6 +349,7 @@ async def test_a_xen_disk_is_found_by_the_name_of_its_attachment(shell: NodeShel
 
     assert shell.points() == [data]
     assert "is not known as an EBS volume" in await shell.refusal("release", str(data), code=2)
+    assert "repeat the command with --device-name" in await shell.refusal("release", VOLUME, code=2)
     await shell.release(VOLUME, "--device-name", "/dev/sdf")
     assert not shell.mounts()
 

@@ -15,9 +15,11 @@ from hyperpod_ebs.access import console
 from hyperpod_ebs.access.console import Output
 from hyperpod_ebs.access.volume.node import machine, mount_directory
 from hyperpod_ebs.access.volume.node.machine import THIS_NODE, Machine, NodeOptions
+from hyperpod_ebs.access.volume.node.processes import printable
 from hyperpod_ebs.access.volume.node.progress import retry_while_busy
-from hyperpod_ebs.access.volume.node.release import Released, release
+from hyperpod_ebs.access.volume.node.release import Released, find, release
 from hyperpod_ebs.access.volume.node.use import Kind, Mounted, Steps, Wanted, use
+from hyperpod_ebs.driver.linux import system_errors
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.mount_options import MountOptions
 from hyperpod_ebs.driver.model.volume import parse_volume_id
@@ -81,7 +83,7 @@ def use_volume(  # noqa: PLR0913 - one parameter for each flag
         this = Machine.create(node, patience=timeout)
         return await retry_while_busy(lambda: use(this, wanted, dry_run=dry_run), timeout)
 
-    match _run(run()):
+    match _run(run(), f"use volume {volume} at {directory}"):
         case Steps(texts):
             _print_steps(texts, output, volume=volume, directory=str(directory))
         case done:
@@ -123,9 +125,15 @@ def release_volume(
     async def run() -> Released:
         what = parse_volume_id(volume_or_directory) if is_volume else await _resolve(directory, node)
         this = Machine.create(node)
-        return await retry_while_busy(lambda: release(this, what, dry_run=dry_run), timeout)
+        first = await retry_while_busy(lambda: find(this, what), timeout)
 
-    done = _run(run())
+        async def attempt() -> Released:
+            # By its id: after an unmount the directory does not lead to the volume any more.
+            return await release(this, await find(this, first.volume_id or what), dry_run=dry_run)
+
+        return await retry_while_busy(attempt, timeout)
+
+    done = _run(run(), f"release {volume_or_directory}")
     if dry_run:
         _print_steps(_steps_of_release(done), output, volume=done.volume_id, directory=str(done.directory or ""))
         return
@@ -157,13 +165,14 @@ async def _resolve(directory: Path, node: NodeOptions) -> Path:
     return real
 
 
-def _run(work: Coroutine[None, None, T]) -> T:
-    """Check that this process may mount, and run the work to its end."""
+def _run(work: Coroutine[None, None, T], action: str) -> T:
+    """Check that this process may mount, and run the work to its end; `action` is what an error of the kernel stops."""
     try:
         machine.check_root()
         log.configure(0, "text", sys.stderr)
         os.chdir("/")  # a directory of the volume may be the current one, and would keep it busy
-        return asyncio.run(work)
+        with system_errors.translate(action):
+            return asyncio.run(work)
     except KeyboardInterrupt:
         console.note("interrupted; repeat the command, which finishes what this one began")
         raise
@@ -183,13 +192,17 @@ def _print_row(row: Mapping[str, object], output: Output) -> None:
         console.print_json(row)
     else:
         titles = {name: _CAPITAL.sub(lambda match: f"_{match[0].lower()}", name) for name in row}
-        words = {titles[name]: _YES_NO[value] if isinstance(value, bool) else value for name, value in row.items()}
+        words = {titles[name]: _cell(value) for name, value in row.items()}
         console.print_table([words], list(words))
+
+
+def _cell(value: object) -> str:
+    return _YES_NO[value] if isinstance(value, bool) else printable(str(value))
 
 
 def _print_steps(steps: list[str] | tuple[str, ...], output: Output, **subject: str) -> None:
     if output == "json":
         console.print_json({**subject, "dryRun": True, "steps": list(steps)})
     else:
-        rows = [{"step": number, "action": step} for number, step in enumerate(steps, start=1)]
+        rows = [{"step": number, "action": printable(step)} for number, step in enumerate(steps, start=1)]
         console.print_table(rows, _STEP_COLUMNS)

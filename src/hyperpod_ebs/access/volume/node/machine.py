@@ -63,6 +63,10 @@ class Machine:
         """Find the volume's device without waiting for it."""
         return await self.host.find_attached_device(volume_id, self.options.device_name)
 
+    def has_xen_disks(self) -> bool:
+        """Whether the node is a Xen instance. Blocks."""
+        return any(self.options.device_directory.glob("xvd*"))
+
     async def refuse_kubernetes_volume(self, volume_id: str, device: Device | None) -> None:
         """Accept the volume if Kubernetes does not manage it on this node, or if the caller wants it nevertheless.
 

@@ -54,9 +54,14 @@ class OtherMount:
 
 def listing(uses: Iterable[object]) -> str:
     """The first uses, for a message."""
-    texts = [str(use) for use in uses]
+    texts = [printable(str(use)) for use in uses]
     more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
     return f"{', '.join(texts[:_NAMED])}{more}"
+
+
+def printable(text: str) -> str:
+    """The text without characters that control a terminal: any user names processes and files."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def find_uses(number: DeviceNumber) -> list[ProcessUse]:

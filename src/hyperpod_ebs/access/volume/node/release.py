@@ -13,9 +13,10 @@ from hyperpod_ebs.access.console import note
 from hyperpod_ebs.access.volume.node import fstab, fstab_file, kernel_users, processes
 from hyperpod_ebs.access.volume.node.machine import Machine
 from hyperpod_ebs.access.volume.node.progress import report_if_slow
+from hyperpod_ebs.driver.linux import mountinfo
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.disk import Device
-from hyperpod_ebs.driver.model.path_state import PathState
+from hyperpod_ebs.driver.model.path_state import PathKind, PathState
 from hyperpod_ebs.driver.mounts.unmount import unmount_all
 from hyperpod_ebs.kit.files import off_loop
 
@@ -43,18 +44,24 @@ class Released:
     """The line that was removed from fstab; empty if there was none."""
 
 
-async def release(machine: Machine, volume_or_directory: str | Path, *, dry_run: bool) -> Released:
-    """Unmount the volume and prove that nothing on the node uses its device; succeed if that is so already.
+async def find(machine: Machine, volume_or_directory: str | Path) -> Found:
+    """Find the volume and its mounts.
 
     Raises:
         InvalidRequest: The directory is not a mount of an EBS volume.
+    """
+    if isinstance(volume_or_directory, Path):
+        return await _find_by_directory(machine, volume_or_directory)
+    return await _find_volume(machine, volume_or_directory)
+
+
+async def release(machine: Machine, found: Found, *, dry_run: bool) -> Released:
+    """Unmount the volume and prove that nothing on the node uses its device; succeed if that is so already.
+
+    Raises:
         InUse: Something uses the volume; the message names it.
         Unavailable: The device does not answer, or its data is still being written.
     """
-    if isinstance(volume_or_directory, Path):
-        found = await _find_by_directory(machine, volume_or_directory)
-    else:
-        found = await _find_volume(machine, volume_or_directory)
     await machine.refuse_kubernetes_volume(found.volume_id, found.device)
     state = await _refuse_users(machine, found)
     line = fstab.line_of_volume(await off_loop(fstab_file.read), found.volume_id) if found.volume_id else None
@@ -76,6 +83,11 @@ async def release(machine: Machine, volume_or_directory: str | Path, *, dry_run:
 async def _find_volume(machine: Machine, volume_id: str) -> Found:
     if device := await machine.find_device(volume_id):
         return Found(volume_id=volume_id, device=device, points=await machine.host.find_mounts(volume_id))
+    if not machine.options.device_name and await off_loop(machine.has_xen_disks):
+        raise errors.InvalidRequest(
+            f"no disk of this node is known as volume {volume_id}, because the disks of a Xen instance have no serial "
+            "number; repeat the command with --device-name and the name of the attachment, such as /dev/sdf"
+        )
     # The mount of a removed device: only the line in fstab says where it was.
     line = fstab.line_of_volume(await off_loop(fstab_file.read), volume_id)
     points = [Path(line.directory)] if line and await _is_dead(machine, Path(line.directory)) else []
@@ -96,6 +108,8 @@ async def _find_by_directory(machine: Machine, directory: Path) -> Found:
         elsewhere = await off_loop(processes.find_numbers_mounted_elsewhere, directory, deadline=processes.DEADLINE)
         ids = {await off_loop(machine.devices.volume_id_of, number) for number in elsewhere}
         volume_id = next(iter(sorted(ids - {""})), by_fstab)
+        if not volume_id:
+            await off_loop(_refuse_subdirectory, machine, state)
         return await _find_volume(machine, volume_id) if volume_id else Found(volume_id="", device=None, points=[])
     volume_id = await off_loop(machine.devices.volume_id_of, state.top.number) or by_fstab
     if volume_id and not state.broken:
@@ -108,6 +122,24 @@ async def _find_by_directory(machine: Machine, directory: Path) -> Found:
         f"{directory} is a mount of {state.top.source}, which is not known as an EBS volume; name the volume instead, "
         "on a Xen instance with --device-name, or unmount it with umount(8)"
     )
+
+
+def _refuse_subdirectory(machine: Machine, state: PathState) -> None:
+    """Accept a directory that is not on a volume.
+
+    Raises:
+        InvalidRequest: It is absent, or is a directory of a mounted volume.
+    """
+    if state.kind is PathKind.ABSENT:
+        raise errors.InvalidRequest(
+            f"{state.path} does not exist; give the directory of the volume, or its id, such as vol-0123456789abcdef0"
+        )
+    for mount in mountinfo.read():
+        if mount.mount_point in state.path.parents and (volume_id := machine.devices.volume_id_of(mount.number)):
+            raise errors.InvalidRequest(
+                f"{state.path} is a directory of volume {volume_id}, which is mounted at {mount.mount_point}; release "
+                f"{mount.mount_point}"
+            )
 
 
 async def _refuse_users(machine: Machine, found: Found) -> PathState | None:
@@ -127,6 +159,10 @@ async def _refuse_users(machine: Machine, found: Found) -> PathState | None:
         raise errors.InUse(
             f'volume {name} is in use by {", ".join(names)} on top of it; remove that first (see "lsblk")'
         )
+    if found.device and (partitions := await off_loop(machine.devices.partitions, found.device.number)):
+        mounts = await off_loop(kernel_users.mounted_partitions, partitions)
+        if mounts:
+            raise errors.InUse(f"volume {name} is in use: {', '.join(mounts)}; unmount that with umount(8) first")
     if not found.points:
         return None
     state = await machine.host.inspect_path(found.points[0])
