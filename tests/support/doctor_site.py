@@ -265,3 +265,21 @@ def _deployment(cluster: str) -> Object:
     container = {"name": "ebs-plugin", "args": ["controller", f"--k8s-tag-cluster-id={cluster}"]}
     pod = {"serviceAccountName": ACCOUNT_OF_THE_DRIVER, "containers": [container]}
     return {"metadata": {"name": "ebs-csi-controller", "namespace": "kube-system"}, "spec": {"template": {"spec": pod}}}
+
+
+def add_nodes(site: DoctorSite, count: int) -> None:
+    """Add HyperPod nodes, each with two volumes of the driver, to the account and the Kubernetes cluster."""
+    store, lists = site.emulator.world.store, site.kubernetes.lists
+    machine, volume = store.instances[site.node], store.volumes[site.volume]
+    (attachment,) = store.attachments.where("volume", site.volume)
+    for number in range(count):
+        instance = f"i-{number:017x}"
+        store.instances.put(replace(machine, id=instance, address=f"10.{number // 250}.{number % 250}.7"))
+        csi_id = site.csi_id.replace(site.node, instance)
+        lists[NODES].append(node_object(f"hyperpod-{instance}", f"aws:///usw2-az1/sagemaker/cluster/{csi_id}"))
+        lists[CSINODES].append(csinode(f"hyperpod-{instance}", csi_id, 24))
+        for of_node in range(2):
+            id_ = f"vol-{2 * number + of_node:017x}"
+            store.volumes.put(replace(volume, id=id_, tags={**volume.tags, "CSIVolumeName": f"pvc-{id_}"}))
+            store.attachments.put(replace(attachment, volume=id_, instance=instance))
+            lists[VOLUMES].append(volume_object(f"pvc-{id_}", id_))

@@ -1,15 +1,17 @@
 """What the doctor finds at AWS: each fault, and nothing else."""
 
+from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import Final
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
 from hyperpod_ebs.access.doctor.registry import AWS_CHECKS
 from tests.support.aws_faults import FAULTS, give_role_by_token
 from tests.support.doctor_faults import Fault
-from tests.support.doctor_site import DoctorSite, healthy_site
+from tests.support.doctor_site import DoctorSite, add_nodes, healthy_site
 
 CHECKS: Final = [check for check in AWS_CHECKS if check.name != "quotas"]  # Service Quotas is not emulated
 
@@ -39,6 +41,29 @@ async def test_a_healthy_account_with_a_role_by_token_has_no_finding(site: Docto
     give_role_by_token(site, cluster["identity"]["oidc"]["issuer"])
 
     assert await site.examine(CHECKS) == []
+
+
+async def calls(site: DoctorSite) -> Counter[str]:
+    """The number of calls of each operation that the emulator has answered, and forget them."""
+    async with aiohttp.ClientSession(site.emulator.url) as http:
+        async with http.get("/_emulator/calls") as answer:
+            counts = Counter[str](await answer.json())
+        async with http.delete("/_emulator/calls"):
+            return counts
+
+
+async def test_a_thousand_nodes_take_only_the_calls_of_further_pages(site: DoctorSite) -> None:
+    """SageMaker API reference, ListClusterNodes: at most 100 nodes on a page; EC2 API reference, DescribeVolumes."""
+    await calls(site)
+    assert await site.examine(CHECKS) == []
+    before = await calls(site)
+    add_nodes(site, 1000)
+
+    assert await site.examine(CHECKS) == []
+
+    after = await calls(site)
+    pages = {"sagemaker:ListClusterNodes": 10, "ec2:DescribeVolumes": 4}
+    assert {name: count - before[name] for name, count in after.items() if count > before[name]} == pages
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)

@@ -9,6 +9,7 @@ from hyperpod_ebs.driver.aws.calls import translate_sdk_errors
 from hyperpod_ebs.driver.model import errors
 
 IN_SERVICE = "InService"
+_PAGE = 100
 
 _ID: Final = re.compile(r"[a-z0-9]{12}")
 
@@ -157,7 +158,8 @@ async def list_nodes(aws: Aws, cluster: Cluster) -> list[ClusterNode]:
     """
     sagemaker, nodes = await aws.sagemaker(), list[ClusterNode]()
     with translate_sdk_errors(f"list the nodes of HyperPod cluster {cluster.name}"):
-        async for page in sagemaker.get_paginator("list_cluster_nodes").paginate(ClusterName=cluster.arn):
+        pages = sagemaker.get_paginator("list_cluster_nodes")
+        async for page in pages.paginate(ClusterName=cluster.arn, PaginationConfig={"PageSize": _PAGE}):
             nodes += [
                 ClusterNode(
                     cluster=cluster,

@@ -74,7 +74,7 @@ async def _check_tags(context: Context) -> AsyncIterator[Finding]:
     by_tags: dict[tuple[tuple[str, str], ...], list[EbsVolume]] = {}
     for volume in volumes:
         if volume.id in names:
-            deciding = tuple((key, volume.tags[key]) for key in _DECIDING if key in volume.tags)
+            deciding = tuple((key, _decisive(key, volume.tags[key])) for key in _DECIDING if key in volume.tags)
             by_tags.setdefault(deciding, []).append(volume)
     for use in await context.role_uses():
         if role := await context.role(use.arn):
@@ -83,6 +83,11 @@ async def _check_tags(context: Context) -> AsyncIterator[Finding]:
                 for added in await _tags_to_add(context, role.arn, setting, dict(deciding)):
                     for volume in members:
                         yield _missing_tag(context, role.name, volume, names[volume.id]["metadata"]["name"], added)
+
+
+def _decisive(key: str, value: str) -> str:
+    """The value of a tag, the same for all values between which no policy of AWS distinguishes."""
+    return value if key in {tags.MANAGED, tags.CLUSTER} else "any"
 
 
 async def _tags_to_add(
