@@ -132,12 +132,15 @@ async def test_statements_are_added_to_the_policy_of_a_key(emulator: Emulator, a
     await run_script(emulator.env, script.out, home=tmp_path)
     once = json.loads((await aws("kms", "get_key_policy", KeyId=key))["Policy"])
     again = await run("key", "--key", key, "--driver", "driver", "--add-to", "/dev/stdin", stdin=json.dumps(once))
+    more = await run("key", "--key", key, "--caller", "researcher", "--add-to", "/dev/stdin", stdin=json.dumps(once))
     alone = await run(*words)
 
     sids = [statement["Sid"] for statement in once["Statement"]]
     expected = ["Own", "DescribeKey", "AttachVolumes", "CreateVolumesAndRestoreSnapshots"]
     assert sids == [present["Statement"][0]["Sid"], *expected]
     assert again.json == once
+    assert [len(statement["Principal"]["AWS"]) for statement in more.json["Statement"][2:4]] == [2, 2]
+    assert more.json["Statement"][4:] == once["Statement"][4:]
     assert "replaces the key's present policy" in alone.err
     assert "Own" not in alone.out
 

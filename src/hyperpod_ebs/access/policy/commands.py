@@ -1,9 +1,8 @@
 """`hyperpod-ebs policy`: print, or check, the IAM and KMS policies that volumes on HyperPod nodes need."""
 
 import asyncio
-import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -18,6 +17,7 @@ from hyperpod_ebs.access.policy.check import JobName, check_key, check_role, sho
 from hyperpod_ebs.access.policy.documents import ATTACH, DETACH, attach_document, detach_document, driver_documents
 from hyperpod_ebs.access.policy.formats import CallerPolicy, Format, KeyPolicy, NewRole, Policies, text_of
 from hyperpod_ebs.access.policy.key_documents import KeyUsers, key_policy, key_statements
+from hyperpod_ebs.access.policy.present_policy import read_policy, with_statements
 from hyperpod_ebs.access.policy.statements import EVERY, Document, Setting
 from hyperpod_ebs.access.policy.trust_documents import SERVICE_ACCOUNT, trust_policy_irsa, trust_policy_pod_identity
 from hyperpod_ebs.access.policy.values import (
@@ -66,6 +66,7 @@ _KEY_NOTE: Final = (
     "A key has one policy, so this one replaces the key's present policy. To keep its other statements, pass it with "
     "--add-to: aws kms get-key-policy --key-id {key} --output text --query Policy"
 )
+_NAMED_NOTE: Final = "Deploy the template with --capabilities CAPABILITY_NAMED_IAM, because it names what it creates."
 _NEW_KEY_NOTE: Final = (
     "CloudFormation cannot change the policy of a key outside of its stacks, so the template creates a key. To keep "
     "your key, import it into the stack as the resource Key."
@@ -266,7 +267,7 @@ def key(
     """
     if check is not None:
         return asyncio.run(_check_key(check, use, output, values, aws))
-    present = None if use.add_to is None else _read_policy(use.add_to)
+    present = None if use.add_to is None else read_policy(use.add_to)
     asyncio.run(_print_key(use, present, _form(output), values, aws))
     return OK
 
@@ -329,11 +330,11 @@ async def _print_key(
     async with Lookup.open(aws) as lookup:
         setting = await lookup.key_setting(values, use.key)
     users = _users(use, setting)
-    document = key_policy(setting, users).json if present is None else _with_statements(present, setting, users)
+    document: Mapping[str, object] = key_policy(setting, users).json
+    if present is not None:
+        document = with_statements(present, [statement.json for statement in key_statements(setting, users)])
     _write(KeyPolicy(key=use.key or "", region=setting.region, document=document), output)
-    if output == "cloudformation":
-        note(_NEW_KEY_NOTE)
-    elif present is None:
+    if present is None and output != "cloudformation":
         note(_KEY_NOTE.format(key=use.key or "KEY"))
 
 
@@ -405,37 +406,9 @@ def _users(use: KeyUse, setting: Setting) -> KeyUsers:
     )
 
 
-def _with_statements(present: Mapping[str, Any], setting: Setting, users: KeyUsers) -> Mapping[str, object]:
-    """A key's policy with the users' statements, in place of those with the same Sid."""
-    added = [statement.json for statement in key_statements(setting, users)]
-    sids = {statement["Sid"] for statement in added}
-    kept = [each for each in _statements_of(present) if each.get("Sid") not in sids]
-    return {**present, "Statement": [*kept, *added]}
-
-
-def _read_policy(path: Path) -> Mapping[str, Any]:
-    """Read a policy document.
-
-    Raises:
-        InvalidRequest: The file is missing, or is not a policy document.
-    """
-    try:
-        policy = json.loads(path.read_text())
-    except OSError as error:
-        raise errors.InvalidRequest(f"cannot read --add-to {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise errors.InvalidRequest(f"--add-to {path} is not JSON: {error}") from error
-    if not isinstance(policy, dict) or not all(isinstance(each, dict) for each in _statements_of(policy)):
-        raise errors.InvalidRequest(f"--add-to {path} is not a policy document: it has no list of statements")
-    return policy
-
-
-def _statements_of(policy: Mapping[str, Any]) -> Sequence[Mapping[str, object]]:
-    """The statements of a document as JSON, which may have one without a list."""
-    statements: Any = policy.get("Statement")
-    return statements if isinstance(statements, list) else [statements]
-
-
 def _write(policies: Policies, output: Format) -> None:
+    """Print the policies to stdout, and what is to be known about the form to stderr."""
     sys.stdout.write(text_of(policies, output))
     sys.stdout.flush()
+    if output == "cloudformation":
+        note(_NEW_KEY_NOTE if isinstance(policies, KeyPolicy) else _NAMED_NOTE)

@@ -38,7 +38,7 @@ def key_policy(setting: Setting, users: KeyUsers) -> Document:
 def key_statements(setting: Setting, users: KeyUsers) -> tuple[Statement, ...]:
     """The statements of a key's policy that its users need, in the same account."""
     statements = list[Statement]()
-    if attaching := tuple(filter(None, (users.driver, *users.callers))):
+    if attaching := tuple(dict.fromkeys(filter(None, (users.driver, *users.callers)))):
         statements += _attaching(setting, attaching)
     if users.driver:
         statements.append(

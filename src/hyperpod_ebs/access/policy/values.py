@@ -3,6 +3,7 @@
 AWS is called only for what no flag gives, so with all flags a command needs neither credentials nor a network.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,10 +14,14 @@ from cyclopts import Group, Parameter
 
 from hyperpod_ebs.access.aws.clusters import describe_oidc_issuer, find_cluster
 from hyperpod_ebs.access.aws.session import ANY_CALLER, Aws, AwsOptions, open_aws, partition_of
+from hyperpod_ebs.access.console import note
 from hyperpod_ebs.access.policy.statements import EVERY, Setting
 from hyperpod_ebs.driver.model import errors
 
 Scope = Literal["cluster", "account"]
+
+_PATIENCE: Final = 1.0
+_ASKING: Final = "AWS is asked for the values that no flag gives"
 
 _VALUES: Final = Group("Values", help="AWS is asked for those that are not given.", sort_key=80)
 
@@ -103,6 +108,8 @@ class Lookup:
             Refused: There are no credentials or no region.
         """
         if self._aws is None:
+            timer = asyncio.get_running_loop().call_later(_PATIENCE, note, _ASKING)
+            self._stack.callback(timer.cancel)
             options = replace(self.options, region=region or self.options.region)
             self._aws = await self._stack.enter_async_context(open_aws(options))
         return self._aws
