@@ -134,6 +134,21 @@ class DoctorSite:
         return [finding for finding in findings if finding.status != "ok"]
 
     @asynccontextmanager
+    async def as_driver(self) -> AsyncGenerator["DoctorSite"]:
+        """The site as a process with the driver's role sees it."""
+        arn = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}
+        trust = json.loads(self.role.trust)
+        self.change_role(trust=json.dumps({**trust, "Statement": [*trust["Statement"], arn]}))
+        keys = (await self.aws("sts", "assume_role", RoleArn=ROLE_ARN, RoleSessionName="pod"))["Credentials"]
+        names = {
+            "AWS_ACCESS_KEY_ID": keys["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": keys["SessionToken"],
+        }
+        async with _open_caller(self.emulator.env | names) as caller:
+            yield replace(self, caller=caller)
+
+    @asynccontextmanager
     async def _share_caller(self) -> AsyncGenerator[access.Aws]:
         """The doctor's clients, which take a second to create, for all examinations."""
         yield self.caller
@@ -160,11 +175,7 @@ class DoctorSite:
 async def healthy_site() -> AsyncGenerator[DoctorSite]:
     """Start an emulator with a HyperPod cluster, an EC2 node, and a driver with its role, key, volumes and snapshot."""
     async with cloud() as (emulator, aws), AsyncExitStack() as stack:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in emulator.env.items():
-                patch.setenv(name, value)
-            caller = await stack.enter_async_context(access.open_aws())
-            await _create_clients(caller)
+        caller = await stack.enter_async_context(_open_caller(emulator.env))
         cluster, nodes = await aws.create_cluster(InstanceGroups=[{**GROUP, "InstanceCount": 2}])
         await _create_role(aws)
         key = await _create_key(aws)
@@ -193,10 +204,17 @@ async def healthy_site() -> AsyncGenerator[DoctorSite]:
         yield site
 
 
-async def _create_clients(caller: access.Aws) -> None:
-    """Create the clients while the environment names the emulator."""
-    for create in (caller.ec2, caller.eks, caller.iam, caller.kms, caller.quotas, caller.sagemaker, caller.sts):
-        await create()
+@asynccontextmanager
+async def _open_caller(env: Mapping[str, str]) -> AsyncGenerator[access.Aws]:
+    """The clients of the caller whose credentials the environment has; created while it has them."""
+    async with AsyncExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in env.items():
+                patch.setenv(name, value)
+            aws = await stack.enter_async_context(access.open_aws())
+            for create in (aws.ec2, aws.eks, aws.iam, aws.kms, aws.quotas, aws.sagemaker, aws.sts):
+                await create()
+        yield aws
 
 
 async def _create_role(aws: Aws) -> None:

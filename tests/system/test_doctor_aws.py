@@ -15,6 +15,8 @@ from tests.support.doctor_site import DoctorSite, add_nodes, healthy_site
 
 CHECKS: Final = [check for check in AWS_CHECKS if check.name != "quotas"]  # Service Quotas is not emulated
 
+WITHOUT_CREATE: Final = next(fault for fault in FAULTS if fault.id == "the driver's role lacks ec2:CreateVolume")
+
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("doctor at AWS")]
 
 
@@ -41,6 +43,26 @@ async def test_a_healthy_account_with_a_role_by_token_has_no_finding(site: Docto
     give_role_by_token(site, cluster["identity"]["oidc"]["issuer"])
 
     assert await site.examine(CHECKS) == []
+
+
+async def test_in_the_driver_s_pod_dry_runs_take_the_place_of_the_simulator(
+    site: DoctorSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver's role may neither read itself nor ask the simulator, nor list clusters and associations."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    permissions = [check for check in CHECKS if check.name == "permissions"]
+
+    async with site.as_driver() as own:
+        allowed = await own.examine(permissions)
+        await WITHOUT_CREATE.plant(site)
+        denied = await own.examine(permissions)
+
+    assert {finding.status for finding in allowed} == {"not checked"}
+    assert any("sagemaker:AttachClusterNodeVolume" in finding.evidence for finding in allowed)
+    assert all("ec2:Describe" not in finding.evidence for finding in allowed)
+    (first, *_) = denied
+    assert (first.status, first.consequence) == ("fails", "No volume is created for a claim")
+    assert "ec2:CreateVolume" in first.evidence
 
 
 async def calls(site: DoctorSite) -> Counter[str]:

@@ -1,6 +1,7 @@
 """What the doctor looks at. Each part is loaded when the first check asks for it, and once; it may be missing."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from hyperpod_ebs.access.aws.eks_clusters import (
     find_pod_identity,
     list_eks_cluster_names,
 )
+from hyperpod_ebs.access.aws.permissions import principal_arn
 from hyperpod_ebs.access.aws.roles import Role, find_role
 from hyperpod_ebs.access.aws.session import Aws, Caller
 from hyperpod_ebs.access.aws.volumes import EbsVolume, list_volumes
@@ -25,6 +27,9 @@ from hyperpod_ebs.driver.model.nodes import HyperPodNode, Node, parse_provider_i
 
 Object = dict[str, Any]  # JSON as the API server writes it
 T = TypeVar("T")
+
+IN_POD: Final = "KUBERNETES_SERVICE_HOST"
+"""The environment variable that each pod has."""
 
 ROLE_ANNOTATION: Final = "eks.amazonaws.com/role-arn"
 
@@ -99,7 +104,9 @@ class RoleUse:
     arn: str
     """The role's ARN; of the flag --role, possibly its name."""
 
-    way: Literal["flag", "Pod Identity", "IRSA"]
+    way: Literal["flag", "Pod Identity", "IRSA", "caller"]
+    """`caller` is the role of this process, which runs in a pod."""
+
     eks: EksCluster | None = None
     pod_identity: PodIdentity | None = None
 
@@ -256,27 +263,36 @@ class Context:
         return [cluster for name in names if (cluster := await find_eks_cluster(aws, name))]
 
     async def _load_role_uses(self) -> list[RoleUse]:
-        aws, wanted = await self.aws(), self.wanted
-        if wanted.role:
-            return [RoleUse(arn=wanted.role, way="flag")]
-        eks_clusters, uses = await self.eks_clusters(), list[RoleUse]()
-        for eks in eks_clusters:
-            pod_identity = await find_pod_identity(aws, eks.name, wanted.namespace, wanted.service_account)
-            if pod_identity:
-                uses.append(RoleUse(arn=pod_identity.role, way="Pod Identity", eks=eks, pod_identity=pod_identity))
-        if uses:
-            return uses
+        """Find the role: by the flag, in EKS, in Kubernetes, or as that of this process in the driver's pod."""
+        if self.wanted.role:
+            return [RoleUse(arn=self.wanted.role, way="flag")]
+        eks_clusters, reasons = list[EksCluster](), list[str]()
+        try:
+            eks_clusters = await self.eks_clusters()
+            if uses := await self._pod_identities(eks_clusters):
+                return uses
+        except (Missing, errors.Error) as reason:
+            reasons.append(str(reason))
         try:
             if arn := await self.role_in_annotation():
-                return [RoleUse(arn=arn, way="IRSA", eks=eks) for eks in eks_clusters]
-        except Missing as missing:
-            names = ", ".join(eks.name for eks in eks_clusters) or "(none found)"
-            raise Missing(
-                "the driver's role",
-                f"no pod identity association of {wanted.namespace}/{wanted.service_account} is in EKS cluster "
-                f"{names}, and the service account cannot be read ({missing.why}); give --role",
-            ) from missing
+                known: list[EksCluster | None] = [*eks_clusters]
+                return [RoleUse(arn=arn, way="IRSA", eks=eks) for eks in known or [None]]
+        except Missing as reason:
+            reasons.append(str(reason))
+        caller = await self.caller()
+        if IN_POD in os.environ and ":assumed-role/" in caller.arn:
+            return [RoleUse(arn=await principal_arn(await self.aws(), caller.arn), way="caller")]
+        if reasons:
+            raise Missing("the driver's role", f"it cannot be found ({'; '.join(reasons)}); give --role")
         return []
+
+    async def _pod_identities(self, eks_clusters: list[EksCluster]) -> list[RoleUse]:
+        aws, uses = await self.aws(), list[RoleUse]()
+        for eks in eks_clusters:
+            pod_identity = await find_pod_identity(aws, eks.name, self.wanted.namespace, self.wanted.service_account)
+            if pod_identity:
+                uses.append(RoleUse(arn=pod_identity.role, way="Pod Identity", eks=eks, pod_identity=pod_identity))
+        return uses
 
     async def _load_service_account(self) -> Object | None:
         path = f"/api/v1/namespaces/{self.wanted.namespace}/serviceaccounts/{self.wanted.service_account}"

@@ -129,7 +129,12 @@ def _request_tags(given: Mapping[str, str]) -> Mapping[str, Sequence[str]]:
 async def driver_setting(context: Context, use: RoleUse, role: Role) -> DriverSetting:
     """What the requests of the driver depend on, as far as it can be found out."""
     aws, caller = await context.aws(), await context.caller()
-    clusters = await context.clusters_here()
+    try:
+        clusters = [cluster.arn for cluster in await context.clusters_here() if cluster.eks_cluster]
+        eks_clusters = [cluster.arn for cluster in await context.eks_clusters()]
+    except Missing:
+        clusters = [f"arn:{aws.partition}:sagemaker:{aws.region}:{caller.account}:cluster/*"]
+        eks_clusters = [f"arn:{aws.partition}:eks:{aws.region}:{caller.account}:cluster/*"]
     try:
         has_ec2_nodes = any(isinstance(node, Ec2Node) for node in await context.nodes())
         cluster_tag = await context.cluster_tag()
@@ -140,8 +145,8 @@ async def driver_setting(context: Context, use: RoleUse, role: Role) -> DriverSe
         partition=aws.partition,
         region=aws.region,
         account=caller.account,
-        hyperpod_clusters=[cluster.arn for cluster in clusters if cluster.eks_cluster],
-        eks_clusters=[cluster.arn for cluster in await context.eks_clusters()],
+        hyperpod_clusters=clusters,
+        eks_clusters=eks_clusters,
         has_ec2_nodes=has_ec2_nodes,
         cluster_tag=cluster_tag,
         session_tags={**role.tags, **session},
@@ -151,7 +156,7 @@ async def driver_setting(context: Context, use: RoleUse, role: Role) -> DriverSe
 async def _check_permissions(context: Context) -> AsyncIterator[Finding]:
     aws = await context.aws()
     for use in await context.role_uses():
-        if (role := await context.role(use.arn)) is None:
+        if (role := await _readable_role(context, use)) is None:
             continue
         setting = await driver_setting(context, use, role)
         verdicts: Sequence[Verdict] = await simulate(aws, role.arn, driver_needs(setting))
@@ -161,6 +166,16 @@ async def _check_permissions(context: Context) -> AsyncIterator[Finding]:
         scope = await _scope_problem(context, role, setting) if denied >= _changing(verdicts) else None
         for finding in _findings(role, setting, verdicts, scope):
             yield finding
+
+
+async def _readable_role(context: Context, use: RoleUse) -> Role | None:
+    """The role; only its ARN if the caller may not read it, as in the driver's own pod."""
+    try:
+        return await context.role(use.arn)
+    except Missing:
+        if not use.arn.startswith("arn:"):
+            raise
+        return Role(arn=use.arn, name=use.arn.rpartition("/")[2], trust="", tags={}, boundary="")
 
 
 def _changing(verdicts: Sequence[Verdict]) -> set[str]:

@@ -66,6 +66,8 @@ def _origin(use: RoleUse, account: str) -> str:
             return f"the pod identity association of {account}"
         case "IRSA":
             return f"the annotation of service account {account}"
+        case "caller":
+            return "this pod"
 
 
 async def _check_agent(context: Context) -> AsyncIterator[Finding]:
