@@ -10,7 +10,7 @@ from tests.support.emulator_clients import GROUP
 from tests.support.emulator_process import prepare_emulator
 from tests.support.guide_commands import BY_HAND, ROOT, Page, run_page
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 
 @pytest.mark.requirement("guides.true")
