@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hyperpod_ebs.access.doctor.registry import ALL_CHECKS
-from tests.support import aws_faults, kubernetes_faults
+from tests.support import aws_faults, kubernetes_faults, node_faults
 from tests.support.doctor_faults import Fault
 
 PAGE: Final = "docs/reference/doctor.md"
@@ -41,12 +41,14 @@ _FAULTS: Final = """
 ## Faults
 
 The tests plant each of these {number} faults in a setting in which all is in order: AWS's part in the embedded cloud,
-the part of Kubernetes in a recorded API server. The doctor must then name this fault and nothing else, with a
-consequence and a fix; without a fault, it must find nothing. The last column has words of the evidence.
+the part of Kubernetes in a recorded API server, and that of a node on real loop devices. The doctor must then name this
+fault and nothing else, with a consequence and a fix; without a fault, it must find nothing. The last column has words
+of the evidence.
 """
 TABLES: Final[Mapping[str, Sequence[Fault[Any]]]] = {
     "AWS": aws_faults.FAULTS,
     "Kubernetes": kubernetes_faults.FAULTS,
+    "A node": node_faults.FAULTS,
 }
 """The faults by where they are planted."""
 

@@ -14,6 +14,7 @@ from hyperpod_ebs.access.doctor.aws_checks import (
 )
 from hyperpod_ebs.access.doctor.checks import Check
 from hyperpod_ebs.access.doctor.kubernetes_checks import registry as kubernetes
+from hyperpod_ebs.access.doctor.node_checks.registry import checks_of
 
 AWS_CHECKS: Final[Sequence[Check]] = (
     *identity.CHECKS,
@@ -26,4 +27,4 @@ AWS_CHECKS: Final[Sequence[Check]] = (
 )
 """What AWS says, with what Kubernetes says about the same objects."""
 
-ALL_CHECKS: Final[Sequence[Check]] = (*AWS_CHECKS, *kubernetes.CHECKS)
+ALL_CHECKS: Final[Sequence[Check]] = (*AWS_CHECKS, *kubernetes.CHECKS, *checks_of())

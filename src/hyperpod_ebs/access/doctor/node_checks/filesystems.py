@@ -1,0 +1,146 @@
+"""Checks of the filesystems below kubelet's directory, and of mounts that Kubernetes has forgotten."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hyperpod_ebs.access.doctor.checks import Check
+from hyperpod_ebs.access.doctor.context import Context
+from hyperpod_ebs.access.doctor.findings import Finding, fails, may_fail
+from hyperpod_ebs.access.doctor.node_checks.machine import Machine, Storage, call, read_storage
+from hyperpod_ebs.driver.linux.host import LinuxHost
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.capability import FILESYSTEMS
+from hyperpod_ebs.driver.model.health import HEALTHY
+from hyperpod_ebs.driver.model.kubernetes_node import DRIVER
+from hyperpod_ebs.driver.model.path_state import MountEntry
+from hyperpod_ebs.driver.mounts.health import judge_writes
+
+_AT_ONCE: Final = 16
+"""Filesystems that are asked at the same time."""
+
+_ATTACHMENTS: Final = "/apis/storage.k8s.io/v1/volumeattachments"
+
+
+def volume_mounts(storage: Storage, kubelet: Path) -> list[MountEntry]:
+    """A mount of each volume below kubelet's directory; its staging mount, if it has one."""
+    found: dict[str, MountEntry] = {}
+    for mount in storage.mounts:
+        if mount.filesystem in FILESYSTEMS and mount.mount_point.is_relative_to(kubelet) and mount.root == "/":
+            known = found.get(str(mount.number))
+            if known is None or (mount.mount_point.name == "globalmount" != known.mount_point.name):
+                found[str(mount.number)] = mount
+    return list(found.values())
+
+
+async def find_failure(host: LinuxHost, mount: MountEntry) -> Finding | None:
+    """What is wrong with a mounted filesystem, as the driver itself judges it; never waits for a dead one."""
+    where, pods = f"filesystem at {mount.mount_point}", "The pods that use the volume get I/O errors"
+    again = (
+        "delete the volume's pods on this node: kubelet unmounts the volume, and the driver checks and mounts it again"
+    )
+    try:
+        state = await host.inspect_path(mount.mount_point)
+        if state.broken:
+            return fails(where, f"{mount.filesystem} on device {mount.number} is dead: {state.broken}", pods, again)
+        health = await judge_writes(host, f"on {mount.source}", state)
+    except errors.Error as error:
+        return fails(where, str(error), pods, again)
+    if health != HEALTHY:
+        judge = may_fail if health.reason == "ErrorsRecorded" else fails
+        return judge(where, health.message.partition("; ")[0], pods, again)
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedVolume:
+    """A directory in which kubelet keeps a staged volume."""
+
+    directory: Path
+    handle: str
+    """The volume's id."""
+
+    persistent_volume: str
+    is_mounted: bool
+
+
+def forgotten_volumes(staged: Iterable[StagedVolume], attached: frozenset[str]) -> Iterator[Finding]:
+    """Staged volumes that Kubernetes does not count as attached to this node.
+
+    Args:
+        staged: The volumes that kubelet has staged.
+        attached: The PersistentVolumes with a VolumeAttachment to this node.
+    """
+    for volume in staged:
+        if volume.persistent_volume in attached or not volume.is_mounted:
+            continue
+        yield fails(
+            f"volume {volume.handle}",
+            f"it is mounted at {volume.directory / 'globalmount'}, and PersistentVolume {volume.persistent_volume} has "
+            "no VolumeAttachment to this node",
+            "The volume is detached while it is mounted, or never; its data may be lost when it is written elsewhere",
+            f"if no pod on this node uses it, `umount {volume.directory / 'globalmount'}`",
+        )
+
+
+def checks(machine: Machine) -> tuple[Check, ...]:
+    """The checks of this machine's filesystems."""
+
+    async def check_filesystems(context: Context) -> AsyncIterator[Finding]:
+        del context
+        storage = await read_storage(machine)
+        host = LinuxHost(devices=machine.devices, sysfs=machine.sysfs, root=machine.kubelet)
+        turn = asyncio.Semaphore(_AT_ONCE)
+
+        async def examine(mount: MountEntry) -> Finding | None:
+            async with turn:
+                return await find_failure(host, mount)
+
+        async with asyncio.TaskGroup() as tasks:
+            answers = [tasks.create_task(examine(mount)) for mount in volume_mounts(storage, machine.kubelet)]
+        for answer in answers:
+            if finding := answer.result():
+                yield finding
+
+    async def check_forgotten(context: Context) -> AsyncIterator[Finding]:
+        storage = await read_storage(machine)
+        points = frozenset(mount.mount_point for mount in storage.mounts)
+        staged = await call(_read_staged, machine.kubelet, points)
+        if not staged:
+            return
+        attachments = [item.get("spec", {}) for item in await context.objects(_ATTACHMENTS)]
+        attached = {
+            str((spec.get("source") or {}).get("persistentVolumeName"))
+            for spec in attachments
+            if spec.get("nodeName") == machine.name
+        }
+        for finding in forgotten_volumes(staged, frozenset(attached)):
+            yield finding
+
+    return (
+        Check(name="filesystems", promise="all mounted volumes answer and accept writes", run=check_filesystems),
+        Check(name="forgotten mounts", promise="each mounted volume is attached to this node", run=check_forgotten),
+    )
+
+
+def _read_staged(kubelet: Path, points: frozenset[Path]) -> list[StagedVolume]:
+    """Read kubelet's records of the volumes of this driver that it has staged."""
+    staged = list[StagedVolume]()
+    for record in sorted((kubelet / "plugins" / "kubernetes.io" / "csi" / DRIVER).glob("*/vol_data.json")):
+        try:
+            data = json.loads(record.read_text())
+        except (OSError, ValueError):
+            continue
+        if isinstance(data, dict) and data.get("driverName") == DRIVER:
+            staged.append(
+                StagedVolume(
+                    directory=record.parent,
+                    handle=str(data.get("volumeHandle")),
+                    persistent_volume=str(data.get("specVolID")),
+                    is_mounted=record.parent / "globalmount" in points,
+                )
+            )
+    return staged
