@@ -73,25 +73,28 @@ class Place:
 
     http: aiohttp.ClientSession
     setting: Setting
+    cluster: str
+    """The ARN of the HyperPod cluster."""
+
     node: str
 
     @classmethod
     @asynccontextmanager
-    async def start(cls) -> AsyncGenerator[Self]:
+    async def start(cls, region: str = "us-west-2") -> AsyncGenerator[Self]:
         """Start an emulator with a cluster and the role."""
-        async with cloud(rate="off") as (emulator, aws), aiohttp.ClientSession(emulator.url) as http:
+        async with cloud(rate="off", region=region) as (emulator, aws), aiohttp.ClientSession(emulator.url) as http:
             arn, (node,) = await aws.create_cluster(InstanceGroups=[GROUP])
             created = await aws("iam", "create_role", RoleName=_CALLER, AssumeRolePolicyDocument=policy(TRUST_ACCOUNT))
             credentials = await assume(aws, created["Role"]["Arn"])
             caller = await connect(emulator, credentials, "ec2", "sagemaker")
             setting = Setting(
-                partition="aws",
-                region="us-west-2",
+                partition=arn.split(":")[1],
+                region=region,
                 account=ACCOUNT,
                 eks_cluster="eks",
                 hyperpod_cluster=arn.rpartition("/")[2],
             )
-            yield cls(emulator=emulator, aws=aws, caller=caller, http=http, setting=setting, node=node)
+            yield cls(emulator=emulator, aws=aws, caller=caller, http=http, setting=setting, cluster=arn, node=node)
 
     def proof(
         self,
@@ -115,22 +118,26 @@ class Place:
         document = json.dumps(key_policy(self.setting, users).json)
         return str((await self.aws("kms", "create_key", Policy=document))["KeyMetadata"]["Arn"])
 
+    async def create_volume(self, **members: Any) -> str:
+        """Create a volume in the zone of the node; its id."""
+        return await self.aws.create_volume(AvailabilityZone=f"{self.setting.region}a", **members)
+
     def attach(self, what: str, **volume: Any) -> Attempt:
         """The caller attaches a volume."""
-        cluster, node = self.setting.hyperpod_cluster_arn, self.node
+        cluster, node = self.cluster, self.node
         return Attempt(
             name=f"attach {what}",
-            prepare=lambda: self.aws.create_volume(**volume),
+            prepare=lambda: self.create_volume(**volume),
             call=lambda id_: self.caller.attach_to_node(cluster, node, id_),
             undo=lambda id_: self.aws.detach_from_node(cluster, node, id_),
         )
 
     def detach(self, what: str, **volume: Any) -> Attempt:
         """The caller detaches a volume."""
-        cluster, node = self.setting.hyperpod_cluster_arn, self.node
+        cluster, node = self.cluster, self.node
 
         async def create_attached() -> str:
-            id_ = await self.aws.create_volume(**volume)
+            id_ = await self.create_volume(**volume)
             await self.aws.attach_to_node(cluster, node, id_)
             return id_
 
@@ -144,7 +151,7 @@ class Place:
         """The caller asks for the state of a volume."""
         return Attempt(
             name="see a volume's state",
-            prepare=self.aws.create_volume,
+            prepare=self.create_volume,
             call=lambda id_: self.caller.ec2("describe_volumes", VolumeIds=[id_]),
         )
 

@@ -70,14 +70,23 @@ class Proof:
     principal: str
     """A part of the ARN of the principals whose decisions count."""
 
+    async def run(self) -> None:
+        """Run all attempts with the whole policies.
+
+        Raises:
+            ClientError: An attempt is refused.
+            AssertionError: A part of the policies is not used.
+        """
+        await self.put(self.documents)
+        assert await self._list_unused_parts() == []
+
     async def tables(self) -> list[str]:
         """The lines of the tables: what is refused without each part of the policies.
 
         Raises:
             AssertionError: A part is not used, or nothing is refused without it.
         """
-        await self.put(self.documents)
-        assert await self._list_unused_parts() == []
+        await self.run()
         lines = list[str]()
         for head, removals in _TABLES.items():
             rows = [await self._row(removal) for removal in removals(self.documents)]

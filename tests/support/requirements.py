@@ -250,6 +250,11 @@ SECTIONS: Final = (
                 "most 900 bytes.",
                 source="decision 0006",
             ),
+            "policies.used-and-needed": Requirement(
+                sentence="A policy that `hyperpod-ebs policy` prints allows only what its job uses, and the job fails "
+                "without any part of the policy.",
+                source="docs/reference/policies.md",
+            ),
             "flags.upstream": Requirement(
                 sentence="Each flag of the upstream driver is followed, reported as ignored, or refused.",
                 source="docs/guides/migrate.md",
