@@ -23,7 +23,10 @@ CLUSTER: Final = "training"
 # What `kubectl get --raw` prints and returns, without the seconds that kubectl takes to start.
 _KUBECTL: Final = """\
 #!{python} -IS
-import http.client, json, ssl, sys
+import http.client, json, os, ssl, sys
+for word in sys.argv:
+    if word.startswith("--kubeconfig=") and not os.path.exists(word[13:]):
+        sys.exit("error: stat " + word[13:] + ": no such file or directory")
 context = ssl.create_default_context(cafile={ca!r})
 connection = http.client.HTTPSConnection("127.0.0.1", {port}, context=context, timeout=20)
 connection.request("GET", sys.argv[-1], headers={{"Authorization": "Bearer {token}"}})

@@ -19,6 +19,7 @@ from tests.support.emulator_clients import Aws
 from tests.support.guide_commands import LEFTOVERS, Page, run_page
 from tests.support.iam_users import allow, create_user
 from tests.support.leftover_site import LeftoverSite
+from tests.support.volume_commands import VolumeCommands
 from tests.support.waiting import wait_until
 
 READS = {"ec2:DescribeVolumes", "ec2:DescribeSnapshots", "ec2:DescribeInstances", "sts:GetCallerIdentity"}
@@ -51,13 +52,14 @@ async def test_leftovers_are_listed_with_evidence_and_cost_and_nothing_is_change
     assert shown["cluster"] == "training"
     assert (shown["prices"]["region"], shown["prices"]["estimate"]) == ("us-west-2", True)
     assert "claim research/data-9" in next(line for line in table.out.splitlines() if large in line)
-    assert "2 leftovers among" in table.err
+    assert "2 of 6 objects left over" in table.err
     assert "PersistentVolume pv-2 (Available, Delete) needs it" in table.err
     assert set(await site.operations()) <= READS
 
 
 async def test_delete_removes_leftovers_up_to_the_limit_and_records_each(site: LeftoverSite) -> None:
     volumes = [await site.add_volume(number) for number in range(3)]
+    site.record.touch(mode=0o644)
 
     words = ("--delete", "--yes", "--limit", "2", "--record", str(site.record), "--output", "json")
     shown = (await site.commands.run(*words, code=4)).json
@@ -198,6 +200,17 @@ async def test_without_kubectl_nothing_is_judged(site: LeftoverSite) -> None:
     assert done.json["leftovers"] == []
 
 
+async def test_kubectl_may_have_several_kubeconfig_files(site: LeftoverSite) -> None:
+    """Kubernetes documentation, "Organizing Cluster Access Using kubeconfig Files": KUBECONFIG is a list of files."""
+    await site.add_volume(0)
+    files = f"{site.commands.extra['KUBECONFIG']}:/another"
+    commands = replace(site.commands, extra={**site.commands.extra, "KUBECONFIG": files})
+
+    done = await commands.run("--output", "json", code=4)
+
+    assert done.json["not_read"] == []
+
+
 async def test_a_deletion_that_aws_denies_is_recorded_and_the_next_object_deleted(site: LeftoverSite) -> None:
     volumes = [await site.add_volume(number) for number in range(2)]
     denied = f"arn:aws:ec2:us-west-2:123456789012:volume/{volumes[1]}"
@@ -240,6 +253,11 @@ async def _bind(site: LeftoverSite, volume: str) -> None:
     site.cluster.add_volume("pv-new", csi={"driver": "ebs.csi.aws.com", "volumeHandle": volume})
 
 
+async def _forbid(site: LeftoverSite, volume: str) -> None:
+    del volume
+    site.cluster.forbidden.add("persistentvolumes")
+
+
 async def _delete(site: LeftoverSite, volume: str) -> None:
     await site.aws.ec2("delete_volume", VolumeId=volume)
 
@@ -250,7 +268,8 @@ async def _delete(site: LeftoverSite, volume: str) -> None:
         Change("attached", _attach, "it is attached to i-"),
         Change("tagged", _retag, "it has changed"),
         Change("bound", _bind, "PersistentVolume pv-new"),
-        Change("deleted", _delete, "it is gone already"),
+        Change("deleted", _delete, "it is gone"),
+        Change("no longer readable", _forbid, "persistentvolumes is forbidden"),
     ],
     ids=lambda case: case.id,
 )
@@ -342,11 +361,12 @@ async def test_a_record_that_cannot_be_written_prevents_the_deletion(site: Lefto
         (("--cluster", ""), "--cluster is empty"),
     ],
 )
-async def test_wrong_flags_are_refused(site: LeftoverSite, words: tuple[str, ...], says: str) -> None:
-    done = await site.commands.run(*words, code=2)
+async def test_wrong_flags_are_refused_before_aws_is_called(words: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    commands = VolumeCommands(env={}, home=tmp_path, group="leftovers")
+
+    done = await commands.run(*words, code=2)
 
     assert says in done.err
-    assert await site.operations() == []
 
 
 async def test_many_volumes_are_read_in_pages(site: LeftoverSite) -> None:

@@ -62,6 +62,7 @@ def volume(**members: Any) -> EbsVolume:
         "key": "",
         "snapshot": "",
         "multi_attach": False,
+        "owner": "123456789012",
         "created": OLD,
         "tags": volume_tags(),
         "holders": (),

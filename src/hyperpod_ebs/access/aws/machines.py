@@ -4,7 +4,7 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from hyperpod_ebs.access.aws import clusters
 from hyperpod_ebs.access.aws.session import Aws
@@ -12,6 +12,9 @@ from hyperpod_ebs.access.aws.volumes import Holder
 from hyperpod_ebs.driver.aws.calls import translate_sdk_errors
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode
+
+if TYPE_CHECKING:
+    from types_aiobotocore_ec2.type_defs import InstanceTypeDef
 
 MachineState = Literal["up", "stopped", "gone"]
 
@@ -47,20 +50,21 @@ async def machine_states(aws: Aws, holders: Iterable[Holder]) -> dict[str, Machi
 
 async def _instance_states(aws: Aws, ids: Sequence[str]) -> dict[str, MachineState]:
     ec2 = await aws.ec2()
-    shown = dict[str, str]()
+    shown = dict[str, MachineState]()
     with translate_sdk_errors(f"describe instances {', '.join(ids)}"):
         pages = ec2.get_paginator("describe_instances").paginate(Filters=[{"Name": "instance-id", "Values": list(ids)}])
         async for page in pages:
             for reservation in page["Reservations"]:
-                shown |= {each["InstanceId"]: each["State"]["Name"] for each in reservation["Instances"]}
-    return {instance: _state(shown.get(instance, "terminated")) for instance in ids}
+                shown |= {each["InstanceId"]: _state(each) for each in reservation["Instances"]}
+    return {instance: shown.get(instance, "gone") for instance in ids}
 
 
-def _state(ec2_state: str) -> MachineState:
-    match ec2_state:
+def _state(instance: "InstanceTypeDef") -> MachineState:
+    """The instance's state; one that may be hibernated counts as up, because it wakes with its filesystems mounted."""
+    match instance["State"]["Name"]:
         case "terminated":
             return "gone"
-        case "stopped":
+        case "stopped" if not instance.get("HibernationOptions", {}).get("Configured"):
             return "stopped"
         case _:
             return "up"

@@ -110,7 +110,9 @@ class _Kubectl:
             raise errors.Refused(
                 f"there is no kubeconfig file {default}; run `aws eks update-kubeconfig`, or give --kubeconfig"
             )
-        flags = [f"--kubeconfig={options.kubeconfig}"] if options.kubeconfig else []
+        # kubectl reads the variable itself, which may have several files; the flag takes one.
+        given = options.kubeconfig if str(options.kubeconfig) != os.environ.get("KUBECONFIG") else None
+        flags = [f"--kubeconfig={given}"] if given else []
         flags += [f"--context={options.context}"] if options.context else []
         return cls(argv=(program, *flags))
 

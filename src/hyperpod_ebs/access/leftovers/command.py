@@ -162,7 +162,7 @@ def _explain(findings: _Findings) -> None:
     total = sum(each.monthly_cost for each in findings.leftovers)
     name = wanted_cluster(findings.world.kubernetes, findings.rules) or "without a name in tags"
     note(
-        f"cluster {name}: {len(findings.leftovers)} leftovers among {len(findings.verdicts)} objects, about "
+        f"cluster {name}: {len(findings.leftovers)} of {len(findings.verdicts)} objects left over, about "
         f"{total:.2f} USD a month (estimate by list prices of {region}, {prices.AS_OF})"
     )
     for kind, count in Counter(each.protections[0].kind for each in findings.others).most_common():

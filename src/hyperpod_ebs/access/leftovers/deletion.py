@@ -65,7 +65,7 @@ class Deletion:
         try:
             now = await survey_again(self.aws, self.kubernetes, verdict)
         except errors.NotFound:
-            return Outcome(verdict=verdict, result="gone", reason="it is gone already")
+            return Outcome(verdict=verdict, result="gone", reason="it is gone")
         except errors.Error as error:
             return Outcome(verdict=verdict, result="failed", reason=str(error))
         if change := _change(self.world, now, self.rules, verdict):
@@ -75,7 +75,7 @@ class Deletion:
             with self.record.act(_act(verdict), verdict.id, _details(now, verdict)):
                 await _act_on(self.aws, now, verdict)
         except errors.NotFound:
-            return Outcome(verdict=verdict, result="gone", reason="it is gone already")
+            return Outcome(verdict=verdict, result="gone", reason="it is gone")
         except errors.Error as error:
             if self.record.is_broken:
                 raise

@@ -332,7 +332,7 @@ def _ownership(kubernetes: Kubernetes, rules: Rules, found: Mapping[str, str], n
         if not rules.untagged:
             yield Reason("cluster-not-known", "no tag names its cluster; see --untagged")
     elif names != {wanted := wanted_cluster(kubernetes, rules)}:
-        text = wanted or "none, because its controller has no --k8s-tag-cluster-id"
+        text = wanted or "none; give --cluster, or give its controller --k8s-tag-cluster-id"
         yield Reason(
             "another-cluster", f"its tags name cluster {', '.join(sorted(names))}; the cluster that was read is {text}"
         )
@@ -390,7 +390,7 @@ def _state(world: World, holder: Holder) -> str:
 
 
 def _detach_command(volume: EbsVolume, holder: Holder) -> str:
-    return f"hyperpod-ebs volume detach {volume.id} {_instance(holder)}"
+    return f"hyperpod-ebs volume detach {volume.id} {_instance(holder)} --even-though-kubernetes-manages-it"
 
 
 def _purpose(found: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ If the process is killed in between, the first line stays without the second: th
 import errno
 import json
 import os
+import stat
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,6 +25,18 @@ def default_record(now: datetime) -> Path:
     return Path(home) / "hyperpod-ebs" / "leftovers" / f"{now:%Y%m%dT%H%M%SZ}-{os.getpid()}.jsonl"
 
 
+def _open_private(path: Path) -> int:
+    """Open a file, which only its user can read from now on; a device keeps its mode."""
+    file = os.open(path, _FLAGS, 0o600)
+    try:
+        if stat.S_ISREG(os.fstat(file).st_mode):
+            os.fchmod(file, 0o600)
+    except BaseException:
+        os.close(file)
+        raise
+    return file
+
+
 class Record:
     """An open record, which only its user can read."""
 
@@ -37,7 +50,7 @@ class Record:
         self.is_broken = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._file = os.open(path, _FLAGS, 0o600)
+            self._file = _open_private(path)
         except OSError as error:
             raise errors.Refused(f"cannot open the record {path}: {error.strerror}; nothing was deleted") from error
 
