@@ -352,14 +352,14 @@ FAULTS: Final[tuple[Fault[DoctorSite], ...]] = (
         ),
         "HyperPod nodes in Kubernetes",
         f"node hyperpod-i-{_UNKNOWN}",
-        "HyperPod cluster hp does not have it",
+        "HyperPod cluster hp does not have the node",
     ),
     Fault(
         "Kubernetes has a node of a HyperPod cluster in another account",
         _add_node(f"aws:///usw2-az1/sagemaker/cluster/hyperpod-zzzzzzzzzzzz-i-{_UNKNOWN}"),
         "HyperPod nodes in Kubernetes",
         f"node hyperpod-i-{_UNKNOWN}",
-        "no such cluster is in this account",
+        f"cluster zzzzzzzzzzzz is not in account {ACCOUNT} in us-west-2",
     ),
     Fault(
         "the service account has no role",

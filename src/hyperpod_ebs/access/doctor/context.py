@@ -235,6 +235,9 @@ class Context:
         """The role with this name or ARN; None if it does not exist."""
 
         async def load() -> Role | None:
+            account, fields = (await self.caller()).account, arn.split(":")
+            if arn.startswith("arn:") and fields[4] != account:
+                raise Missing("the driver's role", f"{arn} is in account {fields[4]}, and the caller in {account}")
             return await find_role(await self.aws(), arn)
 
         return await self._roles.setdefault(arn, Part("the driver's role", load)).get()

@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from hyperpod_ebs.access.aws import eks_clusters
-from hyperpod_ebs.access.aws.clusters import IN_SERVICE
+from hyperpod_ebs.access.aws.clusters import IN_SERVICE, ClusterNode
 from hyperpod_ebs.access.doctor.checks import Check
 from hyperpod_ebs.access.doctor.context import Context
 from hyperpod_ebs.access.doctor.findings import Finding, fails, may_fail
+from hyperpod_ebs.access.doctor.kubernetes_checks.objects import name_list
 from hyperpod_ebs.driver.model.nodes import HyperPodNode
 
 _PASSING: Final = frozenset({"Creating", "SystemUpdating", "Updating"})
@@ -84,15 +85,17 @@ async def _check_restricted_groups(context: Context) -> AsyncIterator[Finding]:
 
 async def _check_nodes(context: Context) -> AsyncIterator[Finding]:
     here = {cluster.id for cluster in await context.clusters_here()}
+    by_status: dict[tuple[str, str], list[ClusterNode]] = {}
     for node in await context.cluster_nodes():
-        if node.cluster.id not in here or node.status == _RUNNING:
-            continue
-        report = fails if node.status == _FAILURE else may_fail
+        if node.cluster.id in here and node.status != _RUNNING:
+            by_status.setdefault((node.cluster.name, node.status), []).append(node)
+    for (cluster, status), nodes in sorted(by_status.items()):
+        report = fails if status == _FAILURE else may_fail
         yield report(
-            f"node {node.kubernetes_name}",
-            f"its status in HyperPod cluster {node.cluster.name} is {node.status}, not {_RUNNING}",
-            "Volumes cannot be attached to it, and those on it may not be detached",
-            f"`aws sagemaker describe-cluster-node --cluster-name {node.cluster.name} --node-id {node.instance}`; "
+            f"node {name_list(node.kubernetes_name for node in nodes)}",
+            f"the status in HyperPod cluster {cluster} is {status}, not {_RUNNING}",
+            "Volumes cannot be attached to such a node, and those on it may not be detached",
+            f"`aws sagemaker describe-cluster-node --cluster-name {cluster} --node-id {nodes[0].instance}`; "
             "if it stays so, replace the node",
         )
 
@@ -101,16 +104,20 @@ async def _check_kubernetes_nodes(context: Context) -> AsyncIterator[Finding]:
     """Nodes in Kubernetes that HyperPod does not know."""
     clusters = {cluster.id: cluster for cluster in await context.clusters()}
     known = {(node.cluster.id, node.instance) for node in await context.cluster_nodes()}
+    unknown: dict[str, list[str]] = {}
     for node in await context.nodes():
-        if not isinstance(node, HyperPodNode) or (node.cluster, node.instance) in known:
-            continue
-        cluster = clusters.get(node.cluster)
+        if isinstance(node, HyperPodNode) and (node.cluster, node.instance) not in known:
+            unknown.setdefault(node.cluster, []).append(f"hyperpod-{node.instance}")
+    aws = await context.aws()
+    for id_, names in unknown.items():
+        cluster = clusters.get(id_)
         if cluster is None and context.wanted.cluster:
             continue
-        where = f"HyperPod cluster {cluster.name} does not have it" if cluster else "no such cluster is in this account"
+        account = f"cluster {id_} is not in account {(await context.caller()).account} in {aws.region}"
         yield fails(
-            f"node hyperpod-{node.instance}",
-            f"its provider id names {node} and {where}",
+            f"node {name_list(names)}",
+            f"its provider id names HyperPod cluster {id_}, and "
+            + (f"HyperPod cluster {cluster.name} does not have the node" if cluster else account),
             "Volumes of its pods can be neither attached nor detached",
             "delete the Node object if the instance is gone, or use the account and region of the cluster",
         )

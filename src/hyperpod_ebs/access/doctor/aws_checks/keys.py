@@ -35,8 +35,8 @@ _CONSEQUENCES: Final[Mapping[str, str]] = {
 }
 
 
-async def _keys_in_use(context: Context) -> Mapping[str, str]:
-    """The keys that volumes are or will be encrypted with, each with who names it."""
+async def _keys_in_use(context: Context) -> dict[str, str]:
+    """The keys of StorageClasses, volumes and snapshots, each with one that names it."""
     aws, found = await context.aws(), dict[str, str]()
     volumes = await context.volumes()
     handles: set[str] = set()
@@ -54,8 +54,6 @@ async def _keys_in_use(context: Context) -> Mapping[str, str]:
         }
     else:
         own = {volume.id for volume in volumes if volume.tags.get(tags.MANAGED) == "true"}
-    if default := await keys.default_volume_key(aws):
-        found.setdefault(default, "the default encryption of the account")
     for volume in volumes:
         if volume.id in own and volume.key:
             found.setdefault(volume.key, f"volume {volume.id}")
@@ -68,7 +66,13 @@ async def _keys_in_use(context: Context) -> Mapping[str, str]:
 
 async def _check_keys(context: Context) -> AsyncIterator[Finding]:
     aws, checked = await context.aws(), set[str]()
-    for name, user in (await _keys_in_use(context)).items():
+    in_use = await _keys_in_use(context)
+    try:
+        if default := await keys.default_volume_key(aws):
+            in_use.setdefault(default, "the default encryption of the account")
+    except errors.Denied as denial:
+        yield not_checked("default encryption of the account", str(denial))
+    for name, user in in_use.items():
         region = name.split(":")[3] if name.startswith("arn:") else aws.region
         if region != aws.region:
             yield fails(

@@ -76,6 +76,8 @@ async def _check_agent(context: Context) -> AsyncIterator[Finding]:
         if use.way != "Pod Identity" or use.eks is None:
             continue
         status = await addon_status(aws, use.eks.name, _AGENT)
+        if status is None and await _has_own_agent(context):
+            continue
         if status is None:
             yield fails(
                 f"EKS cluster {use.eks.name}",
@@ -90,6 +92,15 @@ async def _check_agent(context: Context) -> AsyncIterator[Finding]:
                 "The driver may get no AWS credentials",
                 f"`aws eks describe-addon --cluster-name {use.eks.name} --addon-name {_AGENT} --query addon.health`",
             )
+
+
+async def _has_own_agent(context: Context) -> bool:
+    """Whether the cluster runs the agent without the add-on."""
+    try:
+        items = await context.objects("/apis/apps/v1/daemonsets")
+    except Missing:
+        return False
+    return any(item["metadata"]["name"] == _AGENT for item in items)
 
 
 async def _check_trust(context: Context) -> AsyncIterator[Finding]:

@@ -1,6 +1,6 @@
 """Whether the volumes of PersistentVolumes exist, are where Kubernetes expects them, and may be used by the driver."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -11,6 +11,7 @@ from hyperpod_ebs.access.doctor.aws_checks.permissions import DriverSetting, dri
 from hyperpod_ebs.access.doctor.checks import Check
 from hyperpod_ebs.access.doctor.context import Context, Object
 from hyperpod_ebs.access.doctor.findings import Finding, Remedy, fails, may_fail
+from hyperpod_ebs.access.doctor.kubernetes_checks.objects import name_list
 from hyperpod_ebs.driver.model import tags
 from hyperpod_ebs.driver.model.kubernetes_node import ZONE
 from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode
@@ -28,32 +29,41 @@ _ENDED: Final = frozenset({"terminated", "shutting-down"})
 
 async def _check_existence(context: Context) -> AsyncIterator[Finding]:
     aws, volumes = await context.aws(), {volume.id: volume for volume in await context.volumes()}
-    for id_, item in (await context.driver_volumes()).items():
-        name, volume = item["metadata"]["name"], volumes.get(id_)
-        if volume is None:
+    names = await context.driver_volumes()
+    if missing := {id_: item["metadata"]["name"] for id_, item in names.items() if id_ not in volumes}:
+        account = (await context.caller()).account
+        yield fails(
+            f"PersistentVolume {name_list(missing.values())}",
+            f"volume {name_list(missing)} does not exist in account {account} in {aws.region}",
+            "Pods with the claim stay in ContainerCreating",
+            "restore the volume from a snapshot and create the PersistentVolume again with the new id; if all volumes "
+            "are missing, use the account and region of the cluster",
+        )
+    for id_, item in names.items():
+        if id_ in volumes:
+            for finding in _differences(item, volumes[id_]):
+                yield finding
+
+
+def _differences(item: Object, volume: EbsVolume) -> Iterator[Finding]:
+    """What of a volume is not as its PersistentVolume wants it."""
+    name = item["metadata"]["name"]
+    if volume.state not in {"available", "in-use", "creating"}:
+        yield fails(
+            f"volume {volume.id}",
+            f"its state is {volume.state}, and PersistentVolume {name} names it",
+            "The volume is not attached to any node",
+            f"`aws ec2 describe-volumes --volume-ids {volume.id}`; restore it from a snapshot",
+        )
+    for key, actual in ((ZONE, volume.zone), (_ZONE_ID, volume.zone_id)):
+        zones = _zones(item, key)
+        if zones and actual and actual not in zones:
             yield fails(
                 f"PersistentVolume {name}",
-                f"its volume {id_} does not exist in {aws.region} of this account",
-                "Pods with the claim stay in ContainerCreating",
-                "restore the volume from a snapshot and create the PersistentVolume again with the new id",
+                f"its node affinity wants {key} {' or '.join(sorted(zones))}, and volume {volume.id} is in {actual}",
+                "Pods are scheduled to nodes to which the volume cannot be attached",
+                f"create the PersistentVolume again with {key} In [{actual}]",
             )
-            continue
-        if volume.state not in {"available", "in-use", "creating"}:
-            yield fails(
-                f"volume {id_}",
-                f"its state is {volume.state}, and PersistentVolume {name} names it",
-                "The volume is not attached to any node",
-                f"`aws ec2 describe-volumes --volume-ids {id_}`; restore it from a snapshot",
-            )
-        for key, actual in ((ZONE, volume.zone), (_ZONE_ID, volume.zone_id)):
-            zones = _zones(item, key)
-            if zones and actual and actual not in zones:
-                yield fails(
-                    f"PersistentVolume {name}",
-                    f"its node affinity wants {key} {' or '.join(sorted(zones))}, and volume {id_} is in {actual}",
-                    "Pods are scheduled to nodes to which the volume cannot be attached",
-                    f"create the PersistentVolume again with {key} In [{actual}]",
-                )
 
 
 def _zones(item: Object, key: str) -> set[str]:
