@@ -18,7 +18,8 @@ TROUBLESHOOTING: Final = "../guides/troubleshooting.md"
 _KEY: Final = "[fix the key's policy](../guides/encryption.md), or enable the key"
 _PERMISSION: Final = (
     "add the statement at the end of the message to the policy that it names; "
-    "[permissions](permissions.md) shows what each one is for"
+    "[permissions](permissions.md) shows what each one is for, "
+    "and `hyperpod-ebs policy driver --check ROLE` all that is missing"
 )
 _CREDENTIALS: Final = (
     "check the credentials, the role and the machine's clock; for the driver, "
@@ -149,7 +150,7 @@ BY_AWS_CODE: Final[Mapping[str, Text]] = {
         "correct the volume's id; for a new encrypted volume, [fix the key's policy](../guides/encryption.md)",
     ),
     "InvalidVolume.ZoneMismatch": Text(
-        "The volume and the node are in different zones",
+        "The volume and the node are in different zones; `hyperpod-ebs volume attach --dry-run` shows both",
         "use a node in the volume's zone, or restore a snapshot in the node's zone",
     ),
     "InvalidVolumeID.Malformed": Text("The id is not one of a volume", "use an id of the form `vol-…`"),
@@ -216,7 +217,7 @@ BY_AWS_CODE: Final[Mapping[str, Text]] = {
     "UnsupportedOperation": Text("The combination is not supported, such as this type with multi-attach", _ATTRIBUTES),
     "UnsupportedOperationException": Text(
         "The volume is attached through HyperPod, so EC2 neither detaches nor deletes it, even with force",
-        "detach it with `aws sagemaker detach-cluster-node-volume`",
+        "detach it with `hyperpod-ebs volume detach`, which calls SageMaker",
     ),
     "ValidationException": Text(
         "SageMaker's own refusal: the cluster is not `InService`, is not orchestrated by EKS, or the node is in a "
