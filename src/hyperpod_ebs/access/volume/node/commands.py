@@ -39,6 +39,7 @@ DryRun = Annotated[bool, Parameter(negative="")]
 def use_volume(  # noqa: PLR0913 - one parameter for each flag
     volume: str,
     directory: Path,
+    /,
     *,
     filesystem: Kind | None = None,
     options: str = "",
@@ -101,6 +102,7 @@ def use_volume(  # noqa: PLR0913 - one parameter for each flag
 
 def release_volume(
     volume_or_directory: str,
+    /,
     *,
     dry_run: DryRun = False,
     timeout: Seconds = 20,
