@@ -203,6 +203,15 @@ async def test_the_command_may_run_in_the_directory_that_it_releases(shell: Node
     assert not shell.mounts()
 
 
+async def test_a_frozen_filesystem_is_thawed_and_released(shell: NodeShell, data: Path) -> None:
+    """fsfreeze(8): a frozen filesystem would stay in the kernel after its last unmount."""
+    await shell.run("fsfreeze", "--freeze", str(data))
+
+    await shell.release(VOLUME)
+
+    assert is_free(shell.node.loops[VOLUME])
+
+
 async def test_lines_of_others_in_fstab_stay(shell: NodeShell, data: Path) -> None:
     await shell.node.attach(OTHER, size=SMALL)
     other = shell.node.directory / "other"

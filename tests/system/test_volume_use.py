@@ -203,6 +203,7 @@ async def test_a_full_filesystem_is_usable(shell: NodeShell, data: Path) -> None
     assert done["persisted"]
 
 
+@pytest.mark.requirement("data.format-only-blank")
 async def test_what_is_neither_ext4_nor_xfs_is_refused_and_named(shell: NodeShell, data: Path) -> None:
     """An LVM physical volume, a partition table, raw data, and swap space."""
     cases = {
@@ -241,6 +242,21 @@ async def test_an_ext4_without_its_magic_is_refused_with_the_way_to_recover_it(s
 
     assert "not overwritten" in error or "e2fsck" in error
     assert digest(shell.node.image()) == before
+
+
+async def test_a_damaged_filesystem_is_repaired_and_a_small_one_reported(shell: NodeShell, data: Path) -> None:
+    """e2fsck(8): an ext4 that has found errors in itself is not to be mounted before a check."""
+    loop = await shell.node.attach(size=SMALL)
+    await shell.use(VOLUME, str(data))
+    await shell.release(VOLUME)
+    await command.run(["debugfs", "-w", "-R", "set_super_value state 2", str(loop)])
+    await shell.node.resize(4 * SMALL)
+
+    finished = await shell.volume("use", VOLUME, str(data))
+
+    assert "checking ext4" in finished.err
+    assert 'make it as large with "resize2fs' in finished.err
+    assert (await command.run(["dumpe2fs", "-h", str(loop)])).out.count("with errors") == 0
 
 
 async def test_an_existing_filesystem_of_another_kind_is_refused(shell: NodeShell, data: Path) -> None:
