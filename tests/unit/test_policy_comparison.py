@@ -330,8 +330,22 @@ KEY_CASES: Final = [
         key_with(f'"kms:CallerAccount": "{ACCOUNT}"', '"kms:CallerAccount": "999988887777"'),
         [MISSING, MISSING],
     ),
+    Case(
+        "a session", key_with(ROLE, f"arn:aws:sts::{ACCOUNT}:assumed-role/driver/one"), [MISTYPED], "a single session"
+    ),
+    Case("a deleted role", key_with(ROLE, "AROAEXAMPLEEXAMPLE123"), [MISTYPED], "that was deleted"),
+    Case("a role with a path", key_with(ROLE, ROLE.replace("role/", "role/ebs/")), [MISTYPED], f", not {ROLE}"),
     Case("other driver", key_with(ROLE, f"{ROLE}-2"), [MISSING, MISSING, MISSING]),
     Case("everyone", key_with(f'"AWS": "{NODE}"', '"AWS": "*"'), [WIDE, WIDE], "every principal"),
+    Case(
+        "any region",
+        key_with(
+            '"StringEquals": {"kms:ViaService": "ec2.us-west-2.',
+            '"StringLike": {"kms:ViaService": "ec2.*.',
+        ),
+        [WIDE],
+        "the condition on kms:ViaService",
+    ),
     Case("no administrator", {**KEY_POLICY, "Statement": KEY_POLICY["Statement"][1:]}, [OPTIONAL], "kms:PutKeyPolicy"),
     Case(
         "administrator alone",

@@ -37,7 +37,7 @@ JobName = Literal["driver", "attach", "detach"]
 CheckOutput = Literal["table", "json"]
 
 _STDIN: Final = "-"
-_COLUMNS: Final = ("kind", "policy", "statement", "finding")
+_COLUMNS: Final = ("no", "kind", "policy", "statement", "finding")
 _NO_ROLE: Final = "role/hyperpod-ebs"
 """The role of a document that is compared without a role."""
 
@@ -101,6 +101,8 @@ async def check_key(
     """
     if await off_loop(_is_file, source):
         documents = find_documents(await off_loop(_read_file, source), source)
+        if len(documents) != 1:
+            raise errors.InvalidRequest(f"{source} has {len(documents)} policy documents, but a key has one")
         setting = await _setting_of_file(lookup, values, [raw for _, raw in documents])
         arn = f"arn:{setting.partition}:kms:{setting.region}:{setting.account}:key/00000000-0000-0000-0000-000000000000"
         identities: Mapping[str, Subject] = {}
@@ -156,12 +158,13 @@ def show(source: str, job: str, setting: Setting, found: Sequence[Finding], outp
         case "table":
             rows = [
                 {
+                    "no": number,
                     "kind": finding.kind.value,
                     "policy": finding.policy,
                     "statement": finding.statement,
                     "finding": finding.message,
                 }
-                for finding in found
+                for number, finding in enumerate(found, 1)
             ]
             print_table(rows, _COLUMNS)
             _print_changes(found)
@@ -171,13 +174,14 @@ def show(source: str, job: str, setting: Setting, found: Sequence[Finding], outp
 
 
 def _print_changes(found: Sequence[Finding]) -> None:
-    """Print the changes, each below what it changes, in the order of the findings."""
-    for finding in found:
+    """Print the change for each finding; each is a change of the document as it is."""
+    for number, finding in enumerate(found, 1):
         if finding.patch:
-            sys.stdout.write(f"\nChange of {finding.policy}, as a JSON patch ({finding.kind.value}):\n")
-            sys.stdout.write(f"{json.dumps(list(finding.patch), indent=2)}\n")
+            lines = ",\n".join(f"  {json.dumps(operation)}" for operation in finding.patch)
+            sys.stdout.write(f"\nFor finding {number}, a JSON patch of {finding.policy}:\n[\n{lines}\n]\n")
         elif finding.new_statement is not None:
-            sys.stdout.write(f"\nStatement for {finding.policy}:\n{json.dumps(finding.new_statement, indent=2)}\n")
+            statement = json.dumps(finding.new_statement, indent=2)
+            sys.stdout.write(f"\nFor finding {number}, a statement for {finding.policy}:\n{statement}\n")
 
 
 def _findings(job: JobName, setting: Setting, account: ServiceAccount, read: _Source) -> list[Finding]:

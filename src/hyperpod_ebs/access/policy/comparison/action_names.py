@@ -23,7 +23,7 @@ def actions_by_service() -> Mapping[str, tuple[str, ...]]:
 def matching_actions(pattern: str) -> Sequence[str]:
     """The actions that a pattern of a policy, such as ec2:Describe*, stands for; those of unknown services are not."""
     matches = re.compile(translate(pattern.lower().replace("[", "[[]"))).match
-    return [action for action in _all_actions() if matches(action.lower())]
+    return [action for action in all_actions() if matches(action.lower())]
 
 
 def is_known_service(action: str) -> bool:
@@ -44,5 +44,6 @@ def similar_action(action: str) -> str | None:
 
 
 @functools.cache
-def _all_actions() -> tuple[str, ...]:
+def all_actions() -> tuple[str, ...]:
+    """All actions of the known services, each with its service's prefix."""
     return tuple(f"{service}:{name}" for service, names in actions_by_service().items() for name in names)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
+from hyperpod_ebs.access.policy.comparison.excess_requests import find_excesses
 from hyperpod_ebs.access.policy.comparison.findings import Finding, FindingKind, sorted_findings
 from hyperpod_ebs.access.policy.comparison.given_policies import GivenPolicy
 from hyperpod_ebs.access.policy.comparison.jobs import Job, Subject, has_action
@@ -19,8 +20,9 @@ _MANAGE: Final = "kms:PutKeyPolicy"
 def findings(job: Job, subject: Subject) -> list[Finding]:
     """Everything in which the policies differ from what a job needs, what stops the job first."""
     mistyped = [finding for policy in _own_policies(subject) for finding in mistakes(policy, job.actions)]
-    denied = missing(job, subject, _corrected_subject(subject, mistyped))
-    return sorted_findings([*mistyped, *denied, *too_wide(job, subject), *_unmanageable(job, subject)])
+    excesses = find_excesses(job, subject)
+    denied = missing(job, subject, _corrected_subject(subject, mistyped), excesses)
+    return sorted_findings([*mistyped, *denied, *too_wide(job, subject, excesses), *_unmanageable(job, subject)])
 
 
 def _own_policies(subject: Subject) -> list[GivenPolicy]:

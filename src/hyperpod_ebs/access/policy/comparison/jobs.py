@@ -13,8 +13,8 @@ from hyperpod_ebs.access.policy.key_documents import KeyUsers, key_statements
 from hyperpod_ebs.access.policy.statements import Document, Setting
 from hyperpod_ebs.iam.decision import Decision, DeniedExplicitly, Policies, ResourcePolicy, decide
 from hyperpod_ebs.iam.documents import Kind, Policy
-from hyperpod_ebs.iam.request import Principal
-from hyperpod_ebs.iam.statements import Statement
+from hyperpod_ebs.iam.request import Principal, Request
+from hyperpod_ebs.iam.statements import Effect, Statement
 
 REFERENCE: Final = "the job's policy"
 
@@ -76,14 +76,15 @@ class Subject:
 
     def decide(self, job: Job, step: Step) -> Decision:
         """The decision about a step."""
-        return decide(
-            step.need.request(step.principal, job.setting.account, self.context_of(job, step.principal)),
-            self._policies(job.kind, step.principal),
-        )
+        return decide(self.request(job, step), self._policies(job.kind, step.principal))
+
+    def request(self, job: Job, step: Step) -> Request:
+        """The request of a step."""
+        return step.need.request(step.principal, job.setting.account, self.context_of(job, step.principal))
 
     def denies(self, job: Job, step: Step) -> bool:
         """Whether a policy denies a step explicitly."""
-        return isinstance(self.decide(job, step), DeniedExplicitly)
+        return self._has_denials and isinstance(self.decide(job, step), DeniedExplicitly)
 
     def context_of(self, job: Job, principal: Principal) -> Values:
         """The condition keys that all requests of a principal have."""
@@ -121,15 +122,28 @@ class Subject:
         """The compiled boundary; None without one."""
         return None if self.boundary is None else [policy.compiled for policy in self.boundary]
 
-    def denies_always(self, action: str) -> bool:
-        """Whether an action can never be allowed: a Deny statement without conditions, or the boundary, excludes it."""
-        statements = [each for policy in self.compiled_policies for each in policy.statements]
-        if any(_is_plain_denial(statement, action) for statement in statements):
-            return True
+    def actions_always_denied(self, actions: Iterable[str]) -> frozenset[str]:
+        """The actions that can never be allowed, because of a Deny statement without conditions or of the boundary."""
+        denials = [each for policy in self.compiled_policies for each in policy.statements if _is_plain_denial(each)]
         limits = self.compiled_boundary
-        return limits is not None and not any(
-            has_action(statement, action) for policy in limits for statement in policy.statements
+        within = None if limits is None else [statement for policy in limits for statement in policy.statements]
+        if not denials and within is None:
+            return frozenset()
+        return frozenset(
+            action
+            for action in actions
+            if any(has_action(statement, action) for statement in denials)
+            or (within is not None and not any(has_action(statement, action) for statement in within))
         )
+
+    @property
+    def _has_denials(self) -> bool:
+        own = [
+            *self.policies,
+            *(self.boundary or ()),
+            *(each for other in self.identities.values() for each in other.policies),
+        ]
+        return any(statement.effect is Effect.DENY for policy in own for statement in policy.compiled.statements)
 
 
 def has_action(statement: Statement, action: str) -> bool:
@@ -185,17 +199,13 @@ def _compile(documents: Iterable[Document], kind: Kind) -> GivenPolicy:
     return compile_policy(REFERENCE, raw, kind)
 
 
-def _is_plain_denial(statement: Statement, action: str) -> bool:
+def _is_plain_denial(statement: Statement) -> bool:
+    """Whether a statement denies its actions on everything and always."""
     is_everywhere = statement.resources is not None and statement.resources.is_everything
     return (
-        statement.effect.value == "Deny"
+        statement.effect is Effect.DENY
         and not statement.conditions
         and is_everywhere
         and not statement.is_not_resource
         and statement.principals is None
-        and has_action(statement, action)
     )
-
-
-PLACEHOLDER_ROLE: Final = "role/hyperpod-ebs"
-"""The role of documents that are compared without one."""

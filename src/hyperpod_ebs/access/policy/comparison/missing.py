@@ -1,15 +1,16 @@
 """What the policies do not allow of a job, why, and the smallest change that allows it."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from hyperpod_ebs.access.policy.comparison import arn_differences
 from hyperpod_ebs.access.policy.comparison.condition_keys import is_of_environment
+from hyperpod_ebs.access.policy.comparison.excess_requests import Excess, excess_texts
 from hyperpod_ebs.access.policy.comparison.findings import Finding, FindingKind, Operation
 from hyperpod_ebs.access.policy.comparison.given_policies import GivenPolicy, RawStatement, short, strings
 from hyperpod_ebs.access.policy.comparison.jobs import Job, Step, Subject, has_action
-from hyperpod_ebs.access.policy.comparison.too_wide import excess_requests
 from hyperpod_ebs.iam.conditions import Condition
 from hyperpod_ebs.iam.decision import Allowed, DeniedExplicitly, DeniedImplicitly, Source
 from hyperpod_ebs.iam.documents import Json, Kind
@@ -22,6 +23,9 @@ _MAX_REPAIRS: Final = 8
 """Changes of one statement; a statement that needs more is better written again."""
 
 _SHOWN_STEPS: Final = 3
+
+_UNIQUE_ID: Final = re.compile(r"A(?:ROA|IDA)[A-Z0-9]{12,124}")
+"""What IAM and KMS show for a principal that was deleted (IAM User Guide, "IAM identifiers")."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,17 +50,28 @@ class _Problem:
     steps: tuple[Step, ...] = field(default=())
 
 
-def missing(job: Job, subject: Subject, corrected: Subject) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """What is compared."""
+
+    job: Job
+    subject: Subject
+    excesses: Sequence[Excess]
+
+
+def missing(job: Job, subject: Subject, corrected: Subject, excesses: Sequence[Excess]) -> Iterator[Finding]:
     """What the policies do not allow.
 
     Args:
         job: The job.
         subject: The policies.
         corrected: The policies after the changes of other findings, which need not be found again.
+        excesses: Requests that no change may allow.
     """
+    work = _Work(job=job, subject=subject, excesses=excesses)
     problems: dict[object, _Problem] = {}
     for step in job.steps:
-        problem = _problem(job, subject, step)
+        problem = _problem(work, step)
         if problem is None or isinstance(corrected.decide(job, step), Allowed):
             continue
         key = (problem.policy and problem.policy.name, problem.index, problem.reference, repr(problem.patch))
@@ -78,23 +93,24 @@ def _both(known: _Problem, other: _Problem) -> _Problem:
     )
 
 
-def _problem(job: Job, subject: Subject, step: Step) -> _Problem | None:
+def _problem(work: _Work, step: Step) -> _Problem | None:
     """Why the policies deny a step; None if they allow it."""
-    match subject.decide(job, step):
+    match work.subject.decide(work.job, step):
         case Allowed():
             return None
         case DeniedExplicitly(rule=rule):
-            own = subject.identities.get(step.principal.arn)
-            candidates = [*subject.policies, *(subject.boundary or ()), *(own.policies if own else ())]
-            policy = next(each for each in candidates if each.compiled.name == rule.policy or len(candidates) == 1)
-            return _denial(job, policy, rule.statement, step)
+            own = work.subject.identities.get(step.principal.arn)
+            candidates = [*work.subject.policies, *(work.subject.boundary or ())]
+            candidates += [*own.policies, *(own.boundary or ())] if own else []
+            policy = next(each for each in candidates if each.name == rule.policy)
+            return _denial(policy, rule.statement, step)
         case DeniedImplicitly(source=source):
-            problem = _implicit_denial(job, subject, step, source)
+            problem = _implicit_denial(work, step, source)
             kind = FindingKind.OPTIONAL if step.need.is_optional else problem.kind
             return replace(problem, kind=kind, steps=(step,))
 
 
-def _denial(job: Job, policy: GivenPolicy, statement: Statement, step: Step) -> _Problem:
+def _denial(policy: GivenPolicy, statement: Statement, step: Step) -> _Problem:
     """An explicit denial; the patch takes the action out of the statement, if the statement names it."""
     raw = policy.statements[statement.index]
     named = strings(raw.get("Action"))
@@ -106,8 +122,7 @@ def _denial(job: Job, policy: GivenPolicy, statement: Statement, step: Step) -> 
         patch = ({"op": "remove", "path": policy.path(statement.index)},)
     elif 0 < len(others) < len(named):
         patch = ({"op": "replace", "path": policy.path(statement.index, "Action"), "value": short(others)},)
-    request = step.need.request(step.principal, job.setting.account, {})
-    reason = f"{statement.name} denies it on {request.resource} explicitly"
+    reason = f"{statement.name} denies it on {step.need.resource} explicitly"
     depends = [condition.key for condition in statement.conditions if is_of_environment(condition.key)]
     if depends:
         reason += f", depending on {' and '.join(depends)}"
@@ -115,47 +130,68 @@ def _denial(job: Job, policy: GivenPolicy, statement: Statement, step: Step) -> 
     return _Problem(kind=kind, policy=policy, index=statement.index, reason=reason, patch=patch, steps=(step,))
 
 
-def _implicit_denial(job: Job, subject: Subject, step: Step, source: Source) -> _Problem:
+def _implicit_denial(work: _Work, step: Step, source: Source) -> _Problem:
     if source is Source.BOUNDARY:
-        policies = [policy for policy in subject.boundary or () if not policy.is_aws_managed]
-        return _nearest_repair(job, subject, step, policies) or _addition(
-            job, subject, step, policies, "the permissions boundary does not allow it"
+        policies = [policy for policy in work.subject.boundary or () if not policy.is_aws_managed]
+        return _nearest_repair(work, step, policies) or _addition(
+            work, step, policies, "the permissions boundary does not allow it"
         )
-    policies = [policy for policy in subject.policies if not policy.is_aws_managed]
-    reason = "the key's policy does not allow it" if job.kind is Kind.RESOURCE else "no policy allows it"
-    if job.kind is Kind.RESOURCE and source is not Source.RESOURCE:
+    policies = [policy for policy in work.subject.policies if not policy.is_aws_managed]
+    reason = "the key's policy does not allow it" if work.job.kind is Kind.RESOURCE else "no policy allows it"
+    if work.job.kind is Kind.RESOURCE and source is not Source.RESOURCE:
         reason = "the key's policy leaves it to the policies of the account, which are not known or do not allow it"
-    return _nearest_repair(job, subject, step, policies) or _addition(job, subject, step, policies, reason)
+    if repair := _nearest_repair(work, step, policies):
+        return repair
+    if wrong := _wrong_principal(work, step):
+        return replace(_addition(work, step, policies, wrong), kind=FindingKind.MISTYPED)
+    return _addition(work, step, policies, reason)
 
 
-def _addition(job: Job, subject: Subject, step: Step, policies: Sequence[GivenPolicy], reason: str) -> _Problem:
+def _wrong_principal(work: _Work, step: Step) -> str | None:
+    """How a statement of a key's policy about the action names its principal wrongly; None if no statement does."""
+    own = step.principal.arn
+    for policy in work.subject.policies:
+        for statement in policy.compiled.statements:
+            if statement.principals is None or not has_action(statement, step.need.action):
+                continue
+            for name in sorted(statement.principals.aws):
+                if _UNIQUE_ID.fullmatch(name):
+                    return f"{statement.name} names {name}, the id of a role or user that was deleted"
+                if f":assumed-role/{own.rpartition('/')[2]}/" in name:
+                    return f"{statement.name} names {name}, a single session of the role"
+                if name != own and name.rpartition("/")[2] == own.rpartition("/")[2]:
+                    return f"{statement.name} names {name}, not {own}"
+    return None
+
+
+def _addition(work: _Work, step: Step, policies: Sequence[GivenPolicy], reason: str) -> _Problem:
     """A statement to add."""
     return _Problem(
         kind=FindingKind.MISSING,
         policy=policies[0] if policies else None,
         reason=reason,
         actions=(step.need.action,),
-        reference=job.reference_index(step, subject.context_of(job, step.principal)),
+        reference=work.job.reference_index(step, work.subject.context_of(work.job, step.principal)),
     )
 
 
-def _nearest_repair(job: Job, subject: Subject, step: Step, policies: Sequence[GivenPolicy]) -> _Problem | None:
+def _nearest_repair(work: _Work, step: Step, policies: Sequence[GivenPolicy]) -> _Problem | None:
     """The repair of the statement that comes nearest to allowing the step; None if no statement is near."""
-    request = step.need.request(step.principal, job.setting.account, subject.context_of(job, step.principal))
-    reference = job.reference.statements[job.reference_index(step, subject.context_of(job, step.principal))]
+    request = work.subject.request(work.job, step)
+    reference = work.job.reference.statements[
+        work.job.reference_index(step, work.subject.context_of(work.job, step.principal))
+    ]
     repairs = [
         repair
         for policy in policies
         for statement in policy.compiled.statements
         if statement.effect is Effect.ALLOW and has_action(statement, step.need.action)
-        if (repair := _repair(job, subject, (policy, statement.index), request, reference)) is not None
+        if (repair := _repair(work, (policy, statement.index), request, reference)) is not None
     ]
     return min(repairs, key=lambda repair: len(repair.patch), default=None)
 
 
-def _repair(
-    job: Job, subject: Subject, place: tuple[GivenPolicy, int], request: Request, reference: RawStatement
-) -> _Problem | None:
+def _repair(work: _Work, place: tuple[GivenPolicy, int], request: Request, reference: RawStatement) -> _Problem | None:
     """The changes after which a statement allows the request; None if it is about something else."""
     policy, index = place
     keys = list[str]()
@@ -165,7 +201,7 @@ def _repair(
         statement = changed.compiled.statements[index]
         mismatch = statement.mismatch(request, has_boundary=False)
         if mismatch is None:
-            if not patch or not _is_better(job, subject, (policy.compiled.statements[index], statement)):
+            if not patch or not _is_better(work, (policy.compiled.statements[index], statement)):
                 return None
             if keys and all(map(is_of_environment, keys)) and kind is FindingKind.MISSING:
                 kind = FindingKind.OPTIONAL
@@ -188,22 +224,20 @@ def _repair(
     return None
 
 
-def _is_better(job: Job, subject: Subject, pair: tuple[Statement, Statement]) -> bool:
+def _is_better(work: _Work, pair: tuple[Statement, Statement]) -> bool:
     """Whether a changed statement allows the steps that it allowed before, and opens nothing new."""
 
     def steps_of(statement: Statement) -> set[int]:
         return {
             number
-            for number, step in enumerate(job.steps)
-            if statement.mismatch(
-                step.need.request(step.principal, job.setting.account, subject.context_of(job, step.principal)),
-                has_boundary=False,
-            )
-            is None
+            for number, step in enumerate(work.job.steps)
+            if statement.mismatch(work.subject.request(work.job, step), has_boundary=False) is None
         }
 
     before, after = pair
-    opened = {*excess_requests(job, subject, after)} - {*excess_requests(job, subject, before)}
+    has_boundary = work.subject.boundary is not None
+    opened = {*excess_texts(work.excesses, after, has_boundary=has_boundary)}
+    opened -= {*excess_texts(work.excesses, before, has_boundary=has_boundary)}
     return steps_of(before) <= steps_of(after) and not opened
 
 
@@ -241,7 +275,8 @@ def _finding(job: Job, problem: _Problem) -> Finding:
     shown = ", ".join(steps[:_SHOWN_STEPS]) + (f" and {len(steps) - _SHOWN_STEPS} more" if steps[_SHOWN_STEPS:] else "")
     actions = ", ".join(dict.fromkeys(step.need.action for step in problem.steps))
     who = f"{problem.steps[0].principal.arn} may not" if job.kind is Kind.RESOURCE else "no"
-    head = f"{who} {actions}" if job.kind is Kind.RESOURCE else f"{actions} is not allowed"
+    verb = "are" if ", " in actions else "is"
+    head = f"{who} {actions}" if job.kind is Kind.RESOURCE else f"{actions} {verb} not allowed"
     message = f"{head}, needed to {shown}: {problem.reason}"
     policy = problem.policy.name if problem.policy else NEW_POLICY
     if problem.reference is None:

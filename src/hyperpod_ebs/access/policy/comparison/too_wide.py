@@ -4,29 +4,23 @@ AWS's own policies are accepted as they are.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
-from hyperpod_ebs.access.policy.comparison.action_names import matching_actions, similar_action
+from hyperpod_ebs.access.policy.comparison.action_names import all_actions, matching_actions, similar_action
+from hyperpod_ebs.access.policy.comparison.excess_requests import Excess, excess_texts
 from hyperpod_ebs.access.policy.comparison.findings import Finding, FindingKind, Operation
 from hyperpod_ebs.access.policy.comparison.given_policies import (
     GivenPolicy,
     RawStatement,
-    conditions_of,
     short,
     strings,
 )
-from hyperpod_ebs.access.policy.comparison.job_requests import Values
 from hyperpod_ebs.access.policy.comparison.jobs import Job, Step, Subject, has_action
 from hyperpod_ebs.access.policy.statements import EVERY
 from hyperpod_ebs.iam.documents import Json, Kind
-from hyperpod_ebs.iam.patterns import ARN_FIELDS
 from hyperpod_ebs.iam.principals import EVERY_PRINCIPAL, Grant
 from hyperpod_ebs.iam.statements import Effect, Statement
 
-OTHER: Final = "another"
-_OTHER_ACCOUNT: Final = "999988887777"
-_OTHER_REGION: Final = "xx-other-1"
 _SHOWN: Final = 3
 
 _KEY_ACTIONS: Final = (
@@ -58,24 +52,23 @@ _DANGEROUS: Final = {
 """The actions that a message names first."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Excess:
-    """A request that the job does not make."""
+def too_wide(job: Job, subject: Subject, excesses: Sequence[Excess]) -> Iterator[Finding]:
+    """A finding for each Allow statement that allows more than the job needs.
 
-    text: str
-    """What the statement allows by it: any region."""
-
-    step: Step
-
-
-def too_wide(job: Job, subject: Subject) -> Iterator[Finding]:
-    """A finding for each Allow statement that allows more than the job needs."""
+    Args:
+        job: The job.
+        subject: The policies.
+        excesses: Requests that the policies should not allow.
+    """
+    denied = subject.actions_always_denied(all_actions())
     for policy in subject.policies:
         if policy.is_aws_managed:
             continue
         for statement in policy.compiled.statements:
             if statement.effect is Effect.ALLOW and _is_about_the_users(job, statement):
-                yield from _statement_findings(job, subject, policy, statement)
+                actions = [each for each in _excess_actions(job, policy, statement) if each not in denied]
+                texts = excess_texts(excesses, statement, has_boundary=subject.boundary is not None)
+                yield from _statement_findings(job, subject, policy, statement, (actions, texts))
 
 
 def _is_about_the_users(job: Job, statement: Statement) -> bool:
@@ -88,16 +81,11 @@ def _is_about_the_users(job: Job, statement: Statement) -> bool:
     return any(statement.principals.grant(principal) > Grant.ACCOUNT for principal in principals)
 
 
-def excess_requests(job: Job, subject: Subject, statement: Statement) -> Sequence[str]:
-    """What an Allow statement allows beyond the job's own requests, with the actions of the job."""
-    used = [step for step in job.steps if _matches(job, subject, statement, step)]
-    excesses = [each for step in used for each in _excesses(job, subject, step)]
-    return [*dict.fromkeys(each.text for each in excesses if _grants(job, subject, statement, each))]
-
-
-def _statement_findings(job: Job, subject: Subject, policy: GivenPolicy, statement: Statement) -> Iterator[Finding]:
-    actions = _excess_actions(job, subject, policy, statement)
-    texts = excess_requests(job, subject, statement)
+def _statement_findings(
+    job: Job, subject: Subject, policy: GivenPolicy, statement: Statement, beyond: tuple[Sequence[str], Sequence[str]]
+) -> Iterator[Finding]:
+    """The finding about a statement, if it allows actions or requests beyond those of the job."""
+    actions, texts = beyond
     is_everyone = statement.principals is not None and EVERY_PRINCIPAL in statement.principals.aws
     if not (actions or texts or is_everyone):
         return
@@ -117,7 +105,7 @@ def _statement_findings(job: Job, subject: Subject, policy: GivenPolicy, stateme
     )
 
 
-def _excess_actions(job: Job, subject: Subject, policy: GivenPolicy, statement: Statement) -> Sequence[str]:
+def _excess_actions(job: Job, policy: GivenPolicy, statement: Statement) -> Sequence[str]:
     """The actions that a statement allows beyond those of the job."""
     raw = policy.statements[statement.index]
     needed = {action.lower() for action in (*job.actions, *_KEY_ACTIONS)}
@@ -125,8 +113,7 @@ def _excess_actions(job: Job, subject: Subject, policy: GivenPolicy, statement: 
     patterns = strings(raw.get("Action")) if "Action" in raw else ["*"]
     for pattern in patterns:
         known = [action for action in matching_actions(pattern) if action.lower() not in needed]
-        excess = [action for action in known if has_action(statement, action) and not subject.denies_always(action)]
-        found.update(dict.fromkeys(excess))
+        found.update(dict.fromkeys(action for action in known if has_action(statement, action)))
         if pattern == EVERY:
             found[EVERY] = None
         elif not matching_actions(pattern) and not similar_action(pattern):  # of another service, or of a newer one
@@ -134,78 +121,8 @@ def _excess_actions(job: Job, subject: Subject, policy: GivenPolicy, statement: 
     return sorted(found, key=lambda action: _DANGEROUS.get(action, len(_DANGEROUS)))
 
 
-def _excesses(job: Job, subject: Subject, step: Step) -> Iterator[_Excess]:
-    """Requests like the step's that the job's policy denies."""
-    reference = job.reference.statements[job.reference_index(step, subject.context_of(job, step.principal))]
-    for text, resource in _other_resources(job, step.need.resource):
-        yield _excess(step, text, resource=resource)
-    for operator, key, values in conditions_of(reference):
-        text = f"requests without the condition on {key}"
-        for value in _other_values(operator, values):
-            yield _excess(step, text, context=_with_value(step.need.context, key, value))
-
-
-def _other_resources(job: Job, arn: str) -> Iterator[tuple[str, str]]:
-    fields = arn.split(":", ARN_FIELDS - 1)
-    if len(fields) < ARN_FIELDS or job.kind is Kind.RESOURCE:
-        return
-    yield "resources in any region", ":".join([*fields[:3], _OTHER_REGION, *fields[4:]])
-    if fields[4]:
-        yield "resources in any account", ":".join([*fields[:4], _OTHER_ACCOUNT, *fields[5:]])
-    # The guide itself allows every HyperPod cluster.
-    if fields[2] == "eks" and job.setting.eks_cluster != EVERY:
-        yield "every EKS cluster", ":".join([*fields[:5], f"cluster/{OTHER}"])
-
-
-def _other_values(operator: str, values: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Values for which a condition of the reference may not be met."""
-    yield ()
-    if "not" in operator.lower():
-        yield from ((value,) for value in values)
-    elif operator.lower() == "bool":
-        yield ("false",)
-    else:
-        yield (OTHER,)
-
-
-def _with_value(context: Values, key: str, value: Sequence[str]) -> Values:
-    """The context with another value for a key; another tag of a resource takes the place of all of its tags."""
-    head, slash, _ = key.partition("/")
-    prefixes = (
-        {"aws:resourcetag/", "ec2:resourcetag/"} if head.lower().endswith(":resourcetag") else {f"{head.lower()}/"}
-    )
-    kept = {
-        name: given
-        for name, given in context.items()
-        if name.lower() != key.lower() and not (slash and name.lower().startswith(tuple(prefixes)))
-    }
-    if key.lower().startswith("kms:encryptioncontextkeys"):
-        kept = {name: given for name, given in kept.items() if not name.lower().startswith("kms:encryptioncontext")}
-    return {**kept, key: value} if value else kept
-
-
-def _excess(step: Step, text: str, *, resource: str | None = None, context: Values | None = None) -> _Excess:
-    need = replace(
-        step.need,
-        resource=step.need.resource if resource is None else resource,
-        context=step.need.context if context is None else context,
-    )
-    return _Excess(text=text, step=replace(step, need=need))
-
-
-def _grants(job: Job, subject: Subject, statement: Statement, excess: _Excess) -> bool:
-    """Whether a statement allows a request that the job's policy denies."""
-    step = excess.step
-    if not _matches(job, subject, statement, step):
-        return False
-    if job.is_allowed_by_reference(step, subject.context_of(job, step.principal)):
-        return False
-    return not subject.denies(job, step)
-
-
 def _matches(job: Job, subject: Subject, statement: Statement, step: Step) -> bool:
-    request = step.need.request(step.principal, job.setting.account, subject.context_of(job, step.principal))
-    return statement.mismatch(request, has_boundary=subject.boundary is not None) is None
+    return statement.mismatch(subject.request(job, step), has_boundary=subject.boundary is not None) is None
 
 
 def _patch(

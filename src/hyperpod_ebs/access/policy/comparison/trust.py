@@ -14,6 +14,7 @@ from hyperpod_ebs.access.policy.comparison.findings import Finding, FindingKind,
 from hyperpod_ebs.access.policy.comparison.given_policies import GivenPolicy, RawStatement, short, strings
 from hyperpod_ebs.access.policy.comparison.job_requests import Values
 from hyperpod_ebs.access.policy.comparison.jobs import has_action
+from hyperpod_ebs.access.policy.comparison.other_values import other_values
 from hyperpod_ebs.access.policy.statements import Document, Setting
 from hyperpod_ebs.access.policy.trust_documents import SERVICE_ACCOUNT, trust_policy_irsa, trust_policy_pod_identity
 from hyperpod_ebs.iam.decision import Allowed, DeniedExplicitly, Policies, ResourcePolicy, decide
@@ -25,7 +26,6 @@ AUDIENCE: Final = "sts.amazonaws.com"
 
 _WEB_IDENTITY: Final = "sts:AssumeRoleWithWebIdentity"
 _PROVIDER: Final = re.compile(r"arn:[^:]+:iam::\d*:oidc-provider/(?P<host>.+)")
-_OTHER: Final = "another"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,7 +266,8 @@ def _others(way: _Way) -> Iterator[tuple[str, Values]]:
     condition = way.reference["Condition"]
     for keys in condition.values() if isinstance(condition, dict) else ():
         for key in keys if isinstance(keys, dict) else ():
-            yield key, {**way.context, key: _OTHER}
+            for value in Context(way.context).get(key):
+                yield from ((key, {**way.context, key: other}) for other in other_values(value))
 
 
 def _allows(statement: Statement, way: _Way, context: Values) -> bool:
