@@ -41,9 +41,9 @@ _FAULTS: Final = """
 ## Faults
 
 The tests plant each of these {number} faults in a setting in which all is in order: AWS's part in the embedded cloud,
-the part of Kubernetes in a recorded API server, and that of a node on real loop devices. The doctor must then name this
-fault and nothing else, with a consequence and a fix; without a fault, it must find nothing. The last column has words
-of the evidence.
+the part of Kubernetes in a recorded API server, and that of a node on real loop devices. The doctor must then name
+this fault and nothing else, with a consequence and a fix; without a fault, it must find nothing. The last column has
+words of the evidence.
 """
 TABLES: Final[Mapping[str, Sequence[Fault[Any]]]] = {
     "AWS": aws_faults.FAULTS,
