@@ -1,9 +1,10 @@
 """`hyperpod-ebs policy` as a process: the values that it finds, its forms, and what it refuses."""
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from hyperpod_ebs.emulator.emulator import Emulator
 from tests.support.aws_cli import run_script
@@ -11,6 +12,8 @@ from tests.support.emulator_clients import GROUP, Aws
 from tests.support.iam_users import create_user
 from tests.support.roles import TRUST_ACCOUNT, policy
 from tests.support.volume_commands import VolumeCommands
+
+T = TypeVar("T")
 
 ACCOUNT: Final = "123456789012"
 NOWHERE: Final = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_EC2_METADATA_DISABLED": "true"}
@@ -32,6 +35,13 @@ def allowed_resources(shown: Mapping[str, Any]) -> set[str]:
     return {statement["Resource"] for statement in shown["Statement"]}
 
 
+async def run_all(*runs: Coroutine[Any, Any, T]) -> list[T]:
+    """Run several at the same time; their results in order."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(each) for each in runs]
+    return [task.result() for task in tasks]
+
+
 async def put_role(aws: Aws, name: str) -> str:
     """Create a role that the account may assume; its ARN."""
     created = await aws("iam", "create_role", RoleName=name, AssumeRolePolicyDocument=policy(TRUST_ACCOUNT))
@@ -44,18 +54,23 @@ async def test_the_values_are_those_of_the_only_cluster(emulator: Emulator, aws:
     given = ("--cluster", cluster, "--eks-cluster", "eks", "--account", ACCOUNT)
     found, named = commands(emulator, tmp_path), offline(tmp_path)
 
-    for words in (["attach"], ["detach"], ["driver"], ["driver", "--inline", "--output", "terraform"]):
-        by_lookup, by_name = await found.run(*words), await found.run(*words, "--cluster", "hp")
-        by_flags = await named.run(*words, *given)
-        assert by_lookup.out == by_name.out == by_flags.out
-        assert cluster in by_flags.out
-    irsa = (await found.run("driver", "--trust", "irsa")).json
+    by_lookup, by_name, by_flags, terraform, same_terraform, irsa, account = await run_all(
+        found.run("attach"),
+        found.run("attach", "--cluster", "hp"),
+        named.run("attach", *given),
+        found.run("driver", "--inline", "--output", "terraform"),
+        named.run("driver", "--inline", "--output", "terraform", *given),
+        found.run("driver", "--trust", "irsa"),
+        found.run("attach", "--scope", "account"),
+    )
 
+    assert by_lookup.out == by_name.out == by_flags.out
+    assert cluster in by_flags.out
+    assert terraform.out == same_terraform.out
     issuer = (await aws("eks", "describe_cluster", name="eks"))["cluster"]["identity"]["oidc"]["issuer"]
-    (trust,) = irsa["AssumeRolePolicyDocument"]["Statement"]
+    (trust,) = irsa.json["AssumeRolePolicyDocument"]["Statement"]
     assert trust["Principal"]["Federated"] == f"arn:aws:iam::{ACCOUNT}:oidc-provider/{issuer.partition('://')[2]}"
-    account = (await found.run("attach", "--scope", "account")).json
-    assert f"arn:aws:sagemaker:us-west-2:{ACCOUNT}:cluster/*" in allowed_resources(account)
+    assert f"arn:aws:sagemaker:us-west-2:{ACCOUNT}:cluster/*" in allowed_resources(account.json)
 
 
 async def test_what_cannot_be_found_is_named(emulator: Emulator, aws: Aws, tmp_path: Path) -> None:
@@ -86,35 +101,26 @@ async def test_the_commands_of_the_aws_cli_create_what_is_shown(emulator: Emulat
     await aws.create_cluster(InstanceGroups=[GROUP])
     await put_role(aws, "researcher")
     run = commands(emulator, tmp_path).run
-    shown = {
-        name: await run(*words)
-        for name, words in {
-            "pods": ["driver", "--role", "pods"],
-            "irsa": ["driver", "--role", "irsa", "--inline", "--trust", "irsa"],
-            "researcher": ["attach", "--role", "researcher"],
-            "detach": ["detach"],
-        }.items()
-    }
-    scripts = [
-        await run("driver", "--role", "pods", "--output", "cli"),
-        await run("driver", "--role", "irsa", "--inline", "--trust", "irsa", "--output", "cli"),
-        await run("attach", "--role", "researcher", "--output", "cli"),
-        await run("detach", "--output", "cli"),
-    ]
+    roles = (
+        ("driver", "--role", "pods"),
+        ("driver", "--role", "irsa", "--inline", "--trust", "irsa"),
+        ("attach", "--role", "researcher"),
+        ("detach",),
+    )
+    pods, irsa, attach, detach = await run_all(*(run(*words) for words in roles))
+    scripts = await run_all(*(run(*words, "--output", "cli") for words in roles))
 
-    for script in scripts:
-        await run_script(emulator.env, script.out, home=tmp_path)
-
-    assert await role_json(aws, "pods") == shown["pods"].json
-    assert await role_json(aws, "irsa") == shown["irsa"].json
-    assert (await role_json(aws, "researcher"))["Policies"] == {"hyperpod-ebs-attach": shown["researcher"].json}
-    (detach,) = (await aws("iam", "list_policies", Scope="Local"))["Policies"]
-    version = {"PolicyArn": detach["Arn"], "VersionId": detach["DefaultVersionId"]}
+    await run_all(*(run_script(emulator.env, script.out, home=tmp_path) for script in scripts))
+    assert await role_json(aws, "pods") == pods.json
+    assert await role_json(aws, "irsa") == irsa.json
+    assert (await role_json(aws, "researcher"))["Policies"] == {"hyperpod-ebs-attach": attach.json}
+    (created,) = (await aws("iam", "list_policies", Scope="Local"))["Policies"]
+    version = {"PolicyArn": created["Arn"], "VersionId": created["DefaultVersionId"]}
     document = (await aws("iam", "get_policy_version", **version))["PolicyVersion"]["Document"]
-    assert (detach["PolicyName"], document) == ("hyperpod-ebs-detach", shown["detach"].json)
-    assert "list_open_id" not in scripts[0].out
+    assert (created["PolicyName"], document) == ("hyperpod-ebs-detach", detach.json)
+    assert "list-open-id" not in scripts[0].out
     (provider,) = (await aws("iam", "list_open_id_connect_providers"))["OpenIDConnectProviderList"]
-    assert provider["Arn"] in shown["irsa"].out
+    assert provider["Arn"] in irsa.out
 
 
 async def test_statements_are_added_to_the_policy_of_a_key(emulator: Emulator, aws: Aws, tmp_path: Path) -> None:
