@@ -13,7 +13,9 @@ from tests.support.aws_faults import FAULTS, give_role_by_token
 from tests.support.doctor_faults import Fault
 from tests.support.doctor_site import DoctorSite, add_nodes, healthy_site
 
-CHECKS: Final = [check for check in AWS_CHECKS if check.name != "quotas"]  # Service Quotas is not emulated
+CHECKS: Final = [check for check in AWS_CHECKS if check.name != "quotas"]
+"""Without the quotas, which the emulator does not have (`tests/unit/test_quotas.py`)."""
+
 
 WITHOUT_CREATE: Final = next(fault for fault in FAULTS if fault.id == "the driver's role lacks ec2:CreateVolume")
 

@@ -2,16 +2,17 @@
 
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
 from hyperpod_ebs.access.aws.instances import list_instances
-from hyperpod_ebs.access.aws.quotas import list_quotas
+from hyperpod_ebs.access.aws.quotas import Quota, list_quotas
 from hyperpod_ebs.access.aws.snapshots import list_snapshots
 from hyperpod_ebs.access.aws.volumes import EbsVolume
 from hyperpod_ebs.access.doctor.checks import Check
 from hyperpod_ebs.access.doctor.context import Context
-from hyperpod_ebs.access.doctor.findings import Finding, fails, may_fail
+from hyperpod_ebs.access.doctor.findings import Finding, fails, may_fail, not_checked
+from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.kubernetes_node import DRIVER
 from hyperpod_ebs.driver.model.limits import attach_limit
 from hyperpod_ebs.driver.model.nodes import Ec2Node
@@ -19,6 +20,9 @@ from hyperpod_ebs.driver.model.tags import MANAGED
 
 _NEARLY: Final = 0.9
 """The part of a quota from which on it is worth a warning."""
+
+_UNKNOWN_SERVICE: Final = "UnknownOperationException"
+"""The code of the embedded cloud for a service that it does not have; an account there has no quotas."""
 
 _GIB_PER_TIB: Final = 1024
 _STORAGE: Final = re.compile(r"Storage for .*\((?P<type>\w+)\) volumes, in TiB")
@@ -67,15 +71,27 @@ async def _kubernetes_limits(context: Context) -> dict[str, int]:
 
 async def _check_quotas(context: Context) -> AsyncIterator[Finding]:
     aws = await context.aws()
-    quotas = await list_quotas(aws, "ebs")
+    try:
+        quotas = await list_quotas(aws, "ebs")
+    except errors.CloudError as error:
+        if error.code != _UNKNOWN_SERVICE:
+            raise
+        yield not_checked("quotas", str(error), is_elsewhere=True)
+        return
+    for finding in quota_findings(quotas, await context.volumes(), len(await list_snapshots(aws))):
+        yield finding
+
+
+def quota_findings(quotas: Sequence[Quota], volumes: Sequence[EbsVolume], snapshots: int) -> Iterator[Finding]:
+    """The quotas for EBS that the account's volumes and snapshots reach, or nearly reach."""
     gib = Counter[str]()
-    for volume in await context.volumes():
+    for volume in volumes:
         gib[volume.type] += volume.gib
     for quota in quotas:
         if match := _STORAGE.fullmatch(quota.name):
             used, unit = gib[match["type"]] / _GIB_PER_TIB, "TiB"
         elif quota.name == _SNAPSHOTS:
-            used, unit = float(len(await list_snapshots(aws))), "snapshots"
+            used, unit = float(snapshots), "snapshots"
         else:
             continue
         if used < _NEARLY * quota.value:
@@ -83,7 +99,7 @@ async def _check_quotas(context: Context) -> AsyncIterator[Finding]:
         report = fails if used >= quota.value else may_fail
         yield report(
             f"quota {quota.name} ({quota.code})",
-            f"{used:.1f} of {quota.value:g} {unit} are in use",
+            f"{used:g} of {quota.value:g} {unit} are in use",
             "AWS creates no more of them" if used >= quota.value else "AWS soon creates no more of them",
             f"`aws service-quotas request-service-quota-increase --service-code ebs --quota-code {quota.code} "
             "--desired-value VALUE`",
