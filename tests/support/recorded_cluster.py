@@ -179,6 +179,21 @@ class RecordedCluster:
             }
         )
 
+    def add_hyperpod_nodes(self, count: int) -> None:
+        """Add nodes like the first, each with the driver's pod."""
+        first = HYPERPOD_NODES[0]
+        node, csi_node, pod = self.get("nodes", first), self.get("csinodes", first), self.pods("ebs-csi-node")[0]
+        for number in range(count):
+            instance = f"i-1{number:016x}"
+            name, id_ = f"hyperpod-{instance}", f"hyperpod-{CLUSTER}-{instance}"
+            node, csi_node, pod = copy.deepcopy((node, csi_node, pod))
+            node["metadata"]["name"] = csi_node["metadata"]["name"] = pod["spec"]["nodeName"] = name
+            node["spec"]["providerID"] = f"aws:///usw2-az1/sagemaker/cluster/{id_}"
+            csi_node["spec"]["drivers"][1]["nodeID"] = id_
+            pod["metadata"]["name"] = f"ebs-csi-node-x{number}"
+            for item in (node, csi_node, pod):
+                self.add(item)
+
     def _add_nodes(self) -> None:
         for number, name in enumerate((*HYPERPOD_NODES, EC2_NODE)):
             instance = f"i-0123456789abcdef{number}"
@@ -304,7 +319,7 @@ class RecordedCluster:
 
     async def _answer(self, request: web.Request) -> web.Response:
         """Answer a list, page by page, or the kinds of a group."""
-        self.requests.append(f"{request.method} {request.path}")
+        self.requests.append(f"{request.method} {request.path_qs}")
         if request.headers.get("Authorization") != f"Bearer {self.token}":
             return _status(401, "Unauthorized")
         plural = self.paths.get(request.path)

@@ -82,7 +82,7 @@ async def open_reader(options: KubernetesOptions = CURRENT_CONTEXT) -> AsyncGene
 
 
 async def list_all(reader: Reader, path: str, **query: str) -> list[Object]:
-    """All objects of the list at `path`, page by page.
+    """All objects of the list at `path`, page by page, without fields that are null: null means absent.
 
     Raises:
         Error: As `Reader.get`.
@@ -90,9 +90,15 @@ async def list_all(reader: Reader, path: str, **query: str) -> list[Object]:
     found, token = list[Object](), ""
     while True:
         page = await reader.get(path, **query, limit=_PAGE, **({"continue": token} if token else {}))
-        found += page.get("items") or []
+        found += [_without_nulls(item) for item in page.get("items") or ()]
         if not (token := page.get("metadata", {}).get("continue", "")):
             return found
+
+
+def _without_nulls(value: Any) -> Any:  # JSON
+    if isinstance(value, dict):
+        return {key: _without_nulls(field) for key, field in value.items() if field is not None}
+    return [_without_nulls(item) for item in value if item is not None] if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -237,8 +237,8 @@ def _find_pods(objects: ClusterObjects) -> Iterator[Finding]:
 
 def _pod_trouble(pod: Object, objects: ClusterObjects) -> tuple[str, str] | None:
     """Why a pod does not run, as a reason and a message; None if it runs, or may still start."""
-    statuses = [*(pod["status"].get("initContainerStatuses") or ()), *(pod["status"].get("containerStatuses") or ())]
-    for status in statuses:
+    current = pod.get("status") or {}
+    for status in (*(current.get("initContainerStatuses") or ()), *(current.get("containerStatuses") or ())):
         waiting = (status.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") in _DAMAGED:
             ended = (status.get("lastState") or {}).get("terminated") or {}

@@ -23,7 +23,7 @@ from hyperpod_ebs.access.doctor.kubernetes_checks.objects import (
 from hyperpod_ebs.access.doctor.kubernetes_checks.scheduling import selects_node, taints_not_tolerated
 from hyperpod_ebs.access.doctor.kubernetes_checks.workloads import PLUGIN, Workload, flags, own_installation, pods_of
 from hyperpod_ebs.driver.model import errors, nodes
-from hyperpod_ebs.driver.model.kubernetes_node import DRIVER, STARTUP_TAINT, ZONE, KubernetesNode
+from hyperpod_ebs.driver.model.kubernetes_node import DRIVER, INSTANCE_TYPE, STARTUP_TAINT, ZONE, KubernetesNode
 from hyperpod_ebs.driver.model.limits import AttachSlots, PublishedSlots
 from hyperpod_ebs.driver.model.node_identity import AttachLimitSettings, PartialIdentity, merged_identity
 
@@ -192,7 +192,7 @@ def _find_limits(objects: ClusterObjects) -> Iterator[Finding]:
     if own is None or not own.daemonsets:
         return
     entries, published = {name_of(item): driver_entry(item) for item in objects["csinodes"]}, _published_slots(objects)
-    unlimited = list[str]()
+    unlimited, excessive = list[str](), dict[tuple[str, int, int], list[str]]()
     for node in list_ebs_nodes(objects):
         entry, settings = entries.get(name_of(node)), _limit_settings(own.daemonsets, node)
         if entry is None or settings.limit == 0 or None not in {settings.limit, settings.reserved}:
@@ -202,14 +202,16 @@ def _find_limits(objects: ClusterObjects) -> Iterator[Finding]:
         if count is None:
             unlimited.append(name_of(node))
         elif expected and count > expected:
-            yield may_fail(
-                f"CSINode {name_of(node)}",
-                f"allocatable.count is {count}, and an instance of type {labels_of(node).get(_TYPE, 'unknown')} takes "
-                f"{expected} volumes besides its own",
-                "The scheduler places more pods with volumes there than volumes can be attached; they stay Pending",
-                "remove node.volumeAttachLimit and node.reservedVolumeAttachments from the release's values, then "
-                "delete the driver's pod on the node",
-            )
+            kind = labels_of(node).get(INSTANCE_TYPE, "unknown")
+            excessive.setdefault((kind, count, expected), []).append(name_of(node))
+    for (kind, count, expected), names in excessive.items():
+        yield may_fail(
+            f"CSINode of {_nodes_text(names)}",
+            f"allocatable.count is {count}, and an instance of type {kind} takes {expected} volumes besides its own",
+            "The scheduler places more pods with volumes there than volumes can be attached; they stay Pending",
+            "remove node.volumeAttachLimit and node.reservedVolumeAttachments from the release's values, then "
+            "delete the driver's pod on the node",
+        )
     if unlimited:
         yield may_fail(
             _nodes_text(unlimited),
@@ -217,9 +219,6 @@ def _find_limits(objects: ClusterObjects) -> Iterator[Finding]:
             "The scheduler places any number of pods with volumes there; those above the limit stay Pending",
             "delete the driver's pod on the node: kubelet asks the new one for the limit",
         )
-
-
-_TYPE: Final = "node.kubernetes.io/instance-type"
 
 
 def _expected_limit(node: Object, settings: AttachLimitSettings, published: PublishedSlots) -> int:

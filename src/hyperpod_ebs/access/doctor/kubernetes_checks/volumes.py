@@ -115,27 +115,19 @@ def _find_static_mistake(volume: Object) -> Iterator[Finding]:
 
 
 def _find_unused_volumes(objects: ClusterObjects) -> Iterator[Finding]:
+    retained = list[Object]()
     for volume in list_ebs_volumes(objects):
         status, policy = volume.get("status", {}), volume["spec"].get("persistentVolumeReclaimPolicy")
-        claim = volume["spec"].get("claimRef") or {}
         name = f"PersistentVolume {name_of(volume)}"
-        what = f"volume {_handle(volume)} of the deleted claim {claim.get('namespace')}/{claim.get('name')}"
         if status.get("phase") == "Failed":
             yield fails(
                 name,
-                f"Kubernetes could not delete {what}: {status.get('message', '')[:LONGEST]}",
+                f"Kubernetes could not delete {_what_is_left(volume)}: {status.get('message', '')[:LONGEST]}",
                 "The volume is charged for, and no claim can use it",
                 f"fix what the message names; see `kubectl describe pv {name_of(volume)}`",
             )
         elif status.get("phase") == "Released" and policy == "Retain":
-            yield may_fail(
-                name,
-                f"it is Released with reclaim policy Retain: {what} is kept",
-                "The volume is charged for, and no claim binds to it",
-                f"to use it again, `kubectl patch pv {name_of(volume)} --type json --patch "
-                '\'[{"op": "remove", "path": "/spec/claimRef/uid"}]\'` and create the claim; otherwise delete the '
-                f"PersistentVolume and then the volume: `aws ec2 delete-volume --volume-id {_handle(volume)}`",
-            )
+            retained.append(volume)
         elif (
             status.get("phase") == "Released"
             and age_since(status.get("lastPhaseTransitionTime"), objects.now) > PATIENCE
@@ -143,10 +135,26 @@ def _find_unused_volumes(objects: ClusterObjects) -> Iterator[Finding]:
             yield fails(
                 name,
                 f"it has been Released for longer than {minutes_text(PATIENCE)} with reclaim policy {policy}: "
-                f"{what} is not deleted",
+                f"{_what_is_left(volume)} is not deleted",
                 "The volume is charged for",
                 f"see `kubectl describe pv {name_of(volume)}`: a VolumeAttachment or a denied permission keeps it",
             )
+    if retained:
+        first = retained[0]
+        names = name_list(map(name_of, retained))
+        yield may_fail(
+            f"PersistentVolume {names}" if len(retained) == 1 else f"{len(retained)} PersistentVolumes: {names}",
+            f"Released with reclaim policy Retain; {name_of(first)} keeps {_what_is_left(first)}",
+            "The volume is charged for, and no claim binds to it",
+            f"to use it again, `kubectl patch pv {name_of(first)} --type json --patch "
+            '\'[{"op": "remove", "path": "/spec/claimRef/uid"}]\'` and create the claim; otherwise delete the '
+            f"PersistentVolume and then the volume: `aws ec2 delete-volume --volume-id {_handle(first)}`",
+        )
+
+
+def _what_is_left(volume: Object) -> str:
+    claim = volume["spec"].get("claimRef") or {}
+    return f"volume {_handle(volume)} of the deleted claim {claim.get('namespace')}/{claim.get('name')}"
 
 
 def _find_zones_without_nodes(objects: ClusterObjects) -> Iterator[Finding]:
