@@ -132,6 +132,9 @@ async def test_a_volume_is_detached_from_an_instance_that_is_stopped(site: Lefto
     attachments = site.emulator.world.store.attachments
     for each in [*attachments.where("volume", volume), *attachments.where("volume", other)]:
         attachments.put(replace(each, since=each.since - timedelta(days=30).total_seconds()))
+    cluster, (node,) = await site.aws.create_cluster()
+    on_node = await site.add_volume(2)
+    await site.aws.attach_to_node(cluster, node, on_node)
     await site.aws.ec2("stop_instances", InstanceIds=[stopped])
 
     async def is_stopped() -> bool:
@@ -143,9 +146,9 @@ async def test_a_volume_is_detached_from_an_instance_that_is_stopped(site: Lefto
     shown = (await site.commands.run("--delete", "--yes", "--kept", "--output", "json")).json
 
     assert [(each["id"], each["result"]) for each in shown["outcomes"]] == [(f"{volume}@{stopped}", "detaching")]
-    assert any(
-        each["id"] == f"{other}@{running}" and f"machine {running} is up" in each["why"] for each in shown["kept"]
-    )
+    why = {each["id"]: each["why"] for each in shown["kept"]}
+    assert f"machine {running} is up" in why[f"{other}@{running}"]
+    assert f"machine {node} is up" in why[f"{on_node}@{node}"]
 
 
 class Trouble(NamedTuple):
