@@ -19,6 +19,14 @@ changes nothing unless `--fix` is given; it makes nothing that AWS charges for. 
 controller's pod and on a node, and checks what can be seen from there. [Flags, exit codes and JSON
 output](command-line.md#hyperpod-ebs-doctor) are on another page.
 
+| place | command | what it sees |
+|---|---|---|
+| a workstation | `hyperpod-ebs doctor` | AWS as you, Kubernetes with your kubeconfig |
+| the controller's pod | `kubectl exec -n kube-system deployment/ebs-csi-controller -c ebs-plugin -- \
+hyperpod-ebs doctor` | AWS as the driver's role, Kubernetes as the service account |
+| a node | `kubectl exec -n kube-system POD -c ebs-plugin -- hyperpod-ebs doctor`, with the driver's pod there | \
+the machine: kernel, disks, filesystems, sockets |
+
 Read its table from the top: a finding can be the cause of those below it. A finding has the object, the evidence, what
 will not work because of it, and the command or the statement that fixes it. Its status is one of:
 
