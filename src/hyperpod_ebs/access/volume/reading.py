@@ -130,8 +130,8 @@ async def _permissions(aws: Aws, question: Question, key: KmsKey | Unread | Abse
     needs = _call_needs(aws, question, (await aws.caller()).account)
     if isinstance(target.node, Ec2Node):
         verdicts, needs = [await _try_on_instance(aws, question, needs[0], target.node)], []
-    if question.act == "Attach" and isinstance(key, KmsKey) and not key.is_managed_by_aws:
-        needs = [*needs, *await _key_needs(aws, question.volume_id, target, key)]
+    if question.act == "Attach" and isinstance(question.volume, EbsVolume) and _may_need_permissions(key):
+        needs = [*needs, *await _key_needs(aws, question.volume, target)]
     verdicts += await _simulate(aws, needs) if needs else []
     return [_without_key_policy(verdict) for verdict in verdicts]
 
@@ -160,9 +160,14 @@ def _call_needs(aws: Aws, question: Question, account: str) -> list[Need]:
     return [*needs, Need(action=f"ec2:{act}Volume", resource=volume_arn, context={**context, **forwarding})]
 
 
-async def _key_needs(aws: Aws, volume_id: str, target: Target, key: KmsKey) -> list[Need]:
+def _may_need_permissions(key: KmsKey | Unread | Absent | None) -> bool:
+    """Whether the caller may have to be allowed to use the key; not if AWS manages the key."""
+    return isinstance(key, Unread) or (isinstance(key, KmsKey) and not key.is_managed_by_aws)
+
+
+async def _key_needs(aws: Aws, volume: EbsVolume, target: Target) -> list[Need]:
     """What EC2 does with the key on behalf of the caller."""
-    policy = await _unread(keys.key_policy(aws, key.arn))
+    policy = await _unread(keys.key_policy(aws, volume.key))
     through: dict[str, Sequence[str]] = {
         **_forwarding_context(*(["sagemaker"] if isinstance(target.node, HyperPodNode) else []), "ec2"),
         "kms:CallerAccount": [(await aws.caller()).account],
@@ -171,16 +176,16 @@ async def _key_needs(aws: Aws, volume_id: str, target: Target, key: KmsKey) -> l
     grant: dict[str, Sequence[str]] = {
         **through,
         "kms:EncryptionContextKeys": ["aws:ebs:id"],
-        "kms:EncryptionContext:aws:ebs:id": [volume_id],
+        "kms:EncryptionContext:aws:ebs:id": [volume.id],
         "kms:GrantIsForAWSResource": ["true"],
         "kms:GrantOperations": ["Decrypt"],
         "kms:GrantConstraintType": ["EncryptionContextSubset"],
     }
     document = None if isinstance(policy, Unread) else policy
-    describe = [Need(action="kms:DescribeKey", resource=key.arn, context=through, resource_policy=document)]
+    describe = [Need(action="kms:DescribeKey", resource=volume.key, context=through, resource_policy=document)]
     return [
         *(describe if isinstance(target.node, HyperPodNode) else []),
-        Need(action="kms:CreateGrant", resource=key.arn, context=grant, resource_policy=document),
+        Need(action="kms:CreateGrant", resource=volume.key, context=grant, resource_policy=document),
     ]
 
 

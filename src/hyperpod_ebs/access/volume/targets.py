@@ -71,8 +71,8 @@ async def _describe(aws: Aws, arn: str) -> Cluster | Unread | Absent:
         return await clusters.describe_cluster(aws, arn)
     except errors.NotFound as error:
         return Absent(str(error))
-    except errors.Denied as denial:
-        return Unread(str(denial))
+    except (errors.Denied, errors.Unavailable) as error:
+        return Unread(str(error))
 
 
 def _hyperpod(node: NodeName, cluster: Cluster) -> Target:
