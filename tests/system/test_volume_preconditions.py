@@ -238,7 +238,7 @@ DELEGATION: Final = allow("kms:*", Principal={"AWS": f"arn:aws:iam::{ACCOUNT}:ro
 
 
 async def test_each_missing_permission_is_named_before_aws_refuses(tmp_path: Path) -> None:
-    """The guide by hand, once with each permission missing in turn, and once right through.
+    """Attach and detach with each permission missing in turn, and once with all of them.
 
     SageMaker Developer Guide, "Using the Amazon EBS CSI driver on SageMaker HyperPod EKS clusters".
     """
@@ -254,7 +254,7 @@ async def test_each_missing_permission_is_named_before_aws_refuses(tmp_path: Pat
             caller.allow([READ, *(each for name, each in ATTACH.items() if name != missing)])
             said[missing] = (await commands.run("attach", volume, site.node, code=3)).err
         other = guide_with("StringEquals", "kms:ViaService", "ec2.eu-west-1.amazonaws.com")
-        caller.allow([READ, *(ATTACH | {"kms:CreateGrant": allow("kms:CreateGrant", Condition=other)}).values()])
+        caller.allow([READ, *{**ATTACH, "kms:CreateGrant": allow("kms:CreateGrant", Condition=other)}.values()])
         said["kms:CreateGrant elsewhere"] = (await commands.run("attach", volume, site.node, code=3)).err
         attached_before = await site.requests()
         caller.allow([READ, *ATTACH.values()])
@@ -277,7 +277,7 @@ async def test_each_missing_permission_is_named_before_aws_refuses(tmp_path: Pat
 
 
 async def test_only_the_guides_permissions_are_enough_to_attach(tmp_path: Path) -> None:
-    """The guide's documents, word for word, grant nothing to read with; what was not checked is shown."""
+    """AWS's documents for callers grant nothing to read with; what was not checked is shown."""
     async with start_site(tmp_path) as site:
         caller = await Caller.create(site.emulator, "guide")
         caller.allow([*ATTACH.values(), *DETACH.values()])
