@@ -14,6 +14,7 @@ import pytest
 
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.records import Attachment
+from hyperpod_ebs.emulator.state.store import Table
 from tests.support.callers import Caller
 from tests.support.emulator_clients import GROUP, Aws, cloud
 from tests.support.iam_users import allow
@@ -161,7 +162,7 @@ async def test_each_broken_precondition_of_attach_is_named_and_nothing_is_reques
     """Each message has both values and the next step."""
     async with start_site(tmp_path) as site:
         store = site.emulator.world.store
-        tables = (store.clusters, store.instances, store.volumes, store.attachments)
+        tables: list[Table[Any]] = [store.clusters, store.instances, store.volumes, store.attachments]
         before = [dict(table) for table in tables]
         said = {}
         for broken in BROKEN:
