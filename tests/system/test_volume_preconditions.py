@@ -7,19 +7,21 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import aiohttp
 import pytest
 
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.records import Attachment
-from hyperpod_ebs.emulator.state.store import Table
 from tests.support.callers import Caller
 from tests.support.emulator_clients import GROUP, Aws, cloud
 from tests.support.iam_users import allow
 from tests.support.key_users import ACCOUNT, GUIDE, create_key, guide_with
 from tests.support.volume_commands import VolumeCommands
+
+if TYPE_CHECKING:
+    from hyperpod_ebs.emulator.state.store import Table
 
 OTHER_NODE: Final = "i-0123456789abcdef0"
 LIMIT: Final = 25
