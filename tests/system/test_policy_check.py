@@ -74,6 +74,7 @@ async def test_a_printed_role_fits_and_each_change_of_it_is_found(emulator: Emul
 
     fitting = await run("driver", "--check", "driver")
     by_arn = await run("driver", "--check", ROLE.replace("role/", "role/ebs/"), "--output", "json")
+    by_session = await run("driver", "--check", f"arn:aws:sts::{ACCOUNT}:assumed-role/driver/one")
     wrong = own.replace(":us-west-2:", ":eu-west-1:", 1)
     await put_policy(aws, "own", wrong)
     region = await run("driver", "--check", "driver", "--output", "json", code=3)
@@ -88,6 +89,7 @@ async def test_a_printed_role_fits_and_each_change_of_it_is_found(emulator: Emul
     as_named = await run("driver", "--check", "driver", "--service-account", "default/other")
 
     assert "driver allows what is needed (driver), and nothing else" in fitting.out
+    assert "nothing else" in by_session.out
     assert (by_arn.json["fits"], by_arn.json["eks_cluster"]) == (True, "eks")
     assert kinds(region) == ["mistyped"]
     assert "the region is eu-west-1, not us-west-2" in messages(region)

@@ -293,6 +293,17 @@ def test_the_changes_make_a_document_fit(case: Case) -> None:
     assert [finding for finding in left if finding.patch] == []
 
 
+@pytest.mark.parametrize("name", ["AmazonEBSCSIDriverPolicyV2", "AdministratorAccess"])
+def test_policies_of_aws_are_accepted_for_drivers_alone(name: str) -> None:
+    arn = f"arn:aws:iam::aws:policy/{name}"
+    policy = compile_policy(arn, document(allow("*")), Kind.IDENTITY, is_aws_managed=True)
+
+    found = findings(driver_job(SETTING, ROLE), Subject(policies=[policy]))
+
+    assert [(finding.policy, finding.patch) for finding in found] == ([] if "EBS" in name else [(arn, ())])
+    assert exit_code(found) == (OK if "EBS" in name else MAY_FAIL)
+
+
 KEY_POLICY: Final = json.loads(json.dumps(key_policy(SETTING, USERS).json))
 
 

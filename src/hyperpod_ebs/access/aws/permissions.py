@@ -28,6 +28,7 @@ from hyperpod_ebs.iam.documents import Kind, MalformedPolicy, Policy
 from hyperpod_ebs.iam.request import Context, Principal, PrincipalType, Request
 
 if TYPE_CHECKING:
+    from types_aiobotocore_iam.literals import ContextKeyTypeEnumType
     from types_aiobotocore_iam.type_defs import EvaluationResultTypeDef
 
 _ASSUMED_ROLE: Final = re.compile(r"arn:(?P<partition>[^:]+):sts::(?P<account>\d{12}):assumed-role/(?P<role>[^/]+)/.+")
@@ -39,6 +40,12 @@ _SINGLE_SIGN_ON: Final = "AWSReservedSSO_"
 
 _REFUSALS: Final = frozenset({"InvalidInput", "NoSuchEntity", "NoSuchEntityException"})
 """The codes with which the simulator refuses a principal or an action."""
+
+_SEVERAL_VALUES: Final = frozenset({"aws:calledvia", "aws:tagkeys", "kms:encryptioncontextkeys", "kms:grantoperations"})
+"""The condition keys that can have several values, in lower case."""
+
+_TAGS: Final = ("aws:requesttag/", "aws:resourcetag/", "aws:principaltag/", "ec2:resourcetag/")
+"""How the condition keys of tags begin, whose values are strings even if they are `true`."""
 
 _EVERYTHING: Final = documents.parse(
     '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}', kind=Kind.IDENTITY
@@ -142,7 +149,7 @@ async def _evaluate(aws: Aws, principal: str, batch: Sequence[Need]) -> "list[Ev
                     {
                         "ContextKeyName": key,
                         "ContextKeyValues": list(values),
-                        "ContextKeyType": "string" if len(values) == 1 else "stringList",
+                        "ContextKeyType": _key_type(key, values),
                     }
                     for key, values in need.context.items()
                 ],
@@ -152,6 +159,13 @@ async def _evaluate(aws: Aws, principal: str, batch: Sequence[Need]) -> "list[Ev
         if not answer.get("IsTruncated"):
             return results
         page = {"Marker": answer["Marker"]}
+
+
+def _key_type(key: str, values: Sequence[str]) -> "ContextKeyTypeEnumType":
+    if len(values) != 1 or key.lower() in _SEVERAL_VALUES:
+        return "stringList"
+    is_boolean = values[0] in {"true", "false"} and not key.lower().startswith(_TAGS)
+    return "boolean" if is_boolean else "string"
 
 
 def _verdict(need: Need, principal: str, result: "EvaluationResultTypeDef | None") -> Verdict:

@@ -1,6 +1,7 @@
 """`hyperpod-ebs policy … --check`: compare a role, a policy, a file or a key's policy with what a job needs."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,14 @@ from hyperpod_ebs.access.policy.comparison.given_policies import (
 )
 from hyperpod_ebs.access.policy.comparison.inferred_setting import inferred_values
 from hyperpod_ebs.access.policy.comparison.job_requests import Values as ContextValues
-from hyperpod_ebs.access.policy.comparison.jobs import Job, Subject, caller_job, driver_job, key_job
+from hyperpod_ebs.access.policy.comparison.jobs import (
+    Job,
+    Subject,
+    caller_job,
+    driver_job,
+    has_action,
+    key_job,
+)
 from hyperpod_ebs.access.policy.comparison.mistakes import refusal
 from hyperpod_ebs.access.policy.comparison.trust import POD_IDENTITY, ServiceAccount, trust_findings
 from hyperpod_ebs.access.policy.key_documents import KeyUsers
@@ -37,6 +45,9 @@ JobName = Literal["driver", "attach", "detach"]
 CheckOutput = Literal["table", "json"]
 
 _STDIN: Final = "-"
+_SESSION: Final = re.compile(r"arn:[^:]+:sts::\d{12}:assumed-role/(?P<role>[^/]+)/.+")
+"""The ARN of a role's session, as `aws sts get-caller-identity` prints it."""
+
 _COLUMNS: Final = ("no", "kind", "policy", "statement", "finding")
 _NO_ROLE: Final = "role/hyperpod-ebs"
 """The role of a document that is compared without a role."""
@@ -218,7 +229,10 @@ def _job(job: JobName, setting: Setting, read: _Source) -> Job:
 
 def _without_own_policy(job: Job, subject: Subject, read: _Source) -> Job:
     """The job without EC2, for the guide's addition to the driver's role, which needs AWS's policy next to it."""
-    if read.role or any("ec2:" in str(policy.raw).lower() or "'*'" in str(policy.raw) for policy in subject.policies):
+    own = [step.need.action for step in job.steps if step.need.action.startswith("ec2:")]
+    statements = [statement for policy in subject.policies for statement in policy.compiled.statements]
+    is_about_ec2 = any("ec2:" in str(policy.raw).lower() for policy in subject.policies)
+    if read.role or is_about_ec2 or any(has_action(each, action) for each in statements for action in own):
         return job
     note(f"{read.name} has no action of EC2; the role needs AmazonEBSCSIDriverPolicyV2 or its like as well")
     return replace(job, steps=[step for step in job.steps if not step.need.action.startswith("ec2:")])
@@ -258,12 +272,15 @@ async def _read_source(aws: Aws, source: str) -> _Source:
     """
     if ":policy/" in source:
         return _Source(name=source, policies=[await read_managed_policy(aws, source)])
+    if match := _SESSION.fullmatch(source):
+        source = match["role"]
     if source.startswith("arn:") and ":role/" not in source:
         raise errors.InvalidRequest(f"--check {source} is neither a role nor a policy nor a file")
     if (role := await find_role(aws, source)) is None:
         raise errors.NotFound(
             f"cannot check role {source}: account {(await aws.caller()).account} has no such role or file"
         )
+    note(f"reading the policies of role {role.name}")
     boundary = await read_managed_policy(aws, role.boundary) if role.boundary else None
     policies = await read_role_policies(aws, role.name)
     return _Source(name=role.name, policies=policies, trust=role.trust, boundary=boundary, role=role)
@@ -315,7 +332,8 @@ async def _with_identities(aws: Aws, users: KeyUsers) -> tuple[KeyUsers, Mapping
             continue
         arns[arn] = role.arn
         boundary = _compile([limit], Kind.IDENTITY)[0] if limit else None
-        subjects[role.arn] = Subject(policies=policies, boundary=boundary)
+        tags = {f"aws:PrincipalTag/{key}": value for key, value in role.tags.items()}
+        subjects[role.arn] = Subject(policies=policies, boundary=boundary, context=tags)
     known = KeyUsers(
         driver=arns.get(users.driver, ""),
         callers=tuple(arns[arn] for arn in users.callers),

@@ -210,7 +210,6 @@ def _tagging(step: str, resource: str, context: Values) -> JobRequest:
 def _uses(setting: Setting, tags: Mapping[str, str], of: str, *, is_optional: bool = False) -> Iterator[JobRequest]:
     steps = {"Attach": f"attach {of}", "Detach": f"detach {of}", "Modify": f"change {of}", "Delete": f"delete {of}"}
     for verb, step in steps.items():
-        # SageMaker calls EC2 for HyperPod nodes.
         yield JobRequest(
             step=step,
             action=f"ec2:{verb}Volume",

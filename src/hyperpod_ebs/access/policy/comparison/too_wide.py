@@ -1,6 +1,6 @@
 """What the policies allow beyond a job: actions, resources, and requests that a condition of the job's policy excludes.
 
-AWS's own policies are accepted as they are.
+AWS's own policies for drivers of EBS volumes are accepted as they are.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,6 +34,9 @@ _KEY_ACTIONS: Final = (
 """What volumes with customer-managed keys need, which the policies of a role may allow in place of the key's."""
 
 
+_DRIVER_POLICIES: Final = "AmazonEBSCSIDriver"
+"""How the names of AWS's policies for drivers of EBS volumes begin."""
+
 _DANGEROUS: Final = {
     action: rank
     for rank, action in enumerate(
@@ -63,12 +66,24 @@ def too_wide(job: Job, subject: Subject, excesses: Sequence[Excess]) -> Iterator
     denied = subject.actions_always_denied(all_actions())
     for policy in subject.policies:
         if policy.is_aws_managed:
+            yield from _aws_policy_findings(job, policy, denied)
             continue
         for statement in policy.compiled.statements:
             if statement.effect is Effect.ALLOW and _is_about_the_users(job, statement):
                 actions = [each for each in _excess_actions(job, policy, statement) if each not in denied]
                 texts = excess_texts(excesses, statement, has_boundary=subject.boundary is not None)
                 yield from _statement_findings(job, subject, policy, statement, (actions, texts))
+
+
+def _aws_policy_findings(job: Job, policy: GivenPolicy, denied: frozenset[str]) -> Iterator[Finding]:
+    """The finding about a policy of AWS, unless it is one for drivers of EBS volumes."""
+    if policy.name.rpartition("/")[2].startswith(_DRIVER_POLICIES):
+        return
+    allowed = [statement for statement in policy.compiled.statements if statement.effect is Effect.ALLOW]
+    found = dict.fromkeys(each for statement in allowed for each in _excess_actions(job, policy, statement))
+    if actions := sorted((action for action in found if action not in denied), key=_rank):
+        message = f"this policy of AWS allows {_action_list(actions)}; detach it, and use the job's own policy"
+        yield Finding(kind=FindingKind.TOO_WIDE, policy=policy.name, message=message)
 
 
 def _is_about_the_users(job: Job, statement: Statement) -> bool:
@@ -91,8 +106,7 @@ def _statement_findings(
         return
     parts = list[str]()
     if actions:
-        more = f" and {len(actions) - _SHOWN} more" if len(actions) > _SHOWN else ""
-        parts.append(f"actions that the job does not use: {', '.join(actions[:_SHOWN])}{more}")
+        parts.append(_action_list(actions))
     if is_everyone:
         parts.append("every principal")
     parts += texts
@@ -118,7 +132,16 @@ def _excess_actions(job: Job, policy: GivenPolicy, statement: Statement) -> Sequ
             found[EVERY] = None
         elif not matching_actions(pattern) and not similar_action(pattern):  # of another service, or of a newer one
             found[pattern] = None
-    return sorted(found, key=lambda action: _DANGEROUS.get(action, len(_DANGEROUS)))
+    return sorted(found, key=_rank)
+
+
+def _rank(action: str) -> int:
+    return _DANGEROUS.get(action, len(_DANGEROUS))
+
+
+def _action_list(actions: Sequence[str]) -> str:
+    more = f" and {len(actions) - _SHOWN} more" if len(actions) > _SHOWN else ""
+    return f"actions that the job does not use: {', '.join(actions[:_SHOWN])}{more}"
 
 
 def _matches(job: Job, subject: Subject, statement: Statement, step: Step) -> bool:
