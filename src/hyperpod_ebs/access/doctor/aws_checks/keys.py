@@ -16,7 +16,7 @@ from hyperpod_ebs.access.aws.session import Aws
 from hyperpod_ebs.access.aws.snapshots import list_snapshots
 from hyperpod_ebs.access.doctor.aws_checks.policy_reasons import unmet_condition
 from hyperpod_ebs.access.doctor.checks import Check
-from hyperpod_ebs.access.doctor.context import Context
+from hyperpod_ebs.access.doctor.context import Context, Missing
 from hyperpod_ebs.access.doctor.findings import Finding, fails, may_fail, not_checked
 from hyperpod_ebs.access.policy.key_documents import KeyUsers, key_statements
 from hyperpod_ebs.access.policy.statements import Setting
@@ -35,69 +35,88 @@ _CONSEQUENCES: Final[Mapping[str, str]] = {
 }
 
 
-async def _keys_in_use(context: Context) -> dict[str, str]:
-    """The keys of StorageClasses, volumes and snapshots, each with one that names it."""
-    aws, found = await context.aws(), dict[str, str]()
-    volumes = await context.volumes()
-    handles: set[str] = set()
+async def _keys_of_classes(context: Context) -> dict[str, str]:
+    """The keys that StorageClasses name, each with one that names it."""
+    found = dict[str, str]()
     if await context.has_kubernetes():
         for item in await context.objects("/apis/storage.k8s.io/v1/storageclasses"):
             parameters = {key.lower(): str(value) for key, value in (item.get("parameters") or {}).items()}
             if item.get("provisioner") == DRIVER and (key := parameters.get("kmskeyid")):
                 found.setdefault(key, f"StorageClass {item['metadata']['name']}")
+    return found
+
+
+async def _keys_of_data(context: Context) -> dict[str, str]:
+    """The keys of the driver's volumes and snapshots, each with one that is encrypted with it."""
+    volumes, snapshots = await context.volumes(), set[str]()
+    if await context.has_kubernetes():
         own = set(await context.driver_volumes())
         contents = await context.objects("/apis/snapshot.storage.k8s.io/v1/volumesnapshotcontents")
-        handles = {
+        snapshots = {
             str((item.get("status") or {}).get("snapshotHandle", ""))
             for item in contents
             if item.get("spec", {}).get("driver") == DRIVER
         }
     else:
         own = {volume.id for volume in volumes if volume.tags.get(tags.MANAGED) == "true"}
+    found = dict[str, str]()
     for volume in volumes:
         if volume.id in own and volume.key:
             found.setdefault(volume.key, f"volume {volume.id}")
-    if handles:
-        for snapshot in await list_snapshots(aws):
-            if snapshot.id in handles and snapshot.key:
-                found.setdefault(snapshot.key, f"snapshot {snapshot.id}")
+    for snapshot in await list_snapshots(await context.aws()) if snapshots else ():
+        if snapshot.id in snapshots and snapshot.key:
+            found.setdefault(snapshot.key, f"snapshot {snapshot.id}")
     return found
 
 
 async def _check_keys(context: Context) -> AsyncIterator[Finding]:
     aws, checked = await context.aws(), set[str]()
-    in_use = await _keys_in_use(context)
+    in_use, missing = await _keys_of_classes(context), None
     try:
         if default := await keys.default_volume_key(aws):
             in_use.setdefault(default, "the default encryption of the account")
     except errors.Denied as denial:
         yield not_checked("default encryption of the account", str(denial))
+    try:
+        for name, user in (await _keys_of_data(context)).items():
+            in_use.setdefault(name, user)
+    except Missing as reason:
+        missing = reason
     for name, user in in_use.items():
-        region = name.split(":")[3] if name.startswith("arn:") else aws.region
-        if region != aws.region:
-            yield fails(
-                f"KMS key {name}",
-                f"{user} names it, and it is in {region}, while the volumes are in {aws.region}",
-                _CONSEQUENCES[_CREATING[0]],
-                f"use a key in {aws.region}",
-            )
-            continue
-        try:
-            key = await keys.find_key(aws, name)
-        except errors.Denied as denial:
-            yield not_checked(f"KMS key {name}", str(denial))
-            continue
-        if key is None:
-            yield fails(
-                f"KMS key {name}",
-                f"{user} names it, and it does not exist",
-                "Volumes with the key are neither created nor attached",
-                "name an existing key: `aws kms list-aliases`",
-            )
-        elif key.arn not in checked:
-            checked.add(key.arn)
-            async for finding in _check_key(context, key, user):
-                yield finding
+        async for finding in _check_name(context, name, user, checked):
+            yield finding
+    if missing:
+        raise missing
+
+
+async def _check_name(context: Context, name: str, user: str, checked: set[str]) -> AsyncIterator[Finding]:
+    """Check the key with this id, ARN or alias, unless its ARN is among the checked ones."""
+    aws = await context.aws()
+    region = name.split(":")[3] if name.startswith("arn:") else aws.region
+    if region != aws.region:
+        yield fails(
+            f"KMS key {name}",
+            f"{user} names it, and it is in {region}, while the volumes are in {aws.region}",
+            _CONSEQUENCES[_CREATING[0]],
+            f"use a key in {aws.region}",
+        )
+        return
+    try:
+        key = await keys.find_key(aws, name)
+    except errors.Denied as denial:
+        yield not_checked(f"KMS key {name}", str(denial))
+        return
+    if key is None:
+        yield fails(
+            f"KMS key {name}",
+            f"{user} names it, and it does not exist",
+            "Volumes with the key are neither created nor attached",
+            "name an existing key: `aws kms list-aliases`",
+        )
+    elif key.arn not in checked:
+        checked.add(key.arn)
+        async for finding in _check_key(context, key, user):
+            yield finding
 
 
 async def _check_key(context: Context, key: KmsKey, user: str) -> AsyncIterator[Finding]:
