@@ -102,6 +102,17 @@ SECTIONS: Final = (
                 "else is refused by name, and a mount of another device is undone.",
                 source="decision 0034",
             ),
+            "doctor.only-reads": Requirement(
+                sentence="`hyperpod-ebs doctor` changes nothing at AWS and in Kubernetes, and creates nothing that AWS "
+                "charges for, unless `--fix` is given and the user agrees to the change.",
+                source="docs/reference/doctor.md",
+            ),
+            "doctor.bundle-has-no-secrets": Requirement(
+                sentence="The file that `hyperpod-ebs doctor --bundle` writes is readable for its owner only, and has "
+                "no credentials, tokens or keys, and no values that users choose in annotations, parameters, tags and "
+                "environment variables.",
+                source="docs/reference/doctor.md",
+            ),
             "leftovers.protected": Requirement(
                 sentence="`hyperpod-ebs leftovers --delete` never deletes what an object of the Kubernetes cluster "
                 "needs, what another cluster's tag or a Retain policy protects, what is attached or too young, or "

@@ -89,6 +89,7 @@ def read_bundle(path: Path) -> Mapping[str, str]:
         return {name: file.read().decode() for name, file in files.items() if file}
 
 
+@pytest.mark.requirement("doctor.only-reads")
 async def test_on_a_healthy_site_the_doctor_finds_nothing_and_only_reads(site: DoctorSite, tmp_path: Path) -> None:
     doctor = workstation(site, tmp_path)
     await calls(site)
@@ -126,6 +127,7 @@ async def test_where_nothing_answers_each_part_is_named_once(tmp_path: Path) -> 
     assert "kube" in findings[1]["evidence"]
 
 
+@pytest.mark.requirement("doctor.only-reads")
 async def test_fix_asks_and_then_adds_the_missing_tag(site: DoctorSite, tmp_path: Path) -> None:
     doctor = workstation(site, tmp_path)
     store = site.emulator.world.store
@@ -146,6 +148,7 @@ async def test_fix_asks_and_then_adds_the_missing_tag(site: DoctorSite, tmp_path
     assert await doctor.findings(code=0) == []
 
 
+@pytest.mark.requirement("doctor.bundle-has-no-secrets")
 async def test_the_bundle_is_private_and_has_no_secrets(site: DoctorSite, tmp_path: Path) -> None:
     answers = recorded_answers(site, RecordedCluster.healthy())
     deployments = answers["/apis/apps/v1/deployments"]["items"]
