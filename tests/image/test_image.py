@@ -58,7 +58,7 @@ def test_the_image_is_small(archive: Archive) -> None:
     layers = [layer["size"] for layer in archive.manifest["layers"]]
 
     assert sum(layers) < LIMIT
-    assert layers[-1] < 2**20, "what changes with each version"
+    assert layers[-1] < 2**21, "what changes with each version: the driver and the access tools, without libraries"
 
 
 @pytest.mark.requirement("image.minimal")
