@@ -94,6 +94,10 @@ FORMS: Final = [
     Form("of get-role-policy", json.dumps({"PolicyName": "own", "PolicyDocument": json.loads(FITTING)})),
     Form("encoded in JSON", json.dumps({"PolicyVersion": {"Document": quote(FITTING)}})),
     Form("a string in JSON", json.dumps({"policy": FITTING})),
+    Form(
+        "of Terraform",
+        json.dumps({"values": {"root_module": {"resources": [{"values": {"name": "own", "policy": FITTING}}]}}}),
+    ),
     Form("in a list", json.dumps({"Policies": [{"PolicyName": "own", "PolicyDocument": json.loads(FITTING)}]})),
 ]
 
@@ -189,7 +193,7 @@ WRONG: Final = [
     Wrong("no policy", "[]", (*HERE, "--check", "-"), "no policy document"),
     Wrong("no JSON", "{'Statement': []}", (*HERE, "--check", "-"), "line 1 column 2"),
     Wrong("twice", '{"Statement": [], "Statement": []}', (*HERE, "--check", "-"), "Statement appears twice"),
-    Wrong("deep", "[" * 100_000, (*HERE, "--check", "-"), "cannot read -"),
+    Wrong("deep", "[" * 100_000, (*HERE, "--check", "-"), "cannot read stdin"),
     Wrong("a key's policy", document(allow("kms:*", Principal="*")), (*HERE, "--check", "-"), "policy key --check"),
     Wrong("missing file", "", (*HERE, "--check", "/no/file.json"), "No such file"),
     Wrong("directory", "", (*HERE, "--check", "/etc/"), "Is a directory"),

@@ -81,9 +81,9 @@ async def check_role(
     """
     if await off_loop(_is_file, source):
         text = await off_loop(_read_file, source)
-        documents = find_documents(text, source)
+        documents = find_documents(text, _shown_name(source))
         setting = await _setting_of_file(lookup, values, [raw for _, raw in documents])
-        read = _source_of(source, documents)
+        read = _source_of(_shown_name(source), documents)
     else:
         setting = await lookup.setting(values)
         read = await _read_source(await lookup.aws(setting.region), source)
@@ -111,7 +111,7 @@ async def check_key(
         Error: The source cannot be read, or a value cannot be found.
     """
     if await off_loop(_is_file, source):
-        documents = find_documents(await off_loop(_read_file, source), source)
+        documents = find_documents(await off_loop(_read_file, source), _shown_name(source))
         if len(documents) != 1:
             raise errors.InvalidRequest(f"{source} has {len(documents)} policy documents, but a key has one")
         setting = await _setting_of_file(lookup, values, [raw for _, raw in documents])
@@ -150,6 +150,7 @@ def _is_file(source: str) -> bool:
 def show(source: str, job: str, setting: Setting, found: Sequence[Finding], output: CheckOutput) -> int:
     """Print the findings; the exit code."""
     code = exit_code(found)
+    source = _shown_name(source)
     match output:
         case "json":
             print_json(
@@ -366,6 +367,10 @@ async def _setting_of_file(lookup: Lookup, values: AccountValues, documents: Seq
             eks_cluster=known.get("name", EVERY),
             hyperpod_cluster=known.get("id", EVERY),
         )
+
+
+def _shown_name(source: str) -> str:
+    return "stdin" if source == _STDIN else source
 
 
 def _read_file(source: str) -> str:

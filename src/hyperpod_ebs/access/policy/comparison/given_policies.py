@@ -15,8 +15,8 @@ from hyperpod_ebs.iam.documents import Json, Kind, MalformedPolicy, Policy
 RawStatement = Mapping[str, Json]
 
 _MAX_DEPTH: Final = 12
-_GENERIC: Final = frozenset({"Document", "PolicyDocument", "Policy", "PolicyVersion", "Role", "RolePolicy"})
-"""The members in answers of IAM and KMS that do not name a policy."""
+_GENERIC: Final = frozenset({"Document", "PolicyDocument", "Policy", "PolicyVersion", "Role", "RolePolicy", "policy"})
+"""The members in answers of IAM and KMS, and in Terraform's resources, that do not name a policy."""
 
 _TRUST_ACTIONS: Final = ("sts:assume", "sts:tag", "sts:set", "sts:*")
 
@@ -95,7 +95,8 @@ def find_documents(text: str, name: str) -> list[tuple[str, Mapping[str, Json]]]
         value: Json = json.loads(_without_url_encoding(text), object_pairs_hook=_unique)
         found = list(_documents(value, name, 0))
     except (ValueError, RecursionError) as error:
-        raise errors.InvalidRequest(f"cannot read {name}: {error}") from error
+        hint = "a policy is JSON; for Terraform, give the output of `terraform show -json`"
+        raise errors.InvalidRequest(f"cannot read {name}: {error}; {hint}") from error
     if not found:
         raise errors.InvalidRequest(f"cannot read {name}: no policy document with a Statement is in it")
     names = [each for each, _ in found]
@@ -144,7 +145,7 @@ def _documents(value: Json, name: str, depth: int) -> Iterator[tuple[str, Mappin
     if isinstance(value, dict) and "Statement" in value:
         yield name, value
     elif isinstance(value, dict):
-        own = value.get("PolicyName", value.get("RoleName", name))
+        own = value.get("PolicyName", value.get("RoleName", value.get("name", name)))
         for key, member in value.items():
             inner_name = str(own) if key in _GENERIC or isinstance(member, list) else key
             yield from _documents(member, inner_name, depth + 1)
