@@ -48,6 +48,9 @@ OFFLINE: Final = [
     ),
     Offline("key", ["key", "--key", KEY, "--driver", "driver"], f"arn:aws:iam::{ACCOUNT}:role/driver"),
     Offline(
+        "key elsewhere", ["key", "--key", KEY, "--driver", "d", "--region", "eu-west-1"], "ec2.us-west-2.amazonaws"
+    ),
+    Offline(
         "key by id",
         ["key", "--key", KEY.rpartition("/")[2], "--caller", "me", "--region", "us-gov-west-1", "--account", ACCOUNT],
         f"arn:aws-us-gov:iam::{ACCOUNT}:role/me",

@@ -145,9 +145,10 @@ class Lookup:
         Raises:
             Error: A value is wrong or contradicts another one, or it is not given and cannot be found.
         """
-        known = _known_account(values, self.options.region)
+        known = _known_account(values, None)
         if key and key.startswith("arn:"):
             known = combine(known, _KEY_ARN, key, f"--key {key}")
+        known = {**_known_account(FIND_ACCOUNT, self.options.region), **known}
         region, account, partition = await self._scope(known)
         return Setting(partition=partition, region=region, account=account)
 
