@@ -15,6 +15,7 @@ from hyperpod_ebs import __version__
 from hyperpod_ebs.access.help_texts import epilogue
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.observe import structlog_without_rich
+from hyperpod_ebs.kit.printable import printable
 
 _FAILURE: Final = 1
 _WRONG_USAGE: Final = 2
@@ -182,7 +183,7 @@ def _assigned_flag(word: str) -> str:
 
 
 def _write_error(message: str) -> None:
-    sys.stderr.write(f"hyperpod-ebs: {' '.join(message.split())}\n")
+    sys.stderr.write(f"hyperpod-ebs: {printable(' '.join(message.split()))}\n")
 
 
 def _messages(error: BaseException) -> Iterator[str]:

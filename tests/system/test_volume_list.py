@@ -92,3 +92,16 @@ async def test_list_reads_a_thousand_volumes(emulator: Emulator, aws: Aws, tmp_p
     listed = await commands.run("list", "--output", "json")
 
     assert len(listed.json) == 1000
+
+
+async def test_names_cannot_control_the_terminal(emulator: Emulator, aws: Aws, tmp_path: Path) -> None:
+    """Unicode Standard Annex 9: U+202E reverses the text after it. ECMA-48: U+001B begins an escape sequence."""
+    await aws.ec2("create_tags", Resources=[await aws.create_volume()], Tags=[{"Key": "Name", "Value": "a\u202eb"}])
+    commands = VolumeCommands(env=emulator.env, home=tmp_path)
+
+    table = await commands.run("list")
+    refused = await commands.run("list", "--node", "i-\x1b[31m", code=2)
+
+    assert r"a\u202eb" in table.out
+    assert r"\x1b[31m" in refused.err
+    assert "\x1b" not in refused.err

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.kit.printable import printable
 
 Output = Literal["table", "json"]
 Row = Mapping[str, object]
@@ -34,20 +35,24 @@ def print_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = _UNLIMITED
-        console.width = max(console.measure(table).maximum, 1)
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    console.width = _UNLIMITED
+    console.width = max(console.measure(table).maximum, 1)
+    with console.capture() as lines:
+        console.print(table)
+    sys.stdout.writelines(f"{line.rstrip()}\n" for line in lines.get().splitlines())
 
 
 def print_sentence(text: str) -> None:
     """Print a result that is one sentence."""
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{printable(text)}\n")
 
 
 def note(text: str) -> None:
     """Print a line about the progress, to stderr."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{printable(text)}\n")
     sys.stderr.flush()
 
 
@@ -79,7 +84,7 @@ def confirm_by_typing(explanation: str, word: str) -> None:
 
 
 def _ask(prompt: str) -> str:
-    sys.stderr.write(prompt)
+    sys.stderr.write(printable(prompt))
     sys.stderr.flush()
     return sys.stdin.readline().strip()
 
@@ -87,4 +92,4 @@ def _ask(prompt: str) -> str:
 def _cell(value: object) -> str:
     if value is None or value in ("", [], ()):
         return "-"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return printable(", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
