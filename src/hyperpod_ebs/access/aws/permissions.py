@@ -74,6 +74,9 @@ class Verdict:
     reason: str = ""
     """Why it is denied or not known; empty if it is allowed."""
 
+    missing_keys: frozenset[str] = frozenset()
+    """The condition keys that policies use and the need has no values for, if it is denied."""
+
 
 async def principal_arn(aws: Aws, caller_arn: str) -> str:
     """The ARN of the user or role behind a caller, which for a session is the role's, with its path.
@@ -172,13 +175,14 @@ def _verdict(need: Need, principal: str, result: "EvaluationResultTypeDef | None
     if result is None:
         return Verdict(need=need, decision="unknown", reason=f"the policy simulator gives no result for {need.action}")
     what = f"{principal} may not {need.action} on {need.resource}"
+    missing = frozenset(result.get("MissingContextValues", ()))
     if result["EvalDecision"] == "explicitDeny":
-        return Verdict(need=need, decision="denied", reason=f"{what}: {_deny(result)}")
+        return Verdict(need=need, decision="denied", reason=f"{what}: {_deny(result)}", missing_keys=missing)
     if need.resource_policy is not None:
         return _verdict_with_resource(need, need.resource_policy, principal, result)
     if result["EvalDecision"] == "allowed":
         return Verdict(need=need, decision="allowed")
-    return Verdict(need=need, decision="denied", reason=f"{what}: {_lack(result)}")
+    return Verdict(need=need, decision="denied", reason=f"{what}: {_lack(result)}", missing_keys=missing)
 
 
 def _deny(result: "EvaluationResultTypeDef") -> str:
@@ -218,7 +222,8 @@ def _verdict_with_resource(need: Need, document: str, principal: str, result: "E
     if isinstance(decision, Allowed):
         return Verdict(need=need, decision="allowed")
     what = f"{principal} may not {need.action} on {need.resource}"
-    return Verdict(need=need, decision="denied", reason=f"{what}: {_refusal(decision, result)}")
+    missing = frozenset(result.get("MissingContextValues", ()))
+    return Verdict(need=need, decision="denied", reason=f"{what}: {_refusal(decision, result)}", missing_keys=missing)
 
 
 def _policies(policy: Policy, result: "EvaluationResultTypeDef") -> Policies:

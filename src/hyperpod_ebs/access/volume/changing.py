@@ -12,10 +12,11 @@ from hyperpod_ebs.access.aws.session import Aws, AwsOptions, open_aws
 from hyperpod_ebs.access.aws.volumes import EbsVolume, Holder, describe_volume
 from hyperpod_ebs.access.console import Output, note
 from hyperpod_ebs.access.kubernetes.reader import KubernetesOptions
+from hyperpod_ebs.access.volume.checks import Check
 from hyperpod_ebs.access.volume.facts import Facts, Target, Unread
 from hyperpod_ebs.access.volume.follow_up import command_line
 from hyperpod_ebs.access.volume.outcome import print_end, print_preconditions
-from hyperpod_ebs.access.volume.preconditions import Check, attach_checks, detach_checks, holder_here
+from hyperpod_ebs.access.volume.preconditions import attach_checks, detach_checks
 from hyperpod_ebs.access.volume.reading import Act, Question, read_facts, read_manager, read_volume
 from hyperpod_ebs.access.volume.targets import find_target, target_of
 from hyperpod_ebs.access.volume.waiting import Goal, Until, wait
@@ -83,7 +84,7 @@ async def attach(request: Request) -> int:
         volume = await read_volume(aws, request.volume_id)
         target = await find_target(aws, request.node or "", request.cluster)
         facts = await _read(aws, request, "Attach", volume, target)
-        here = holder_here(facts)
+        here = facts.holder_here
         if here and here.state == "attached" and isinstance(volume, EbsVolume):
             sentence = f"volume {volume.id} is already attached to {target.node}"
             print_end(volume, sentence, node=target.node, checks=[], output=request.output, changed=False)
@@ -124,7 +125,7 @@ async def plan_detach(request: Request, *, force: bool) -> Plan | int:
         checks = detach_checks(facts, managed_is_fine=request.managed_is_fine)
         if (code := _report(request, target.node, checks)) is not None:
             return code
-        return Plan(checks=checks, volume=volume, leaving=target, holder=holder_here(facts))
+        return Plan(checks=checks, volume=volume, leaving=target, holder=facts.holder_here)
 
 
 async def detach(request: Request, plan: Plan, *, force: bool) -> int:
@@ -159,7 +160,7 @@ async def plan_move(request: Request) -> Move | int:
             raise errors.Refused(f"volume {request.volume_id} is already attached to {new.node}")
         leaving = await _read(aws, request, "Detach", volume, old)
         joining = await _read(aws, request, "Attach", volume, new)
-        holder = holder_here(leaving)
+        holder = leaving.holder_here
         first = detach_checks(leaving, managed_is_fine=request.managed_is_fine)
         second = attach_checks(joining, leaving=holder, managed_is_fine=request.managed_is_fine)
         checks = list(dict.fromkeys([*first, *second]))

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from hyperpod_ebs.access.aws.clusters import Cluster
 from hyperpod_ebs.access.aws.keys import KmsKey
 from hyperpod_ebs.access.aws.permissions import Verdict
-from hyperpod_ebs.access.aws.volumes import EbsVolume
+from hyperpod_ebs.access.aws.volumes import EbsVolume, Holder
 from hyperpod_ebs.driver.model.nodes import Node
+
+DETACHED: Final = "detached"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,14 @@ class Facts:
 
     unread_kubernetes: str = ""
     """Why the API server could not be asked; empty if it was."""
+
+    @property
+    def holder_here(self) -> Holder | None:
+        """The attachment of the volume to the node; None without one."""
+        if isinstance(self.volume, Unread):
+            return None
+        here = (each for each in self.volume.holders if each.node == self.target.node and each.state != DETACHED)
+        return next(here, None)
 
     def with_manager(self, managed_by: str, unread: str) -> "Facts":
         """The facts with what Kubernetes and the tags say."""

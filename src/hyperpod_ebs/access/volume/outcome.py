@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from hyperpod_ebs.access import exit_codes
 from hyperpod_ebs.access.aws.volumes import EbsVolume
 from hyperpod_ebs.access.console import Output, note, print_json, print_sentence, print_table
-from hyperpod_ebs.access.volume.preconditions import Check
+from hyperpod_ebs.access.volume.checks import Check
 from hyperpod_ebs.driver.model.nodes import Node
 
 _COLUMNS = ("precondition", "result", "finding")
