@@ -220,7 +220,7 @@ async def _request_attach(aws: Aws, request: Request, target: Target) -> None:
                 case Ec2Node(instance):
                     await attachment.attach_to_instance(aws, request.volume_id, instance)
         except (errors.Refused, errors.Unavailable):
-            if not await _is_held(aws, request.volume_id, target.node, {"attaching", "attached"}):
+            if not await _is_held(aws, request.volume_id, target.node):
                 raise
     note(f"attach requested: volume {request.volume_id} to {target.node}")
 
@@ -237,16 +237,19 @@ async def _detach(aws: Aws, request: Request, plan: Plan, *, force: bool) -> Nod
         try:
             await request_detach(aws, request.volume_id, holder, force=force)
         except (errors.Refused, errors.Unavailable):
-            if await _is_held(aws, request.volume_id, node, {"attaching", "attached"}):
+            if await _is_held(aws, request.volume_id, node) is not False:
                 raise
     note(f"detach requested: volume {request.volume_id} from {node}")
     return node
 
 
-async def _is_held(aws: Aws, volume_id: str, node: Node, states: set[str]) -> bool:
-    """Whether the volume's attachment to the node is in one of these states."""
-    volume = await describe_volume(aws, volume_id)
-    return any(each.node == node and each.state in states for each in volume.holders)
+async def _is_held(aws: Aws, volume_id: str, node: Node) -> bool | None:
+    """Whether the volume is attached or attaching to the node; None if the caller may not see it."""
+    try:
+        volume = await describe_volume(aws, volume_id)
+    except (errors.Denied, errors.Unavailable):
+        return None
+    return any(each.node == node and each.state in {"attaching", "attached"} for each in volume.holders)
 
 
 @contextmanager
