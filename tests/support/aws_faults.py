@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from hyperpod_ebs.access.policy.key_documents import KeyUsers, key_policy
 from hyperpod_ebs.access.policy.trust_documents import trust_policy_irsa, trust_policy_pod_identity
+from hyperpod_ebs.driver.model.tags import TagPolicy
 from hyperpod_ebs.emulator.eks_records import PodIdentityAssociation
 from hyperpod_ebs.emulator.identity_records import OidcProvider
 from hyperpod_ebs.emulator.records import Instance
@@ -19,6 +20,7 @@ from tests.support.doctor_site import (
     CSINODES,
     DEPLOYMENTS,
     DRIVER,
+    EKS,
     NODES,
     ROLE,
     ROLE_ARN,
@@ -33,6 +35,7 @@ from tests.support.permission_removals import parts, without
 
 Plant = Callable[[DoctorSite], Awaitable[object]]
 
+_UNUSED: Final = "vol-0000000000000000f"
 SCOPED: Final = "arn:aws:iam::aws:policy/AmazonEBSCSIDriverEKSClusterScopedPolicy"
 _AUDIENCE: Final = "sts.amazonaws.com"
 _SUBJECT: Final = "system:serviceaccount:kube-system:ebs-csi-controller-sa"
@@ -278,6 +281,13 @@ def _permission_faults() -> Iterator[Fault[DoctorSite]]:
         "may not ec2:DescribeInstanceTypes",
         "may fail",
     )
+
+
+def _leave_a_volume(store: Store, site: DoctorSite) -> None:
+    used = store.volumes[site.volume]
+    tags = TagPolicy(cluster=EKS).volume_tags("pvc-1", {}, ())
+    month = 30 * 86_400
+    store.volumes.put(replace(used, id=_UNUSED, tags=tags, created=used.created - month, state="available"))
 
 
 async def _bind(site: DoctorSite) -> None:
@@ -626,6 +636,14 @@ FAULTS: Final[tuple[Fault[DoctorSite], ...]] = (
         "volume tags",
         "volume vol-",
         "PersistentVolume static names it, and it lacks the tag ebs.csi.aws.com/cluster-name=eks",
+    ),
+    Fault(
+        "a volume that the driver made for the cluster is not needed any more",
+        _store(_leave_a_volume),
+        "leftovers",
+        "volume vol-",
+        "no object names it",
+        "may fail",
     ),
     Fault(
         "an attachment does not end",

@@ -7,6 +7,7 @@ from hyperpod_ebs.access.doctor.aws_checks import (
     clusters,
     identity,
     keys,
+    leftovers,
     limits,
     permissions,
     service_account,
@@ -24,6 +25,7 @@ AWS_CHECKS: Final[Sequence[Check]] = (
     *keys.CHECKS,
     *volumes.CHECKS,
     *limits.CHECKS,
+    *leftovers.CHECKS,
 )
 """What AWS says, with what Kubernetes says about the same objects."""
 

@@ -6,7 +6,8 @@ A list that cannot be read completely becomes a gap: then nothing can be judged.
 import asyncio
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final, TypeVar
 
@@ -33,10 +34,27 @@ _FLAG: Final = "--k8s-tag-cluster-id"
 _VARIABLE: Final = "HYPERPOD_EBS_K8S_TAG_CLUSTER_ID"
 _ID: Final = re.compile(r"(?:vol|snap)-[0-9a-f]+")
 
-_CORE: Final = "/api/v1"
-_STORAGE: Final = "/apis/storage.k8s.io/v1"
 _SNAPSHOTS: Final = "/apis/snapshot.storage.k8s.io/v1"
-_APPS: Final = "/apis/apps/v1"
+_DEPLOYMENTS: Final = "/apis/apps/v1/deployments"
+_VOLUMES: Final = "/api/v1/persistentvolumes"
+_CLAIMS: Final = "/api/v1/persistentvolumeclaims"
+_CLASSES: Final = "/apis/storage.k8s.io/v1/storageclasses"
+_CONTENTS: Final = f"{_SNAPSHOTS}/volumesnapshotcontents"
+_SNAPSHOT_CLASSES: Final = f"{_SNAPSHOTS}/volumesnapshotclasses"
+_NODES: Final = "/api/v1/nodes"
+_ATTACHMENTS: Final = "/apis/storage.k8s.io/v1/volumeattachments"
+
+LISTS: Final = (
+    _DEPLOYMENTS,
+    _VOLUMES,
+    _CLAIMS,
+    _CLASSES,
+    _CONTENTS,
+    _SNAPSHOT_CLASSES,
+    _NODES,
+    _ATTACHMENTS,
+)
+"""The lists of which all objects are read."""
 
 
 class _WholeLists:
@@ -68,48 +86,50 @@ async def read_kubernetes(options: KubernetesOptions) -> Kubernetes:
 
 
 async def _read(reader: Reader) -> Kubernetes:
-    gaps = list[str]()
-    missing = set[str]()
+    lists, gaps, missing = dict[str, list[Object]](), list[str](), set[str]()
 
-    async def objects(path: str, parse: Callable[[Object], T | None], **query: str) -> tuple[T, ...]:
+    async def read(path: str) -> None:
         try:
-            found = [parse(each) for each in await list_all(reader, path, **query)]
+            lists[path] = await list_all(reader, path)
         except errors.NotFound as error:
+            missing.add(path)
             if not path.startswith(_SNAPSHOTS):
                 gaps.append(str(error))
-            missing.add(path)
-            return ()
         except errors.Error as error:
             gaps.append(str(error))
-            return ()
+
+    async with asyncio.TaskGroup() as group:
+        for path in LISTS:
+            group.create_task(read(path))
+    return parse_objects(lists, gaps=gaps, knows_snapshots=not missing)
+
+
+def parse_objects(
+    lists: Mapping[str, Sequence[Object]], *, gaps: Iterable[str] = (), knows_snapshots: bool = True
+) -> Kubernetes:
+    """The cluster whose objects are in these lists, by the paths of `LISTS`; an object that lacks a member is a gap."""
+    gaps = list(gaps)
+
+    def parse(path: str, parse_one: Callable[[Object], T | None]) -> tuple[T, ...]:
+        try:
+            return tuple(one for each in lists.get(path, ()) if (one := parse_one(each)) is not None)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             gaps.append(f"cannot read {path} from the API server: an object lacks what its kind must have ({error})")
             return ()
-        return tuple(each for each in found if each is not None)
 
-    async with asyncio.TaskGroup() as group:
-        controllers = group.create_task(
-            objects(f"{_APPS}/deployments", _controllers, fieldSelector="metadata.name=ebs-csi-controller")
-        )
-        volumes = group.create_task(objects(f"{_CORE}/persistentvolumes", _persistent_volume))
-        claims = group.create_task(objects(f"{_CORE}/persistentvolumeclaims", _claim))
-        classes = group.create_task(objects(f"{_STORAGE}/storageclasses", _storage_class))
-        contents = group.create_task(objects(f"{_SNAPSHOTS}/volumesnapshotcontents", _snapshot_content))
-        snapshot_classes = group.create_task(objects(f"{_SNAPSHOTS}/volumesnapshotclasses", _snapshot_class))
-        cluster_nodes = group.create_task(objects(f"{_CORE}/nodes", _node))
-        attachments = group.create_task(objects(f"{_STORAGE}/volumeattachments", _attachment))
-    return Kubernetes(
-        gaps=tuple(dict.fromkeys(gaps)),
-        controllers=frozenset(name for names in controllers.result() for name in names),
-        volumes=volumes.result(),
-        claims=claims.result(),
-        classes=classes.result(),
-        knows_snapshots=not missing,
-        contents=contents.result(),
-        snapshot_classes=snapshot_classes.result(),
-        nodes=cluster_nodes.result(),
-        attachments=attachments.result(),
+    controllers = parse(_DEPLOYMENTS, _controllers)
+    found = Kubernetes(
+        controllers=frozenset(name for names in controllers for name in names),
+        volumes=parse(_VOLUMES, _persistent_volume),
+        claims=parse(_CLAIMS, _claim),
+        classes=parse(_CLASSES, _storage_class),
+        knows_snapshots=knows_snapshots,
+        contents=parse(_CONTENTS, _snapshot_content),
+        snapshot_classes=parse(_SNAPSHOT_CLASSES, _snapshot_class),
+        nodes=parse(_NODES, _node),
+        attachments=parse(_ATTACHMENTS, _attachment),
     )
+    return replace(found, gaps=tuple(dict.fromkeys(gaps)))
 
 
 def _controllers(deployment: Object) -> frozenset[str]:
@@ -131,8 +151,8 @@ def _cluster_name(container: Object) -> str:
 def _persistent_volume(found: Object) -> PersistentVolume:
     return PersistentVolume(
         name=_name(found),
-        phase=found.get("status", {}).get("phase", "Pending"),
-        policy=found["spec"].get("persistentVolumeReclaimPolicy", "Retain"),
+        phase=(found.get("status") or {}).get("phase") or "Pending",
+        policy=found["spec"].get("persistentVolumeReclaimPolicy") or "Retain",
         ids=_ids(found),
     )
 
@@ -142,7 +162,7 @@ def _claim(found: Object) -> Claim:
         namespace=found["metadata"]["namespace"],
         name=_name(found),
         uid=found["metadata"]["uid"],
-        volume_name=found["spec"].get("volumeName", ""),
+        volume_name=found["spec"].get("volumeName") or "",
         ids=_ids(found),
     )
 
@@ -154,7 +174,7 @@ def _storage_class(found: Object) -> StorageClass | None:
     return StorageClass(
         name=_name(found),
         policy=found.get("reclaimPolicy") or "Delete",
-        encrypted=parameters.get("encrypted", "").lower() == "true",
+        encrypted=(parameters.get("encrypted") or "").lower() == "true",
         ids=_ids(found),
     )
 
@@ -162,8 +182,8 @@ def _storage_class(found: Object) -> StorageClass | None:
 def _snapshot_content(found: Object) -> SnapshotContent:
     return SnapshotContent(
         name=_name(found),
-        snapshot_uid=found["spec"].get("volumeSnapshotRef", {}).get("uid", ""),
-        policy=found["spec"]["deletionPolicy"],
+        snapshot_uid=(found["spec"].get("volumeSnapshotRef") or {}).get("uid") or "",
+        policy=found["spec"].get("deletionPolicy") or "Retain",
         ids=_ids(found),
     )
 
@@ -174,7 +194,7 @@ def _snapshot_class(found: Object) -> SnapshotClass | None:
 
 def _node(found: Object) -> KubernetesNode:
     try:
-        instance = nodes.parse_provider_id(found["spec"].get("providerID", "")).instance
+        instance = nodes.parse_provider_id(found["spec"].get("providerID") or "").instance
     except errors.NodeNotFound:
         instance = ""
     return KubernetesNode(name=_name(found), instance=instance, ids=_ids(found))
@@ -186,7 +206,7 @@ def _attachment(found: Object) -> KubernetesAttachment | None:
     return KubernetesAttachment(
         name=_name(found),
         node=found["spec"]["nodeName"],
-        volume_name=found["spec"]["source"].get("persistentVolumeName", ""),
+        volume_name=found["spec"]["source"].get("persistentVolumeName") or "",
         created=datetime.fromisoformat(found["metadata"]["creationTimestamp"]),
         ids=_ids(found),
     )
