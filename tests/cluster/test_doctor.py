@@ -12,12 +12,15 @@ from typing import Any, Final
 import pytest
 
 from hyperpod_ebs.access.doctor.kubernetes_checks.registry import CHECKS
+from hyperpod_ebs.access.doctor.node_checks.registry import checks_of
 from hyperpod_ebs.kit import command
+from tests.support import driver_pods
 from tests.support.cluster_namespace import ClusterNamespace
 from tests.support.doctor_faults import Fault
-from tests.support.live_cluster import DRIVER, LiveCluster
+from tests.support.live_cluster import DRIVER, SYSTEM, LiveCluster
 from tests.support.waiting import wait_for_cluster
 
+NODE: Final = frozenset(check.name for check in checks_of())
 KUBERNETES: Final = frozenset(check.name for check in CHECKS)
 DEFAULT: Final = "storageclass.kubernetes.io/is-default-class"
 
@@ -48,9 +51,9 @@ class Site:
 
 
 async def examine(live: LiveCluster) -> Sequence[Mapping[str, Any]]:
-    """What `doctor` reports of Kubernetes, without what is in order."""
+    """What `doctor` reports of Kubernetes, without what is in order; it gets no AWS credentials, which saves time."""
     path = f"{Path(live.record.kubectl).parent}:{os.environ['PATH']}"
-    settings = {**live.record.environment, "KUBECONFIG": live.record.kubeconfig, "PATH": path}
+    settings = {"AWS_EC2_METADATA_DISABLED": "true", "KUBECONFIG": live.record.kubeconfig, "PATH": path}
     argv = ["env", *(f"{name}={value}" for name, value in settings.items())]
     argv += [sys.executable, "-m", "hyperpod_ebs.cli", "doctor", "--output=json"]
     finished = await command.run(argv, ok=frozenset({0, 3, 4}))
@@ -196,3 +199,33 @@ async def test_the_doctor_names_each_fault_of_a_real_cluster_and_nothing_else(
         assert fault.says in findings[0]["evidence"]
 
     assert await examine(live) == []
+
+
+async def examine_in_pod(live: LiveCluster, pod: str) -> Sequence[Mapping[str, Any]]:
+    """What `doctor` reports in a pod of the driver."""
+    words = ("exec", f"--namespace={SYSTEM}", pod, f"--container={driver_pods.PLUGIN}", "--")
+    finished = await live.kubectl(*words, "/bin/aws-ebs-csi-driver", "doctor", "--output=json", ok=(0, 3, 4))
+    findings: list[Mapping[str, Any]] = json.loads(finished.out)["findings"]
+    return findings
+
+
+@pytest.mark.exclusive
+async def test_the_doctor_in_the_driver_pods_finds_nothing_and_names_the_rights_that_it_lacks(
+    live: LiveCluster, namespace: ClusterNamespace
+) -> None:
+    await namespace.create_claim("data", of=await namespace.create_storage_class())
+    await namespace.create_pod("user", "data", on=live.record.nodes[0].name)
+    await namespace.wait_for_pod("user")
+    pods = await driver_pods.list_pods(live, driver_pods.NODE)
+    node_pod = next(pod for pod in pods if pod["spec"]["nodeName"] == live.record.nodes[0].name)
+
+    on_node = await examine_in_pod(live, node_pod["metadata"]["name"])
+    on_controller = await examine_in_pod(live, driver_pods.CONTROLLER)
+
+    statuses = {each["check"]: each["status"] for each in on_node if each["check"] in NODE}
+    assert statuses == {**dict.fromkeys(NODE, "ok"), "clock": "not checked"}  # the nodes do not reach AWS
+    for findings in (on_node, on_controller):
+        assert {each["status"] for each in findings if each["check"] in KUBERNETES} == {"ok", "not checked"}
+        denied = [each["evidence"] for each in findings if each["object"].startswith("Kubernetes /")]
+        assert denied
+        assert all("cannot list resource" in evidence for evidence in denied)

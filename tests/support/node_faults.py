@@ -34,8 +34,8 @@ class NodeSite:
     node: LoopNode
     stack: AsyncExitStack
     machine: Machine
-    attached: list[str] = field(default_factory=lambda: ["pvc-1"])
-    """The PersistentVolumes that Kubernetes counts as attached to the node."""
+    attached: list[str] = field(default_factory=lambda: [VOLUME])
+    """The volumes that Kubernetes counts as attached to the node."""
 
     clock_ahead: timedelta = timedelta()
     """How far AWS's clock is ahead of this machine's."""
@@ -74,7 +74,7 @@ class NodeSite:
         device = str(self.node.link())
         await command.run([*PROGRAMS["ext4"], device])
         self.staging.mkdir(parents=True)
-        record = {"driverName": DRIVER, "volumeHandle": VOLUME, "specVolID": "pvc-1"}
+        record = {"driverName": DRIVER, "volumeHandle": VOLUME}
         (self.staging.parent / "vol_data.json").write_text(json.dumps(record))
         await command.run(["mount", device, str(self.staging)])
 

@@ -1,5 +1,6 @@
 """What the doctor finds on a node: each fault, and nothing else. Loop devices and mounts are real."""
 
+import hashlib
 import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -31,10 +32,11 @@ class Attachments:
         """The list."""
         assert path.endswith("/volumeattachments")
         assert "continue" not in query
-        specs = [
-            {"nodeName": self._machine.name, "source": {"persistentVolumeName": volume}} for volume in self._volumes
-        ]
-        return {"metadata": {}, "items": [{"spec": spec} for spec in specs]}
+        node = self._machine.name
+        # Kubernetes, csi_attacher.go, getAttachmentName
+        hashes = [hashlib.sha256(f"{volume}ebs.csi.aws.com{node}".encode()).hexdigest() for volume in self._volumes]
+        items = [{"metadata": {"name": f"csi-{hash_}"}, "spec": {"nodeName": node}} for hash_ in hashes]
+        return {"metadata": {}, "items": items}
 
     async def get_text(self, path: str, **query: str) -> str:
         """The list as text."""

@@ -1,6 +1,7 @@
 """Checks of the filesystems below kubelet's directory, and of mounts that Kubernetes has forgotten."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Final
 from hyperpod_ebs.access.doctor.checks import Check
 from hyperpod_ebs.access.doctor.context import Context
 from hyperpod_ebs.access.doctor.findings import Finding, fails, may_fail
+from hyperpod_ebs.access.doctor.kubernetes_checks.objects import name_of
 from hyperpod_ebs.access.doctor.node_checks.machine import Machine, Storage, call, read_storage
 from hyperpod_ebs.driver.linux.host import LinuxHost
 from hyperpod_ebs.driver.model import errors
@@ -63,24 +65,28 @@ class StagedVolume:
     handle: str
     """The volume's id."""
 
-    persistent_volume: str
     is_mounted: bool
 
 
-def forgotten_volumes(staged: Iterable[StagedVolume], attached: frozenset[str]) -> Iterator[Finding]:
+def attachment_name(handle: str, node: str) -> str:
+    """The name of the VolumeAttachment of a volume to a node (Kubernetes, csi_attacher.go, getAttachmentName)."""
+    return f"csi-{hashlib.sha256(f'{handle}{DRIVER}{node}'.encode()).hexdigest()}"
+
+
+def forgotten_volumes(staged: Iterable[StagedVolume], node: str, attachments: frozenset[str]) -> Iterator[Finding]:
     """Staged volumes that Kubernetes does not count as attached to this node.
 
     Args:
         staged: The volumes that kubelet has staged.
-        attached: The PersistentVolumes with a VolumeAttachment to this node.
+        node: The node's name.
+        attachments: The names of the VolumeAttachments to the node.
     """
     for volume in staged:
-        if volume.persistent_volume in attached or not volume.is_mounted:
+        if attachment_name(volume.handle, node) in attachments or not volume.is_mounted:
             continue
         yield fails(
             f"volume {volume.handle}",
-            f"it is mounted at {volume.directory / 'globalmount'}, and PersistentVolume {volume.persistent_volume} has "
-            "no VolumeAttachment to this node",
+            f"it is mounted at {volume.directory / 'globalmount'}, and has no VolumeAttachment to this node, {node}",
             "The volume is detached while it is mounted, or never; its data may be lost when it is written elsewhere",
             f"if no pod on this node uses it, `umount {volume.directory / 'globalmount'}`",
         )
@@ -111,13 +117,9 @@ def checks(machine: Machine) -> tuple[Check, ...]:
         staged = await call(_read_staged, machine.kubelet, points)
         if not staged:
             return
-        attachments = [item.get("spec", {}) for item in await context.objects(_ATTACHMENTS)]
-        attached = {
-            str((spec.get("source") or {}).get("persistentVolumeName"))
-            for spec in attachments
-            if spec.get("nodeName") == machine.name
-        }
-        for finding in forgotten_volumes(staged, frozenset(attached)):
+        items = await context.objects(_ATTACHMENTS)
+        names = frozenset(name_of(item) for item in items if item.get("spec", {}).get("nodeName") == machine.name)
+        for finding in forgotten_volumes(staged, machine.name, names):
             yield finding
 
     return (
@@ -139,7 +141,6 @@ def _read_staged(kubelet: Path, points: frozenset[Path]) -> list[StagedVolume]:
                 StagedVolume(
                     directory=record.parent,
                     handle=str(data.get("volumeHandle")),
-                    persistent_volume=str(data.get("specVolID")),
                     is_mounted=record.parent / "globalmount" in points,
                 )
             )
