@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from hyperpod_ebs.access.doctor.registry import ALL_CHECKS
+from hyperpod_ebs.access.doctor.registry import ALL_CHECKS, CALLER_ACTIONS
 from tests.support import aws_faults, kubernetes_faults, node_faults
 from tests.support.doctor_faults import Fault
 
@@ -37,6 +37,23 @@ will not work because of it, and the command or the statement that fixes it. Its
 | `not checked` | the doctor could not look, and says why | 4; 0 if only another place can show it, such as a node |
 | `ok` | the check has found everything in order | 0 |
 """
+_NEEDS: Final = """
+## What it needs
+
+To check everything at AWS, the caller needs these actions, all of which only read: {actions}. What may not be read is
+`not checked`. In the driver's own pod, dry runs take the place of IAM's policy simulator.
+
+The doctor reads each list once, and runs all checks at the same time, each for 20 seconds at most. On a small cluster
+it makes some 30 calls of AWS. A thousand more HyperPod nodes with two volumes each add only the further pages of two
+listings; with them, it took 9 seconds on two processors with other work to do (`bench/doctor.py`).
+
+## A file for support
+
+`hyperpod-ebs doctor --bundle FILE` also writes an archive (`.tar.gz`) that only you can read: what the doctor found
+and read, versions, and the newest lines of the logs of the driver's pods. Of annotations, parameters, tags and
+environment variables it keeps the values that the driver, Kubernetes and AWS define, and of all others the names.
+Tokens, keys, passwords and the queries of URLs are removed from all texts. Look through it before you send it.
+"""
 _CHECKS: Final = """
 ## Checks
 
@@ -65,7 +82,8 @@ def page() -> str:
     """The whole page."""
     checks = "".join(f"| {check.name} | {_cell(check.promise)} |\n" for check in ALL_CHECKS)
     number = sum(map(len, TABLES.values()))
-    return "".join([HEAD, _CHECKS, checks, _FAULTS.format(number=number), *_tables()])
+    needs = _NEEDS.format(actions=", ".join(f"`{action}`" for action in CALLER_ACTIONS))
+    return "".join([HEAD, needs, _CHECKS, checks, _FAULTS.format(number=number), *_tables()])
 
 
 def _tables() -> Iterator[str]:

@@ -23,6 +23,7 @@ from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.identity_records import Role
 from hyperpod_ebs.emulator.state.store import Table
 from tests.support.emulator_clients import GROUP, ZONE, Aws, cloud
+from tests.support.roles import put_user
 
 Object = dict[str, Any]  # JSON as the API server writes it
 
@@ -132,6 +133,15 @@ class DoctorSite:
             context = Context(wanted, self._share_caller, open_reader, stack)
             findings = await run_checks(checks, context)
         return [finding for finding in findings if finding.status != "ok"]
+
+    @asynccontextmanager
+    async def as_user(self, *actions: str) -> AsyncGenerator["DoctorSite"]:
+        """The site as a user sees it who is allowed these actions."""
+        statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+        keys = put_user(self.emulator, "operator", statement)
+        names = {"AWS_ACCESS_KEY_ID": keys["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"]}
+        async with _open_caller(self.emulator.env | names) as caller:
+            yield replace(self, caller=caller)
 
     @asynccontextmanager
     async def as_driver(self) -> AsyncGenerator["DoctorSite"]:

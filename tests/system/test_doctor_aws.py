@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from hyperpod_ebs.access.doctor.registry import AWS_CHECKS
+from hyperpod_ebs.access.doctor.registry import AWS_CHECKS, CALLER_ACTIONS
 from tests.support.aws_faults import FAULTS, give_role_by_token
 from tests.support.doctor_faults import Fault
 from tests.support.doctor_site import DoctorSite, add_nodes, healthy_site
@@ -45,6 +45,26 @@ async def test_a_healthy_account_with_a_role_by_token_has_no_finding(site: Docto
     give_role_by_token(site, cluster["identity"]["oidc"]["issuer"])
 
     assert await site.examine(CHECKS) == []
+
+
+@pytest.mark.parametrize("way", ["Pod Identity", "token"])
+async def test_a_user_with_the_documented_actions_can_check_everything(way: str, site: DoctorSite) -> None:
+    if way == "token":
+        cluster = (await site.aws("eks", "describe_cluster", name="eks"))["cluster"]
+        give_role_by_token(site, cluster["identity"]["oidc"]["issuer"])
+
+    async with site.as_user(*CALLER_ACTIONS) as user:
+        assert await user.examine(CHECKS) == []
+
+
+async def test_a_user_without_actions_is_told_what_could_not_be_checked(site: DoctorSite) -> None:
+    async with site.as_user("sts:GetCallerIdentity") as user:
+        findings = await user.examine(CHECKS)
+
+    assert {finding.status for finding in findings} == {"not checked"}
+    objects = [finding.object for finding in findings]
+    assert len(objects) == len(set(objects))
+    assert all("sagemaker:ListClusters" in each.evidence for each in findings if each.object == "HyperPod clusters")
 
 
 async def test_in_the_driver_s_pod_dry_runs_take_the_place_of_the_simulator(

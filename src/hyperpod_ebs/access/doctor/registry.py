@@ -29,4 +29,30 @@ AWS_CHECKS: Final[Sequence[Check]] = (
 )
 """What AWS says, with what Kubernetes says about the same objects."""
 
+CALLER_ACTIONS: Final[Sequence[str]] = (
+    "ec2:DescribeAvailabilityZones",
+    "ec2:DescribeInstances",
+    "ec2:DescribeSnapshots",
+    "ec2:DescribeVolumes",
+    "ec2:GetEbsDefaultKmsKeyId",
+    "ec2:GetEbsEncryptionByDefault",
+    "eks:DescribeAddon",
+    "eks:DescribeCluster",
+    "eks:DescribePodIdentityAssociation",
+    "eks:ListClusters",
+    "eks:ListPodIdentityAssociations",
+    "iam:GetOpenIDConnectProvider",
+    "iam:GetRole",
+    "iam:ListAttachedRolePolicies",
+    "iam:SimulatePrincipalPolicy",
+    "kms:DescribeKey",
+    "kms:GetKeyPolicy",
+    "kms:ListGrants",
+    "sagemaker:DescribeCluster",
+    "sagemaker:ListClusterNodes",
+    "sagemaker:ListClusters",
+    "servicequotas:ListServiceQuotas",
+)
+"""What the doctor's caller needs to be allowed, so that everything at AWS can be checked."""
+
 ALL_CHECKS: Final[Sequence[Check]] = (*AWS_CHECKS, *kubernetes.CHECKS, *checks_of())
