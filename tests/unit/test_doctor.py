@@ -66,6 +66,12 @@ async def test_what_fails_is_on_top_in_the_order_of_the_checks() -> None:
     assert summary(findings) == "2 fails, 1 may fail, 1 not checked, 1 ok"
 
 
+async def test_what_a_check_finds_twice_is_shown_once() -> None:
+    findings = await run(check("one", fails("a", "e", "c", "f"), fails("a", "e", "c", "f"), fails("b", "e", "c", "f")))
+
+    assert [each.object for each in findings] == ["a", "b"]
+
+
 async def test_a_part_that_is_missing_is_named_once_with_the_checks_that_need_it() -> None:
     async def read_twice(context: Context) -> AsyncIterator[Finding]:
         await context.volumes()

@@ -79,7 +79,9 @@ async def run_checks(
     async with asyncio.TaskGroup() as tasks:
         for check in checks:
             tasks.create_task(run(check))
-    findings = [replace(finding, check=check.name) for check in checks for finding in found[check.name]]
+    findings = [
+        replace(finding, check=check.name) for check in checks for finding in _without_repetitions(found[check.name])
+    ]
     order = [check.name for check in checks]
     parts = [
         replace(
@@ -90,3 +92,8 @@ async def run_checks(
         for part, (reason, names) in missing.items()
     ]
     return sorted([*findings, *parts], key=lambda each: (ORDER.index(each.status), order.index(each.check)))
+
+
+def _without_repetitions(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings that differ from all others: two EKS clusters may have one role."""
+    return list({(each.status, each.object, each.evidence): each for each in findings}.values())
