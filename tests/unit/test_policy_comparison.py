@@ -94,6 +94,17 @@ CASES: Final = [
     Case("ids of volumes", on_volumes(f"arn:aws:ec2:us-west-2:{ACCOUNT}:volume/vol-*")),
     Case("the guide with DescribeVolume", guide("ec2:DescribeVolume"), [MISTYPED], "ec2:DescribeVolume does not exist"),
     Case("the guide with DescribeVolumes", guide("ec2:DescribeVolumes"), [MISTYPED], "takes no resource but *"),
+    Case(
+        "the guide's line in a statement of its own",
+        document(ON_NODES, DESCRIBE_EKS, ATTACH, allow("ec2:DescribeVolumes", resource=VOLUMES)),
+        [MISTYPED],
+        "takes no resource but *",
+    ),
+    Case(
+        "the guide's line without brackets",
+        {"Version": "2012-10-17", "Statement": allow("ec2:AttachVolume", "ec2:DescribeVolume", resource=VOLUMES)},
+        [MISSING, MISSING, MISTYPED],
+    ),
     Case("without the guide's line", guide(), [OPTIONAL], "see the volume's state"),
     Case("nothing", document(allow("s3:GetObject")), [MISSING, MISSING, MISSING, OPTIONAL, WIDE]),
     Case("without EKS", document(ON_NODES, ATTACH, SEE), [MISSING], "eks:DescribeCluster is not allowed"),

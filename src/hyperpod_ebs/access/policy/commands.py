@@ -13,7 +13,8 @@ from hyperpod_ebs.access.aws.session import ANY_CALLER, AwsOptions
 from hyperpod_ebs.access.console import note
 from hyperpod_ebs.access.exit_codes import FAILS, MAY_FAIL, OK
 from hyperpod_ebs.access.help_texts import epilogue
-from hyperpod_ebs.access.policy.check import JobName, check_key, check_role, show
+from hyperpod_ebs.access.policy.check import JobName, check_key, check_role
+from hyperpod_ebs.access.policy.check_output import CheckOutput, show
 from hyperpod_ebs.access.policy.documents import ATTACH, DETACH, attach_document, detach_document, driver_documents
 from hyperpod_ebs.access.policy.formats import CallerPolicy, Format, KeyPolicy, NewRole, Policies, text_of
 from hyperpod_ebs.access.policy.key_documents import KeyUsers, key_policy, key_statements
@@ -372,7 +373,7 @@ def _form(output: Output | None) -> Format:
     return output or "json"
 
 
-def _check_form(output: Output | None) -> Literal["table", "json"]:
+def _check_form(output: Output | None) -> CheckOutput:
     """The form of the findings.
 
     Raises:
