@@ -119,7 +119,7 @@ class NodeShell:
         """Run `volume release` with JSON output; its answer."""
         return json.loads((await self.volume("release", *words, "--output", "json")).out)
 
-    async def refusal(self, *words: str, code: int = 1) -> str:
+    async def refusal(self, *words: str, code: int = 3) -> str:
         """Run `volume` with a command that fails with this code; its error."""
         return (await self.volume(*words, ok=frozenset({code}))).err
 

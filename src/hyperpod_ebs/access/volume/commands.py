@@ -124,6 +124,7 @@ app.command(
             "hyperpod-ebs volume use vol-0123456789abcdef0 /data --filesystem xfs --persist": "xfs, at boot too",
             "hyperpod-ebs volume use vol-0123456789abcdef0 /data --dry-run": "what would be done",
         },
+        codes=_CODES,
         json=(
             "an object with volume, device, directory, filesystem, madeFilesystem, wasMounted and persisted; with "
             "--dry-run volume, directory, dryRun and steps"
@@ -139,6 +140,7 @@ app.command(
             "hyperpod-ebs volume release vol-0123456789abcdef0": "unmount the volume",
             "hyperpod-ebs volume release /data --dry-run": "who uses it, and what would be done",
         },
+        codes=_CODES,
         json=(
             "an object with volume, device, directory (where it was unmounted), removedFromFstab and next, the command "
             "that detaches the volume; with --dry-run volume, directory, dryRun and steps"

@@ -11,10 +11,10 @@ from typing import Annotated, Final, TypeVar
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from hyperpod_ebs.access import console
+from hyperpod_ebs.access import console, exit_codes
 from hyperpod_ebs.access.console import Output
 from hyperpod_ebs.access.volume.node import machine, mount_directory
-from hyperpod_ebs.access.volume.node.machine import THIS_NODE, Machine, NodeOptions
+from hyperpod_ebs.access.volume.node.machine import THIS_NODE, Machine, NodeOptions, PreconditionFails
 from hyperpod_ebs.access.volume.node.processes import printable
 from hyperpod_ebs.access.volume.node.progress import retry_while_busy
 from hyperpod_ebs.access.volume.node.release import Released, find, release
@@ -49,7 +49,7 @@ def use_volume(  # noqa: PLR0913 - one parameter for each flag
     timeout: Seconds = 60,
     output: Output = "table",
     node: NodeOptions = THIS_NODE,
-) -> None:
+) -> int:
     """Mount an attached volume at a directory of this node. Run it as root on the node; it does not call AWS.
 
     A volume that is proved blank gets a filesystem first; nothing else is ever formatted. If the volume is mounted
@@ -72,19 +72,21 @@ def use_volume(  # noqa: PLR0913 - one parameter for each flag
         raise errors.InvalidRequest(mount_options.refusal.replace("mountOptions", "--options"))
 
     directory = directory.absolute()
+    this = Machine.create(node, patience=timeout)
 
     async def run() -> Mounted | Steps:
         wanted = Wanted(
             volume_id=parse_volume_id(volume),
-            directory=await _resolve(directory, node),
+            directory=await _resolve(directory, this),
             filesystem=filesystem,
             options=mount_options,
             persist=persist,
         )
-        this = Machine.create(node, patience=timeout)
         return await retry_while_busy(lambda: use(this, wanted, dry_run=dry_run), timeout)
 
     match _run(run(), f"use volume {volume} at {directory}"):
+        case PreconditionFails() as refusal:
+            return _refuse(refusal)
         case Steps(texts):
             _print_steps(texts, output, volume=volume, directory=str(directory))
         case done:
@@ -98,6 +100,7 @@ def use_volume(  # noqa: PLR0913 - one parameter for each flag
                 "persisted": done.persisted,
             }
             _print_row(row, output)
+    return exit_codes.OK
 
 
 def release_volume(
@@ -108,7 +111,7 @@ def release_volume(
     timeout: Seconds = 20,
     output: Output = "table",
     node: NodeOptions = THIS_NODE,
-) -> None:
+) -> int:
     """Unmount a volume, so that it can be detached. Run it as root on the node; it does not call AWS.
 
     The command writes the data back, unmounts, removes the line that `use --persist` added to /etc/fstab, and succeeds
@@ -123,10 +126,10 @@ def release_volume(
     """
     is_volume = volume_or_directory.startswith("vol-")
     directory = Path(volume_or_directory).absolute()
+    this = Machine.create(node)
 
     async def run() -> Released:
-        what = parse_volume_id(volume_or_directory) if is_volume else await _resolve(directory, node)
-        this = Machine.create(node)
+        what = parse_volume_id(volume_or_directory) if is_volume else await _resolve(directory, this)
         first = await retry_while_busy(lambda: find(this, what), timeout)
 
         async def attempt() -> Released:
@@ -136,9 +139,11 @@ def release_volume(
         return await retry_while_busy(attempt, timeout)
 
     done = _run(run(), f"release {volume_or_directory}")
+    if isinstance(done, PreconditionFails):
+        return _refuse(done)
     if dry_run:
         _print_steps(_steps_of_release(done), output, volume=done.volume_id, directory=str(done.directory or ""))
-        return
+        return exit_codes.OK
     following = f"hyperpod-ebs volume detach {done.volume_id}" if done.volume_id and done.device else ""
     row = {
         "volume": done.volume_id,
@@ -150,24 +155,26 @@ def release_volume(
     _print_row(row, output)
     if not done.volume_id:
         console.note(f"nothing of an EBS volume is left at {volume_or_directory}")
+    return exit_codes.OK
 
 
-async def _resolve(directory: Path, node: NodeOptions) -> Path:
+async def _resolve(directory: Path, this: Machine) -> Path:
     """The directory with links resolved.
 
     Raises:
         InvalidRequest: It is the root directory, or kubelet's.
     """
     real = await off_loop(mount_directory.resolve, directory, about=directory)
-    kubelet = await off_loop(mount_directory.resolve, node.kubelet_root)
     if real == Path("/"):
         raise errors.InvalidRequest("the root directory cannot be the directory of a volume")
-    if real.is_relative_to(kubelet) and not node.even_though_kubernetes_manages_it:
-        raise errors.InvalidRequest(f"{directory} is below kubelet's directory {kubelet}; choose another directory")
+    if real.is_relative_to(this.kubelet) and not this.options.even_though_kubernetes_manages_it:
+        raise errors.InvalidRequest(
+            f"{directory} is below kubelet's directory {this.kubelet}; choose another directory"
+        )
     return real
 
 
-def _run(work: Coroutine[None, None, T], action: str) -> T:
+def _run(work: Coroutine[None, None, T], action: str) -> T | PreconditionFails:
     """Check that this process may mount, and run the work to its end; `action` is what an error of the kernel stops."""
     try:
         machine.check_root()
@@ -175,11 +182,18 @@ def _run(work: Coroutine[None, None, T], action: str) -> T:
         os.chdir("/")  # a directory of the volume may be the current one, and would keep it busy
         with system_errors.translate(action):
             return asyncio.run(work)
+    except PreconditionFails as refusal:
+        return refusal
     except KeyboardInterrupt:
         console.note("interrupted; repeat the command, which finishes what this one began")
         raise
     finally:
         work.close()
+
+
+def _refuse(refusal: PreconditionFails) -> int:
+    console.note(f"hyperpod-ebs: {refusal}")
+    return exit_codes.FAILS
 
 
 def _steps_of_release(done: Released) -> list[str]:

@@ -1,6 +1,8 @@
 """The node on which `use` and `release` run: its devices and its kubelet, through the driver's own code."""
 
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Self
@@ -64,8 +66,8 @@ class Machine:
         return await self.host.find_attached_device(volume_id, self.options.device_name)
 
     def has_xen_disks(self) -> bool:
-        """Whether the node is a Xen instance. Blocks."""
-        return any(self.options.device_directory.glob("xvd*"))
+        """Whether the node is a Xen instance; on others, udev may give disks such names by links. Blocks."""
+        return any(not path.is_symlink() for path in self.devices.directory.glob("xvd*"))
 
     async def refuse_kubernetes_volume(self, volume_id: str, device: Device | None) -> None:
         """Accept the volume if Kubernetes does not manage it on this node, or if the caller wants it nevertheless.
@@ -87,6 +89,23 @@ class Machine:
                 f"Kubernetes manages volume {volume_id} on this node: {', '.join(evidence)}; delete the pods that use "
                 "it and let Kubernetes unmount it, or repeat the command with --even-though-kubernetes-manages-it"
             )
+
+
+class PreconditionFails(errors.Refused):
+    """Something forbids what the command is to do, and nothing was changed."""
+
+
+@contextmanager
+def before_any_change() -> Generator[None]:
+    """Say of each refusal in the block that nothing was changed.
+
+    Raises:
+        PreconditionFails: The block refuses.
+    """
+    try:
+        yield
+    except (errors.Refused, errors.Conflict) as error:
+        raise PreconditionFails(str(error)) from error
 
 
 def check_root() -> None:

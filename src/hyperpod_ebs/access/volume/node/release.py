@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hyperpod_ebs.access.console import note
 from hyperpod_ebs.access.volume.node import fstab, fstab_file, kernel_users, processes
-from hyperpod_ebs.access.volume.node.machine import Machine
+from hyperpod_ebs.access.volume.node.machine import Machine, before_any_change
 from hyperpod_ebs.access.volume.node.progress import report_if_slow
 from hyperpod_ebs.driver.linux import mountinfo
 from hyperpod_ebs.driver.model import errors
@@ -59,11 +59,13 @@ async def release(machine: Machine, found: Found, *, dry_run: bool) -> Released:
     """Unmount the volume and prove that nothing on the node uses its device; succeed if that is so already.
 
     Raises:
-        InUse: Something uses the volume; the message names it.
+        PreconditionFails: Something uses the volume, and nothing was changed; the message names it.
+        InUse: Something has used it since, or still uses its device after the unmount.
         Unavailable: The device does not answer, or its data is still being written.
     """
-    await machine.refuse_kubernetes_volume(found.volume_id, found.device)
-    state = await _refuse_users(machine, found)
+    with before_any_change():
+        await machine.refuse_kubernetes_volume(found.volume_id, found.device)
+        state = await _refuse_users(machine, found)
     line = fstab.line_of_volume(await off_loop(fstab_file.read), found.volume_id) if found.volume_id else None
     if not dry_run:
         if state:

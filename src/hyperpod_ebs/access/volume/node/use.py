@@ -19,7 +19,7 @@ from typing import Final, Literal, assert_never
 
 from hyperpod_ebs.access.console import note
 from hyperpod_ebs.access.volume.node import fstab, fstab_file, mount_directory, processes
-from hyperpod_ebs.access.volume.node.machine import Machine
+from hyperpod_ebs.access.volume.node.machine import Machine, before_any_change
 from hyperpod_ebs.access.volume.node.progress import report_if_slow
 from hyperpod_ebs.access.volume.node.volume_source import VolumeSource, find_source
 from hyperpod_ebs.driver.model import errors
@@ -93,39 +93,42 @@ class Steps:
     texts: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What is to be done, once nothing forbids it."""
+
+    device: Device
+    kind: str
+    """The filesystem."""
+    plan: Plan | None
+    """None if the volume is mounted at the directory already."""
+    steps: tuple[str, ...]
+    """The same in words."""
+
+
 async def use(machine: Machine, wanted: Wanted, *, dry_run: bool) -> Mounted | Steps:
     """Mount the volume at the directory; succeed if it is mounted there already.
 
     Raises:
-        InUse: Kubernetes manages the volume, or it is mounted elsewhere.
-        Conflict: Something else is mounted at the directory, or the volume with other options.
-        NotReady: The device or the directory must not be mounted, or fstab cannot be changed.
+        PreconditionFails: Something forbids it, and nothing was changed.
+        NotReady: A program or the kernel failed; the volume is not mounted.
         DeviceNotReady: The device did not appear in time.
         Unavailable: Another program has the device at this moment.
     """
-    await machine.refuse_kubernetes_volume(wanted.volume_id, None)
-    device = await _wait_for_device(machine, wanted.volume_id)
-    await machine.refuse_kubernetes_volume(wanted.volume_id, device)
-    state = await machine.host.inspect_path(wanted.directory)
-    if state.top:
-        return await _accept_mount(machine, wanted, device, state, dry_run=dry_run)
-    await _refuse_other_users(machine, wanted, device)
-    await _check_directory(machine, wanted.directory)
-    with report_if_slow(f"reading what is on {device.path} of volume {wanted.volume_id}"):
-        contents = await machine.host.read_contents(device, wanted.volume_id)
-    plan = plan_for(contents, wanted, device)
-    if isinstance(contents, Filesystem) and contents.in_use:
-        await _refuse_used_filesystem(wanted.volume_id, device)
-    fstab_steps = await _check_fstab(wanted, device, plan.kind) if wanted.persist else []
+    with before_any_change():
+        decision = await _decide(machine, wanted)
     if dry_run:
-        return Steps((*_first_steps(plan, wanted, device), *fstab_steps))
-    await _prepare(machine, wanted, device, plan)
-    await _mount(machine, wanted, device, plan)
+        return Steps(decision.steps)
+    if decision.plan:
+        await _prepare(machine, wanted, decision.device, decision.plan)
+        await _mount(machine, wanted, decision.device, decision.plan)
+    elif wanted.persist and await _write_fstab(wanted, decision.kind, decision.device):
+        await _reload_systemd()
     return Mounted(
-        device=device.path,
-        filesystem=plan.kind,
-        made_filesystem=isinstance(plan, MakeFilesystem),
-        was_mounted=False,
+        device=decision.device.path,
+        filesystem=decision.kind,
+        made_filesystem=isinstance(decision.plan, MakeFilesystem),
+        was_mounted=decision.plan is None,
         persisted=wanted.persist,
     )
 
@@ -182,10 +185,36 @@ async def _wait_for_device(machine: Machine, volume_id: str) -> Device:
         return await machine.host.find_device(volume_id, machine.options.device_name)
 
 
-async def _accept_mount(
-    machine: Machine, wanted: Wanted, device: Device, state: PathState, *, dry_run: bool
-) -> Mounted | Steps:
-    """Accept that the volume is mounted at the directory already, and add the line in fstab.
+async def _decide(machine: Machine, wanted: Wanted) -> Decision:
+    """Find out what is to be done.
+
+    Raises:
+        InUse: Kubernetes manages the volume, or it is mounted elsewhere.
+        Conflict: Something else is mounted at the directory, or the volume with other options.
+        NotReady: The device or the directory must not be mounted, or fstab cannot be changed.
+        DeviceNotReady: The device did not appear in time.
+        Unavailable: Another program has the device at this moment.
+    """
+    await machine.refuse_kubernetes_volume(wanted.volume_id, None)
+    device = await _wait_for_device(machine, wanted.volume_id)
+    await machine.refuse_kubernetes_volume(wanted.volume_id, device)
+    state = await machine.host.inspect_path(wanted.directory)
+    if state.top:
+        kind = await _accept_mount(machine, wanted, device, state)
+        return Decision(device=device, kind=kind, plan=None, steps=await _check_fstab(wanted, device, kind))
+    await _refuse_other_users(machine, wanted, device)
+    await _check_directory(machine, wanted.directory)
+    with report_if_slow(f"reading what is on {device.path} of volume {wanted.volume_id}"):
+        contents = await machine.host.read_contents(device, wanted.volume_id)
+    plan = plan_for(contents, wanted, device)
+    if isinstance(contents, Filesystem) and contents.in_use:
+        await _refuse_used_filesystem(wanted.volume_id, device)
+    steps = (*_first_steps(plan, wanted, device), *await _check_fstab(wanted, device, plan.kind))
+    return Decision(device=device, kind=plan.kind, plan=plan, steps=steps)
+
+
+async def _accept_mount(machine: Machine, wanted: Wanted, device: Device, state: PathState) -> str:
+    """Accept that the volume is mounted at the directory already; its filesystem.
 
     Raises:
         Conflict: Something else is mounted there, or the volume with other options.
@@ -205,14 +234,7 @@ async def _accept_mount(
     if found := list(options.differences(wanted.mount_options(top.filesystem), device, top, in_force)):
         raise errors.Conflict(f"{described} with other options: it {', '.join(found)}; {again}")
     await _check_usable(machine, wanted, again)
-    fstab_steps = await _check_fstab(wanted, device, top.filesystem) if wanted.persist else []
-    if dry_run:
-        return Steps(tuple(fstab_steps))
-    if wanted.persist and await _write_fstab(wanted, top.filesystem, device):
-        await _reload_systemd()
-    return Mounted(
-        device=device.path, filesystem=top.filesystem, made_filesystem=False, was_mounted=True, persisted=wanted.persist
-    )
+    return top.filesystem
 
 
 async def _refuse_other_users(machine: Machine, wanted: Wanted, device: Device) -> None:
@@ -322,13 +344,15 @@ async def _check_usable(machine: Machine, wanted: Wanted, advice: str) -> None:
         )
 
 
-async def _check_fstab(wanted: Wanted, device: Device, kind: str) -> list[str]:
-    """Check that the line in fstab can be written and contradicts no other; the step for a dry run.
+async def _check_fstab(wanted: Wanted, device: Device, kind: str) -> tuple[str, ...]:
+    """Check that the line in fstab, if it is wanted, can be written and contradicts no other; the step in words.
 
     Raises:
         Conflict: It contradicts another line, or other devices have the same UUID.
         NotReady: The file cannot be written.
     """
+    if not wanted.persist:
+        return ()
     await off_loop(fstab_file.check_writable)
     source = await find_source(device)
     text = await off_loop(fstab_file.read)
@@ -340,9 +364,9 @@ async def _check_fstab(wanted: Wanted, device: Device, kind: str) -> list[str]:
             '("tune2fs -U random" or "xfs_admin -U generate"), or repeat the command without --persist'
         )
     if _has_line_of_user(text, wanted, source):
-        return []
+        return ()
     line = _line(wanted, kind, source.uuid or "UUID-OF-THE-NEW-FILESYSTEM")
-    return [f"add to {fstab.PATH}, unless it is there: {line}"]
+    return (f"add to {fstab.PATH}, unless it is there: {line}",)
 
 
 def _refuse_contradiction(text: str, wanted: Wanted, source: VolumeSource) -> None:
