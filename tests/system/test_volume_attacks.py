@@ -76,6 +76,11 @@ async def test_ctrl_c_says_what_continues_and_how_to_follow_or_undo_it(
         process.send_signal(signal.SIGINT)
         _, rest = await process.communicate()
     interrupted = process.returncode
+    emulator.faults.plan("DescribeVolumes", delay=20)
+    async with commands.start("move", volume, node) as before:
+        await wait_for_running_call(emulator)
+        before.send_signal(signal.SIGINT)
+        _, early = await before.communicate()
     emulator.faults.plan("AttachClusterNodeVolume", delay=20)
     await aws.detach_from_node(*_arguments(emulator, node), volume)
     async with commands.start("attach", volume, node) as during_request:
@@ -86,9 +91,10 @@ async def test_ctrl_c_says_what_continues_and_how_to_follow_or_undo_it(
     assert interrupted == 130
     assert f"hyperpod-ebs volume wait {volume} --until attached --node {node}" in rest.decode()
     assert f"hyperpod-ebs volume detach {volume} {node}" in rest.decode()
-    assert during_request.returncode == 130
+    assert (before.returncode, during_request.returncode) == (130, 130)
+    assert "interrupted; nothing was changed" in early.decode()
     assert "AWS may have got the request already" in uncertain.decode()
-    assert b"Traceback" not in rest + uncertain
+    assert b"Traceback" not in rest + early + uncertain
 
 
 def _arguments(emulator: Emulator, node: str) -> tuple[str, str]:
@@ -179,6 +185,7 @@ async def test_multi_attach_volumes_are_detached_from_the_named_instance(
     shared = await commands.run("attach", volume, second, "--output", "json")
     on_hyperpod = await commands.run("attach", volume, node, code=3)
     unclear = await commands.run("detach", volume, "--yes", code=2)
+    free = await commands.run("detach", other, "--yes", "--output", "json", code=3)
     await commands.run("detach", volume, second, "--yes")
 
     assert {each["node"] for each in shared.json["attachments"]} == {instance, second}
@@ -186,6 +193,7 @@ async def test_multi_attach_volumes_are_detached_from_the_named_instance(
     assert instance in unclear.err
     assert second in unclear.err
     assert await aws.volume_state(volume) == "in-use attached"
+    assert "there is nothing to detach" in free.json["preconditions"][0]["finding"]
     assert await aws.volume_state(other) == "available"
 
 

@@ -175,7 +175,7 @@ def take_snapshot(  # noqa: PLR0913 - the flags of the command
 
     Args:
         volume: The volume's id.
-        name: The snapshot's tag Name; by default the volume's name and the time.
+        name: The snapshot's tag Name; by default the time and the volume's name.
         wait: Wait until the snapshot is completed. It can be used only then.
         timeout: Seconds to wait with --wait.
         output: Format of the result: text, or one JSON object.

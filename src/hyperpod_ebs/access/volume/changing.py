@@ -1,19 +1,20 @@
 """`volume attach`, `detach` and `move`: check all preconditions, then request the change and follow it."""
 
 import asyncio
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from hyperpod_ebs.access import exit_codes
 from hyperpod_ebs.access.aws import attachment
 from hyperpod_ebs.access.aws.detachment import request_detach
 from hyperpod_ebs.access.aws.session import Aws, AwsOptions, open_aws
 from hyperpod_ebs.access.aws.volumes import EbsVolume, Holder, describe_volume
 from hyperpod_ebs.access.console import Output, note
 from hyperpod_ebs.access.kubernetes.reader import KubernetesOptions
-from hyperpod_ebs.access.volume.checks import Check
-from hyperpod_ebs.access.volume.facts import Facts, Target, Unread
+from hyperpod_ebs.access.volume.checks import Check, failing
+from hyperpod_ebs.access.volume.facts import DETACHED, Facts, Target, Unread
 from hyperpod_ebs.access.volume.follow_up import command_line
 from hyperpod_ebs.access.volume.outcome import print_end, print_preconditions
 from hyperpod_ebs.access.volume.preconditions import attach_checks, detach_checks
@@ -81,9 +82,10 @@ async def attach(request: Request) -> int:
         Error: AWS refuses, or the volume is not attached in time.
     """
     async with open_aws(request.options) as aws:
-        volume = await read_volume(aws, request.volume_id)
-        target = await find_target(aws, request.node or "", request.cluster)
-        facts = await _read(aws, request, "Attach", volume, target)
+        async with _changing_nothing():
+            volume = await read_volume(aws, request.volume_id)
+            target = await find_target(aws, request.node or "", request.cluster)
+            facts = await _read(aws, request, "Attach", volume, target)
         here = facts.holder_here
         if here and here.state == "attached" and isinstance(volume, EbsVolume):
             sentence = f"volume {volume.id} is already attached to {target.node}"
@@ -110,12 +112,14 @@ async def plan_detach(request: Request, *, force: bool) -> Plan | int:
         InvalidRequest: The node is not given, and the volume has several; or SageMaker has no forced detachment.
         Error: AWS does not let the caller find the attachment.
     """
-    async with open_aws(request.options) as aws:
+    async with _changing_nothing(), open_aws(request.options) as aws:
         volume = await read_volume(aws, request.volume_id)
         if request.node:
             target = await find_target(aws, request.node, request.cluster)
+        elif isinstance(found := await _only_target(aws, volume), Check):
+            return _report(request, None, [found]) or exit_codes.OK
         else:
-            target = await _only_target(aws, volume)
+            target = found
         if force and isinstance(target.node, HyperPodNode):
             raise errors.InvalidRequest(
                 f"HyperPod has no forced detachment, and EC2 refuses to detach volumes of HyperPod nodes: reboot node "
@@ -149,15 +153,19 @@ async def plan_move(request: Request) -> Move | int:
     """Check the preconditions of detaching the volume and of attaching it elsewhere; an exit code if it ends here.
 
     Raises:
-        Refused: The volume is not attached, or already where it shall be.
+        InvalidRequest: The volume is attached to several nodes.
         Error: AWS does not let the caller find the attachment.
     """
-    async with open_aws(request.options) as aws:
+    async with _changing_nothing(), open_aws(request.options) as aws:
         volume = await read_volume(aws, request.volume_id)
         old = await _only_target(aws, volume)
+        if isinstance(old, Check):
+            return _report(request, None, [old]) or exit_codes.OK
         new = await find_target(aws, request.node or "", request.cluster)
-        if old.node == new.node:
-            raise errors.Refused(f"volume {request.volume_id} is already attached to {new.node}")
+        if old.node == new.node and isinstance(volume, EbsVolume):
+            sentence = f"volume {volume.id} is already attached to {new.node}"
+            print_end(volume, sentence, node=new.node, checks=[], output=request.output, changed=False)
+            return exit_codes.OK
         leaving = await _read(aws, request, "Detach", volume, old)
         joining = await _read(aws, request, "Attach", volume, new)
         holder = leaving.holder_here
@@ -252,6 +260,16 @@ async def _is_held(aws: Aws, volume_id: str, node: Node) -> bool | None:
     return any(each.node == node and each.state in {"attaching", "attached"} for each in volume.holders)
 
 
+@asynccontextmanager
+async def _changing_nothing() -> AsyncGenerator[None]:
+    """Say after Ctrl-C that nothing was changed in the block."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        note("interrupted; nothing was changed")
+        raise
+
+
 @contextmanager
 def _explain_interruption(request: Request, until: Until, node: Node) -> Generator[None]:
     """Say after Ctrl-C that the request may have reached AWS."""
@@ -272,31 +290,31 @@ async def _read(aws: Aws, request: Request, act: Act, volume: EbsVolume | Unread
     return facts.with_manager(managed_by, problem)
 
 
-async def _only_target(aws: Aws, volume: EbsVolume | Unread) -> Target:
-    """The only node that holds the volume.
+async def _only_target(aws: Aws, volume: EbsVolume | Unread) -> Target | Check:
+    """The only node that holds the volume; a failing check if there is none, or another AWS service holds it.
 
     Raises:
         InvalidRequest: It is not known, or there are several.
-        Refused: There is none, or another AWS service holds it.
     """
     if isinstance(volume, Unread):
         raise errors.InvalidRequest(f"{volume.reason}; or give the node that the volume is attached to")
-    holders = [each for each in volume.holders if each.state != "detached"]
+    holders = [each for each in volume.holders if each.state != DETACHED]
     if not holders:
-        raise errors.Refused(f"volume {volume.id} is {volume.state}, not attached: there is nothing to detach")
+        return failing("volume", f"volume {volume.id} is {volume.state}, not attached: there is nothing to detach")
     if len(holders) > 1:
         names = ", ".join(str(each.node or each.resource) for each in holders)
         raise errors.InvalidRequest(f"volume {volume.id} is attached to {names}: give one of these nodes")
     (holder,) = holders
     if holder.node is None:
-        raise errors.Refused(
+        return failing(
+            "volume",
             f"volume {volume.id} is attached to {holder.resource}, which belongs to another AWS service: detach it "
-            "with that service"
+            "with that service",
         )
     return await target_of(aws, holder.node, holder.resource)
 
 
-def _report(request: Request, node: Node, checks: Sequence[Check]) -> int | None:
+def _report(request: Request, node: Node | None, checks: Sequence[Check]) -> int | None:
     return print_preconditions(
         checks,
         volume_id=request.volume_id,

@@ -12,7 +12,7 @@ _COLUMNS = ("precondition", "result", "finding")
 
 
 def print_preconditions(
-    checks: Sequence[Check], *, volume_id: str, node: Node, output: Output, is_dry_run: bool
+    checks: Sequence[Check], *, volume_id: str, node: Node | None, output: Output, is_dry_run: bool
 ) -> int | None:
     """Print what was found before a change; the exit code if the command ends here, or else None.
 

@@ -15,6 +15,9 @@ _PAUSE: Final = 2.0
 _REPEAT: Final = 5.0
 """Seconds between two lines about the same progress."""
 
+_LONGEST_NAME: Final = 256
+"""Characters of a tag's value (EC2 User Guide, tag restrictions)."""
+
 _SHOWN_WITHIN: Final = 20.0
 """Seconds within which DescribeSnapshots shows a new snapshot."""
 
@@ -44,7 +47,8 @@ async def take_snapshot(request: SnapshotRequest) -> None:
     volume_id = request.volume_id
     async with open_aws(request.options) as aws:
         volume = await describe_volume(aws, volume_id)
-        name = request.name or f"{volume.tags.get('Name', volume_id)} {time.strftime('%Y-%m-%d %H:%M', time.gmtime())}"
+        default = f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())} {volume.tags.get('Name', volume_id)}"
+        name = request.name or default[:_LONGEST_NAME]
         try:
             snapshot_id = await create_snapshot(
                 aws, volume_id, description=f"{volume_id} by hyperpod-ebs", tags={"Name": name}

@@ -27,13 +27,16 @@ async def find_target(aws: Aws, name: str, cluster: str | None) -> Target:
             raise errors.InvalidRequest(f"{denial}; or give --cluster with the cluster's ARN") from denial
         return _instance(node)
     for each in names:
-        found = await clusters.describe_cluster(aws, each)
-        if len(names) == 1 and node.is_hyperpod:
-            return _hyperpod(node, found)
         try:
-            await clusters.describe_node(aws, found, node.instance)
+            found = await clusters.describe_cluster(aws, each)
+            if len(names) > 1 or not node.is_hyperpod:
+                await clusters.describe_node(aws, found, node.instance)
         except errors.NotFound:
             continue
+        except errors.Denied:
+            if node.is_hyperpod:
+                raise
+            continue  # the caller may know only EC2
         return _hyperpod(node, found)
     if not node.is_hyperpod:
         return _instance(node)
