@@ -24,10 +24,10 @@ from hyperpod_ebs.kit.files import off_loop
 _PODS: Final = 8
 """The pods of the driver whose logs are read, those with restarts first."""
 
-_LINES: Final = "1000"
-_BYTES: Final = str(1 << 20)
+_LINES: Final = "500"
+_BYTES: Final = str(1 << 18)
 _AT_ONCE: Final = 4
-_DEADLINE: Final = 20.0
+_DEADLINE: Final = 8.0
 """Seconds for all logs."""
 
 _CONTAINERS: Final = ("ebs-plugin", "csi-", "node-driver-registrar")

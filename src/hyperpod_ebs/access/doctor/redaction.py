@@ -26,18 +26,22 @@ _TEXT_PATTERNS: Final[Sequence[tuple[re.Pattern[str], str]]] = (
     (re.compile(r"\beyJ[\w-]{5,}\.[\w-]*\.?[\w-]*"), REMOVED),  # JSON Web Tokens
     (re.compile(r"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{12,}\b"), REMOVED),
     (re.compile(r"(?i)\b(bearer|basic|negotiate)\s+[\w.~+/=-]+"), rf"\1 {REMOVED}"),
-    (re.compile(r"(?i)(\w+://)[^\s@\"']+@"), rf"\1{REMOVED}@"),
-    (re.compile(r"(\w+://[^\s?\"'<>\\]+)\?[^\s\"'<>\\]+"), rf"\1?{REMOVED}"),
+    (re.compile(r"(\w{1,20}://)[^\s@\"']{1,300}@"), rf"\1{REMOVED}@"),
+    (re.compile(r"(\w{1,20}://[^\s?\"'<>\\]{1,300})\?[^\s\"'<>\\]+"), rf"\1?{REMOVED}"),
     (
         re.compile(
-            r"(?i)([\w.-]*(?:secret|token|password|passwd|credential|private[_-]?key|api[_-]?key|access[_-]?key|"
-            r"authorization|signature|cookie)[\w.-]*[\\\"']*\s*[:=]\s*)(?:\\?\"(?:[^\"\\]|\\.)*\"?|'[^']*'?|[^\s,;&}\]]+)"
+            r"(?i)((?:secret|token|password|passwd|credential|private[_-]?key|api[_-]?key|access[_-]?key|authorization|"
+            r"signature|cookie)[\w.-]{0,60}[\\\"']{0,4}\s{0,20}[:=]\s{0,20})"
+            r"(?:\\?\"(?:[^\"\\]|\\.)*\"?|'[^']*'?|[^\s,;&}\]]+)"
         ),
         rf"\1{REMOVED}",
     ),
     (re.compile(r"(?<![\w/+=.-])(?=[\w/+]*\d)(?=[\w/+]*[a-z])(?=[\w/+]*[A-Z])[A-Za-z0-9/+]{40}(?![\w/+=.-])"), REMOVED),
 )
-"""What looks like a secret in a text, and what replaces it; the last one is a secret access key."""
+"""What looks like a secret in a text, and what replaces it; the last one is a secret access key.
+
+Repetitions have bounds, because a search must not take the square of the length of a line of megabytes.
+"""
 
 _ANNOTATIONS: Final = (
     "eks.amazonaws.com/role-arn",

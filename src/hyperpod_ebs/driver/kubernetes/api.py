@@ -90,7 +90,7 @@ class Api:
             Error: As `get`.
         """
         with api_errors.translate(f"GET {path}"):
-            return await off_loop(self._send, "GET", _target(path, query), None, {}, bytes.decode, deadline=DEADLINE)
+            return await off_loop(self._send, "GET", _target(path, query), None, {}, _parse_text, deadline=DEADLINE)
 
     async def patch(self, path: str, changes: list[Object]) -> Object:
         """Apply a JSON patch, completely or not at all, and return the object at `path` after it.
@@ -245,6 +245,10 @@ class _WatchReader(threading.Thread):
             with suppress(OSError):
                 # The shutdown of the plain socket: TLS's own would destroy the connection while the thread reads.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
+def _parse_text(body: bytes) -> str:
+    return body.decode(errors="replace")
 
 
 def _parse_object(body: bytes) -> Object:
