@@ -143,6 +143,7 @@ BROKEN: Final = [
     Broken("cluster updates", change("clusters", cluster_id, state="Updating"), "cluster", ["Updating", "InService"]),
     Broken("Slurm", change("clusters", cluster_id, eks=None), "orchestrator", ["Slurm", "EKS"]),
     Broken("no such node", do_nothing, "node", [OTHER_NODE, "choose"], node=lambda site: site.name(OTHER_NODE)),
+    Broken("node ends", change("instances", first_node, state="shutting-down"), "node", ["running: choose another"]),
     Broken("node starts", change("instances", first_node, state="pending"), "node", ["Pending", "wait"]),
     Broken("restricted group", restrict_group, "instance group", ["restricted instance group workers", "choose"]),
     Broken("attached elsewhere", attach_elsewhere, "volume", ["attached at", "volume move"]),

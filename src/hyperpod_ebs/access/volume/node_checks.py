@@ -15,6 +15,9 @@ _HYPERPOD_VOLUMES: Final = 2
 _RUNNING: Final = {HyperPodNode: frozenset({"Running"}), Ec2Node: frozenset({"running", "stopped"})}
 """The states of nodes that take volumes."""
 
+_ENDING: Final = frozenset({"ShuttingDown", "shutting-down", "terminated"})
+"""The states of nodes that do not run again."""
+
 
 def target_checks(facts: Facts, *, is_detach: bool = False) -> Iterator[Check]:
     """The preconditions that attaching and detaching have in common."""
@@ -86,9 +89,8 @@ def _node(facts: Facts, *, is_detach: bool) -> Check:
         case Machine() if machine.status in _RUNNING[type(node)] or is_detach:
             return passing("node", f"node {node} is {machine.status}")
         case Machine():
-            return failing(
-                "node", f"node {node} is {machine.status}, not running: wait until it runs, or choose another node"
-            )
+            step = "choose another node" if machine.status in _ENDING else "wait until it runs, or choose another node"
+            return failing("node", f"node {node} is {machine.status}, not running: {step}")
         case other:
             return unknown("node", other)
 
