@@ -304,6 +304,17 @@ def test_the_changes_make_a_document_fit(case: Case) -> None:
     assert [finding for finding in left if finding.patch] == []
 
 
+def test_a_denial_of_several_actions_is_one_finding_with_one_change() -> None:
+    inline = [each.json for each in driver_documents(SETTING, inline=True).values()]
+    policies = [given_policy(raw, name=f"policy {index}") for index, raw in enumerate(inline)]
+    denial = given_policy(document(deny("ec2:DeleteVolume", "ec2:RunInstances", "ec2:ModifyVolume")), name="denial")
+
+    (finding,) = findings(driver_job(SETTING, ROLE), Subject(policies=[*policies, denial]))
+
+    (operation,) = finding.patch
+    assert (finding.policy, operation["value"]) == ("denial", "ec2:RunInstances")
+
+
 @pytest.mark.parametrize("name", ["AmazonEBSCSIDriverPolicyV2", "AdministratorAccess"])
 def test_policies_of_aws_are_accepted_for_drivers_alone(name: str) -> None:
     arn = f"arn:aws:iam::aws:policy/{name}"
