@@ -127,6 +127,19 @@ async def test_where_nothing_answers_each_part_is_named_once(tmp_path: Path) -> 
     assert "kube" in findings[1]["evidence"]
 
 
+async def test_an_api_server_that_is_down_is_asked_once(site: DoctorSite, tmp_path: Path) -> None:
+    doctor = workstation(site, tmp_path)
+    asked = tmp_path / "asked"
+    (tmp_path / "kubectl").write_text(f"#!/bin/sh\necho >> {asked}\necho 'connection refused' >&2\nexit 1\n")
+
+    findings = await doctor.findings(code=4)
+
+    of_kubernetes = [each for each in findings if each["object"] == "Kubernetes"]
+    assert len(of_kubernetes) == 1
+    assert "connection refused" in of_kubernetes[0]["evidence"]
+    assert asked.read_text() == "\n"
+
+
 @pytest.mark.requirement("doctor.only-reads")
 async def test_fix_asks_and_then_adds_the_missing_tag(site: DoctorSite, tmp_path: Path) -> None:
     doctor = workstation(site, tmp_path)

@@ -126,6 +126,7 @@ class Context:
         self._aws = Part("AWS", lambda: stack.enter_async_context(open_aws()))
         self._caller = Part("AWS", self._load_caller)
         self._reader = Part("Kubernetes", lambda: stack.enter_async_context(open_reader()))
+        self._version = Part("Kubernetes", self._load_version)
         self._clusters = Part("HyperPod clusters", self._load_clusters)
         self._cluster_nodes = Part("nodes of HyperPod clusters", self._load_cluster_nodes)
         self._volumes = Part("EBS volumes", self._load_volumes)
@@ -150,8 +151,13 @@ class Context:
         return await self._caller.get()
 
     async def reader(self) -> Reader:
-        """The API server. Raises `Missing` without kubeconfig file or kubectl."""
+        """The API server, which answers. Raises `Missing` without kubeconfig file or kubectl, or if it is down."""
+        await self._version.get()
         return await self._reader.get()
+
+    async def kubernetes_version(self) -> str:
+        """The API server's version, such as v1.34.1-eks-3cfe0ce; empty if the caller may not read it."""
+        return await self._version.get()
 
     async def clusters(self) -> list[Cluster]:
         """The HyperPod clusters: the wanted one, or all in the region."""
@@ -303,6 +309,13 @@ class Context:
             return await (await self.reader()).get(path)
         except errors.NotFound:
             return None
+
+    async def _load_version(self) -> str:
+        """Read the version: of an API server that is down, only this request fails, and not one for each list."""
+        try:
+            return str((await (await self._reader.get()).get("/version")).get("gitVersion", ""))
+        except (errors.Denied, errors.NotFound):
+            return ""
 
     async def _load_caller(self) -> Caller:
         return await (await self._aws.get()).caller()

@@ -20,8 +20,7 @@ _REPLACE: Final = (
 
 
 async def _check_version(context: Context) -> AsyncIterator[Finding]:
-    answer = await (await context.reader()).get("/version")
-    text = str(answer.get("gitVersion", ""))
+    text = await context.kubernetes_version()
     found = tested_versions.parse_version(text)
     if found and found < tested_versions.OLDEST_KUBERNETES:
         oldest = ".".join(map(str, tested_versions.OLDEST_KUBERNETES))
