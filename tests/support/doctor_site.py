@@ -124,6 +124,10 @@ class DoctorSite:
 
     async def examine(self, checks: Sequence[Check], wanted: Wanted = _WANTED) -> list[Finding]:
         """What the doctor finds, without what is in order."""
+        return [finding for finding in await self.report(checks, wanted) if finding.status != "ok"]
+
+    async def report(self, checks: Sequence[Check], wanted: Wanted = _WANTED) -> list[Finding]:
+        """All that the doctor says."""
 
         @asynccontextmanager
         async def open_reader() -> AsyncGenerator[KubernetesObjects]:
@@ -131,8 +135,7 @@ class DoctorSite:
 
         async with AsyncExitStack() as stack:
             context = Context(wanted, self._share_caller, open_reader, stack)
-            findings = await run_checks(checks, context)
-        return [finding for finding in findings if finding.status != "ok"]
+            return await run_checks(checks, context)
 
     @asynccontextmanager
     async def as_user(self, *actions: str) -> AsyncGenerator["DoctorSite"]:

@@ -17,6 +17,12 @@ CHECKS: Final = [check for check in AWS_CHECKS if check.name != "quotas"]
 """Without the quotas, which the emulator does not have (`tests/unit/test_quotas.py`)."""
 
 
+OF_THE_ROLE: Final = [
+    check
+    for check in CHECKS
+    if check.name in {"service account", "pod identity agent", "trust", "permissions", "keys", "volume tags"}
+]
+
 WITHOUT_CREATE: Final = next(fault for fault in FAULTS if fault.id == "the driver's role lacks ec2:CreateVolume")
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("doctor at AWS")]
@@ -85,6 +91,30 @@ async def test_in_the_driver_s_pod_dry_runs_take_the_place_of_the_simulator(
     (first, *_) = denied
     assert (first.status, first.consequence) == ("fails", "No volume is created for a claim")
     assert "ec2:CreateVolume" in first.evidence
+
+
+async def test_without_a_known_role_nothing_is_said_to_be_in_order_with_it(site: DoctorSite) -> None:
+    """The region has no EKS cluster that can be the driver's, so that the role may come from anywhere."""
+    for table in ("pod_identity_associations", "eks_clusters"):
+        for key in list(getattr(site.emulator.world.store, table)):
+            getattr(site.emulator.world.store, table).drop(key)
+
+    findings = await site.report(OF_THE_ROLE)
+
+    (missing,) = findings
+    assert (missing.status, missing.object) == ("not checked", "the driver's role")
+    assert all(check.name in missing.consequence for check in OF_THE_ROLE)
+
+
+@pytest.mark.parametrize("id_", ["the service account has no role", "the role of the association does not exist"])
+async def test_without_a_role_nothing_is_said_to_be_in_order_with_it(id_: str, site: DoctorSite) -> None:
+    await next(fault for fault in FAULTS if fault.id == id_).plant(site)
+
+    findings = await site.report(OF_THE_ROLE)
+
+    assert [(finding.status, finding.check) for finding in findings if finding.check != "pod identity agent"] == [
+        ("fails", "service account")
+    ]
 
 
 async def calls(site: DoctorSite) -> Counter[str]:

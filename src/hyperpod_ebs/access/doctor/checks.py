@@ -9,6 +9,7 @@ To add a check, write an asynchronous generator that takes the `Context` and yie
   `await context.objects("/api/v1/nodes")`. A part that is missing raises `Missing`; let it pass. The runner then
   reports the part once, with the checks that needed it. A check of what only a node or a pod can show raises
   `Missing(..., is_elsewhere=True)` at other places.
+- A check that has nothing to look at because of what another check reports raises `Moot`, and says nothing then.
 - An `errors.Error` that leaves the check becomes a `not checked` finding with the error's message.
 - A check reads, and changes nothing. A safe change is a `Remedy` of the finding, which only `--fix` applies.
 - Add the fault that it finds to the table of faults in the tests, which is also the reference page of the doctor.
@@ -16,10 +17,11 @@ To add a check, write an asynchronous generator that takes the `Context` and yie
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
-from hyperpod_ebs.access.doctor.context import Context, Missing
+from hyperpod_ebs.access.doctor.context import Context, Missing, Moot
 from hyperpod_ebs.access.doctor.findings import ORDER, Finding, not_checked
 from hyperpod_ebs.driver.model import errors
 
@@ -58,9 +60,12 @@ async def run_checks(
 
     async def run(check: Check) -> None:
         try:
-            async with asyncio.timeout(deadline):
-                async for finding in check.run(context):
-                    found[check.name].append(finding)
+            with suppress(Moot):
+                async with asyncio.timeout(deadline):
+                    async for finding in check.run(context):
+                        found[check.name].append(finding)
+                if not found[check.name]:
+                    found[check.name].append(Finding(status="ok", object=check.name, evidence=check.promise))
         except Missing as reason:
             missing.setdefault(reason.part, (reason, []))[1].append(check.name)
         except errors.Error as error:
@@ -71,9 +76,6 @@ async def run_checks(
         except Exception as error:  # noqa: BLE001 - one broken check must not hide what the others find
             why = f"the check itself has failed: {error} ({type(error).__name__}); please report it"
             found[check.name].append(not_checked(check.name, why))
-        else:
-            if not found[check.name]:
-                found[check.name].append(Finding(status="ok", object=check.name, evidence=check.promise))
         on_done(check.name)
 
     async with asyncio.TaskGroup() as tasks:

@@ -48,6 +48,10 @@ class Missing(Exception):  # noqa: N818 - named for what happened
         super().__init__(f"{part}: {why}")
 
 
+class Moot(Exception):  # noqa: N818 - named for what happened
+    """A check has nothing to look at, because of something that another check reports."""
+
+
 class Part(Generic[T]):
     """Something that is loaded once; the first check that asks waits for it."""
 
@@ -228,6 +232,24 @@ class Context:
         """How the driver gets its role, once for each EKS cluster; empty if it is known to get none."""
         return await self._role_uses.get()
 
+    async def uses_of_existing_roles(self) -> list[RoleUse]:
+        """How the driver gets its role, without roles that are known not to exist.
+
+        Raises:
+            Missing: That is not known.
+            Moot: The driver gets no role, or one that does not exist; the check of the service account reports it.
+        """
+        uses = [use for use in await self.role_uses() if await self._may_exist(use.arn)]
+        if not uses:
+            raise Moot
+        return uses
+
+    async def _may_exist(self, role: str) -> bool:
+        try:
+            return await self.role(role) is not None
+        except Missing:
+            return True
+
     async def role_in_annotation(self) -> str:
         """The role in the annotation of the driver's service account; empty without one."""
         account = await self.service_account()
@@ -291,6 +313,8 @@ class Context:
         caller = await self.caller()
         if IN_POD in os.environ and ":assumed-role/" in caller.arn:
             return [RoleUse(arn=await principal_arn(await self.aws(), caller.arn), way="caller")]
+        if not eks_clusters:
+            reasons.append("no EKS cluster is known to be the driver's")
         if reasons:
             raise Missing("the driver's role", f"it cannot be found ({'; '.join(reasons)}); give --role")
         return []

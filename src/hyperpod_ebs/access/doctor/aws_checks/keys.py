@@ -24,6 +24,8 @@ from hyperpod_ebs.driver.model import errors, tags
 from hyperpod_ebs.driver.model.kubernetes_node import DRIVER
 from hyperpod_ebs.iam.request import Principal, PrincipalType
 
+_CLASSES: Final = "/apis/storage.k8s.io/v1/storageclasses"
+
 _ATTACHING: Final = ("kms:DescribeKey", "kms:CreateGrant")
 _CREATING: Final = ("kms:GenerateDataKeyWithoutPlaintext", "kms:Decrypt")
 _COPYING: Final = ("kms:ReEncryptFrom", "kms:ReEncryptTo")
@@ -39,7 +41,7 @@ async def _keys_of_classes(context: Context) -> dict[str, str]:
     """The keys that StorageClasses name, each with one that names it."""
     found = dict[str, str]()
     if await context.has_kubernetes():
-        for item in await context.objects("/apis/storage.k8s.io/v1/storageclasses"):
+        for item in await context.objects(_CLASSES):
             parameters = {key.lower(): str(value) for key, value in (item.get("parameters") or {}).items()}
             if item.get("provisioner") == DRIVER and (key := parameters.get("kmskeyid")):
                 found.setdefault(key, f"StorageClass {item['metadata']['name']}")
@@ -87,6 +89,9 @@ async def _check_keys(context: Context) -> AsyncIterator[Finding]:
             yield finding
     if missing:
         raise missing
+    # Without these, the check has not seen all keys, or not whether the role can use them.
+    await context.objects(_CLASSES)
+    await context.uses_of_existing_roles()
 
 
 async def _check_name(context: Context, name: str, user: str, checked: set[str]) -> AsyncIterator[Finding]:
@@ -144,7 +149,7 @@ async def _check_key(context: Context, key: KmsKey, user: str) -> AsyncIterator[
         return
     if key.is_managed_by_aws:
         return
-    for use in await context.role_uses():
+    for use in await context.uses_of_existing_roles():
         if role := await context.role(use.arn):
             async for finding in _check_use(await context.aws(), key, user, role):
                 yield finding

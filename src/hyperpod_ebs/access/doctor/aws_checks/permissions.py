@@ -155,7 +155,7 @@ async def driver_setting(context: Context, use: RoleUse, role: Role) -> DriverSe
 
 async def _check_permissions(context: Context) -> AsyncIterator[Finding]:
     aws = await context.aws()
-    for use in await context.role_uses():
+    for use in await context.uses_of_existing_roles():
         if (role := await _readable_role(context, use)) is None:
             continue
         setting = await driver_setting(context, use, role)

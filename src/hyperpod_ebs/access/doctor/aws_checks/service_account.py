@@ -72,7 +72,7 @@ def _origin(use: RoleUse, account: str) -> str:
 
 async def _check_agent(context: Context) -> AsyncIterator[Finding]:
     aws = await context.aws()
-    for use in await context.role_uses():
+    for use in await context.uses_of_existing_roles():
         if use.way != "Pod Identity" or use.eks is None:
             continue
         status = await addon_status(aws, use.eks.name, _AGENT)
@@ -104,7 +104,7 @@ async def _has_own_agent(context: Context) -> bool:
 
 
 async def _check_trust(context: Context) -> AsyncIterator[Finding]:
-    for use in await context.role_uses():
+    for use in await context.uses_of_existing_roles():
         role = await context.role(use.arn)
         if role is None or use.eks is None:
             continue

@@ -86,7 +86,7 @@ async def _check_tags(context: Context) -> AsyncIterator[Finding]:
         if volume.id in names:
             deciding = tuple((key, _decisive(key, volume.tags[key])) for key in _DECIDING if key in volume.tags)
             by_tags.setdefault(deciding, []).append(volume)
-    for use in await context.role_uses():
+    for use in await context.uses_of_existing_roles():
         if role := await context.role(use.arn):
             setting = await driver_setting(context, use, role)
             for deciding, members in by_tags.items():
