@@ -10,7 +10,8 @@ from hyperpod_ebs.access.aws.session import ANY_CALLER, AwsOptions, open_aws
 from hyperpod_ebs.access.console import Output, confirm, confirm_by_typing
 from hyperpod_ebs.access.kubernetes.reader import CURRENT_CONTEXT, KubernetesOptions
 from hyperpod_ebs.access.volume import changing, growth, snapshots
-from hyperpod_ebs.access.volume.changing import Plan, Request
+from hyperpod_ebs.access.volume.change_requests import Request
+from hyperpod_ebs.access.volume.changing import Plan
 from hyperpod_ebs.access.volume.facts import Unread
 from hyperpod_ebs.access.volume.outcome import print_end
 from hyperpod_ebs.access.volume.targets import find_target

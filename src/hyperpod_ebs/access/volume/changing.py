@@ -1,59 +1,24 @@
 """`volume attach`, `detach` and `move`: check all preconditions, then request the change and follow it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from hyperpod_ebs.access import exit_codes
-from hyperpod_ebs.access.aws import attachment
-from hyperpod_ebs.access.aws.detachment import request_detach
-from hyperpod_ebs.access.aws.session import Aws, AwsOptions, open_aws
-from hyperpod_ebs.access.aws.volumes import EbsVolume, Holder, describe_volume
-from hyperpod_ebs.access.console import Output, note
-from hyperpod_ebs.access.kubernetes.reader import KubernetesOptions
+from hyperpod_ebs.access.aws.session import Aws, open_aws
+from hyperpod_ebs.access.aws.volumes import EbsVolume, Holder
+from hyperpod_ebs.access.console import note
+from hyperpod_ebs.access.volume.change_requests import Request, request_attachment, request_detachment
 from hyperpod_ebs.access.volume.checks import Check, failing
 from hyperpod_ebs.access.volume.facts import DETACHED, Facts, Target, Unread
-from hyperpod_ebs.access.volume.follow_up import command_line
 from hyperpod_ebs.access.volume.outcome import print_end, print_preconditions
 from hyperpod_ebs.access.volume.preconditions import attach_checks, detach_checks
 from hyperpod_ebs.access.volume.reading import Act, Question, read_facts, read_manager, read_volume
 from hyperpod_ebs.access.volume.targets import find_target, target_of
-from hyperpod_ebs.access.volume.waiting import Goal, Until, wait
+from hyperpod_ebs.access.volume.waiting import wait
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode, Node
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What the user asked for."""
-
-    volume_id: str
-    node: str | None
-    cluster: str | None
-    managed_is_fine: bool
-    is_dry_run: bool
-    timeout: float
-    output: Output
-    options: AwsOptions
-    kubernetes: KubernetesOptions
-
-    @property
-    def command(self) -> Callable[..., str]:
-        """The command line of these words, for messages."""
-        return partial(command_line, self.options)
-
-    def goal(self, until: Until, node: Node | None, *, was_requested: bool = True) -> Goal:
-        """What to wait for."""
-        return Goal(
-            volume_id=self.volume_id,
-            until=until,
-            node=node,
-            timeout=self.timeout,
-            command=self.command,
-            was_requested=was_requested,
-        )
+from hyperpod_ebs.driver.model.nodes import HyperPodNode, Node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +65,7 @@ async def attach(request: Request) -> int:
         if code is not None:
             return code
         if not here:
-            await _request_attach(aws, request, target)
+            await request_attachment(aws, request, target)
         await _follow_attach(aws, request, target, checks)
         return 0
 
@@ -139,7 +104,7 @@ async def detach(request: Request, plan: Plan, *, force: bool) -> int:
         Error: AWS refuses, or the volume is not detached in time.
     """
     async with open_aws(request.options) as aws:
-        node = await _detach(aws, request, plan, force=force)
+        node = await request_detachment(aws, request, plan.leaving, plan.holder, force=force)
         try:
             volume = await wait(aws, request.goal("detached", node))
         except errors.Denied as denial:
@@ -186,7 +151,7 @@ async def move(request: Request, plan: Move) -> int:
     target = plan.joining
     finish = request.command("attach", request.volume_id, target.node)
     async with open_aws(request.options) as aws:
-        old = await _detach(aws, request, plan.end, force=False)
+        old = await request_detachment(aws, request, plan.end.leaving, plan.end.holder)
         try:
             await wait(aws, request.goal("available", old))
         except (asyncio.CancelledError, errors.Error) as error:
@@ -195,7 +160,7 @@ async def move(request: Request, plan: Move) -> int:
                 raise
             raise errors.Refused(f"{error}; once it is available, finish with `{finish}`") from error
         try:
-            await _request_attach(aws, request, target)
+            await request_attachment(aws, request, target)
         except errors.Error as error:
             raise errors.Refused(
                 f"volume {request.volume_id} is detached from {old} and available, but not attached to {target.node}: "
@@ -218,48 +183,6 @@ async def _follow_attach(aws: Aws, request: Request, target: Target, checks: Seq
     print_end(volume, sentence, node=target.node, checks=checks, output=request.output, changed=True)
 
 
-async def _request_attach(aws: Aws, request: Request, target: Target) -> None:
-    """Request the attachment; an answer that was lost does not matter if the volume is attaching."""
-    with _explain_interruption(request, "attached", target.node):
-        try:
-            match target.node:
-                case HyperPodNode(_, instance):
-                    await attachment.attach_to_node(aws, request.volume_id, target.cluster_arn, instance)
-                case Ec2Node(instance):
-                    await attachment.attach_to_instance(aws, request.volume_id, instance)
-        except (errors.Refused, errors.Unavailable):
-            if not await _is_held(aws, request.volume_id, target.node):
-                raise
-    note(f"attach requested: volume {request.volume_id} to {target.node}")
-
-
-async def _detach(aws: Aws, request: Request, plan: Plan, *, force: bool) -> Node:
-    """Request the detachment, unless AWS is at it already; the node."""
-    node = plan.leaving.node
-    resource = f"{plan.leaving.cluster_arn}-{node.instance}" if plan.leaving.cluster_arn else node.instance
-    holder = plan.holder or Holder(node=node, resource=resource, state="", device="", since=None)
-    if holder.state in {"detaching", "busy"} and not force:
-        note(f"volume {request.volume_id} is already {holder.state} at {node}")
-        return node
-    with _explain_interruption(request, "detached", node):
-        try:
-            await request_detach(aws, request.volume_id, holder, force=force)
-        except (errors.Refused, errors.Unavailable):
-            if await _is_held(aws, request.volume_id, node) is not False:
-                raise
-    note(f"detach requested: volume {request.volume_id} from {node}")
-    return node
-
-
-async def _is_held(aws: Aws, volume_id: str, node: Node) -> bool | None:
-    """Whether the volume is attached or attaching to the node; None if the caller may not see it."""
-    try:
-        volume = await describe_volume(aws, volume_id)
-    except (errors.Denied, errors.Unavailable):
-        return None
-    return any(each.node == node and each.state in {"attaching", "attached"} for each in volume.holders)
-
-
 @asynccontextmanager
 async def _changing_nothing() -> AsyncGenerator[None]:
     """Say after Ctrl-C that nothing was changed in the block."""
@@ -267,18 +190,6 @@ async def _changing_nothing() -> AsyncGenerator[None]:
         yield
     except asyncio.CancelledError:
         note("interrupted; nothing was changed")
-        raise
-
-
-@contextmanager
-def _explain_interruption(request: Request, until: Until, node: Node) -> Generator[None]:
-    """Say after Ctrl-C that the request may have reached AWS."""
-    try:
-        yield
-    except asyncio.CancelledError:
-        note(f"interrupted: AWS may have got the request already, and volume {request.volume_id} may soon be {until}")
-        note(f"  look:      {request.command('list', '--node', node)}")
-        note(f"  follow it: {request.goal(until, node).wait_command}")
         raise
 
 
