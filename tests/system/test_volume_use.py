@@ -571,7 +571,7 @@ async def test_no_aws_sdk_is_loaded(shell: NodeShell, data: Path) -> None:
     script = shell.node.directory / "modules.py"
     script.write_text(
         "import sys\nfrom hyperpod_ebs import cli\nassert cli.run(sys.argv[1:]) == 0\n"
-        "print([name for name in sys.modules if name.startswith('aiobotocore')], file=sys.stderr)\n"
+        "print([name for name in sys.modules if 'botocore' in name or 'driver.aws' in name], file=sys.stderr)\n"
     )
 
     finished = await shell.run(*shell.command_line("use", VOLUME, str(data), python=[str(script)]))

@@ -1,16 +1,11 @@
 """`hyperpod-ebs volume`: volumes of HyperPod nodes and EC2 instances, by hand."""
 
-import asyncio
 from typing import Final
 
 from cyclopts import App
 
 from hyperpod_ebs.access import exit_codes
-from hyperpod_ebs.access.aws.session import ANY_CALLER, AwsOptions
-from hyperpod_ebs.access.console import Output
 from hyperpod_ebs.access.help_texts import epilogue
-from hyperpod_ebs.access.kubernetes.reader import CURRENT_CONTEXT, KubernetesOptions
-from hyperpod_ebs.access.volume import listing
 
 _CHANGES: Final = "hyperpod_ebs.access.volume.change_commands"
 _NODE: Final = "hyperpod_ebs.access.volume.node.commands"
@@ -32,6 +27,27 @@ app = App(
             "hyperpod-ebs volume attach --help": "the flags and the JSON output of a command",
         },
         codes=_CODES,
+    ),
+)
+# By path, so that the commands on a node do not load the AWS SDK, and a command loads only its own modules.
+app.command(
+    "hyperpod_ebs.access.volume.list_command:list_volumes",
+    name="list",
+    help=(
+        "List volumes: state, size, type, key, the node that holds it, and the Kubernetes claim.\n\n"
+        "EC2 shows a volume on a HyperPod node only as attached to an associated resource; the list names the node. "
+        "Claims come from the Kubernetes cluster of the kubeconfig file, if there is one, and from the driver's tags."
+    ),
+    help_epilogue=epilogue(
+        {
+            "hyperpod-ebs volume list": "all volumes of the account in the region",
+            "hyperpod-ebs volume list --cluster training": "the volumes on the nodes of one HyperPod cluster",
+            "hyperpod-ebs volume list --node hyperpod-i-0123456789abcdef0 --output json": "those on one node, as JSON",
+        },
+        json=(
+            "an array of volumes, each with volume, name, state, sizeGiB, type, zone, zoneId, kmsKey, snapshot, "
+            "multiAttach, created, claim, tags, and attachments (node, resource, state, device, since)"
+        ),
     ),
 )
 app.command(
@@ -113,11 +129,14 @@ app.command(
         json="an object with volume, fromGiB, toGiB, changed and modification (its state)",
     ),
 )
-# By path: these commands run on a node, where the others' modules are not needed.
 app.command(
     f"{_NODE}:use_volume",
     name="use",
-    help="Mount an attached volume at a directory of this node; a blank volume gets a filesystem first.",
+    help=(
+        "Mount an attached volume at a directory of this node; a blank volume gets a filesystem first.\n\n"
+        "Run it as root on the node. It calls no AWS API and needs no credentials. Only a device that is proved blank "
+        "is formatted. If the volume is mounted there already, the command succeeds. After an interruption, repeat it."
+    ),
     help_epilogue=epilogue(
         {
             "hyperpod-ebs volume use vol-0123456789abcdef0 /data": "mount it, after making ext4 if it is blank",
@@ -134,7 +153,12 @@ app.command(
 app.command(
     f"{_NODE}:release_volume",
     name="release",
-    help="Unmount a volume of this node, so that it can be detached; say which processes use it.",
+    help=(
+        "Unmount a volume of this node, so that it can be detached; say which processes use it.\n\n"
+        "Run it as root on the node. It writes the data back, unmounts, removes the line that `use --persist` added to "
+        "/etc/fstab, and succeeds only when nothing on the node uses the device. If something uses the volume, it "
+        "changes nothing."
+    ),
     help_epilogue=epilogue(
         {
             "hyperpod-ebs volume release vol-0123456789abcdef0": "unmount the volume",
@@ -147,40 +171,3 @@ app.command(
         ),
     ),
 )
-
-
-@app.command(
-    name="list",
-    help_epilogue=epilogue(
-        {
-            "hyperpod-ebs volume list": "all volumes of the account in the region",
-            "hyperpod-ebs volume list --cluster training": "the volumes on the nodes of one HyperPod cluster",
-            "hyperpod-ebs volume list --node hyperpod-i-0123456789abcdef0 --output json": "those on one node, as JSON",
-        },
-        json=(
-            "an array of volumes, each with volume, name, state, sizeGiB, type, zone, zoneId, kmsKey, snapshot, "
-            "multiAttach, created, claim, tags, and attachments (node, resource, state, device, since)"
-        ),
-    ),
-)
-def list_volumes(
-    *,
-    cluster: str | None = None,
-    node: str | None = None,
-    output: Output = "table",
-    aws: AwsOptions = ANY_CALLER,
-    kubernetes: KubernetesOptions = CURRENT_CONTEXT,
-) -> None:
-    """List volumes: state, size, type, key, the node that holds it, and the Kubernetes claim.
-
-    EC2 shows a volume on a HyperPod node only as attached to an associated resource; the list names the node. Claims
-    come from the Kubernetes cluster of the kubeconfig file, if there is one, and from the driver's tags.
-
-    Args:
-        cluster: Only volumes on nodes of this HyperPod cluster: its name, id or ARN.
-        node: Only volumes on this node: i-..., hyperpod-i-... or hyperpod-CLUSTER-i-....
-        output: Format: a table, or one JSON array.
-        aws: The caller and the region.
-        kubernetes: The API server.
-    """
-    asyncio.run(listing.list_and_print(cluster=cluster, node=node, output=output, options=aws, kubernetes=kubernetes))
