@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import pty
 import signal
 import sys
 import tarfile
@@ -138,6 +139,31 @@ async def test_an_api_server_that_is_down_is_asked_once(site: DoctorSite, tmp_pa
     assert len(of_kubernetes) == 1
     assert "connection refused" in of_kubernetes[0]["evidence"]
     assert asked.read_text() == "\n"
+
+
+async def test_a_no_leaves_a_change_out_and_ctrl_c_ends_the_questions(site: DoctorSite, tmp_path: Path) -> None:
+    doctor = workstation(site, tmp_path)
+    store = site.emulator.world.store
+    store.volumes.put(replace(store.volumes[site.volume], tags={}))
+    terminal, stdin = pty.openpty()
+    argv, pipe = (sys.executable, "-m", "hyperpod_ebs.cli", "doctor", "--fix"), asyncio.subprocess.PIPE
+
+    async with asyncio.timeout(60):
+        ended = await asyncio.create_subprocess_exec(*argv, env=dict(doctor.env), stdin=stdin, stdout=pipe, stderr=pipe)
+        assert ended.stderr is not None
+        await ended.stderr.readuntil(b"[y/N]")
+        ended.send_signal(signal.SIGINT)
+        await ended.communicate()
+        os.write(terminal, b"n\n")
+        answered = await asyncio.create_subprocess_exec(
+            *argv, env=dict(doctor.env), stdin=stdin, stdout=pipe, stderr=pipe
+        )
+        await answered.communicate()
+    for end in (terminal, stdin):
+        os.close(end)
+
+    assert (ended.returncode, answered.returncode) == (130, 3)
+    assert store.volumes[site.volume].tags == {}
 
 
 @pytest.mark.requirement("doctor.only-reads")

@@ -1,6 +1,7 @@
 """What the access tools print: results as a table or JSON on stdout; progress, questions and notes on stderr."""
 
 import json
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
@@ -20,6 +21,10 @@ _UNLIMITED: Final = 1_000_000
 
 class Declined(errors.Refused):
     """The user did not agree to an act that destroys or interrupts something."""
+
+
+class NoTerminal(Declined):
+    """There is no terminal to ask on."""
 
 
 def print_json(value: object) -> None:
@@ -60,12 +65,13 @@ def confirm(question: str, *, yes: bool) -> None:
     """Ask for a yes, unless `yes` is given.
 
     Raises:
-        Declined: The answer is another one, or there is no terminal to ask on.
+        Declined: The answer is another one.
+        NoTerminal: There is no terminal to ask on.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Declined(f"{question} There is no terminal to ask on; repeat the command with --yes")
+        raise NoTerminal(f"{question} There is no terminal to ask on; repeat the command with --yes")
     if _ask(f"{question} [y/N] ").casefold() not in {"y", "yes"}:
         raise Declined("nothing was changed")
 
@@ -74,19 +80,25 @@ def confirm_by_typing(explanation: str, word: str) -> None:
     """Explain what may be lost, and ask the user to type a word, such as the volume's id.
 
     Raises:
-        Declined: The user types something else, or there is no terminal to ask on.
+        Declined: The user types something else.
+        NoTerminal: There is no terminal to ask on.
     """
     note(explanation)
     if not sys.stdin.isatty():
-        raise Declined(f"there is no terminal on which {word} can be typed to confirm; nothing was changed")
+        raise NoTerminal(f"there is no terminal on which {word} can be typed to confirm; nothing was changed")
     if _ask(f"Type {word} to confirm: ") != word:
         raise Declined("nothing was changed")
 
 
 def _ask(prompt: str) -> str:
-    sys.stderr.write(printable(prompt))
-    sys.stderr.flush()
-    return sys.stdin.readline().strip()
+    """Ask for a line. Ctrl-C ends the question at once, also in a coroutine, whose loop would only note it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        sys.stderr.write(printable(prompt))
+        sys.stderr.flush()
+        return sys.stdin.readline().strip()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _cell(value: object) -> str:
