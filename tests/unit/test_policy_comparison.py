@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from hyperpod_ebs.access.exit_codes import FAILS, MAY_FAIL, OK
 from hyperpod_ebs.access.policy.comparison.compare import findings
 from hyperpod_ebs.access.policy.comparison.findings import Finding, exit_code
-from hyperpod_ebs.access.policy.comparison.given_policies import GivenPolicy, compile_policy
+from hyperpod_ebs.access.policy.comparison.given_policies import GivenPolicy, compile_policy, find_documents
 from hyperpod_ebs.access.policy.comparison.jobs import Job, Subject, caller_job, driver_job, key_job
 from hyperpod_ebs.access.policy.documents import attach_document, detach_document, driver_documents
 from hyperpod_ebs.access.policy.key_documents import KeyUsers, key_policy
 from hyperpod_ebs.access.policy.statements import Setting
-from hyperpod_ebs.iam.documents import Kind
+from hyperpod_ebs.driver.model.errors import InvalidRequest
+from hyperpod_ebs.iam.documents import Kind, MalformedPolicy
 
 Json = Any  # a policy document
 Statement = Mapping[str, Any]
@@ -485,3 +486,49 @@ def test_each_removal_from_a_generated_document_is_found_and_given_back(setting:
         assert fixed is not None, finding
         policies[finding.policy] = fixed
     assert findings(job, Subject(policies=list(policies.values()))) == [], what
+
+
+DAMAGE: Final = [
+    None,
+    [],
+    {},
+    True,
+    5,
+    "",
+    "*",
+    "${aws:x}",
+    "arn:aws:ec2",
+    "ec2:[a",
+    ["*"],
+    [["a"]],
+    {"AWS": "*"},
+    {"a": [1]},
+]
+
+
+def nodes(value: Json, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths of all values in a JSON value, except itself."""
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for word, member in members:
+        yield (*path, word)
+        yield from nodes(member, (*path, word))
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_a_damaged_document_is_compared_or_refused(data: st.DataObject) -> None:
+    job, kind, documents = data.draw(st.sampled_from(list(generated_jobs(SETTING))))
+    damaged = json.loads(json.dumps(documents))
+    *parents, last = data.draw(st.sampled_from(list(nodes(damaged))))
+    place = damaged
+    for word in parents:
+        place = place[word]
+    place[last] = copy.deepcopy(data.draw(st.sampled_from(DAMAGE)))
+
+    try:
+        found = [each for number, raw in enumerate(damaged) for each in find_documents(json.dumps(raw), str(number))]
+        subject = Subject(policies=[given_policy(raw, kind, name) for name, raw in found])
+    except (InvalidRequest, MalformedPolicy):
+        return
+
+    assert all(finding.document["message"] for finding in findings(job, subject))

@@ -101,7 +101,7 @@ class _Compiler:
         for element, negation in _PAIRS.items():
             if element in source and negation in source:
                 _fail_syntax()
-        if source.get("Effect") not in {effect.value for effect in Effect}:
+        if source.get("Effect") not in [effect.value for effect in Effect]:
             _fail_syntax()
         actions = self._actions(source)
         principals = self._principals(source)
@@ -276,7 +276,7 @@ def _strings(value: Json) -> Sequence[str]:
 def _values(value: Json) -> Sequence[str]:
     """The values of a condition; a bare true or false is the same as the string."""
     values = value if isinstance(value, list) else [value]
-    return [str(each).lower() if isinstance(each, bool) else _strings(each)[0] for each in values]
+    return _strings([str(each).lower() if isinstance(each, bool) else each for each in values])
 
 
 def _check_members(source: Mapping[str, Json], known: set[str]) -> None:
