@@ -448,6 +448,18 @@ async def test_fstab_that_cannot_be_written_leaves_no_mount(shell: NodeShell, da
     assert (await shell.use(VOLUME, str(data), "--persist"))["persisted"]
 
 
+async def test_fstab_that_is_a_mount_of_its_own_is_refused_first(shell: NodeShell, data: Path) -> None:
+    """As in a container: rename(2) does not replace a mount point."""
+    await shell.node.attach(size=SMALL)
+    await shell.run("mount", "--bind", "/etc/fstab", "/etc/fstab")
+
+    error = await shell.refusal("use", VOLUME, str(data), "--persist")
+
+    assert "it is a mount of its own" in error
+    await shell.run("umount", "/etc/fstab")
+    assert (await shell.use(VOLUME, str(data), "--persist"))["madeFilesystem"]
+
+
 async def test_two_at_the_same_time_make_one_filesystem_and_one_mount(shell: NodeShell, data: Path) -> None:
     await shell.node.attach(size=SMALL)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from hyperpod_ebs.access.volume.node import fstab
+from hyperpod_ebs.driver.linux.pinned_path import read_mount_id
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.kit import command
 from hyperpod_ebs.kit.command import CommandFailed
@@ -33,7 +34,7 @@ def check_writable() -> None:
     real = Path(os.path.realpath(fstab.PATH))
     if not os.access(real.parent, os.W_OK):
         raise errors.NotReady(f"cannot write {real}: {real.parent} is read-only; repeat the command without --persist")
-    if real.is_mount() or (real.exists() and real.stat().st_dev != real.parent.stat().st_dev):
+    if real.exists() and _mount_id(real) != _mount_id(real.parent):
         raise errors.NotReady(
             f"cannot replace {real}: it is a mount of its own, as in a container; run the command on the node itself"
         )
@@ -116,6 +117,14 @@ def _copy_attributes(like: Path, handle: int) -> None:
 def _check_unchanged(path: Path, seen: tuple[int, ...] | None) -> None:
     if _identity(path) != seen:
         raise errors.NotReady(f"cannot change {path}: another program has just changed it; repeat the command")
+
+
+def _mount_id(path: Path) -> int:
+    handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return read_mount_id(handle)
+    finally:
+        os.close(handle)
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:
