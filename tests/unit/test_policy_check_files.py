@@ -142,6 +142,17 @@ def test_the_guides_addition_to_the_drivers_role_needs_the_policy_of_aws_next_to
     assert "AmazonEBSCSIDriverPolicyV2" in err
 
 
+def test_a_policy_of_a_caller_without_any_action_of_ec2_does_not_fit(checker: Checker) -> None:
+    """Only the driver's role has a policy of AWS next to its own."""
+    without_ec2 = document(*json.loads(FITTING)["Statement"][:2])
+
+    code, out, err = checker.run(without_ec2, "attach", "--check", "-", *GIVEN)
+
+    assert code == 3
+    assert "ec2:AttachVolume is not allowed" in out
+    assert "AmazonEBSCSIDriverPolicyV2" not in err
+
+
 def test_a_printed_policy_fits(checker: Checker) -> None:
     users = ("--driver", "driver", "--caller", f"arn:aws:iam::{ACCOUNT}:user/ann", "--execution-role", "node")
     account = ("--account", ACCOUNT, "--region", "us-west-2")

@@ -121,7 +121,8 @@ def _findings(job: JobName, setting: Setting, account: ServiceAccount, read: Sou
         subject = Subject(
             policies=compiled, boundary=boundary if read.boundary else None, context=_principal_tags(account, read)
         )
-        found = findings(_without_own_policy(_job(job, setting, read), subject, read), subject)
+        needed = _job(job, setting, read)
+        found = findings(_without_own_policy(needed, subject, read) if job == "driver" else needed, subject)
     if job == "driver":
         found += trust_refused
         found += [finding for policy in trust for finding in trust_findings(policy, account)]
