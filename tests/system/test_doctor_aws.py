@@ -1,5 +1,7 @@
 """What the doctor finds at AWS: each fault, and nothing else."""
 
+import re
+import sys
 from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import Final
@@ -9,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from hyperpod_ebs.access.doctor.registry import AWS_CHECKS, CALLER_ACTIONS
+from hyperpod_ebs.kit import command
 from tests.support.aws_faults import FAULTS, give_role_by_token
 from tests.support.doctor_faults import Fault
 from tests.support.doctor_site import DoctorSite, add_nodes, healthy_site
@@ -115,6 +118,29 @@ async def test_without_a_role_nothing_is_said_to_be_in_order_with_it(id_: str, s
     assert [(finding.status, finding.check) for finding in findings if finding.check != "pod identity agent"] == [
         ("fails", "service account")
     ]
+
+
+@pytest.mark.parametrize(
+    "id_",
+    ["a detached device is still in use", "a volume is attached to an instance outside of the Kubernetes cluster"],
+)
+async def test_the_command_that_ends_an_attachment_is_accepted(id_: str, site: DoctorSite) -> None:
+    await next(fault for fault in FAULTS if fault.id == id_).plant(site)
+
+    (finding,) = await site.examine([check for check in CHECKS if check.name == "attachments"])
+
+    (words,) = re.findall(r"`hyperpod-ebs (volume detach [^`]*)`", finding.fix)
+    argv = [sys.executable, "-m", "hyperpod_ebs.cli", *words.split(), "--dry-run"]
+    await command.run(["env", *(f"{name}={value}" for name, value in site.emulator.env.items()), *argv])
+
+
+async def test_no_forced_detachment_is_recommended_for_a_hyperpod_node(site: DoctorSite) -> None:
+    await next(fault for fault in FAULTS if fault.id == "an attachment does not end").plant(site)
+
+    (finding,) = await site.examine([check for check in CHECKS if check.name == "attachments"])
+
+    assert "aws sagemaker batch-reboot-cluster-nodes" in finding.fix
+    assert site.node in finding.fix
 
 
 async def calls(site: DoctorSite) -> Counter[str]:

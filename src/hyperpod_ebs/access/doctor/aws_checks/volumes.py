@@ -159,21 +159,22 @@ async def _check_attachments(context: Context) -> AsyncIterator[Finding]:
                 where,
                 f"it is {holder.state} to {machine}, and AWS has no such machine any more",
                 "The volume cannot be attached to another node",
-                f"`hyperpod-ebs volume detach {volume.id} --force`",
+                f"AWS detaches the volumes of a machine that ends: `hyperpod-ebs volume wait {volume.id} --until "
+                "available`; if that does not end, ask AWS Support",
             )
         elif holder.state == "busy":
             yield fails(
                 where,
                 f"its detachment from {machine} has state busy: the machine still uses the device",
                 "The volume cannot be attached to another node",
-                f"unmount it on the node, or restart it; at last `hyperpod-ebs volume detach {volume.id} --force`",
+                f"unmount it on the node; at last {_last_resort(volume, holder)}",
             )
         elif holder.state == "attaching" and holder.since and datetime.now(UTC) - holder.since > _PATIENCE:
             yield fails(
                 where,
                 f"it has been attaching to {machine} since {holder.since:%Y-%m-%dT%H:%M:%SZ}; that takes seconds",
                 "Pods with the volume wait, and no other node can have it",
-                f"`hyperpod-ebs volume detach {volume.id} --force`, and restart the node",
+                _last_resort(volume, holder),
             )
         elif holder.state == "attached" and volume.id in names and nodes and machine not in nodes:
             yield may_fail(
@@ -181,8 +182,24 @@ async def _check_attachments(context: Context) -> AsyncIterator[Finding]:
                 f"PersistentVolume {names[volume.id]['metadata']['name']} names it, and it is attached to {machine}, "
                 "which is not a node of the Kubernetes cluster",
                 "Pods with the volume wait until it is detached there",
-                f"`hyperpod-ebs volume detach {volume.id}`, once nothing there uses it",
+                f"{_detach_command(volume, holder)}, once nothing there uses it",
             )
+
+
+def _last_resort(volume: EbsVolume, holder: Holder) -> str:
+    """The command that ends an attachment that AWS does not end; HyperPod has no forced detachment."""
+    match holder.node:
+        case HyperPodNode(cluster, instance):
+            reboot = f"aws sagemaker batch-reboot-cluster-nodes --cluster-name {cluster} --node-ids {instance}"
+            return f"reboot the node, which interrupts all its pods: `{reboot}`"
+        case _:
+            return f"{_detach_command(volume, holder, '--force')}, and restart the machine"
+
+
+def _detach_command(volume: EbsVolume, holder: Holder, *flags: str) -> str:
+    instance = holder.node.instance if holder.node else ""
+    words = ["hyperpod-ebs volume detach", volume.id, instance, *flags, "--even-though-kubernetes-manages-it"]
+    return f"`{' '.join(word for word in words if word)}`"
 
 
 async def _absent_machines(context: Context, holders: list[Holder]) -> set[str]:
