@@ -151,6 +151,29 @@ async def test_a_volume_is_detached_from_an_instance_that_is_stopped(site: Lefto
     assert f"machine {node} is up" in why[f"{on_node}@{node}"]
 
 
+async def test_an_attachment_to_a_cluster_that_is_gone_is_not_said_to_be_removed(site: LeftoverSite) -> None:
+    """SageMaker knows neither the cluster nor the node, while EC2 still shows the attachment."""
+    volume = await site.add_volume(0)
+    cluster, (node,) = await site.aws.create_cluster()
+    await site.aws.attach_to_node(cluster, node, volume)
+
+    async def is_attached() -> bool:
+        return await site.aws.volume_state(volume) == "in-use attached"
+
+    await wait_until(is_attached)
+    store = site.emulator.world.store
+    for each in store.attachments.where("volume", volume):
+        store.attachments.put(replace(each, since=each.since - timedelta(days=30).total_seconds()))
+    store.instances.put(replace(store.instances[node], cluster="abcdefghijkl"))
+
+    done = await site.commands.run("--delete", "--yes", "--record", str(site.record), "--output", "json", code=1)
+
+    (outcome,) = done.json["outcomes"]
+    assert (outcome["kind"], outcome["result"]) == ("attachment", "failed")
+    assert "cannot detach volume" in outcome["reason"]
+    assert site.lines()[-1]["result"] == "refused"
+
+
 class Trouble(NamedTuple):
     """A change of the cluster after which nothing can be judged."""
 

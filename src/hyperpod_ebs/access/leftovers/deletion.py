@@ -74,7 +74,7 @@ class Deletion:
         try:
             with self.record.act(_act(verdict), verdict.id, _details(now, verdict)):
                 await _act_on(self.aws, now, verdict)
-        except errors.NotFound:
+        except (errors.VolumeNotFound, errors.SnapshotNotFound):
             return Outcome(verdict=verdict, result="gone", reason="it is gone")
         except errors.Error as error:
             if self.record.is_broken:

@@ -90,7 +90,7 @@ class Record:
         self.write({"act": what, "id": id_, "phase": "begins", **details})
         try:
             yield
-        except errors.NotFound as error:
+        except (errors.VolumeNotFound, errors.SnapshotNotFound) as error:
             self.write({"act": what, "id": id_, "phase": "ended", "result": "not there", "error": str(error)})
             raise
         except errors.Unavailable as error:
