@@ -117,7 +117,20 @@ def test_a_wrong_value_is_named(capsys: pytest.CaptureFixture[str], case: Wrong)
     assert shown.out == ""
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"Statement": [1]}', "null", '{"Statement": null}', "\xff"])
+NO_POLICIES: Final = [
+    "",
+    "[]",
+    "{}",
+    '{"Statement": [1]}',
+    "null",
+    '{"Statement": null}',
+    '{"Statement": [{"Effect": "Allow", "Principal": {"AWS": null}, "Action": "kms:DescribeKey", "Resource": "*"}]}',
+    '{"Statement": [{"Effect": "Allow", "Action": "kms:DescribeKey", "Resource": "*"}]}',
+    "\xff",
+]
+
+
+@pytest.mark.parametrize("text", NO_POLICIES)
 def test_a_file_that_is_no_policy_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str) -> None:
     (tmp_path / "policy").write_bytes(text.encode("latin-1"))
 
@@ -125,4 +138,20 @@ def test_a_file_that_is_no_policy_is_refused(capsys: pytest.CaptureFixture[str],
         cli.run(["policy", "key", "--key", KEY, "--driver", "d", "--add-to", str(tmp_path / "policy")]) == WRONG_USAGE
     )
 
-    assert "policy is not" in capsys.readouterr().err
+    assert f"--add-to {tmp_path / 'policy'}" in capsys.readouterr().err
+
+
+def test_the_present_policy_may_be_as_the_aws_cli_prints_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """AWS CLI reference, get-key-policy: the policy is a string in the answer."""
+    words = ["policy", "key", "--key", KEY]
+    assert cli.run([*words, "--driver", "driver"]) == 0
+    text = capsys.readouterr().out
+    shown = []
+
+    for form in (text, json.dumps(text), json.dumps({"Policy": text, "PolicyName": "default"})):
+        (tmp_path / "policy").write_text(form)
+        assert cli.run([*words, "--caller", "me", "--add-to", str(tmp_path / "policy")]) == 0
+        shown.append(json.loads(capsys.readouterr().out))
+
+    assert shown[0] == shown[1] == shown[2]
+    assert shown[0]["Statement"][:1] == json.loads(text)["Statement"][:1]

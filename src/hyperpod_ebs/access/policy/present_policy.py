@@ -1,29 +1,37 @@
 """A key's present policy, to which statements are added: a key has only one policy (KMS API reference)."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hyperpod_ebs.access.policy.comparison.given_policies import compile_policy, find_documents
 from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.iam.documents import Kind, MalformedPolicy
 
 Raw = Mapping[str, Any]  # JSON
 
 
 def read_policy(path: Path) -> Raw:
-    """Read a policy document.
+    """Read the policy of a key, as the key has it or as the AWS CLI prints it.
 
     Raises:
-        InvalidRequest: The file is missing, or is not a policy document.
+        InvalidRequest: The file is missing, or IAM would refuse the document.
     """
+    name = f"--add-to {path}"
     try:
-        policy = json.loads(path.read_text())
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise errors.InvalidRequest(f"cannot read --add-to {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise errors.InvalidRequest(f"--add-to {path} is not JSON: {error}") from error
-    if not isinstance(policy, dict) or not all(isinstance(each, dict) for each in _statements(policy)):
-        raise errors.InvalidRequest(f"--add-to {path} is not a policy document: it has no list of statements")
+        raise errors.InvalidRequest(f"cannot read {name}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise errors.InvalidRequest(f"cannot read {name}: it is not UTF-8 text") from error
+    found = find_documents(text, name)
+    if len(found) != 1:
+        raise errors.InvalidRequest(f"{name} has {len(found)} policy documents, but a key has one")
+    ((_, policy),) = found
+    try:
+        compile_policy(name, policy, Kind.RESOURCE)
+    except MalformedPolicy as error:
+        raise errors.InvalidRequest(f"{name} is not the policy of a key: {str(error).rstrip('.')}") from error
     return policy
 
 
@@ -78,7 +86,7 @@ def _with_principals(statement: Raw, new: str | Sequence[str]) -> Raw:
 
 
 def _names(value: str | Sequence[str]) -> Iterator[str]:
-    yield from [value] if isinstance(value, str) else value
+    yield from map(str, [value] if isinstance(value, str | int) else value)
 
 
 def _unused_sid(sid: str, statements: Sequence[Raw]) -> str:
