@@ -34,6 +34,7 @@ async def test_list_shows_holders_of_both_kinds(emulator: Emulator, aws: Aws, tm
     await aws.attach_to_node(cluster, node, on_node)
     await aws.ec2("attach_volume", VolumeId=on_instance, InstanceId=instance, Device="/dev/xvdba")
     await aws.ec2("create_tags", Resources=[free], Tags=[{"Key": "Name", "Value": "Gewichte für Müller"}])
+    described = await aws.ec2("describe_instances", InstanceIds=[instance])
     commands = VolumeCommands(env=emulator.env, home=tmp_path)
 
     table = await commands.run("list")
@@ -47,6 +48,7 @@ async def test_list_shows_holders_of_both_kinds(emulator: Emulator, aws: Aws, tm
             ["--node", hyperpod],
             ["--node", node],
             ["--node", instance],
+            ["--node", described["Reservations"][0]["Instances"][0]["PrivateDnsName"]],
         )
     ]
 
@@ -59,8 +61,9 @@ async def test_list_shows_holders_of_both_kinds(emulator: Emulator, aws: Aws, tm
     assert everything[on_node]["attachments"][0]["resource"] == f"{cluster}-{node}"
     assert everything[on_instance]["attachments"][0]["device"] == "/dev/xvdba"
     assert everything[free]["attachments"] == []
-    assert all(on_node in each and free not in each for each in by_name[:-1])
-    assert on_instance in by_name[-1]
+    assert all(on_node in each and free not in each for each in by_name[:-2])
+    assert on_instance in by_name[-2]
+    assert by_name[-1] == by_name[-2]
 
 
 async def test_list_shows_claims_and_waits_for_no_api_server(emulator: Emulator, aws: Aws, tmp_path: Path) -> None:

@@ -57,6 +57,20 @@ async def list_instances(aws: Aws, ids: Sequence[str]) -> list[Ec2Instance]:
     return instances
 
 
+async def find_instance_by_name(aws: Aws, name: str) -> str:
+    """The id of the instance with this private DNS name; empty without one.
+
+    Raises:
+        Error: AWS refuses to describe it.
+    """
+    ec2 = await aws.ec2()
+    by_name = {"Name": "private-dns-name", "Values": [name]}
+    with translate_sdk_errors(f"describe the instance with the private DNS name {name}"):
+        answer = await ec2.describe_instances(Filters=[by_name])  # type: ignore[list-item] # a filter
+        found = (instance["InstanceId"] for each in answer["Reservations"] for instance in each["Instances"])
+        return next(found, "")
+
+
 async def zone_names(aws: Aws) -> Mapping[str, str]:
     """The ids of the region's availability zones by their names.
 

@@ -59,7 +59,7 @@ def attach_volume(
 
     Args:
         volume: The volume's id.
-        node: The node: i-..., hyperpod-i-... or hyperpod-CLUSTER-i-....
+        node: The node: i-..., hyperpod-i-..., hyperpod-CLUSTER-i-..., or its private DNS name on EC2.
         change: As above.
         aws: The caller and the region.
         kubernetes: The API server.

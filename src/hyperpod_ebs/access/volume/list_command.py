@@ -23,7 +23,7 @@ def list_volumes(
 
     Args:
         cluster: Only volumes on nodes of this HyperPod cluster: its name, id or ARN.
-        node: Only volumes on this node: i-..., hyperpod-i-... or hyperpod-CLUSTER-i-....
+        node: Only volumes on this node: i-..., hyperpod-i-..., hyperpod-CLUSTER-i-..., or its private DNS name on EC2.
         output: Format: a table, or one JSON array.
         aws: The caller and the region.
         kubernetes: The API server.

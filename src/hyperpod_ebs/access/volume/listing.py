@@ -9,7 +9,8 @@ from hyperpod_ebs.access.aws.volumes import EbsVolume, Holder, list_volumes
 from hyperpod_ebs.access.console import Output, note, print_json, print_table
 from hyperpod_ebs.access.kubernetes.reader import KubernetesOptions
 from hyperpod_ebs.access.volume.claims import PersistentVolumes, read_persistent_volumes
-from hyperpod_ebs.access.volume.node_names import NodeName, parse_node_name
+from hyperpod_ebs.access.volume.node_names import NodeName
+from hyperpod_ebs.access.volume.targets import read_node_name
 from hyperpod_ebs.driver.model.nodes import HyperPodNode
 
 COLUMNS = ("volume", "name", "state", "size", "type", "zone", "key", "attached_to", "claim")
@@ -23,12 +24,13 @@ async def list_and_print(
     Raises:
         Error: AWS refuses to describe the volumes or the cluster.
     """
-    name = parse_node_name(node) if node else None
-    async with open_aws(options) as aws, asyncio.TaskGroup() as group:
-        reading = group.create_task(read_persistent_volumes(kubernetes))
-        wanted = (await find_cluster(aws, cluster)).id if cluster else ""
-        volumes = [each for each in await list_volumes(aws) if is_held(each, cluster=wanted, node=name)]
-        persistent = await reading
+    async with open_aws(options) as aws:
+        name = await read_node_name(aws, node) if node else None
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(read_persistent_volumes(kubernetes))
+            wanted = (await find_cluster(aws, cluster)).id if cluster else ""
+            volumes = [each for each in await list_volumes(aws) if is_held(each, cluster=wanted, node=name)]
+            persistent = await reading
         _print(aws, volumes, persistent, output)
 
 

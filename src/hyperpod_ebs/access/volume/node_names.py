@@ -10,6 +10,8 @@ _NAME: Final = re.compile(
     r"(?:(?P<hyperpod>hyperpod-)(?:(?P<cluster>[a-z0-9]{12})-)?)?(?P<instance>i-[0-9a-f]{8}(?:[0-9a-f]{9})?)"
 )
 
+_DNS_NAME: Final = re.compile(r"ip-[0-9a-f-]+(?:\.[a-z0-9-]+)+")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeName:
@@ -22,6 +24,11 @@ class NodeName:
 
     cluster: str
     """The id of the HyperPod cluster; empty if the name does not contain it."""
+
+
+def is_private_dns_name(name: str) -> bool:
+    """Whether this is the name of an EC2 node in Kubernetes: the private DNS name of its instance."""
+    return _DNS_NAME.fullmatch(name) is not None
 
 
 def parse_node_name(name: str) -> NodeName:

@@ -2,9 +2,10 @@
 
 from hyperpod_ebs.access.aws import clusters
 from hyperpod_ebs.access.aws.clusters import Cluster
+from hyperpod_ebs.access.aws.instances import find_instance_by_name
 from hyperpod_ebs.access.aws.session import Aws
 from hyperpod_ebs.access.volume.facts import Absent, Target, Unread
-from hyperpod_ebs.access.volume.node_names import NodeName, parse_node_name
+from hyperpod_ebs.access.volume.node_names import NodeName, is_private_dns_name, parse_node_name
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode, Node
 
@@ -17,7 +18,7 @@ async def find_target(aws: Aws, name: str, cluster: str | None) -> Target:
         NotFound: There is no such cluster.
         Error: AWS does not let the caller find it.
     """
-    node = parse_node_name(name)
+    node = await read_node_name(aws, name)
     if node.cluster or cluster:
         return await _find_in_cluster(aws, node, cluster)
     try:
@@ -42,6 +43,23 @@ async def find_target(aws: Aws, name: str, cluster: str | None) -> Target:
         return _instance(node)
     where = f"the HyperPod clusters of {aws.region} ({', '.join(names) or 'there are none'})"
     raise errors.NodeNotFound(f"node {name} is in none of {where}; it may have been replaced, or give --region")
+
+
+async def read_node_name(aws: Aws, name: str) -> NodeName:
+    """What the name of a node says, also the private DNS name that an EC2 node has in Kubernetes.
+
+    Raises:
+        InvalidRequest: No node can have this name.
+        NodeNotFound: No instance has this private DNS name.
+        Error: AWS does not let the caller find it.
+    """
+    if not is_private_dns_name(name):
+        return parse_node_name(name)
+    if instance := await find_instance_by_name(aws, name):
+        return NodeName(instance=instance, is_hyperpod=False, cluster="")
+    raise errors.NodeNotFound(
+        f"no EC2 instance in {aws.region} has the private DNS name {name}; give its instance id, or --region"
+    )
 
 
 async def target_of(aws: Aws, node: Node, resource: str) -> Target:
