@@ -86,7 +86,7 @@ async def measure(nodes: int) -> None:
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, default=1000, help="nodes of the HyperPod cluster")
     asyncio.run(measure(parser.parse_args().nodes))
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
+from hyperpod_ebs.access.aws.machines import MachineState
 from hyperpod_ebs.access.aws.snapshots import EbsSnapshot
 from hyperpod_ebs.access.aws.volumes import EbsVolume, Holder
 from hyperpod_ebs.access.leftovers import prices
@@ -31,6 +32,7 @@ OLD: Final = NOW - timedelta(days=30)
 UIDS: Final = ("0f4b9a52-0000-4000-8000-000000000001", "0f4b9a52-0000-4000-8000-000000000002")
 VOLUMES: Final = ("vol-0000000000000000a", "vol-0000000000000000b")
 SNAPSHOTS: Final = ("snap-0000000000000000a", "snap-0000000000000000b")
+STATES: Final[tuple[MachineState, ...]] = ("up", "stopped", "gone")
 INSTANCES: Final = ("i-0000000000000000a", "i-0000000000000000b")
 CLAIMS: Final = (("research", "data"), ("research", "models"))
 RULES: Final = Rules(older_than=timedelta(days=7))
@@ -107,7 +109,8 @@ def attachment(**members: Any) -> KubernetesAttachment:
 
 def cluster(**members: Any) -> Kubernetes:
     """A cluster that was read completely, whose driver writes `train` into tags."""
-    return Kubernetes(**{"controllers": frozenset({"train"})} | members)
+    usual: dict[str, Any] = {"controllers": frozenset({"train"})}
+    return Kubernetes(**usual | members)
 
 
 def world(kubernetes: Kubernetes | None = None, **members: Any) -> World:
@@ -428,7 +431,7 @@ def worlds(draw: st.DrawFn) -> World:
             )
             for id_ in SNAPSHOTS
         ),
-        machines=draw(st.dictionaries(st.sampled_from(INSTANCES), st.sampled_from(["up", "stopped", "gone"]))),
+        machines=draw(st.dictionaries(st.sampled_from(INSTANCES), st.sampled_from(STATES))),
         kubernetes=kubernetes,
     )
 

@@ -1,4 +1,6 @@
 """HyperPod clusters and their nodes (SageMaker API reference: ListClusters, DescribeCluster, ListClusterNodes)."""
+# botocore marks every member of an answer as optional. A missing one is a KeyError, which `calls` reports:
+# pyright: reportTypedDictNotRequiredAccess=false
 
 import re
 from dataclasses import dataclass

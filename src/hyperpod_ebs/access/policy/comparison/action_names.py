@@ -16,7 +16,7 @@ _CLOSE: Final = 0.8
 @functools.cache
 def actions_by_service() -> Mapping[str, tuple[str, ...]]:
     """The names of the actions by the service's prefix: ec2, AttachVolume."""
-    lines = (resources.files(__package__) / _FILE).read_text().splitlines()
+    lines = (resources.files("hyperpod_ebs.access.policy.comparison") / _FILE).read_text().splitlines()
     return {service: tuple(names) for service, *names in map(str.split, lines)}
 
 

@@ -182,7 +182,11 @@ def _apply(raw: dict[str, Json], operation: Operation) -> None:
     words = [each.replace("~1", "/").replace("~0", "~") for each in str(operation["path"]).split("/")[1:]]
     parent: Json = raw
     for word in words[:-1]:
-        parent = parent[int(word)] if isinstance(parent, list) else cast("dict[str, Json]", parent)[word]  # or it fails
+        match parent:
+            case list():
+                parent = parent[int(word)]
+            case _:
+                parent = cast("dict[str, Json]", parent)[word]  # or it fails
     last = words[-1]
     if isinstance(parent, list):
         if operation["op"] == "add":

@@ -177,7 +177,7 @@ def _narrow_statement(statement: RawStatement, problem: Problem) -> RawStatement
 
 def _safe_addition(policy: GivenPolicy, statement: RawStatement) -> Operation:
     """The operation that adds a statement, without an id that the policy has already."""
-    sids = {each.get("Sid") for each in policy.statements}
+    sids = [each.get("Sid") for each in policy.statements]
     if statement.get("Sid") in sids:
         statement = {name: value for name, value in statement.items() if name != "Sid"}
     return policy.addition(statement)
