@@ -4,6 +4,7 @@ import asyncio
 import os
 import pty
 import signal
+import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -283,3 +284,15 @@ async def test_grow_and_snapshot_explain_what_follows(emulator: Emulator, aws: A
     assert taken.json["state"] == "completed"
     snapshots = await aws.ec2("describe_snapshots", SnapshotIds=[taken.json["snapshot"]])
     assert snapshots["Snapshots"][0]["Tags"] == [{"Key": "Name", "Value": "vor dem Umzug"}]
+
+
+async def test_a_user_learns_that_aws_does_not_answer(emulator: Emulator, tmp_path: Path) -> None:
+    """An endpoint that accepts connections and says nothing, as behind a broken proxy."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        env = {**emulator.env, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        async with VolumeCommands(env=env, home=tmp_path).start("list") as process:
+            await read_until(process, "AWS has not answered DescribeVolumes")
+            process.send_signal(signal.SIGINT)
+            await process.communicate()
+
+    assert process.returncode == 130

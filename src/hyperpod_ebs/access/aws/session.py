@@ -12,12 +12,14 @@ from botocore.exceptions import BotoCoreError
 from cyclopts import Group, Parameter
 
 from hyperpod_ebs import __version__
+from hyperpod_ebs.access.console import note
 from hyperpod_ebs.driver.aws.calls import translate_sdk_errors
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.kit.files import off_loop
 
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession
+    from botocore.model import OperationModel
     from types_aiobotocore_ec2 import EC2Client
     from types_aiobotocore_eks import EKSClient
     from types_aiobotocore_iam import IAMClient
@@ -34,6 +36,11 @@ _NO_CREDENTIALS: Final = (
     '`eval "$(hyperpod-ebs emulator env)"`'
 )
 _NO_REGION: Final = "no AWS region is set; give --region, or set AWS_REGION or a region in the profile"
+
+_SLOW: Final = 5.0
+"""Seconds without an answer after which that is reported; the SDK repeats a call that gets none."""
+
+_TIMER: Final = "hyperpod_ebs_timer"
 
 _GROUP: Final = Group("AWS", sort_key=90)
 
@@ -130,6 +137,9 @@ class Aws:
                     entered = await self._stack.enter_async_context(client)
                     # Reads the file about the pages of listings, for all operations.
                     await off_loop(entered.can_paginate, min(entered.meta.method_to_api_mapping))
+                    entered.meta.events.register("before-call", _begin_to_wait)
+                    entered.meta.events.register("after-call", _end_to_wait)
+                    entered.meta.events.register("after-call-error", _end_to_wait)
                     self._clients[service] = entered
             return self._clients[service]
 
@@ -170,6 +180,18 @@ async def partition_of(region: str) -> str:
         raise errors.InvalidRequest(f"region {region} is in no partition that the AWS SDK knows: {error}") from error
 
 
+def _begin_to_wait(model: "OperationModel", context: dict[str, Any], **_: object) -> None:
+    """Before a call: report later that AWS has not answered, unless it has."""
+    text = f"AWS has not answered {model.name} for {_SLOW:g} s; waiting for it"
+    context[_TIMER] = asyncio.get_running_loop().call_later(_SLOW, note, text)
+
+
+def _end_to_wait(context: dict[str, Any], **_: object) -> None:
+    """After a call."""
+    if timer := context.pop(_TIMER, None):
+        timer.cancel()
+
+
 def _open_session(profile: str | None) -> "AioSession":
     """Open a session; reads files."""
     # Imported when a command runs: `--help` of the commands would take three times as long.
@@ -180,7 +202,7 @@ def _open_session(profile: str | None) -> "AioSession":
     session.set_default_client_config(
         AioConfig(
             connect_timeout=5,
-            read_timeout=30,
+            read_timeout=15,
             max_pool_connections=20,
             retries={"mode": "standard", "total_max_attempts": 5},
             user_agent_extra=f"hyperpod-ebs/{__version__}",
