@@ -30,7 +30,7 @@ class Attachments:
 
     async def get(self, path: str, **query: str) -> dict[str, Any]:
         """The list."""
-        assert path.endswith("/volumeattachments")
+        assert path == "/version" or path.endswith("/volumeattachments")
         assert "continue" not in query
         node = self._machine.name
         # Kubernetes, csi_attacher.go, getAttachmentName

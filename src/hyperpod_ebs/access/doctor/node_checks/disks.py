@@ -19,7 +19,7 @@ from hyperpod_ebs.access.doctor.node_checks.machine import (
     read_storage,
 )
 from hyperpod_ebs.driver.model.path_state import MountEntry
-from hyperpod_ebs.kit.files import Unresponsive, off_loop
+from hyperpod_ebs.kit import command
 
 LONGEST_TIMEOUT: Final = 4_294_967_295
 """The NVMe timeout that AWS recommends for EBS (EBS User Guide, "NVMe I/O operation timeout")."""
@@ -192,9 +192,12 @@ def _read_links(devices: Path) -> tuple[Mapping[str, str], frozenset[str]]:
 
 
 async def _find_failure(path: Path) -> str:
-    """Find out whether the filesystem mounted at `path` answers; why it does not, else an empty text."""
+    """Find out whether the filesystem mounted at `path` answers; why it does not, else an empty text.
+
+    A program asks, and is left behind if it is stuck: the kernel would not let this process exit.
+    """
     try:
-        await off_loop(os.statvfs, path, about=path, deadline=_ANSWER_TIME)
-    except (OSError, Unresponsive) as error:
-        return str(error)
+        await command.run(["stat", "--file-system", str(path)], deadline=_ANSWER_TIME)
+    except command.CommandFailed as failure:
+        return str(failure)
     return ""

@@ -1,28 +1,32 @@
 """Checks of the filesystems below kubelet's directory, and of mounts that Kubernetes has forgotten."""
 
-import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator
+import os
+import sys
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from hyperpod_ebs.access.doctor.checks import Check
-from hyperpod_ebs.access.doctor.context import Context
-from hyperpod_ebs.access.doctor.findings import Finding, fails, may_fail
+from hyperpod_ebs.access.doctor.context import Context, Missing
+from hyperpod_ebs.access.doctor.findings import Finding, fails
 from hyperpod_ebs.access.doctor.kubernetes_checks.objects import name_of
+from hyperpod_ebs.access.doctor.node_checks import filesystem_probe
 from hyperpod_ebs.access.doctor.node_checks.machine import Machine, Storage, call, read_storage
-from hyperpod_ebs.driver.linux.host import LinuxHost
-from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.capability import FILESYSTEMS
-from hyperpod_ebs.driver.model.health import HEALTHY
 from hyperpod_ebs.driver.model.kubernetes_node import DRIVER
 from hyperpod_ebs.driver.model.path_state import MountEntry
-from hyperpod_ebs.driver.mounts.health import judge_writes
+from hyperpod_ebs.kit import command
+from hyperpod_ebs.kit.files import off_loop
 
-_AT_ONCE: Final = 16
-"""Filesystems that are asked at the same time."""
+_CHILD_TIME: Final = 12.0
+"""Seconds for judging all filesystems."""
+
+_MOST_BYTES: Final = 2**24
+"""Bytes of findings that are read."""
 
 _ATTACHMENTS: Final = "/apis/storage.k8s.io/v1/volumeattachments"
 
@@ -36,25 +40,6 @@ def volume_mounts(storage: Storage, kubelet: Path) -> list[MountEntry]:
             if known is None or (mount.mount_point.name == "globalmount" != known.mount_point.name):
                 found[str(mount.number)] = mount
     return list(found.values())
-
-
-async def find_failure(host: LinuxHost, mount: MountEntry) -> Finding | None:
-    """What is wrong with a mounted filesystem, as the driver itself judges it; never waits for a dead one."""
-    where, pods = f"filesystem at {mount.mount_point}", "The pods that use the volume get I/O errors"
-    again = (
-        "delete the volume's pods on this node: kubelet unmounts the volume, and the driver checks and mounts it again"
-    )
-    try:
-        state = await host.inspect_path(mount.mount_point)
-        if state.broken:
-            return fails(where, f"{mount.filesystem} on device {mount.number} is dead: {state.broken}", pods, again)
-        health = await judge_writes(host, f"on {mount.source}", state)
-    except errors.Error as error:
-        return fails(where, str(error), pods, again)
-    if health != HEALTHY:
-        judge = may_fail if health.reason == "ErrorsRecorded" else fails
-        return judge(where, health.message.partition("; ")[0], pods, again)
-    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,18 +83,9 @@ def checks(machine: Machine) -> tuple[Check, ...]:
     async def check_filesystems(context: Context) -> AsyncIterator[Finding]:
         del context
         storage = await read_storage(machine)
-        host = LinuxHost(devices=machine.devices, sysfs=machine.sysfs, root=machine.kubelet)
-        turn = asyncio.Semaphore(_AT_ONCE)
-
-        async def examine(mount: MountEntry) -> Finding | None:
-            async with turn:
-                return await find_failure(host, mount)
-
-        async with asyncio.TaskGroup() as tasks:
-            answers = [tasks.create_task(examine(mount)) for mount in volume_mounts(storage, machine.kubelet)]
-        for answer in answers:
-            if finding := answer.result():
-                yield finding
+        points = [str(mount.mount_point) for mount in volume_mounts(storage, machine.kubelet)]
+        for finding in await _judge_in_child(machine, points) if points else ():
+            yield finding
 
     async def check_forgotten(context: Context) -> AsyncIterator[Finding]:
         storage = await read_storage(machine)
@@ -126,6 +102,28 @@ def checks(machine: Machine) -> tuple[Check, ...]:
         Check(name="filesystems", promise="all mounted volumes answer and accept writes", run=check_filesystems),
         Check(name="forgotten mounts", promise="each mounted volume is attached to this node", run=check_forgotten),
     )
+
+
+async def _judge_in_child(machine: Machine, points: Sequence[str]) -> list[Finding]:
+    """Let a child process judge the filesystems at these paths; see `filesystem_probe`.
+
+    Raises:
+        Missing: The child process has failed.
+    """
+    memory = os.memfd_create("findings", os.MFD_CLOEXEC)
+    settings = (f"/proc/self/fd/{memory}", machine.kubelet, machine.devices, machine.sysfs)
+    argv = [sys.executable, "-m", filesystem_probe.__name__, *map(str, settings), *points]
+    try:
+        with suppress(command.CommandTimedOut):  # a thread of it still waits, and its findings are written
+            await command.run(argv, deadline=_CHILD_TIME, keep=[memory])
+        content = await off_loop(os.pread, memory, _MOST_BYTES, 0)
+    except command.CommandFailed as failure:
+        raise Missing("filesystems", str(failure)) from failure
+    finally:
+        os.close(memory)
+    if not content:
+        raise Missing("filesystems", f"a child process did not judge them within {_CHILD_TIME:g} s")
+    return [Finding(**fields) for fields in json.loads(content)]
 
 
 def _read_staged(kubelet: Path, points: frozenset[Path]) -> list[StagedVolume]:
