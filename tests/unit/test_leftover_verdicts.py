@@ -33,7 +33,7 @@ UIDS: Final = ("0f4b9a52-0000-4000-8000-000000000001", "0f4b9a52-0000-4000-8000-
 VOLUMES: Final = ("vol-0000000000000000a", "vol-0000000000000000b")
 SNAPSHOTS: Final = ("snap-0000000000000000a", "snap-0000000000000000b")
 STATES: Final[tuple[MachineState, ...]] = ("up", "stopped", "gone")
-INSTANCES: Final = ("i-0000000000000000a", "i-0000000000000000b")
+INSTANCES: Final[tuple[str, ...]] = ("i-0000000000000000a", "i-0000000000000000b")
 CLAIMS: Final = (("research", "data"), ("research", "models"))
 RULES: Final = Rules(older_than=timedelta(days=7))
 RESOURCE: Final = "arn:aws:sagemaker:us-west-2:123456789012:cluster/abcdefghijkl-" + INSTANCES[0]

@@ -101,48 +101,49 @@ def caller_requests(setting: Setting, verb: str) -> Iterator[JobRequest]:
 
 def attachment_key_requests(setting: Setting, key: str) -> Iterator[JobRequest]:
     """What whoever attaches an encrypted volume to a HyperPod node needs of the key."""  # allow-word
-    through = _through(setting, "ec2", _SAGEMAKER, _EC2)
     step = "attach an encrypted volume"
-    yield JobRequest(step=step, action="kms:DescribeKey", resource=key, context=through)
-    yield JobRequest(
-        step=step,
-        action="kms:CreateGrant",
-        resource=key,
-        context={
-            **through,
-            **_encryption_context(PROBE_VOLUME),
-            "kms:GrantIsForAWSResource": "true",
-            "kms:GrantOperations": ["Decrypt"],
-            "kms:GrantConstraintType": "EncryptionContextSubset",
-        },
-    )
+    for through in _through(setting, "ec2", _SAGEMAKER, _EC2):
+        yield JobRequest(step=step, action="kms:DescribeKey", resource=key, context=through)
+        yield JobRequest(
+            step=step,
+            action="kms:CreateGrant",
+            resource=key,
+            context={
+                **through,
+                **_encryption_context(PROBE_VOLUME),
+                "kms:GrantIsForAWSResource": "true",
+                "kms:GrantOperations": ["Decrypt"],
+                "kms:GrantConstraintType": "EncryptionContextSubset",
+            },
+        )
 
 
 def data_key_requests(setting: Setting, key: str) -> Iterator[JobRequest]:
     """What the driver needs of the key of new volumes."""
-    context = {**_through(setting, "ec2", _EC2), **_encryption_context(PROBE_VOLUME)}
     create, restore = "create an encrypted volume", "restore a snapshot of another key"
-    for operation in ("GenerateDataKeyWithoutPlaintext", "Decrypt"):
-        yield JobRequest(step=create, action=f"kms:{operation}", resource=key, context=context)
-    for operation in ("ReEncryptFrom", "ReEncryptTo"):
-        yield JobRequest(step=restore, action=f"kms:{operation}", resource=key, context=context)
+    for through in _through(setting, "ec2", _EC2):
+        context = {**through, **_encryption_context(PROBE_VOLUME)}
+        for operation in ("GenerateDataKeyWithoutPlaintext", "Decrypt"):
+            yield JobRequest(step=create, action=f"kms:{operation}", resource=key, context=context)
+        for operation in ("ReEncryptFrom", "ReEncryptTo"):
+            yield JobRequest(step=restore, action=f"kms:{operation}", resource=key, context=context)
 
 
 def cluster_key_requests(setting: Setting, key: str) -> Iterator[JobRequest]:
     """What the execution role of an instance group needs of the key of the cluster's own volumes."""
-    through = _through(setting, "sagemaker", _SAGEMAKER)
     step = "create the encrypted volumes of the cluster's nodes"
-    yield JobRequest(step=step, action="kms:DescribeKey", resource=key, context=through)
-    yield JobRequest(
-        step=step,
-        action="kms:CreateGrant",
-        resource=key,
-        context={
-            **through,
-            "kms:GrantIsForAWSResource": "true",
-            "kms:GrantOperations": ["Decrypt", "DescribeKey", "GenerateDataKeyWithoutPlaintext"],
-        },
-    )
+    for through in _through(setting, "sagemaker", _SAGEMAKER):
+        yield JobRequest(step=step, action="kms:DescribeKey", resource=key, context=through)
+        yield JobRequest(
+            step=step,
+            action="kms:CreateGrant",
+            resource=key,
+            context={
+                **through,
+                "kms:GrantIsForAWSResource": "true",
+                "kms:GrantOperations": ["Decrypt", "DescribeKey", "GenerateDataKeyWithoutPlaintext"],
+            },
+        )
 
 
 def _on_node(setting: Setting, verb: str) -> Iterator[JobRequest]:
@@ -254,13 +255,11 @@ def _forward_access(*services: str) -> dict[str, str | Sequence[str]]:
     }
 
 
-def _through(setting: Setting, service: str, *services: str) -> dict[str, str | Sequence[str]]:
-    """The condition keys of a call to KMS that a service makes for the caller."""
-    return {
-        **_forward_access(*services),
-        "kms:ViaService": f"{service}.{setting.region}.amazonaws.com",
-        "kms:CallerAccount": setting.account,
-    }
+def _through(setting: Setting, service: str, *services: str) -> Iterator[dict[str, str | Sequence[str]]]:
+    """The condition keys of a call to KMS that a service makes for the caller, for each name that it may have."""
+    via = setting.via(service)
+    for name in (via,) if isinstance(via, str) else via:
+        yield {**_forward_access(*services), "kms:ViaService": name, "kms:CallerAccount": setting.account}
 
 
 def _encryption_context(volume: str) -> dict[str, str | Sequence[str]]:
