@@ -126,3 +126,9 @@ def test_a_tag_of_a_user_loses_its_value() -> None:
         "ebs.csi.aws.com/cluster": "true",
         "owner": "(removed)",
     }
+
+
+def test_a_secret_may_be_the_argument_after_its_flag() -> None:
+    item = {"spec": {"containers": [{"name": "ebs-plugin", "args": ["--api-token", SECRET, "--v", "2"]}]}}
+
+    assert redact_object(item)["spec"]["containers"][0]["args"] == ["--api-token", "(removed)", "--v", "2"]

@@ -7,6 +7,7 @@ and their names kept. Texts such as logs keep everything but what looks like a s
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 from hyperpod_ebs.driver.model import parameters, tags
@@ -109,7 +110,7 @@ def _redact_member(key: str, member: Json) -> Json:  # noqa: PLR0911 - one for e
         case "env", list():
             return [_redact_variable(variable) for variable in member]
         case "args" | "command", list():
-            return [_redact_argument(str(argument)) for argument in member]
+            return [_redact_argument(str(flag), str(argument)) for flag, argument in pairwise(["", *member])]
         case "httpHeaders", list():
             return [{"name": header.get("name", ""), "value": REMOVED} for header in member]
         case name, dict() if name in _MAPS:
@@ -136,7 +137,10 @@ def _redact_variable(variable: Mapping[str, Json]) -> Json:
     return {**variable, "value": REMOVED}
 
 
-def _redact_argument(argument: str) -> str:
+def _redact_argument(before: str, argument: str) -> str:
+    """An argument, which may be the value of the flag before it."""
+    if before.startswith("-") and "=" not in before and _SECRET_NAME.search(before) and not argument.startswith("-"):
+        return REMOVED
     name, equals, _ = argument.partition("=")
     if equals and _SECRET_NAME.search(name):
         return f"{name}={REMOVED}"
