@@ -10,11 +10,12 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from hyperpod_ebs.access.doctor.context import Wanted
 from hyperpod_ebs.access.doctor.registry import AWS_CHECKS, CALLER_ACTIONS
 from hyperpod_ebs.kit import command
 from tests.support.aws_faults import FAULTS, give_role_by_token
 from tests.support.doctor_faults import Fault
-from tests.support.doctor_site import DoctorSite, add_nodes, healthy_site
+from tests.support.doctor_site import ACCOUNT_OF_THE_DRIVER, ROLE_ARN, DoctorSite, add_nodes, healthy_site
 
 CHECKS: Final = [check for check in AWS_CHECKS if check.name != "quotas"]
 """Without the quotas, which the emulator does not have (`tests/unit/test_quotas.py`)."""
@@ -107,6 +108,17 @@ async def test_without_a_known_role_nothing_is_said_to_be_in_order_with_it(site:
     (missing,) = findings
     assert (missing.status, missing.object) == ("not checked", "the driver's role")
     assert all(check.name in missing.consequence for check in OF_THE_ROLE)
+
+
+async def test_a_role_that_the_user_names_says_nothing_of_how_the_driver_gets_it(site: DoctorSite) -> None:
+    wanted = Wanted(namespace="kube-system", service_account=ACCOUNT_OF_THE_DRIVER, role=ROLE_ARN)
+
+    findings = await site.report(OF_THE_ROLE, wanted)
+
+    by_status = {finding.status: finding for finding in findings}
+    assert by_status.keys() == {"not checked", "ok"}
+    assert "service account, pod identity agent, trust" in by_status["not checked"].consequence
+    assert {finding.check for finding in findings if finding.status == "ok"} == {"permissions", "keys", "volume tags"}
 
 
 @pytest.mark.parametrize("id_", ["the service account has no role", "the role of the association does not exist"])

@@ -31,6 +31,8 @@ T = TypeVar("T")
 IN_POD: Final = "KUBERNETES_SERVICE_HOST"
 """The environment variable that each pod has."""
 
+_WAY: Final = "how the driver gets its role"
+
 ROLE_ANNOTATION: Final = "eks.amazonaws.com/role-arn"
 
 _DEADLINE: Final = 15.0
@@ -243,6 +245,21 @@ class Context:
         if not uses:
             raise Moot
         return uses
+
+    async def uses_in_eks(self) -> list[tuple[RoleUse, EksCluster]]:
+        """How the driver gets its role in each EKS cluster.
+
+        Raises:
+            Missing: That is not known, or not in which EKS cluster.
+            Moot: As for `uses_of_existing_roles`.
+        """
+        uses = await self.uses_of_existing_roles()
+        for use in uses:
+            if use.way == "flag":
+                raise Missing(_WAY, f"--role names {use.arn}, and not how the driver gets it; repeat without --role")
+            if use.eks is None:
+                raise Missing(_WAY, f"the EKS cluster whose driver has role {use.arn} is not known; give --cluster")
+        return [(use, use.eks) for use in uses if use.eks is not None]
 
     async def _may_exist(self, role: str) -> bool:
         try:

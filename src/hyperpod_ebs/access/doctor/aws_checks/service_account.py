@@ -56,6 +56,8 @@ async def _check_role(context: Context) -> AsyncIterator[Finding]:
                 f"`kubectl annotate serviceaccount --namespace {context.wanted.namespace} "
                 f"{context.wanted.service_account} {ROLE_ANNOTATION}-`",
             )
+    if uses and all(use.way == "flag" for use in uses):
+        await context.uses_in_eks()  # it says what was not checked
 
 
 def _origin(use: RoleUse, account: str) -> str:
@@ -72,25 +74,25 @@ def _origin(use: RoleUse, account: str) -> str:
 
 async def _check_agent(context: Context) -> AsyncIterator[Finding]:
     aws = await context.aws()
-    for use in await context.uses_of_existing_roles():
-        if use.way != "Pod Identity" or use.eks is None:
+    for use, eks in await context.uses_in_eks():
+        if use.way != "Pod Identity":
             continue
-        status = await addon_status(aws, use.eks.name, _AGENT)
+        status = await addon_status(aws, eks.name, _AGENT)
         if status is None and await _has_own_agent(context):
             continue
         if status is None:
             yield fails(
-                f"EKS cluster {use.eks.name}",
+                f"EKS cluster {eks.name}",
                 f"it does not have the add-on {_AGENT}, and the driver's service account gets its role by Pod Identity",
                 _NO_CREDENTIALS,
-                f"`aws eks create-addon --cluster-name {use.eks.name} --addon-name {_AGENT}`",
+                f"`aws eks create-addon --cluster-name {eks.name} --addon-name {_AGENT}`",
             )
         elif status != ACTIVE:
             yield may_fail(
-                f"add-on {_AGENT} of EKS cluster {use.eks.name}",
+                f"add-on {_AGENT} of EKS cluster {eks.name}",
                 f"its status is {status}, not {ACTIVE}",
                 "The driver may get no AWS credentials",
-                f"`aws eks describe-addon --cluster-name {use.eks.name} --addon-name {_AGENT} --query addon.health`",
+                f"`aws eks describe-addon --cluster-name {eks.name} --addon-name {_AGENT} --query addon.health`",
             )
 
 
@@ -104,14 +106,13 @@ async def _has_own_agent(context: Context) -> bool:
 
 
 async def _check_trust(context: Context) -> AsyncIterator[Finding]:
-    for use in await context.uses_of_existing_roles():
-        role = await context.role(use.arn)
-        if role is None or use.eks is None:
+    for use, eks in await context.uses_in_eks():
+        if (role := await context.role(use.arn)) is None:
             continue
         if use.way == "Pod Identity":
-            problem, document = _pod_identity_problem(context, use, role, use.eks)
+            problem, document = _pod_identity_problem(context, use, role, eks)
         else:
-            problem, document = await _irsa_problem(context, role, use.eks)
+            problem, document = await _irsa_problem(context, role, eks)
         if problem is not None:
             yield fails(f"role {role.name}", problem, _NO_CREDENTIALS, document)
 
