@@ -295,6 +295,11 @@ FAULTS: Final[tuple[Fault[RecordedCluster], ...]] = (
         "kinds", "VolumeSnapshotClass checkpoints", "no Deployment of the cluster runs the snapshot-", "may fail",
     ),
     _fault(
+        "a release without the controller",
+        lambda cluster: cluster.remove(*_CONTROLLER),
+        "driver installation", "release ebs", "no workload with the controller", "may fail",
+    ),
+    _fault(
         "a release without the node service",
         lambda cluster: cluster.remove(*_NODE),
         "driver installation", "release ebs", "no workload with the node service",

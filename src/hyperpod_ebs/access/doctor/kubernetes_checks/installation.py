@@ -69,14 +69,19 @@ def _find_installation(objects: ClusterObjects) -> Iterator[Finding]:
             f"install the chart: `helm install {OWN} CHART --namespace kube-system`",
         )
         return
-    for missing in [
-        kind for kind, has in (("controller", own.controllers), ("node service", own.daemonsets)) if not has
-    ]:
+    if not own.controllers:  # right with nodeComponentOnly, if the controller runs elsewhere
+        yield may_fail(
+            f"release {own.release}",
+            "the release has no workload with the controller",
+            "No volume is created or attached, unless the controller runs outside of this cluster",
+            "set nodeComponentOnly: false in the release's values, and upgrade the release",
+        )
+    if not own.daemonsets:
         yield fails(
             f"release {own.release}",
-            f"the release has no workload with the {missing}",
-            "No volume is created or attached" if missing == "controller" else "No volume is mounted on any node",
-            "upgrade the release with the chart's default values for nodeComponentOnly",
+            "the release has no workload with the node service",
+            "No volume is mounted on any node",
+            "upgrade the release: the chart creates the DaemonSet ebs-csi-node",
         )
 
 
