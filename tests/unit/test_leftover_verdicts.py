@@ -33,7 +33,7 @@ UIDS: Final = ("0f4b9a52-0000-4000-8000-000000000001", "0f4b9a52-0000-4000-8000-
 VOLUMES: Final = ("vol-0000000000000000a", "vol-0000000000000000b")
 SNAPSHOTS: Final = ("snap-0000000000000000a", "snap-0000000000000000b")
 STATES: Final[tuple[MachineState, ...]] = ("up", "stopped", "gone")
-INSTANCES: Final[tuple[str, ...]] = ("i-0000000000000000a", "i-0000000000000000b")
+INSTANCES: Final = ("i-0000000000000000a", "i-0000000000000000b")
 CLAIMS: Final = (("research", "data"), ("research", "models"))
 RULES: Final = Rules(older_than=timedelta(days=7))
 RESOURCE: Final = "arn:aws:sagemaker:us-west-2:123456789012:cluster/abcdefghijkl-" + INSTANCES[0]
@@ -418,6 +418,9 @@ def worlds(draw: st.DrawFn) -> World:
             )
         ),
     )
+    states: st.SearchStrategy[dict[str, MachineState]] = st.dictionaries(
+        st.sampled_from(list[str](INSTANCES)), st.sampled_from(STATES)
+    )
     return World(
         now=NOW,
         region="us-west-2",
@@ -431,7 +434,7 @@ def worlds(draw: st.DrawFn) -> World:
             )
             for id_ in SNAPSHOTS
         ),
-        machines=draw(st.dictionaries(st.sampled_from(INSTANCES), st.sampled_from(STATES))),
+        machines=draw(states),
         kubernetes=kubernetes,
     )
 
