@@ -21,13 +21,18 @@ WANTED: Final = Wanted(namespace="kube-system", service_account="ebs-csi-control
 
 async def examine(cluster: RecordedCluster, directory: Path) -> Sequence[Finding]:
     """What the doctor finds with the rights of a pod, without what is in order."""
+    return [finding for finding in await report(cluster, directory) if finding.status != "ok"]
+
+
+async def report(cluster: RecordedCluster, directory: Path) -> Sequence[Finding]:
+    """All that the doctor says with the rights of a pod."""
     async with cluster.serve(directory), AsyncExitStack() as stack:
         context = Context(WANTED, open_aws, lambda: cluster.open_reader(directory), stack)
         findings = await run_checks(CHECKS, context)
     assert {request.partition(" ")[0] for request in cluster.requests} == {"GET"}
     first_pages = [request for request in cluster.requests if "continue=" not in request]
     assert len(first_pages) == len(set(first_pages)), "a list was read twice"
-    return [finding for finding in findings if finding.status != "ok"]
+    return findings
 
 
 async def test_a_healthy_cluster_has_no_finding(tmp_path: Path) -> None:
@@ -51,6 +56,18 @@ async def test_the_doctor_names_a_fault_and_nothing_else(fault: Fault[RecordedCl
     assert fault.says in finding.evidence
     assert finding.consequence
     assert finding.fix
+
+
+async def test_nothing_of_a_driver_that_is_not_installed_is_in_order(tmp_path: Path) -> None:
+    cluster = RecordedCluster.healthy()
+    cluster.remove("deployments", "ebs-csi-controller")
+    cluster.remove("daemonsets", "ebs-csi-node")
+
+    findings = await report(cluster, tmp_path)
+
+    assert "driver installation" in {finding.check for finding in findings if finding.status == "fails"}
+    in_order = {finding.check for finding in findings if finding.status == "ok"}
+    assert in_order.isdisjoint({"versions", "flags", "driver pods", "RBAC", "driver on nodes"})
 
 
 async def test_a_fault_of_a_thousand_nodes_is_one_finding(tmp_path: Path) -> None:

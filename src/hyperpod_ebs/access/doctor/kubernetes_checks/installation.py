@@ -30,6 +30,7 @@ from hyperpod_ebs.access.doctor.kubernetes_checks.workloads import (
     list_installations,
     own_installation,
     pods_of,
+    present_installation,
 )
 from hyperpod_ebs.driver.model.capability import FILESYSTEMS
 from hyperpod_ebs.driver.model.kubernetes_node import DRIVER
@@ -101,8 +102,7 @@ def _delete_words(workload: Workload) -> str:
 
 
 def _find_versions(objects: ClusterObjects) -> Iterator[Finding]:
-    own = own_installation(objects)
-    for workload in own.workloads if own else ():
+    for workload in present_installation(objects).workloads:
         for container in workload.containers:
             image = str(container.get("image", ""))
             name, tag = image_name(image), image_tag(image)
@@ -126,9 +126,7 @@ def _find_versions(objects: ClusterObjects) -> Iterator[Finding]:
 
 
 def _find_flags(objects: ClusterObjects) -> Iterator[Finding]:
-    own = own_installation(objects)
-    if own is None:
-        return
+    own = present_installation(objects)
     for workload in own.controllers:
         yield from _find_controller_flags(workload, objects)
     for workload in own.daemonsets:
@@ -210,8 +208,7 @@ def _find_node_flags(workload: Workload) -> Iterator[Finding]:
 
 
 def _find_pods(objects: ClusterObjects) -> Iterator[Finding]:
-    own = own_installation(objects)
-    for workload, pods in pods_of(own.workloads, objects["driver pods"]) if own else ():
+    for workload, pods in pods_of(present_installation(objects).workloads, objects["driver pods"]):
         troubles: dict[tuple[str, str], list[Object]] = {}
         for pod in pods:
             if not is_terminating(pod) and (trouble := _pod_trouble(pod, objects)):

@@ -21,7 +21,14 @@ from hyperpod_ebs.access.doctor.kubernetes_checks.objects import (
     object_check,
 )
 from hyperpod_ebs.access.doctor.kubernetes_checks.scheduling import selects_node, taints_not_tolerated
-from hyperpod_ebs.access.doctor.kubernetes_checks.workloads import PLUGIN, Workload, flags, own_installation, pods_of
+from hyperpod_ebs.access.doctor.kubernetes_checks.workloads import (
+    PLUGIN,
+    Workload,
+    flags,
+    own_installation,
+    pods_of,
+    present_installation,
+)
 from hyperpod_ebs.driver.model import errors, nodes
 from hyperpod_ebs.driver.model.kubernetes_node import DRIVER, INSTANCE_TYPE, STARTUP_TAINT, ZONE, KubernetesNode
 from hyperpod_ebs.driver.model.limits import AttachSlots, PublishedSlots
@@ -98,8 +105,8 @@ def _find_identities(objects: ClusterObjects) -> Iterator[Finding]:
 
 
 def _find_coverage(objects: ClusterObjects) -> Iterator[Finding]:
-    own = own_installation(objects)
-    if own is None or not own.daemonsets:
+    own = present_installation(objects)
+    if not own.daemonsets:
         return
     covered = set(_ready_pods(objects, ready=False))
     tainted: dict[str, list[str]] = {}
@@ -188,8 +195,8 @@ def _find_registrations(objects: ClusterObjects) -> Iterator[Finding]:
 
 
 def _find_limits(objects: ClusterObjects) -> Iterator[Finding]:
-    own = own_installation(objects)
-    if own is None or not own.daemonsets:
+    own = present_installation(objects)
+    if not own.daemonsets:
         return
     entries, published = {name_of(item): driver_entry(item) for item in objects["csinodes"]}, _published_slots(objects)
     unlimited, excessive = list[str](), dict[tuple[str, int, int], list[str]]()

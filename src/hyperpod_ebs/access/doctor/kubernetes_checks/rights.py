@@ -13,7 +13,7 @@ from hyperpod_ebs.access.doctor.context import Object
 from hyperpod_ebs.access.doctor.findings import Finding, fails
 from hyperpod_ebs.access.doctor.kubernetes_checks.installation import INSTALLED
 from hyperpod_ebs.access.doctor.kubernetes_checks.objects import ClusterObjects, name_list, name_of, object_check
-from hyperpod_ebs.access.doctor.kubernetes_checks.workloads import PLUGIN, Workload, flags, own_installation
+from hyperpod_ebs.access.doctor.kubernetes_checks.workloads import PLUGIN, Workload, flags, present_installation
 
 _STORAGE: Final = "storage.k8s.io"
 _SNAPSHOT: Final = "snapshot.storage.k8s.io"
@@ -113,9 +113,9 @@ class _Account:
 
 
 def _find_rights(objects: ClusterObjects) -> Iterator[Finding]:
-    own = own_installation(objects)
-    for workload in own.workloads if own else ():
-        account, features = _account(workload, objects), _features(workload, own.controllers if own else ())
+    own = present_installation(objects)
+    for workload in own.workloads:
+        account, features = _account(workload, objects), _features(workload, own.controllers)
         missing: dict[str, str] = {}
         for container in workload.containers:
             is_node = workload.kind == "DaemonSet" and container.get("name") == PLUGIN

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from hyperpod_ebs.access.doctor.context import Object
+from hyperpod_ebs.access.doctor.context import Moot, Object
 from hyperpod_ebs.access.doctor.kubernetes_checks.objects import ClusterObjects, full_name, labels_of
 from hyperpod_ebs.driver.model.kubernetes_node import DRIVER
 
@@ -133,6 +133,17 @@ def list_installations(objects: ClusterObjects) -> list[Installation]:
 def own_installation(objects: ClusterObjects) -> Installation | None:
     """The installation of this driver; None if the cluster has none."""
     return next((found for found in list_installations(objects) if found.product == OWN), None)
+
+
+def present_installation(objects: ClusterObjects) -> Installation:
+    """The installation of this driver.
+
+    Raises:
+        Moot: The cluster has none, which the check of the installation reports.
+    """
+    if (own := own_installation(objects)) is None:
+        raise Moot
+    return own
 
 
 def arguments(container: Object) -> list[str]:
