@@ -296,3 +296,15 @@ async def test_a_user_learns_that_aws_does_not_answer(emulator: Emulator, tmp_pa
             await process.communicate()
 
     assert process.returncode == 130
+
+
+async def test_a_snapshot_whose_answer_is_lost_is_taken_once(emulator: Emulator, aws: Aws, tmp_path: Path) -> None:
+    """EC2 API reference, CreateSnapshot: it has no client token, so a repeated request takes another snapshot."""
+    _, _, volume = await create_site(emulator, aws)
+    commands = VolumeCommands(env=emulator.env, home=tmp_path)
+    emulator.faults.plan("CreateSnapshot", when="after", drop=True)
+
+    lost = await commands.run("snapshot", volume, code=1)
+
+    assert len((await aws.ec2("describe_snapshots", OwnerIds=["self"]))["Snapshots"]) == 1
+    assert f"describe-snapshots --filters Name=volume-id,Values={volume}" in lost.err

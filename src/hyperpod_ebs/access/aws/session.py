@@ -40,6 +40,8 @@ _NO_REGION: Final = "no AWS region is set; give --region, or set AWS_REGION or a
 _SLOW: Final = 5.0
 """Seconds without an answer after which that is reported; the SDK repeats a call that gets none."""
 
+_ATTEMPTS: Final = 5
+
 _TIMER: Final = "hyperpod_ebs_timer"
 
 _GROUP: Final = Group("AWS", sort_key=90)
@@ -76,13 +78,18 @@ class Aws:
     region: str
     partition: str
     _stack: AsyncExitStack
-    _clients: dict[str, Any] = field(default_factory=dict)  # by service
+    _clients: dict[tuple[str, int], Any] = field(default_factory=dict)  # by service and attempts
     _caller: Caller | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def ec2(self) -> "EC2Client":
         """EC2."""
         client: EC2Client = await self._client("ec2")
+        return client
+
+    async def ec2_without_retries(self) -> "EC2Client":
+        """EC2, for requests without a client token: if the answer is lost, a repeated request acts twice."""
+        client: EC2Client = await self._client("ec2", attempts=1)
         return client
 
     async def eks(self) -> "EKSClient":
@@ -129,19 +136,22 @@ class Aws:
                     self._caller = Caller(account=answer["Account"], arn=answer["Arn"])
             return self._caller
 
-    async def _client(self, service: str) -> Any:
+    async def _client(self, service: str, attempts: int = _ATTEMPTS) -> Any:
+        from aiobotocore.config import AioConfig  # noqa: PLC0415 - as in `_open_session`
+
         async with self._lock:
-            if service not in self._clients:
+            if (service, attempts) not in self._clients:
                 with translate_sdk_errors(f"set up the AWS SDK for {service}"):
-                    client = self.session.create_client(service, self.region)  # type: ignore[call-overload] # one of the above
+                    config = AioConfig(retries={"mode": "standard", "total_max_attempts": attempts})
+                    client = self.session.create_client(service, self.region, config=config)  # type: ignore[call-overload] # one of the above
                     entered = await self._stack.enter_async_context(client)
                     # Reads the file about the pages of listings, for all operations.
                     await off_loop(entered.can_paginate, min(entered.meta.method_to_api_mapping))
                     entered.meta.events.register("before-call", _begin_to_wait)
                     entered.meta.events.register("after-call", _end_to_wait)
                     entered.meta.events.register("after-call-error", _end_to_wait)
-                    self._clients[service] = entered
-            return self._clients[service]
+                    self._clients[service, attempts] = entered
+            return self._clients[service, attempts]
 
 
 @asynccontextmanager
@@ -204,7 +214,6 @@ def _open_session(profile: str | None) -> "AioSession":
             connect_timeout=5,
             read_timeout=15,
             max_pool_connections=20,
-            retries={"mode": "standard", "total_max_attempts": 5},
             user_agent_extra=f"hyperpod-ebs/{__version__}",
             warm_up_loader_caches=True,
         )

@@ -73,7 +73,7 @@ async def create_snapshot(aws: Aws, volume_id: str, *, description: str, tags: M
         OutcomeUnknown: EC2 did not answer, and may have created it; repeating the call may create a second one.
         Error: AWS refuses to create it.
     """
-    ec2 = await aws.ec2()
+    ec2 = await aws.ec2_without_retries()
     tagged: list[TagSpecificationTypeDef] = [
         {"ResourceType": "snapshot", "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
     ]

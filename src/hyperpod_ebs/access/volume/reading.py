@@ -58,12 +58,16 @@ async def read_facts(aws: Aws, question: Question) -> Facts:
 
 
 async def read_volume(aws: Aws, volume_id: str) -> EbsVolume | Unread:
-    """The volume.
+    """The volume, unless AWS denies to describe it.
 
     Raises:
         VolumeNotFound: It does not exist.
+        Error: EC2 does not answer, so that nothing else can be done either.
     """
-    return await _unread(describe_volume(aws, volume_id))
+    try:
+        return await describe_volume(aws, volume_id)
+    except errors.Denied as denial:
+        return Unread(str(denial))
 
 
 async def read_manager(options: KubernetesOptions, volume: EbsVolume | Unread, volume_id: str) -> tuple[str, str]:
