@@ -1,6 +1,6 @@
 # Each target runs a script of scripts/. ARGS="..." passes options to it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-kubernetes by-hand image cluster cluster-down unit test test-six-minutes attack fuzz fuzz-requests coverage mutants check lint-workflows docs fmt generate snapshots permissions lock release clean
+.PHONY: help setup demo demo-kubernetes by-hand image cluster cluster-down unit test test-six-minutes attack fuzz fuzz-requests coverage mutants check lint-workflows docs fmt generate snapshots permissions doctor-answers lock release clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\): ## /\1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -70,6 +70,9 @@ snapshots: ## render the chart for tests/chart/values again; reviewers read the 
 
 permissions: ## run with each permission missing, and write docs/reference/permissions.md and policies.md again
 	@scripts/setup.sh python && PYTHONPATH=. .venv/bin/python scripts/docs/permissions.py
+
+doctor-answers: ## plant the faults that the doctor must find, and write docs/reference/doctor.md again
+	@scripts/doctor-answers.sh
 
 lock: ## pin the dependencies of pyproject.toml; with ARGS=--upgrade their newest versions
 	@scripts/setup.sh python && scripts/lock.sh $(ARGS)

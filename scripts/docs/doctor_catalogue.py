@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from hyperpod_ebs.access.doctor.registry import ALL_CHECKS, CALLER_ACTIONS
 from tests.support import aws_faults, kubernetes_faults, node_faults
+from tests.support.doctor_answers import Answer, read_answers
 from tests.support.doctor_faults import Fault
 
 PAGE: Final = "docs/reference/doctor.md"
@@ -67,8 +68,8 @@ _FAULTS: Final = """
 
 The tests plant each of these {number} faults in a setting in which all is in order: AWS's part in the embedded cloud,
 the part of Kubernetes in a recorded API server, and that of a node on real loop devices. The doctor must then name
-this fault and nothing else, with a consequence and a fix; without a fault, it must find nothing. The last column has
-words of the evidence.
+this fault and nothing else, and answer as below, apart from ids and numbers; without a fault, it must find nothing.
+`make doctor-answers` writes the answers again.
 """
 TABLES: Final[Mapping[str, Sequence[Fault[Any]]]] = {
     "AWS": aws_faults.FAULTS,
@@ -87,15 +88,17 @@ def page() -> str:
 
 
 def _tables() -> Iterator[str]:
+    answers = read_answers()
     for title, faults in TABLES.items():
-        yield f"\n### {title}\n\n| fault | status | check | object | the doctor says |\n|---|---|---|---|---|\n"
-        yield from map(_row, faults)
+        head = "| fault | check | what the doctor finds | what will not work | what fixes it |"
+        yield f"\n### {title}\n\n{head}\n|---|---|---|---|---|\n"
+        yield from (_row(fault, answers[title][fault.id]) for fault in faults)
 
 
-def _row(fault: Fault[Any]) -> str:
-    named = f"{fault.object}…" if fault.object.endswith("-") else fault.object
-    said = f"… {fault.says} …"
-    return f"| {_cell(fault.id)} | `{fault.status}` | {fault.check} | {_cell(named)} | {_cell(said)} |\n"
+def _row(fault: Fault[Any], answer: Answer) -> str:
+    found = f"`{fault.status}` {answer['object']}: {answer['evidence']}"
+    cells = (fault.id, fault.check, found, answer["consequence"], answer["fix"])
+    return f"| {' | '.join(map(_cell, cells))} |\n"
 
 
 def _cell(text: str) -> str:

@@ -570,11 +570,11 @@ FAULTS: Final[tuple[Fault[RecordedCluster], ...]] = (
     ),
     _fault(
         "an attachment that takes too long", _attachment(attached=False),
-        "VolumeAttachments", "VolumeAttachment csi-2", "is being attached since",
+        "VolumeAttachments", "VolumeAttachment csi-2", "has been attaching for",
     ),
     _fault(
         "a detachment that is stuck", _attachment(deleted=True, attached=True),
-        "VolumeAttachments", "VolumeAttachment csi-2", "is being detached since 60 minutes",
+        "VolumeAttachments", "VolumeAttachment csi-2", "has been detaching for 60 minutes",
     ),
     _fault(
         "a detachment with an error",

@@ -13,6 +13,7 @@ import pytest_asyncio
 from hyperpod_ebs.access.doctor.context import Wanted
 from hyperpod_ebs.access.doctor.registry import AWS_CHECKS, CALLER_ACTIONS
 from hyperpod_ebs.kit import command
+from tests.support import doctor_answers
 from tests.support.aws_faults import FAULTS, give_role_by_token
 from tests.support.doctor_faults import Fault
 from tests.support.doctor_site import ACCOUNT_OF_THE_DRIVER, ROLE_ARN, DoctorSite, add_nodes, healthy_site
@@ -190,3 +191,4 @@ async def test_the_doctor_names_a_fault_and_nothing_else(fault: Fault[DoctorSite
     assert fault.says in finding.evidence
     assert finding.consequence
     assert finding.fix
+    doctor_answers.check_answer("AWS", fault.id, finding)

@@ -12,6 +12,7 @@ from hyperpod_ebs.access.doctor.checks import run_checks
 from hyperpod_ebs.access.doctor.context import Context, Wanted
 from hyperpod_ebs.access.doctor.findings import Finding
 from hyperpod_ebs.access.doctor.kubernetes_checks.registry import CHECKS
+from tests.support import doctor_answers
 from tests.support.doctor_faults import Fault
 from tests.support.kubernetes_faults import FAULTS
 from tests.support.recorded_cluster import RecordedCluster
@@ -56,6 +57,7 @@ async def test_the_doctor_names_a_fault_and_nothing_else(fault: Fault[RecordedCl
     assert fault.says in finding.evidence
     assert finding.consequence
     assert finding.fix
+    doctor_answers.check_answer("Kubernetes", fault.id, finding)
 
 
 async def test_nothing_of_a_driver_that_is_not_installed_is_in_order(tmp_path: Path) -> None:

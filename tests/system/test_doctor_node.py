@@ -16,6 +16,7 @@ from hyperpod_ebs.access.doctor.findings import Finding
 from hyperpod_ebs.access.doctor.node_checks.machine import Machine
 from hyperpod_ebs.access.doctor.node_checks.registry import checks_of
 from hyperpod_ebs.access.kubernetes.reader import Reader
+from tests.support import doctor_answers
 from tests.support.doctor_faults import Fault
 from tests.support.node_faults import FAULTS, NodeSite
 
@@ -85,6 +86,7 @@ async def test_the_doctor_names_a_fault_of_a_node_and_nothing_else(fault: Fault[
     assert fault.says in finding.evidence
     assert finding.consequence
     assert finding.fix
+    doctor_answers.check_answer("A node", fault.id, finding)
 
 
 async def test_another_place_than_a_node_is_named_once_and_is_no_reason_to_worry(

@@ -77,6 +77,16 @@ class Verdict:
     missing_keys: frozenset[str] = frozenset()
     """The condition keys that policies use and the need has no values for, if it is denied."""
 
+    is_forbidden: bool = False
+    """Whether something forbids it, so that another statement that allows it does not help."""
+
+
+FORBIDDEN: Final = (
+    "change what forbids it, which is a Deny statement, a permissions boundary or a service control policy: "
+    "another statement that allows it does not help"
+)
+"""What to do about a need that is forbidden."""
+
 
 async def principal_arn(aws: Aws, caller_arn: str) -> str:
     """The ARN of the user or role behind a caller, which for a session is the role's, with its path.
@@ -177,12 +187,19 @@ def _verdict(need: Need, principal: str, result: "EvaluationResultTypeDef | None
     what = f"{principal} may not {need.action} on {need.resource}"
     missing = frozenset(result.get("MissingContextValues", ()))
     if result["EvalDecision"] == "explicitDeny":
-        return Verdict(need=need, decision="denied", reason=f"{what}: {_deny(result)}", missing_keys=missing)
+        reason = f"{what}: {_deny(result)}"
+        return Verdict(need=need, decision="denied", reason=reason, missing_keys=missing, is_forbidden=True)
     if need.resource_policy is not None:
         return _verdict_with_resource(need, need.resource_policy, principal, result)
     if result["EvalDecision"] == "allowed":
         return Verdict(need=need, decision="allowed")
-    return Verdict(need=need, decision="denied", reason=f"{what}: {_lack(result)}", missing_keys=missing)
+    return Verdict(
+        need=need,
+        decision="denied",
+        reason=f"{what}: {_lack(result)}",
+        missing_keys=missing,
+        is_forbidden=_is_out_of_bounds(result),
+    )
 
 
 def _deny(result: "EvaluationResultTypeDef") -> str:
@@ -207,6 +224,12 @@ def _lack(result: "EvaluationResultTypeDef") -> str:
     return text
 
 
+def _is_out_of_bounds(result: "EvaluationResultTypeDef") -> bool:
+    """Whether a boundary or a service control policy does not allow it."""
+    allowed_by_organization = result.get("OrganizationsDecisionDetail", {}).get("AllowedByOrganizations", True)
+    return not allowed_by_organization or not _is_within_boundary(result)
+
+
 def _is_within_boundary(result: "EvaluationResultTypeDef") -> bool:
     detail = result.get("PermissionsBoundaryDecisionDetail", {})
     return detail.get("AllowedByPermissionsBoundary", True)
@@ -223,7 +246,13 @@ def _verdict_with_resource(need: Need, document: str, principal: str, result: "E
         return Verdict(need=need, decision="allowed")
     what = f"{principal} may not {need.action} on {need.resource}"
     missing = frozenset(result.get("MissingContextValues", ()))
-    return Verdict(need=need, decision="denied", reason=f"{what}: {_refusal(decision, result)}", missing_keys=missing)
+    return Verdict(
+        need=need,
+        decision="denied",
+        reason=f"{what}: {_refusal(decision, result)}",
+        missing_keys=missing,
+        is_forbidden=isinstance(decision, DeniedExplicitly) or _is_out_of_bounds(result),
+    )
 
 
 def _policies(policy: Policy, result: "EvaluationResultTypeDef") -> Policies:

@@ -6,7 +6,7 @@ and DetachVolume; SageMaker Developer Guide, "Using the Amazon EBS CSI driver on
 
 from typing import Final
 
-from hyperpod_ebs.access.aws.permissions import Verdict
+from hyperpod_ebs.access.aws.permissions import FORBIDDEN, Verdict
 from hyperpod_ebs.access.aws.volumes import Holder
 from hyperpod_ebs.access.volume.checks import Check, failing, passing, unknown
 from hyperpod_ebs.access.volume.facts import Facts
@@ -60,7 +60,8 @@ def _permission(verdict: Verdict) -> Check:
         case "denied" if keys := _unknown_keys(verdict):
             return unknown(name, f"{verdict.reason}; whether AWS allows it depends on {', '.join(keys)}")
         case "denied":
-            step = f'allow it: {{"Effect": "Allow", "Action": "{action}", "Resource": "{_scope(verdict)}"}}'
+            allow = f'allow it: {{"Effect": "Allow", "Action": "{action}", "Resource": "{_scope(verdict)}"}}'
+            step = FORBIDDEN if verdict.is_forbidden else allow
             has_step = "allow it" in verdict.reason  # a denial of AWS says it already
             return failing(name, verdict.reason if has_step else f"{verdict.reason}; {step}")
         case _:

@@ -10,7 +10,7 @@ from typing import Final
 
 from hyperpod_ebs.access.aws import keys
 from hyperpod_ebs.access.aws.keys import KmsKey
-from hyperpod_ebs.access.aws.permissions import Need, Verdict, simulate
+from hyperpod_ebs.access.aws.permissions import FORBIDDEN, Need, Verdict, simulate
 from hyperpod_ebs.access.aws.roles import Role
 from hyperpod_ebs.access.aws.session import Aws
 from hyperpod_ebs.access.aws.snapshots import list_snapshots
@@ -185,11 +185,13 @@ def _denial(aws: Aws, key: KmsKey, user: str, role: Role, lacking: Sequence[Verd
         if wanted & set(statement.actions)
     ]
     report = may_fail if wanted <= set(_COPYING) else fails
+    is_forbidden = any(verdict.is_forbidden for verdict in lacking)
+    add = f"add to the key's policy (`hyperpod-ebs policy key` prints the whole policy): {json.dumps(statements)}"
     return report(
         f"KMS key {key.arn}",
         f"{user} uses it; " + "; ".join(_reason(verdict, role) for verdict in lacking),
         _CONSEQUENCES[lacking[0].need.action],
-        f"add to the key's policy (`hyperpod-ebs policy key` prints the whole policy): {json.dumps(statements)}",
+        FORBIDDEN if is_forbidden else add,
     )
 
 

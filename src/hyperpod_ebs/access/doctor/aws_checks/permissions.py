@@ -11,7 +11,7 @@ from typing import Final
 
 from hyperpod_ebs.access.aws import dry_runs
 from hyperpod_ebs.access.aws.instances import zone_names
-from hyperpod_ebs.access.aws.permissions import Need, Verdict, principal_arn, simulate
+from hyperpod_ebs.access.aws.permissions import FORBIDDEN, Need, Verdict, principal_arn, simulate
 from hyperpod_ebs.access.aws.roles import Role, list_managed_policies
 from hyperpod_ebs.access.doctor.checks import Check
 from hyperpod_ebs.access.doctor.context import Context, Missing, RoleUse
@@ -273,11 +273,13 @@ def _denial(role: Role, action: str, verdicts: Sequence[Verdict]) -> Finding:
     report = may_fail if action in _OPTIONAL else fails
     resources = sorted({verdict.need.resource for verdict in verdicts})
     statement = {"Effect": "Allow", "Action": action, "Resource": resources if len(resources) > 1 else resources[0]}
+    is_forbidden = any(verdict.is_forbidden for verdict in verdicts)
+    add = f"add to a policy of the role (`hyperpod-ebs policy driver` prints the whole policy): {json.dumps(statement)}"
     return report(
         f"role {role.name}",
         "; ".join(verdict.reason for verdict in verdicts),
         _CONSEQUENCES[action],
-        f"add to a policy of the role (`hyperpod-ebs policy driver` prints the whole policy): {json.dumps(statement)}",
+        FORBIDDEN if is_forbidden else add,
     )
 
 

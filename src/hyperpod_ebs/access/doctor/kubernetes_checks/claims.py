@@ -17,7 +17,7 @@ from hyperpod_ebs.access.doctor.kubernetes_checks.objects import (
     name_of,
     object_check,
 )
-from hyperpod_ebs.access.doctor.kubernetes_checks.volumes import LONGEST, PATIENCE, minutes_text
+from hyperpod_ebs.access.doctor.kubernetes_checks.volumes import LONGEST, PATIENCE, duration_text
 from hyperpod_ebs.driver.model.kubernetes_node import DRIVER
 
 
@@ -92,7 +92,7 @@ def _pending_finding(
     if age > PATIENCE and _waits_for_provisioner(claim, storage_class):
         return fails(
             f"claim {full_name(claim)}",
-            f"it is Pending for {minutes_text(age)}, without a warning in its events",
+            f"it has been Pending for {duration_text(age)}, without a warning in its events",
             "Its pod does not start",
             f"check that the csi-provisioner runs; {_description(claim)}",
         )

@@ -23,6 +23,10 @@ from hyperpod_ebs.driver.model.capability import FILESYSTEMS
 from hyperpod_ebs.driver.model.kubernetes_node import DRIVER
 from hyperpod_ebs.driver.model.topology import OLD_ZONE, ZONE
 
+_HOURS: Final = 2
+_DAYS: Final = 2
+"""Hours and days from which a time is given in these units."""
+
 PATIENCE: Final = timedelta(minutes=6)
 """How long a volume may take: the attacher's timeout for one call (`--timeout=6m`)."""
 
@@ -134,7 +138,7 @@ def _find_unused_volumes(objects: ClusterObjects) -> Iterator[Finding]:
         ):
             yield fails(
                 name,
-                f"it has been Released for longer than {minutes_text(PATIENCE)} with reclaim policy {policy}: "
+                f"it has been Released for longer than {duration_text(PATIENCE)} with reclaim policy {policy}: "
                 f"{_what_is_left(volume)} is not deleted",
                 "The volume is charged for",
                 f"see `kubectl describe pv {name_of(volume)}`: a VolumeAttachment or a denied permission keeps it",
@@ -173,9 +177,12 @@ def _find_zones_without_nodes(objects: ClusterObjects) -> Iterator[Finding]:
         )
 
 
-def minutes_text(time: timedelta) -> str:
-    """A time in whole minutes."""
-    return f"{int(time.total_seconds() // 60)} minutes"
+def duration_text(time: timedelta) -> str:
+    """A time in whole minutes, hours or days."""
+    minutes = int(time.total_seconds() // 60)
+    if minutes < _HOURS * 60:
+        return f"{minutes} minutes"
+    return f"{minutes // 60} hours" if minutes < _DAYS * 24 * 60 else f"{minutes // (24 * 60)} days"
 
 
 def _find_attachments(objects: ClusterObjects) -> Iterator[Finding]:
@@ -211,7 +218,7 @@ def _attachment_finding(item: Object, nodes: set[str], objects: ClusterObjects) 
     if leaving is not None and leaving > PATIENCE:
         return fails(
             name,
-            f"{what} is being detached since {minutes_text(leaving)}",
+            f"{what} has been detaching for {duration_text(leaving)}",
             "No other node can use the volume",
             f"{see}; never remove its finalizer: Kubernetes would then attach the volume elsewhere while it is mounted",
         )
@@ -226,7 +233,7 @@ def _attachment_finding(item: Object, nodes: set[str], objects: ClusterObjects) 
         if age_of(item, objects.now) > PATIENCE:
             return fails(
                 name,
-                f"{what} is being attached since {minutes_text(age_of(item, objects.now))}",
+                f"{what} has been attaching for {duration_text(age_of(item, objects.now))}",
                 "The pod that uses the volume does not start",
                 see,
             )
