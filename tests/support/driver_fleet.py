@@ -18,6 +18,7 @@ from hyperpod_ebs.demo.emulator_client import INSTANCE_TYPE, EmulatorClient, wai
 from hyperpod_ebs.demo.orchestrator import Orchestrator
 from hyperpod_ebs.sandbox.processes import COMMAND
 from hyperpod_ebs.sandbox.sandbox import Sandbox
+from tests.support.waiting import wait_until
 
 Kind = Literal["hyperpod", "ec2", "xen"]
 """HyperPod nodes, EC2 instances with NVMe, or EC2 instances of the older Xen types."""
@@ -185,7 +186,14 @@ async def _create_nodes(
             MaxCount=count,
             Placement={"AvailabilityZone": "us-west-2a"},
         )
-    ids = [instance["InstanceId"] for instance in response["Instances"]]
+        ids = [instance["InstanceId"] for instance in response["Instances"]]
+
+        async def has_root_volumes() -> bool:
+            """Whether EC2 shows the root volumes, so that a client that counts volumes does not find them later."""
+            shown = await ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": ids}])
+            return len(shown["Volumes"]) == count
+
+        await wait_until(has_root_volumes, interval=0.1)
     metadata = {row["id"]: row["metadata"] for row in (await client.status())["instances"]}
     options = {
         f"node-{number}": _NodeOptions(
