@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import socket
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from hyperpod_ebs.kit import command
 from tests.support.device_links import volume_link
 from tests.support.doctor_faults import Fault
 from tests.support.loop_device_node import OTHER, VOLUME, LoopNode
+from tests.support.waiting import wait_until
 
 DRIVER: Final = "ebs.csi.aws.com"
 PROGRAM_NAMES: Final = (
@@ -248,7 +250,17 @@ async def freeze_volume(site: NodeSite) -> None:
     """The volume's filesystem does not answer writes."""
     staging = str(site.staging)
     await command.run(["fsfreeze", "--freeze", staging])
-    site.stack.push_async_callback(command.run, ["fsfreeze", "--unfreeze", staging])
+    site.stack.push_async_callback(_thaw, staging)
+
+
+async def _thaw(staging: str) -> None:
+    """Thaw the filesystem, and wait until the loop has collected the process that the doctor left to wait for it."""
+    await command.run(["fsfreeze", "--unfreeze", staging])
+
+    async def is_collected() -> bool:
+        return not any(thread.name.startswith("waitpid") for thread in threading.enumerate())
+
+    await wait_until(is_collected)
 
 
 async def forget_attachment(site: NodeSite) -> None:
