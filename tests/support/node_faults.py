@@ -258,7 +258,7 @@ async def _thaw(staging: str) -> None:
     await command.run(["fsfreeze", "--unfreeze", staging])
 
     async def is_collected() -> bool:
-        return not any(thread.name.startswith("waitpid") for thread in threading.enumerate())
+        return not any(thread.name.startswith("asyncio-waitpid") for thread in threading.enumerate())
 
     await wait_until(is_collected)
 
