@@ -7,6 +7,7 @@ its own directories, and for the processes that it started.
 import ctypes
 import fcntl
 import os
+import signal
 import struct
 import sys
 import tempfile
@@ -44,7 +45,13 @@ settings.load_profile("hyperpod-ebs")  # without deadlines, since the machine ma
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse a wrong -k or -m before xdist starts its workers: they would end in an INTERNALERROR that hides it."""
+    """Let a run in the background send Ctrl-C to the processes of its tests, and refuse a wrong -k or -m.
+
+    Such a run starts with SIGINT ignored, which its processes would inherit. A wrong expression has to be refused
+    before xdist starts its workers: they would end in an INTERNALERROR that hides it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     marks: Any = config.pluginmanager.getplugin("mark")  # pluggy does not say what a plugin has
     marks.pytest_collection_modifyitems(items=[], config=config)
 

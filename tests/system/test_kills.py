@@ -4,12 +4,10 @@ The restarted process finishes or undoes everything that the killed one began (I
 """
 
 import asyncio
-import os
-import shutil
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -21,6 +19,7 @@ from hyperpod_ebs.demo.orchestrator import Claim, block_capability, filesystem_c
 from hyperpod_ebs.driver.model import topology
 from hyperpod_ebs.pb import csi_pb2
 from tests.support.driver_fleet import Fleet, FleetProcess
+from tests.support.paused_program import PausedProgram
 from tests.support.waiting import retry_while_unavailable, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
@@ -99,31 +98,6 @@ async def states(fleet: Fleet, kind: str) -> list[str]:
 async def ids(fleet: Fleet, kind: str) -> list[str]:
     """The ids of all volumes or snapshots in the emulator."""
     return [record["id"] for record in (await fleet.status())[kind]]
-
-
-@dataclass(frozen=True, slots=True)
-class PausedProgram:
-    """A program that stops itself when it starts, and continues on SIGCONT."""
-
-    shim: Path
-    pid: Path
-    """Contains the process id once the program is stopped."""
-
-
-def create_paused_program(directory: Path, program: str) -> PausedProgram:
-    """Create a shim that runs the real `program` only after SIGCONT; the caller puts its directory first in PATH."""
-    real = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    paused = PausedProgram(directory / "shims" / program, directory / f"{program}.pid")
-    paused.shim.parent.mkdir()
-    paused.shim.write_text(
-        f"""#!/bin/sh
-echo $$ > {paused.pid}.new && mv {paused.pid}.new {paused.pid}
-kill -STOP $$
-exec {real} "$@"
-"""
-    )
-    paused.shim.chmod(0o755)
-    return paused
 
 
 def has_more_lines_than(journal: checkpoint.Journal, lines: int) -> Callable[[], Awaitable[bool]]:
@@ -265,16 +239,13 @@ async def test_the_next_node_process_recovers_from_a_kill_during_mkfs(
     claim = await fleet.orchestrator.create("data", gib=2, capability=filesystem_capability(filesystem))
     context = await fleet.orchestrator.attach(claim, node)
     await process.stop()
-    paused = create_paused_program(fleet.sandbox.path, f"mkfs.{filesystem}")
-    process.env = {**process.env, "PATH": f"{paused.shim.parent}:{os.environ['PATH']}"}
+    paused = PausedProgram.create(fleet.sandbox.path, f"mkfs.{filesystem}")
+    process.env = {**process.env, "PATH": paused.path}
     await process.start()
     await node.csi.NodeGetInfo(csi_pb2.NodeGetInfoRequest(), timeout=30, wait_for_ready=True)
 
-    async def is_formatting() -> bool:
-        return paused.pid.exists()
-
-    await kill_during(process, fleet.orchestrator.mount(claim, node, context), until=is_formatting)
-    os.kill(int(paused.pid.read_text()), signal.SIGKILL if with_mkfs else signal.SIGCONT)
+    await kill_during(process, fleet.orchestrator.mount(claim, node, context), until=paused.is_paused)
+    paused.send(signal.SIGKILL if with_mkfs else signal.SIGCONT)
     process.env = {key: value for key, value in process.env.items() if key != "PATH"}
     await process.start()
     target = await retry_while_unavailable(lambda: fleet.orchestrator.mount(claim, node, context))
@@ -291,15 +262,12 @@ async def test_a_volume_is_not_unstaged_while_the_mount_of_a_killed_node_process
     claim = await fleet.orchestrator.create("data", gib=1, capability=filesystem_capability("ext4"))
     context = await fleet.orchestrator.attach(claim, node)
     await process.stop()
-    paused = create_paused_program(fleet.sandbox.path, "mount")
-    process.env = {**process.env, "PATH": f"{paused.shim.parent}:{os.environ['PATH']}"}
+    paused = PausedProgram.create(fleet.sandbox.path, "mount")
+    process.env = {**process.env, "PATH": paused.path}
     await process.start()
     await node.csi.NodeGetInfo(csi_pb2.NodeGetInfoRequest(), timeout=30, wait_for_ready=True)
 
-    async def is_mounting() -> bool:
-        return paused.pid.exists()
-
-    await kill_during(process, fleet.orchestrator.mount(claim, node, context), until=is_mounting)
+    await kill_during(process, fleet.orchestrator.mount(claim, node, context), until=paused.is_paused)
     process.env = {key: value for key, value in process.env.items() if key != "PATH"}
     await process.start()
     await node.csi.NodeGetInfo(csi_pb2.NodeGetInfoRequest(), timeout=30, wait_for_ready=True)
@@ -307,7 +275,7 @@ async def test_a_volume_is_not_unstaged_while_the_mount_of_a_killed_node_process
         with pytest.raises(grpc.aio.AioRpcError, match="in use by another program"):
             await fleet.orchestrator.unmount(claim, node)
     finally:
-        os.kill(int(paused.pid.read_text()), signal.SIGCONT)
+        paused.send(signal.SIGCONT)
 
     await retry_while_unavailable(lambda: fleet.orchestrator.unmount(claim, node))
     await fleet.orchestrator.detach(claim, node)

@@ -15,7 +15,7 @@ from hyperpod_ebs.kit import command
 from tests.support import blkid_signatures
 from tests.support.loop_device_node import OTHER, VOLUME
 from tests.support.node_shell import KILLED_AT_A_LINE, NodeShell
-from tests.support.waiting import wait_until
+from tests.support.paused_program import PausedProgram
 
 pytestmark = pytest.mark.root
 
@@ -48,21 +48,6 @@ def marker_block(image: Path) -> bytes:
 
 async def uuid_of(loop: Path) -> str:
     return (await command.run(["blkid", "-p", "-o", "value", "-s", "UUID", str(loop)])).out.strip()
-
-
-def pause_program(shell: NodeShell, program: str) -> Path:
-    """Let the program stop itself when it starts; the file that then contains its process id."""
-    shims = shell.node.directory / "shims"
-    shims.mkdir()
-    pid = shims / f"{program}.pid"
-    real = next(
-        path for path in (f"/usr/sbin/{program}", f"/sbin/{program}", f"/usr/bin/{program}") if Path(path).exists()
-    )
-    script = f'#!/bin/sh\necho $$ > {pid}.new && mv {pid}.new {pid}\nkill -STOP $$\nexec {real} "$@"\n'
-    (shims / program).write_text(script)
-    (shims / program).chmod(0o755)
-    shell.environment["PATH"] = f"{shims}:{os.environ['PATH']}"
-    return pid
 
 
 @pytest.mark.parametrize("filesystem", ["ext4", "xfs"])
@@ -478,20 +463,17 @@ async def test_a_use_that_is_killed_during_mkfs_is_finished_by_the_next(
 ) -> None:
     """The orphaned mkfs keeps the lock of the device; what it leaves is recognised by the driver's marker."""
     await shell.node.attach(size=LARGE_ENOUGH_FOR_XFS)
-    pid_file = pause_program(shell, f"mkfs.{filesystem}")
+    paused = PausedProgram.create(shell.node.directory, f"mkfs.{filesystem}")
+    shell.environment["PATH"] = paused.path
     words = ("use", VOLUME, str(data), "--filesystem", filesystem, "--persist")
     process = await shell.start(*shell.command_line(*words))
 
-    async def is_paused() -> bool:
-        return await asyncio.to_thread(pid_file.exists)
-
-    await wait_until(is_paused)
+    await paused.wait_until_paused()
     process.send_signal(signal.SIGKILL)
     await process.communicate()
-    mkfs = int(pid_file.read_text())
     error = await shell.refusal(*words, "--timeout", "0", code=1)
     assert "in use by another program, possibly an mkfs" in error
-    os.kill(mkfs, signal.SIGKILL)
+    paused.send(signal.SIGKILL)
     del shell.environment["PATH"]
 
     done = await shell.use(*words[1:])
@@ -543,13 +525,11 @@ async def test_a_dry_run_says_what_would_be_done_and_changes_nothing(shell: Node
 
 async def test_ctrl_c_during_mkfs_ends_cleanly_and_a_repeat_finishes(shell: NodeShell, data: Path) -> None:
     await shell.node.attach(size=SMALL)
-    pid_file = pause_program(shell, "mkfs.ext4")
+    paused = PausedProgram.create(shell.node.directory, "mkfs.ext4")
+    shell.environment["PATH"] = paused.path
     process = await shell.start(*shell.command_line("use", VOLUME, str(data)))
 
-    async def is_paused() -> bool:
-        return await asyncio.to_thread(pid_file.exists)
-
-    await wait_until(is_paused)
+    await paused.wait_until_paused()
     process.send_signal(signal.SIGINT)
     _, err = await process.communicate()
 
