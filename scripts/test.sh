@@ -95,18 +95,20 @@ run() {
     }
 }
 
-# The runs of csi-sanity mostly wait for EC2's consistency, so all of them run at once. The cluster's tests run separately
-# too: they mostly wait for Kubernetes, while the others have deadlines. The others wait as well, for the emulator's times
-# and for programs, so there are more workers than processors. --ignore has no effect on a path that is given to pytest,
-# but --deselect has.
+# The tests of the cluster and the runs of csi-sanity leave the processors idle for most of the time: they wait for
+# Kubernetes and for EC2's consistency. So they run together, apart from the others, which have deadlines. The others wait
+# as well, for the emulator's times and for programs, so they have more workers than there are processors. --ignore has no
+# effect on a path that is given to pytest, but --deselect has.
 if [ -z "$paths" ]; then
-    run 6 "$@" tests/sanity
     run 4 --ignore tests/cluster --ignore tests/sanity "$@"
-elif echo "$paths" | grep -qv '^tests/cluster'; then
-    run 4 --ignore tests/cluster --deselect tests/cluster "$@"
-fi
-if is_needed cluster; then
-    run 4 --ignore-glob 'tests/[!c]*' --ignore tests/chart --ignore tests/contract "$@"
+    run 6 "$@" tests/sanity tests/cluster
+else
+    if echo "$paths" | grep -qv '^tests/cluster'; then
+        run 4 --ignore tests/cluster --deselect tests/cluster "$@"
+    fi
+    if is_needed cluster; then
+        run 4 --ignore-glob 'tests/[!c]*' --ignore tests/chart --ignore tests/contract "$@"
+    fi
 fi
 if [ "$empty" = "$runs" ]; then
     echo "test: no test matches: $*" >&2

@@ -39,9 +39,9 @@ SELECTIONS: Final = [
         {"python", "aws-cli", "iam-oracle", "go-tools", "sdk-clients"},
     ),
     Selection("two directories", ("tests/unit", "tests/system", "-q"), {"machine", "python"}),
-    Selection("nothing but a word", ("-k", "attach"), EVERYTHING, images=True, runs=3),
-    Selection("no option", (), EVERYTHING, images=True, runs=3),
-    Selection("a path that is ignored", ("--ignore", "tests/unit"), EVERYTHING, images=True, runs=3),
+    Selection("nothing but a word", ("-k", "attach"), EVERYTHING, images=True, runs=2),
+    Selection("no option", (), EVERYTHING, images=True, runs=2),
+    Selection("a path that is ignored", ("--ignore", "tests/unit"), EVERYTHING, images=True, runs=2),
     Selection("the cluster", ("tests/cluster",), EVERYTHING, images=True),
 ]
 
