@@ -101,7 +101,7 @@ run() {
 # effect on a path that is given to pytest, but --deselect has.
 if [ -z "$paths" ]; then
     run 4 --ignore tests/cluster --ignore tests/sanity "$@"
-    run 6 "$@" tests/sanity tests/cluster
+    run 6 "$@" tests/cluster tests/sanity
 else
     if echo "$paths" | grep -qv '^tests/cluster'; then
         run 4 --ignore tests/cluster --deselect tests/cluster "$@"
