@@ -38,6 +38,7 @@ LONGEST: Final = {"test_demo.py", "test_examples.py", "test_local_cluster.py"}
 """Files whose tests take a minute each, and keep a processor busy for a part of it."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest tests first and the exclusive tests last and on one worker, with a timeout that suits a cluster.
 
