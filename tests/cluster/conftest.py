@@ -38,17 +38,14 @@ LONGEST: Final = {"test_demo.py", "test_examples.py", "test_local_cluster.py"}
 """Files whose tests take a minute each, and keep a processor busy for a part of it."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the longest tests first and the exclusive tests last and on one worker, with a timeout that suits a cluster.
+    """Run the longest tests first and the exclusive tests last, with a timeout that suits a cluster.
 
-    An exclusive test in the middle would leave all other workers idle. One worker for all of them leaves the others to
-    tests that need no cluster. The timeout does not include the wait for the cluster.
+    An exclusive test in the middle would leave all other workers idle. The timeout does not include the
+    wait for the cluster.
     """
     items.sort(key=lambda item: (item.get_closest_marker("exclusive") is not None, item.path.name not in LONGEST))
     for item in items:
-        if item.get_closest_marker("exclusive"):
-            item.add_marker(pytest.mark.xdist_group("exclusive"))
         if Path(__file__).parent in item.path.parents and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(600, func_only=True))
 
