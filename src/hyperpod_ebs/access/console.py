@@ -20,11 +20,7 @@ _UNLIMITED: Final = 1_000_000
 
 
 class Declined(errors.Refused):
-    """The user did not agree to an act that destroys or interrupts something."""
-
-
-class NoTerminal(Declined):
-    """There is no terminal to ask on."""
+    """The user did not agree to an act that destroys or interrupts something, or could not be asked."""
 
 
 def print_json(value: object) -> None:
@@ -61,18 +57,26 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
+def agrees(question: str, *, yes: bool) -> bool:
+    """Whether the user answers with a yes, which `yes` gives without a question.
+
+    Raises:
+        Declined: There is no terminal to ask on.
+    """
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise Declined(f"{question} There is no terminal to ask on; repeat the command with --yes")
+    return _ask(f"{question} [y/N] ").casefold() in {"y", "yes"}
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Ask for a yes, unless `yes` is given.
 
     Raises:
-        Declined: The answer is another one.
-        NoTerminal: There is no terminal to ask on.
+        Declined: The answer is another one, or there is no terminal to ask on.
     """
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise NoTerminal(f"{question} There is no terminal to ask on; repeat the command with --yes")
-    if _ask(f"{question} [y/N] ").casefold() not in {"y", "yes"}:
+    if not agrees(question, yes=yes):
         raise Declined("nothing was changed")
 
 
@@ -80,12 +84,11 @@ def confirm_by_typing(explanation: str, word: str) -> None:
     """Explain what may be lost, and ask the user to type a word, such as the volume's id.
 
     Raises:
-        Declined: The user types something else.
-        NoTerminal: There is no terminal to ask on.
+        Declined: The user types something else, or there is no terminal to ask on.
     """
     note(explanation)
     if not sys.stdin.isatty():
-        raise NoTerminal(f"there is no terminal on which {word} can be typed to confirm; nothing was changed")
+        raise Declined(f"there is no terminal on which {word} can be typed to confirm; nothing was changed")
     if _ask(f"Type {word} to confirm: ") != word:
         raise Declined("nothing was changed")
 

@@ -10,7 +10,7 @@ from cyclopts import App
 
 from hyperpod_ebs.access import exit_codes
 from hyperpod_ebs.access.aws.session import ANY_CALLER, AwsOptions, open_aws
-from hyperpod_ebs.access.console import Declined, NoTerminal, Output, confirm, note
+from hyperpod_ebs.access.console import Output, agrees, note
 from hyperpod_ebs.access.doctor.bundle import check_target, write_bundle
 from hyperpod_ebs.access.doctor.checks import run_checks
 from hyperpod_ebs.access.doctor.context import Context, Wanted
@@ -103,17 +103,11 @@ async def _apply_remedies(findings: Sequence[Finding], *, yes: bool) -> None:
     """Make each safe change that the user agrees to.
 
     Raises:
-        NoTerminal: There is no terminal to ask on.
+        Declined: There is no terminal to ask on.
         Error: A change fails.
     """
     for finding in findings:
-        if finding.remedy:
-            try:
-                confirm(finding.remedy.question, yes=yes)
-            except NoTerminal:
-                raise
-            except Declined:
-                continue
+        if finding.remedy and agrees(finding.remedy.question, yes=yes):
             await finding.remedy.apply()
             note(f"{finding.object}: done; run the doctor again to check it")
 

@@ -13,7 +13,7 @@ from cyclopts.validators import Number
 
 from hyperpod_ebs.access import exit_codes
 from hyperpod_ebs.access.aws.session import ANY_CALLER, Aws, AwsOptions, Caller, open_aws
-from hyperpod_ebs.access.console import Declined, NoTerminal, Output, confirm, note, print_json, print_table
+from hyperpod_ebs.access.console import Output, agrees, note, print_json, print_table
 from hyperpod_ebs.access.help_texts import epilogue
 from hyperpod_ebs.access.kubernetes.reader import CURRENT_CONTEXT, KubernetesOptions
 from hyperpod_ebs.access.leftovers import prices
@@ -219,17 +219,11 @@ def _agrees(findings: _Findings, verdict: Verdict, *, yes: bool) -> bool:
     """Whether the user agrees to a deletion.
 
     Raises:
-        NoTerminal: There is no terminal to ask on.
+        Declined: There is no terminal to ask on.
     """
     verb = "Detach" if verdict.kind == "attachment" else "Delete"
     where = f"account {findings.caller.account}, {findings.world.region}"
-    try:
-        confirm(f"{verb} {verdict.kind} {verdict.id}, {verdict.description} ({where})?", yes=yes)
-    except NoTerminal:
-        raise
-    except Declined:
-        return False
-    return True
+    return agrees(f"{verb} {verdict.kind} {verdict.id}, {verdict.description} ({where})?", yes=yes)
 
 
 def _document(findings: _Findings, outcomes: Sequence[Outcome], *, with_kept: bool) -> dict[str, object]:
