@@ -103,15 +103,12 @@ def attachment_key_requests(setting: Setting, key: str) -> Iterator[JobRequest]:
     """What whoever attaches an encrypted volume to a HyperPod node needs of the key."""  # allow-word
     step = "attach an encrypted volume"
     for through in _through(setting, "ec2", _SAGEMAKER, _EC2):
-        yield JobRequest(step=step, action="kms:DescribeKey", resource=key, context=through)
-        yield JobRequest(
-            step=step,
-            action="kms:CreateGrant",
-            resource=key,
-            context={
-                **through,
+        yield from _grant_requests(
+            step,
+            key,
+            through,
+            {
                 **_encryption_context(PROBE_VOLUME),
-                "kms:GrantIsForAWSResource": "true",
                 "kms:GrantOperations": ["Decrypt"],
                 "kms:GrantConstraintType": "EncryptionContextSubset",
             },
@@ -133,17 +130,16 @@ def cluster_key_requests(setting: Setting, key: str) -> Iterator[JobRequest]:
     """What the execution role of an instance group needs of the key of the cluster's own volumes."""
     step = "create the encrypted volumes of the cluster's nodes"
     for through in _through(setting, "sagemaker", _SAGEMAKER):
-        yield JobRequest(step=step, action="kms:DescribeKey", resource=key, context=through)
-        yield JobRequest(
-            step=step,
-            action="kms:CreateGrant",
-            resource=key,
-            context={
-                **through,
-                "kms:GrantIsForAWSResource": "true",
-                "kms:GrantOperations": ["Decrypt", "DescribeKey", "GenerateDataKeyWithoutPlaintext"],
-            },
+        yield from _grant_requests(
+            step, key, through, {"kms:GrantOperations": ["Decrypt", "DescribeKey", "GenerateDataKeyWithoutPlaintext"]}
         )
+
+
+def _grant_requests(step: str, key: str, through: Values, grant: Values) -> Iterator[JobRequest]:
+    """What a service needs of the key to grant its use, with the condition keys of the grant."""
+    yield JobRequest(step=step, action="kms:DescribeKey", resource=key, context=through)
+    context = {**through, **grant, "kms:GrantIsForAWSResource": "true"}
+    yield JobRequest(step=step, action="kms:CreateGrant", resource=key, context=context)
 
 
 def _on_node(setting: Setting, verb: str) -> Iterator[JobRequest]:
