@@ -66,6 +66,25 @@ async def test_list_shows_holders_of_both_kinds(emulator: Emulator, aws: Aws, tm
     assert by_name[-1] == by_name[-2]
 
 
+async def test_a_name_that_two_instances_have_is_refused_with_their_ids(
+    emulator: Emulator, aws: Aws, tmp_path: Path
+) -> None:
+    """Two VPCs may have the same addresses, and instances in them the same private DNS name (VPC User Guide)."""
+    instances = emulator.world.store.instances
+    first, second = [await aws.run_instance(Placement={"AvailabilityZone": ZONE}) for _ in range(2)]
+    instances.put(replace(instances[second], address=instances[first].address))
+    described = await aws.ec2("describe_instances", InstanceIds=[first])
+    name = described["Reservations"][0]["Instances"][0]["PrivateDnsName"]
+    volume = await aws.create_volume()
+    commands = VolumeCommands(env=emulator.env, home=tmp_path)
+
+    attach = await commands.run("attach", volume, name, code=2)
+
+    assert name in attach.err
+    assert f"{min(first, second)}, {max(first, second)}: give one of these ids" in attach.err
+    assert (await aws.ec2("describe_volumes", VolumeIds=[volume]))["Volumes"][0]["State"] == "available"
+
+
 async def test_list_shows_claims_and_waits_for_no_api_server(emulator: Emulator, aws: Aws, tmp_path: Path) -> None:
     """A persistent volume names its EBS volume; without an API server that answers, the driver's tags do."""
     named, tagged = await aws.create_volume(), await aws.create_volume()

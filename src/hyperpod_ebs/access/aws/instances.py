@@ -57,8 +57,8 @@ async def list_instances(aws: Aws, ids: Sequence[str]) -> list[Ec2Instance]:
     return instances
 
 
-async def find_instance_by_name(aws: Aws, name: str) -> str:
-    """The id of the instance with this private DNS name; empty without one.
+async def find_instances_by_name(aws: Aws, name: str) -> list[str]:
+    """The ids of the instances with this private DNS name, in order; in several VPCs, there may be several.
 
     Raises:
         Error: AWS refuses to describe it.
@@ -67,8 +67,7 @@ async def find_instance_by_name(aws: Aws, name: str) -> str:
     by_name = {"Name": "private-dns-name", "Values": [name]}
     with translate_sdk_errors(f"describe the instance with the private DNS name {name}"):
         answer = await ec2.describe_instances(Filters=[by_name])  # type: ignore[list-item] # a filter
-        found = (instance["InstanceId"] for each in answer["Reservations"] for instance in each["Instances"])
-        return next(found, "")
+        return sorted(instance["InstanceId"] for each in answer["Reservations"] for instance in each["Instances"])
 
 
 async def zone_names(aws: Aws) -> Mapping[str, str]:

@@ -2,7 +2,7 @@
 
 from hyperpod_ebs.access.aws import clusters
 from hyperpod_ebs.access.aws.clusters import Cluster
-from hyperpod_ebs.access.aws.instances import find_instance_by_name
+from hyperpod_ebs.access.aws.instances import find_instances_by_name
 from hyperpod_ebs.access.aws.session import Aws
 from hyperpod_ebs.access.volume.facts import Absent, Target, Unread
 from hyperpod_ebs.access.volume.node_names import NodeName, is_private_dns_name, parse_node_name
@@ -49,17 +49,23 @@ async def read_node_name(aws: Aws, name: str) -> NodeName:
     """What the name of a node says, also the private DNS name that an EC2 node has in Kubernetes.
 
     Raises:
-        InvalidRequest: No node can have this name.
+        InvalidRequest: No node can have this name, or several instances have it.
         NodeNotFound: No instance has this private DNS name.
         Error: AWS does not let the caller find it.
     """
     if not is_private_dns_name(name):
         return parse_node_name(name)
-    if instance := await find_instance_by_name(aws, name):
-        return NodeName(instance=instance, is_hyperpod=False, cluster="")
-    raise errors.NodeNotFound(
-        f"no EC2 instance in {aws.region} has the private DNS name {name}; give its instance id, or --region"
-    )
+    match await find_instances_by_name(aws, name):
+        case []:
+            raise errors.NodeNotFound(
+                f"no EC2 instance in {aws.region} has the private DNS name {name}; give its instance id, or --region"
+            )
+        case [instance]:
+            return NodeName(instance=instance, is_hyperpod=False, cluster="")
+        case several:
+            raise errors.InvalidRequest(
+                f"private DNS name {name} is that of instances {', '.join(several)}: give one of these ids"
+            )
 
 
 async def target_of(aws: Aws, node: Node, resource: str) -> Target:
