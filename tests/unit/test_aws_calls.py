@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from hyperpod_ebs.driver.aws.calls import AwsCaller, NextPage, retry
+from hyperpod_ebs.driver.aws.calls import AwsCaller, NextPage, Request, retry
 from hyperpod_ebs.driver.aws.clients import Clients
 from hyperpod_ebs.driver.model import errors
 from tests.support.virtual_time import run
@@ -14,6 +14,8 @@ from tests.support.virtual_time import run
 LOST = ReadTimeoutError(endpoint_url="https://x")
 THROTTLED = ClientError({"Error": {"Code": "RequestLimitExceeded", "Message": "slower"}}, "CreateVolume")
 DENIED = ClientError({"Error": {"Code": "UnauthorizedOperation", "Message": "no"}}, "CreateVolume")
+LIST = Request("DescribeVolumes", "list of volumes", "list volumes")
+CREATE = Request("CreateVolume", "data", "create volume data", creates=True)
 CLIENTS: Any = object()
 """Takes the place of the SDK's clients, which these tests do not use."""
 
@@ -60,7 +62,7 @@ def test_all_pages_are_read() -> None:
         return answers.pop(0)
 
     caller = AwsCaller(clients=connect)
-    assert run(caller.call_pages("list", send, lambda answer: str(answer["is"]))) == ("a", "b")
+    assert run(caller.call_pages(LIST, send, lambda answer: str(answer["is"]))) == ("a", "b")
     assert requested == [{}, {"NextToken": "more"}, {"NextToken": "last"}]
 
 
@@ -110,4 +112,4 @@ def test_an_answer_that_cannot_be_parsed_is_not_final(mistake: Exception) -> Non
         raise mistake
 
     with pytest.raises(errors.CloudError, match="not understood"):
-        run(AwsCaller(clients=connect).call("create it", send, parse, creates=True))
+        run(AwsCaller(clients=connect).call(CREATE, send, parse))

@@ -5,7 +5,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, assert_never
 
-from hyperpod_ebs.driver.aws.calls import AwsCaller
+from hyperpod_ebs.driver.aws.calls import AwsCaller, Request
 from hyperpod_ebs.driver.aws.device_names import DeviceNames
 from hyperpod_ebs.driver.model import errors, nodes
 from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode, Node
@@ -42,7 +42,7 @@ class Attachments(AwsCaller):
                 account = (await self.clients()).account
                 cluster_arn = await account.resolve_cluster_arn(node.cluster)
                 return await self.call(
-                    f"attach volume {volume_id} to node {node}",
+                    Request("AttachClusterNodeVolume", volume_id, f"attach volume {volume_id} to node {node}"),
                     lambda aws: aws.sagemaker.attach_cluster_node_volume(
                         ClusterArn=cluster_arn, NodeId=node.instance, VolumeId=volume_id
                     ),
@@ -69,7 +69,7 @@ class Attachments(AwsCaller):
                 account = (await self.clients()).account
                 cluster_arn = await account.resolve_cluster_arn(node.cluster)
                 return await self.call(
-                    action,
+                    Request("DetachClusterNodeVolume", volume_id, action),
                     lambda aws: aws.sagemaker.detach_cluster_node_volume(
                         ClusterArn=cluster_arn, NodeId=node.instance, VolumeId=volume_id
                     ),
@@ -77,7 +77,7 @@ class Attachments(AwsCaller):
                 )
             case Ec2Node():
                 return await self.call(
-                    action,
+                    Request("DetachVolume", volume_id, action),
                     lambda aws: aws.ec2.detach_volume(VolumeId=volume_id, InstanceId=node.instance),
                     parse_attachment,
                 )
@@ -87,7 +87,7 @@ class Attachments(AwsCaller):
     async def _attach_to_instance(self, volume_id: str, node: Ec2Node) -> Attachment:
         """Request the attachment under a free device name; try another name if that one is taken."""
         shown = await self.call(
-            f"describe node {node}",
+            Request("DescribeInstances", node.instance, f"describe node {node}"),
             lambda aws: aws.ec2.describe_instances(InstanceIds=[node.instance]),
             _device_names_in_use,
         )
@@ -95,7 +95,7 @@ class Attachments(AwsCaller):
             name = self.device_names.take(node.instance, volume_id, shown)
             try:
                 return await self.call(
-                    f"attach volume {volume_id} to node {node}",
+                    Request("AttachVolume", volume_id, f"attach volume {volume_id} to node {node}"),
                     lambda aws: aws.ec2.attach_volume(VolumeId=volume_id, InstanceId=node.instance, Device=name),  # noqa: B023 - called before `name` changes
                     parse_attachment,
                 )

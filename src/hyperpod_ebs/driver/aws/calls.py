@@ -125,6 +125,22 @@ async def retry(
         await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads the load, protects no secret
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to AWS."""
+
+    operation: str
+    """AWS's name of the operation: `AttachVolume`."""
+    subject: str
+    """The volume, snapshot or other object that the request is about."""
+    action: str
+    """What the request does, for messages that begin with "cannot": `attach volume vol-1 to node i-1`."""
+    creates: bool = False
+    """Whether the request creates something."""
+    repeatable: bool = True
+    """Whether sending the request twice has the same effect as sending it once."""
+
+
 @dataclass(kw_only=True)
 class AwsCaller:
     """Calls AWS with the clients of the current connection."""
@@ -133,24 +149,18 @@ class AwsCaller:
     """Returns the clients, or raises `Unavailable` while there are none."""
 
     async def call(
-        self,
-        action: str,
-        send: Callable[["Clients"], Awaitable[Answer]],
-        parse: Callable[[Answer], Result],
-        *,
-        creates: bool = False,
-        repeatable: bool = True,
+        self, request: Request, send: Callable[["Clients"], Awaitable[Answer]], parse: Callable[[Answer], Result]
     ) -> Result:
-        """Send a request and parse the answer; arguments and errors are those of `retry`."""
+        """Send a request and parse the answer; the errors are those of `retry`."""
 
         async def attempt() -> Result:
             return parse(await send(await self.clients()))
 
-        return await retry(action, attempt, creates=creates, repeatable=repeatable)
+        return await retry(request.action, attempt, creates=request.creates, repeatable=request.repeatable)
 
     async def call_pages(
         self,
-        action: str,
+        request: Request,
         send: Callable[["Clients", NextPage], Awaitable[Listing]],
         parse: Callable[[Listing], Iterable[Result]],
     ) -> tuple[Result, ...]:
@@ -163,7 +173,7 @@ class AwsCaller:
         page = NextPage()
         while True:
             found, token = await self.call(
-                action,
+                request,
                 lambda aws: send(aws, page),  # noqa: B023 - called before `page` changes
                 lambda answer: (tuple(parse(answer)), answer.get("NextToken")),
             )

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hyperpod_ebs.driver.aws.calls import AwsCaller
+from hyperpod_ebs.driver.aws.calls import AwsCaller, Request
 from hyperpod_ebs.driver.aws.ec2_shapes import filters
 from hyperpod_ebs.driver.model.limits import AttachSlots, PublishedSlots
 
@@ -22,7 +22,9 @@ class Ec2InstanceTypes(AwsCaller):
         by_name = filters("instance-type", types)
         return dict(
             await self.call_pages(
-                "describe the instance types of the cluster's nodes",
+                Request(
+                    "DescribeInstanceTypes", "instance types", "describe the instance types of the cluster's nodes"
+                ),
                 lambda aws, page: aws.ec2.describe_instance_types(Filters=by_name, MaxResults=100, **page),
                 _attach_slots,
             )

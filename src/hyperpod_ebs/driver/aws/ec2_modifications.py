@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hyperpod_ebs.driver.aws.calls import AwsCaller
+from hyperpod_ebs.driver.aws.calls import AwsCaller, Request
 from hyperpod_ebs.driver.aws.ec2_shapes import action_on_volumes, filters, parse_by_id, tag_list
 from hyperpod_ebs.driver.aws.recent_requests import FOUND_WITHIN, RecentRequests, wait_for_predecessors_requests
 from hyperpod_ebs.driver.model.sizes import GiB
@@ -44,7 +44,7 @@ class Ec2Modifications(AwsCaller):
             request["Throughput"] = change.throughput
         with self._note_change(volume_id):
             return await self.call(
-                f"modify volume {volume_id}",
+                Request("ModifyVolume", volume_id, f"modify volume {volume_id}"),
                 lambda aws: aws.ec2.modify_volume(**request),
                 lambda answer: _parse_modification(answer["VolumeModification"]),
             )
@@ -54,7 +54,7 @@ class Ec2Modifications(AwsCaller):
         ec2_tags = tag_list(tags)
         with self._note_change(volume_id):
             await self.call(
-                f"tag volume {volume_id}",
+                Request("CreateTags", volume_id, f"tag volume {volume_id}"),
                 lambda aws: aws.ec2.create_tags(Resources=[volume_id], Tags=ec2_tags),
                 lambda _: None,
             )
@@ -64,7 +64,7 @@ class Ec2Modifications(AwsCaller):
         ec2_keys: list[TagTypeDef] = [{"Key": key} for key in sorted(keys)]
         with self._note_change(volume_id):
             await self.call(
-                f"untag volume {volume_id}",
+                Request("DeleteTags", volume_id, f"untag volume {volume_id}"),
                 lambda aws: aws.ec2.delete_tags(Resources=[volume_id], Tags=ec2_keys),
                 lambda _: None,
             )
@@ -79,7 +79,7 @@ class Ec2Modifications(AwsCaller):
         action = action_on_volumes("describe the modifications of", ids)
         by_id = filters("volume-id", ids)
         described = await self.call_pages(
-            action,
+            Request("DescribeVolumesModifications", "modifications", action),
             lambda aws, page: aws.ec2.describe_volumes_modifications(Filters=by_id, **page),
             _shapes_with_ids,
         )

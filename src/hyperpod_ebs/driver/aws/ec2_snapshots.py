@@ -5,7 +5,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hyperpod_ebs.driver.aws.calls import AwsCaller
+from hyperpod_ebs.driver.aws.calls import AwsCaller, Request
 from hyperpod_ebs.driver.aws.ec2_shapes import filters, parse_tags, tag_list
 from hyperpod_ebs.driver.aws.recent_requests import FOUND_WITHIN, LISTED_AFTER_DELETION, RecentRequests, search
 from hyperpod_ebs.driver.model.sizes import GiB
@@ -38,11 +38,15 @@ class Ec2Snapshots(AwsCaller):
         # CreateSnapshot takes no client token: a second attempt could create a second snapshot.
         with self.requested_snapshots.note_if_carried_out(spec.name):
             return await self.call(
-                f"create snapshot {spec.name} of volume {spec.volume_id}",
+                Request(
+                    "CreateSnapshot",
+                    spec.volume_id,
+                    f"create snapshot {spec.name} of volume {spec.volume_id}",
+                    creates=True,
+                    repeatable=False,
+                ),
                 lambda aws: aws.ec2.create_snapshot(VolumeId=spec.volume_id, TagSpecifications=[tags]),
                 _parse_snapshot,
-                creates=True,
-                repeatable=False,
             )
 
     async def delete_snapshot(self, snapshot_id: str) -> None:
@@ -50,7 +54,7 @@ class Ec2Snapshots(AwsCaller):
         if snapshot_id in self.deleted_snapshots:
             return
         await self.call(
-            f"delete snapshot {snapshot_id}",
+            Request("DeleteSnapshot", snapshot_id, f"delete snapshot {snapshot_id}"),
             lambda aws: aws.ec2.delete_snapshot(SnapshotId=snapshot_id),
             lambda _: None,
         )
@@ -59,7 +63,7 @@ class Ec2Snapshots(AwsCaller):
     async def describe_snapshot(self, snapshot_id: str) -> Snapshot:
         """Describe the snapshot by its id; it may belong to another account."""
         return await self.call(
-            f"describe snapshot {snapshot_id}",
+            Request("DescribeSnapshots", snapshot_id, f"describe snapshot {snapshot_id}"),
             lambda aws: aws.ec2.describe_snapshots(SnapshotIds=[snapshot_id]),
             lambda answer: _parse_snapshot(answer["Snapshots"][0]),
         )
@@ -73,7 +77,7 @@ class Ec2Snapshots(AwsCaller):
 
         async def find() -> tuple[Snapshot, ...]:
             found = await self.call_pages(
-                f"look up snapshot {name}",
+                Request("DescribeSnapshots", name, f"look up snapshot {name}"),
                 lambda aws, page: aws.ec2.describe_snapshots(OwnerIds=["self"], Filters=by_name, **page),
                 _parse_snapshots,
             )
@@ -89,7 +93,7 @@ class Ec2Snapshots(AwsCaller):
         if volume_id:
             request["Filters"] = filters("volume-id", [volume_id])
         found, next_token = await self.call(
-            "list snapshots",
+            Request("DescribeSnapshots", "list of snapshots", "list snapshots"),
             lambda aws: aws.ec2.describe_snapshots(**request),
             lambda answer: (_parse_snapshots(answer), answer.get("NextToken") or None),
         )

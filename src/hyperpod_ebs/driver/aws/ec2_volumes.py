@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from hyperpod_ebs.driver.aws.attachments import parse_attachment
-from hyperpod_ebs.driver.aws.calls import AwsCaller
+from hyperpod_ebs.driver.aws.calls import AwsCaller, Request
 from hyperpod_ebs.driver.aws.ec2_shapes import (
     action_on_volumes,
     filters,
@@ -53,10 +53,9 @@ class Ec2Volumes(AwsCaller):
         request = _create_request(spec, token)
         with self.requested_volumes.note_if_carried_out(spec.name):
             return await self.call(
-                f"create volume {spec.name} in {spec.zone}",
+                Request("CreateVolume", spec.name, f"create volume {spec.name} in {spec.zone}", creates=True),
                 lambda aws: aws.ec2.create_volume(**request),
                 _parse_volume,
-                creates=True,
             )
 
     async def delete_volume(self, volume_id: str) -> None:
@@ -64,7 +63,9 @@ class Ec2Volumes(AwsCaller):
         if volume_id in self.deleted_volumes:
             return
         await self.call(
-            f"delete volume {volume_id}", lambda aws: aws.ec2.delete_volume(VolumeId=volume_id), lambda _: None
+            Request("DeleteVolume", volume_id, f"delete volume {volume_id}"),
+            lambda aws: aws.ec2.delete_volume(VolumeId=volume_id),
+            lambda _: None,
         )
         self.deleted_volumes.note(volume_id)
 
@@ -74,14 +75,16 @@ class Ec2Volumes(AwsCaller):
         # A filter, not a list of ids: one unknown id would fail the call for all.
         by_id = filters("volume-id", ids)
         described = await self.call_pages(
-            action, lambda aws, page: aws.ec2.describe_volumes(Filters=by_id, **page), _shapes_with_ids
+            Request("DescribeVolumes", "volumes", action),
+            lambda aws, page: aws.ec2.describe_volumes(Filters=by_id, **page),
+            _shapes_with_ids,
         )
         return parse_by_id(action, ids, described, _parse_volume)
 
     async def describe_volume(self, volume_id: str) -> Volume:
         """Describe the volume by its id."""
         return await self.call(
-            f"describe volume {volume_id}",
+            Request("DescribeVolumes", volume_id, f"describe volume {volume_id}"),
             lambda aws: aws.ec2.describe_volumes(VolumeIds=[volume_id]),
             lambda answer: _parse_volume(answer["Volumes"][0]),
         )
@@ -92,7 +95,9 @@ class Ec2Volumes(AwsCaller):
 
         async def find() -> tuple[Volume, ...]:
             described = await self.call_pages(
-                action, lambda aws, page: aws.ec2.describe_volumes(Filters=by_name, **page), _shapes_with_ids
+                Request("DescribeVolumes", name, action),
+                lambda aws, page: aws.ec2.describe_volumes(Filters=by_name, **page),
+                _shapes_with_ids,
             )
             found = parse_by_id(action, (name,), await self._own(described), _parse_volume)
             return tuple(volume for volume in found.values() if volume.tags.get(VOLUME_NAME) == name)
@@ -105,7 +110,7 @@ class Ec2Volumes(AwsCaller):
         if token:
             request["NextToken"] = token
         described, next_token = await self.call(
-            "list volumes",
+            Request("DescribeVolumes", "list of volumes", "list volumes"),
             lambda aws: aws.ec2.describe_volumes(**request),
             lambda answer: (_shapes_with_ids(answer), answer.get("NextToken") or None),
         )
@@ -115,7 +120,9 @@ class Ec2Volumes(AwsCaller):
     async def list_zones(self) -> tuple[str, ...]:
         """List the names of the region's availability zones that are usable now, in order."""
         return await self.call(
-            "list availability zones", lambda aws: aws.ec2.describe_availability_zones(), _parse_zones
+            Request("DescribeAvailabilityZones", "zones", "list availability zones"),
+            lambda aws: aws.ec2.describe_availability_zones(),
+            _parse_zones,
         )
 
     async def _own(self, described: "Collection[tuple[str, VolumeTypeDef]]") -> "list[tuple[str, VolumeTypeDef]]":
