@@ -1,14 +1,16 @@
 """Calls to AWS: the driver repeats them where that helps, and never takes a possible success for a failure."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from hyperpod_ebs.driver.aws.calls import AwsCaller, NextPage, Request, retry
+from hyperpod_ebs.driver.aws.calls import AwsCaller, NextPage
 from hyperpod_ebs.driver.aws.clients import Clients
 from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.aws_request import Request
 from tests.support.virtual_time import run
 
 LOST = ReadTimeoutError(endpoint_url="https://x")
@@ -20,18 +22,23 @@ CLIENTS: Any = object()
 """Takes the place of the SDK's clients, which these tests do not use."""
 
 
-def scripted_call(*answers: Exception | str) -> tuple[Callable[[], Awaitable[str]], list[Exception | str]]:
-    """A call that ends with these answers in turn, and the answers that are left."""
+def scripted_call(*answers: Exception | str) -> tuple[Callable[[Clients], Awaitable[str]], list[Exception | str]]:
+    """A call that AWS answers in turn with these answers, and the answers that are left."""
     left = list(answers)
 
-    async def attempt() -> str:
+    async def send(_: Clients) -> str:
         match left.pop(0):
             case Exception() as error:
                 raise error
             case answer:
                 return str(answer)
 
-    return attempt, left
+    return send, left
+
+
+def call(request: Request, send: Callable[[Clients], Awaitable[str]]) -> str:
+    """The result of a call on the virtual clock."""
+    return run(AwsCaller(clients=connect).call(request, send, str))
 
 
 async def connect() -> Clients:
@@ -42,9 +49,9 @@ async def connect() -> Clients:
 
 def test_a_throttled_or_unanswered_call_is_repeated() -> None:
     """AWS, "Retry behavior" in the SDKs and Tools reference guide: both failures are transient."""
-    attempt, left = scripted_call(THROTTLED, LOST, "done")
+    send, left = scripted_call(THROTTLED, LOST, "done")
 
-    assert run(retry("do it", attempt)) == "done"
+    assert call(LIST, send) == "done"
     assert not left
 
 
@@ -66,38 +73,46 @@ def test_all_pages_are_read() -> None:
     assert requested == [{}, {"NextToken": "more"}, {"NextToken": "last"}]
 
 
-def test_a_call_is_repeated_only_a_few_times() -> None:
+def test_an_unanswered_call_is_repeated_only_a_few_times() -> None:
     """The sidecar that made the request repeats it as well."""
-    attempt, left = scripted_call(*[THROTTLED] * 5)
+    send, left = scripted_call(*[LOST] * 5)
 
-    with pytest.raises(errors.Throttled):
-        run(retry("do it", attempt))
+    with pytest.raises(errors.Unavailable):
+        call(LIST, send)
     assert len(left) == 2
+
+
+def test_a_throttled_call_is_repeated_until_aws_accepts_it() -> None:
+    """AWS did nothing, and the call keeps its place: its caller would have to begin again at the end of the queue."""
+    send, left = scripted_call(*[THROTTLED] * 20, "done")
+
+    assert call(CREATE, send) == "done"
+    assert not left
 
 
 def test_a_refused_call_is_not_repeated() -> None:
     """AWS would refuse it again."""
-    attempt, left = scripted_call(DENIED, "done")
+    send, left = scripted_call(DENIED, "done")
 
     with pytest.raises(errors.Denied):
-        run(retry("do it", attempt))
+        call(LIST, send)
     assert left == ["done"]
 
 
 def test_a_refusal_after_a_lost_answer_leaves_the_outcome_unknown() -> None:
     """The first attempt may have created the volume that the second one was denied."""
-    attempt, _ = scripted_call(LOST, DENIED)
+    send, _ = scripted_call(LOST, DENIED)
 
     with pytest.raises(errors.OutcomeUnknown):
-        run(retry("create it", attempt, creates=True))
+        call(CREATE, send)
 
 
 def test_a_call_that_would_create_a_second_object_is_not_repeated() -> None:
     """EC2's CreateSnapshot takes no client token: every call makes another snapshot."""
-    attempt, left = scripted_call(LOST, "done")
+    send, left = scripted_call(LOST, "done")
 
     with pytest.raises(errors.OutcomeUnknown):
-        run(retry("create it", attempt, creates=True, repeatable=False))
+        call(replace(CREATE, repeatable=False), send)
     assert left == ["done"]
 
 

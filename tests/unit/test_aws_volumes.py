@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -48,14 +48,14 @@ class ScriptedAws:
         return {"Account": "123456789012"}
 
 
-def account(aws: Any) -> Account:
-    """The account that `aws` knows."""
-    return Account(sts=aws, partition="aws", region="us-west-2")
+def clients_of(aws: Any) -> Clients:
+    """Clients that all call `aws`."""
+    return Clients(ec2=aws, sagemaker=aws, sts=aws, account=Account(partition="aws", region="us-west-2"))
 
 
 def ec2_volumes(aws: Any) -> Ec2Volumes:
     """The driver's volumes in `aws`."""
-    clients = Clients(ec2=aws, sagemaker=aws, account=account(aws))
+    clients = clients_of(aws)
 
     async def connect() -> Clients:
         return clients
@@ -113,7 +113,7 @@ def test_the_name_of_a_snapshot_is_compared_although_ec2_was_asked_for_it() -> N
         async def describe_snapshots(self, **_: Any) -> Mapping[str, Any]:
             return {"Snapshots": [snapshot_shape("snap-0", "sbi?"), snapshot_shape("snap-1", "sbig")]}
 
-    clients = Clients(ec2=cast("Any", Snapshots()), sagemaker=cast("Any", None), account=account(None))
+    clients = clients_of(Snapshots())
 
     async def connect() -> Clients:
         return clients
@@ -137,12 +137,12 @@ def test_volumes_that_other_accounts_share_are_not_listed() -> None:
 def test_simultaneous_calls_look_up_the_account_once() -> None:
     """Hundreds of volumes may be attached at once when a controller starts."""
     aws = ScriptedAws([])
-    shared = account(aws)
+    volumes = ec2_volumes(aws)
 
     async def look_up() -> None:
         async with asyncio.TaskGroup() as group:
             for _ in range(100):
-                group.create_task(shared.resolve_id())
+                group.create_task(volumes.resolve_account_id())
 
     run(look_up())
 

@@ -7,11 +7,15 @@ cancelled, the operation continues, and a repeated call can join it.
 
 An operation that no caller waits for must not hold up what undoes it. So a call may pre-empt such an operation, which
 then ends where its `Interruption` allows it: between its requests, and never while the effect of one is unknown.
+
+A part of an operation that waits can say what it waits for (`waiting`). A caller that gives up learns it from
+`joined_wait`.
 """
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Generator, Hashable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar, cast
@@ -68,11 +72,49 @@ class _Running:
     part_of: Hashable
     interruption: Interruption | None
     callers: int = 0
+    describe_wait: Callable[[], str] | None = None
+    """Returns what the operation waits for now."""
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def __str__(self) -> str:
         # A time instead of an age: Kubernetes counts an event that repeats only if its text stays the same.
         return f"{self.operation.name} has been running since {self.since:%Y-%m-%dT%H:%M:%SZ}"
+
+
+_OPERATION: ContextVar[_Running | None] = ContextVar("operation", default=None)
+"""The operation of which the current code is a part."""
+
+_JOINED: ContextVar[_Running | None] = ContextVar("joined", default=None)
+"""The operation that the current task has joined last."""
+
+
+@contextmanager
+def waiting(describe: Callable[[], str], *, may_give_way: bool) -> Generator[None]:
+    """Say what the operation waits for while the block waits; outside of an operation's own task, do nothing.
+
+    Args:
+        describe: Returns what the operation waits for, as a clause for an error message.
+        may_give_way: Whether the operation may be ended by its `Interruption` meanwhile.
+
+    Raises:
+        Busy: The operation has to give way.
+    """
+    running = _OPERATION.get()
+    if running is None or running.task is not asyncio.current_task():
+        yield
+        return
+    running.describe_wait = describe
+    try:
+        with running.interruption.allow() if may_give_way and running.interruption else nullcontext():
+            yield
+    finally:
+        running.describe_wait = None
+
+
+def joined_wait() -> str:
+    """What the operation waits for that the current task has joined last; empty if it does not say."""
+    running = _JOINED.get()
+    return running.describe_wait() if running and running.describe_wait else ""
 
 
 class Operations(Generic[K]):
@@ -126,11 +168,14 @@ class Operations(Generic[K]):
                 raise Busy(f"cannot start {operation.name} of {key}: the process is stopping")
             if other := self._conflict(key, part_of):
                 raise Busy(f"{operation.name} of {key} has to wait: {other}")
-            task = asyncio.get_running_loop().create_task(act(), name=f"{operation.name} {key}")
+            context, name = copy_context(), f"{operation.name} {key}"
+            task = asyncio.get_running_loop().create_task(act(), name=name, context=context)
             running = self._running[key] = _Running(operation, task, part_of, interruption)
+            context.run(_OPERATION.set, running)  # before the task starts
             task.add_done_callback(lambda finished: self._remove(key, finished))
         elif running.operation != operation or (running.interruption and running.interruption.is_requested):
             raise Busy(f"{operation.name} of {key} has to wait: {running}")
+        _JOINED.set(running)
         running.callers += 1
         try:
             return cast("T", await asyncio.shield(running.task))

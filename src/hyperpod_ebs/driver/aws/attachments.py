@@ -5,9 +5,10 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, assert_never
 
-from hyperpod_ebs.driver.aws.calls import AwsCaller, Request
+from hyperpod_ebs.driver.aws.calls import AwsCaller
 from hyperpod_ebs.driver.aws.device_names import DeviceNames
 from hyperpod_ebs.driver.model import errors, nodes
+from hyperpod_ebs.driver.model.aws_request import Request
 from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode, Node
 from hyperpod_ebs.driver.model.volume import Attachment, AttachState
 
@@ -39,8 +40,7 @@ class Attachments(AwsCaller):
         """Request the attachment and return its state as the service acknowledges it."""
         match node:
             case HyperPodNode():
-                account = (await self.clients()).account
-                cluster_arn = await account.resolve_cluster_arn(node.cluster)
+                cluster_arn = await self._resolve_cluster_arn(node)
                 return await self.call(
                     Request("AttachClusterNodeVolume", volume_id, f"attach volume {volume_id} to node {node}"),
                     lambda aws: aws.sagemaker.attach_cluster_node_volume(
@@ -66,8 +66,7 @@ class Attachments(AwsCaller):
         action = f"detach volume {volume_id} from node {node}"
         match node:
             case HyperPodNode():
-                account = (await self.clients()).account
-                cluster_arn = await account.resolve_cluster_arn(node.cluster)
+                cluster_arn = await self._resolve_cluster_arn(node)
                 return await self.call(
                     Request("DetachClusterNodeVolume", volume_id, action),
                     lambda aws: aws.sagemaker.detach_cluster_node_volume(
@@ -83,6 +82,10 @@ class Attachments(AwsCaller):
                 )
             case _:
                 assert_never(node)
+
+    async def _resolve_cluster_arn(self, node: HyperPodNode) -> str:
+        account_id = await self.resolve_account_id()
+        return (await self.clients()).account.cluster_arn(account_id, node.cluster)
 
     async def _attach_to_instance(self, volume_id: str, node: Ec2Node) -> Attachment:
         """Request the attachment under a free device name; try another name if that one is taken."""

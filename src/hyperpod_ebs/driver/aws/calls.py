@@ -1,14 +1,15 @@
 """Call AWS in a few attempts, and turn every failure into one of the driver's own errors.
 
-The SDK's own retries are off, because the SDK does not report whether an earlier attempt may have
-taken effect. After a failed create, the driver has to know that: a volume may exist.
+The SDK's own retries are off, whatever AWS_RETRY_MODE and AWS_MAX_ATTEMPTS say: the SDK does not report whether an
+earlier attempt may have taken effect, and its retries would take tokens that the governor does not know of. After a
+failed create, the driver has to know: a volume may exist.
 """
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypedDict, TypeVar
 
 from botocore.exceptions import (
@@ -29,6 +30,8 @@ from hyperpod_ebs.driver.aws.errors import (
     parse_problem,
 )
 from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.aws_request import Request
+from hyperpod_ebs.driver.volumes.governor import Governor
 
 if TYPE_CHECKING:
     from hyperpod_ebs.driver.aws.clients import Clients
@@ -87,76 +90,65 @@ def translate_sdk_errors(action: str, *, creates: bool = False) -> Generator[Non
         ) from error
 
 
-async def retry(
-    action: str,
-    attempt: Callable[[], Awaitable[Result]],
-    *,
-    creates: bool = False,
-    repeatable: bool = True,
-) -> Result:
-    """Make a call to AWS, and repeat it if AWS throttles it or does not answer.
-
-    Args:
-        action: What the call does, for messages that begin with "cannot": `attach volume vol-1 to node i-1`.
-        attempt: Makes the call and returns its result.
-        creates: Whether the call creates something.
-        repeatable: Whether making the call twice has the same effect as making it once.
-
-    Raises:
-        OutcomeUnknown: The call creates something, and one of the attempts may have succeeded.
-        Error: AWS refused the call.
-    """
-    pauses = iter(RETRY_PAUSES)
-    outcome_unknown = False
-    while True:
-        try:
-            with translate_sdk_errors(action, creates=creates):
-                return await attempt()
-        except errors.Error as error:
-            outcome_unknown = outcome_unknown or isinstance(error, errors.OutcomeUnknown)
-            retry_helps = type(error) is errors.Throttled or (repeatable and type(error) in _UNANSWERED)
-            pause = next(pauses, None)
-            if not retry_helps or pause is None:
-                if outcome_unknown and not isinstance(error, errors.OutcomeUnknown):
-                    raise errors.OutcomeUnknown(
-                        f"{error}; an earlier attempt got no answer and may have succeeded"
-                    ) from error
-                raise
-        await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads the load, protects no secret
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request to AWS."""
-
-    operation: str
-    """AWS's name of the operation: `AttachVolume`."""
-    subject: str
-    """The volume, snapshot or other object that the request is about."""
-    action: str
-    """What the request does, for messages that begin with "cannot": `attach volume vol-1 to node i-1`."""
-    creates: bool = False
-    """Whether the request creates something."""
-    repeatable: bool = True
-    """Whether sending the request twice has the same effect as sending it once."""
-
-
 @dataclass(kw_only=True)
 class AwsCaller:
     """Calls AWS with the clients of the current connection."""
 
     clients: Callable[[], Awaitable["Clients"]]
     """Returns the clients, or raises `Unavailable` while there are none."""
+    governor: Governor = field(default_factory=Governor)
+    """Decides when each call is sent; all callers of an account and region share one."""
 
     async def call(
         self, request: Request, send: Callable[["Clients"], Awaitable[Answer]], parse: Callable[[Answer], Result]
     ) -> Result:
-        """Send a request and parse the answer; the errors are those of `retry`."""
+        """Send a request and parse the answer; repeat the request if AWS does not answer.
+
+        The governor sends it when AWS will accept it, and again if AWS throttles it.
+
+        Raises:
+            OutcomeUnknown: The request creates something, and one of the attempts may have succeeded.
+            Error: AWS refused the request.
+        """
+        clients = await self.clients()
+        pauses = iter(RETRY_PAUSES)
+        is_first, outcome_unknown = True, False
 
         async def attempt() -> Result:
-            return parse(await send(await self.clients()))
+            with translate_sdk_errors(request.action, creates=request.creates):
+                return parse(await send(clients))
 
-        return await retry(request.action, attempt, creates=request.creates, repeatable=request.repeatable)
+        while True:
+            try:
+                return await self.governor.call(request, attempt, may_give_way=is_first)
+            except errors.Error as error:
+                outcome_unknown = outcome_unknown or isinstance(error, errors.OutcomeUnknown)
+                pause = next(pauses, None)
+                if not (request.repeatable and type(error) in _UNANSWERED) or pause is None:
+                    if outcome_unknown and not isinstance(error, errors.OutcomeUnknown):
+                        raise errors.OutcomeUnknown(
+                            f"{error}; an earlier attempt got no answer and may have succeeded"
+                        ) from error
+                    raise
+            is_first = False
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads the load, protects no secret
+
+    async def resolve_account_id(self) -> str:
+        """Return the id of the account that the driver works for, twelve digits. STS is asked once, when it is needed.
+
+        Raises:
+            Error: STS refused the request or did not answer.
+        """
+        account = (await self.clients()).account
+        async with account.lookup:  # hundreds of calls may need the id at start-up; the first looks it up for all
+            if account.known_id is None:
+                found = await self.call(
+                    Request("GetCallerIdentity", "account", "look up the AWS account id"),
+                    lambda aws: aws.sts.get_caller_identity(),
+                    lambda answer: answer["Account"],
+                )
+                account.known_id = found
+            return account.known_id
 
     async def call_pages(
         self,

@@ -22,6 +22,7 @@ from hyperpod_ebs.kit.files import off_loop
 if TYPE_CHECKING:
     from types_aiobotocore_ec2 import EC2Client
     from types_aiobotocore_sagemaker import SageMakerClient
+    from types_aiobotocore_sts import STSClient
 
 MODELS: Final = Path(__file__).parent / "models"
 """The SDK's models, cut down to the operations that the driver calls. Without this directory, it loads whole models."""
@@ -55,6 +56,7 @@ class Clients:
 
     ec2: "EC2Client"
     sagemaker: "SageMakerClient"
+    sts: "STSClient"
     account: Account
 
 
@@ -98,8 +100,8 @@ async def create_clients(stack: AsyncExitStack, settings: Settings) -> Clients:
     # A credentials file may not exist yet; a ValueError means that an endpoint is not a URL.
     except (BotoCoreError, OSError, ValueError) as error:
         raise errors.Unavailable(f"cannot set up the AWS SDK: {error}") from error
-    account = Account(sts=sts, partition=partition or "aws", region=region, known_id=settings.scope.account)
-    return Clients(ec2=ec2, sagemaker=sagemaker, account=account)
+    account = Account(partition=partition or "aws", region=region, known_id=settings.scope.account)
+    return Clients(ec2=ec2, sagemaker=sagemaker, sts=sts, account=account)
 
 
 def _open_session(region: str | None) -> tuple[AioSession, str | None]:

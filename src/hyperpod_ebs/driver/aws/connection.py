@@ -27,6 +27,7 @@ from hyperpod_ebs.driver.aws.errors import TRY_AGAIN
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.observe.condition import Condition
 from hyperpod_ebs.driver.volumes.cloud import Cloud
+from hyperpod_ebs.driver.volumes.governor import Governor
 
 PART: Final = "AWS"
 """The connection's name in the process's condition."""
@@ -50,7 +51,9 @@ class Aws(Ec2Volumes, Ec2Modifications, Ec2Snapshots, Attachments, Ec2InstanceTy
 
 
 @asynccontextmanager
-async def connect(settings: Settings, condition: Condition | None = None) -> AsyncGenerator[Cloud]:
+async def connect(
+    settings: Settings, condition: Condition | None = None, governor: Governor | None = None
+) -> AsyncGenerator[Cloud]:
     """Yield AWS at once, whether or not the connection works yet, and check the connection while the block runs.
 
     While the connection does not work, `condition` has the reason. Until its clients exist, every call raises
@@ -61,7 +64,7 @@ async def connect(settings: Settings, condition: Condition | None = None) -> Asy
     async with connection.stack, asyncio.TaskGroup() as tasks:
         checks = tasks.create_task(connection.check_forever())
         try:
-            yield Aws(clients=connection.clients)
+            yield Aws(clients=connection.clients, governor=governor or Governor())
         except Exception as error:  # noqa: BLE001 - raised again below, because a task group would wrap it
             failure = error
         finally:

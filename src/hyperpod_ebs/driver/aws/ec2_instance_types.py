@@ -4,8 +4,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hyperpod_ebs.driver.aws.calls import AwsCaller, Request
+from hyperpod_ebs.driver.aws.calls import AwsCaller
 from hyperpod_ebs.driver.aws.ec2_shapes import filters
+from hyperpod_ebs.driver.model.aws_request import Request
 from hyperpod_ebs.driver.model.limits import AttachSlots, PublishedSlots
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hyperpod_ebs.driver.aws.calls import AwsCaller, Request
+from hyperpod_ebs.driver.aws.calls import AwsCaller
 from hyperpod_ebs.driver.aws.ec2_shapes import action_on_volumes, filters, parse_by_id, tag_list
 from hyperpod_ebs.driver.aws.recent_requests import FOUND_WITHIN, RecentRequests, wait_for_predecessors_requests
+from hyperpod_ebs.driver.model.aws_request import Request
 from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.volume import Change, Modification, ModificationState
 

@@ -5,9 +5,10 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hyperpod_ebs.driver.aws.calls import AwsCaller, Request
+from hyperpod_ebs.driver.aws.calls import AwsCaller
 from hyperpod_ebs.driver.aws.ec2_shapes import filters, parse_tags, tag_list
 from hyperpod_ebs.driver.aws.recent_requests import FOUND_WITHIN, LISTED_AFTER_DELETION, RecentRequests, search
+from hyperpod_ebs.driver.model.aws_request import Request
 from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.tags import SNAPSHOT_NAME
 from hyperpod_ebs.driver.model.volume import Snapshot, SnapshotSpec, SnapshotState

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from hyperpod_ebs.driver.aws.attachments import parse_attachment
-from hyperpod_ebs.driver.aws.calls import AwsCaller, Request
+from hyperpod_ebs.driver.aws.calls import AwsCaller
 from hyperpod_ebs.driver.aws.ec2_shapes import (
     action_on_volumes,
     filters,
@@ -19,6 +19,7 @@ from hyperpod_ebs.driver.aws.ec2_shapes import (
     tag_list,
 )
 from hyperpod_ebs.driver.aws.recent_requests import FOUND_WITHIN, LISTED_AFTER_DELETION, RecentRequests, search
+from hyperpod_ebs.driver.model.aws_request import Request
 from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.tags import VOLUME_NAME
 from hyperpod_ebs.driver.model.volume import Volume, VolumeSpec, VolumeState
@@ -133,7 +134,7 @@ class Ec2Volumes(AwsCaller):
         """
         account = (await self.clients()).account
         owners = {owner for _, shape in described if (owner := shape.get("OwnerId"))}
-        own_id = account.known_id if len(owners) < 2 else await account.resolve_id()  # noqa: PLR2004 - as said above
+        own_id = account.known_id if len(owners) < 2 else await self.resolve_account_id()  # noqa: PLR2004 - as said above
         return [(id_, shape) for id_, shape in described if shape.get("OwnerId") in {None, own_id} or own_id is None]
 
 

@@ -20,6 +20,7 @@ from grpc import StatusCode
 
 from hyperpod_ebs.driver.csi import parse, status
 from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.kit import operations
 
 DEADLINE: Final = 120.0
 """Seconds for a call without a deadline; kubelet gives its calls as many."""
@@ -152,7 +153,7 @@ class Calls(grpc.aio.ServerInterceptor):
 
         Raises:
             TimedOut: The deadline has passed; the operation continues, and another call can join it.
-            Unavailable: The driver is stopping.
+            Unavailable: The driver is stopping, or the operation still waits for its turn to call AWS.
         """
         remaining = context.time_remaining()
         seconds = DEADLINE if remaining is None else max(remaining - MARGIN, 0.0)
@@ -168,6 +169,10 @@ class Calls(grpc.aio.ServerInterceptor):
             if self._is_stopping:
                 raise errors.Unavailable(
                     f"{call.name} was interrupted after {took:.0f} s: the driver is stopping; try again"
+                ) from error
+            if wait := operations.joined_wait():
+                raise errors.Unavailable(
+                    f"{call.name} is still running after {took:.0f} s: {wait}; try again to join it"
                 ) from error
             raise errors.TimedOut(f"{call.name} is still running after {took:.0f} s; try again to join it") from error
         finally:

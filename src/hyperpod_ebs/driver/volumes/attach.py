@@ -51,7 +51,7 @@ class AttachSighting:
     acknowledged: bool = True
     """Whether AWS accepted the request."""
     age: float = 0.0
-    """Seconds from the request to this sighting."""
+    """Seconds from AWS's answer to the request to this sighting."""
     volume: Volume | None = None
     """The volume at this sighting; None if EC2 did not show it."""
     has_appeared: bool = False
@@ -62,7 +62,7 @@ class AttachSighting:
 
 
 def sighting_after(previous: AttachSighting, volume: Volume | None, age: float) -> AttachSighting:
-    """The sighting that follows when EC2 shows `volume`, `age` seconds after the request."""
+    """The sighting that follows when EC2 shows `volume`, `age` seconds after AWS answered the request."""
     view = view_from(previous.node, volume.attachments if volume is not None else ())
     is_it = view.here if previous.acknowledged else view.state is not AttachState.DETACHED
     return replace(previous, volume=volume, age=age, has_appeared=previous.has_appeared or is_it)
@@ -95,7 +95,6 @@ async def attach_volume(
     """
     refusal: errors.Error | None = None
     for _ in range(MAX_REQUESTS):
-        requested_at = asyncio.get_running_loop().time()
         sighting, refusal = AttachSighting(node=node), None
         try:
             answer = await _request_attachment(cloud, volume_id, node)
@@ -112,7 +111,7 @@ async def attach_volume(
                 step = Wait()  # AWS says that the volume is in use, so the description is out of date
         if isinstance(step, Wait):
             with (interruption or Interruption()).allow():
-                step = await _wait_for_step(cloud, watcher, volume_id, sighting, requested_at)
+                step = await _wait_for_step(cloud, watcher, volume_id, sighting)
         match step:
             case Done(device):
                 return device
@@ -154,15 +153,14 @@ async def detach_volume(cloud: Cloud, watcher: Watcher, volume_id: str, node: No
         await _detach_from_node(cloud, watcher, volume_id, each)
 
 
-async def _wait_for_step(
-    cloud: Cloud, watcher: Watcher, volume_id: str, sighting: AttachSighting, requested_at: float
-) -> Step:
+async def _wait_for_step(cloud: Cloud, watcher: Watcher, volume_id: str, sighting: AttachSighting) -> Step:
     """Wait until EC2 shows something that calls for another step than waiting; return that step."""
     loop = asyncio.get_running_loop()
+    answered_at = loop.time()
 
     def observe(volume: Volume | None) -> bool:
         nonlocal sighting
-        sighting = sighting_after(sighting, volume, loop.time() - requested_at)
+        sighting = sighting_after(sighting, volume, loop.time() - answered_at)
         return not isinstance(step_after(sighting), Wait)
 
     # An attach that AWS refused waits for the volume to leave another node.

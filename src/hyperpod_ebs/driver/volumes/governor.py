@@ -1,0 +1,291 @@
+"""The governor: every call to AWS waits for its turn here, so that no call is sent that AWS can only throttle.
+
+Each AWS operation has a line of its own, because AWS gives each a token bucket of its own: a throttled operation does
+not slow another one. A call is sent when the `Budget` of its operation has a token and few enough calls are on the way.
+If calls of several operations could be sent, detachments go first, then attachments, creations and deletions: what
+frees a node or lets a pod start before what nobody waits for. Within a line, the subjects (volumes, snapshots) take
+turns, the one that has waited longest first. A call that AWS throttles goes back to the head of its line; its caller
+sees nothing of that.
+"""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeVar
+
+import structlog
+
+from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.aws_request import Request
+from hyperpod_ebs.driver.volumes.budget import Budget, documented_limit
+from hyperpod_ebs.kit import operations
+
+Result = TypeVar("Result")
+
+MAX_CHANGES: Final = 32
+"""Calls on the way that change something. With `MAX_READS`, fewer than the connections to a service."""
+
+MAX_READS: Final = 16
+"""Calls on the way that only read: they never wait for a slow change."""
+
+PATIENCE: Final = 3600.0
+"""Seconds that a call may wait for its turn; at EC2's documented rates, 18,000 calls are sent in this time."""
+
+LIMITING_FROM: Final = 1.0
+"""Seconds until the last call of a line is sent from which on the log reports that the bucket is the limit."""
+
+REPORTED_AGAIN_AFTER: Final = 60.0
+"""Seconds in which a bucket was not the limit, after which the log reports again that it is."""
+
+_ORDER: Final = ("Detach", "Attach", "Create", "Modify", "Delete")
+"""The kinds of changes, in the order of their turns."""
+
+log = structlog.get_logger(__name__)
+
+
+class CallObserver(Protocol):
+    """Measures the waits."""
+
+    def note_turn(self, operation: str, seconds: float) -> None:
+        """Note that a call of this operation was sent after waiting for `seconds`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineState:
+    """A line at one moment, for metrics and people."""
+
+    operation: str
+    tokens: float
+    """The calls that can be sent at once."""
+    capacity: float
+    rate: float
+    """The calls a second that the driver sends for as long as calls wait, as it has learned."""
+    documented_rate: float
+    waiting: int
+    on_the_way: int
+    throttled: int
+    """Calls that AWS has throttled since the process started."""
+    next_subjects: tuple[str, ...]
+    """The subjects whose turn comes first."""
+
+
+@dataclass(slots=True, eq=False)
+class _Turn:
+    subject: str
+    came: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class _Line:
+    """The calls of one operation that wait, and the operation's budget."""
+
+    operation: str
+    budget: Budget
+    on_the_way: int = 0
+    throttled: int = 0
+    limiting_at: float = float("-inf")
+    """When the bucket was last seen to be the limit."""
+    _waiting: OrderedDict[str, deque[_Turn]] = field(default_factory=OrderedDict)
+    """The turns of each subject; the subject whose turn is next comes first."""
+    length: int = 0
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the operation changes nothing."""
+        return self.operation.startswith(("Describe", "Get", "List"))
+
+    @property
+    def rank(self) -> int:
+        """The operation's place in the order of turns."""
+        return next((rank for rank, kind in enumerate(_ORDER) if self.operation.startswith(kind)), len(_ORDER))
+
+    def add(self, turn: _Turn) -> None:
+        """Add a turn at the end."""
+        self._waiting.setdefault(turn.subject, deque()).append(turn)
+        self.length += 1
+
+    def add_first(self, turn: _Turn) -> None:
+        """Add the turn of a throttled call, which is the next one."""
+        self._waiting.setdefault(turn.subject, deque()).appendleft(turn)
+        self._waiting.move_to_end(turn.subject, last=False)
+        self.length += 1
+
+    def take(self) -> _Turn:
+        """Remove the next turn; the subject's further turns come after those of the others."""
+        subject, turns = next(iter(self._waiting.items()))
+        turn = turns.popleft()
+        self.length -= 1
+        if turns:
+            self._waiting.move_to_end(subject)
+        else:
+            del self._waiting[subject]
+        return turn
+
+    def remove(self, turn: _Turn) -> None:
+        """Remove a turn that nobody waits for any more."""
+        turns = self._waiting[turn.subject]
+        turns.remove(turn)
+        self.length -= 1
+        if not turns:
+            del self._waiting[turn.subject]
+
+    def position(self, turn: _Turn) -> int:
+        """The turns before this one, at most."""
+        place = self._waiting[turn.subject].index(turn)
+        before = 0
+        for subject, turns in self._waiting.items():
+            if subject == turn.subject:
+                return before + place
+            before += min(len(turns), place + 1)
+        return before
+
+    def subjects(self) -> Iterator[str]:
+        """The subjects, in the order of their turns."""
+        return iter(self._waiting)
+
+
+class Governor:
+    """Decides when each call to AWS is sent, for one account and region."""
+
+    def __init__(self, observer: CallObserver | None = None) -> None:
+        """`observer` measures the waits."""
+        self._observer = observer
+        self._lines: dict[str, _Line] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def call(
+        self, request: Request, attempt: Callable[[], Awaitable[Result]], *, may_give_way: bool = True
+    ) -> Result:
+        """Wait for the request's turn and make the attempt; repeat both while AWS throttles it.
+
+        Args:
+            request: What `attempt` sends.
+            attempt: Sends the request once, and raises `Throttled` if AWS throttles it.
+            may_give_way: Whether the operation that makes the call may be ended while the call waits for its turn:
+                no earlier attempt may have taken effect.
+
+        Raises:
+            Throttled: The turn did not come within `PATIENCE` seconds.
+            Busy: The operation has to give way.
+            Exception: The error of the attempt.
+        """
+        loop = asyncio.get_running_loop()
+        line = self._line(request.operation)
+        began = loop.time()
+        turn = _Turn(request.subject, loop.create_future())
+        line.add(turn)
+        while True:
+            try:
+                async with asyncio.timeout_at(began + PATIENCE):
+                    await self._wait_for(turn, line, may_give_way=may_give_way)
+            except TimeoutError as late:
+                raise errors.Throttled(
+                    f"cannot {request.action}: AWS has not accepted the call for {PATIENCE:g} s, because the account "
+                    f"makes too many calls of {request.operation}; try again, or ask AWS for a higher limit"
+                ) from late
+            sent_at = loop.time()
+            if self._observer:
+                self._observer.note_turn(request.operation, sent_at - began)
+            try:
+                return await attempt()
+            except errors.Throttled:
+                line.throttled += 1
+                line.budget.note_throttled(sent_at, loop.time())
+                turn = _Turn(request.subject, loop.create_future())
+                line.add_first(turn)
+            finally:
+                self._end_call(line)
+
+    def rate(self, operation: str) -> float:
+        """The calls of this operation that the driver can send a second, as far as it knows."""
+        return self._line(operation).budget.rate
+
+    def states(self) -> list[LineState]:
+        """The lines of all operations that were called, in the order of their turns."""
+        now = asyncio.get_running_loop().time()
+        return [
+            LineState(
+                operation=line.operation,
+                tokens=line.budget.tokens(now),
+                capacity=line.budget.capacity,
+                rate=line.budget.rate,
+                documented_rate=line.budget.documented.rate,
+                waiting=line.length,
+                on_the_way=line.on_the_way,
+                throttled=line.throttled,
+                next_subjects=tuple(subject for subject, _ in zip(line.subjects(), range(10), strict=False)),
+            )
+            for line in self._lines.values()
+        ]
+
+    async def _wait_for(self, turn: _Turn, line: _Line, *, may_give_way: bool) -> None:
+        """Wait until the turn has come. Meanwhile, the callers of the operation can learn the turn's position."""
+        self._send_due()
+        try:
+            with operations.waiting(lambda: self._describe(turn, line), may_give_way=may_give_way):
+                await turn.came
+        except BaseException:
+            if turn.came.done() and not turn.came.cancelled():
+                self._end_call(line)  # which is not sent
+            else:
+                line.remove(turn)
+            raise
+
+    def _describe(self, turn: _Turn, line: _Line) -> str:
+        """What a call waits for, for the callers of its operation."""
+        position = line.position(turn)
+        seconds = line.budget.delay_of(position, asyncio.get_running_loop().time())
+        return (
+            f"the call {line.operation} waits for its turn, with {position} calls before it and for about "
+            f"{seconds:.0f} s more: AWS accepts about {line.budget.rate:.2g} of them a second from this account"
+        )
+
+    def _end_call(self, line: _Line) -> None:
+        line.on_the_way -= 1
+        self._send_due()
+
+    def _send_due(self) -> None:
+        """Let each call go whose turn has come, and return when the next one is due."""
+        now = asyncio.get_running_loop().time()
+        free = {True: MAX_READS, False: MAX_CHANGES}
+        for line in self._lines.values():
+            free[line.is_read] -= line.on_the_way
+        dues: list[float] = []
+        for line in self._lines.values():
+            while line.length and free[line.is_read] > 0 and line.budget.next_at(now) <= now:
+                line.budget.note_sent(now)
+                line.on_the_way += 1
+                free[line.is_read] -= 1
+                line.take().came.set_result(None)
+            if not line.length:
+                line.budget.note_not_limiting(now)
+            elif free[line.is_read] > 0:  # otherwise the end of a call leads here
+                dues.append(line.budget.next_at(now))
+                self._note_limiting(line, now)
+        if self._timer:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(min(dues), self._send_due) if dues else None
+
+    @staticmethod
+    def _note_limiting(line: _Line, now: float) -> None:
+        """Note that calls wait for tokens; log it once when the waits become noticeable."""
+        line.budget.note_limiting(now)
+        seconds = line.budget.delay_of(line.length - 1, now)
+        if seconds < LIMITING_FROM:
+            return
+        if now - line.limiting_at > REPORTED_AGAIN_AFTER:
+            log.warning(
+                "calls to AWS wait for the account's limit",
+                operation=line.operation,
+                waiting=line.length,
+                calls_per_second=round(line.budget.rate, 2),
+                seconds=round(seconds),
+            )
+        line.limiting_at = now
+
+    def _line(self, operation: str) -> _Line:
+        if operation not in self._lines:
+            self._lines[operation] = _Line(operation, Budget(documented_limit(operation)))
+            self._lines = dict(sorted(self._lines.items(), key=lambda item: item[1].rank))
+        return self._lines[operation]
