@@ -223,7 +223,7 @@ async def test_calls_to_aws_are_counted_under_the_upstream_metric_names(emulator
         r'aws_ebs_csi_api_request_throttles_total\{operation_name="AttachClusterNodeVolume"\} 3.0',
         r'cloudprovider_aws_api_throttled_requests_total\{operation_name="AttachClusterNodeVolume"\} 3.0',
         r'cloudprovider_aws_api_request_duration_seconds_count\{request="DescribeVolumes"\} 1.0',
-        r'aws_ebs_csi_rpc_duration_seconds_count\{code="UNAVAILABLE",method="ControllerPublishVolume"\} 1.0',
+        r'aws_ebs_csi_rpc_duration_seconds_count\{code="NOT_FOUND",method="ControllerPublishVolume"\} 1.0',
     ):
         assert re.search(f"^{line}$", text, re.MULTILINE), line
 
