@@ -86,6 +86,16 @@ async def examine(cluster: RecordedCluster) -> list[str]:
     return [finding.evidence for finding in findings]
 
 
+def test_no_check_fails_because_a_pod_has_no_spec() -> None:
+    for index in range(len(FAULTS)):
+        cluster = asyncio.run(make_faulty_cluster(index))
+        cluster.lists["pods"] = [{**pod, "spec": None} for pod in cluster.lists["pods"]]
+
+        evidence = asyncio.run(examine(cluster))
+
+        assert not [text for text in evidence if "the check itself has failed" in text]
+
+
 @settings(max_examples=200)
 @given(index=st.integers(0, len(FAULTS) - 1), data=st.data())
 def test_no_check_fails_because_a_field_is_missing(index: int, data: st.DataObject) -> None:

@@ -18,6 +18,7 @@ from hyperpod_ebs.access.doctor.kubernetes_checks.objects import (
     name_list,
     name_of,
     object_check,
+    pod_spec,
 )
 from hyperpod_ebs.access.doctor.kubernetes_checks.workloads import (
     OWN,
@@ -260,7 +261,7 @@ def _pod_trouble(pod: Object, objects: ClusterObjects) -> tuple[str, str] | None
 
 def _pod_consequence(workload: Workload, damaged: list[Object], pods: list[Object]) -> str:
     if workload.kind == "DaemonSet":
-        nodes = {str(pod["spec"].get("nodeName") or "an unknown node") for pod in damaged}
+        nodes = {str(pod_spec(pod).get("nodeName") or "an unknown node") for pod in damaged}
         return f"Volumes are not mounted on {name_list(nodes)}"
     if len(damaged) == len(pods):
         return "No volume is created, attached, detached or deleted"

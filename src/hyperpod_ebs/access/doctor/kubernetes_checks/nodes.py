@@ -19,6 +19,7 @@ from hyperpod_ebs.access.doctor.kubernetes_checks.objects import (
     name_list,
     name_of,
     object_check,
+    pod_spec,
 )
 from hyperpod_ebs.access.doctor.kubernetes_checks.scheduling import selects_node, taints_not_tolerated
 from hyperpod_ebs.access.doctor.kubernetes_checks.workloads import (
@@ -153,7 +154,7 @@ def _ready_pods(objects: ClusterObjects, *, ready: bool = True) -> Mapping[str, 
         for pod in pods:
             state = condition(pod, "Ready")
             if not ready or (state.get("status") == "True" and not is_terminating(pod)):
-                times[str(pod["spec"].get("nodeName") or _wanted_node(pod))] = age_since(
+                times[str(pod_spec(pod).get("nodeName") or _wanted_node(pod))] = age_since(
                     state.get("lastTransitionTime"), objects.now
                 )
     return times
@@ -161,7 +162,7 @@ def _ready_pods(objects: ClusterObjects, *, ready: bool = True) -> Mapping[str, 
 
 def _wanted_node(pod: Object) -> str:
     """The node for which a DaemonSet's pod was created that is not scheduled yet."""
-    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+    affinity = (pod_spec(pod).get("affinity") or {}).get("nodeAffinity") or {}
     terms = (affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get("nodeSelectorTerms") or ()
     fields = [field for term in terms for field in term.get("matchFields") or ()]
     return next((field["values"][0] for field in fields if field.get("key") == "metadata.name"), "")

@@ -127,6 +127,11 @@ def driver_entry(csi_node: Object) -> Object | None:
     return next((driver for driver in drivers if driver.get("name") == DRIVER), None)
 
 
+def pod_spec(pod: Object) -> Object:
+    """The pod's spec; empty if the answer lacks it."""
+    return pod.get("spec") or {}
+
+
 def condition(item: Object, kind: str) -> Object:
     """The object's condition of a kind; empty if it has none."""
     conditions = item.get("status", {}).get("conditions") or ()
