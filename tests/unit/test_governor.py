@@ -185,7 +185,7 @@ def test_the_state_of_each_line_can_be_read() -> None:
     run(read())
 
 
-def in_operation(
+def run_scene(
     scene: Callable[[Operations[str], Callable[[], Awaitable[str]], Sent], Awaitable[None]],
 ) -> None:
     """Run a scene with operations, an act that waits for its turn for two seconds, and the calls that were sent."""
@@ -222,7 +222,7 @@ def test_a_caller_that_gives_up_learns_the_position_and_the_expected_time() -> N
         assert await running.run("vol-x", Operation("attach"), operation) == "vol-x"
         assert not operations.joined_wait()
 
-    in_operation(scene)
+    run_scene(scene)
 
 
 def test_an_operation_that_nobody_waits_for_gives_way_while_its_call_waits_and_the_call_is_never_sent() -> None:
@@ -242,4 +242,4 @@ def test_an_operation_that_nobody_waits_for_gives_way_while_its_call_waits_and_t
         await asyncio.sleep(10)
         assert ("AttachVolume", "vol-x") not in sent.calls
 
-    in_operation(scene)
+    run_scene(scene)
