@@ -1,7 +1,7 @@
 """Call AWS in a few attempts, and turn every failure into one of the driver's own errors.
 
-The SDK's own retries are off, whatever AWS_RETRY_MODE and AWS_MAX_ATTEMPTS say: the SDK does not report whether an
-earlier attempt may have taken effect, and its retries would take tokens that the governor does not know of. After a
+The SDK's own retries are off, and AWS_RETRY_MODE and AWS_MAX_ATTEMPTS have no effect. The SDK does not report whether
+an earlier attempt may have taken effect, and its retries would take tokens that the governor does not know of. After a
 failed create, the driver has to know: a volume may exist.
 """
 

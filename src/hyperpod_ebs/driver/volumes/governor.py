@@ -2,8 +2,8 @@
 
 Each AWS operation has a line of its own, because AWS gives each a token bucket of its own: a throttled operation does
 not slow another one. A call is sent when the `Budget` of its operation has a token and few enough calls are on the way.
-If calls of several operations could be sent, detachments go first, then attachments, creations and deletions: what
-frees a node or lets a pod start before what nobody waits for. Within a line, the subjects (volumes, snapshots) take
+If calls of several operations could be sent, detachments go first, then attachments, creations and deletions: the
+calls that pods wait for come before the others. Within a line, the subjects (volumes, snapshots) take
 turns, the one that has waited longest first. A call that AWS throttles goes back to the head of its line; its caller
 sees nothing of that.
 """
@@ -123,7 +123,7 @@ class _Line:
         return turn
 
     def remove(self, turn: _Turn) -> None:
-        """Remove a turn that nobody waits for any more."""
+        """Remove a turn whose caller has left."""
         turns = self._waiting[turn.subject]
         turns.remove(turn)
         self.length -= 1
