@@ -7,9 +7,21 @@ from typing import Final
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from hyperpod_ebs.driver.model.aws_request import LineState
 from hyperpod_ebs.driver.observe.metrics import Metrics
 
 PAGE: Final = "docs/reference/metrics.md"
+LINE: Final = LineState(
+    operation="CreateVolume",
+    tokens=1.0,
+    capacity=1.0,
+    rate=1.0,
+    documented_rate=1.0,
+    waiting=0,
+    on_the_way=0,
+    throttled=0,
+    next_subjects=(),
+)
 HEAD: Final = """\
 <!-- Made from src/hyperpod_ebs/driver/observe/metrics.py by make generate; do not edit. -->
 
@@ -44,6 +56,8 @@ def _families() -> Iterator[Metric]:
     metrics.count_aws_call("CreateVolume", 0.0)
     metrics.count_aws_call("CreateVolume", 0.0, "VolumeLimitExceeded")
     metrics.count_aws_call("CreateVolume", 0.0, "RequestLimitExceeded", throttled=True)
+    metrics.measure_turn("CreateVolume", 0.0)
+    metrics.show_lines(lambda: [LINE])
     yield from text_string_to_metric_families(metrics.page().text)
 
 

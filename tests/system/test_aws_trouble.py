@@ -1,6 +1,7 @@
 """A controller without a usable AWS: it starts, reports the cause, and recovers when the cause is fixed."""
 
 import asyncio
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,48 @@ async def test_calls_to_aws_are_counted_under_the_upstream_metric_names(emulator
         r'aws_ebs_csi_rpc_duration_seconds_count\{code="NOT_FOUND",method="ControllerPublishVolume"\} 1.0',
     ):
         assert re.search(f"^{line}$", text, re.MULTILINE), line
+
+
+async def test_calls_that_wait_for_their_turn_are_shown_and_their_callers_learn_the_position(
+    emulator: Emulator, aws: Aws, short_path: Path
+) -> None:
+    """CSI spec, "Timeouts": the operation continues, and a repeated call joins it."""
+    node = await aws.run_instance(Placement={"AvailabilityZone": ZONE})
+    publish = csi_pb2.ControllerPublishVolumeRequest(
+        volume_id=await aws.create_volume(), node_id=node, volume_capability=block_capability()
+    )
+    emulator.faults.plan("AttachVolume", AwsFault("RequestLimitExceeded", "slower", 503), times=1000)
+
+    async with start_controller(short_path, environment(emulator)) as controller:
+        csi: Any = controller.csi
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await csi.ControllerPublishVolume(publish, timeout=4)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        expected = r"the call AttachVolume waits for its turn, with 0 calls before it and for about \d+ s more"
+        assert re.search(expected, refused.value.details() or "")
+        assert (refused.value.details() or "").endswith("try again to join it")
+
+        state = json.loads((await controller.get_page("/debug/state", metrics=True))[1])
+        metrics = (await controller.get_page("/metrics", metrics=True))[1]
+        emulator.faults.clear()
+        await csi.ControllerPublishVolume(publish)
+
+    (operation,) = state["operations"]
+    assert operation["name"] == "ControllerPublishVolume"
+    assert operation["key"] == publish.volume_id
+    assert "AttachVolume waits for its turn" in operation["waits_for"]
+    (line,) = [line for line in state["aws_calls"] if line["operation"] == "AttachVolume"]
+    assert (line["waiting"], line["next_subjects"]) == (1, [publish.volume_id])
+    assert line["throttled"] >= 1
+    assert line["rate"] <= line["documented_rate"]
+    for text in (
+        r'aws_ebs_csi_api_waiting_calls\{request="AttachVolume"\} 1.0',
+        r'aws_ebs_csi_api_budget_calls\{request="AttachVolume"\} 0',
+        r'aws_ebs_csi_api_budget_calls_per_second\{request="AttachVolume"\} [\d.]+',
+        r'aws_ebs_csi_api_wait_seconds_count\{request="AttachVolume"\} [1-9]',
+        r'aws_ebs_csi_api_request_throttles_total\{operation_name="AttachVolume"\} [1-9]',
+    ):
+        assert re.search(f"^{text}", metrics, re.MULTILINE), text
 
 
 @pytest.mark.requirement("detach.preempts")

@@ -69,6 +69,16 @@ def test_each_flag_without_effect_gets_one_warning() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["AWS_RETRY_MODE", "AWS_MAX_ATTEMPTS"])
+def test_a_variable_for_the_sdks_own_retries_gets_a_warning(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS SDKs and Tools Reference Guide, "Retry behavior"."""
+    monkeypatch.setenv(name, "adaptive")
+
+    (warning,) = upstream_flags.warnings(ServingOptions(), ControllerOptions())
+
+    assert warning.startswith(f"{name} has no effect")
+
+
 def test_the_defaults_cause_no_warning() -> None:
     assert not list(upstream_flags.warnings(ServingOptions(), ControllerOptions()))
     assert not list(upstream_flags.warnings(SERVING, None))

@@ -81,6 +81,18 @@ class _Running:
         return f"{self.operation.name} has been running since {self.since:%Y-%m-%dT%H:%M:%SZ}"
 
 
+@dataclass(frozen=True, slots=True)
+class OperationState:
+    """A running operation at one moment."""
+
+    name: str
+    key: str
+    since: datetime
+    callers: int
+    waits_for: str
+    """A clause, if the operation waits for its turn; otherwise empty."""
+
+
 _OPERATION: ContextVar[_Running | None] = ContextVar("operation", default=None)
 """The operation of which the current code is a part."""
 
@@ -181,6 +193,19 @@ class Operations(Generic[K]):
             return cast("T", await asyncio.shield(running.task))
         finally:
             running.callers -= 1
+
+    def states(self) -> list[OperationState]:
+        """The running operations, the oldest first."""
+        return [
+            OperationState(
+                name=running.operation.name,
+                key=str(key),
+                since=running.since,
+                callers=running.callers,
+                waits_for=running.describe_wait() if running.describe_wait else "",
+            )
+            for key, running in self._running.items()
+        ]
 
     async def drain(self, seconds: float) -> bool:
         """Start nothing new and wait for the running operations; whether all of them finished in time."""

@@ -26,4 +26,5 @@ async def _serve(serving: ServingOptions, controller: ControllerOptions, node: N
         open_controller(controller, process) as controller_process,
     ):
         services = Services(controller=controller_process.service, node=node_process.service)
-        await process.serve(services, node_process.stay_registered(), controller_process.publish_attach_limits())
+        alongside = (node_process.stay_registered(), controller_process.publish_attach_limits())
+        await process.serve(services, *alongside, state=controller_process.state)

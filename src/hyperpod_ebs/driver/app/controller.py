@@ -1,6 +1,6 @@
 """The controller process: where the CSI controller service meets AWS."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -17,16 +17,22 @@ from hyperpod_ebs.driver.csi.server import Services
 from hyperpod_ebs.driver.kubernetes.api import open_api
 from hyperpod_ebs.driver.kubernetes.attach_limits_configmap import AttachLimitsConfigMap
 from hyperpod_ebs.driver.volumes.attach_limits import AttachLimits
+from hyperpod_ebs.driver.volumes.governor import Governor
 from hyperpod_ebs.driver.volumes.watch import Watcher
 from hyperpod_ebs.kit.operations import Operations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerProcess:
-    """The controller service, and what it publishes for the node processes."""
+    """The controller service, the calls to AWS that it makes, and what it publishes for the node processes."""
 
     service: Controller
+    governor: Governor
     attach_limits: AttachLimits | None
+
+    def state(self) -> Mapping[str, object]:
+        """What /debug/state shows of this process besides the running operations."""
+        return {"aws_calls": self.governor.states()}
 
     def publish_attach_limits(self) -> AbstractAsyncContextManager[None]:
         """Publish the attach limits of new instance types while the block runs."""
@@ -41,7 +47,8 @@ def run_controller(*, serving: ServingOptions = SERVING, controller: ControllerO
 async def _serve(serving: ServingOptions, options: ControllerOptions) -> None:
     process = Process.prepare(serving, options)
     async with open_controller(options, process) as controller:
-        await process.serve(Services(controller=controller.service), controller.publish_attach_limits())
+        services, publishing = Services(controller=controller.service), controller.publish_attach_limits()
+        await process.serve(services, publishing, state=controller.state)
 
 
 @asynccontextmanager
@@ -58,8 +65,11 @@ async def open_controller(options: ControllerOptions, process: Process) -> Async
         user_agent_extra=options.user_agent_extra,
         observer=CallObserver(counter=process.metrics, logs_bodies=options.aws_sdk_debug_log),
     )
+    governor = Governor(process.metrics)
+    if process.metrics:
+        process.metrics.show_lines(governor.states)
     async with (
-        connect(settings, process.condition) as cloud,
+        connect(settings, process.condition, governor) as cloud,
         Watcher(cloud) as watcher,
         Operations[str]() as operations,
         open_api(process.options.kubeconfig) as api,
@@ -69,5 +79,6 @@ async def open_controller(options: ControllerOptions, process: Process) -> Async
         yield ControllerProcess(
             # The generated base class implements every method (UNIMPLEMENTED); its type stubs declare them abstract.
             service=Controller(cloud, watcher, operations, policy),  # type: ignore[abstract] # as said
+            governor=governor,
             attach_limits=AttachLimits(AttachLimitsConfigMap(api, configmap), cloud) if configmap else None,
         )

@@ -1,13 +1,16 @@
-"""What a process serves over HTTP: /livez, /healthz and /metrics.
+"""What a process serves over HTTP: /livez, /healthz, /metrics and /debug/state.
 
 `/livez` returns ok as long as the event loop responds and clients can connect to the CSI socket. A
 restart fixes none of the other problems that a process can have, and interrupts running calls.
-`/healthz` and CSI's Probe report every problem; see docs/decisions/0014.
+`/healthz` and CSI's Probe report every problem; see docs/decisions/0014. `/debug/state` shows people what the process
+does at the moment: its running operations and, in the controller, the calls to AWS that wait.
 """
 
+import json
 import ssl
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, is_dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -63,9 +66,11 @@ def create_metrics(options: ServingOptions, condition: Condition, *, deprecated:
 
 @asynccontextmanager
 async def serve_pages(
-    options: ServingOptions, condition: Condition, metrics: "Metrics | None"
+    options: ServingOptions, condition: Condition, metrics: "Metrics | None", state: Callable[[], object] = dict
 ) -> AsyncGenerator[Mapping[str, int]]:
     """Serve the pages that the options ask for while the block runs, and yield the port of each flag.
+
+    `state` returns what /debug/state shows: values, mappings, lists and dataclasses.
 
     Raises:
         Refused: An address is in use, or the certificate cannot be loaded.
@@ -80,7 +85,7 @@ async def serve_pages(
             ports[HEALTH] = await _serve(stack, HEALTH, options.health_endpoint, health, None)
         if options.http_endpoint and metrics is not None:
             certificate = await _load_certificate(options)
-            pages = {**health, "/metrics": metrics.page}
+            pages = {**health, "/metrics": metrics.page, "/debug/state": lambda: _state_page(state())}
             ports[HTTP] = await _serve(stack, HTTP, options.http_endpoint, pages, certificate)
         yield ports
 
@@ -111,6 +116,15 @@ async def _load_certificate(options: ServingOptions) -> ssl.SSLContext | None:
             f"cannot load --metrics-cert-file {certificate} with --metrics-key-file {key}: {error}"
         ) from error
     return context
+
+
+def _state_page(state: object) -> Page:
+    return Page(json.dumps(state, default=_jsonable, indent=2) + "\n", media_type="application/json")
+
+
+def _jsonable(value: object) -> object:
+    """A value in a form that has a place in JSON."""
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def _health_page(problem: str | None) -> Page:

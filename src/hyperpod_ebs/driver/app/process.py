@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -49,10 +50,16 @@ class Process:
         metrics = monitoring.create_metrics(options, condition, deprecated=deprecated_metrics)
         return cls(options=options, condition=condition, metrics=metrics, stop=_stop_signal())
 
-    async def serve(self, services: Services, *alongside: AbstractAsyncContextManager[None]) -> None:
+    async def serve(
+        self,
+        services: Services,
+        *alongside: AbstractAsyncContextManager[None],
+        state: Callable[[], Mapping[str, object]] = dict,
+    ) -> None:
         """Serve the CSI services and the monitoring pages until a signal arrives.
 
-        The contexts `alongside` are entered as soon as the services answer, and left before they stop.
+        The contexts `alongside` are entered as soon as the services answer, and left before they stop. `state` returns
+        what /debug/state shows besides the running operations.
         """
         serving = server.serve(
             self.options.endpoint,
@@ -61,7 +68,13 @@ class Process:
             condition=self.condition,
             measure=self.metrics,
         )
-        async with serving as path, monitoring.serve_pages(self.options, self.condition, self.metrics):
+
+        def whole_state() -> Mapping[str, object]:
+            operations = [each for running in services.operations for each in running.states()]
+            return {"version": __version__, "problem": str(self.condition), "operations": operations, **state()}
+
+        pages = monitoring.serve_pages(self.options, self.condition, self.metrics, whole_state)
+        async with serving as path, pages:
             structlog.get_logger().info("serving", socket=str(path), services=services.names, version=__version__)
             async with AsyncExitStack() as stack:
                 for context in alongside:

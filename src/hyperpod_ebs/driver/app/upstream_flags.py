@@ -1,9 +1,10 @@
-"""Flags of the upstream driver that have no effect here: each is accepted with a warning, or refused.
+"""Flags and variables of the upstream driver that have no effect here: each is accepted with a warning, or refused.
 
 A flag is refused if ignoring it would mislead the user. All others are accepted, so that upstream's
 charts and scripts can start this driver, and a warning in the log says that a flag has no effect.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -16,7 +17,7 @@ _UNBUFFERED: Final = "the whole log goes to stderr, line by line"
 
 
 def warnings(serving: ServingOptions, controller: ControllerOptions | None) -> Iterator[str]:
-    """A warning for each flag that was given and has no effect, or is deprecated."""
+    """A warning for each flag or variable that was given and has no effect, or is deprecated."""
     if serving.enable_otel_tracing:
         yield "--enable-otel-tracing has no effect: this driver does not trace calls; use its metrics of their duration"
     if serving.vmodule:
@@ -32,8 +33,14 @@ def warnings(serving: ServingOptions, controller: ControllerOptions | None) -> I
         )
     ):
         yield f"--log-json-* and --log-text-* have no effect: {_UNBUFFERED}"
-    if controller is None:
-        return
+    if controller is not None:
+        yield from _controller_warnings(controller)
+
+
+def _controller_warnings(controller: ControllerOptions) -> Iterator[str]:
+    for name in ("AWS_RETRY_MODE", "AWS_MAX_ATTEMPTS"):
+        if name in os.environ:
+            yield f"{name} has no effect: the driver repeats calls itself, when the account's limits allow it"
     if not controller.batching:
         yield "--batching=false has no effect: the driver always describes volumes in batches"
     if controller.modify_volume_request_handler_timeout:

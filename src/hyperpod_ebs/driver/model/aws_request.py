@@ -1,4 +1,4 @@
-"""A request to AWS, as the code that sends it and the code that rations it see it."""
+"""Requests to AWS, and the lines in which they wait, as the code sees them that sends, rations and measures them."""
 
 from dataclasses import dataclass
 
@@ -17,3 +17,22 @@ class Request:
     """Whether the request creates something."""
     repeatable: bool = True
     """Whether sending the request twice has the same effect as sending it once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineState:
+    """The calls of one operation that wait for their turn, and what is known of the operation's budget."""
+
+    operation: str
+    tokens: float
+    """The calls that can be sent at once."""
+    capacity: float
+    rate: float
+    """The calls a second that the driver sends for as long as calls wait, as it has learned."""
+    documented_rate: float
+    waiting: int
+    on_the_way: int
+    throttled: int
+    """Calls that AWS has throttled since the process started."""
+    next_subjects: tuple[str, ...]
+    """The subjects whose turn comes first."""

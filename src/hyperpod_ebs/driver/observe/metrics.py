@@ -6,9 +6,9 @@ The library's metrics of the Python process are left out.
 """
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from prometheus_client import (
     CollectorRegistry,
@@ -27,6 +27,34 @@ AWS_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 CSI_BUCKETS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180)
 """Seconds. A call lasts as long as AWS or a disk takes, up to the sidecars' deadlines."""
+
+
+WAIT_BUCKETS: Final = (0.005, 0.05, 0.25, 1, 5, 15, 30, 60, 120, 300, 900)
+"""Seconds. A call goes at once, or waits for as long as the account's budget takes."""
+
+
+class CallLine(Protocol):
+    """The calls of one AWS operation that wait for their turn, and what is known of the operation's budget."""
+
+    @property
+    def operation(self) -> str:
+        """AWS's name of the operation."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """The calls that wait."""
+        ...
+
+    @property
+    def tokens(self) -> float:
+        """The calls that can be sent at once; negative if more are on the way than AWS accepts."""
+        ...
+
+    @property
+    def rate(self) -> float:
+        """The calls a second that the budget allows."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +122,30 @@ class Metrics:
         self._aws = [_AwsMetrics.with_upstream_names(self._registry)]
         if deprecated:
             self._aws.append(_AwsMetrics.with_in_tree_names(self._registry))
+        name = "aws_ebs_csi_api"
+        self._wait_seconds = Histogram(
+            f"{name}_wait_seconds",
+            "Time for which AWS calls waited for their turn",
+            ("request",),
+            buckets=WAIT_BUCKETS,
+            registry=self._registry,
+        )
+        self._waiting = Gauge(
+            f"{name}_waiting_calls", "AWS calls that wait for their turn", ("request",), registry=self._registry
+        )
+        self._tokens = Gauge(
+            f"{name}_budget_calls",
+            "AWS calls that the driver can send at once, as far as it knows",
+            ("request",),
+            registry=self._registry,
+        )
+        self._rate = Gauge(
+            f"{name}_budget_calls_per_second",
+            "AWS calls a second that the account's limit allows the driver, as it has learned",
+            ("request",),
+            registry=self._registry,
+        )
+        self._lines: Callable[[], Iterable[CallLine]] = tuple
         build = Gauge(
             "aws_ebs_csi_build_info",
             "Always 1; the labels are the versions",
@@ -103,6 +155,14 @@ class Metrics:
         build.labels(version, platform.python_version()).set(1)
         healthy = Gauge("aws_ebs_csi_healthy", "1 if /healthz returns ok, otherwise 0", registry=self._registry)
         healthy.set_function(lambda: 0.0 if problem() else 1.0)
+
+    def show_lines(self, lines: Callable[[], Iterable[CallLine]]) -> None:
+        """Show the lines of AWS calls that `lines` returns."""
+        self._lines = lines
+
+    def measure_turn(self, operation: str, seconds: float) -> None:
+        """Measure an AWS call that was sent after waiting for `seconds`."""
+        self._wait_seconds.labels(operation).observe(seconds)
 
     def count_csi_call(self, method: str, code: str, seconds: float) -> None:
         """Count a CSI call that ended with the gRPC code `code`."""
@@ -120,4 +180,8 @@ class Metrics:
 
     def page(self) -> Page:
         """All metrics in Prometheus' text format."""
+        for line in self._lines():
+            self._waiting.labels(line.operation).set(line.waiting)
+            self._tokens.labels(line.operation).set(max(line.tokens, 0.0))
+            self._rate.labels(line.operation).set(line.rate)
         return Page(generate_latest(self._registry).decode(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -17,7 +17,7 @@ from typing import Final, Protocol, TypeVar
 import structlog
 
 from hyperpod_ebs.driver.model import errors
-from hyperpod_ebs.driver.model.aws_request import Request
+from hyperpod_ebs.driver.model.aws_request import LineState, Request
 from hyperpod_ebs.driver.volumes.budget import Budget, documented_limit
 from hyperpod_ebs.kit import operations
 
@@ -44,30 +44,11 @@ _ORDER: Final = ("Detach", "Attach", "Create", "Modify", "Delete")
 log = structlog.get_logger(__name__)
 
 
-class CallObserver(Protocol):
-    """Measures the waits."""
+class TurnMeter(Protocol):
+    """Measures how long calls wait for their turn."""
 
-    def note_turn(self, operation: str, seconds: float) -> None:
-        """Note that a call of this operation was sent after waiting for `seconds`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineState:
-    """A line at one moment, for metrics and people."""
-
-    operation: str
-    tokens: float
-    """The calls that can be sent at once."""
-    capacity: float
-    rate: float
-    """The calls a second that the driver sends for as long as calls wait, as it has learned."""
-    documented_rate: float
-    waiting: int
-    on_the_way: int
-    throttled: int
-    """Calls that AWS has throttled since the process started."""
-    next_subjects: tuple[str, ...]
-    """The subjects whose turn comes first."""
+    def measure_turn(self, operation: str, seconds: float) -> None:
+        """Measure a call of this operation that was sent after waiting for `seconds`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -148,9 +129,9 @@ class _Line:
 class Governor:
     """Decides when each call to AWS is sent, for one account and region."""
 
-    def __init__(self, observer: CallObserver | None = None) -> None:
-        """`observer` measures the waits."""
-        self._observer = observer
+    def __init__(self, meter: TurnMeter | None = None) -> None:
+        """`meter` measures the waits."""
+        self._meter = meter
         self._lines: dict[str, _Line] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -185,8 +166,8 @@ class Governor:
                     f"makes too many calls of {request.operation}; try again, or ask AWS for a higher limit"
                 ) from late
             sent_at = loop.time()
-            if self._observer:
-                self._observer.note_turn(request.operation, sent_at - began)
+            if self._meter:
+                self._meter.measure_turn(request.operation, sent_at - began)
             try:
                 return await attempt()
             except errors.Throttled:
