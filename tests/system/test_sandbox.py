@@ -233,6 +233,14 @@ async def test_a_mount_that_cannot_be_unmounted_keeps_the_directory_and_its_file
 
 @pytest.mark.requirement("tests.leave-nothing")
 @pytest.mark.usefixtures("short_path")
+async def test_an_owner_that_is_interrupted_while_the_sandbox_opens_leaves_nothing(short_path: Path) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0), Sandbox.open("box"):
+            pass
+
+    assert not list(short_path.iterdir())
+
+
 async def test_a_killed_owner_leaves_nothing() -> None:
     """The kernel closes the janitor's standard input when the owner dies, by any signal."""
     async with start_owner() as (owner, path):

@@ -58,15 +58,11 @@ class Sandbox:
         path = _create_directory(name)  # not awaited, so that a cancellation cannot leave it behind
         handle = janitor.create_lock_file(path)
         try:
-            janitor_process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "hyperpod_ebs.sandbox.janitor", str(path)),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.DEVNULL,
-                # Without the variable, so that a sandbox around this one does not end the janitor.
-                env={name: value for name, value in os.environ.items() if name != janitor.SANDBOX_VARIABLE},
-                start_new_session=True,
-                pass_fds=(handle,),
-            )
+            try:
+                janitor_process = await _start_janitor(path, handle)
+            except BaseException:  # such as a cancellation, which kills the janitor while it starts
+                janitor.clean(path)
+                raise
             sandbox = cls(path, janitor_process)
             try:
                 yield sandbox
@@ -116,6 +112,19 @@ class Sandbox:
             directories=(str(self.path),) * self.path.exists(),
             control_groups=tuple(str(group) for group in cgroups.groups(self.path.name)),
         )
+
+
+async def _start_janitor(path: Path, lock: int) -> asyncio.subprocess.Process:
+    """Start the janitor of the sandbox at `path`, which inherits the open lock file."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "hyperpod_ebs.sandbox.janitor", str(path)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        # Without the variable, so that a sandbox around this one does not end the janitor.
+        env={name: value for name, value in os.environ.items() if name != janitor.SANDBOX_VARIABLE},
+        start_new_session=True,
+        pass_fds=(lock,),
+    )
 
 
 def _create_directory(name: str) -> Path:
