@@ -142,9 +142,10 @@ def clients(env: Mapping[str, str], services: Sequence[str] = SERVICES) -> Aws:
 async def cloud(state: Path | None = None, *, port: int = 0, **settings: Any) -> AsyncGenerator[tuple[Emulator, Aws]]:
     """Start an emulator and its clients; at the end every planned fault must have happened.
 
-    Snapshots can be taken at any rate, unless `settings` has another `snapshot_rate`.
+    Snapshots can be taken at any rate, and calls made, unless `settings` has another `snapshot_rate` or `throttle`:
+    tests poll more often than AWS allows, and their clients do not retry.
     """
-    unlimited: dict[str, Any] = {"snapshot_rate": "off"}
+    unlimited: dict[str, Any] = {"snapshot_rate": "off", "throttle": "off"}
     async with Emulator.start(EmulatorSettings(state=state, port=port, **unlimited | settings)) as emulator:
         aws = await asyncio.to_thread(clients, emulator.env)
         yield emulator, aws

@@ -35,6 +35,7 @@ class EmulatorProcess:
             "--profile",
             self.profile,
             "--snapshot-rate=off",
+            "--throttle=off",  # tests poll more often than AWS allows
         )
         pipe = asyncio.subprocess.PIPE
         self.process = await asyncio.create_subprocess_exec(*EMULATOR, *words, stdout=pipe, stderr=pipe)

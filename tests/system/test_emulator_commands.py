@@ -91,6 +91,19 @@ async def test_run_warns_about_an_address_other_than_loopback_and_rejects_a_host
     assert "is not an IP address" in name.out + name.err
 
 
+async def test_run_refuses_a_file_with_malformed_limits_before_anything_starts(short_path: Path) -> None:
+    state, limits = short_path / "state", short_path / "limits.json"
+    await asyncio.to_thread(limits.write_text, '{"ec2:AttachVolume": {"burst": 5}}')
+
+    words = ("run", "--state", str(state), "--port", "0", "--throttle")
+    malformed = await run_emulator(*words, str(limits), code=1)
+    missing = await run_emulator(*words, "documentd", code=1)
+
+    assert "limits.json are unusable: ec2:AttachVolume has an unknown value 'burst'" in malformed.err
+    assert "give off, documented or a JSON file" in missing.err
+    assert not state.exists()
+
+
 async def test_reset_deletes_the_state_directory_with_its_disks(short_path: Path) -> None:
     async with cloud(short_path / "state") as (_, aws):
         await aws.create_volume()

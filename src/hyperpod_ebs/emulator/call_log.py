@@ -145,6 +145,11 @@ class CallLog:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
+        """The accepted calls of each operation, with those that were throttled."""
+
+        self.throttled: Counter[str] = Counter()
+        """The calls of each operation whose token bucket was empty."""
+
         self._entries: deque[Entry] = deque(maxlen=REMEMBERED)
         self._number = 0
 
@@ -184,6 +189,10 @@ class CallLog:
         entry.is_accepted = True
         self.counts[entry.operation] += 1
 
+    def count_throttled(self, entry: Entry) -> None:
+        """Count an accepted call that its token bucket refuses."""
+        self.throttled[entry.operation] += 1
+
     def latest(self, count: int, *, after: int = 0) -> list[Entry]:
         """The last `count` calls whose number is greater than `after`, oldest first."""
         return [entry for entry in self._entries if entry.number > after][-count:] if count else []
@@ -191,6 +200,7 @@ class CallLog:
     def clear(self) -> None:
         """Delete all counts and calls; the numbers continue."""
         self.counts.clear()
+        self.throttled.clear()
         self._entries.clear()
 
 

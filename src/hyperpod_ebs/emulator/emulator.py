@@ -11,11 +11,12 @@ from hyperpod_ebs.emulator import lifecycle, services, state_directory
 from hyperpod_ebs.emulator.call_log import CallLog
 from hyperpod_ebs.emulator.credentials import Credentials
 from hyperpod_ebs.emulator.disks import loop_devices, mountinfo
-from hyperpod_ebs.emulator.http import oidc_issuers, status
+from hyperpod_ebs.emulator.http import account_limits, oidc_issuers, status
 from hyperpod_ebs.emulator.http.faults import Faults
 from hyperpod_ebs.emulator.http.instance_metadata import InstanceMetadata
 from hyperpod_ebs.emulator.http.metadata_listeners import MetadataListeners
 from hyperpod_ebs.emulator.http.server import Server
+from hyperpod_ebs.emulator.http.throttle import Throttle
 from hyperpod_ebs.emulator.identity import administrator, aws_managed
 from hyperpod_ebs.emulator.settings import EmulatorSettings
 from hyperpod_ebs.emulator.state import partitions
@@ -41,6 +42,9 @@ class Emulator:
     faults: Faults
     """The planned faults."""
 
+    throttle: Throttle
+    """The account's token buckets."""
+
     world: World
     metadata_listeners: MetadataListeners
 
@@ -54,11 +58,13 @@ class Emulator:
         routes nor the instance metadata.
 
         Raises:
+            BadLimits: The file with the limits on the rate of calls cannot be read, or is malformed.
             StateRefused: The state directory is in use, is damaged, contains other files, or was created for
                 another region, account, number of zones or version.
             CommandFailed: The disks cannot be created or mounted.
             OSError: The directory cannot be written to, or the port is taken.
         """
+        limits = await files.off_loop(account_limits.load_limits, settings.throttle, settings.profile)
         async with AsyncExitStack() as stack:
             state = await files.off_loop(_resolve_or_create, settings.state)
             if settings.state is None:
@@ -81,7 +87,7 @@ class Emulator:
             is_first_start = administrator.create_administrator(
                 world.store, region, key_id=credentials.access_key_id, secret=credentials.secret_access_key
             )
-            faults, call_log = Faults(), CallLog()
+            faults, throttle, call_log = Faults(), Throttle(limits), CallLog()
             has_network = settings.link_local_metadata == "on"
             listeners = MetadataListeners(world.store.instances, has_link_local=has_network)
             aws = services.create_services(
@@ -96,6 +102,7 @@ class Emulator:
                 services=aws.objects,
                 access=aws.access,
                 faults=faults,
+                throttle=throttle,
                 local_routes=status.routes(world, listeners),
                 public_routes=oidc_issuers.routes(world),
                 metadata=InstanceMetadata(world, listeners, aws.instance_credentials),
@@ -112,6 +119,7 @@ class Emulator:
                 env=credentials.environment(url),
                 is_first_start=is_first_start,
                 faults=faults,
+                throttle=throttle,
                 world=world,
                 metadata_listeners=listeners,
             )

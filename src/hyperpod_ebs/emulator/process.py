@@ -14,6 +14,7 @@ import uvloop
 
 from hyperpod_ebs.emulator.commands import default_state, fail, say
 from hyperpod_ebs.emulator.emulator import Emulator
+from hyperpod_ebs.emulator.http.account_limits import BadLimits
 from hyperpod_ebs.emulator.identity.administrator import NAME
 from hyperpod_ebs.emulator.settings import EmulatorSettings
 from hyperpod_ebs.emulator.state.store import StateRefused
@@ -39,7 +40,7 @@ def run(*, settings: EmulatorSettings = DEFAULTS) -> int:
         )  # fmt: skip
     try:
         uvloop.run(_serve(replace(settings, state=state)))
-    except (StateRefused, command.CommandFailed, OSError) as error:
+    except (BadLimits, StateRefused, command.CommandFailed, OSError) as error:
         return fail(str(error))
     except sqlite3.Error as error:
         return fail(

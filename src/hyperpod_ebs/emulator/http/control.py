@@ -1,4 +1,4 @@
-"""Control routes for planned faults, the call log, and health; for programs on this machine only."""
+"""Control routes for planned faults, token buckets, the call log, and health; for programs on this machine only."""
 
 import ipaddress
 import re
@@ -9,33 +9,32 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from hyperpod_ebs.emulator.call_log import REMEMBERED, CallLog
+from hyperpod_ebs.emulator.http.account_limits import parse_changes
 from hyperpod_ebs.emulator.http.faults import Faults, Plan
+from hyperpod_ebs.emulator.http.throttle import Throttle
 
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def routes(*, faults: Faults, call_log: CallLog) -> Sequence[web.RouteDef]:
+def routes(*, faults: Faults, throttle: Throttle, call_log: CallLog) -> Sequence[web.RouteDef]:
     """The control routes of every emulator."""
 
     async def show_health(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
 
-    return [*_fault_routes(faults), *_call_routes(call_log), web.get("/_emulator/health", show_health)]
+    return [
+        *_fault_routes(faults),
+        *_throttle_routes(throttle),
+        *_call_routes(call_log),
+        web.get("/_emulator/health", show_health),
+    ]
 
 
 def _fault_routes(faults: Faults) -> Sequence[web.RouteDef]:
     async def add_plan(request: web.Request) -> web.Response:
-        # A web page can make a browser send a form here, but not JSON, which needs a preflight request (CORS).
-        if request.content_type != "application/json":
-            raise web.HTTPUnsupportedMediaType(text="a plan must be a document of type application/json\n")
-        try:
-            faults.add(Plan.parse(await request.json()))
-        except ValueError as error:
-            raise web.HTTPBadRequest(text=f"{error}\n") from error
-        except RecursionError as error:
-            raise web.HTTPBadRequest(text="plan has too many nested brackets\n") from error
+        await _accept(request, lambda document: faults.add(Plan.parse(document)))
         return plans()
 
     async def show_plans(_: web.Request) -> web.Response:
@@ -53,9 +52,44 @@ def _fault_routes(faults: Faults) -> Sequence[web.RouteDef]:
     return [web.post(path, add_plan), web.get(path, show_plans), web.delete(path, delete_plans)]
 
 
+def _throttle_routes(throttle: Throttle) -> Sequence[web.RouteDef]:
+    async def change(request: web.Request) -> web.Response:
+        await _accept(request, lambda document: throttle.change(parse_changes(document)))
+        return buckets()
+
+    async def show(_: web.Request) -> web.Response:
+        return buckets()
+
+    async def restore(_: web.Request) -> web.Response:
+        throttle.restore()
+        return buckets()
+
+    def buckets() -> web.Response:
+        return web.json_response({"buckets": throttle.document()})
+
+    path = "/_emulator/throttle"
+    return [web.post(path, change), web.get(path, show), web.delete(path, restore)]
+
+
+async def _accept(request: web.Request, apply: Callable[[object], None]) -> None:
+    """Apply the JSON document in the request; answer an error that says what is wrong with it."""
+    # A web page can make a browser send a form here, but not JSON, which needs a preflight request (CORS).
+    if request.content_type != "application/json":
+        raise web.HTTPUnsupportedMediaType(text="send a document of type application/json\n")
+    try:
+        apply(await request.json())
+    except ValueError as error:
+        raise web.HTTPBadRequest(text=f"{error}\n") from error
+    except RecursionError as error:
+        raise web.HTTPBadRequest(text="the document has too many nested brackets\n") from error
+
+
 def _call_routes(call_log: CallLog) -> Sequence[web.RouteDef]:
     async def show_counts(_: web.Request) -> web.Response:
         return web.json_response(call_log.counts)
+
+    async def show_throttled(_: web.Request) -> web.Response:
+        return web.json_response(call_log.throttled)
 
     async def clear(_: web.Request) -> web.Response:
         call_log.clear()
@@ -67,7 +101,12 @@ def _call_routes(call_log: CallLog) -> Sequence[web.RouteDef]:
         return web.json_response({"last": call_log.last_number, "calls": calls})
 
     path = "/_emulator/calls"
-    return [web.get(path, show_counts), web.delete(path, clear), web.get(f"{path}/latest", show_latest)]
+    return [
+        web.get(path, show_counts),
+        web.delete(path, clear),
+        web.get(f"{path}/throttled", show_throttled),
+        web.get(f"{path}/latest", show_latest),
+    ]
 
 
 def local_only(route: web.RouteDef) -> web.RouteDef:

@@ -1,4 +1,4 @@
-"""From a request to its reply: authenticate, parse, apply planned faults, call the handler, write the answer."""
+"""From a request to its reply: authenticate, parse, throttle, apply planned faults, call the handler, write it."""
 
 import asyncio
 import functools
@@ -16,6 +16,7 @@ from hyperpod_ebs.emulator.http import auth, unknown_service
 from hyperpod_ebs.emulator.http.auth import Caller, SigningKeys
 from hyperpod_ebs.emulator.http.faults import Faults, When
 from hyperpod_ebs.emulator.http.signature import Claim, Malformed
+from hyperpod_ebs.emulator.http.throttle import Throttle
 from hyperpod_ebs.emulator.identity.identities import Identity, UnknownKey
 from hyperpod_ebs.emulator.wire import models
 from hyperpod_ebs.emulator.wire.messages import Reply, Request
@@ -99,12 +100,13 @@ def handlers_of(service: str, objects: Sequence[Service]) -> Mapping[str, Bound]
 class Dispatcher:
     """The services of one emulator behind one HTTP endpoint."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a dispatcher
         self,
         *,
         services: Mapping[str, Sequence[Service]],
         access: AccessControl,
         faults: Faults,
+        throttle: Throttle,
         call_log: CallLog | None = None,
         pause: Pause = nullcontext,
     ) -> None:
@@ -114,6 +116,7 @@ class Dispatcher:
             services: The objects that serve each service, by signing name.
             access: The access keys to accept, and what their owners may do.
             faults: The planned faults.
+            throttle: The account's token buckets.
             call_log: Records the calls; None for a log that only the dispatcher uses.
             pause: A block that begins with no state change pending, and in which nothing else changes the state.
         """
@@ -122,6 +125,7 @@ class Dispatcher:
         self._handlers = {name: handlers_of(name, objects) for name, objects in services.items()}
         self._access = access
         self._faults = faults
+        self._throttle = throttle
         self._pause = pause
         self._endpoints: dict[str, _Endpoint] = {}
         self._closing = asyncio.Event()
@@ -216,6 +220,9 @@ class Dispatcher:
             entry.decisions = call.decisions
             parameters = endpoint.wire.parse(operation, request)
             entry.add_resources(parameters)
+            if (refusal := self._throttle.take(call, parameters)) is not None:
+                self.call_log.count_throttled(entry)
+                raise refusal
             await self._apply_fault(call, parameters, "before")
             if operation in endpoint.pausing:
                 async with self._pause():

@@ -12,6 +12,7 @@ from hyperpod_ebs.emulator.http.dispatch import AccessControl, Dispatcher, Pause
 from hyperpod_ebs.emulator.http.door import Door
 from hyperpod_ebs.emulator.http.faults import Faults
 from hyperpod_ebs.emulator.http.instance_metadata import InstanceMetadata
+from hyperpod_ebs.emulator.http.throttle import Throttle
 from hyperpod_ebs.emulator.wire.messages import Request
 
 BODY_LIMIT: Final = 1024**2
@@ -33,6 +34,7 @@ class Server:
         services: Mapping[str, Sequence[Service]],
         access: AccessControl,
         faults: Faults,
+        throttle: Throttle | None = None,
         local_routes: Sequence[web.RouteDef],
         public_routes: Sequence[web.RouteDef] = (),
         metadata: InstanceMetadata | None = None,
@@ -45,6 +47,7 @@ class Server:
             services: The objects that serve each service, by signing name.
             access: The access keys to accept, and what their owners may do.
             faults: The planned faults.
+            throttle: The account's token buckets; None for no limits.
             local_routes: Further routes without signatures, for clients on this machine only.
             public_routes: Further routes without signatures, for all clients.
             metadata: The metadata of the machines, at their own addresses.
@@ -54,9 +57,12 @@ class Server:
         Raises:
             ValueError: Two objects of a service answer the same operation.
         """
-        self._dispatcher = Dispatcher(services=services, access=access, faults=faults, call_log=call_log, pause=pause)
-        local_routes = [*control.routes(faults=faults, call_log=self._dispatcher.call_log), *local_routes]
-        self._routes = [*map(control.local_only, local_routes), *public_routes]
+        throttle = throttle or Throttle({})
+        self._dispatcher = Dispatcher(
+            services=services, access=access, faults=faults, throttle=throttle, call_log=call_log, pause=pause
+        )
+        routes = control.routes(faults=faults, throttle=throttle, call_log=self._dispatcher.call_log)
+        self._routes = [*map(control.local_only, [*routes, *local_routes]), *public_routes]
         self._metadata = metadata
 
     @asynccontextmanager
