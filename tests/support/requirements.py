@@ -199,6 +199,10 @@ SECTIONS: Final = (
                 "seconds, and a volume as detached only when EC2 has had the time to show its attachment.",
                 source="decision 0036",
             ),
+            "looks.after-question": Requirement(
+                sentence="Callers share an answer of AWS only if all of them asked before its call was sent.",
+                source="decision 0047",
+            ),
             "detach.live-volume-stays": Requirement(
                 sentence="A detach never releases a volume that a node still has attached.",
                 source=f"{_CSI}#controllerunpublishvolume",

@@ -121,11 +121,19 @@ class ScriptedCloud:
         shown = self._answer("describe_modifications", self.modified(now()))
         return {} if shown is None else dict.fromkeys(ids, shown)
 
+    async def describe_modification(self, _: str) -> Modification | None:
+        """Answer what `modified` shows now."""
+        return self._answer("describe_modification", self.modified(now()))
+
     async def describe_snapshot(self, snapshot_id: str) -> Snapshot:
         """Answer `source`, or that the id is unknown."""
         if (shown := self._answer("describe_snapshot", self.source)) is None:
             raise errors.SnapshotNotFound(f"snapshot {snapshot_id} does not exist")
         return shown
+
+    async def find_new_snapshot(self, _: str) -> Snapshot | None:
+        """Answer `source`."""
+        return self._answer("find_new_snapshot", self.source)
 
     async def find_snapshots_named(self, _: str) -> tuple[Snapshot, ...]:
         """Answer `snapshots`."""

@@ -1,7 +1,7 @@
 """Describing volumes: the driver reads all pages, and does not take a volume that it cannot parse for deleted."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -104,6 +104,114 @@ def test_a_name_is_compared_although_ec2_was_asked_for_it() -> None:
     found = run(ec2_volumes(ScriptedAws(shapes)).find_volumes_named("pvc-1"))
 
     assert [volume.id for volume in found] == ["vol-0"]
+
+
+class IndexedAws(ScriptedAws):
+    """Shows the volumes that a request asks for, by their ids or by a filter."""
+
+    def __init__(self, *shapes: Mapping[str, Any], listed: Collection[str] | None = None) -> None:
+        """`listed` has the ids that filters find; None if they find all."""
+        self.shapes = {shape["VolumeId"]: shape for shape in shapes}
+        self.listed = self.shapes.keys() if listed is None else listed
+        self.requests: list[Mapping[str, Any]] = []
+
+    async def describe_volumes(self, **request: Any) -> Mapping[str, Any]:
+        """Answer as EC2 does, in a while."""
+        self.requests.append(request)
+        await asyncio.sleep(0.1)
+        if ids := request.get("VolumeIds"):
+            return {"Volumes": [self.shapes[id_] for id_ in ids]}
+        (by,) = request["Filters"]
+        shown = [shape for id_, shape in self.shapes.items() if id_ in self.listed]
+        if by["Name"] == "volume-id":
+            return {"Volumes": [shape for shape in shown if shape["VolumeId"] in by["Values"]]}
+        return {"Volumes": [shape for shape in shown if shape["Tags"][0]["Value"] in by["Values"]]}
+
+    async def delete_volume(self, **request: Any) -> Mapping[str, Any]:
+        """Delete the volume; a filter still finds it."""
+        self.requests.append(request)
+        return {}
+
+
+async def outcomes_of(*calls: Awaitable[Any]) -> list[Any]:
+    """Await all calls at the same time; their results and errors."""
+
+    async def outcome(call: Awaitable[Any]) -> Any:
+        try:
+            return await call
+        except errors.Error as error:
+            return error
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(outcome(call)) for call in calls]
+    return [task.result() for task in tasks]
+
+
+def test_a_volume_that_cannot_be_parsed_fails_only_its_own_caller() -> None:
+    """The callers share a call, and not its outcome."""
+    cloud = ec2_volumes(IndexedAws(volume_shape("vol-1"), UNKNOWN_STATE))
+
+    found, odd = run(outcomes_of(cloud.describe_volume("vol-1"), cloud.describe_volume("vol-2")))
+
+    assert found.id == "vol-1"
+    assert isinstance(odd, errors.CloudError)
+    assert str(odd).startswith("cannot describe volume vol-2: AWS's answer is unusable: 'hibernating'")
+
+
+def test_a_named_volume_that_cannot_be_parsed_fails_only_its_own_caller() -> None:
+    """A second volume must not be created for the name, but any other name may get its volume."""
+    names = {number: [{"Key": VOLUME_NAME, "Value": f"pvc-{number}"}] for number in (1, 2)}
+    aws = IndexedAws(volume_shape("vol-1", Tags=names[1]), volume_shape("vol-2", State="odd", Tags=names[2]))
+    cloud = ec2_volumes(aws)
+
+    found, odd, none = run(outcomes_of(*(cloud.find_volumes_named(f"pvc-{number}") for number in (1, 2, 3))))
+
+    assert [volume.id for volume in found] == ["vol-1"]
+    assert isinstance(odd, errors.CloudError)
+    assert none == ()
+    assert len(aws.requests) < 3, "the names share calls"
+
+
+def test_a_volume_that_a_filter_does_not_find_is_asked_for_by_its_id() -> None:
+    """Only EC2's answer to the id itself proves that there is no such volume."""
+    aws = IndexedAws(volume_shape("vol-1"), volume_shape("vol-2"), listed=["vol-1"])
+    cloud = ec2_volumes(aws)
+
+    found = run(outcomes_of(cloud.describe_volume("vol-1"), cloud.describe_volume("vol-2")))
+
+    assert [volume.id for volume in found] == ["vol-1", "vol-2"]
+    assert aws.requests[1:] == [{"VolumeIds": ["vol-2"]}]
+
+
+def test_a_volume_that_was_deleted_a_moment_ago_is_asked_for_by_its_id() -> None:
+    """EC2 developer guide, eventual consistency: a filter may find a volume after its deletion."""
+    aws = IndexedAws(volume_shape("vol-1"))
+    cloud = ec2_volumes(aws)
+
+    run(outcomes_of(cloud.delete_volume("vol-1")))
+    run(outcomes_of(cloud.describe_volume("vol-1")))
+
+    assert aws.requests[1:] == [{"VolumeIds": ["vol-1"]}]
+
+
+def test_a_snapshot_of_another_account_is_found_by_its_id() -> None:
+    """EC2 API reference, DescribeSnapshots: "private snapshots owned by other AWS accounts" with create permissions."""
+
+    class Snapshots:
+        async def describe_snapshots(self, **request: Any) -> Mapping[str, Any]:
+            is_by_id = request == {"SnapshotIds": ["snap-1"]}
+            assert is_by_id or request["OwnerIds"] == ["self"], "EC2 would search the public snapshots of all accounts"
+            return {"Snapshots": [snapshot_shape("snap-1", "sbi")] if is_by_id else []}
+
+    clients = clients_of(Snapshots())
+
+    async def connect() -> Clients:
+        return clients
+
+    cloud = Ec2Snapshots(clients=connect)
+
+    assert run(cloud.describe_snapshot("snap-1")).id == "snap-1"
+    assert run(cloud.find_new_snapshot("snap-1")) is None
 
 
 def test_the_name_of_a_snapshot_is_compared_although_ec2_was_asked_for_it() -> None:

@@ -7,11 +7,13 @@ import time
 from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
-from hyperpod_ebs.driver.aws.calls import AwsCaller
+from hyperpod_ebs.driver.aws.calls import AwsCaller, translate_sdk_errors
 from hyperpod_ebs.driver.aws.ec2_shapes import action_on_volumes, filters, parse_by_id, tag_list
 from hyperpod_ebs.driver.aws.recent_requests import FOUND_WITHIN, RecentRequests, wait_for_predecessors_requests
+from hyperpod_ebs.driver.aws.shared_looks import SharedLooks, TakeKeys
 from hyperpod_ebs.driver.model.aws_request import Request
 from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.volume import Change, Modification, ModificationState
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
         TagTypeDef,
         VolumeModificationTypeDef,
     )
+
+_DESCRIBE_SEVERAL: Final = "describe the modifications of volumes"
 
 
 @dataclass(kw_only=True)
@@ -78,13 +82,27 @@ class Ec2Modifications(AwsCaller):
     async def describe_modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
         """Describe the latest modification of each of these volumes that has one."""
         action = action_on_volumes("describe the modifications of", ids)
-        by_id = filters("volume-id", ids)
-        described = await self.call_pages(
+        return parse_by_id(action, ids, await self._show_modifications(lambda: ids, action), _parse_modification)
+
+    async def describe_modification(self, volume_id: str) -> Modification | None:
+        """Describe the latest modification of the volume; None if it has none."""
+        action = f"describe the modifications of volume {volume_id}"
+        shown = await self._modifications_by_id.look(volume_id, action)
+        with translate_sdk_errors(action):
+            return _parse_modification(shown[0]) if shown else None
+
+    @cached_property
+    def _modifications_by_id(self) -> "SharedLooks[VolumeModificationTypeDef]":
+        return SharedLooks(_DESCRIBE_SEVERAL, self._show_modifications)
+
+    async def _show_modifications(
+        self, take_ids: TakeKeys, action: str = _DESCRIBE_SEVERAL
+    ) -> "tuple[tuple[str, VolumeModificationTypeDef], ...]":
+        return await self.call_pages(
             Request("DescribeVolumesModifications", "modifications", action),
-            lambda aws, page: aws.ec2.describe_volumes_modifications(Filters=by_id, **page),
+            lambda aws, page: aws.ec2.describe_volumes_modifications(Filters=filters("volume-id", take_ids()), **page),
             _shapes_with_ids,
         )
-        return parse_by_id(action, ids, described, _parse_modification)
 
     @contextmanager
     def _note_change(self, volume_id: str) -> Generator[None]:

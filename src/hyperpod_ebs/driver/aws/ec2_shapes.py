@@ -29,6 +29,11 @@ def parse_tags(tags: "Iterable[TagTypeDef]") -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in tags}
 
 
+def tag_value(key: str, tags: "Iterable[TagTypeDef]") -> str:
+    """The value of the tag with this key; empty if there is none."""
+    return next((tag.get("Value", "") for tag in tags if tag.get("Key") == key), "")
+
+
 def tag_list(tags: Mapping[str, str]) -> "list[TagTypeDef]":
     """Tags as EC2 takes them, always in the same order."""
     return [{"Key": key, "Value": tags[key]} for key in sorted(tags)]

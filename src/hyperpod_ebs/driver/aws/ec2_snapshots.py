@@ -3,11 +3,13 @@
 # pyright: reportTypedDictNotRequiredAccess=false
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
-from hyperpod_ebs.driver.aws.calls import AwsCaller
-from hyperpod_ebs.driver.aws.ec2_shapes import filters, parse_tags, tag_list
+from hyperpod_ebs.driver.aws.calls import AwsCaller, translate_sdk_errors
+from hyperpod_ebs.driver.aws.ec2_shapes import filters, parse_tags, tag_list, tag_value
 from hyperpod_ebs.driver.aws.recent_requests import FOUND_WITHIN, LISTED_AFTER_DELETION, RecentRequests, search
+from hyperpod_ebs.driver.aws.shared_looks import SharedLooks, TakeKeys
 from hyperpod_ebs.driver.model.aws_request import Request
 from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.tags import SNAPSHOT_NAME
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
         SnapshotTypeDef,
         TagSpecificationTypeDef,
     )
+
+_DESCRIBE_SEVERAL: Final = "describe snapshots"
+_LOOK_UP_SEVERAL: Final = "look up snapshots"
 
 
 @dataclass(kw_only=True)
@@ -63,10 +68,34 @@ class Ec2Snapshots(AwsCaller):
 
     async def describe_snapshot(self, snapshot_id: str) -> Snapshot:
         """Describe the snapshot by its id; it may belong to another account."""
+        if snapshot_id not in self.deleted_snapshots and (shown := await self.find_new_snapshot(snapshot_id)):
+            return shown
+        # Only EC2's answer to the id itself proves that there is no such snapshot (decision 0036).
         return await self.call(
             Request("DescribeSnapshots", snapshot_id, f"describe snapshot {snapshot_id}"),
             lambda aws: aws.ec2.describe_snapshots(SnapshotIds=[snapshot_id]),
             lambda answer: _parse_snapshot(answer["Snapshots"][0]),
+        )
+
+    async def find_new_snapshot(self, snapshot_id: str) -> Snapshot | None:
+        """Find a snapshot of the account by its id, if EC2 shows it already."""
+        action = f"describe snapshot {snapshot_id}"
+        shown = await self._snapshots_by_id.look(snapshot_id, action)
+        with translate_sdk_errors(action):
+            return _parse_snapshot(shown[0]) if shown else None
+
+    @cached_property
+    def _snapshots_by_id(self) -> "SharedLooks[SnapshotTypeDef]":
+        return SharedLooks(_DESCRIBE_SEVERAL, self._show_own_snapshots)
+
+    async def _show_own_snapshots(self, take_ids: TakeKeys) -> "tuple[tuple[str, SnapshotTypeDef], ...]":
+        """Show snapshots of the account: without an owner, EC2 would search the public snapshots of all accounts."""
+        return await self.call_pages(
+            Request("DescribeSnapshots", "snapshots", _DESCRIBE_SEVERAL),
+            lambda aws, page: aws.ec2.describe_snapshots(
+                OwnerIds=["self"], Filters=filters("snapshot-id", take_ids()), **page
+            ),
+            lambda answer: tuple((shape["SnapshotId"], shape) for shape in answer["Snapshots"]),
         )
 
     async def find_snapshots_named(self, name: str) -> tuple[Snapshot, ...]:
@@ -74,17 +103,27 @@ class Ec2Snapshots(AwsCaller):
 
         EC2 has no client token for snapshots, so only this search prevents a second snapshot after a killed process.
         """
-        by_name = filters(f"tag:{SNAPSHOT_NAME}", [name])
+        action = f"look up snapshot {name}"
 
         async def find() -> tuple[Snapshot, ...]:
-            found = await self.call_pages(
-                Request("DescribeSnapshots", name, f"look up snapshot {name}"),
-                lambda aws, page: aws.ec2.describe_snapshots(OwnerIds=["self"], Filters=by_name, **page),
-                _parse_snapshots,
-            )
-            return tuple(snapshot for snapshot in found if snapshot.tags.get(SNAPSHOT_NAME) == name)
+            shown = await self._snapshots_by_name.look(name, action)
+            with translate_sdk_errors(action):
+                return tuple(map(_parse_snapshot, shown))
 
         return tuple(await search(self.requested_snapshots.ends_at(name), find))
+
+    @cached_property
+    def _snapshots_by_name(self) -> "SharedLooks[SnapshotTypeDef]":
+        return SharedLooks(_LOOK_UP_SEVERAL, self._show_snapshots_named)
+
+    async def _show_snapshots_named(self, take_names: TakeKeys) -> "tuple[tuple[str, SnapshotTypeDef], ...]":
+        return await self.call_pages(
+            Request("DescribeSnapshots", "snapshots", _LOOK_UP_SEVERAL),
+            lambda aws, page: aws.ec2.describe_snapshots(
+                OwnerIds=["self"], Filters=filters(f"tag:{SNAPSHOT_NAME}", take_names()), **page
+            ),
+            lambda answer: ((tag_value(SNAPSHOT_NAME, shape.get("Tags", ())), shape) for shape in answer["Snapshots"]),
+        )
 
     async def list_snapshots(self, size: int, token: str | None, *, volume_id: str | None) -> Page[Snapshot]:
         """List one page of the account's snapshots, of one volume or of all, without those deleted a moment ago."""

@@ -4,12 +4,13 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from hyperpod_ebs.driver.aws.attachments import parse_attachment
-from hyperpod_ebs.driver.aws.calls import AwsCaller
+from hyperpod_ebs.driver.aws.calls import AwsCaller, translate_sdk_errors
 from hyperpod_ebs.driver.aws.ec2_shapes import (
     action_on_volumes,
     filters,
@@ -17,8 +18,10 @@ from hyperpod_ebs.driver.aws.ec2_shapes import (
     parse_each,
     parse_tags,
     tag_list,
+    tag_value,
 )
 from hyperpod_ebs.driver.aws.recent_requests import FOUND_WITHIN, LISTED_AFTER_DELETION, RecentRequests, search
+from hyperpod_ebs.driver.aws.shared_looks import SharedLooks, TakeKeys
 from hyperpod_ebs.driver.model.aws_request import Request
 from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.tags import VOLUME_NAME
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
         VolumeTypeDef,
     )
 
+_DESCRIBE_SEVERAL: Final = "describe volumes"
+_LOOK_UP_SEVERAL: Final = "look up volumes"
 _USABLE: Final = frozenset({"opt-in-not-required", "opted-in"})
 
 log = structlog.get_logger(__name__)
@@ -73,37 +78,56 @@ class Ec2Volumes(AwsCaller):
     async def describe_volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
         """Describe the volumes that exist among `ids`."""
         action = action_on_volumes("describe", ids)
-        # A filter, not a list of ids: one unknown id would fail the call for all.
-        by_id = filters("volume-id", ids)
-        described = await self.call_pages(
-            Request("DescribeVolumes", "volumes", action),
-            lambda aws, page: aws.ec2.describe_volumes(Filters=by_id, **page),
-            _shapes_with_ids,
-        )
-        return parse_by_id(action, ids, described, _parse_volume)
+        return parse_by_id(action, ids, await self._show_volumes(lambda: ids, action), _parse_volume)
 
     async def describe_volume(self, volume_id: str) -> Volume:
         """Describe the volume by its id."""
+        action = f"describe volume {volume_id}"
+        if volume_id not in self.deleted_volumes and (shown := await self._volumes_by_id.look(volume_id, action)):
+            with translate_sdk_errors(action):
+                return _parse_volume(shown[0])
+        # Only EC2's answer to the id itself proves that there is no such volume (decision 0036).
         return await self.call(
-            Request("DescribeVolumes", volume_id, f"describe volume {volume_id}"),
+            Request("DescribeVolumes", volume_id, action),
             lambda aws: aws.ec2.describe_volumes(VolumeIds=[volume_id]),
             lambda answer: _parse_volume(answer["Volumes"][0]),
         )
 
+    @cached_property
+    def _volumes_by_id(self) -> "SharedLooks[VolumeTypeDef]":
+        return SharedLooks(_DESCRIBE_SEVERAL, self._show_volumes)
+
+    async def _show_volumes(
+        self, take_ids: TakeKeys, action: str = _DESCRIBE_SEVERAL
+    ) -> "tuple[tuple[str, VolumeTypeDef], ...]":
+        """Show volumes by a filter, not by a list of ids: one unknown id would fail the call for all."""
+        return await self.call_pages(
+            Request("DescribeVolumes", "volumes", action),
+            lambda aws, page: aws.ec2.describe_volumes(Filters=filters("volume-id", take_ids()), **page),
+            _shapes_with_ids,
+        )
+
     async def find_volumes_named(self, name: str) -> tuple[Volume, ...]:
         """Find the account's volumes that carry `name` as the name of their CreateVolume request."""
-        action, by_name = f"look up volume {name}", filters(f"tag:{VOLUME_NAME}", [name])
+        action = f"look up volume {name}"
 
         async def find() -> tuple[Volume, ...]:
-            described = await self.call_pages(
-                Request("DescribeVolumes", name, action),
-                lambda aws, page: aws.ec2.describe_volumes(Filters=by_name, **page),
-                _shapes_with_ids,
-            )
-            found = parse_by_id(action, (name,), await self._own(described), _parse_volume)
-            return tuple(volume for volume in found.values() if volume.tags.get(VOLUME_NAME) == name)
+            shown = await self._own(await self._volumes_by_name.look(name, action))
+            return tuple(parse_by_id(action, (name,), shown, _parse_volume).values())
 
         return tuple(await search(self.requested_volumes.ends_at(name), find))
+
+    @cached_property
+    def _volumes_by_name(self) -> "SharedLooks[tuple[str, VolumeTypeDef]]":
+        return SharedLooks(_LOOK_UP_SEVERAL, self._show_volumes_named)
+
+    async def _show_volumes_named(self, take_names: TakeKeys) -> "Iterable[tuple[str, tuple[str, VolumeTypeDef]]]":
+        described = await self.call_pages(
+            Request("DescribeVolumes", "volumes", _LOOK_UP_SEVERAL),
+            lambda aws, page: aws.ec2.describe_volumes(Filters=filters(f"tag:{VOLUME_NAME}", take_names()), **page),
+            _shapes_with_ids,
+        )
+        return ((tag_value(VOLUME_NAME, shape.get("Tags", ())), (id_, shape)) for id_, shape in described)
 
     async def list_volumes(self, size: int, token: str | None) -> Page[Volume]:
         """List one page of the account's volumes, without those deleted a moment ago, and the unparseable ones."""

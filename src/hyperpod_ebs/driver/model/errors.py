@@ -31,10 +31,17 @@ No class here knows gRPC: `hyperpod_ebs.driver.csi.status` assigns the codes.
 """
 
 from datetime import datetime
+from typing import Self
 
 
 class Error(Exception):
     """The root. The message is for operators: what failed with which values, why, and what to do."""
+
+    def with_message(self, message: str) -> Self:
+        """The same error with another message, for another caller of the operation that failed."""
+        other = type(self).__new__(type(self), message)
+        other.__dict__.update(self.__dict__)
+        return other
 
 
 class InvalidRequest(Error):  # noqa: N818 - the names of this tree say what happened, without "Error"

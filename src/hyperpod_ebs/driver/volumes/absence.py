@@ -69,3 +69,12 @@ async def find_snapshot(cloud: Snapshots, snapshot_id: str) -> Snapshot | None:
         except errors.SnapshotNotFound:
             continue
     return None
+
+
+async def find_new_snapshot(cloud: Snapshots, snapshot_id: str) -> Snapshot | None:
+    """Wait until EC2 shows the snapshot, for `SETTLES_WITHIN` seconds; None proves nothing."""
+    for pause in (0.0, *PAUSES):
+        await asyncio.sleep(pause)
+        if (snapshot := await cloud.find_new_snapshot(snapshot_id)) is not None:
+            return snapshot
+    return None

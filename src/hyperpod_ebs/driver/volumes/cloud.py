@@ -177,6 +177,10 @@ class Modifications(Protocol):
         """
         ...
 
+    async def describe_modification(self, volume_id: str) -> Modification | None:
+        """Describe the latest modification of the volume; None if it has none."""
+        ...
+
 
 class Snapshots(Protocol):
     """Creates, finds and deletes snapshots."""
@@ -206,6 +210,10 @@ class Snapshots(Protocol):
         Raises:
             SnapshotNotFound: EC2 does not know the id; of a new snapshot, it may not know it yet.
         """
+        ...
+
+    async def find_new_snapshot(self, snapshot_id: str) -> Snapshot | None:
+        """Find a snapshot of the account by its id; None if EC2 does not show it, or not yet."""
         ...
 
     async def find_snapshots_named(self, name: str) -> tuple[Snapshot, ...]:

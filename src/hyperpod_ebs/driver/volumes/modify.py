@@ -122,7 +122,7 @@ async def _apply_change(cloud: Cloud, watcher: Watcher, volume: Volume, change: 
     """Change the volume and wait until the change is usable; return the modification's new size, if it has one."""
     missing = missing_change(change, volume)
     if missing == Change():
-        running = await _find_modification(cloud, volume.id)
+        running = await cloud.describe_modification(volume.id)
         if running is None or running.state is not ModificationState.MODIFYING:
             return None
         # EC2 may show the new values before they are usable, and the old values until then.
@@ -132,12 +132,12 @@ async def _apply_change(cloud: Cloud, watcher: Watcher, volume: Volume, change: 
     try:
         return await _wait_until_usable(watcher, await cloud.modify_volume(volume.id, missing))
     except errors.Busy as busy:
-        running = await _find_modification(cloud, volume.id)
+        running = await cloud.describe_modification(volume.id)
         if running is None or running.state not in _RUNNING or not leads_to(running, missing):
             raise errors.Busy(f"volume {volume.id} waits for another modification: {busy}") from busy
         return await _wait_until_usable(watcher, running)
     except errors.RateLimited as limited:
-        earliest = earliest_retry(await _find_modification(cloud, volume.id), str(limited))
+        earliest = earliest_retry(await cloud.describe_modification(volume.id), str(limited))
         raise errors.RateLimited(str(limited), earliest=earliest) from limited
 
 
@@ -167,8 +167,3 @@ async def _wait_until_usable(watcher: Watcher, modification: Modification) -> Gi
 
 def _is_older(seen: Modification, modification: Modification) -> bool:
     return seen.started is not None and modification.started is not None and seen.started < modification.started
-
-
-async def _find_modification(cloud: Cloud, volume_id: str) -> Modification | None:
-    """Describe the latest modification of the volume."""
-    return (await cloud.describe_modifications([volume_id])).get(volume_id)

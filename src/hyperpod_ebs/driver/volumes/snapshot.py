@@ -13,7 +13,7 @@ import structlog
 
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.volume import Snapshot, SnapshotSpec, SnapshotState
-from hyperpod_ebs.driver.volumes.absence import find_snapshot
+from hyperpod_ebs.driver.volumes.absence import find_new_snapshot, find_snapshot
 from hyperpod_ebs.driver.volumes.cloud import Cloud
 
 TAG_LAG: Final = 2.5
@@ -44,7 +44,7 @@ async def take_snapshot(cloud: Cloud, spec: SnapshotSpec) -> Snapshot:
                 return existing
         raise
     with suppress(errors.Error):  # the snapshot exists, even if EC2 does not show it
-        return await find_snapshot(cloud, created.id) or created  # the caller's next call may name it
+        return await find_new_snapshot(cloud, created.id) or created  # the caller's next call may name it
     return created
 
 
