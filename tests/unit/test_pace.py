@@ -22,9 +22,9 @@ ages = st.floats(0, 3600)
 beliefs = st.builds(Belief, mean=st.floats(-3, 5), deviation=st.floats(0.25, 1.2), weight=st.floats(8, 40))
 
 
-def a_wait(age: float, *, now: float = 1000.0, transition: Transition = Transition.ATTACH) -> PendingWait:
-    """An operation that has waited for `age` seconds and has just been polled."""
-    return PendingWait(transition=transition, since=now - age, polled=now)
+def a_wait(age: float, *, polled: float = 1000.0) -> PendingWait:
+    """An operation that has waited for `age` seconds at the time 1000.0; when it was polled."""
+    return PendingWait(transition=Transition.ATTACH, since=1000.0 - age, polled=polled)
 
 
 def test_the_formula_for_the_unseen_time_agrees_with_simulated_durations() -> None:
@@ -48,26 +48,31 @@ def test_the_unseen_time_grows_and_not_faster_than_time_itself(
     assert near - 1e-6 <= far <= near + second + 1e-6
 
 
-@given(st.lists(ages, min_size=1, max_size=300), st.integers(0, 10))
-def test_polls_keep_within_the_budget_and_come_in_time(waiting_ages: list[float], failures: int) -> None:
-    """EC2 developer guide, request throttling: Describe calls refill at 20 a second; the watcher uses a quarter."""
-    pace = Pace(failures=failures)
-    crowd = [a_wait(age) for age in waiting_ages]
+def gap(pace: Pace, waits: list[PendingWait], rate: float = 20.0) -> float:
+    """Seconds until the next poll, if the last one was at 1000.0."""
+    return pace.next_poll(waits, 1000.0 + pace.min_gap(len(waits), rate)) - 1000.0
 
-    due = pace.next_poll(crowd, last_poll=1000.0)
 
-    least = -(-len(crowd) // 200) / 5
-    assert least - 1e-6 <= due - 1000.0 <= 30 + least
+@given(st.lists(ages, min_size=1, max_size=300), st.integers(0, 10), st.floats(0.1, 1000))
+def test_polls_keep_within_the_budget_and_come_in_time(waiting_ages: list[float], failures: int, rate: float) -> None:
+    """EC2 developer guide, request throttling: the watcher uses a quarter of the rate that the account has."""
+    due = gap(Pace(failures=failures), [a_wait(age) for age in waiting_ages], rate)
+
+    least = 1 / (0.25 * rate)
+    assert least - 1e-6 <= due <= 30 + least
+
+
+@given(st.integers(1, 10_000), st.floats(0.1, 1000))
+def test_polls_use_a_tenth_of_a_processor_at_most(waiting: int, rate: float) -> None:
+    described = min(waiting, 200)
+
+    assert 0.002 + 0.0001 * described <= 0.1 * Pace().min_gap(waiting, rate) + 1e-9
 
 
 def test_a_single_wait_is_polled_often_at_its_expected_time_and_seldom_when_it_is_stuck() -> None:
     pace = Pace(never_polled=set())
 
-    near = pace.next_poll([a_wait(2.1)], last_poll=1000.0) - 1000.0
-    minutes = pace.next_poll([a_wait(120)], last_poll=1000.0) - 1000.0
-    hour = pace.next_poll([a_wait(3600)], last_poll=1000.0) - 1000.0
-
-    never = pace.next_poll([a_wait(10**6)], last_poll=1000.0) - 1000.0
+    near, minutes, hour, never = (gap(pace, [a_wait(age)]) for age in (2.1, 120, 3600, 10**6))
 
     assert near < 0.35
     assert 1 < minutes < 5 < hour < never
@@ -78,7 +83,7 @@ def test_no_poll_comes_before_the_state_can_have_come() -> None:
     """At AWS, the creation of a volume takes more than half a second."""
     wait = PendingWait(transition=Transition.CREATE, since=1000.0, polled=1000.0)
 
-    assert 0.5 < Pace(never_polled=set()).next_poll([wait], last_poll=-math.inf) - 1000.0 < 1.2
+    assert 0.5 < Pace(never_polled=set()).next_poll([wait], -math.inf) - 1000.0 < 1.2
 
 
 def test_only_the_first_poll_for_a_kind_of_transition_comes_early() -> None:
@@ -86,9 +91,9 @@ def test_only_the_first_poll_for_a_kind_of_transition_comes_early() -> None:
     wait = PendingWait(transition=Transition.CREATE, since=1000.0, polled=1000.0)
     pace = Pace()
 
-    first = pace.next_poll([wait], last_poll=-math.inf) - 1000.0
+    first = pace.next_poll([wait], -math.inf) - 1000.0
     pace.note_incomplete(wait)
-    second = pace.next_poll([wait], last_poll=-math.inf) - 1000.0
+    second = pace.next_poll([wait], -math.inf) - 1000.0
 
     assert math.isclose(first, 0.05)
     assert 0.5 < second < 1.2
@@ -102,7 +107,7 @@ def test_one_poll_recognizes_an_instant_cloud() -> None:
 
     pace.learn(wait, 1000.05)
 
-    assert pace.next_poll([wait], last_poll=-math.inf) - 1000.0 < 0.1
+    assert pace.next_poll([wait], -math.inf) - 1000.0 < 0.1
 
 
 @given(st.integers(0, 2**32))
@@ -117,7 +122,7 @@ def test_the_pace_recovers_from_a_first_transition_that_was_instant_by_chance(se
         took = chance.lognormvariate(truth.mean, truth.deviation)
         pace.learn(replace(wait, polled=took * 0.95), took * 1.05)
 
-    assert pace.next_poll([wait], last_poll=-math.inf) > 0.25
+    assert pace.next_poll([wait], -math.inf) > 0.25
 
 
 @given(st.integers(0, 2**32))
@@ -136,20 +141,27 @@ def test_polls_that_are_far_apart_make_a_belief_neither_broader_nor_earlier(seed
     assert 0.5 < belief.deviation / truth.deviation < 1.5
 
 
-def test_many_waits_share_their_polls() -> None:
+@given(st.integers(2, 200))
+def test_many_waits_share_a_call_as_late_as_one_wait_needs_it(count: int) -> None:
+    """So each of them costs fewer calls, and none of them waits longer."""
     pace = Pace()
 
-    gaps = [pace.next_poll([a_wait(2.1)] * count, last_poll=1000.0) - 1000.0 for count in (10, 100)]
+    assert gap(pace, [a_wait(2.1)] * count) == pytest.approx(gap(pace, [a_wait(2.1)]), abs=0.02)
 
-    assert gaps == pytest.approx([0.37, 1.2])
+
+def test_a_crowd_is_polled_as_often_as_the_account_allows() -> None:
+    pace = Pace(never_polled=set())
+    crowd = [a_wait(2.1, polled=999.0)] * 100
+
+    gaps = [gap(pace, crowd, rate) for rate in (4.0, 20.0, 40.0, 1000.0)]
+
+    assert gaps == pytest.approx([1.0, 0.2, 0.12, 0.12])
 
 
 def test_waits_that_are_stuck_do_not_slow_down_a_new_wait() -> None:
-    pace = Pace()
+    new = gap(Pace(), [a_wait(2.1)])
 
-    gap = pace.next_poll([a_wait(300)] * 50 + [a_wait(2.1)], last_poll=1000.0) - 1000.0
-
-    assert gap < 0.35
+    assert gap(Pace(), [a_wait(300)] * 50 + [a_wait(2.1)]) <= new < 0.35
 
 
 def test_failed_polls_slow_the_pace_until_one_succeeds() -> None:
@@ -158,12 +170,12 @@ def test_failed_polls_slow_the_pace_until_one_succeeds() -> None:
     gaps = []
 
     for _ in range(8):
-        gaps.append(pace.next_poll([a_wait(2.1)], last_poll=1000.0) - 1000.0)
+        gaps.append(gap(pace, [a_wait(2.1)]))
         pace.note_failure()
     pace.note_success()
 
     assert gaps[1:] == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0]
-    assert pace.next_poll([a_wait(2.1)], last_poll=1000.0) - 1000.0 == gaps[0]
+    assert gap(pace, [a_wait(2.1)]) == gaps[0]
 
 
 @given(st.floats(0.2, 30), st.floats(0.25, 0.8), st.integers(0, 2**32))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Mapping
+from itertools import pairwise
 
 import pytest
 
@@ -59,10 +60,61 @@ def test_waiters_share_calls_of_at_most_200_ids_and_wake_one_by_one() -> None:
 
     ends = run(act())
 
-    assert batches[:3] == [200, 200, 50]
+    assert max(batches) == 200
     assert len(batches) < 60
     assert len(set(ends)) > 2
     assert all(number / 100 <= end < number / 100 + 3 for number, end in enumerate(ends))
+
+
+def test_a_call_describes_the_volumes_that_are_most_probably_ready() -> None:
+    """A call has room for 200 volumes. Of 300, those whose requests are older come first."""
+    old_and_new: list[tuple[int, int]] = []
+
+    async def describe(ids: Collection[str]) -> Mapping[str, Volume]:
+        old = sum(id_.startswith("vol-old") for id_ in ids)
+        old_and_new.append((old, len(ids) - old))
+        return {id_: available_after_two_seconds(now()) for id_ in ids}
+
+    async def act() -> None:
+        poller = Poller(describe)
+        async with asyncio.TaskGroup() as group:
+            polling = group.create_task(poller.run())
+            async with asyncio.TaskGroup() as waiters:
+                for number in range(200):
+                    waiters.create_task(wait(poller, f"vol-old-{number}"))
+                await asyncio.sleep(0.5)
+                for number in range(100):
+                    waiters.create_task(wait(poller, f"vol-new-{number}"))
+            polling.cancel()
+
+    run(act())
+
+    assert [new for _, new in old_and_new[:3]] == [0, 0, 0]
+    assert sum(new for _, new in old_and_new) >= 100
+
+
+@pytest.mark.parametrize("rate", [1.0, 20.0])
+def test_polls_keep_within_a_quarter_of_the_rate_that_the_account_has(rate: float) -> None:
+    """EC2 developer guide, request throttling: users of an account share its limits."""
+    polls: list[float] = []
+
+    async def describe(ids: Collection[str]) -> Mapping[str, Volume]:
+        polls.append(now())
+        return {id_: a_volume("available" if now() >= int(id_) / 5 else "creating") for id_ in ids}
+
+    async def act() -> None:
+        poller = Poller(describe, rate=lambda: rate)
+        async with asyncio.TaskGroup() as group:
+            polling = group.create_task(poller.run())
+            async with asyncio.TaskGroup() as waiters:
+                for number in range(100):
+                    waiters.create_task(wait(poller, str(number)))
+            polling.cancel()
+
+    run(act())
+
+    assert all(later - earlier >= 4 / rate - 1e-6 for earlier, later in pairwise(polls))
+    assert len(polls) > 4
 
 
 @pytest.mark.requirement("waits.end")

@@ -1,6 +1,6 @@
 """One watcher for all operations that wait for AWS: it describes their volumes together and wakes each on its own.
 
-A waiting operation registers a volume, a transition, and a condition. A task describes all waited-for volumes together,
+A waiting operation registers a volume, a transition, and a condition. A task describes the waited-for volumes together,
 as often as their `Pace` finds a call worthwhile, and wakes each operation whose condition is met. Failed polls slow the
 pace and do not fail an operation. If IAM denies a poll, each operation fails at once and names the missing permission:
 to wait longer does not help. A poll counts only for operations that registered before it began: an answer from an
@@ -11,8 +11,9 @@ EC2 describes volumes and modifications by two actions with a request budget eac
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
@@ -20,8 +21,16 @@ import structlog
 
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.volume import Modification, Volume
+from hyperpod_ebs.driver.volumes.budget import documented_limit
 from hyperpod_ebs.driver.volumes.cloud import Cloud, PartlyRead
-from hyperpod_ebs.driver.volumes.pace import BATCH_SIZE, PRIORS, Belief, Pace, PendingWait, Transition
+from hyperpod_ebs.driver.volumes.pace import (
+    BATCH_SIZE,
+    PRIORS,
+    Belief,
+    Pace,
+    PendingWait,
+    Transition,
+)
 
 T = TypeVar("T")
 
@@ -52,11 +61,20 @@ class Poller(Generic[T]):
         self,
         describe: Callable[[Collection[str]], Awaitable[Mapping[str, T]]],
         beliefs: Mapping[Transition, Belief] = PRIORS,
+        rate: Callable[[], float] = lambda: documented_limit("DescribeVolumes").rate,
     ) -> None:
-        """`describe` takes up to 200 ids and leaves out unknown ones; `beliefs` say how long transitions take."""
+        """Poll by calls of `describe`.
+
+        Args:
+            describe: Takes up to 200 ids, and leaves out unknown ones.
+            beliefs: How long transitions take.
+            rate: Returns how many calls of `describe` AWS accepts a second.
+        """
         self._describe = describe
         self._pace = Pace(dict(beliefs))
+        self._rate = rate
         self._waiters: set[_Waiter[T]] = set()
+        self._arrived: set[_Waiter[T]] = set()
         self._arrival = asyncio.Event()
         self._last_poll = -math.inf
         self._has_stopped = False
@@ -77,12 +95,14 @@ class Poller(Generic[T]):
         now = loop.time()
         waiter = _Waiter(volume_id, transition, is_reached, loop.create_future(), now, now)
         self._waiters.add(waiter)
+        self._arrived.add(waiter)
         self._arrival.set()
         try:
             async with asyncio.timeout(patience):
                 return await waiter.result
         finally:
             self._waiters.discard(waiter)
+            self._arrived.discard(waiter)
 
     async def run(self) -> None:
         """Poll whenever it is worthwhile, until cancelled; then fail the operations that still wait."""
@@ -97,60 +117,83 @@ class Poller(Generic[T]):
                     waiter.result.set_exception(_stopped_error(waiter.volume_id))
 
     async def _wait_until_due(self) -> None:
+        """Wait until a poll is worthwhile.
+
+        An arrival can only bring the poll forward. So the time for those that waited before is computed once for each
+        poll: with thousands of waiting operations, it would cost too much to compute it again at each arrival.
+        """
+        due = math.inf
+        self._arrived = {waiter for waiter in self._waiters if not waiter.result.done()}
         while True:
+            due = min(due, self._next_poll(self._arrived))
+            self._arrived.clear()
             self._arrival.clear()
-            waits = [waiter.wait for waiter in self._waiters]
-            due = self._pace.next_poll(waits, self._last_poll) if waits else None
             try:
-                async with asyncio.timeout_at(due):
+                async with asyncio.timeout_at(due if math.isfinite(due) else None):
                     await self._arrival.wait()
             except TimeoutError:
-                return
+                if self._waiters:
+                    return
+                due = math.inf
+
+    def _next_poll(self, arrived: Collection[_Waiter[T]]) -> float:
+        """When to poll for operations that have arrived."""
+        if not arrived:
+            return math.inf
+        soonest = self._last_poll + self._pace.min_gap(len(self._waiters), self._rate())
+        return self._pace.next_poll([waiter.wait for waiter in arrived], soonest)
 
     async def _poll(self) -> None:
-        """Describe all waited-for objects and wake the operations whose condition is met."""
+        """Describe waited-for objects in one call, and wake the operations whose condition is met."""
         self._last_poll = asyncio.get_running_loop().time()
-        waiters = tuple(self._waiters)
-        failure = None
-        for ids in _batches({waiter.volume_id for waiter in waiters}):
-            readable = ids
-            try:
-                async with asyncio.timeout(POLL_TIMEOUT):
-                    found = await self._describe(ids)
-            except PartlyRead as partly:  # only the waiters of unreadable objects keep waiting
-                log.warning("cannot read some of the polled objects", error=str(partly))
-                found, readable = partly.found, ids - partly.unread
-            except errors.Denied as denied:
-                self._fail((waiter for waiter in waiters if waiter.volume_id in ids), denied)
-                continue
-            except (errors.Error, TimeoutError) as error:
-                failure = error
-                continue
-            self._wake((waiter for waiter in waiters if waiter.volume_id in readable), found)
-        if failure:
-            self._pace.note_failure()
-            log.warning("poll failed", error=str(failure), waiting=len(waiters))
-        else:
+        ids = self._likely_complete()
+        waiters = [waiter for waiter in self._waiters if waiter.volume_id in ids]
+        unread: Collection[str] = ()
+        try:
+            async with asyncio.timeout(POLL_TIMEOUT):
+                found = await self._describe(ids)
+        except PartlyRead as partly:  # only the waiters of unreadable objects keep waiting
+            log.warning("cannot read some of the polled objects", error=str(partly))
+            found, unread = partly.found, partly.unread
+        except errors.Denied as denied:
             self._pace.note_success()
-
-    def _wake(self, waiters: Iterator[_Waiter[T]], found: Mapping[str, T]) -> None:
+            self._fail(waiters, denied)
+            return
+        except (errors.Error, TimeoutError) as error:
+            self._pace.note_failure()
+            log.warning("poll failed", error=str(error), waiting=len(waiters))
+            return
+        self._pace.note_success()
         for waiter in waiters:
-            if waiter.result.done():
-                continue
-            description = found.get(waiter.volume_id)
-            try:
-                is_reached = waiter.is_reached(description)
-            except Exception as error:  # noqa: BLE001 - a bug in one waiter must not stop the others
-                waiter.result.set_exception(error)
-                continue
-            if is_reached:
-                self._pace.learn(waiter.wait, self._last_poll)
-                waiter.result.set_result(description)
-            else:
-                self._pace.note_incomplete(waiter.wait)
-            waiter.polled = self._last_poll
+            if waiter.volume_id not in unread:
+                self._wake(waiter, found.get(waiter.volume_id))
+                waiter.polled = self._last_poll
 
-    def _fail(self, waiters: Iterator[_Waiter[T]], denied: errors.Denied) -> None:
+    def _likely_complete(self) -> Collection[str]:
+        """The ids that the next call describes: those whose transitions are most probably complete."""
+        ids = {waiter.volume_id for waiter in self._waiters}
+        if len(ids) <= BATCH_SIZE:
+            return ids
+        unseen = {waiter: self._pace.unseen(waiter.wait, self._last_poll) for waiter in self._waiters}
+        ordered = dict.fromkeys(waiter.volume_id for waiter in sorted(unseen, key=unseen.__getitem__, reverse=True))
+        return frozenset(islice(ordered, BATCH_SIZE))
+
+    def _wake(self, waiter: _Waiter[T], description: T | None) -> None:
+        """Wake the waiter if the description meets its condition."""
+        if waiter.result.done():
+            return
+        try:
+            is_reached = waiter.is_reached(description)
+        except Exception as error:  # noqa: BLE001 - a bug in one waiter must not stop the others
+            waiter.result.set_exception(error)
+            return
+        if is_reached:
+            self._pace.learn(waiter.wait, self._last_poll)
+            waiter.result.set_result(description)
+        else:
+            self._pace.note_incomplete(waiter.wait)
+
+    def _fail(self, waiters: Collection[_Waiter[T]], denied: errors.Denied) -> None:
         for waiter in waiters:
             if not waiter.result.done():
                 waiter.result.set_exception(errors.Denied(f"cannot wait for volume {waiter.volume_id}: {denied.why}"))
@@ -159,9 +202,23 @@ class Poller(Generic[T]):
 class Watcher:
     """Waits for volumes and modifications; its tasks run as long as the `async with` block."""
 
-    def __init__(self, cloud: Cloud, beliefs: Mapping[Transition, Belief] = PRIORS) -> None:
-        self._volumes = Poller[Volume](cloud.describe_volumes, beliefs)
-        self._modifications = Poller[Modification](cloud.describe_modifications, beliefs)
+    def __init__(
+        self,
+        cloud: Cloud,
+        beliefs: Mapping[Transition, Belief] = PRIORS,
+        rate: Callable[[str], float] = lambda action: documented_limit(action).rate,
+    ) -> None:
+        """Wait for the objects of `cloud`.
+
+        Args:
+            cloud: Describes the objects.
+            beliefs: How long transitions take.
+            rate: Returns how many calls of an action AWS accepts a second.
+        """
+        self._volumes = Poller[Volume](cloud.describe_volumes, beliefs, lambda: rate("DescribeVolumes"))
+        self._modifications = Poller[Modification](
+            cloud.describe_modifications, beliefs, lambda: rate("DescribeVolumesModifications")
+        )
         self._group = asyncio.TaskGroup()
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
@@ -204,11 +261,6 @@ class Watcher:
             Unavailable: The watcher has stopped.
         """
         return await self._modifications.wait_until(volume_id, Transition.MODIFY, is_reached, patience=patience)
-
-
-def _batches(ids: Collection[str]) -> Iterator[frozenset[str]]:
-    ordered = sorted(ids)
-    return (frozenset(ordered[start : start + BATCH_SIZE]) for start in range(0, len(ordered), BATCH_SIZE))
 
 
 def _stopped_error(volume_id: str) -> errors.Unavailable:
