@@ -330,6 +330,28 @@ def test_an_unreadable_volume_delays_only_its_own_waiter() -> None:
     assert 5 <= odd < 7
 
 
+def test_a_volume_that_stays_unreadable_is_not_polled_more_often_than_others() -> None:
+    """An answer that the driver cannot read shows as little as an answer with the old state."""
+    polls = 0
+
+    async def describe(_: Collection[str]) -> Mapping[str, Volume]:
+        nonlocal polls
+        polls += 1
+        raise PartlyRead("odd", found={}, unread=["vol-odd"])
+
+    async def act() -> None:
+        poller = Poller(describe)
+        async with asyncio.TaskGroup() as group:
+            polling = group.create_task(poller.run())
+            with pytest.raises(TimeoutError):
+                await wait(poller, "vol-odd", patience=120)
+            polling.cancel()
+
+    run(act())
+
+    assert polls < 150
+
+
 def test_an_exception_in_a_waiters_condition_reaches_only_that_waiter() -> None:
 
     def fail(_: Volume | None) -> bool:

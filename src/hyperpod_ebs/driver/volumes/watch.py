@@ -165,9 +165,11 @@ class Poller(Generic[T]):
             return
         self._pace.note_success()
         for waiter in waiters:
-            if waiter.volume_id not in unread:
+            if waiter.volume_id in unread:
+                self._pace.note_incomplete(waiter.wait)
+            else:
                 self._wake(waiter, found.get(waiter.volume_id))
-                waiter.polled = self._last_poll
+            waiter.polled = self._last_poll
 
     def _likely_complete(self) -> Collection[str]:
         """The ids that the next call describes: those whose transitions are most probably complete."""
