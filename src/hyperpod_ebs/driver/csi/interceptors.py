@@ -5,6 +5,7 @@ is running and that a repeated call joins it. When the process stops, it moves a
 """
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -123,8 +124,10 @@ class Calls(grpc.aio.ServerInterceptor):
     async def _answer(self, name: str, method: Method, request: Message, context: Context) -> Message:
         call = _Call(name=name, method=method, id=os.urandom(4).hex(), request=request, started_at=time.monotonic())
         with structlog.contextvars.bound_contextvars(request=call.id):
-            text = text_format.MessageToString(parse.without_secrets(request), as_one_line=True)
-            log.debug("call received", call=name, fields=text)
+            logs_details = log.is_enabled_for(logging.DEBUG)
+            if logs_details:  # the text costs as much as the rest of a small call
+                text = text_format.MessageToString(parse.without_secrets(request), as_one_line=True)
+                log.debug("call received", call=name, fields=text)
             try:
                 answer = await self._run_with_deadline(call, context)
             except asyncio.CancelledError:
@@ -138,7 +141,10 @@ class Calls(grpc.aio.ServerInterceptor):
             except Exception as raised:  # noqa: BLE001 - the only place where errors become answers
                 error = raised
             else:
-                (log.debug if name in FREQUENT_CALLS else log.info)("call answered", **call.log_fields)
+                if name not in FREQUENT_CALLS:
+                    log.info("call answered", **call.log_fields)
+                elif logs_details:
+                    log.debug("call answered", **call.log_fields)
                 self._count(call, StatusCode.OK)
                 return answer
             self._count(call, status.code_for(error, call.name))
