@@ -1,6 +1,6 @@
 # Each target runs a script of scripts/. ARGS="..." passes options to it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-kubernetes by-hand image cluster cluster-down unit test test-six-minutes attack fuzz fuzz-requests coverage mutants check lint-workflows docs fmt generate snapshots permissions doctor-answers lock release clean
+.PHONY: help setup bench demo demo-kubernetes by-hand image cluster cluster-down unit test test-six-minutes attack fuzz fuzz-requests coverage mutants check lint-workflows docs fmt generate snapshots permissions doctor-answers lock release clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\): ## /\1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -13,6 +13,9 @@ demo: ## show the whole life of a volume on HyperPod nodes
 
 demo-kubernetes: ## show a training job that loses its node, on a real Kubernetes
 	@scripts/cluster.sh demo $(ARGS)
+
+bench: ## measure the controller on the embedded cloud; with ARGS="--peer PROGRAM" another one beside it
+	@scripts/bench.sh $(ARGS)
 
 by-hand: ## attach a volume to a HyperPod node with the AWS CLI, one permission at a time
 	@scripts/by-hand.sh

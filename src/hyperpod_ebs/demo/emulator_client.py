@@ -96,10 +96,12 @@ class EmulatorClient:
             if (match := _VOLUME.search(row["subject"]))
         )
 
-    async def create_cluster(self, nodes: int, name: str = "demo") -> list[HyperPodNode]:
+    async def create_cluster(
+        self, nodes: int, name: str = "demo", *, instance_type: str = INSTANCE_TYPE
+    ) -> list[HyperPodNode]:
         """Create an EKS cluster and a HyperPod cluster that it orchestrates, wait for both, and return the nodes."""
         eks_cluster = await self.create_eks_cluster(name)
-        return await self.create_hyperpod_cluster(nodes, name, eks_cluster["arn"])
+        return await self.create_hyperpod_cluster(nodes, name, eks_cluster["arn"], instance_type=instance_type)
 
     async def create_eks_cluster(self, name: str) -> Any:  # a Cluster of the SDK's, which has no type
         """Create an EKS cluster, wait until it is active, and return its description."""
@@ -113,13 +115,16 @@ class EmulatorClient:
                 described = await eks.describe_cluster(name=name)
         return described["cluster"]
 
-    async def create_hyperpod_cluster(self, nodes: int, name: str, eks_cluster: str) -> list[HyperPodNode]:
+    async def create_hyperpod_cluster(
+        self, nodes: int, name: str, eks_cluster: str, *, instance_type: str = INSTANCE_TYPE
+    ) -> list[HyperPodNode]:
         """Create a HyperPod cluster, wait until its nodes are listed, and return them.
 
         Args:
             nodes: The number of nodes.
             name: The cluster's name.
             eks_cluster: The ARN of the EKS cluster that orchestrates it.
+            instance_type: SageMaker's name of the nodes' type.
         """
         async with self.client("sagemaker") as sagemaker, asyncio.timeout(_READY_TIMEOUT):
             await sagemaker.create_cluster(
@@ -128,7 +133,7 @@ class EmulatorClient:
                 InstanceGroups=[
                     {
                         "InstanceGroupName": "workers",
-                        "InstanceType": INSTANCE_TYPE,
+                        "InstanceType": instance_type,
                         "InstanceCount": nodes,
                         "ExecutionRole": f"arn:aws:iam::123456789012:role/{NODE_ROLE}",
                         "LifeCycleConfig": {"SourceS3Uri": "s3://sagemaker-demo", "OnCreate": "on_create.sh"},
