@@ -1,4 +1,4 @@
-"""Planned faults: an operation fails as often as planned, before or after it has run."""
+"""Planned faults and latency: an operation fails as often as planned, before or after it has run; answers are late."""
 
 import asyncio
 import json
@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperpod_ebs.emulator.http.faults import BadPlan, Faults, Plan
+from hyperpod_ebs.emulator.http.latency import Latency, no_latency
 from hyperpod_ebs.emulator.http.server import Server
 from hyperpod_ebs.emulator.wire.operations import Answer, AwsFault, Call, Operations, Parameters
 from tests.support.open_access import OpenAccess
@@ -66,10 +67,9 @@ class Cloud(NamedTuple):
 
 
 @asynccontextmanager
-async def serving(volumes: Volumes, faults: Faults) -> AsyncGenerator[str]:
-    async with Server(services={"ec2": [volumes]}, access=OpenAccess(), faults=faults, local_routes=[]).serve(
-        "127.0.0.1", 0
-    ) as url:
+async def serving(volumes: Volumes, faults: Faults, latency: Latency = no_latency) -> AsyncGenerator[str]:
+    server = Server(services={"ec2": [volumes]}, access=OpenAccess(), faults=faults, latency=latency, local_routes=[])
+    async with server.serve("127.0.0.1", 0) as url:
         yield url
 
 
@@ -163,6 +163,45 @@ async def test_a_delayed_answer_is_dropped_when_the_server_stops(session: AioSes
         await volumes.first_deleted.wait()
 
     assert isinstance(late.result(), ConnectionClosedError)
+
+
+async def test_the_operation_does_not_wait_for_the_latency_of_its_answer(session: AioSession) -> None:
+    """The end of the server ends the latency, and the answer is sent."""
+    volumes, faults = Volumes(), Faults()
+
+    async with (
+        asyncio.timeout(60),
+        asyncio.TaskGroup() as group,
+        serving(volumes, faults, lambda *_: 600) as url,
+    ):
+        answered = group.create_task(Cloud(url, volumes, faults, session).delete("vol-1"))
+        await volumes.first_deleted.wait()
+
+    assert answered.exception() is None
+
+
+async def test_a_planned_fault_is_answered_without_latency(session: AioSession) -> None:
+    volumes, faults = Volumes(), Faults()
+
+    async with asyncio.timeout(60), serving(volumes, faults, lambda *_: 600) as url:
+        for when in ("before", "after"):
+            faults.plan("DeleteVolume", FULL, when=when)
+            error = await error_of_delete(Cloud(url, volumes, faults, session))
+            assert "RequestLimitExceeded" in str(error)
+
+
+async def test_a_refused_call_is_as_late_as_one_that_succeeds(session: AioSession) -> None:
+    volumes, faults, delayed = Volumes(), Faults(), list[str]()
+
+    def latency(service: str, operation: str) -> float:
+        delayed.append(f"{service}:{operation}")
+        return 0.0
+
+    async with serving(volumes, faults, latency) as url:
+        await Cloud(url, volumes, faults, session).delete("vol-1")
+        await error_of_delete(Cloud(url, volumes, faults, session))
+
+    assert delayed == ["ec2:DeleteVolume"] * 2
 
 
 async def error_of_delete(cloud: Cloud) -> Exception:

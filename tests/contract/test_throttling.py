@@ -148,11 +148,13 @@ async def test_throttled_calls_are_counted_as_calls_and_on_their_own(emulator: E
         await aws.expect_error("ec2", "describe_tags")
 
     calls, throttled = await read(emulator, "calls"), await read(emulator, "calls/throttled")
+    status = await read(emulator, "status")
     async with aiohttp.request("DELETE", f"{emulator.url}/_emulator/calls"):
         pass
 
     assert calls == {"ec2:DescribeTags": 3}
     assert throttled == {"ec2:DescribeTags": 2}
+    assert status["throttled"] == [{"operation": "ec2:DescribeTags", "calls": 3, "throttled": 2}]
     assert await read(emulator, "calls/throttled") == {}
 
 

@@ -100,8 +100,8 @@ def test_an_operation_without_a_limit_gets_one_from_the_documented_one() -> None
 BAD: list[tuple[Any, str]] = [
     ([], "no limits are given"),
     ({}, "no limits are given"),
-    ({"AttachVolume": {"capacity": 1}}, "not a bucket 'AttachVolume'"),
-    ({"iam:CreateRole": {"capacity": 1}}, "not a bucket 'iam:CreateRole'"),
+    ({"AttachVolume": {"capacity": 1}}, "'AttachVolume' is not a bucket"),
+    ({"iam:CreateRole": {"capacity": 1}}, "'iam:CreateRole' is not a bucket"),
     ({"ec2:AttachVolume": 5}, "has no values"),
     ({"ec2:AttachVolume": {}}, "has no values"),
     ({"ec2:AttachVolume": {"rate": 5}}, "unknown value 'rate'"),

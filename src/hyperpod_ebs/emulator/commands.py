@@ -77,7 +77,7 @@ def env(*, state: StateDirectory = None, output: Literal["shell", "json"] = "she
 
 @app.command
 def status(*, state: StateDirectory = None, output: Output = "table") -> int:
-    """Show volumes, snapshots, attachments with loop devices, instances with metadata, clusters, add-ons and problems.
+    """Show volumes, snapshots, attachments, instances, clusters, add-ons, throttled calls and problems.
 
     Args:
         state: The state directory; the default is hyperpod-ebs/emulator in $XDG_STATE_HOME or ~/.local/state.

@@ -14,6 +14,7 @@ from hyperpod_ebs.emulator.disks import loop_devices, mountinfo
 from hyperpod_ebs.emulator.http import account_limits, oidc_issuers, status
 from hyperpod_ebs.emulator.http.faults import Faults
 from hyperpod_ebs.emulator.http.instance_metadata import InstanceMetadata
+from hyperpod_ebs.emulator.http.latency import latency_of
 from hyperpod_ebs.emulator.http.metadata_listeners import MetadataListeners
 from hyperpod_ebs.emulator.http.server import Server
 from hyperpod_ebs.emulator.http.throttle import Throttle
@@ -41,9 +42,6 @@ class Emulator:
 
     faults: Faults
     """The planned faults."""
-
-    throttle: Throttle
-    """The account's token buckets."""
 
     world: World
     metadata_listeners: MetadataListeners
@@ -87,7 +85,7 @@ class Emulator:
             is_first_start = administrator.create_administrator(
                 world.store, region, key_id=credentials.access_key_id, secret=credentials.secret_access_key
             )
-            faults, throttle, call_log = Faults(), Throttle(limits), CallLog()
+            faults, call_log = Faults(), CallLog()
             has_network = settings.link_local_metadata == "on"
             listeners = MetadataListeners(world.store.instances, has_link_local=has_network)
             aws = services.create_services(
@@ -102,8 +100,9 @@ class Emulator:
                 services=aws.objects,
                 access=aws.access,
                 faults=faults,
-                throttle=throttle,
-                local_routes=status.routes(world, listeners),
+                throttle=Throttle(limits),
+                latency=latency_of(settings.latency, profile=settings.profile, seed=settings.seed),
+                local_routes=status.routes(world, listeners, call_log),
                 public_routes=oidc_issuers.routes(world),
                 metadata=InstanceMetadata(world, listeners, aws.instance_credentials),
                 call_log=call_log,
@@ -119,7 +118,6 @@ class Emulator:
                 env=credentials.environment(url),
                 is_first_start=is_first_start,
                 faults=faults,
-                throttle=throttle,
                 world=world,
                 metadata_listeners=listeners,
             )

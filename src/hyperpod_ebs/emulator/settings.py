@@ -14,6 +14,7 @@ from hyperpod_ebs.emulator.ec2.modifications import Rate
 from hyperpod_ebs.emulator.ec2.snapshots import SnapshotRate
 from hyperpod_ebs.emulator.eks.pod_credentials import POD_SECONDS
 from hyperpod_ebs.emulator.http.account_limits import ThrottleMode
+from hyperpod_ebs.emulator.http.latency import LatencyMode
 from hyperpod_ebs.emulator.state.clock import Profile
 from hyperpod_ebs.emulator.state.region import ZONES
 from hyperpod_ebs.emulator.state.views import Consistency
@@ -82,12 +83,17 @@ class EmulatorSettings:
     """When describing calls show a change: at once (immediate), or up to 2 seconds later for each object (eventual)."""
 
     seed: Annotated[int, Parameter(group=_BEHAVIOR)] = 0
-    """Seed of the random durations of state changes, and of the lag of each object."""
+    """Seed of the random durations of state changes and latencies, and of the lag of each object."""
 
     # With None, the profile decides, see `account_limits.load_limits`.
     throttle: Annotated[ThrottleMode | Path | None, Parameter(group=_BEHAVIOR)] = None
     """Limits on the rate of calls: none (off), those that AWS documents (documented), or a JSON file with changes of
     those; the default is documented with the profiles aws and chaos, and off with instant."""
+
+    # With None, the profile decides, see `latency.latency_of`.
+    latency: Annotated[LatencyMode | None, Parameter(group=_BEHAVIOR)] = None
+    """Latency of the answers of EC2 and SageMaker: none (off), or about that of AWS (observed); the default is observed
+    with the profiles aws and chaos, and off with instant."""
 
     rate: Annotated[Rate, Parameter(group=_BEHAVIOR)] = "four-a-day"
     """Limit on modifications of a volume: AWS's current (four-a-day) or former one (six-hours-apart), or none (off)."""

@@ -178,7 +178,10 @@ def parse_changes(document: object) -> Changes:
         raise BadLimits('no limits are given; write a JSON object such as {"ec2:AttachVolume": {"capacity": 5}}')
     for name, fields in document.items():
         if name != EVERY and name not in DOCUMENTED:
-            raise BadLimits(f"there is not a bucket {name!r}; the buckets are {EVERY}, {', '.join(DOCUMENTED)}")
+            raise BadLimits(
+                f"{name!r} is not a bucket; name an operation of EC2 or SageMaker such as ec2:AttachVolume or "
+                f"ec2:DescribeVolumes{UNFILTERED}, or {EVERY} for all"
+            )
         if not isinstance(fields, dict) or not fields:
             raise BadLimits(f"{name} has no values; write a JSON object with some of {', '.join(_FIELDS)}")
         for field, value in fields.items():

@@ -15,6 +15,7 @@ from hyperpod_ebs.emulator.call_log import CallLog, ConnectionDropped, Entry, Si
 from hyperpod_ebs.emulator.http import auth, unknown_service
 from hyperpod_ebs.emulator.http.auth import Caller, SigningKeys
 from hyperpod_ebs.emulator.http.faults import Faults, When
+from hyperpod_ebs.emulator.http.latency import Latency, no_latency
 from hyperpod_ebs.emulator.http.signature import Claim, Malformed
 from hyperpod_ebs.emulator.http.throttle import Throttle
 from hyperpod_ebs.emulator.identity.identities import Identity, UnknownKey
@@ -107,6 +108,7 @@ class Dispatcher:
         access: AccessControl,
         faults: Faults,
         throttle: Throttle,
+        latency: Latency = no_latency,
         call_log: CallLog | None = None,
         pause: Pause = nullcontext,
     ) -> None:
@@ -117,6 +119,7 @@ class Dispatcher:
             access: The access keys to accept, and what their owners may do.
             faults: The planned faults.
             throttle: The account's token buckets.
+            latency: How long each operation's answer takes.
             call_log: Records the calls; None for a log that only the dispatcher uses.
             pause: A block that begins with no state change pending, and in which nothing else changes the state.
         """
@@ -126,13 +129,14 @@ class Dispatcher:
         self._access = access
         self._faults = faults
         self._throttle = throttle
+        self._latency = latency
         self._pause = pause
         self._endpoints: dict[str, _Endpoint] = {}
         self._closing = asyncio.Event()
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[None]:
-        """Load the services' models, and end planned delays at the end of the block.
+        """Load the services' models, and end all delays at the end of the block.
 
         Raises:
             ValueError: A service's model lacks an operation that has a handler.
@@ -213,7 +217,7 @@ class Dispatcher:
             entry.signer = _signer(caller, identity) if caller and identity else None
             if isinstance(operation, AwsFault):
                 raise operation
-            if (handler := endpoint.handlers.get(operation)) is None:
+            if operation not in endpoint.handlers:
                 raise _not_emulated(endpoint, operation)
             self.call_log.accept(entry)
             call = _call(endpoint, operation, caller, identity, request, request_id)
@@ -224,26 +228,38 @@ class Dispatcher:
                 self.call_log.count_throttled(entry)
                 raise refusal
             await self._apply_fault(call, parameters, "before")
-            if operation in endpoint.pausing:
-                async with self._pause():
-                    answer = await self._carry_out(handler, parameters, call)
-            else:
-                async with self._pause():
-                    pass  # only runs the steps that are due; no other task runs before the handler's first wait
-                answer = await self._carry_out(handler, parameters, call)
+            try:
+                answer = await self._call_handler(endpoint, parameters, call)
+            except AwsFault:
+                await self._delay_answer(call)
+                raise
             entry.add_resources(answer)
             reply = endpoint.wire.write(operation, answer, request_id)
-            await self._apply_fault(call, parameters, "after")
+            if not await self._apply_fault(call, parameters, "after"):
+                await self._delay_answer(call)
         return reply
 
-    async def _carry_out(self, handler: Bound, parameters: Parameters, call: Call) -> Answer:
-        """Check that the caller may make the call, and make it.
+    async def _call_handler(self, endpoint: _Endpoint, parameters: Parameters, call: Call) -> Answer:
+        """Run the steps that are due, check that the caller may make the call, and make it.
 
         Nothing waits between the check and the handler, so the state that they see is the same.
         """
+        if call.operation in endpoint.pausing:
+            async with self._pause():
+                return await self._carry_out(endpoint.handlers[call.operation], parameters, call)
+        async with self._pause():
+            pass  # only runs the steps that are due; no other task runs before the handler's first wait
+        return await self._carry_out(endpoint.handlers[call.operation], parameters, call)
+
+    async def _carry_out(self, handler: Bound, parameters: Parameters, call: Call) -> Answer:
         if call.key_id:
             self._access.check(call, parameters)
         return await handler(parameters, call)
+
+    async def _delay_answer(self, call: Call) -> None:
+        """Wait for the latency of the call, or until the server stops."""
+        if seconds := self._latency(call.service, call.operation):
+            await self._wait_for_close(seconds)
 
     def _record(self, operation: str, request: Request, request_id: str) -> AbstractContextManager[Entry]:
         agent = request.headers.get("user-agent", "")
@@ -252,15 +268,15 @@ class Dispatcher:
     def _authenticate(self, endpoint: _Endpoint, request: Request, claim: Claim | Malformed | None) -> Caller:
         return auth.authenticate(request, claim, service=endpoint.name, keys=self._access, now=datetime.now(UTC))
 
-    async def _apply_fault(self, call: Call, parameters: Parameters, when: When) -> None:
-        """Apply the planned fault of this call, if there is one.
+    async def _apply_fault(self, call: Call, parameters: Parameters, when: When) -> bool:
+        """Apply the planned fault of this call; return whether there is one.
 
         Raises:
             AwsFault: The planned error.
             ConnectionDropped: The plan drops the connection, or the server stops during a planned delay.
         """
         if (plan := self._faults.take(f"{call.service}:{call.operation}", when)) is None:
-            return
+            return False
         closing = plan.delay and await self._wait_for_close(plan.delay)
         if plan.drop or closing:
             raise ConnectionDropped
@@ -268,6 +284,7 @@ class Dispatcher:
             raise self._access.planned_denial(call, parameters)
         if plan.fault is not None:
             raise plan.fault
+        return True
 
     async def _wait_for_close(self, seconds: float) -> bool:
         """Wait for `seconds` or until the server stops; return whether it stops."""

@@ -12,6 +12,7 @@ from hyperpod_ebs.emulator.http.dispatch import AccessControl, Dispatcher, Pause
 from hyperpod_ebs.emulator.http.door import Door
 from hyperpod_ebs.emulator.http.faults import Faults
 from hyperpod_ebs.emulator.http.instance_metadata import InstanceMetadata
+from hyperpod_ebs.emulator.http.latency import Latency, no_latency
 from hyperpod_ebs.emulator.http.throttle import Throttle
 from hyperpod_ebs.emulator.wire.messages import Request
 
@@ -35,6 +36,7 @@ class Server:
         access: AccessControl,
         faults: Faults,
         throttle: Throttle | None = None,
+        latency: Latency = no_latency,
         local_routes: Sequence[web.RouteDef],
         public_routes: Sequence[web.RouteDef] = (),
         metadata: InstanceMetadata | None = None,
@@ -48,6 +50,7 @@ class Server:
             access: The access keys to accept, and what their owners may do.
             faults: The planned faults.
             throttle: The account's token buckets; None for no limits.
+            latency: How long each operation's answer takes.
             local_routes: Further routes without signatures, for clients on this machine only.
             public_routes: Further routes without signatures, for all clients.
             metadata: The metadata of the machines, at their own addresses.
@@ -59,7 +62,13 @@ class Server:
         """
         throttle = throttle or Throttle({})
         self._dispatcher = Dispatcher(
-            services=services, access=access, faults=faults, throttle=throttle, call_log=call_log, pause=pause
+            services=services,
+            access=access,
+            faults=faults,
+            throttle=throttle,
+            latency=latency,
+            call_log=call_log,
+            pause=pause,
         )
         routes = control.routes(faults=faults, throttle=throttle, call_log=self._dispatcher.call_log)
         self._routes = [*map(control.local_only, [*routes, *local_routes]), *public_routes]

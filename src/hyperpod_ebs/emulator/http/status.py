@@ -1,18 +1,19 @@
-"""The control routes that show all resources, what is wrong with them, and the history of their states."""
+"""The control routes that show all resources, throttled calls, problems, and the history of the resources' states."""
 
 from aiohttp import web
 
+from hyperpod_ebs.emulator.call_log import CallLog
 from hyperpod_ebs.emulator.ec2.describe_volumes import volume_state
 from hyperpod_ebs.emulator.http.metadata_listeners import MetadataListeners
 from hyperpod_ebs.emulator.state.world import World
 
 
-def routes(world: World, listeners: MetadataListeners) -> list[web.RouteDef]:
+def routes(world: World, listeners: MetadataListeners, call_log: CallLog) -> list[web.RouteDef]:
     """The routes for status and history."""
 
     async def show_status(_: web.Request) -> web.Response:
         await world.clock.run_due_steps()
-        return web.json_response(await world.acknowledge(_status(world, listeners)))
+        return web.json_response(await world.acknowledge(_status(world, listeners, call_log)))
 
     async def show_history(_: web.Request) -> web.Response:
         await world.clock.run_due_steps()
@@ -25,7 +26,9 @@ def routes(world: World, listeners: MetadataListeners) -> list[web.RouteDef]:
     return [web.get("/_emulator/status", show_status), web.get("/_emulator/history", show_history)]
 
 
-def _status(world: World, listeners: MetadataListeners) -> dict[str, list[dict[str, str | int | float | None]]]:
+def _status(
+    world: World, listeners: MetadataListeners, call_log: CallLog
+) -> dict[str, list[dict[str, str | int | float | None]]]:
     store = world.store
     return {
         "volumes": [
@@ -73,6 +76,10 @@ def _status(world: World, listeners: MetadataListeners) -> dict[str, list[dict[s
         ],
         "addons": [
             {"name": addon.name, "state": addon.state, "cluster": addon.cluster} for addon in store.addons.values()
+        ],
+        "throttled": [
+            {"operation": operation, "calls": call_log.counts[operation], "throttled": throttled}
+            for operation, throttled in call_log.throttled.items()
         ],
         "problems": [{"subject": id_, "problem": problem} for id_, problem in listeners.problems.items()],
     }

@@ -29,6 +29,8 @@ class Throttle:
 
     def take(self, call: Call, parameters: Parameters) -> AwsFault | None:
         """Take a token for the call; return the service's error if its bucket is empty."""
+        if not self._limits:
+            return None
         name = bucket_name(call.service, call.operation, parameters)
         if (limit := self._limits.get(name)) is None:
             return None
