@@ -19,13 +19,13 @@ from bench.controller.time_line import Sample, TimeLine
 NEIGHBOUR: Final = 0.3
 """The share of each bucket that a neighbour uses."""
 
-_BUCKETS: Final = ("ec2:CreateVolume", "ec2:AttachVolume", "sagemaker:AttachClusterNodeVolume")
-"""The buckets from which each volume may take one token."""
+_BUCKETS: Final = ("ec2:CreateVolume", "sagemaker:AttachClusterNodeVolume")
+"""The buckets from which each volume takes one token."""
 
 _SAMPLE: Final = 0.5
 """Seconds between two readings of the buckets."""
 
-_PAGES: Final = {"/metrics": "metrics.txt", "/debug/state": "debug-state.txt"}
+_PAGES: Final = {"/metrics": "metrics.txt", "/debug/state": "debug-state.json"}
 """The controller's pages that are saved in the middle of the burst, and the names of their files."""
 
 
@@ -118,7 +118,7 @@ async def _create_and_attach(
         samples,
         calls=sidecars.journal.calls,
         attached=[instant for (volume, state), instant in reached.items() if state == "attached" and volume in nodes],
-        buckets=[bucket for bucket in _BUCKETS if bucket in phase.calls.all],
+        buckets=_BUCKETS,
     )
     title = f"{count} volumes created and attached at once: {site.contender.name}"
     site.save(f"{name}.svg", line.svg(title))

@@ -68,8 +68,9 @@ async def run_measurement(
     """
     name = f"{measurement.name}, {contender.name}"
     report(f"{name}: start")
+    deadline = asyncio.timeout(_DEADLINE)
     try:
-        async with asyncio.timeout(_DEADLINE) as deadline, Sandbox.open("hp-bench") as sandbox:
+        async with deadline, Sandbox.open("hp-bench") as sandbox:
             flags = (*_cloud_flags(measurement, scale, sandbox.path), f"--seed={scale.seed}")
             async with open_cloud(sandbox, volumes=measurement.volumes(scale), flags=flags) as cloud:
                 findings = await measurement.measure(

@@ -12,8 +12,8 @@ from bench.controller.measurement import Findings, Row, Scale, Site
 from bench.controller.phase import measure_phase
 from bench.controller.sidecars import Sidecars
 
-_REMOVAL_BUCKETS: Final = ("ec2:DeleteVolume", "ec2:DetachVolume", "sagemaker:DetachClusterNodeVolume")
-"""The buckets from which each volume may take one token."""
+_REMOVAL_BUCKETS: Final = ("ec2:DeleteVolume", "sagemaker:DetachClusterNodeVolume")
+"""The buckets from which each volume takes one token."""
 
 
 def rows(scale: Scale) -> Sequence[Row]:
