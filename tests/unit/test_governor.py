@@ -160,6 +160,20 @@ def test_a_call_whose_caller_is_cancelled_leaves_the_line_and_is_never_sent() ->
     assert sent.times[-1] <= 0.6
 
 
+def test_the_wait_of_a_further_call_is_known_before_it_is_made() -> None:
+    async def scene() -> list[float]:
+        governor = Governor()
+        waits = [governor.delay("CreateVolume")]
+        async with asyncio.TaskGroup() as tasks:
+            burst = [request_for("CreateVolume", f"pvc-{number}") for number in range(200)]
+            tasks.create_task(call_all(governor, Sent(), burst))
+            await asyncio.sleep(1.01)
+            waits.append(governor.delay("CreateVolume"))
+        return waits
+
+    assert run(scene()) == [0.0, pytest.approx((201 - 99 - 5) / 5, abs=0.3)]
+
+
 def test_the_log_reports_once_that_a_bucket_has_become_the_limit() -> None:
     with capture_logs() as entries:
         run(call_all(Governor(), Sent(), [request_for("AttachVolume", f"vol-{number}") for number in range(200)]))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.driver.aws.shared_looks import GATHERING, MAX_KEYS, SharedLooks, TakeKeys
+from hyperpod_ebs.driver.aws.shared_looks import GATHERING, MAX_KEYS, MAX_PATIENCE, SharedLooks, TakeKeys
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.kit.operations import Interruption, Operation, Operations, joined_wait
 from tests.support.virtual_time import now, run
@@ -28,6 +28,8 @@ class Kind:
 
     seconds: float = 0.2
     """How long a call takes once it is sent."""
+    wait_after: float = 0.0
+    """How long the callers have to wait after their look."""
     queued: float = 0.0
     """How long a call waits for its turn."""
     repeats: int = 0
@@ -39,7 +41,7 @@ class Kind:
     """How many calls have ended."""
 
     def __post_init__(self) -> None:
-        self.looks = SharedLooks("describe things", self.describe)
+        self.looks = SharedLooks("describe things", self.describe, lambda: self.wait_after)
 
     async def describe(self, take_keys: TakeKeys) -> list[tuple[str, float]]:
         """Show all keys that are not unknown."""
@@ -98,6 +100,21 @@ def test_callers_at_once_need_a_call_for_every_200_of_them(callers: int, calls: 
     assert [len(answer) for answer in answers] == [1] * callers
     assert len(kind.calls) == calls
     assert max(len(call.keys) for call in kind.calls) <= MAX_KEYS
+
+
+def test_callers_who_have_to_wait_afterwards_anyway_share_a_call_even_if_they_come_one_after_the_other() -> None:
+    """Each of 500 volumes is looked up by its name, and then waits for its turn to be created."""
+    kind = Kind(wait_after=20.0)
+
+    async def act() -> list[float]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(kind.look(key, after=number / 5)) for number, key in enumerate(things(100))]
+        return [task.result()[0] for task in tasks]
+
+    answers = run(act())
+
+    assert len(kind.calls) == 4
+    assert max(answer - number / 5 for number, answer in enumerate(answers)) <= MAX_PATIENCE
 
 
 def test_two_callers_of_one_object_share_an_answer() -> None:

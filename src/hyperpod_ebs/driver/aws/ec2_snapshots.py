@@ -114,7 +114,7 @@ class Ec2Snapshots(AwsCaller):
 
     @cached_property
     def _snapshots_by_name(self) -> "SharedLooks[SnapshotTypeDef]":
-        return SharedLooks(_LOOK_UP_SEVERAL, self._show_snapshots_named)
+        return SharedLooks(_LOOK_UP_SEVERAL, self._show_snapshots_named, lambda: self.governor.delay("CreateSnapshot"))
 
     async def _show_snapshots_named(self, take_names: TakeKeys) -> "tuple[tuple[str, SnapshotTypeDef], ...]":
         return await self.call_pages(

@@ -119,7 +119,7 @@ class Ec2Volumes(AwsCaller):
 
     @cached_property
     def _volumes_by_name(self) -> "SharedLooks[tuple[str, VolumeTypeDef]]":
-        return SharedLooks(_LOOK_UP_SEVERAL, self._show_volumes_named)
+        return SharedLooks(_LOOK_UP_SEVERAL, self._show_volumes_named, lambda: self.governor.delay("CreateVolume"))
 
     async def _show_volumes_named(self, take_names: TakeKeys) -> "Iterable[tuple[str, tuple[str, VolumeTypeDef]]]":
         described = await self.call_pages(

@@ -1,7 +1,8 @@
 """One call to AWS for all callers that ask for objects of one kind at about the same time (decision 0047).
 
 A caller asks for a key: an id, or a name. If no call of the kind is running, the call is sent at once. Otherwise the
-keys gather until a running call ends, until the call is full, or for `GATHERING` seconds.
+keys gather until a running call ends, until the call is full, or for `GATHERING` seconds. A look that is followed by
+something that has to wait anyway can be patient, and gather longer.
 
 An answer counts only for callers that asked before its call was sent: it may show what was true a moment ago. So a call
 takes its keys when it is sent. Until then, further callers join it, however long it waits for its turn.
@@ -25,6 +26,12 @@ GATHERING: Final = 0.05
 EC2 refills the budget of a describing action by 20 calls a second (EC2 developer guide, "Request throttling").
 """
 
+PATIENT_SHARE: Final = 0.25
+"""The part of the wait that follows a patient look for which its keys gather."""
+
+MAX_PATIENCE: Final = 5.0
+"""Seconds for which the keys of a patient look gather, at most."""
+
 MAX_KEYS: Final = 200
 """Values that EC2 accepts in a filter."""
 
@@ -40,6 +47,8 @@ class _Call:
     callers: int = 0
     is_open: bool = True
     """Whether callers can join the call, because it is not sent yet."""
+    patience: float = 0.0
+    """Seconds for which keys gather even if no other call of the kind is running."""
     has_gathered: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the call waits for no further callers."""
 
@@ -47,13 +56,20 @@ class _Call:
 class SharedLooks(Generic[Shape]):
     """The looks at objects of one kind. A call ends when it is answered, or when its last caller leaves."""
 
-    def __init__(self, action: str, describe: Callable[[TakeKeys], Awaitable[Iterable[tuple[str, Shape]]]]) -> None:
+    def __init__(
+        self,
+        action: str,
+        describe: Callable[[TakeKeys], Awaitable[Iterable[tuple[str, Shape]]]],
+        wait_after: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         """Share the calls that `describe` makes.
 
         Args:
             action: What `describe` does, as its messages say it after "cannot": `describe volumes`.
             describe: Returns what AWS shows of each key. It takes the keys when it sends its first request.
+            wait_after: Returns the seconds for which the callers will have to wait after their look.
         """
+        self._wait_after = wait_after
         self._action = action
         self._describe = describe
         self._tasks: dict[_Call, asyncio.Task[Mapping[str, list[Shape]]]] = {}
@@ -99,16 +115,16 @@ class SharedLooks(Generic[Shape]):
         return next(same, None) or next((call for call in calls if len(call.keys) < MAX_KEYS), None)
 
     def _start_call(self) -> _Call:
-        call = _Call()
+        call = _Call(patience=min(PATIENT_SHARE * self._wait_after(), MAX_PATIENCE))
         self._tasks[call] = task = asyncio.get_running_loop().create_task(self._run(call), name=self._action)
         task.add_done_callback(lambda _: self._end(call))
         return call
 
     async def _run(self, call: _Call) -> Mapping[str, list[Shape]]:
         is_alone = all(other.is_open for other in self._tasks)
-        if not is_alone:
+        if call.patience or not is_alone:
             with suppress(TimeoutError):
-                async with asyncio.timeout(GATHERING):
+                async with asyncio.timeout(call.patience or GATHERING):
                     await call.has_gathered.wait()
 
         def take_keys() -> Collection[str]:
@@ -126,4 +142,5 @@ class SharedLooks(Generic[Shape]):
         if not task.cancelled():
             task.exception()  # retrieve it: if the last caller has just left, asyncio would log it as never retrieved
         for call in self._tasks:
-            call.has_gathered.set()
+            if not call.patience:
+                call.has_gathered.set()

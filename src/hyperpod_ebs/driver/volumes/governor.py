@@ -182,6 +182,11 @@ class Governor:
         """The calls of this operation that the driver can send a second, as far as it knows."""
         return self._line(operation).budget.rate
 
+    def delay(self, operation: str) -> float:
+        """Seconds until a further call of this operation would be sent, as far as is known; 0 if at once."""
+        line = self._line(operation)
+        return line.budget.delay_of(line.length, asyncio.get_running_loop().time())
+
     def states(self) -> list[LineState]:
         """The lines of all operations that were called, in the order of their turns."""
         now = asyncio.get_running_loop().time()
