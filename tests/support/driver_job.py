@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hyperpod_ebs.demo.orchestrator import block_capability
+from hyperpod_ebs.driver.aws.device_names import names_in_order
 from hyperpod_ebs.pb import csi_pb2
 from tests.support.api_server import LABELS, ApiServer
 from tests.support.emulator_clients import ZONE, Aws
@@ -295,6 +296,28 @@ def _steps_on(tag: str) -> tuple[Step, ...]:
     )
 
 
+async def _prepare_busy_node(site: Site) -> str:
+    """Create a volume and run an instance on which another volume has the volume's device name; both ids."""
+    volume, other = await volume_for_claim(site), await site.aws.create_volume()
+    described = await site.aws.ec2("describe_instances", InstanceIds=[site.ec2_nodes[INSTANCE_TAGS[0]]])
+    tags = described["Reservations"][0]["Instances"][0]["Tags"]
+    instance = await site.aws.run_instance(
+        Placement={"AvailabilityZone": ZONE}, TagSpecifications=[{"ResourceType": "instance", "Tags": tags}]
+    )
+    await site.aws.ec2("attach_volume", VolumeId=other, InstanceId=instance, Device=names_in_order(volume)[0])
+    return f"{volume} {instance}"
+
+
+async def _attach_to_busy_node(site: Site, ids: str) -> Any:
+    volume, instance = ids.split()
+    return await attach_to(lambda _: instance)(site, volume)
+
+
+async def _end_busy_node(site: Site, ids: str) -> None:
+    _, instance = ids.split()
+    await site.aws.ec2("terminate_instances", InstanceIds=[instance])
+
+
 INSTANCE_TAGS: Final = ("eks:cluster-name", "eks:eks-cluster-name", "ebs.csi.aws.com/cluster-name")
 """The tags by which AmazonEBSCSIDriverEKSClusterScopedPolicy recognises the cluster's instances."""
 
@@ -304,6 +327,13 @@ STEPS: Final = (
     Step(name="restore a snapshot", rpc="CreateVolume", prepare=_snapshot, call=_restore),
     *_steps_of(volume_for_claim, ""),
     *_steps_on(INSTANCE_TAGS[0]),
+    Step(
+        name="attach a volume to an EC2 node that has another volume under its device name",
+        rpc="ControllerPublishVolume",
+        prepare=_prepare_busy_node,
+        call=_attach_to_busy_node,
+        undo=_end_busy_node,
+    ),
     Step(
         name="change throughput",
         rpc="ControllerModifyVolume",

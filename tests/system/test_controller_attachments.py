@@ -1,13 +1,18 @@
 """Attach and detach through signed HTTP, on HyperPod nodes and on EC2 nodes."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from dataclasses import replace
 
 import pytest
 
+from hyperpod_ebs.driver.aws import connection
+from hyperpod_ebs.driver.aws.clients import Settings
+from hyperpod_ebs.driver.aws.device_names import NAMES, names_in_order
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode, Node
 from hyperpod_ebs.driver.volumes.attach import attach_volume, detach_volume
+from hyperpod_ebs.driver.volumes.cloud import Cloud
 from hyperpod_ebs.driver.volumes.provision import delete_volume
 from tests.support.in_process_controller import Controller
 from tests.support.waiting import wait_until
@@ -190,37 +195,96 @@ async def test_concurrent_attachments_to_one_instance_get_different_device_names
     assert len(set(devices)) == len(devices) >= len(volumes)
 
 
-async def test_many_attachments_to_one_node_need_one_request_each_although_ec2_shows_names_late(
-    monkeypatch: pytest.MonkeyPatch,
+async def attach_at_once(cloud: Cloud, volumes: Iterable[str], node: Node) -> None:
+    """Request these attachments at the same time."""
+    async with asyncio.TaskGroup() as group:
+        for volume in volumes:
+            group.create_task(cloud.attach(volume, node))
+
+
+async def create_volumes(controller: Controller, count: int) -> list[str]:
+    """Provision this many volumes at once; their ids."""
+    async with asyncio.TaskGroup() as group:
+        creations = [group.create_task(controller.provision(f"pvc-{number}")) for number in range(count)]
+    return [creation.result().id for creation in creations]
+
+
+@pytest.mark.parametrize("consistency", ["immediate", "eventual"])
+async def test_many_attachments_to_one_node_need_one_call_each(
+    monkeypatch: pytest.MonkeyPatch, consistency: str
 ) -> None:
     """EC2 developer guide, eventual consistency: a device name is in use before DescribeInstances shows it."""
-    async with Controller.open(monkeypatch, consistency="eventual") as lagging:
-        instance = await lagging.run_instance()
-        async with asyncio.TaskGroup() as group:
-            creations = [group.create_task(lagging.provision(f"pvc-{number}")) for number in range(12)]
+    async with Controller.open(monkeypatch, consistency=consistency) as controller:
+        instance, volumes = await controller.run_instance(), await create_volumes(controller, 26)
+        looks = await controller.call_count("ec2:DescribeInstances")
 
-        for batch in (creations[:6], creations[6:]):  # the second batch begins when EC2 has answered the first
-            async with asyncio.TaskGroup() as group:
-                for creation in batch:
-                    volume = creation.result().id
-                    group.create_task(lagging.cloud.attach(volume, instance))
+        for batch in (volumes[:13], volumes[13:]):  # the second batch begins when EC2 has answered the first
+            await attach_at_once(controller.cloud, batch, instance)
 
-        assert await lagging.call_count("ec2:AttachVolume") == 12
+        assert await controller.call_count("ec2:AttachVolume") == 26
+        assert await controller.call_count("ec2:DescribeInstances") == looks
 
 
-async def test_a_device_name_taken_by_another_caller_is_followed_by_the_next_name(
+async def test_a_new_process_looks_once_at_the_device_names_that_others_have_taken(controller: Controller) -> None:
+    """A process that was killed has taken names, and its successor wants the same ones."""
+    instance, volumes = await controller.run_instance(), await create_volumes(controller, 26)
+    old, new = volumes[:20], volumes[20:]
+    taken = {names_in_order(volume)[0] for volume in new}
+    for volume, name in zip(old, taken, strict=False):
+        await controller.aws.ec2("attach_volume", VolumeId=volume, InstanceId=instance.instance, Device=name)
+    await attach_at_once(controller.cloud, old[len(taken) :], instance)
+    operations = ("ec2:AttachVolume", "ec2:DescribeInstances")
+    before = [await controller.call_count(operation) for operation in operations]
+
+    async with connection.connect(Settings()) as successor:
+        await successor.attach(new[0], instance)
+        await attach_at_once(successor, new[1:], instance)
+
+    after = [await controller.call_count(operation) for operation in operations]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [len(new) + 1, 1]
+
+
+async def test_attachments_at_once_share_the_look_at_device_names(controller: Controller) -> None:
+    """The device names of several nodes fit into one call."""
+    instances = [await controller.run_instance() for _ in range(3)]
+    volumes = await create_volumes(controller, 12)
+    for _ in volumes:
+        controller.refuse("AttachVolume", "InvalidParameterValue", "Attachment point /dev/xvdaa is already in use")
+    before = await controller.call_count("ec2:DescribeInstances")
+
+    async with asyncio.TaskGroup() as group:
+        for number, instance in enumerate(instances):
+            group.create_task(attach_at_once(controller.cloud, volumes[number::3], instance))
+
+    assert 1 <= await controller.call_count("ec2:DescribeInstances") - before <= 6
+
+
+async def test_a_device_name_taken_by_another_caller_is_followed_by_another_name(
     controller: Controller,
 ) -> None:
-    """The answer of EC2's DescribeInstances may be out of date."""
+    """The driver may not know of an attachment that another client has made."""
     instance = await controller.run_instance()
-    volume = await controller.provision()
-    text = "Invalid value '/dev/xvdaa' for unixDevice. Attachment point /dev/xvdaa is already in use"
-    controller.refuse("AttachVolume", "InvalidParameterValue", text)
+    volume, other = await controller.provision(), await controller.provision("pvc-2")
+    first, second, *_ = names_in_order(volume.id)
+    await controller.aws.ec2("attach_volume", VolumeId=other.id, InstanceId=instance.instance, Device=first)
 
     await attach_volume(controller.cloud, controller.watcher, volume.id, instance)
 
     description = await controller.aws.describe_volume(volume.id)
-    assert description["Attachments"][0]["Device"] == "/dev/xvdab"
+    assert description["Attachments"][0]["Device"] == second
+
+
+@pytest.mark.requirement("csi.publish-volume.full")
+async def test_an_instance_without_a_free_device_name_is_full(controller: Controller) -> None:
+    """CSI spec, ControllerPublishVolume: RESOURCE_EXHAUSTED when a node has the most volumes that it can have."""
+    instance, volume = await controller.run_instance(), await controller.provision()
+    attachments = controller.emulator.world.store.attachments
+    (root,) = attachments.where("instance", instance.instance)
+    for number, name in enumerate(NAMES):
+        attachments.put(replace(root, volume=f"vol-{number:017x}", device=name))
+
+    with pytest.raises(errors.NodeFull, match=f"{instance} has no free device name: all 127 are in use"):
+        await controller.cloud.attach(volume.id, instance)
 
 
 @pytest.mark.requirement("csi.publish-volume.full")

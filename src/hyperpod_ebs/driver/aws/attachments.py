@@ -3,10 +3,13 @@
 # pyright: reportTypedDictNotRequiredAccess=false
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, assert_never
 
 from hyperpod_ebs.driver.aws.calls import AwsCaller
-from hyperpod_ebs.driver.aws.device_names import DeviceNames
+from hyperpod_ebs.driver.aws.device_names import NAMES, DeviceNames
+from hyperpod_ebs.driver.aws.ec2_shapes import filters
+from hyperpod_ebs.driver.aws.shared_looks import SharedLooks, TakeKeys
 from hyperpod_ebs.driver.model import errors, nodes
 from hyperpod_ebs.driver.model.aws_request import Request
 from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode, Node
@@ -24,8 +27,9 @@ if TYPE_CHECKING:
     )
 
 NAME_ATTEMPTS: Final = 5
-"""Device names tried for one attachment. Each failure means that another client took the name a moment ago."""
+"""Device names tried for one attachment. After the first, a failure means that the name was taken a moment ago."""
 
+_DESCRIBE_SEVERAL: Final = "describe nodes"
 _NAME_TAKEN: Final = "is already in use"
 _AVAILABLE: Final = "is in the 'available' state"
 
@@ -89,13 +93,8 @@ class Attachments(AwsCaller):
 
     async def _attach_to_instance(self, volume_id: str, node: Ec2Node) -> Attachment:
         """Request the attachment under a free device name; try another name if that one is taken."""
-        shown = await self.call(
-            Request("DescribeInstances", node.instance, f"describe node {node}"),
-            lambda aws: aws.ec2.describe_instances(InstanceIds=[node.instance]),
-            _device_names_in_use,
-        )
         for _ in range(NAME_ATTEMPTS):
-            name = self.device_names.take(node.instance, volume_id, shown)
+            name = await self._take_device_name(volume_id, node)
             try:
                 return await self.call(
                     Request("AttachVolume", volume_id, f"attach volume {volume_id} to node {node}"),
@@ -106,13 +105,46 @@ class Attachments(AwsCaller):
                 if _NAME_TAKEN not in str(error):
                     self.device_names.free(node.instance, name)
                     raise
-                shown.add(name)  # by an attachment that DescribeInstances does not show yet
+                self.device_names.note_in_use(node.instance, name)
+                if not self.device_names.were_shown(node.instance):
+                    await self._look_at_device_names(node)
             except (errors.NotFound, errors.NoRoom, errors.Denied):
                 self.device_names.free(node.instance, name)
                 raise
         raise errors.Unavailable(
             f"cannot attach volume {volume_id} to node {node}: {NAME_ATTEMPTS} device names are in use, but "
             "EC2 does not show them yet; try again"
+        )
+
+    async def _take_device_name(self, volume_id: str, node: Ec2Node) -> str:
+        """Take a name that is not known to be in use; if all are, look which of them are free again.
+
+        Raises:
+            NodeFull: All device names of the instance are in use.
+        """
+        name = self.device_names.take(node.instance, volume_id)
+        if name is None:
+            await self._look_at_device_names(node)
+            name = self.device_names.take(node.instance, volume_id)
+        if name is None:
+            raise errors.NodeFull(
+                f"node {node} has no free device name: all {len(NAMES)} are in use; detach a volume from it first"
+            )
+        return name
+
+    async def _look_at_device_names(self, node: Ec2Node) -> None:
+        shown = await self._device_names_by_instance.look(node.instance, f"describe node {node}")
+        self.device_names.note_shown(node.instance, shown)
+
+    @cached_property
+    def _device_names_by_instance(self) -> SharedLooks[str]:
+        return SharedLooks(_DESCRIBE_SEVERAL, self._show_device_names)
+
+    async def _show_device_names(self, take_ids: TakeKeys) -> tuple[tuple[str, str], ...]:
+        return await self.call_pages(
+            Request("DescribeInstances", "nodes", _DESCRIBE_SEVERAL),
+            lambda aws, page: aws.ec2.describe_instances(Filters=filters("instance-id", take_ids()), **page),
+            _device_names_in_use,
         )
 
 
@@ -137,11 +169,11 @@ def _cluster_node_attachment(
     return Attachment(state=AttachState(answer["Status"]), node=node, holder=str(node), since=answer["AttachTime"])
 
 
-def _device_names_in_use(answer: "DescribeInstancesResultTypeDef") -> set[str]:
-    """The device names of the instances in the answer, including those of their root volumes."""
-    return {
-        mapping["DeviceName"]
+def _device_names_in_use(answer: "DescribeInstancesResultTypeDef") -> tuple[tuple[str, str], ...]:
+    """The device names of the instances in the answer with their ids, including those of their root volumes."""
+    return tuple(
+        (instance["InstanceId"], mapping["DeviceName"])
         for reservation in answer["Reservations"]
         for instance in reservation["Instances"]
         for mapping in instance.get("BlockDeviceMappings", ())
-    }
+    )

@@ -2,75 +2,103 @@
 
 The caller of EC2's AttachVolume has to choose a device name that is free on the instance. Nitro
 instances ignore the name, and the node finds the device by the volume's id, so any free name works.
+
+Each volume has a name that it takes first, so that volumes rarely want the same one. This process knows which names it
+has taken itself. Only when EC2 refuses a name does it have to look which names others have taken (decision 0047).
 """
 
+import hashlib
 import string
 import time
-from collections import defaultdict
+from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
-from hyperpod_ebs.driver.model import errors
-
-# The names that EC2 accepts, as the upstream driver found by trial: two letters up to xvddx, then one letter from b.
-NAMES: Final = (
+_TWO_LETTERS: Final = (
     *(f"/dev/xvd{first}{second}" for first in "abc" for second in string.ascii_lowercase),
     *(f"/dev/xvdd{second}" for second in string.ascii_lowercase[:24]),
-    *(f"/dev/xvd{letter}" for letter in string.ascii_lowercase[1:]),
 )
-"""Device names for volumes, in the order in which they are used."""
+_ONE_LETTER: Final = tuple(f"/dev/xvd{letter}" for letter in string.ascii_lowercase[1:])
+
+# The names that EC2 accepts, as the upstream driver found by trial: two letters up to xvddx, then one letter from b.
+NAMES: Final = (*_TWO_LETTERS, *_ONE_LETTER)
+"""Device names for volumes."""
+
+REMEMBERED_FOR: Final = 3600.0
+"""Seconds after the last attachment to an instance for which its names are remembered: some instances are gone."""
 
 SHOWN_WITHIN: Final = 60.0
 """Seconds within which DescribeInstances shows the name of an attachment; a name that it has not shown then is free."""
 
 
+def names_in_order(volume: str) -> tuple[str, ...]:
+    """The names for a volume, in the order in which to try them; images map their own volumes to one-letter names."""
+    start = int.from_bytes(hashlib.sha256(volume.encode()).digest()[:8]) % len(_TWO_LETTERS)
+    return (*_TWO_LETTERS[start:], *_TWO_LETTERS[:start], *_ONE_LETTER)
+
+
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    volume: str
-    until: float
+    volume: str | None
+    """The volume that this process has attached under the name; None if another client has taken it."""
+    since: float
+
+
+@dataclass(slots=True)
+class _Instance:
+    taken: dict[str, _Taken] = field(default_factory=dict)
+    used_at: float = 0.0
+    looked_at: float = float("-inf")
 
 
 @dataclass(slots=True)
 class DeviceNames:
-    """The device names that attachments have taken and that DescribeInstances may not show yet, by instance."""
+    """The device names in use on each instance, as far as this process knows."""
 
     clock: Callable[[], float] = time.monotonic
-    taken: defaultdict[str, dict[str, _Taken]] = field(default_factory=lambda: defaultdict(dict))
+    instances: OrderedDict[str, _Instance] = field(default_factory=OrderedDict)
+    """The instance that was used last comes last."""
 
-    def take(self, instance: str, volume: str, shown: Collection[str]) -> str:
-        """Take a name that is neither in `shown` nor taken; a volume gets the name again that it took before.
+    def take(self, instance: str, volume: str) -> str | None:
+        """Take a name that is not known to be in use; None if all are.
 
-        Raises:
-            NodeFull: All device names of the instance are in use.
+        A volume gets the name again that it took before.
         """
         # No await between the search and the change: two attachments never get the same name.
-        now = self.clock()
-        self._forget_expired(now)
-        taken = self.taken[instance]
-        for old in taken.keys() & shown:
-            del taken[old]
+        taken = self._use(instance).taken
         own = (name for name, entry in taken.items() if entry.volume == volume)
-        free = (name for name in NAMES if name not in shown and name not in taken)
+        free = (name for name in names_in_order(volume) if name not in taken)
         name = next(own, None) or next(free, None)
-        if name is None:
-            raise errors.NodeFull(
-                f"node {instance} has no free device name: all {len(NAMES)} are in use; detach a volume from it first"
-            )
-        taken[name] = _Taken(volume, now + SHOWN_WITHIN)
+        if name is not None:
+            taken[name] = _Taken(volume, self.clock())
         return name
 
     def free(self, instance: str, name: str) -> None:
         """Free a name whose attachment AWS has refused for good."""
-        self.taken[instance].pop(name, None)
-        if not self.taken[instance]:
-            del self.taken[instance]
+        self._use(instance).taken.pop(name, None)
 
-    def _forget_expired(self, now: float) -> None:
-        """Forget the names that were not shown in time, of each instance: some instances are gone."""
-        for instance, names in list(self.taken.items()):
-            lasting = {name: entry for name, entry in names.items() if entry.until > now}
-            if lasting:
-                self.taken[instance] = lasting
-            else:
-                del self.taken[instance]
+    def note_in_use(self, instance: str, name: str) -> None:
+        """Note that EC2 has refused the name, because another client has taken it."""
+        self._use(instance).taken[name] = _Taken(None, self.clock())
+
+    def note_shown(self, instance: str, names: Collection[str]) -> None:
+        """Note the names that DescribeInstances shows, and free those that it should show and does not."""
+        known, now = self._use(instance), self.clock()
+        recent = {name: entry for name, entry in known.taken.items() if entry.since + SHOWN_WITHIN > now}
+        shown = {name: known.taken.get(name, _Taken(None, now)) for name in names}
+        known.taken, known.looked_at = recent | shown, now
+
+    def were_shown(self, instance: str) -> bool:
+        """Whether DescribeInstances has shown the names of the instance a moment ago."""
+        return self._use(instance).looked_at + SHOWN_WITHIN > self.clock()
+
+    def _use(self, instance: str) -> _Instance:
+        """Return what is known of the instance, and forget the instances that have not been used for long."""
+        now = self.clock()
+        known = self.instances.setdefault(instance, _Instance())
+        known.used_at = now
+        self.instances.move_to_end(instance)
+        while next(iter(self.instances.values())).used_at + REMEMBERED_FOR <= now:
+            self.instances.popitem(last=False)
+        return known

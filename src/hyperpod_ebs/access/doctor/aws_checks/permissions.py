@@ -30,7 +30,7 @@ _SCOPED_POLICY: Final = "AmazonEBSCSIDriverEKSClusterScopedPolicy"
 _WITHOUT_VOLUMES: Final = "No volume is created for a claim"
 _CONSEQUENCES: Final[Mapping[str, str]] = {
     "ec2:DescribeAvailabilityZones": "The controller cannot find zones for claims without a topology",
-    "ec2:DescribeInstances": "Volumes are not attached to EC2 nodes",
+    "ec2:DescribeInstances": "Some volumes are not attached to EC2 nodes",
     "ec2:DescribeInstanceTypes": "Nodes of new instance types do not learn their attach limit",
     "ec2:DescribeSnapshots": "No snapshot becomes ready",
     "ec2:DescribeVolumes": "No volume is created, attached or deleted",
