@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.modification import earliest_retry, leads_to, missing_change
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
 from hyperpod_ebs.driver.model.volume import Change
-from hyperpod_ebs.driver.volumes.modify import earliest_retry, expand_volume, leads_to, missing_change, modify_volume
+from hyperpod_ebs.driver.volumes.modify import expand_volume, modify_volume
 from hyperpod_ebs.driver.volumes.watch import Watcher
 from tests.support.scripted_cloud import ID, ScriptedCloud, a_modification, a_volume
 from tests.support.virtual_time import now, run

@@ -4,12 +4,10 @@ The driver requests only what differs, and joins a running modification that lea
 fails with an error after which the resizer stops for good: `csi.status` says what each error does to a claim.
 """
 
-import re
-from dataclasses import fields
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from hyperpod_ebs.driver.model import errors, iops, sizes
+from hyperpod_ebs.driver.model.modification import earliest_retry, leads_elsewhere, leads_to, missing_change
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
 from hyperpod_ebs.driver.model.tags import TagChanges
 from hyperpod_ebs.driver.model.volume import Change, Modification, ModificationState, Volume
@@ -20,12 +18,8 @@ from hyperpod_ebs.driver.volumes.watch import Watcher
 PATIENCE: Final = 180.0
 """Seconds that a modification may take to be usable before the caller has to retry."""
 
-OLD_INTERVAL: Final = timedelta(hours=6)
-"""The time that some accounts still have to leave between two modifications of a volume."""
-
 _NO_TAG_CHANGES: Final = TagChanges()
 _RUNNING: Final = frozenset({ModificationState.MODIFYING, ModificationState.OPTIMIZING})
-_TIMESTAMP: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 
 async def expand_volume(cloud: Cloud, watcher: Watcher, volume_id: str, size: SizeRange) -> GiB:
@@ -76,46 +70,6 @@ async def modify_volume(
     if new := {key: value for key, value in tags.put.items() if volume.tags.get(key) != value}:
         await cloud.tag_volume(volume_id, new)
     await _apply_change(cloud, watcher, volume, change)
-
-
-def missing_change(change: Change, volume: Volume) -> Change:
-    """The part of `change` that `volume` does not show; a volume that is larger than the wanted size needs no growth.
-
-    A new type changes the other properties to its defaults, so that all wanted properties are then part of it.
-    """
-    wishes = {field.name: getattr(change, field.name) for field in fields(Change)}
-    size = wishes.pop("size")
-    changes_type = wishes["type"] not in {None, volume.type}
-    missing = {
-        name: wish
-        for name, wish in wishes.items()
-        if wish is not None and (changes_type or wish != getattr(volume, name))
-    }
-    return Change(size=size if size is not None and size > volume.size else None, **missing)
-
-
-def leads_to(modification: Modification, change: Change) -> bool:
-    """Whether the volume is as `change` wants it once `modification` is complete."""
-    for field in fields(Change):
-        wish, target = getattr(change, field.name), getattr(modification.target, field.name)
-        if wish is not None and (target is None or (target < wish if field.name == "size" else target != wish)):
-            return False
-    return True
-
-
-def leads_elsewhere(modification: Modification, change: Change) -> bool:
-    """Whether `modification` gives the volume another value than `change` wants."""
-    names = [field.name for field in fields(Change) if getattr(modification.target, field.name) is not None]
-    return not leads_to(modification, Change(**{name: getattr(change, name) for name in names}))
-
-
-def earliest_retry(modification: Modification | None, refusal: str) -> datetime | None:
-    """When EC2 accepts the next modification, as far as its refusal and the latest modification say."""
-    if match := _TIMESTAMP.search(refusal):
-        return datetime.fromisoformat(match[0]).replace(tzinfo=UTC)
-    if "6 hours" in refusal and modification is not None and modification.started is not None:
-        return modification.started + OLD_INTERVAL
-    return None
 
 
 async def _apply_change(cloud: Cloud, watcher: Watcher, volume: Volume, change: Change) -> GiB | None:
