@@ -1,5 +1,6 @@
 """Volumes modified through VolumeAttributesClass: type, IOPS, throughput, and modifications that AWS refuses."""
 
+import json
 from typing import Any, Final
 
 import pytest
@@ -34,6 +35,27 @@ async def test_type_iops_and_throughput_change_in_the_cloud_while_the_pod_keeps_
     await namespace.wait_for_event(
         "data", f"^VolumeModifySuccessful: external resizer modified volume data with vac {fast} success"
     )
+
+
+@pytest.mark.requirement("csi.modify-volume.together")
+async def test_a_claim_that_changes_its_size_and_its_class_costs_one_modification(
+    namespace: ClusterNamespace, live: LiveCluster
+) -> None:
+    """The resizer makes two calls, the second one after its patch of the claim has conflicted with the first one's."""
+    await namespace.create_claim("data", of=await namespace.create_storage_class(type="gp3"), size="8Gi")
+    await namespace.create_pod("user", "data")
+    await namespace.wait_for_pod("user")
+
+    fast = await namespace.create_attributes_class(iops="4000")
+    changes = {"volumeAttributesClassName": fast, "resources": {"requests": {"storage": "9Gi"}}}
+    await namespace("patch", "pvc", "data", f"--patch={json.dumps({'spec': changes})}")
+    await _wait_for_class(namespace, fast)
+
+    async with live.client("ec2") as ec2:
+        of = [{"Name": "volume-id", "Values": [(await _ec2_volume(namespace, live))["VolumeId"]]}]
+        (latest,) = (await ec2.describe_volumes_modifications(Filters=of))["VolumesModifications"]
+    assert (latest["OriginalSize"], latest["TargetSize"]) == (8, 9)
+    assert (latest["OriginalIops"], latest["TargetIops"]) == (3000, 4000)
 
 
 async def test_a_claim_with_an_attributes_class_gets_its_attributes_at_creation(

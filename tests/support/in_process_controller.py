@@ -14,11 +14,13 @@ from hyperpod_ebs.driver.model import tags
 from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode
 from hyperpod_ebs.driver.model.volume import SnapshotSpec, Volume
 from hyperpod_ebs.driver.volumes.cloud import Cloud
+from hyperpod_ebs.driver.volumes.modify import Modifier
 from hyperpod_ebs.driver.volumes.pace import Belief, Transition
 from hyperpod_ebs.driver.volumes.provision import provision_volume
 from hyperpod_ebs.driver.volumes.watch import Watcher
 from hyperpod_ebs.emulator.emulator import Emulator
 from hyperpod_ebs.emulator.wire.operations import AwsFault
+from hyperpod_ebs.kit.operations import Operations
 from tests.support.emulator_clients import GROUP, ZONE, Aws, cloud
 from tests.support.volume_specs import a_spec
 
@@ -39,6 +41,7 @@ class Controller:
     aws: Aws
     cloud: Cloud
     watcher: Watcher
+    modifier: Modifier
 
     @classmethod
     @asynccontextmanager
@@ -48,8 +51,12 @@ class Controller:
             for name, value in emulator.env.items():
                 environment.setenv(name, value)
             environment.setattr(connection, "FIRST_CHECK_TIMEOUT", 60.0)  # a busy machine connects late
-            async with connection.connect(Settings()) as driver, Watcher(driver, AT_ONCE) as watcher:
-                yield cls(emulator, aws, driver, watcher)
+            async with (
+                connection.connect(Settings()) as driver,
+                Watcher(driver, AT_ONCE) as watcher,
+                Operations[str]() as operations,
+            ):
+                yield cls(emulator, aws, driver, watcher, Modifier(driver, watcher, operations, window=0.0))
 
     async def provision(self, name: str = "pvc-1", **terms: Any) -> Volume:
         """Provision the volume with this name."""

@@ -751,6 +751,16 @@ SECTIONS: Final = (
                 "state.",
                 source="decision 0036",
             ),
+            "csi.modify-volume.together": Requirement(
+                sentence="A growth and a change of class that are requested together are one modification of the "
+                "volume, also after a restart.",
+                source="decision 0048",
+            ),
+            "csi.modify-volume.own-answer": Requirement(
+                sentence="If AWS refuses a modification for two callers, each gets the refusal of its own part, and "
+                "the part that AWS accepts is made.",
+                source="decision 0048",
+            ),
             "csi.expand-volume.idempotent": Requirement(
                 sentence="ControllerExpandVolume succeeds for a volume that is large enough.",
                 source=f"{_CSI}#controllerexpandvolume",

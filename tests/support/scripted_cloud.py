@@ -3,12 +3,15 @@
 It is for behaviour that the emulator lacks, such as the answers of a lagging replica.
 """
 
+import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.modification import WINDOW
 from hyperpod_ebs.driver.model.nodes import HyperPodNode, Node
 from hyperpod_ebs.driver.model.sizes import GiB
 from hyperpod_ebs.driver.model.volume import (
@@ -23,6 +26,9 @@ from hyperpod_ebs.driver.model.volume import (
     VolumeState,
 )
 from hyperpod_ebs.driver.volumes.cloud import Cloud, Page
+from hyperpod_ebs.driver.volumes.modify import Modifier
+from hyperpod_ebs.driver.volumes.watch import Watcher
+from hyperpod_ebs.kit.operations import Operations
 from tests.support.virtual_time import now
 
 T = TypeVar("T")
@@ -63,7 +69,14 @@ class ScriptedCloud:
     created: Volume = field(default_factory=lambda: a_volume("creating"))
     attached: Attachment = field(default_factory=lambda: an_attachment("attaching"))
     detached: Attachment = field(default_factory=lambda: an_attachment("detaching"))
-    modification: Modification = field(default_factory=lambda: a_modification("modifying", size=GiB(2)))
+    changes: list[Change] = field(default_factory=list[Change])
+    """The changes of the requests to modify the volume, in order."""
+    turn: float = 0.0
+    """Seconds for which a request to modify the volume waits before it is sent."""
+    tagging: float = 0.0
+    """Seconds that a change of tags takes."""
+    delay: float = 0.0
+    """Seconds after which a request to modify the volume is answered."""
     source: Snapshot | None = None
     snapshots: tuple[Snapshot, ...] = ()
     refusals: defaultdict[str, list[Exception]] = field(default_factory=lambda: defaultdict(list))
@@ -109,12 +122,25 @@ class ScriptedCloud:
         """Answer `detached`."""
         return self._answer("detach", self.detached)
 
-    async def modify_volume(self, _: str, __: Change) -> Modification:
-        """Answer `modification`."""
-        return self._answer("modify_volume", self.modification)
+    async def modify_volume(self, _: str, change: Callable[[], Change]) -> Modification:
+        """Wait for the turn, note the change, and answer later with a modification toward it."""
+        await asyncio.sleep(self.turn)
+        self.changes.append(change())
+        await asyncio.sleep(self.delay)
+        return self._answer(
+            "modify_volume", Modification(volume_id=ID, state=ModificationState.MODIFYING, target=self.changes[-1])
+        )
 
-    async def wait_until_changes_show(self, _: str) -> None:
+    async def wait_until_modification_shows(self, _: str) -> None:
         """Return at once: the script says what is shown."""
+
+    async def wait_until_tags_show(self, _: str) -> None:
+        """Return at once: the script says what is shown."""
+
+    async def tag_volume(self, _: str, __: Mapping[str, str]) -> None:
+        """Count the call, and return later."""
+        await asyncio.sleep(self.tagging)
+        return self._answer("tag_volume", None)
 
     async def describe_modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
         """Answer what `modified` shows now, under each id."""
@@ -150,3 +176,10 @@ class ScriptedCloud:
         if self.refusals[method]:
             raise self.refusals[method].pop(0)
         return answer
+
+
+@asynccontextmanager
+async def open_modifier(scripted: ScriptedCloud) -> AsyncGenerator[Modifier]:
+    """A modifier of the volumes of this cloud."""
+    async with Watcher(scripted.cloud) as watcher, Operations[str]() as operations:
+        yield Modifier(scripted.cloud, watcher, operations, window=WINDOW)

@@ -15,7 +15,6 @@ from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
 from hyperpod_ebs.driver.model.volume import Change
 from hyperpod_ebs.driver.volumes.absence import get_volume
 from hyperpod_ebs.driver.volumes.listing import list_snapshots, list_volumes
-from hyperpod_ebs.driver.volumes.modify import expand_volume, modify_volume
 from hyperpod_ebs.driver.volumes.provision import choose_zone, delete_volume, provision_volume
 from hyperpod_ebs.driver.volumes.snapshot import delete_snapshot, take_snapshot
 from hyperpod_ebs.driver.volumes.watch import Watcher
@@ -89,7 +88,7 @@ async def test_the_name_of_a_smaller_volume_is_a_conflict_and_that_of_a_grown_vo
 
     with pytest.raises(errors.Conflict, match="1 GiB, not 3 GiB"):
         await controller.provision(gib=3)
-    await expand_volume(controller.cloud, controller.watcher, volume.id, SizeRange(GiB(3)))
+    await controller.modifier.expand_volume(volume.id, SizeRange(GiB(3)))
 
     assert (await controller.provision()).size == 3
     assert (await controller.provision(gib=3)).id == volume.id
@@ -167,14 +166,14 @@ async def test_a_volume_is_modified_until_aws_refuses_with_the_earliest_time_of_
     """EC2 allows four modifications of a volume in a day."""
     volume = await controller.provision(gib=10)
 
-    assert await expand_volume(controller.cloud, controller.watcher, volume.id, SizeRange(GiB(11))) == 11
-    assert await expand_volume(controller.cloud, controller.watcher, volume.id, SizeRange(GiB(5))) == 11
+    assert await controller.modifier.expand_volume(volume.id, SizeRange(GiB(11))) == 11
+    assert await controller.modifier.expand_volume(volume.id, SizeRange(GiB(5))) == 11
     with pytest.raises(errors.InvalidRequest, match="too high"):
-        await modify_volume(controller.cloud, controller.watcher, volume.id, Change(iops=70_000))
+        await controller.modifier.modify_volume(volume.id, Change(iops=70_000))
     for iops in (4000, 4001, 4002):
-        await modify_volume(controller.cloud, controller.watcher, volume.id, Change(iops=iops))
+        await controller.modifier.modify_volume(volume.id, Change(iops=iops))
     with pytest.raises(errors.RateLimited, match="try again after 20"):
-        await expand_volume(controller.cloud, controller.watcher, volume.id, SizeRange(GiB(12)))
+        await controller.modifier.expand_volume(volume.id, SizeRange(GiB(12)))
 
     assert (await get_volume(controller.cloud, volume.id)).iops == 4002
 

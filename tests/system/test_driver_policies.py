@@ -15,9 +15,10 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.tags import CLUSTER, TagChanges, TagPolicy
 from hyperpod_ebs.driver.model.volume import Change, Volume
 from hyperpod_ebs.driver.volumes.attach import attach_volume
-from hyperpod_ebs.driver.volumes.modify import modify_volume
+from hyperpod_ebs.driver.volumes.modify import Modifier
 from hyperpod_ebs.driver.volumes.provision import delete_volume
 from hyperpod_ebs.driver.volumes.watch import Watcher
+from hyperpod_ebs.kit.operations import Operations
 from tests.support.callers import Caller, Grant
 from tests.support.in_process_controller import AT_ONCE, Controller
 
@@ -51,8 +52,13 @@ async def open_controller(
         caller.allow([grant.statement for grant in HYPERPOD], managed=[request.param])
         for name, value in caller.env.items():
             monkeypatch.setenv(name, value)
-        async with connect(Settings()) as cloud, Watcher(cloud, AT_ONCE) as watcher:
-            yield replace(running, cloud=cloud, watcher=watcher)
+        async with (
+            connect(Settings()) as cloud,
+            Watcher(cloud, AT_ONCE) as watcher,
+            Operations[str]() as operations,
+        ):
+            modifier = Modifier(cloud, watcher, operations, window=0.0)
+            yield replace(running, cloud=cloud, watcher=watcher, modifier=modifier)
 
 
 async def provision(controller: Controller, name: str = "pvc-1", **terms: Any) -> Volume:
@@ -64,18 +70,19 @@ async def test_a_class_changes_tags_of_existing_volumes_only_under_the_newer_pol
     request: pytest.FixtureRequest, controller: Controller
 ) -> None:
     """AWS managed policy reference: AmazonEBSCSIDriverPolicy allows CreateTags only at creation, and DeleteTags."""
-    driver = (controller.cloud, controller.watcher)
     is_newer = "AmazonEBSCSIDriverPolicy]" not in request.node.name
     volume = await provision(controller)
 
     if is_newer:
-        await modify_volume(*driver, volume.id, Change(throughput=250), TagChanges(put={"stage": "test"}))
-        await modify_volume(*driver, volume.id, Change(), TagChanges(remove=frozenset({"stage"})))
+        await controller.modifier.modify_volume(volume.id, Change(throughput=250), TagChanges(put={"stage": "test"}))
+        await controller.modifier.modify_volume(volume.id, Change(), TagChanges(remove=frozenset({"stage"})))
     else:
         with pytest.raises(errors.Denied, match="ec2:CreateTags"):
-            await modify_volume(*driver, volume.id, Change(throughput=250), TagChanges(put={"stage": "test"}))
+            await controller.modifier.modify_volume(
+                volume.id, Change(throughput=250), TagChanges(put={"stage": "test"})
+            )
     with pytest.raises(errors.Denied, match="ec2:CreateTags"):
-        await modify_volume(*driver, volume.id, Change(), TagChanges(put={CLUSTER: "another"}))
+        await controller.modifier.modify_volume(volume.id, Change(), TagChanges(put={CLUSTER: "another"}))
 
     (described,) = (await controller.aws.ec2("describe_volumes", VolumeIds=[volume.id]))["Volumes"]
     assert {tag["Key"]: tag["Value"] for tag in described["Tags"]} == dict(volume.tags)

@@ -14,7 +14,6 @@ from hyperpod_ebs.driver.model.tags import TagChanges
 from hyperpod_ebs.driver.model.volume import Change
 from hyperpod_ebs.driver.volumes.attach import attach_volume, detach_volume
 from hyperpod_ebs.driver.volumes.listing import list_snapshots
-from hyperpod_ebs.driver.volumes.modify import expand_volume, modify_volume
 from hyperpod_ebs.driver.volumes.provision import delete_volume
 from hyperpod_ebs.driver.volumes.snapshot import delete_snapshot, take_snapshot
 from tests.support.in_process_controller import Controller, a_snapshot
@@ -146,7 +145,7 @@ async def test_a_snapshot_that_ec2_does_not_show_yet_is_found_and_deleted(contro
 async def test_a_volume_grows_to_the_size_that_is_then_shown(controller: Controller) -> None:
     volume = await controller.provision()
 
-    size = await expand_volume(controller.cloud, controller.watcher, volume.id, SizeRange(GiB(3)))
+    size = await controller.modifier.expand_volume(volume.id, SizeRange(GiB(3)))
 
     assert size == 3
 
@@ -169,7 +168,7 @@ async def test_tags_that_change_back_at_once_end_as_asked_for_last(controller: C
 
     for owner in ("b", "a"):
         tags = TagChanges(put={"owner": owner})
-        await modify_volume(controller.cloud, controller.watcher, volume.id, Change(), tags)
+        await controller.modifier.modify_volume(volume.id, Change(), tags)
 
     assert controller.emulator.world.store.volumes[volume.id].tags["owner"] == "a"
 
@@ -181,7 +180,7 @@ async def test_a_repeated_expansion_requests_one_modification(controller: Contro
 
     async def expand_twice(volume_id: str) -> None:
         for _ in range(2):
-            await expand_volume(controller.cloud, controller.watcher, volume_id, SizeRange(GiB(3)))
+            await controller.modifier.expand_volume(volume_id, SizeRange(GiB(3)))
 
     async with asyncio.TaskGroup() as group:
         for volume in volumes:

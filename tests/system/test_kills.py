@@ -17,7 +17,7 @@ import pytest
 from hyperpod_ebs.demo import checkpoint
 from hyperpod_ebs.demo.orchestrator import Claim, block_capability, filesystem_capability
 from hyperpod_ebs.driver.model import topology
-from hyperpod_ebs.pb import csi_pb2
+from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
 from tests.support.driver_fleet import Fleet, FleetProcess
 from tests.support.paused_program import PausedProgram
 from tests.support.waiting import retry_while_unavailable, wait_until
@@ -192,6 +192,37 @@ async def test_a_controller_killed_before_it_acknowledges_expansions_requests_ea
     await kill_during(fleet.controller, call_at_once(lambda number: code_of(expand(number))), until=are_expanded)
     await fleet.controller.start()
     await call_at_once(lambda number: retry_while_unavailable(lambda: expand(number)))
+
+    assert (await fleet.emulator_client.call_counts())["ec2:ModifyVolume"] == VOLUMES
+
+
+@pytest.mark.requirement("kills.nothing-twice", "csi.modify-volume.together")
+async def test_a_controller_killed_before_it_acknowledges_growths_and_changes_of_class_requests_each_pair_once(
+    fleet: Fleet,
+) -> None:
+    """Both callers repeat, and find the modification that was requested for both."""
+    co = fleet.orchestrator
+    claims = await call_at_once(lambda number: co.create(f"data-{number}", gib=1, capability=block_capability()))
+    await fleet.plan_fault("ModifyVolume", when="after", delay=30.0, times=VOLUMES)
+
+    async def are_changed() -> bool:
+        return {record["size_gib"] for record in (await fleet.status())["volumes"]} == {2}
+
+    async with grpc.aio.insecure_channel(f"unix://{fleet.sockets['controller']}") as channel:
+        csi = csi_pb2_grpc.ControllerStub(channel)
+
+        async def expand_and_modify(number: int) -> None:
+            volume = claims[number].id
+            change = csi_pb2.ControllerModifyVolumeRequest(volume_id=volume, mutable_parameters={"throughput": "250"})
+            async with asyncio.TaskGroup() as group:
+                group.create_task(retry_while_unavailable(lambda: co.grow_volume_only(claims[number], gib=2)))
+                group.create_task(retry_while_unavailable(lambda: csi.ControllerModifyVolume(change)))
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(call_at_once(expand_and_modify))
+            await wait_until(are_changed)
+            await fleet.controller.kill()
+            await fleet.controller.start()
 
     assert (await fleet.emulator_client.call_counts())["ec2:ModifyVolume"] == VOLUMES
 

@@ -13,7 +13,6 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
 from hyperpod_ebs.driver.model.volume import Volume
 from hyperpod_ebs.driver.volumes.absence import find_volume, get_volume
-from hyperpod_ebs.driver.volumes.modify import expand_volume
 from hyperpod_ebs.driver.volumes.snapshot import take_snapshot
 from tests.support.in_process_controller import Controller, a_snapshot
 
@@ -94,9 +93,7 @@ async def test_a_hundred_expansions_at_once_that_change_nothing_are_a_few_calls(
     operations = ("ec2:DescribeVolumes", "ec2:DescribeVolumesModifications")
     before = [await controller.call_count(operation) for operation in operations]
 
-    await await_at_once(
-        expand_volume(controller.cloud, controller.watcher, volume.id, SizeRange(GiB(1))) for volume in volumes
-    )
+    await await_at_once(controller.modifier.expand_volume(volume.id, SizeRange(GiB(1))) for volume in volumes)
 
     after = [await controller.call_count(operation) for operation in operations]
     assert max(now - then for now, then in zip(after, before, strict=True)) <= 10

@@ -37,7 +37,14 @@ _DOTTED: Final = re.compile(r"[a-zA-Z]+(?:\.[a-zA-Z0-9]+)+")
 _USED: Final = re.compile(r"(?<![\\'])\$\{?([A-Za-z_]\w*)")
 _ASSIGNED: Final = re.compile(r"(?:^\s*|for )([A-Za-z_]\w*)(?:=| in )")
 _MIXED_CASE: Final = re.compile(r"[a-z]+[A-Z][A-Za-z]*")
-_KUBERNETES_FIELDS: Final = {"volumeClaimTemplates", "mountOptions", "volumeMode", "readOnly", "dataSource"}
+_KUBERNETES_FIELDS: Final = {
+    "volumeClaimTemplates",
+    "mountOptions",
+    "volumeMode",
+    "readOnly",
+    "dataSource",
+    "volumeAttributesClassName",
+}
 """Fields of which no page has an example."""
 
 _UPSTREAM_PARAMETERS: Final = {"volumeInitializationRate", "blockAttachUntilInitialized", "outpostArn"}

@@ -12,9 +12,7 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.modification import earliest_retry, leads_to, missing_change
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
 from hyperpod_ebs.driver.model.volume import Change
-from hyperpod_ebs.driver.volumes.modify import expand_volume, modify_volume
-from hyperpod_ebs.driver.volumes.watch import Watcher
-from tests.support.scripted_cloud import ID, ScriptedCloud, a_modification, a_volume
+from tests.support.scripted_cloud import ID, ScriptedCloud, a_modification, a_volume, open_modifier
 from tests.support.virtual_time import now, run
 
 TWO = SizeRange(GiB(2))
@@ -24,8 +22,8 @@ def expand(scripted: ScriptedCloud, size: SizeRange = TWO) -> tuple[GiB, float]:
     """Expand the volume; its size and the time at which that was usable."""
 
     async def act() -> tuple[GiB, float]:
-        async with Watcher(scripted.cloud) as watcher:
-            return await expand_volume(scripted.cloud, watcher, ID, size), now()
+        async with open_modifier(scripted) as modifier:
+            return await modifier.expand_volume(ID, size), now()
 
     return run(act())
 
@@ -34,9 +32,9 @@ def fail_to_expand(scripted: ScriptedCloud, size: SizeRange = TWO) -> errors.Err
     """Expand the volume; the error with which that failed."""
 
     async def act() -> errors.Error:
-        async with Watcher(scripted.cloud) as watcher:
+        async with open_modifier(scripted) as modifier:
             with pytest.raises(errors.Error) as refusal:
-                await expand_volume(scripted.cloud, watcher, ID, size)
+                await modifier.expand_volume(ID, size)
             return refusal.value
 
     return run(act())
@@ -46,8 +44,8 @@ def modify(scripted: ScriptedCloud, **change: Any) -> None:
     """Modify the volume."""
 
     async def act() -> None:
-        async with Watcher(scripted.cloud) as watcher:
-            await modify_volume(scripted.cloud, watcher, ID, Change(**change))
+        async with open_modifier(scripted) as modifier:
+            await modifier.modify_volume(ID, Change(**change))
 
     run(act())
 

@@ -3,11 +3,12 @@
 import asyncio
 import re
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
 
-from hyperpod_ebs.kit.operations import Busy, Interruption, Operation, Operations
+from hyperpod_ebs.kit.operations import Busy, Interruption, Operation, Operations, joined_wait, waiting
 
 ATTACH = Operation("attach")
 
@@ -169,6 +170,29 @@ async def test_an_operation_that_waits_gives_way_at_once(operations: Operations[
 
     assert await operations.run("vol-1", Operation("detach"), quick, preempts={"attach"}) == 1
     assert (waiting.started, waiting.ended) == (1, 1)
+
+
+async def test_an_operation_that_runs_another_one_waits_for_the_same(operations: Operations[str]) -> None:
+    """A caller that gives up learns what the inner operation waits for."""
+    work = Work()
+
+    async def request() -> int:
+        with waiting(lambda: "waits for its turn", may_give_way=False):
+            return await work()
+
+    async def modify() -> int:
+        return await operations.run("vol-1 (request)", Operation("request"), request)
+
+    async def call() -> str:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await operations.run("vol-1", Operation("modify"), modify)
+        return joined_wait()
+
+    assert await call() == "waits for its turn"
+    work.opened.set()
+    await operations.run("vol-1", Operation("modify"), modify)
+    assert not joined_wait()
 
 
 async def test_a_failure_reaches_all_callers_and_frees_the_object(operations: Operations[str]) -> None:

@@ -48,6 +48,7 @@ def test_all_controller_flags_of_upstream_are_accepted() -> None:
     assert (serving.v, serving.http_endpoint, str(serving.metrics_key_file)) == (5, ":3301", "/tls/tls.key")
     assert (controller.extra_tags, controller.extra_volume_tags) == (("a=b,c=d",), ("e=f",))
     assert (controller.k8s_tag_cluster_id, controller.warn_on_invalid_tag) == ("mine", True)
+    assert controller.modification_window() == 2.0
     assert (controller.aws_sdk_debug_log, controller.deprecated_metrics) == (True, True)
 
 
@@ -64,7 +65,6 @@ def test_each_flag_without_effect_gets_one_warning() -> None:
         "--log-flush-frequency",
         "--log-json-*",
         "--batching",
-        "--modify-volume-request-handler-timeout",
         "--extra-volume-tags",
     ]
 
@@ -90,8 +90,9 @@ def test_the_defaults_cause_no_warning() -> None:
     [
         (ControllerOptions(enable_node_local_volumes=True), "--enable-node-local-volumes is not supported"),
         (ControllerOptions(modify_volume_request_handler_timeout="0s"), "must not be zero"),
+        (ControllerOptions(modify_volume_request_handler_timeout="soon"), "'soon' is not a duration"),
     ],
-    ids=["node-local volumes", "a timeout of zero"],
+    ids=["node-local volumes", "a timeout of zero", "a timeout that is not a duration"],
 )
 def test_a_flag_that_would_be_misleading_without_effect_is_refused(options: ControllerOptions, message: str) -> None:
     """A claim would wait forever for a node-local volume. Upstream refuses the timeout as well."""

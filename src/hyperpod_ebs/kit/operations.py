@@ -9,7 +9,7 @@ An operation that no caller waits for must not hold up what undoes it. So a call
 then ends where its `Interruption` allows it: between its requests, and never while the effect of one is unknown.
 
 A part of an operation that waits can say what it waits for (`waiting`). A caller that gives up learns it from
-`joined_wait`.
+`joined_wait`. An operation that runs another one waits for the same as that one.
 """
 
 import asyncio
@@ -76,6 +76,10 @@ class _Running:
     """Returns what the operation waits for now."""
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
+    def current_wait(self) -> str:
+        """What the operation waits for now; empty if it does not say."""
+        return self.describe_wait() if self.describe_wait else ""
+
     def __str__(self) -> str:
         # A time instead of an age: Kubernetes counts an event that repeats only if its text stays the same.
         return f"{self.operation.name} has been running since {self.since:%Y-%m-%dT%H:%M:%SZ}"
@@ -126,7 +130,7 @@ def waiting(describe: Callable[[], str], *, may_give_way: bool) -> Generator[Non
 def joined_wait() -> str:
     """What the operation waits for that the current task has joined last; empty if it does not say."""
     running = _JOINED.get()
-    return running.describe_wait() if running and running.describe_wait else ""
+    return running.current_wait() if running else ""
 
 
 class Operations(Generic[K]):
@@ -190,7 +194,8 @@ class Operations(Generic[K]):
         _JOINED.set(running)
         running.callers += 1
         try:
-            return cast("T", await asyncio.shield(running.task))
+            with waiting(running.current_wait, may_give_way=False):
+                return cast("T", await asyncio.shield(running.task))
         finally:
             running.callers -= 1
 

@@ -78,7 +78,9 @@ async def open_controller(options: ControllerOptions, process: Process) -> Async
         configmap = process.options.attach_limits_configmap
         yield ControllerProcess(
             # The generated base class implements every method (UNIMPLEMENTED); its type stubs declare them abstract.
-            service=Controller(cloud, watcher, operations, policy),  # type: ignore[abstract] # as said
+            service=Controller(  # type: ignore[abstract] # as said
+                cloud, watcher, operations, policy, modification_window=options.modification_window()
+            ),
             governor=governor,
             attach_limits=AttachLimits(AttachLimitsConfigMap(api, configmap), cloud) if configmap else None,
         )

@@ -12,8 +12,10 @@ from typing import Annotated, Final, Literal
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from hyperpod_ebs.driver.model import tags
+from hyperpod_ebs.driver.app.go_duration import parse_go_duration
+from hyperpod_ebs.driver.model import errors, tags
 from hyperpod_ebs.driver.model.aws_scope import AwsScope
+from hyperpod_ebs.driver.model.modification import WINDOW
 from hyperpod_ebs.driver.model.tags import TagPolicy
 
 PREFIX: Final = "HYPERPOD_EBS_"
@@ -150,6 +152,12 @@ class ControllerOptions:
     aws_sdk_debug_log: Annotated[bool, _setting(_AWS, "AWS_SDK_DEBUG_LOG")] = False
     """Log every request to AWS and its answer, without credentials."""
 
+    modify_volume_request_handler_timeout: Annotated[str, _setting(_AWS, "MODIFY_VOLUME_REQUEST_HANDLER_TIMEOUT")] = (
+        f"{WINDOW:g}s"
+    )
+    """Time that a growth or a change of class waits for the other one, so that both are one modification of the volume,
+    of which AWS allows four a day."""
+
     cluster_arn: Annotated[str | None, _setting(_IDENTITY, "CLUSTER_ARN")] = None
     """ARN of the HyperPod cluster, which gives the region, account and partition."""
 
@@ -168,11 +176,6 @@ class ControllerOptions:
     batching: Annotated[bool, _setting(_UPSTREAM, "BATCHING")] = True
     """Ignored: the driver always describes volumes in batches, and logs a warning if the flag is false."""
 
-    modify_volume_request_handler_timeout: Annotated[
-        str, _setting(_UPSTREAM, "MODIFY_VOLUME_REQUEST_HANDLER_TIMEOUT")
-    ] = ""
-    """Ignored, with a warning: the driver does not delay a modification to merge it with others."""
-
     deprecated_metrics: Annotated[bool, _setting(_UPSTREAM, "DEPRECATED_METRICS")] = False
     """Also serve the metrics of AWS calls under their former names, cloudprovider_aws_*."""
 
@@ -188,6 +191,21 @@ class ControllerOptions:
         return AwsScope.from_flags(
             cluster=self.cluster_arn, partition=self.partition, region=self.region, account=self.account_id
         )
+
+    def modification_window(self) -> float:
+        """The seconds that a growth or a change of class waits for the other one.
+
+        Raises:
+            InvalidRequest: The value is not a duration above zero.
+        """
+        name, text = "--modify-volume-request-handler-timeout", self.modify_volume_request_handler_timeout
+        try:
+            seconds = parse_go_duration(text)
+        except ValueError as error:
+            raise errors.InvalidRequest(f"{name}: {error}") from error
+        if not seconds:
+            raise errors.InvalidRequest(f"{name} is {text}; it must not be zero")
+        return seconds
 
     def tag_policy(self, on_invalid_tag: Callable[[str], None] = _ignore) -> TagPolicy:
         """The tags for every volume and snapshot; `on_invalid_tag` gets the reason for each tag that is left out."""

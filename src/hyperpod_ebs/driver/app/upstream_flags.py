@@ -5,14 +5,12 @@ charts and scripts can start this driver, and a warning in the log says that a f
 """
 
 import os
-import re
 from collections.abc import Iterator
 from typing import Final
 
 from hyperpod_ebs.driver.app.options import ControllerOptions, ServingOptions
 from hyperpod_ebs.driver.model import errors
 
-_ZERO_DURATION: Final = re.compile(r"[-+]?[0.]+(?:ns|us|µs|ms|s|m|h)?")
 _UNBUFFERED: Final = "the whole log goes to stderr, line by line"
 
 
@@ -43,11 +41,6 @@ def _controller_warnings(controller: ControllerOptions) -> Iterator[str]:
             yield f"{name} has no effect: the driver repeats calls itself, when the account's limits allow it"
     if not controller.batching:
         yield "--batching=false has no effect: the driver always describes volumes in batches"
-    if controller.modify_volume_request_handler_timeout:
-        yield (
-            "--modify-volume-request-handler-timeout has no effect: a modification starts at once, and identical "
-            "requests join it"
-        )
     if controller.extra_volume_tags:
         yield "--extra-volume-tags is deprecated: use --extra-tags, which has the same effect"
 
@@ -63,9 +56,7 @@ def check_options(controller: ControllerOptions) -> None:
             "--enable-node-local-volumes is not supported: the driver cannot mount volume handles local-ebs://…; "
             "remove the flag, and use volume ids as volume handles"
         )
-    timeout = controller.modify_volume_request_handler_timeout
-    if timeout and _ZERO_DURATION.fullmatch(timeout):
-        raise errors.InvalidRequest(f"--modify-volume-request-handler-timeout is {timeout}; it must not be zero")
+    controller.modification_window()
     controller.aws_scope()
     policy = controller.tag_policy()  # report an invalid tag now, not with every volume
     policy.volume_tags("", {}, ())

@@ -4,7 +4,7 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -33,31 +33,24 @@ _DESCRIBE_SEVERAL: Final = "describe the modifications of volumes"
 class Ec2Modifications(AwsCaller):
     """Implements `volumes.cloud.Modifications`."""
 
-    changed_volumes: RecentRequests = field(default_factory=lambda: RecentRequests(FOUND_WITHIN))
+    modified_volumes: RecentRequests = field(default_factory=lambda: RecentRequests(FOUND_WITHIN))
+    """By id."""
+    tagged_volumes: RecentRequests = field(default_factory=lambda: RecentRequests(FOUND_WITHIN))
     """By id."""
 
-    async def modify_volume(self, volume_id: str, change: Change) -> Modification:
+    async def modify_volume(self, volume_id: str, change: Callable[[], Change]) -> Modification:
         """Request the change and return the modification as EC2 acknowledges it."""
-        request: ModifyVolumeRequestTypeDef = {"VolumeId": volume_id}
-        if change.size is not None:
-            request["Size"] = change.size
-        if change.type is not None:
-            request["VolumeType"] = change.type  # type: ignore[typeddict-item] # EC2 itself checks the volume type
-        if change.iops is not None:
-            request["Iops"] = change.iops
-        if change.throughput is not None:
-            request["Throughput"] = change.throughput
-        with self._note_change(volume_id):
+        with _note_even_after_errors(self.modified_volumes, volume_id):
             return await self.call(
                 Request("ModifyVolume", volume_id, f"modify volume {volume_id}"),
-                lambda aws: aws.ec2.modify_volume(**request),
+                lambda aws: aws.ec2.modify_volume(**_modify_request(volume_id, change())),
                 lambda answer: _parse_modification(answer["VolumeModification"]),
             )
 
     async def tag_volume(self, volume_id: str, tags: Mapping[str, str]) -> None:
         """Set the tags, each in place of an existing tag of the same key."""
         ec2_tags = tag_list(tags)
-        with self._note_change(volume_id):
+        with _note_even_after_errors(self.tagged_volumes, volume_id):
             await self.call(
                 Request("CreateTags", volume_id, f"tag volume {volume_id}"),
                 lambda aws: aws.ec2.create_tags(Resources=[volume_id], Tags=ec2_tags),
@@ -67,17 +60,20 @@ class Ec2Modifications(AwsCaller):
     async def untag_volume(self, volume_id: str, keys: Collection[str]) -> None:
         """Remove the tags of these keys, with any value."""
         ec2_keys: list[TagTypeDef] = [{"Key": key} for key in sorted(keys)]
-        with self._note_change(volume_id):
+        with _note_even_after_errors(self.tagged_volumes, volume_id):
             await self.call(
                 Request("DeleteTags", volume_id, f"untag volume {volume_id}"),
                 lambda aws: aws.ec2.delete_tags(Resources=[volume_id], Tags=ec2_keys),
                 lambda _: None,
             )
 
-    async def wait_until_changes_show(self, volume_id: str) -> None:
-        """Wait until EC2 shows the changes that were requested for the volume a moment ago."""
-        await wait_for_predecessors_requests()
-        await asyncio.sleep(self.changed_volumes.ends_at(volume_id) - time.monotonic())
+    async def wait_until_modification_shows(self, volume_id: str) -> None:
+        """Wait until EC2 shows the modification that was requested for the volume a moment ago."""
+        await _wait_until_shown(self.modified_volumes, volume_id)
+
+    async def wait_until_tags_show(self, volume_id: str) -> None:
+        """Wait until EC2 shows the changes of tags that were requested for the volume a moment ago."""
+        await _wait_until_shown(self.tagged_volumes, volume_id)
 
     async def describe_modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
         """Describe the latest modification of each of these volumes that has one."""
@@ -104,13 +100,34 @@ class Ec2Modifications(AwsCaller):
             _shapes_with_ids,
         )
 
-    @contextmanager
-    def _note_change(self, volume_id: str) -> Generator[None]:
-        """Note a change of the volume, even after an error: AWS may have made the change without an answer."""
-        try:
-            yield
-        finally:
-            self.changed_volumes.note(volume_id)
+
+@contextmanager
+def _note_even_after_errors(requests: RecentRequests, volume_id: str) -> Generator[None]:
+    """Note a request for the volume, even after an error: AWS may have carried it out without an answer."""
+    try:
+        yield
+    finally:
+        requests.note(volume_id)
+
+
+async def _wait_until_shown(requests: RecentRequests, volume_id: str) -> None:
+    """Wait until EC2 shows what this process, or the one before it, requested for the volume a moment ago."""
+    await wait_for_predecessors_requests()
+    await asyncio.sleep(requests.ends_at(volume_id) - time.monotonic())
+
+
+def _modify_request(volume_id: str, change: Change) -> "ModifyVolumeRequestTypeDef":
+    """The parameters of ModifyVolume."""
+    request: ModifyVolumeRequestTypeDef = {"VolumeId": volume_id}
+    if change.size is not None:
+        request["Size"] = change.size
+    if change.type is not None:
+        request["VolumeType"] = change.type  # type: ignore[typeddict-item] # EC2 itself checks the volume type
+    if change.iops is not None:
+        request["Iops"] = change.iops
+    if change.throughput is not None:
+        request["Throughput"] = change.throughput
+    return request
 
 
 def _shapes_with_ids(

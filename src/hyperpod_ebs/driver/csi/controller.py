@@ -8,11 +8,13 @@ import structlog
 from hyperpod_ebs.driver.csi import capability_validation, parse, render
 from hyperpod_ebs.driver.csi.interceptors import Context
 from hyperpod_ebs.driver.model import errors, parameters, sizes
+from hyperpod_ebs.driver.model.modification import WINDOW
 from hyperpod_ebs.driver.model.tags import DEFAULT_POLICY, TagPolicy
 from hyperpod_ebs.driver.model.volume import parse_snapshot_id, parse_volume_id
-from hyperpod_ebs.driver.volumes import attach, listing, modify, provision, snapshot
+from hyperpod_ebs.driver.volumes import attach, listing, provision, snapshot
 from hyperpod_ebs.driver.volumes.absence import find_attachments, get_volume
 from hyperpod_ebs.driver.volumes.cloud import Cloud
+from hyperpod_ebs.driver.volumes.modify import Modifier
 from hyperpod_ebs.driver.volumes.watch import Watcher
 from hyperpod_ebs.kit.operations import Interruption, Operations
 from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
@@ -39,17 +41,25 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     """Creates, attaches, modifies, lists and deletes volumes and snapshots."""
 
     def __init__(
-        self, cloud: Cloud, watcher: Watcher, operations: Operations[str], policy: TagPolicy = DEFAULT_POLICY
+        self,
+        cloud: Cloud,
+        watcher: Watcher,
+        operations: Operations[str],
+        policy: TagPolicy = DEFAULT_POLICY,
+        *,
+        modification_window: float = WINDOW,
     ) -> None:
         """`operations` belong to this service.
 
-        A key is an id, "volume" or "snapshot" and a name, or a volume's id and "(modification)": a modification holds
-        up neither attachments nor detachments.
+        A key is an id, "volume" or "snapshot" and a name, or a volume's id with "(size)" or "(class)": a growth and a
+        change of class hold up neither each other nor attachments and detachments. In `modification_window` seconds,
+        the two become one request to EC2.
         """
         self._cloud = cloud
         self._watcher = watcher
         self.operations = operations
         self._policy = policy
+        self._modifier = Modifier(cloud, watcher, operations, window=modification_window)
 
     async def ControllerGetCapabilities(  # noqa: N802 - CSI's name, as all below
         self, request: csi_pb2.ControllerGetCapabilitiesRequest, context: Context
@@ -163,9 +173,9 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         del context
         volume_id, size = parse_volume_id(request.volume_id), parse.expansion_size(request)
         new_size = await self.operations.run(
-            f"{volume_id} (modification)",
+            f"{volume_id} (size)",
             parse.operation(request),
-            lambda: modify.expand_volume(self._cloud, self._watcher, volume_id, size),
+            lambda: self._modifier.expand_volume(volume_id, size),
         )
         return csi_pb2.ControllerExpandVolumeResponse(
             capacity_bytes=sizes.to_bytes(new_size),
@@ -180,9 +190,9 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         volume_id = parse_volume_id(request.volume_id)
         change, tag_changes = parameters.parse_change(request.mutable_parameters, self._policy)
         await self.operations.run(
-            f"{volume_id} (modification)",
+            f"{volume_id} (class)",
             parse.operation(request),
-            lambda: modify.modify_volume(self._cloud, self._watcher, volume_id, change, tag_changes),
+            lambda: self._modifier.modify_volume(volume_id, change, tag_changes),
         )
         return csi_pb2.ControllerModifyVolumeResponse()
 

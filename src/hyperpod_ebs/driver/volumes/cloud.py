@@ -4,7 +4,7 @@ Each method sends its requests to AWS and returns; none waits for a state. Besid
 its docstring lists, each method may raise `Denied`, `Throttled` and `CloudError`.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -134,8 +134,8 @@ class Attachments(Protocol):
 class Modifications(Protocol):
     """Changes existing volumes."""
 
-    async def modify_volume(self, volume_id: str, change: Change) -> Modification:
-        """Request the change.
+    async def modify_volume(self, volume_id: str, change: Callable[[], Change]) -> Modification:
+        """Request the change that `change` returns when the request is sent; until then, more can become part of it.
 
         Raises:
             VolumeNotFound: The volume does not exist.
@@ -163,8 +163,12 @@ class Modifications(Protocol):
         """
         ...
 
-    async def wait_until_changes_show(self, volume_id: str) -> None:
-        """Wait until EC2 shows the changes that were requested for the volume a moment ago."""
+    async def wait_until_modification_shows(self, volume_id: str) -> None:
+        """Wait until EC2 shows the modification that was requested for the volume a moment ago."""
+        ...
+
+    async def wait_until_tags_show(self, volume_id: str) -> None:
+        """Wait until EC2 shows the changes of tags that were requested for the volume a moment ago."""
         ...
 
     async def describe_modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
