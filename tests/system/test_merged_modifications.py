@@ -171,3 +171,19 @@ async def test_a_controller_killed_in_the_window_requests_one_modification_after
     assert killed.result() is StatusCode.UNAVAILABLE
     assert codes == (StatusCode.OK, StatusCode.OK)
     assert (await call_counts(emulator))["ec2:ModifyVolume"] == 1
+
+
+@pytest.mark.requirement("csi.expand-volume.idempotent")
+async def test_a_repeated_growth_costs_one_look(emulator: Emulator, aws: Aws, short_path: Path) -> None:
+    """Each call of AWS takes a token from the account's budget."""
+    volume = await aws.create_volume(Size=10)
+
+    async with start_controller(short_path, environment(emulator)) as controller:
+        await growth(controller, volume, gib=20)
+        before = await call_counts(emulator)
+        repeated = await growth(controller, volume, gib=20)
+        after = await call_counts(emulator)
+
+    new_calls = {name: count - before.get(name, 0) for name, count in after.items() if count != before.get(name, 0)}
+    assert repeated.capacity_bytes == 20 * GIB
+    assert new_calls == {"ec2:DescribeVolumes": 1}

@@ -1,5 +1,6 @@
 """Growing and modifying volumes: what the driver requests, what it joins, and what its errors say."""
 
+import asyncio
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.modification import earliest_retry, leads_to, missing_change
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
 from hyperpod_ebs.driver.model.volume import Change
+from hyperpod_ebs.driver.volumes.modify import MOST_SIZES
 from tests.support.scripted_cloud import ID, ScriptedCloud, a_modification, a_volume, open_modifier
 from tests.support.virtual_time import now, run
 
@@ -87,6 +89,54 @@ def test_expansion_waits_although_ec2_shows_the_new_size_already() -> None:
     )
 
     assert expand(scripted)[1] > 4
+
+
+@pytest.mark.requirement("csi.expand-volume.idempotent")
+def test_a_size_that_is_known_to_be_usable_costs_one_look() -> None:
+    """Volumes do not shrink, so a size that was usable once is usable."""
+    scripted = ScriptedCloud(shows=lambda _: a_volume(gib=2))
+
+    async def act() -> list[GiB]:
+        async with open_modifier(scripted) as modifier:
+            return [await modifier.expand_volume(ID, TWO) for _ in range(3)]
+
+    assert run(act()) == [2, 2, 2]
+    assert scripted.calls == {"describe_volume": 3, "describe_modification": 1}
+
+
+def test_the_driver_remembers_the_usable_sizes_of_a_limited_number_of_volumes() -> None:
+    scripted = ScriptedCloud(shows=lambda _: a_volume(gib=2))
+
+    async def act() -> None:
+        async with open_modifier(scripted) as modifier:
+            for number in range(MOST_SIZES + 1):
+                await modifier.expand_volume(f"vol-{number:017x}", TWO)
+            scripted.calls.clear()
+            for number in (1, 0):
+                await modifier.expand_volume(f"vol-{number:017x}", TWO)
+
+    run(act())
+
+    assert scripted.calls == {"describe_volume": 2, "describe_modification": 1}
+
+
+def test_a_size_that_ec2_shows_is_not_usable_because_a_smaller_one_was() -> None:
+    """aws-ebs-csi-driver, pull request 552: EC2 may show the new size while the modification is pending."""
+    scripted = ScriptedCloud(
+        shows=lambda at: a_volume(gib=3 if at > 10 else 2),
+        modified=lambda at: a_modification("completed" if at > 40 else "modifying", size=GiB(3)) if at > 10 else None,
+    )
+
+    async def act() -> tuple[GiB, float]:
+        async with open_modifier(scripted) as modifier:
+            await modifier.expand_volume(ID, TWO)
+            await asyncio.sleep(20)
+            return await modifier.expand_volume(ID, TWO), now()
+
+    size, usable_at = run(act())
+
+    assert size == 3
+    assert usable_at > 40
 
 
 def test_expansion_joins_a_running_modification_to_the_same_size() -> None:

@@ -34,6 +34,9 @@ from hyperpod_ebs.kit.operations import Operation, Operations
 PATIENCE: Final = 180.0
 """Seconds that a modification may take to be usable before the caller has to retry."""
 
+MOST_SIZES: Final = 10_000
+"""Number of volumes whose usable size the driver remembers."""
+
 _NO_TAG_CHANGES: Final = TagChanges()
 _RUNNING: Final = frozenset({ModificationState.MODIFYING, ModificationState.OPTIMIZING})
 
@@ -79,6 +82,8 @@ class Modifier:
         self._operations = operations
         self._window = window
         self._unsent: dict[str, _Request] = {}
+        self._usable_sizes: dict[str, GiB] = {}
+        """Sizes that volumes have had, latest last. A volume does not shrink, so such a size stays usable."""
 
     async def expand_volume(self, volume_id: str, size: SizeRange) -> GiB:
         """Grow the volume to a size in `size` and wait until that size is usable; return the size, which never shrinks.
@@ -98,13 +103,17 @@ class Modifier:
                 f"volume {volume_id} has {volume.size} GiB ({sizes.to_bytes(volume.size)} bytes), more than the limit "
                 f"of {size.limit} bytes, and volumes cannot shrink"
             )
+        if self._usable_sizes.get(volume_id, 0) >= wanted:
+            return wanted
         try:
-            return await self._apply_change(volume, Change(size=size.wanted)) or wanted
+            usable = await self._apply_change(volume, Change(size=size.wanted)) or wanted
         except (errors.QuotaReached, errors.InvalidRequest) as refusal:
             raise errors.OutOfRange(f"volume {volume_id} cannot grow to {wanted} GiB: {refusal}") from refusal
         except (errors.Refused, errors.NoRoom, errors.Conflict) as refusal:
             # The codes of these errors would stop the resizer for as long as a pod uses the claim.
             raise errors.Unavailable(f"volume {volume_id} cannot grow to {wanted} GiB now: {refusal}") from refusal
+        self._remember_usable_size(volume_id, usable)
+        return usable
 
     async def modify_volume(self, volume_id: str, change: Change, tags: TagChanges = _NO_TAG_CHANGES) -> None:
         """Change the volume's tags and its other attributes, and wait until the new attributes are usable.
@@ -229,6 +238,12 @@ class Modifier:
                 f"{last.message or 'AWS gives no reason'}; try again"
             )
         return modification.target.size
+
+    def _remember_usable_size(self, volume_id: str, size: GiB) -> None:
+        self._usable_sizes.pop(volume_id, None)
+        self._usable_sizes[volume_id] = size
+        if len(self._usable_sizes) > MOST_SIZES:
+            del self._usable_sizes[next(iter(self._usable_sizes))]
 
 
 def _is_older(seen: Modification, modification: Modification) -> bool:
