@@ -73,8 +73,10 @@ class ScriptedCloud:
     """The changes of the requests to modify the volume, in order."""
     turn: float = 0.0
     """Seconds for which a request to modify the volume waits before it is sent."""
+    unsent: list[Exception] = field(default_factory=list[Exception])
+    """The errors with which the next requests to modify the volume end before they are sent, in order."""
     tagging: float = 0.0
-    """Seconds that a change of tags takes."""
+    """Seconds that a change of tags takes, and until it shows."""
     delay: float = 0.0
     """Seconds after which a request to modify the volume is answered."""
     source: Snapshot | None = None
@@ -125,6 +127,8 @@ class ScriptedCloud:
     async def modify_volume(self, _: str, change: Callable[[], Change]) -> Modification:
         """Wait for the turn, note the change, and answer later with a modification toward it."""
         await asyncio.sleep(self.turn)
+        if self.unsent:
+            raise self.unsent.pop(0)
         self.changes.append(change())
         await asyncio.sleep(self.delay)
         return self._answer(
@@ -135,7 +139,8 @@ class ScriptedCloud:
         """Return at once: the script says what is shown."""
 
     async def wait_until_tags_show(self, _: str) -> None:
-        """Return at once: the script says what is shown."""
+        """Wait as long as a change of tags takes."""
+        await asyncio.sleep(self.tagging)
 
     async def tag_volume(self, _: str, __: Mapping[str, str]) -> None:
         """Count the call, and return later."""
@@ -179,7 +184,7 @@ class ScriptedCloud:
 
 
 @asynccontextmanager
-async def open_modifier(scripted: ScriptedCloud) -> AsyncGenerator[Modifier]:
+async def open_modifier(scripted: ScriptedCloud, *, window: float = WINDOW) -> AsyncGenerator[Modifier]:
     """A modifier of the volumes of this cloud."""
     async with Watcher(scripted.cloud) as watcher, Operations[str]() as operations:
-        yield Modifier(scripted.cloud, watcher, operations, window=WINDOW)
+        yield Modifier(scripted.cloud, watcher, operations, window=window)

@@ -93,6 +93,35 @@ def test_a_growth_and_a_change_of_attributes_are_one_modification(gap: float) ->
     assert (answers.growth, answers.change) == (2, None)
 
 
+def test_a_request_with_both_parts_does_not_wait_for_the_end_of_the_window() -> None:
+    scripted = script()
+
+    async def act() -> Answers:
+        async with open_modifier(scripted, window=3600.0) as modifier:
+            return await call_both(modifier)
+
+    answers = run(act())
+
+    assert scripted.changes == [BOTH]
+    assert answers.grown_at < 100
+
+
+def test_a_request_that_could_not_be_sent_gets_no_more_parts() -> None:
+    """Its callers have got the error, and may not ask for the same again."""
+    scripted = script(unsent=[errors.Unavailable("no credentials")])
+
+    async def act() -> tuple[object, object]:
+        async with open_modifier(scripted) as modifier:
+            change = await answer_of(modifier.modify_volume(ID, FAST))
+            return change, await modifier.expand_volume(ID, TWO)
+
+    change, growth = run(act())
+
+    assert isinstance(change, errors.Unavailable)
+    assert growth == 2
+    assert scripted.changes == [SIZE]
+
+
 @pytest.mark.requirement("csi.modify-volume.together")
 def test_a_change_joins_a_request_that_waits_for_its_turn() -> None:
     """A request that is not sent yet can have more parts."""
@@ -104,15 +133,20 @@ def test_a_change_joins_a_request_that_waits_for_its_turn() -> None:
     assert (answers.growth, answers.change) == (2, None)
 
 
-def test_a_growth_is_refused_while_ec2_has_not_answered_an_earlier_request() -> None:
+def test_a_growth_is_refused_while_ec2_has_not_answered_an_earlier_request_and_succeeds_when_repeated() -> None:
     """EC2 accepts one modification of a volume at a time."""
     scripted = script(delay=20.0)
 
-    answers = change_and_grow(scripted, gap=WINDOW + 10)
+    async def act() -> tuple[Answers, GiB]:
+        async with open_modifier(scripted) as modifier:
+            return await call_both(modifier, gap=WINDOW + 10), await modifier.expand_volume(ID, TWO)
 
-    assert scripted.changes == [FAST]
+    answers, size = run(act())
+
     assert isinstance(answers.growth, operations.Busy)
     assert answers.change is None
+    assert size == 2
+    assert scripted.changes == [FAST, SIZE]
 
 
 def test_a_growth_after_a_refused_request_is_a_request_of_its_own() -> None:

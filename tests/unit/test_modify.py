@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.modification import earliest_retry, leads_to, missing_change
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
+from hyperpod_ebs.driver.model.tags import TagChanges
 from hyperpod_ebs.driver.model.volume import Change
 from hyperpod_ebs.driver.volumes.modify import MOST_SIZES
 from tests.support.scripted_cloud import ID, ScriptedCloud, a_modification, a_volume, open_modifier
@@ -227,6 +228,18 @@ def test_only_properties_that_differ_are_requested() -> None:
 
     assert scripted.calls["modify_volume"] == 0
     assert missing_change(Change(type="gp3", iops=4000), a_volume()) == Change(iops=4000)
+
+
+def test_a_change_of_tags_alone_does_not_ask_for_modifications() -> None:
+    scripted = refusing()
+
+    async def act() -> None:
+        async with open_modifier(scripted) as modifier:
+            await modifier.modify_volume(ID, Change(), TagChanges(put={"owner": "a"}))
+
+    run(act())
+
+    assert scripted.calls == {"describe_volume": 1, "tag_volume": 1}
 
 
 @pytest.mark.requirement("csi.modify-volume.last-change")
