@@ -15,6 +15,7 @@ from hyperpod_ebs import __version__
 from hyperpod_ebs.driver.aws.account import Account
 from hyperpod_ebs.driver.aws.call_observer import CallObserver
 from hyperpod_ebs.driver.aws.errors import NO_CREDENTIALS
+from hyperpod_ebs.driver.aws.sdk_components import register_components
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.aws_scope import AwsScope
 from hyperpod_ebs.kit.files import off_loop
@@ -109,5 +110,6 @@ def _open_session(region: str | None) -> tuple[AioSession, str | None]:
     session = get_session()
     if MODELS.is_dir():
         session.get_component("data_loader").search_paths.insert(0, str(MODELS))
+    register_components(session)
     # The SDK for Python reads only AWS_DEFAULT_REGION; EKS sets AWS_REGION in pods.
     return session, region or os.environ.get("AWS_REGION") or session.get_config_variable("region")
