@@ -17,7 +17,8 @@ from tests.support.virtual_time import now, run
 
 def request_for(operation: str, subject: str) -> Request:
     """A request of this operation for a volume."""
-    return Request(operation, subject, f"{operation} {subject}")
+    service = "sagemaker" if "ClusterNode" in operation else "ec2"
+    return Request(operation, subject, f"{operation} {subject}", service=service)
 
 
 @dataclass
@@ -71,7 +72,7 @@ def test_detachments_go_before_attachments_creations_and_deletions() -> None:
     """Only so many calls are on the way at a time; the others wait for one of them to end."""
     sent = Sent()
     first = [request_for("ModifyVolume", f"vol-{number}") for number in range(MAX_CHANGES)]
-    kinds = ["DeleteVolume", "CreateVolume", "AttachClusterNodeVolume", "DetachClusterNodeVolume"]
+    kinds = ["DeleteVolume", "CreateVolume", "AttachVolume", "DetachVolume"]
 
     async def call_when_all_are_on_the_way() -> None:
         governor = Governor()
@@ -93,6 +94,15 @@ def test_reads_do_not_wait_for_changes_that_are_on_the_way() -> None:
 
     assert sent.times[sent.calls.index(("DescribeVolumes", "volumes"))] < 0.5
     assert sent.most_at_once <= MAX_CHANGES + MAX_READS
+
+
+def test_a_service_that_does_not_answer_does_not_stop_calls_to_another_one() -> None:
+    sent = Sent()
+    hanging = [request_for("AttachClusterNodeVolume", f"vol-{number}") for number in range(2 * MAX_CHANGES)]
+
+    run(call_all(Governor(), sent, [*hanging, request_for("CreateVolume", "pvc-1")], seconds=15.0))
+
+    assert sent.times[sent.calls.index(("CreateVolume", "pvc-1"))] < 0.5
 
 
 def test_the_volume_that_has_waited_longest_comes_next_and_none_comes_twice_before_another() -> None:

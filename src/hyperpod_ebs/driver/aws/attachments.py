@@ -46,7 +46,12 @@ class Attachments(AwsCaller):
             case HyperPodNode():
                 cluster_arn = await self._resolve_cluster_arn(node)
                 return await self.call(
-                    Request("AttachClusterNodeVolume", volume_id, f"attach volume {volume_id} to node {node}"),
+                    Request(
+                        "AttachClusterNodeVolume",
+                        volume_id,
+                        f"attach volume {volume_id} to node {node}",
+                        service="sagemaker",
+                    ),
                     lambda aws: aws.sagemaker.attach_cluster_node_volume(
                         ClusterArn=cluster_arn, NodeId=node.instance, VolumeId=volume_id
                     ),
@@ -72,7 +77,7 @@ class Attachments(AwsCaller):
             case HyperPodNode():
                 cluster_arn = await self._resolve_cluster_arn(node)
                 return await self.call(
-                    Request("DetachClusterNodeVolume", volume_id, action),
+                    Request("DetachClusterNodeVolume", volume_id, action, service="sagemaker"),
                     lambda aws: aws.sagemaker.detach_cluster_node_volume(
                         ClusterArn=cluster_arn, NodeId=node.instance, VolumeId=volume_id
                     ),

@@ -143,7 +143,7 @@ class AwsCaller:
         async with account.lookup:  # hundreds of calls may need the id at start-up; the first looks it up for all
             if account.known_id is None:
                 found = await self.call(
-                    Request("GetCallerIdentity", "account", "look up the AWS account id"),
+                    Request("GetCallerIdentity", "account", "look up the AWS account id", service="sts"),
                     lambda aws: aws.sts.get_caller_identity(),
                     lambda answer: answer["Account"],
                 )

@@ -17,6 +17,8 @@ class Request:
     """Whether the request creates something."""
     repeatable: bool = True
     """Whether sending the request twice has the same effect as sending it once."""
+    service: str = "ec2"
+    """The SDK's name of the service."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

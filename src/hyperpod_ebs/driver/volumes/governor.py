@@ -24,10 +24,10 @@ from hyperpod_ebs.kit import operations
 Result = TypeVar("Result")
 
 MAX_CHANGES: Final = 32
-"""Calls on the way that change something. With `MAX_READS`, fewer than the connections to a service."""
+"""Calls on the way to one service that change something. With `MAX_READS`, fewer than the connections to a service."""
 
 MAX_READS: Final = 16
-"""Calls on the way that only read: they never wait for a slow change."""
+"""Calls on the way to one service that only read: they never wait for a slow change."""
 
 PATIENCE: Final = 3600.0
 """Seconds that a call may wait for its turn; at EC2's documented rates, 18,000 calls are sent in this time."""
@@ -61,6 +61,7 @@ class _Turn:
 class _Line:
     """The calls of one operation that wait, and the operation's budget."""
 
+    service: str
     operation: str
     budget: Budget
     on_the_way: int = 0
@@ -152,7 +153,7 @@ class Governor:
             Exception: The error of the attempt.
         """
         loop = asyncio.get_running_loop()
-        line = self._line(request.operation)
+        line = self._line(request.operation, request.service)
         began = loop.time()
         turn = _Turn(request.subject, loop.create_future())
         line.add(turn)
@@ -234,19 +235,21 @@ class Governor:
     def _send_due(self) -> None:
         """Let each call go whose turn has come, and return when the next one is due."""
         now = asyncio.get_running_loop().time()
-        free = {True: MAX_READS, False: MAX_CHANGES}
+        free: dict[tuple[str, bool], int] = {}
         for line in self._lines.values():
-            free[line.is_read] -= line.on_the_way
+            kind = line.service, line.is_read
+            free[kind] = free.get(kind, MAX_READS if line.is_read else MAX_CHANGES) - line.on_the_way
         dues: list[float] = []
         for line in self._lines.values():
-            while line.length and free[line.is_read] > 0 and line.budget.next_at(now) <= now:
+            kind = line.service, line.is_read
+            while line.length and free[kind] > 0 and line.budget.next_at(now) <= now:
                 line.budget.note_sent(now)
                 line.on_the_way += 1
-                free[line.is_read] -= 1
+                free[kind] -= 1
                 line.take().came.set_result(None)
             if not line.length:
                 line.budget.note_not_limiting(now)
-            elif free[line.is_read] > 0:  # otherwise the end of a call leads here
+            elif free[kind] > 0:  # otherwise the end of a call leads here
                 dues.append(line.budget.next_at(now))
                 self._note_limiting(line, now)
         if self._timer:
@@ -270,8 +273,8 @@ class Governor:
             )
         line.limiting_at = now
 
-    def _line(self, operation: str) -> _Line:
+    def _line(self, operation: str, service: str = "ec2") -> _Line:
         if operation not in self._lines:
-            self._lines[operation] = _Line(operation, Budget(documented_limit(operation)))
+            self._lines[operation] = _Line(service, operation, Budget(documented_limit(operation)))
             self._lines = dict(sorted(self._lines.items(), key=lambda item: item[1].rank))
         return self._lines[operation]
