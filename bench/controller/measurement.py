@@ -25,12 +25,12 @@ class Scale:
     starts: int
     """Starts of the controller."""
     rpcs: int
-    """Calls of each RPC at zero cloud time."""
+    """Calls of each RPC at zero cloud time: fewer than EC2 allows at once, to which a controller may keep unasked."""
     limits: Mapping[str, Mapping[str, float]]
     """What differs from the documented token buckets, by operation."""
 
 
-FULL: Final = Scale(profile="aws", lives={1: 25, 10: 6, 100: 2}, burst=500, starts=9, rpcs=1000, limits={})
+FULL: Final = Scale(profile="aws", lives={1: 25, 10: 6, 100: 2}, burst=500, starts=9, rpcs=80, limits={})
 
 _CHANGING: Final = (
     "ec2:CreateVolume",

@@ -3,7 +3,7 @@
 import asyncio
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import grpc
@@ -14,6 +14,9 @@ from hyperpod_ebs.pb import csi_pb2, csi_pb2_grpc
 
 _WARM_UP: Final = 0.1
 """The share of the calls that are not measured, which come first."""
+
+_APART: Final = 0.01
+"""Seconds between two RPCs with an AWS call: the controller keeps calls of one kind apart, to notice throttling."""
 
 _REST: Final = 2.0
 """Seconds after which a started controller is at rest."""
@@ -29,41 +32,59 @@ def rpc_rows(_: Scale) -> Sequence[Row]:
 
 
 async def measure_rpcs(site: Site) -> Findings:
-    """Call each RPC again and again, one call at a time."""
+    """Measure each RPC."""
     count = site.scale.rpcs
-    volumes = [await site.cloud.client.create_volume(site.cloud.zone, gib=1) for _ in range(count)]
-    figures: dict[str, float] = {}
-    missing: list[str] = []
+    wanted = {"AvailabilityZone": site.cloud.zone, "Size": 1, "VolumeType": "gp3"}
+    async with site.cloud.client.client("ec2") as ec2:
+        volumes: list[str] = [(await ec2.create_volume(**wanted))["VolumeId"] for _ in range(count + 1)]
     async with (
         run_controller(site.sandbox, site.contender, site.cloud.environment) as controller,
         grpc.aio.insecure_channel(target(controller.socket)) as channel,
     ):
         identity, csi = csi_pb2_grpc.IdentityStub(channel), controller.csi
-        one, each = csi_pb2.ControllerGetVolumeRequest(volume_id=volumes[0]), iter(volumes)
-        rpcs: dict[str, Callable[[], Awaitable[object]]] = {
-            "rpc_get_volume": lambda: csi.ControllerGetVolume(one),
-            "rpc_delete_volume": lambda: csi.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=next(each))),
-            "rpc_plugin_info": lambda: identity.GetPluginInfo(csi_pb2.GetPluginInfoRequest()),
-        }
+        one, each = csi_pb2.ControllerGetVolumeRequest(volume_id=volumes[0]), iter(volumes[1:])
         calls = await site.cloud.calls()
-        for id_, rpc in rpcs.items():
-            try:
-                figures[id_] = 1000 * await _median_seconds(rpc, count)
-            except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
-                    raise
-                missing.append(id_)
+        seconds = await _take_turns(
+            {
+                "rpc_get_volume": lambda: csi.ControllerGetVolume(one),
+                "rpc_delete_volume": lambda: csi.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=next(each))),
+                "rpc_plugin_info": lambda: identity.GetPluginInfo(csi_pb2.GetPluginInfoRequest()),
+            },
+            turns=count,
+        )
         calls = (await site.cloud.calls()).since(calls)
-    return Findings(figures, {"calls of each RPC": count, "AWS calls": calls.all, "unimplemented": missing})
+    return Findings(
+        {id_: 1000 * statistics.median(values[int(_WARM_UP * len(values)) :]) for id_, values in seconds.items()},
+        {"calls": calls.all},
+    )
 
 
-async def _median_seconds(rpc: Callable[[], Awaitable[object]], count: int) -> float:
-    seconds: list[float] = []
-    for _ in range(count):
-        began = time.perf_counter()
-        await rpc()
+async def _take_turns(rpcs: Mapping[str, Callable[[], Awaitable[object]]], *, turns: int) -> Mapping[str, list[float]]:
+    """Call one RPC after the other, in turns; the seconds of each call, without those of RPCs that do not exist.
+
+    A call of the last RPC is repeated until the next turn, because a processor that pauses is slower afterwards.
+    """
+    *others, (last, call_last) = rpcs.items()
+    seconds: dict[str, list[float]] = {}
+    for _ in range(turns):
+        for id_, call in others:
+            await _time_call(call, seconds.setdefault(id_, []))
+            end = time.perf_counter() + _APART
+            while time.perf_counter() < end:
+                await _time_call(call_last, seconds.setdefault(last, []))
+    return {id_: values for id_, values in seconds.items() if values}
+
+
+async def _time_call(call: Callable[[], Awaitable[object]], seconds: list[float]) -> None:
+    """Call once; add the seconds, unless the RPC is not implemented."""
+    began = time.perf_counter()
+    try:
+        await call()
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+            raise
+    else:
         seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds[int(_WARM_UP * count) :])
 
 
 def start_rows(_: Scale) -> Sequence[Row]:
