@@ -9,6 +9,7 @@ import botocore.utils
 import pytest
 from aiobotocore.awsrequest import AioAWSResponse
 from aiobotocore.config import AioConfig
+from aiobotocore.parsers import AioEC2QueryParser
 from aiobotocore.session import get_session
 from botocore.awsrequest import AWSPreparedRequest
 from botocore.compat import HTTPHeaders
@@ -16,7 +17,8 @@ from botocore.useragent import UserAgentString
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.driver.aws.sdk_components import parse_timestamp, register_components
+from hyperpod_ebs.driver.aws.sdk_components import register_components
+from hyperpod_ebs.driver.aws.timestamps import parse_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -120,6 +122,14 @@ async def test_a_timestamp_of_ec2_is_parsed_without_dateutil(monkeypatch: pytest
         answer = await ec2.describe_volumes()
 
     assert answer["Volumes"][0].get("CreateTime") == datetime(2026, 12, 1, 9, 40, 51, 179_000, UTC)
+
+
+async def test_an_answer_of_ec2_is_parsed_without_the_sdks_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK's parser takes about twice as long."""
+    monkeypatch.setattr(AioEC2QueryParser, "parse", fail)
+
+    async with ec2_client([], own_components=True) as ec2:
+        assert len((await ec2.describe_volumes())["Volumes"]) == 1
 
 
 @given(

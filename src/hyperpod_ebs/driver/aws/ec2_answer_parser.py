@@ -1,0 +1,111 @@
+"""Parse EC2's answers with readers that are built once for each operation (docs/decisions/0049).
+
+The SDK looks up, for each element of each answer, its shape in the model, its handler and its name. This module does
+that at the first answer of an operation. It makes the same values, which `tests/unit/test_aws_ec2_answer_parser.py`
+shows for every operation, and leaves errors and what is not XML to the SDK's parser.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from xml.etree.ElementTree import Element, ParseError, fromstring
+
+from aiobotocore.parsers import AioEC2QueryParser, AioResponseParserFactory
+from botocore.model import ListShape, Shape, StructureShape
+
+from hyperpod_ebs.driver.aws.timestamps import parse_timestamp
+
+Reader = Callable[[Element], object]
+"""Reads the value of an element."""
+
+_OK: Final = 200
+
+
+def _text(element: Element) -> str:
+    return element.text or ""
+
+
+_SCALARS: Final[Mapping[str, Reader]] = {
+    "boolean": lambda element: element.text == "true",
+    "double": lambda element: float(_text(element)),
+    "float": lambda element: float(_text(element)),
+    "integer": lambda element: int(_text(element)),
+    "long": lambda element: int(_text(element)),
+    "string": _text,
+    "timestamp": lambda element: parse_timestamp(_text(element)),
+}
+
+
+def reader_for(shape: Shape) -> Reader:
+    """The reader of a shape's elements.
+
+    Raises:
+        KeyError: EC2's answers have no shape of this kind.
+    """
+    match shape:
+        case StructureShape():
+            return _structure_reader(shape)
+        case ListShape():
+            read_item = reader_for(shape.member)
+            return lambda element: [read_item(item) for item in element]
+        case _:
+            return _SCALARS[shape.type_name]
+
+
+def _structure_reader(shape: StructureShape) -> Reader:
+    members = {
+        member.serialization.get("name", name): (name, reader_for(member)) for name, member in shape.members.items()
+    }
+
+    def read(element: Element) -> dict[str, object]:
+        found: dict[str, object] = {}
+        for child in element:
+            if member := members.get(child.tag.rpartition("}")[2]):
+                name, read_member = member
+                found[name] = read_member(child)
+        return found
+
+    return read
+
+
+class Ec2AnswerParser(AioEC2QueryParser):
+    """The SDK's parser for EC2, with readers for the answers of successful calls."""
+
+    def __init__(self, **defaults: Any) -> None:  # the SDK's own defaults of a parser
+        super().__init__(**defaults)
+        self._readers: dict[str, Reader] = {}
+
+    async def parse(self, response: Mapping[str, Any], shape: Shape | None) -> dict[str, Any]:
+        """Parse an answer, which has the body, the headers and the status code."""
+        if shape is not None and response["status_code"] == _OK:
+            try:
+                root = fromstring(response["body"])  # noqa: S314 - the SDK reads AWS's answers with the same parser
+            except ParseError:
+                pass  # the SDK's parser raises its own error for this
+            else:
+                return self._parse_root(root, response, shape)
+        answer: dict[str, Any] = await super().parse(response, shape)  # type: ignore[arg-type] # CreateTags has no shape
+        return answer
+
+    def _parse_root(self, root: Element, response: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
+        read = self._readers.get(shape.name)
+        if read is None:
+            read = self._readers[shape.name] = reader_for(shape)
+        parsed: Any = read(root)  # a dictionary: each operation answers a structure
+        metadata = {
+            "HTTPStatusCode": _OK,
+            "HTTPHeaders": {key.lower(): response["headers"][key] for key in response["headers"]},
+        }
+        request_id = next((child.text for child in root if child.tag.rpartition("}")[2] == "requestId"), None)
+        return {**parsed, "ResponseMetadata": metadata if request_id is None else {"RequestId": request_id, **metadata}}
+
+
+class ParserFactory(AioResponseParserFactory):
+    """The SDK's factory of parsers, with one parser for all answers of EC2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ec2 = Ec2AnswerParser()
+
+    def create_parser(self, protocol_name: str) -> Any:  # the SDK's parsers have no type in common
+        """The parser for a protocol of AWS."""
+        return self._ec2 if protocol_name == "ec2" else super().create_parser(protocol_name)
