@@ -7,8 +7,10 @@ from itertools import pairwise
 import pytest
 
 from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.aws_request import Request
 from hyperpod_ebs.driver.model.volume import Volume, VolumeState
 from hyperpod_ebs.driver.volumes.cloud import PartlyRead
+from hyperpod_ebs.driver.volumes.governor import Governor
 from hyperpod_ebs.driver.volumes.pace import Transition
 from hyperpod_ebs.driver.volumes.watch import Poller, Watcher
 from tests.support.scripted_cloud import ScriptedCloud, a_volume
@@ -115,6 +117,33 @@ def test_polls_keep_within_a_quarter_of_the_rate_that_the_account_has(rate: floa
 
     assert all(later - earlier >= 4 / rate - 1e-6 for earlier, later in pairwise(polls))
     assert len(polls) > 4
+
+
+def test_the_age_of_a_transition_counts_from_its_request_and_not_from_aws_answer() -> None:
+    """AWS may answer a second after it has carried out a request, and a call may wait for minutes before it is sent."""
+    polls: list[float] = []
+
+    async def describe(_: Collection[str]) -> Mapping[str, Volume]:
+        polls.append(now())
+        return {"vol-1": a_volume("creating")}
+
+    async def act() -> float:
+        governor = Governor()
+        poller = Poller(describe)
+        async with asyncio.TaskGroup() as group:
+            polling = group.create_task(poller.run())
+            for _ in range(2):  # the first poll for a kind of transition comes early in any case
+                polls.clear()
+                await governor.call(Request("CreateVolume", "pvc-1", "create volume pvc-1"), lambda: asyncio.sleep(1))
+                answered_at = now()
+                with pytest.raises(TimeoutError):
+                    await wait(poller, patience=10)
+            polling.cancel()
+        return answered_at
+
+    answered_at = run(act())
+
+    assert answered_at <= polls[0] < answered_at + 0.1
 
 
 @pytest.mark.requirement("waits.end")

@@ -11,6 +11,7 @@ sees nothing of that.
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
@@ -41,7 +42,18 @@ REPORTED_AGAIN_AFTER: Final = 60.0
 _ORDER: Final = ("Detach", "Attach", "Create", "Modify", "Delete")
 """The kinds of changes, in the order of their turns."""
 
+_SENT_AT: ContextVar[float | None] = ContextVar("sent_at", default=None)
+
 log = structlog.get_logger(__name__)
+
+
+def latest_call_sent_at() -> float | None:
+    """When the latest call of the current task was sent, on the clock of the event loop; None if it made no call.
+
+    AWS may answer a second after it has carried out a request. So a state change that the request began is older than
+    the answer. Before it is sent, a call may wait much longer for its turn.
+    """
+    return _SENT_AT.get()
 
 
 class TurnMeter(Protocol):
@@ -167,6 +179,7 @@ class Governor:
                     f"makes too many calls of {request.operation}; try again, or ask AWS for a higher limit"
                 ) from late
             sent_at = loop.time()
+            _SENT_AT.set(sent_at)
             if self._meter:
                 self._meter.measure_turn(request.operation, sent_at - began)
             try:

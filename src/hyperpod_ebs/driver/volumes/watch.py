@@ -23,6 +23,7 @@ from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.volume import Modification, Volume
 from hyperpod_ebs.driver.volumes.budget import documented_limit
 from hyperpod_ebs.driver.volumes.cloud import Cloud, PartlyRead
+from hyperpod_ebs.driver.volumes.governor import latest_call_sent_at
 from hyperpod_ebs.driver.volumes.pace import (
     BATCH_SIZE,
     PRIORS,
@@ -92,8 +93,9 @@ class Poller(Generic[T]):
         if self._has_stopped:
             raise _stopped_error(volume_id)
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        waiter = _Waiter(volume_id, transition, is_reached, loop.create_future(), now, now)
+        sent_at = latest_call_sent_at()
+        since = loop.time() if sent_at is None else sent_at
+        waiter = _Waiter(volume_id, transition, is_reached, loop.create_future(), since, since)
         self._waiters.add(waiter)
         self._arrived.add(waiter)
         self._arrival.set()
