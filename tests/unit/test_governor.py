@@ -59,6 +59,23 @@ def test_no_more_calls_are_sent_than_the_account_has_tokens_for() -> None:
     assert 9.9 <= sent.times[-1] <= 10.5
 
 
+def test_the_longest_delay_is_that_of_a_change_in_the_longest_line() -> None:
+    async def look() -> tuple[float, float]:
+        governor, sent = Governor(), Sent()
+        before = governor.longest_delay()
+        async with asyncio.TaskGroup() as tasks:
+            for operation, count in (("AttachVolume", 99), ("CreateVolume", 50), ("DescribeVolumes", 5000)):
+                requests = [request_for(operation, str(number)) for number in range(count)]
+                tasks.create_task(call_all(governor, sent, requests))
+            await asyncio.sleep(2)
+            return before, governor.longest_delay()
+
+    before, during = run(look())
+
+    assert before == 0
+    assert during == pytest.approx(8.2, abs=0.3)
+
+
 def test_an_operation_without_tokens_does_not_slow_another_one() -> None:
     sent = Sent()
     attaches = [request_for("AttachVolume", f"vol-{number}") for number in range(100)]

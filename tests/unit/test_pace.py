@@ -142,11 +142,12 @@ def test_polls_that_are_far_apart_make_a_belief_neither_broader_nor_earlier(seed
 
 
 @given(st.integers(2, 200))
-def test_many_waits_share_a_call_as_late_as_one_wait_needs_it(count: int) -> None:
-    """So each of them costs fewer calls, and none of them waits longer."""
-    pace = Pace()
+def test_many_waits_share_a_call_and_none_of_them_waits_longer_for_it(count: int) -> None:
+    pace = Pace(never_polled=set())
 
-    assert gap(pace, [a_wait(2.1)] * count) == pytest.approx(gap(pace, [a_wait(2.1)]), abs=0.02)
+    single, crowd = (pace.next_poll([a_wait(2.1)] * waiting, 1000.0) - 1000.0 for waiting in (1, count))
+
+    assert single / 2 < crowd <= single + 0.01
 
 
 def test_a_crowd_is_polled_as_often_as_the_account_allows() -> None:
@@ -158,10 +159,30 @@ def test_a_crowd_is_polled_as_often_as_the_account_allows() -> None:
     assert gaps == pytest.approx([1.0, 0.2, 0.12, 0.12])
 
 
-def test_waits_that_are_stuck_do_not_slow_down_a_new_wait() -> None:
-    new = gap(Pace(), [a_wait(2.1)])
+@given(st.lists(ages, min_size=1, max_size=50), st.floats(0, 3600), st.floats(0, 3600))
+def test_no_poll_comes_earlier_because_changes_wait_longer(
+    waiting_ages: list[float], delay: float, more: float
+) -> None:
+    pace, crowd = Pace(), [a_wait(age) for age in waiting_ages]
 
-    assert gap(Pace(), [a_wait(300)] * 50 + [a_wait(2.1)]) <= new < 0.35
+    assert pace.next_poll(crowd, 1000.2, delay) <= pace.next_poll(crowd, 1000.2, delay + more) + 0.01
+
+
+def test_a_wait_is_polled_less_often_while_changes_wait_for_their_turn() -> None:
+    """An operation that sees its state earlier would only wait longer for its next turn."""
+    pace = Pace(never_polled=set())
+
+    gaps = [pace.next_poll([a_wait(2.1)], 1000.2, delay) - 1000.0 for delay in (0.0, 5.0, 20.0, 80.0)]
+
+    assert gaps[0] == gaps[1] < 0.35 < gaps[2] < gaps[3] < 2
+
+
+def test_waits_that_are_stuck_do_not_slow_down_a_new_wait() -> None:
+    pace = Pace(never_polled=set())
+
+    alone, among_stuck = (gap(pace, [a_wait(2.1), *[a_wait(300)] * stuck]) for stuck in (0, 50))
+
+    assert among_stuck <= alone < 0.35
 
 
 def test_failed_polls_slow_the_pace_until_one_succeeds() -> None:

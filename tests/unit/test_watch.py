@@ -130,6 +130,7 @@ def test_the_age_of_a_transition_counts_from_its_request_and_not_from_aws_answer
     async def act() -> float:
         governor = Governor()
         poller = Poller(describe)
+        answered_at = 0.0
         async with asyncio.TaskGroup() as group:
             polling = group.create_task(poller.run())
             for _ in range(2):  # the first poll for a kind of transition comes early in any case

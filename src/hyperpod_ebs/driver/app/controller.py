@@ -70,7 +70,7 @@ async def open_controller(options: ControllerOptions, process: Process) -> Async
         process.metrics.show_lines(governor.states)
     async with (
         connect(settings, process.condition, governor) as cloud,
-        Watcher(cloud, rate=governor.rate) as watcher,
+        Watcher(cloud, rate=governor.rate, delay=governor.longest_delay) as watcher,
         Operations[str]() as operations,
         open_api(process.options.kubeconfig) as api,
     ):

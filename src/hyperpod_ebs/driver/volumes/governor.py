@@ -201,6 +201,11 @@ class Governor:
         line = self._line(operation)
         return line.budget.delay_of(line.length, asyncio.get_running_loop().time())
 
+    def longest_delay(self) -> float:
+        """Seconds until a further call that changes something would be sent, in the longest line."""
+        changes = (operation for operation, line in self._lines.items() if not line.is_read)
+        return max(map(self.delay, changes), default=0.0)
+
     def states(self) -> list[LineState]:
         """The lines of all operations that were called, in the order of their turns."""
         now = asyncio.get_running_loop().time()

@@ -2,13 +2,14 @@
 
 A poll costs an AWS call, and a state that has come but is not seen yet costs its caller time. For each waiting
 operation, the pace estimates for how long its transition has been complete and unseen, from what it knows of the
-duration of such transitions. The next poll is due when these estimates reach the price of a call, which is a number of
-seconds for each operation that the call may wake. So an operation is polled more and more often as its expected time
-comes, and many operations are polled together as often as a single one near its expected time. For a single operation,
-no schedule wastes more than a few per cent less time with as many calls (decision 0050).
+duration of such transitions. The next poll is due when these estimates add up to the price of a call. So an operation
+is polled more and more often as its expected time comes. The price rises with the number of operations that the call
+may wake: many operations are polled together, somewhat more often than a single one near its expected time. For a
+single operation, no schedule wastes much less time with as many calls (decision 0050).
 
 However many operations wait, their polls use up only a share of the calls that AWS allows, and of a processor. If more
-operations wait than one call describes, it describes those that are most probably complete.
+operations wait than one call describes, it describes those that are most probably complete. While changes wait for
+their turn at AWS, a call has to save more time: an operation that sees its state earlier has to wait for its next turn.
 
 Durations are log-normal, as EC2's are, and the pace learns them. A poll shows only that a duration lies between two
 ages. So the pace learns the expected duration in this interval, by the moments of a truncated normal distribution, as
@@ -25,8 +26,14 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-CALL_PRICE: Final = 0.02
-"""Seconds that each waiting operation is complete and unseen, on average, when a call is worth its cost."""
+CALL_PRICE: Final = 0.03
+"""Seconds of complete and unseen transitions that are worth a call, if one operation waits."""
+
+WAIT_PRICE: Final = 0.012
+"""Seconds that each further operation adds to the price of a call."""
+
+DELAY_PRICE: Final = 0.005
+"""The least price of a call in seconds, for each operation and each second for which changes wait for their turn."""
 
 FIRST_POLL_AGE: Final = 0.05
 """Age in seconds of the first poll for each kind of transition: one call shows whether the cloud is instant."""
@@ -166,9 +173,16 @@ class Pace:
     failures: int = 0
     """Failed polls since the last successful one."""
 
-    def next_poll(self, waits: Collection[PendingWait], soonest: float) -> float:
-        """When to poll for these operations, of which there is at least one; not before `soonest`."""
-        due = self._next_worthwhile(waits, max(soonest, min(wait.polled for wait in waits)))
+    def next_poll(self, waits: Collection[PendingWait], soonest: float, delay: float = 0.0) -> float:
+        """When to poll.
+
+        Args:
+            waits: The operations that wait; at least one.
+            soonest: The time before which no poll may come.
+            delay: Seconds for which a change waits for its turn at AWS.
+        """
+        price = self._price(waits, delay)
+        due = self._next_worthwhile(waits, max(soonest, min(wait.polled for wait in waits)), price)
         early = [wait.since + FIRST_POLL_AGE for wait in waits if wait.transition in self.never_polled]
         return max(soonest, min(due, *early)) if early else due
 
@@ -211,9 +225,9 @@ class Pace:
         """Note that a poll succeeded."""
         self.failures = 0
 
-    def _next_worthwhile(self, waits: Collection[PendingWait], earliest: float) -> float:
+    def _next_worthwhile(self, waits: Collection[PendingWait], earliest: float, price: float) -> float:
         """When, from `earliest` on, a poll is worth its price."""
-        latest, price = earliest + MAX_GAP, self._price(waits)
+        latest = earliest + MAX_GAP
         if self._is_worthwhile(waits, earliest, price):
             return earliest
         near, far = earliest, earliest + _MIN_AGE
@@ -224,10 +238,11 @@ class Pace:
             near, far = (near, middle) if self._is_worthwhile(waits, middle, price) else (middle, far)
         return min(far, latest)
 
-    def _price(self, waits: Collection[PendingWait]) -> float:
+    def _price(self, waits: Collection[PendingWait], delay: float) -> float:
         """The price of a call; operations that are unusually late do not raise it."""
         expected = sum(1 for wait in waits if wait.polled - wait.since < self.beliefs[wait.transition].late)
-        return CALL_PRICE * min(max(expected, 1), BATCH_SIZE)
+        count = min(max(expected, 1), BATCH_SIZE)
+        return max(CALL_PRICE + (count - 1) * WAIT_PRICE, count * delay * DELAY_PRICE)
 
     def _is_worthwhile(self, waits: Collection[PendingWait], at: float, price: float) -> bool:
         """Whether a poll at this time is worth its price."""

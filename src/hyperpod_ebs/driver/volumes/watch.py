@@ -63,6 +63,7 @@ class Poller(Generic[T]):
         describe: Callable[[Collection[str]], Awaitable[Mapping[str, T]]],
         beliefs: Mapping[Transition, Belief] = PRIORS,
         rate: Callable[[], float] = lambda: documented_limit("DescribeVolumes").rate,
+        delay: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """Poll by calls of `describe`.
 
@@ -70,10 +71,12 @@ class Poller(Generic[T]):
             describe: Takes up to 200 ids, and leaves out unknown ones.
             beliefs: How long transitions take.
             rate: Returns how many calls of `describe` AWS accepts a second.
+            delay: Returns for how many seconds a change waits for its turn at AWS.
         """
         self._describe = describe
         self._pace = Pace(dict(beliefs))
         self._rate = rate
+        self._delay = delay
         self._waiters: set[_Waiter[T]] = set()
         self._arrived: set[_Waiter[T]] = set()
         self._arrival = asyncio.Event()
@@ -143,7 +146,7 @@ class Poller(Generic[T]):
         if not arrived:
             return math.inf
         soonest = self._last_poll + self._pace.min_gap(len(self._waiters), self._rate())
-        return self._pace.next_poll([waiter.wait for waiter in arrived], soonest)
+        return self._pace.next_poll([waiter.wait for waiter in arrived], soonest, self._delay())
 
     async def _poll(self) -> None:
         """Describe waited-for objects in one call, and wake the operations whose condition is met."""
@@ -211,6 +214,7 @@ class Watcher:
         cloud: Cloud,
         beliefs: Mapping[Transition, Belief] = PRIORS,
         rate: Callable[[str], float] = lambda action: documented_limit(action).rate,
+        delay: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """Wait for the objects of `cloud`.
 
@@ -218,10 +222,11 @@ class Watcher:
             cloud: Describes the objects.
             beliefs: How long transitions take.
             rate: Returns how many calls of an action AWS accepts a second.
+            delay: Returns for how many seconds a change waits for its turn at AWS.
         """
-        self._volumes = Poller[Volume](cloud.describe_volumes, beliefs, lambda: rate("DescribeVolumes"))
+        self._volumes = Poller[Volume](cloud.describe_volumes, beliefs, lambda: rate("DescribeVolumes"), delay)
         self._modifications = Poller[Modification](
-            cloud.describe_modifications, beliefs, lambda: rate("DescribeVolumesModifications")
+            cloud.describe_modifications, beliefs, lambda: rate("DescribeVolumesModifications"), delay
         )
         self._group = asyncio.TaskGroup()
         self._tasks: tuple[asyncio.Task[None], ...] = ()
