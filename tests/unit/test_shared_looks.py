@@ -8,7 +8,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hyperpod_ebs.driver.aws.shared_looks import GATHERING, MAX_KEYS, MAX_PATIENCE, SharedLooks, TakeKeys
+from hyperpod_ebs.driver.aws.shared_looks import (
+    FIRST_GATHERING,
+    GATHERING,
+    MAX_KEYS,
+    MAX_PATIENCE,
+    SharedLooks,
+    TakeKeys,
+)
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.kit.operations import Interruption, Operation, Operations, joined_wait
 from tests.support.virtual_time import now, run
@@ -126,19 +133,48 @@ def test_two_callers_of_one_object_share_an_answer() -> None:
     assert len(kind.calls) == 2
 
 
-def test_callers_gather_while_a_call_runs_but_not_for_long() -> None:
+@pytest.mark.parametrize("seconds", [0.01, 0.2, 60.0])
+def test_callers_gather_while_a_call_runs_but_not_for_long(seconds: float) -> None:
     """A call that hangs must not delay the callers after it."""
+    kind = Kind(seconds=seconds)
 
-    async def times_of_calls(kind: Kind) -> list[float]:
+    async def act() -> list[float]:
         async with asyncio.TaskGroup() as group:
-            for number in range(30):
-                group.create_task(kind.look(f"thing-{number}", after=number / 1000))
+            for number in range(20):
+                group.create_task(kind.look(f"thing-{number}", after=0.001 + number / 1000))
         return [call.at for call in kind.calls]
 
-    fast, hanging = run(times_of_calls(Kind(seconds=0.02))), run(times_of_calls(Kind(seconds=60.0)))
+    assert run(act()) == pytest.approx([0.001, 0.007, 0.017, 0.038], abs=0.0015)
 
-    assert fast == pytest.approx([0.0, 0.02, 0.04])
-    assert hanging == pytest.approx([0.0, 0.001 + GATHERING])
+
+def test_calls_beside_running_ones_use_no_more_than_ec2_refills() -> None:
+    """EC2 developer guide, "Request throttling": 20 calls of a describing action in a second."""
+    kind = Kind()
+
+    async def act() -> int:
+        async with asyncio.TaskGroup() as group:
+            for number in range(3000):
+                group.create_task(kind.look(f"thing-{number}", after=number / 300))
+        return len(kind.calls)
+
+    assert 100 < run(act()) <= 10 * 20 + 4
+
+
+def test_a_caller_after_a_pause_gathers_for_as_short_as_the_first() -> None:
+    """What one burst has learned does not slow the next one."""
+    kind = Kind(seconds=0.02)
+
+    async def act() -> float:
+        async with asyncio.TaskGroup() as group:
+            for number in range(300):
+                group.create_task(kind.look(f"thing-{number}", after=number / 1000))
+        await asyncio.sleep(1.0)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(kind.look("thing-0"))
+            group.create_task(kind.look("thing-1", after=0.001))
+        return kind.calls[-1].at - kind.calls[-2].at
+
+    assert run(act()) == pytest.approx(0.001 + FIRST_GATHERING)
 
 
 def test_callers_join_a_call_until_it_is_sent() -> None:

@@ -1,8 +1,8 @@
 """One call to AWS for all callers that ask for objects of one kind at about the same time (decision 0047).
 
 A caller asks for a key: an id, or a name. If no call of the kind is running, the call is sent at once. Otherwise the
-keys gather until a running call ends, until the call is full, or for `GATHERING` seconds. A look that is followed by
-something that has to wait anyway can be patient, and gather longer.
+keys gather for some milliseconds, longer with each call that follows a running one, or until the call is full. A look
+that is followed by something that has to wait anyway can be patient, and gather longer.
 
 An answer counts only for callers that asked before its call was sent: it may show what was true a moment ago. So a call
 takes its keys when it is sent. Until then, further callers join it, however long it waits for its turn.
@@ -20,8 +20,11 @@ from hyperpod_ebs.kit import operations
 
 Shape = TypeVar("Shape")
 
+FIRST_GATHERING: Final = 0.005
+"""Seconds for which keys gather while a call that did not have to gather keys is running."""
+
 GATHERING: Final = 0.05
-"""Seconds for which keys gather, at most, while another call of the kind is running.
+"""Seconds for which keys gather, at most, while other calls of the kind are running.
 
 EC2 refills the budget of a describing action by 20 calls a second (EC2 developer guide, "Request throttling").
 """
@@ -49,8 +52,7 @@ class _Call:
     """Whether callers can join the call, because it is not sent yet."""
     patience: float = 0.0
     """Seconds for which keys gather even if no other call of the kind is running."""
-    has_gathered: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the call waits for no further callers."""
+    is_full: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class SharedLooks(Generic[Shape]):
@@ -72,6 +74,7 @@ class SharedLooks(Generic[Shape]):
         self._wait_after = wait_after
         self._action = action
         self._describe = describe
+        self._gathering = FIRST_GATHERING
         self._tasks: dict[_Call, asyncio.Task[Mapping[str, list[Shape]]]] = {}
 
     async def look(self, key: str, action: str) -> list[Shape]:
@@ -94,7 +97,7 @@ class SharedLooks(Generic[Shape]):
         call.keys.add(key)
         call.callers += 1
         if len(call.keys) == MAX_KEYS:
-            call.has_gathered.set()
+            call.is_full.set()
         try:
             with operations.waiting(describe_wait, may_give_way=True):
                 return (await asyncio.shield(task)).get(key, [])
@@ -121,11 +124,10 @@ class SharedLooks(Generic[Shape]):
         return call
 
     async def _run(self, call: _Call) -> Mapping[str, list[Shape]]:
-        is_alone = all(other.is_open for other in self._tasks)
-        if call.patience or not is_alone:
+        if gathering := call.patience or self._lengthen_gathering():
             with suppress(TimeoutError):
-                async with asyncio.timeout(call.patience or GATHERING):
-                    await call.has_gathered.wait()
+                async with asyncio.timeout(gathering):
+                    await call.is_full.wait()
 
         def take_keys() -> Collection[str]:
             call.is_open = False
@@ -136,11 +138,16 @@ class SharedLooks(Generic[Shape]):
             found[key].append(shape)
         return found
 
+    def _lengthen_gathering(self) -> float:
+        """Return how many seconds to gather keys: none if no call is running, else twice as many each time."""
+        if all(call.is_open for call in self._tasks):
+            self._gathering = FIRST_GATHERING
+            return 0.0
+        gathering, self._gathering = self._gathering, min(2 * self._gathering, GATHERING)
+        return gathering
+
     def _end(self, ended: _Call) -> None:
-        """Forget the call, and send the calls whose callers have gathered meanwhile."""
+        """Forget the call."""
         task = self._tasks.pop(ended)
         if not task.cancelled():
             task.exception()  # retrieve it: if the last caller has just left, asyncio would log it as never retrieved
-        for call in self._tasks:
-            if not call.patience:
-                call.has_gathered.set()
