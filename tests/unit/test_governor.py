@@ -187,6 +187,33 @@ def test_a_call_whose_caller_is_cancelled_leaves_the_line_and_is_never_sent() ->
     assert sent.times[-1] <= 0.6
 
 
+def test_calls_that_are_cancelled_together_end_as_cancelled_and_leave_nothing_behind() -> None:
+    """A call that ends lets the next one go; at the stop of the process, this one is being cancelled, too."""
+    sent = Sent()
+
+    async def cancel_all() -> None:
+        governor = Governor()
+        async with asyncio.TaskGroup() as tasks:
+            calls = [
+                tasks.create_task(
+                    governor.call(request, lambda request=request: sent.send(request, 15.0))  # type: ignore[misc] # a lambda's default
+                )
+                for request in (request_for("CreateVolume", f"pvc-{number}") for number in range(2 * MAX_CHANGES))
+            ]
+            await asyncio.sleep(5)
+            for call in calls:
+                call.cancel()
+            await asyncio.wait(calls)
+        assert all(call.cancelled() for call in calls)
+        (state,) = governor.states()
+        assert (state.on_the_way, state.waiting) == (0, 0)
+        await governor.call(request_for("CreateVolume", "pvc-next"), lambda: sent.send(request_for("CreateVolume", "")))
+
+    run(cancel_all())
+
+    assert len(sent.calls) == MAX_CHANGES + 1
+
+
 def test_the_wait_of_a_further_call_is_known_before_it_is_made() -> None:
     async def scene() -> list[float]:
         governor = Governor()

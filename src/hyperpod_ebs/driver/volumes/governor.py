@@ -66,7 +66,8 @@ class TurnMeter(Protocol):
 @dataclass(slots=True, eq=False)
 class _Turn:
     subject: str
-    came: asyncio.Future[None]
+    has_come: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the call may be sent. A future would not do: it could be cancelled already when the turn comes."""
 
 
 @dataclass(slots=True)
@@ -167,7 +168,7 @@ class Governor:
         loop = asyncio.get_running_loop()
         line = self._line(request.operation, request.service)
         began = loop.time()
-        turn = _Turn(request.subject, loop.create_future())
+        turn = _Turn(request.subject)
         line.add(turn)
         while True:
             try:
@@ -187,7 +188,7 @@ class Governor:
             except errors.Throttled:
                 line.throttled += 1
                 line.budget.note_throttled(sent_at, loop.time())
-                turn = _Turn(request.subject, loop.create_future())
+                turn = _Turn(request.subject)
                 line.add_first(turn)
             finally:
                 self._end_call(line)
@@ -229,9 +230,9 @@ class Governor:
         self._send_due()
         try:
             with operations.waiting(lambda: self._describe(turn, line), may_give_way=may_give_way):
-                await turn.came
+                await turn.has_come.wait()
         except BaseException:
-            if turn.came.done() and not turn.came.cancelled():
+            if turn.has_come.is_set():
                 self._end_call(line)  # which is not sent
             else:
                 line.remove(turn)
@@ -264,7 +265,7 @@ class Governor:
                 line.budget.note_sent(now)
                 line.on_the_way += 1
                 free[kind] -= 1
-                line.take().came.set_result(None)
+                line.take().has_come.set()
             if not line.length:
                 line.budget.note_not_limiting(now)
             elif free[kind] > 0:  # otherwise the end of a call leads here
