@@ -8,13 +8,18 @@ from typing import Any
 import pytest
 
 from hyperpod_ebs.driver.aws.account import Account
+from hyperpod_ebs.driver.aws.calls import POLL_TIMEOUT
 from hyperpod_ebs.driver.aws.clients import Clients
 from hyperpod_ebs.driver.aws.ec2_snapshots import Ec2Snapshots
 from hyperpod_ebs.driver.aws.ec2_volumes import Ec2Volumes
 from hyperpod_ebs.driver.model import errors
+from hyperpod_ebs.driver.model.aws_request import Request
 from hyperpod_ebs.driver.model.tags import SNAPSHOT_NAME, VOLUME_NAME
 from hyperpod_ebs.driver.volumes.cloud import PartlyRead
-from tests.support.virtual_time import run
+from hyperpod_ebs.driver.volumes.governor import Governor
+from hyperpod_ebs.driver.volumes.pace import Transition
+from hyperpod_ebs.driver.volumes.watch import Poller
+from tests.support.virtual_time import now, run
 
 
 def volume_shape(volume_id: str, **more: Any) -> Mapping[str, Any]:
@@ -53,14 +58,14 @@ def clients_of(aws: Any) -> Clients:
     return Clients(ec2=aws, sagemaker=aws, sts=aws, account=Account(partition="aws", region="us-west-2"))
 
 
-def ec2_volumes(aws: Any) -> Ec2Volumes:
+def ec2_volumes(aws: Any, governor: Governor | None = None) -> Ec2Volumes:
     """The driver's volumes in `aws`."""
     clients = clients_of(aws)
 
     async def connect() -> Clients:
         return clients
 
-    return Ec2Volumes(clients=connect)
+    return Ec2Volumes(clients=connect, governor=governor or Governor())
 
 
 UNKNOWN_STATE = volume_shape("vol-2", State="hibernating")
@@ -104,6 +109,55 @@ def test_a_name_is_compared_although_ec2_was_asked_for_it() -> None:
     found = run(ec2_volumes(ScriptedAws(shapes)).find_volumes_named("pvc-1"))
 
     assert [volume.id for volume in found] == ["vol-0"]
+
+
+class HangingAws(ScriptedAws):
+    """Never answers the first request."""
+
+    def __init__(self) -> None:
+        super().__init__([volume_shape("vol-1")])
+        self.requests = 0
+
+    async def describe_volumes(self, **request: Any) -> Mapping[str, Any]:
+        """Answer all requests but the first."""
+        self.requests += 1
+        if self.requests == 1:
+            await asyncio.sleep(3600)
+        return await super().describe_volumes(**request)
+
+
+@pytest.mark.requirement("waits.end")
+def test_a_poll_whose_answer_does_not_come_is_repeated_soon() -> None:
+    """All operations wait for the poll. The next request uses another connection."""
+
+    async def act() -> float:
+        await ec2_volumes(HangingAws()).describe_volumes(["vol-1"])
+        return now()
+
+    assert POLL_TIMEOUT < run(act()) < POLL_TIMEOUT + 1
+
+
+@pytest.mark.requirement("waits.end")
+def test_a_poll_keeps_its_place_however_many_other_calls_wait_for_their_turn() -> None:
+    """Hundreds of volumes that are asked for by their ids must not stop all operations that wait for AWS."""
+    governor = Governor()
+    cloud = ec2_volumes(ScriptedAws([volume_shape("vol-1")]), governor)
+
+    async def ask_again_and_again(volume_id: str) -> None:
+        for _ in range(4):
+            await governor.call(Request("DescribeVolumes", volume_id, "ask"), lambda: asyncio.sleep(0))
+
+    async def act() -> float:
+        async with asyncio.TaskGroup() as group:
+            for number in range(300):
+                group.create_task(ask_again_and_again(f"vol-absent-{number}"))
+            poller = Poller(cloud.describe_volumes)
+            polling = group.create_task(poller.run())
+            await poller.wait_until("vol-1", Transition.CREATE, bool, patience=600)
+            polling.cancel()
+            return now()
+
+    assert run(act()) < 300 / 20 + 1
 
 
 class IndexedAws(ScriptedAws):

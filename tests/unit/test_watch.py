@@ -189,30 +189,6 @@ def test_a_denied_poll_fails_its_waiters_at_once_and_does_not_slow_the_next() ->
 
 
 @pytest.mark.requirement("waits.end")
-def test_a_poll_that_hangs_is_given_up_soon() -> None:
-    """The next poll uses another connection."""
-    scripted, polls = ScriptedCloud(shows=available_after_two_seconds), 0
-
-    async def describe(ids: Collection[str]) -> Mapping[str, Volume]:
-        nonlocal polls
-        polls += 1
-        if polls == 1:
-            await asyncio.sleep(3600)
-        return await scripted.describe_volumes(ids)
-
-    async def act() -> float:
-        poller = Poller(describe)
-        async with asyncio.TaskGroup() as group:
-            polling = group.create_task(poller.run())
-            try:
-                return await wait(poller)
-            finally:
-                polling.cancel()
-
-    assert 6 < run(act()) < 7
-
-
-@pytest.mark.requirement("waits.end")
 def test_a_wait_ends_after_its_patience_and_causes_no_calls_then() -> None:
     scripted = ScriptedCloud(shows=lambda _: a_volume("creating"))
 

@@ -43,6 +43,9 @@ Result = TypeVar("Result")
 RETRY_PAUSES: Final = (0.25, 0.75)
 """Upper bounds, in seconds, of the pause before each retry. There are few because the caller retries as well."""
 
+POLL_TIMEOUT: Final = 6.0
+"""Seconds for the answer to a poll: all operations wait for it, so a dead connection must not delay them for long."""
+
 _UNANSWERED: Final = frozenset({errors.Unavailable, errors.OutcomeUnknown})
 """The errors of a call without an answer. Their subclasses are not here: an immediate retry does not help those."""
 
@@ -76,6 +79,8 @@ def translate_sdk_errors(action: str, *, creates: bool = False) -> Generator[Non
         raise errors.InvalidRequest(f"cannot {action}: {error}") from error
     except (NoConnection, HTTPClientError) as error:
         raise error_without_answer(f"cannot {action}: no answer from AWS ({error}); {TRY_AGAIN}") from error
+    except TimeoutError as error:
+        raise error_without_answer(f"cannot {action}: AWS has not answered in time; {TRY_AGAIN}") from error
     except NoCredentialsError as error:
         raise errors.Unavailable(f"cannot {action}: {NO_CREDENTIALS}; {TRY_AGAIN}") from error
     except ResponseParserError as error:  # a proxy or load balancer answered in AWS's place
@@ -116,7 +121,9 @@ class AwsCaller:
 
         async def attempt() -> Result:
             with translate_sdk_errors(request.action, creates=request.creates):
-                return parse(await send(clients))
+                async with asyncio.timeout(request.timeout):
+                    answer = await send(clients)
+                return parse(answer)
 
         while True:
             try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from hyperpod_ebs.driver.aws.calls import AwsCaller, translate_sdk_errors
+from hyperpod_ebs.driver.aws.calls import POLL_TIMEOUT, AwsCaller, translate_sdk_errors
 from hyperpod_ebs.driver.aws.ec2_shapes import action_on_volumes, filters, parse_by_id, tag_list
 from hyperpod_ebs.driver.aws.recent_requests import FOUND_WITHIN, RecentRequests, wait_for_predecessors_requests
 from hyperpod_ebs.driver.aws.shared_looks import SharedLooks, TakeKeys
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
 
 _DESCRIBE_SEVERAL: Final = "describe the modifications of volumes"
+_LOOK: Final = Request("DescribeVolumesModifications", "modifications", _DESCRIBE_SEVERAL)
 
 
 @dataclass(kw_only=True)
@@ -78,7 +79,8 @@ class Ec2Modifications(AwsCaller):
     async def describe_modifications(self, ids: Collection[str]) -> Mapping[str, Modification]:
         """Describe the latest modification of each of these volumes that has one."""
         action = action_on_volumes("describe the modifications of", ids)
-        return parse_by_id(action, ids, await self._show_modifications(lambda: ids, action), _parse_modification)
+        request = Request("DescribeVolumesModifications", "waiting operations", action, timeout=POLL_TIMEOUT)
+        return parse_by_id(action, ids, await self._show_modifications(lambda: ids, request), _parse_modification)
 
     async def describe_modification(self, volume_id: str) -> Modification | None:
         """Describe the latest modification of the volume; None if it has none."""
@@ -92,10 +94,12 @@ class Ec2Modifications(AwsCaller):
         return SharedLooks(_DESCRIBE_SEVERAL, self._show_modifications)
 
     async def _show_modifications(
-        self, take_ids: TakeKeys, action: str = _DESCRIBE_SEVERAL
+        self,
+        take_ids: TakeKeys,
+        request: Request = _LOOK,
     ) -> "tuple[tuple[str, VolumeModificationTypeDef], ...]":
         return await self.call_pages(
-            Request("DescribeVolumesModifications", "modifications", action),
+            request,
             lambda aws, page: aws.ec2.describe_volumes_modifications(Filters=filters("volume-id", take_ids()), **page),
             _shapes_with_ids,
         )

@@ -91,7 +91,7 @@ class Ec2Snapshots(AwsCaller):
     async def _show_own_snapshots(self, take_ids: TakeKeys) -> "tuple[tuple[str, SnapshotTypeDef], ...]":
         """Show snapshots of the account: without an owner, EC2 would search the public snapshots of all accounts."""
         return await self.call_pages(
-            Request("DescribeSnapshots", "snapshots", _DESCRIBE_SEVERAL),
+            Request("DescribeSnapshots", "snapshots by id", _DESCRIBE_SEVERAL),
             lambda aws, page: aws.ec2.describe_snapshots(
                 OwnerIds=["self"], Filters=filters("snapshot-id", take_ids()), **page
             ),
@@ -118,7 +118,7 @@ class Ec2Snapshots(AwsCaller):
 
     async def _show_snapshots_named(self, take_names: TakeKeys) -> "tuple[tuple[str, SnapshotTypeDef], ...]":
         return await self.call_pages(
-            Request("DescribeSnapshots", "snapshots", _LOOK_UP_SEVERAL),
+            Request("DescribeSnapshots", "snapshots by name", _LOOK_UP_SEVERAL),
             lambda aws, page: aws.ec2.describe_snapshots(
                 OwnerIds=["self"], Filters=filters(f"tag:{SNAPSHOT_NAME}", take_names()), **page
             ),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from hyperpod_ebs.driver.aws.attachments import parse_attachment
-from hyperpod_ebs.driver.aws.calls import AwsCaller, translate_sdk_errors
+from hyperpod_ebs.driver.aws.calls import POLL_TIMEOUT, AwsCaller, translate_sdk_errors
 from hyperpod_ebs.driver.aws.ec2_shapes import (
     action_on_volumes,
     filters,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _DESCRIBE_SEVERAL: Final = "describe volumes"
 _LOOK_UP_SEVERAL: Final = "look up volumes"
+_LOOK_BY_ID: Final = Request("DescribeVolumes", "volumes by id", _DESCRIBE_SEVERAL)
 _USABLE: Final = frozenset({"opt-in-not-required", "opted-in"})
 
 log = structlog.get_logger(__name__)
@@ -78,7 +79,8 @@ class Ec2Volumes(AwsCaller):
     async def describe_volumes(self, ids: Collection[str]) -> Mapping[str, Volume]:
         """Describe the volumes that exist among `ids`."""
         action = action_on_volumes("describe", ids)
-        return parse_by_id(action, ids, await self._show_volumes(lambda: ids, action), _parse_volume)
+        request = Request("DescribeVolumes", "waiting operations", action, timeout=POLL_TIMEOUT)
+        return parse_by_id(action, ids, await self._show_volumes(lambda: ids, request), _parse_volume)
 
     async def describe_volume(self, volume_id: str) -> Volume:
         """Describe the volume by its id."""
@@ -98,11 +100,11 @@ class Ec2Volumes(AwsCaller):
         return SharedLooks(_DESCRIBE_SEVERAL, self._show_volumes)
 
     async def _show_volumes(
-        self, take_ids: TakeKeys, action: str = _DESCRIBE_SEVERAL
+        self, take_ids: TakeKeys, request: Request = _LOOK_BY_ID
     ) -> "tuple[tuple[str, VolumeTypeDef], ...]":
         """Show volumes by a filter, not by a list of ids: one unknown id would fail the call for all."""
         return await self.call_pages(
-            Request("DescribeVolumes", "volumes", action),
+            request,
             lambda aws, page: aws.ec2.describe_volumes(Filters=filters("volume-id", take_ids()), **page),
             _shapes_with_ids,
         )
@@ -123,7 +125,7 @@ class Ec2Volumes(AwsCaller):
 
     async def _show_volumes_named(self, take_names: TakeKeys) -> "Iterable[tuple[str, tuple[str, VolumeTypeDef]]]":
         described = await self.call_pages(
-            Request("DescribeVolumes", "volumes", _LOOK_UP_SEVERAL),
+            Request("DescribeVolumes", "volumes by name", _LOOK_UP_SEVERAL),
             lambda aws, page: aws.ec2.describe_volumes(Filters=filters(f"tag:{VOLUME_NAME}", take_names()), **page),
             _shapes_with_ids,
         )

@@ -19,6 +19,8 @@ class Request:
     """Whether sending the request twice has the same effect as sending it once."""
     service: str = "ec2"
     """The SDK's name of the service."""
+    timeout: float | None = None
+    """Seconds for AWS's answer to one attempt; None for the SDK's own limits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

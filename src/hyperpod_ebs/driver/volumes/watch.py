@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
-from typing import Final, Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import structlog
 
@@ -36,9 +36,6 @@ from hyperpod_ebs.driver.volumes.pace import (
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
-
-POLL_TIMEOUT: Final = 6.0
-"""Seconds for one poll: all operations wait for it, so a dead connection must not delay them for long."""
 
 
 @dataclass(slots=True, eq=False)
@@ -68,7 +65,8 @@ class Poller(Generic[T]):
         """Poll by calls of `describe`.
 
         Args:
-            describe: Takes up to 200 ids, and leaves out unknown ones.
+            describe: Takes up to 200 ids, and leaves out unknown ones. It waits for its turn to call AWS, and then for
+                the answer: all operations wait for it, so a lost answer must not delay it for long.
             beliefs: How long transitions take.
             rate: Returns how many calls of `describe` AWS accepts a second.
             delay: Returns for how many seconds a change waits for its turn at AWS.
@@ -155,8 +153,7 @@ class Poller(Generic[T]):
         waiters = [waiter for waiter in self._waiters if waiter.volume_id in ids]
         unread: Collection[str] = ()
         try:
-            async with asyncio.timeout(POLL_TIMEOUT):
-                found = await self._describe(ids)
+            found = await self._describe(ids)
         except PartlyRead as partly:  # only the waiters of unreadable objects keep waiting
             log.warning("cannot read some of the polled objects", error=str(partly))
             found, unread = partly.found, partly.unread
@@ -164,7 +161,7 @@ class Poller(Generic[T]):
             self._pace.note_success()
             self._fail(waiters, denied)
             return
-        except (errors.Error, TimeoutError) as error:
+        except errors.Error as error:
             self._pace.note_failure()
             log.warning("poll failed", error=str(error), waiting=len(waiters))
             return
