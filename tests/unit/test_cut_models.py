@@ -77,6 +77,18 @@ def test_every_shape_that_a_model_refers_to_is_in_it(service: str) -> None:
     assert named == model["shapes"].keys()
 
 
+def test_the_list_of_endpoints_has_the_services_that_the_driver_calls_as_botocore_has_them() -> None:
+    """Botocore falls back to a service's default endpoint, without an error, if its list lacks the service."""
+    whole = Loader().load_data("endpoints")
+    cut = json.loads((MODELS / "endpoints.json").read_text())
+    prefixes = {whole_model(service)["metadata"]["endpointPrefix"] for service in OPERATIONS}
+
+    assert cut.keys() == whole.keys()
+    for ours, botocores in zip(cut["partitions"], whole["partitions"], strict=True):
+        services = {name: service for name, service in botocores["services"].items() if name in prefixes}
+        assert ours == {**botocores, "services": services}
+
+
 @pytest.mark.parametrize("service", OPERATIONS)
 async def test_a_client_works_with_the_cut_model(service: str) -> None:
     """Endpoint rules and partitions still come from botocore's own data directory."""

@@ -1,5 +1,6 @@
 """The AWS operations that the driver calls. The driver loads only the parts of the SDK's models that describe these.
 
+The SDK's list of endpoints is cut down to their services, too.
 `hatch_build.py` runs this file on its own when the package is built, so it must not import from the package.
 """
 
