@@ -1,7 +1,7 @@
 """The governor: calls to AWS wait for their turn, and none is sent that AWS can only throttle."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.aws_request import Request
-from hyperpod_ebs.driver.volumes.governor import MAX_CHANGES, MAX_READS, PATIENCE, Governor
+from hyperpod_ebs.driver.volumes.governor import MAX_CHANGES, MAX_READS, PATIENCE, Governor, calls_per_second
 from hyperpod_ebs.kit import operations
 from hyperpod_ebs.kit.operations import Interruption, Operation, Operations
 from tests.support.virtual_time import now, run
@@ -291,6 +291,37 @@ def test_a_caller_that_gives_up_learns_the_position_and_the_expected_time() -> N
         assert not operations.joined_wait()
 
     run_scene(scene)
+
+
+def test_the_position_of_a_call_counts_the_turns_of_other_volumes_that_come_before_it() -> None:
+    """Two calls for a volume are not sent one after the other while another volume waits."""
+
+    async def read() -> None:
+        governor, sent = Governor(), Sent()
+        await call_all(governor, sent, [request_for("AttachVolume", f"vol-{number}") for number in range(51)])
+        async with asyncio.TaskGroup() as tasks, Operations[str]() as running:
+            for key, subject in (("first", "vol-a"), ("second", "vol-a"), ("third", "vol-b")):
+                request = request_for("AttachVolume", subject)
+
+                def act(request: Request = request) -> Coroutine[None, None, str]:
+                    return governor.call(request, lambda: sent.send(request))
+
+                tasks.create_task(running.run(key, Operation("attach"), act))
+            await asyncio.sleep(0.01)
+
+            waits = {state.key: state.waits_for for state in running.states()}
+
+            assert "with 0 calls before it" in waits["first"]
+            assert "with 2 calls before it" in waits["second"]
+            assert "with 1 calls before it" in waits["third"]
+
+    run(read())
+
+
+@pytest.mark.parametrize(("rate", "text"), [(1 / 30, "0.033"), (4.83, "4.8"), (20, "20"), (240, "240"), (1500, "1500")])
+def test_the_rate_is_written_without_an_exponent(rate: float, text: str) -> None:
+    """An account may have a limit of hundreds of calls a second."""
+    assert calls_per_second(rate) == text
 
 
 def test_an_operation_that_nobody_waits_for_gives_way_while_its_call_waits_and_the_call_is_never_sent() -> None:

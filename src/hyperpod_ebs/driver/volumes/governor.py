@@ -84,6 +84,8 @@ class _Line:
     _waiting: OrderedDict[str, deque[_Turn]] = field(default_factory=OrderedDict)
     """The turns of each subject; the subject whose turn is next comes first."""
     length: int = 0
+    _positions: dict[_Turn, int] | None = None
+    """The turns before each turn; None after a change, until a position is asked for."""
 
     @property
     def is_read(self) -> bool:
@@ -98,19 +100,19 @@ class _Line:
     def add(self, turn: _Turn) -> None:
         """Add a turn at the end."""
         self._waiting.setdefault(turn.subject, deque()).append(turn)
-        self.length += 1
+        self._note_change(1)
 
     def add_first(self, turn: _Turn) -> None:
         """Add the turn of a throttled call, which is the next one."""
         self._waiting.setdefault(turn.subject, deque()).appendleft(turn)
         self._waiting.move_to_end(turn.subject, last=False)
-        self.length += 1
+        self._note_change(1)
 
     def take(self) -> _Turn:
         """Remove the next turn; the subject's further turns come after those of the others."""
         subject, turns = next(iter(self._waiting.items()))
         turn = turns.popleft()
-        self.length -= 1
+        self._note_change(-1)
         if turns:
             self._waiting.move_to_end(subject)
         else:
@@ -121,23 +123,38 @@ class _Line:
         """Remove a turn whose caller has left."""
         turns = self._waiting[turn.subject]
         turns.remove(turn)
-        self.length -= 1
+        self._note_change(-1)
         if not turns:
             del self._waiting[turn.subject]
 
     def position(self, turn: _Turn) -> int:
-        """The turns before this one, at most."""
-        place = self._waiting[turn.subject].index(turn)
-        before = 0
-        for subject, turns in self._waiting.items():
-            if subject == turn.subject:
-                return before + place
-            before += min(len(turns), place + 1)
-        return before
+        """The turns that come before this one, if no further call is made."""
+        if self._positions is None:  # computed for all turns at once: thousands of callers may ask at the same time
+            self._positions = {each: position for position, each in enumerate(self._turns_in_order())}
+        return self._positions[turn]
 
     def subjects(self) -> Iterator[str]:
         """The subjects, in the order of their turns."""
         return iter(self._waiting)
+
+    def _turns_in_order(self) -> Iterator[_Turn]:
+        """All turns, in the order in which they come: one of each subject, then the next one of each."""
+        left = [iter(turns) for turns in self._waiting.values()]
+        while left:
+            subjects, left = left, []
+            for turns in subjects:
+                if turn := next(turns, None):
+                    yield turn
+                    left.append(turns)
+
+    def _note_change(self, added: int) -> None:
+        self.length += added
+        self._positions = None
+
+
+def calls_per_second(rate: float) -> str:
+    """A rate for a message, with two significant digits or all before the point."""
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"  # noqa: PLR2004 - two digits
 
 
 class Governor:
@@ -244,7 +261,8 @@ class Governor:
         seconds = line.budget.delay_of(position, asyncio.get_running_loop().time())
         return (
             f"the call {line.operation} waits for its turn, with {position} calls before it and for about "
-            f"{seconds:.0f} s more: AWS accepts about {line.budget.rate:.2g} of them a second from this account"
+            f"{seconds:.0f} s more: AWS accepts about {calls_per_second(line.budget.rate)} of them a second from this "
+            "account"
         )
 
     def _end_call(self, line: _Line) -> None:
