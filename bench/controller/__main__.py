@@ -16,11 +16,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import assert_never
 
 from bench.controller import measurements
 from bench.controller.contender import OUR_CONTROLLER, Contender
 from bench.controller.measurement import FULL, QUICK, Result, Scale
-from bench.controller.measurements import Measurement, run_measurement
+from bench.controller.measurements import Measurement, Simulation, run_measurement, run_simulation
 from bench.controller.quiet_machine import look_at_machine
 from bench.controller.report import document, print_table
 from hyperpod_ebs.sandbox.failures import explanation
@@ -32,7 +33,7 @@ class Options:
     """What the user wants."""
 
     contenders: Sequence[Contender]
-    measurements: Sequence[Measurement]
+    measurements: Sequence[Measurement | Simulation]
     scale: Scale
     directory: Path | None
     json: Path | None
@@ -73,12 +74,18 @@ def parse_options() -> Options:
 
 async def run_all(options: Options, report: Callable[[str], None], results: list[Result]) -> None:
     """Run each measurement for one contender after the other, and add its result to `results`."""
-    for measurement in options.measurements:
-        for contender in options.contenders:
-            result = await run_measurement(
-                measurement, contender, scale=options.scale, directory=options.directory, report=report
-            )
-            results.append(result)
+    for one in options.measurements:
+        match one:
+            case Measurement():
+                for contender in options.contenders:
+                    result = await run_measurement(
+                        one, contender, scale=options.scale, directory=options.directory, report=report
+                    )
+                    results.append(result)
+            case Simulation():
+                results.append(await run_simulation(one, scale=options.scale, report=report))
+            case _:
+                assert_never(one)
 
 
 async def main() -> int:

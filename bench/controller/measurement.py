@@ -22,6 +22,8 @@ class Scale:
     """By the number of lives at once, how often as many are run."""
     burst: int
     """Volumes that are created and attached at once."""
+    simulated: int
+    """The same on a virtual clock."""
     starts: int
     """Starts of the controller."""
     rpcs: int
@@ -30,7 +32,9 @@ class Scale:
     """What differs from the documented token buckets, by operation."""
 
 
-FULL: Final = Scale(profile="aws", lives={1: 25, 10: 6, 100: 2}, burst=500, starts=9, rpcs=80, limits={})
+FULL: Final = Scale(
+    profile="aws", lives={1: 25, 10: 6, 100: 2}, burst=500, simulated=5000, starts=9, rpcs=80, limits={}
+)
 
 _CHANGING: Final = (
     "ec2:CreateVolume",
@@ -43,6 +47,7 @@ QUICK: Final = Scale(
     profile="instant",
     lives={1: 2, 5: 1},
     burst=40,
+    simulated=200,
     starts=2,
     rpcs=30,
     limits={operation: {"capacity": 20.0, "refill": 10.0} for operation in _CHANGING},

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.controller import burst, lives, rpcs
+from bench.controller import burst, lives, rpcs, simulation
 from bench.controller.cloud import open_cloud
-from bench.controller.contender import Contender
+from bench.controller.contender import OUR_CONTROLLER, Contender
 from bench.controller.measurement import Findings, Result, Row, Scale, Site
 from hyperpod_ebs.sandbox.failures import StepFailed
 from hyperpod_ebs.sandbox.sandbox import Sandbox
@@ -20,7 +20,7 @@ _DEADLINE: Final = 1200.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """Something to measure."""
+    """Something to measure with processes, on a cloud."""
 
     name: str
     rows: Callable[[Scale], Sequence[Row]]
@@ -31,7 +31,16 @@ class Measurement:
     """Whether the cloud takes no time and throttles nothing, at any scale."""
 
 
-ALL: Final = (
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """Something to simulate with the controller's code; a peer has none."""
+
+    name: str
+    rows: Callable[[Scale], Sequence[Row]]
+    measure: Callable[[Scale], Findings]
+
+
+ALL: Final[Sequence[Measurement | Simulation]] = (
     Measurement(name="lives", rows=lives.rows, measure=lives.measure, volumes=lambda scale: max(scale.lives)),
     Measurement(name="burst", rows=burst.rows, measure=burst.measure, volumes=lambda scale: scale.burst + 1),
     Measurement(
@@ -42,6 +51,7 @@ ALL: Final = (
     ),
     Measurement(name="rpcs", rows=rpcs.rpc_rows, measure=rpcs.measure_rpcs, is_immediate=True),
     Measurement(name="starts", rows=rpcs.start_rows, measure=rpcs.measure_starts, is_immediate=True),
+    Simulation(name="simulation", rows=simulation.rows, measure=simulation.measure),
 )
 
 
@@ -88,6 +98,13 @@ async def run_measurement(
             raise StepFailed(f"{name} did not end within {_DEADLINE:g} s") from error
         raise
     return Result(measurement=measurement.name, contender=contender.name, findings=findings)
+
+
+async def run_simulation(one: Simulation, *, scale: Scale, report: Callable[[str], None]) -> Result:
+    """Run a simulation in a thread, which has no event loop of its own."""
+    report(f"{one.name}: start")
+    findings = await asyncio.to_thread(one.measure, scale)
+    return Result(measurement=one.name, contender=OUR_CONTROLLER.name, findings=findings)
 
 
 def _cloud_flags(measurement: Measurement, scale: Scale, directory: Path) -> Sequence[str]:

@@ -78,4 +78,4 @@ def _number(value: float | None) -> str:
     """A number with three digits that count."""
     if value is None:
         return "-"
-    return f"{value:.0f}" if value == int(value) or abs(value) >= _WHOLE else f"{value:.3g}"
+    return f"{value:.0f}" if value == int(value) or abs(value) >= _WHOLE else f"{value:#.3g}"

@@ -75,10 +75,18 @@ async def test_the_benchmark_measures_ours_and_a_peer_and_leaves_nothing_behind(
 
 
 async def test_the_benchmark_without_a_peer_compares_ours_with_the_limits_alone(short_path: Path) -> None:
-    printed = await run_bench("--rows", "lives,rpcs,starts", "--output", "json")
+    printed = await run_bench("--rows", "lives,rpcs,starts,simulation", "--output", "json")
 
     rows = {row["id"]: row for row in json.loads(printed)["rows"]}
-    assert set(rows) >= {"waste_mean_1", "waste_p95_1", "calls_1", "cpu_1", "rpc_plugin_info", "start"}
+    assert set(rows) >= {
+        "waste_mean_1",
+        "waste_p95_1",
+        "calls_1",
+        "cpu_1",
+        "rpc_plugin_info",
+        "start",
+        "simulated_calls",
+    }
     assert rows["calls_1"]["peer"] is None
     assert rows["calls_1"]["ours_to_limit"] == rows["calls_1"]["ours"] / rows["calls_1"]["limit"]
     assert_nothing_is_left(short_path)
