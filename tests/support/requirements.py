@@ -220,7 +220,6 @@ SECTIONS: Final = (
             "rates.within-aws-limits": Requirement(
                 sentence="The driver's calls stay within AWS's rate limits.",
                 source=f"{_EC2.removesuffix('APIReference')}DeveloperGuide/ec2-api-throttling.html",
-                gap="the watcher keeps to its share of the Describe budget; other calls are not limited",
             ),
         },
     ),

@@ -1,5 +1,6 @@
 """Calls to AWS: the driver repeats them where that helps, and never takes a possible success for a failure."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -71,6 +72,33 @@ def test_all_pages_are_read() -> None:
     caller = AwsCaller(clients=connect)
     assert run(caller.call_pages(LIST, send, lambda answer: str(answer["is"]))) == ("a", "b")
     assert requested == [{}, {"NextToken": "more"}, {"NextToken": "last"}]
+
+
+def test_a_call_without_an_answer_is_repeated_before_the_calls_that_came_later() -> None:
+    """Until then its outcome is unknown: a detachment of the same volume has to wait for it."""
+    subjects = [f"vol-{number}" for number in range(80)]
+    sent: list[str] = []
+
+    async def act() -> None:
+        caller = AwsCaller(clients=connect)
+
+        async def attach(subject: str) -> str:
+            async def send(_: Clients) -> str:
+                sent.append(subject)
+                if sent == subjects[:1]:
+                    raise LOST
+                return "attached"
+
+            return await caller.call(Request("AttachVolume", subject, f"attach volume {subject}"), send, str)
+
+        async with asyncio.TaskGroup() as tasks:
+            for subject in subjects:
+                tasks.create_task(attach(subject))
+
+    run(act())
+
+    assert sorted(sent) == sorted([*subjects, "vol-0"])
+    assert sent.index("vol-0", 1) < 50
 
 
 def test_an_unanswered_call_is_repeated_only_a_few_times() -> None:

@@ -48,6 +48,7 @@ async def call_all(governor: Governor, sent: Sent, requests: Sequence[Request], 
             tasks.create_task(governor.call(request, lambda request=request: sent.send(request, seconds)))  # type: ignore[misc] # a lambda's default
 
 
+@pytest.mark.requirement("rates.within-aws-limits")
 def test_no_more_calls_are_sent_than_the_account_has_tokens_for() -> None:
     """EC2 Developer Guide, "Request throttling": 50 calls of AttachVolume at once, then five a second."""
     sent = Sent()

@@ -172,6 +172,26 @@ async def test_an_operation_that_waits_gives_way_at_once(operations: Operations[
     assert (waiting.started, waiting.ended) == (1, 1)
 
 
+@pytest.mark.requirement("detach.preempts")
+async def test_an_operation_that_has_waited_within_a_wait_still_gives_way_at_once(operations: Operations[str]) -> None:
+    """An attach that waits for its volume also asks for the volume by its id, and that call waits for its turn."""
+    work, interruption, quick = Work(), Interruption(), Work()
+    quick.opened.set()
+
+    async def attach() -> None:
+        with interruption.allow():
+            with waiting(lambda: "waits for its turn", may_give_way=True):
+                await asyncio.sleep(0)
+            await work()
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await operations.run("vol-1", ATTACH, attach, interruption=interruption)
+
+    async with asyncio.timeout(10):
+        assert await operations.run("vol-1", Operation("detach"), quick, preempts={"attach"}) == 1
+
+
 async def test_an_operation_that_runs_another_one_waits_for_the_same(operations: Operations[str]) -> None:
     """A caller that gives up learns what the inner operation waits for."""
     work = Work()

@@ -52,11 +52,11 @@ class Interruption:
         """
         if self.is_requested:
             raise Busy("the operation has given way to another one; try again")
-        self._waiting_task = asyncio.current_task()
+        outer, self._waiting_task = self._waiting_task, asyncio.current_task()
         try:
             yield
         finally:
-            self._waiting_task = None
+            self._waiting_task = outer
 
     def request(self) -> None:
         """End the operation now if it waits, otherwise before it waits the next time."""

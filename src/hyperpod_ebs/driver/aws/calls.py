@@ -117,7 +117,7 @@ class AwsCaller:
         """
         clients = await self.clients()
         pauses = iter(RETRY_PAUSES)
-        is_first, outcome_unknown = True, False
+        is_repeat, outcome_unknown = False, False
 
         async def attempt() -> Result:
             with translate_sdk_errors(request.action, creates=request.creates):
@@ -127,7 +127,7 @@ class AwsCaller:
 
         while True:
             try:
-                return await self.governor.call(request, attempt, may_give_way=is_first)
+                return await self.governor.call(request, attempt, is_repeat=is_repeat)
             except errors.Error as error:
                 outcome_unknown = outcome_unknown or isinstance(error, errors.OutcomeUnknown)
                 pause = next(pauses, None)
@@ -137,7 +137,7 @@ class AwsCaller:
                             f"{error}; an earlier attempt got no answer and may have succeeded"
                         ) from error
                     raise
-            is_first = False
+            is_repeat = True
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads the load, protects no secret
 
     async def resolve_account_id(self) -> str:

@@ -5,7 +5,7 @@ not slow another one. A call is sent when the `Budget` of its operation has a to
 If calls of several operations could be sent, detachments go first, then attachments, creations and deletions: the
 calls that pods wait for come before the others. Within a line, the subjects (volumes, snapshots) take
 turns, the one that has waited longest first. A call that AWS throttles goes back to the head of its line; its caller
-sees nothing of that.
+sees nothing of that. So does a call that got no answer, because the outcome of its first attempt is unknown until then.
 """
 
 import asyncio
@@ -103,7 +103,7 @@ class _Line:
         self._note_change(1)
 
     def add_first(self, turn: _Turn) -> None:
-        """Add the turn of a throttled call, which is the next one."""
+        """Add the turn of a call that is repeated, which is the next one."""
         self._waiting.setdefault(turn.subject, deque()).appendleft(turn)
         self._waiting.move_to_end(turn.subject, last=False)
         self._note_change(1)
@@ -167,15 +167,15 @@ class Governor:
         self._timer: asyncio.TimerHandle | None = None
 
     async def call(
-        self, request: Request, attempt: Callable[[], Awaitable[Result]], *, may_give_way: bool = True
+        self, request: Request, attempt: Callable[[], Awaitable[Result]], *, is_repeat: bool = False
     ) -> Result:
         """Wait for the request's turn and make the attempt; repeat both while AWS throttles it.
 
         Args:
             request: What `attempt` sends.
             attempt: Sends the request once, and raises `Throttled` if AWS throttles it.
-            may_give_way: Whether the operation that makes the call may be ended while the call waits for its turn:
-                no earlier attempt may have taken effect.
+            is_repeat: Whether an earlier attempt got no answer. It may have taken effect, so the call comes next, and
+                the operation that makes it is not ended while it waits for its turn.
 
         Raises:
             Throttled: The turn did not come within `PATIENCE` seconds.
@@ -186,11 +186,11 @@ class Governor:
         line = self._line(request.operation, request.service)
         began = loop.time()
         turn = _Turn(request.subject)
-        line.add(turn)
+        (line.add_first if is_repeat else line.add)(turn)
         while True:
             try:
                 async with asyncio.timeout_at(began + PATIENCE):
-                    await self._wait_for(turn, line, may_give_way=may_give_way)
+                    await self._wait_for(turn, line, may_give_way=not is_repeat)
             except TimeoutError as late:
                 raise errors.Throttled(
                     f"cannot {request.action}: AWS has not accepted the call for {PATIENCE:g} s, because the account "
