@@ -13,7 +13,7 @@ from bench.controller.cloud import Cloud
 from bench.controller.contender import Controller, run_controller
 from bench.controller.measurement import Findings, Row, Scale, Site
 from bench.controller.phase import measure_phase
-from bench.controller.sidecars import Sidecars
+from bench.controller.sidecars import Journal, Sidecars
 from bench.controller.time_line import Sample, TimeLine
 
 NEIGHBOUR: Final = 0.3
@@ -114,17 +114,7 @@ async def _create_and_attach(
     memory = controller.peak_memory_mib
     site.report(f"{count} volumes created and attached in {phase.seconds:.1f} s")
     reached = await cloud.state_instants()
-    line = TimeLine.build(
-        samples,
-        calls=sidecars.journal.calls,
-        attached=[instant for (volume, state), instant in reached.items() if state == "attached" and volume in nodes],
-        buckets=_BUCKETS,
-    )
-    title = f"{count} volumes created and attached at once: {site.contender.name}"
-    site.save(f"{name}.svg", line.svg(title))
-    site.save(f"{name}.txt", line.text(title))
-    detach = other.journal.calls[-1]
-    cloud_time = reached[other_volume, "detached"] - reached[other_volume, "detaching"]
+    _save_time_line(site, name, samples, sidecars.journal, attached=[reached[volume, "attached"] for volume in nodes])
     return nodes, Findings(
         {
             f"{name}_makespan": phase.seconds / bound.arithmetic_seconds,
@@ -132,10 +122,26 @@ async def _create_and_attach(
             f"{name}_failed": sidecars.journal.failures.total(),
             f"{name}_calls": phase.calls.total / count,
             f"{name}_memory": memory,
-            f"{name}_detach": detach.answered - detach.asked - cloud_time,
+            f"{name}_detach": _detach_seconds(other.journal, reached, other_volume),
         },
         {**phase.details(sidecars.journal), **asdict(bound), "failed_detaches_in_the_middle": other.journal.failures},
     )
+
+
+def _detach_seconds(journal: Journal, reached: Mapping[tuple[str, str], float], volume: str) -> float:
+    """The seconds from the first request for the detach to its answer, without those of the state change."""
+    calls = [call for call in journal.calls if call.rpc == "ControllerUnpublishVolume"]
+    cloud_time = reached[volume, "detached"] - reached[volume, "detaching"]
+    return calls[-1].answered - calls[0].asked - cloud_time
+
+
+def _save_time_line(
+    site: Site, name: str, samples: Sequence[Sample], journal: Journal, *, attached: Sequence[float]
+) -> None:
+    line = TimeLine.build(samples, calls=journal.calls, attached=attached, buckets=_BUCKETS)
+    title = f"{len(attached)} volumes created and attached at once: {site.contender.name}"
+    site.save(f"{name}.svg", line.svg(title))
+    site.save(f"{name}.txt", line.text(title))
 
 
 @asynccontextmanager
