@@ -65,6 +65,15 @@ async def test_a_hundred_volumes_at_once_are_looked_up_by_a_few_calls(controller
     assert await controller.call_count("ec2:DescribeVolumes") - before <= 5
 
 
+async def test_a_hundred_volumes_at_once_for_which_the_driver_chooses_the_zone_are_a_few_calls(
+    controller: Controller,
+) -> None:
+    """A StorageClass with immediate binding and without allowedTopologies leaves the zone to the driver."""
+    await await_at_once(controller.cloud.list_zones() for _ in range(100))
+
+    assert await controller.call_count("ec2:DescribeAvailabilityZones") <= 2
+
+
 @pytest.mark.parametrize("consistency", ["immediate", "eventual"])
 async def test_a_hundred_snapshots_that_are_asked_for_four_times_are_a_few_calls(
     monkeypatch: pytest.MonkeyPatch, consistency: str

@@ -2,7 +2,7 @@
 # botocore marks every member of an answer as optional. A missing one is a KeyError, which `calls` reports:
 # pyright: reportTypedDictNotRequiredAccess=false
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Awaitable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -38,8 +38,13 @@ if TYPE_CHECKING:
         VolumeTypeDef,
     )
 
+    from hyperpod_ebs.driver.aws.clients import Clients
+
 _DESCRIBE_SEVERAL: Final = "describe volumes"
 _LOOK_UP_SEVERAL: Final = "look up volumes"
+_LIST_ZONES: Final = "list availability zones"
+_USABLE_ZONES: Final = "usable zones"
+"""The only key of the looks at zones: all of them ask for the same."""
 _LOOK_BY_ID: Final = Request("DescribeVolumes", "volumes by id", _DESCRIBE_SEVERAL)
 _USABLE: Final = frozenset({"opt-in-not-required", "opted-in"})
 
@@ -146,11 +151,19 @@ class Ec2Volumes(AwsCaller):
 
     async def list_zones(self) -> tuple[str, ...]:
         """List the names of the region's availability zones that are usable now, in order."""
-        return await self.call(
-            Request("DescribeAvailabilityZones", "zones", "list availability zones"),
-            lambda aws: aws.ec2.describe_availability_zones(),
-            _parse_zones,
-        )
+        return tuple(await self._zones.look(_USABLE_ZONES, _LIST_ZONES))
+
+    @cached_property
+    def _zones(self) -> SharedLooks[str]:
+        return SharedLooks(_LIST_ZONES, self._show_zones)
+
+    async def _show_zones(self, take_keys: TakeKeys) -> "Iterable[tuple[str, str]]":
+        def send(aws: "Clients") -> "Awaitable[DescribeAvailabilityZonesResultTypeDef]":
+            take_keys()
+            return aws.ec2.describe_availability_zones()
+
+        zones = await self.call(Request("DescribeAvailabilityZones", "zones", _LIST_ZONES), send, _parse_zones)
+        return ((_USABLE_ZONES, zone) for zone in zones)
 
     async def _own(self, described: "Collection[tuple[str, VolumeTypeDef]]") -> "list[tuple[str, VolumeTypeDef]]":
         """The volumes of this account; other accounts can share volumes with it.
