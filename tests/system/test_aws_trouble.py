@@ -48,6 +48,15 @@ async def test_a_wrong_role_is_named_and_fixed_without_a_restart(emulator: Emula
         assert len(logged) == 2, "once when it appeared, once when it was fixed"
 
 
+async def test_a_check_that_aws_throttles_is_not_a_problem(emulator: Emulator, short_path: Path) -> None:
+    """In a burst, the account's budget for DescribeVolumes may be used up; Probe must not fail because of that."""
+    emulator.faults.plan("DescribeVolumes", AwsFault("RequestLimitExceeded", "Request limit exceeded.", 503))
+
+    async with start_controller(short_path, environment(emulator)) as controller:
+        assert await controller.get_page("/healthz") == (200, "ok\n")
+        assert emulator.faults.remaining() == 0
+
+
 @pytest.mark.requirement("controller.serves-without-sts")
 async def test_without_sts_only_attachments_to_hyperpod_nodes_fail(
     emulator: Emulator, aws: Aws, short_path: Path

@@ -23,7 +23,7 @@ from hyperpod_ebs.driver.aws.ec2_instance_types import Ec2InstanceTypes
 from hyperpod_ebs.driver.aws.ec2_modifications import Ec2Modifications
 from hyperpod_ebs.driver.aws.ec2_snapshots import Ec2Snapshots
 from hyperpod_ebs.driver.aws.ec2_volumes import Ec2Volumes
-from hyperpod_ebs.driver.aws.errors import TRY_AGAIN
+from hyperpod_ebs.driver.aws.errors import THROTTLING, TRY_AGAIN
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.observe.condition import Condition
 from hyperpod_ebs.driver.volumes.cloud import Cloud
@@ -137,7 +137,8 @@ async def _check_access(clients: Clients) -> None:
         try:
             await clients.ec2.describe_volumes(DryRun=True, MaxResults=5)
         except ClientError as answer:
-            if answer.response.get("Error", {}).get("Code") != _DRY_RUN:
+            # AWS throttles a caller only if it accepts the credentials. The driver's other calls wait for their turn.
+            if answer.response.get("Error", {}).get("Code") not in {_DRY_RUN, *THROTTLING}:
                 raise
 
 
