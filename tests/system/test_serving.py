@@ -45,6 +45,8 @@ class GatedCloud:
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     calls: int = 0
     error: Exception | None = None
+    holds_descriptions: bool = False
+    """Whether a description waits, too."""
 
     async def delete_volume(self, volume_id: str) -> None:
         """Wait, then delete, or raise what the test planned."""
@@ -68,6 +70,8 @@ class GatedCloud:
     async def describe_volume(self, volume_id: str) -> Volume:
         """Describe the one volume."""
         assert volume_id == VOLUME
+        if self.holds_descriptions:
+            await self.opened.wait()
         held = Attachment(state=AttachState.ATTACHED, node=nodes.parse(HYPERPOD_NODE), holder=HYPERPOD_NODE)
         state = VolumeState.IN_USE
         return Volume(id=VOLUME, size=GiB(1), zone="z", state=state, type="gp3", attachments=(held,))
@@ -389,6 +393,21 @@ async def test_the_callers_deadline_is_answered_before_it_passes(
 
     assert error.code() is StatusCode.DEADLINE_EXCEEDED
     message = r"DeleteVolume is still running after \d+ s; try again to join it"
+    assert re.fullmatch(message, error.details() or "")
+
+
+async def test_a_call_that_only_reads_ends_at_its_deadline_and_does_not_say_that_it_can_be_joined(
+    served: ServedController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only operations outlive the call that started them."""
+    monkeypatch.setattr(interceptors, "MARGIN", 30.0)
+    served.gate.holds_descriptions = True
+
+    request = csi_pb2.ControllerGetVolumeRequest(volume_id=VOLUME)
+    error = await error_of(served.controller.ControllerGetVolume(request, timeout=30.3))
+
+    assert error.code() is StatusCode.DEADLINE_EXCEEDED
+    message = r"ControllerGetVolume was ended after \d+ s, because its deadline has passed; try again"
     assert re.fullmatch(message, error.details() or "")
 
 

@@ -127,6 +127,11 @@ def waiting(describe: Callable[[], str], *, may_give_way: bool) -> Generator[Non
         running.describe_wait = None
 
 
+def has_joined() -> bool:
+    """Whether the current task has joined an operation."""
+    return _JOINED.get() is not None
+
+
 def joined_wait() -> str:
     """What the operation waits for that the current task has joined last; empty if it does not say."""
     running = _JOINED.get()

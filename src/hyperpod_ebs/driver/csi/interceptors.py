@@ -158,7 +158,7 @@ class Calls(grpc.aio.ServerInterceptor):
         """Run the call until its deadline.
 
         Raises:
-            TimedOut: The deadline has passed; the operation continues, and another call can join it.
+            TimedOut: The deadline has passed. If the call has an operation, it continues, and another call can join it.
             Unavailable: The driver is stopping, or the operation still waits for its turn to call AWS.
         """
         remaining = context.time_remaining()
@@ -175,6 +175,10 @@ class Calls(grpc.aio.ServerInterceptor):
             if self._is_stopping:
                 raise errors.Unavailable(
                     f"{call.name} was interrupted after {took:.0f} s: the driver is stopping; try again"
+                ) from error
+            if not operations.has_joined():
+                raise errors.TimedOut(
+                    f"{call.name} was ended after {took:.0f} s, because its deadline has passed; try again"
                 ) from error
             if wait := operations.joined_wait():
                 raise errors.Unavailable(
