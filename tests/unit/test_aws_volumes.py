@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from botocore.exceptions import ConnectTimeoutError
 
 from hyperpod_ebs.driver.aws.account import Account
 from hyperpod_ebs.driver.aws.calls import POLL_TIMEOUT
-from hyperpod_ebs.driver.aws.clients import Clients
+from hyperpod_ebs.driver.aws.clients import CONNECT_TIMEOUT, Clients
 from hyperpod_ebs.driver.aws.ec2_snapshots import Ec2Snapshots
 from hyperpod_ebs.driver.aws.ec2_volumes import Ec2Volumes
 from hyperpod_ebs.driver.model import errors
@@ -296,6 +297,15 @@ def test_volumes_that_other_accounts_share_are_not_listed() -> None:
     assert (alone.identity_calls, together.identity_calls) == (0, 1)
 
 
+class HangingSts(ScriptedAws):
+    """Answers no call to STS."""
+
+    async def get_caller_identity(self) -> Mapping[str, Any]:
+        """Fail like a connection that is never open."""
+        await asyncio.sleep(CONNECT_TIMEOUT)
+        raise ConnectTimeoutError(endpoint_url="https://sts")
+
+
 def test_simultaneous_calls_look_up_the_account_once() -> None:
     """Hundreds of volumes may be attached at once when a controller starts."""
     aws = ScriptedAws([])
@@ -309,3 +319,15 @@ def test_simultaneous_calls_look_up_the_account_once() -> None:
     run(look_up())
 
     assert aws.identity_calls == 1
+
+
+def test_simultaneous_calls_learn_together_that_sts_does_not_answer() -> None:
+    """A VPC may have no endpoint for STS. Calls that ask one after the other would wait for hours."""
+    volumes = ec2_volumes(HangingSts([]))
+
+    async def look_up() -> float:
+        outcomes = await outcomes_of(*(volumes.resolve_account_id() for _ in range(100)))
+        assert all(isinstance(outcome, errors.Unavailable) for outcome in outcomes)
+        return now()
+
+    assert run(look_up()) < 20

@@ -1,7 +1,6 @@
 """The AWS account that the driver works for, and the ARNs of its HyperPod clusters."""
 
-import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(slots=True, kw_only=True)
@@ -12,8 +11,6 @@ class Account:
     region: str
     known_id: str | None = None
     """Twelve digits; None until it is looked up."""
-    lookup: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
-    """Held while the id is looked up."""
 
     def cluster_arn(self, account_id: str, cluster_id: str) -> str:
         """The ARN of a HyperPod cluster in this partition and region."""

@@ -10,6 +10,7 @@ import random
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypedDict, TypeVar
 
 from botocore.exceptions import (
@@ -29,11 +30,14 @@ from hyperpod_ebs.driver.aws.errors import (
     error_for_response,
     parse_problem,
 )
+from hyperpod_ebs.driver.aws.shared_looks import SharedLooks, TakeKeys
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.aws_request import Request
 from hyperpod_ebs.driver.volumes.governor import Governor
 
 if TYPE_CHECKING:
+    from types_aiobotocore_sts.type_defs import GetCallerIdentityResponseTypeDef
+
     from hyperpod_ebs.driver.aws.clients import Clients
 
 Answer = TypeVar("Answer")
@@ -45,6 +49,10 @@ RETRY_PAUSES: Final = (0.25, 0.75)
 
 POLL_TIMEOUT: Final = 6.0
 """Seconds for the answer to a poll: all operations wait for it, so a dead connection must not delay them for long."""
+
+_LOOK_UP_ACCOUNT: Final = "look up the AWS account id"
+_ACCOUNT: Final = "account"
+"""The only key of these looks."""
 
 _UNANSWERED: Final = frozenset({errors.Unavailable, errors.OutcomeUnknown})
 """The errors of a call without an answer. Their subclasses are not here: an immediate retry does not help those."""
@@ -147,15 +155,25 @@ class AwsCaller:
             Error: STS refused the request or did not answer.
         """
         account = (await self.clients()).account
-        async with account.lookup:  # hundreds of calls may need the id at start-up; the first looks it up for all
-            if account.known_id is None:
-                found = await self.call(
-                    Request("GetCallerIdentity", "account", "look up the AWS account id", service="sts"),
-                    lambda aws: aws.sts.get_caller_identity(),
-                    lambda answer: answer["Account"],
-                )
-                account.known_id = found
-            return account.known_id
+        if account.known_id is None:
+            (account.known_id,) = await self._account_ids.look(_ACCOUNT, _LOOK_UP_ACCOUNT)
+        return account.known_id
+
+    @cached_property
+    def _account_ids(self) -> SharedLooks[str]:
+        """The looks of hundreds of calls that need the id at start-up: they share its failure, too."""
+        return SharedLooks(_LOOK_UP_ACCOUNT, self._show_account_id)
+
+    async def _show_account_id(self, take_keys: TakeKeys) -> tuple[tuple[str, str]]:
+        def send(aws: "Clients") -> "Awaitable[GetCallerIdentityResponseTypeDef]":
+            take_keys()
+            return aws.sts.get_caller_identity()
+
+        return await self.call(
+            Request("GetCallerIdentity", _ACCOUNT, _LOOK_UP_ACCOUNT, service="sts"),
+            send,
+            lambda answer: ((_ACCOUNT, answer["Account"]),),
+        )
 
     async def call_pages(
         self,
