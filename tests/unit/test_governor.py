@@ -9,10 +9,11 @@ from structlog.testing import capture_logs
 
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.aws_request import Request
+from hyperpod_ebs.driver.volumes.budget import SPACING
 from hyperpod_ebs.driver.volumes.governor import MAX_CHANGES, MAX_READS, PATIENCE, Governor, calls_per_second
 from hyperpod_ebs.kit import operations
 from hyperpod_ebs.kit.operations import Interruption, Operation, Operations
-from tests.support.virtual_time import now, run
+from tests.support.virtual_time import VirtualLoop, now, run
 
 
 def request_for(operation: str, subject: str) -> Request:
@@ -227,6 +228,43 @@ def test_the_wait_of_a_further_call_is_known_before_it_is_made() -> None:
         return waits
 
     assert run(scene()) == [0.0, pytest.approx((201 - 99 - 5) / 5, abs=0.3)]
+
+
+class TickingLoop(VirtualLoop):
+    """A loop whose clock moves whenever it is read, as a real one does."""
+
+    def time(self) -> float:
+        """Seconds, never the same number twice."""
+        self._selector_with_clock.now += 1e-6
+        return super().time()
+
+
+@pytest.mark.parametrize("answered_after", [SPACING + number * 1e-6 for number in range(-12, 12)])
+def test_calls_that_go_while_others_are_throttled_do_not_make_the_rate_collapse(answered_after: float) -> None:
+    """At the end of a bucket, some calls are granted their turn while the answers to others arrive."""
+    tokens = 60
+
+    async def attempt() -> None:
+        nonlocal tokens
+        is_accepted, tokens = tokens > 0, tokens - 1
+        await asyncio.sleep(answered_after)
+        if not is_accepted:
+            tokens += 1
+            raise errors.Throttled("RequestLimitExceeded")
+
+    async def call_many() -> float:
+        nonlocal tokens
+        governor = Governor()
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(120):
+                tasks.create_task(governor.call(request_for("CreateVolume", f"pvc-{number}"), attempt))
+            for _ in range(60):
+                await asyncio.sleep(0.2)
+                tokens += 1
+        return governor.rate("CreateVolume")
+
+    with asyncio.Runner(loop_factory=TickingLoop) as runner:
+        assert runner.run(call_many()) > 4
 
 
 def test_the_log_reports_once_that_a_bucket_has_become_the_limit() -> None:

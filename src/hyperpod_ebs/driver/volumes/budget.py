@@ -6,7 +6,8 @@ Amazon EC2 API"). The driver cannot see the bucket: other users of the account t
 may have been raised. So a `Budget` starts from the documented limit and learns the rate from what AWS answers.
 
 A throttled call shows that the bucket is empty. Between two such moments, AWS has accepted as many calls as tokens
-came, plus or minus one. So the rate is at most the calls accepted between them plus one, divided by the time.
+came, plus or minus one. So the rate is at most the calls accepted between them plus one, divided by the time. This
+holds only if the bucket was never full between them: a full bucket gets no tokens.
 
 A rate that is too low shows nothing of itself. So a bucket that has been the limit for a while without a throttled call
 is tried at a higher rate. If AWS throttles a call soon after, the rate goes back, and the next trial comes later.
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 SPACING: Final = 0.008
-"""Seconds between two calls of an operation: so that few calls are on the way when AWS throttles the first of them."""
+"""Seconds between two changes of one kind: so that few calls are on the way when AWS throttles the first of them."""
 
 RESERVE: Final = 1.0
 """Tokens that the driver leaves in each bucket, because calls do not arrive exactly as far apart as they were sent."""
@@ -80,8 +81,12 @@ those.
 
 def documented_limit(operation: str) -> Limit:
     """EC2's published limit of an operation."""
-    kind = _READ if operation.startswith(("Describe", "Get", "List")) else _CHANGE
-    return DOCUMENTED.get(operation, kind)
+    return DOCUMENTED.get(operation, _READ if is_read(operation) else _CHANGE)
+
+
+def is_read(operation: str) -> bool:
+    """Whether an operation changes nothing."""
+    return operation.startswith(("Describe", "Get", "List"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,8 @@ class Budget:
     """What the driver knows of an operation's bucket. Times are in seconds, on any clock that does not go back."""
 
     documented: Limit
+    spacing: float = SPACING
+    """Seconds between two calls, at least."""
     _rate: float = field(init=False)
     """Tokens a second, as far as is known."""
     _tokens: float = field(init=False)
@@ -105,8 +112,10 @@ class Budget:
     _sent_at: float = float("-inf")
     _throttled_at: float | None = None
     """When AWS last throttled a call."""
+    _may_hold: float = 0.0
+    """Tokens that AWS's bucket holds at most, since AWS last throttled a call."""
     _empty_at: float | None = None
-    """When the measurement of the rate began: AWS throttled a call at that time, and the bucket was not full since."""
+    """When the measurement of the rate began: AWS throttled a call then, and the bucket cannot have been full since."""
     _sent: int = 0
     """Calls that were sent since `_empty_at` and not throttled."""
     _limiting_since: float | None = None
@@ -136,7 +145,7 @@ class Budget:
     def next_at(self, now: float) -> float:
         """When the next call can be sent: `now`, or later."""
         lacking = 1.0 - self.tokens(now)
-        return max(now + max(lacking, 0.0) / self.rate, self._sent_at + SPACING)
+        return max(now + max(lacking, 0.0) / self.rate, self._sent_at + self.spacing)
 
     def delay_of(self, position: int, now: float) -> float:
         """Seconds until the call can be sent that has `position` calls before it."""
@@ -145,18 +154,18 @@ class Budget:
     def note_sent(self, now: float) -> None:
         """Take the token of a call that is being sent."""
         self._count(now)
-        if self._tokens >= self.capacity:
-            self._empty_at = None  # AWS may have had no room for tokens, so the calls accepted do not show the rate
         if self._throttled_at is not None and now - self._throttled_at > FORGOTTEN_AFTER:
             self._forget()
         self._tokens -= 1.0
+        self._may_hold -= 1.0
         self._sent_at = now
         self._sent += 1
 
     def note_throttled(self, sent_at: float, now: float) -> None:
-        """Note that AWS has throttled a call that was sent at `sent_at`: the bucket is empty."""
+        """Note that AWS has throttled a call: the bucket is empty. `sent_at` is what `note_sent` got for it."""
         self._count(now)
         self._tokens = min(self._tokens, 0.0)
+        self._may_hold = 1.0
         if self._empty_at is not None and sent_at > self._empty_at:
             self._sent -= 1
         if self._trial:
@@ -189,6 +198,11 @@ class Budget:
 
     def _count(self, now: float) -> None:
         """Count the tokens before the rate may change."""
+        # While calls wait for tokens, none gather in AWS's bucket; otherwise they may, also if others stop to take any.
+        rate = self.rate if self._limiting_since is not None else max(self.rate, self.documented.rate)
+        self._may_hold += rate * (now - self._counted_at)
+        if self._may_hold > self.documented.capacity / 2:  # others may have left us as little as that
+            self._empty_at = None
         self._tokens, self._counted_at = self.tokens(now), now
 
     def _begin_measurement(self, now: float) -> None:

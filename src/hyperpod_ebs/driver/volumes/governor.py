@@ -19,7 +19,7 @@ import structlog
 
 from hyperpod_ebs.driver.model import errors
 from hyperpod_ebs.driver.model.aws_request import LineState, Request
-from hyperpod_ebs.driver.volumes.budget import Budget, documented_limit
+from hyperpod_ebs.driver.volumes.budget import SPACING, Budget, documented_limit, is_read
 from hyperpod_ebs.kit import operations
 
 Result = TypeVar("Result")
@@ -68,6 +68,13 @@ class _Turn:
     subject: str
     has_come: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the call may be sent. A future would not do: it could be cancelled already when the turn comes."""
+    came_at: float = 0.0
+    """When the turn came: the call's token was taken then."""
+
+    def come(self, now: float) -> None:
+        """Let the call be sent."""
+        self.came_at = now
+        self.has_come.set()
 
 
 @dataclass(slots=True)
@@ -90,7 +97,7 @@ class _Line:
     @property
     def is_read(self) -> bool:
         """Whether the operation changes nothing."""
-        return self.operation.startswith(("Describe", "Get", "List"))
+        return is_read(self.operation)
 
     @property
     def rank(self) -> int:
@@ -196,15 +203,14 @@ class Governor:
                     f"cannot {request.action}: AWS has not accepted the call for {PATIENCE:g} s, because the account "
                     f"makes too many calls of {request.operation}; try again, or ask AWS for a higher limit"
                 ) from late
-            sent_at = loop.time()
-            _SENT_AT.set(sent_at)
+            _SENT_AT.set(turn.came_at)
             if self._meter:
-                self._meter.measure_turn(request.operation, sent_at - began)
+                self._meter.measure_turn(request.operation, turn.came_at - began)
             try:
                 return await attempt()
             except errors.Throttled:
                 line.throttled += 1
-                line.budget.note_throttled(sent_at, loop.time())
+                line.budget.note_throttled(turn.came_at, loop.time())
                 turn = _Turn(request.subject)
                 line.add_first(turn)
             finally:
@@ -283,7 +289,7 @@ class Governor:
                 line.budget.note_sent(now)
                 line.on_the_way += 1
                 free[kind] -= 1
-                line.take().has_come.set()
+                line.take().come(now)
             if not line.length:
                 line.budget.note_not_limiting(now)
             elif free[kind] > 0:  # otherwise the end of a call leads here
@@ -312,6 +318,7 @@ class Governor:
 
     def _line(self, operation: str, service: str = "ec2") -> _Line:
         if operation not in self._lines:
-            self._lines[operation] = _Line(service, operation, Budget(documented_limit(operation)))
+            budget = Budget(documented_limit(operation), spacing=0.0 if is_read(operation) else SPACING)
+            self._lines[operation] = _Line(service, operation, budget)
             self._lines = dict(sorted(self._lines.items(), key=lambda item: item[1].rank))
         return self._lines[operation]
