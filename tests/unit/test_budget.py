@@ -154,6 +154,17 @@ def test_a_rate_is_not_taken_for_low_because_few_calls_were_made(pause: float, c
     assert budget.rate >= 0.6 * ATTACH.rate
 
 
+@pytest.mark.parametrize("seconds", [5.0, 20.0, 60.0])
+def test_the_rate_recovers_soon_after_others_have_used_up_everything(seconds: float) -> None:
+    """Another controller may empty the buckets of the account, and AWS then throttles every call of this one."""
+    bucket = Bucket(ATTACH, tokens=0.0, counted_at=seconds)
+
+    outcome = send_calls(Budget(ATTACH), bucket, 200)
+
+    assert outcome.seconds <= seconds + 200 / ATTACH.rate + 45
+    assert outcome.throttled <= 40
+
+
 def test_a_lower_rate_is_forgotten_after_a_while_without_throttled_calls() -> None:
     budget = Budget(ATTACH)
     send_calls(budget, Bucket(Limit(10, 0.5)), 40)

@@ -27,10 +27,13 @@ MIN_RATE: Final = 1 / 30
 """Calls a second that are sent however often AWS throttles them; one of them finds out when that ends."""
 
 TRIAL_STEP: Final = 0.05
-"""The first increase of the rate in a trial, as a share of the rate; doubled after each successful trial."""
+"""The first increase of the rate in a trial, as a share of the rate; doubled after each successful trial.
+
+Below the documented rate, it is a share of that one: a rate near zero would otherwise take an hour to recover.
+"""
 
 MAX_TRIAL_STEP: Final = 0.4
-"""The largest increase of the rate in one trial, as a share of the rate."""
+"""The largest increase of the rate in one trial, as a share of the same rate."""
 
 TRIAL_TOKENS: Final = 2.0
 """A trial has succeeded after as many calls more than the former rate allows: the bucket holds less than one token."""
@@ -218,7 +221,7 @@ class Budget:
             self._begin_measurement(now)
 
     def _begin_trial(self, now: float) -> None:
-        more = self._rate * self._trial_step
+        more = max(self._rate, self.documented.rate) * self._trial_step
         self._trial = _Trial(self._rate + more, now + TRIAL_TOKENS / more)
 
     def _accept(self, trial: _Trial) -> None:
