@@ -108,3 +108,12 @@ async def test_a_number_that_is_none_fails_as_it_does_in_the_sdk() -> None:
 
     with pytest.raises(ValueError, match="large"):
         await parse(ParserFactory(), body, EC2.operation_model("DescribeVolumes").output_shape)
+
+
+@pytest.mark.parametrize("declared", ["ISO-8859-1", "unknown"])
+async def test_an_answer_that_declares_another_encoding_is_read_as_the_sdk_reads_it(declared: str) -> None:
+    shape = EC2.operation_model("DescribeVolumes").output_shape
+    answer = "<Answer><volumeSet><item><tagSet><item><key>ü</key></item></tagSet></item></volumeSet></Answer>"
+    body = f'<?xml version="1.0" encoding="{declared}"?>{answer}'
+
+    assert await parse(ParserFactory(), body, shape) == await parse(AioResponseParserFactory(), body, shape)

@@ -7,7 +7,7 @@ shows for every operation, and leaves errors and what is not XML to the SDK's pa
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from xml.etree.ElementTree import Element, ParseError, fromstring
+from xml.etree.ElementTree import Element, ParseError, XMLParser, fromstring
 
 from aiobotocore.parsers import AioEC2QueryParser, AioResponseParserFactory
 from botocore.model import ListShape, Shape, StructureShape
@@ -18,6 +18,8 @@ Reader = Callable[[Element], object]
 """Reads the value of an element."""
 
 _OK: Final = 200
+_ENCODING: Final = "utf-8"
+"""The encoding of all answers, whatever an XML declaration says; the SDK's parser has the same rule."""
 
 
 def _text(element: Element) -> str:
@@ -78,7 +80,7 @@ class Ec2AnswerParser(AioEC2QueryParser):
         """Parse an answer, which has the body, the headers and the status code."""
         if shape is not None and response["status_code"] == _OK:
             try:
-                root = fromstring(response["body"])  # noqa: S314 - the SDK reads AWS's answers with the same parser
+                root = fromstring(response["body"], XMLParser(encoding=_ENCODING))  # noqa: S314 - as the SDK does
             except ParseError:
                 pass  # the SDK's parser raises its own error for this
             else:
