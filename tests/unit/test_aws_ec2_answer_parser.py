@@ -53,11 +53,16 @@ def xml(shape: Shape, choose: random.Random) -> str:
             return choose.choice(SAMPLES[shape.type_name])
 
 
+def answer(content: str) -> str:
+    """An answer of EC2 with this content."""
+    return f'<AnyResponse xmlns="{NAMESPACE}">{content}</AnyResponse>'
+
+
 def answers(shape: Shape) -> Iterator[str]:
     """Different answers of this shape."""
     for seed in range(5):
-        yield f'<Answer xmlns="{NAMESPACE}"><requestId>1-2</requestId>{xml(shape, random.Random(seed))}</Answer>'  # noqa: S311 - chooses examples
-    yield "<Answer/>"
+        yield answer(f"<requestId>1-2</requestId>{xml(shape, random.Random(seed))}")  # noqa: S311 - chooses examples
+    yield "<AnyResponse/>"
 
 
 async def parse(factory: AioResponseParserFactory, body: str, shape: Shape | None, status: int = 200) -> Any:
@@ -70,7 +75,7 @@ async def parse(factory: AioResponseParserFactory, body: str, shape: Shape | Non
 @pytest.mark.parametrize("operation", sorted(OPERATIONS["ec2"]))
 async def test_an_answer_has_the_values_that_the_sdk_reads(operation: str) -> None:
     shape = EC2.operation_model(operation).output_shape
-    bodies = list(answers(shape)) if shape else [f'<Answer xmlns="{NAMESPACE}"><return>true</return></Answer>']
+    bodies = list(answers(shape)) if shape else [answer("<return>true</return>")]
     ours = ParserFactory()
 
     for body in bodies:
@@ -104,7 +109,7 @@ async def test_an_answer_that_is_not_xml_fails_as_it_does_in_the_sdk(body: str) 
 
 
 async def test_a_number_that_is_none_fails_as_it_does_in_the_sdk() -> None:
-    body = "<Answer><volumeSet><item><size>large</size></item></volumeSet></Answer>"
+    body = answer("<volumeSet><item><size>large</size></item></volumeSet>")
 
     with pytest.raises(ValueError, match="large"):
         await parse(ParserFactory(), body, EC2.operation_model("DescribeVolumes").output_shape)
@@ -113,7 +118,24 @@ async def test_a_number_that_is_none_fails_as_it_does_in_the_sdk() -> None:
 @pytest.mark.parametrize("declared", ["ISO-8859-1", "unknown"])
 async def test_an_answer_that_declares_another_encoding_is_read_as_the_sdk_reads_it(declared: str) -> None:
     shape = EC2.operation_model("DescribeVolumes").output_shape
-    answer = "<Answer><volumeSet><item><tagSet><item><key>ü</key></item></tagSet></item></volumeSet></Answer>"
-    body = f'<?xml version="1.0" encoding="{declared}"?>{answer}'
+    tags = "<volumeSet><item><tagSet><item><key>ü</key></item></tagSet></item></volumeSet>"
+    body = f'<?xml version="1.0" encoding="{declared}"?>{answer(tags)}'
 
     assert await parse(ParserFactory(), body, shape) == await parse(AioResponseParserFactory(), body, shape)
+
+
+@pytest.mark.parametrize("operation", ["DeleteVolume", "CreateTags", "DescribeVolumes", "AttachVolume"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html><body>Sign in</body></html>",
+        '<html xmlns="http://www.w3.org/1999/xhtml"/>',
+        "<Response><Errors><Error><Code>C</Code></Error></Errors></Response>",
+        "<ErrorResponse><Error><Code>C</Code></Error></ErrorResponse>",
+    ],
+    ids=["a page of a proxy", "a page with a namespace", "errors of EC2", "errors of other services"],
+)
+async def test_a_document_that_is_no_answer_of_ec2_is_no_success(operation: str, body: str) -> None:
+    """The SDK takes it for the answer of an operation that answers nothing: a volume would count as deleted."""
+    with pytest.raises(ResponseParserError, match="the root element is"):
+        await parse(ParserFactory(), body, EC2.operation_model(operation).output_shape)

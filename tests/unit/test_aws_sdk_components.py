@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_ec2 import EC2Client
 
 CREATED = "2026-12-01T09:40:51.179Z"
-ANSWER = f"<r><volumeSet><item><createTime>{CREATED}</createTime></item></volumeSet></r>"
+ANSWER = f"<AnyResponse><volumeSet><item><createTime>{CREATED}</createTime></item></volumeSet></AnyResponse>"
 
 
 class Answer(AioAWSResponse):

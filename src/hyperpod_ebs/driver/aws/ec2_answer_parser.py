@@ -2,15 +2,18 @@
 
 The SDK looks up, for each element of each answer, its shape in the model, its handler and its name. This module does
 that at the first answer of an operation. It makes the same values, which `tests/unit/test_aws_ec2_answer_parser.py`
-shows for every operation, and leaves errors and what is not XML to the SDK's parser.
+shows for every operation, and leaves errors and what is not XML to the SDK's parser. Unlike that parser, it refuses a
+document that does not come from EC2: a proxy's page instead of the answer to DeleteVolume is not a success.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from xml.etree.ElementTree import Element, ParseError, XMLParser, fromstring
 
 from aiobotocore.parsers import AioEC2QueryParser, AioResponseParserFactory
 from botocore.model import ListShape, Shape, StructureShape
+from botocore.parsers import ResponseParserError
 
 from hyperpod_ebs.driver.aws.timestamps import parse_timestamp
 
@@ -18,8 +21,15 @@ Reader = Callable[[Element], object]
 """Reads the value of an element."""
 
 _OK: Final = 200
+_ANSWER: Final = re.compile(r"(?!Error)\w+Response")
+"""The name of an answer's root element: CreateTagsResponse, for example. A Response or an ErrorResponse has errors."""
 _ENCODING: Final = "utf-8"
-"""The encoding of all answers, whatever an XML declaration says; the SDK's parser has the same rule."""
+"""The encoding of all answers, even if an XML declaration names another; the SDK's parser has the same rule."""
+
+
+def _local_name(element: Element) -> str:
+    """The element's name without its namespace."""
+    return element.tag.rpartition("}")[2]
 
 
 def _text(element: Element) -> str:
@@ -77,8 +87,12 @@ class Ec2AnswerParser(AioEC2QueryParser):
         self._readers: dict[str, Reader] = {}
 
     async def parse(self, response: Mapping[str, Any], shape: Shape | None) -> dict[str, Any]:
-        """Parse an answer, which has the body, the headers and the status code."""
-        if shape is not None and response["status_code"] == _OK:
+        """Parse an answer, which has the body, the headers and the status code.
+
+        Raises:
+            ResponseParserError: The answer is not XML, or it is not the answer to a successful call of EC2.
+        """
+        if response["status_code"] == _OK:
             try:
                 root = fromstring(response["body"], XMLParser(encoding=_ENCODING))  # noqa: S314 - as the SDK does
             except ParseError:
@@ -88,17 +102,24 @@ class Ec2AnswerParser(AioEC2QueryParser):
         answer: dict[str, Any] = await super().parse(response, shape)  # type: ignore[arg-type] # CreateTags has no shape
         return answer
 
-    def _parse_root(self, root: Element, response: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
-        read = self._readers.get(shape.name)
-        if read is None:
-            read = self._readers[shape.name] = reader_for(shape)
-        parsed: Any = read(root)  # a dictionary: each operation answers a structure
+    def _parse_root(self, root: Element, response: Mapping[str, Any], shape: Shape | None) -> dict[str, Any]:
+        if not _ANSWER.fullmatch(_local_name(root)):
+            raise ResponseParserError(f"the root element is {_local_name(root)}")
+        # The reader makes a dictionary: each operation answers a structure, or nothing.
+        parsed: Any = self._reader(shape)(root) if shape is not None else {}
         metadata = {
             "HTTPStatusCode": _OK,
             "HTTPHeaders": {key.lower(): response["headers"][key] for key in response["headers"]},
         }
-        request_id = next((child.text for child in root if child.tag.rpartition("}")[2] == "requestId"), None)
+        request_id = next((child.text for child in root if _local_name(child) == "requestId"), None)
         return {**parsed, "ResponseMetadata": metadata if request_id is None else {"RequestId": request_id, **metadata}}
+
+    def _reader(self, shape: Shape) -> Reader:
+        """The reader of a whole answer, which is built once."""
+        read = self._readers.get(shape.name)
+        if read is None:
+            read = self._readers[shape.name] = reader_for(shape)
+        return read
 
 
 class ParserFactory(AioResponseParserFactory):
