@@ -14,6 +14,7 @@ from hyperpod_ebs.driver.model.nodes import Ec2Node, HyperPodNode, Node
 from hyperpod_ebs.driver.volumes.attach import attach_volume, detach_volume
 from hyperpod_ebs.driver.volumes.cloud import Cloud
 from hyperpod_ebs.driver.volumes.provision import delete_volume
+from tests.support.emulator_clients import ZONE
 from tests.support.in_process_controller import Controller
 from tests.support.waiting import wait_until
 
@@ -274,17 +275,37 @@ async def test_a_device_name_taken_by_another_caller_is_followed_by_another_name
     assert description["Attachments"][0]["Device"] == second
 
 
+def attach_volumes_of_others(controller: Controller, instance: Ec2Node, names: Iterable[str]) -> None:
+    """Attach a volume that is not the driver's under each of these device names."""
+    store = controller.emulator.world.store
+    root, *_ = store.attachments.where("instance", instance.instance)
+    for number, name in enumerate(names):
+        volume = replace(store.volumes[root.volume], id=f"vol-{number:017x}")
+        store.volumes.put(volume)
+        store.attachments.put(replace(root, volume=volume.id, device=name))
+
+
 @pytest.mark.requirement("csi.publish-volume.full")
 async def test_an_instance_without_a_free_device_name_is_full(controller: Controller) -> None:
     """CSI spec, ControllerPublishVolume: RESOURCE_EXHAUSTED when a node has the most volumes that it can have."""
     instance, volume = await controller.run_instance(), await controller.provision()
-    attachments = controller.emulator.world.store.attachments
-    (root,) = attachments.where("instance", instance.instance)
-    for number, name in enumerate(NAMES):
-        attachments.put(replace(root, volume=f"vol-{number:017x}", device=name))
+    attach_volumes_of_others(controller, instance, NAMES)
 
     with pytest.raises(errors.NodeFull, match=f"{instance} has no free device name: all 127 are in use"):
         await controller.cloud.attach(volume.id, instance)
+
+
+async def test_the_device_name_of_a_volume_that_has_just_left_is_free_for_another_one(controller: Controller) -> None:
+    """An instance that is full for no reason makes Kubernetes fail the pod."""
+    large = await controller.aws.run_instance(InstanceType="x8i.48xlarge", Placement={"AvailabilityZone": ZONE})
+    instance = Ec2Node(large)
+    leaving, coming = await create_volumes(controller, 2)
+    name = await attach_volume(controller.cloud, controller.watcher, leaving, instance)
+    attach_volumes_of_others(controller, instance, set(NAMES) - {name})
+
+    await detach_volume(controller.cloud, controller.watcher, leaving, instance)
+
+    assert await attach_volume(controller.cloud, controller.watcher, coming, instance) == name
 
 
 @pytest.mark.requirement("csi.publish-volume.full")

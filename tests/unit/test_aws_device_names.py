@@ -129,3 +129,38 @@ def test_an_instance_whose_names_are_all_in_use_has_none_for_another_volume() ->
     names.note_shown("i-1", NAMES)
 
     assert names.take("i-1", "vol-1") is None
+
+
+def test_an_instance_is_not_full_of_names_whose_volumes_have_just_left_it() -> None:
+    """A node that is full makes Kubernetes fail the pod."""
+    names = DeviceNames(clock=lambda: 0.0)
+    for number, _ in enumerate(NAMES):
+        names.take("i-1", f"vol-{number}")
+
+    names.note_detached("i-1", "vol-7")
+    names.note_shown("i-1", ())
+
+    assert names.take("i-1", "vol-new") is not None
+    assert names.take("i-1", "vol-other") is None
+
+
+def test_the_name_of_a_volume_that_leaves_is_not_taken_before_ec2_shows_it_free() -> None:
+    """The detachment that AWS has acknowledged takes a few seconds."""
+    names = DeviceNames(clock=lambda: 0.0)
+    taken = [names.take("i-1", f"vol-{number}") for number, _ in enumerate(NAMES)]
+
+    names.note_detached("i-1", "vol-7")
+    before = names.take("i-1", "vol-new")
+    names.note_shown("i-1", [str(taken[7])])
+
+    assert before is None
+    assert names.take("i-1", "vol-new") is None
+
+
+def test_a_name_that_another_client_has_freed_is_free_at_the_next_look() -> None:
+    names = DeviceNames(clock=lambda: 0.0)
+    names.note_shown("i-1", NAMES)
+
+    names.note_shown("i-1", NAMES[1:])
+
+    assert names.take("i-1", "vol-1") == NAMES[0]

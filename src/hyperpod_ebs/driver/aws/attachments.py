@@ -84,11 +84,13 @@ class Attachments(AwsCaller):
                     lambda answer: _cluster_node_attachment(node, answer),
                 )
             case Ec2Node():
-                return await self.call(
+                detaching = await self.call(
                     Request("DetachVolume", volume_id, action),
                     lambda aws: aws.ec2.detach_volume(VolumeId=volume_id, InstanceId=node.instance),
                     parse_attachment,
                 )
+                self.device_names.note_detached(node.instance, volume_id)
+                return detaching
             case _:
                 assert_never(node)
 

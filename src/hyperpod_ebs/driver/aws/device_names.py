@@ -12,7 +12,7 @@ import string
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 _TWO_LETTERS: Final = (
@@ -31,6 +31,8 @@ REMEMBERED_FOR: Final = 3600.0
 SHOWN_WITHIN: Final = 60.0
 """Seconds within which DescribeInstances shows the name of an attachment; a name that it has not shown then is free."""
 
+_LONG_AGO: Final = float("-inf")
+
 
 def names_in_order(volume: str) -> tuple[str, ...]:
     """The names for a volume, in the order in which to try them; images map their own volumes to one-letter names."""
@@ -42,14 +44,15 @@ def names_in_order(volume: str) -> tuple[str, ...]:
 class _Taken:
     volume: str | None
     """The volume that this process has attached under the name; None if another client has taken it."""
-    since: float
+    since: float = _LONG_AGO
+    """When this process took the name, or EC2 refused it: DescribeInstances shows it some time after that."""
 
 
 @dataclass(slots=True)
 class _Instance:
     taken: dict[str, _Taken] = field(default_factory=dict)
     used_at: float = 0.0
-    looked_at: float = float("-inf")
+    looked_at: float = _LONG_AGO
 
 
 @dataclass(slots=True)
@@ -82,11 +85,17 @@ class DeviceNames:
         """Note that EC2 has refused the name, because another client has taken it."""
         self._use(instance).taken[name] = _Taken(None, self.clock())
 
+    def note_detached(self, instance: str, volume: str) -> None:
+        """Note that AWS has acknowledged a detachment: the name is free once DescribeInstances does not show it."""
+        if known := self.instances.get(instance):
+            own = {name: entry for name, entry in known.taken.items() if entry.volume == volume}
+            known.taken |= {name: replace(entry, since=_LONG_AGO) for name, entry in own.items()}
+
     def note_shown(self, instance: str, names: Collection[str]) -> None:
         """Note the names that DescribeInstances shows, and free those that it should show and does not."""
         known, now = self._use(instance), self.clock()
         recent = {name: entry for name, entry in known.taken.items() if entry.since + SHOWN_WITHIN > now}
-        shown = {name: known.taken.get(name, _Taken(None, now)) for name in names}
+        shown = {name: known.taken.get(name, _Taken(None)) for name in names}
         known.taken, known.looked_at = recent | shown, now
 
     def were_shown(self, instance: str) -> bool:
