@@ -193,12 +193,16 @@ class Modifier:
         if len(request.parts) == 1 or not isinstance(outcome, _REFUSALS):
             return dict.fromkeys(request.parts, outcome)
         outcomes: _Outcomes = {}
+        latest: Modification | errors.Error = outcome
         for part in sorted(request.parts, key=lambda part: part.size is None):  # the size is more urgent
-            if any(isinstance(earlier, Modification) for earlier in outcomes.values()):
+            if isinstance(latest, Modification):
                 outcomes[part] = outcome  # EC2 accepts the request without this part
-            else:
+                continue
+            if isinstance(latest, _REFUSALS):
                 alone = partial(requested_change, [part], request.volume)
-                outcomes[part] = await self._attempt(request.volume.id, alone)
+                latest = await self._attempt(request.volume.id, alone)
+            # After any other error, the class waits for the size, which it would block for hours.
+            outcomes[part] = latest
         return outcomes
 
     def _close(self, request: _Request) -> Change:
