@@ -1,18 +1,22 @@
 """A growth and a change of attributes that arrive together: one request to EC2, and an answer for each caller."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import pytest
 
 from hyperpod_ebs.driver.model import errors, iops
+from hyperpod_ebs.driver.model.aws_request import Request
 from hyperpod_ebs.driver.model.modification import WINDOW
 from hyperpod_ebs.driver.model.sizes import GiB, SizeRange
 from hyperpod_ebs.driver.model.tags import TagChanges
-from hyperpod_ebs.driver.model.volume import Change, Volume
+from hyperpod_ebs.driver.model.volume import Change, Modification, Volume
+from hyperpod_ebs.driver.volumes.governor import Governor
 from hyperpod_ebs.driver.volumes.modify import Modifier
+from hyperpod_ebs.driver.volumes.pace import FIRST_POLL_AGE
 from hyperpod_ebs.kit import operations
 from tests.support.scripted_cloud import ID, ScriptedCloud, a_modification, a_volume, open_modifier
 from tests.support.virtual_time import now, run
@@ -289,6 +293,36 @@ def test_changes_of_tags_do_not_delay_a_growth() -> None:
     assert answers.growth == 2
     assert answers.grown_at < 100
     assert scripted.changes == [SIZE, FAST]
+
+
+class GovernedCloud(ScriptedCloud):
+    """A cloud whose requests to modify a volume take their turn at a governor."""
+
+    async def modify_volume(self, _: str, change: Callable[[], Change]) -> Modification:
+        """Send the request when its turn has come."""
+        request = Request("ModifyVolume", ID, f"modify volume {ID}")
+        return await Governor().call(request, partial(super().modify_volume, ID, change))
+
+
+def test_the_age_of_a_modification_counts_from_its_request_and_not_from_ec2s_answer() -> None:
+    """Otherwise the pace takes it for younger than it is, and polls late."""
+    answer_after, polls = 60.0, list[float]()
+
+    def latest_modification(at: float) -> Modification:
+        polls.append(at)
+        return a_modification("optimizing")
+
+    scripted = GovernedCloud(shows=lambda _: a_volume(), modified=latest_modification, delay=answer_after)
+
+    async def act() -> float:
+        async with open_modifier(scripted) as modifier:
+            began = now()
+            await modifier.expand_volume(ID, TWO)
+            return began + WINDOW + answer_after
+
+    answered_at = run(act())
+
+    assert answered_at <= polls[0] < answered_at + FIRST_POLL_AGE
 
 
 def test_two_sizes_at_once_conflict() -> None:

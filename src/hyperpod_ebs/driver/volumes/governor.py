@@ -56,6 +56,11 @@ def latest_call_sent_at() -> float | None:
     return _SENT_AT.get()
 
 
+def take_over_call(sent_at: float | None) -> None:
+    """Let a call that another task has sent, at this time, count as the latest call of the current task."""
+    _SENT_AT.set(sent_at)
+
+
 class TurnMeter(Protocol):
     """Measures how long calls wait for their turn."""
 

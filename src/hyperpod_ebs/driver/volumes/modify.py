@@ -27,6 +27,7 @@ from hyperpod_ebs.driver.model.tags import TagChanges
 from hyperpod_ebs.driver.model.volume import Change, Modification, ModificationState, Volume
 from hyperpod_ebs.driver.volumes.absence import get_volume
 from hyperpod_ebs.driver.volumes.cloud import Cloud
+from hyperpod_ebs.driver.volumes.governor import latest_call_sent_at, take_over_call
 from hyperpod_ebs.driver.volumes.watch import Watcher
 from hyperpod_ebs.kit import operations
 from hyperpod_ebs.kit.operations import Operation, Operations
@@ -55,6 +56,8 @@ class _Request:
     volume: Volume
     parts: list[Change] = field(default_factory=list[Change])
     is_complete: asyncio.Event = field(default_factory=asyncio.Event)
+    sent_at: float | None = None
+    """When the latest request was sent, on the clock of the event loop."""
 
     def add(self, part: Change) -> None:
         """Add a part.
@@ -176,6 +179,7 @@ class Modifier:
         except operations.Busy:
             self._close(request)
             raise
+        take_over_call(request.sent_at)  # a modification is as old as its request
         outcome = outcomes[part]
         if isinstance(outcome, errors.Error):
             raise outcome
@@ -187,7 +191,7 @@ class Modifier:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._window):
                     await request.is_complete.wait()
-            outcome = await self._attempt(request.volume.id, lambda: self._close(request))
+            outcome = await self._attempt(request, lambda: self._close(request))
         finally:
             self._close(request)
         if len(request.parts) == 1 or not isinstance(outcome, _REFUSALS):
@@ -200,7 +204,7 @@ class Modifier:
                 continue
             if isinstance(latest, _REFUSALS):
                 alone = partial(requested_change, [part], request.volume)
-                latest = await self._attempt(request.volume.id, alone)
+                latest = await self._attempt(request, alone)
             # After any other error, the class waits for the size, which it would block for hours.
             outcomes[part] = latest
         return outcomes
@@ -211,12 +215,14 @@ class Modifier:
             del self._unsent[request.volume.id]
         return requested_change(request.parts, request.volume)
 
-    async def _attempt(self, volume_id: str, change: Callable[[], Change]) -> Modification | errors.Error:
-        """Send one request; return the modification or EC2's refusal."""
+    async def _attempt(self, request: _Request, change: Callable[[], Change]) -> Modification | errors.Error:
+        """Ask EC2 for the change; return the modification or EC2's refusal."""
         try:
-            return await self._cloud.modify_volume(volume_id, change)
+            return await self._cloud.modify_volume(request.volume.id, change)
         except errors.Error as error:
             return error
+        finally:
+            request.sent_at = latest_call_sent_at()
 
     async def _wait_until_usable(self, modification: Modification) -> GiB | None:
         """Wait until what `modification` changes is usable; return its new size, if it has one."""
