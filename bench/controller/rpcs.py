@@ -3,7 +3,7 @@
 import asyncio
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import grpc
@@ -16,7 +16,10 @@ _WARM_UP: Final = 0.1
 """The share of the calls that are not measured, which come first."""
 
 _APART: Final = 0.01
-"""Seconds between two RPCs with an AWS call: the controller keeps calls of one kind apart, to notice throttling."""
+"""Seconds between two RPCs that change something: the controller keeps such calls apart, to notice throttling."""
+
+_INFO_FACTOR: Final = 10
+"""Calls of GetPluginInfo for each of the others: they are fast, and AWS limits only the others."""
 
 _REST: Final = 2.0
 """Seconds after which a started controller is at rest."""
@@ -37,54 +40,50 @@ async def measure_rpcs(site: Site) -> Findings:
     wanted = {"AvailabilityZone": site.cloud.zone, "Size": 1, "VolumeType": "gp3"}
     async with site.cloud.client.client("ec2") as ec2:
         volumes: list[str] = [(await ec2.create_volume(**wanted))["VolumeId"] for _ in range(count + 1)]
-    async with (
-        run_controller(site.sandbox, site.contender, site.cloud.environment) as controller,
-        grpc.aio.insecure_channel(target(controller.socket)) as channel,
-    ):
-        identity, csi = csi_pb2_grpc.IdentityStub(channel), controller.csi
-        one, each = csi_pb2.ControllerGetVolumeRequest(volume_id=volumes[0]), iter(volumes[1:])
+    async with run_controller(site.sandbox, site.contender, site.cloud.environment) as controller:
         calls = await site.cloud.calls()
-        seconds = await _take_turns(
-            {
-                "rpc_get_volume": lambda: csi.ControllerGetVolume(one),
-                "rpc_delete_volume": lambda: csi.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=next(each))),
-                "rpc_plugin_info": lambda: identity.GetPluginInfo(csi_pb2.GetPluginInfoRequest()),
-            },
-            turns=count,
-        )
+        seconds = await asyncio.to_thread(_time_rpcs, target(controller.socket), volumes, count)
         calls = (await site.cloud.calls()).since(calls)
     return Findings(
-        {id_: 1000 * statistics.median(values[int(_WARM_UP * len(values)) :]) for id_, values in seconds.items()},
+        {
+            id_: 1000 * statistics.median(values[int(_WARM_UP * len(values)) :])
+            for id_, values in seconds.items()
+            if values
+        },
         {"calls": calls.all},
     )
 
 
-async def _take_turns(rpcs: Mapping[str, Callable[[], Awaitable[object]]], *, turns: int) -> Mapping[str, list[float]]:
-    """Call one RPC after the other, in turns; the seconds of each call, without those of RPCs that do not exist.
+def _time_rpcs(address: str, volumes: Sequence[str], count: int) -> dict[str, list[float]]:
+    """The seconds of each call, by row. The client does not use asyncio, which would take as long as the server."""
+    with grpc.insecure_channel(address) as channel:
+        identity = csi_pb2_grpc.IdentityStub(channel)  # type: ignore[arg-type] # the stubs' types know only asyncio
+        csi = csi_pb2_grpc.ControllerStub(channel)  # type: ignore[arg-type] # as above
+        info, each = csi_pb2.GetPluginInfoRequest(), iter(volumes[1:])
+        one = csi_pb2.ControllerGetVolumeRequest(volume_id=volumes[0])
+        return {
+            "rpc_plugin_info": _time_calls(lambda: identity.GetPluginInfo(info), _INFO_FACTOR * count),
+            "rpc_get_volume": _time_calls(lambda: csi.ControllerGetVolume(one), count),
+            "rpc_delete_volume": _time_calls(
+                lambda: csi.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=next(each))), count, apart=_APART
+            ),
+        }
 
-    A call of the last RPC is repeated until the next turn, because a processor that pauses is slower afterwards.
-    """
-    *others, (last, call_last) = rpcs.items()
-    seconds: dict[str, list[float]] = {}
-    for _ in range(turns):
-        for id_, call in others:
-            await _time_call(call, seconds.setdefault(id_, []))
-            end = time.perf_counter() + _APART
-            while time.perf_counter() < end:
-                await _time_call(call_last, seconds.setdefault(last, []))
-    return {id_: values for id_, values in seconds.items() if values}
 
-
-async def _time_call(call: Callable[[], Awaitable[object]], seconds: list[float]) -> None:
-    """Call once; add the seconds, unless the RPC is not implemented."""
-    began = time.perf_counter()
-    try:
-        await call()
-    except grpc.aio.AioRpcError as error:
-        if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
-            raise
-    else:
+def _time_calls(call: Callable[[], object], count: int, *, apart: float = 0.0) -> list[float]:
+    """Call one after the other; the seconds of each call, or of none if the RPC is not implemented."""
+    seconds: list[float] = []
+    for _ in range(count):
+        began = time.perf_counter()
+        try:
+            call()
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                raise
+            return []
         seconds.append(time.perf_counter() - began)
+        time.sleep(apart)
+    return seconds
 
 
 def start_rows(_: Scale) -> Sequence[Row]:
