@@ -71,8 +71,8 @@ def test_the_wheel_has_the_cut_models_and_only_the_package(packages: Path) -> No
     names = zipfile.ZipFile(packages / WHEEL).namelist()
 
     for part, operations in (("driver", OPERATIONS), ("access", ACCESS_OPERATIONS)):
-        models = {name.split("/")[-3] for name in names if f"/{part}/aws/models/" in name}
-        assert models == set(operations)
+        paths = [name.partition(f"/{part}/aws/models/")[2] for name in names if f"/{part}/aws/models/" in name]
+        assert {path.split("/")[0] for path in paths} == {*operations, "endpoints.json"}
     assert {name.split("/")[0] for name in names} == {"hyperpod_ebs", f"hyperpod_ebs-{__version__}.dist-info"}
 
 
