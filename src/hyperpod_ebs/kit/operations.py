@@ -212,7 +212,7 @@ class Operations(Generic[K]):
                 key=str(key),
                 since=running.since,
                 callers=running.callers,
-                waits_for=running.describe_wait() if running.describe_wait else "",
+                waits_for=running.current_wait(),
             )
             for key, running in self._running.items()
         ]

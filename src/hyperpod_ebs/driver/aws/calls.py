@@ -184,7 +184,7 @@ class AwsCaller:
         """Fetch all pages of a listing, because an object on a page that was not fetched would count as deleted.
 
         Raises:
-            Error: As `retry` does.
+            Error: As `call` does.
         """
         items: list[Result] = []
         page = NextPage()

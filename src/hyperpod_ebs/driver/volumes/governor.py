@@ -3,9 +3,9 @@
 Each AWS operation has a line of its own, because AWS gives each a token bucket of its own: a throttled operation does
 not slow another one. A call is sent when the `Budget` of its operation has a token and few enough calls are on the way.
 If calls of several operations could be sent, detachments go first, then attachments, creations and deletions: the
-calls that pods wait for come before the others. Within a line, the subjects (volumes, snapshots) take
-turns, the one that has waited longest first. A call that AWS throttles goes back to the head of its line; its caller
-sees nothing of that. So does a call that got no answer, because the outcome of its first attempt is unknown until then.
+calls that pods wait for come before the others. Within a line, the subjects (volumes, snapshots) take turns, the one
+that has waited longest first. A call that AWS throttles goes back to the head of its line; its caller sees nothing of
+that. A call that got no answer is repeated at the head, too: until then, the outcome of its first attempt is unknown.
 """
 
 import asyncio
